@@ -1,0 +1,45 @@
+# The two commands of the README, and what development needs. Plain spellings of each are in the README.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test dev export docs readme benchmarks clean
+
+demo: $(VENV)/.demo            ## fresh environment, index, a real run, the score table
+	$(BIN)/wattnb index
+	$(BIN)/wattnb run --model smollm2-135m --env demo
+	$(BIN)/wattnb run --model extractive --env demo
+	$(BIN)/wattnb run --model abstain --env demo
+	$(BIN)/wattnb results --env demo
+
+test: $(VENV)/.test            ## everything CI checks; the last line is "N passed, N failed"
+	@$(BIN)/python tests/run_all.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -U pip
+
+$(VENV)/.demo: $(VENV)/bin/python settings.ini setup.py
+	$(PIP) install -e '.[local,notebook,plots]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/python settings.ini setup.py
+	$(PIP) install -e '.[local,notebook,plots,api,dev]'
+	@touch $@ $(VENV)/.demo
+
+dev: $(VENV)/.test             ## for contributors: clean notebooks on commit
+	$(BIN)/nbdev_install_hooks
+
+export:                        ## library from notebooks
+	$(BIN)/nbdev_export
+
+readme:                        ## README.md from nbs/index.ipynb
+	$(BIN)/python tests/readme.py
+
+docs:                          ## the site, rendered and checked
+	$(BIN)/python tests/site.py
+
+clean:
+	rm -rf build dist *.egg-info _docs _proc
