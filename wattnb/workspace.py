@@ -327,22 +327,30 @@ def folder_lock(
         lock.release() # the lock file itself stays: removing it would let two later owners lock two different files
 
 # %% ../nbs/00_a_workspace.ipynb #a7637416
+class _Lines:
+    "A stream for tqdm that turns redrawn bars into lines, for logs."
+    def __init__(self, stream): self.stream = stream
+    def write(self, s):
+        s = s.replace('\r', '').rstrip()
+        if s: self.stream.write(s + '\n')
+    def flush(self): self.stream.flush()
+
 def progress(
     iterable=None,  # what to go through, or None and call `.update(n)`
     total:int=None, # how many, where `iterable` has no length
     desc:str='',    # what is going on, in a word or two
     unit:str='it',  # what is counted
+    every:float=30, # seconds between lines where the output is a log
 ):
-    "A tqdm bar with an ETA: a widget-free moving bar on a terminal or in JupyterLab, sparse lines elsewhere. `WATTNB_PROGRESS=0` turns it off."
-    from tqdm import tqdm
-    from tqdm.auto import tqdm as auto
+    "A tqdm bar with an ETA that moves on a terminal and in JupyterLab, and is a line now and then in a log. `WATTNB_PROGRESS=0` turns it off."
     off = os.environ.get('WATTNB_PROGRESS') == '0'
-    moving = sys.stderr.isatty()
-    notebook = 'ipykernel' in sys.modules and not os.environ.get('PAPERMILL_RUN')
-    cls = auto if notebook and not moving and 'ipywidgets' in sys.modules else tqdm
-    return cls(iterable, total=total, desc=desc, unit=unit, disable=off, dynamic_ncols=moving,
-               mininterval=.2 if moving or notebook else 30, maxinterval=10 if moving or notebook else 60,
-               ascii=None if moving or notebook else True, file=sys.stderr)
+    if 'JPY_SESSION_NAME' in os.environ and 'ipykernel' in sys.modules: # a kernel that a person's Jupyter server started
+        from tqdm.auto import tqdm
+        return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, mininterval=.3)
+    from tqdm import tqdm
+    if sys.stderr.isatty(): return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, mininterval=.2, dynamic_ncols=True)
+    return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, mininterval=every, maxinterval=2 * every, ascii=True,
+                ncols=90, file=_Lines(sys.stderr))
 
 # %% ../nbs/00_a_workspace.ipynb #41b63f21
 def _cell(v, digits:int=3) -> str:
