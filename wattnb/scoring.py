@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SCORER_VERSION', 'WEIGHTS', 'TOLERANCE', 'STATUSES', 'UNITS', 'DIAGNOSES', 'normalise_value', 'parse_collection',
            'score_value', 'score_refs', 'Prediction', 'read_quantity', 'diagnose', 'score', 'composite', 'Scores',
-           'read_truth', 'read_predictions', 'score_files']
+           'risk_coverage', 'strict_scores', 'read_truth', 'read_predictions', 'score_files', 'check_questions']
 
 # %% ../nbs/05_scoring.ipynb #9b37aa8f
-import csv, json, math, re
+import json, math, re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Iterable, Sequence
 
 from .workspace import ResultTable, UserError, read_csv
-from .questions import BLANK, FLAGS, Question, is_blank, parse_refs
+from .questions import FLAGS, Question, is_blank, parse_refs
+from .statistics import mean_ci, strata_ci, wilson
 
 # %% ../nbs/05_scoring.ipynb #bb0b8031
 SCORER_VERSION = 'wattbot-1'                       # stored with every score; changes when a score could change
@@ -315,6 +316,146 @@ class Scores:
     def overall(self) -> float: return composite(self.value_accuracy, self.ref_overlap, self.na_recall)
     @property
     def questions_correct(self) -> int: return sum(self._col('value_correct'))
+    def contributions(self,
+        strict:bool=False, # of the strict score
+    ) -> list[float]:
+        "What each row adds: the mean of these is the composite. A refusal weighs n / n_na times as much as another row, as its recall does."
+        v, r = ('strict_value', 'strict_ref') if strict else ('value_correct', 'ref_score')
+        w, na = dict(WEIGHTS), 'strict_value' if strict else 'na_correct'
+        if strict and not self.n_na: w = {k: x / (1 - w['na']) for k, x in w.items()}
+        out = [w['value'] * x[v] + w['ref'] * x[r] + (w['na'] * self.n / self.n_na * x[na] if x['is_na'] else 0.) for x in self.rows]
+        return out if self.n_na or strict else [x + w['na'] for x in out]
+    def composite_ci(self, strict:bool=False) -> tuple[float, float]:
+        "95 % interval of the composite, answerable and unanswerable rows as strata."
+        c, extra = self.contributions(strict), WEIGHTS['na'] * self.n / self.n_na if self.n_na else 0.
+        top, base = WEIGHTS['value'] + WEIGHTS['ref'], 0. if strict else WEIGHTS['value']
+        if not self.n_na: low, top = (0., 1.) if strict else (WEIGHTS['na'], 1.)
+        else: low = 0.
+        ans, na = ([x for x, r in zip(c, self.rows) if r['is_na'] == k] for k in (False, True))
+        lo, hi = strata_ci([(len(ans) / self.n, ans, low, top), (len(na) / self.n, na, base, WEIGHTS['value'] + WEIGHTS['ref'] + extra)])
+        return max(0., lo), min(1., hi)
+    @cached_property
+    def ci(self) -> dict[str, tuple[float, float]]:
+        "95 % intervals (low, high) of overall, value_accuracy, ref_overlap and na_recall (None without unanswerable questions)."
+        na = [r['na_correct'] for r in self.rows if r['is_na']]
+        return dict(overall=self.composite_ci(), value_accuracy=wilson(self.questions_correct, self.n),
+                    ref_overlap=mean_ci(self._col('ref_score')), na_recall=wilson(sum(na), len(na)))
+    def subset(self,
+        keep, # function of a row dict
+    ) -> 'Scores|None':
+        "The scores of some of the rows; None when no row is left."
+        rows = tuple(r for r in self.rows if keep(r))
+        return Scores(rows) if rows else None
+    @cached_property
+    def strict(self) -> dict: return strict_scores(self)
+    @cached_property
+    def by_flag(self) -> dict[str, dict]:
+        "Coded evidence flag -> n, correct, value_accuracy, ref_overlap, ci. A question with two flags is in both."
+        return {k[5:]: g for k in (self.rows[0] if self.rows else ()) if k.startswith('flag_') if (g := self._group(lambda r: r[k]))}
+    @cached_property
+    def by_usage(self) -> dict[str, dict]:
+        "Kaggle split -> the same, with the composite. Empty when the truth has no such column."
+        out = {}
+        for u in sorted({r['usage'] for r in self.rows if r['usage']}):
+            part = self.subset(lambda r: r['usage'] == u)
+            out[u] = {**self._group(lambda r: r['usage'] == u), 'overall': part.overall, 'na_recall': part.na_recall, 'overall_ci': part.ci['overall']}
+        return out
+    @cached_property
+    def by_document(self) -> dict[str, dict]:
+        "Gold paper -> the same; a question with two gold papers is in both."
+        docs = Counter(d for r in self.rows if not r['is_na'] for d in parse_refs(r['truth_refs']))
+        return {d: self._group(lambda r: not r['is_na'] and d in parse_refs(r['truth_refs'])) for d, _ in sorted(docs.items(), key=lambda x: (-x[1], x[0]))}
+    def _group(self, keep) -> dict|None:
+        rows = [r for r in self.rows if keep(r)]
+        if not rows: return None
+        k = sum(r['value_correct'] for r in rows)
+        return dict(n=len(rows), correct=k, value_accuracy=k / len(rows), ci=wilson(k, len(rows)), ref_overlap=_mean(r['ref_score'] for r in rows),
+                    strict_value=_mean(r['strict_value'] for r in rows))
+    def mismatches(self,
+        n:int|None=5, # how many; None for all
+    ) -> ResultTable:
+        "The first rows that lose points, with what was expected and why they lose."
+        bad = [r for r in self.rows if not r['value_correct'] or r['ref_score'] < 1 or not r['na_correct']]
+        cut = lambda s: (s := ' '.join(str(s).split()))[:60] + '…' * (len(s) > 60)
+        return ResultTable(['id', 'expected', 'got', 'expected refs', 'got refs', 'why'], [[r['id'], *(cut(r[k]) for k in
+            ('truth_value', 'value', 'truth_refs', 'refs')), r['diagnosis'] if r['diagnosis'] != 'correct' else 'citation'] for r in bad[:n]],
+            f'{len(bad)} of {self.n} questions lose points')
+    def table(self, strict:bool=False) -> ResultTable:
+        "Components with their weight, interval and number of questions."
+        ci, rows = self.ci, []
+        for name, w, v, n in (('overall', None, self.overall, self.n), ('value_accuracy', .75, self.value_accuracy, self.n),
+                              ('ref_overlap', .15, self.ref_overlap, self.n), ('na_recall', .10, self.na_recall, self.n_na)):
+            rows.append([name, w, v, *(ci[name] or (None, None)), n])
+        if strict:
+            t = self.strict
+            rows += [['strict ' + k, None, t[k], *(t['ci'].get(k) or (None, None)), n] for k, n in
+                     (('overall', self.n), ('answerable_value', self.n - self.n_na), ('citation_jaccard', self.n), ('na_recall', self.n_na),
+                      ('na_precision', t['abstained']), ('na_f1', None), ('coverage', self.n), ('selective_accuracy', t['answered']))]
+        return ResultTable(['component', 'weight', 'score', 'low', 'high', 'n'], rows, 'WattBot score with 95 % intervals')
+    def group_table(self,
+        by:str='flag', # 'flag', 'usage' or 'document'
+    ) -> ResultTable:
+        "Value accuracy per group with Wilson intervals."
+        groups = {'flag': self.by_flag, 'usage': self.by_usage, 'document': self.by_document}[by]
+        return ResultTable([by, 'n', 'correct', 'value_accuracy', 'low', 'high', 'ref_overlap', 'strict_value'],
+            [[k, g['n'], g['correct'], g['value_accuracy'], *g['ci'], g['ref_overlap'], g['strict_value']] for k, g in groups.items()], f'By {by}')
+    def to_json(self,
+        strict:bool=False, # add the second object
+    ) -> dict:
+        out = dict(overall=self.overall, value_accuracy=self.value_accuracy, ref_overlap=self.ref_overlap, na_recall=self.na_recall, n=self.n, n_na=self.n_na,
+                   questions_correct=self.questions_correct, ci95=self.ci, by_flag=self.by_flag, by_usage=self.by_usage,
+                   diagnoses=dict(Counter(self._col('diagnosis'))), problems=list(self.problems), scorer_version=SCORER_VERSION)
+        return {**out, 'strict': self.strict} if strict else out
+    def _repr_markdown_(self): return self.table(strict=True).to_markdown()
+    def _repr_html_(self): return self.table(strict=True)._repr_html_()
+    def __repr__(self): return self.table().to_text()
+
+# %% ../nbs/05_scoring.ipynb #ba3b5b1a
+def risk_coverage(
+    rows, # row dicts of a `Scores`
+) -> dict:
+    """`coverage` and `risk` (error rate among the answered, strict rule) at each confidence threshold, most confident first, and the
+    `area`: the mean risk over all coverages reached (lower is better; ties in expectation). None without an answered row."""
+    answered = [r for r in rows if r['status'] == 'answered']
+    if not answered: return dict(coverage=[], risk=[], area=None, confidence=False)
+    known = any(r['confidence'] is not None for r in answered)
+    groups = {}
+    for r in answered: groups.setdefault(-1. if r['confidence'] is None else r['confidence'], []).append(not r['strict_value'])
+    n = err = 0
+    cov, risk, area = [], [], 0.
+    for c in sorted(groups, reverse=True):
+        g = groups[c]; e = sum(g)
+        area += math.fsum((err + e * j / len(g)) / (n + j) for j in range(1, len(g) + 1))
+        n, err = n + len(g), err + e
+        cov.append(n / len(rows)); risk.append(err / n)
+    return dict(coverage=cov, risk=risk, area=area / n, confidence=known)
+
+def strict_scores(
+    s:'Scores', # scored rows
+) -> dict:
+    """The strict composite and everything about refusing and citing. `na_precision`: of the refusals, how many were called for; None where
+    its denominator is 0. Failed, unparsed and missing answers are neither refusals nor answers: they earn nothing."""
+    rows, n = s.rows, s.n
+    na, ans = ([r for r in rows if r['is_na'] == k] for k in (True, False))
+    kinds = Counter(r['status'] for r in rows)
+    refused, right = [r for r in rows if r['status'] == 'abstained'], sum(r['strict_value'] for r in na)
+    answered = [r for r in rows if r['status'] == 'answered']
+    div = lambda a, b: a / b if b else None
+    recall, precision = div(right, len(na)), div(right, len(refused))
+    value, ref = _mean(r['strict_value'] for r in rows), _mean(r['strict_ref'] for r in rows)
+    ok, hits = sum(r['strict_value'] for r in ans), sum(r['strict_value'] for r in answered)
+    cited = [r for r in ans if r['citation_precision'] is not None]
+    c_recall = [(r['citation_recall'] or 0.) if r['status'] != 'missing' else 0. for r in ans]
+    return dict(overall=composite(value, ref, recall), value_accuracy=value, ref_overlap=ref, na_recall=recall, n=n,
+        answerable_value=div(ok, len(ans)), citation_jaccard=ref, citation_precision=_mean(r['citation_precision'] for r in cited), citation_recall=_mean(c_recall),
+        na_precision=precision, na_f1=div(2 * right, len(refused) + len(na)), coverage=len(answered) / n, selective_accuracy=div(hits, len(answered)),
+        false_refusals=len(refused) - right, false_answers=sum(r['status'] == 'answered' for r in na),
+        answered=len(answered), abstained=len(refused), unparsed=kinds['unparsed'], failed=kinds['failed'], missing=kinds['missing'],
+        risk_coverage=risk_coverage(rows),
+        ci=dict(overall=s.composite_ci(strict=True), value_accuracy=wilson(sum(r['strict_value'] for r in rows), n), ref_overlap=mean_ci([r['strict_ref'] for r in rows]),
+                citation_jaccard=mean_ci([r['strict_ref'] for r in rows]), citation_precision=mean_ci([r['citation_precision'] for r in cited]),
+                citation_recall=mean_ci(c_recall), answerable_value=wilson(ok, len(ans)), na_recall=wilson(right, len(na)), na_precision=wilson(right, len(refused)),
+                coverage=wilson(len(answered), n), selective_accuracy=wilson(hits, len(answered))))
 
 # %% ../nbs/05_scoring.ipynb #defb7b62
 def read_truth(
@@ -352,3 +493,63 @@ def score_files(
     s = score(read_truth(truth), preds, legacy_join=legacy_join)
     empty = [dict(kind='empty_explanation', id=p.id, message='empty explanation: Kaggle and the old scorer refuse the file') for p in preds if not p.explanation.strip()]
     return replace(s, problems=s.problems + tuple(empty))
+
+# %% ../nbs/05_scoring.ipynb #71ab56ef
+_FAULT_COLUMNS = ['severity', 'line', 'id', 'column', 'rule', 'message']
+
+def check_questions(
+    path,              # question file; may be unlabelled
+    known_ids=None,    # ids of the bibliography (any iterable), to find citations of unknown papers
+) -> ResultTable:
+    """Every fault of a question file as a row: severity (`error`: the row cannot be scored as meant; `warning`: probably a slip), line, id, column, rule,
+    message. Raises `UserError` only when the file cannot be read as a table with `id` and `question`."""
+    t = read_csv(path, required=('id', 'question'))
+    known = None if known_ids is None else {k.lower() for k in known_ids}
+    out, ids, texts, labelled = [], {}, {}, any(r.get('answer_value', '').strip() for r in t.rows)
+    for line, r in zip(t.lines, t.rows):
+        id, text = r['id'].strip(), ' '.join(r['question'].lower().split())
+        for severity, column, rule, message in [*_row_faults(r, known, labelled), *_doubles(id, text, line, ids, texts)]:
+            out.append(dict(severity=severity, line=line, id=id, column=column, rule=rule, message=message))
+    if not labelled: out.append(dict(severity='warning', line=1, id='', column='answer_value', rule='unlabelled', message='no true values: the file can be answered, not scored'))
+    if not t.rows: out.append(dict(severity='error', line=1, id='', column='', rule='no_rows', message='a header but no questions'))
+    errors = sum(r['severity'] == 'error' for r in out)
+    return ResultTable(_FAULT_COLUMNS, out, f'{Path(path).name}: {len(t)} questions, {errors} errors, {len(out) - errors} warnings')
+
+def _doubles(id, text, line, ids, texts):
+    if not id: yield 'error', 'id', 'empty_id', 'no id'
+    elif id in ids: yield 'error', 'id', 'double_id', f'id already on line {ids[id]}'
+    elif text and text in texts: yield 'warning', 'question', 'double_question', f'same question as {texts[text]}'
+    if not text: yield 'error', 'question', 'empty_question', 'no question text'
+    ids.setdefault(id, line); texts.setdefault(text, id)
+
+def _row_faults(r:dict, known:set|None, labelled:bool):
+    "(severity, column, rule, message) of one row's own faults."
+    value, unit, refs_cell = (r.get(c, '').strip() for c in ('answer_value', 'answer_unit', 'ref_id'))
+    if not labelled: return
+    na, refs, items = is_blank(value), parse_refs(refs_cell), parse_collection(value)
+    if not value: yield 'error', 'answer_value', 'empty_truth', 'empty cell: counts as unanswerable (write is_blank if that is meant)'
+    if not na and not score_value(value, value): yield 'error', 'answer_value', 'unreachable', f'the truth {value[:40]!r} does not match itself (thousands comma, or a range as text): no answer can be right'
+    elif not na and normalise_value(value) != value and _number(value) is None and items is None:
+        yield 'warning', 'answer_value', 'not_canonical', f'{value[:40]!r} would be read as {normalise_value(value)[:40]!r} if it were an answer'
+    if items is not None and value[:1] == '[' and _numeric(items) and items:
+        if len(items) != 2: yield 'error' if len(items) > 2 else 'warning', 'answer_value', 'odd_range', f'{len(items)} numbers: only two make a range (a thousands comma?)'
+        elif items[0] > items[1]: yield 'warning', 'answer_value', 'reversed_range', 'low end is larger than high end'
+    if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', r['question'], re.I) and not na and value not in ('0', '1'):
+        yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs 1 or 0, not {value[:20]!r}'
+    if na and refs: yield 'warning', 'ref_id', 'cited_blank', 'unanswerable, yet papers are cited'
+    if not na and not refs: yield 'error', 'ref_id', 'uncited', 'answerable, but no paper is cited'
+    if refs and refs_cell[:1] != '[': yield 'warning', 'ref_id', 'bare_id', 'an id without the brackets of a list'
+    if refs and {x.lower() for x in refs} != set(_ref_tokens(refs_cell)): yield 'error', 'ref_id', 'unreadable_list', 'not a list that the scorer can read: no citation can match'
+    for x in refs:
+        if known is not None and x.lower() not in known: yield 'error', 'ref_id', 'unknown_paper', f'{x!r} is not in the bibliography'
+    urls = parse_refs(r.get('ref_url', ''))
+    if urls and refs and len(urls) != len(refs): yield 'warning', 'ref_url', 'url_count', f'{len(refs)} papers, {len(urls)} URLs'
+    for u in urls:
+        if not re.match(r'https?://\S+$', u): yield 'warning', 'ref_url', 'not_a_url', f'{u[:60]!r} is not a URL'
+        elif '/abs/' in u: yield 'warning', 'ref_url', 'landing_page', f'{u[:60]} is a landing page, not the paper'
+    if not unit: yield 'warning', 'answer_unit', 'no_unit', 'empty cell (write is_blank where no unit applies)'
+    flags = {f: r[f].strip().lower() for f in FLAGS if f in r}
+    for f, v in flags.items():
+        if v not in ('0', '1', '0.0', '1.0', 'true', 'false'): yield 'warning', f, 'flag_value', f'{v[:20]!r} is neither 0 nor 1'
+    if 'is_NA' in flags and (flags['is_NA'] in ('1', '1.0', 'true')) != na: yield 'error', 'is_NA', 'flag_contradicts', f'is_NA is {flags["is_NA"]!r}, but answer_value is {value[:30]!r}'
+    if flags and not any(v in ('1', '1.0', 'true') for v in flags.values()): yield 'warning', 'Quote', 'no_evidence', 'no evidence flag is set'
