@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'STAGES', 'PRECISIONS', 'THINKING', 'BOS', 'PROVIDERS', 'Request', 'Reply', 'Usage', 'Price', 'ModelEntry',
            'Registry', 'load_registry', 'Model', 'unique_requests', 'provider_class', 'check_provider', 'open_model',
-           'fetch_model']
+           'fetch_model', 'find_price', 'cost_usd', 'estimate_usd', 'estimate_vram', 'memory_here', 'fits',
+           'ImportedConfig', 'import_peer_config']
 
 # %% ../nbs/03_llm.ipynb #e50884a8
 import ast, difflib, importlib, json, logging, math, os, re, tomllib
@@ -289,10 +290,10 @@ class Registry(Mapping):
         if file.lower().endswith('.toml'): return self._from_file(Path(file).expanduser(), key)
         prefix, colon, id = spec.partition(':')
         if colon and id and (_PROVIDER_ALIASES.get(prefix, prefix) in PROVIDERS): return self._new(_PROVIDER_ALIASES.get(prefix, prefix), id)
-        if provider and provider != 'baseline' and ('/' in spec or provider not in ('hf_local',)): 
-            part = self._parts(spec)
-            return part[0] if len(part) == 1 else self._new(provider, spec)
         part = self._parts(spec)
+        if provider and provider != 'baseline':
+            there = [e for e in part if provider in (e.provider, *e.ids)]
+            return there[0] if len(there) == 1 else self._new(provider, spec)
         if len(part) == 1: return part[0]
         if part: raise UserError(f'model {spec!r} is ambiguous: {", ".join(e.key for e in part)}')
         if colon and re.fullmatch(r'[a-z_]+', prefix): raise UserError(f'model {spec!r}: unknown provider {prefix!r}{_did_you_mean(prefix, [*PROVIDERS, "hf"])}')
@@ -479,3 +480,205 @@ def fetch_model(
     entry = key if isinstance(key, ModelEntry) else load_registry(ws).find(key)
     if not entry.local: raise UserError(f'{entry.key} has no weights to fetch: it is served by {entry.provider}')
     return provider_class(entry.provider).fetch(entry)
+
+# %% ../nbs/03_llm.ipynb #d51bd3ee
+_VENDOR = re.compile(r'^(?:(?:us|eu|apac|jp|au|global|us-gov)\.)?(?P<vendor>[a-z0-9-]+)[./](?=[a-z])')
+_VERSION = re.compile(r'(?:[-:@](?:v?\d[\d.:-]*|latest|preview|instruct|it))*')
+_PRICED_ALIKE = {'openai': 'gpt', 'anthropic': 'claude', 'amazon': 'nova'} # vendors whose price is the same wherever it is served
+_warned = set()
+
+def _plain(id:str) -> tuple[str, str]:
+    "(vendor or '', model name with dots as dashes) of a provider's model id."
+    id = id.lower().strip()
+    m = _VENDOR.match(id)
+    return (m['vendor'] if m else '', re.sub(r'(?<=\d)\.(?=\d)', '-', id[m.end():] if m else id))
+
+def find_price(
+    entry:ModelEntry,
+    registry:Registry=None, # where to look; default the shipped one
+) -> Price|None:
+    "The entry's price, else that of the longest model name that its id begins with; None when no price is known."
+    if entry.prices: return entry.prices
+    if entry.provider in ('hf_local', 'baseline') or entry.options.get('base_url'): return None
+    vendor, name = _plain(entry.id)
+    best = None
+    for e in (registry or load_registry()).values():
+        if not e.prices: continue
+        if e.provider != entry.provider and not (vendor in _PRICED_ALIKE and e.id.lower().removeprefix('us.').removeprefix(vendor + '.').startswith(_PRICED_ALIKE[vendor])
+                                                 or vendor == 'openai' and e.provider == 'openai'): continue
+        for n in {_plain(e.id)[1], *(_plain(a)[1] for a in e.aliases)}:
+            if name.startswith(n) and _VERSION.fullmatch(name, len(n)) and (best is None or len(n) > best[0]): best = len(n), e.prices
+    return best[1] if best else None
+
+def cost_usd(
+    entry:ModelEntry,
+    prompt:int|None,          # tokens, cached ones included
+    completion:int|None,      # tokens, reasoning included
+    cached:int|None=0,        # of the prompt's
+    registry:Registry=None,   # where to look for a price; default the shipped one
+) -> float|None:
+    "What the provider bills, in USD: 0 for a model that runs here, None when tokens or price are not known."
+    if entry.provider in ('hf_local', 'baseline') and not entry.prices: return 0.
+    price = find_price(entry, registry)
+    if price is None:
+        if (entry.provider, entry.id) not in _warned:
+            _warned.add((entry.provider, entry.id))
+            log.warning('no price known for %s:%s, so its cost is not counted: give it prices in models.toml', entry.provider, entry.id)
+        return None
+    if prompt is None or completion is None: return None
+    return price.usd(prompt, completion, cached or 0)
+
+# %% ../nbs/03_llm.ipynb #9c00a610
+def estimate_usd(
+    entry:ModelEntry,
+    prompt_tokens:Sequence[int], # of each request
+    max_new_tokens:int=None,     # longest reply; default the entry's, the think part added
+    attempts:int=1,              # how often each may be asked
+    registry:Registry=None,      # where to look for a price
+) -> tuple[float, float]|None:
+    "(lower, upper) bound of the bill in USD: replies of 0 and of all allowed tokens. None when the price is not known."
+    longest = max_new_tokens or entry.max_new_tokens + (entry.thinking_tokens if entry.thinks else 0)
+    low, high = (cost_usd(entry, sum(prompt_tokens), n, registry=registry) for n in (0, longest * len(prompt_tokens)))
+    return None if low is None else (low, high * attempts)
+
+# %% ../nbs/03_llm.ipynb #2e4ab6cb
+_BYTES = {'4bit': .56, '8bit': 1.06, 'bf16': 2., 'fp16': 2., 'fp32': 4., 'auto': 2.}
+
+def estimate_vram(
+    entry:ModelEntry,
+    precision:str=None, # default the entry's
+    tokens:int=8192,    # prompt and reply tokens that are in memory at a time, over the batch
+) -> float|None:
+    "GB of memory that a local model needs at `precision`: weights and working memory. None when its size is not known."
+    precision = precision or entry.precision
+    if precision not in _BYTES: raise UserError(f'unknown precision {precision!r}: one of {", ".join(PRECISIONS)}')
+    if not entry.local or entry.params_b is None: return None
+    weights = entry.params_b * _BYTES[precision]
+    if precision == '4bit' and entry.vram_4bit_gb: weights = entry.vram_4bit_gb
+    if precision == 'auto' and entry.pypi: weights = entry.params_b * _BYTES['fp32'] # the embedded model, on a CPU
+    # Keys and values: about 0.13 MB per token for an 8B model with grouped heads at 16 bit, growing with the square root of size
+    return round(weights * 1.03 + tokens * .13e-3 * math.sqrt(entry.params_b / 8) + (.6 if entry.params_b > .5 else .1), 1)
+
+def memory_here() -> dict:
+    "`gpu_gb` (list, one per visible GPU), `ram_gb`, both in GB of total memory; a GPU that shares the RAM (GB10) counts with the RAM."
+    import psutil
+    gpus, ram = [], psutil.virtual_memory().total / 1e9
+    try:
+        import pynvml
+        pynvml.nvmlInit()
+    except Exception: return dict(gpu_gb=[], ram_gb=ram) # no driver, no library: a machine without an NVIDIA GPU
+    try:
+        shown = os.environ.get('CUDA_VISIBLE_DEVICES')
+        for i in range(pynvml.nvmlDeviceGetCount()):
+            h = pynvml.nvmlDeviceGetHandleByIndex(i)
+            uuid = pynvml.nvmlDeviceGetUUID(h)
+            uuid = uuid.decode() if isinstance(uuid, bytes) else uuid
+            if shown is not None and not any(s.strip() == str(i) or s.strip() and uuid.startswith(s.strip()) for s in shown.split(',')): continue
+            try: gpus.append(pynvml.nvmlDeviceGetMemoryInfo(h).total / 1e9)
+            except pynvml.NVMLError: gpus.append(ram) # unified memory: NVML has no answer
+    finally: pynvml.nvmlShutdown()
+    return dict(gpu_gb=gpus, ram_gb=ram)
+
+def fits(
+    entry:ModelEntry,
+    precision:str=None,  # default the entry's
+    machine:dict=None,   # `gpu_gb` (list), `ram_gb`; default `memory_here()`
+) -> str:
+    "'GPU', '2 GPUs', 'CPU' or 'no' for a local model, 'API' or 'yes' for the others, '?' when its size is not known."
+    if not entry.local: return 'yes' if entry.provider == 'baseline' else 'API'
+    m, need = machine or memory_here(), estimate_vram(entry, precision)
+    if need is None: return '?'
+    gpus = sorted(m.get('gpu_gb') or [], reverse=True)
+    for n in range(1, len(gpus) + 1):
+        if sum(gpus[:n]) * .95 >= need: return 'GPU' if n == 1 else f'{n} GPUs'
+    return 'CPU' if (m.get('ram_gb') or 0) * .8 >= need else 'no'
+
+# %% ../nbs/03_llm.ipynb #041ee417
+from fastcore.basics import patch
+
+@patch
+def table(self:Registry,
+    machine:dict=None, # `gpu_gb` (list), `ram_gb`; default this machine
+) -> ResultTable:
+    "The registry as a table: sizes, default precision, memory, whether it fits this machine, prices."
+    m = machine or memory_here()
+    cols = ['key', 'name', 'family', 'provider', 'params (B)', 'active (B)', 'context', 'precision', 'memory (GB)', 'fits here', 'USD/M in', 'USD/M out', 'price of']
+    rows = []
+    for e in self.values():
+        size = None if e.params_b is None or e.provider == 'baseline' else f'~{e.params_b:g}' if e.estimated else f'{e.params_b:g}'
+        p = e.prices
+        rows.append((e.key, e.name + (' (gated)' if e.gated else ''), e.family, e.provider, size, e.active_b, e.context,
+                     e.precision if e.local else None, estimate_vram(e), fits(e, machine=m), p and p.input, p and p.output,
+                     p and p.date + (' ~' if p.estimated else '')))
+    gpus = ' + '.join(f'{g:.0f}' for g in m.get('gpu_gb') or []) or 'none'
+    return ResultTable(cols, rows, title=f'{len(self)} models', digits=2,
+                       notes=(f'This machine: GPU memory {gpus} GB, RAM {m.get("ram_gb") or 0:.0f} GB. Memory is an estimate at the default precision (weights, 8192 tokens of '
+                              'context, overhead). ~ before a size: the maker does not tell; ~ behind a date: sources disagree.',))
+
+# %% ../nbs/03_llm.ipynb #94cfacf0
+_PEER_PROVIDERS = {'hf_local': 'hf_local', 'bedrock': 'bedrock', 'openrouter': 'openrouter', 'openai': 'openai'}
+_PEER_SETTINGS = {'db', 'table_prefix', 'questions', 'output', 'metadata', 'planner_max_queries', 'deduplicate_retrieval', 'rerank_strategy', 'top_k', 'top_k_final',
+                  'retrieval_threshold', 'max_retries', 'use_reordered_prompt', 'embedding_model', 'embedding_dim', 'embedding_task', 'embedding_model_id', 'hf_temperature'}
+_PEER_MODEL = {'llm_provider', 'hf_model_id', 'hf_dtype', 'hf_max_new_tokens', 'model', 'max_concurrent', 'bedrock_model', 'bedrock_profile', 'bedrock_region',
+               'openrouter_api_key', 'site_url', 'app_name'}
+
+@dataclass(frozen=True)
+class ImportedConfig:
+    "What a config of the existing system becomes here."
+    path: Path
+    entry: ModelEntry       # for a `models.toml`: `.entry.to_toml()`
+    settings: dict          # retrieval and run settings, as the file had them
+    unknown: tuple          # keys that are read by neither system
+    not_constant: tuple     # keys whose value would have to be computed
+    secrets: tuple          # keys with a secret, which were not copied
+    @property
+    def notes(self) -> list[str]:
+        "One line per thing that was left out."
+        return ([f'{self.path}: unknown key {k}: left out' for k in self.unknown]
+                + [f'{self.path}: {k} is not a constant: left out (the file is not executed)' for k in self.not_constant]
+                + [f'{self.path}: {k} is not copied: set the environment variable {k.upper()}' for k in self.secrets])
+    def _repr_markdown_(self): return f'```toml\n{self.entry.to_toml()}```\n' + '\n'.join(f'- {n}' for n in self.notes)
+
+def _constants(path:Path) -> tuple[dict, list]:
+    try: tree = ast.parse(path.read_text('utf-8-sig'), filename=str(path))
+    except FileNotFoundError: raise UserError(f'no such file: {path}') from None
+    except OSError as e: raise UserError(f'cannot read {path}: {e.strerror or e}') from None
+    except SyntaxError as e: raise UserError(f'{path}:{e.lineno}: not valid Python: {e.msg}') from None
+    except (ValueError, RecursionError, MemoryError) as e: raise UserError(f'{path} is not a Python config: {e}') from None
+    values, odd = {}, []
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) and node.value else []
+        for t in targets:
+            if not isinstance(t, ast.Name): continue
+            try: values[t.id] = ast.literal_eval(node.value)
+            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError): odd.append(t.id)
+    return values, odd
+
+def import_peer_config(
+    path,                   # a Python config of the existing system
+    registry:Registry=None, # a model that it knows keeps its key; default the shipped one
+) -> ImportedConfig:
+    "Read a Python config without executing it. Raises `UserError` when it names no model."
+    path, reg = Path(path), registry or load_registry()
+    values, odd = _constants(path)
+    text = lambda k: str(values[k]).strip() if values.get(k) else ''
+    provider = text('llm_provider') or ('hf_local' if text('hf_model_id') else 'bedrock' if text('bedrock_model') else 'openrouter')
+    if provider not in _PEER_PROVIDERS: raise UserError(f'{path}: unknown llm_provider {provider!r}{_did_you_mean(provider, _PEER_PROVIDERS)}')
+    id = text({'hf_local': 'hf_model_id', 'bedrock': 'bedrock_model'}.get(provider, 'model')) or text('model')
+    if not id: raise UserError(f'{path}: names no model ({"hf_model_id" if provider == "hf_local" else "model"} is missing)')
+    known = next((e for e in reg.values() if e.provider == provider and e.id.lower() == id.lower()), None)
+    stem = re.sub(r'^(hf|bedrock|openrouter|openai)_', '', path.stem).replace('_', '-' if provider == 'bedrock' else '.')
+    base = known or _entry(_slug(stem if provider != 'hf_local' else id), dict(provider=provider, id=id), str(path))
+    change = dict(origin=str(path))
+    if values.get('hf_dtype'):
+        if values['hf_dtype'] not in PRECISIONS: raise UserError(f'{path}: hf_dtype must be one of {", ".join(PRECISIONS)}, not {values["hf_dtype"]!r}')
+        change['precision'] = values['hf_dtype']
+    elif provider != 'hf_local': change['precision'] = 'auto'
+    for k, f in (('hf_max_new_tokens', 'max_new_tokens'), ('max_concurrent', 'max_concurrent')):
+        if isinstance(values.get(k), int) and not isinstance(values[k], bool) and values[k] > 0: change[f] = values[k]
+    options = {n: text(k) for k, n in (('bedrock_profile', 'profile'), ('bedrock_region', 'region'), ('site_url', 'site_url'), ('app_name', 'app_name')) if text(k)}
+    if options: change['options'] = {**base.options, **options}
+    public = {k for k in values if not k.startswith('_')}
+    return ImportedConfig(path, replace(base, **change), {k: values[k] for k in sorted(public & _PEER_SETTINGS)},
+                          tuple(sorted(public - _PEER_SETTINGS - _PEER_MODEL)), tuple(k for k in odd if not k.startswith('_')),
+                          tuple(k for k in sorted(public) if k.endswith('api_key') and values[k]))
