@@ -105,6 +105,7 @@ def vote(
         value = first.value if first else BLANK
         return _decision(value, ballots, cast, [b for b in cast if b.value == value], rule, raw)
     if rule.ignore_blank: cast = [b for b in cast if not is_blank(b.value)] or cast
+    if rule.ignore_blank and legacy: cast = [b for b in cast if b.value.lower() != BLANK] or cast # the older tools then prefer 'N/A' to 'is_blank'
     if rule.strategy == 'ref_priority' and cast:
         groups = {}
         for b in cast: groups.setdefault(frozenset(_cited(b.refs)), []).append(b)
