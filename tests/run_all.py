@@ -1,0 +1,85 @@
+"""Everything CI checks, in one go: `python tests/run_all.py [part ...]` (parts: export, notebooks, tests, site).
+
+Prints a line for each check; the last line is "N passed, N failed" (and the number skipped, where there are any).
+"""
+import hashlib, os, subprocess, sys, tempfile, time
+import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+root = Path(__file__).resolve().parent.parent
+bin_ = Path(sys.executable).parent
+tally = dict(passed=0, failed=0, skipped=0)
+env = {**os.environ, 'WATTNB_PROGRESS': '0', 'TOKENIZERS_PARALLELISM': 'false', 'MPLBACKEND': 'agg',
+       'PATH': f'{bin_}{os.pathsep}{os.environ.get("PATH", "")}'}
+
+
+def report(state, what, seconds, detail=''):
+    tally[state] += 1
+    print(f'{state:7} {what:44} {seconds:6.1f} s', flush=True)
+    if detail: print('\n'.join('        ' + l for l in detail.strip().splitlines()[-40:]), flush=True)
+
+
+def run(*args, timeout=1800, **kw):
+    try:
+        p = subprocess.run(args, cwd=root, env={**env, **kw}, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        return p.returncode, p.stdout + p.stderr
+    except subprocess.TimeoutExpired as e: return 1, f'{(e.stdout or b"").decode()}\nstopped after {timeout} s'
+
+
+def hashes(pattern):
+    return {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.glob(pattern))}
+
+
+def leaves_no_diff():
+    "Exporting and cleaning change nothing: the library is what the notebooks say, and no notebook carries noise."
+    for what, cmd, pattern in (('nbdev_export leaves no diff', 'nbdev_export', 'wattnb/*.py'), ('nbdev_clean leaves no diff', 'nbdev_clean', 'nbs/*.ipynb')):
+        t, before = time.time(), hashes(pattern)
+        rc, out = run(bin_ / cmd)
+        changed = [p.name for p, h in hashes(pattern).items() if before.get(p) != h]
+        report('failed' if rc or changed else 'passed', what, time.time() - t, out * bool(rc) + ('changed: ' + ', '.join(changed) if changed else ''))
+
+
+def index():
+    t = time.time()
+    rc, out = run(bin_ / 'wattnb', 'index', '--root', root)
+    report('failed' if rc else 'passed', 'wattnb index (demo corpus)', time.time() - t, out * bool(rc))
+
+
+def notebook(path):
+    t = time.time()
+    rc, out = run(bin_ / 'nbdev_test', '--path', path, '--n_workers', '1', OMP_NUM_THREADS='1')
+    report('failed' if rc else 'passed', f'notebook {path.name}', time.time() - t, out * bool(rc))
+
+
+def notebooks():
+    with ThreadPoolExecutor(2) as pool: list(pool.map(notebook, sorted((root / 'nbs').glob('*.ipynb'))))
+
+
+def tests():
+    with tempfile.TemporaryDirectory() as tmp:
+        xml = Path(tmp) / 'junit.xml'
+        p = subprocess.Popen([sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', '--durations=10', f'--junitxml={xml}', 'tests'], cwd=root, env=env)
+        rc = p.wait()
+        if not xml.exists(): return report('failed', 'pytest did not finish', 0)
+        for case in ET.parse(xml).getroot().iter('testcase'):
+            kinds = {c.tag for c in case}
+            tally['failed' if kinds & {'failure', 'error'} else 'skipped' if 'skipped' in kinds else 'passed'] += 1
+        if rc not in (0, 1): report('failed', f'pytest ended with {rc}', 0)
+
+
+def site():
+    t = time.time()
+    rc, out = run(sys.executable, root / 'tests/site.py')
+    report('failed' if rc else 'passed', 'documentation site', time.time() - t, out * bool(rc))
+
+
+PARTS = dict(export=leaves_no_diff, index=index, notebooks=notebooks, tests=tests, site=site)
+
+if __name__ == '__main__':
+    for name in sys.argv[1:] or PARTS:
+        if name not in PARTS: sys.exit(f'no part {name!r}; there are: {", ".join(PARTS)}')
+        PARTS[name]()
+    skipped = f', {tally["skipped"]} skipped' if tally['skipped'] else ''
+    print(f'{tally["passed"]} passed, {tally["failed"]} failed{skipped}')
+    sys.exit(bool(tally['failed']))

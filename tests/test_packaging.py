@@ -1,0 +1,89 @@
+"What a stranger installs: light core, working wheel and sdist, workspace files inside, imports that load nothing heavy."
+import json, os, re, subprocess, sys, tarfile, zipfile
+from configparser import ConfigParser
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+root = Path(__file__).resolve().parent.parent
+HEAVY = ('torch', 'pandas', 'matplotlib', 'transformers', 'hnswlib', 'ray', 'scipy', 'sentence_transformers', 'IPython')
+config = ConfigParser(delimiters=['='])
+config.read(root / 'settings.ini')
+
+
+def python(code, **env):
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env={**os.environ, **env}, cwd='/')
+    assert p.returncode == 0, p.stderr[-2000:]
+    return p.stdout.strip()
+
+
+@pytest.mark.parametrize('module', ['wattnb', *sorted(f'wattnb.{p.stem}' for p in (root / 'wattnb').glob('*.py') if not p.stem.startswith('_'))])
+def test_import_is_light(module):
+    assert python(f'import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])') == '[]'
+
+
+def requirement_name(r): return re.split(r'[\s;\[<>=!~(]', r, maxsplit=1)[0].lower().replace('_', '-')
+
+
+def closure(names):
+    "Distributions that the named ones bring on this interpreter, from the installed metadata (extras left out)."
+    from packaging.requirements import Requirement
+    todo, seen = list(names), set()
+    while todo:
+        n = todo.pop()
+        if n in seen: continue
+        seen.add(n)
+        for r in metadata.requires(n) or []:
+            r = Requirement(r)
+            if r.marker is None or r.marker.evaluate({'extra': ''}): todo.append(requirement_name(r.name))
+    return seen
+
+
+def test_core_is_at_most_25_distributions_without_torch():
+    got = closure(requirement_name(r) for r in config['DEFAULT']['requirements'].split())
+    assert len(got) <= 25, sorted(got)
+    assert not got & {'torch', 'transformers', 'matplotlib', 'jupyterlab', 'ray'}
+    reasons = (root / 'CONTRIBUTING.md').read_text()
+    assert not [n for n in got if not re.search(rf'\b{re.escape(n)}\b', reasons, re.I)], 'each has its reason in CONTRIBUTING.md'
+
+
+def test_the_deprecated_nvml_distribution_is_not_asked_for():
+    assert 'pynvml' not in (root / 'settings.ini').read_text().replace('module `pynvml`', '').split()
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    "Wheel and sdist, built from a copy of the tracked files as a clone would have them."
+    out, src = tmp_path_factory.mktemp('dist'), tmp_path_factory.mktemp('src')
+    tracked = subprocess.run(['git', 'ls-files', '-z'], cwd=root, capture_output=True).stdout.decode().split('\0')
+    for f in filter(None, tracked):
+        if (root / f).is_file():
+            (src / f).parent.mkdir(parents=True, exist_ok=True)
+            (src / f).write_bytes((root / f).read_bytes())
+    p = subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '--outdir', out, src], capture_output=True, text=True)
+    assert p.returncode == 0, p.stdout[-1500:] + p.stderr[-1500:]
+    return next(out.glob('*.whl')), next(out.glob('*.tar.gz'))
+
+
+def test_wheel_carries_what_init_hands_out(built):
+    names = zipfile.ZipFile(built[0]).namelist()
+    for f in ('wattnb/models.toml', 'wattnb/_workspace/data/demo_QA.csv', 'wattnb/_workspace/data/metadata.csv', 'wattnb/_workspace/nbs/run_experiment.ipynb'):
+        assert f in names, f
+    assert sum(n.startswith('wattnb/_workspace/data/pdfs/') for n in names) >= 12
+    assert not [n for n in names if 'test_solutions' in n or 'train_QA' in n]
+    assert any('settings.ini' in n for n in tarfile.open(built[1]).getnames())
+
+
+def test_wheel_works_away_from_the_checkout(built, tmp_path):
+    "Unpacked beside the installed dependencies: `wattnb init --demo`, then the command finds its workspace from a folder below."
+    zipfile.ZipFile(built[0]).extractall(tmp_path / 'site')
+    env = {**os.environ, 'PYTHONPATH': str(tmp_path / 'site'), 'WATTNB_PROGRESS': '0'}
+    def run(*args, cwd=tmp_path):
+        p = subprocess.run([sys.executable, '-m', 'wattnb.cli', *args], cwd=cwd, env=env, capture_output=True, text=True)
+        assert p.returncode == 0, p.stderr
+        return p.stdout
+    made = json.loads(run('init', 'ws', '--demo', '--json'))['files']
+    assert str(tmp_path / 'site') in subprocess.run([sys.executable, '-c', 'import wattnb; print(wattnb.__file__)'], env=env, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert len([f for f in made if f.endswith('.pdf')]) >= 12
+    assert 'smollm2-135m' in run('models', cwd=tmp_path / 'ws/data')
