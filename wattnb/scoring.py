@@ -198,12 +198,12 @@ def diagnose(
     if is_blank(truth): return 'correct' if is_blank(pred) else 'false_answer'
     if is_blank(pred): return 'false_refusal'
     if score_value(truth, pred): return 'correct'
-    return _miss(str(truth), str(pred), unit)
+    return _miss(str(truth)[:2000], str(pred)[:2000], unit)
 
 def _miss(truth:str, pred:str, unit:str) -> str:
     want, got = parse_collection(normalise_value(truth)), parse_collection(normalise_value(pred))
     if want is not None and got is not None and _same_items(want, got): return 'format'
-    if want is None and got and len(got) == 1: return 'format' if _match(truth, str(got[0])) else _miss(truth, str(got[0]), unit)
+    if want is None and got and len(got) == 1 and str(got[0])[:1] not in ('[', '{'): return 'format' if score_value(truth, str(got[0])) else _miss(truth, str(got[0]), unit)
     if want is not None and not _numeric(want) and got is None: # a list of names without its brackets
         return 'format' if _same_items(want, [x.strip().lower() for x in re.split(r',|;|\band\b', pred.strip('{}()')) if x.strip()]) else 'wrong_text'
     a, b = (read_quantity(normalise_value(x)) for x in (truth, pred))
