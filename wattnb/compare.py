@@ -18,8 +18,8 @@ import numpy as np
 
 from .workspace import ResultTable, UserError, Workspace, jsonable, read_csv, write_csv, write_json
 from .questions import is_blank, parse_refs
-from .statistics import REPS, bootstrap_ci, holm, letters, mcnemar_exact, mde, mde_mean, permutation_test, ratio_ci, wilson
-from .scoring import SCORER_VERSION, Scores, read_predictions, read_truth, score
+from .statistics import REPS, holm, letters, mcnemar_exact, mde, mde_mean, paired_ci, permutation_test, ratio_ci, wilson
+from .scoring import SCORER_VERSION, WEIGHTS, Scores, read_predictions, read_truth, score
 from .audit import audit
 from .runs import RunFolder, Store, TruthBook, experiments_of, find_run, find_runs, load, pick_runs, question_cost, run_cost, score_run
 
@@ -35,6 +35,8 @@ class Entrant:
     costs: dict = field(default_factory=dict) # question id -> `question_cost`
     @cached_property
     def ids(self) -> tuple: return tuple(r['id'] for r in self.scores.rows)
+    @cached_property
+    def answers(self) -> list: return [(r['value'], frozenset(parse_refs(r['refs']))) for r in self.scores.rows]
 
 def _labels(runs:Sequence[RunFolder]) -> list[str]:
     "Names, where they are unique; else as much of the id as is needed."
@@ -166,21 +168,22 @@ def compare_scores(
     if len(es) < 2: raise UserError(f'a comparison needs at least two runs, got {len(es)}')
     es = _same_questions(es, common)
     rows = es[0].scores.rows
-    strata = [r['is_na'] for r in rows]
+    strata = [r['is_na'] for r in rows] # rare: they come to a few, and weigh much
     papers = [(parse_refs(r['truth_refs']) or [r['id']])[0].lower() for r in rows] if clusters else None
     x = np.array([e.scores.contributions(strict) for e in es])
     v = np.array([[r['strict_value' if strict else 'value_correct'] for r in e.scores.rows] for e in es], bool)
     index = list(itertools.combinations(range(len(es)), 2))
     d = np.stack([x[a] - x[b] for a, b in index], 1)
     d[np.abs(d) < 1e-12] = 0 # what is equal up to rounding is equal
-    ps = permutation_test(d, reps, seed)
+    base, top = _rare_bounds(len(rows), sum(strata), strict)
+    ps, cis = permutation_test(d, reps, seed), paired_ci(x, index, strata, base, top, papers, reps=reps, seed=seed)
     flags = [k for k in rows[0] if k.startswith('flag_')]
     masks = {k[5:]: np.array([bool(r.get(k)) for r in rows]) for k in flags}
     pairs = []
     for j, (a, b) in enumerate(index):
         only = lambda m: (int((v[a] & ~v[b] & m).sum()), int((v[b] & ~v[a] & m).sum()))
         ao, bo = only(True)
-        lo, hi = bootstrap_ci(d[:, j], strata=strata, clusters=papers, reps=reps, seed=seed)
+        lo, hi = cis[j]
         by = {f: dict(n=int(m.sum()), diff=float(v[a][m].mean() - v[b][m].mean()), a_only=(o := only(m))[0], b_only=o[1], mcnemar_p=mcnemar_exact(*o)) for f, m in masks.items() if m.any()}
         pairs.append(dict(a=es[a].label, b=es[b].label, n=len(rows), diff=float(d[:, j].mean()), ci_low=lo, ci_high=hi, p=float(ps[j]), p_holm=None, mcnemar_p=mcnemar_exact(ao, bo), mcnemar_p_holm=None,
                           a_only=ao, b_only=bo, discordant=ao + bo, value_diff=(ao - bo) / len(rows), sd=float(d[:, j].std(ddof=1)) if len(rows) > 1 else 0., mde=mde(len(rows), (ao + bo) / len(rows)),
@@ -191,6 +194,10 @@ def compare_scores(
     told = [(p['a'], p['b']) for p in pairs if p['p_holm'] <= alpha]
     notes = [f'strict score' * strict, f'intervals resample {len(set(papers))} papers' if clusters else '', 'on the questions in common only' if common else '']
     return Comparison(tuple(es), tuple(pairs), letters(best, told), alpha, tuple(n for n in notes if n))
+
+def _rare_bounds(n:int, n_na:int, strict:bool) -> tuple[float, float]:
+    "Smallest and largest contribution of an unanswerable question."
+    return (0. if strict else WEIGHTS['value']), WEIGHTS['value'] + WEIGHTS['ref'] + (WEIGHTS['na'] * n / n_na if n_na else 0.)
 
 def _cost_ratio(a:Entrant, b:Entrant) -> dict:
     "Ratios a / b with intervals where both runs have measurements per question, bare where they have totals, None where one has neither."
@@ -203,7 +210,7 @@ def _cost_ratio(a:Entrant, b:Entrant) -> dict:
             if out[name] is None and x is not None and y: out[name] = (x / y, None, None)
     ta, tb = col(a, 'prompt_tokens'), col(b, 'prompt_tokens')
     known = [(x, y) for x, y in zip(ta, tb) if x is not None and y is not None]
-    same = [r['value'] == s['value'] and set(parse_refs(r['refs'])) == set(parse_refs(s['refs'])) for r, s in zip(a.scores.rows, b.scores.rows)]
+    same = [x == y for x, y in zip(a.answers, b.answers)]
     share = sum(same) / len(same)
     equal_setup = a.run and b.run and (a.run.model, a.run.precision) == (b.run.model, b.run.precision)
     out |= dict(same_tokens=sum(x == y for x, y in known) / len(known) if known else None, same_answers=share, any=any(out.values()),
