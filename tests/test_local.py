@@ -1,0 +1,337 @@
+"Models that run here: real small models of many architectures, made on the spot, and the embedded one."
+import json, os, subprocess, sys, textwrap, time
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip('torch')
+transformers = pytest.importorskip('transformers')
+
+from wattnb.llm import ModelEntry, Request, load_registry, open_model
+from wattnb.local import (LocalModel, Weights, choose_place, effective_precision, encode_prompt, explain_load_error, is_out_of_memory, load_local,
+                          local_weights, next_batch, render_prompt, token_budget)
+from wattnb.workspace import UserError, WorkError
+
+SMOL = load_registry()['smollm2-135m']
+COMMON = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=49152, max_position_embeddings=512,
+              bos_token_id=1, eos_token_id=2, pad_token_id=2)
+FAMILIES = {
+    'llama': {}, 'qwen2': {}, 'qwen3': dict(head_dim=8), 'mistral': dict(sliding_window=16), 'phi3': dict(pad_token_id=2), 'granite': {},
+    'gemma2': dict(head_dim=8, sliding_window=16, query_pre_attn_scalar=8), 'gemma3_text': dict(head_dim=8, sliding_window=16, query_pre_attn_scalar=8),
+    'mixtral': dict(num_local_experts=4, num_experts_per_tok=2), 'olmoe': dict(num_experts=4, num_experts_per_tok=2), 'smollm3': {},
+    'olmo2': {}, 'gpt_oss': dict(head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=16),
+    'qwen3_moe': dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, head_dim=8),
+    'qwen3_next': dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, shared_expert_intermediate_size=32, head_dim=8, num_hidden_layers=4,
+                       linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8, linear_value_head_dim=8),
+}
+PREAMBLE = 'You answer questions about papers on the energy use of computers. Be brief, give a number with its unit, name the paper, and say so when it is not known. ' * 2
+TEXTS = ['How much water?', 'How much energy does it take to train a model of 175 billion parameters, in MWh?', 'Why?', 'Which of the two machines needs less power when idle?',
+         'True or false: a larger batch uses less energy per token.', 'What is the PUE of the site in the north?']
+ASKED = [Request(f'q{i}', PREAMBLE, t) for i, t in enumerate(TEXTS)]
+
+
+@pytest.fixture(scope='session')
+def tokenizer():
+    return transformers.AutoTokenizer.from_pretrained(local_weights(SMOL).path)
+
+
+def make(folder, tokenizer, kind, dtype=torch.float32, **over):
+    try: config = transformers.AutoConfig.for_model(kind, **{**COMMON, **FAMILIES.get(kind, {}), **over})
+    except (ValueError, KeyError): pytest.skip(f'this transformers has no {kind}')
+    torch.manual_seed(7)
+    model = transformers.AutoModelForCausalLM.from_config(config).to(dtype)
+    model.save_pretrained(folder); tokenizer.save_pretrained(folder)
+    return ModelEntry(f'tiny-{kind}', 'hf_local', str(folder), precision='fp32', max_new_tokens=20)
+
+
+@pytest.mark.parametrize('kind', FAMILIES)
+def test_batch_alone_and_generate_agree(tmp_path, tokenizer, kind):
+    "Greedy, float32: the same text in a batch, alone, and from transformers' own generate, for every kind of cache."
+    entry = make(tmp_path, tokenizer, kind)
+    with LocalModel(entry) as many: together = many.complete(ASKED)
+    with LocalModel(entry, latency_mode=True) as one: alone = one.complete(ASKED)
+    assert [r.text for r in together] == [r.text for r in alone]
+    assert all(r.ok and r.batch_size == 6 for r in together) and all(r.batch_size == 1 and r.cached_tokens == 0 for r in alone)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    for req, got in zip(ASKED, alone):
+        ids = torch.tensor([encode_prompt(tokenizer, entry, render_prompt(tokenizer, entry, req))])
+        out = reference.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False, pad_token_id=2)[0, ids.shape[1]:]
+        raw = tokenizer.decode([t for t in out.tolist() if t != 2], skip_special_tokens=False)
+        for s in tokenizer.all_special_tokens: raw = raw.replace(s, '')
+        assert raw.strip() == got.text
+
+
+def test_prefix_is_read_once(tmp_path, tokenizer):
+    entry = make(tmp_path, tokenizer, 'llama')
+    phases = []
+    with LocalModel(entry, batch_size=2) as m:
+        m.on_phase = lambda *a: phases.append(a)
+        a = m.complete(ASKED)
+        shared = {r.cached_tokens for r in a}
+        assert len(shared) == 1 and shared.pop() > 50
+        prefix = m._prefix
+        m.complete(ASKED[:3])
+        assert m._prefix is prefix # kept for the next stage
+    computed = sum(sum(p[4]) for p in phases[:1 + 6] if p[0] == 'prefill')
+    assert computed <= sum(r.prompt_tokens - r.cached_tokens for r in a) + a[0].cached_tokens + 1e-6
+    with LocalModel(entry, prefix=False) as m: b = m.complete(ASKED)
+    assert [r.text for r in a] == [r.text for r in b] and {r.cached_tokens for r in b} == {0}
+
+
+def test_finished_rows_leave_and_the_rest_is_unchanged(tmp_path, tokenizer):
+    entry = make(tmp_path, tokenizer, 'llama')
+    uneven = [replace(r, max_tokens=n) for r, n in zip(ASKED, (1, 3, 20, 7, 20, 2))]
+    order = []
+    with LocalModel(entry) as m:
+        replies = []
+        for r in m.stream(uneven): order.append(r.id); replies.append(r)
+        full = {r.id: r for r in m.complete(ASKED)}
+    assert order[:2] == ['q0', 'q5'] and set(order[-2:]) == {'q2', 'q4'}
+    for r in replies:
+        assert r.completion_tokens <= 20 and full[r.id].text.startswith(r.text)
+        assert 0 < r.prefill_seconds <= r.ttft_seconds <= r.seconds + 1e-9 and r.decode_seconds >= 0 and r.started < r.finished
+
+
+def test_a_slow_consumer_does_not_count_as_generation(tmp_path, tokenizer):
+    entry = make(tmp_path, tokenizer, 'llama')
+    with LocalModel(entry) as m:
+        list(m.stream(ASKED[:2])) # warm
+        uneven = [replace(r, max_tokens=n) for r, n in zip(ASKED, (1, 10, 20))]
+        phases = []
+        m.on_phase = lambda name, t0, t1, ids, tokens: phases.append(t1 - t0)
+        last = None
+        for last in m.stream(uneven): time.sleep(.5)
+    assert last.seconds < .9 and sum(phases) < .9
+
+
+def test_stopping_early_leaves_a_model_that_works(tmp_path, tokenizer):
+    entry = make(tmp_path, tokenizer, 'llama')
+    with LocalModel(entry) as m:
+        want = m.complete(ASKED[:1])
+        for r in m.stream([replace(a, max_tokens=n) for a, n in zip(ASKED, (1, 20))]): break
+        with pytest.raises(KeyboardInterrupt):
+            for r in m.stream(ASKED[:2]): raise KeyboardInterrupt
+        assert m.complete(ASKED[:1])[0].text == want[0].text
+    m.close()
+    with pytest.raises(WorkError, match='is closed'): m.complete(ASKED[:1])
+
+
+def test_sampling_is_seeded_per_question(tmp_path, tokenizer):
+    entry = make(tmp_path, tokenizer, 'llama')
+    draw = lambda seed, asked, **k: {r.id: r.text for r in LocalModel(entry, seed=seed, temperature=1., **k).stream(asked)}
+    a = draw(1, ASKED)
+    assert a == draw(1, ASKED[::-1]) == draw(1, ASKED, latency_mode=True)
+    assert all(a[k] != v for k, v in draw(2, ASKED).items())
+
+
+# --- out of memory ---------------------------------------------------------------------------------------------------
+
+def test_out_of_memory_halves_the_batch_and_remembers(tmp_path, tokenizer):
+    "A real shortage: the process may map only so much more, and the first batch wants more than that."
+    make(tmp_path, tokenizer, 'llama', num_hidden_layers=8, hidden_size=256, intermediate_size=1024, max_position_embeddings=8192)
+    script = textwrap.dedent(f'''
+        import json, resource, sys, logging
+        import torch; torch.set_num_threads(1)
+        from wattnb.llm import ModelEntry, Request
+        from wattnb.local import LocalModel
+        m = LocalModel(ModelEntry('tiny', 'hf_local', {str(tmp_path)!r}, precision='fp32', max_new_tokens=4), batch_size=32, batch_tokens=10**9, prefix=False)
+        asked = [Request(str(i), '', 'word ' * (1500 + i)) for i in range(24)]
+        want = LocalModel(m.entry, latency_mode=True).complete(asked[:2])
+        used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+        limit = used + 700_000_000
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        first = m.complete(asked)
+        halved, rows = m.info['out_of_memory'], m.info['batch_rows']
+        second = m.complete(asked[:8])
+        print(json.dumps(dict(ok=[r.ok for r in first], order=[r.id for r in first], halved=halved, rows=rows, again=m.info['out_of_memory'],
+                              same=[a.text == b.text for a, b in zip(first, want)], n=len(second))))
+    ''')
+    if sys.platform != 'linux': pytest.skip('needs RLIMIT_AS and /proc')
+    p = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1', 'MALLOC_ARENA_MAX': '1'})
+    assert p.returncode == 0, p.stderr[-2000:]
+    got = json.loads(p.stdout.strip().splitlines()[-1])
+    assert all(got['ok']) and got['order'] == [str(i) for i in range(24)] and all(got['same'])
+    assert got['halved'] >= 1 and got['rows'] < 24 and got['again'] == got['halved'] # remembered: it did not happen again
+
+
+def test_batches_respect_the_budget():
+    lengths = sorted([100, 2000, 350, 350, 800, 50, 1200, 600, 90, 400], reverse=True)
+    seen = []
+    while lengths:
+        n = next_batch(lengths, 100, 3000, 4)
+        seen.append(lengths[:n]); lengths = lengths[n:]
+    assert sum(map(len, seen)) == 10 and all(len(b) == 1 or len(b) <= 4 and len(b) * (b[0] + 100) <= 3000 for b in seen)
+    assert token_budget(1000, 1e9) == 600_000 and token_budget(10**9, 1e6) == 256
+
+
+# --- thinking --------------------------------------------------------------------------------------------------------
+
+THINK_TEMPLATE = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+                  "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% else %}<think>\n{% endif %}{% endif %}")
+
+def test_thinking_has_a_budget_and_must_end(tmp_path, tokenizer):
+    "A model that never stops thinking is made to: the closing mark is written for it, and then it answers."
+    kept = tokenizer.chat_template
+    try:
+        tokenizer.chat_template = THINK_TEMPLATE
+        entry = replace(make(tmp_path, tokenizer, 'llama'), thinking='on', thinking_tokens=30, max_new_tokens=10)
+    finally: tokenizer.chat_template = kept
+    with LocalModel(entry) as m:
+        r = m.complete(ASKED[:2])[0]
+        closing = len(m._marks[1])
+        assert 30 <= r.reasoning_tokens <= 30 + len(m._cut) and r.completion_tokens - r.reasoning_tokens <= 10 and r.completion_tokens > r.reasoning_tokens
+        assert r.reasoning and r.text and '</think>' not in r.text and '<think>' not in r.text and closing
+    with LocalModel(replace(entry, thinking='off', thinking_tokens=0)) as m:
+        r = m.complete(ASKED[:1])[0]
+        assert r.reasoning_tokens == 0 and r.completion_tokens <= 10 and m.prompt_text(ASKED[0]).rstrip().endswith('</think>')
+
+
+# --- prompts ---------------------------------------------------------------------------------------------------------
+
+def test_no_second_bos(tokenizer):
+    "W5.1: a template that begins with BOS is not given another; a model whose template forgets it can have it added."
+    import copy
+    tok = copy.deepcopy(tokenizer)
+    tok.add_special_tokens({'bos_token': '<s>', 'eos_token': '</s>'})
+    tok.chat_template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
+    ids = encode_prompt(tok, SMOL, render_prompt(tok, SMOL, ASKED[0]))
+    assert ids.count(tok.bos_token_id) == 1 and ids[0] == tok.bos_token_id
+    tok.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
+    text = render_prompt(tok, SMOL, ASKED[0])
+    assert tok.bos_token_id not in encode_prompt(tok, SMOL, text)
+    assert encode_prompt(tok, replace(SMOL, bos='add'), text)[0] == tok.bos_token_id
+
+
+def test_templates_without_system_role_and_without_template(tokenizer):
+    "W5.2"
+    import copy
+    tok = copy.deepcopy(tokenizer)
+    tok.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{{ messages[0].content }}"
+    assert render_prompt(tok, SMOL, Request('q', 'Be brief.', 'Why?')) == 'Be brief.\n\nWhy?'
+    tok.chat_template = "{{ raise_exception('broken') }}"
+    with pytest.raises(Exception, match='broken'): render_prompt(tok, SMOL, Request('q', 'Be brief.', 'Why?'))
+    tok.chat_template = None
+    assert render_prompt(tok, SMOL, Request('q', 'Be brief.', 'Why?')) == 'SYSTEM: Be brief.\n\nUSER: Why?\n\nASSISTANT:'
+
+
+def test_window_is_never_cut_silently(tmp_path, tokenizer):
+    "W4.7"
+    entry = replace(make(tmp_path, tokenizer, 'llama'), context=200)
+    with LocalModel(entry) as m:
+        long, short = m.complete([Request('long', '', 'word ' * 300), ASKED[2]])
+        assert 'tokens and the window of tiny-llama 200' in long.error and long.text == '' and long.prompt_tokens > 300
+        assert short.ok
+
+
+# --- precision and place ---------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('precision, dtype, quantization', [('fp32', 'float32', 'none'), ('bf16', 'bfloat16', 'none'), ('fp16', 'float16', 'none'), ('4bit', None, 'nf4'), ('8bit', None, 'int8')])
+def test_precisions_are_read_from_the_model(tmp_path, tokenizer, precision, dtype, quantization):
+    "W5.3, G10"
+    if precision in ('4bit', '8bit'): pytest.importorskip('bitsandbytes')
+    entry = make(tmp_path, tokenizer, 'llama', hidden_size=128, intermediate_size=256)
+    with LocalModel(entry, precision=precision, device='cpu') as m:
+        assert m.info['quantization'] == quantization and (dtype is None or m.info['effective_dtype'] == dtype)
+        assert ('do not depend' in m.info['determinism']) == (precision == 'fp32')
+        r = m.complete(ASKED[:2])
+        assert all(x.ok and x.completion_tokens for x in r)
+
+
+def test_auto_on_a_cpu_is_float32(tmp_path, tokenizer):
+    from wattnb.local import cpu_bf16_is_native
+    entry = make(tmp_path, tokenizer, 'llama', dtype=torch.float16)
+    got = load_local(entry, 'auto', device='cpu')
+    assert got.info['effective_dtype'] == 'float32' and got.info['requested_precision'] == 'auto'
+    assert isinstance(cpu_bf16_is_native(), bool)
+
+
+def test_prequantised_checkpoints_keep_their_own(tmp_path, tokenizer):
+    pytest.importorskip('bitsandbytes')
+    entry = make(tmp_path/'plain', tokenizer, 'llama', hidden_size=128, intermediate_size=256)
+    m = transformers.AutoModelForCausalLM.from_pretrained(tmp_path/'plain', device_map={'': 'cpu'},
+        quantization_config=transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='fp4'))
+    try: m.save_pretrained(tmp_path/'fp4')
+    except Exception as e: pytest.skip(f'this bitsandbytes cannot save on a CPU: {e}')
+    tokenizer.save_pretrained(tmp_path/'fp4')
+    with LocalModel(replace(entry, id=str(tmp_path/'fp4')), precision='8bit', device='cpu') as q:
+        assert q.info['quantization'] == 'fp4' and q.complete(ASKED[:1])[0].ok
+
+
+def test_places():
+    GB = 1e9
+    one, two = [(79 * GB, 80 * GB)], [(79 * GB, 80 * GB), (60 * GB, 80 * GB)]
+    assert choose_place(15 * GB, two, 0, 'm', 'bf16') == {'device_map': {'': 0}} # W5.14: a model that fits one GPU is not spread
+    assert choose_place(100 * GB, two, 0, 'm', 'bf16')['device_map'] == 'auto'
+    with pytest.raises(WorkError, match='needs about .* of GPU memory'): choose_place(100 * GB, one, 500 * GB, 'm', 'bf16')
+    with pytest.raises(WorkError, match='of memory and 8.0 GB are free'): choose_place(15 * GB, [], 8 * GB, 'm', 'bf16')
+    assert choose_place(100 * GB, one, 0, 'm', 'bf16', device='cpu') == {'device_map': {'': 'cpu'}}
+
+
+# --- what goes wrong on the way --------------------------------------------------------------------------------------
+
+def test_errors_have_one_line_and_a_way_out(tmp_path, monkeypatch):
+    e = ModelEntry('m', 'hf_local', 'owner/model')
+    chained = lambda name, text='', base=OSError: type(name, (base,), {})(text)
+    assert isinstance(explain_load_error(chained('GatedRepoError'), e), UserError) and 'HF_TOKEN' in str(explain_load_error(chained('GatedRepoError'), e))
+    assert 'no model owner/model on the model hub' in str(explain_load_error(chained('RepositoryNotFoundError'), e))
+    monkeypatch.delenv('HF_HUB_OFFLINE', raising=False)
+    assert 'cannot be reached: run `wattnb models --fetch m`' in str(explain_load_error(chained('LocalEntryNotFoundError'), e))
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    assert 'HF_HUB_OFFLINE is set' in str(explain_load_error(chained('LocalEntryNotFoundError'), e))
+    assert 'has no revision abc' in str(explain_load_error(chained('RevisionNotFoundError'), replace(e, revision='abc')))
+    assert 'does not fit into memory' in str(explain_load_error(RuntimeError('CUDA out of memory. Tried to allocate'), e))
+    assert 'no space left' in str(explain_load_error(OSError(28, 'No space left on device'), e))
+    assert 'newer transformers' in str(explain_load_error(ValueError('Transformers does not recognize this architecture.'), e))
+    for x in (RuntimeError('boom\nsecond line'), KeyError('x')): assert '\n' not in str(explain_load_error(x, e))
+    assert is_out_of_memory(MemoryError()) and not is_out_of_memory(RuntimeError('shape'))
+
+
+def test_hub_offline_is_one_line(tmp_path):
+    "Really offline: the hub's client raises what it raises, and one line comes out."
+    script = "from wattnb.llm import open_model\nfrom wattnb.workspace import WorkError, UserError\ntry: open_model('hf:owner-x/model-y')\nexcept WorkError as e: print(e)"
+    env = {**os.environ, 'HF_HUB_OFFLINE': '1', 'HF_HOME': str(tmp_path)}
+    p = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, env=env)
+    assert p.stdout.strip().startswith('owner-x/model-y is not in the cache and HF_HUB_OFFLINE is set'), p.stdout + p.stderr[-1500:]
+
+
+def test_wrong_names_and_options(tmp_path, tokenizer):
+    with pytest.raises(UserError, match='is not a folder with a model'): local_weights(ModelEntry('m', 'hf_local', './nowhere'))
+    with pytest.raises(UserError, match='unknown precision'): LocalModel(SMOL, precision='5bit')
+    with pytest.raises(UserError, match="source must be"): local_weights(SMOL, 'web')
+    entry = make(tmp_path, tokenizer, 'llama')
+    with pytest.raises(UserError, match='unknown option speed of a local model'): open_model(entry, speed=11)
+    with LocalModel(entry) as m, pytest.raises(ValueError, match="two requests have the id 'q0'"): m.complete([ASKED[0], ASKED[0]])
+    (tmp_path/'model.safetensors').write_bytes(b'not weights')
+    with pytest.raises(WorkError, match='cannot load'): LocalModel(entry)
+
+
+def test_constraint_hook(tmp_path, tokenizer):
+    "Each request can bring a function that masks its next token."
+    entry = make(tmp_path, tokenizer, 'llama')
+    digits = [tokenizer(str(d), add_special_tokens=False)['input_ids'][0] for d in range(10)]
+    def only_digits(tok, request):
+        def mask(generated, logits):
+            out = torch.full_like(logits, float('-inf')); out[digits] = logits[digits]
+            return out
+        return mask
+    with LocalModel(entry, constrain=only_digits) as m: assert all(r.text.isdigit() and len(r.text) == 20 for r in m.complete(ASKED))
+
+
+# --- the embedded model ----------------------------------------------------------------------------------------------
+
+def test_embedded_model_batch_equals_alone():
+    "Greedy, float32, real prompts of uneven length: the batch changes nothing."
+    prompts = [Request(str(i), PREAMBLE, ('The site used %d MWh in 2023 and its PUE was 1.%d. ' % (100 * i, i)) * (1 + 3 * i) + TEXTS[i]) for i in range(6)]
+    with LocalModel(SMOL, max_new_tokens=24, batch_size=6, precision='fp32') as m:
+        together = m.complete(prompts)
+    with LocalModel(SMOL, max_new_tokens=24, latency_mode=True, precision='fp32') as m: alone = m.complete(prompts)
+    assert [r.text for r in together] == [r.text for r in alone]
+    assert together[0].prompt_tokens == alone[0].prompt_tokens and together[0].cached_tokens > 32
+
+
+def test_embedded_model_loads_fast_the_second_time():
+    t0 = time.monotonic(); local_weights(SMOL); found = time.monotonic() - t0
+    assert found < 1
+    assert Weights(local_weights(SMOL).path, 'pypi').bytes == local_weights(SMOL).bytes > 5e8
+    m = load_local(SMOL, 'fp32').model
+    assert effective_precision(m) == ('float32', 'none')
