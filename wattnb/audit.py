@@ -32,7 +32,8 @@ class Case:
     @property
     def s(self) -> dict: return {} if self.damage else self.run.summary
     @property
-    def hw(self) -> dict: return h if isinstance(h := self.s.get('hardware'), dict) else {}
+    def hw(self) -> dict: return self.block('hardware')
+    def block(self, key) -> dict: return {} if self.damage else self.run.block(key)
     @property
     def records(self) -> list: return [] if self.damage else self.run.records
     @property
@@ -195,7 +196,7 @@ def _energy_power(c):
 
 @rule('warning', 'several GPUs, one meter')
 def _one_gpu(c):
-    n, devices = c.num('gpu_count', c.hw), (c.s.get('energy') or {}).get('by_device') if isinstance(c.s.get('energy'), dict) else None
+    n, devices = c.num('gpu_count', c.hw), c.block('energy').get('by_device')
     if n and n > 1 and c.local and not c.ours and c.num('gpu_energy_wh', c.hw): yield f'{n:.0f} GPUs are present, energy and memory are of device {c.hw.get("gpu_device_id", 0)} alone'
     elif n and n > 1 and isinstance(devices, (list, dict)) and len(devices) < n: yield f'{n:.0f} GPUs are present, {len(devices)} were metered'
 
@@ -215,7 +216,7 @@ def _zero_lat(c):
 
 @rule('info', 'questions ran side by side, so latencies hold waiting time')
 def _concurrent(c):
-    k = c.num('max_concurrent', c.s.get('config_snapshot') if isinstance(c.s.get('config_snapshot'), dict) else {})
+    k = c.num('max_concurrent', c.block('config_snapshot'))
     if k and k > 1 and not c.ours: yield f'{k:.0f} questions at a time: divide the latencies by {k:.0f} before comparing'
 
 @rule('info', 'tokens were not counted')
@@ -240,9 +241,8 @@ def _lazy_embedder(c):
 # %% ../nbs/09_a_audit.ipynb #955262dc
 @rule('error', 'precision of the summary and of the configuration differ')
 def _precision(c):
-    conf = c.s.get('config_snapshot') if isinstance(c.s.get('config_snapshot'), dict) else {}
-    a, b = c.s.get('quantization'), conf.get('hf_dtype')
-    if a and b and a != b and 'auto' not in (a, b): yield f'summary says {a}, the configuration {b}'
+    a, b = c.s.get('quantization'), c.block('config_snapshot').get('hf_dtype')
+    if isinstance(a, str) and isinstance(b, str) and a and b and a != b and 'auto' not in (a, b): yield f'summary says {a}, the configuration {b}'
 
 @rule('warning', 'no model named')
 def _no_model(c):
@@ -250,7 +250,7 @@ def _no_model(c):
 
 @rule('error', 'something like a key in the configuration')
 def _secret(c):
-    for k, v in (c.s.get('config_snapshot') or {}).items() if isinstance(c.s.get('config_snapshot'), dict) else ():
+    for k, v in c.block('config_snapshot').items():
         if isinstance(v, str) and (re.match(r'(sk|hf|AKIA|ghp)[-_]?[A-Za-z0-9_-]{16,}$', v) or re.search(r'api_key|secret', k, re.I) and len(v) > 8): yield f'config_snapshot.{k} looks like a key: revoke it'
 
 @rule('warning', 'two runs with the same answers')
@@ -270,26 +270,26 @@ def _baseline_pair(a, b) -> bool:
 
 @rule('info', 'the same model, precision and settings more than once on one machine')
 def _duplicate(c):
-    sig = lambda o: (o.run.env, o.run.datafile, o.s.get('model_id'), o.s.get('quantization'), digest(o.s.get('identity') or {k: v for k, v in (o.s.get('config_snapshot') or {}).items() if k not in ('output', '_config_path')}))
+    sig = lambda o: (o.run.env, o.run.datafile, str(o.s.get('model_id')), str(o.s.get('quantization')), digest(o.block('identity') or {k: v for k, v in o.block('config_snapshot').items() if k not in ('output', '_config_path')}))
     if not c.plain or not c.s: return
     same = [o.run.id for o in c.others if o is not c and o.s and o.plain and o.run.id < c.run.id and sig(o) == sig(c)]
     if same: yield f'repeats {_few(same)}: average them, do not pick the best'
 
 # %% ../nbs/09_a_audit.ipynb #dfb7f654
 def _members(c) -> list:
-    names = c.s.get('member_runs') or c.s.get('models') or []
+    names = c.run.members
     near = {o.run.id: o for o in c.others} | {o.run.name: o for o in c.others if o.run.env == c.run.env and o.run.datafile == c.run.datafile}
     return [near.get(n) for n in names]
 
 @rule('warning', 'members of the ensemble are not in the tree')
 def _members_missing(c):
-    if c.s.get('type') == 'ensemble' and (lost := [n for n, m in zip(c.s.get('member_runs') or c.s.get('models') or [], _members(c)) if m is None]): yield f'{_few(lost)} not found: the vote cannot be checked'
+    if c.s.get('type') == 'ensemble' and (lost := [n for n, m in zip(c.run.members, _members(c)) if m is None]): yield f'{_few(lost)} not found: the vote cannot be checked'
 
 @rule('error', 'the members\' answers give another vote')
 def _vote_drift(c):
     ms = _members(c) if c.s.get('type') == 'ensemble' else []
-    if len(ms) < 2 or any(m is None or m.damage for m in ms) or c.s.get('strategy') not in LEGACY or any((c.s.get('rule') or {}).get(k) for k in ('weights', 'threshold', 'refs')): return
-    again = decide({m.run.id: m.preds for m in ms}, rule=VoteRule(c.s['strategy'], bool(c.s.get('ignore_blank')), ties=(c.s.get('rule') or {}).get('ties', 'first'), seed=(c.s.get('rule') or {}).get('seed', 0)))
+    if len(ms) < 2 or any(m is None or m.damage for m in ms) or c.s.get('strategy') not in LEGACY or any(c.block('rule').get(k) for k in ('weights', 'threshold', 'refs')): return
+    again = decide({m.run.id: m.preds for m in ms}, rule=VoteRule(c.s['strategy'], bool(c.s.get('ignore_blank')), ties=c.block('rule').get('ties', 'first'), seed=c.block('rule').get('seed', 0)))
     bad = [p.id for p in c.preds if p.id in again and again[p.id].value != p.value]
     if bad: yield f'{len(bad)} values differ from the vote of its members today: {_few(bad)}'
 

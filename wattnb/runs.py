@@ -39,6 +39,17 @@ class RunFolder:
         s = read_json(p)
         if not isinstance(s, dict): raise UserError(f'{p} is not a JSON object')
         return s
+    def block(self,
+        key:str, # 'hardware', 'config_snapshot', 'energy', ...
+    ) -> dict:
+        "An object inside the summary; {} when it is missing or no object."
+        v = self.summary.get(key)
+        return v if isinstance(v, dict) else {}
+    @property
+    def members(self) -> list[str]:
+        "Names of an ensemble's members, as its summary has them."
+        names = self.summary.get('member_runs') or self.summary.get('models')
+        return [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
     @cached_property
     def record_files(self) -> list[Path]:
         "The chunk files in numeric order, else `results.json`, else none."
@@ -77,7 +88,7 @@ class RunFolder:
     @property
     def model(self) -> str:
         "Hub id of the model; for an ensemble its members."
-        return self.summary.get('model_id') or ('+'.join(self.summary.get('models') or []) if self.is_ensemble else '') or self.name
+        return str(self.summary.get('model_id') or ('+'.join(self.members) if self.is_ensemble else '') or self.name)
     @property
     def precision(self) -> str: return str(self.summary.get('precision') or self.summary.get('quantization') or '')
     @cached_property
@@ -274,9 +285,9 @@ def run_cost(
 ) -> RunCost:
     "What a run cost by its own account, with missed sessions made up for."
     s = run.summary
-    h, e = s.get('hardware') or {}, s.get('energy') or {}
+    h, e = run.block('hardware'), run.block('energy')
     n, lat, total = (_num(s.get(k)) for k in ('num_questions', 'avg_latency_seconds', 'total_time_seconds'))
-    wh = _num(e.get('total_wh')) if isinstance(e, dict) else None
+    wh = _num(e.get('total_wh'))
     ours = 'schema_version' in s
     if wh is None:
         method, wh = h.get('gpu_energy_method'), _num(h.get('gpu_energy_wh'))
@@ -284,7 +295,7 @@ def run_cost(
     usd = _num(s.get('cost_usd')) if ours else (_num(s.get('estimated_cost_usd')) or None)
     scale = 1.
     if wh is not None and not ours and n and lat and total:
-        c = max(1, _num((s.get('config_snapshot') or {}).get('max_concurrent')) or 1)
+        c = max(1, _num(run.block('config_snapshot').get('max_concurrent')) or 1)
         if lat * n / (total * c) > 1.1: scale = lat * n / (total * c)
     return RunCost(None if wh is None else wh * scale, wh, scale, 'none' if wh is None else 'scaled' if scale > 1 else 'measured', usd, lat or None)
 
@@ -320,7 +331,7 @@ def tidy_rows(
     lat = {i: _num(r.get('latency_seconds')) or 0. for i, r in records.items()}
     s, total = run.summary, sum(lat.get(r['id'], 0.) for r in scores.rows)
     head = dict(run=run.id, env=run.env, datafile=run.datafile, name=run.name, model=run.model, provider=str(s.get('llm_provider') or ''), precision=run.precision,
-                ensemble=run.is_ensemble, mode=str((s.get('config_snapshot') or {}).get('mode') or (s.get('identity') or {}).get('mode') or 'rag'))
+                ensemble=run.is_ensemble, mode=str(run.block('config_snapshot').get('mode') or run.block('identity').get('mode') or 'rag'))
     out = []
     for r, c, sc in both:
         rec, q = records.get(r['id'], {}), questions[r['id']]

@@ -100,7 +100,7 @@ def read_panel(
         try:
             if r.is_ensemble: continue
             if not r.complete: skipped.append((label, 'not complete')); continue
-            if r.summary.get('config_snapshot', {}).get('mode') in ('oracle', 'closed-book'): skipped.append((label, 'oracle or closed-book: a bound, not a system')); continue
+            if (r.block('config_snapshot').get('mode') or r.block('identity').get('mode')) in ('oracle', 'closed-book'): skipped.append((label, 'oracle or closed-book: a bound, not a system')); continue
             t = tidy_rows(r, truths)
         except UserError as e: skipped.append((label, str(e))); continue
         if t: rows[label] = (r, t)
@@ -116,7 +116,7 @@ def read_panel(
     questions = [q for q in truths.of(first) if q.id in wanted]
     col = lambda key: {l: [by[q.id] for q in questions] for l, (_, t) in rows.items() for by in [{x['id']: x[key] for x in t}]}
     return panel_of(questions, {l: r.predictions for l, (r, _) in rows.items()}, col('joules'), col('cost_usd'), col('latency_seconds'),
-                    {l: (r.summary.get('hardware') or {}).get('gpu_vram_allocated_gb') or None for l, (r, _) in rows.items()}, skipped)
+                    {l: r.block('hardware').get('gpu_vram_allocated_gb') or None for l, (r, _) in rows.items()}, skipped)
 
 # %% ../nbs/08a_selection.ipynb #27d21f0d
 @dataclass(frozen=True)

@@ -1,0 +1,295 @@
+"""Comparison, matrix, audit, tidy store, error classes: on made-up trees in all nestings, and on the recorded runs."""
+import csv, itertools, json, os, random, shutil, time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from wattnb.audit import RULES, audit
+from wattnb.compare import Entrant, compare, compare_scores, matrix
+from wattnb.errors import ERROR_CLASSES, decompose
+from wattnb.questions import BASE_COLUMNS, Question
+from wattnb.rescore import rescore
+from wattnb.runs import TIDY_COLUMNS, Store, TruthBook, find_run, find_runs, load, pick_runs, run_cost, score_run
+from wattnb.scoring import Prediction, score
+from wattnb.workspace import UserError, jsonable, write_csv, write_json
+
+SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch): monkeypatch.setenv('WATTNB_CACHE', str(tmp_path_factory.mktemp('cache')))
+
+
+def truth(ws, stem='train_QA', n=12, first=0):
+    rows = [dict(id=f'q{i}', question=f'Question {i}?', answer='x', answer_value='is_blank' if i % 6 == 5 else str(10 * i + 1), answer_unit='W', ref_id='is_blank' if i % 6 == 5 else f"['p{i % 3}']", explanation='Quote',
+                 Quote=i % 2, Table=1 - i % 2, Figure=0, Math=0, is_NA=int(i % 6 == 5), Usage='Public' if i % 3 else 'Private') for i in range(first, first + n)]
+    write_csv(ws / f'data/{stem}.csv', list(rows[0]), rows)
+    return rows
+
+
+def run(ws, path, rows, wrong=(), blank=(), chunks=0, records=True, submission=True, **summary):
+    d = ws / 'artifacts/experiments' / path
+    val = lambda r: '-7' if r['id'] in wrong else 'is_blank' if r['id'] in blank or r['is_NA'] else r['answer_value']
+    ref = lambda r: '["is_blank"]' if val(r) == 'is_blank' else r['ref_id'].replace("'", '"')
+    recs = [dict(id=r['id'], question=r['question'], gt_value=r['answer_value'], gt_unit=r['answer_unit'], gt_ref=r['ref_id'], pred_value=val(r), pred_ref=ref(r), pred_explanation='why', raw_response='', error=None,
+                 latency_seconds=1.5, retrieval_seconds=.1, generation_seconds=1.4, retry_count=0) for r in rows]
+    if submission: write_csv(d / 'submission.csv', BASE_COLUMNS, [dict(id=r['id'], question=r['question'], answer='a', answer_value=x['pred_value'], answer_unit='W', ref_id=x['pred_ref'], explanation='why') for r, x in zip(rows, recs)], quote_all=True)
+    if chunks:
+        for k in range(0, len(recs), chunks): write_json(d / f'results_chunk_{k // chunks:03d}.json', recs[k:k + chunks])
+    elif records: write_json(d / 'results.json', recs)
+    s = score([Question(r['id'], r['question'], answer_value=r['answer_value'], ref_id=r['ref_id']) for r in rows], [Prediction(x['id'], x['pred_value'], x['pred_ref']) for x in recs])
+    write_json(d / 'summary.json', dict(name=d.name, model_id=f'org/{d.name}', llm_provider='hf_local', quantization='4bit', num_questions=len(rows), total_time_seconds=1.5 * len(rows), avg_latency_seconds=1.5, value_accuracy=s.value_accuracy,
+        ref_overlap=s.ref_overlap, na_accuracy=s.na_recall, overall_score=s.overall, input_tokens=5, output_tokens=5, estimated_cost_usd=0.,
+        hardware=dict(gpu_energy_wh=2., gpu_energy_method='nvml', gpu_count=1, model_disk_size_gb=3.), config_snapshot=dict(max_concurrent=1, output=d.name)) | summary)
+    return d
+
+
+@pytest.fixture
+def tree(tmp_path):
+    rows, test = truth(tmp_path), truth(tmp_path, 'test_solutions', 10, 100)
+    env = lambda e, d='train_QA': dict(run_environment=e, questions_file=f'{d}.csv')
+    run(tmp_path, 'PE/train_QA/large-bench', rows, wrong=['q1'], chunks=5, **env('PE'))
+    run(tmp_path, 'PE/train_QA/small-bench', rows, wrong=['q1', 'q2', 'q3', 'q4'], blank=['q6'], **env('PE'))
+    run(tmp_path, 'PE/test_solutions/large-bench', test, **env('PE', 'test_solutions'))
+    run(tmp_path, 'GB10/train_QA/large-bench', rows, wrong=['q1'], **env('GB10'))
+    run(tmp_path, 'train_QA/no-env', rows, records=False, **env(''))
+    run(tmp_path, 'GB10/no-datafile', rows, submission=False, **env('GB10'))
+    run(tmp_path, 'flat-v1', rows, wrong=['q2'], **env('PE'))
+    return tmp_path
+
+
+# ---- finding and reading ------------------------------------------------------------------------------------------
+
+def test_all_nestings(tree):
+    got = {(r.env, r.datafile, r.name) for r in find_runs(tree)}
+    assert got == {('PE', 'train_QA', 'large-bench'), ('PE', 'train_QA', 'small-bench'), ('PE', 'test_solutions', 'large-bench'), ('GB10', 'train_QA', 'large-bench'), ('', 'train_QA', 'no-env'),
+                   ('GB10', 'train_QA', 'no-datafile'), ('PE', 'train_QA', 'flat-v1')}
+    for r in find_runs(tree): assert score_run(r, TruthBook(tree)).overall == pytest.approx(r.summary['overall_score'], abs=1e-12), r.id
+
+
+def test_names_paths_and_ambiguity(tree):
+    with pytest.raises(UserError, match='ambiguous.*GB10/train_QA/large-bench.*PE/test_solutions/large-bench'): find_run(tree, 'large-bench')
+    assert find_run(tree, 'large-bench', env='GB10').env == 'GB10'
+    assert find_run(tree, 'large-bench', 'PE', 'test_solutions').datafile == 'test_solutions'
+    assert find_run(tree, tree / 'artifacts/experiments/flat-v1/summary.json').name == 'flat-v1'
+    assert find_run(tree, 'PE/train_QA/small-bench').id == 'PE/train_QA/small-bench'
+    with pytest.raises(UserError, match='did you mean'): find_run(tree, 'smal-bench')
+    with pytest.raises(UserError, match='named twice'): pick_runs(tree, ['small-bench', 'PE/train_QA/small-bench'])
+
+
+def test_chunks_are_read_in_numeric_order(tmp_path):
+    rows = truth(tmp_path, n=12)
+    d = run(tmp_path, 'PE/train_QA/m', rows, chunks=1, questions_file='train_QA.csv')
+    assert len(list(d.glob('results_chunk_*'))) == 12 and [r['id'] for r in find_run(tmp_path, 'm').records] == [r['id'] for r in rows]
+
+
+def test_recorded_truth_serves_when_the_file_is_missing(tree):
+    (tree / 'data/train_QA.csv').unlink()
+    assert score_run(find_run(tree, 'small-bench'), TruthBook(tree)).overall == pytest.approx(find_run(tree, 'small-bench').summary['overall_score'])
+    assert score_run(find_run(tree, 'no-env'), TruthBook(tree)) is None
+
+
+def test_a_limited_run_is_scored_on_what_it_was_asked(tmp_path):
+    rows = truth(tmp_path)
+    run(tmp_path, 'PE/train_QA/few', rows[:5], wrong=['q1'], questions_file='train_QA.csv')
+    assert score_run(find_run(tmp_path, 'few'), TruthBook(tmp_path)).n == 5
+    d = run(tmp_path, 'PE/train_QA/lost', rows, questions_file='train_QA.csv')
+    write_csv(d / 'submission.csv', BASE_COLUMNS, find_run(tmp_path, 'lost').submission[:7], quote_all=True)
+    s = score_run(find_run(tmp_path, 'lost'), TruthBook(tmp_path))
+    assert s.n == 12 and s.strict['missing'] == 5
+
+
+# ---- the store ----------------------------------------------------------------------------------------------------
+
+def test_store_is_incremental_and_equal_to_no_store(tree):
+    import pandas as pd
+    df = load(tree)
+    assert list(df.columns) == list(TIDY_COLUMNS) and len(df) == 6 * 12 + 10
+    pd.testing.assert_frame_equal(df, load(tree, cache=False), check_categorical=False)
+    for rid, g in df.groupby('run', observed=True): assert g['contribution'].mean() == pytest.approx(find_run(tree, rid).summary['overall_score'], abs=1e-12)
+    store, read = Store(tree), []
+    store._rows = lambda r, f=store._rows: (read.append(r.id), f(r))[1]
+    assert len(store.frame()) == len(df) and read == []
+    run(tree, 'PE/train_QA/small-bench', truth(tree), wrong=['q0'], questions_file='train_QA.csv', run_environment='PE')
+    store.truths = TruthBook(tree)
+    assert len(store.frame()) == len(df)
+    assert 'PE/train_QA/small-bench' in read
+    assert load(tree, runs=['small-bench'])['value_correct'].sum() == 11
+    assert load(tree, columns=['value_correct', 'run'], env='GB10').shape == (24, 2)
+
+
+def test_damaged_cache_is_rebuilt(tree):
+    df, store = load(tree), Store(tree)
+    (store.folder / 'index.json').write_text('{"broken')
+    assert len(load(tree)) == len(df)
+    for p in store.folder.glob('*.parquet'): p.unlink()
+    assert len(load(tree)) == len(df)
+
+
+def test_shards_are_merged(tmp_path):
+    rows = truth(tmp_path)
+    for i in range(45):
+        run(tmp_path, f'PE/train_QA/m{i:02d}', rows, records=False, questions_file='train_QA.csv')
+        if i % 1 == 0: Store(tmp_path).refresh()
+    store = Store(tmp_path)
+    assert len(store.frame()) == 45 * 12 and len(list(store.folder.glob('*.parquet'))) <= 41
+
+
+# ---- comparing ----------------------------------------------------------------------------------------------------
+
+def simulated(k, n=60, seed=0, gap=.05):
+    rng = np.random.default_rng(seed)
+    qs = [Question(f'q{i}', '?', answer_value='is_blank' if i % 15 == 0 else str(i), ref_id='is_blank' if i % 15 == 0 else f"['p{i % 9}']", flags=dict(Quote=i % 2 > 0)) for i in range(n)]
+    hard = rng.random(n)
+    return [Entrant(f'm{j}', score(qs, [Prediction(q.id, 'is_blank' if q.is_na and rng.random() < .8 else q.answer_value if o and not q.is_na else '-1', q.ref_id if rng.random() < .8 else '["z"]') for q, o in zip(qs, hard + rng.normal(0, .3, n) < .8 - gap * j)])) for j in range(k)]
+
+
+@pytest.mark.parametrize('strict', [False, True])
+def test_pairs_are_coherent_and_match_scipy(strict):
+    es = simulated(4)
+    c = compare_scores(es, strict=strict)
+    by = {e.label: e for e in es}
+    for p in c.pairs:
+        a, b = by[p['a']], by[p['b']]
+        d = np.array(a.scores.contributions(strict)) - np.array(b.scores.contributions(strict))
+        assert p['diff'] == pytest.approx((a.scores.strict['overall'] - b.scores.strict['overall']) if strict else a.scores.overall - b.scores.overall, abs=1e-12)
+        assert p['p'] == pytest.approx(stats.permutation_test((d,), np.mean, permutation_type='samples', n_resamples=20_000, rng=1).pvalue, abs=.02)
+        assert p['ci_low'] <= p['diff'] <= p['ci_high'] and 0 < p['p'] <= p['p_holm'] <= 1 and p['mcnemar_p'] <= p['mcnemar_p_holm'] <= 1
+        assert p['mcnemar_p'] == pytest.approx(stats.binomtest(p['a_only'], p['a_only'] + p['b_only']).pvalue if p['discordant'] else 1, abs=1e-9)
+        assert bool(set(c.letters[p['a']]) & set(c.letters[p['b']])) == (p['p_holm'] > .05)
+    assert json.loads(json.dumps(jsonable(c.to_json())))['mde'] > 0
+
+
+def test_seed_reps_and_clusters():
+    es = simulated(3)
+    assert compare_scores(es, seed=1).pairs == compare_scores(es, seed=1).pairs
+    wide, narrow = compare_scores(es, clusters=True), compare_scores(es)
+    assert any('papers' in n for n in wide.notes) and wide.pairs[0]['p'] == narrow.pairs[0]['p']
+
+
+def test_every_output_form(tmp_path):
+    c = compare_scores(simulated(3))
+    for suffix in ('.csv', '.json', '.tex', '.md', '.txt'): assert c.write(tmp_path / f'c{suffix}').stat().st_size > 100
+    with pytest.raises(UserError, match='cannot write .doc'): c.write(tmp_path / 'c.doc')
+    assert r'\begin{tabular}' in c.to_latex() and '|' in c.to_markdown() and '<table>' in c._repr_html_()
+
+
+def test_twenty_runs_in_ten_seconds():
+    es = simulated(20, n=282)
+    t = time.perf_counter(); c = compare_scores(es)
+    assert len(c.pairs) == 190 and time.perf_counter() - t < 10 # under 1 s on two free cores
+
+
+def test_across_machines(tree):
+    c = compare(tree, ['GB10/train_QA/large-bench', 'PE/train_QA/large-bench'])
+    assert c.pairs[0]['cost']['determinism'] == 'identical answers' and c.pairs[0]['cost']['latency'][0] == pytest.approx(1)
+    assert c.pairs[0]['p'] == 1 and c.letters == {'GB10/train_QA/large-bench': 'a', 'PE/train_QA/large-bench': 'a'}
+    with pytest.raises(UserError, match='different question sets.*0 in common'): compare(tree, ['PE/train_QA/large-bench', 'PE/test_solutions/large-bench'])
+
+
+# ---- matrix -------------------------------------------------------------------------------------------------------
+
+def test_matrix_columns_truth_and_collisions(tree):
+    m = matrix(tree, env='PE', datafile='train_QA')[0]
+    assert m.columns[:6] == ('id', 'question', 'GT_Value', 'GT_Ref', 'GT_Explanation', 'answer_unit') and m.models == ('large-bench', 'small-bench', 'flat') or set(m.models) == {'flat', 'large-bench', 'small-bench'}
+    k = m.columns.index('large-bench_Value')
+    assert m.columns[k:k + 5] == tuple(f'large-bench_{x}' for x in ('Value', 'Ref', 'ValCorrect', 'RefScore', 'NACorrect'))
+    every = matrix(tree)
+    assert {(p.env, p.datafile, len(p)) for p in every} == {('', 'train_QA', 12), ('GB10', 'train_QA', 12), ('PE', 'train_QA', 12), ('PE', 'test_solutions', 10)}
+    names = [p.name for p in every.write(tree / 'out/m.csv')]
+    assert len(set(names)) == 4
+    assert len(m.tidy) == 36 and m.df.index.name == 'id'
+    assert [p.name for p in matrix(tree, env='GB10').write()] == ['results_matrix_GB10.csv']
+
+
+def test_matrix_from_files_and_round_trip(tree):
+    subs = [tree / f'artifacts/experiments/PE/train_QA/{n}/submission.csv' for n in ('large-bench', 'small-bench')]
+    m = matrix(tree, submissions=[str(tree / 'artifacts/experiments/PE/train_QA/*/submission.csv')])
+    assert m[0].datafile == 'train_QA' and set(m[0].models) == {'large-bench', 'small-bench'}
+    [path] = m.write(tree / 'm.csv')
+    rows = list(csv.DictReader(path.open()))
+    assert rows[1]['large-bench_ValCorrect'] == 'False' and rows[0]['large-bench_RefScore'] == '1.0' and len(rows) == 12
+
+
+def test_matrix_without_runs(tmp_path):
+    truth(tmp_path)
+    (tmp_path / 'artifacts/experiments').mkdir(parents=True)
+    with pytest.raises(UserError, match='no runs'): matrix(tmp_path)
+
+
+# ---- audit --------------------------------------------------------------------------------------------------------
+
+def test_clean_runs_are_clean(tree):
+    a = audit(tree, env='PE', datafile='train_QA')
+    assert {r['run']: [f['rule'] for f in r['flags']] for r in a.runs if r['flags']} == {}
+
+
+@pytest.mark.parametrize('change, rule', [
+    (dict(overall_score=.5), 'SCORE_MISMATCH'), (dict(status='partial', schema_version=1), 'INCOMPLETE'), (dict(num_questions=99), 'QUESTION_COUNT'), (dict(error_count=5), 'ERRORS'), (dict(quantization='bf16', config_snapshot=dict(hf_dtype='4bit')), 'PRECISION'),
+    (dict(total_time_seconds=5.), 'RESUMED'), (dict(model_id=''), 'NO_MODEL'), (dict(input_tokens=0, output_tokens=0), 'NO_TOKENS'), (dict(avg_latency_seconds=0.), 'ZERO_LAT'), (dict(avg_latency_seconds='fast'), 'SCHEMA'),
+    (dict(llm_provider='openrouter'), 'ZERO_COST'), (dict(config_snapshot=dict(openrouter_api_key='sk-or-v1-abcdefghijklmnop')), 'SECRET'),
+    (dict(hardware=dict(gpu_energy_wh=2., gpu_energy_method='nvml', gpu_avg_power_watts=900.)), 'ENERGY_POWER'), (dict(hardware=dict(gpu_energy_wh=0., gpu_energy_method='power_sampling')), 'ENERGY_ZERO'),
+    (dict(hardware=dict(gpu_energy_wh=2., gpu_energy_method='nvml', gpu_count=2)), 'ONE_GPU'), (dict(model_id='org/Qwen2.5-7B', hardware=dict(model_disk_size_gb=28.4)), 'DISK_SIZE')])
+def test_each_fault_of_a_summary_is_found(tmp_path, change, rule):
+    run(tmp_path, 'PE/train_QA/m', truth(tmp_path), questions_file='train_QA.csv', run_environment='PE', **change)
+    assert rule in {f['rule'] for f in audit(tmp_path).runs[0]['flags']}
+
+
+def test_faults_of_files_are_found(tree):
+    base = tree / 'artifacts/experiments/PE/train_QA'
+    write_csv(tree / 'data/metadata.csv', ['id'], [dict(id='p0'), dict(id='p1')])
+    shutil.copytree(base / 'small-bench', base / 'copy')
+    recs = json.loads((base / 'small-bench/results.json').read_text())
+    recs[0]['pred_value'], recs[7]['value_correct'] = '999', False
+    write_json(base / 'small-bench/results.json', recs)
+    (base / 'large-bench/results_chunk_001.json').unlink()
+    (tree / 'artifacts/experiments/flat-v1/summary.json').write_text('[1, 2')
+    a = audit(tree)
+    flags = {r['run']: {f['rule'] for f in r['flags']} for r in a.runs}
+    assert {'JSON_CSV_DRIFT', 'RECORD_SCORES', 'COPIED', 'UNKNOWN_REFS'} <= flags['PE/train_QA/small-bench'] | flags['PE/train_QA/copy']
+    assert {'CHUNK_GAP', 'QUESTION_COUNT'} <= flags['PE/train_QA/large-bench']
+    assert any('BAD_FILES' in f for f in flags.values()) and a.errors and a.to_text() and a._repr_markdown_()
+
+
+def test_audit_survives_any_json(tmp_path):
+    rng, rows = random.Random(5), truth(tmp_path)
+    d = run(tmp_path, 'PE/train_QA/m', rows, questions_file='train_QA.csv')
+    good = json.loads((d / 'summary.json').read_text())
+    odd = [None, '', 'x', -1, 0, 1e308, [], {}, [1, {'a': None}], True, {'gpu_energy_wh': 'x'}]
+    for _ in range(150):
+        s = {k: rng.choice(odd) if rng.random() < .3 else v for k, v in good.items() if rng.random() < .9}
+        (d / 'summary.json').write_text(json.dumps(s))
+        a = audit(tmp_path)
+        assert len(a.runs) == 1 and json.dumps(jsonable(a.to_json()))
+
+
+# ---- errors and rescoring -----------------------------------------------------------------------------------------
+
+def test_error_classes_sum_to_n(tree):
+    e = decompose(tree, env='PE', datafile='train_QA')
+    for r, c in e.counts.items(): assert sum(c.values()) == 12 and set(c) <= set(ERROR_CLASSES)
+    assert e.counts['small-bench'] == dict(right=7, refused=1, wrong_value=4)
+
+
+def test_rescoring_touches_nothing(tree):
+    before = {p: p.read_bytes() for p in (tree / 'artifacts').rglob('*') if p.is_file()}
+    for r in rescore(tree, ['small-bench', 'no-env']): assert r.after.overall == pytest.approx(r.before.overall)
+    assert {p: p.read_bytes() for p in before} == before
+    assert len(find_runs(tree)) == 7 # the new folders are not runs
+
+
+# ---- recorded -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.skipif(SHARED is None, reason='recorded runs are not on this machine')
+def test_recorded_tree_as_it_lies_there():
+    runs = find_runs(SHARED / 'recorded')
+    assert len(runs) == 11 and {(r.env, r.datafile) for r in runs} == {('PowerEdge', 'train_QA')}
+    truth_file = SHARED / 'data/train_QA.csv'
+    c = compare(SHARED / 'recorded', ['qwen72b-bench', 'qwen7b-bench', 'qwen3b-bench'], ground_truth=truth_file)
+    assert len(c.pairs) == 3 and c.n == 41
+    a = audit(SHARED / 'recorded', ground_truth=truth_file)
+    assert len(a.runs) == 11 and {f['rule'] for r in a.runs for f in r['flags']} >= {'SCORE_MISMATCH', 'ONE_GPU', 'BLANK_WITH_REFS', 'NO_TOKENS'}
+    m = matrix(SHARED / 'recorded', ground_truth=truth_file)
+    assert len(m) == 41 and len(m[0].columns) == 6 + 5 * 11

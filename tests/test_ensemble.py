@@ -1,0 +1,147 @@
+"""Votes: the recorded ensembles again, the old rules word for word, order and totality; honest selection."""
+import json, random, shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from wattnb.ensemble import STRATEGIES, Ballot, VoteRule, decide, decisions_as_predictions, make_ensemble, same_values, vote
+from wattnb.questions import Question, is_blank
+from wattnb.runs import find_run, load
+from wattnb.scoring import Prediction, score
+from wattnb.selection import cascades, choose_honestly, ensembles, on_frontier, panel_of, pareto, recommend, recommend_from, singles
+from wattnb.workspace import UserError
+
+SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)
+needs_shared = pytest.mark.skipif(SHARED is None, reason='recorded runs are not on this machine')
+VALUES = ['5', '5.0', '13,900', '13900', 'is_blank', 'IS_BLANK', 'N/A', '', ' ', 'x', '[1,2]', '2-1', '=cmd', 'nan']
+REFS = ['["a"]', '["a","b"]', "['c']", 'is_blank', '["is_blank"]', '[]', '', 'a, b', '[1,null]', '{"a":1}']
+
+
+def ballots(cells): return [Ballot(f'm{i}', v, r) for i, (v, r) in enumerate(cells)]
+
+
+def old_majority(values, ignore_blank):
+    "The recorded ensembles' rule, written down from the description: raw strings, first of the most frequent."
+    cast = [v for v in values if v.strip()]
+    if ignore_blank: cast = [v for v in cast if not is_blank(v)] or cast
+    if ignore_blank: cast = [v for v in cast if v.lower() != 'is_blank'] or cast
+    if not cast: return 'is_blank'
+    n = Counter(cast)
+    return next(v for v in cast if n[v] == max(n.values()))
+
+
+@given(st.lists(st.tuples(st.sampled_from(VALUES), st.sampled_from(REFS)), max_size=8), st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_legacy_majority(cells, ignore):
+    d = vote(ballots(cells), VoteRule(ignore_blank=ignore))
+    assert d.value == old_majority([v for v, _ in cells], ignore)
+    assert vote(ballots(cells), VoteRule('answer_priority', ignore)).refs == d.refs
+
+
+@given(st.lists(st.tuples(st.sampled_from(VALUES) | st.text(max_size=6), st.sampled_from(REFS) | st.text(max_size=6)), max_size=7), st.sampled_from(STRATEGIES), st.booleans(), st.sampled_from(['first', 'blank', 'random']),
+       st.sampled_from(['', 'winners', 'support', 'all', 'intersection', 'vote', 'cell']), st.floats(0, 1))
+@settings(max_examples=500, deadline=None)
+def test_every_vote_is_total(cells, strategy, ignore, ties, refs, threshold):
+    d = vote(ballots(cells), VoteRule(strategy, ignore, threshold, ties, refs), 'q1')
+    assert isinstance(d.value, str) and isinstance(d.refs, str) and 0 <= d.agreement <= 1 + 1e-12
+    assert d.refs == 'is_blank' or isinstance(json.loads(d.refs), list)
+
+
+@given(st.lists(st.tuples(st.sampled_from(['5', '5.0', '13,900', '13900', 'is_blank', 'x', 'X']), st.sampled_from(['["a"]', '["b"]', '["a","b"]'])), min_size=1, max_size=7), st.randoms(), st.sampled_from(['canonical', 'majority']))
+@settings(max_examples=300, deadline=None)
+def test_order_does_not_matter_without_a_tie(cells, rnd, strategy):
+    d = vote(ballots(cells), VoteRule(strategy))
+    if d.tie: return
+    mixed = cells[:]; rnd.shuffle(mixed)
+    e = vote(ballots(mixed), VoteRule(strategy))
+    assert same_values([d.value, e.value])[0] == same_values([d.value, e.value])[1] and d.agreement == pytest.approx(e.agreement) and d.refs == e.refs
+
+
+def test_a_member_without_the_question_does_not_shift_the_others():
+    members = {'a': [Prediction('q1', '1'), Prediction('q2', '2')], 'b': [Prediction('q2', '3')], 'c': [Prediction('q1', '4'), Prediction('q2', '3')]}
+    d = decide(members)
+    assert d['q2'].winners == ('b', 'c') and d['q1'].winners == ('a',)
+
+
+def test_weights_and_failed_members():
+    b = [Ballot('a', '1', weight=3), Ballot('b', '2'), Ballot('c', '2'), Ballot('d', '9', status='failed'), Ballot('e', '', status='unparsed')]
+    assert vote(b, VoteRule('canonical')).value == '1' and vote(b, VoteRule('canonical')).agreement == pytest.approx(.6)
+    with pytest.raises(UserError, match='2 weights for 3'): decide({k: [Prediction('q', '1')] for k in 'abc'}, rule=VoteRule(weights=(1., 2.)))
+
+
+@pytest.fixture(scope='module')
+def recorded(tmp_path_factory):
+    if SHARED is None: pytest.skip('recorded runs are not on this machine')
+    ws = tmp_path_factory.mktemp('ws')
+    shutil.copytree(SHARED / 'data', ws / 'data'); shutil.copytree(SHARED / 'recorded', ws / 'artifacts/experiments')
+    for p in ws.rglob('*'): p.chmod(0o755 if p.is_dir() else 0o644)
+    return ws
+
+
+def test_recorded_ensemble_comes_out_again(recorded):
+    old = find_run(recorded, 'ensemble-top3-majority')
+    new = make_ensemble(recorded, old.summary['models'], 'again', ignore_blank=True, env='PowerEdge', datafile='train_QA')
+    rows = {r['id']: r for r in find_run(recorded, 'again').submission}
+    for r in old.submission: assert (r['answer_value'], r['ref_id']) == (rows[r['id']]['answer_value'], rows[r['id']]['ref_id']), r['id']
+    for k in ('value_accuracy', 'ref_overlap', 'na_accuracy', 'overall_score', 'questions_correct'): assert new.summary[k] == pytest.approx(old.summary[k], abs=1e-12)
+    shutil.rmtree(new.run_dir)
+
+
+def test_recommendation_on_recorded_runs(recorded, tmp_path, monkeypatch):
+    monkeypatch.setenv('WATTNB_CACHE', str(tmp_path))
+    r = recommend(recorded, datafile='train_QA')
+    assert r.choice.kind == 'single' and 'does not beat' in r.statement and len(r.top) == 3
+    assert r.families['ensemble'].in_sample > r.families['ensemble'].score # the optimism of choosing in-sample
+
+
+def simulated(n=120, runs=6, seed=0, spread=.04):
+    rng = np.random.default_rng(seed)
+    qs = [Question(f'q{i}', '?', answer_value='is_blank' if i % 12 == 0 else str(i + 1), ref_id='is_blank' if i % 12 == 0 else "['p']") for i in range(n)]
+    hard = rng.random(n)
+    preds = {}
+    for k in range(runs):
+        ok = hard + rng.normal(0, .3, n) < .5 + spread * k
+        preds[f'run{k}'] = [Prediction(q.id, *(('is_blank', '["is_blank"]') if q.is_na or (not o and rng.random() < .5) else (q.answer_value, '["p"]') if o else ('-1', '["x"]'))) for q, o in zip(qs, ok)]
+    return panel_of(qs, preds, joules={f'run{k}': 500. * (k + 1) for k in range(runs)}, seconds={f'run{k}': 1. + k for k in range(runs)})
+
+
+def test_systems_are_what_they_say():
+    p = simulated()
+    for s in singles(p): assert s.x.mean() == pytest.approx(score(p.questions, p.predictions[p.labels.index(s.label)]).overall)
+    for s in ensembles(p, sizes=(3,))[:10]: assert s.joules.mean() == pytest.approx(sum(p.joules[p.labels.index(m)].mean() for m in s.members))
+    for s in cascades(p, pairs=False)[:10]:
+        small, big = (p.labels.index(m) for m in s.members)
+        chain = [b if a.status != 'answered' else a for a, b in zip(p.predictions[small], p.predictions[big])]
+        assert s.x.mean() == pytest.approx(score(p.questions, chain).overall)
+        assert s.joules.mean() == pytest.approx(p.joules[small].mean() + s.asked[1] * p.joules[big].mean())
+
+
+def test_honest_choice_is_not_optimistic():
+    "Over simulated sets with equally good runs, the in-sample winner looks better than it is; the honest score does not."
+    gaps = []
+    for seed in range(12):
+        p = simulated(n=96, runs=8, seed=seed, spread=0.)
+        h = choose_honestly(singles(p), p.strata, repeats=5)
+        truth = np.mean([s.x.mean() for s in singles(p)]) # all are equally good: the mean is the truth for any of them, up to noise
+        gaps.append((h.in_sample - truth, h.score - truth))
+    biased, honest = np.mean(gaps, 0)
+    assert biased > .015 and abs(honest) < biased / 2, (biased, honest)
+
+
+def test_budget_and_frontier():
+    p = simulated()
+    r = recommend_from(p, max_wh=600 / 3600, repeats=3)
+    assert r.choice.members == ('run0',)
+    front = pareto(singles(p), p.strata, reps=500)
+    assert front.rows[0]['p_frontier'] == 1 and all(0 <= x['p_frontier'] <= 1 and x['cost_per_correct_ci'][0] <= x['cost_per_correct'] <= x['cost_per_correct_ci'][1] for x in front.rows)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_frontier_is_what_is_undominated(points):
+    g, c = np.array([p[0] for p in points], float), np.array([p[1] for p in points], float)
+    want = [not any(g[j] >= g[i] and c[j] <= c[i] and (g[j] > g[i] or c[j] < c[i]) for j in range(len(g))) for i in range(len(g))]
+    assert on_frontier(g, c)[0].tolist() == want
