@@ -459,8 +459,17 @@ def _write_parquet(path:Path, rows:list[dict]):
     import pyarrow.parquet as pq
     schema = pa.schema([(c, pa.dictionary(pa.int32(), pa.string())) if c in _TEXT and c not in ('value', 'id') else (c, pa.string()) if c in _TEXT else (c, pa.bool_()) if c in _FLAG else (c, pa.float64())
                         for c in TIDY_COLUMNS])
-    clean = lambda c, v: None if v is None else str(v) if c in _TEXT else bool(v) if c in _FLAG else float(v)
-    table = pa.table({f.name: pa.array([clean(f.name, r.get(f.name)) for r in rows], type=f.type) for f in schema}, schema=schema)
+    def column(f):
+        values = [r.get(f.name) for r in rows]
+        if f.name in _REAL: values = [None if v is None else float(v) for v in values]
+        elif f.name in _FLAG: values = [None if v is None else bool(v) for v in values]
+        elif f.name not in ('value', 'id'): # few different texts: encode each once
+            seen = {}
+            codes = [None if v is None else seen.setdefault(str(v), len(seen)) for v in values]
+            return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array([t.encode('utf-8', 'replace').decode() for t in seen], pa.string()))
+        else: values = [None if v is None else str(v).encode('utf-8', 'replace').decode() for v in values] # a lone surrogate is no UTF-8
+        return pa.array(values, type=f.type)
+    table = pa.table([column(f) for f in schema], schema=schema)
     tmp = path.with_suffix('.part')
     pq.write_table(table, tmp, compression='zstd')
     os.replace(tmp, path)

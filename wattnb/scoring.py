@@ -198,8 +198,9 @@ def diagnose(
     if is_blank(truth): return 'correct' if is_blank(pred) else 'false_answer'
     if is_blank(pred): return 'false_refusal'
     if score_value(truth, pred): return 'correct'
-    return _miss(str(truth)[:2000], str(pred)[:2000], unit)
+    return _miss(str(truth)[:500], str(pred)[:500], unit)
 
+@lru_cache(maxsize=1 << 15)
 def _miss(truth:str, pred:str, unit:str) -> str:
     want, got = parse_collection(normalise_value(truth)), parse_collection(normalise_value(pred))
     if want is not None and got is not None and _same_items(want, got): return 'format'
@@ -231,6 +232,11 @@ def _number_miss(want:float, got:float, stated:str, unit:str) -> str:
     return 'wrong_value'
 
 # %% ../nbs/05_scoring.ipynb #48135a75
+@lru_cache(maxsize=1 << 15)
+def _paper_ids(cell:str) -> frozenset:
+    "The ids in a reference cell as readers mean them, lower case; unlike `_ref_tokens` it reads every style and drops blanks."
+    return frozenset(r.lower() for r in parse_refs(cell))
+
 def _row(q:Question, p:Prediction|None, problem:str='') -> dict:
     "Everything the score says about one question."
     na, missing = q.is_na, p is None
@@ -240,7 +246,7 @@ def _row(q:Question, p:Prediction|None, problem:str='') -> dict:
     na_ok = not missing and (not na or p.blank)
     status = 'missing' if missing else p.status
     gave_up = status in ('failed', 'unparsed', 'missing')
-    want, got = ({r.lower() for r in parse_refs(x)} for x in (q.ref_id, p.refs))
+    want, got = (_paper_ids(x) if len(x) < 1000 else _paper_ids.__wrapped__(x) for x in (q.ref_id, p.refs))
     hit = len(want & got)
     abstained = status == 'abstained'
     strict_value = abstained if na else value and status == 'answered'
