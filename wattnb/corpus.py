@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIGATURES', 'PARSER_VERSION', 'MAX_UNPRINTABLE', 'MIN_CHARS', 'Paper', 'read_bibliography', 'Sentence', 'Paragraph',
-           'Section', 'Document', 'load_document', 'split_sentences', 'join_lines', 'parse_pdf', 'FetchResult',
+           'Section', 'Document', 'load_document', 'split_sentences', 'join_lines', 'Piece', 'parse_pdf', 'FetchResult',
            'fetch_papers', 'CorpusReport', 'build_corpus']
 
 # %% ../nbs/00_corpus.ipynb #013784fa
@@ -135,84 +135,185 @@ def join_lines(
         else: out += ' ' + line
     return out
 
-def _columns(lines:list[str]) -> list[str]:
-    "Lines in reading order: where a gutter splits most lines, left column first; lines across the gutter stay in place."
-    full = [l for l in lines if l.strip()]
-    if len(full) < 8: return lines
-    width = max(len(l.rstrip()) for l in full)
-    starts = [len(l) - len(l.lstrip()) for l in full]
-    base = min(starts)
-    best, where = 0, None
-    for c in range(int(base + (width - base) * .35), int(base + (width - base) * .65)):
-        both = sum(1 for l in full if len(l.rstrip()) > c + 2 and l[:c].strip() and l[max(0, c - 1):c + 2].strip() == '')
-        cross = sum(1 for l in full if len(l) > c + 1 and l[max(0, c - 1):c + 1].strip() != '')
-        s = both - 2 * cross
-        if s > best: best, where = s, c
-    if where is None or best < .25 * len(full): return lines
+@dataclass(frozen=True)
+class Piece:
+    "A stretch of text on a page: left edge, baseline (both in points from the lower left), estimated right edge, font size."
+    x: float
+    y: float
+    right: float
+    size: float
+    text: str
+
+def _pieces(page) -> list[Piece]:
+    "Everything that a page shows, as pypdf meets it; widths are estimated from the letters."
+    out = []
+    def visit(text, cm, tm, font, size):
+        t = text.replace('\n', '')
+        if not t.strip(): return
+        x, y = cm[0] * tm[4] + cm[2] * tm[5] + cm[4], cm[1] * tm[4] + cm[3] * tm[5] + cm[5]
+        s = abs((size or 1) * (tm[3] or tm[1] or 1) * (cm[3] or cm[1] or 1)) or 10.
+        lead = len(t) - len(t.lstrip())
+        w = sum(.26 if c in "iljtfr.,:;'!|()[]I " else .75 if c in 'mwMW%' else .62 if c.isupper() else .45 for c in t) * s
+        out.append(Piece(x + .25 * s * lead, y, x + w, s, t.strip()))
+    page.extract_text(visitor_text=visit)
+    return out
+
+def _rows(pieces:list[Piece]) -> list[list[Piece]]:
+    "Pieces on one baseline, left to right, rows from top to bottom; pieces that touch are joined, superscripts go with their line."
+    rows = []
+    for p in sorted(pieces, key=lambda p: (-p.y, p.x)):
+        for r in rows[-3:]:
+            if abs(r[0].y - p.y) < .45 * max(r[0].size, p.size): r.append(p); break
+        else: rows.append([p])
+    out = []
+    for r in rows:
+        r.sort(key=lambda p: p.x)
+        line = [r[0]]
+        for p in r[1:]:
+            q = line[-1]
+            gap = p.x - q.right
+            if gap < .9 * max(q.size, p.size): line[-1] = Piece(q.x, q.y, max(q.right, p.right), max(q.size, p.size), q.text + ('' if gap < -.1 * q.size and len(p.text) < 3 else ' ') + p.text)
+            else: line.append(p)
+        out.append(line)
+    return out
+
+def _gutter(rows:list[list[Piece]]) -> float|None:
+    "Left edge of the right column, or None on a page of one column."
+    if len(rows) < 10: return None
+    left, right = min(p.x for r in rows for p in r), max(p.right for r in rows for p in r)
+    at = Counter(round(p.x) for r in rows for p in r if left + .4 * (right - left) < p.x < left + .65 * (right - left))
+    if not at: return None
+    x2 = max(at, key=lambda k: at[k] + at[k - 1] + at[k + 1])
+    n = sum(any(abs(p.x - x2) <= 14 for p in r) for r in rows) # indented first lines belong, too
+    exact = at[x2] + at[x2 - 1] + at[x2 + 1]
+    crossing = sum(any(p.x < x2 - 12 and p.right > x2 + .12 * (right - left) for p in r) for r in rows)
+    return x2 - 4. if exact >= .2 * len(rows) and n >= .3 * len(rows) and crossing < .6 * n else None
+
+def _fits(rows, x2:float) -> bool:
+    "Whether a page keeps a gutter that other pages of the paper have: something starts there and hardly anything crosses it."
+    n = sum(any(-2 <= p.x - x2 <= 22 for p in r) for r in rows)
+    return n >= 3 and sum(any(p.x < x2 - 12 and p.right > x2 + 40 for p in r) for r in rows) <= max(2, n / 2)
+
+def _reading_order(rows:list[list[Piece]], x2:float|None) -> list[list[Piece]]:
+    "Rows of a page in the order they are read, given the left edge of its right column; an empty row ends a block."
+    if x2 is None: return rows
+    width = max(p.right for r in rows for p in r) - min(p.x for r in rows for p in r)
     out, left, right = [], [], []
     def flush():
-        out.extend(left); out.extend(['']); out.extend(right); out.append(''); left.clear(); right.clear()
-    for l in lines:
-        if not l.strip(): left.append(''); right.append(''); continue
-        a, b = l[:where], l[where:]
-        if l[max(0, where - 1):where + 1].strip() and a.strip() and b.strip() and not re.search(r'\s{3,}', l.strip()): flush(); out.append(l); continue
-        left.append(a.rstrip()); right.append(b.rstrip())
+        for side in (left, right):
+            if side: out.extend([[], *side, []])
+            side.clear()
+    for r in rows:
+        a, b = [p for p in r if p.x < x2], [p for p in r if p.x >= x2]
+        if a and not b and a[-1].right > x2 + .12 * width: flush(); out.append(a); continue
+        if a: left.append(a)
+        if b: right.append(b)
     flush()
     return out
 
 _HEADING = re.compile(r'^(?:(?:\d+(?:\.\d+)*\.?|[IVX]+\.|[A-Z]\.)\s+[A-Z][^.]{2,70}|Abstract|Introduction|Conclusions?|References|Acknowledge?ments?|Discussion|Related Work|Methods?|Results|Appendix.*)$')
 _CAPTION = re.compile(r'^(?:Fig(?:ure|\.)|Table)\s*\d+[.:]', re.I)
 
-def _kind(text:str, rows:bool) -> str:
-    if _CAPTION.match(text): return 'caption'
-    if _HEADING.match(text): return 'heading'
-    return 'table' if rows else 'text'
+def _number_like(s:str) -> bool: return bool(re.fullmatch(r'[-−~<>≈±$€]?\s*\d[\d.,]*\s*(?:[%×x°]|\S{0,8})?(?:\s*[±–-]\s*\d[\d.,]*)?|[-–—]|n/?a|none|yes|no', s.strip(), re.I))
 
-def _is_row(line:str) -> bool:
-    cells = [c for c in re.split(r'\s{2,}', line.strip()) if c]
-    return len(cells) >= 3 and any(re.search(r'\d', c) for c in cells[1:]) or len(cells) >= 4
+def _is_row(r:list[Piece]) -> bool:
+    "Whether a line is a row of a table: three cells or more, or a label and a number far apart."
+    return len(r) >= 3 or len(r) == 2 and _number_like(r[1].text)
 
-def _paragraphs(lines:list[str], page:int, section:str) -> tuple[list[Paragraph], str]:
+def _table(rows:list[list[Piece]]) -> tuple[list, list]:
+    "(header cells, rows of cells) of consecutive table lines. Lines without a number in the middle of a table continue the cells above or below."
+    cols = []
+    for x in sorted(p.x for r in rows if len(r) == max(map(len, rows)) for p in r):
+        if not cols or x - cols[-1] > 12: cols.append(x)
+    def place(r):
+        cells = [''] * len(cols)
+        for p in r:
+            k = min(range(len(cols)), key=lambda i: abs(cols[i] - p.x))
+            cells[k] = (cells[k] + ' ' + p.text).strip()
+        return cells
+    placed = [place(r) for r in rows]
+    data = [any(_number_like(c) and re.search(r'\d', c) for c in r[1:]) for r in placed]
+    first = data.index(True) if any(data) else 1
+    header = [' '.join(r[k] for r in placed[:first] if r[k]) for k in range(len(cols))] if first else []
+    out = []
+    for r, is_data in zip(placed[first:], data[first:]):
+        filled = sum(bool(c) for c in r)
+        if out and not is_data and filled < len(cols) and (filled == 1 or not r[0]): out[-1] = [f'{a} {b}'.strip() for a, b in zip(out[-1], r)]
+        else: out.append(r)
+    return header, out
+
+def _row_text(caption:str, header:list, cells:list) -> str:
+    named = '; '.join(f'{h}: {c}' if h else c for h, c in zip((header or [''] * len(cells))[1:], cells[1:]) if c)
+    return f'{caption} {cells[0]}: {named}'.strip()
+
+def _paragraphs(rows:list[list[Piece]], page:int, section:str) -> tuple[list[Paragraph], str]:
     "Paragraphs of a page in reading order, and the heading that is in force at its end."
     out, block, caption = [], [], ''
-    def flush(rows=False):
+    body = Counter(round(p.size, 1) for r in rows for p in r for _ in range(len(p.text))).most_common(1)[0][0] if any(rows) else 10.
+    def add(text, kind, **meta):
+        out.append(Paragraph(text, dict(page=page, kind=kind, section=section, **meta), [Sentence(s) for s in ([text] if kind == 'table' else split_sentences(text))]))
+    def flush():
         nonlocal section, caption
-        text = join_lines(block).translate(LIGATURES)
+        text = join_lines([p.text for p in block]).translate(LIGATURES)
+        size = max((p.size for p in block), default=0)
+        lines = len(block)
         block.clear()
         if not text: return
-        kind = _kind(text, rows)
+        kind = 'caption' if _CAPTION.match(text) else 'heading' if lines <= 2 and (_HEADING.match(text) and size > .93 * body or size > 1.25 * body and len(text) < 120) else 'text'
+        if kind == 'text' and not re.search(r'[^\W\d_]{3}', text): kind = 'figure' # axis labels and numbers of a chart
         if kind == 'heading': section = text
         if kind == 'caption': caption = text
-        meta = dict(page=page, kind='reference' if re.match(r'references', section, re.I) and kind == 'text' else kind, section=section)
-        out.append(Paragraph(text, meta, [Sentence(s) for s in split_sentences(text)]))
-    i = 0
-    while i < len(lines):
-        l = lines[i].translate(LIGATURES)
-        if not l.strip(): flush(); i += 1; continue
-        if _is_row(l):
-            j = i
-            rows = []
-            while j < len(lines) and (_is_row(lines[j]) or (not lines[j].strip() and j + 1 < len(lines) and _is_row(lines[j + 1]))):
-                if lines[j].strip(): rows.append([c.strip() for c in re.split(r'\s{2,}', lines[j].translate(LIGATURES).strip()) if c.strip()])
+        if kind == 'text' and re.match(r'references|bibliography', section, re.I): kind = 'reference'
+        if kind == 'text' and size < .82 * body: kind = 'footnote'
+        add(text, kind)
+    i, last = 0, None
+    while i < len(rows):
+        r = [Piece(p.x, p.y, p.right, p.size, p.text.translate(LIGATURES)) for p in rows[i]]
+        if not r: last = None; i += 1; continue
+        if _is_row(r):
+            if block and _CAPTION.match(block[0].text): flush()
+            j, miss = i, 0
+            while j < len(rows) and rows[j] and (_is_row(rows[j]) or miss < 2 and abs(rows[j][0].size - r[0].size) < .6 and max(len(p.text) for p in rows[j]) < 45 and rows[j][0].y > rows[i][0].y - 700
+                                                 and not _CAPTION.match(rows[j][0].text) and any(_is_row(x) for x in rows[j + 1:j + 2] if x)):
+                miss = 0 if _is_row(rows[j]) else miss + 1
                 j += 1
-            if len(rows) >= 2:
+            if j < len(rows) and rows[j] and len(rows[j]) == 1 and len(rows[j][0].text) < 30 and abs(rows[j][0].size - r[0].size) < .3 and rows[j][0].size < body - .4: j += 1 # last wrapped label
+            grid = [[Piece(p.x, p.y, p.right, p.size, p.text.translate(LIGATURES)) for p in x] for x in rows[i:j]]
+            numbers = sum(_number_like(p.text) for x in grid for p in x)
+            if len(grid) >= 3 and caption or len(grid) >= 2 and re.match('Table', caption) or len(grid) >= 4 and numbers >= len(grid):
+                if re.match(r'fig', caption, re.I) or all(_number_like(p.text) or len(p.text) < 12 for x in grid for p in x) and not re.match('Table', caption):
+                    flush(); add(' '.join(p.text for x in grid for p in x), 'figure'); i = j; last = None; continue
                 flush()
-                header = rows[0] if not any(re.fullmatch(r'[\d.,%~±\-]+', c) for c in rows[0][1:]) else None
-                for r in rows[1:] if header else rows:
-                    named = '; '.join(f'{h}: {c}' for h, c in zip(header[-(len(r) - 1):], r[1:])) if header and len(header) >= len(r) - 1 and len(r) > 1 else ' | '.join(r[1:])
-                    text = (f'{caption} ' if caption else '') + f'{r[0]}: {named}'
-                    out.append(Paragraph(text, dict(page=page, kind='table', section=section, caption=caption, header=header, cells=r), [Sentence(text)]))
-                i = j; continue
-        s = l.strip()
-        if _HEADING.match(s) or _CAPTION.match(s): flush()
-        block.append(s)
-        if _HEADING.match(s) and len(s) < 75: flush()
+                header, body_rows = _table(grid)
+                for c in body_rows: add(_row_text(caption, header, c), 'table', caption=caption, header=header, cells=c)
+                caption = ''
+                i = j; last = None; continue
+        p = Piece(r[0].x, r[0].y, r[-1].right, max(x.size for x in r), ' '.join(x.text for x in r))
+        gap = last is not None and (last.y - p.y > 1.55 * max(last.size, p.size) + .2 * p.size or p.y > last.y)
+        new = (last is None or gap or abs(p.size - last.size) > .7 or _CAPTION.match(p.text) or _HEADING.match(p.text) or last is not None and _HEADING.match(last.text) and len(block) == 1
+               or p.x - last.x > .6 * p.size and p.x - last.x < 3 * p.size and block and abs(p.size - last.size) < .5 and re.search(r'[.!?:]$', last.text))
+        if new and block: flush()
+        block.append(p); last = p
         i += 1
     flush()
-    return out, section
+    return _with_chart_text(out), section
+
+def _with_chart_text(ps:list[Paragraph]) -> list[Paragraph]:
+    "Numbers and labels drawn in a chart go with its caption, so that they can be found by what the chart is about."
+    out = []
+    for p in ps:
+        if p.metadata['kind'] == 'caption' and re.match('fig', p.text, re.I):
+            drawn = []
+            while out and (out[-1].metadata['kind'] == 'figure' or out[-1].metadata['kind'] == 'footnote' and len(out[-1].text) < 80 and drawn): drawn.insert(0, out.pop())
+            if not drawn and out and out[-1].metadata['kind'] == 'footnote' and len(out[-1].text) < 80:
+                drawn = [out.pop()]
+                while out and out[-1].metadata['kind'] == 'figure': drawn.insert(0, out.pop())
+            if drawn: p = Paragraph(f"{p.text} In the chart: {' '.join(d.text for d in drawn)}", dict(p.metadata, chart_text=[d.text for d in drawn]), [Sentence(p.text)])
+        out.append(p)
+    return out
 
 # %% ../nbs/00_corpus.ipynb #73c8a8ca
-PARSER_VERSION = 'pypdf-1'
+PARSER_VERSION = 'pypdf-2'
 MAX_UNPRINTABLE = .05 # share of characters that mean a broken font map
 MIN_CHARS = 100       # per page on average; less is a scan
 
@@ -241,19 +342,24 @@ def parse_pdf(
     if not n: raise WorkError('the PDF has no pages')
     raw = []
     for i, page in enumerate(reader.pages):
-        try: raw.append((page.extract_text(extraction_mode='layout') or page.extract_text() or '').split('\n'))
+        try: raw.append(_rows(_pieces(page)))
         except Exception as e: raise WorkError(f'page {i + 1} cannot be read ({type(e).__name__})') from None
-    chars = sum(len(l.strip()) for p in raw for l in p)
-    if chars < 20: raise WorkError('no text: probably scanned; run OCR on it first')
-    text_all = ''.join(l for p in raw for l in p)
-    odd = sum(1 for c in text_all if not c.isprintable() and c not in '\n\t') + text_all.count('\ufffd')
-    if odd / max(1, len(text_all)) > MAX_UNPRINTABLE: raise WorkError(f'{odd / len(text_all):.0%} of the text is unprintable: the font map is broken')
-    heads = Counter(_mask(l) for p in raw for l in [x for x in p if x.strip()][:2] + [x for x in p if x.strip()][-2:])
+    text_all = ''.join(p.text for rows in raw for r in rows for p in r)
+    if len(text_all.strip()) < 20: raise WorkError('no text: probably scanned; run OCR on it first')
+    odd = sum(1 for c in text_all if not c.isprintable()) + text_all.count('\ufffd')
+    if odd / len(text_all) > MAX_UNPRINTABLE: raise WorkError(f'{odd / len(text_all):.0%} of the text is unprintable: the font map is broken')
+    line = lambda r: ' '.join(p.text for p in r)
+    heads = Counter(_mask(line(r)) for rows in raw for r in rows[:2] + rows[-2:])
     running = {h for h, k in heads.items() if k >= max(2, n / 2) and len(h) < 120} if n > 1 else set()
-    sections, section = [], ''
-    for i, lines in enumerate(raw, 1):
-        body = [l for l in lines if _mask(l) not in running and not re.fullmatch(r'\s*(?:Page\s+)?\d{1,4}(?:\s+of\s+\d+)?\s*', l)]
-        ps, section = _paragraphs(_columns(body), i, section)
+    sections, section, bodies = [], '', []
+    for i, rows in enumerate(raw, 1):
+        body = [r for k, r in enumerate(rows) if not ((k < 2 or k >= len(rows) - 2) and (_mask(line(r)) in running or re.fullmatch(r'(?:Page\s+)?\d{1,4}(?:\s+of\s+\d+)?', line(r))))]
+        bodies.append(body)
+    gutters = [_gutter(rows) for rows in bodies]
+    usual = Counter(g for g in gutters if g is not None).most_common(1)
+    for i, (rows, g) in enumerate(zip(bodies, gutters), 1):
+        if g is None and usual and _fits(rows, usual[0][0]): g = usual[0][0]
+        ps, section = _paragraphs(_reading_order(rows, g), i, section)
         sections.append(Section(f'Page {i}', ps, dict(page=i)))
     if len(sections) != n: raise WorkError(f'{n} pages in, {len(sections)} out')
     kept = sum(len(p.text) for s in sections for p in s.paragraphs)
