@@ -6,7 +6,7 @@
 __all__ = ['RULES', 'Case', 'Rule', 'rule', 'Audit', 'audit']
 
 # %% ../nbs/09_a_audit.ipynb #ffb7ee6c
-import json, math, re
+import json, math, os, re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -354,7 +354,7 @@ def audit(
         try:
             questions = (r.summary, r.records, truths.of(r))[2]
             cases.append(Case(r, questions, score(questions, r.predictions) if questions else None, papers, cases))
-        except UserError as e: cases.append(Case(r, None, None, papers, cases, damage=str(e)))
+        except UserError as e: cases.append(Case(r, None, None, papers, cases, damage=str(e).replace(f'{r.path}{os.sep}', '')))
     out = []
     for c in cases:
         cost = None if c.damage else run_cost(c.run)

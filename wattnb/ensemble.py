@@ -17,7 +17,7 @@ from typing import Sequence
 from .workspace import ResultTable, UserError, Workspace, jsonable, write_csv, write_json
 from .questions import BASE_COLUMNS, BLANK, Question, is_blank, parse_refs
 from .scoring import SCORER_VERSION, Prediction, Scores, normalise_value, parse_collection, score
-from .runs import RunFolder, TruthBook, experiments_of, pick_runs, run_cost
+from .runs import RunFolder, TruthBook, experiments_of, pick_runs, question_cost, run_cost
 
 # %% ../nbs/08_ensemble.ipynb #a94ac6a6
 STRATEGIES = ('majority', 'answer_priority', 'first_non_blank', 'canonical', 'confidence', 'independent', 'ref_priority', 'union', 'intersection')
@@ -193,6 +193,8 @@ class EnsembleRun:
     summary: dict
     scores: Scores|None
     @property
+    def run_id(self) -> str: return '/'.join(p for p in (self.summary['run_environment'], (self.summary['questions_file'] or '').removesuffix('.csv'), self.summary['name']) if p)
+    @property
     def table(self) -> ResultTable:
         s = self.summary
         rows = [['members', ', '.join(s['models'])], ['strategy', s['strategy'] + (', blanks ignored' if s['ignore_blank'] else '')], ['questions', s['num_questions']]]
@@ -203,7 +205,7 @@ class EnsembleRun:
         c = s['cost']
         show = lambda v, d=3: 'not measured' if v is None else f'{v:.{d}f}'
         rows += [['mean agreement', show(s['mean_agreement'])], ['energy, Wh', show(c['wh'], 1)], ['cost, USD', show(c['usd'], 4)],
-                 ['latency, s: side by side / in turn', f"{show(c['latency_parallel'], 1)} / {show(c['latency_serial'], 1)}"], ['folder', str(self.run_dir)]]
+                 ['latency, s: side by side / in turn', f"{show(c['latency_parallel'], 1)} / {show(c['latency_serial'], 1)}"], ['run', self.run_id]]
         return ResultTable(['', self.summary['name']], rows)
     def to_text(self) -> str: return self.table.to_text()
     def to_json(self): return dict(run_dir=str(self.run_dir), summary=self.summary)
@@ -286,6 +288,7 @@ def _records(runs, labels, members, decisions, scores, rule) -> list[dict]:
     rows = {r['id']: r for r in scores.rows} if scores else {}
     by_id = {l: _first(ps) for l, ps in members.items()}
     cells = {l: {row['id'].strip(): row for row in r.submission} for l, r in zip(labels, runs)}
+    spent = {l: {str(x['id']): question_cost(x) for x in r.records} for l, r in zip(labels, runs)}
     out = []
     for i, d in decisions.items():
         source = next((w for w in d.winners if i in cells[w]), None) or next((l for l in labels if i in cells[l]), None)
@@ -294,12 +297,14 @@ def _records(runs, labels, members, decisions, scores, rule) -> list[dict]:
         told = f'Ensemble ({rule.strategy}) of {len(labels)} runs: {", ".join(labels)}'
         why = (c.get('explanation') or '').strip() if win else ''
         mine = {l: by_id[l][i] for l in labels if i in by_id[l]}
+        bill = lambda key, f=sum: None if any(spent[l].get(i, {}).get(key) is None for l in mine) or not mine else f(spent[l][i][key] for l in mine)
         out.append(dict(id=i, question=s.get('question') or c.get('question', ''), gt_value=s.get('truth_value', ''), gt_unit=s.get('unit', ''), gt_ref=s.get('truth_refs', ''), pred_value=d.value,
             pred_unit=c.get('answer_unit', ''), pred_ref=d.refs, pred_explanation=f'{told}. {win}: {why}' if why and not is_blank(why) else told, raw_response='',
             individual_answers={l: p.value for l, p in mine.items()}, individual_refs={l: p.refs for l, p in mine.items()},
             value_correct=s.get('value_correct'), ref_score=s.get('ref_score'), na_correct=s.get('na_correct'),
             status='abstained' if is_blank(d.value) else 'answered', votes=d.votes, agreement=d.agreement, confidence=d.agreement, winners=list(d.winners), tie=d.tie,
-            members_missing=[l for l in labels if l not in mine], pred_answer=c.get('answer', '') if win else '',
+            latency_seconds=bill('latency_seconds', max), latency_serial_seconds=bill('latency_seconds'), energy=None if (j := bill('joules')) is None else dict(members=dict(joules=j)),
+            tokens=dict(prompt=bill('prompt_tokens'), completion=bill('completion_tokens')), cost_usd=bill('cost_usd'), members_missing=[l for l in labels if l not in mine], pred_answer=c.get('answer', '') if win else '',
             pred_ref_url=_urls(d, cells, i), pred_supporting_materials=c.get('supporting_materials', '') if win else ''))
     return out
 

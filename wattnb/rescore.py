@@ -46,7 +46,7 @@ class Rescored:
     @property
     def table(self) -> ResultTable:
         rows = [[k, getattr(self.before, k), getattr(self.after, k), getattr(self.after, k) - getattr(self.before, k)] for k in ('overall', 'value_accuracy', 'ref_overlap', 'na_recall')] if self.after else []
-        return ResultTable(['score', 'stored answers', 'read again', 'change'], rows, self.run.id, (f'{len(self.changes)} answers changed' + (f', written to {self.folder}' if self.folder else ''),))
+        return ResultTable(['score', 'stored answers', 'read again', 'change'], rows, self.run.id, (f'{len(self.changes)} answers changed' + (f', written to {self.folder.relative_to(self.run.path)}/' if self.folder else ''),))
     @property
     def change_table(self) -> ResultTable: return ResultTable(['id', 'stored', 'read again', 'stored refs', 'refs read again', 'was right', 'is right'], list(self.changes), 'Changed answers')
     def to_json(self) -> dict:

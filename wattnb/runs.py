@@ -417,7 +417,7 @@ class Store:
 
     def _rows(self, run:RunFolder) -> tuple[list[dict], str]:
         try: rows = tidy_rows(run, self.truths)
-        except UserError as e: return [], str(e)
+        except UserError as e: return [], str(e).replace(f'{run.path}{os.sep}', '') # the id says where
         return rows, '' if rows else 'no truth for its questions'
 
     def _index(self) -> dict:

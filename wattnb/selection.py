@@ -35,6 +35,7 @@ class Panel:
     seconds: np.ndarray
     vram: tuple = ()        # GiB per run, or None
     skipped: tuple = ()     # runs left out, with the reason
+    notes: tuple = ()       # what a reader of the costs must know
     @property
     def n(self) -> int: return len(self.questions)
     @cached_property
@@ -64,6 +65,7 @@ def panel_of(
     seconds:dict=None,         # label -> latency per question, or one number
     vram:dict=None,            # label -> GiB
     skipped:Sequence=(),       # what was left out
+    notes:Sequence=(),         # what a reader of the costs must know
 ) -> Panel:
     "A panel from parts. A question that a run lacks counts as failed."
     questions, labels, n = tuple(questions), tuple(predictions), len(questions)
@@ -80,7 +82,7 @@ def panel_of(
             v = (d or {}).get(l)
             if v is not None: out[k] = [math.nan if x is None else x for x in v] if np.ndim(v) else v
         return out
-    return Panel(labels, questions, tuple(rows), scores, array(joules), array(usd), array(seconds), tuple((vram or {}).get(l) for l in labels), tuple(skipped))
+    return Panel(labels, questions, tuple(rows), scores, array(joules), array(usd), array(seconds), tuple((vram or {}).get(l) for l in labels), tuple(skipped), tuple(notes))
 
 def read_panel(
     ws,                # workspace or tree of runs
@@ -116,7 +118,15 @@ def read_panel(
     questions = [q for q in truths.of(first) if q.id in wanted]
     col = lambda key: {l: [by[q.id] for q in questions] for l, (_, t) in rows.items() for by in [{x['id']: x[key] for x in t}]}
     return panel_of(questions, {l: r.predictions for l, (r, _) in rows.items()}, col('joules'), col('cost_usd'), col('latency_seconds'),
-                    {l: r.block('hardware').get('gpu_vram_allocated_gb') or None for l, (r, _) in rows.items()}, skipped)
+                    {l: r.block('hardware').get('gpu_vram_allocated_gb') or None for l, (r, _) in rows.items()}, skipped, _cost_notes(rows))
+
+# %% ../nbs/08a_selection.ipynb #aaf046b6
+def _cost_notes(rows:dict) -> tuple:
+    "What the energy numbers of these runs are, where they are less than measured per question."
+    kinds = Counter(t[0]['energy_is'] for _, t in rows.values())
+    coarse = [k for k in kinds if k not in ('question', 'not measured')]
+    out = [f'Energy per question is {" or ".join(sorted(coarse))} in {sum(kinds[k] for k in coarse)} of {len(rows)} runs: the cost of a cascade assumes that hard questions cost no more than easy ones.'] if coarse else []
+    return tuple(out + ([f'{kinds["not measured"]} runs have no energy: systems with them are not on the frontier.'] if kinds['not measured'] else []))
 
 # %% ../nbs/08a_selection.ipynb #27d21f0d
 @dataclass(frozen=True)
@@ -327,7 +337,7 @@ class Recommendation:
             s = p.scores[k]
             rows.append([p.labels[k], s.overall, *s.ci['overall'], s.na_recall, alone, _nan(p.seconds[k].mean()), p.vram[k] if p.vram else None, agree, _nan(p.joules[k].mean() / 3600)])
         return ResultTable(['model', 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB', 'agreement', 'Wh/question'], rows, 'The three best single models',
-                           ('unique wins: questions that no other run has right; agreement: share of questions on which it and the other two are both right or both wrong.',))
+                           (*p.notes, 'unique wins: questions that no other run has right; agreement: share of questions on which it and the other two are both right or both wrong.',))
     @cached_property
     def table(self) -> ResultTable:
         "Each family: what was chosen, its score where it was chosen, its score elsewhere."
@@ -345,7 +355,7 @@ class Recommendation:
         return dict(choice=dict(label=c.label, kind=c.kind, members=list(c.members), how=c.how, overall=float(c.x.mean()), wh_per_question=_nan(c.joules.mean() / 3600), usd_per_question=_nan(c.usd.mean()), asked=list(c.asked)),
             statement=self.statement, families={k: dict(best=h.best.label, members=list(h.best.members), in_sample=h.in_sample, honest=h.score, ci_low=h.ci[0], ci_high=h.ci[1], optimism=h.optimism, wh_per_question=None if h.joules is None else h.joules / 3600,
             picked=[list(x) for x in h.picked]) for k, h in self.families.items()}, differences=list(self.differences), top=self.top.to_json(), oracle=self.oracle, leave_one_out=list(self.leave_one_out),
-            frontier=self.frontier and [r for r in self.frontier.rows if r['p_frontier'] >= .05], transfer=self.transfer, skipped=[list(s) for s in self.panel.skipped], n=self.panel.n, runs=list(self.panel.labels))
+            frontier=self.frontier and [r for r in self.frontier.rows if r['p_frontier'] >= .05], transfer=self.transfer, notes=list(self.panel.notes), skipped=[list(s) for s in self.panel.skipped], n=self.panel.n, runs=list(self.panel.labels))
     def tables(self) -> list[ResultTable]: return [self.top, self.table, self.members_table] + ([self.frontier.table()] if self.frontier else [])
     def to_text(self) -> str: return '\n\n'.join([t.to_text() for t in self.tables()] + [self.statement])
     def __repr__(self): return self.to_text()
