@@ -115,7 +115,11 @@ class Comparison:
         cols = ['a', 'b', 'n', 'diff', 'ci_low', 'ci_high', 'p', 'p_holm', 'a_only', 'b_only', 'mcnemar_p', 'mcnemar_p_holm']
         return ResultTable(cols, list(self.pairs), 'Paired differences (a − b) of the overall score',
             (f'{self.n} questions. p: paired permutation; Holm over {len(self.pairs)} pairs. a_only, b_only: questions that only one has right (exact McNemar on these).',
-             f'A true difference of {self.mde * 100:.1f} points in value accuracy, or {self.mde_overall * 100:.1f} in the overall score, would be found 4 times in 5.', *self.notes))
+             f'A true difference of {self.mde * 100:.1f} points in value accuracy, or {self.mde_overall * 100:.1f} in the overall score, would be found 4 times in 5.', *self._cluster_note(), *self.notes))
+    def _cluster_note(self) -> list[str]:
+        "Said only when drawing papers instead of questions would change what an interval says."
+        flips = [f"{p['a']} – {p['b']} [{p['cluster_ci_low']:.3f}, {p['cluster_ci_high']:.3f}]" for p in self.pairs if (p['ci_low'] > 0 or p['ci_high'] < 0) != (p['cluster_ci_low'] > 0 or p['cluster_ci_high'] < 0)]
+        return [f'Resampling papers instead of questions moves zero into or out of the interval for: {"; ".join(flips[:5])}.'] if flips else []
     @cached_property
     def flag_table(self) -> ResultTable:
         "Difference in value accuracy per evidence flag; p values not corrected for the number of flags."
@@ -169,14 +173,15 @@ def compare_scores(
     es = _same_questions(es, common)
     rows = es[0].scores.rows
     strata = [r['is_na'] for r in rows] # rare: they come to a few, and weigh much
-    papers = [(parse_refs(r['truth_refs']) or [r['id']])[0].lower() for r in rows] if clusters else None
+    papers = [(parse_refs(r['truth_refs']) or [r['id']])[0].lower() for r in rows] # two questions about one paper are not independent
     x = np.array([e.scores.contributions(strict) for e in es])
     v = np.array([[r['strict_value' if strict else 'value_correct'] for r in e.scores.rows] for e in es], bool)
     index = list(itertools.combinations(range(len(es)), 2))
     d = np.stack([x[a] - x[b] for a, b in index], 1)
     d[np.abs(d) < 1e-12] = 0 # what is equal up to rounding is equal
     base, top = _rare_bounds(len(rows), sum(strata), strict)
-    ps, cis = permutation_test(d, reps, seed), paired_ci(x, index, strata, base, top, papers, reps=reps, seed=seed)
+    ps, cis = permutation_test(d, reps, seed), paired_ci(x, index, strata, base, top, papers if clusters else None, reps=reps, seed=seed)
+    by_paper = cis if clusters else paired_ci(x, index, strata, base, top, papers, reps=reps, seed=seed)
     flags = [k for k in rows[0] if k.startswith('flag_')]
     masks = {k[5:]: np.array([bool(r.get(k)) for r in rows]) for k in flags}
     pairs = []
@@ -185,7 +190,7 @@ def compare_scores(
         ao, bo = only(True)
         lo, hi = cis[j]
         by = {f: dict(n=int(m.sum()), diff=float(v[a][m].mean() - v[b][m].mean()), a_only=(o := only(m))[0], b_only=o[1], mcnemar_p=mcnemar_exact(*o)) for f, m in masks.items() if m.any()}
-        pairs.append(dict(a=es[a].label, b=es[b].label, n=len(rows), diff=float(d[:, j].mean()), ci_low=lo, ci_high=hi, p=float(ps[j]), p_holm=None, mcnemar_p=mcnemar_exact(ao, bo), mcnemar_p_holm=None,
+        pairs.append(dict(a=es[a].label, b=es[b].label, n=len(rows), diff=float(d[:, j].mean()), ci_low=lo, ci_high=hi, cluster_ci_low=by_paper[j][0], cluster_ci_high=by_paper[j][1], p=float(ps[j]), p_holm=None, mcnemar_p=mcnemar_exact(ao, bo), mcnemar_p_holm=None,
                           a_only=ao, b_only=bo, discordant=ao + bo, value_diff=(ao - bo) / len(rows), sd=float(d[:, j].std(ddof=1)) if len(rows) > 1 else 0., mde=mde(len(rows), (ao + bo) / len(rows)),
                           by_flag=by, cost=_cost_ratio(es[a], es[b])))
     for key in ('p', 'mcnemar_p'):

@@ -235,6 +235,10 @@ class TruthBook:
         "Hash of the truth file in use, '' without one."
         self.of_file(stem)
         return self._sha[None] if self.given else self._sha.get(stem, '')
+    def _by_ids(self, ids:set) -> list[Question]|None:
+        "For a run that no question file is named for: the one file in data/ that has nearly all of its ids."
+        fits = [t for stem in sorted({f.stem for d in self.folders for f in d.glob('*.csv')}) if (t := self.of_file(stem)) and len(ids & {q.id for q in t}) >= .9 * len(ids) > 0]
+        return fits[0] if len(fits) == 1 else None
     def of(self,
         run:RunFolder, # any run
     ) -> list[Question]|None:
@@ -246,7 +250,7 @@ class TruthBook:
             if share < .9:
                 if self.given: raise UserError(f'{run.id}: only {share:.0%} of its questions are in the ground truth given')
                 full = None
-        full = full or _recorded_truth(run)
+        full = full or _recorded_truth(run) or (None if run.datafile else self._by_ids(ids))
         if full is None: return None
         asked = run.summary.get('num_questions')
         if isinstance(asked, int) and asked < len(full) and len(ids) <= asked: # a part was asked for: the first ones, plus whatever it answered
