@@ -6,16 +6,15 @@
 __all__ = ['RULES', 'Case', 'Rule', 'rule', 'Audit', 'audit']
 
 # %% ../nbs/09_a_audit.ipynb #ffb7ee6c
-import json, math, os, re
+import math, os, re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable
 
-from .workspace import ResultTable, UserError, Workspace, digest
+from .workspace import ResultTable, UserError, digest
 from .questions import BLANK, is_blank, parse_refs
-from .scoring import SCORER_VERSION, Prediction, Scores, score, score_refs, score_value
+from .scoring import SCORER_VERSION, Scores, score
 from .runs import RunFolder, TruthBook, find_runs, run_cost
 from .ensemble import LEGACY, VoteRule, decide
 
@@ -84,27 +83,34 @@ def _incomplete(c):
 
 @rule('error', 'questions without an answer')
 def _missing_questions(c):
-    if c.scores and (lost := [p['id'] for p in c.scores.problems if p['kind'] == 'missing_prediction']): yield f'{len(lost)} of {c.scores.n} questions have no answer: {_few(lost)}'
+    if c.scores and (lost := [p['id'] for p in c.scores.problems
+                              if p['kind'] == 'missing_prediction']):
+        yield f'{len(lost)} of {c.scores.n} questions have no answer: {_few(lost)}'
 
 @rule('error', 'a question answered twice')
 def _double_ids(c):
-    twice = [i for i, n in Counter(p.id for p in c.preds).items() if n > 1] + [i for i, n in Counter(str(r['id']) for r in c.records).items() if n > 1]
+    twice = [i for i, n in Counter(p.id for p in c.preds).items() if n > 1] + [i for i,
+        n in Counter(str(r['id']) for r in c.records).items() if n > 1]
     if twice: yield f'{_few(dict.fromkeys(twice))} more than once'
 
 @rule('error', 'answers to questions that the question file does not have')
 def _unknown_questions(c):
-    if c.scores and (odd := [p['id'] for p in c.scores.problems if p['kind'] == 'unknown_id']): yield f'{len(odd)} answers to unknown questions: {_few(odd)}'
+    if c.scores and (odd := [p['id'] for p in c.scores.problems
+                             if p['kind'] == 'unknown_id']):
+        yield f'{len(odd)} answers to unknown questions: {_few(odd)}'
 
 @rule('error', 'the summary counts other questions than the files hold')
 def _question_count(c):
     n = c.num('num_questions')
     for what, rows in (('submission', c.preds), ('records', c.records)):
-        if n is not None and rows and len(rows) != n: yield f'summary says {n:.0f} questions, the {what} have {len(rows)}'
+        if n is not None and rows and len(rows) != n:
+            yield f'summary says {n:.0f} questions, the {what} have {len(rows)}'
 
 @rule('error', 'chunk files are not numbered without gaps')
 def _chunk_gap(c):
     nums = [int(m[1]) for p in ([] if c.damage else c.run.record_files) if (m := re.search(r'chunk_(\d+)', p.name))]
-    if nums and nums != list(range(nums[0], nums[0] + len(nums))) or nums and nums[0] not in (0, 1): yield f'chunks {_few(nums)} of results have a gap'
+    if nums and nums != list(range(nums[0], nums[0] + len(nums))) or nums and nums[0] not in (0,
+            1): yield f'chunks {_few(nums)} of results have a gap'
 
 _PEER_KEYS = 'name model_id llm_provider num_questions value_accuracy ref_overlap na_accuracy overall_score hardware'.split()
 _ENSEMBLE_KEYS = 'name type strategy models num_questions value_accuracy ref_overlap na_accuracy overall_score'.split()
@@ -115,38 +121,47 @@ def _schema(c):
     need = _ENSEMBLE_KEYS if c.s.get('type') == 'ensemble' else _PEER_KEYS
     if lost := [k for k in need if k not in c.s]: yield f'summary lacks {_few(lost)}'
     numbers = ('num_questions', 'value_accuracy', 'overall_score', 'avg_latency_seconds', 'total_time_seconds')
-    if bad := [k for k in numbers if c.s.get(k) is not None and c.num(k) is None]: yield f'summary holds no number for {_few(bad)}'
+    if bad := [k for k in numbers if c.s.get(k) is not None
+               and c.num(k) is None]: yield f'summary holds no number for {_few(bad)}'
 
 # %% ../nbs/09_a_audit.ipynb #1c15f0c7
-_KEYS = (('overall', 'overall_score'), ('value_accuracy', 'value_accuracy'), ('ref_overlap', 'ref_overlap'), ('na_recall', 'na_accuracy'))
+_KEYS = (('overall', 'overall_score'), ('value_accuracy', 'value_accuracy'), ('ref_overlap', 'ref_overlap'),
+         ('na_recall', 'na_accuracy'))
 
 def _drift(c) -> dict:
     if not c.scores: return {}
-    return {old: (was, getattr(c.scores, new)) for new, old in _KEYS if (was := c.num(old)) is not None and abs(was - getattr(c.scores, new)) > 1e-6}
+    return {old: (was, getattr(c.scores, new)) for new, old in _KEYS if (was := c.num(old)) is not None
+            and abs(was - getattr(c.scores, new)) > 1e-6}
 
 @rule('error', 'the summary\'s score is off by more than a point')
 def _score_mismatch(c):
     d = _drift(c)
-    if d and max(abs(a - b) for a, b in d.values()) > .01: yield 'its answers score ' + ', '.join(f'{k} {b:.4f} (summary says {a:.4f})' for k, (a, b) in d.items()) + f' under {SCORER_VERSION}'
+    if d and max(abs(a - b) for a,
+                 b in d.values()) > .01: yield 'its answers score ' + ', '.join(f'{k} {b:.4f} (summary says {a:.4f})'
+                 for k, (a, b) in d.items()) + f' under {SCORER_VERSION}'
 
 @rule('warning', 'the summary\'s score is off by less than a point')
 def _score_drift(c):
     d = _drift(c)
-    if d and max(abs(a - b) for a, b in d.values()) <= .01: yield 'its answers score ' + ', '.join(f'{k} {b:.4f} (summary says {a:.4f})' for k, (a, b) in d.items())
+    if d and max(abs(a - b) for a,
+                 b in d.values()) <= .01: yield 'its answers score ' + ', '.join(f'{k} {b:.4f} (summary says {a:.4f})'
+                 for k, (a, b) in d.items())
 
 @rule('error', 'the records and the submission say different things')
 def _json_csv_drift(c):
     if not c.records or not c.run.submission: return
     csv = {r['id'].strip(): r for r in c.run.submission}
     norm = lambda v: BLANK if is_blank(v) else str(v).strip().replace('\r\n', '\n')
-    bad = [i for r in c.records if (i := str(r['id'])) in csv and 'pred_value' in r and norm(r['pred_value']) != norm(csv[i]['answer_value'])]
+    bad = [i for r in c.records if (i := str(r['id'])) in csv and 'pred_value' in r
+           and norm(r['pred_value']) != norm(csv[i]['answer_value'])]
     if bad: yield f'the answers to {len(bad)} questions differ between records and submission: {_few(bad)}'
 
 @rule('warning', 'stored verdicts per question disagree with the scorer')
 def _record_scores(c):
     if not c.scores: return
     now = {r['id']: r for r in c.scores.rows}
-    bad = [i for r in c.records if (i := str(r['id'])) in now and isinstance(r.get('value_correct'), bool) and r['value_correct'] != now[i]['value_correct']]
+    bad = [i for r in c.records if (i := str(r['id'])) in now and isinstance(r.get('value_correct'), bool)
+           and r['value_correct'] != now[i]['value_correct']]
     if bad: yield f'{len(bad)} stored verdicts are not what the scorer says today: {_few(bad)}'
 
 @rule('error', 'more than one question in ten failed')
@@ -157,11 +172,14 @@ def _errors(c):
 @rule('warning', 'replies that could not be read')
 def _unparsed(c):
     k = sum(p.status == 'unparsed' for p in c.preds)
-    if k and (not c.ours or k > .1 * len(c.preds)): yield f'{k} of {len(c.preds)} values are empty: replies that could not be read, scored as refusals by the older tools'
+    if k and (not c.ours
+              or k > .1 * len(c.preds)):
+        yield f'{k} of {len(c.preds)} values are empty: replies that could not be read, scored as refusals by the older tools'
 
 @rule('warning', 'the score is hardly better than refusing everything')
 def _broken_run(c):
-    if c.scores and c.plain and c.scores.overall < .2: yield f'overall {c.scores.overall:.3f}: refusing every question would give about .15'
+    if c.scores and c.plain and c.scores.overall < .2:
+        yield f'overall {c.scores.overall:.3f}: refusing every question would give about .15'
 
 @rule('info', 'a low score')
 def _low_score(c):
@@ -181,34 +199,43 @@ def _unknown_refs(c):
 @rule('info', 'answer and explanation are the same text everywhere')
 def _same_explanation(c):
     rows = [r for r in ([] if c.damage else c.run.submission) if not is_blank(r['answer_value'])]
-    if len(rows) > 5 and c.s.get('type') != 'ensemble' and all(r.get('answer', '') == r.get('explanation', '') != '' for r in rows): yield 'answer repeats the explanation in all rows: the model\'s short answer was not kept'
+    if len(rows) > 5 and c.s.get('type') != 'ensemble' and all(r.get('answer', '') == r.get('explanation', '') != ''
+                                                               for r in rows):
+        yield 'answer repeats the explanation in all rows: the model\'s short answer was not kept'
 
 # %% ../nbs/09_a_audit.ipynb #f769cc28
 @rule('warning', 'the clock and the meters missed a part of the run')
 def _resumed(c):
     k = run_cost(c.run) if not c.damage else None
-    if k and k.scale > 1.1: yield f'latencies add up to {k.scale:.2f} times the wall time: the run was resumed, {k.wh_reported:.0f} Wh is only the last session (about {k.wh:.0f} Wh in all)'
+    if k and k.scale > 1.1:
+        yield f'latencies add up to {k.scale:.2f} times the wall time: the run was resumed, {k.wh_reported:.0f} Wh is only the last session (about {k.wh:.0f} Wh in all)'
 
 @rule('error', 'energy does not equal mean power times time')
 def _energy_power(c):
     wh, w, t = c.num('gpu_energy_wh', c.hw), c.num('gpu_avg_power_watts', c.hw), c.num('total_time_seconds')
-    if not c.ours and wh and w and t and abs(w * t / 3600 / wh - 1) > .1: yield f'{w:.0f} W over {t:.0f} s is {w * t / 3600:.1f} Wh, the run says {wh:.1f} Wh'
+    if not c.ours and wh and w and t and abs(w * t / 3600 / wh - 1) > .1:
+        yield f'{w:.0f} W over {t:.0f} s is {w * t / 3600:.1f} Wh, the run says {wh:.1f} Wh'
 
 @rule('warning', 'several GPUs, one meter')
 def _one_gpu(c):
     n, devices = c.num('gpu_count', c.hw), c.block('energy').get('by_device')
-    if n and n > 1 and c.local and not c.ours and c.num('gpu_energy_wh', c.hw): yield f'{n:.0f} GPUs are present, energy and memory are of device {c.hw.get("gpu_device_id", 0)} alone'
-    elif n and n > 1 and isinstance(devices, (list, dict)) and len(devices) < n: yield f'{n:.0f} GPUs are present, {len(devices)} were metered'
+    if n and n > 1 and c.local and not c.ours and c.num('gpu_energy_wh',
+                                                        c.hw):
+        yield f'{n:.0f} GPUs are present, energy and memory are of device {c.hw.get("gpu_device_id", 0)} alone'
+    elif n and n > 1 and isinstance(devices, (list, dict)) and len(devices) < n:
+        yield f'{n:.0f} GPUs are present, {len(devices)} were metered'
 
 @rule('warning', 'a meter is named but measured nothing')
 def _energy_zero(c):
-    if c.hw.get('gpu_energy_method') in ('nvml', 'power_sampling') and not c.num('gpu_energy_wh', c.hw): yield f'method {c.hw["gpu_energy_method"]} with 0 Wh: not measured, not zero'
+    if c.hw.get('gpu_energy_method') in ('nvml', 'power_sampling') and not c.num('gpu_energy_wh',
+            c.hw): yield f'method {c.hw["gpu_energy_method"]} with 0 Wh: not measured, not zero'
 
 @rule('warning', 'another latency than the machine\'s other runs')
 def _high_lat(c):
     lat = c.num('avg_latency_seconds')
     peers = sorted(x for o in c.others if o.run.env == c.run.env and o.plain and (x := o.num('avg_latency_seconds')))
-    if lat and c.plain and lat > 60 and len(peers) > 2 and lat > 3 * peers[len(peers) // 2]: yield f'{lat:.0f} s per question, the median of {c.run.env or "this machine"} is {peers[len(peers) // 2]:.0f} s'
+    if lat and c.plain and lat > 60 and len(peers) > 2 and lat > 3 * peers[len(peers) // 2]:
+        yield f'{lat:.0f} s per question, the median of {c.run.env or "this machine"} is {peers[len(peers) // 2]:.0f} s'
 
 @rule('warning', 'no time at all')
 def _zero_lat(c):
@@ -217,32 +244,39 @@ def _zero_lat(c):
 @rule('info', 'questions ran side by side, so latencies hold waiting time')
 def _concurrent(c):
     k = c.num('max_concurrent', c.block('config_snapshot'))
-    if k and k > 1 and not c.ours: yield f'{k:.0f} questions at a time: divide the latencies by {k:.0f} before comparing'
+    if k and k > 1 and not c.ours:
+        yield f'{k:.0f} questions at a time: divide the latencies by {k:.0f} before comparing'
 
 @rule('info', 'tokens were not counted')
 def _no_tokens(c):
-    if c.plain and c.s and c.s.get('input_tokens') == 0 and c.s.get('output_tokens') == 0: yield '0 tokens in and out: no joules per token, no cost'
+    if c.plain and c.s and c.s.get('input_tokens') == 0 and c.s.get('output_tokens') == 0:
+        yield '0 tokens in and out: no joules per token, no cost'
 
 @rule('warning', 'an API run without a price')
 def _zero_cost(c):
-    if c.plain and c.s and not c.local and (c.num('input_tokens') or 0) > 0 and c.s.get('estimated_cost_usd') == 0: yield 'tokens were used, the cost is 0 USD'
+    if c.plain and c.s and not c.local and (c.num('input_tokens')
+                                            or 0) > 0 and c.s.get('estimated_cost_usd') == 0:
+        yield 'tokens were used, the cost is 0 USD'
 
 @rule('warning', 'disk size that cannot be')
 def _disk_size(c):
     gb, m = c.num('model_disk_size_gb', c.hw), re.search(r'(\d+(?:\.\d+)?)b\b', str(c.s.get('model_id', '')).lower())
     if c.local and not c.ours and gb == 0: yield 'model size on disk is 0: not found, not measured'
-    elif c.local and not c.ours and gb and m and gb > 3.2 * float(m[1]): yield f'{gb:.1f} GiB on disk for {m[1]} B parameters: links counted twice?'
+    elif c.local and not c.ours and gb and m and gb > 3.2 * float(m[1]):
+        yield f'{gb:.1f} GiB on disk for {m[1]} B parameters: links counted twice?'
 
 @rule('info', 'the embedder was loaded inside the first question')
 def _lazy_embedder(c):
     t = c.num('embedder_load_time_seconds', c.hw)
-    if t is not None and not c.ours and 0 < t < .01: yield f'embedder load of {t * 1000:.1f} ms: it was loaded inside the first question'
+    if t is not None and not c.ours and 0 < t < .01:
+        yield f'embedder load of {t * 1000:.1f} ms: it was loaded inside the first question'
 
 # %% ../nbs/09_a_audit.ipynb #955262dc
 @rule('error', 'precision of the summary and of the configuration differ')
 def _precision(c):
     a, b = c.s.get('quantization'), c.block('config_snapshot').get('hf_dtype')
-    if isinstance(a, str) and isinstance(b, str) and a and b and a != b and 'auto' not in (a, b): yield f'summary says {a}, the configuration {b}'
+    if isinstance(a, str) and isinstance(b, str) and a and b and a != b and 'auto' not in (a,
+            b): yield f'summary says {a}, the configuration {b}'
 
 @rule('warning', 'no model named')
 def _no_model(c):
@@ -251,17 +285,21 @@ def _no_model(c):
 @rule('error', 'something like a key in the configuration')
 def _secret(c):
     for k, v in c.block('config_snapshot').items():
-        if isinstance(v, str) and (re.match(r'(sk|hf|AKIA|ghp)[-_]?[A-Za-z0-9_-]{16,}$', v) or re.search(r'api_key|secret', k, re.I) and len(v) > 8): yield f'config_snapshot.{k} looks like a key: revoke it'
+        if isinstance(v, str) and (re.match(r'(sk|hf|AKIA|ghp)[-_]?[A-Za-z0-9_-]{16,}$', v)
+                                   or re.search(r'api_key|secret', k, re.I)
+                                   and len(v) > 8): yield f'config_snapshot.{k} looks like a key: revoke it'
 
 @rule('warning', 'two runs with the same answers')
 def _copied(c):
     key = _answers_key(c)
-    same = [o.run.id for o in c.others if o is not c and key and o.run.id < c.run.id and _answers_key(o) == key and not _baseline_pair(c, o)]
+    same = [o.run.id for o in c.others if o is not c and key and o.run.id < c.run.id and _answers_key(o) == key
+            and not _baseline_pair(c, o)]
     if same: yield f'every answer and explanation equals that of {_few(same)}'
 
 def _answers_key(c) -> str:
     if c.damage or not c.run.submission: return ''
-    if not hasattr(c, '_key'): c._key = digest([[r.get(k, '') for k in ('id', 'answer_value', 'ref_id', 'explanation')] for r in c.run.submission])
+    if not hasattr(c, '_key'): c._key = digest([[r.get(k, '') for k in ('id', 'answer_value', 'ref_id', 'explanation')]
+                                                for r in c.run.submission])
     return c._key
 
 def _baseline_pair(a, b) -> bool:
@@ -270,7 +308,9 @@ def _baseline_pair(a, b) -> bool:
 
 @rule('info', 'the same model, precision and settings more than once on one machine')
 def _duplicate(c):
-    sig = lambda o: (o.run.env, o.run.datafile, str(o.s.get('model_id')), str(o.s.get('quantization')), digest(o.block('identity') or {k: v for k, v in o.block('config_snapshot').items() if k not in ('output', '_config_path')}))
+    sig = lambda o: (o.run.env, o.run.datafile, str(o.s.get('model_id')), str(o.s.get('quantization')),
+                     digest(o.block('identity') or {k: v for k, v in o.block('config_snapshot').items()
+                                                    if k not in ('output', '_config_path')}))
     if not c.plain or not c.s: return
     same = [o.run.id for o in c.others if o is not c and o.s and o.plain and o.run.id < c.run.id and sig(o) == sig(c)]
     if same: yield f'repeats {_few(same)}: average them, do not pick the best'
@@ -278,18 +318,25 @@ def _duplicate(c):
 # %% ../nbs/09_a_audit.ipynb #dfb7f654
 def _members(c) -> list:
     names = c.run.members
-    near = {o.run.id: o for o in c.others} | {o.run.name: o for o in c.others if o.run.env == c.run.env and o.run.datafile == c.run.datafile}
+    near = {o.run.id: o for o in c.others} | {o.run.name: o for o in c.others if o.run.env == c.run.env
+                                              and o.run.datafile == c.run.datafile}
     return [near.get(n) for n in names]
 
 @rule('warning', 'members of the ensemble are not in the tree')
 def _members_missing(c):
-    if c.s.get('type') == 'ensemble' and (lost := [n for n, m in zip(c.run.members, _members(c)) if m is None]): yield f'{_few(lost)} not found: the vote cannot be checked'
+    if c.s.get('type') == 'ensemble' and (lost := [n for n, m in zip(c.run.members, _members(c))
+                                                   if m is None]):
+        yield f'{_few(lost)} not found: the vote cannot be checked'
 
 @rule('error', 'the members\' answers give another vote')
 def _vote_drift(c):
     ms = _members(c) if c.s.get('type') == 'ensemble' else []
-    if len(ms) < 2 or any(m is None or m.damage for m in ms) or c.s.get('strategy') not in LEGACY or any(c.block('rule').get(k) for k in ('weights', 'threshold', 'refs')): return
-    again = decide({m.run.id: m.preds for m in ms}, rule=VoteRule(c.s['strategy'], bool(c.s.get('ignore_blank')), ties=c.block('rule').get('ties', 'first'), seed=c.block('rule').get('seed', 0)))
+    if len(ms) < 2 or any(m is None or m.damage
+                          for m in ms) or c.s.get('strategy') not in LEGACY or any(c.block('rule').get(k)
+                                                                                   for k in ('weights', 'threshold',
+                                                                                             'refs')): return
+    again = decide({m.run.id: m.preds for m in ms}, rule=VoteRule(c.s['strategy'], bool(c.s.get('ignore_blank')),
+        ties=c.block('rule').get('ties', 'first'), seed=c.block('rule').get('seed', 0)))
     bad = [p.id for p in c.preds if p.id in again and again[p.id].value != p.value]
     if bad: yield f'{len(bad)} values differ from the vote of its members today: {_few(bad)}'
 
@@ -297,7 +344,8 @@ def _vote_drift(c):
 def _ensemble_cost(c):
     if c.s.get('type') != 'ensemble' or c.ours: return
     whs = [run_cost(m.run).wh if m and not m.damage else None for m in _members(c)]
-    yield 'no energy stored' + (f': its members used {sum(whs):.0f} Wh' if whs and all(w is not None for w in whs) else '')
+    yield 'no energy stored' + (f': its members used {sum(whs):.0f} Wh' if whs and all(w is not None for w in whs)
+                                else '')
 
 # %% ../nbs/09_a_audit.ipynb #368df6a1
 @dataclass(frozen=True)
@@ -316,25 +364,33 @@ class Audit:
         "A row per run: what it reports, what its answers score and cost today, how many findings."
         n = lambda r, s: sum(f['severity'] == s for f in r['flags'])
         return ResultTable(['run', 'overall reported', 'overall', 'Wh reported', 'Wh', 'errors', 'warnings', 'info'],
-            [[r['run'], r['overall_reported'], r['overall'], r['wh_reported'], r['wh'], *(n(r, s) for s in ('error', 'warning', 'info'))] for r in sorted(self.runs, key=lambda r: -(r['overall'] or 0))],
+            [[r['run'], r['overall_reported'], r['overall'], r['wh_reported'], r['wh'],
+              *(n(r, s) for s in ('error', 'warning', 'info'))] for r in sorted(self.runs,
+              key=lambda r: -(r['overall'] or 0))],
             f'{len(self.runs)} runs: {self.errors} errors, {self.warnings} warnings, {len(self.clean)} clean')
     @cached_property
     def findings(self) -> ResultTable:
         "A row per finding, gravest first."
         order = ('error', 'warning', 'info')
         rows = [[f['severity'], f['rule'], r['run'], f['message']] for r in self.runs for f in r['flags']]
-        return ResultTable(['severity', 'rule', 'run', 'finding'], sorted(rows, key=lambda r: (order.index(r[0]), r[1], r[2])), 'Findings')
+        return ResultTable(['severity', 'rule', 'run', 'finding'],
+                           sorted(rows, key=lambda r: (order.index(r[0]), r[1], r[2])), 'Findings')
     def to_json(self) -> dict:
-        return dict(runs=list(self.runs), errors=self.errors, warnings=self.warnings, clean=self.clean, scorer_version=SCORER_VERSION,
+        return dict(runs=list(self.runs), errors=self.errors, warnings=self.warnings, clean=self.clean,
+                    scorer_version=SCORER_VERSION,
                     rules=[dict(rule=r.name, severity=r.severity, what=r.what) for r in RULES])
     @cached_property
     def by_rule(self) -> ResultTable:
         "A row per rule that found something: how many runs, and one finding as an example."
         order, out = ('error', 'warning', 'info'), {}
         for r in self.runs:
-            for f in r['flags']: out.setdefault((order.index(f['severity']), f['rule']), []).append((r['run'], f['message']))
-        return ResultTable(['severity', 'rule', 'runs', 'for example', 'finding'], [[order[s], rule, len({r for r, _ in fs}), *fs[0]] for (s, rule), fs in sorted(out.items())], 'Findings by rule')
-    def to_text(self) -> str: return self.table.to_text() + ('\n\n' + self.by_rule.to_text() if len(self.by_rule) else '')
+            for f in r['flags']: out.setdefault((order.index(f['severity']), f['rule']),
+                                                []).append((r['run'], f['message']))
+        return ResultTable(['severity', 'rule', 'runs', 'for example', 'finding'],
+                           [[order[s], rule, len({r for r, _ in fs}), *fs[0]] for (s, rule), fs in sorted(out.items())],
+                           'Findings by rule')
+    def to_text(self) -> str: return self.table.to_text() + ('\n\n' + self.by_rule.to_text() if len(self.by_rule)
+                                                             else '')
     def __repr__(self): return self.to_text()
     def _repr_markdown_(self): return self.table.to_markdown() + '\n\n' + self.by_rule.to_markdown()
     def _repr_html_(self): return self.table._repr_html_() + self.by_rule._repr_html_()
@@ -347,23 +403,28 @@ def audit(
 ) -> Audit:
     "Check every run. Damaged runs are findings, not exceptions. Raises `UserError` when there are no runs."
     runs = find_runs(ws, env, datafile)
-    if not runs: raise UserError('no runs' + ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v))
+    if not runs: raise UserError('no runs' + ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile))
+                                                     if v))
     truths, papers, cases = TruthBook(ws, ground_truth), None, []
     papers = _bibliography(truths)
     for r in runs:
         try:
             questions = (r.summary, r.records, truths.of(r))[2]
             cases.append(Case(r, questions, score(questions, r.predictions) if questions else None, papers, cases))
-        except UserError as e: cases.append(Case(r, None, None, papers, cases, damage=str(e).replace(f'{r.path}{os.sep}', '')))
+        except UserError as e: cases.append(Case(r, None, None, papers, cases,
+                                                 damage=str(e).replace(f'{r.path}{os.sep}', '')))
     out = []
     for c in cases:
         cost = None if c.damage else run_cost(c.run)
-        out.append(dict(run=c.run.id, path=str(c.run.path), model='' if c.damage else c.run.model, overall=c.scores and c.scores.overall, overall_reported=c.num('overall_score'),
-                        wh=cost and cost.wh, wh_reported=cost and cost.wh_reported, flags=[dict(rule=r.name, severity=r.severity, message=m) for r in RULES for m in r.check(c)]))
+        out.append(dict(run=c.run.id, path=str(c.run.path), model='' if c.damage else c.run.model, overall=c.scores
+                        and c.scores.overall, overall_reported=c.num('overall_score'),
+                        wh=cost and cost.wh, wh_reported=cost and cost.wh_reported,
+                        flags=[dict(rule=r.name, severity=r.severity, message=m) for r in RULES for m in r.check(c)]))
     return Audit(tuple(out))
 
 def _bibliography(truths:TruthBook) -> set|None:
     from wattnb.workspace import read_csv
     for d in truths.folders:
-        if (d/'metadata.csv').is_file(): return {r['id'].strip().lower() for r in read_csv(d/'metadata.csv', required=('id',)).rows}
+        if (d/'metadata.csv').is_file(): return {r['id'].strip().lower()
+                                                 for r in read_csv(d/'metadata.csv', required=('id',)).rows}
     return None

@@ -7,7 +7,7 @@ __all__ = ['Entrant', 'entrants', 'Comparison', 'compare_scores', 'compare', 'Ma
            'find_run', 'find_runs']
 
 # %% ../nbs/09_compare.ipynb #ca20eda7
-import itertools, math
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,12 +16,13 @@ from typing import Sequence
 
 import numpy as np
 
-from .workspace import ResultTable, UserError, Workspace, jsonable, read_csv, write_csv, write_json
-from .questions import is_blank, parse_refs
-from .statistics import REPS, holm, letters, mcnemar_exact, mde, mde_mean, paired_ci, permutation_test, ratio_ci, wilson
-from .scoring import SCORER_VERSION, WEIGHTS, Scores, read_predictions, read_truth, score
+from .workspace import ResultTable, UserError, Workspace, read_csv, write_csv, write_json
+from .questions import parse_refs
+from .statistics import REPS, holm, letters, mcnemar_exact, mde, mde_mean, paired_ci, permutation_test, ratio_ci
+from .scoring import SCORER_VERSION, WEIGHTS, Scores, read_predictions, score
 from .audit import audit
-from .runs import RunFolder, Store, TruthBook, experiments_of, find_run, find_runs, load, pick_runs, question_cost, run_cost, score_run
+from .runs import (RunFolder, TruthBook, experiments_of, find_run, find_runs, load, pick_runs, question_cost,
+                         run_cost, score_run)
 
 _all_ = ['audit', 'load', 'find_run', 'find_runs']
 
@@ -67,11 +68,11 @@ def entrants(
 def _same_questions(es:Sequence[Entrant], common:bool) -> list[Entrant]:
     shared = set(es[0].ids).intersection(*(e.ids for e in es[1:]))
     if all(set(e.ids) == shared for e in es):
-        order = {i: k for k, i in enumerate(es[0].ids)}
         return [_ordered(e, es[0].ids) for e in es]
     if not common:
         sizes = ', '.join(f'{e.label} {len(e.ids)}' for e in es)
-        raise UserError(f'different question sets: {sizes}; {len(shared)} in common' + (' (compare them on those with common=True, --common)' if shared else ''))
+        raise UserError(f'different question sets: {sizes}; {len(shared)} in common'
+                        + (' (compare them on those with common=True, --common)' if shared else ''))
     if not shared: raise UserError('the runs have no question in common')
     return [_ordered(e, [i for i in es[0].ids if i in shared]) for e in es]
 
@@ -93,7 +94,8 @@ class Comparison:
     def n(self) -> int: return self.entrants[0].scores.n
     @cached_property
     def mde(self) -> float:
-        "Smallest true difference in value accuracy that a pair of these runs would show with 80 % power (at their mean share of discordant questions)."
+        """Smallest true difference in value accuracy that a pair of these runs would show with 80 % power (at their
+        mean share of discordant questions)."""
         return mde(self.n, sum(p['discordant'] for p in self.pairs) / len(self.pairs) / self.n)
     @cached_property
     def mde_overall(self) -> float:
@@ -105,41 +107,55 @@ class Comparison:
         rows = []
         for e in sorted(self.entrants, key=lambda e: -e.scores.overall):
             s, c = e.scores, run_cost(e.run) if e.run else None
-            rows.append([e.label, self.letters[e.label], s.overall, *s.ci['overall'], s.value_accuracy, s.ref_overlap, s.na_recall, s.strict['overall'],
+            rows.append([e.label, self.letters[e.label], s.overall, *s.ci['overall'], s.value_accuracy, s.ref_overlap,
+                         s.na_recall, s.strict['overall'],
                          c and c.seconds, None if not c or c.wh is None else c.wh / s.n])
-        return ResultTable(['run', 'letters', 'overall', 'low', 'high', 'value', 'refs', 'na', 'strict', 'latency s', 'Wh/question'], rows, f'{len(rows)} runs, {self.n} questions',
+        return ResultTable(['run', 'letters', 'overall', 'low', 'high', 'value', 'refs', 'na', 'strict', 'latency s',
+                            'Wh/question'], rows, f'{len(rows)} runs, {self.n} questions',
                            ('low, high: 95 % interval. Two runs with a common letter are not told apart (paired permutation test, Holm, 5 %).',))
     @cached_property
     def pair_table(self) -> ResultTable:
         "Each pair: difference of the composite (a minus b), its interval and p values, and who was right alone."
-        cols = ['a', 'b', 'n', 'diff', 'ci_low', 'ci_high', 'p', 'p_holm', 'a_only', 'b_only', 'mcnemar_p', 'mcnemar_p_holm']
+        cols = ['a', 'b', 'n', 'diff', 'ci_low', 'ci_high', 'p', 'p_holm', 'a_only', 'b_only', 'mcnemar_p',
+                'mcnemar_p_holm']
         return ResultTable(cols, list(self.pairs), 'Paired differences (a − b) of the overall score',
             (f'{self.n} questions. p: paired permutation; Holm over {len(self.pairs)} pairs. a_only, b_only: questions that only one has right (exact McNemar on these).',
              f'A true difference of {self.mde * 100:.1f} points in value accuracy, or {self.mde_overall * 100:.1f} in the overall score, would be found 4 times in 5.', *self._cluster_note(), *self.notes))
     def _cluster_note(self) -> list[str]:
         "Said only when drawing papers instead of questions would change what an interval says."
-        flips = [f"{p['a']} – {p['b']} [{p['cluster_ci_low']:.3f}, {p['cluster_ci_high']:.3f}]" for p in self.pairs if (p['ci_low'] > 0 or p['ci_high'] < 0) != (p['cluster_ci_low'] > 0 or p['cluster_ci_high'] < 0)]
+        flips = [f"{p['a']} – {p['b']} [{p['cluster_ci_low']:.3f}, {p['cluster_ci_high']:.3f}]" for p in self.pairs
+                 if (p['ci_low'] > 0 or p['ci_high'] < 0) != (p['cluster_ci_low'] > 0 or p['cluster_ci_high'] < 0)]
         return [f'Resampling papers instead of questions moves zero into or out of the interval for: {"; ".join(flips[:5])}.'] if flips else []
     @cached_property
     def flag_table(self) -> ResultTable:
         "Difference in value accuracy per evidence flag; p values not corrected for the number of flags."
         rows = []
         for p in self.pairs:
-            for f, g in p['by_flag'].items(): rows.append([p['a'], p['b'], f, g['n'], g['diff'], g['a_only'], g['b_only'], g['mcnemar_p']])
-        return ResultTable(['a', 'b', 'flag', 'n', 'diff', 'a_only', 'b_only', 'mcnemar_p'], rows, 'Value accuracy per evidence flag')
+            for f, g in p['by_flag'].items(): rows.append([p['a'], p['b'], f, g['n'], g['diff'], g['a_only'],
+                                                           g['b_only'], g['mcnemar_p']])
+        return ResultTable(['a', 'b', 'flag', 'n', 'diff', 'a_only', 'b_only', 'mcnemar_p'], rows,
+                           'Value accuracy per evidence flag')
     @cached_property
     def cost_table(self) -> ResultTable:
         "Ratios a / b of latency, energy and money with 95 % intervals, and whether the two runs did the same work."
-        rows = [[p['a'], p['b'], *(x for k in ('latency', 'energy', 'usd') for x in (p['cost'][k] or (None,) * 3)), p['cost']['same_tokens'], p['cost']['same_answers'], p['cost']['determinism']]
+        rows = [[p['a'], p['b'], *(x for k in ('latency', 'energy', 'usd') for x in (p['cost'][k] or (None,) * 3)),
+                 p['cost']['same_tokens'], p['cost']['same_answers'], p['cost']['determinism']]
                 for p in self.pairs]
-        return ResultTable(['a', 'b', 'latency a/b', 'low', 'high', 'energy a/b', 'low', 'high', 'USD a/b', 'low', 'high', 'same prompt tokens', 'same answers', 'determinism'], rows, 'Cost ratios',
+        return ResultTable(['a', 'b', 'latency a/b', 'low', 'high', 'energy a/b', 'low', 'high', 'USD a/b', 'low',
+                            'high', 'same prompt tokens', 'same answers', 'determinism'], rows, 'Cost ratios',
             ('An interval is left out where a run stores only its total.',))
     def tables(self) -> list[ResultTable]:
         "All tables that have something to say, in reading order."
-        return [self.ranking, self.pair_table] + ([self.flag_table] if len(self.flag_table) else []) + ([self.cost_table] if any(p['cost']['any'] for p in self.pairs) else [])
+        return [self.ranking, self.pair_table] + ([self.flag_table] if len(self.flag_table)
+                                                  else []) + ([self.cost_table]
+                                                              if any(p['cost']['any'] for p in self.pairs) else [])
     def to_json(self) -> dict:
-        return dict(n=self.n, scorer_version=SCORER_VERSION, alpha=self.alpha, pairs=list(self.pairs), letters=self.letters, mde=self.mde, mde_overall=self.mde_overall,
-                    runs=[dict(run=e.run.id if e.run else e.label, label=e.label, **{k: v for k, v in e.scores.to_json(strict=True).items() if k not in ('problems', 'by_usage')}) for e in self.entrants], notes=list(self.notes))
+        return dict(n=self.n, scorer_version=SCORER_VERSION, alpha=self.alpha, pairs=list(self.pairs),
+                    letters=self.letters, mde=self.mde, mde_overall=self.mde_overall,
+                    runs=[dict(run=e.run.id if e.run else e.label, label=e.label,
+                               **{k: v for k, v in e.scores.to_json(strict=True).items()
+                                  if k not in ('problems', 'by_usage')}) for e in self.entrants],
+                                  notes=list(self.notes))
     def to_text(self) -> str: return '\n\n'.join(t.to_text() for t in self.tables())
     def to_markdown(self) -> str: return '\n\n'.join(t.to_markdown() for t in self.tables())
     def to_latex(self) -> str: return '\n\n'.join(t.to_latex() for t in (self.ranking, self.pair_table))
@@ -152,7 +168,8 @@ class Comparison:
         if path.suffix == '.json': return write_json(path, self.to_json())
         from wattnb.workspace import atomic_write
         forms = {'.tex': self.to_latex, '.md': self.to_markdown, '.txt': self.to_text}
-        if path.suffix not in forms: raise UserError(f'cannot write {path.suffix or "a file without suffix"}: one of .csv, .json, .tex, .md, .txt')
+        if path.suffix not in forms:
+            raise UserError(f'cannot write {path.suffix or "a file without suffix"}: one of .csv, .json, .tex, .md, .txt')
         return atomic_write(path, forms[path.suffix]() + '\n')
     def __repr__(self): return self.to_text()
     def _repr_markdown_(self): return self.to_markdown()
@@ -173,14 +190,16 @@ def compare_scores(
     es = _same_questions(es, common)
     rows = es[0].scores.rows
     strata = [r['is_na'] for r in rows] # rare: they come to a few, and weigh much
-    papers = [(parse_refs(r['truth_refs']) or [r['id']])[0].lower() for r in rows] # two questions about one paper are not independent
+    # two questions about one paper are not independent
+    papers = [(parse_refs(r['truth_refs']) or [r['id']])[0].lower() for r in rows]
     x = np.array([e.scores.contributions(strict) for e in es])
     v = np.array([[r['strict_value' if strict else 'value_correct'] for r in e.scores.rows] for e in es], bool)
     index = list(itertools.combinations(range(len(es)), 2))
     d = np.stack([x[a] - x[b] for a, b in index], 1)
     d[np.abs(d) < 1e-12] = 0 # what is equal up to rounding is equal
     base, top = _rare_bounds(len(rows), sum(strata), strict)
-    ps, cis = permutation_test(d, reps, seed), paired_ci(x, index, strata, base, top, papers if clusters else None, reps=reps, seed=seed)
+    ps, cis = permutation_test(d, reps, seed), paired_ci(x, index, strata, base, top, papers if clusters else None,
+                                                         reps=reps, seed=seed)
     by_paper = cis if clusters else paired_ci(x, index, strata, base, top, papers, reps=reps, seed=seed)
     flags = [k for k in rows[0] if k.startswith('flag_')]
     masks = {k[5:]: np.array([bool(r.get(k)) for r in rows]) for k in flags}
@@ -189,26 +208,35 @@ def compare_scores(
         only = lambda m: (int((v[a] & ~v[b] & m).sum()), int((v[b] & ~v[a] & m).sum()))
         ao, bo = only(True)
         lo, hi = cis[j]
-        by = {f: dict(n=int(m.sum()), diff=float(v[a][m].mean() - v[b][m].mean()), a_only=(o := only(m))[0], b_only=o[1], mcnemar_p=mcnemar_exact(*o)) for f, m in masks.items() if m.any()}
-        pairs.append(dict(a=es[a].label, b=es[b].label, n=len(rows), diff=float(d[:, j].mean()), ci_low=lo, ci_high=hi, cluster_ci_low=by_paper[j][0], cluster_ci_high=by_paper[j][1], p=float(ps[j]), p_holm=None, mcnemar_p=mcnemar_exact(ao, bo), mcnemar_p_holm=None,
-                          a_only=ao, b_only=bo, discordant=ao + bo, value_diff=(ao - bo) / len(rows), sd=float(d[:, j].std(ddof=1)) if len(rows) > 1 else 0., mde=mde(len(rows), (ao + bo) / len(rows)),
+        by = {f: dict(n=int(m.sum()), diff=float(v[a][m].mean() - v[b][m].mean()), a_only=(o := only(m))[0],
+                      b_only=o[1], mcnemar_p=mcnemar_exact(*o)) for f, m in masks.items() if m.any()}
+        pairs.append(dict(a=es[a].label, b=es[b].label, n=len(rows), diff=float(d[:, j].mean()), ci_low=lo, ci_high=hi,
+                          cluster_ci_low=by_paper[j][0], cluster_ci_high=by_paper[j][1], p=float(ps[j]), p_holm=None,
+                          mcnemar_p=mcnemar_exact(ao, bo), mcnemar_p_holm=None,
+                          a_only=ao, b_only=bo, discordant=ao + bo, value_diff=(ao - bo) / len(rows),
+                          sd=float(d[:, j].std(ddof=1)) if len(rows) > 1 else 0.,
+                          mde=mde(len(rows), (ao + bo) / len(rows)),
                           by_flag=by, cost=_cost_ratio(es[a], es[b])))
     for key in ('p', 'mcnemar_p'):
         for p, h in zip(pairs, holm([p[key] for p in pairs])): p[f'{key}_holm'] = h
     best = sorted((e.label for e in es), key=lambda l: -next(x[i].mean() for i, e in enumerate(es) if e.label == l))
     told = [(p['a'], p['b']) for p in pairs if p['p_holm'] <= alpha]
-    notes = [f'strict score' * strict, f'intervals resample {len(set(papers))} papers' if clusters else '', 'on the questions in common only' if common else '']
+    notes = ['strict score' * strict, f'intervals resample {len(set(papers))} papers' if clusters else '',
+             'on the questions in common only' if common else '']
     return Comparison(tuple(es), tuple(pairs), letters(best, told), alpha, tuple(n for n in notes if n))
 
 def _rare_bounds(n:int, n_na:int, strict:bool) -> tuple[float, float]:
     "Smallest and largest contribution of an unanswerable question."
-    return (0. if strict else WEIGHTS['value']), WEIGHTS['value'] + WEIGHTS['ref'] + (WEIGHTS['na'] * n / n_na if n_na else 0.)
+    return (0. if strict else WEIGHTS['value']), WEIGHTS['value'] + WEIGHTS['ref'] + (WEIGHTS['na'] * n / n_na if n_na
+        else 0.)
 
 def _cost_ratio(a:Entrant, b:Entrant) -> dict:
-    "Ratios a / b with intervals where both runs have measurements per question, bare where they have totals, None where one has neither."
+    """Ratios a / b with intervals where both runs have measurements per question, bare where they have totals, None
+    where one has neither."""
     ids = [i for i in a.ids if i in a.costs and i in b.costs]
     col = lambda e, k: [e.costs[i].get(k) for i in ids]
-    out = {name: ratio_ci(col(a, key), col(b, key)) for name, key in (('latency', 'latency_seconds'), ('energy', 'joules'), ('usd', 'cost_usd'))}
+    out = {name: ratio_ci(col(a, key), col(b, key)) for name, key in (('latency', 'latency_seconds'),
+        ('energy', 'joules'), ('usd', 'cost_usd'))}
     ca, cb = (run_cost(e.run) if e.run else None for e in (a, b))
     if ca and cb:
         for name, x, y in (('latency', ca.seconds, cb.seconds), ('energy', ca.wh, cb.wh), ('usd', ca.usd, cb.usd)):
@@ -218,8 +246,10 @@ def _cost_ratio(a:Entrant, b:Entrant) -> dict:
     same = [x == y for x, y in zip(a.answers, b.answers)]
     share = sum(same) / len(same)
     equal_setup = a.run and b.run and (a.run.model, a.run.precision) == (b.run.model, b.run.precision)
-    out |= dict(same_tokens=sum(x == y for x, y in known) / len(known) if known else None, same_answers=share, any=any(out.values()),
-                determinism=('' if not equal_setup else 'identical answers' if share == 1 else f'same setup, {len(same) - sum(same)} of {len(same)} answers differ'))
+    out |= dict(same_tokens=sum(x == y for x, y in known) / len(known) if known else None, same_answers=share,
+                any=any(out.values()),
+                determinism=('' if not equal_setup else 'identical answers' if share == 1
+                             else f'same setup, {len(same) - sum(same)} of {len(same)} answers differ'))
     return out
 
 def compare(
@@ -257,7 +287,8 @@ class Matrix:
     def tidy(self) -> list[dict]:
         "The same, a row per question and model."
         fixed = [c for c in self.columns if not any(c.startswith(f'{m}_') for m in self.models)]
-        return [{**{c: r[c] for c in fixed}, 'model': m, **{k: r[f'{m}_{k}'] for k in _PER_MODEL}} for r in self.rows for m in self.models]
+        return [{**{c: r[c] for c in fixed}, 'model': m, **{k: r[f'{m}_{k}'] for k in _PER_MODEL}} for r in self.rows
+                for m in self.models]
     def to_csv(self, path) -> Path: return write_csv(path, self.columns, self.rows)
 
 _PER_MODEL = ('Value', 'Ref', 'ValCorrect', 'RefScore', 'NACorrect')
@@ -279,26 +310,36 @@ class Matrices:
         for p in self.parts:
             tail = [p.env] if p.env and (not output or len(several_data) > 1) else []
             if several_data[p.env] > 1: tail.append(p.datafile)
-            out.append(p.to_csv(base.with_name('_'.join([base.stem, *(t.replace('/', '-') for t in tail)]) + (base.suffix or '.csv'))))
+            out.append(p.to_csv(base.with_name('_'.join([base.stem, *(t.replace('/', '-') for t in tail)])
+                                               + (base.suffix or '.csv'))))
         return out
-    def to_json(self): return [dict(env=p.env, datafile=p.datafile, rows=len(p), models=list(p.models)) for p in self.parts]
-    def _repr_markdown_(self): return ResultTable(['env', 'datafile', 'questions', 'runs'], [[p.env, p.datafile, len(p), len(p.models)] for p in self.parts], 'Results matrices').to_markdown()
+    def to_json(self): return [dict(env=p.env, datafile=p.datafile, rows=len(p), models=list(p.models))
+                               for p in self.parts]
+    def _repr_markdown_(self): return ResultTable(['env', 'datafile', 'questions', 'runs'],
+                                                  [[p.env, p.datafile, len(p), len(p.models)] for p in self.parts],
+                                                  'Results matrices').to_markdown()
 
 def _short(name:str) -> str:
-    "A run's name as a column prefix: the version suffix `-v1` and the provider prefix are dropped, nothing inside the name."
+    """A run's name as a column prefix: the version suffix `-v1` and the provider prefix are dropped, nothing inside the
+    name."""
     return name.removesuffix('-v1').removeprefix('bedrock_')
 
 def _wide(truth:list, answers:dict, env:str, datafile:str, extra:dict) -> Matrix:
     "answers: column prefix -> list of `Prediction`; extra: question id -> further truth cells."
     has = lambda c: any(c in x for x in extra.values())
-    fixed = ['id', 'question', 'GT_Value', 'GT_Ref'] + [c for c in ('GT_Explanation', 'answer_unit', 'question_type') if has(c)]
-    rows = {q.id: dict(id=q.id, question=q.question, GT_Value=q.answer_value, GT_Ref=q.ref_id, **extra.get(q.id, {})) for q in truth}
+    fixed = ['id', 'question', 'GT_Value', 'GT_Ref'] + [c for c in ('GT_Explanation', 'answer_unit', 'question_type')
+                                                        if has(c)]
+    rows = {q.id: dict(id=q.id, question=q.question, GT_Value=q.answer_value, GT_Ref=q.ref_id, **extra.get(q.id, {}))
+            for q in truth}
     for m, preds in answers.items():
         given = {p.id for p in preds}
         for r in score(truth, preds).rows:
             known = r['id'] in given and r['status'] != 'missing'
-            rows[r['id']] |= {f'{m}_{k}': v if known else None for k, v in zip(_PER_MODEL, (r['value'], r['refs'], r['value_correct'], r['ref_score'], r['na_correct']))}
-    return Matrix(env, datafile, tuple(fixed + [f'{m}_{k}' for m in answers for k in _PER_MODEL]), tuple(rows.values()), tuple(answers))
+            rows[r['id']] |= {f'{m}_{k}': v if known else None for k,
+                              v in zip(_PER_MODEL, (r['value'], r['refs'], r['value_correct'], r['ref_score'],
+                                                    r['na_correct']))}
+    return Matrix(env, datafile, tuple(fixed + [f'{m}_{k}' for m in answers for k in _PER_MODEL]), tuple(rows.values()),
+                  tuple(answers))
 
 def _extra_cells(path:Path|None, truth:list) -> dict:
     "Question id -> the truth file's optional cells, under the matrix's names."
@@ -318,7 +359,8 @@ def matrix(
     base = experiments_of(ws)
     folder = ws.artifacts if isinstance(ws, Workspace) else base.parent
     truths = TruthBook(ws, ground_truth)
-    path_of = lambda stem: Path(ground_truth) if ground_truth else next((p for d in truths.folders if (p := d/f'{stem}.csv').is_file()), None)
+    path_of = lambda stem: Path(ground_truth) if ground_truth else next((p for d in truths.folders
+        if (p := d/f'{stem}.csv').is_file()), None)
     if submissions: return Matrices((_from_files(submissions, truths, path_of, env or '', datafile),), folder)
     groups = {}
     for r in sorted(find_runs(base, env, datafile), key=lambda r: r.path.parts):
@@ -329,12 +371,16 @@ def matrix(
         for r in runs:
             try: mine = truths.of_file(d) or truths.of(r)
             except UserError as err: why.append(str(err)); continue
-            if mine is None or not {p.id for p in r.predictions} & {q.id for q in mine}: why.append(f'{r.id}: no truth for its questions'); continue
+            if mine is None or not {p.id for p in r.predictions} & {q.id for q in mine}:
+                why.append(f'{r.id}: no truth for its questions'); continue
             truth = truth or mine
             answers[_short(r.name) if taken[_short(r.name)] == 1 else r.name] = r.predictions
-        if truth: parts.append(_wide(truth, answers, e, d, _extra_cells(path_of(d) if truths.of_file(d) else None, truth)))
+        if truth: parts.append(_wide(truth, answers, e, d, _extra_cells(path_of(d) if truths.of_file(d) else None,
+                truth)))
     if not parts:
-        raise UserError('no runs with a submission' + ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v) + f' under {base}' + (f' ({why[0]})' if why else ''))
+        raise UserError('no runs with a submission' + ''.join(f', {k} {v}' for k,
+                                                              v in (('env', env), ('datafile', datafile)) if v)
+                                                              + f' under {base}' + (f' ({why[0]})' if why else ''))
     return Matrices(tuple(parts), folder)
 
 def _from_files(patterns, truths, path_of, env, datafile) -> Matrix:
@@ -347,5 +393,7 @@ def _from_files(patterns, truths, path_of, env, datafile) -> Matrix:
     ids = {p.id for preds in answers.values() for p in preds}
     stems = [datafile] if datafile else sorted({f.stem for d in truths.folders for f in d.glob('*.csv')})
     best = max(((len(ids & {q.id for q in t}), s) for s in stems if (t := truths.of_file(s))), default=(0, None))
-    if not best[0]: raise UserError('no truth file in data/ has the ids of these submissions: name one with --ground-truth')
-    return _wide(truths.of_file(best[1]), answers, env, datafile or best[1], _extra_cells(path_of(best[1]), truths.of_file(best[1])))
+    if not best[0]:
+        raise UserError('no truth file in data/ has the ids of these submissions: name one with --ground-truth')
+    return _wide(truths.of_file(best[1]), answers, env, datafile or best[1],
+                 _extra_cells(path_of(best[1]), truths.of_file(best[1])))

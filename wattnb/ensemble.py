@@ -9,18 +9,19 @@ __all__ = ['STRATEGIES', 'LEGACY', 'same_values', 'Ballot', 'Decision', 'VoteRul
 # %% ../nbs/08_ensemble.ipynb #f0fe6089
 import json, math, random
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Sequence
 
-from .workspace import ResultTable, UserError, Workspace, jsonable, write_csv, write_json
-from .questions import BASE_COLUMNS, BLANK, Question, is_blank, parse_refs
+from .workspace import ResultTable, UserError, jsonable, write_csv, write_json
+from .questions import BASE_COLUMNS, BLANK, is_blank, parse_refs
 from .scoring import SCORER_VERSION, Prediction, Scores, normalise_value, parse_collection, score
 from .runs import RunFolder, TruthBook, experiments_of, pick_runs, question_cost, run_cost
 
 # %% ../nbs/08_ensemble.ipynb #a94ac6a6
-STRATEGIES = ('majority', 'answer_priority', 'first_non_blank', 'canonical', 'confidence', 'independent', 'ref_priority', 'union', 'intersection')
+STRATEGIES = ('majority', 'answer_priority', 'first_non_blank', 'canonical', 'confidence', 'independent',
+              'ref_priority', 'union', 'intersection')
 LEGACY = ('majority', 'answer_priority', 'first_non_blank')
 
 def same_values(
@@ -35,11 +36,13 @@ def same_values(
         except ValueError: x = math.nan
         if math.isfinite(x): numbers.append((x, i)); continue
         items = parse_collection(s)
-        key = ('text', ' '.join(s.lower().split())) if items is None else ('items', tuple(sorted(f'{x:.4g}' if isinstance(x, float) else x for x in items)))
+        key = ('text', ' '.join(s.lower().split())) if items is None else ('items',
+            tuple(sorted(f'{x:.4g}' if isinstance(x, float) else x for x in items)))
         out[i] = keys.setdefault(key, len(keys) + 1)
     last = None
     for x, i in sorted(numbers):
-        if last is None or not math.isclose(x, last[0], rel_tol=1e-3): last = (x, len(keys) + 1); keys[('number', x)] = last[1]
+        if last is None or not math.isclose(x, last[0], rel_tol=1e-3): last = (x, len(keys)
+                + 1); keys[('number', x)] = last[1]
         out[i] = last[1]
     return out
 
@@ -50,7 +53,8 @@ class Ballot:
     member: str
     value: str
     refs: str = ''                # raw `ref_id` cell
-    status: str = ''              # of the `Prediction`; failed and unparsed ones cast no vote, except in the strategies of the older tools
+    # of the `Prediction`; failed and unparsed ones cast no vote, except in the strategies of the older tools
+    status: str = ''
     confidence: float|None = None # in 0..1
     weight: float = 1.            # how much this member's vote counts
 
@@ -71,7 +75,8 @@ class VoteRule:
     ignore_blank: bool = False # refusals do not vote where anybody answers
     threshold: float = 0.      # refuse when the winner's share of the vote is below this
     ties: str = 'first'        # 'first' (member order), 'blank' (refuse) or 'random'
-    refs: str = ''             # 'winners' (union), 'support' (half of the winners), 'all', 'intersection', 'vote', 'cell'
+    # 'winners' (union), 'support' (half of the winners), 'all', 'intersection', 'vote', 'cell'
+    refs: str = ''
     weights: tuple = ()        # one per member, in member order; () weighs all alike
     seed: int = 0              # for random ties
     def __post_init__(self):
@@ -105,7 +110,8 @@ def vote(
         value = first.value if first else BLANK
         return _decision(value, ballots, cast, [b for b in cast if b.value == value], rule, raw)
     if rule.ignore_blank: cast = [b for b in cast if not is_blank(b.value)] or cast
-    if rule.ignore_blank and legacy: cast = [b for b in cast if b.value.lower() != BLANK] or cast # the older tools then prefer 'N/A' to 'is_blank'
+    # the older tools then prefer 'N/A' to 'is_blank'
+    if rule.ignore_blank and legacy: cast = [b for b in cast if b.value.lower() != BLANK] or cast
     if rule.strategy == 'ref_priority' and cast:
         groups = {}
         for b in cast: groups.setdefault(frozenset(_cited(b.refs)), []).append(b)
@@ -114,8 +120,10 @@ def vote(
         return replace(d, refs=_cell(_cited(best[0].refs)), agreement=_share(d.winners, ballots, cast))
     groups, ids = {}, [b.value for b in cast] if raw else same_values([b.value for b in cast])
     for b, i in zip(cast, ids): groups.setdefault(i, []).append(b)
-    if not groups: return Decision(BLANK, _cell(set().union(*(_cited(b.refs) for b in ballots if b.value == BLANK))), (), {}, 0.)
-    weigh = lambda g: math.fsum(b.weight * (b.confidence if rule.strategy == 'confidence' and b.confidence is not None else 1.) for b in g)
+    if not groups: return Decision(BLANK, _cell(set().union(*(_cited(b.refs) for b in ballots if b.value == BLANK))),
+                                   (), {}, 0.)
+    weigh = lambda g: math.fsum(b.weight * (b.confidence if rule.strategy == 'confidence' and b.confidence is not None
+                                            else 1.) for b in g)
     top = max(map(weigh, groups.values()))
     tied = [g for g in groups.values() if math.isclose(weigh(g), top, rel_tol=1e-12)]
     won = tied[0] if rule.ties == 'first' or len(tied) == 1 else random.Random(f'{rule.seed}/{key}').choice(tied) if rule.ties == 'random' else []
@@ -125,14 +133,17 @@ def vote(
         return Decision(BLANK, BLANK, (), votes, weigh(won) / total if won and total else 0., len(tied) > 1)
     spelled = Counter(b.value for b in won)
     value = next(b.value for b in won if spelled[b.value] == max(spelled.values()))
-    return replace(_decision(value, ballots, cast, won, rule, raw), votes={g[0].value: weigh(g) for g in groups.values()}, agreement=top / total if total else 0., tie=len(tied) > 1)
+    return replace(_decision(value, ballots, cast, won, rule, raw), votes={g[0].value: weigh(g)
+        for g in groups.values()}, agreement=top / total if total else 0., tie=len(tied) > 1)
 
 def _share(winners, ballots, cast) -> float:
     total = sum(b.weight for b in cast)
     return sum(b.weight for b in cast if b.member in winners) / total if total else 0.
 
 def _decision(value, ballots, cast, won, rule, raw) -> Decision:
-    how = rule.refs or {'first_non_blank': 'all', 'canonical': 'support', 'confidence': 'support', 'independent': 'vote', 'union': 'all', 'intersection': 'intersection'}.get(rule.strategy, 'winners')
+    how = rule.refs or {'first_non_blank': 'all', 'canonical': 'support', 'confidence': 'support',
+                        'independent': 'vote', 'union': 'all', 'intersection': 'intersection'}.get(rule.strategy,
+                        'winners')
     speakers = [b for b in ballots if b.value == value] if rule.strategy in LEGACY else won
     if how == 'all': refs = _cell(set().union(*(_cited(b.refs) for b in ballots)))
     elif how == 'winners': refs = _cell(set().union(*(_cited(b.refs) for b in speakers)))
@@ -146,7 +157,8 @@ def _decision(value, ballots, cast, won, rule, raw) -> Decision:
         names = {k: v for s in reversed(sets) for k, v in s.items()}
         refs = _cell({names[k] for k, c in n.items() if c >= need})
     if is_blank(value) and rule.strategy not in LEGACY: refs = BLANK
-    return Decision(value, refs, tuple(b.member for b in speakers), dict(Counter(b.value for b in cast)), _share({b.member for b in speakers}, ballots, cast))
+    return Decision(value, refs, tuple(b.member for b in speakers), dict(Counter(b.value for b in cast)),
+                    _share({b.member for b in speakers}, ballots, cast))
 
 # %% ../nbs/08_ensemble.ipynb #e4155d19
 def ballots_of(
@@ -158,7 +170,8 @@ def ballots_of(
     out = []
     for k, (label, preds) in enumerate(members.items()):
         p = preds.get(id)
-        if p is not None: out.append(Ballot(label, p.value, p.refs, p.status, p.confidence, weights[k] if weights else 1.))
+        if p is not None: out.append(Ballot(label, p.value, p.refs, p.status, p.confidence, weights[k] if weights
+                                            else 1.))
     return out
 
 def decide(
@@ -168,7 +181,8 @@ def decide(
 ) -> dict[str, Decision]:
     "Vote on every question: id -> `Decision`. `UserError` for fewer than two members or a wrong number of weights."
     if len(members) < 2: raise UserError(f'an ensemble needs at least two members, got {len(members)}')
-    if rule.weights and len(rule.weights) != len(members): raise UserError(f'{len(rule.weights)} weights for {len(members)} members')
+    if rule.weights and len(rule.weights) != len(members):
+        raise UserError(f'{len(rule.weights)} weights for {len(members)} members')
     by_id = {m: _first(ps) for m, ps in members.items()}
     ids = list(dict.fromkeys(p.id for ps in members.values() for p in ps)) if ids is None else ids
     return {i: vote(ballots_of(by_id, i, rule.weights), rule, i) for i in ids}
@@ -193,19 +207,27 @@ class EnsembleRun:
     summary: dict
     scores: Scores|None
     @property
-    def run_id(self) -> str: return '/'.join(p for p in (self.summary['run_environment'], (self.summary['questions_file'] or '').removesuffix('.csv'), self.summary['name']) if p)
+    def run_id(self) -> str: return '/'.join(p for p in (self.summary['run_environment'],
+                                                         (self.summary['questions_file'] or '').removesuffix('.csv'),
+                                                         self.summary['name']) if p)
     @property
     def table(self) -> ResultTable:
         s = self.summary
-        rows = [['members', ', '.join(s['models'])], ['strategy', s['strategy'] + (', blanks ignored' if s['ignore_blank'] else '')], ['questions', s['num_questions']]]
+        rows = [['members', ', '.join(s['models'])], ['strategy', s['strategy']
+                                                      + (', blanks ignored' if s['ignore_blank'] else '')],
+                                                      ['questions', s['num_questions']]]
         if self.scores:
             lo, hi = self.scores.ci['overall']
-            rows += [['overall', f'{self.scores.overall:.4f} [{lo:.3f}, {hi:.3f}]'], ['value, refs, NA', ', '.join(f'{s[k]:.4f}' for k in ('value_accuracy', 'ref_overlap', 'na_accuracy'))],
+            rows += [['overall', f'{self.scores.overall:.4f} [{lo:.3f}, {hi:.3f}]'],
+                     ['value, refs, NA', ', '.join(f'{s[k]:.4f}' for k in ('value_accuracy', 'ref_overlap',
+                                                                           'na_accuracy'))],
                      ['strict', f'{self.scores.strict["overall"]:.4f}']]
         c = s['cost']
         show = lambda v, d=3: 'not measured' if v is None else f'{v:.{d}f}'
-        rows += [['mean agreement', show(s['mean_agreement'])], ['energy, Wh', show(c['wh'], 1)], ['cost, USD', show(c['usd'], 4)],
-                 ['latency, s: side by side / in turn', f"{show(c['latency_parallel'], 1)} / {show(c['latency_serial'], 1)}"], ['run', self.run_id]]
+        rows += [['mean agreement', show(s['mean_agreement'])], ['energy, Wh', show(c['wh'], 1)],
+                 ['cost, USD', show(c['usd'], 4)],
+                 ['latency, s: side by side / in turn',
+                  f"{show(c['latency_parallel'], 1)} / {show(c['latency_serial'], 1)}"], ['run', self.run_id]]
         return ResultTable(['', self.summary['name']], rows)
     def to_text(self) -> str: return self.table.to_text()
     def to_json(self): return dict(run_dir=str(self.run_dir), summary=self.summary)
@@ -228,15 +250,20 @@ def make_ensemble(
     ground_truth=None,         # truth file; default: the one that belongs to the question file
     force:bool=False,          # replace another ensemble of that name
 ) -> EnsembleRun:
-    "Vote over finished runs and write the result as a run folder. `UserError` for members over different question files or a name that is taken."
+    """Vote over finished runs and write the result as a run folder. `UserError` for members over different question
+    files or a name that is taken."""
     rule = VoteRule(strategy, ignore_blank, threshold, ties, refs, tuple(float(w) for w in weights), seed)
-    if not name or name in ('.', '..') or '/' in name or '\\' in name: raise UserError(f'name {name!r} cannot be a folder name')
+    if not name or name in ('.', '..') or '/' in name or '\\' in name:
+        raise UserError(f'name {name!r} cannot be a folder name')
     runs = pick_runs(ws, experiments, env, datafile)
-    if len({r.datafile for r in runs}) > 1: raise UserError('members answer different question files: ' + ', '.join(f'{r.name} {r.datafile}' for r in runs) + ' (narrow with --datafile)')
+    if len({r.datafile for r in runs}) > 1: raise UserError('members answer different question files: '
+                                                            + ', '.join(f'{r.name} {r.datafile}' for r in runs)
+                                                            + ' (narrow with --datafile)')
     envs = {r.env for r in runs}
     place = env if env is not None else envs.pop() if len(envs) == 1 else 'mixed'
     labels = [r.name if sum(x.name == r.name for x in runs) == 1 else r.id for r in runs]
-    if name in labels and place in {r.env for r in runs}: raise UserError(f'{name} is one of its own members: choose another --name')
+    if name in labels and place in {r.env for r in runs}:
+        raise UserError(f'{name} is one of its own members: choose another --name')
     members = {l: r.predictions for l, r in zip(labels, runs)}
     truths = TruthBook(ws, ground_truth)
     questions = truths.of(runs[0])
@@ -256,12 +283,15 @@ def make_ensemble(
 
 def _check_folder(folder:Path, new:dict, force:bool):
     if not (folder/'summary.json').exists():
-        if folder.exists() and any(folder.iterdir()) and not force: raise UserError(f'{folder} is not empty and not an ensemble: choose another --name')
+        if folder.exists() and any(folder.iterdir()) and not force:
+            raise UserError(f'{folder} is not empty and not an ensemble: choose another --name')
         return
     old = RunFolder(folder).summary
     if old.get('type') != 'ensemble': raise UserError(f'{folder} holds a run, not an ensemble: choose another --name')
-    differ = [k for k in ('models', 'strategy', 'ignore_blank') if old.get(k) != new[k]] + (['rule'] if 'rule' in old and old['rule'] != jsonable(new['rule']) else [])
-    if differ and not force: raise UserError(f'{folder} holds another ensemble (its {", ".join(differ)} differ): choose another --name, or --force to replace it')
+    differ = [k for k in ('models', 'strategy', 'ignore_blank') if old.get(k) != new[k]] + (['rule'] if 'rule' in old
+        and old['rule'] != jsonable(new['rule']) else [])
+    if differ and not force:
+        raise UserError(f'{folder} holds another ensemble (its {", ".join(differ)} differ): choose another --name, or --force to replace it')
 
 def _clear_old(folder:Path):
     for p in folder.glob('results_chunk_*.json'): p.unlink() # chunks would be read before results.json
@@ -272,17 +302,26 @@ def _summary(name, runs, labels, rule, decisions, scores, env) -> dict:
     wh, usd, seconds = ([getattr(c, k) for c in costs] for k in ('wh', 'usd', 'seconds'))
     n = scores.n if scores else len(decisions)
     same = len({(r.model, r.precision) for r in runs}) == 1
-    cost = dict(wh=add(wh), usd=add(usd), latency_parallel=add(seconds, max), latency_serial=add(seconds), method='members' if add(wh) is not None else 'none',
-                members={l: dict(wh=c.wh, wh_reported=c.wh_reported, energy=c.method, usd=c.usd, latency=c.seconds) for l, c in zip(labels, costs)})
+    cost = dict(wh=add(wh), usd=add(usd), latency_parallel=add(seconds, max), latency_serial=add(seconds),
+                method='members' if add(wh) is not None else 'none',
+                members={l: dict(wh=c.wh, wh_reported=c.wh_reported, energy=c.method, usd=c.usd, latency=c.seconds)
+                         for l, c in zip(labels, costs)})
     agreement = [d.agreement for d in decisions.values()]
-    return dict(name=name, type='ensemble', ensemble_type='same-model' if same else 'cross-model', strategy=rule.strategy, ignore_blank=rule.ignore_blank, models=labels, num_models=len(labels),
-        num_questions=n, value_accuracy=scores and scores.value_accuracy, ref_overlap=scores and scores.ref_overlap, na_accuracy=scores and scores.na_recall,
-        overall_score=scores and scores.overall, questions_correct=scores and scores.questions_correct, questions_wrong=scores and n - scores.questions_correct,
+    return dict(name=name, type='ensemble', ensemble_type='same-model' if same else 'cross-model',
+                strategy=rule.strategy, ignore_blank=rule.ignore_blank, models=labels, num_models=len(labels),
+        num_questions=n, value_accuracy=scores and scores.value_accuracy, ref_overlap=scores and scores.ref_overlap,
+        na_accuracy=scores and scores.na_recall,
+        overall_score=scores and scores.overall, questions_correct=scores and scores.questions_correct,
+        questions_wrong=scores and n - scores.questions_correct,
         **(dict(num_runs=len(labels)) if same else {}),
-        schema_version=1, status='complete', timestamp=datetime.now(timezone.utc).isoformat(timespec='seconds'), run_environment=env, questions_file=f'{runs[0].datafile}.csv' if runs[0].datafile else None,
-        rule=dict(threshold=rule.threshold, ties=rule.ties, refs=rule.refs, weights=list(rule.weights), seed=rule.seed), member_runs=[r.id for r in runs], scorer_version=SCORER_VERSION,
-        mean_agreement=sum(agreement) / len(agreement) if agreement else None, ties=sum(d.tie for d in decisions.values()), cost=cost, cost_usd=cost['usd'],
-        energy=dict(total_wh=cost['wh'], method='members'), avg_latency_seconds=cost['latency_parallel'], scores=scores.to_json(strict=True) if scores else None)
+        schema_version=1, status='complete', timestamp=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        run_environment=env, questions_file=f'{runs[0].datafile}.csv' if runs[0].datafile else None,
+        rule=dict(threshold=rule.threshold, ties=rule.ties, refs=rule.refs, weights=list(rule.weights), seed=rule.seed),
+        member_runs=[r.id for r in runs], scorer_version=SCORER_VERSION,
+        mean_agreement=sum(agreement) / len(agreement) if agreement else None,
+        ties=sum(d.tie for d in decisions.values()), cost=cost, cost_usd=cost['usd'],
+        energy=dict(total_wh=cost['wh'], method='members'), avg_latency_seconds=cost['latency_parallel'],
+        scores=scores.to_json(strict=True) if scores else None)
 
 def _records(runs, labels, members, decisions, scores, rule) -> list[dict]:
     rows = {r['id']: r for r in scores.rows} if scores else {}
@@ -297,15 +336,23 @@ def _records(runs, labels, members, decisions, scores, rule) -> list[dict]:
         told = f'Ensemble ({rule.strategy}) of {len(labels)} runs: {", ".join(labels)}'
         why = (c.get('explanation') or '').strip() if win else ''
         mine = {l: by_id[l][i] for l in labels if i in by_id[l]}
-        bill = lambda key, f=sum: None if any(spent[l].get(i, {}).get(key) is None for l in mine) or not mine else f(spent[l][i][key] for l in mine)
-        out.append(dict(id=i, question=s.get('question') or c.get('question', ''), gt_value=s.get('truth_value', ''), gt_unit=s.get('unit', ''), gt_ref=s.get('truth_refs', ''), pred_value=d.value,
-            pred_unit=c.get('answer_unit', ''), pred_ref=d.refs, pred_explanation=f'{told}. {win}: {why}' if why and not is_blank(why) else told, raw_response='',
-            individual_answers={l: p.value for l, p in mine.items()}, individual_refs={l: p.refs for l, p in mine.items()},
+        bill = lambda key, f=sum: None if any(spent[l].get(i, {}).get(key) is None
+                                              for l in mine) or not mine else f(spent[l][i][key] for l in mine)
+        out.append(dict(id=i, question=s.get('question') or c.get('question', ''), gt_value=s.get('truth_value', ''),
+                        gt_unit=s.get('unit', ''), gt_ref=s.get('truth_refs', ''), pred_value=d.value,
+            pred_unit=c.get('answer_unit', ''), pred_ref=d.refs, pred_explanation=f'{told}. {win}: {why}' if why
+            and not is_blank(why) else told, raw_response='',
+            individual_answers={l: p.value for l, p in mine.items()}, individual_refs={l: p.refs for l,
+            p in mine.items()},
             value_correct=s.get('value_correct'), ref_score=s.get('ref_score'), na_correct=s.get('na_correct'),
-            status='abstained' if is_blank(d.value) else 'answered', votes=d.votes, agreement=d.agreement, confidence=d.agreement, winners=list(d.winners), tie=d.tie,
-            latency_seconds=bill('latency_seconds', max), latency_serial_seconds=bill('latency_seconds'), energy=None if (j := bill('joules')) is None else dict(members=dict(joules=j)),
-            tokens=dict(prompt=bill('prompt_tokens'), completion=bill('completion_tokens')), cost_usd=bill('cost_usd'), members_missing=[l for l in labels if l not in mine], pred_answer=c.get('answer', '') if win else '',
-            pred_ref_url=_urls(d, cells, i), pred_supporting_materials=c.get('supporting_materials', '') if win else ''))
+            status='abstained' if is_blank(d.value) else 'answered', votes=d.votes, agreement=d.agreement,
+            confidence=d.agreement, winners=list(d.winners), tie=d.tie,
+            latency_seconds=bill('latency_seconds', max), latency_serial_seconds=bill('latency_seconds'), energy=None
+            if (j := bill('joules')) is None else dict(members=dict(joules=j)),
+            tokens=dict(prompt=bill('prompt_tokens'), completion=bill('completion_tokens')), cost_usd=bill('cost_usd'),
+            members_missing=[l for l in labels if l not in mine], pred_answer=c.get('answer', '') if win else '',
+            pred_ref_url=_urls(d, cells, i), pred_supporting_materials=c.get('supporting_materials', '') if win
+            else ''))
     return out
 
 def _urls(d:Decision, cells:dict, id:str) -> list[str]:
@@ -319,6 +366,9 @@ def _urls(d:Decision, cells:dict, id:str) -> list[str]:
 
 def _submission_row(r:dict) -> dict:
     blank = is_blank(r['pred_value'])
-    return dict(id=r['id'], question=r['question'], answer=r['pred_answer'] if not blank and r['pred_answer'].strip() else r['pred_explanation'], answer_value=r['pred_value'], answer_unit=r['pred_unit'],
-                ref_id=r['pred_ref'], ref_url=json.dumps(r['pred_ref_url']) if r['pred_ref_url'] and not blank else BLANK,
-                supporting_materials=r['pred_supporting_materials'].strip() or BLANK if not blank else BLANK, explanation=r['pred_explanation'])
+    return dict(id=r['id'], question=r['question'], answer=r['pred_answer'] if not blank and r['pred_answer'].strip()
+                else r['pred_explanation'], answer_value=r['pred_value'], answer_unit=r['pred_unit'],
+                ref_id=r['pred_ref'], ref_url=json.dumps(r['pred_ref_url']) if r['pred_ref_url'] and not blank
+                else BLANK,
+                supporting_materials=r['pred_supporting_materials'].strip() or BLANK if not blank else BLANK,
+                explanation=r['pred_explanation'])

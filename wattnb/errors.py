@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Sequence
 
 from .workspace import ResultTable, UserError
-from .statistics import bootstrap_ci, mcnemar_exact, wilson
-from .runs import RunFolder, TruthBook, find_runs, pick_runs, tidy_rows
+from .statistics import bootstrap_ci, mcnemar_exact
+from .runs import TruthBook, pick_runs, tidy_rows
 
 # %% ../nbs/09_b_errors.ipynb #8b10c483
 ERROR_CLASSES = {
@@ -30,7 +30,8 @@ ERROR_CLASSES = {
     'wrong_value': 'another value',
     'wrong_citation': 'value right, papers wrong or incomplete',
 }
-_STAGE = {'right': 'right', 'wrong_citation': 'citation', 'not_retrieved': 'retrieval', 'not_in_context': 'retrieval', 'failed': 'run', 'unparsed': 'run', 'false_answer': 'reading', 'refused': 'reading',
+_STAGE = {'right': 'right', 'wrong_citation': 'citation', 'not_retrieved': 'retrieval', 'not_in_context': 'retrieval',
+          'failed': 'run', 'unparsed': 'run', 'false_answer': 'reading', 'refused': 'reading',
           'wrong_value': 'reading', 'format': 'form', 'unit': 'form', 'rounding': 'form'}
 
 def error_class(
@@ -43,7 +44,8 @@ def error_class(
     if r['is_na']: return 'right' if r['status'] == 'abstained' else 'false_answer'
     if r['strict_value']: return 'right' if r['strict_ref'] >= 1 else 'wrong_citation'
     if r.get('mode') not in ('closed-book', 'oracle'):
-        if not missing(r.get('gold_in_context')) and not r['gold_in_context']: return 'not_retrieved' if missing(r.get('gold_rank')) else 'not_in_context'
+        if not missing(r.get('gold_in_context')) and not r['gold_in_context']:
+            return 'not_retrieved' if missing(r.get('gold_rank')) else 'not_in_context'
     if r['status'] == 'abstained': return 'refused'
     return r['diagnosis'] if r['diagnosis'] in ('format', 'unit', 'rounding') else 'wrong_value'
 
@@ -54,27 +56,37 @@ class Errors:
     rows: dict
     bounds: tuple
     @property
-    def counts(self) -> dict: return {run: {c: n for c in ERROR_CLASSES if (n := Counter(ids.values())[c])} for run, ids in self.rows.items()}
+    def counts(self) -> dict: return {run: {c: n for c in ERROR_CLASSES if (n := Counter(ids.values())[c])} for run,
+                                      ids in self.rows.items()}
     @cached_property
     def table(self) -> ResultTable:
         "A row per run, a column per class that occurs."
         seen = [c for c in ERROR_CLASSES if any(c in ids.values() for ids in self.rows.values())]
-        return ResultTable(['run', 'n', *seen], [[run, len(ids), *(Counter(ids.values())[c] for c in seen)] for run, ids in self.rows.items()], 'Where the questions ended', tuple(f'{c}: {ERROR_CLASSES[c]}' for c in seen))
+        return ResultTable(['run', 'n', *seen], [[run, len(ids), *(Counter(ids.values())[c] for c in seen)] for run,
+                                                 ids in self.rows.items()], 'Where the questions ended',
+                                                 tuple(f'{c}: {ERROR_CLASSES[c]}' for c in seen))
     @cached_property
     def stages(self) -> ResultTable:
         "The same, by stage: retrieval, reading, form, citation, run."
         names = ('right', 'retrieval', 'reading', 'form', 'citation', 'run')
-        return ResultTable(['run', 'n', *names], [[run, len(ids), *(Counter(_STAGE[c] for c in ids.values())[s] for s in names)] for run, ids in self.rows.items()], 'By stage')
+        return ResultTable(['run', 'n', *names], [[run, len(ids), *(Counter(_STAGE[c] for c in ids.values())[s]
+                                                                    for s in names)] for run, ids in self.rows.items()],
+                                                                    'By stage')
     @cached_property
     def bounds_table(self) -> ResultTable:
         "Runs that have an oracle or a closed-book twin."
         cols = ['run', 'bound', 'bound run', 'n', 'value', 'value of bound', 'diff', 'ci_low', 'ci_high', 'mcnemar_p']
-        return ResultTable(cols, list(self.bounds), 'Bounds: the same model with the gold papers (oracle) or none (closed-book)')
-    def to_json(self): return dict(counts=self.counts, classes=ERROR_CLASSES, bounds=list(self.bounds), questions=self.rows)
-    def to_text(self) -> str: return '\n\n'.join(t.to_text() for t in [self.table, self.stages] + ([self.bounds_table] if self.bounds else []))
+        return ResultTable(cols, list(self.bounds),
+                           'Bounds: the same model with the gold papers (oracle) or none (closed-book)')
+    def to_json(self): return dict(counts=self.counts, classes=ERROR_CLASSES, bounds=list(self.bounds),
+                                   questions=self.rows)
+    def to_text(self) -> str: return '\n\n'.join(t.to_text() for t in [self.table, self.stages]
+                                                 + ([self.bounds_table] if self.bounds else []))
     def __repr__(self): return self.to_text()
-    def _repr_markdown_(self): return '\n\n'.join(t.to_markdown() for t in [self.table, self.stages] + ([self.bounds_table] if self.bounds else []))
-    def _repr_html_(self): return ''.join(t._repr_html_() for t in [self.table, self.stages] + ([self.bounds_table] if self.bounds else []))
+    def _repr_markdown_(self): return '\n\n'.join(t.to_markdown() for t in [self.table, self.stages]
+                                                  + ([self.bounds_table] if self.bounds else []))
+    def _repr_html_(self): return ''.join(t._repr_html_() for t in [self.table, self.stages]
+                                          + ([self.bounds_table] if self.bounds else []))
 
 def decompose_rows(
     runs:dict, # label -> tidy rows of that run
@@ -95,8 +107,10 @@ def _bounds(runs:dict):
             if not both: continue
             d = [b - a for a, b, _ in both]
             lo, hi = bootstrap_ci(d, strata=[n for _, _, n in both])
-            yield dict(run=label, bound=u[0]['mode'], n=len(both), value=sum(a for a, _, _ in both) / len(both), diff=sum(d) / len(d), ci_low=lo, ci_high=hi,
-                       mcnemar_p=mcnemar_exact(sum(x < 0 for x in d), sum(x > 0 for x in d))) | {'bound run': other, 'value of bound': sum(b for _, b, _ in both) / len(both)}
+            yield dict(run=label, bound=u[0]['mode'], n=len(both), value=sum(a for a, _, _ in both) / len(both),
+                       diff=sum(d) / len(d), ci_low=lo, ci_high=hi,
+                       mcnemar_p=mcnemar_exact(sum(x < 0 for x in d), sum(x > 0 for x in d))) | {'bound run': other,
+                       'value of bound': sum(b for _, b, _ in both) / len(both)}
 
 def decompose(
     ws,                  # workspace or tree of runs

@@ -30,9 +30,11 @@ def reread(
         text = lambda v: '' if v is None else v if isinstance(v, str) else json.dumps(v)
         value, refs = text(record.get('pred_value')), parse_refs(text(record.get('pred_ref')))
         return Prediction(id, normalise_value(value), json.dumps(refs) if refs else BLANK, record.get('status') or '')
-    shown = [d for s in record.get('retrieved_snippets') or [] for d in [(s.get('metadata') or {}).get('document_id') or str(s.get('node_id', '')).split(':')[0]] if d]
+    shown = [d for s in record.get('retrieved_snippets') or [] for d in [(s.get('metadata') or {}).get('document_id')
+        or str(s.get('node_id', '')).split(':')[0]] if d]
     a = parse_reply(raw, question, list(dict.fromkeys(shown)) or list(papers))
-    return Prediction(id, a.value if a.status == 'unparsed' else normalise_value(a.value), json.dumps(list(a.refs)) if a.refs else BLANK, a.status, explanation=a.explanation)
+    return Prediction(id, a.value if a.status == 'unparsed' else normalise_value(a.value), json.dumps(list(a.refs))
+                      if a.refs else BLANK, a.status, explanation=a.explanation)
 
 # %% ../nbs/05b_rescore.ipynb #29c51fd5
 @dataclass(frozen=True)
@@ -45,16 +47,25 @@ class Rescored:
     folder: Path|None = None # where the new files are; None when nothing was written
     @property
     def table(self) -> ResultTable:
-        rows = [[k, getattr(self.before, k), getattr(self.after, k), getattr(self.after, k) - getattr(self.before, k)] for k in ('overall', 'value_accuracy', 'ref_overlap', 'na_recall')] if self.after else []
-        return ResultTable(['score', 'stored answers', 'read again', 'change'], rows, self.run.id, (f'{len(self.changes)} answers changed' + (f', written to {self.folder.relative_to(self.run.path)}/' if self.folder else ''),))
+        rows = [[k, getattr(self.before, k), getattr(self.after, k), getattr(self.after, k) - getattr(self.before, k)]
+                for k in ('overall', 'value_accuracy', 'ref_overlap', 'na_recall')] if self.after else []
+        return ResultTable(['score', 'stored answers', 'read again', 'change'], rows, self.run.id,
+                           (f'{len(self.changes)} answers changed'
+                            + (f', written to {self.folder.relative_to(self.run.path)}/' if self.folder else ''),))
     @property
-    def change_table(self) -> ResultTable: return ResultTable(['id', 'stored', 'read again', 'stored refs', 'refs read again', 'was right', 'is right'], list(self.changes), 'Changed answers')
+    def change_table(self) -> ResultTable: return ResultTable(['id', 'stored', 'read again', 'stored refs',
+                                                               'refs read again', 'was right', 'is right'],
+                                                               list(self.changes), 'Changed answers')
     def to_json(self) -> dict:
         s = lambda x: x and {k: getattr(x, k) for k in ('overall', 'value_accuracy', 'ref_overlap', 'na_recall', 'n')}
-        return dict(run=self.run.id, before=s(self.before), after=s(self.after), changes=[dict(zip(self.change_table.columns, c)) for c in self.changes], folder=self.folder and str(self.folder))
-    def to_text(self) -> str: return self.table.to_text() + ('\n\n' + self.change_table.to_text() if self.changes else '')
+        return dict(run=self.run.id, before=s(self.before), after=s(self.after),
+                    changes=[dict(zip(self.change_table.columns, c)) for c in self.changes], folder=self.folder
+                    and str(self.folder))
+    def to_text(self) -> str: return self.table.to_text() + ('\n\n' + self.change_table.to_text() if self.changes
+                                                             else '')
     def __repr__(self): return self.to_text()
-    def _repr_markdown_(self): return self.table.to_markdown() + ('\n\n' + self.change_table.to_markdown() if self.changes else '')
+    def _repr_markdown_(self): return self.table.to_markdown() + ('\n\n' + self.change_table.to_markdown()
+            if self.changes else '')
 
 def rescore(
     ws,                 # workspace or tree of runs
@@ -64,13 +75,15 @@ def rescore(
     ground_truth=None,  # truth file to use, e.g. a corrected one
     write:bool=True,    # keep the result in `<run>/rescored/NNN/`
 ) -> list[Rescored]:
-    "Read and score runs again. Raises `UserError` for a run with no stored answers; a run without truth is read again but not scored."
+    """Read and score runs again. Raises `UserError` for a run with no stored answers; a run without truth is read again
+    but not scored."""
     truths, out = TruthBook(ws, ground_truth), []
     papers = next((_ids(p) for d in truths.folders if (p := d/'metadata.csv').is_file()), ())
     for r in pick_runs(ws, runs, env, datafile):
         questions = truths.of(r)
         by_id = {q.id: q for q in questions or ()}
-        source = r.records or [dict(id=x['id'].strip(), pred_value=x['answer_value'], pred_ref=x['ref_id']) for x in r.submission]
+        source = r.records or [dict(id=x['id'].strip(), pred_value=x['answer_value'], pred_ref=x['ref_id'])
+                               for x in r.submission]
         if not source: raise UserError(f'{r.path} holds no answers to score')
         new = [reread(x, by_id.get(str(x['id'])), papers) for x in source]
         before, after = (score(questions, p) if questions else None for p in (r.predictions, new))
@@ -84,17 +97,22 @@ def _ids(path) -> list[str]:
 def _compared(r, before, after, new, ws, write) -> Rescored:
     old, right = {p.id: p for p in r.predictions}, lambda s: {x['id']: x['value_correct'] for x in s.rows} if s else {}
     was, now, changes = right(before), right(after), []
-    same = lambda a, b: normalise_value(a.value) == normalise_value(b.value) and {x.lower() for x in parse_refs(a.refs)} == {x.lower() for x in parse_refs(b.refs)}
+    same = lambda a, b: normalise_value(a.value) == normalise_value(b.value) and {x.lower()
+        for x in parse_refs(a.refs)} == {x.lower() for x in parse_refs(b.refs)}
     for p in new:
         o = old.get(p.id)
         if o is None or not (same(o, p) or o.blank and p.blank) or was.get(p.id) != now.get(p.id):
-            changes.append((p.id, o.value[:40] if o else None, p.value[:40], o.refs[:60] if o else None, p.refs[:60], was.get(p.id), now.get(p.id)))
+            changes.append((p.id, o.value[:40] if o else None, p.value[:40], o.refs[:60] if o else None, p.refs[:60],
+                            was.get(p.id), now.get(p.id)))
     result = Rescored(r, before, after, tuple(changes))
     if not write: return result
     folder = r.path/'rescored'/f'{1 + max([int(p.name) for p in (r.path/"rescored").glob("[0-9]*") if p.name.isdigit()], default=0):03d}'
     cells = {x['id'].strip(): x for x in r.submission}
-    rows = [{**{c: '' for c in BASE_COLUMNS}, **cells.get(p.id, {}), 'id': p.id, 'answer_value': BLANK if p.blank else p.value, 'ref_id': p.refs or BLANK,
+    rows = [{**{c: '' for c in BASE_COLUMNS}, **cells.get(p.id, {}), 'id': p.id, 'answer_value': BLANK if p.blank
+             else p.value, 'ref_id': p.refs or BLANK,
              'explanation': (cells.get(p.id, {}).get('explanation') or p.explanation or BLANK)} for p in new]
     write_csv(folder/'submission.csv', BASE_COLUMNS, rows, quote_all=True)
-    write_json(folder/'rescored.json', dict(run=r.id, scorer_version=SCORER_VERSION, parser=prompt_digest(), before=before and before.to_json(strict=True), after=after and after.to_json(strict=True), changes=changes))
+    write_json(folder/'rescored.json', dict(run=r.id, scorer_version=SCORER_VERSION, parser=prompt_digest(),
+                                            before=before and before.to_json(strict=True), after=after
+                                            and after.to_json(strict=True), changes=changes))
     return Rescored(r, before, after, tuple(changes), folder)

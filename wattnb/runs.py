@@ -9,13 +9,14 @@ __all__ = ['TIDY_VERSION', 'TIDY_COLUMNS', 'RunFolder', 'experiments_of', 'find_
 # %% ../nbs/05a_runs.ipynb #773d1de5
 import json, math, os, re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Iterable, Sequence
+from typing import Sequence
 
-from .workspace import ResultTable, UserError, WorkError, Workspace, atomic_write, cache_dir, digest, file_sha256, log, progress, read_csv, read_json, write_json
-from .questions import FLAGS, Question, is_blank, parse_refs
+from .workspace import (UserError, Workspace, cache_dir, digest, file_sha256, log, progress, read_csv, read_json,
+                              write_json)
+from .questions import FLAGS, Question
 from .scoring import SCORER_VERSION, Prediction, Scores, read_truth, score
 
 # %% ../nbs/05a_runs.ipynb #28a245a5
@@ -61,7 +62,9 @@ class RunFolder:
         out = []
         for p in self.record_files:
             rows = read_json(p)
-            if not isinstance(rows, list) or not all(isinstance(r, dict) and 'id' in r for r in rows): raise UserError(f'{p} is not a list of records with ids')
+            if not isinstance(rows, list) or not all(isinstance(r, dict) and 'id' in r
+                                                     for r in rows):
+                raise UserError(f'{p} is not a list of records with ids')
             out += rows
         return out
     @cached_property
@@ -71,14 +74,17 @@ class RunFolder:
         return read_csv(p, required=('id', 'answer_value', 'ref_id')).rows if p.exists() else []
     @cached_property
     def predictions(self) -> list[Prediction]:
-        "What the run answered: the submission (what Kaggle would see), with the status that the records know. `UserError` when there is neither."
+        """What the run answered: the submission (what Kaggle would see), with the status that the records know.
+        `UserError` when there is neither."""
         known = {str(r['id']): r for r in self.records}
         conf = lambda r: r.get('confidence') if isinstance(r.get('confidence'), (int, float)) else None
         if self.submission:
-            return [Prediction(i := r['id'].strip(), r['answer_value'], r['ref_id'], _status(known.get(i, {})), r.get('answer_unit', ''), conf(known.get(i, {})),
+            return [Prediction(i := r['id'].strip(), r['answer_value'], r['ref_id'], _status(known.get(i, {})),
+                               r.get('answer_unit', ''), conf(known.get(i, {})),
                                r.get('explanation', '')) for r in self.submission]
         if self.records:
-            return [Prediction(str(r['id']), _cell(r.get('pred_value')), _cell(r.get('pred_ref')), _status(r), _cell(r.get('pred_unit')), conf(r), _cell(r.get('pred_explanation')))
+            return [Prediction(str(r['id']), _cell(r.get('pred_value')), _cell(r.get('pred_ref')), _status(r),
+                               _cell(r.get('pred_unit')), conf(r), _cell(r.get('pred_explanation')))
                     for r in self.records]
         raise UserError(f'{self.path} has neither submission.csv nor results.json')
     @property
@@ -94,7 +100,8 @@ class RunFolder:
     @cached_property
     def fingerprint(self) -> str:
         "Names, sizes and times of the files that scores depend on: changes when they change."
-        names = sorted(f.name for f in os.scandir(self.path) if f.name in ('summary.json', 'submission.csv', 'results.json') or _CHUNK.search(f.name))
+        names = sorted(f.name for f in os.scandir(self.path) if f.name in ('summary.json', 'submission.csv',
+            'results.json') or _CHUNK.search(f.name))
         return digest([(n, (st := (self.path/n).stat()).st_size, st.st_mtime_ns) for n in names])[:32]
 
 def _cell(v) -> str:
@@ -116,13 +123,15 @@ def _place(parts:Sequence[str], summary) -> tuple[str, str, str]:
     env, data = str(s.get('run_environment') or ''), Path(str(s.get('questions_file') or '')).stem
     if not above: return env, data, name
     level = above[0]
-    if level == data or level != env and re.search(r'(_QA|_Q|_solutions?)$|^(train|test|dev|demo)\b', level): return env if env != level else '', level, name
+    if level == data or level != env and re.search(r'(_QA|_Q|_solutions?)$|^(train|test|dev|demo)\b',
+                                                   level): return env if env != level else '', level, name
     return level, data, name
 
 _OWN = ('summary.json', 'submission.csv', 'results.json', 'journal.jsonl')
 
 def _walk(root:Path, parts:tuple=(), depth:int=6):
-    "Folders that hold a run, in name order. A run's own sub-folders are not searched, hidden ones and set-aside runs neither."
+    """Folders that hold a run, in name order. A run's own sub-folders are not searched, hidden ones and set-aside runs
+    neither."""
     try: entries = sorted(os.scandir(root), key=lambda e: e.name)
     except OSError: return
     if parts and any(e.name in _OWN or _CHUNK.match(e.name) for e in entries if e.is_file()):
@@ -130,7 +139,8 @@ def _walk(root:Path, parts:tuple=(), depth:int=6):
         return
     if depth:
         for e in entries:
-            if e.is_dir(follow_symlinks=True) and e.name[:1] != '.' and not re.search(r'\.old-\d{8}-\d{6}', e.name): yield from _walk(Path(e.path), parts + (e.name,), depth - 1)
+            if e.is_dir(follow_symlinks=True) and e.name[:1] != '.' and not re.search(r'\.old-\d{8}-\d{6}',
+                    e.name): yield from _walk(Path(e.path), parts + (e.name,), depth - 1)
 
 def experiments_of(
     root, # a `Workspace`, a workspace folder, an `artifacts/experiments` tree, or None for the workspace at hand
@@ -154,7 +164,9 @@ def find_runs(
             try: return RunFolder(p).summary
             except UserError: return {} # damaged: the audit says so
         place = _place(parts, summary)
-        if (env is None or place[0] == env) and (datafile is None or place[1] == Path(datafile).name.removesuffix('.csv')): out.append(RunFolder(path, *place))
+        if (env is None or place[0] == env) and (datafile is None
+                                                 or place[1] == Path(datafile).name.removesuffix('.csv')):
+            out.append(RunFolder(path, *place))
     return sorted(out, key=lambda r: r.id)
 
 # %% ../nbs/05a_runs.ipynb #b24f3a2e
@@ -173,11 +185,13 @@ def find_run(
     runs = find_runs(base, env, datafile)
     fits = [r for r in runs if r.id == spec] or [r for r in runs if r.name == spec or r.id.endswith('/' + spec)]
     if len(fits) == 1: return fits[0]
-    if fits: raise UserError(f'{spec} is ambiguous: {_some(r.id for r in fits)}: name one of them, or narrow with --env and --datafile')
+    if fits:
+        raise UserError(f'{spec} is ambiguous: {_some(r.id for r in fits)}: name one of them, or narrow with --env and --datafile')
     import difflib
     near = difflib.get_close_matches(spec, {r.name for r in runs} | {r.id for r in runs}, 3, .6)
     where = ''.join(f' in {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v)
-    raise UserError(f'no run {spec!r}{where} under {base}' + (f': did you mean {_some(near)}?' if near else f' (there are {len(runs)} runs: {_some(r.id for r in runs)})' if runs else ' (there are no runs)'))
+    raise UserError(f'no run {spec!r}{where} under {base}' + (f': did you mean {_some(near)}?' if near
+                                                              else f' (there are {len(runs)} runs: {_some(r.id for r in runs)})' if runs else ' (there are no runs)'))
 
 def _at(path:Path, base:Path) -> RunFolder:
     "The run at a path, inside the tree or outside of it."
@@ -186,7 +200,8 @@ def _at(path:Path, base:Path) -> RunFolder:
         near = path.parts
         s = RunFolder(path).summary
         data = Path(str(s.get('questions_file') or '')).stem or (near[-2] if len(near) > 2 else '')
-        env = str(s.get('run_environment') or '') or (near[-3] if len(near) > 3 and near[-2] == data and near[-3] != 'experiments' else '')
+        env = str(s.get('run_environment') or '') or (near[-3] if len(near) > 3 and near[-2] == data
+                                                      and near[-3] != 'experiments' else '')
         return RunFolder(path, env, data, path.name)
     return RunFolder(path, *_place(parts, lambda: RunFolder(path).summary))
 
@@ -237,7 +252,8 @@ class TruthBook:
         return self._sha[None] if self.given else self._sha.get(stem, '')
     def _by_ids(self, ids:set) -> list[Question]|None:
         "For a run that no question file is named for: the one file in data/ that has nearly all of its ids."
-        fits = [t for stem in sorted({f.stem for d in self.folders for f in d.glob('*.csv')}) if (t := self.of_file(stem)) and len(ids & {q.id for q in t}) >= .9 * len(ids) > 0]
+        fits = [t for stem in sorted({f.stem for d in self.folders for f in d.glob('*.csv')})
+                if (t := self.of_file(stem)) and len(ids & {q.id for q in t}) >= .9 * len(ids) > 0]
         return fits[0] if len(fits) == 1 else None
     def of(self,
         run:RunFolder, # any run
@@ -248,12 +264,14 @@ class TruthBook:
         if full and ids:
             share = len(ids & {q.id for q in full}) / len(ids)
             if share < .9:
-                if self.given: raise UserError(f'{run.id}: only {share:.0%} of its questions are in the ground truth given')
+                if self.given:
+                    raise UserError(f'{run.id}: only {share:.0%} of its questions are in the ground truth given')
                 full = None
         full = full or _recorded_truth(run) or (None if run.datafile else self._by_ids(ids))
         if full is None: return None
         asked = run.summary.get('num_questions')
-        if isinstance(asked, int) and asked < len(full) and len(ids) <= asked: # a part was asked for: the first ones, plus whatever it answered
+        # a part was asked for: the first ones, plus whatever it answered
+        if isinstance(asked, int) and asked < len(full) and len(ids) <= asked:
             first = {q.id for q in full[:asked]}
             return [q for q in full if q.id in (ids if len(ids) == asked or not ids <= first else first)]
         return full
@@ -261,7 +279,8 @@ class TruthBook:
 def _recorded_truth(run:RunFolder) -> list[Question]|None:
     rows = [r for r in run.records if 'gt_value' in r]
     if not rows or not any(_cell(r['gt_value']).strip() for r in rows): return None
-    return [Question(str(r['id']), _cell(r.get('question')), answer_value=_cell(r['gt_value']), answer_unit=_cell(r.get('gt_unit')), ref_id=_cell(r.get('gt_ref'))) for r in rows]
+    return [Question(str(r['id']), _cell(r.get('question')), answer_value=_cell(r['gt_value']),
+                     answer_unit=_cell(r.get('gt_unit')), ref_id=_cell(r.get('gt_ref'))) for r in rows]
 
 def score_run(
     run:RunFolder,        # any run
@@ -274,15 +293,18 @@ def score_run(
 # %% ../nbs/05a_runs.ipynb #50f56866
 @dataclass(frozen=True)
 class RunCost:
-    "Energy, money and time of a whole run; None where not measured. `scale` is the factor applied for sessions the meters missed."
+    """Energy, money and time of a whole run; None where not measured. `scale` is the factor applied for sessions the
+    meters missed."""
     wh: float|None = None          # best estimate, Wh
     wh_reported: float|None = None # as the run reports it
     scale: float = 1.
-    method: str = 'none'           # 'measured', 'scaled' (see `scale`), 'members' (sum over an ensemble's members) or 'none'
+    # 'measured', 'scaled' (see `scale`), 'members' (sum over an ensemble's members) or 'none'
+    method: str = 'none'
     usd: float|None = None
     seconds: float|None = None     # mean latency of a question
 
-def _num(v) -> float|None: return float(v) if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) else None
+def _num(v) -> float|None: return float(v) if isinstance(v, (int, float)) and not isinstance(v,
+        bool) and math.isfinite(v) else None
 
 def run_cost(
     run:RunFolder, # any run
@@ -301,24 +323,32 @@ def run_cost(
     if wh is not None and not ours and n and lat and total:
         c = max(1, _num(run.block('config_snapshot').get('max_concurrent')) or 1)
         if lat * n / (total * c) > 1.1: scale = lat * n / (total * c)
-    return RunCost(None if wh is None else wh * scale, wh, scale, 'none' if wh is None else 'scaled' if scale > 1 else 'measured', usd, lat or None)
+    return RunCost(None if wh is None else wh * scale, wh, scale, 'none' if wh is None else 'scaled' if scale > 1
+                   else 'measured', usd, lat or None)
 
 def question_cost(
     r:dict, # a record
 ) -> dict:
     "Per-question measurements of a record: seconds, joules, tokens, USD; None where not recorded."
     t, sec = r.get('tokens') or {}, r.get('seconds') or {}
-    stages = [v.get('joules') if isinstance(v, dict) else v for v in (r.get('energy') or {}).values()] if isinstance(r.get('energy'), dict) else []
+    stages = [v.get('joules') if isinstance(v, dict) else v for v in (r.get('energy')
+        or {}).values()] if isinstance(r.get('energy'), dict) else []
     joules = None if not stages or any(_num(j) is None for j in stages) else float(sum(stages))
     lat = _num(r.get('latency_seconds'))
-    return dict(latency_seconds=lat or None, retrieval_seconds=_num(sec.get('retrieval', r.get('retrieval_seconds'))), generation_seconds=_num(sec.get('generation', r.get('generation_seconds'))),
-                joules=joules, prompt_tokens=_num(t.get('prompt', r.get('prompt_tokens'))), completion_tokens=_num(t.get('completion', r.get('completion_tokens'))), cost_usd=_num(r.get('cost_usd')))
+    return dict(latency_seconds=lat or None, retrieval_seconds=_num(sec.get('retrieval', r.get('retrieval_seconds'))),
+                generation_seconds=_num(sec.get('generation', r.get('generation_seconds'))),
+                joules=joules, prompt_tokens=_num(t.get('prompt', r.get('prompt_tokens'))),
+                completion_tokens=_num(t.get('completion', r.get('completion_tokens'))),
+                cost_usd=_num(r.get('cost_usd')))
 
 # %% ../nbs/05a_runs.ipynb #99879dcd
 TIDY_VERSION = 3
-_TEXT = ('run', 'env', 'datafile', 'name', 'model', 'provider', 'precision', 'mode', 'id', 'question', 'kind', 'unit', 'truth_value', 'truth_refs', 'usage', 'status', 'value', 'refs', 'diagnosis', 'energy_is')
-_FLAG = ('ensemble', 'is_na', 'value_correct', 'na_correct', 'strict_value', 'gold_in_context', 'retrieved', *(f'flag_{f}' for f in FLAGS))
-_REAL = ('ref_score', 'weighted_score', 'contribution', 'strict_ref', 'strict_contribution', 'citation_precision', 'citation_recall', 'confidence', 'retries', 'gold_rank', 'latency_seconds', 'retrieval_seconds',
+_TEXT = ('run', 'env', 'datafile', 'name', 'model', 'provider', 'precision', 'mode', 'id', 'question', 'kind', 'unit',
+         'truth_value', 'truth_refs', 'usage', 'status', 'value', 'refs', 'diagnosis', 'energy_is')
+_FLAG = ('ensemble', 'is_na', 'value_correct', 'na_correct', 'strict_value', 'gold_in_context', 'retrieved',
+         *(f'flag_{f}' for f in FLAGS))
+_REAL = ('ref_score', 'weighted_score', 'contribution', 'strict_ref', 'strict_contribution', 'citation_precision',
+         'citation_recall', 'confidence', 'retries', 'gold_rank', 'latency_seconds', 'retrieval_seconds',
          'generation_seconds', 'joules', 'prompt_tokens', 'completion_tokens', 'cost_usd')
 TIDY_COLUMNS = (*_TEXT, *_FLAG, *_REAL)
 
@@ -334,18 +364,23 @@ def tidy_rows(
     questions = {q.id: q for q in truths.of(run)}
     lat = {i: _num(r.get('latency_seconds')) or 0. for i, r in records.items()}
     s, total = run.summary, sum(lat.get(r['id'], 0.) for r in scores.rows)
-    head = dict(run=run.id, env=run.env, datafile=run.datafile, name=run.name, model=run.model, provider=str(s.get('llm_provider') or ''), precision=run.precision,
-                ensemble=run.is_ensemble, mode=str(run.block('config_snapshot').get('mode') or run.block('identity').get('mode') or 'rag'))
+    head = dict(run=run.id, env=run.env, datafile=run.datafile, name=run.name, model=run.model,
+                provider=str(s.get('llm_provider') or ''), precision=run.precision,
+                ensemble=run.is_ensemble, mode=str(run.block('config_snapshot').get('mode')
+                                                   or run.block('identity').get('mode') or 'rag'))
     out = []
     for r, c, sc in both:
         rec, q = records.get(r['id'], {}), questions[r['id']]
         row = {k: r.get(k) for k in TIDY_COLUMNS} | head | question_cost(rec)
-        row |= dict(truth_refs=r['truth_refs'], kind=q.kind, contribution=c, strict_contribution=sc, retries=_num(rec.get('retry_count')), gold_rank=_num(rec.get('gold_rank')),
-                    gold_in_context=rec.get('gold_in_context'), retrieved=None if 'gold_rank' not in rec else rec['gold_rank'] is not None)
+        row |= dict(truth_refs=r['truth_refs'], kind=q.kind, contribution=c, strict_contribution=sc,
+                    retries=_num(rec.get('retry_count')), gold_rank=_num(rec.get('gold_rank')),
+                    gold_in_context=rec.get('gold_in_context'), retrieved=None if 'gold_rank' not in rec
+                    else rec['gold_rank'] is not None)
         row['energy_is'] = 'question'
         if row['joules'] is None and cost.wh is not None: # the run's total, shared by latency where that is known
             row['joules'] = cost.wh * 3600 * (lat.get(r['id'], 0.) / total if total else 1 / len(scores.rows))
-            row['energy_is'] = ('shared by latency' if total else 'run mean') + (', scaled for missed sessions' if cost.method == 'scaled' else '')
+            row['energy_is'] = ('shared by latency' if total else 'run mean') + (', scaled for missed sessions'
+                if cost.method == 'scaled' else '')
         elif row['joules'] is None: row['energy_is'] = 'not measured'
         if row['latency_seconds'] is None and not records: row['latency_seconds'] = cost.seconds
         if row['cost_usd'] is None and cost.usd is not None: row['cost_usd'] = cost.usd / len(scores.rows)
@@ -369,14 +404,16 @@ class Store:
     def runs(self, env:str=None, datafile:str=None) -> list[RunFolder]: return find_runs(self.base, env, datafile)
 
     def refresh(self, runs:Sequence[RunFolder]=None) -> dict[str, str]:
-        "Bring the cache up to date; run id -> shard. Runs without truth or with damaged files are left out and named in `skipped`."
+        """Bring the cache up to date; run id -> shard. Runs without truth or with damaged files are left out and named
+        in `skipped`."""
         runs = self.runs() if runs is None else runs
         index = self._index()
         want = {r.id: digest([r.fingerprint, self.truths.version(r.datafile), SCORER_VERSION]) for r in runs}
         stale = [r for r in runs if index.get(r.id, {}).get('key') != want[r.id]]
         if stale:
             bar = progress(total=len(stale), desc='reading runs', unit='run') if len(stale) > 200 else None
-            for i in range(0, len(stale), 500): # a shard holds at most 500 runs: bounded memory, and a kill loses little
+            # a shard holds at most 500 runs: bounded memory, and a kill loses little
+            for i in range(0, len(stale), 500):
                 part, rows = stale[i:i + 500], []
                 shard = f'{digest([want[r.id] for r in part])[:16]}.parquet'
                 for r in part:
@@ -412,7 +449,8 @@ class Store:
         live = {}
         for r, s in where.items(): live.setdefault(s, []).append(r)
         import pyarrow as pa
-        tables = [ds.dataset(self.folder/s, format='parquet').to_table(columns=need, filter=ds.field('run').isin(live[s])) for s in shards]
+        tables = [ds.dataset(self.folder/s, format='parquet').to_table(columns=need,
+            filter=ds.field('run').isin(live[s])) for s in shards]
         df = pa.concat_tables(tables).to_pandas()
         order = {r.id: i for i, r in enumerate(runs)}
         if len(shards) > 1 or list(dict.fromkeys(df['run'])) != [r.id for r in runs if r.id in where]:
@@ -440,7 +478,9 @@ class Store:
             ds, ids = _arrow().dataset, [k for k, v in index.items() if v['shard']]
             for i in range(0, len(ids), 2000):
                 part = ids[i:i + 2000]
-                tables = [ds.dataset(self.folder/s, format='parquet').to_table(filter=ds.field('run').isin([k for k in part if index[k]['shard'] == s])) for s in sorted({index[k]['shard'] for k in part})]
+                tables = [ds.dataset(self.folder/s,
+                                     format='parquet').to_table(filter=ds.field('run').isin([k for k in part
+                                                                                             if index[k]['shard'] == s])) for s in sorted({index[k]['shard'] for k in part})]
                 name = f'm-{digest([index[k]["key"] for k in part])[:16]}.parquet'
                 pq.write_table(pa.concat_tables(tables), self.folder/name, compression='zstd')
                 for k in part: index[k] = {**index[k], 'shard': name}
@@ -461,7 +501,8 @@ def _arrow(quiet:bool=False):
 def _write_parquet(path:Path, rows:list[dict]):
     import pyarrow as pa
     import pyarrow.parquet as pq
-    schema = pa.schema([(c, pa.dictionary(pa.int32(), pa.string())) if c in _TEXT and c not in ('value', 'id') else (c, pa.string()) if c in _TEXT else (c, pa.bool_()) if c in _FLAG else (c, pa.float64())
+    schema = pa.schema([(c, pa.dictionary(pa.int32(), pa.string())) if c in _TEXT and c not in ('value', 'id')
+                        else (c, pa.string()) if c in _TEXT else (c, pa.bool_()) if c in _FLAG else (c, pa.float64())
                         for c in TIDY_COLUMNS])
     def column(f):
         values = [r.get(f.name) for r in rows]
@@ -470,8 +511,11 @@ def _write_parquet(path:Path, rows:list[dict]):
         elif f.name not in ('value', 'id'): # few different texts: encode each once
             seen = {}
             codes = [None if v is None else seen.setdefault(str(v), len(seen)) for v in values]
-            return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array([t.encode('utf-8', 'replace').decode() for t in seen], pa.string()))
-        else: values = [None if v is None else str(v).encode('utf-8', 'replace').decode() for v in values] # a lone surrogate is no UTF-8
+            return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()),
+                                                  pa.array([t.encode('utf-8', 'replace').decode() for t in seen],
+                                                           pa.string()))
+        # a lone surrogate is no UTF-8
+        else: values = [None if v is None else str(v).encode('utf-8', 'replace').decode() for v in values]
         return pa.array(values, type=f.type)
     table = pa.table([column(f) for f in schema], schema=schema)
     tmp = path.with_suffix('.part')
@@ -479,10 +523,13 @@ def _write_parquet(path:Path, rows:list[dict]):
     os.replace(tmp, path)
 
 def _typed(df):
-    "The same column types whether the rows came from the cache or not: text as category, flags that may be missing as nullable booleans."
+    """The same column types whether the rows came from the cache or not: text as category, flags that may be missing as
+    nullable booleans."""
     for c in df.columns:
         if c in _TEXT: df[c] = df[c].astype('str') if c in ('value', 'id') else df[c].astype('category')
-        elif c in _FLAG: df[c] = df[c].astype('bool') if c in ('ensemble', 'is_na', 'value_correct', 'na_correct', 'strict_value') and df[c].notna().all() else df[c].astype('boolean')
+        elif c in _FLAG:
+            df[c] = df[c].astype('bool') if c in ('ensemble', 'is_na', 'value_correct', 'na_correct',
+                                                               'strict_value') and df[c].notna().all() else df[c].astype('boolean')
         else: df[c] = df[c].astype('float64')
     return df
 

@@ -10,10 +10,10 @@ __all__ = ['SCORER_VERSION', 'WEIGHTS', 'TOLERANCE', 'STATUSES', 'UNITS', 'DIAGN
 # %% ../nbs/05_scoring.ipynb #9b37aa8f
 import json, math, re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Iterable, Sequence
+from typing import Iterable
 
 from .workspace import ResultTable, UserError, read_csv
 from .questions import FLAGS, Question, is_blank, parse_refs
@@ -44,7 +44,8 @@ def _plain(x:float) -> str:
 def normalise_value(
     text, # a submitted `answer_value`
 ) -> str:
-    "`text` as the scorer compares it (reference 7.3): booleans, thousands commas, one hedge, K/M/B/T, ranges; else unchanged but stripped."
+    """`text` as the scorer compares it (reference 7.3): booleans, thousands commas, one hedge, K/M/B/T, ranges; else
+    unchanged but stripped."""
     s = '' if text is None else str(text).strip()
     if is_blank(s): return s
     low = s.lower()
@@ -67,7 +68,8 @@ def normalise_value(
 def parse_collection(
     text, # a value, of the truth or of a prediction
 ) -> list|None:
-    "The items of `[a, b]` (floats where they are numbers, else lower-case text) or of `{a, b}` (sorted, unique, lower-case text); None for anything else."
+    """The items of `[a, b]` (floats where they are numbers, else lower-case text) or of `{a, b}` (sorted, unique,
+    lower-case text); None for anything else."""
     s = '' if text is None else str(text).strip()
     if s[:1] == '[' and s[-1:] == ']':
         try: items = json.loads(s.replace("'", '"'))
@@ -88,10 +90,12 @@ def score_value(
     truth, # `answer_value` of the question file, taken as it stands
     pred,  # submitted `answer_value`
 ) -> bool:
-    "Whether `pred` counts as right (reference 7.4). With a blank truth everything does: see `score` for the strict rule."
+    """Whether `pred` counts as right (reference 7.4). With a blank truth everything does: see `score` for the strict
+    rule."""
     if is_blank(truth): return True
     truth, pred = str(truth), '' if pred is None else str(pred)
-    return (_match if len(truth) + len(pred) < 1000 else _match.__wrapped__)(truth, pred) # a megabyte cell is not worth keeping
+    # a megabyte cell is not worth keeping
+    return (_match if len(truth) + len(pred) < 1000 else _match.__wrapped__)(truth, pred)
 
 @lru_cache(maxsize=1 << 16)
 def _match(truth:str, pred:str) -> bool:
@@ -142,34 +146,45 @@ class Prediction:
     confidence: float|None = None # in 0..1, where the run has one; orders the risk-coverage curve
     explanation: str = ''
     def __post_init__(self):
-        for k in ('value', 'refs', 'unit', 'explanation'): object.__setattr__(self, k, '' if getattr(self, k) is None else str(getattr(self, k)))
+        for k in ('value', 'refs', 'unit', 'explanation'): object.__setattr__(self, k, '' if getattr(self, k) is None
+                else str(getattr(self, k)))
         status = {'ok': 'answered'}.get(self.status, self.status) or self._guess()
         if status == 'answered' and is_blank(self.value): status = self._guess()
-        if status not in STATUSES: raise UserError(f'{self.id}: unknown status {status!r} (one of {", ".join(STATUSES)})')
+        if status not in STATUSES:
+            raise UserError(f'{self.id}: unknown status {status!r} (one of {", ".join(STATUSES)})')
         object.__setattr__(self, 'status', status)
-    def _guess(self) -> str: return ('abstained' if self.value.strip() else 'unparsed') if is_blank(self.value) else 'answered'
+    def _guess(self) -> str: return ('abstained' if self.value.strip()
+                                     else 'unparsed') if is_blank(self.value) else 'answered'
     @property
     def blank(self) -> bool: return is_blank(self.value)
 
 # %% ../nbs/05_scoring.ipynb #3bd933cc
 _NUMBER = re.compile(r'(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:\s*[x×*]\s*10\s*\^?\s*[-+]?\d+|e[-+]?\d+)?', re.I)
 _WORDS = {'hundred': 1e2, 'thousand': 1e3, 'million': 1e6, 'billion': 1e9, 'trillion': 1e12}
-_si = lambda base, **more: {**{p + base: f for p, f in dict(k=1e3, M=1e6, G=1e9, T=1e12, P=1e15, m=1e-3).items()}, base: 1., **more}
+_si = lambda base, **more: {**{p + base: f for p, f in dict(k=1e3, M=1e6, G=1e9, T=1e12, P=1e15, m=1e-3).items()},
+                            base: 1., **more}
 UNITS = {u: (dim, f) for dim, table in dict( # unit as written -> (dimension, factor to the dimension's base unit)
-    energy=_si('Wh') | {p + 'J': f / 3600 for p, f in dict(k=1e3, M=1e6, G=1e9, T=1e12, P=1e15, m=1e-3).items()} | {'J': 1 / 3600},
+    energy=_si('Wh') | {p + 'J': f / 3600 for p, f in dict(k=1e3, M=1e6, G=1e9, T=1e12, P=1e15, m=1e-3).items()}
+    | {'J': 1 / 3600},
     power=_si('W'), bytes={p + 'B': f for p, f in dict(k=1e3, K=1e3, M=1e6, G=1e9, T=1e12).items()},
-    mass=dict(g=1., kg=1e3, t=1e6, Mt=1e12, kt=1e9, Gt=1e15, ton=1e6, tons=1e6, tonne=1e6, tonnes=1e6, lb=453.59237, lbs=453.59237, pounds=453.59237, grams=1., mg=1e-3),
-    volume=dict(L=1., l=1., mL=1e-3, ml=1e-3, ML=1e6, liter=1., liters=1., litres=1., gallon=3.785411784, gallons=3.785411784, m3=1e3),
-    time=dict(s=1., sec=1., seconds=1., ms=1e-3, min=60., minutes=60., h=3600., hr=3600., hours=3600., hour=3600., days=86400., day=86400.),
-    share={'%': 1., 'percent': 1., 'percentage': 1., 'fraction': 100., 'ratio': 100.}).items() for u, f in table.items()}
+    mass=dict(g=1., kg=1e3, t=1e6, Mt=1e12, kt=1e9, Gt=1e15, ton=1e6, tons=1e6, tonne=1e6, tonnes=1e6, lb=453.59237,
+              lbs=453.59237, pounds=453.59237, grams=1., mg=1e-3),
+    volume=dict(L=1., l=1., mL=1e-3, ml=1e-3, ML=1e6, liter=1., liters=1., litres=1., gallon=3.785411784,
+                gallons=3.785411784, m3=1e3),
+    time=dict(s=1., sec=1., seconds=1., ms=1e-3, min=60., minutes=60., h=3600., hr=3600., hours=3600., hour=3600.,
+              days=86400., day=86400.),
+    share={'%': 1., 'percent': 1., 'percentage': 1., 'fraction': 100., 'ratio': 100.}).items() for u,
+    f in table.items()}
 
 def read_quantity(
     text, # e.g. `'about 4.3 tCO2e'`, `'$5 million'`, `'44%'`
 ) -> tuple[float, str]|None:
-    "(number, unit text) of a text that holds exactly one number, with million and the like multiplied in; None otherwise."
+    """(number, unit text) of a text that holds exactly one number, with million and the like multiplied in; None
+    otherwise."""
     s = str(text).strip()[:500].replace('−', '-')
     found = list(_NUMBER.finditer(s))
-    if len(found) != 1 or s[:found[0].start()].strip(' ~≈<>$€£').lower() not in {'', *_HEDGE_WORDS.split('|')}: return None
+    if len(found) != 1 or s[:found[0].start()].strip(' ~≈<>$€£').lower() not in {'',
+            *_HEDGE_WORDS.split('|')}: return None
     mantissa, _, power = re.sub(r'\s*[x×*]\s*10\s*\^?\s*', 'e', found[0][0].lower()).replace(',', '').partition('e')
     x = _number(f'{mantissa}e{power}' if power else mantissa)
     rest = s[found[0].end():].strip()
@@ -179,11 +194,13 @@ def read_quantity(
 
 def _unit(text:str):
     "(dimension, factor) of a unit as people write it, or None."
-    u = re.sub(r'[\s_-]*(of\s+)?\(?(CO2[\s_-]?(e|eq|equivalents?)?|CO₂[\s_-]?e?q?)\)?.*$', '', text.strip()).strip(' .()') or ('t' if 'CO2' in text else '')
+    u = re.sub(r'[\s_-]*(of\s+)?\(?(CO2[\s_-]?(e|eq|equivalents?)?|CO₂[\s_-]?e?q?)\)?.*$', '',
+               text.strip()).strip(' .()') or ('t' if 'CO2' in text else '')
     return UNITS.get(u) or UNITS.get(u.lower())
 
 # %% ../nbs/05_scoring.ipynb #098f6943
-DIAGNOSES = ('correct', 'format', 'unit', 'rounding', 'wrong_value', 'wrong_text', 'wrong_kind', 'false_refusal', 'false_answer', 'unparsed', 'failed', 'missing')
+DIAGNOSES = ('correct', 'format', 'unit', 'rounding', 'wrong_value', 'wrong_text', 'wrong_kind', 'false_refusal',
+             'false_answer', 'unparsed', 'failed', 'missing')
 
 def diagnose(
     truth,          # `answer_value` of the question file
@@ -204,29 +221,40 @@ def diagnose(
 def _miss(truth:str, pred:str, unit:str) -> str:
     want, got = parse_collection(normalise_value(truth)), parse_collection(normalise_value(pred))
     if want is not None and got is not None and _same_items(want, got): return 'format'
-    if want is None and got and len(got) == 1 and str(got[0])[:1] not in ('[', '{'): return 'format' if score_value(truth, str(got[0])) else _miss(truth, str(got[0]), unit)
+    if want is None and got and len(got) == 1 and str(got[0])[:1] not in ('[', '{'): # one value in brackets
+        return 'format' if score_value(truth, str(got[0])) else _miss(truth, str(got[0]), unit)
     if want is not None and not _numeric(want) and got is None: # a list of names without its brackets
-        return 'format' if _same_items(want, [x.strip().lower() for x in re.split(r',|;|\band\b', pred.strip('{}()')) if x.strip()]) else 'wrong_text'
+        names = [x.strip().lower() for x in re.split(r',|;|\band\b', pred.strip('{}()')) if x.strip()]
+        return 'format' if _same_items(want, names) else 'wrong_text'
     a, b = (read_quantity(normalise_value(x)) for x in (truth, pred))
-    if want and _numeric(want):
-        if got and _numeric(got): return 'rounding' if len(got) == len(want) and all(math.isclose(x, y, rel_tol=.1) for x, y in zip(sorted(want), sorted(got))) else 'wrong_value'
-        if not b: return 'wrong_kind'
-        near = min(want, key=lambda x: abs(x - b[0]))
-        return 'format' if len(want) == 2 and min(want) <= b[0] <= max(want) else _number_miss(near, b[0], b[1], unit)
+    if want and _numeric(want): return _range_miss(want, got, b, unit)
     if (a is None) != (b is None): return 'format' if not a and _loose(truth) == _loose(pred) else 'wrong_kind'
     if a is None: return 'format' if _loose(truth) == _loose(pred) else 'wrong_text'
     return _number_miss(a[0], b[0], b[1], unit or a[1])
 
+def _range_miss(want:list, got:list|None, number:tuple|None, unit:str) -> str:
+    if got and _numeric(got):
+        near = len(got) == len(want) and all(math.isclose(x, y, rel_tol=.1) for x, y in zip(sorted(want), sorted(got)))
+        return 'rounding' if near else 'wrong_value'
+    if not number: return 'wrong_kind'
+    if len(want) == 2 and min(want) <= number[0] <= max(want): return 'format'
+    return _number_miss(min(want, key=lambda x: abs(x - number[0])), *number, unit)
+
 def _loose(s:str) -> str: return re.sub(r'[^a-z0-9]+', ' ', re.sub(r'\s*\([^()]{1,15}\)\s*$', '', s).lower()).strip()
+
+_FACTORS = (3.6, 24, 60, 3600) # between units of energy, power and time
 
 def _number_miss(want:float, got:float, stated:str, unit:str) -> str:
     if not (math.isfinite(want) and math.isfinite(got)): return 'wrong_value'
     if _close(want, got): return 'format'
     asked, said = _unit(unit), _unit(stated)
-    if asked and said and asked[0] == said[0] and math.isclose(got * said[1] / asked[1], want, rel_tol=.01): return 'unit'
-    if want and got and want * got > 0:
-        if any(math.isclose(got / want, r, rel_tol=.01) for r in (3.6, 1 / 3.6, 24, 1 / 24, 60, 1 / 60, 3600, 1 / 3600)) and asked and asked[0] in ('energy', 'time', 'power'): return 'unit'
-        lg = math.log10(got) - math.log10(want) if want > 0 else math.log10(-got) - math.log10(-want)
+    same = asked and said and asked[0] == said[0]
+    if same and math.isclose(got * said[1] / asked[1], want, rel_tol=.01): return 'unit'
+    if want and got and (want > 0) == (got > 0): # the product could underflow
+        if asked and asked[0] in ('energy', 'time', 'power'):
+            if any(math.isclose(got * f, want, rel_tol=.01) or math.isclose(got, want * f, rel_tol=.01) for f in _FACTORS):
+                return 'unit'
+        lg = math.log10(abs(got)) - math.log10(abs(want))
         if 1 <= abs(round(lg)) <= 12 and abs(10 ** (lg - round(lg)) - 1) <= .05: return 'unit'
         if abs(got - want) <= .1 * abs(want): return 'rounding'
     return 'wrong_value'
@@ -234,7 +262,8 @@ def _number_miss(want:float, got:float, stated:str, unit:str) -> str:
 # %% ../nbs/05_scoring.ipynb #48135a75
 @lru_cache(maxsize=1 << 15)
 def _paper_ids(cell:str) -> frozenset:
-    "The ids in a reference cell as readers mean them, lower case; unlike `_ref_tokens` it reads every style and drops blanks."
+    """The ids in a reference cell as readers mean them, lower case; unlike `_ref_tokens` it reads every style and drops
+    blanks."""
     return frozenset(r.lower() for r in parse_refs(cell))
 
 def _row(q:Question, p:Prediction|None, problem:str='') -> dict:
@@ -252,7 +281,8 @@ def _row(q:Question, p:Prediction|None, problem:str='') -> dict:
     strict_value = abstained if na else value and status == 'answered'
     strict_ref = 0. if gave_up or na and not abstained else _jaccard(want, got)
     diagnosis = problem or diagnose(q.answer_value, p.value, q.answer_unit, p.status)
-    return dict(id=q.id, question=q.question, is_na=na, status=status, truth_value=q.answer_value, value=p.value, unit=q.answer_unit,
+    return dict(id=q.id, question=q.question, is_na=na, status=status, truth_value=q.answer_value, value=p.value,
+                unit=q.answer_unit,
         truth_refs=q.ref_id, refs=p.refs, value_correct=value, ref_score=ref, na_correct=na_ok,
         weighted_score=WEIGHTS['value'] * value + WEIGHTS['ref'] * ref + WEIGHTS['na'] * na_ok,
         strict_value=strict_value, strict_ref=strict_ref,
@@ -268,7 +298,8 @@ def score(
     questions = list(questions)
     given = list(predictions.values() if isinstance(predictions, dict) else predictions)
     if not questions: raise UserError('no questions to score')
-    if not any(q.answer_value.strip() for q in questions): raise UserError('the questions carry no answer_value: nothing to score against')
+    if not any(q.answer_value.strip()
+               for q in questions): raise UserError('the questions carry no answer_value: nothing to score against')
     by_id, problems, rows = {}, [], []
     for p in given: by_id.setdefault(p.id, []).append(p)
     tell = lambda kind, id, message: problems.append(dict(kind=kind, id=id, message=message))
@@ -277,14 +308,17 @@ def score(
     for q in questions:
         found = by_id.get(q.id, [])
         if not q.answer_value.strip(): tell('empty_truth', q.id, 'the truth is an empty cell: counts as unanswerable')
-        if not found: tell('missing_prediction', q.id, 'no prediction: ' + ('left out' if legacy_join else 'counts as wrong'))
-        if len(found) > 1: tell('duplicate_prediction', q.id, f'{len(found)} predictions: ' + ('each counts' if legacy_join else 'counts as wrong'))
+        if not found: tell('missing_prediction', q.id, 'no prediction: '
+                           + ('left out' if legacy_join else 'counts as wrong'))
+        if len(found) > 1: tell('duplicate_prediction', q.id, f'{len(found)} predictions: '
+                                + ('each counts' if legacy_join else 'counts as wrong'))
         if legacy_join: rows += [_row(q, p) for p in found]
         elif len(found) == 1: rows.append(_row(q, found[0]))
         else: rows.append(_row(q, None, 'missing'))
     known = {q.id for q in questions}
     for i, ps in by_id.items():
-        if i not in known: tell('unknown_id', i, f'prediction{"s" * (len(ps) > 1)} for a question that the truth does not have: ignored')
+        if i not in known: tell('unknown_id', i,
+                                f'prediction{"s" * (len(ps) > 1)} for a question that the truth does not have: ignored')
     if not rows: raise UserError('nothing to score: no question has a prediction')
     return Scores(tuple(rows), tuple(problems))
 
@@ -325,11 +359,13 @@ class Scores:
     def contributions(self,
         strict:bool=False, # of the strict score
     ) -> list[float]:
-        "What each row adds: the mean of these is the composite. A refusal weighs n / n_na times as much as another row, as its recall does."
+        """What each row adds: the mean of these is the composite. A refusal weighs n / n_na times as much as another
+        row, as its recall does."""
         v, r = ('strict_value', 'strict_ref') if strict else ('value_correct', 'ref_score')
         w, na = dict(WEIGHTS), 'strict_value' if strict else 'na_correct'
         if strict and not self.n_na: w = {k: x / (1 - w['na']) for k, x in w.items()}
-        out = [w['value'] * x[v] + w['ref'] * x[r] + (w['na'] * self.n / self.n_na * x[na] if x['is_na'] else 0.) for x in self.rows]
+        out = [w['value'] * x[v] + w['ref'] * x[r] + (w['na'] * self.n / self.n_na * x[na] if x['is_na'] else 0.)
+               for x in self.rows]
         return out if self.n_na or strict else [x + w['na'] for x in out]
     def composite_ci(self, strict:bool=False) -> tuple[float, float]:
         "95 % interval of the composite, answerable and unanswerable rows as strata."
@@ -338,11 +374,13 @@ class Scores:
         if not self.n_na: low, top = (0., 1.) if strict else (WEIGHTS['na'], 1.)
         else: low = 0.
         ans, na = ([x for x, r in zip(c, self.rows) if r['is_na'] == k] for k in (False, True))
-        lo, hi = strata_ci([(len(ans) / self.n, ans, low, top), (len(na) / self.n, na, base, WEIGHTS['value'] + WEIGHTS['ref'] + extra)])
+        lo, hi = strata_ci([(len(ans) / self.n, ans, low, top), (len(na) / self.n, na, base, WEIGHTS['value']
+                                                                 + WEIGHTS['ref'] + extra)])
         return max(0., lo), min(1., hi)
     @cached_property
     def ci(self) -> dict[str, tuple[float, float]]:
-        "95 % intervals (low, high) of overall, value_accuracy, ref_overlap and na_recall (None without unanswerable questions)."
+        """95 % intervals (low, high) of overall, value_accuracy, ref_overlap and na_recall (None without unanswerable
+        questions)."""
         na = [r['na_correct'] for r in self.rows if r['is_na']]
         return dict(overall=self.composite_ci(), value_accuracy=wilson(self.questions_correct, self.n),
                     ref_overlap=mean_ci(self._col('ref_score')), na_recall=wilson(sum(na), len(na)))
@@ -357,25 +395,29 @@ class Scores:
     @cached_property
     def by_flag(self) -> dict[str, dict]:
         "Coded evidence flag -> n, correct, value_accuracy, ref_overlap, ci. A question with two flags is in both."
-        return {k[5:]: g for k in (self.rows[0] if self.rows else ()) if k.startswith('flag_') if (g := self._group(lambda r: r[k]))}
+        return {k[5:]: g for k in (self.rows[0] if self.rows else ()) if k.startswith('flag_')
+                if (g := self._group(lambda r: r[k]))}
     @cached_property
     def by_usage(self) -> dict[str, dict]:
         "Kaggle split -> the same, with the composite. Empty when the truth has no such column."
         out = {}
         for u in sorted({r['usage'] for r in self.rows if r['usage']}):
             part = self.subset(lambda r: r['usage'] == u)
-            out[u] = {**self._group(lambda r: r['usage'] == u), 'overall': part.overall, 'na_recall': part.na_recall, 'overall_ci': part.ci['overall']}
+            out[u] = {**self._group(lambda r: r['usage'] == u), 'overall': part.overall, 'na_recall': part.na_recall,
+                      'overall_ci': part.ci['overall']}
         return out
     @cached_property
     def by_document(self) -> dict[str, dict]:
         "Gold paper -> the same; a question with two gold papers is in both."
         docs = Counter(d for r in self.rows if not r['is_na'] for d in parse_refs(r['truth_refs']))
-        return {d: self._group(lambda r: not r['is_na'] and d in parse_refs(r['truth_refs'])) for d, _ in sorted(docs.items(), key=lambda x: (-x[1], x[0]))}
+        return {d: self._group(lambda r: not r['is_na'] and d in parse_refs(r['truth_refs'])) for d,
+                _ in sorted(docs.items(), key=lambda x: (-x[1], x[0]))}
     def _group(self, keep) -> dict|None:
         rows = [r for r in self.rows if keep(r)]
         if not rows: return None
         k = sum(r['value_correct'] for r in rows)
-        return dict(n=len(rows), correct=k, value_accuracy=k / len(rows), ci=wilson(k, len(rows)), ref_overlap=_mean(r['ref_score'] for r in rows),
+        return dict(n=len(rows), correct=k, value_accuracy=k / len(rows), ci=wilson(k, len(rows)),
+                    ref_overlap=_mean(r['ref_score'] for r in rows),
                     strict_value=_mean(r['strict_value'] for r in rows))
     def mismatches(self,
         n:int|None=5, # how many; None for all
@@ -383,34 +425,44 @@ class Scores:
         "The first rows that lose points, with what was expected and why they lose."
         bad = [r for r in self.rows if not r['value_correct'] or r['ref_score'] < 1 or not r['na_correct']]
         cut = lambda s: (s := ' '.join(str(s).split()))[:60] + '…' * (len(s) > 60)
-        return ResultTable(['id', 'expected', 'got', 'expected refs', 'got refs', 'why'], [[r['id'], *(cut(r[k]) for k in
-            ('truth_value', 'value', 'truth_refs', 'refs')), r['diagnosis'] if r['diagnosis'] != 'correct' else 'citation'] for r in bad[:n]],
+        return ResultTable(['id', 'expected', 'got', 'expected refs', 'got refs', 'why'],
+                           [[r['id'], *(cut(r[k]) for k in
+            ('truth_value', 'value', 'truth_refs', 'refs')), r['diagnosis'] if r['diagnosis'] != 'correct'
+            else 'citation'] for r in bad[:n]],
             f'{len(bad)} of {self.n} questions lose points')
     def table(self, strict:bool=False) -> ResultTable:
         "Components with their weight, interval and number of questions."
         ci, rows = self.ci, []
-        for name, w, v, n in (('overall', None, self.overall, self.n), ('value_accuracy', .75, self.value_accuracy, self.n),
-                              ('ref_overlap', .15, self.ref_overlap, self.n), ('na_recall', .10, self.na_recall, self.n_na)):
+        for name, w, v, n in (('overall', None, self.overall, self.n),
+                              ('value_accuracy', .75, self.value_accuracy, self.n),
+                              ('ref_overlap', .15, self.ref_overlap, self.n),
+                              ('na_recall', .10, self.na_recall, self.n_na)):
             rows.append([name, w, v, *(ci[name] or (None, None)), n])
         if strict:
             t = self.strict
             rows += [['strict ' + k, None, t[k], *(t['ci'].get(k) or (None, None)), n] for k, n in
-                     (('overall', self.n), ('answerable_value', self.n - self.n_na), ('citation_jaccard', self.n), ('na_recall', self.n_na),
-                      ('na_precision', t['abstained']), ('na_f1', None), ('coverage', self.n), ('selective_accuracy', t['answered']))]
-        return ResultTable(['component', 'weight', 'score', 'low', 'high', 'n'], rows, 'WattBot score with 95 % intervals')
+                     (('overall', self.n), ('answerable_value', self.n - self.n_na), ('citation_jaccard', self.n),
+                      ('na_recall', self.n_na),
+                      ('na_precision', t['abstained']), ('na_f1', None), ('coverage', self.n),
+                      ('selective_accuracy', t['answered']))]
+        return ResultTable(['component', 'weight', 'score', 'low', 'high', 'n'], rows,
+                           'WattBot score with 95 % intervals')
     def group_table(self,
         by:str='flag', # 'flag', 'usage' or 'document'
     ) -> ResultTable:
         "Value accuracy per group with Wilson intervals."
         groups = {'flag': self.by_flag, 'usage': self.by_usage, 'document': self.by_document}[by]
         return ResultTable([by, 'n', 'correct', 'value_accuracy', 'low', 'high', 'ref_overlap', 'strict_value'],
-            [[k, g['n'], g['correct'], g['value_accuracy'], *g['ci'], g['ref_overlap'], g['strict_value']] for k, g in groups.items()], f'By {by}')
+            [[k, g['n'], g['correct'], g['value_accuracy'], *g['ci'], g['ref_overlap'], g['strict_value']] for k,
+             g in groups.items()], f'By {by}')
     def to_json(self,
         strict:bool=False, # add the second object
     ) -> dict:
-        out = dict(overall=self.overall, value_accuracy=self.value_accuracy, ref_overlap=self.ref_overlap, na_recall=self.na_recall, n=self.n, n_na=self.n_na,
+        out = dict(overall=self.overall, value_accuracy=self.value_accuracy, ref_overlap=self.ref_overlap,
+                   na_recall=self.na_recall, n=self.n, n_na=self.n_na,
                    questions_correct=self.questions_correct, ci95=self.ci, by_flag=self.by_flag, by_usage=self.by_usage,
-                   diagnoses=dict(Counter(self._col('diagnosis'))), problems=list(self.problems), scorer_version=SCORER_VERSION)
+                   diagnoses=dict(Counter(self._col('diagnosis'))), problems=list(self.problems),
+                   scorer_version=SCORER_VERSION)
         return {**out, 'strict': self.strict} if strict else out
     def _repr_markdown_(self): return self.table(strict=True).to_markdown()
     def _repr_html_(self): return self.table(strict=True)._repr_html_()
@@ -426,7 +478,8 @@ def risk_coverage(
     if not answered: return dict(coverage=[], risk=[], area=None, confidence=False)
     known = any(r['confidence'] is not None for r in answered)
     groups = {}
-    for r in answered: groups.setdefault(-1. if r['confidence'] is None else r['confidence'], []).append(not r['strict_value'])
+    for r in answered: groups.setdefault(-1. if r['confidence'] is None else r['confidence'],
+                                         []).append(not r['strict_value'])
     n = err = 0
     cov, risk, area = [], [], 0.
     for c in sorted(groups, reverse=True):
@@ -453,21 +506,28 @@ def strict_scores(
     cited = [r for r in ans if r['citation_precision'] is not None]
     c_recall = [(r['citation_recall'] or 0.) if r['status'] != 'missing' else 0. for r in ans]
     return dict(overall=composite(value, ref, recall), value_accuracy=value, ref_overlap=ref, na_recall=recall, n=n,
-        answerable_value=div(ok, len(ans)), citation_jaccard=ref, citation_precision=_mean(r['citation_precision'] for r in cited), citation_recall=_mean(c_recall),
-        na_precision=precision, na_f1=div(2 * right, len(refused) + len(na)), coverage=len(answered) / n, selective_accuracy=div(hits, len(answered)),
+        answerable_value=div(ok, len(ans)), citation_jaccard=ref, citation_precision=_mean(r['citation_precision']
+        for r in cited), citation_recall=_mean(c_recall),
+        na_precision=precision, na_f1=div(2 * right, len(refused) + len(na)), coverage=len(answered) / n,
+        selective_accuracy=div(hits, len(answered)),
         false_refusals=len(refused) - right, false_answers=sum(r['status'] == 'answered' for r in na),
-        answered=len(answered), abstained=len(refused), unparsed=kinds['unparsed'], failed=kinds['failed'], missing=kinds['missing'],
+        answered=len(answered), abstained=len(refused), unparsed=kinds['unparsed'], failed=kinds['failed'],
+        missing=kinds['missing'],
         risk_coverage=risk_coverage(rows),
-        ci=dict(overall=s.composite_ci(strict=True), value_accuracy=wilson(sum(r['strict_value'] for r in rows), n), ref_overlap=mean_ci([r['strict_ref'] for r in rows]),
-                citation_jaccard=mean_ci([r['strict_ref'] for r in rows]), citation_precision=mean_ci([r['citation_precision'] for r in cited]),
-                citation_recall=mean_ci(c_recall), answerable_value=wilson(ok, len(ans)), na_recall=wilson(right, len(na)), na_precision=wilson(right, len(refused)),
+        ci=dict(overall=s.composite_ci(strict=True), value_accuracy=wilson(sum(r['strict_value'] for r in rows), n),
+                ref_overlap=mean_ci([r['strict_ref'] for r in rows]),
+                citation_jaccard=mean_ci([r['strict_ref'] for r in rows]),
+                citation_precision=mean_ci([r['citation_precision'] for r in cited]),
+                citation_recall=mean_ci(c_recall), answerable_value=wilson(ok, len(ans)),
+                na_recall=wilson(right, len(na)), na_precision=wilson(right, len(refused)),
                 coverage=wilson(len(answered), n), selective_accuracy=wilson(hits, len(answered))))
 
 # %% ../nbs/05_scoring.ipynb #defb7b62
 def read_truth(
     path, # labelled question file; only `id`, `answer_value` and `ref_id` are needed
 ) -> list[Question]:
-    "The questions of a truth file. Unlike `read_questions` it needs no question text. `UserError` for a missing column, an empty or doubled id, no rows."
+    """The questions of a truth file. Unlike `read_questions` it needs no question text. `UserError` for a missing
+    column, an empty or doubled id, no rows."""
     t = read_csv(path, required=('id', 'answer_value', 'ref_id'))
     seen, out = {}, []
     for i, r in enumerate(t.rows):
@@ -475,11 +535,13 @@ def read_truth(
         if not id: raise UserError(f'{t.where(i, "id")}: empty id')
         if id in seen: raise UserError(f'{t.where(i, "id")}: id {id!r} is already on line {seen[id]}')
         seen[id] = t.lines[i]
-        cells = {c: r[c] for c in ('question', 'answer', 'answer_value', 'answer_unit', 'ref_id', 'ref_url', 'supporting_materials', 'explanation') if c in r}
+        cells = {c: r[c] for c in ('question', 'answer', 'answer_value', 'answer_unit', 'ref_id', 'ref_url',
+                                   'supporting_materials', 'explanation') if c in r}
         flags = {f: r[f].strip().lower() in ('1', '1.0', 'true', 't', 'yes', 'y') for f in FLAGS if f in t.columns}
         out.append(Question(id, **{'question': '', **cells}, flags=flags, usage=r.get('Usage', '').strip()))
     if not out: raise UserError(f'{path} has a header but no rows')
-    if not any(q.answer_value.strip() for q in out): raise UserError(f'{path}: the column answer_value is empty: nothing to score against')
+    if not any(q.answer_value.strip()
+               for q in out): raise UserError(f'{path}: the column answer_value is empty: nothing to score against')
     return out
 
 def read_predictions(
@@ -487,7 +549,8 @@ def read_predictions(
 ) -> list[Prediction]:
     "The rows of a submission, in file order, repeats included."
     t = read_csv(path, required=('id', 'answer_value', 'ref_id'))
-    return [Prediction(r['id'].strip(), r['answer_value'], r['ref_id'], unit=r.get('answer_unit', ''), explanation=r.get('explanation', '')) for r in t.rows]
+    return [Prediction(r['id'].strip(), r['answer_value'], r['ref_id'], unit=r.get('answer_unit', ''),
+                       explanation=r.get('explanation', '')) for r in t.rows]
 
 def score_files(
     truth,                  # labelled question file
@@ -497,7 +560,9 @@ def score_files(
     "Score one file against another."
     preds = read_predictions(submission)
     s = score(read_truth(truth), preds, legacy_join=legacy_join)
-    empty = [dict(kind='empty_explanation', id=p.id, message='empty explanation: Kaggle and the old scorer refuse the file') for p in preds if not p.explanation.strip()]
+    empty = [dict(kind='empty_explanation', id=p.id,
+                  message='empty explanation: Kaggle and the old scorer refuse the file') for p in preds
+                  if not p.explanation.strip()]
     return replace(s, problems=s.problems + tuple(empty))
 
 # %% ../nbs/05_scoring.ipynb #71ab56ef
@@ -514,12 +579,16 @@ def check_questions(
     out, ids, texts, labelled = [], {}, {}, any(r.get('answer_value', '').strip() for r in t.rows)
     for line, r in zip(t.lines, t.rows):
         id, text = r['id'].strip(), ' '.join(r['question'].lower().split())
-        for severity, column, rule, message in [*_row_faults(r, known, labelled), *_doubles(id, text, line, ids, texts)]:
+        for severity, column, rule, message in [*_row_faults(r, known, labelled),
+                                                *_doubles(id, text, line, ids, texts)]:
             out.append(dict(severity=severity, line=line, id=id, column=column, rule=rule, message=message))
-    if not labelled: out.append(dict(severity='warning', line=1, id='', column='answer_value', rule='unlabelled', message='no true values: the file can be answered, not scored'))
-    if not t.rows: out.append(dict(severity='error', line=1, id='', column='', rule='no_rows', message='a header but no questions'))
+    if not labelled: out.append(dict(severity='warning', line=1, id='', column='answer_value', rule='unlabelled',
+                                     message='no true values: the file can be answered, not scored'))
+    if not t.rows: out.append(dict(severity='error', line=1, id='', column='', rule='no_rows',
+                                   message='a header but no questions'))
     errors = sum(r['severity'] == 'error' for r in out)
-    return ResultTable(_FAULT_COLUMNS, out, f'{Path(path).name}: {len(t)} questions, {errors} errors, {len(out) - errors} warnings')
+    return ResultTable(_FAULT_COLUMNS, out,
+                       f'{Path(path).name}: {len(t)} questions, {errors} errors, {len(out) - errors} warnings')
 
 def _doubles(id, text, line, ids, texts):
     if not id: yield 'error', 'id', 'empty_id', 'no id'
@@ -533,29 +602,40 @@ def _row_faults(r:dict, known:set|None, labelled:bool):
     value, unit, refs_cell = (r.get(c, '').strip() for c in ('answer_value', 'answer_unit', 'ref_id'))
     if not labelled: return
     na, refs, items = is_blank(value), parse_refs(refs_cell), parse_collection(value)
-    if not value: yield 'error', 'answer_value', 'empty_truth', 'empty cell: counts as unanswerable (write is_blank if that is meant)'
-    if not na and not score_value(value, value): yield 'error', 'answer_value', 'unreachable', f'the truth {value[:40]!r} does not match itself (thousands comma, or a range as text): no answer can be right'
+    if not value:
+        yield 'error', 'answer_value', 'empty_truth', 'empty cell: counts as unanswerable (write is_blank if that is meant)'
+    if not na and not score_value(value, value):
+        yield 'error', 'answer_value', 'unreachable', f'the truth {value[:40]!r} does not match itself (thousands comma, or a range as text): no answer can be right'
     elif not na and normalise_value(value) != value and _number(value) is None and items is None:
         yield 'warning', 'answer_value', 'not_canonical', f'{value[:40]!r} would be read as {normalise_value(value)[:40]!r} if it were an answer'
     if items is not None and value[:1] == '[' and _numeric(items) and items:
-        if len(items) != 2: yield 'error' if len(items) > 2 else 'warning', 'answer_value', 'odd_range', f'{len(items)} numbers: only two make a range (a thousands comma?)'
+        if len(items) != 2:
+            yield 'error' if len(items) > 2 else 'warning', 'answer_value', 'odd_range', f'{len(items)} numbers: only two make a range (a thousands comma?)'
         elif items[0] > items[1]: yield 'warning', 'answer_value', 'reversed_range', 'low end is larger than high end'
     if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', r['question'], re.I) and not na and value not in ('0', '1'):
         yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs 1 or 0, not {value[:20]!r}'
     if na and refs: yield 'warning', 'ref_id', 'cited_blank', 'unanswerable, yet papers are cited'
     if not na and not refs: yield 'error', 'ref_id', 'uncited', 'answerable, but no paper is cited'
     if refs and refs_cell[:1] != '[': yield 'warning', 'ref_id', 'bare_id', 'an id without the brackets of a list'
-    if refs and {x.lower() for x in refs} != set(_ref_tokens(refs_cell)): yield 'error', 'ref_id', 'unreadable_list', 'not a list that the scorer can read: no citation can match'
+    if refs and {x.lower()
+                 for x in refs} != set(_ref_tokens(refs_cell)):
+        yield 'error', 'ref_id', 'unreadable_list', 'not a list that the scorer can read: no citation can match'
     for x in refs:
-        if known is not None and x.lower() not in known: yield 'error', 'ref_id', 'unknown_paper', f'{x!r} is not in the bibliography'
+        if known is not None and x.lower() not in known:
+            yield 'error', 'ref_id', 'unknown_paper', f'{x!r} is not in the bibliography'
     urls = parse_refs(r.get('ref_url', ''))
-    if urls and refs and len(urls) != len(refs): yield 'warning', 'ref_url', 'url_count', f'{len(refs)} papers, {len(urls)} URLs'
+    if urls and refs and len(urls) != len(refs):
+        yield 'warning', 'ref_url', 'url_count', f'{len(refs)} papers, {len(urls)} URLs'
     for u in urls:
         if not re.match(r'https?://\S+$', u): yield 'warning', 'ref_url', 'not_a_url', f'{u[:60]!r} is not a URL'
         elif '/abs/' in u: yield 'warning', 'ref_url', 'landing_page', f'{u[:60]} is a landing page, not the paper'
     if not unit: yield 'warning', 'answer_unit', 'no_unit', 'empty cell (write is_blank where no unit applies)'
     flags = {f: r[f].strip().lower() for f in FLAGS if f in r}
     for f, v in flags.items():
-        if v not in ('0', '1', '0.0', '1.0', 'true', 'false'): yield 'warning', f, 'flag_value', f'{v[:20]!r} is neither 0 nor 1'
-    if 'is_NA' in flags and (flags['is_NA'] in ('1', '1.0', 'true')) != na: yield 'error', 'is_NA', 'flag_contradicts', f'is_NA is {flags["is_NA"]!r}, but answer_value is {value[:30]!r}'
-    if flags and not any(v in ('1', '1.0', 'true') for v in flags.values()): yield 'warning', 'Quote', 'no_evidence', 'no evidence flag is set'
+        if v not in ('0', '1', '0.0', '1.0', 'true',
+                     'false'): yield 'warning', f, 'flag_value', f'{v[:20]!r} is neither 0 nor 1'
+    if 'is_NA' in flags and (flags['is_NA'] in ('1', '1.0',
+                                                'true')) != na:
+        yield 'error', 'is_NA', 'flag_contradicts', f'is_NA is {flags["is_NA"]!r}, but answer_value is {value[:30]!r}'
+    if flags and not any(v in ('1', '1.0', 'true')
+                         for v in flags.values()): yield 'warning', 'Quote', 'no_evidence', 'no evidence flag is set'

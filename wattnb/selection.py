@@ -7,19 +7,18 @@ __all__ = ['RULES', 'Panel', 'panel_of', 'read_panel', 'System', 'singles', 'sub
            'choose_honestly', 'on_frontier', 'Frontier', 'pareto', 'Recommendation', 'recommend_from', 'recommend']
 
 # %% ../nbs/08a_selection.ipynb #b8cab333
-import itertools, math, random
+import itertools, math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Sequence
 
 import numpy as np
 
-from .workspace import ResultTable, UserError, jsonable
-from .questions import is_blank
-from .statistics import REPS, bootstrap_ci, mde_mean, permutation_test, resamples
-from .scoring import Scores, score
-from .runs import RunFolder, TruthBook, find_runs, run_cost, score_run, tidy_rows
+from .workspace import ResultTable, UserError
+from .statistics import bootstrap_ci, mde_mean, permutation_test, resamples
+from .scoring import score
+from .runs import TruthBook, find_runs, tidy_rows
 from .ensemble import VoteRule, decide, decisions_as_predictions, same_values
 
 # %% ../nbs/08a_selection.ipynb #b6fec954
@@ -82,7 +81,8 @@ def panel_of(
             v = (d or {}).get(l)
             if v is not None: out[k] = [math.nan if x is None else x for x in v] if np.ndim(v) else v
         return out
-    return Panel(labels, questions, tuple(rows), scores, array(joules), array(usd), array(seconds), tuple((vram or {}).get(l) for l in labels), tuple(skipped), tuple(notes))
+    return Panel(labels, questions, tuple(rows), scores, array(joules), array(usd), array(seconds),
+                 tuple((vram or {}).get(l) for l in labels), tuple(skipped), tuple(notes))
 
 def read_panel(
     ws,                # workspace or tree of runs
@@ -90,11 +90,14 @@ def read_panel(
     datafile:str=None, # question file; needed when the tree has several
     ground_truth=None, # truth file to use
 ) -> Panel:
-    "The single, complete runs of a tree over one question file. `UserError` with fewer than two, or when the choice of the file is open."
+    """The single, complete runs of a tree over one question file. `UserError` with fewer than two, or when the choice
+    of the file is open."""
     runs = [r for r in find_runs(ws, env, datafile)]
-    if not runs: raise UserError('no runs' + ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v))
+    if not runs: raise UserError('no runs' + ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile))
+                                                     if v))
     files = sorted({r.datafile for r in runs})
-    if len(files) > 1: raise UserError(f'runs over several question files ({", ".join(files)}): name one with --datafile')
+    if len(files) > 1:
+        raise UserError(f'runs over several question files ({", ".join(files)}): name one with --datafile')
     truths, rows, skipped = TruthBook(ws, ground_truth), {}, []
     names = Counter(r.name for r in runs)
     for r in runs:
@@ -102,7 +105,8 @@ def read_panel(
         try:
             if r.is_ensemble: continue
             if not r.complete: skipped.append((label, 'not complete')); continue
-            if (r.block('config_snapshot').get('mode') or r.block('identity').get('mode')) in ('oracle', 'closed-book'): skipped.append((label, 'oracle or closed-book: a bound, not a system')); continue
+            if (r.block('config_snapshot').get('mode') or r.block('identity').get('mode')) in ('oracle',
+                    'closed-book'): skipped.append((label, 'oracle or closed-book: a bound, not a system')); continue
             t = tidy_rows(r, truths)
         except UserError as e: skipped.append((label, str(e))); continue
         if t: rows[label] = (r, t)
@@ -110,15 +114,21 @@ def read_panel(
     if rows: # the question set that most runs share
         sets = Counter(frozenset(x['id'] for x in t) for _, t in rows.values())
         ids = max(sets, key=lambda s: (sets[s], len(s)))
-        skipped += [(l, f'{len(t)} questions instead of {len(ids)}') for l, (_, t) in rows.items() if {x['id'] for x in t} != ids]
+        skipped += [(l, f'{len(t)} questions instead of {len(ids)}') for l, (_, t) in rows.items()
+                    if {x['id'] for x in t} != ids]
         rows = {l: v for l, v in rows.items() if {x['id'] for x in v[1]} == ids}
-    if len(rows) < 2: raise UserError(f'a choice needs at least two complete runs over the same questions, found {len(rows)}' + ''.join(f'; {l}: {w}' for l, w in skipped[:3]))
+    if len(rows) < 2:
+        raise UserError(f'a choice needs at least two complete runs over the same questions, found {len(rows)}'
+                        + ''.join(f'; {l}: {w}' for l, w in skipped[:3]))
     first = next(iter(rows.values()))[0]
     wanted = {x['id'] for x in next(iter(rows.values()))[1]}
     questions = [q for q in truths.of(first) if q.id in wanted]
-    col = lambda key: {l: [by[q.id] for q in questions] for l, (_, t) in rows.items() for by in [{x['id']: x[key] for x in t}]}
-    return panel_of(questions, {l: r.predictions for l, (r, _) in rows.items()}, col('joules'), col('cost_usd'), col('latency_seconds'),
-                    {l: r.block('hardware').get('gpu_vram_allocated_gb') or None for l, (r, _) in rows.items()}, skipped, _cost_notes(rows))
+    col = lambda key: {l: [by[q.id] for q in questions] for l, (_, t) in rows.items()
+                       for by in [{x['id']: x[key] for x in t}]}
+    return panel_of(questions, {l: r.predictions for l, (r, _) in rows.items()}, col('joules'), col('cost_usd'),
+                    col('latency_seconds'),
+                    {l: r.block('hardware').get('gpu_vram_allocated_gb') or None for l, (r, _) in rows.items()},
+                    skipped, _cost_notes(rows))
 
 # %% ../nbs/08a_selection.ipynb #aaf046b6
 def _cost_notes(rows:dict) -> tuple:
@@ -126,7 +136,8 @@ def _cost_notes(rows:dict) -> tuple:
     kinds = Counter(t[0]['energy_is'] for _, t in rows.values())
     coarse = [k for k in kinds if k not in ('question', 'not measured')]
     out = [f'Energy per question is {" or ".join(sorted(coarse))} in {sum(kinds[k] for k in coarse)} of {len(rows)} runs: the cost of a cascade assumes that hard questions cost no more than easy ones.'] if coarse else []
-    return tuple(out + ([f'{kinds["not measured"]} runs have no energy: systems with them are not on the frontier.'] if kinds['not measured'] else []))
+    return tuple(out + ([f'{kinds["not measured"]} runs have no energy: systems with them are not on the frontier.']
+                        if kinds['not measured'] else []))
 
 # %% ../nbs/08a_selection.ipynb #27d21f0d
 @dataclass(frozen=True)
@@ -145,10 +156,13 @@ class System:
 
 def singles(p:Panel) -> list[System]:
     "Each run by itself."
-    return [System(l, 'single', (l,), 'alone', p.x[k], p.right[k], p.joules[k], p.usd[k], p.seconds[k], (1.,)) for k, l in enumerate(p.labels)]
+    return [System(l, 'single', (l,), 'alone', p.x[k], p.right[k], p.joules[k], p.usd[k], p.seconds[k], (1.,)) for k,
+            l in enumerate(p.labels)]
 
-RULES = (('majority', VoteRule()), ('majority, blanks ignored', VoteRule(ignore_blank=True)), ('canonical', VoteRule('canonical')),
-         ('canonical, blanks ignored', VoteRule('canonical', ignore_blank=True)), ('canonical, half must agree', VoteRule('canonical', threshold=.5)))
+RULES = (('majority', VoteRule()), ('majority, blanks ignored', VoteRule(ignore_blank=True)),
+         ('canonical', VoteRule('canonical')),
+         ('canonical, blanks ignored', VoteRule('canonical', ignore_blank=True)),
+         ('canonical, half must agree', VoteRule('canonical', threshold=.5)))
 
 def subsets(
     k:int,          # runs
@@ -177,7 +191,8 @@ def ensembles(
         members = {p.labels[k]: p.predictions[k] for k in ks}
         for name, rule in rules:
             s = score(p.questions, decisions_as_predictions(decide(members, [q.id for q in p.questions], rule)))
-            out.append(System(f'{name}: {" + ".join(members)}', 'ensemble', tuple(members), name, np.array(s.contributions()), np.array([r['value_correct'] for r in s.rows], bool),
+            out.append(System(f'{name}: {" + ".join(members)}', 'ensemble', tuple(members), name,
+                              np.array(s.contributions()), np.array([r['value_correct'] for r in s.rows], bool),
                               p.joules[ks].sum(0), p.usd[ks].sum(0), p.seconds[ks].max(0), (1.,) * len(ks)))
     return out
 
@@ -194,7 +209,9 @@ def cascades(
         pick = lambda a: np.where(esc, a[big], a[first])
         spent = lambda a: a[list(small)].sum(0) + np.where(esc, a[big], 0.)
         names = tuple(p.labels[k] for k in members)
-        out.append(System(f'{" & ".join(names[:-1])} → {names[-1]} on {how}', 'cascade', names, how, pick(p.x), pick(p.right), spent(p.joules), spent(p.usd), p.seconds[list(small)].max(0) + np.where(esc, p.seconds[big], 0.),
+        out.append(System(f'{" & ".join(names[:-1])} → {names[-1]} on {how}', 'cascade', names, how, pick(p.x),
+                          pick(p.right), spent(p.joules), spent(p.usd), p.seconds[list(small)].max(0)
+                          + np.where(esc, p.seconds[big], 0.),
                           (1.,) * len(small) + (float(esc.mean()),)))
     for i, j in itertools.permutations(range(len(p.labels)), 2):
         if price[i] < price[j]: add((i, j), 'refusal', i, p.open[i])
@@ -255,7 +272,8 @@ def choose_honestly(
     h = total / repeats
     best = int(rank[np.argmax(np.round(xr.mean(1), 12))])
     j = float(np.concatenate(energy).mean())
-    return Honest(systems[best], float(x[best].mean()), float(h.mean()), bootstrap_ci(h, strata=strata.tolist()), h, j if math.isfinite(j) else None,
+    return Honest(systems[best], float(x[best].mean()), float(h.mean()), bootstrap_ci(h, strata=strata.tolist()), h, j
+                  if math.isfinite(j) else None,
                   tuple((systems[j].label, k / sum(picked.values())) for j, k in picked.most_common(5)))
 
 # %% ../nbs/08a_selection.ipynb #58053354
@@ -268,7 +286,8 @@ def on_frontier(
     order = np.lexsort((-good, cost), axis=-1)
     g, c = np.take_along_axis(good, order, -1), np.take_along_axis(cost, order, -1)
     best = np.concatenate([np.full(g.shape[:-1] + (1,), -np.inf), np.maximum.accumulate(g, -1)[..., :-1]], -1)
-    twin = np.concatenate([np.zeros(g.shape[:-1] + (1,), bool), (g[..., 1:] == g[..., :-1]) & (c[..., 1:] == c[..., :-1])], -1)
+    twin = np.concatenate([np.zeros(g.shape[:-1] + (1,), bool),
+                           (g[..., 1:] == g[..., :-1]) & (c[..., 1:] == c[..., :-1])], -1)
     keep = g > best
     for i in range(1, g.shape[-1]): keep[..., i] |= twin[..., i] & keep[..., i - 1]
     out = np.empty_like(keep)
@@ -284,8 +303,11 @@ class Frontier:
         "Systems that are on the frontier in at least 5 % of the resamples (or all)."
         rows = [r for r in self.rows if not only_possible or r['p_frontier'] >= .05]
         u = self.unit
-        return ResultTable(['system', 'kind', 'overall', 'low', 'high', f'{u}/question', f'{u}/correct', 'low ', 'high ', 'on frontier', 'P(frontier)'],
-            [[r['label'], r['kind'], r['overall'], *r['overall_ci'], r['cost'], r['cost_per_correct'], *(r['cost_per_correct_ci'] or (None, None)), r['on_frontier'], r['p_frontier']] for r in rows], f'Overall score against {u}, {len(self.rows)} systems')
+        return ResultTable(['system', 'kind', 'overall', 'low', 'high', f'{u}/question', f'{u}/correct', 'low ',
+                            'high ', 'on frontier', 'P(frontier)'],
+            [[r['label'], r['kind'], r['overall'], *r['overall_ci'], r['cost'], r['cost_per_correct'],
+              *(r['cost_per_correct_ci'] or (None, None)), r['on_frontier'], r['p_frontier']] for r in rows],
+              f'Overall score against {u}, {len(self.rows)} systems')
     def to_json(self): return list(self.rows)
     def _repr_markdown_(self): return self.table().to_markdown()
     def _repr_html_(self): return self.table()._repr_html_()
@@ -297,7 +319,8 @@ def pareto(
     reps:int=2000,            # resamples
     seed:int=0,               # of the resamples
 ) -> Frontier|None:
-    "The frontier with joint bootstrap probabilities, per question; None when fewer than one system has the cost measured."
+    """The frontier with joint bootstrap probabilities, per question; None when fewer than one system has the cost
+    measured."""
     of = lambda s: s.joules / 3600 if cost == 'wh' else s.usd
     systems = [s for s in systems if np.isfinite(of(s)).all() and of(s).sum() > 0]
     if not systems: return None
@@ -307,15 +330,18 @@ def pareto(
     p, now = on_frontier(bx, bc).mean(0), on_frontier(np.round(x.mean(1), 12), c.mean(1))[0]
     with np.errstate(divide='ignore', invalid='ignore'): per = np.where(bv > 0, bc / bv, np.inf)
     ci = lambda a: tuple(float(q) for q in np.quantile(a, (.025, .975)))
-    rows = [dict(label=s.label, kind=s.kind, members=s.members, overall=float(x[k].mean()), overall_ci=ci(bx[:, k]), cost=float(c[k].mean()), cost_ci=ci(bc[:, k]),
-                 cost_per_correct=float(c[k].sum() / v[k].sum()) if v[k].any() else None, cost_per_correct_ci=ci(per[:, k]) if np.isfinite(per[:, k]).all() else None,
+    rows = [dict(label=s.label, kind=s.kind, members=s.members, overall=float(x[k].mean()), overall_ci=ci(bx[:, k]),
+                 cost=float(c[k].mean()), cost_ci=ci(bc[:, k]),
+                 cost_per_correct=float(c[k].sum() / v[k].sum()) if v[k].any() else None,
+                 cost_per_correct_ci=ci(per[:, k]) if np.isfinite(per[:, k]).all() else None,
                  on_frontier=bool(now[k]), p_frontier=float(p[k])) for k, s in enumerate(systems)]
     return Frontier(tuple(sorted(rows, key=lambda r: (r['cost'], -r['overall']))), {'wh': 'Wh', 'usd': 'USD'}[cost])
 
 # %% ../nbs/08a_selection.ipynb #cb9e3179
 @dataclass(frozen=True)
 class Recommendation:
-    "The outcome of `recommend`. `choice` is the recommended `System`; `families` maps single, ensemble, cascade, any to `Honest`."
+    """The outcome of `recommend`. `choice` is the recommended `System`; `families` maps single, ensemble, cascade, any
+    to `Honest`."""
     panel: Panel
     choice: System
     families: dict
@@ -333,30 +359,50 @@ class Recommendation:
         rows = []
         for k in best:
             alone = int((p.right[k] & ~np.delete(p.right, k, 0).any(0)).sum())
-            agree = float(np.mean([(p.right[k] == p.right[j]).mean() for j in best if j != k])) if len(best) > 1 else None
+            agree = float(np.mean([(p.right[k] == p.right[j]).mean() for j in best
+                                   if j != k])) if len(best) > 1 else None
             s = p.scores[k]
-            rows.append([p.labels[k], s.overall, *s.ci['overall'], s.na_recall, alone, _nan(p.seconds[k].mean()), p.vram[k] if p.vram else None, agree, _nan(p.joules[k].mean() / 3600)])
-        return ResultTable(['model', 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB', 'agreement', 'Wh/question'], rows, 'The three best single models',
-                           (*p.notes, 'unique wins: questions that no other run has right; agreement: share of questions on which it and the other two are both right or both wrong.',))
+            rows.append([p.labels[k], s.overall, *s.ci['overall'], s.na_recall, alone, _nan(p.seconds[k].mean()),
+                         p.vram[k] if p.vram else None, agree, _nan(p.joules[k].mean() / 3600)])
+        return ResultTable(['model', 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB',
+                            'agreement', 'Wh/question'], rows, 'The three best single models',
+                           (*p.notes,
+                            'unique wins: questions that no other run has right; agreement: share of questions on which it and the other two are both right or both wrong.',))
     @cached_property
     def table(self) -> ResultTable:
         "Each family: what was chosen, its score where it was chosen, its score elsewhere."
         rows = []
         for k, h in self.families.items():
             d = next((d for d in self.differences if d['family'] == k), None)
-            rows.append([k, h.best.label, h.in_sample, h.score, *h.ci, h.optimism, *((d['diff'], d['ci_low'], d['ci_high'], d['p']) if d else (None,) * 4), None if h.joules is None else h.joules / 3600])
-        return ResultTable(['family', 'best on all questions', 'in-sample', 'honest', 'low', 'high', 'optimism', 'vs single', 'low ', 'high ', 'p', 'Wh/question'], rows, 'Chosen on some questions, scored on others', (self.statement,))
+            rows.append([k, h.best.label, h.in_sample, h.score, *h.ci, h.optimism,
+                         *((d['diff'], d['ci_low'], d['ci_high'], d['p']) if d else (None,) * 4), None
+                         if h.joules is None else h.joules / 3600])
+        return ResultTable(['family', 'best on all questions', 'in-sample', 'honest', 'low', 'high', 'optimism',
+                            'vs single', 'low ', 'high ', 'p', 'Wh/question'], rows,
+                            'Chosen on some questions, scored on others', (self.statement,))
     @cached_property
     def members_table(self) -> ResultTable:
         "What the vote over all runs loses without each member."
-        return ResultTable(['without', 'overall', 'change'], [[m['without'], m['overall'], m['change']] for m in self.leave_one_out], 'Majority over all runs, leaving one out', (f'An oracle that always picked a right member would reach a value accuracy of {self.oracle:.3f}.',))
+        return ResultTable(['without', 'overall', 'change'], [[m['without'], m['overall'], m['change']]
+                                                              for m in self.leave_one_out],
+                                                              'Majority over all runs, leaving one out',
+                                                              (f'An oracle that always picked a right member would reach a value accuracy of {self.oracle:.3f}.',))
     def to_json(self) -> dict:
         c = self.choice
-        return dict(choice=dict(label=c.label, kind=c.kind, members=list(c.members), how=c.how, overall=float(c.x.mean()), wh_per_question=_nan(c.joules.mean() / 3600), usd_per_question=_nan(c.usd.mean()), asked=list(c.asked)),
-            statement=self.statement, families={k: dict(best=h.best.label, members=list(h.best.members), in_sample=h.in_sample, honest=h.score, ci_low=h.ci[0], ci_high=h.ci[1], optimism=h.optimism, wh_per_question=None if h.joules is None else h.joules / 3600,
-            picked=[list(x) for x in h.picked]) for k, h in self.families.items()}, differences=list(self.differences), top=self.top.to_json(), oracle=self.oracle, leave_one_out=list(self.leave_one_out),
-            frontier=self.frontier and [r for r in self.frontier.rows if r['p_frontier'] >= .05], transfer=self.transfer, notes=list(self.panel.notes), skipped=[list(s) for s in self.panel.skipped], n=self.panel.n, runs=list(self.panel.labels))
-    def tables(self) -> list[ResultTable]: return [self.top, self.table, self.members_table] + ([self.frontier.table()] if self.frontier else [])
+        return dict(choice=dict(label=c.label, kind=c.kind, members=list(c.members), how=c.how,
+                                overall=float(c.x.mean()), wh_per_question=_nan(c.joules.mean() / 3600),
+                                usd_per_question=_nan(c.usd.mean()), asked=list(c.asked)),
+            statement=self.statement, families={k: dict(best=h.best.label, members=list(h.best.members),
+                                                        in_sample=h.in_sample, honest=h.score, ci_low=h.ci[0],
+                                                        ci_high=h.ci[1], optimism=h.optimism, wh_per_question=None
+                                                        if h.joules is None else h.joules / 3600,
+            picked=[list(x) for x in h.picked]) for k, h in self.families.items()}, differences=list(self.differences),
+            top=self.top.to_json(), oracle=self.oracle, leave_one_out=list(self.leave_one_out),
+            frontier=self.frontier and [r for r in self.frontier.rows if r['p_frontier'] >= .05],
+            transfer=self.transfer, notes=list(self.panel.notes), skipped=[list(s) for s in self.panel.skipped],
+            n=self.panel.n, runs=list(self.panel.labels))
+    def tables(self) -> list[ResultTable]: return [self.top, self.table, self.members_table] + ([self.frontier.table()]
+            if self.frontier else [])
     def to_text(self) -> str: return '\n\n'.join([t.to_text() for t in self.tables()] + [self.statement])
     def __repr__(self): return self.to_text()
     def _repr_markdown_(self): return '\n\n'.join([t.to_markdown() for t in self.tables()] + [f'**{self.statement}**'])
@@ -379,7 +425,8 @@ def recommend_from(
         known = [of(s) for s in families['single'] if math.isfinite(of(s))]
         if not known: raise UserError(f'the runs do not say how many {what} they used: no budget can be kept')
         families = {k: [s for s in v if of(s) <= limit] for k, v in families.items()}
-        if not families['single']: raise UserError(f'no run keeps to {limit:g} {what} per question: the cheapest takes {min(known):.3g}')
+        if not families['single']:
+            raise UserError(f'no run keeps to {limit:g} {what} per question: the cheapest takes {min(known):.3g}')
     everything = [s for v in families.values() for s in v]
     picks = {k: choose_honestly(v, panel.strata, repeats=repeats, seed=seed) for k, v in families.items() if v}
     base, diffs = picks['single'], []
@@ -388,20 +435,25 @@ def recommend_from(
         d = h.per_question - base.per_question
         d[np.abs(d) < 1e-12] = 0
         lo, hi = bootstrap_ci(d, strata=panel.strata, seed=seed)
-        diffs.append(dict(family=k, diff=float(d.mean()), ci_low=lo, ci_high=hi, p=permutation_test(d, seed=seed), wh=None if h.joules is None else h.joules / 3600, wh_single=None if base.joules is None else base.joules / 3600,
+        diffs.append(dict(family=k, diff=float(d.mean()), ci_low=lo, ci_high=hi, p=permutation_test(d, seed=seed),
+                          wh=None if h.joules is None else h.joules / 3600, wh_single=None if base.joules is None
+                          else base.joules / 3600,
                           mde=mde_mean(float(d.std(ddof=1)), panel.n)))
     better = [d for d in diffs if d['ci_low'] > 0 and d['p'] <= .05 / len(diffs)]
     choice = picks[max(better, key=lambda d: d['diff'])['family']].best if better else base.best
     wins = _leave_one_out(panel)
-    return Recommendation(panel, choice, picks, tuple(diffs), pareto(everything, panel.strata, seed=seed), float(panel.right.any(0).mean()), wins, _statement(picks, diffs, better, choice, panel))
+    return Recommendation(panel, choice, picks, tuple(diffs), pareto(everything, panel.strata, seed=seed),
+                          float(panel.right.any(0).mean()), wins, _statement(picks, diffs, better, choice, panel))
 
 def _leave_one_out(p:Panel) -> tuple:
     order = [int(k) for k in np.argsort(-p.x.mean(1), kind='stable')]
     def overall(ks):
         if len(ks) < 2: return float(p.x[ks[0]].mean())
-        return score(p.questions, decisions_as_predictions(decide({p.labels[k]: p.predictions[k] for k in ks}, [q.id for q in p.questions]))).overall
+        return score(p.questions, decisions_as_predictions(decide({p.labels[k]: p.predictions[k] for k in ks},
+                                                                  [q.id for q in p.questions]))).overall
     full = overall(order)
-    return (dict(without='nobody', overall=full, change=0.),) + tuple(dict(without=p.labels[k], overall=(o := overall([j for j in order if j != k])), change=o - full) for k in order)
+    return (dict(without='nobody', overall=full, change=0.),) + tuple(dict(without=p.labels[k],
+        overall=(o := overall([j for j in order if j != k])), change=o - full) for k in order)
 
 def _statement(picks, diffs, better, choice, panel) -> str:
     single = picks['single']
@@ -411,7 +463,8 @@ def _statement(picks, diffs, better, choice, panel) -> str:
         price = '' if d['wh'] is None or not d['wh_single'] else f', for {d["wh"] / d["wh_single"]:.2g} times the energy'
         art = 'An' if d['family'][0] in 'ae' else 'A'
         out.append(f'{art} {d["family"]} chosen the same way {verb} the best single model ({single.best.label}): {d["diff"]:+.3f} [{d["ci_low"]:+.3f}, {d["ci_high"]:+.3f}]{price}.')
-    if not better and diffs: out.append(f'A gain of {max(d["mde"] for d in diffs) * 100:.1f} points or more would have been found 4 times in 5 on these {panel.n} questions.')
+    if not better and diffs:
+        out.append(f'A gain of {max(d["mde"] for d in diffs) * 100:.1f} points or more would have been found 4 times in 5 on these {panel.n} questions.')
     return ' '.join(out)
 
 def recommend(
@@ -431,7 +484,10 @@ def recommend(
     other, here = read_panel(ws, env, select_on), r.panel
     shared = [l for l in here.labels if l in other.labels]
     if len(shared) < 2: raise UserError(f'only {len(shared)} runs of the same name over {select_on} and {datafile}')
-    cut = lambda p: Panel(tuple(shared), p.questions, *(tuple(a[p.labels.index(l)] for l in shared) for a in (p.predictions, p.scores)), *(a[[p.labels.index(l) for l in shared]] for a in (p.joules, p.usd, p.seconds)),
+    cut = lambda p: Panel(tuple(shared), p.questions, *(tuple(a[p.labels.index(l)] for l in shared)
+                                                        for a in (p.predictions, p.scores)),
+                                                        *(a[[p.labels.index(l) for l in shared]]
+                                                          for a in (p.joules, p.usd, p.seconds)),
                           tuple(p.vram[p.labels.index(l)] for l in shared))
     there, here = cut(other), cut(here)
     build = lambda p: singles(p) + ensembles(p) + cascades(p)
@@ -441,4 +497,6 @@ def recommend(
     got, ref = b[best.kind, frozenset(best.members), best.how], b[one.kind, frozenset(one.members), one.how]
     d = got.x - ref.x
     lo, hi = bootstrap_ci(d, strata=here.strata, seed=seed)
-    return replace(r, transfer=dict(chosen_on=select_on, system=best.label, there=float(best.x.mean()), here=float(got.x.mean()), best_single=one.label, diff=float(d.mean()), ci_low=lo, ci_high=hi, p=permutation_test(d, seed=seed)))
+    return replace(r, transfer=dict(chosen_on=select_on, system=best.label, there=float(best.x.mean()),
+                                    here=float(got.x.mean()), best_single=one.label, diff=float(d.mean()), ci_low=lo,
+                                    ci_high=hi, p=permutation_test(d, seed=seed)))

@@ -28,7 +28,8 @@ def wilson(
     "Wilson score interval (low, high) of a share; None when n is 0."
     if n <= 0: return None
     z, p = _z(.5 + level / 2), k / n
-    mid, half = (p + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n) * math.sqrt(max(0., p * (1 - p)) / n + z * z / (4 * n * n))
+    mid, half = (p + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n) * math.sqrt(max(0., p * (1 - p)) / n
+        + z * z / (4 * n * n))
     return (0. if k <= 0 else max(0., mid - half)), (1. if k >= n else min(1., mid + half))
 
 def clopper_pearson(
@@ -55,7 +56,8 @@ def mean_ci(
     if not n: return None
     m = float((x.mean() - low) / (high - low))
     s2 = float(x.var(ddof=1)) / (high - low) ** 2 if n > 1 else m * (1 - m)
-    ratio = max(s2 / (m * (1 - m)), .1) if 0 < m < 1 else 1. # a constant sample says little about the spread: floor of a tenth
+    # a constant sample says little about the spread: floor of a tenth
+    ratio = max(s2 / (m * (1 - m)), .1) if 0 < m < 1 else 1.
     a, b = wilson(m * n / ratio, n / ratio, level)
     return low + a * (high - low), low + b * (high - low)
 
@@ -63,7 +65,8 @@ def strata_ci(
     parts:Sequence[tuple], # (weight, scores, smallest, largest) of each stratum; the estimate is the weighted sum of the means
     level:float=.95,       # confidence
 ) -> tuple[float, float]:
-    "Interval of a weighted sum of stratum means: each stratum's `mean_ci`, their half-widths added in squares (Zou and Donner 2008)."
+    """Interval of a weighted sum of stratum means: each stratum's `mean_ci`, their half-widths added in squares (Zou
+    and Donner 2008)."""
     est = down = up = 0.
     for w, x, lo, hi in parts:
         if not len(x) or not w: continue
@@ -89,7 +92,8 @@ def resamples(
     reps:int=REPS,   # resamples
     seed:int=0,      # of the generator
 ) -> np.ndarray:
-    "Row weights (reps x n, float64) of bootstrap resamples: `w @ x` is the resampled mean when strata keep their share."
+    """Row weights (reps x n, float64) of bootstrap resamples: `w @ x` is the resampled mean when strata keep their
+    share."""
     s, c = _codes(strata, n), (np.arange(n) if clusters is None else _codes(clusters, n))
     return _resamples(tuple(s.tolist()), tuple(c.tolist()), reps, seed)
 
@@ -116,7 +120,8 @@ def bootstrap_ci(
     reps:int=REPS,         # resamples
     seed:int=0,            # of the generator
 ):
-    "Bootstrap interval (low, high) of a mean of rows, or m of them; None without rows. A composite is such a mean once each row carries its share of it."
+    """Bootstrap interval (low, high) of a mean of rows, or m of them; None without rows. A composite is such a mean
+    once each row carries its share of it."""
     x = np.asarray(x, float)
     if x.shape[0] == 0: return None
     cols = x[:, None] if x.ndim == 1 else x
@@ -161,7 +166,8 @@ def paired_ci(
     reps:int=REPS,   # resamples
     seed:int=0,      # of the generator
 ) -> list[tuple[float, float]]:
-    "Intervals (low, high) of paired differences of means over two strata: bootstrap for the common rows, score intervals for the rare ones."
+    """Intervals (low, high) of paired differences of means over two strata: bootstrap for the common rows, score
+    intervals for the rare ones."""
     x, rare, pairs = np.asarray(x, float), np.asarray(rare, bool), list(pairs)
     n, k = x.shape[1], int(rare.sum())
     est = np.array([x[a].mean() - x[b].mean() for a, b in pairs])
@@ -240,12 +246,14 @@ def letters(
     names:Sequence[str],     # runs, best first (the best gets 'a')
     different:Sequence[tuple], # pairs of names that are told apart
 ) -> dict[str, str]:
-    "Compact letter display: two names share a letter exactly when they are not told apart (insert and absorb, Piepho 2004)."
+    """Compact letter display: two names share a letter exactly when they are not told apart (insert and absorb, Piepho
+    2004)."""
     groups = [set(names)]
     for a, b in different:
         split = []
         for g in groups: split += [g - {a}, g - {b}] if a in g and b in g else [g]
-        groups = [g for i, g in enumerate(split) if g and not any(g < h or g == h and j < i for j, h in enumerate(split))]
+        groups = [g for i, g in enumerate(split) if g and not any(g < h or g == h and j < i for j,
+                                                                  h in enumerate(split))]
     rank = {x: i for i, x in enumerate(names)}
     groups.sort(key=lambda g: sorted(rank[x] for x in g))
     label = lambda i: chr(97 + i) if i < 26 else f'{chr(97 + i // 26 - 1)}{chr(97 + i % 26)}'
@@ -282,7 +290,8 @@ def ratio_ci(
     reps:int=REPS,     # resamples
     seed:int=0,        # of the generator
 ) -> tuple[float, float, float]|None:
-    "(ratio, low, high) of mean(a) / mean(b); None without pairs or when B's mean is 0. Rows with a missing value on either side are left out."
+    """(ratio, low, high) of mean(a) / mean(b); None without pairs or when B's mean is 0. Rows with a missing value on
+    either side are left out."""
     a, b = (np.array([math.nan if v is None else v for v in x], float) for x in (a, b))
     ok = np.isfinite(a) & np.isfinite(b)
     a, b = a[ok], b[ok]
