@@ -157,6 +157,8 @@ class ModelEntry:
     pypi: dict|None = field(default=None, hash=False)  # weights in a Python distribution: distribution, version, member, sha256
     ids: dict = field(default_factory=dict, hash=False) # the same model elsewhere: provider → id
     aliases: tuple = ()                # other names; also parts of an id that share the price
+    context_tokens: int|None = None    # longest context that it is shown, in tokens; default the retrieval preset's
+    prompt: str = 'full'               # 'full', or 'compact' for models too small to follow a long instruction
     options: dict = field(default_factory=dict, hash=False) # of the provider, e.g. base_url, region
     origin: str = field(default='', compare=False)      # the file that declares it
 
@@ -183,11 +185,12 @@ class ModelEntry:
                 lines.append(f'{k} = {_toml(v)}')
         return '\n'.join(lines) + '\n'
 
-def _toml_key(k:str) -> str: return k if re.fullmatch(r'[A-Za-z0-9_-]+', k) else json.dumps(k)
+def _toml_key(k:str) -> str: return k if re.fullmatch(r'[A-Za-z0-9_-]+', k) else _toml(k)
 def _toml(v) -> str:
     if isinstance(v, Mapping): return '{ ' + ', '.join(f'{_toml_key(k)} = {_toml(x)}' for k, x in v.items()) + ' }'
     if isinstance(v, (list, tuple)): return '[' + ', '.join(map(_toml, v)) + ']'
-    return json.dumps(v, ensure_ascii=False)
+    if isinstance(v, float): return repr(v) # nan and inf are TOML too
+    return json.dumps(v, ensure_ascii=False).replace('\x7f', '\\u007f')
 
 # %% ../nbs/03_llm.ipynb #c8fcb573
 PROVIDERS = {'hf_local': 'wattnb.local:LocalModel', 'openai': 'wattnb.api:OpenAIModel', 'openrouter': 'wattnb.api:OpenRouterModel',
@@ -206,9 +209,9 @@ def _provider(name:str, where:str='') -> str:
 _NUMBER, _COUNT = (int, float), (int,)
 _TYPES = dict(provider=str, id=str, name=str, family=str, revision=str, params_b=_NUMBER, active_b=_NUMBER, estimated=bool, context=_COUNT,
               max_new_tokens=_COUNT, system_role=bool, bos=str, thinking=str, thinking_tokens=_COUNT, precision=str, max_concurrent=_COUNT,
-              vram_4bit_gb=_NUMBER, prices=dict, gated=bool, pypi=dict, ids=dict, aliases=list, options=dict)
+              vram_4bit_gb=_NUMBER, prices=dict, gated=bool, pypi=dict, ids=dict, aliases=list, options=dict, context_tokens=_COUNT, prompt=str)
 _PRICE_KEYS = {'in': _NUMBER, 'out': _NUMBER, 'cached': _NUMBER, 'date': str, 'source': str, 'estimated': bool}
-_CHOICES = dict(precision=PRECISIONS, thinking=THINKING, bos=BOS)
+_CHOICES = dict(precision=PRECISIONS, thinking=THINKING, bos=BOS, prompt=('full', 'compact'))
 _SECRET_KEY = re.compile(r'key|secret|token$|password', re.I)
 
 def _check_table(table:dict, types:dict, where:str):
@@ -384,7 +387,7 @@ def split_thinking(
         if close in text: # the last mark counts: some models quote their own marks while thinking
             before, _, after = text.rpartition(close)
             head, mark, rest = before.partition(open_)
-            if mark and head.strip() and not opened: return rest.strip(), (head + after).strip() # an answer that began before the thoughts
+            if mark and head.strip() and close not in head and not opened: return rest.strip(), (head + after).strip() # an answer that began before the thoughts
             return (rest if mark else before).strip(), after.strip()
         if text.lstrip().startswith(open_): return text.lstrip()[len(open_):].strip(), ''
     return (text.strip(), '') if opened else ('', text.strip())
