@@ -28,6 +28,7 @@ class Case:
     papers: set|None          # ids of the bibliography, lower case; None when there is none
     others: list              # all cases of the tree, this one included
     damage: str = ''
+    unfinished: bool = False  # nothing but a journal, or less
     @property
     def s(self) -> dict: return {} if self.damage else self.run.summary
     @property
@@ -73,10 +74,11 @@ def _few(xs, n:int=5) -> str:
 # %% ../nbs/09_a_audit.ipynb #1aa3a04e
 @rule('error', 'a file of the run cannot be read')
 def _bad_files(c):
-    if c.damage: yield c.damage
+    if c.damage and not c.unfinished: yield c.damage
 
 @rule('error', 'no summary, or the run did not finish')
 def _incomplete(c):
+    if c.unfinished: yield 'no answers stored yet: the run did not finish'
     if c.damage: return
     if not c.s: yield 'no summary.json: the run did not finish'
     elif c.s.get('status', 'complete') != 'complete': yield f"the run is {c.s['status']}"
@@ -411,8 +413,10 @@ def audit(
         try:
             questions = (r.summary, r.records, truths.of(r))[2]
             cases.append(Case(r, questions, score(questions, r.predictions) if questions else None, papers, cases))
-        except UserError as e: cases.append(Case(r, None, None, papers, cases,
-                                                 damage=str(e).replace(f'{r.path}{os.sep}', '')))
+        except UserError as e:
+            told = str(e).replace(f'{r.path}{os.sep}', '').replace(str(r.path), 'the folder')
+            empty = not (r.path/'submission.csv').exists() and not r.record_files and not (r.path/'summary.json').exists()
+            cases.append(Case(r, None, None, papers, cases, told, empty))
     out = []
     for c in cases:
         cost = None if c.damage else run_cost(c.run)
