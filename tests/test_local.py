@@ -50,8 +50,9 @@ def test_batch_alone_and_generate_agree(tmp_path, tokenizer, kind):
     entry = make(tmp_path, tokenizer, kind)
     with LocalModel(entry) as many: together = many.complete(ASKED)
     with LocalModel(entry, latency_mode=True) as one: alone = one.complete(ASKED)
-    assert [r.text for r in together] == [r.text for r in alone]
-    assert all(r.ok and r.batch_size == 6 for r in together) and all(r.batch_size == 1 and r.cached_tokens == 0 for r in alone)
+    with LocalModel(entry, refill=False) as padded: side_by_side = padded.complete(ASKED) # the way of a GPU: one padded batch
+    assert [r.text for r in together] == [r.text for r in alone] == [r.text for r in side_by_side]
+    assert all(r.ok for r in together) and max(r.batch_size for r in together) == 6 and all(r.batch_size == 1 and r.cached_tokens == 0 for r in alone)
     reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     for req, got in zip(ASKED, alone):
         ids = torch.tensor([encode_prompt(tokenizer, entry, render_prompt(tokenizer, entry, req))])
@@ -78,15 +79,35 @@ def test_prefix_is_read_once(tmp_path, tokenizer):
     assert [r.text for r in a] == [r.text for r in b] and {r.cached_tokens for r in b} == {0}
 
 
-def test_finished_rows_leave_and_the_rest_is_unchanged(tmp_path, tokenizer):
+def test_a_flow_of_many_rows_through_few_slots(tmp_path, tokenizer):
+    "Rows join and leave all the time, the columns run out and are cut: every reply is what it is alone."
+    import random
+    rng = random.Random(3)
+    entry = make(tmp_path, tokenizer, 'llama')
+    asked = [Request(f'q{i}', PREAMBLE, 'how much energy and water ' * rng.randint(1, 12), max_tokens=rng.choice((1, 2, 5, 9, 20))) for i in range(40)]
+    with LocalModel(entry, latency_mode=True) as m: alone = m.complete(asked)
+    phases = []
+    for slots in (1, 3, 7):
+        with LocalModel(entry, batch_size=slots, refill=True) as m:
+            m.on_phase = lambda name, t0, t1, ids, tokens: phases.append((name, t0, t1, ids, tokens))
+            got = m.complete(asked)
+            assert [r.text for r in got] == [r.text for r in alone] and [r.finish_reason for r in got] == [r.finish_reason for r in alone]
+            assert max(r.batch_size for r in got) == slots and m.info['batches'] == 1
+            assert sum(sum(p[4]) for p in phases if p[0] == 'decode') == sum(r.completion_tokens - (r.finish_reason == 'stop') - 1 for r in got)
+            assert all(a[2] <= b[1] + 1e-9 for a, b in zip(phases, phases[1:])) # stages do not overlap: energy is not counted twice
+            phases.clear()
+
+
+@pytest.mark.parametrize('refill', [True, False])
+def test_finished_rows_leave_and_the_rest_is_unchanged(tmp_path, tokenizer, refill):
     entry = make(tmp_path, tokenizer, 'llama')
     uneven = [replace(r, max_tokens=n) for r, n in zip(ASKED, (1, 3, 20, 7, 20, 2))]
     order = []
-    with LocalModel(entry) as m:
+    with LocalModel(entry, refill=refill) as m:
         replies = []
         for r in m.stream(uneven): order.append(r.id); replies.append(r)
         full = {r.id: r for r in m.complete(ASKED)}
-    assert order[:2] == ['q0', 'q5'] and set(order[-2:]) == {'q2', 'q4'}
+    assert order[0] == 'q0' and set(order[:4]) == {'q0', 'q1', 'q3', 'q5'} and set(order[-2:]) == {'q2', 'q4'}
     for r in replies:
         assert r.completion_tokens <= 20 and full[r.id].text.startswith(r.text)
         assert 0 < r.prefill_seconds <= r.ttft_seconds <= r.seconds + 1e-9 and r.decode_seconds >= 0 and r.started < r.finished
@@ -126,7 +147,8 @@ def test_sampling_is_seeded_per_question(tmp_path, tokenizer):
 
 # --- out of memory ---------------------------------------------------------------------------------------------------
 
-def test_out_of_memory_halves_the_batch_and_remembers(tmp_path, tokenizer):
+@pytest.mark.parametrize('refill', '10')
+def test_out_of_memory_halves_the_batch_and_remembers(tmp_path, tokenizer, refill):
     "A real shortage: the process may map only so much more, and the first batch wants more than that."
     make(tmp_path, tokenizer, 'llama', num_hidden_layers=8, hidden_size=256, intermediate_size=1024, max_position_embeddings=8192)
     script = textwrap.dedent(f'''
@@ -134,11 +156,11 @@ def test_out_of_memory_halves_the_batch_and_remembers(tmp_path, tokenizer):
         import torch; torch.set_num_threads(1)
         from wattnb.llm import ModelEntry, Request
         from wattnb.local import LocalModel
-        m = LocalModel(ModelEntry('tiny', 'hf_local', {str(tmp_path)!r}, precision='fp32', max_new_tokens=4), batch_size=32, batch_tokens=10**9, prefix=False)
-        asked = [Request(str(i), '', 'word ' * (1500 + i)) for i in range(24)]
+        m = LocalModel(ModelEntry('tiny', 'hf_local', {str(tmp_path)!r}, precision='fp32', max_new_tokens=4), batch_size=32, batch_tokens=10**9, prefix=False, refill=bool(int(sys.argv[1])))
+        asked = [Request(str(i), '', 'word ' * (1000 + i)) for i in range(24)]
         want = LocalModel(m.entry, latency_mode=True).complete(asked[:2])
         used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
-        limit = used + 700_000_000
+        limit = used + (130_000_000 if sys.argv[1] == "1" else 400_000_000)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         first = m.complete(asked)
         halved, rows = m.info['out_of_memory'], m.info['batch_rows']
@@ -147,7 +169,7 @@ def test_out_of_memory_halves_the_batch_and_remembers(tmp_path, tokenizer):
                               same=[a.text == b.text for a, b in zip(first, want)], n=len(second))))
     ''')
     if sys.platform != 'linux': pytest.skip('needs RLIMIT_AS and /proc')
-    p = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1', 'MALLOC_ARENA_MAX': '1'})
+    p = subprocess.run([sys.executable, '-c', script, refill], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1', 'MALLOC_ARENA_MAX': '1'})
     assert p.returncode == 0, p.stderr[-2000:]
     got = json.loads(p.stdout.strip().splitlines()[-1])
     assert all(got['ok']) and got['order'] == [str(i) for i in range(24)] and all(got['same'])

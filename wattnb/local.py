@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_weights', 'cpu_bf16_is_native', 'weights_need',
            'choose_place', 'effective_precision', 'Loaded', 'load_local', 'render_prompt', 'encode_prompt',
-           'next_batch', 'token_budget', 'bytes_per_token', 'LocalModel']
+           'next_batch', 'rows_that_fit', 'token_budget', 'bytes_per_token', 'LocalModel']
 
 # %% ../nbs/03b_local.ipynb #753e7b4c
 import contextlib, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, os, shutil, tempfile, time
@@ -38,6 +38,7 @@ def _quiet():
     transformers = optional('transformers', 'local')
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    logging.getLogger('bitsandbytes').setLevel(logging.ERROR) # its 8-bit layers else warn on every call
     return transformers
 
 def _dtype_arg(dtype) -> dict:
@@ -258,7 +259,7 @@ def load_local(
         quant = None if native else _quantization(precision, torch, transformers, on_cpu)
         if quant is not None and on_cpu:
             place = dict(device_map={'': 'cpu'})
-            log.warning('%s on a CPU saves memory and is slow: auto is the fast choice here', precision)
+            log.warning('%s on a CPU saves memory and is slow on most of them: auto is the usual choice there', precision)
         kw = dict(**place, **_dtype_arg(getattr(torch, dtype) if not native else 'auto'), trust_remote_code=trust_remote_code, **({'attn_implementation': attention} if attention else {}))
         try: model = transformers.AutoModelForCausalLM.from_pretrained(weights.path, config=config, **kw, **({'quantization_config': quant} if quant else {}))
         except ValueError as e:
@@ -321,9 +322,18 @@ def next_batch(
     most:int,              # rows at most
 ) -> int:
     "How many of the waiting requests form the next batch; at least 1."
-    fit = max(1, min(most, len(lengths), budget // (lengths[0] + reply)))
+    fit = min(len(lengths), rows_that_fit(lengths[0], reply, budget, most))
     rest = -(-len(lengths) // fit) # the same number of batches, filled evenly: 9 requests as 5 and 4, not 8 and 1
     return -(-len(lengths) // rest)
+
+def rows_that_fit(
+    longest:int, # prompt tokens of the longest request
+    reply:int,   # longest reply in tokens
+    budget:int,  # padded tokens that fit
+    most:int,    # rows at most
+) -> int:
+    "How many requests may be in memory at a time; at least 1."
+    return max(1, min(most, budget // (longest + reply)))
 
 def token_budget(
     per_token:int,  # bytes of keys, values and activations of one token
@@ -385,6 +395,13 @@ def _growing_layer():
                 for r, x in zip(room, old): torch.index_select(x, 0, indices, out=r[:, :, :n]) if r[:, :, :n].is_contiguous() else r[:, :, :n].copy_(x[indices])
                 self.room = room
                 self._adopt(room[0][:, :, :n], room[1][:, :, :n])
+            def shift(self, first, capacity):
+                "Drop the columns before `first`, and have room for `capacity`."
+                n, self.capacity = self.keys.shape[-2] - first, capacity
+                room = tuple(x.new_zeros((*x.shape[:2], capacity, x.shape[-1])) for x in self.room)
+                for r, x in zip(room, (self.keys, self.values)): r[:, :, :n] = x[:, :, first:]
+                self.room = room
+                self._adopt(room[0][:, :, :n], room[1][:, :, :n])
         _growing = GrowingLayer
     return _growing
 
@@ -403,7 +420,7 @@ class _Row:
         self.request, self.ids, self.limit, self.thinking_tokens, self.opened, self.uniforms = request, ids, limit, thinking_tokens, opened, uniforms
         self.restart()
     def restart(self):
-        self.out, self.forced, self.finish, self.first, self.last = [], [], None, None, None
+        self.out, self.forced, self.finish, self.first, self.last, self.sent, self.company = [], [], None, None, None, False, 1
         self.state = 'think' if self.opened else 'unknown' if self.thinking_tokens else 'answer'
         self.thought = 0 # tokens up to the end of the think part
     @property
@@ -435,11 +452,11 @@ def _common_prefix(prompts:Sequence[Sequence[int]]) -> int:
     return min(n, min(map(len, prompts)) - 1)
 
 class LocalModel(Model):
-    "A transformers model in this process. Options: `device`, `attention`, `source`, `prefix` (share a common prompt prefix), `constrain`, `trust_remote_code`."
+    "A transformers model in this process. Options: `device`, `attention`, `source`, `prefix` (share a common prompt prefix), `refill` (see below), `constrain`, `trust_remote_code`."
 
     def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None, batch_size=None, latency_mode=False, **options):
         super().__init__(entry, precision, ws, seed, temperature, max_new_tokens, batch_tokens, batch_size, latency_mode, **options)
-        known = {'device', 'attention', 'source', 'prefix', 'constrain', 'trust_remote_code'}
+        known = {'device', 'attention', 'source', 'prefix', 'refill', 'constrain', 'trust_remote_code'}
         if set(self.options) - known: raise UserError(f'{entry.key}: unknown option {", ".join(sorted(set(self.options) - known))} of a local model (known: {", ".join(sorted(known))})')
         loaded = load_local(entry, self.precision, **{k: v for k, v in self.options.items() if k in ('device', 'attention', 'source', 'trust_remote_code')})
         self._take(loaded)
@@ -458,13 +475,14 @@ class LocalModel(Model):
         self.device = m.get_input_embeddings().weight.device
         self.context = self.entry.context or getattr(m.config.get_text_config(), 'max_position_embeddings', None)
         self._plain = _plain_cache(m) is not None
+        self._refill = self._plain and not self.latency_mode and self.options.get('refill', self.device.type == 'cpu')
         self._prefix = None # (ids, one keys-and-values pair per layer)
         self._harmony = '<|channel|>' in vocabulary
         opening, closing = THINK_MARKS[1] if self._harmony else next((mk for mk in THINK_MARKS if mk[1] in vocabulary), THINK_MARKS[0])
         ids = lambda s: tok(s, add_special_tokens=False)['input_ids']
         self._marks = (ids(opening), ids(closing))
         self._cut = ids('<|end|><|start|>assistant' + closing if self._harmony else f'\n{closing}\n\n')
-        self.info.update(prefix_sharing=self._plain and self._use_prefix, batches=0, out_of_memory=0)
+        self.info.update(prefix_sharing=self._plain and self._use_prefix, refill=self._refill, batches=0, out_of_memory=0)
         self._batch_ids = itertools.count(1)
         self._most, self._budget = self._room()
         self.info.update(batch_rows=self._most, batch_tokens=self._budget)
@@ -552,7 +570,7 @@ def _choose(self:LocalModel, logits, rows) -> list[int]:
                 if c is not None and r.state == 'answer' and not r.finish: logits[i] = c(r.out[r.thought:], logits[i])
         if self.temperature <= 0: return logits.argmax(-1).tolist()
         p = torch.softmax(logits.double() / self.temperature, -1).cumsum(-1)
-        u = torch.stack([r.uniforms[min(len(r.out), len(r.uniforms) - 1)] for r in rows]).to(p.device)
+        u = torch.stack([r.uniforms[min(len(r.out), len(r.uniforms) - 1)] if r.uniforms is not None else torch.zeros((), dtype=torch.float64) for r in rows]).to(p.device)
         return torch.searchsorted(p, (u * p[:, -1]).unsqueeze(1)).clamp(max=p.shape[-1] - 1).squeeze(1).tolist()
 
 @patch
@@ -614,7 +632,7 @@ def _batch(self:LocalModel, rows:list, prefix) -> Iterator[Reply]:
         chosen = self._choose(logits, live)
         now = time.monotonic()
         tokens = [r.take(t, self.eos, self._marks, now) if not r.finish else self.pad for r, t in zip(live, chosen)]
-        done = [r for r in live if r.finish and not getattr(r, 'sent', False)]
+        done = [r for r in live if r.finish and not r.sent]
         over = all(r.finish for r in live)
         if done:
             active = [r for r in live if not r.finish or r in done]
@@ -653,6 +671,102 @@ def _reply(self:LocalModel, r:_Row, batch_id, size, started, prefilled, paused, 
                  seconds=r.last - started - paused, ttft_seconds=r.first - started, prefill_seconds=prefilled - started, decode_seconds=max(0., r.last - r.first - paused),
                  batch_id=batch_id, batch_size=size, finish_reason=r.finish, started=started, finished=r.last, reasoning=thoughts.strip())
 
+# %% ../nbs/03b_local.ipynb #0dcb8346
+@patch
+def _read_prompt(self:LocalModel, row, prefix):
+    torch, P = self.torch, len(prefix[0]) if prefix else 0
+    n = len(row.ids)
+    ids = torch.tensor([row.ids[P:]], device=self.device)
+    logits, cache = self._forward(ids, torch.ones((1, n), dtype=torch.long, device=self.device), torch.arange(P, n, device=self.device)[None], self._new_cache(1, n, prefix))
+    self._sync()
+    return logits, cache.layers
+
+@patch
+def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
+    torch, dev, P = self.torch, self.device, len(prefix[0]) if prefix else 0
+    queue, slots = list(queue), min(slots, len(queue))
+    self.info['batches'] = batch_id = next(self._batch_ids)
+    spare = 2 * max(r.longest + len(r.cut) for r in queue)
+    T = max(len(r.ids) for r in queue)            # the column that is written next
+    rows, cache, paused = [None] * slots, None, 0.
+    mask = torch.zeros((slots, T + spare), dtype=torch.long, device=dev)
+    newest = torch.full((slots, 1), self.pad, dtype=torch.long, device=dev)
+    position = torch.zeros((slots, 1), dtype=torch.long, device=dev)
+    segment, written = None, {}
+    def write_phase(now):
+        live = [r for r in rows if r]
+        if segment is not None: self._phase('decode', segment, now, live, [len(r.out) - written[id(r)] for r in live])
+        written.update({id(r): len(r.out) for r in live})
+    while True:
+        if queue and None in rows: # prompts join
+            if segment is not None: write_phase(time.monotonic())
+            while queue and None in rows:
+                i, r = rows.index(None), queue.pop(0)
+                r.started, r.paused = time.monotonic(), paused
+                logits, layers = self._read_prompt(r, prefix)
+                r.prefilled = time.monotonic()
+                self._phase('prefill', r.started, r.prefilled, [r], [len(r.ids) - P])
+                token = r.take(self._choose(logits, [r])[0], self.eos, self._marks, time.monotonic())
+                if r.finish:
+                    r.sent, t = True, time.monotonic()
+                    yield self._reply(r, batch_id, r.company, r.started, r.prefilled, 0., P)
+                    paused += time.monotonic() - t
+                    continue
+                if cache is None: cache = self._slots(slots, mask.shape[1], T, layers)
+                n = len(r.ids)
+                with torch.inference_mode():
+                    for l, mine in zip(cache.layers, layers): l.room[0][i, :, T - n:T], l.room[1][i, :, T - n:T] = mine.keys[0], mine.values[0]
+                    mask[i, :T - n], mask[i, T - n:], newest[i], position[i] = 0, 1, token, n
+                del layers, logits
+                rows[i], written[id(r)] = r, len(r.out)
+            segment = time.monotonic()
+        alive = [i for i, r in enumerate(rows) if r]
+        if not alive: return
+        if 4 * (len(rows) - len(alive)) >= len(rows) or len(rows) <= 4 and len(alive) < len(rows): # nobody waits: finished rows leave
+            keep = torch.tensor(alive, device=dev)
+            with torch.inference_mode(): cache.batch_select_indices(keep)
+            rows, mask, newest, position = [rows[i] for i in alive], mask[keep], newest[keep], position[keep]
+        if T == mask.shape[1]:
+            used = max([*(len(r.ids) + len(r.out) for r in rows if r), *(len(r.ids) for r in queue[:1])])
+            with torch.inference_mode():
+                for l in cache.layers: l.shift(T - used, used + spare)
+            mask = torch.cat([mask[:, T - used:], mask.new_ones((len(rows), spare))], 1)
+            T = used
+        T += 1
+        logits, cache = self._forward(newest, mask[:, :T], position, cache)
+        position = position + 1
+        now_rows = [r or _NOBODY for r in rows]
+        chosen, now, done = self._choose(logits, now_rows), time.monotonic(), []
+        company = sum(r is not None for r in rows)
+        for i, r in enumerate(rows):
+            if r is None: continue
+            r.company = max(r.company, company)
+            newest[i] = r.take(chosen[i], self.eos, self._marks, now)
+            if r.finish: done.append(i)
+        if done:
+            write_phase(now)
+            for i in done:
+                r, rows[i] = rows[i], None
+                mask[i, 1:] = 0 # one column stays: a row that attends to nothing is not a number
+                mask[i, 0], r.sent = 1, True
+                yield self._reply(r, batch_id, r.company, r.started, r.prefilled, paused - r.paused, P)
+            segment = time.monotonic()
+            paused += segment - now
+
+class _Nobody: "Stands for an empty slot."; finish, uniforms, out, thought, state, constraint = 'stop', None, [], 0, 'answer', None
+_NOBODY = _Nobody()
+
+@patch
+def _slots(self:LocalModel, slots:int, capacity:int, width:int, like):
+    cache, layer = _plain_cache(self.model), _growing_layer()
+    cache.layers = []
+    for l in like:
+        new = layer(capacity)
+        new.room = tuple(x.new_zeros((slots, x.shape[1], capacity, x.shape[-1])) for x in (l.keys, l.values)) # zeros: what is masked is still multiplied
+        new._adopt(*(x[:, :, :width] for x in new.room))
+        cache.layers.append(new)
+    return cache
+
 # %% ../nbs/03b_local.ipynb #6f792895
 @patch
 def stream(self:LocalModel,
@@ -672,24 +786,30 @@ def stream(self:LocalModel,
     try:
         prefix = self._share_prefix(queue)
         while queue:
-            n = next_batch([len(r.ids) for r in queue], max(r.longest for r in queue), self._budget, self._most)
-            now, queue, ran_out = queue[:n], queue[n:], False
-            try: yield from self._batch(now, prefix)
+            reply = max(r.longest for r in queue)
+            if self._refill: n, now, queue = rows_that_fit(len(queue[0].ids), reply, self._budget, self._most), queue, []
+            else:
+                n = next_batch([len(r.ids) for r in queue], reply, self._budget, self._most)
+                now, queue = queue[:n], queue[n:]
+            ran_out = False
+            try: yield from self._flow(now, prefix, n) if self._refill else self._batch(now, prefix)
             except Exception as e:
                 if not is_out_of_memory(e): raise
                 ran_out = True # handled below, where the traceback no longer holds the batch's tensors
-            if ran_out:
-                self._free()
-                self.info['out_of_memory'] += 1
-                again = [r for r in now if not r.finish]
-                if n == 1:
-                    if prefix is not None: prefix = self._prefix = None; queue = again + queue; continue
-                    yield Reply(again[0].request.id, error=f'out of memory: a prompt of {len(again[0].ids)} tokens does not fit alone', prompt_tokens=len(again[0].ids), finish_reason='error')
-                    continue
-                for r in again: r.restart()
-                self._most, self._budget = n // 2, max(256, min(self._budget, (len(now[0].ids) + max(r.longest for r in now)) * n) // 2)
+            if not ran_out: continue
+            self._free()
+            self.info['out_of_memory'] += 1
+            again = [r for r in now if not r.sent]
+            for r in again: r.restart()
+            queue = again + queue
+            if min(n, len(now)) > 1:
+                self._most = min(n, len(now)) // 2
+                self._budget = max(256, min(self._budget, (len(now[0].ids) + reply) * min(n, len(now))) // 2)
                 self.info.update(batch_rows=self._most, batch_tokens=self._budget)
-                log.warning('out of memory with %d prompts at a time: going on with %d', n, self._most)
-                queue = again + queue
+                log.warning('out of memory with %d prompts at a time: going on with %d', min(n, len(now)), self._most)
+            elif prefix is not None: prefix = self._prefix = None
+            else:
+                r = queue.pop(0)
+                yield Reply(r.request.id, error=f'out of memory: a prompt of {len(r.ids)} tokens does not fit alone', prompt_tokens=len(r.ids), finish_reason='error')
     finally:
         if self.device.type == 'cuda' and self.model is not None: self._free()
