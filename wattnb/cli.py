@@ -7,7 +7,7 @@ __all__ = ['VERBS', 'MODELS_TOML', 'NOTEBOOKS', 'NOTEBOOK_PARAMETERS', 'Opt', 'v
            'init_workspace', 'cmd_init', 'cmd_index', 'cmd_search', 'cmd_ask', 'cmd_run', 'run_notebook', 'cmd_eval',
            'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_models', 'cmd_doctor', 'cmd_score', 'cmd_check_questions',
            'cmd_retrieval', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare', 'cmd_audit', 'cmd_ensemble',
-           'cmd_recommend', 'cmd_plots', 'cmd_report', 'cmd_meter']
+           'cmd_rescore', 'cmd_recommend', 'cmd_plots', 'cmd_report', 'cmd_meter']
 
 # %% ../nbs/11_cli.ipynb #b755c7b3
 import argparse, json, logging, os, shutil, signal, sys, textwrap
@@ -315,8 +315,8 @@ def cmd_verify(a) -> Result:
     return Result(t.to_text(), dict(checks=t.to_json(), ok=not bad), 1 if bad else 0)
 
 def _run_dir(a, spec) -> Path:
-    from wattnb.scoring import find_run
-    return find_run(Workspace.find(a.root), spec)
+    from wattnb.runs import find_run
+    return find_run(Workspace.find(a.root), spec).path
 
 # %% ../nbs/11_cli.ipynb #5a5006bb
 @verb('models', 'the registry as a table; get a model; convert an old config', 'wattnb models --fetch smollm2-135m',
@@ -445,7 +445,7 @@ def cmd_compare(a) -> Result:
 
 @verb('audit', 'find suspicious runs', 'wattnb audit --datafile demo_QA', *_WHERE)
 def cmd_audit(a) -> Result:
-    from wattnb.compare import audit
+    from wattnb.audit import audit
     r = audit(Workspace.find(a.root), env=a.env, datafile=a.datafile)
     return Result(r.to_text(), r, 1 if r.errors else 0)
 
@@ -454,13 +454,20 @@ def cmd_audit(a) -> Result:
       Opt('--ignore-blank', action='store_true', help='blanks do not vote where anything else does'), *_WHERE, Opt('--force', action='store_true'))
 def cmd_ensemble(a) -> Result:
     from wattnb.ensemble import make_ensemble
-    e = make_ensemble(Workspace.find(a.root), a.experiments, name=a.name, strategy=a.strategy, ignore_blank=a.ignore_blank, env=a.env, datafile=a.datafile)
+    e = make_ensemble(Workspace.find(a.root), a.experiments, name=a.name, strategy=a.strategy, ignore_blank=a.ignore_blank, env=a.env, datafile=a.datafile, force=a.force)
     return Result(e.to_text(), dict(run_dir=str(e.run_dir), skipped=False, summary=e.summary))
+
+@verb('rescore', 'score runs again from their stored replies; the old version stays', 'wattnb rescore extractive-bench --env demo', Opt('runs', nargs='+', metavar='RUN'), *_WHERE,
+      Opt('--ground-truth', default=None, metavar='CSV'), Opt('--dry-run', action='store_true', help='write nothing'))
+def cmd_rescore(a) -> Result:
+    from wattnb.rescore import rescore
+    got = rescore(Workspace.find(a.root), a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth, write=not a.dry_run)
+    return Result('\n\n'.join(str(r) for r in got), got)
 
 @verb('recommend', 'honest choice of a model, ensemble or cascade', 'wattnb recommend --datafile demo_QA', *_WHERE,
       Opt('--max-wh', type=float, default=None, metavar='WH', help='energy budget per question'), Opt('--max-usd', type=float, default=None, metavar='USD', help='money budget per question'))
 def cmd_recommend(a) -> Result:
-    from wattnb.ensemble import recommend
+    from wattnb.selection import recommend
     r = recommend(Workspace.find(a.root), env=a.env, datafile=a.datafile, max_wh=a.max_wh, max_usd=a.max_usd)
     return Result(r.to_text(), r)
 

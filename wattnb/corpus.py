@@ -232,7 +232,8 @@ def _table(rows:list[list[Piece]]) -> tuple[list, list]:
             cells[k] = (cells[k] + ' ' + p.text).strip()
         return cells
     placed = [place(r) for r in rows]
-    data = [any(_number_like(c) and re.search(r'\d', c) for c in r[1:]) for r in placed]
+    strict = lambda c: bool(re.fullmatch(r'[-−~<>≈±$€]?\s*\d[\d.,]*\s*[%×x°]?', c))
+    data = [2 * sum(map(strict, r[1:])) >= sum(bool(c) for c in r[1:]) > 0 for r in placed]
     first = data.index(True) if any(data) else 1
     header = [' '.join(r[k] for r in placed[:first] if r[k]) for k in range(len(cols))] if first else []
     out = []

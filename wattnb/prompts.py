@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROMPTS', 'PROMPT_VERSION', 'REPLY_SCHEMA', 'MAX_REPLY', 'prompt_digest', 'answer_form', 'answer_request',
-           'closed_book_request', 'Answer', 'parse_reply']
+           'closed_book_request', 'Answer', 'read_short', 'parse_reply']
 
 # %% ../nbs/03a_prompts.ipynb #8cfadaeb
 import json, re
@@ -40,13 +40,22 @@ If the passages do not answer the question, "answer_value" is "is_blank" and "re
 
 Reply with a JSON object with these keys, in this order: "explanation", "answer", "answer_value", "ref_id" (ids of papers such as "strubell2019", [] if unknown), "supporting_materials".
 If you do not know, "answer_value" is "is_blank" and "ref_id" is [].''',
+    compact_system='You read passages and answer questions about them in a few words.',
+    compact='''{context}
+
+Question: {question}
+{form} If the passages do not say, answer Unknown.''',
+    compact_number='Answer with the number in {unit} only.',
+    compact_count='Answer with the number only.',
+    compact_text='Answer with the name only.',
+    compact_true_false='Answer True or False.',
     true_false='"answer_value" is 1 if the statement is true and 0 if it is false.',
     number='"answer_value" is a plain number in {unit}: no unit, no thousands separators, no words. A range is written [low,high].',
     count='"answer_value" is a plain number: no unit, no thousands separators, no words. A range is written [low,high].',
     text='"answer_value" is the name or short phrase asked for, nothing more.',
     retry='A first try with fewer passages gave no usable answer. Look again.',
 )
-PROMPT_VERSION = '1'
+PROMPT_VERSION = '2'
 
 def prompt_digest() -> str:
     "Identity of all wording (SHA-256): changes when any prompt or its version does."
@@ -57,11 +66,12 @@ REPLY_SCHEMA = dict(type='object', additionalProperties=False, required=['explan
                     ref_id=dict(type='array', items=dict(type='string')), supporting_materials=dict(type='string')))
 
 def answer_form(
-    q:Question, # the question
+    q:Question,     # the question
+    style:str='',   # '' or 'compact_', in front of the name of the wording
 ) -> str:
     "The sentence that says what form the value has."
-    if q.kind == 'number': return PROMPTS['number'].format(unit=q.unit) if q.unit else PROMPTS['count']
-    return PROMPTS[q.kind]
+    if q.kind == 'number': return PROMPTS[style + 'number'].format(unit=q.unit) if q.unit else PROMPTS[style + 'count']
+    return PROMPTS[style + q.kind]
 
 def answer_request(
     question:Question,    # what is asked
@@ -70,7 +80,10 @@ def answer_request(
     stage:str='answer',   # 'answer' or 'retry'
     max_tokens:int=None,  # longest reply
 ) -> Request:
-    "The request for one question with its passages."
+    "The request for one question with its passages, in the model's own style of prompt."
+    if getattr(entry, 'prompt', 'full') == 'compact':
+        user = PROMPTS['compact'].format(context=context.render() or '(no passage was found)', question=question.question, form=answer_form(question, 'compact_'))
+        return Request(question.id, PROMPTS['compact_system'], user, question=question, context=context, max_tokens=max_tokens, stage=stage)
     user = PROMPTS['answer'].format(context=context.render() or '(no passage was found)', question=question.question, form=answer_form(question), ids=', '.join(context.doc_ids) or 'none')
     if stage == 'retry': user += '\n' + PROMPTS['retry']
     return Request(question.id, PROMPTS['system'], user, question=question, context=context, max_tokens=max_tokens, stage=stage, schema=REPLY_SCHEMA)
@@ -158,14 +171,53 @@ def _value(v, q:Question) -> str:
         if re.search(r'\d', bare): s = bare
     return s
 
+_UNKNOWN = re.compile(r"^\W*(?:unknown|none|not? (?:stated|said|given|mentioned|provided|known|answer)|(?:the )?(?:passages?|context|text|document|paper)s? (?:does|do) not|i (?:do not|don't) know|it is not (?:stated|mentioned|clear))\b", re.I)
+_FIRST_NUMBER = re.compile(r'[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?')
+
+def read_short(
+    text:str,              # a reply to a compact prompt: a word, a number, a sentence
+    question:Question,     # the question it answers
+    context,               # the `Context` that was shown
+    bibliography=None,     # id → `Paper`
+) -> Answer:
+    """Read a reply that is no JSON object. The value is the number (the one with the asked unit, if any), True or False as 1 or 0, or the first line.
+    A small model does not cite: the paper cited is that of the first passage shown which contains the value, and none where no passage does."""
+    s = _THINK.sub(' ', (text or '')[:MAX_REPLY]).strip()
+    line = next((l.strip() for l in s.split('\n') if l.strip()), '')[:500]
+    if not line: return Answer('unparsed', value='', explanation='The reply is empty.')
+    if is_blank(line) or _UNKNOWN.match(line): return Answer('abstained', explanation=line, answer=REFUSAL, parsed_by='text')
+    if question.kind == 'true_false':
+        m = re.search(r'\b(true|false|yes|no)\b', line, re.I)
+        if not m: return Answer('unparsed', value='', explanation=line)
+        value = '1' if m[1].lower() in ('true', 'yes') else '0'
+    elif question.kind == 'number':
+        found = list(_FIRST_NUMBER.finditer(line))
+        if not found: return Answer('unparsed', value='', explanation=line)
+        unit = (question.unit or '').lower()
+        best = next((m for m in found if unit and line[m.end():].lstrip(' -').lower().startswith(unit)), found[0])
+        value = best[0].replace(',', '').replace('−', '-')
+        span = re.search(rf'{re.escape(best[0])}\s*(?:-|–|to|and)\s*({_FIRST_NUMBER.pattern})', line)
+        if span and re.search(r'\brange|interval|between\b', question.question, re.I): value = f"[{value},{span[1].replace(',', '')}]"
+    else: value = re.sub(r'^(?:the )?answer(?: is)?\W+', '', line, flags=re.I).strip().rstrip('.')
+    needle = line if question.kind == 'true_false' else value.strip('[]').split(',')[0]
+    squeeze = lambda t: re.sub(r'[\s,]+', '', t.lower())
+    holds = [b for b in (context.blocks if context else ()) if re.search(rf'(?<![\d.]){re.escape(squeeze(needle))}(?![\d])', squeeze(b.text))]
+    if question.kind == 'true_false': holds = list(context.blocks[:1]) if context else []
+    refs = tuple(dict.fromkeys(b.doc_id for b in holds[:1]))
+    urls = tuple(p.url for r in refs if (p := (bibliography or {}).get(r)) and p.url)
+    return Answer('answered', value[:500], refs, line, line, holds[0].text[:300] if holds and question.kind != 'true_false' else '', urls, 'text')
+
 def parse_reply(
     text:str,                  # what the model wrote
     question:Question=None,    # the question it answers
     allowed_ids:Iterable=(),   # the papers that were shown
     bibliography=None,         # id → `Paper`, for the URLs of cited papers
+    compact:bool=False,        # the prompt was a compact one: a reply without JSON is read as a value (`read_short`)
+    context=None,              # the `Context` shown, for citations of compact replies
 ) -> Answer:
     "Read a reply. Total: any string gives an `Answer`. Ids that were not shown are dropped; a blank value has no citations."
     fields, how = _read(text or '')
+    if fields is None and compact and question is not None: return read_short(text, question, context, bibliography)
     if fields is None: return Answer('unparsed', value='', explanation='The reply could not be read.', parsed_by='')
     value = _value(fields.get('answer_value'), question)
     known = {str(i).lower(): str(i) for i in allowed_ids}
