@@ -140,7 +140,7 @@ def _shipped() -> Path:
         if (p/'data/demo_QA.csv').exists(): return p
     raise WorkError('the demo files are missing from this installation: reinstall wattnb')
 
-NOTEBOOKS = ('run_experiment.ipynb', 'report.ipynb', 'explore.ipynb')
+NOTEBOOKS = ('run_experiment.ipynb', 'report.ipynb')
 
 def init_workspace(
     folder,          # where to make it; may exist
@@ -487,7 +487,7 @@ def cmd_report(a) -> Result:
     from wattnb.workspace import optional
     pm = optional('papermill', 'notebook')
     ws = Workspace.find(a.root)
-    src = next((p for p in (ws.notebooks/'report.ipynb', _shipped()/'nbs/report.ipynb') if p.exists()))
+    src = ws.notebooks/'report.ipynb' if (ws.notebooks/'report.ipynb').exists() else _shipped()/'nbs/report.ipynb'
     out = Path(a.output).with_suffix('.ipynb') if a.output else ws.artifacts/'reports'/f"report{'-' + a.env if a.env else ''}.ipynb"
     out.parent.mkdir(parents=True, exist_ok=True)
     try: pm.execute_notebook(str(src), str(out), parameters=dict(root=str(ws.root), env=a.env or '', datafile=a.datafile or ''), progress_bar=False, cwd=str(ws.root), kernel_name='python3', extra_arguments=QUIET_KERNEL)

@@ -7,7 +7,7 @@ __all__ = ['COLOURS', 'HATCHES', 'STYLE', 'OUTCOMES', 'FIGURES', 'note_figure', 
            'plot_latency', 'plot_tokens', 'plot_run', 'plot_ranking', 'ranking_rows', 'draw_all']
 
 # %% ../nbs/10_plots.ipynb #6fb71d4d
-import textwrap
+import functools, io, textwrap
 from pathlib import Path
 from typing import Callable, Sequence
 
@@ -22,11 +22,21 @@ STYLE = {'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False, '
 def _figure(rows:int=1, cols:int=1, size=(7, 4)):
     "A figure without pyplot's global state, in our style."
     mpl = optional('matplotlib', 'plots')
-    from matplotlib.figure import Figure
     with mpl.rc_context(STYLE):
-        fig = Figure(figsize=size, layout='constrained')
+        fig = _figure_class()(figsize=size, layout='constrained')
         axes = fig.subplots(rows, cols, squeeze=False)
     return fig, axes
+
+@functools.lru_cache(1)
+def _figure_class():
+    from matplotlib.figure import Figure
+    class ShownFigure(Figure):
+        "A matplotlib figure that shows itself in a notebook, with no backend involved."
+        def _repr_png_(self):
+            out = io.BytesIO()
+            self.savefig(out, format='png', dpi=110, metadata={'Software': None})
+            return out.getvalue()
+    return ShownFigure
 
 def note_figure(
     text:str, # what is missing

@@ -82,7 +82,7 @@ class Question:
         return 'text'
 
 # %% ../nbs/00_b_questions.ipynb #fb110aac
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QuestionSet(Sequence):
     "The questions of one file, in file order. `labelled` is False when the file has no `answer_value` column or no value in it."
     path: Path
@@ -104,6 +104,7 @@ class QuestionSet(Sequence):
         if limit is None: return self
         if limit < 1: raise UserError(f'--limit must be at least 1, not {limit}')
         return QuestionSet(self.path, self.questions[:limit], self.columns, self.labelled, self.sha256)
+    def __repr__(self): return f'QuestionSet({self.path.name}: {len(self)} questions)'
     def _repr_markdown_(self):
         na = sum(q.is_na for q in self) if self.labelled else '–'
         return f'**{self.path.name}**: {len(self)} questions, {na} unanswerable, flags: {", ".join(self.flag_names) or "none"}'
