@@ -508,4 +508,4 @@ def cmd_meter(a) -> Result:
     return Result(r.to_text(), r, 1 if r.returncode else 0)
 
 # %% ../nbs/11_cli.ipynb #d58a724c
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__' and '__file__' in globals(): sys.exit(main()) # not in the notebook

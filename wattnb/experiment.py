@@ -380,7 +380,7 @@ def _attempt(self:Run, q, req, reply, got, level, bibliography) -> dict:
         context_tokens=context.n_tokens if context else 0, cut=jsonable(context.cut) if context else None,
         gold_rank=_gold_rank(q, got), gold_in_context=_gold_in_context(q, context),
         tokens=dict(prompt=reply.prompt_tokens, completion=reply.completion_tokens, cached=reply.cached_tokens, reasoning=reply.reasoning_tokens),
-        seconds=dict(total=reply.seconds + seconds_retrieval, retrieval=seconds_retrieval, generation=reply.seconds, ttft=reply.ttft_seconds,
+        seconds=dict(total=(reply.seconds or 0.) + seconds_retrieval, retrieval=seconds_retrieval, generation=reply.seconds, ttft=reply.ttft_seconds,
                      prefill=reply.prefill_seconds, decode=reply.decode_seconds),
         batch=dict(id=reply.batch_id, size=reply.batch_size), finish_reason=reply.finish_reason,
         cost_usd=cost_usd(self.model.entry, reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens or 0))
@@ -831,7 +831,7 @@ class Asked:
         what = {'answered': f'{a.value}{" " + self.question.unit if self.question.unit else ""}', 'abstained': 'no answer: the papers shown do not support one',
                 'unparsed': f'the reply could not be read: {self.reply.text[:200]}'}[a.status]
         return '\n'.join(x for x in (head.strip(), what, a.explanation or '', 'sources: ' + ', '.join(a.refs) if a.refs else '',
-                         f'{self.reply.prompt_tokens} + {self.reply.completion_tokens} tokens, {self.reply.seconds:.1f} s') if x)
+                         f'{self.reply.prompt_tokens} + {self.reply.completion_tokens} tokens, {self.reply.seconds or 0:.1f} s') if x)
     def _repr_markdown_(self): return self.to_text().replace('\n', '  \n')
 
 def ask(

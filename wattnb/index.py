@@ -145,8 +145,8 @@ class BuildReport:
     def to_json(self): return dict(documents=self.documents, passages=self.passages, embedded=self.embedded, removed=self.removed, failed=self.failed, index_dir=str(self.index_dir),
                                    seconds=self.seconds, up_to_date=self.up_to_date)
     def __str__(self):
-        if self.up_to_date: return f'the index is up to date: {self.documents} documents, {self.passages} passages ({self.index_dir})'
-        return f'{self.documents} documents, {self.passages} passages; {self.embedded} embedded, {self.removed} removed, in {self.seconds:.1f} s ({self.index_dir})'
+        if self.up_to_date: return f'the index is up to date: {self.documents} documents, {self.passages} passages (index {self.index_dir.name})'
+        return f'{self.documents} documents, {self.passages} passages; {self.embedded} embedded, {self.removed} removed, in {self.seconds:.1f} s (index {self.index_dir.name})'
 
 def _text_key(text:str) -> str: return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]
 

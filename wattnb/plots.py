@@ -88,7 +88,7 @@ def outcome(
 ) -> str:
     "One of OUTCOMES."
     if record['status'] != 'answered': return record['status']
-    return 'right' if record['value_correct'] else 'wrong'
+    return 'right' if record['strict_value_correct'] else 'wrong' # an answer to an unanswerable question is wrong, whatever it says
 
 def plot_outcomes(
     records:list, # results.json
