@@ -238,7 +238,11 @@ def cmd_run(a) -> Result:
     if skipped: log.info('%s is complete: nothing to do (--force runs it again)', plan.run_dir)
     else:
         log.info('%s', plan.table.to_text())
-        run_notebook(plan)
+        try: run_notebook(plan)
+        except KeyboardInterrupt as e:
+            from wattnb.experiment import keep_partial
+            done, n = keep_partial(plan)
+            raise type(e)(f'stopped: {done} of {n} questions are answered and kept in {plan.run_dir}; the same command goes on from there') from None
     run = stored_run(plan.run_dir)
     return Result(run.to_text(), dict(run_dir=str(plan.run_dir), skipped=skipped, summary=run.summary))
 
@@ -265,7 +269,7 @@ def run_notebook(
         except (OSError, RuntimeError) as e: raise WorkError(f'the notebook could not be executed: {e}') from None
         finally: _redact_file(out)
 
-QUIET_KERNEL = ['--IPKernelApp.log_level=ERROR'] # its remarks on transport would stand between our lines
+QUIET_KERNEL = ['--IPKernelApp.log_level=CRITICAL'] # its remarks on transport would stand between our lines
 NOTEBOOK_PARAMETERS = ('model', 'env', 'precision', 'questions', 'name', 'split', 'limit', 'provider', 'seed', 'force')
 
 def _redact_file(path:Path):

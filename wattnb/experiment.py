@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['MODES', 'SCHEMA_VERSION', 'RunSettings', 'RunPlan', 'plan_run', 'RunState', 'Run', 'shown_settings', 'RunFiles',
            'derive', 'run_all', 'StoredRun', 'Example', 'stored_run', 'one_line_errors', 'NotebookRun', 'start',
-           'keep_notebook', 'follow_progress', 'Asked', 'ask', 'evaluate', 'replay', 'verify', 'results_table']
+           'keep_notebook', 'keep_partial', 'follow_progress', 'Asked', 'ask', 'evaluate', 'replay', 'verify',
+           'results_table']
 
 # %% ../nbs/06_experiment.ipynb #2c59066a
 import dataclasses, json, os, re, shutil, sys, time
@@ -777,6 +778,21 @@ def keep_notebook(plan:RunPlan):
             json.dumps(_public(plan.settings)), str(plan.ws.root)]
     p = subprocess.run(args, capture_output=True, text=True, timeout=600, env={**os.environ, 'WATTNB_PROGRESS': '0'})
     if p.returncode: log.warning('the executed notebook could not be added to %s: %s', plan.run_dir, redact(p.stderr.strip().splitlines()[-1] if p.stderr.strip() else '?'))
+
+def keep_partial(
+    plan:RunPlan, # of a run that was stopped from outside
+) -> tuple[int, int]:
+    "Write the files of an interrupted run from its journal, with status 'interrupted'. Returns (questions done, of all)."
+    path = plan.run_dir/'journal.jsonl'
+    if not path.exists(): return 0, len(plan.questions)
+    with folder_lock(plan.run_dir, 'wattnb run', wait=15), Journal(path, plan.run) as j:
+        state = RunState(plan, j.content)
+        done = sum(state.is_done(q.id) for q in plan.questions)
+        if j.content.of('run') and done:
+            sessions = j.content.of('session')
+            j.append('end', dict(session=sessions[-1]['session'] if sessions else 0, status='interrupted', finished=_now(), clock=dict(seconds=0.)))
+            derive(j.content).write(plan.run_dir)
+    return done, len(plan.questions)
 
 # %% ../nbs/06_experiment.ipynb #2289a89d
 @contextmanager

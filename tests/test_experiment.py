@@ -1,0 +1,179 @@
+"Runs end to end with the baselines: identity, resume, failures, force, replay, questions without answers, bad input."
+import csv, json, os, signal, subprocess, sys, time
+from pathlib import Path
+
+import pytest
+
+from wattnb.corpus import build_corpus
+from wattnb.experiment import Run, RunSettings, derive, plan_run, replay, run_all, stored_run, verify
+from wattnb.index import build_index
+from wattnb.journal import read_journal
+from wattnb.llm import Reply, load_registry, open_model
+from wattnb.scoring import score_files
+from wattnb.workspace import UserError, WorkError, Workspace
+
+root = Path(__file__).resolve().parent.parent
+PEER_SUMMARY = '''name model_id llm_provider quantization timestamp num_questions total_time_seconds avg_latency_seconds avg_retrieval_seconds avg_generation_seconds
+value_accuracy ref_overlap na_accuracy overall_score questions_correct questions_wrong error_count input_tokens output_tokens estimated_cost_usd hardware config_snapshot
+run_environment total_retries questions_retried avg_retries questions_file'''.split()
+
+
+@pytest.fixture(scope='module')
+def ws(tmp_path_factory):
+    "A demo workspace with an index of words only, so that no embedder is loaded."
+    from wattnb.cli import init_workspace
+    folder = tmp_path_factory.mktemp('ws')
+    init_workspace(folder, demo=True)
+    w = Workspace.find(folder)
+    build_index(w, embedder='none', corpus=build_corpus(w))
+    return w
+
+
+def settings(**kw): return RunSettings(**{'model': 'extractive', 'env': 't', 'preset': 'words', 'limit': 8, **kw})
+
+
+def test_a_run_and_its_files(ws):
+    plan = plan_run(settings(name='first'), ws)
+    assert plan.state == 'new' and not plan.run_dir.exists(), 'planning writes nothing'
+    files = run_all(plan)
+    s, r = (json.loads((plan.run_dir / f).read_text()) for f in ('summary.json', 'results.json'))
+    assert set(PEER_SUMMARY) <= set(s) and len(r) == 8 and s['status'] == 'complete'
+    assert s['hardware']['gpu_energy_wh'] is None and s['hardware']['reasons']['gpu']  # not measured is not zero
+    got = score_files(ws.data / 'demo_QA.csv', plan.run_dir / 'submission.csv', legacy_join=True)
+    assert abs(got.overall - s['overall_score']) < 1e-12
+    rows = list(csv.DictReader(open(plan.run_dir / 'submission.csv', encoding='utf-8')))
+    assert all(x['explanation'].strip() for x in rows) and all((x['answer_value'] == 'is_blank') <= (x['ref_id'] == 'is_blank') for x in rows)
+    assert all(x['result'] == 'passed' for x in verify(plan.run_dir))
+    again = plan_run(settings(name='first'), ws)
+    assert again.state == 'complete' and derive(read_journal(plan.run_dir / 'journal.jsonl')).summary == json.loads(json.dumps(files.summary))
+
+
+def test_replay_gives_the_same_bytes(ws):
+    plan = plan_run(settings(name='replayed'), ws); run_all(plan)
+    names = ('results.json', 'submission.csv', 'summary.json')
+    before = {n: (plan.run_dir / n).read_bytes() for n in names}
+    for n in names: (plan.run_dir / n).unlink()
+    replay(plan.run_dir)
+    assert {n: (plan.run_dir / n).read_bytes() for n in names} == before
+
+
+def test_another_configuration_is_refused_then_moved_aside(ws):
+    run_all(plan_run(settings(name='same'), ws))
+    with pytest.raises(UserError, match=r'holds another run \(.*n: 8 → 5.*--force'): plan_run(settings(name='same', limit=5), ws)
+    plan = plan_run(settings(name='same', limit=5, force=True), ws); run_all(plan)
+    aside = [p for p in plan.run_dir.parent.iterdir() if p.name.startswith('same.old-')]
+    assert len(aside) == 1 and len(stored_run(aside[0]).results) == 8 and len(stored_run(plan.run_dir).results) == 5
+
+
+class Failing:
+    "The extractive baseline behind a broken line: chosen questions fail."
+    def __init__(self, bad): self.inner, self.bad = open_model(load_registry().find('extractive')), set(bad); self.entry, self.info = self.inner.entry, self.inner.info
+    def count_tokens(self, t): return self.inner.count_tokens(t)
+    def stream(self, rs):
+        for r in self.inner.stream(rs): yield Reply(r.id, error='the line is down', finish_reason='error') if r.id in self.bad else r
+    def close(self): pass
+
+
+def test_failures_are_no_answers_and_are_tried_again(ws):
+    plan = plan_run(settings(name='flaky', limit=None, questions='demo_QA.csv'), ws)
+    na = [q.id for q in plan.questions if q.is_na]
+    bad = na[:3] + [plan.questions[0].id]
+    run_all(plan, Failing(bad))
+    s = stored_run(plan.run_dir)
+    assert s.summary['error_count'] == 4 and s.summary['by_status']['failed'] == 4
+    failed = [r for r in s.results if r['status'] == 'failed']
+    assert all(r['strict_value_correct'] == 0 and not r['strict_ref_score'] and r['error'] == 'the line is down' for r in failed)
+    resumed = plan_run(settings(name='flaky', limit=None, questions='demo_QA.csv'), ws)
+    assert resumed.state == 'resume' and resumed.done == len(plan.questions) - 4
+    run_all(resumed)
+    whole = run_all(plan_run(settings(name='whole', limit=None, questions='demo_QA.csv'), ws))
+    s = stored_run(plan.run_dir)
+    assert s.summary['error_count'] == 0 and [(r['id'], r['pred_value'], r['pred_ref']) for r in s.results] == [(r['id'], r['pred_value'], r['pred_ref']) for r in whole.results]
+    assert len(s.summary['segments']) == 2
+
+
+def test_too_many_failures_fail_the_run(ws):
+    plan = plan_run(settings(name='down'), ws)
+    with pytest.raises(WorkError, match='8 of 8 questions failed .*the line is down.*tries the rest again'): run_all(plan, Failing([q.id for q in plan.questions]))
+    assert stored_run(plan.run_dir).summary['status'] == 'failed' and plan_run(settings(name='down'), ws).state == 'resume'
+
+
+def test_stop_in_the_middle_resumes(ws):
+    plan = plan_run(settings(name='stopped'), ws)
+    class Stop(Failing):
+        def stream(self, rs):
+            for k, r in enumerate(self.inner.stream(rs)):
+                if k == 3: raise KeyboardInterrupt
+                yield r
+    with pytest.raises(KeyboardInterrupt): run_all(plan, Stop([]))
+    assert stored_run(plan.run_dir).summary['status'] == 'interrupted'
+    p2 = plan_run(settings(name='stopped'), ws)
+    assert p2.state == 'resume' and p2.done >= 1
+    run_all(p2)
+    a = [(r['id'], r['pred_value']) for r in stored_run(plan.run_dir).results]
+    assert a == [(r['id'], r['pred_value']) for r in run_all(plan_run(settings(name='straight'), ws)).results]
+
+
+def test_questions_without_answers_are_answered_and_not_scored(ws):
+    (ws.data / 'open_Q.csv').write_text('id,question,answer_unit\nx1,What PUE did Tarn reach?,PUE\nx2,Which board is idle?,is_blank\n')
+    plan = plan_run(settings(name='open', questions='open_Q.csv', limit=None), ws)
+    run_all(plan)
+    s = json.loads((plan.run_dir / 'summary.json').read_text())
+    assert not plan.questions.labelled and s['overall_score'] is None and s['value_accuracy'] is None and s['num_questions'] == 2
+    assert 'not scored' in plan.table.to_text()
+
+
+def test_oracle_and_closed_book_bound_the_run(ws):
+    oracle = run_all(plan_run(settings(mode='oracle', name='oracle'), ws))
+    for r in oracle.results: assert {x['metadata']['document_id'] for x in r['retrieved_snippets']} <= set(json.loads(r['gt_ref'].replace("'", '"')))
+    closed = run_all(plan_run(settings(mode='closed-book', name='closed'), ws))
+    assert all(not r['retrieved_snippets'] for r in closed.results)
+
+
+def test_one_folder_one_writer(ws):
+    plan = plan_run(settings(name='locked'), ws)
+    with Run(plan):
+        with pytest.raises(UserError, match='in use by wattnb run locked'):
+            with Run(plan): pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
+def test_unwritable_folder_is_one_line(ws):
+    d = ws.experiments / 'ro'; d.mkdir(parents=True); d.chmod(0o555)
+    try:
+        with pytest.raises(UserError, match='cannot write'): plan_run(settings(env='ro'), ws)
+    finally: d.chmod(0o755)
+
+
+def cli(ws, *args): return subprocess.run([sys.executable, '-m', 'wattnb.cli', *args, '--root', str(ws.root)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize('args,why', [(('run', '--model', 'qwne7b'), 'did you mean'), (('run', '--precision', '5bit'), 'unknown precision'), (('run', '--provider', 'acme'), 'unknown provider'),
+    (('run', '--preset', 'best'), 'unknown preset'), (('run', '--questions', 'none.csv'), 'no such question file'), (('run', '--limit', '0'), 'at least 1'), (('run', '--index', 'other'), 'wattnb index'),
+    (('ensemble', '--experiments', 'a', 'b', '--name', 'x'), 'no run'), (('search', 'x', '--preset', 'y'), 'unknown preset')])
+def test_mistakes_are_one_line_and_status_2(ws, args, why):
+    p = cli(ws, *args)
+    assert p.returncode == 2 and len(p.stderr.strip().splitlines()) == 1 and why in p.stderr and not p.stdout, p.stderr
+
+
+def test_damaged_index_is_one_line(ws, tmp_path):
+    import shutil
+    shutil.copytree(ws.root / 'data', tmp_path / 'data'); (tmp_path / 'artifacts').mkdir()
+    (tmp_path / 'data/embeddings/none/manifest.json').write_text('{')
+    p = cli(Workspace.find(tmp_path), 'search', 'x')
+    assert p.returncode == 2 and 'Traceback' not in p.stderr and len(p.stderr.strip().splitlines()) == 1
+
+
+def test_control_c_keeps_what_is_done(ws):
+    pytest.importorskip('papermill')
+    args = [sys.executable, '-m', 'wattnb.cli', 'run', '--model', 'extractive', '--preset', 'words', '--env', 'int', '--name', 'cut', '--max-retries', '6', '--root', str(ws.root)]
+    p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    journal = ws.experiments / 'int/demo_QA/cut/journal.jsonl'
+    for _ in range(600):
+        if journal.exists() and journal.read_bytes().count(b'"attempt"') >= 2 or p.poll() is not None: break
+        time.sleep(.05)
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=60)
+    assert p.returncode in (130, 0) and 'Traceback' not in err
+    if p.returncode == 130: assert 'the same command goes on' in err.splitlines()[-1]
+    assert cli(ws, 'run', '--model', 'extractive', '--preset', 'words', '--env', 'int', '--name', 'cut', '--max-retries', '6').returncode == 0
