@@ -67,6 +67,7 @@ def extract(
         prev = set(words(pool[n - 1][1])) if n and pool[n - 1][0] is b else set()
         share = sum(weight[t] for t in terms & w) / total + .3 * sum(weight[t] for t in terms & (prev - w)) / total
         nums = [x for x in numbers_in(s, question.unit or '') if x[0] not in q.replace(',', '')]
+        nums = [x for x in nums if not re.fullmatch(r'(?:19|20)\d\d', x[0])] or nums # a bare year is seldom the quantity
         fit = 0.
         if question.kind == 'number': fit = .35 if any(x[2] for x in nums) else .05 if nums else -.5
         scored.append((share + fit + .05 * b.score, share, -n, b, s, nums))
