@@ -43,7 +43,7 @@ def test_any_text(t, p):
 @given(st.lists(st.tuples(st.text(alphabet='01[],.-e a_isblnk', max_size=8), st.text(alphabet='01[],.-e a_isblnk', max_size=8), st.sampled_from(['', 'answered', 'abstained', 'unparsed', 'failed']), st.booleans()), min_size=1, max_size=12))
 @settings(max_examples=200, deadline=None)
 def test_scores_are_bounded_and_coherent(cells):
-    qs = [Question(f'q{i}', '?', answer_value=t or '1', ref_id="['a']", flags={'Quote': f}) for i, (t, _, _, f) in enumerate(cells)]
+    qs = [Question(f'q{i}', '?', answer_value=t.strip() and t or '1', ref_id="['a']", flags={'Quote': f}) for i, (t, _, _, f) in enumerate(cells)]
     s = score(qs, [Prediction(f'q{i}', p, '["a"]', status) for i, (_, p, status, _) in enumerate(cells)])
     for k in ('overall', 'value_accuracy', 'ref_overlap', 'na_recall'):
         v, ci = getattr(s, k), s.ci[k]
