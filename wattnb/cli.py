@@ -7,7 +7,8 @@ __all__ = ['VERBS', 'MODELS_TOML', 'NOTEBOOKS', 'QUIET_KERNEL', 'NOTEBOOK_PARAME
            'Terminated', 'init_workspace', 'cmd_init', 'cmd_index', 'cmd_search', 'cmd_ask', 'cmd_run', 'run_notebook',
            'cmd_eval', 'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_models', 'cmd_doctor', 'cmd_score',
            'cmd_check_questions', 'cmd_retrieval', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare',
-           'cmd_audit', 'cmd_ensemble', 'cmd_rescore', 'cmd_recommend', 'cmd_plots', 'cmd_report', 'cmd_meter']
+           'cmd_errors', 'cmd_audit', 'cmd_ensemble', 'cmd_rescore', 'cmd_recommend', 'cmd_plots', 'cmd_report',
+           'cmd_meter']
 
 # %% ../nbs/11_cli.ipynb #b755c7b3
 import argparse, json, logging, os, shutil, signal, sys, textwrap
@@ -432,9 +433,10 @@ def cmd_scaling(a) -> Result:
 
 # %% ../nbs/11_cli.ipynb #c47e2a20
 _WHERE = (Opt('--env', default=None, metavar='E', help='machine label'), Opt('--datafile', default=None, metavar='D', help='stem of the question file'))
+_TRUTH = Opt('--ground-truth', default=None, metavar='CSV', help='truth file; default: the one of the question file')
 
 @verb('matrix', 'results matrix: a row per question, columns per run', 'wattnb matrix --datafile demo_QA --output matrix.csv',
-      *_WHERE, Opt('--submissions', nargs='+', default=None, metavar='CSV'), Opt('--ground-truth', default=None, metavar='CSV'), Opt('--output', default=None, metavar='F'))
+      *_WHERE, Opt('--submissions', nargs='+', default=None, metavar='CSV'), _TRUTH, Opt('--output', default=None, metavar='F'))
 def cmd_matrix(a) -> Result:
     from wattnb.compare import matrix
     m = matrix(Workspace.find(a.root), env=a.env, datafile=a.datafile, submissions=a.submissions, ground_truth=a.ground_truth)
@@ -442,11 +444,25 @@ def cmd_matrix(a) -> Result:
     return Result('\n'.join(f'{p}' for p in paths), dict(files=[str(p) for p in paths], rows=len(m)))
 
 @verb('compare', 'paired differences between runs, with intervals and corrected p-values', 'wattnb compare extractive-bench abstain-bench --env demo',
-      Opt('runs', nargs='+', metavar='RUN'), *_WHERE, Opt('--format', default='text', choices=('text', 'markdown', 'latex')))
+      Opt('runs', nargs='+', metavar='RUN'), *_WHERE, _TRUTH,
+      Opt('--strict', action='store_true', help='compare the strict score instead of the legacy one'),
+      Opt('--clusters', action='store_true', help='resample papers instead of questions'),
+      Opt('--common', action='store_true', help='on the shared questions, where the runs answered different ones'),
+      Opt('--format', default='text', choices=('text', 'markdown', 'latex')),
+      Opt('--output', default=None, metavar='F', help='write it to F: .csv (pairs), .json, .tex, .md or .txt'))
 def cmd_compare(a) -> Result:
     from wattnb.compare import compare
-    c = compare(Workspace.find(a.root), a.runs, env=a.env, datafile=a.datafile)
-    return Result({'text': c.to_text, 'markdown': c.to_markdown, 'latex': c.to_latex}[a.format](), c)
+    c = compare(Workspace.find(a.root), a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
+                strict=a.strict, clusters=a.clusters, common=a.common)
+    text = {'text': c.to_text, 'markdown': c.to_markdown, 'latex': c.to_latex}[a.format]()
+    return Result(f'{text}\n\nwritten to {c.write(a.output)}' if a.output else text, c)
+
+@verb('errors', 'what went wrong with each question, by stage of the pipeline', 'wattnb errors extractive-bench --env demo',
+      Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE, _TRUTH)
+def cmd_errors(a) -> Result:
+    from wattnb.errors import decompose
+    e = decompose(Workspace.find(a.root), a.runs or None, a.env, a.datafile, a.ground_truth)
+    return Result(e.to_text(), e)
 
 @verb('audit', 'find suspicious runs', 'wattnb audit --datafile demo_QA', *_WHERE)
 def cmd_audit(a) -> Result:
@@ -456,24 +472,33 @@ def cmd_audit(a) -> Result:
 
 @verb('ensemble', 'vote over runs', 'wattnb ensemble --experiments extractive-bench smollm2-135m-bench abstain-bench --name vote --env demo --datafile demo_QA',
       Opt('--experiments', nargs='+', required=True, metavar='RUN'), Opt('--name', required=True), Opt('--strategy', default='majority'),
-      Opt('--ignore-blank', action='store_true', help='blanks do not vote where anything else does'), *_WHERE, Opt('--force', action='store_true'))
+      Opt('--ignore-blank', action='store_true', help='blanks do not vote where anything else does'), *_WHERE, _TRUTH,
+      Opt('--threshold', type=float, default=0., metavar='SHARE', help='refuse when the winner has less of the vote'),
+      Opt('--ties', default='first', metavar='HOW', help='first (member order), blank (refuse) or random'),
+      Opt('--refs', default='', metavar='HOW', help='citations: winners, support, all, intersection, vote or cell'),
+      Opt('--weights', type=float, nargs='+', default=[], metavar='W', help='one per member, in their order'),
+      Opt('--seed', type=int, default=0, help='of random ties'), Opt('--force', action='store_true'))
 def cmd_ensemble(a) -> Result:
     from wattnb.ensemble import make_ensemble
-    e = make_ensemble(Workspace.find(a.root), a.experiments, name=a.name, strategy=a.strategy, ignore_blank=a.ignore_blank, env=a.env, datafile=a.datafile, force=a.force)
+    e = make_ensemble(Workspace.find(a.root), a.experiments, name=a.name, strategy=a.strategy,
+                      ignore_blank=a.ignore_blank, env=a.env, datafile=a.datafile, threshold=a.threshold, ties=a.ties,
+                      refs=a.refs, weights=a.weights, seed=a.seed, ground_truth=a.ground_truth, force=a.force)
     return Result(e.to_text(), dict(run_dir=str(e.run_dir), skipped=False, summary=e.summary))
 
 @verb('rescore', 'score runs again from their stored replies; the old version stays', 'wattnb rescore extractive-bench --env demo', Opt('runs', nargs='+', metavar='RUN'), *_WHERE,
-      Opt('--ground-truth', default=None, metavar='CSV'), Opt('--dry-run', action='store_true', help='write nothing'))
+      _TRUTH, Opt('--dry-run', action='store_true', help='write nothing'))
 def cmd_rescore(a) -> Result:
     from wattnb.rescore import rescore
     got = rescore(Workspace.find(a.root), a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth, write=not a.dry_run)
     return Result('\n\n'.join(str(r) for r in got), got)
 
 @verb('recommend', 'honest choice of a model, ensemble or cascade', 'wattnb recommend --datafile demo_QA', *_WHERE,
-      Opt('--max-wh', type=float, default=None, metavar='WH', help='energy budget per question'), Opt('--max-usd', type=float, default=None, metavar='USD', help='money budget per question'))
+      Opt('--max-wh', type=float, default=None, metavar='WH', help='energy budget per question'), Opt('--max-usd', type=float, default=None, metavar='USD', help='money budget per question'),
+      Opt('--select-on', default=None, metavar='D', help='choose on another question file (by run name), judge on --datafile'), _TRUTH)
 def cmd_recommend(a) -> Result:
     from wattnb.selection import recommend
-    r = recommend(Workspace.find(a.root), env=a.env, datafile=a.datafile, max_wh=a.max_wh, max_usd=a.max_usd)
+    r = recommend(Workspace.find(a.root), env=a.env, datafile=a.datafile, max_wh=a.max_wh, max_usd=a.max_usd,
+                  select_on=a.select_on, ground_truth=a.ground_truth)
     return Result(r.to_text(), r)
 
 @verb('plots', 'every figure, PNG, SVG and its data', 'wattnb plots --datafile demo_QA', *_WHERE,
