@@ -1,0 +1,96 @@
+"Replies: any string is read, nothing raises, the four states are not mixed (issues of the old parser: W4.1, W4.5, W4.8, W4.11)."
+import json
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from wattnb.questions import BLANK, Question, is_blank
+from wattnb.replies import MAX_REPLY, Answer, clean_refs, clean_value, find_fields, parse_reply
+from wattnb.retrieval import Block, Context
+
+KWH = Question('q', 'How much energy did the hall use?', answer_unit='kWh')
+IDS = ['okafor2031', 'Lindh2030', 'nsw-2029.b']
+SHOWN = Context((Block('okafor2031', 2, '', 'The hall drew 1,240 MWh in 2031.', 1., 1, ('p1',)),))
+STATES = {'answered', 'abstained', 'unparsed'}
+
+bits = st.sampled_from(['{', '}', '[', ']', '"', "'", ':', ',', '\\', '\n', '```json', '</think>', '<think>', 'answer_value', 'ref_id', 'explanation', 'is_blank',
+                        'null', 'NaN', '1e999', '1,240 kWh', 'true', 'okafor2031', '[ref_id=', '\x00', '\ud800', 'ä', '∞', ' ', '- ', '**'])
+
+
+def check(a, allowed=IDS):
+    assert isinstance(a, Answer) and a.status in STATES
+    assert set(a.refs) <= set(allowed) and len(set(a.refs)) == len(a.refs)
+    assert len(a.value) <= 500
+    assert (a.status == 'abstained') == (a.value == BLANK) and (a.status == 'unparsed') == (a.value == '')
+    if a.status != 'answered': assert not a.refs
+    assert a.confidence is None or 0 <= a.confidence <= 1
+    json.dumps(a.to_json(), allow_nan=False)
+
+
+@given(st.one_of(st.text(max_size=300), st.lists(bits, max_size=60).map(''.join)), st.booleans())
+@settings(max_examples=1500, deadline=None)
+def test_any_text_is_read(text, compact):
+    for q in (KWH, Question('t', 'True or false: it did.'), Question('n', 'Which hall?', answer_unit='is_blank'), None):
+        check(parse_reply(text, q, IDS, compact=compact, context=SHOWN))
+
+
+values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30), lambda c: st.lists(c, max_size=3) | st.dictionaries(st.text(max_size=8), c, max_size=3), max_leaves=6)
+
+
+@given(st.dictionaries(st.sampled_from(['answer_value', 'ref_id', 'explanation', 'answer', 'supporting_materials', 'confidence', 'x']), values))
+@settings(max_examples=800, deadline=None)
+def test_any_object_is_read(d):
+    text = json.dumps(d)
+    a = parse_reply(f'Here: {text} done', KWH, IDS)
+    check(a)
+    if 'answer_value' not in d: assert a.status == 'unparsed'
+    elif d['answer_value'] is None or isinstance(d['answer_value'], str) and is_blank(d['answer_value'].strip('"\' \t\n')): assert a.status == 'abstained'
+
+
+plain = st.text(alphabet='abc 12,.-%"\\{}[]\'\n:', max_size=40)
+
+
+@given(plain, plain, st.sampled_from([*IDS, 'Okafor2031', '[ref_id=lindh2030]', 'nobody1999']), st.sampled_from(['{}', 'Sure: {}.', '```json\n{}\n```', '<think>{{"answer_value": "no"}}</think>{}', '{{x}} {} tail', '[{}]']))
+@settings(max_examples=600, deadline=None)
+def test_a_whole_object_survives_what_is_around_it(explanation, quote, ref, around):
+    text = around.format(json.dumps(dict(explanation=explanation, answer='it', answer_value='12.5 kWh', ref_id=[ref], supporting_materials=quote)))
+    a = parse_reply(text, KWH, IDS)
+    assert (a.status, a.value, a.parsed_by) == ('answered', '12.5', 'json')
+    assert a.refs == (() if ref == 'nobody1999' else (next(i for i in IDS if i.lower() in ref.lower()),))
+
+
+@pytest.mark.parametrize('cut', range(40, 105, 5))
+def test_a_cut_reply_keeps_its_value(cut):
+    "Out of tokens anywhere after the value (W4.5)."
+    text = '{"explanation": "page 3", "answer": "4 kWh", "answer_value": "412", "ref_id": ["okafor2031"], "supporting_materials": "The hall used 412 kWh'
+    a = parse_reply(text[:max(cut, text.index('412",') + 5)], KWH, IDS)
+    assert (a.status, a.value) == ('answered', '412')
+
+
+@pytest.mark.parametrize('text, status', [
+    ('', 'unparsed'), ('{}', 'unparsed'), ('{"answer": "4"}', 'unparsed'), ('The model crashed', 'unparsed'), ('{"answer_value": ""}', 'abstained'),
+    ('{"answer_value": "is_blank", "ref_id": ["is_blank"]}', 'abstained'), ('{"answer_value": "N/A"}', 'abstained'), ('{"answer_value": NaN}', 'abstained'),
+    ('{"answer_value": "Unable to answer with confidence based on the provided documents."}', 'abstained'), ('{"answer_value": 0}', 'answered'), ('{"answer_value": false}', 'answered')])
+def test_states(text, status):
+    "A reply that cannot be read is no refusal, and what the scorer calls blank is blank here (W4.1, W4.8)."
+    assert parse_reply(text, KWH, IDS).status == status
+
+
+def test_ids_not_shown_are_dropped():
+    "W4.11"
+    assert clean_refs(['[ref_id=OKAFOR2031]', 'lindh2030 (page 4)', 'made-up', {'id': 'okafor2031'}, None, 7], IDS) == ('okafor2031', 'Lindh2030')
+    assert clean_refs('nsw-2029.b.', IDS) == ('nsw-2029.b',)
+
+
+@pytest.mark.parametrize('said, kept', [('1,240,000', '1240000'), ('1,24', '1,24'), ('12 MWh', '12 MWh'), ('5–8 kWh', '[5,8]'), ('about 7', '7'), ('more than 7', 'more than 7'), ('2.5e3', '2.5e3')])
+def test_only_form_is_changed(said, kept): assert clean_value(said, KWH) == kept
+
+
+def test_the_end_of_a_long_reply_is_read():
+    assert parse_reply('thinking { ' * 60_000 + '{"answer_value": "4"}', KWH, IDS).value == '4'
+    assert find_fields('x' * MAX_REPLY + '{"answer_value": "4"}')[1] == 'json'
+
+
+@pytest.mark.parametrize('nasty', ['{' * 10 ** 6, '[' * 10 ** 6, '{"a":' * 200_000, '"' * 10 ** 6, '\\' * 10 ** 6, '<think>' * 150_000, '</think>' * 120_000, 'answer_value: ' * 70_000,
+                                   "{'answer_value': " * 60_000, '{"answer_value": "' + 'x' * 10 ** 6, '{"explanation": "' + '{"' * 400_000, '1' * 10 ** 6, '- ' * 500_000, '\n' * 10 ** 6])
+def test_a_megabyte_of_anything_ends(nasty): check(parse_reply(nasty, KWH, IDS, compact=True, context=SHOWN))
