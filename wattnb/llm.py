@@ -211,6 +211,7 @@ _TYPES = dict(provider=str, id=str, name=str, family=str, revision=str, params_b
               max_new_tokens=_COUNT, system_role=bool, bos=str, thinking=str, thinking_tokens=_COUNT, precision=str, max_concurrent=_COUNT,
               vram_4bit_gb=_NUMBER, prices=dict, gated=bool, pypi=dict, ids=dict, aliases=list, options=dict, context_tokens=_COUNT, prompt=str)
 _PRICE_KEYS = {'in': _NUMBER, 'out': _NUMBER, 'cached': _NUMBER, 'date': str, 'source': str, 'estimated': bool}
+_PYPI_KEYS = ('distribution', 'version', 'member', 'sha256')
 _CHOICES = dict(precision=PRECISIONS, thinking=THINKING, bos=BOS, prompt=('full', 'compact'))
 _SECRET_KEY = re.compile(r'key|secret|token$|password', re.I)
 
@@ -239,6 +240,9 @@ def _entry(key:str, table:dict, where:str, origin:str='') -> ModelEntry:
         _check_table(p, _PRICE_KEYS, f'{where}, prices')
         if not {'in', 'out'} <= set(p): raise UserError(f'{where}, prices: both in and out are needed, in USD per million tokens')
         t['prices'] = Price(p['in'], p['out'], p.get('cached'), p.get('date', ''), p.get('source', ''), p.get('estimated', False))
+    if 'pypi' in t:
+        _check_table(t['pypi'], dict.fromkeys(_PYPI_KEYS, str) | dict(bytes=_COUNT, licence=str), f'{where}, pypi')
+        if lacking := [k for k in _PYPI_KEYS if not t['pypi'].get(k)]: raise UserError(f'{where}, pypi: {", ".join(lacking)} is missing')
     if 'ids' in t: t['ids'] = {_provider(k, f'{where}, ids: '): str(v) for k, v in t['ids'].items()}
     t['aliases'] = tuple(str(a) for a in t.get('aliases', ()))
     if not t.get('name'): t['name'] = key
