@@ -6,7 +6,8 @@ from pathlib import Path
 import pypdf, pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.corpus import Document, Paper, Paragraph, Section, Sentence, build_corpus, fetch_papers, join_lines, load_document, parse_pdf, read_bibliography, split_sentences
+from wattnb.corpus import (Document, Paper, Paragraph, Section, Sentence, build_corpus, check_text, fetch_papers, from_docling, join_lines, load_document, parse_pdf,
+                           read_bibliography, split_sentences)
 from wattnb.workspace import UserError, WorkError, Workspace, write_csv, write_json
 
 data = Path(__file__).resolve().parent.parent / 'data'
@@ -34,6 +35,9 @@ def server():
                     case 'slow': time.sleep(3); self.reply(200, PDF)
                     case 'busy': self.reply(200, PDF) if n > 1 else self.reply(429, retry_after='0.1')
                     case 'flaky': self.reply(200, PDF) if n > 2 else self.reply(500)
+                    case 'tagged':
+                        if self.headers.get('if-none-match') == '"v1"': calls['304'] = calls.get('304', 0) + 1; self.reply(304)
+                        else: self.reply(200, PDF, etag='"v1"')
                     case _: self.reply(404, b'no')
             except (BrokenPipeError, ConnectionResetError): pass
     s = ThreadingHTTPServer(('127.0.0.1', 0), Handler); s.daemon_threads = True
@@ -58,6 +62,74 @@ def test_every_download_ends_with_a_file_or_a_reason(tmp_path, server):
     assert sorted(p.stem for p in ws.pdfs.iterdir()) == ['busy', 'flaky', 'good', 'moved']
     before = dict(calls)
     assert fetch_papers(ws, [Paper('good', url=f'{url}/good.pdf')])[0].path and calls == before, 'a cached paper is not asked for again'
+
+
+def test_cached_papers_are_asked_for_again_only_on_request_and_by_etag(tmp_path, server):
+    url, calls = server
+    ws = workspace(tmp_path, {'tagged': f'{url}/tagged.pdf', 'html': f'{url}/html.pdf'})
+    papers = list(read_bibliography(ws.metadata).values())
+    assert fetch_papers(ws, papers)[0].path and calls['/tagged.pdf'] == 1
+    (ws.pdfs / 'html.pdf').write_bytes(PDF)
+    again = fetch_papers(ws, papers, refresh=True)
+    assert calls['304'] == 1 and calls['/tagged.pdf'] == 2 and again[0].path.read_bytes() == PDF
+    assert again[1].path.read_bytes() == PDF and 'HTML' in again[1].reason, 'what is cached is kept when the address no longer gives it'
+
+
+def test_bad_rows_of_the_bibliography_are_lines_of_the_report(tmp_path):
+    ws = workspace(tmp_path, {})
+    ws.metadata.write_text('id,title,url\ngood,Good,\ngood,Again,\nGOOD,Capitals,\na/b,Slash,\n,None,\nnourl,No URL,\n')
+    ws.pdfs.mkdir(); (ws.pdfs / 'good.pdf').write_bytes(PDF)
+    r = build_corpus(ws)
+    why = [(f['id'], f['reason']) for f in r.failed]
+    assert list(r.ok) == ['good'] and r.gates['good']['pages'] == 2
+    assert [i for i, _ in why] == ['good', 'GOOD', 'a/b', '', 'nourl']
+    for (_, reason), part in zip(why, ('line 3|:3', 'capitals only', 'file name', 'empty id', 'no URL')): assert any(x in reason for x in part.split('|')), reason
+
+
+def made_pdf(path, pages):
+    reportlab = pytest.importorskip('reportlab.pdfgen.canvas')
+    c = reportlab.Canvas(str(path))
+    for lines in pages:
+        for k, l in enumerate(lines): c.drawString(72, 780 - 15 * k, l)
+        c.showPage()
+    c.save()
+
+
+def test_page_of_garbage_names_the_page(tmp_path):
+    good = ['The model used 12 kWh of electricity in training, as the meter of the rack showed.'] * 30
+    made_pdf(tmp_path / 'g.pdf', [good, good, ['#$%& *+<=> @[]^ {|}~ #$%&*+<=>@[]^{|}~ $$$$ ####'] * 9, *[good] * 9])
+    with pytest.raises(WorkError, match='page 3 is garbage'): parse_pdf(tmp_path / 'g.pdf')
+    made_pdf(tmp_path / 'toc.pdf', [[f'{k}. Energy of training {"." * 60} {k}' for k in range(40)], good])
+    assert parse_pdf(tmp_path / 'toc.pdf').pages == 2, 'leaders of a table of contents are no garbage'
+
+
+def test_two_thousand_pages_keep_their_numbers(tmp_path):
+    made_pdf(tmp_path / 'long.pdf', [[f'On page {i} the meter showed {i * 7} kWh, which is a number of its own and stays here.'] * 3 for i in range(1, 2001)])
+    d = parse_pdf(tmp_path / 'long.pdf')
+    assert d.pages == 2000 and all(f'On page {i} the meter showed {i * 7} kWh' in d.sections[i - 1].paragraphs[0].text for i in (1, 777, 2000))
+
+
+def test_docling_documents_take_the_same_shape():
+    core = pytest.importorskip('docling_core.types.doc')
+    d, box = core.DoclingDocument(name='x'), core.BoundingBox(l=0, t=0, r=1, b=1)
+    at = lambda p: core.ProvenanceItem(page_no=p, bbox=box, charspan=(0, 1))
+    d.add_heading('2 Results', prov=at(1))
+    d.add_text(core.DocItemLabel.PAGE_HEADER, 'A running head', prov=at(1))
+    d.add_text(core.DocItemLabel.TEXT, 'Training took 12 kWh. It was measured.', prov=at(1))
+    caption = d.add_text(core.DocItemLabel.CAPTION, 'Table 1: Energy', prov=at(2))
+    cell = lambda t, r, c, head=False: core.TableCell(text=t, start_row_offset_idx=r, end_row_offset_idx=r + 1, start_col_offset_idx=c, end_col_offset_idx=c + 1, column_header=head)
+    d.add_table(core.TableData(num_rows=2, num_cols=2, table_cells=[cell('Model', 0, 0, True), cell('kWh', 0, 1, True), cell('BERT', 1, 0), cell('12', 1, 1)]), caption=caption, prov=at(2))
+    sections = from_docling(d, 3)
+    assert [len(s.paragraphs) for s in sections] == [2, 2, 0]
+    assert [p.metadata['kind'] for s in sections for p in s.paragraphs] == ['heading', 'text', 'caption', 'table']
+    row = sections[1].paragraphs[1]
+    assert row.text == 'Table 1: Energy BERT: kWh: 12' and row.metadata['section'] == '2 Results' and [s.text for s in sections[0].paragraphs[1].sentences] == ['Training took 12 kWh.', 'It was measured.']
+
+
+def test_docling_that_is_not_there_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__('sys').modules, 'docling', None)
+    with pytest.raises(UserError, match=r"wattnb\[docling\]"): build_corpus(workspace(tmp_path, {'a': ''}), parser='docling')
+    with pytest.raises(UserError, match='unknown parser'): parse_pdf(data / 'pdfs/halvorsen2029.pdf', parser='dockling')
 
 
 def test_bad_papers_are_reported_and_the_others_go_on(tmp_path, server):
@@ -132,3 +204,24 @@ def test_joining_lines_keeps_every_letter(lines):
 def test_document_round_trip(ps):
     d = Document('d', 't', 'x', {'k': 1}, [Section('Page 1', [Paragraph(t, {'page': 1}, None if s is None else [Sentence(x) for x in s]) for t, s in ps], {'page': 1})])
     assert Document.from_json(json.loads(json.dumps(d.to_json()))) == d
+
+
+kinds = st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2) | st.just({})
+sentence = st.fixed_dictionaries({}, optional=dict(text=kinds, metadata=kinds)) | kinds
+paragraph = st.fixed_dictionaries({}, optional=dict(text=st.text(max_size=20) | kinds, metadata=kinds, sentences=st.lists(sentence, max_size=2) | kinds)) | kinds
+section = st.fixed_dictionaries({}, optional=dict(title=kinds, metadata=kinds, paragraphs=st.lists(paragraph, max_size=2) | kinds)) | kinds
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.fixed_dictionaries({}, optional=dict(document_id=kinds, title=kinds, text=kinds, metadata=kinds, sections=st.lists(section, max_size=2) | kinds)))
+def test_any_json_is_a_document_or_one_line(o):
+    try: d = Document.from_json(o, 'x.json')
+    except UserError as e: assert str(e).startswith('x.json: ') and '\n' not in str(e)
+    else: assert Document.from_json(json.loads(json.dumps(d.to_json()))) == d
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(max_size=200), max_size=4))
+def test_gate_never_crashes(pages):
+    try: check_text(pages)
+    except WorkError as e: assert '\n' not in str(e)
