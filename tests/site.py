@@ -13,16 +13,34 @@ out = root / '_docs'
 MACHINE = re.compile(r'(?<![\w/.])/(?:home|root|work|tmp|Users|var/folders)/[\w.-]+')
 
 
-def order():
+def sections():
+    "The sidebar: section → pages, in reading order. `nbs/sidebar.yml` is written from it (`python tests/site.py --sidebar`)."
     names = sorted(p.stem for p in (root / 'nbs').glob('*.ipynb'))
-    first = [n for n in ('index', 'run_experiment', 'report', 'explore') if n in names]
-    return first + [n for n in names if n not in first]
+    live = [n for n in ('run_experiment', 'report', 'explore', 'gallery') if n in names]
+    guides = [n for n in names if n.startswith('guide_')]
+    return {'': ['index'], 'Guides': guides, 'Notebooks to run': live, 'The library, chapter by chapter': [n for n in names if n not in ['index', *live, *guides]]}
+
+
+def order(): return [n for names in sections().values() for n in names]
+
+
+def sidebar():
+    lines = ['# Written by `python tests/site.py --sidebar` from the notebooks in this folder.', 'website:', '  sidebar:', '    style: docked', '    search: true', '    contents:']
+    for section, names in sections().items():
+        if section: lines += [f'      - section: "{section}"', '        contents:']
+        lines += [f'{"          " if section else "      "}- {n}.ipynb' for n in names]
+    return '\n'.join(lines) + '\n'
 
 
 def title_of(nb, name):
     for c in nb.cells:
         if m := re.match(r'#\s+(.+)', c.source): return m[1].strip()
     return name
+
+
+def about_of(nb):
+    "The line that describes the page, `> ...` under the title."
+    return next((m[1].strip() for c in nb.cells if c.cell_type == 'markdown' and (m := re.search(r'^>\s*(.+)', c.source, re.M))), '')
 
 
 def prepare(nb):
@@ -52,12 +70,18 @@ def faults_of(name, nb):
 
 
 def main():
+    written = root / 'nbs/sidebar.yml'
+    if '--sidebar' in sys.argv[1:]: written.write_text(sidebar(), 'utf-8'); return
     faults, pages = [], {}
+    if not written.exists() or written.read_text('utf-8') != sidebar(): faults.append('nbs/sidebar.yml lacks a page: `python tests/site.py --sidebar` writes it')
     names = order()
     titles = {n: title_of(nbformat.read(root / f'nbs/{n}.ipynb', 4), n) for n in names}
+    about = {n: about_of(nbformat.read(root / f'nbs/{n}.ipynb', 4)) for n in names}
+    faults += [f'{n}: no description under its title' for n in names if not about[n]]
     out.mkdir(exist_ok=True)
     exporter = HTMLExporter(template_name='lab', embed_images=True)
-    bar = ''.join(f'<li><a href="{n}.html">{html.escape(titles[n])}</a></li>' for n in names)
+    entry = lambda n: f'<li><a href="{n}.html">{html.escape(titles[n])}</a></li>'
+    bar = ''.join((f'<li style="list-style:none;margin-top:.6em"><b>{s}</b></li>' if s else '') + ''.join(map(entry, ns)) for s, ns in sections().items())
     nav = f'<nav aria-label="pages" style="position:fixed;left:0;top:0;bottom:0;width:15rem;overflow:auto;padding:1rem;font:14px sans-serif;background:#f6f6f6"><b>wattnb</b><ul>{bar}</ul></nav><div style="margin-left:17rem">'
     for n in names:
         nb = nbformat.read(root / f'nbs/{n}.ipynb', 4)
@@ -79,7 +103,7 @@ def main():
             elif anchor and target in pages and unquote(anchor) not in ids[target] and html.unescape(unquote(anchor)) not in ids[target]: faults.append(f'{p}: no anchor #{anchor} in {target}')
         for src in re.findall(r'<img\b[^>]*\bsrc="([^"]+)"', b):
             if not src.startswith('data:') and not (root / 'nbs' / src).exists(): faults.append(f'{p}: image {src[:80]} is not there')
-    (out / 'llms.txt').write_text('# wattnb\n\n' + '\n'.join(f'- [{titles[n]}]({n}.html)' for n in names) + '\n', 'utf-8')
+    (out / 'llms.txt').write_text('# wattnb\n' + ''.join(f'\n## {s or "Start here"}\n\n' + ''.join(f'- [{titles[n]}]({n}.html): {about[n]}\n' for n in ns) for s, ns in sections().items()), 'utf-8')
     if faults: sys.exit('\n'.join(faults[:60]))
     print(f'{len(pages)} pages, no faults')
 

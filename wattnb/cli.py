@@ -524,7 +524,7 @@ def cmd_report(a) -> Result:
     finally: _redact_file(out)
     if a.html:
         nbc = optional('nbconvert', 'docs')
-        html, _ = nbc.HTMLExporter(exclude_input=True, embed_images=True).from_filename(str(out))
+        html, _ = nbc.HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True).from_filename(str(out))
         out = atomic_write(out.with_suffix('.html'), html)
     return Result(f'report: {out}', dict(report=str(out)))
 

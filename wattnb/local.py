@@ -453,12 +453,17 @@ def _common_prefix(prompts:Sequence[Sequence[int]]) -> int:
     return min(n, min(map(len, prompts)) - 1)
 
 class LocalModel(Model):
-    "A transformers model in this process. Options: `device`, `attention`, `source`, `prefix` (share a common prompt prefix), `refill` (see below), `constrain`, `trust_remote_code`."
+    "A transformers model in this process. Options: `device`, `attention`, `source`, `prefix` (share a common prompt prefix), `refill` (see below), `constrain` (a function as `wattnb.constrained.json_constraint`), `decode` ('json': that very one), `trust_remote_code`."
 
     def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None, batch_size=None, latency_mode=False, **options):
         super().__init__(entry, precision, ws, seed, temperature, max_new_tokens, batch_tokens, batch_size, latency_mode, **options)
-        known = {'device', 'attention', 'source', 'prefix', 'refill', 'constrain', 'trust_remote_code'}
+        known = {'device', 'attention', 'source', 'prefix', 'refill', 'constrain', 'decode', 'trust_remote_code'}
         if set(self.options) - known: raise UserError(f'{entry.key}: unknown option {", ".join(sorted(set(self.options) - known))} of a local model (known: {", ".join(sorted(known))})')
+        if self.options.get('decode') not in (None, '', 'json'): raise UserError(f"unknown decode {self.options['decode']!r}: json, or nothing for free text")
+        if self.options.get('decode'):
+            from wattnb.constrained import json_constraint
+            optional('llguidance', 'constrained') # before the weights are read
+            self.options['constrain'] = json_constraint
         loaded = load_local(entry, self.precision, **{k: v for k, v in self.options.items() if k in ('device', 'attention', 'source', 'trust_remote_code')})
         self._take(loaded)
 

@@ -1,0 +1,45 @@
+"The pages: every command that they show exists with its options, and the schema lists what real files hold."
+import json, re, shlex
+from pathlib import Path
+
+import pytest
+
+from wattnb.cli import _parser
+from wattnb.schema import FILES, undocumented
+from wattnb.workspace import UserError
+
+root = Path(__file__).resolve().parent.parent
+
+
+def commands():
+    for p in sorted([*(root / 'nbs').glob('*.ipynb'), root / 'README.md']):
+        texts = [''.join(c['source']) for c in json.loads(p.read_text('utf-8'))['cells'] if c['cell_type'] == 'markdown'] if p.suffix == '.ipynb' else [p.read_text('utf-8')]
+        for t in texts:
+            for block in re.findall(r'```(?:sh|bash)\n(.*?)```', t, re.S):
+                for line in block.splitlines():
+                    for part in line.split('#')[0].split('&&'):
+                        words = shlex.split(part)
+                        if words and words[0].rpartition('/')[2] == 'wattnb': yield f'{p.name}: {part.strip()}', words[1:]
+
+
+@pytest.mark.parametrize('shown, words', [pytest.param(*c, id=c[0]) for c in commands()])
+def test_shown_commands_parse(shown, words):
+    try: _parser().parse_args(words)
+    except UserError as e: pytest.fail(f'{shown}: {e}')
+
+
+def test_examples_of_the_help_parse():
+    from wattnb.cli import VERBS
+    for name, (_, _, example, _) in VERBS.items(): _parser().parse_args(shlex.split(example)[1:])
+
+
+@pytest.mark.parametrize('run', sorted((root / 'artifacts/experiments').glob('nbdev-test/*/*-bench')), ids=lambda p: p.name)
+def test_the_schema_lists_every_field(run):
+    s = json.loads((run / 'summary.json').read_text())
+    if s.get('type') == 'ensemble': return
+    assert not undocumented('summary.json', s) and not undocumented('hardware', s['hardware'])
+    assert not undocumented('results.json', {k for r in json.loads((run / 'results.json').read_text()) for k in r})
+    for f in FILES['summary.json']:
+        if f.inherited: assert f.name in s, f.name
+    for f in FILES['hardware']:
+        if f.inherited: assert f.name in s['hardware'], f.name
