@@ -14,15 +14,15 @@ from typing import Sequence
 MARK = 'WATTNB_TREE'
 
 def tree_of(
-    pid:int,      # root of the tree
+    pid:int|None, # root of the tree; None: go by the mark alone
     mark:str='',  # value of `WATTNB_TREE` that its members were started with
 ) -> list:
     "The `psutil.Process`es of a tree: `pid`, its descendants, and whoever carries the mark; never this process."
     import psutil
     found = {}
     try:
-        root = psutil.Process(pid)
-        for p in (root, *root.children(recursive=True)): found[p.pid] = p
+        root = psutil.Process(pid) if pid else None
+        for p in (root, *root.children(recursive=True)) if root else (): found[p.pid] = p
     except psutil.NoSuchProcess: pass
     for p in psutil.process_iter() if mark else ():
         try:
@@ -32,7 +32,7 @@ def tree_of(
     return list(found.values())
 
 def stop_tree(
-    pid:int,         # root of the tree
+    pid:int|None,    # root of the tree, see `tree_of`
     mark:str='',     # see `tree_of`
     grace:float=2.,  # seconds between asking (SIGTERM) and killing (SIGKILL)
 ) -> list[int]:
@@ -73,7 +73,7 @@ def _supervise(argv:Sequence[str]) -> int:
     threading.Thread(target=lambda: (child.wait(), why.set()), daemon=True).start()
     why.wait(None if end is None else max(0., end - time.monotonic()))
     if child.poll() is not None and state['status'] is None:
-        stop_tree(child.pid, mark, grace) # what it left running
+        stop_tree(None, mark, grace) # what it left running
         return child.returncode if child.returncode >= 0 else 128 - child.returncode
     stop_tree(child.pid, mark, grace)
     return state['status'] if state['status'] is not None else DEADLINE
@@ -112,7 +112,7 @@ class Supervised:
         if code is None and self.timeout and self.seconds > self.timeout + self.grace + 1.5:
             self.stop(0.)
             return DEADLINE
-        if code is not None and code < 0: stop_tree(self.process.pid, self.mark, 0.) # it was killed: its child was not
+        if code is not None and code < 0: stop_tree(None, self.mark, 0.) # it was killed: its child was not
         return code if code is None or code >= 0 else 128 - code
 
     def stop(self,

@@ -33,7 +33,7 @@ class Machine:
         job:Job,
     ) -> str:
         "'' when the job fits this machine while nothing else runs, else why not."
-        if job.host_gb > self.host_gb: return f'needs about {job.host_gb:.1f} GB, this machine has {self.host_gb:.1f}'
+        if job.host_gb > self.host_gb: return f'needs about {job.host_gb:.3g} GB, this machine has {self.host_gb:.3g}'
         if job.need_gb is None: return '' if self.slots > 0 else 'this machine takes only runs that need a GPU'
         if not self.devices: return 'needs a GPU, this machine has none'
         have = sum(gb for _, gb in self.devices)
