@@ -42,7 +42,8 @@ def group_legend(
     out = []
     for g in used:
         colour, hatch, sym, _ = GROUPS[g]
-        area = Patch(facecolor=colour, hatch='' if symbols else hatch, edgecolor=GREY if g == 'refused' else 'white', lw=.3)
+        area = Patch(facecolor=colour, hatch='' if symbols else hatch, edgecolor=GREY if g == 'refused' else 'white',
+                     lw=.3)
         dot = Line2D([], [], ls='none', marker=_SYMBOL.get(sym, ''), color=text_on(colour), ms=3.5, mew=.6)
         out.append((area, dot) if symbols and sym else area)
     fig.legend(out, used, loc='outside lower left', ncols=len(used), columnspacing=1.2)

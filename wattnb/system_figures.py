@@ -301,7 +301,8 @@ def plot_scaling(
     hollow = '; hollow: all parameters of a mixture' if any(x != p for x, p in zip(xs, runs['params_b'])) else ''
     headline(fig, 'Score against size', f'{questions(runs)}; bars: 95 % intervals{note}{hollow}{star}')
     names = [short(r.label, 24) + '*' * bool(r.estimated == True) for r in runs.itertuples()] # noqa: E712 (or missing)
-    lost = place_labels(ax, xs, runs['overall'], names, lines=[(x, r.low, x, r.high) for x, r in zip(xs, runs.itertuples()) if r.low == r.low])
+    lost = place_labels(ax, xs, runs['overall'], names, lines=[(x, r.low, x, r.high) for x,
+                                                               r in zip(xs, runs.itertuples()) if r.low == r.low])
     if lost: ax.set_xlabel(ax.get_xlabel() + f'; not named: {", ".join(lost)}')
     return fig
 
