@@ -9,7 +9,7 @@ __all__ = ['ELECTRICITY_USD', 'SETTINGS_FILE', 'HOSTED', 'LOCAL_PROVIDERS', 'HOS
            'Phase', 'Roofline', 'roofline', 'run_work', 'run_roofline']
 
 # %% ../nbs/04_c_footprint.ipynb #cdd6b025
-import difflib, functools, math, os, re, time, tomllib
+import difflib, functools, itertools, math, os, re, time, tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -333,16 +333,23 @@ def measure_cpu(
     mb:int=256,     # how much to read, MB; more than the caches hold
 ) -> Device:
     "Bandwidth and FP32 speed of this machine's CPU, best of some tries; once per process."
-    import numpy as np
+    import numpy as np, psutil
     from concurrent.futures import ThreadPoolExecutor
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    workers = min(16, cores)
+    workers, rates = min(16, cores), []
     parts = [np.ones(mb * 1_000_000 // 4 // workers, np.float32) for _ in range(workers)]
-    square = np.ones((1024, 1024), np.float32)
-    with ThreadPoolExecutor(workers) as pool: read = _best(lambda: list(pool.map(lambda a: float(a @ a), parts)))
-    product = _best(lambda: square @ square)
-    return Device(name, 'cpu', round(sum(a.nbytes for a in parts) / read / 1e9, 1),
-                  fp32_tflops=round(2 * 1024**3 / product / 1e12, 4), measured=True,
+    with ThreadPoolExecutor(workers) as pool:
+        for pieces in (1, 8): # all at once, and in turns short enough to fall between what else the machine does
+            size = len(parts[0]) // pieces
+            starts = itertools.cycle(range(0, pieces * size, size))
+            def read():
+                i = next(starts)
+                list(pool.map(lambda a: float(a[i:i + size] @ a[i:i + size]), parts))
+            rates.append(4 * size * workers / _best(read))
+    squares = [np.ones((n, n), np.float32) for n in (64, 512, 1024)]
+    flops = [2 * len(m)**3 / _best(lambda: np.matmul(m, m, out=np.empty_like(m))) for m in squares]
+    flops[0] *= min(cores, psutil.cpu_count(logical=False) or cores) # 64 rows stay on one core, whatever the others do
+    return Device(name, 'cpu', round(max(rates) / 1e9, 1), fp32_tflops=round(max(flops) / 1e12, 4), measured=True,
                   source=f'measured: {mb} MB read by {workers} threads, FP32 matrix products')
 
 def _best(work, seconds:float=.2) -> float:
@@ -490,7 +497,7 @@ def roofline(
         if seconds is None: reasons[name] = 'its time was not measured'
         elif share > 1:
             reasons[name] = f'faster than its floor ({share:.2f}): ' + (
-                'it was measured while busy' if device.measured else 'check device, precision and batches')
+                'the device was busy when measured' if device.measured else 'check device, precision and batches')
         phases.append(Phase(name, tokens, seconds, by_bytes, by_flops, floor,
                             'bandwidth' if by_flops is None or by_bytes >= by_flops else 'flops', share,
                             seconds and tokens / seconds, tokens / floor if floor else None,
