@@ -214,10 +214,13 @@ _RUN = (Opt('--model', default='smollm2-135m', metavar='M', help='registry key, 
         Opt('--seed', type=int, default=0), Opt('--temperature', type=float, default=0.0),
         Opt('--max-retries', type=int, default=2, metavar='N', help='further attempts for blank replies'),
         Opt('--max-new-tokens', type=int, default=None, metavar='N'), Opt('--batch-size', type=int, default=None, metavar='N'),
+        Opt('--planner', default='', metavar='HOW', help='further queries: none, keywords or llm; default: the preset\'s'),
+        Opt('--retrieval', default='', metavar='K=V', help='changes to the preset, such as "top_k=40 max_tokens=3000"'),
+        Opt('--decode', default='', metavar='HOW', help='json holds a local model to the reply\'s schema'),
         Opt('--latency-mode', action='store_true', help='one question at a time, for honest latency'))
 _QUESTIONS = Opt('--questions', default='', metavar='CSV', help='question file; default data/train_QA.csv, else data/demo_QA.csv')
 _SETTINGS = ('model', 'env', 'precision', 'questions', 'name', 'split', 'limit', 'provider', 'preset', 'mode', 'seed', 'temperature', 'max_retries',
-             'max_new_tokens', 'batch_size', 'latency_mode', 'index', 'fail_on_error', 'idle_seconds', 'force')
+             'max_new_tokens', 'batch_size', 'latency_mode', 'planner', 'retrieval', 'decode', 'index', 'fail_on_error', 'idle_seconds', 'force')
 
 @verb('ask', 'one answer, with citations', 'wattnb ask "What was the PUE of the Tarn hall?" --model extractive',
       Opt('question'), *_RUN, Opt('--unit', default='', help='unit of the wanted value'), Opt('--show-prompt', action='store_true', help='print the prompt too'))
