@@ -261,9 +261,15 @@ def _pareto(cost):
                             high=r['overall_ci'][1], cost=r['cost'], cost_low=r['cost_ci'][0],
                             cost_high=r['cost_ci'][1], corr=_corr(s.x, s.joules if cost == 'wh' else s.usd),
                             on_frontier=r['on_frontier'], p_frontier=r['p_frontier'],
+                            shared=cost == 'wh' and src.rows[r['label']][0]['energy_is'] != 'question',
                             cost_per_correct=r['cost_per_correct'], n=p.n, unit=front.unit))
         return out
     return rows
+
+def _common_end(labels) -> str:
+    "The ending from a hyphen on that all labels share, e.g. `-bench`."
+    ends = {re.search(r'(-[a-z]+)?$', l)[0] for l in labels}
+    return ends.pop() if len(ends) == 1 else ''
 
 def _frontier(src) -> list[dict]:
     from wattnb.selection import cascades, ensembles, pareto, singles
@@ -272,7 +278,9 @@ def _frontier(src) -> list[dict]:
         raise UserError('fewer than two runs have their energy measured')
     few = len(p.labels) <= 8 # pairs of small models before a third: thousands with many runs
     front = pareto(singles(p) + ensembles(p, most=16) + cascades(p, pairs=few), p.strata, reps=1000)
-    return [dict(label=r['label'], kind=r['kind'], overall=r['overall'], low=r['overall_ci'][0],
+    drop = _common_end(p.labels)
+    return [dict(label=r['label'].replace(drop, '') if drop else r['label'], kind=r['kind'],
+                 members=' + '.join(r['members']), overall=r['overall'], low=r['overall_ci'][0],
                  high=r['overall_ci'][1], cost=r['cost'], on_frontier=r['on_frontier'], p_frontier=r['p_frontier'],
                  n=p.n, unit=front.unit) for r in front.rows] if front else []
 
@@ -407,7 +415,8 @@ def fit_band(
     y:Sequence[float], # scores
     points:int=25,     # of the line
 ) -> list[dict]:
-    "Least squares of the score on log10 of the size, with the 95 % band of its mean; [] with fewer than three sizes."
+    """Least squares of the score on log10 of the size, with the 95 % band of its mean; no band with fewer than four
+    points (one degree of freedom makes it wider than the score), [] with fewer than three sizes."""
     x, y = np.log10(np.asarray(x, float)), np.asarray(y, float)
     if len(set(x.tolist())) < 3: return []
     from scipy.stats import t
@@ -415,8 +424,8 @@ def fit_band(
     n, at = len(x), np.linspace(x.min(), x.max(), points)
     s = math.sqrt(((y - a - b * x) ** 2).sum() / (n - 2))
     half = t.ppf(.975, n - 2) * s * np.sqrt(1 / n + (at - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum())
-    return [dict(params_b=float(10 ** u), overall=float(a + b * u), low=float(a + b * u - h), high=float(a + b * u + h))
-            for u, h in zip(at, half)]
+    return [dict(params_b=float(10 ** u), overall=float(a + b * u), low=None if n < 4 else float(a + b * u - h),
+                 high=None if n < 4 else float(a + b * u + h)) for u, h in zip(at, half)]
 
 def _scaling(src) -> list[dict]:
     es = [(e, src.model_of(e.run)) for e in src.systems if kind_of(e.run) != 'baseline']
@@ -532,7 +541,8 @@ FIGURES = dict(
                      'Runs of models whose size is known (params_b in models.toml).', ('overall', 'low', 'high',
                                                                                        'params_b')),
     precisions=Plot(sf.plot_precisions, _precisions, 'the same model at two precisions, paired',
-                    'Runs of one model at two precisions: `wattnb run --precision 4bit`, then bf16.', ('value', 'low', 'high')),
+                    'Runs of one model at two precisions: `wattnb run --precision 4bit`, then bf16.', ('value', 'low',
+                                                                                                       'high')),
     machines=Plot(sf.plot_machines, _machines, 'the same model on two machines, paired',
                   'Runs of one model at one precision under two labels of --env.', ('value', 'low', 'high')),
     error_classes=Plot(qf.plot_error_classes, _classes, 'how the questions of each run ended', _RUN, ('count',)),

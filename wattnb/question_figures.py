@@ -171,11 +171,15 @@ def plot_risk_coverage(
         if not part['confidence'].iloc[0]: ax.plot(part['coverage'], part['risk'], m, color=c, ms=0)
         ax.plot([last['coverage']], [last['risk']], m, color=c, ms=5, mfc=c if part['confidence'].iloc[0] else 'white',
                 zorder=3)
-        ends.append((last['coverage'], last['risk'], f'{short(l, 26)} {last["area"]:.2f}'))
+        sure = bool(part['confidence'].iloc[0])
+        ends.append((last['coverage'], last['risk'], short(l, 26) + (f' {last["area"]:.2f}' if sure else '')))
     ax.set_xlim(0, 1.04); ax.set_ylim(-.02, min(1.08, df['risk'].max() * 1.15 + .08))
     ax.set_xlabel('coverage: share of questions answered'); ax.set_ylabel('risk: share of these that is wrong')
-    headline(fig, 'Risk and coverage', f'{questions(df)}; lines: most confident answers first; hollow: no confidence '
-             'recorded; numbers: mean risk over the curve (smaller is better)')
+    sure, unsure = df['confidence'].astype(bool).any(), not df['confidence'].astype(bool).all()
+    headline(fig, 'Risk and coverage', questions(df) + ('; lines: most confident answers first; numbers: mean risk over '
+             'the curve (smaller is better)' if sure else '') + ('; hollow points: runs that record no confidence'
+                                                                 if unsure
+             else ''))
     lost = place_labels(ax, *zip(*ends))
     if lost: ax.set_xlabel(ax.get_xlabel() + f'\nnot named: {", ".join(lost)}')
     return fig
@@ -208,7 +212,8 @@ def plot_stages(
         ax.annotate(plain_number(float(f'{left:.3g}')), (left, i), xytext=(3, 0), textcoords='offset points',
                     va='center', fontsize=6.5)
     row_axis(ax, total.index, 26)
-    ax.set_xlim(0, total.max() * 1.14); ax.set_xlabel(f'{unit} per question'); ax.locator_params(axis='x', nbins=6)
+    ax.set_xlim(0, total.max() * 1.14); ax.set_xlabel(f'{"seconds" if unit == "s" else unit} per question')
+    ax.locator_params(axis='x', nbins=6)
     patches = [Patch(facecolor=STAGES.get(s, GREY), hatch=_STAGE_HATCH.get(s, '++'), edgecolor='white') for s in stages]
     fig.legend(patches, stages, loc='outside lower left', ncols=min(len(stages), 5 if len(total) <= 6 else 9),
                columnspacing=1.)
@@ -315,7 +320,7 @@ def plot_tokens(
     row_axis(axes[0], labels, 26)
     for ax in axes[1:]: ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
     n = df.groupby('label', observed=True)['id'].nunique()
-    cap = '; thick line: the budget' if 'budget' in df and df['budget'].notna().any() else ''
+    cap = '; thick line: the budget of the first attempt' if 'budget' in df and df['budget'].notna().any() else ''
     return headline(fig, 'Tokens of the questions', f'{questions(n.rename("n").to_frame())}; boxes: middle half and '
                     f'median, whiskers: 5 to 95 %{cap}')
 

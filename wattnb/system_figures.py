@@ -127,7 +127,8 @@ def _steps(front) -> list[tuple]:
 
 @figure_style()
 def plot_pareto(
-    df, # label, family, local, overall, low, high, cost, cost_low, cost_high, corr, on_frontier, p_frontier, n, unit
+    df, # label, family, local, overall, low, high, cost, cost_low, cost_high, corr, on_frontier, p_frontier, n, unit;
+        # shared, where known: the run has a total only, shared among its questions
 ):
     "Score against cost per question, with joint regions and the frontier."
     df = frame_of(df)
@@ -162,8 +163,10 @@ def plot_pareto(
     if not df['local'].all():
         fam.append(Line2D([], [], ls='none', marker='o', color=GREY, mfc='white', ms=4.5)); names.append('hollow: API')
     if len(names) > 1: fig.legend(fam, names, loc='outside lower left', ncols=min(len(names), 9 if big else 4))
+    shared = int(df['shared'].fillna(False).astype(bool).sum()) if 'shared' in df else 0
     headline(fig, f'Overall score against {unit} per question', f'{questions(df)}; ellipses: joint 95 % regions, bars: '
-             '95 % intervals; dashed: frontier; %: share of resamples on the frontier')
+             '95 % intervals; dashed: frontier; %: share of resamples on the frontier'
+             + (f'; {shared} runs have a total only, shared among their questions' if shared else ''))
     label = [short(r.label, 26) + (f' {100 * r.p_frontier:.0f}%' if r.p_frontier == r.p_frontier
                                    and r.p_frontier >= .05 else '') for r in df.itertuples()]
     lines = [s for r in df.itertuples() if r.low == r.low for s in
@@ -179,7 +182,7 @@ FAMILIES = {'single': ('#0072B2', 'o'), 'ensemble': ('#E69F00', 'D'), 'cascade':
 @figure_style()
 def plot_ensemble_frontier(
     df,           # label, kind (single, ensemble, cascade), overall, low, high, cost, on_frontier, p_frontier, n, unit
-    named:int=12, # at most so many names
+    named:int=9,  # at most so many names, those on the frontier first
 ):
     "Score against cost of single models, ensembles and cascades, with the frontier."
     df = frame_of(df)
@@ -194,7 +197,8 @@ def plot_ensemble_frontier(
         ax.plot(part.loc[likely, 'cost'], part.loc[likely, 'overall'], m, color=c, ms=5, mec='black', mew=.5, zorder=4)
     front = df[df['on_frontier'].astype(bool)].sort_values('cost')
     ax.step(front['cost'], front['overall'], where='post', color='black', lw=.8, ls='--', zorder=1)
-    likely = df[df['p_frontier'] >= .05].sort_values('p_frontier', ascending=False, kind='stable').head(named)
+    likely = df[df['p_frontier'] >= .05].sort_values(['on_frontier', 'p_frontier'], ascending=False, kind='stable')
+    likely = likely.head(named)
     for r in likely.itertuples(): ax.plot([r.cost, r.cost], [r.low, r.high], '-', color='black', lw=.6, zorder=3)
     if log: log_axis(ax.xaxis, df['cost'], pad=.08)
     else: ax.set_xlim(0, df['cost'].max() * 1.12)
@@ -208,7 +212,7 @@ def plot_ensemble_frontier(
     headline(fig, f'{len(df)} single models, ensembles and cascades: score against {unit}', f'{questions(df)}; large '
              'marks are on the frontier (dashed) in 5 % of resamples or more; bars: 95 % intervals; scores in-sample')
     lines = [(r.cost, r.low, r.cost, r.high) for r in likely.itertuples()] + _steps(front)
-    lost = place_labels(ax, likely['cost'], likely['overall'], [short(l, 34) for l in likely['label']], lines=lines)
+    lost = place_labels(ax, likely['cost'], likely['overall'], [short(l, 46) for l in likely['label']], lines=lines)
     if lost: ax.set_xlabel(ax.get_xlabel() + f'; not named: {len(lost)}')
     return fig
 
@@ -230,8 +234,9 @@ def plot_forest(
     p = ax.secondary_yaxis('right')
     p.set_yticks(range(len(df)), [('p < 0.001' if r.p_holm < .001 else f'p = {r.p_holm:.3f}') for r in df.itertuples()])
     p.tick_params(length=0, labelsize=6.5); p.spines['right'].set_visible(False)
-    span = max(.05, *np.abs([*df['ci_low'], *df['ci_high'], *df['diff']])) * 1.08
-    ax.set_xlim(-span, span); ax.set_xlabel('difference of the overall score')
+    ends = [0, *df['ci_low'].dropna(), *df['ci_high'].dropna(), *df['diff']]
+    pad = .06 * max(.1, max(ends) - min(ends))
+    ax.set_xlim(min(ends) - pad, max(ends) + pad); ax.set_xlabel('difference of the overall score')
     ax.locator_params(axis='x', nbins=5)
     return headline(fig, f'Difference to {short(one)}' if one else 'Paired differences of the overall score',
                     f'{questions(df)}; bars: 95 % intervals, paired; filled: p ≤ 0.05 after Holm’s correction')
@@ -271,13 +276,15 @@ def plot_scaling(
     "Score against size, with a fit and its band per family."
     df = frame_of(df)
     runs = df[df['kind'] == 'run'] if len(df) else df
-    if runs.empty: return note_figure('No run of a model whose size is known.', 'Score against size')
+    if len(runs) < 2:
+        return note_figure('Needs runs of two models or more whose size is known (params_b in models.toml).',
+                           'Score against size')
     big = len(runs) > 5
     fig, ax = new_figure('page' if big else 'column', 3.6 if big else 2.9)
     marks = family_marks(runs['family'])
     for fam, fit in df[df['kind'] == 'fit'].groupby('family', observed=True):
         c = marks[str(fam)].colour
-        ax.fill_between(fit['params_b'], fit['low'], fit['high'], color=c, alpha=.15, lw=0)
+        if fit['low'].notna().all(): ax.fill_between(fit['params_b'], fit['low'], fit['high'], color=c, alpha=.15, lw=0)
         ax.plot(fit['params_b'], fit['overall'], '-', color=c, lw=1)
     xs = []
     for r in runs.itertuples():
@@ -296,13 +303,19 @@ def plot_scaling(
     from matplotlib.lines import Line2D
     if len(marks) > 1: fig.legend([Line2D([], [], ls='none', marker=m.marker, color=m.colour, ms=4.5)
         for m in marks.values()], list(marks), loc='outside lower left', ncols=min(len(marks), 9 if big else 4))
-    note = '; lines: log-linear fits with 95 % bands' if (df['kind'] == 'fit').any() else ''
+    fits = df[df['kind'] == 'fit']
+    note = '; lines: log-linear fits' if len(fits) else ''
+    note += ' with 95 % bands' if len(fits) and fits['low'].notna().any() else ''
     star = '; *: size is an estimate' if runs['estimated'].fillna(False).astype(bool).any() else ''
     hollow = '; hollow: all parameters of a mixture' if any(x != p for x, p in zip(xs, runs['params_b'])) else ''
     headline(fig, 'Score against size', f'{questions(runs)}; bars: 95 % intervals{note}{hollow}{star}')
     names = [short(r.label, 24) + '*' * bool(r.estimated == True) for r in runs.itertuples()] # noqa: E712 (or missing)
-    lost = place_labels(ax, xs, runs['overall'], names, lines=[(x, r.low, x, r.high) for x,
-                                                               r in zip(xs, runs.itertuples()) if r.low == r.low])
+    lines = [(x, r.low, x, r.high) for x, r in zip(xs, runs.itertuples()) if r.low == r.low]
+    lines += [(x, r.overall, r.params_b, r.overall) for x, r in zip(xs, runs.itertuples()) if x != r.params_b]
+    for _, fit in fits.groupby('family', observed=True):
+        at = list(zip(fit['params_b'], fit['overall']))
+        lines += [(*u, *v) for u, v in zip(at, at[1:])]
+    lost = place_labels(ax, xs, runs['overall'], names, lines=lines)
     if lost: ax.set_xlabel(ax.get_xlabel() + f'; not named: {", ".join(lost)}')
     return fig
 
