@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from wattnb.footprint import (BYTES, ELECTRICITY_USD, Device, Footprint, SETTINGS_FILE, Work, amortised, device_of,
-                              device_table, devices, find_device, find_grid, footprint, grid_table, grids,
-                              load_footprint, measure_cpu, roofline, run_footprint, run_roofline)
+                              device_table, devices, find_device, find_grid, footprint, footprint_table, grid_table,
+                              grids, load_footprint, measure_cpu, roofline, run_footprint, run_roofline)
 from wattnb.workspace import UserError, Workspace
 
 amount = st.floats(0, 1e9, allow_nan=False)
@@ -437,6 +437,17 @@ def test_a_run_on_a_measured_cpu():
     stored = json.loads(json.dumps(run_roofline(s, r, noted).to_json()))['device']
     again = run_roofline(s, r, stored)
     assert again.device == noted and again['decode'].bandwidth_s == pytest.approx(119 * 6e9 / 20e9)
+
+
+def test_runs_side_by_side():
+    run = run_roofline(*a_run())
+    t = footprint_table({'a': footprint(10., settings=Footprint(grid='FR')), 'b': footprint(None, api_usd=1., hosted=True)},
+                        {'a': run, 'b': run_roofline({}, []).to_json()})
+    a, b = t
+    assert a['gCO2e'] == pytest.approx(.442) and a['decode reaches'] == run['decode'].share
+    assert b['Wh'] is None and b['total, USD'] == 1 and b['decode reaches'] is None
+    assert any('provider' in n and n.endswith('(b)') for n in t.notes)
+    assert list(footprint_table({'c': footprint(1.)}))[0]['prefill reaches'] is None and len(footprint_table({})) == 0
 
 
 def test_light_import():

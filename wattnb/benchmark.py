@@ -23,6 +23,7 @@ from .scoring import Prediction, score
 from .runs import find_runs, run_cost
 from .journal import read_journal
 from .experiment import RunPlan, RunSettings, RunState, keep_partial, plan_run, run_all
+from .cluster import run_words
 from .processes import DEADLINE, Supervised
 from .schedule import Job, Ledger, Machine, next_starts, play
 
@@ -188,14 +189,16 @@ def plan_benchmark(
     registry = load_registry(ws)
     chosen = [e for e in registry.values() if (not s.providers or e.provider in s.providers or 'all' in s.providers)
               and (not s.models or any(m.lower() in e.key.lower() for m in s.models))]
+    chosen = [(e.key, e) for e in chosen]
     if not chosen:
-        extra = [registry.find(m) for m in s.models]  # provider:id or a TOML file, else the registry's own error
-        chosen = [e for e in extra if not s.providers or e.provider in s.providers]
+        spec = lambda m: str(Path(m).resolve()) if m.endswith('.toml') else m
+        extra = [(spec(m), registry.find(m)) for m in s.models]  # provider:id or a TOML file, else the registry's own error
+        chosen = [(m, e) for m, e in extra if not s.providers or e.provider in s.providers]
         if not chosen:
             raise UserError(f'no model of the registry is served by {", ".join(s.providers)} and matches {", ".join(s.models) or "anything"}')
     ws.questions(s.questions or None)
     machines, past = machines if machines is not None else [this_machine(s)], read_past(ws)
-    runs = [_plan_one(ws, e, p, seed, s, machines, past) for e in chosen for p in s.precisions for seed in s.seeds]
+    runs = [_plan_one(ws, m, e, p, seed, s, machines, past) for m, e in chosen for p in s.precisions for seed in s.seeds]
     broken = {r.reason for r in runs if r.state == 'fail'}
     if len(broken) == 1 and all(r.state == 'fail' for r in runs) and len(runs) > 1: raise UserError(broken.pop())
     return runs
@@ -226,14 +229,14 @@ def run_settings(
                        split=s.split, limit=1 if s.smoke_test else s.limit, preset=s.preset, mode=s.mode, seed=seed,
                        temperature=s.temperature, force=s.force)
 
-def _plan_one(ws, entry, precision, seed, s:BenchmarkSettings, machines, past) -> PlannedRun:
+def _plan_one(ws, spec, entry, precision, seed, s:BenchmarkSettings, machines, past) -> PlannedRun:
     r = PlannedRun(entry.key, precision or entry.precision, seed, 'wait')
     on_gpu = any(m.devices for m in machines) or bool(memory_here().get('gpu_gb'))
     r.need_gb, r.need_is = need_of(entry, r.precision, past, on_gpu)
     try: check_provider(entry)
     except UserError as e:
         r.state, r.reason = 'skip', str(e); return r
-    try: r.plan = plan_run(run_settings(entry, precision, seed, s), ws)
+    try: r.plan = plan_run(replace(run_settings(entry, precision, seed, s), model=spec), ws)
     except UserError as e:
         r.state, r.reason = 'fail', str(e); return r
     r.n, r.done = len(r.plan.questions), r.plan.done
@@ -459,12 +462,7 @@ def command(
     **other,      # settings that differ there
 ) -> list[str]:
     "The words after `python` that make a run: `wattnb run` with its options."
-    s, out = replace(r.plan.settings, **other), []
-    for f in s.__dataclass_fields__.values():
-        v = getattr(s, f.name)
-        if f.name == 'model' or v == f.default: continue
-        out += [f'--{f.name.replace("_", "-")}'] + ([] if v is True else [str(v)])
-    return ['-m', 'wattnb.cli', 'run', '--model', s.model, '--root', str(root or r.plan.ws.root), *out]
+    return run_words(r.plan.settings, root or r.plan.ws.root, **other)
 
 class Here:
     "This machine."
@@ -488,12 +486,13 @@ def run_benchmark(
     poll:float=.5,               # seconds between looks
     places:Sequence=None,        # where runs may go; default this machine
     max_lost:int=3,              # a run whose machine went away is started elsewhere this often
+    patience:float=60,           # seconds to wait for another machine when none is left
 ) -> Benchmark:
     "Run what waits and say how each ended; `benchmark.json` goes beside the runs. A second start goes on where this one stopped."
     places = list(places) if places is not None else [Here(this_machine(settings))]
     b = Benchmark(list(runs), settings, [], _now())
     waiting, active, after = [r for r in b.runs if r.state == 'wait'], [], []
-    changed, drawn = (lambda: on_change and on_change(b)), 0.
+    changed, drawn, idle = (lambda: on_change and on_change(b)), 0., None
     try:
         sites = [s for p in places for s in p.refresh()]
         b.machines = [s.machine for s in sites]
@@ -520,7 +519,8 @@ def run_benchmark(
                 after.append(_conclude(r, handle, code, settings))
             sites = [s for p in places for s in p.refresh()]
             b.machines = [s.machine for s in sites]
-            if waiting and not active: _give_up(waiting, sites)
+            idle = (idle or time.monotonic()) if waiting and not active else None
+            if idle and (sites or time.monotonic() - idle > patience): _give_up(waiting, sites)
             if moved: b.write()
             if moved or time.monotonic() - drawn > 5: changed(); drawn = time.monotonic()
             if waiting or active: time.sleep(poll)

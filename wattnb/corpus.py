@@ -337,20 +337,22 @@ def unreadable(
 ) -> float:
     "Share of the text that no reader could read: unprintable characters, private letters, codes of unmapped glyphs."
     n = len(text)
+    if ''.join(text.split()).isprintable() and not _CODES.search(text) and '\ufffd' not in text: return 0.
     bad = sum(not c.isprintable() and not c.isspace() for c in text) + text.count('\ufffd') + sum(len(m) for m in _CODES.findall(text))
     return bad / n if n else 0.
 
 def _jumble(text:str) -> bool:
     "Mostly signs where words should be (leaders of a table of contents do not count)."
     t = re.sub(r'[\s.\-–—_…·]', '', text)
-    return len(t) >= 200 and sum(c.isalnum() for c in t) < .35 * len(t)
+    return len(t) >= 200 and len(re.sub(r'[\W_]+', '', t)) < .35 * len(t)
 
 def check_text(
     pages:Sequence[str], # text of each page
+    least:int=20,        # characters of a paper
 ):
     "The gate that every document passes, from a PDF or from a user's JSON. `WorkError` with the reason."
     text = ''.join(pages)
-    if len(text.strip()) < 20: raise WorkError('no text: probably scanned; run OCR on it first')
+    if len(text.strip()) < least: raise WorkError('no text: probably scanned; run OCR on it first')
     if unreadable(text) > MAX_UNPRINTABLE: raise WorkError(f'{unreadable(text):.0%} of the text is unprintable: the font map is broken')
     for i, t in enumerate(pages, 1):
         if len(t) >= 100 and (unreadable(t) > MAX_PAGE_GARBAGE or _jumble(t)): raise WorkError(f'page {i} is garbage: {" ".join(t.split())[:30]!a} ...')
@@ -572,7 +574,7 @@ def build_corpus(
         try:
             if js.exists():
                 doc = load_document(js)
-                check_text([_page_text(s) for s in doc.sections] or [doc.text])
+                check_text([_page_text(s) for s in doc.sections] or [doc.text], 1)
                 made = doc.metadata.get('pdf_sha256')
                 if not made or not pdf.exists() or (made == file_sha256(pdf) and doc.metadata.get('parser') == parser_version(parser)):
                     report.ok[id_], report.gates[id_] = js, doc.metadata.get('gate') or dict(pages=doc.pages)

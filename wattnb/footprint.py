@@ -6,7 +6,7 @@
 __all__ = ['ELECTRICITY_USD', 'SETTINGS_FILE', 'HOSTED', 'LOCAL_PROVIDERS', 'HOSTED_PROVIDERS', 'BYTES', 'Grid', 'grids',
            'find_grid', 'grid_table', 'Footprint', 'amortised', 'load_footprint', 'Impact', 'footprint',
            'run_footprint', 'Device', 'devices', 'find_device', 'device_table', 'measure_cpu', 'device_of', 'Work',
-           'Phase', 'Roofline', 'roofline', 'run_work', 'run_roofline']
+           'Phase', 'Roofline', 'roofline', 'run_work', 'run_roofline', 'footprint_table']
 
 # %% ../nbs/04_c_footprint.ipynb #cdd6b025
 import difflib, functools, itertools, math, os, re, time, tomllib
@@ -573,3 +573,24 @@ def run_roofline(
     if device is None: device, why = device_of(place, gpu, cpu)
     r = roofline(work, device, n, why)
     return replace(r, reasons=reasons | r.reasons)
+
+# %% ../nbs/04_c_footprint.ipynb #52ae67d0
+def footprint_table(
+    impacts:dict,        # label of a run → `Impact`
+    rooflines:dict=None, # label → `Roofline`, or its `to_json` form as a summary has it
+) -> ResultTable:
+    "Wh, grams, USD and shares of the limits, a row per run."
+    cols = ['run', 'Wh', 'gCO2e', 'low', 'high', 'electricity, USD', 'hardware, USD', 'API, USD', 'total, USD',
+            'prefill reaches', 'decode reaches', 'J/token written']
+    rows, why = [], {}
+    for label, i in impacts.items():
+        r = (rooflines or {}).get(label) or {}
+        r = r.to_json() if isinstance(r, Roofline) else r
+        p, d = ((r.get('phases') or {}).get(k) or {} for k in ('prefill', 'decode'))
+        rows.append((label, i.wh, i.gco2e, i.gco2e_low, i.gco2e_high, i.electricity_usd, i.hardware_usd, i.api_usd, i.total_usd,
+                     p.get('share'), d.get('share'), d.get('joules_per_token')))
+        said = {**(r.get('reasons') or {}), **i.reasons}
+        for k in ('energy', 'grid', 'scope', 'device', 'phases'):
+            if said.get(k): why.setdefault(f'{k}: {said[k]}', []).append(label)
+    notes = [k + ('' if len(v) == len(impacts) else f' ({", ".join(v)})') for k, v in why.items()]
+    return ResultTable(cols, rows, 'Footprint of the runs', notes)

@@ -191,11 +191,11 @@ def _n(df, column:str='n', of:str='questions') -> str:
     n = sorted({int(x) for x in df[column].dropna()})
     return f'n = {n[0]} {of}' if len(n) == 1 else f'n = {n[0]} to {n[-1]} {of}' if n else f'no {of}'
 
-def _short(label:str, most:int=40) -> str:
+def _short(label:str, most:int=48) -> str:
     s = str(label)
     return s if len(s) <= most else f'{s[:most // 2]}…{s[-(most - most // 2 - 1):]}'
 
-def _rows(ax, labels, most:int=40):
+def _rows(ax, labels, most:int=48):
     "The y axis as a list of names, first on top."
     ax.set_yticks(range(len(labels)), [_short(l, most) for l in labels])
     ax.set_ylim(len(labels) - .4, -.6); ax.tick_params(axis='y', length=0); ax.grid(axis='y', visible=False)
@@ -252,7 +252,7 @@ def _key(fig, df, marks, names, numbered:bool, extra=()):
     kind = lambda k: KINDS[k][0]
     if numbered:
         h = [Line2D([], [], ls='none', marker=kind(r.kind), color=marks[r.family].colour, ms=4.5) for r in df.itertuples()]
-        t = [f'{i + 1}  {_short(n, 36)}' for i, n in enumerate(names)]
+        t = [f'{i + 1}  {_short(n)}' for i, n in enumerate(names)]
     else:
         h = [Line2D([], [], ls='none', marker='s', color=m.colour, ms=4.5) for m in marks.values()]; t = list(marks)
     for k in ('local', 'API', 'ensemble', 'baseline'):
@@ -396,7 +396,7 @@ def plot_size_score_cost_bubble(
     if len(s) < 2:
         return note_figure(f'Two runs with a size and a cost in USD are needed, there {"is" if len(s) == 1 else "are"} '
                            f'{len(s)}. Local runs have none; prices of APIs are in models.toml.', 'Score, size and cost')
-    s = s.assign(label=[f'{r.label}, ${plain_number(float(f"{r.usd_1000:.3g}"))}' for r in s.itertuples()])
+    s = s.assign(label=[f'{r.label}, ${r.usd_1000:.{2 if r.usd_1000 >= .1 else 4}f}' for r in s.itertuples()])
     return _one_panel(s, 'overall', 'overall score', 'Overall score, size and cost', f'{_n(s)}; bars: 95 % intervals; area '
                       f'and $: USD per 1000 questions{_notes_of_size(s)}' + _left_out(df, s, 'no size or no cost in USD'),
                       'overall_low', 'overall_high', log=False, area='usd_1000')
@@ -427,7 +427,7 @@ _PARTS = (('value', 'value accuracy', PALETTE[0], ''), ('ref', 'citation overlap
 def _breakdown(df, parts, title, note):
     s = df.sort_values('overall', ascending=False, kind='stable')
     from matplotlib.patches import Patch
-    fig, ax = new_figure('page', _tall(len(s), 1.2, .1 * len(parts) + .09))
+    fig, ax = new_figure('page', _tall(len(s), 1.2, .115 * len(parts) + .09))
     h = .84 / len(parts)
     for i, r in enumerate(s.itertuples()):
         for k, (c, _, colour, hatch) in enumerate(parts):
@@ -618,10 +618,10 @@ def plot_accuracy_by_type(
             m, c, _ = KINDS[r.kind]
             i = order.index(r.label)
             ax.plot([r.low, r.high], [i, i], '-', color='#444444', lw=1, zorder=2)
-            ax.plot([r.accuracy], [i], m, color=c, mec='black', mew=.4, ms=4.5, zorder=3)
+            ax.plot([r.accuracy], [i], m, color=c, mec='black', mew=.4, ms=4.5, zorder=3, clip_on=False)
         n = _range(part['n'])
         ax.set_title(f"{t}\nn = {n}{' (!)' if part['n'].min() < 10 else ''}")
-        ax.set_xlim(-.04, 1.04); ax.set_xticks([0, .5, 1], ['0', '.5', '1'])
+        ax.set_xlim(-.06, 1.08); ax.set_xticks([0, .5, 1], ['0', '.5', '1'])
         ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
     tag = {'API': ' [API]', 'ensemble': ' [ensemble]', 'baseline': ' [baseline]'}
     _rows(axes[0], [l + tag.get(kinds[l], '') for l in order])

@@ -97,15 +97,15 @@ def join_broken(
     lines:Sequence[str], # clean lines of running text
 ) -> str:
     "One text: a word broken at a line's end is joined, a compound keeps its hyphen."
-    out = ''
+    out = [] # joined by spaces at the end
     for l in lines:
-        if not out: out = l
-        elif re.search(r'[^\W\d_]-$', out) and l[:1].islower():
-            first = re.search(r'([^\W\d_]+)-$', out)[1]
-            out = (out if first.lower() in _COMPOUND or first.isupper() else out[:-1]) + l
-        elif re.search(r'\w[-–]$', out): out += l
-        else: out += ' ' + l
-    return out
+        last = out[-1] if out else ''
+        if len(last) < 2 or last[-1] not in '-–' or not re.match(r'\w', last[-2]): out.append(l)
+        elif last[-1] == '-' and last[-2].isalpha() and l[:1].islower():
+            first = re.search(r'([^\W\d_]+)-$', last)[1]
+            out[-1] = (last if first.lower() in _COMPOUND or first.isupper() else last[:-1]) + l
+        else: out[-1] = last + l
+    return ' '.join(out)
 _COMPOUND = frozenset('non self low high multi real long short pre post state art end cost energy carbon water data open large small time full well per two three four'.split())
 
 # %% ../nbs/01_a_passages.ipynb #4aa0f46d

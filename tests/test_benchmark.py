@@ -1,0 +1,328 @@
+"Benchmark nights: placement on invented machines, deadlines met by models that hang in native code, skips with reasons, scaling."
+import json, os, signal, socket, subprocess, sys, threading, time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given, settings as hyp, strategies as st
+
+from wattnb.benchmark import (Benchmark, BenchmarkSettings, Board, command, estimate, is_member, need_of, plan_benchmark, read_past,
+                              run_benchmark, run_members, this_machine)
+from wattnb.corpus import build_corpus
+from wattnb.experiment import RunSettings, plan_run, run_all
+from wattnb.index import build_index
+from wattnb.llm import load_registry
+from wattnb.processes import DEADLINE, Supervised
+from wattnb.schedule import HEADROOM, Job, Ledger, Machine, longest_first, night_seconds, play
+from wattnb.workspace import UserError, Workspace, read_json
+
+
+@pytest.fixture(scope='module')
+def ws(tmp_path_factory):
+    "A demo workspace with an index of words only, so that no embedder is loaded."
+    from wattnb.cli import init_workspace
+    folder = tmp_path_factory.mktemp('bench')
+    init_workspace(folder, demo=True)
+    w = Workspace.find(folder)
+    build_index(w, embedder='none', corpus=build_corpus(w))
+    return w
+
+
+@pytest.fixture(autouse=True)
+def clean_env(monkeypatch):
+    for k in ('IN_TEST', 'OPENAI_API_KEY', 'OPENAI_BASE_URL', 'OPENROUTER_API_KEY'): monkeypatch.delenv(k, raising=False)
+    monkeypatch.setenv('WATTNB_PROGRESS', '0')
+
+
+# --- placement -------------------------------------------------------------------------------------------------------
+gb = st.floats(1, 200).map(lambda x: round(x, 1))
+jobs = st.lists(st.builds(Job, key=st.integers(0, 10**6), need_gb=st.one_of(st.none(), gb, st.just(float('inf'))), seconds=st.integers(1, 10000).map(float)),
+                max_size=25)
+machines = st.lists(st.builds(lambda sizes, slots, share: (sizes, slots, share), st.lists(gb, max_size=4), st.integers(1, 3), st.booleans()),
+                    min_size=1, max_size=3).map(lambda ms: [Machine(f'm{i}', tuple((str(k), g) for k, g in enumerate(sizes)), slots, share=share)
+                                                            for i, (sizes, slots, share) in enumerate(ms)])
+
+
+@hyp(max_examples=300, deadline=None)
+@given(jobs, machines)
+def test_any_night_is_played_within_memory_and_to_its_end(js, ms):
+    night = play(js, ms)
+    fit = [j for j in js if any(not m.could(j) for m in ms)]
+    assert sorted(map(id, fit)) == sorted(id(p.job) for p in night), 'who fits runs once, who does not is left out'
+    by = {m.name: m for m in ms}
+    for t in {p.start for p in night}:
+        now = [p for p in night if p.start <= t < p.end]
+        for m in ms:
+            here = [p for p in now if p.machine == m.name]
+            assert sum(not p.devices for p in here) <= m.slots
+            for d, size in m.devices:
+                on = [p for p in here if d in p.devices]
+                if len(on) > 1:
+                    assert m.share and sum(p.job.need_gb for p in on) <= HEADROOM * size + 1e-9, 'two on one device only where they fit'
+                    assert all(len(p.devices) == 1 for p in on)
+    for p in night:
+        if p.devices and p.job.need_gb != float('inf'):
+            assert HEADROOM * sum(dict(by[p.machine].devices)[d] for d in p.devices) >= p.job.need_gb - 1e-9
+
+
+@hyp(max_examples=300, deadline=None)
+@given(jobs, machines)
+def test_a_night_is_no_longer_than_one_run_after_the_other(js, ms):
+    fit = [j for j in js if any(not m.could(j) for m in ms)]
+    assert (night_seconds(js, ms) or 0) <= sum(j.seconds for j in fit) + 1e-6
+
+
+@hyp(max_examples=300, deadline=None)
+@given(st.lists(st.integers(1, 1000), max_size=30), st.integers(1, 6))
+def test_longest_first_is_within_four_thirds_of_the_best_bound(lengths, m):
+    "Graham 1969: 4/3 - 1/(3m) of the optimum, which is at least the mean load and the longest job."
+    js = [Job(i, 10., float(s)) for i, s in enumerate(lengths)]
+    got = night_seconds(js, [Machine('m', tuple((str(i), 20.) for i in range(m)))])
+    longer = sorted(lengths, reverse=True)
+    best = max(sum(lengths) / m, longer[0] if longer else 0, longer[m - 1] + longer[m] if len(longer) > m else 0)
+    assert got <= (4 / 3 - 1 / (3 * m)) * max(best, 1e-9) * 1.5 + 1e-6  # `best` bounds the optimum from below
+    assert got <= sum(lengths) / m + (longer[0] if longer else 0) + 1e-6  # and the bound that needs no optimum
+    assert got >= best - 1e-6 or not lengths
+
+
+@hyp(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(gb, st.booleans()), max_size=40), st.lists(gb, min_size=1, max_size=4), st.booleans())
+def test_the_ledger_is_balanced(steps, sizes, share):
+    led, held = Ledger(Machine('m', tuple((str(i), g) for i, g in enumerate(sizes)), share=share)), []
+    for need, take in steps:
+        if take or not held:
+            g = led.take(Job(len(held), need))
+            if g: held.append(g)
+        else: led.give(held.pop(0))
+    for g in held: led.give(g)
+    assert not led.grants
+    assert all((led.place(Job('x', n)) is not None) == (not led.machine.could(Job('x', n))) for n, _ in steps)
+
+
+def test_order_is_the_unknown_then_the_long():
+    js = [Job('short', 1., 10.), Job('long', 1., 100.), Job('unknown', 1., None), Job('longer', 2., 100.)]
+    assert [j.key for j in longest_first(js)] == ['unknown', 'longer', 'long', 'short']
+
+
+# --- deadlines -------------------------------------------------------------------------------------------------------
+HANG = '''
+import ctypes, os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, '-c', 'import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); '
+                  'os.setsid(); open(os.environ["PIDS"], "a").write(f"{os.getpid()}\\\\n"); time.sleep(600)'])
+open(os.environ['PIDS'], 'a').write(f'{os.getpid()}\\n')
+'''
+
+
+def alive(path):
+    pids = [int(x) for x in Path(path).read_text().split()] if Path(path).exists() else []
+    return [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+
+
+class NeverAnswers:
+    "A server on this machine that accepts calls and says nothing."
+    def __enter__(self):
+        self.s = socket.create_server(('127.0.0.1', 0)); self.kept = []
+        threading.Thread(target=self._accept, daemon=True).start()
+        return f'http://127.0.0.1:{self.s.getsockname()[1]}/v1'
+    def _accept(self):
+        while True:
+            try: self.kept.append(self.s.accept())
+            except OSError: return
+    def __exit__(self, *a):
+        self.s.close()
+        for c, _ in self.kept: c.close()
+
+
+def test_a_model_that_hangs_in_native_code_is_gone_five_seconds_after_its_deadline(ws, tmp_path, monkeypatch):
+    """The kernel of the run sleeps inside C with the interpreter lock held (no signal handler, no thread can run), ignores SIGTERM and
+    has a child in another session that ignores it too. The next run starts, the night ends, the journal stays good."""
+    plug = tmp_path / 'plug'; plug.mkdir()
+    (plug / 'sitecustomize.py').write_text(f'''
+import os, sys
+if os.environ.get('HANG_MODEL'):
+    import importlib.abc, importlib.machinery
+    class Hook(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path, target=None):
+            if name != 'wattnb.baselines': return None
+            sys.meta_path.remove(self)
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            inner = spec.loader
+            class Loader(importlib.abc.Loader):
+                def create_module(self, s): return inner.create_module(s)
+                def exec_module(self, m):
+                    inner.exec_module(m)
+                    real = m.BaselineModel.stream
+                    def stream(self, requests):
+                        if self.entry.key != os.environ['HANG_MODEL']: yield from real(self, requests); return
+                        for i, r in enumerate(real(self, requests)):
+                            if i == 3:
+                                exec({HANG!r})
+                                import ctypes; ctypes.PyDLL(None).sleep(600)
+                            yield r
+                    m.BaselineModel.stream = stream
+            spec.loader = Loader()
+            return spec
+    sys.meta_path.insert(0, Hook())
+''')
+    pids = tmp_path / 'pids'
+    monkeypatch.setenv('PYTHONPATH', str(plug)); monkeypatch.setenv('HANG_MODEL', 'extractive'); monkeypatch.setenv('PIDS', str(pids))
+    s = BenchmarkSettings(models=('extractive', 'abstain'), preset='words', env='hang', limit=8, timeout=20 / 60)
+    ends, t0 = {}, time.monotonic()
+    def seen(b):
+        for r in b.runs:
+            if r.state == 'run': ends.setdefault((r.model, 'start'), time.monotonic())
+            if r.state in ('pass', 'fail'): ends.setdefault((r.model, 'end'), time.monotonic())
+    b = run_benchmark(plan_benchmark(s, ws), s, seen)
+    state = {r.model: r for r in b.runs}
+    assert state['abstain'].state == 'pass' and state['extractive'].state == 'fail', b
+    assert 'resumes it' in state['extractive'].reason and len(Path(pids).read_text().split()) == 2
+    took = ends['extractive', 'end'] - ends['extractive', 'start']
+    assert 19 < took < 25, took
+    assert not alive(pids), 'the whole tree is gone'
+    part = read_json(state['extractive'].run_dir / 'summary.json')
+    assert part['status'] == 'interrupted' and part['n_completed'] == 3
+    monkeypatch.delenv('HANG_MODEL')
+    again = plan_benchmark(s, ws)
+    assert {r.model: (r.state, r.done) for r in again} == {'extractive': ('wait', 3), 'abstain': ('skip', 8)}
+    whole = run_benchmark(again, s)
+    assert [r.state for r in whole.runs if r.model == 'extractive'] == ['pass'] and not whole.failed
+
+
+def test_a_server_that_never_answers_does_not_hold_up_the_night(ws, monkeypatch):
+    with NeverAnswers() as url:
+        monkeypatch.setenv('OPENAI_BASE_URL', url)
+        s = BenchmarkSettings(models=('openai:silent',), preset='words', env='silent', limit=2, timeout=12 / 60)
+        t0 = time.monotonic()
+        b = run_benchmark(plan_benchmark(s, ws), s)
+        assert time.monotonic() - t0 < 12 + 6 and b.failed[0].reason.startswith('stopped after')
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='signals')
+@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_outlives_the_one_who_started_the_night(ws, tmp_path, how):
+    pids = tmp_path / 'pids'
+    code = f'''
+import sys, time
+from wattnb.processes import Supervised
+p = Supervised([sys.executable, '-c', {HANG!r} + 'import ctypes; ctypes.PyDLL(None).sleep(600)'], grace=.5)
+time.sleep(600)'''
+    p = subprocess.Popen([sys.executable, '-c', code], env={**os.environ, 'PIDS': str(pids)})
+    end = time.monotonic() + 30
+    while time.monotonic() < end and len(alive(pids)) < 2: time.sleep(.05)
+    assert len(alive(pids)) == 2
+    p.send_signal(how); p.wait()
+    end = time.monotonic() + 6
+    while alive(pids) and time.monotonic() < end: time.sleep(.05)
+    assert not alive(pids)
+
+
+def test_a_night_that_is_stopped_says_so_and_goes_on(ws):
+    s = BenchmarkSettings(models=('extractive',), preset='words', env='stopped')
+    def stop(b):
+        if b.runs[0].state == 'run' and b.runs[0].done: raise KeyboardInterrupt
+    runs = plan_benchmark(s, ws)
+    with pytest.raises(KeyboardInterrupt): run_benchmark(runs, s, stop, poll=.05)
+    saved = read_json(runs[0].run_dir.parent / 'benchmark.json')
+    assert saved['runs'][0]['state'] == 'fail' and 'goes on' in saved['runs'][0]['reason']
+    assert not [p for p in psutil.process_iter() if _marked(p, str(runs[0].run_dir.parent))], 'no child is left'
+    assert plan_benchmark(s, ws)[0].state == 'wait'
+
+
+def _marked(p, text):
+    try: return any(text in a for a in p.cmdline())
+    except psutil.Error: return False
+
+
+# --- plan --------------------------------------------------------------------------------------------------------------
+def test_sweeps_multiply_and_names_differ(ws):
+    s = BenchmarkSettings(models=('abstain', 'extractive'), precisions=('', 'fp32', 'fp32'), seeds=(0, 1), preset='words', env='sweep')
+    runs = plan_benchmark(s, ws)
+    assert len(runs) == 8 and len({r.run_dir for r in runs}) == 8 and all(r.state == 'wait' for r in runs)
+    smoke = plan_benchmark(replace(s, smoke_test=True), ws)
+    assert len({r.run_dir for r in smoke}) == 8 and all(r.n == 1 and '-smoke' in r.name for r in smoke)
+
+
+def test_reasons(ws):
+    with open(ws.models_toml, 'a') as f:
+        f.write('\n[model.colossus]\nname = "Colossus"\nfamily = "colossus"\nprovider = "hf_local"\nid = "nobody/colossus"\nparams_b = 5000\n')
+    s = BenchmarkSettings(models=('colossus', 'gpt-4.1-nano', 'abstain'), preset='words', env='why', limit=3)
+    why = {r.model: (r.state, r.reason) for r in plan_benchmark(s, ws)}
+    assert why['abstain'] == ('wait', '') and why['colossus'][0] == 'skip' and 'GB' in why['colossus'][1]
+    assert why['gpt-4.1-nano'][0] == 'skip' and 'OPENAI_API_KEY' in why['gpt-4.1-nano'][1]
+    text = Benchmark(plan_benchmark(s, ws), s, [this_machine(s)]).to_text()
+    assert 'RUN' in text and 'SKIP' in text and '1 to run' in text
+
+
+def test_a_folder_in_use_is_skipped_with_its_owner(ws):
+    from wattnb.workspace import folder_lock
+    s = BenchmarkSettings(models=('abstain',), preset='words', env='busy', limit=3)
+    [r] = plan_benchmark(s, ws)
+    with folder_lock(r.run_dir, 'wattnb run of a colleague'):
+        p = subprocess.run([sys.executable, '-c', f'from wattnb.benchmark import *; [r] = plan_benchmark({s!r}, {str(ws.root)!r}); print(r.state, r.reason)'],
+                           capture_output=True, text=True)
+    assert p.stdout.startswith('skip') and 'colleague' in p.stdout, p
+
+
+def test_estimates_come_from_earlier_runs(ws):
+    run_all(plan_run(RunSettings('abstain', env='past', preset='words', limit=5), ws))
+    past = read_past(ws)
+    assert any(p.model_id == 'abstain' and p.host == socket.gethostname() for p in past)
+    e = estimate(load_registry(ws)['abstain'], 'auto', 10, past)
+    assert e.seconds is not None and 'abstain' in e.basis and e.wh is None or e.wh >= 0
+    assert estimate(load_registry(ws)['qwen7b'], '4bit', 10, []).seconds is None
+    assert need_of(load_registry(ws)['abstain'], 'auto', past, False) == (None, '')
+
+
+def test_all_broken_alike_is_one_error(ws, tmp_path):
+    from wattnb.cli import init_workspace
+    init_workspace(tmp_path, demo=True)
+    with pytest.raises(UserError, match='index'): plan_benchmark(BenchmarkSettings(models=('abstain', 'extractive')), tmp_path)
+
+
+def test_the_command_line_says_what_the_settings_say(ws):
+    [r] = plan_benchmark(BenchmarkSettings(models=('abstain',), precisions=('fp32',), seeds=(3,), env='x', preset='words', limit=2, force=True), ws)
+    words = command(r)
+    for pair in ('--precision fp32', '--seed 3', '--env x', '--preset words', '--limit 2'): assert pair in ' '.join(words)
+    assert words[-1] == '--force' or '--force' in words
+
+
+def test_the_board_on_a_terminal_redraws_in_place(ws):
+    import io
+    class Tty(io.StringIO):
+        def isatty(self): return True
+    s = BenchmarkSettings(models=('abstain', 'extractive'), preset='words', env='tty')
+    b, out = Benchmark(plan_benchmark(s, ws), s, [this_machine(s)]), Tty()
+    board = Board(out)
+    board(b); n = out.getvalue().count('\n')
+    b.runs[0].state = 'run'; board(b)
+    assert f'\x1b[{n}A' in out.getvalue() and 'RUN' in out.getvalue()
+
+
+def test_members_share_one_model_and_are_no_run_of_its_own(ws):
+    from wattnb.scaling import own_run
+    from wattnb.runs import find_runs
+    plans = run_members(RunSettings('extractive', env='members', preset='words', limit=3, temperature=.5), 3, ws)
+    assert all(is_member(p.name) for p in plans) and len({p.run for p in plans}) == 3
+    assert own_run(find_runs(ws, 'members'), load_registry(ws)['extractive'], 'auto', 'words') is None
+    before = [(p.run_dir / 'summary.json').stat().st_mtime_ns for p in plans]
+    run_members(RunSettings('extractive', env='members', preset='words', limit=3, temperature=.5), 3, ws)
+    assert before == [(p.run_dir / 'summary.json').stat().st_mtime_ns for p in plans]
+
+
+# --- scaling -------------------------------------------------------------------------------------------------------------
+RECORDED = Path(__file__).resolve().parent.parent.parent / 'shared/wattbot/recorded'
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason='the recorded runs are not here')
+def test_recorded_runs_fill_the_table_and_no_other_machine_does(ws, tmp_path):
+    import shutil
+    from wattnb.scaling import SCALING_COLUMNS, scaling
+    (tmp_path / 'data').mkdir(); shutil.copytree(RECORDED / 'PowerEdge', tmp_path / 'artifacts/experiments/PowerEdge')
+    w = Workspace.find(tmp_path)
+    s = scaling(w, 'qwen2.5', env='PowerEdge', datafile='train_QA')
+    assert {r['params_b'] for r in s.rows} and len(s.rows) == 5 and s.fit and s.fit.low <= s.fit.slope <= s.fit.high
+    assert all(set(SCALING_COLUMNS) <= set(r) for r in s.rows)
+    for env, datafile, precision in (('GB10', 'train_QA', ''), ('PowerEdge', 'test_solutions', ''), ('', 'train_QA', ''), ('PowerEdge', 'train_QA', 'bf16')):
+        assert not scaling(w, 'qwen2.5', env=env, datafile=datafile, precision=precision).rows

@@ -1,0 +1,273 @@
+"""An index after any history is that of a build from scratch; a killed build goes on where it was; two processes, read-only folders, damage and
+other embedders are told apart. The embedder is real and tiny: a static one made here and declared in `models.toml`, as a user would."""
+import json, os, shutil, stat, subprocess, sys, tempfile, textwrap
+from pathlib import Path
+
+os.environ.setdefault('WATTNB_PROGRESS', '0')
+import numpy as np, pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from wattnb.index import Embedder, Index, build_index, exact_search, load_embedders, open_index
+from wattnb.passages import PassageSettings, words
+from wattnb.retrieval import PRESETS, retrieve
+from wattnb.workspace import UserError, WorkError, Workspace, write_json
+
+WORDS = 'energy carbon model training water data center gpu power kwh cooling turbine battery grid reactor solar panel ridge lamp mill'.split()
+
+
+@pytest.fixture(scope='session')
+def tiny(tmp_path_factory):
+    "Folder of a sentence-transformers model: one fixed vector per word."
+    st_ = pytest.importorskip('sentence_transformers')
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    vocabulary = {w: i for i, w in enumerate(['[UNK]', *WORDS, *map(str, range(50))])}
+    t = Tokenizer(models.WordLevel(vocabulary, unk_token='[UNK]')); t.pre_tokenizer = pre_tokenizers.Whitespace()
+    weights = np.random.default_rng(0).normal(size=(len(vocabulary), 16)).astype(np.float32)
+    try: from sentence_transformers.sentence_transformer.modules import StaticEmbedding # 5.2 and later
+    except ImportError: from sentence_transformers.models import StaticEmbedding
+    static = StaticEmbedding(t, embedding_weights=weights)
+    folder = tmp_path_factory.mktemp('model')
+    st_.SentenceTransformer(modules=[static], device='cpu').save(str(folder))
+    return folder
+
+
+def workspace(root, tiny=None, **papers):
+    ws = Workspace(Path(root))
+    for p in (ws.corpus, ws.artifacts): p.mkdir(parents=True, exist_ok=True)
+    if tiny: ws.models_toml.write_text(f"[embedder.tiny]\nprovider = 'sentence-transformers'\nid = {json.dumps(str(tiny))}\ndimensions = 16\nmax_tokens = 64\n")
+    for id_, text in papers.items(): put(ws, id_, text)
+    return ws
+
+
+def put(ws, id_, text, title=''):
+    write_json(ws.corpus / f'{id_}.json', dict(document_id=id_, title=title or id_, text=text, metadata={}, sections=[
+        dict(title=f'Page {i}', metadata=dict(page=i), paragraphs=[dict(text=t, metadata=dict(page=i), sentences=None)]) for i, t in enumerate(text.split('\f'), 1)]))
+
+
+def content(folder):
+    "Everything in an index but the time it was built, and the term numbers of BM25 (order of first use)."
+    ix = Index(folder)
+    lex = ix.lexical([[w] for w in sorted(ix._bm25.vocab_dict)])
+    return dict(units=[tuple(vars(u).values()) for u in ix.units], passages=ix.passages, documents=ix.manifest['documents'], identity=ix.manifest_digest,
+                terms=sorted(ix._bm25.vocab_dict), lexical=lex.tobytes(), vectors=np.asarray(ix.vectors).tobytes() if ix.has_vectors else b'')
+
+
+text = st.lists(st.sampled_from(WORDS) | st.integers(0, 49).map(str), min_size=8, max_size=60).map(lambda w: ' '.join(w) + ' watts.')
+texts = st.lists(text, min_size=1, max_size=3).map('\f'.join)
+ids = st.sampled_from(['alder', 'birch', 'cedar', 'dogwood'])
+
+
+class History(RuleBasedStateMachine):
+    tiny, embedder = None, 'none'
+    @initialize(t=texts)
+    def start(self, t):
+        self.tmp = tempfile.TemporaryDirectory()
+        self.ws, self.papers, self.built = workspace(self.tmp.name, self.tiny, alder=t), {'alder': t}, None
+    @rule(i=ids, t=texts)
+    def add_or_change(self, i, t): put(self.ws, i, t); self.papers[i] = t
+    @rule(i=ids)
+    def delete(self, i):
+        if i in self.papers and len(self.papers) > 1: (self.ws.corpus / f'{i}.json').unlink(); del self.papers[i]
+    @rule(i=ids, t=texts)
+    def kill_while_building(self, i, t):
+        "As if the power went between any two files: what is there is cut at random places."
+        folder = self.ws.embeddings / f'.{self.embedder}.build'
+        put(self.ws, i, t); self.papers[i] = t
+        if self.embedder == 'none': return
+        import wattnb.index as module
+        write = module._VectorStore.write
+        def die(*a, **k): raise KeyboardInterrupt
+        module._VectorStore.write = die
+        try: build_index(self.ws, embedder=self.embedder)
+        except KeyboardInterrupt:
+            for f in folder.glob('*.rows'): os.truncate(f, max(0, f.stat().st_size - len(t) % 70))
+        finally: module._VectorStore.write = write
+    @rule()
+    def build(self):
+        r = build_index(self.ws, embedder=self.embedder)
+        self.built = r
+        assert r.documents == len(self.papers) and not r.failed
+        with tempfile.TemporaryDirectory() as tmp:
+            fresh = build_index(workspace(tmp, self.tiny, **self.papers), embedder=self.embedder)
+            a, b = content(r.index_dir), content(fresh.index_dir)
+            assert {k: a[k] == b[k] for k in a} == dict.fromkeys(a, True)
+        assert build_index(self.ws, embedder=self.embedder).up_to_date
+    def teardown(self):
+        if hasattr(self, 'tmp'): self.tmp.cleanup()
+
+
+def test_any_history_of_words():
+    run_state_machine_as_test(History, settings=settings(max_examples=15, stateful_step_count=8, deadline=None))
+
+
+def test_any_history_of_vectors(tiny):
+    run_state_machine_as_test(type('Vectors', (History,), dict(tiny=tiny, embedder='tiny')), settings=settings(max_examples=10, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck)))
+
+
+def test_only_what_changed_is_embedded_again(tmp_path, tiny):
+    ws = workspace(tmp_path, tiny, a='energy of the model\fpower of the grid', b='carbon and water', c='solar panel')
+    first = build_index(ws, embedder='tiny')
+    put(ws, 'b', 'carbon and cooling'); (ws.corpus / 'c.json').unlink(); put(ws, 'd', 'the mill and the lamp')
+    r = build_index(ws, embedder='tiny')
+    assert (first.embedded, r.embedded, r.removed, r.documents) == (4, 2, 1, 3)
+    assert {p.doc_id for p in open_index(ws, 'tiny').passages} == {'a', 'b', 'd'}
+
+
+KILLED = '''
+import os, sys
+import wattnb.index as ix
+from wattnb.workspace import Workspace
+ix.WINDOW = 3
+embed, done = ix._VectorStore._embed, []
+def _embed(self, n):
+    embed(self, n); done.append(n)
+    if len(done) == 2: os._exit(137)
+ix._VectorStore._embed = _embed
+ix.build_index(Workspace.find(sys.argv[1]), embedder='tiny')
+'''
+
+
+def test_killed_build_goes_on(tmp_path, tiny):
+    ws = workspace(tmp_path / 'w', tiny, **{f'p{i}': f'{WORDS[i]} {i} energy' for i in range(10)})
+    p = subprocess.run([sys.executable, '-c', KILLED, str(ws.root)], capture_output=True, text=True)
+    assert p.returncode == 137, p.stderr
+    with pytest.raises(UserError, match='no index'): open_index(ws, 'tiny')
+    rows = next((ws.embeddings / '.tiny.build').glob('*/*.rows'))
+    with open(rows, 'ab') as f: f.write(b'half a row')
+    r = build_index(ws, embedder='tiny')
+    assert r.embedded == 4 and r.passages == 10
+    fresh = build_index(workspace(tmp_path / 'f', tiny, **{f'p{i}': f'{WORDS[i]} {i} energy' for i in range(10)}), embedder='tiny')
+    assert content(r.index_dir)['vectors'] == content(fresh.index_dir)['vectors']
+
+
+def test_two_builds_at_once_name_the_holder_and_readers_see_the_old_index(tmp_path):
+    ws = workspace(tmp_path, a='energy', b='carbon')
+    build_index(ws, embedder='none')
+    hold = subprocess.Popen([sys.executable, '-c', textwrap.dedent('''
+        import sys, time
+        from wattnb.workspace import Workspace, folder_lock
+        with folder_lock(Workspace.find(sys.argv[1]).embeddings/'.none.build', 'wattnb index'): print('held', flush=True); sys.stdin.read()'''), str(ws.root)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert hold.stdout.readline().strip() == 'held'
+        put(ws, 'c', 'water')
+        with pytest.raises(UserError, match=rf'wattnb index \(process {hold.pid}'): build_index(ws, embedder='none')
+        assert len(open_index(ws).passages) == 2
+    finally: hold.communicate('')
+    assert build_index(ws, embedder='none').documents == 3
+
+
+def test_index_between_two_renames_is_put_back(tmp_path):
+    ws = workspace(tmp_path, a='energy')
+    r = build_index(ws, embedder='none')
+    os.replace(r.index_dir, r.index_dir.with_name('.none.gone'))
+    put(ws, 'b', 'carbon')
+    assert build_index(ws, embedder='none').documents == 2 and not r.index_dir.with_name('.none.gone').exists()
+
+
+def test_read_only_folder_is_read_without_a_write(tmp_path, tiny):
+    ws = workspace(tmp_path, tiny, a='energy of training', b='carbon of water')
+    build_index(ws, embedder='tiny')
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in ws.root.rglob('*')}
+    for p in [*ws.root.rglob('*'), ws.root]: p.chmod(p.stat().st_mode & ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
+    try:
+        ix = open_index(ws, 'tiny')
+        assert retrieve(ix, ['energy of training'], PRESETS['hybrid'])[0].hits[0].doc_id == 'a'
+        assert build_index(ws, embedder='tiny').up_to_date
+        assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in ws.root.rglob('*')} == before
+    finally:
+        for p in [ws.root, *ws.root.rglob('*')]: p.chmod(p.stat().st_mode | stat.S_IWUSR)
+
+
+@pytest.mark.parametrize('file', ['units.jsonl', 'passages.jsonl', 'vectors.npy', 'bm25/data.csc.index.npy', 'manifest.json'])
+@pytest.mark.parametrize('harm', ['cut', 'gone', 'garbage'])
+def test_damage_is_one_line_and_the_next_build_mends_it(tmp_path, tiny, file, harm):
+    ws = workspace(tmp_path, tiny, a='energy of training', b='carbon of water')
+    r = build_index(ws, embedder='tiny')
+    good, f = content(r.index_dir), r.index_dir / file
+    {'cut': lambda: os.truncate(f, f.stat().st_size // 2), 'gone': f.unlink, 'garbage': lambda: f.write_bytes(b'\x00garbage')}[harm]()
+    with pytest.raises(UserError, match='wattnb index'):
+        ix = open_index(ws, 'tiny')
+        retrieve(ix, ['energy'], PRESETS['hybrid'])
+    again = build_index(ws, embedder='tiny')
+    assert not again.up_to_date and content(r.index_dir) == good
+
+
+def test_other_embedders_are_named(tmp_path, tiny):
+    ws = workspace(tmp_path, tiny, a='energy')
+    build_index(ws, embedder='tiny')
+    with pytest.raises(UserError, match='tiny.*minilm'): open_index(ws, 'tiny', embedder='minilm')
+    with pytest.raises(UserError, match='384 dimensions.*tiny'): open_index(ws, 'tiny').dense(np.zeros((1, 384), np.float32), 3)
+    ws.models_toml.write_text(ws.models_toml.read_text().replace('dimensions = 16', "dimensions = 16\nrevision = 'v2'"))
+    with pytest.raises(UserError, match='built with .* but tiny is now .* v2'): open_index(ws, 'tiny')
+    with pytest.raises(UserError, match="unknown embedder 'w2v'"): build_index(ws, embedder='w2v')
+    ws.models_toml.write_text(ws.models_toml.read_text() + 'dimension = 3\n')
+    with pytest.raises(UserError, match='unknown field dimension'): load_embedders(ws)
+
+
+def test_wrong_dimensions_and_absent_models_are_one_line(tmp_path, tiny):
+    ws = workspace(tmp_path, tiny, a='energy')
+    ws.models_toml.write_text(ws.models_toml.read_text().replace('dimensions = 16', 'dimensions = 8'))
+    with pytest.raises(UserError, match='gives 16 dimensions, its entry says 8'): build_index(ws, embedder='tiny')
+
+
+def test_bad_documents_are_listed_and_the_others_go_on(tmp_path):
+    ws = workspace(tmp_path, good='energy of training', empty='')
+    (ws.corpus / 'keys.json').write_text('{"document_id": "keys", "sections": [{"title": "x"}]}')
+    (ws.corpus / 'torn.json').write_text('{"document_id": "to')
+    put(ws, 'garbage', 'A page that can be read, with enough words on it. ' * 30 + '\f' + '%&/()=?#*+' * 40)
+    ws.metadata.write_text('id,title,url\ngood,Good,\ngood,Twice,\na/b,Slash,\nnourl,None,\n')
+    r = build_index(ws, embedder='none')
+    why = {(f['id'], f['reason']) for f in r.failed}
+    assert r.documents == 1 and {i for i, _ in why} == {'empty', 'keys', 'torn', 'garbage', 'good', 'a/b', 'nourl'}
+    assert all('\n' not in w for _, w in why) and any('page 2 is garbage' in w for _, w in why) and any('twice' in w for _, w in why)
+    (ws.corpus / 'good.json').unlink()
+    with pytest.raises(WorkError, match='no document could be read'): build_index(ws, embedder='none')
+
+
+def test_prompts_of_queries_and_passages(tmp_path, tiny):
+    ws = workspace(tmp_path, tiny, a='energy')
+    ws.models_toml.write_text(ws.models_toml.read_text() + "query_prompt = 'carbon '\npassage_prompt = 'water '\n")
+    e = Embedder(load_embedders(ws)['tiny'])
+    bare = Embedder(load_embedders(workspace(tmp_path / 'b', tiny))['tiny'])
+    assert np.allclose(e.queries(['energy']), bare.queries(['carbon energy'])) and np.allclose(e.passages(['energy']), bare.passages(['water energy']))
+    assert np.allclose(np.linalg.norm(e.passages(['energy grid', 'mill']), axis=1), 1, atol=1e-6)
+
+
+def test_bm25_is_that_of_its_library(tmp_path):
+    bm25s = pytest.importorskip('bm25s')
+    import wattnb.index as module
+    ws = workspace(tmp_path, a=' '.join(WORDS) + '. energy energy', b='carbon energy 12.\fgrid', c='the of and')
+    kept, module.SLICE = module.SLICE, 7
+    try: build_index(ws, embedder='none')
+    finally: module.SLICE = kept
+    ix = open_index(ws)
+    v = ix._bm25.vocab_dict
+    other = bm25s.BM25(method='lucene', k1=module.K1, b=module.B)
+    other.index(bm25s.tokenization.Tokenized(ids=[[v[t] for t in words(p.search_text)] for p in ix.passages], vocab=dict(v)), show_progress=False)
+    for w in v: assert np.allclose(ix.lexical([[w]])[0], other.get_scores([w]), atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 60), st.integers(0, 9))
+def test_exact_search_is_a_sort(n, m, k, seed):
+    rng = np.random.default_rng(seed)
+    v, q = rng.normal(size=(n, 5)).astype(np.float32), rng.normal(size=(m, 5)).astype(np.float32)
+    s, r = exact_search(v, q, k)
+    want = np.sort(q @ v.T, axis=1)[:, ::-1][:, :k]
+    assert s.shape == r.shape == (m, min(k, n)) and np.allclose(s, want, atol=1e-5) and np.allclose(np.take_along_axis(q @ v.T, r, 1), s, atol=1e-5)
+
+
+def test_node_index_averages_as_the_existing_tools(tmp_path, tiny):
+    ws = workspace(tmp_path, tiny, a='energy of training. carbon! water\fgrid and power')
+    build_index(ws, embedder='tiny', passages=PassageSettings(nodes=True))
+    ix = open_index(ws, 'tiny-nodes')
+    at = {p.id: i for i, p in enumerate(ix.passages)}
+    v = np.asarray(ix.vectors)
+    def mean(parent):
+        kids = [i for k, i in at.items() if k.rsplit(':', 1)[0] == parent and k != parent]
+        t = sum(max(1, len(ix.passages[i].text.split())) * v[i].astype(float) for i in kids)
+        return t / np.linalg.norm(t)
+    for id_ in at:
+        if ix.passages[at[id_]].kind != 'sentence': assert np.allclose(v[at[id_]], mean(id_), atol=1e-6), id_
