@@ -400,6 +400,7 @@ def split_thinking(
 class Model:
     "What every provider is. Sub-classes implement `stream`; `info` says what was really loaded (dtype, device, revision …)."
     on_phase: Callable|None = None # called as on_phase(name, t0, t1, ids, tokens) around each 'prefill' and 'decode', for energy by stage
+    on_text: Callable|None = None  # called as on_text(id, text so far) while a reply is written, where the backend can; what it raises ends the call
 
     def __init__(self,
         entry:ModelEntry,

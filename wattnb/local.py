@@ -638,6 +638,7 @@ def _batch(self:LocalModel, rows:list, prefix) -> Iterator[Reply]:
         chosen = self._choose(logits, live)
         now = time.monotonic()
         tokens = [r.take(t, self.eos, self._marks, now) if not r.finish else self.pad for r, t in zip(live, chosen)]
+        self._say(live)
         done = [r for r in live if r.finish and not r.sent]
         over = all(r.finish for r in live)
         if done:
@@ -659,6 +660,12 @@ def _batch(self:LocalModel, rows:list, prefix) -> Iterator[Reply]:
         position = position + 1
         step += 1
         logits, cache = self._forward(nxt, mask[:, :step], position, cache)
+
+@patch
+def _say(self:LocalModel, rows):
+    if self.on_text is None: return
+    for r in rows:
+        if r and not r.sent: self.on_text(r.request.id, self.tokenizer.decode(r.out, skip_special_tokens=True).rstrip('\ufffd')) # half a character waits for its other half
 
 @patch
 def _can_drop(self:LocalModel, cache) -> bool:
@@ -749,6 +756,7 @@ def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
             r.company = max(r.company, company)
             newest[i] = r.take(chosen[i], self.eos, self._marks, now)
             if r.finish: done.append(i)
+        self._say(rows)
         if done:
             write_phase(now)
             for i in done:

@@ -414,8 +414,21 @@ class ResultTable:
     def _repr_html_(self) -> str:
         from html import escape
         al = ['right' if a else 'left' for a in self._right()]
-        row = lambda r, t: '<tr>' + ''.join(f'<{t} style="text-align:{a}">{escape(str(c))}</{t}>' for c, a in zip(r, al)) + '</tr>'
+        row = lambda r, t, more='': '<tr>' + ''.join(f'<{t} style="text-align:{a}{more}">{escape(str(c))}</{t}>' for c, a in zip(r, al)) + '</tr>'
         cap = f'<caption style="caption-side:top;text-align:left"><b>{escape(self.title)}</b></caption>' if self.title else ''
         notes = ''.join(f'<div><small>{escape(n)}</small></div>' for n in self.notes)
-        return (f'<table>{cap}<thead>{row(self.columns, "th")}</thead><tbody>'
+        head = row(self.columns, 'th', ';cursor:pointer')
+        return (_fold(len(self)) + f'<table>{cap}<thead title="a click on a heading sorts" onclick="{escape(_SORT)}">{head}</thead><tbody>'
                 + ''.join(row(r, 'td') for r in self._cells()) + f'</tbody></table>{notes}')
+
+_LONG, _SHOWN = 40, 20 # rows: a longer table shows only so many until it is unfolded
+_SORT = ("const h=event.target.closest('th');if(h){const i=h.cellIndex,b=h.closest('table').tBodies[0],d=h.dataset.d=h.dataset.d=='1'?-1:1,"
+         "v=r=>{const t=r.cells[i].textContent.trim(),m=t.replace(/,/g,'').match(/^~?([+-]?\\d*\\.?\\d+(e[+-]?\\d+)?)(?=$|[\\s%–])/i);return t=='–'?null:m?+m[1]:t};"
+         "[...b.rows].sort((p,q)=>{const x=v(p),y=v(q);return x===null||y===null?(x===null)-(y===null):"
+         "d*(typeof x+typeof y=='numbernumber'?x-y:String(x).localeCompare(String(y),undefined,{numeric:true}))}).forEach(r=>b.append(r))}")
+
+def _fold(n:int) -> str:
+    "In front of a long table: hides the rows after the first ones until it is opened. Needs no script; where styles are dropped, all rows show."
+    if n <= _LONG: return ''
+    return (f'<style>.wattnb-fold:not([open])+table>tbody>tr:nth-child(n+{_SHOWN + 1}){{display:none}}</style>'
+            f'<details class="wattnb-fold"><summary>{n} rows, {_SHOWN} shown: open for all</summary></details>')
