@@ -19,10 +19,11 @@ from .workspace import (ResultTable, UserError, WorkError, Workspace, folder_loc
                               write_json)
 from .questions import BLANK
 from .llm import check_provider, estimate_usd, estimate_vram, load_registry, memory_here, open_model
-from .scoring import Prediction, score
+from .scoring import score
 from .runs import find_runs, run_cost
-from .journal import read_journal
-from .experiment import RunPlan, RunSettings, RunState, keep_partial, plan_run, run_all
+from .journal import read_journal, utc_now
+from .plan import RunPlan, RunSettings, RunState, plan_run, prediction_of
+from .experiment import keep_partial, run_all
 from .cluster import run_words
 from .processes import DEADLINE, Supervised
 from .schedule import Job, Ledger, Machine, next_starts, play
@@ -366,17 +367,13 @@ class Watch:
         done = [q for q in r.plan.questions if state.is_done(q.id)]
         moved, r.done = len(done) != r.done, len(done)
         if done and r.plan.questions.labelled:
-            r.score = score(done, [_as_prediction(state.last(q.id)) for q in done]).overall
+            r.score = score(done, [prediction_of(state.last(q.id)) for q in done]).overall
         last = {s['session']: s['report'] for s in content.of('segment')}
         whs = [(x.get('energy') or {}).get('total_wh') for x in last.values()]
         r.wh = sum(whs) if whs and all(w is not None for w in whs) else None
         if len(done) > self._done0: r.eta = (now - self._t0) / (len(done) - self._done0) * (r.n - len(done))
         self._next = now + min(30., 20 * (time.monotonic() - now))
         return moved
-
-def _as_prediction(a:dict) -> Prediction:
-    v = a['answer']
-    return Prediction(id=a['id'], value=v['value'], refs=json.dumps(v['refs']) if v['refs'] else BLANK, status=a['status'])
 
 # %% ../nbs/07_benchmark.ipynb #e3d4ef98
 class Board:
@@ -490,7 +487,7 @@ def run_benchmark(
 ) -> Benchmark:
     "Run what waits and say how each ended; `benchmark.json` goes beside the runs. A second start goes on where this one stopped."
     places = list(places) if places is not None else [Here(this_machine(settings))]
-    b = Benchmark(list(runs), settings, [], _now())
+    b = Benchmark(list(runs), settings, [], utc_now())
     waiting, active, after = [r for r in b.runs if r.state == 'wait'], [], []
     changed, drawn, idle = (lambda: on_change and on_change(b)), 0., None
     try:
@@ -534,11 +531,9 @@ def run_benchmark(
     finally:
         for t in after: t.join(20)
         for p in places: p.close()
-        b.finished = _now()
+        b.finished = utc_now()
         b.write(); changed()
     return b
-
-def _now() -> str: return datetime.now(timezone.utc).isoformat(timespec='seconds')
 
 def _place(waiting, sites):
     "(run, site, grant) of all that can start now. Runs are offered to every place that takes them, longest first."
