@@ -10,7 +10,7 @@ __all__ = ['PRESETS', 'DEFAULT_PRESET', 'REACH', 'RetrievalSettings', 'make_sett
 # %% ../nbs/02_retrieval.ipynb #87177e09
 import math, re
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Callable, Sequence
 
 import numpy as np
@@ -55,8 +55,7 @@ class RetrievalSettings:
     planner_queries: int = 4     # queries of the planner at most, the question included
 
     def __post_init__(self):
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed: raise UserError(f'retrieval setting {name}: {getattr(self, name)!r} is not one of {", ".join(allowed)}')
+        for f in fields(self): _check_setting(f.name, type(f.default), getattr(self, f.name))
         if self.top_k < 1 or self.top_k_final < 1 or self.planner_queries < 1: raise UserError('retrieval settings top_k, top_k_final and planner_queries must be at least 1')
         if not self.lexical and not self.dense: raise UserError('retrieval needs a weight above 0 for lexical or dense')
     @property
@@ -74,6 +73,14 @@ class RetrievalSettings:
 _CHOICES = dict(fusion=('scores', 'ranks'), search=('auto', 'exact', 'hnsw'), rerank=('none', 'score', 'frequency', 'combined'), context=('extracts', 'passages', 'nodes'),
                 order=('best-first', 'best-last', 'papers'), planner=('none', 'keywords'))
 _PLAIN = dict(names=0, paper=0., author=0., context='passages')
+def _check_setting(name, kind, value):
+    "A setting has the type of its default and is not negative; a whole number will do for a real one."
+    bad = lambda what: (_ for _ in ()).throw(UserError(f'retrieval setting {name}: {value!r} is not {what}'))
+    if name in _CHOICES: return None if value in _CHOICES[name] else bad(f'one of {", ".join(_CHOICES[name])}')
+    if kind in (str, bool): return None if isinstance(value, kind) else bad('a text' if kind is str else 'true or false')
+    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)): bad('a whole number' if kind is int else 'a number')
+    if not 0 <= value < math.inf: bad('a number of 0 or more')
+
 PRESETS = dict(
     hybrid=RetrievalSettings(),                                               # the default
     words=RetrievalSettings(dense=0.),                                        # the same without vectors: no embedder, no torch

@@ -19,7 +19,7 @@ from .index import Index
 from .retrieval import DEFAULT_PRESET, PRESETS, RetrievalSettings, count_tokens_roughly, retrieve
 
 # %% ../nbs/02a_retrieval_metrics.ipynb #485c180c
-_NUMBER = re.compile(r'(?<![\w.,])[-−]?(?:\d{1,3}(?:[,\u2009\u202f ]\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\d]|[.,]\d)')
+_NUMBER = re.compile(r'(?<![\w.,])(?<![^\W\d_][-‑])[-−]?(?:(?:\d{1,3}(?:[,\u2009\u202f ]\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?(?![\d]|[.,]\d)')
 _SCALES = (('trillion', 1e12), ('billion', 1e9), ('million', 1e6), ('thousand', 1e3), ('bn', 1e9), ('tn', 1e12), ('mn', 1e6), ('k', 1e3), ('m', 1e6), ('b', 1e9), ('t', 1e12))
 
 def numbers_of(
