@@ -237,11 +237,12 @@ def _marked(p, text):
 
 # --- plan --------------------------------------------------------------------------------------------------------------
 def test_sweeps_multiply_and_names_differ(ws):
-    s = BenchmarkSettings(models=('abstain', 'extractive'), precisions=('', 'fp32', 'fp32'), seeds=(0, 1), preset='words', env='sweep')
+    s = BenchmarkSettings(models=('abstain', 'smollm2-135m'), precisions=('fp32', 'bf16', 'bf16'), seeds=(0, 1), preset='words', env='sweep')
     runs = plan_benchmark(s, ws)
-    assert len(runs) == 8 and len({r.run_dir for r in runs}) == 8 and all(r.state == 'wait' for r in runs)
+    assert sorted(r.model for r in runs) == ['abstain'] * 2 + ['smollm2-135m'] * 4, 'who has no weights is not swept over precisions'
+    assert len({r.run_dir for r in runs}) == 6 and all(r.state == 'wait' for r in runs)
     smoke = plan_benchmark(replace(s, smoke_test=True), ws)
-    assert len({r.run_dir for r in smoke}) == 8 and all(r.n == 1 and '-smoke' in r.name for r in smoke)
+    assert len({r.run_dir for r in smoke}) == 6 and all(r.n == 1 and '-smoke' in r.name for r in smoke)
 
 
 def test_reasons(ws):
@@ -282,9 +283,9 @@ def test_all_broken_alike_is_one_error(ws, tmp_path):
 
 
 def test_the_command_line_says_what_the_settings_say(ws):
-    [r] = plan_benchmark(BenchmarkSettings(models=('abstain',), precisions=('fp32',), seeds=(3,), env='x', preset='words', limit=2, force=True), ws)
+    [r] = plan_benchmark(BenchmarkSettings(models=('smollm2-135m',), precisions=('bf16',), seeds=(3,), env='x', preset='words', limit=2, force=True, fail_on_error=3), ws)
     words = command(r)
-    for pair in ('--precision fp32', '--seed 3', '--env x', '--preset words', '--limit 2'): assert pair in ' '.join(words)
+    for pair in ('--precision bf16', '--fail-on-error 3', '--seed 3', '--env x', '--preset words', '--limit 2'): assert pair in ' '.join(words)
     assert words[-1] == '--force' or '--force' in words
 
 

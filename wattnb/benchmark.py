@@ -5,19 +5,18 @@
 # %% auto #0
 __all__ = ['BenchmarkSettings', 'PlannedRun', 'Past', 'read_past', 'Estimate', 'estimate', 'need_of', 'plan_benchmark',
            'this_machine', 'run_settings', 'job_of', 'clock', 'Benchmark', 'Watch', 'Board', 'time_to_go', 'command',
-           'Here', 'run_benchmark', 'is_member', 'run_members', 'scaling']
+           'Here', 'run_benchmark', 'is_member', 'run_members']
 
 # %% ../nbs/07_benchmark.ipynb #715b4686
-import json, math, os, re, socket, sys, threading, time
+import math, os, re, socket, sys, threading, time
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Callable, Sequence
 
 from . import __version__
 from .workspace import (ResultTable, UserError, WorkError, Workspace, folder_lock, jsonable, log, read_json, redact,
                               write_json)
-from .questions import BLANK
 from .llm import check_provider, estimate_usd, estimate_vram, load_registry, memory_here, open_model
 from .scoring import score
 from .runs import find_runs, run_cost
@@ -26,7 +25,7 @@ from .plan import RunPlan, RunSettings, RunState, plan_run, prediction_of
 from .experiment import keep_partial, run_all
 from .cluster import run_words
 from .processes import DEADLINE, Supervised
-from .schedule import Job, Ledger, Machine, next_starts, play
+from .schedule import Job, Ledger, Machine, play
 
 # %% ../nbs/07_benchmark.ipynb #a34ad207
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class BenchmarkSettings:
     gpus: tuple = ()          # device numbers to spread the runs over; empty: one run at a time sees them all
     share_gpus: bool = False  # let runs that fit together share a device
     temperature: float = 0.
+    fail_on_error: float = .2 # a larger share (below 1) or count of failed questions makes a run a failure
     def __post_init__(self):
         if self.timeout < 0: raise UserError(f'timeout must be at least 0 minutes, not {self.timeout:g}')
         if self.jobs < 1: raise UserError(f'jobs must be at least 1, not {self.jobs}')
@@ -199,7 +199,8 @@ def plan_benchmark(
             raise UserError(f'no model of the registry is served by {", ".join(s.providers)} and matches {", ".join(s.models) or "anything"}')
     ws.questions(s.questions or None)
     machines, past = machines if machines is not None else [this_machine(s)], read_past(ws)
-    runs = [_plan_one(ws, m, e, p, seed, s, machines, past) for m, e in chosen for p in s.precisions for seed in s.seeds]
+    runs = [_plan_one(ws, m, e, p, seed, s, machines, past) for m, e in chosen
+            for p in (s.precisions if e.provider == 'hf_local' else ('',)) for seed in s.seeds] # who has no weights here has no precision to sweep
     broken = {r.reason for r in runs if r.state == 'fail'}
     if len(broken) == 1 and all(r.state == 'fail' for r in runs) and len(runs) > 1: raise UserError(broken.pop())
     return runs
@@ -228,7 +229,7 @@ def run_settings(
              *([s.mode] if s.mode != 'rag' else []), *([f'seed{seed}'] if seed else []), *([s.split] if s.split else [])]
     return RunSettings(entry.key, env=s.env, precision=precision, questions=s.questions, name='-'.join(parts) if s.smoke_test else '',
                        split=s.split, limit=1 if s.smoke_test else s.limit, preset=s.preset, mode=s.mode, seed=seed,
-                       temperature=s.temperature, force=s.force)
+                       temperature=s.temperature, fail_on_error=s.fail_on_error, force=s.force)
 
 def _plan_one(ws, spec, entry, precision, seed, s:BenchmarkSettings, machines, past) -> PlannedRun:
     r = PlannedRun(entry.key, precision or entry.precision, seed, 'wait')
@@ -463,9 +464,13 @@ def command(
 
 class Here:
     "This machine."
-    def __init__(self, machine:Machine): self.machine, self.ledger = machine, Ledger(machine)
+    def __init__(self,
+        machine:Machine,      # from `this_machine`
+        only_api:bool=False,  # take only runs whose model is served elsewhere, beside a cluster that takes the rest
+    ):
+        self.machine, self.only_api, self.ledger = machine, only_api, Ledger(machine)
     def refresh(self): return [self]
-    def accepts(self, r:PlannedRun) -> bool: return True
+    def accepts(self, r:PlannedRun) -> bool: return not self.only_api or r.plan.entry.provider not in ('hf_local', 'baseline')
     def start(self, r:PlannedRun, grant, seconds:float):
         "Start a run on its devices; its words go to `<run>.log` beside its folder."
         env = {**os.environ, 'WATTNB_PROGRESS': '0', 'PYTHONUNBUFFERED': '1'}
@@ -607,9 +612,3 @@ def run_members(
             model.seed = p.settings.seed # drawn from anew for each request
             run_all(p, model, (lambda k, n, i=plans.index(p): on_progress(i + 1, k, n)) if on_progress else None)
     return plans
-
-# %% ../nbs/07_benchmark.ipynb #771aa133
-def scaling(*args, **kwargs):
-    "The scaling study is in `wattnb.scaling`; this name stays for callers of the first version."
-    from wattnb.scaling import scaling
-    return scaling(*args, **kwargs)

@@ -219,6 +219,7 @@ _RUN = (Opt('--model', default='smollm2-135m', metavar='M', help='registry key, 
         Opt('--decode', default='', metavar='HOW', help='json holds a local model to the reply\'s schema'),
         Opt('--latency-mode', action='store_true', help='one question at a time, for honest latency'))
 _QUESTIONS = Opt('--questions', default='', metavar='CSV', help='question file; default data/train_QA.csv, else data/demo_QA.csv')
+_FAIL_ON_ERROR = Opt('--fail-on-error', type=float, default=.2, metavar='F', help='a larger share (below 1) or count of failed questions makes the run a failure')
 _SETTINGS = ('model', 'env', 'precision', 'questions', 'name', 'split', 'limit', 'provider', 'preset', 'mode', 'seed', 'temperature', 'max_retries',
              'max_new_tokens', 'batch_size', 'latency_mode', 'planner', 'retrieval', 'decode', 'index', 'fail_on_error', 'idle_seconds', 'force')
 
@@ -233,7 +234,7 @@ def cmd_ask(a) -> Result:
       *_RUN, Opt('--env', default='', metavar='E', help='label of this machine; becomes a folder'), _QUESTIONS,
       Opt('--name', default='', metavar='N', help='folder name; default <model>-bench'), Opt('--split', default='', metavar='S', help='suffix of the default name'),
       Opt('--limit', type=int, default=None, metavar='K', help='only the first K questions'),
-      Opt('--fail-on-error', type=float, default=.2, metavar='F', help='share (below 1) or count of failed questions that makes the run a failure'),
+      _FAIL_ON_ERROR,
       Opt('--idle-seconds', type=float, default=0, metavar='S', help='idle baseline before and after'), Opt('--force', action='store_true', help='move an earlier, different run aside'))
 def cmd_run(a) -> Result:
     from wattnb.experiment import RunSettings, plan_run, stored_run
@@ -392,47 +393,61 @@ def cmd_retrieval(a) -> Result:
 # %% ../nbs/11_cli.ipynb #05905513
 def _many(name, what, **kw): return Opt(name, action='append', default=[], help=what + ' (repeatable)', **kw)
 
+_PLACES = (Opt('--timeout', type=float, default=30, metavar='MIN', help='minutes per run; 0 has no limit'), Opt('--jobs', type=int, default=1, metavar='N', help='runs at a time without GPUs'),
+           Opt('--gpus', default='', metavar='0,1', help='devices to spread the runs over'), Opt('--share-gpus', action='store_true', help='let runs that fit together share a device'))
+
 @verb('benchmark', 'all registered models; skips finished runs; a pass/fail/skip table', 'wattnb benchmark --provider baseline --env laptop',
       _many('--model', 'part of a registry key', metavar='M'), _many('--provider', 'hf_local, openai, openrouter, bedrock, baseline or all', metavar='X'),
       _many('--precision', 'precision', metavar='P'), Opt('--seeds', type=int, nargs='+', default=[0], metavar='N'), Opt('--env', default='', metavar='E'), _QUESTIONS,
-      Opt('--split', default='', metavar='S'), Opt('--preset', default='', metavar='R'), Opt('--mode', default='rag'), Opt('--limit', type=int, default=None, metavar='K'),
-      Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), Opt('--force', action='store_true'),
-      Opt('--timeout', type=float, default=30, metavar='MIN', help='minutes per run'), Opt('--jobs', type=int, default=1, metavar='N', help='runs at a time without GPUs'),
-      Opt('--gpus', default='', metavar='0,1', help='devices to spread the runs over'), Opt('--dry-run', action='store_true', help='only the plan'))
+      Opt('--split', default='', metavar='S', help='suffix of the run names'), Opt('--preset', default='', metavar='R', help='retrieval preset'),
+      Opt('--mode', default='rag', metavar='MODE', help='rag, oracle (gold papers as context) or closed-book'), Opt('--limit', type=int, default=None, metavar='K', help='only the first K questions'),
+      Opt('--temperature', type=float, default=0., metavar='T', help='above 0, seeds differ'), _FAIL_ON_ERROR,
+      Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), Opt('--force', action='store_true', help='set finished and different runs aside and run again'),
+      *_PLACES, Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'), Opt('--dry-run', action='store_true', help='only the plan, with what it will take'))
 def cmd_benchmark(a) -> Result:
-    from wattnb.benchmark import Benchmark, BenchmarkSettings, plan_benchmark, run_benchmark
-    try: gpus = tuple(int(g) for g in a.gpus.split(',') if g.strip())
-    except ValueError: raise UserError(f'--gpus wants device numbers with commas, not {a.gpus!r}') from None
+    from wattnb.benchmark import Benchmark, BenchmarkSettings, Board, Here, plan_benchmark, run_benchmark, this_machine
     s = BenchmarkSettings(tuple(a.model), tuple(a.provider), tuple(a.precision) or ('',), tuple(a.seeds), a.env, a.questions, a.split, a.preset, a.mode, a.limit,
-                          a.smoke_test, a.force, a.timeout, a.jobs, gpus)
-    runs = plan_benchmark(s, a.root)
-    if a.dry_run: b = Benchmark(runs, s)
-    else:
-        shown = {}
-        def on_change(b):
-            for r in b.runs:
-                now = (r.state, r.done)
-                if shown.get(id(r)) == now: continue
-                if shown.get(id(r), ('', 0))[0] != r.state or sys.stderr.isatty():
-                    log.info('%-24s %-6s %-5s %s %s', r.model, r.precision, r.state.upper(), f'{r.done}/{r.n}' if r.n else '', r.reason)
-                shown[id(r)] = now
-        b = run_benchmark(runs, s, on_change)
+                          a.smoke_test, a.force, a.timeout, a.jobs, _gpus(a), a.share_gpus, a.temperature, a.fail_on_error)
+    ws = Workspace.find(a.root)
+    here = Here(this_machine(s), only_api=bool(a.ray))
+    places = [*([_cluster(a, ws, s)] if a.ray else []), here]
+    try:
+        machines = [site.machine for p in places for site in p.refresh()]
+        runs = plan_benchmark(s, ws, machines)
+        b = Benchmark(runs, s, machines) if a.dry_run else run_benchmark(runs, s, Board(sys.stderr), places=places)
+    finally:
+        for p in places: p.close()
     return Result(b.to_text(), b, 1 if b.failed else 0)
 
-@verb('scaling', 'scaling table of a model family, CSV and JSON', 'wattnb scaling --family qwen2.5 --env PowerEdge --dry-run',
-      Opt('--family', default='qwen2.5', metavar='F'), Opt('--sizes', type=float, nargs='+', default=[], metavar='B'), Opt('--env', default='', metavar='E'),
-      Opt('--datafile', default='', metavar='D'), Opt('--precision', default='', metavar='P'), Opt('--run-missing', action='store_true'), Opt('--dry-run', action='store_true'))
+def _gpus(a) -> tuple:
+    try: return tuple(int(g) for g in a.gpus.split(',') if g.strip())
+    except ValueError: raise UserError(f'--gpus wants device numbers with commas, not {a.gpus!r}') from None
+
+def _cluster(a, ws, s):
+    from wattnb.cluster import Cluster
+    if s.gpus: raise UserError('--gpus is for this machine: on a Ray cluster the nodes say which GPUs they lend')
+    return Cluster(a.ray, ws, ws.questions(s.questions or None), s.jobs, s.share_gpus, models=[m for m in s.models if m.endswith('.toml')])
+
+@verb('scaling', 'scaling table of a model family: CSV, JSON and a figure', 'wattnb scaling --family qwen2.5 --env PowerEdge --dry-run',
+      Opt('--family', default='qwen2.5', metavar='F', help='a family of the registry, or part of a key'), Opt('--sizes', type=float, nargs='+', default=[], metavar='B', help='billions of parameters'),
+      Opt('--env', default='', metavar='E'), Opt('--datafile', default='', metavar='D', help='stem of the question file'), Opt('--precision', default='', metavar='P', help='default: each model\'s'),
+      Opt('--preset', default='', metavar='R', help='retrieval preset'), Opt('--run-missing', action='store_true', help='run the sizes that have no run'),
+      Opt('--force-all', action='store_true', help='run all sizes again; old runs are set aside'), Opt('--limit', type=int, default=None, metavar='K', help='only the first K questions'),
+      *_PLACES, Opt('--dry-run', action='store_true', help='write and run nothing; with --run-missing or --force-all, show what would run'))
 def cmd_scaling(a) -> Result:
-    from wattnb.benchmark import BenchmarkSettings, plan_benchmark, run_benchmark, scaling
+    from wattnb.benchmark import Board, run_benchmark
+    from wattnb.scaling import plan_missing, scaling
     ws = Workspace.find(a.root)
-    get = lambda: scaling(ws, a.family, a.sizes, a.env, a.datafile, a.precision)
-    r = get()
-    if a.run_missing and r.missing and not a.dry_run:
-        s = BenchmarkSettings(tuple(r.missing), precisions=(a.precision,), env=a.env, questions=f'{a.datafile}.csv' if a.datafile else '')
-        run_benchmark(plan_benchmark(s, ws.root), s)
-        r = get()
-    if not a.dry_run: r.write(ws.experiments.joinpath(*[p for p in (a.env, a.datafile or ws.questions().stem) if p]))
-    return Result(r.table.to_text(), r)
+    get = lambda: scaling(ws, a.family, a.sizes, a.env, a.datafile, a.precision, a.preset)
+    r, b = get(), None
+    if a.run_missing or a.force_all:
+        b = plan_missing(r, ws, every=a.force_all, timeout=a.timeout, jobs=a.jobs, gpus=_gpus(a), share_gpus=a.share_gpus, limit=a.limit)
+        if not a.dry_run:
+            b = run_benchmark(b.runs, b.settings, Board(sys.stderr))
+            r = get()
+    files = [] if a.dry_run else r.write(ws.experiments.joinpath(*[p for p in (a.env, r.datafile) if p]))
+    text = '\n\n'.join([r.table.to_text(), *([b.to_text()] if b and b.runs else []), *(['\n'.join(map(str, files))] if files else [])])
+    return Result(text, dict(r.to_json(), files=[str(f) for f in files], benchmark=b), 1 if b and b.failed else 0)
 
 # %% ../nbs/11_cli.ipynb #c47e2a20
 _WHERE = (Opt('--env', default=None, metavar='E', help='machine label'), Opt('--datafile', default=None, metavar='D', help='stem of the question file'))

@@ -6,12 +6,13 @@
 __all__ = ['SCALING_COLUMNS', 'OWN_COLUMNS', 'family_entries', 'own_run', 'Fit', 'fit_log', 'Scaling', 'scaling', 'plan_missing']
 
 # %% ../nbs/07_c_scaling.ipynb #1616f745
-import math
+import io, math
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Sequence
 
-from .workspace import ResultTable, UserError, Workspace, write_csv, write_json
+from .workspace import ResultTable, UserError, Workspace, atomic_write, write_csv, write_json
 from .llm import load_registry
 from .retrieval import DEFAULT_PRESET
 from .runs import find_runs, run_cost
@@ -158,12 +159,16 @@ class Scaling:
         ax.set(xscale='log', xlabel='parameters, billions', ylabel='WattBot score', title=self.table.title)
         return fig
     def write(self,
-        folder, # where the CSV and JSON go, e.g. artifacts/experiments/<env>/<datafile>
-    ):
-        "`<family>_scaling_comparison.csv` and `.json`, the peer's columns first."
+        folder, # where the files go, e.g. artifacts/experiments/<env>/<datafile>
+    ) -> list[Path]:
+        "`<family>_scaling_comparison.csv` and `.json`, the peer's columns first, and the figure. Returns their paths."
         stem = Path(folder)/f"{''.join(c for c in self.family.split('2.5')[0].lower() if c.isalnum() or c in '-_.') or 'family'}_scaling_comparison"
-        write_csv(f'{stem}.csv', (*SCALING_COLUMNS, *OWN_COLUMNS), self.rows)
-        write_json(f'{stem}.json', self.summaries)
+        out = [write_csv(f'{stem}.csv', (*SCALING_COLUMNS, *OWN_COLUMNS), self.rows), write_json(f'{stem}.json', self.summaries)]
+        if self.rows and find_spec('matplotlib'):
+            png = io.BytesIO()
+            self.figure().savefig(png, format='png', dpi=150)
+            out.append(atomic_write(f'{stem}.png', png.getvalue()))
+        return out
 
 def scaling(
     ws:Workspace,             # workspace
