@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Callable
 
-from .workspace import ResultTable, UserError, digest
+from .workspace import ResultTable, TableSet, UserError, digest
 from .questions import BLANK, is_blank, parse_refs
 from .scoring import SCORER_VERSION, Scores, score
 from .runs import RunFolder, TruthBook, find_runs, run_cost
@@ -350,8 +350,8 @@ def _ensemble_cost(c):
                                 else '')
 
 # %% ../nbs/09_a_audit.ipynb #368df6a1
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(TableSet):
     "Findings per run: `runs` has one dict each (run, model, overall, overall_reported, wh, wh_reported, flags)."
     runs: tuple
     @property
@@ -391,11 +391,7 @@ class Audit:
         return ResultTable(['severity', 'rule', 'runs', 'for example', 'finding'],
                            [[order[s], rule, len({r for r, _ in fs}), *fs[0]] for (s, rule), fs in sorted(out.items())],
                            'Findings by rule')
-    def to_text(self) -> str: return self.table.to_text() + ('\n\n' + self.by_rule.to_text() if len(self.by_rule)
-                                                             else '')
-    def __repr__(self): return self.to_text()
-    def _repr_markdown_(self): return self.table.to_markdown() + '\n\n' + self.by_rule.to_markdown()
-    def _repr_html_(self): return self.table._repr_html_() + self.by_rule._repr_html_()
+    def tables(self): return [self.table] + [self.by_rule] * bool(len(self.by_rule))
 
 def audit(
     ws,                # workspace or tree of runs

@@ -16,12 +16,12 @@ from typing import Sequence
 
 import numpy as np
 
-from .workspace import ResultTable, UserError, Workspace, read_csv, write_csv, write_json
+from .workspace import ResultTable, TableSet, UserError, Workspace, read_csv, write_csv, write_json
 from .questions import parse_refs
 from .statistics import REPS, holm, letters, mcnemar_exact, mde, mde_mean, paired_ci, permutation_test, ratio_ci
 from .scoring import SCORER_VERSION, WEIGHTS, Scores, read_predictions, score
 from .audit import audit
-from .runs import (RunFolder, TruthBook, experiments_of, find_run, find_runs, load, pick_runs, question_cost,
+from .runs import (RunFolder, TruthBook, experiments_of, find_run, find_runs, load, pick_runs, question_costs,
                          run_cost, score_run)
 
 _all_ = ['audit', 'load', 'find_run', 'find_runs']
@@ -33,7 +33,7 @@ class Entrant:
     label: str
     scores: Scores
     run: RunFolder|None = None
-    costs: dict = field(default_factory=dict) # question id -> `question_cost`
+    costs: dict = field(default_factory=dict) # question id -> see `wattnb.runs.question_costs`
     @cached_property
     def ids(self) -> tuple: return tuple(r['id'] for r in self.scores.rows)
     @cached_property
@@ -62,7 +62,7 @@ def entrants(
         if s is None:
             if runs is None: continue
             raise UserError(f'{r.id}: no truth for its questions (no {r.datafile or "question file"}.csv with answers in data/, none in its records)')
-        out.append(Entrant(label, s, r, {str(x['id']): question_cost(x) for x in r.records}))
+        out.append(Entrant(label, s, r, question_costs(r)))
     return out
 
 def _same_questions(es:Sequence[Entrant], common:bool) -> list[Entrant]:
@@ -82,8 +82,8 @@ def _ordered(e:Entrant, ids) -> Entrant:
     return Entrant(e.label, Scores(tuple(rows[i] for i in ids)), e.run, e.costs)
 
 # %% ../nbs/09_compare.ipynb #388a0e04
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(TableSet):
     "The outcome of `compare`. `pairs` has one dict per pair, `letters` one string per run."
     entrants: tuple
     pairs: tuple
@@ -143,7 +143,9 @@ class Comparison:
                 for p in self.pairs]
         return ResultTable(['a', 'b', 'latency a/b', 'low', 'high', 'energy a/b', 'low', 'high', 'USD a/b', 'low',
                             'high', 'same prompt tokens', 'same answers', 'determinism'], rows, 'Cost ratios',
-            ('An interval is left out where a run stores only its total.',))
+            (*sorted({f'Energy of a question is {k}.' for p in self.pairs for k in p['cost']['energy_is']
+                      if k not in ('question', 'not measured')}),
+             'An interval is left out where a run stores only its total. Latencies of questions that waited for each other are divided by their number.'))
     def tables(self) -> list[ResultTable]:
         "All tables that have something to say, in reading order."
         return [self.ranking, self.pair_table] + ([self.flag_table] if len(self.flag_table)
@@ -156,9 +158,6 @@ class Comparison:
                                **{k: v for k, v in e.scores.to_json(strict=True).items()
                                   if k not in ('problems', 'by_usage')}) for e in self.entrants],
                                   notes=list(self.notes))
-    def to_text(self) -> str: return '\n\n'.join(t.to_text() for t in self.tables())
-    def to_markdown(self) -> str: return '\n\n'.join(t.to_markdown() for t in self.tables())
-    def to_latex(self) -> str: return '\n\n'.join(t.to_latex() for t in (self.ranking, self.pair_table))
     def write(self,
         path, # .csv (pairs), .json, .tex, .md or .txt
     ) -> Path:
@@ -171,9 +170,6 @@ class Comparison:
         if path.suffix not in forms:
             raise UserError(f'cannot write {path.suffix or "a file without suffix"}: one of .csv, .json, .tex, .md, .txt')
         return atomic_write(path, forms[path.suffix]() + '\n')
-    def __repr__(self): return self.to_text()
-    def _repr_markdown_(self): return self.to_markdown()
-    def _repr_html_(self): return ''.join(t._repr_html_() for t in self.tables())
 
 # %% ../nbs/09_compare.ipynb #4e0cd913
 def compare_scores(
@@ -247,7 +243,8 @@ def _cost_ratio(a:Entrant, b:Entrant) -> dict:
     share = sum(same) / len(same)
     equal_setup = a.run and b.run and (a.run.model, a.run.precision) == (b.run.model, b.run.precision)
     out |= dict(same_tokens=sum(x == y for x, y in known) / len(known) if known else None, same_answers=share,
-                any=any(out.values()),
+                any=any(out.values()), energy_is=sorted({e.costs[i]['energy_is'] for e in (a, b) for i in ids
+                                                         if e.costs[i].get('energy_is')}),
                 determinism=('' if not equal_setup else 'identical answers' if share == 1
                              else f'same setup, {len(same) - sum(same)} of {len(same)} answers differ'))
     return out
@@ -293,8 +290,8 @@ class Matrix:
 
 _PER_MODEL = ('Value', 'Ref', 'ValCorrect', 'RefScore', 'NACorrect')
 
-@dataclass(frozen=True)
-class Matrices:
+@dataclass(frozen=True, repr=False)
+class Matrices(TableSet):
     "The matrices of a workspace, one per machine and question file."
     parts: tuple
     folder: Path
@@ -315,9 +312,9 @@ class Matrices:
         return out
     def to_json(self): return [dict(env=p.env, datafile=p.datafile, rows=len(p), models=list(p.models))
                                for p in self.parts]
-    def _repr_markdown_(self): return ResultTable(['env', 'datafile', 'questions', 'runs'],
-                                                  [[p.env, p.datafile, len(p), len(p.models)] for p in self.parts],
-                                                  'Results matrices').to_markdown()
+    def tables(self): return [ResultTable(['env', 'datafile', 'questions', 'runs'],
+                                          [[p.env, p.datafile, len(p), len(p.models)] for p in self.parts],
+                                          'Results matrices')]
 
 def _short(name:str) -> str:
     """A run's name as a column prefix: the version suffix `-v1` and the provider prefix are dropped, nothing inside the
@@ -357,7 +354,8 @@ def matrix(
 ) -> Matrices:
     "The results matrices. `UserError` when nothing matches or no truth fits."
     base = experiments_of(ws)
-    folder = ws.artifacts if isinstance(ws, Workspace) else base.parent
+    # a bare tree of runs is only read: its matrices go to the working folder
+    folder = ws.artifacts if isinstance(ws, Workspace) else base.parent if base.parent.name == 'artifacts' else Path()
     truths = TruthBook(ws, ground_truth)
     path_of = lambda stem: Path(ground_truth) if ground_truth else next((p for d in truths.folders
         if (p := d/f'{stem}.csv').is_file()), None)

@@ -14,10 +14,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Sequence
 
-from .workspace import ResultTable, UserError, jsonable, write_csv, write_json
+from .workspace import ResultTable, TableSet, UserError, jsonable, write_csv, write_json
 from .questions import BASE_COLUMNS, BLANK, is_blank, parse_refs
 from .scoring import SCORER_VERSION, Prediction, Scores, normalise_value, parse_collection, score
-from .runs import RunFolder, TruthBook, experiments_of, pick_runs, question_cost, run_cost
+from .runs import RunFolder, TruthBook, experiments_of, pick_runs, question_cost, run_cost, side_by_side
 
 # %% ../nbs/08_ensemble.ipynb #a94ac6a6
 STRATEGIES = ('majority', 'answer_priority', 'first_non_blank', 'canonical', 'confidence', 'independent',
@@ -199,8 +199,8 @@ def decisions_as_predictions(
     return [Prediction(i, d.value, d.refs, confidence=d.agreement) for i, d in decisions.items()]
 
 # %% ../nbs/08_ensemble.ipynb #5e8bb2ed
-@dataclass(frozen=True)
-class EnsembleRun:
+@dataclass(frozen=True, repr=False)
+class EnsembleRun(TableSet):
     "A written ensemble."
     run_dir: Path
     records: list
@@ -229,10 +229,8 @@ class EnsembleRun:
                  ['latency, s: side by side / in turn',
                   f"{show(c['latency_parallel'], 1)} / {show(c['latency_serial'], 1)}"], ['run', self.run_id]]
         return ResultTable(['', self.summary['name']], rows)
-    def to_text(self) -> str: return self.table.to_text()
+    def tables(self): return [self.table]
     def to_json(self): return dict(run_dir=str(self.run_dir), summary=self.summary)
-    def _repr_markdown_(self): return self.table.to_markdown()
-    def __repr__(self): return self.to_text()
 
 def make_ensemble(
     ws,                        # workspace or tree of runs
@@ -327,7 +325,7 @@ def _records(runs, labels, members, decisions, scores, rule) -> list[dict]:
     rows = {r['id']: r for r in scores.rows} if scores else {}
     by_id = {l: _first(ps) for l, ps in members.items()}
     cells = {l: {row['id'].strip(): row for row in r.submission} for l, r in zip(labels, runs)}
-    spent = {l: {str(x['id']): question_cost(x) for x in r.records} for l, r in zip(labels, runs)}
+    spent = {l: {str(x['id']): question_cost(x, side_by_side(r)) for x in r.records} for l, r in zip(labels, runs)}
     out = []
     for i, d in decisions.items():
         source = next((w for w in d.winners if i in cells[w]), None) or next((l for l in labels if i in cells[l]), None)

@@ -25,7 +25,7 @@ from . import question_figures as qf, system_figures as sf
 from .system_figures import plot_ranking
 from .statistics import wilson
 from .errors import error_class
-from .runs import TruthBook, find_runs, question_cost, run_cost, score_run, tidy_rows
+from .runs import TruthBook, find_runs, question_costs, run_cost, score_run, tidy_rows
 from .compare import Entrant, compare_scores
 
 _all_ = ['note_figure', 'save', 'plot_ranking', 'new_figure']
@@ -172,7 +172,7 @@ class Source:
         short = lambda r: r.name if names[r.name] == 1 else '/'.join(p for p in (r.env, r.name) if p)
         twice = Counter(short(r) for r, _ in found)
         return [Entrant(short(r) if twice[short(r)] == 1 else r.id, s, r,
-                        {str(x['id']): question_cost(x) for x in r.records}) for r, s in found]
+                        question_costs(r)) for r, s in found]
     @property
     def best_first(self) -> list[Entrant]: return sorted(self.entrants, key=lambda e: -e.scores.overall)
     @property

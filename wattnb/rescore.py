@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
 
-from .workspace import ResultTable, UserError, write_csv, write_json
+from .workspace import ResultTable, TableSet, UserError, write_csv, write_json
 from .questions import BASE_COLUMNS, BLANK, is_blank, parse_refs
 from .prompts import parse_reply, prompt_digest
 from .scoring import SCORER_VERSION, Prediction, Scores, normalise_value, score
@@ -37,8 +37,8 @@ def reread(
                       if a.refs else BLANK, a.status, explanation=a.explanation)
 
 # %% ../nbs/05b_rescore.ipynb #29c51fd5
-@dataclass(frozen=True)
-class Rescored:
+@dataclass(frozen=True, repr=False)
+class Rescored(TableSet):
     "One run, before and after. `changes` lists the questions whose value, citations or verdict changed."
     run: RunFolder
     before: Scores|None
@@ -61,11 +61,7 @@ class Rescored:
         return dict(run=self.run.id, before=s(self.before), after=s(self.after),
                     changes=[dict(zip(self.change_table.columns, c)) for c in self.changes], folder=self.folder
                     and str(self.folder))
-    def to_text(self) -> str: return self.table.to_text() + ('\n\n' + self.change_table.to_text() if self.changes
-                                                             else '')
-    def __repr__(self): return self.to_text()
-    def _repr_markdown_(self): return self.table.to_markdown() + ('\n\n' + self.change_table.to_markdown()
-            if self.changes else '')
+    def tables(self): return [self.table] + [self.change_table] * bool(self.changes)
 
 def rescore(
     ws,                 # workspace or tree of runs

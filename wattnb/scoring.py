@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Iterable
 
-from .workspace import ResultTable, UserError, read_csv
+from .workspace import ResultTable, TableSet, UserError, read_csv
 from .questions import FLAGS, Question, is_blank, parse_refs
 from .statistics import mean_ci, strata_ci, wilson
 
@@ -335,8 +335,8 @@ def composite(
     if na is None: return (WEIGHTS['value'] * value + WEIGHTS['ref'] * ref) / (WEIGHTS['value'] + WEIGHTS['ref'])
     return WEIGHTS['value'] * value + WEIGHTS['ref'] * ref + WEIGHTS['na'] * na
 
-@dataclass(frozen=True)
-class Scores:
+@dataclass(frozen=True, repr=False)
+class Scores(TableSet):
     "The scores of one set of answers: `rows` has one dict per question, everything else is worked out from them."
     rows: tuple
     problems: tuple = ()
@@ -464,9 +464,9 @@ class Scores:
                    diagnoses=dict(Counter(self._col('diagnosis'))), problems=list(self.problems),
                    scorer_version=SCORER_VERSION)
         return {**out, 'strict': self.strict} if strict else out
-    def _repr_markdown_(self): return self.table(strict=True).to_markdown()
-    def _repr_html_(self): return self.table(strict=True)._repr_html_()
+    def tables(self): return [self.table(strict=True)]
     def __repr__(self): return self.table().to_text()
+    __str__ = __repr__
 
 # %% ../nbs/05_scoring.ipynb #ba3b5b1a
 def risk_coverage(

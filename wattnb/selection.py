@@ -15,7 +15,7 @@ from typing import Sequence
 
 import numpy as np
 
-from .workspace import ResultTable, UserError
+from .workspace import ResultTable, TableSet, UserError
 from .statistics import bootstrap_ci, mde_mean, permutation_test, resamples
 from .scoring import score
 from .runs import TruthBook, find_runs, tidy_rows
@@ -294,8 +294,8 @@ def on_frontier(
     np.put_along_axis(out, order, keep, -1)
     return out
 
-@dataclass(frozen=True)
-class Frontier:
+@dataclass(frozen=True, repr=False)
+class Frontier(TableSet):
     "Accuracy against cost. `rows`: one dict per system, cheapest first."
     rows: tuple
     unit: str
@@ -309,8 +309,7 @@ class Frontier:
               *(r['cost_per_correct_ci'] or (None, None)), r['on_frontier'], r['p_frontier']] for r in rows],
               f'Overall score against {u}, {len(self.rows)} systems')
     def to_json(self): return list(self.rows)
-    def _repr_markdown_(self): return self.table().to_markdown()
-    def _repr_html_(self): return self.table()._repr_html_()
+    def tables(self): return [self.table()]
 
 def pareto(
     systems:Sequence[System], # candidates
@@ -338,8 +337,8 @@ def pareto(
     return Frontier(tuple(sorted(rows, key=lambda r: (r['cost'], -r['overall']))), {'wh': 'Wh', 'usd': 'USD'}[cost])
 
 # %% ../nbs/08a_selection.ipynb #cb9e3179
-@dataclass(frozen=True)
-class Recommendation:
+@dataclass(frozen=True, repr=False)
+class Recommendation(TableSet):
     """The outcome of `recommend`. `choice` is the recommended `System`; `families` maps single, ensemble, cascade, any
     to `Honest`."""
     panel: Panel
@@ -403,10 +402,7 @@ class Recommendation:
             n=self.panel.n, runs=list(self.panel.labels))
     def tables(self) -> list[ResultTable]: return [self.top, self.table, self.members_table] + ([self.frontier.table()]
             if self.frontier else [])
-    def to_text(self) -> str: return '\n\n'.join([t.to_text() for t in self.tables()] + [self.statement])
-    def __repr__(self): return self.to_text()
-    def _repr_markdown_(self): return '\n\n'.join([t.to_markdown() for t in self.tables()] + [f'**{self.statement}**'])
-    def _repr_html_(self): return ''.join(t._repr_html_() for t in self.tables()) + f'<p><b>{self.statement}</b></p>'
+    def closing(self) -> str: return self.statement
 
 def _nan(x): return None if x is None or not math.isfinite(x) else float(x)
 
