@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'UserError', 'WorkError', 'optional', 'secret_values', 'redact', 'atomic_write', 'sync_folder', 'jsonable',
            'write_json', 'read_json', 'canonical_json', 'digest', 'file_sha256', 'CsvFile', 'read_csv', 'write_csv',
-           'Workspace', 'cache_dir', 'folder_lock', 'progress', 'ResultTable']
+           'Workspace', 'cache_dir', 'folder_lock', 'progress', 'ResultTable', 'TableSet']
 
 # %% ../nbs/00_a_workspace.ipynb #18f848bb
 import csv, dataclasses, hashlib, importlib, io, json, logging, math, os, re, socket, sys, tempfile, time
@@ -432,3 +432,25 @@ def _fold(n:int) -> str:
     if n <= _LONG: return ''
     return (f'<style>.wattnb-fold:not([open])+table>tbody>tr:nth-child(n+{_SHOWN + 1}){{display:none}}</style>'
             f'<details class="wattnb-fold"><summary>{n} rows, {_SHOWN} shown: open for all</summary></details>')
+
+# %% ../nbs/00_a_workspace.ipynb #6bdc2d05
+class TableSet:
+    "Base of results that are told in tables: a subclass says which in `tables()`, and what to say below them in `closing()`."
+    def tables(self) -> list[ResultTable]:
+        "The tables that have something to say, in reading order."
+        raise NotImplementedError
+    def closing(self) -> str: return ''
+    def _parts(self, form) -> list[str]: return [getattr(t, form)() for t in self.tables()]
+    def to_text(self) -> str: return '\n\n'.join(self._parts('to_text') + [self.closing()] * bool(self.closing()))
+    def to_markdown(self) -> str: return '\n\n'.join(self._parts('to_markdown') + [f'**{self.closing()}**'] * bool(self.closing()))
+    def to_latex(self) -> str: return '\n\n'.join(self._parts('to_latex'))
+    @property
+    def df(self):
+        "The first table as a pandas DataFrame, values unrounded."
+        return self.tables()[0].df
+    def _repr_markdown_(self): return self.to_markdown()
+    def _repr_html_(self):
+        from html import escape
+        return ''.join(self._parts('_repr_html_')) + (f'<p><b>{escape(self.closing())}</b></p>' if self.closing() else '')
+    def __repr__(self): return self.to_text()
+    __str__ = __repr__
