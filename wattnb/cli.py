@@ -224,10 +224,11 @@ _SETTINGS = ('model', 'env', 'precision', 'questions', 'name', 'split', 'limit',
              'max_new_tokens', 'batch_size', 'latency_mode', 'planner', 'retrieval', 'decode', 'index', 'fail_on_error', 'idle_seconds', 'force')
 
 @verb('ask', 'one answer, with citations', 'wattnb ask "What was the PUE of the Tarn hall?" --model extractive',
-      Opt('question'), *_RUN, Opt('--unit', default='', help='unit of the wanted value'), Opt('--show-prompt', action='store_true', help='print the prompt too'))
+      Opt('question'), *_RUN, Opt('--unit', default='', help='unit of the wanted value'), Opt('--show-prompt', action='store_true', help='print the prompt too'),
+      Opt('--best-guess', action='store_true', help='a value in any case, with a confidence'))
 def cmd_ask(a) -> Result:
-    from wattnb.experiment import ask
-    r = ask(a.question, unit=a.unit, root=a.root, **{k: getattr(a, k) for k in _SETTINGS if hasattr(a, k)})
+    from wattnb.asking import ask
+    r = ask(a.question, unit=a.unit, root=a.root, best_guess=a.best_guess, **{k: getattr(a, k) for k in _SETTINGS if hasattr(a, k)})
     return Result(r.to_text(show_prompt=a.show_prompt), r, 0 if r.answer.status in ('answered', 'abstained') else 1)
 
 @verb('run', 'one experiment: executes run_experiment.ipynb through papermill', 'wattnb run --model extractive --env laptop',
