@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['COLUMN', 'PAGE', 'PALETTE', 'STYLE', 'MARKERS', 'HATCHING', 'GREY', 'figure_style', 'png_bytes', 'new_figure',
            'wrap_text', 'headline', 'Mark', 'family_marks', 'grey_level', 'text_on', 'note_figure', 'is_note',
-           'plain_number', 'log_axis', 'place_labels', 'overlaps', 'ink', 'drawn_numbers', 'missing_numbers',
-           'perceptual_hash', 'hash_distance', 'svg_text', 'save']
+           'plain_number', 'log_axis', 'frame_of', 'short', 'n_of', 'row_axis', 'height_for', 'legend_columns',
+           'place_labels', 'overlaps', 'ink', 'drawn_numbers', 'missing_numbers', 'perceptual_hash', 'hash_distance',
+           'svg_text', 'save']
 
 # %% ../nbs/10_a_figures.ipynb #4c73c3ec
 import functools, io, math
@@ -217,6 +218,58 @@ def log_axis(
     if len(ticks) < 2: ticks = [float(f'{10 ** x:.1g}') for x in (lo + .2 * (hi - lo), hi - .2 * (hi - lo))]
     axis.set_major_locator(FixedLocator(sorted(set(ticks)))); axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_locator(NullLocator()); axis.set_minor_formatter(NullFormatter())
+
+# %% ../nbs/10_a_figures.ipynb #623450e7
+def frame_of(
+    df, # DataFrame, `ResultTable` or list of dicts
+):
+    "A DataFrame."
+    import pandas as pd
+    df = getattr(df, 'df', df)
+    return df.reset_index(drop=True) if isinstance(df, pd.DataFrame) else pd.DataFrame(list(df))
+
+def short(
+    label,        # of a run
+    most:int=34,  # characters
+) -> str:
+    "A label with its middle left out where it is long."
+    s = str(label)
+    return s if len(s) <= most else f'{s[:most // 2]}…{s[-(most - most // 2 - 1):]}'
+
+def n_of(
+    df,                  # a table
+    column:str='n',      # with the numbers
+    of:str='questions',  # what they count
+) -> str:
+    "`n = 282 questions`, or the range where rows differ."
+    n = sorted({int(x) for x in df[column].dropna()})
+    return f'n = {n[0]} {of}' if len(n) == 1 else f'n = {n[0]} to {n[-1]} {of}' if n else f'no {of}'
+
+def row_axis(
+    ax,       # axes with one row per thing
+    labels,   # from the top
+    most:int=34, # characters of a label
+):
+    "The y axis as a list of names, first on top."
+    ax.set_yticks(range(len(labels)), [short(l, most) for l in labels])
+    ax.set_ylim(len(labels) - .4, -.6); ax.tick_params(axis='y', length=0); ax.grid(axis='y', visible=False)
+
+def height_for(rows:int, room:float=1., each:float=.165) -> float:
+    "Inches for a figure with so many rows."
+    return room + each * max(2, rows)
+
+def legend_columns(
+    fig,        # the figure that the legend stands below
+    texts,      # of its entries
+    most:int=6, # columns
+) -> int:
+    "As many columns as fit into the figure's width."
+    room, wide = fig.get_figwidth() * 72 - 12, [_text_width(fig, str(t), 7) + 30 for t in texts] # 30: mark and gaps
+    for k in range(min(most, len(wide)), 1, -1):
+        rows, more = divmod(len(wide), k) # matplotlib fills column by column, the first ones get one more
+        ends = np.cumsum([0] + [rows + (i < more) for i in range(k)])
+        if sum(max(wide[i:j]) for i, j in zip(ends, ends[1:])) <= room: return k
+    return 1
 
 # %% ../nbs/10_a_figures.ipynb #4620f0d2
 def _boxes_hit(box, boxes) -> np.ndarray:

@@ -11,9 +11,8 @@ __all__ = ['GROUPS', 'GROUP_OF', 'CELLS', 'STAGES', 'RANKS', 'group_legend', 'pl
 import numpy as np
 
 from .errors import ERROR_CLASSES
-from .figures import (GREY, MARKERS, PALETTE, figure_style, headline, log_axis, new_figure, note_figure,
-                            place_labels, plain_number, text_on)
-from .system_figures import frame_of, height_for, questions, row_axis, short
+from .figures import (GREY, MARKERS, PALETTE, figure_style, frame_of, headline, height_for, log_axis, n_of, new_figure,
+                            note_figure, place_labels, plain_number, row_axis, short, text_on)
 
 # %% ../nbs/10_d_question_figures.ipynb #e3f44d89
 # group -> (colour, hatch, symbol, classes)
@@ -72,7 +71,7 @@ def plot_error_classes(
     row_axis(ax, labels)
     ax.set_xlim(0, df['n'].max() * 1.01); ax.set_xlabel('questions')
     group_legend(fig, [GROUP_OF[c] for c in df.loc[df['count'] > 0, 'error_class']])
-    return headline(fig, 'How the questions ended', f'{questions(df)} per run; bars: numbers of questions, classes of '
+    return headline(fig, 'How the questions ended', f'{n_of(df)} per run; bars: numbers of questions, classes of '
                     'one remedy in one colour')
 
 # %% ../nbs/10_d_question_figures.ipynb #f2e0e355
@@ -176,7 +175,7 @@ def plot_risk_coverage(
     ax.set_xlim(0, 1.04); ax.set_ylim(-.02, min(1.08, df['risk'].max() * 1.15 + .08))
     ax.set_xlabel('coverage: share of questions answered'); ax.set_ylabel('risk: share of these that is wrong')
     sure, unsure = df['confidence'].astype(bool).any(), not df['confidence'].astype(bool).all()
-    headline(fig, 'Risk and coverage', questions(df) + ('; lines: most confident answers first; numbers: mean risk over '
+    headline(fig, 'Risk and coverage', n_of(df) + ('; lines: most confident answers first; numbers: mean risk over '
              'the curve (smaller is better)' if sure else '') + ('; hollow points: runs that record no confidence'
                                                                  if unsure
              else ''))
@@ -218,7 +217,7 @@ def plot_stages(
     fig.legend(patches, stages, loc='outside lower left', ncols=min(len(stages), 5 if len(total) <= 6 else 9),
                columnspacing=1.)
     what, of = ('Energy', 'energy that the meters of the run saw') if unit == 'Wh' else ('Time', 'seconds of the run')
-    return headline(fig, f'{what} per stage', f'{questions(df)}; bars: {of}, divided by the questions')
+    return headline(fig, f'{what} per stage', f'{n_of(df)}; bars: {of}, divided by the questions')
 
 # %% ../nbs/10_d_question_figures.ipynb #e7e3de70
 @figure_style()
@@ -250,7 +249,7 @@ def plot_power(
     title = str(trace['title'].iloc[0]) if 'title' in trace else ''
     more = '' if len(stages) else '; the stages of this run were not recorded'
     none = '' if unit == 'W' else '; no power was measured on this machine, memory of the process instead'
-    return headline(fig, f'{"Power" if unit == "W" else "Memory"} trace: {title}', f'{questions(df)}; line: samples'
+    return headline(fig, f'{"Power" if unit == "W" else "Memory"} trace: {title}', f'{n_of(df)}; line: samples'
                     + (f'; shaded: stages' if len(stages) else '') + more + none)
 
 # %% ../nbs/10_d_question_figures.ipynb #589e8071
@@ -288,7 +287,7 @@ def plot_latency(
     if len(v) and v.max() / v.min() > 15: log_axis(ax.xaxis, v, pad=.05)
     else: ax.set_xlim(0, df['latency_seconds'].max() * 1.05)
     ax.set_xlabel('seconds per question' + (' (logarithmic)' if ax.get_xscale() == 'log' else ''))
-    return headline(fig, 'Latency of the questions', f'{questions(n.rename("n").to_frame())}; boxes: middle half and '
+    return headline(fig, 'Latency of the questions', f'{n_of(n.rename("n").to_frame())}; boxes: middle half and '
                     'median, whiskers: 5 to 95 %')
 
 # %% ../nbs/10_d_question_figures.ipynb #338c5694
@@ -321,7 +320,7 @@ def plot_tokens(
     for ax in axes[1:]: ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
     n = df.groupby('label', observed=True)['id'].nunique()
     cap = '; thick line: the budget of the first attempt' if 'budget' in df and df['budget'].notna().any() else ''
-    return headline(fig, 'Tokens of the questions', f'{questions(n.rename("n").to_frame())}; boxes: middle half and '
+    return headline(fig, 'Tokens of the questions', f'{n_of(n.rename("n").to_frame())}; boxes: middle half and '
                     f'median, whiskers: 5 to 95 %{cap}')
 
 # %% ../nbs/10_d_question_figures.ipynb #03aa8aac
@@ -356,7 +355,7 @@ def plot_retrieval(
     from matplotlib.lines import Line2D
     lines = [Line2D([], [], marker=MARKERS[k % len(MARKERS)], color=PALETTE[k % 7], ms=4) for k in range(len(labels))]
     fig.legend(lines, [short(l, 44) for l in labels], loc='outside lower left', ncols=min(3, len(labels)))
-    return headline(fig, 'How well the papers are found', questions(df).replace('questions', 'answerable questions')
+    return headline(fig, 'How well the papers are found', n_of(df).replace('questions', 'answerable questions')
                     + '; bands: 95 % intervals; bars: shares of questions')
 
 # %% ../nbs/10_d_question_figures.ipynb #96959fc0
@@ -393,7 +392,7 @@ def plot_roofline(
                 for p, (m, c) in shapes.items()], ['prefill: reading the prompt', 'decode: writing the answer'],
                loc='outside lower left', ncols=2)
     some = '' if len(roofs) == df['machine'].nunique() else '; no roof: peak of the machine not known'
-    headline(fig, 'How near the runs come to what the machine can do', f'{questions(df)}; points: 2 × parameters × '
+    headline(fig, 'How near the runs come to what the machine can do', f'{n_of(df)}; points: 2 × parameters × '
              f'tokens over seconds; lines: makers’ dense peak and memory bandwidth{some}')
     lost = place_labels(ax, df['intensity'], df['gflops'], [short(l, 24) for l in df['label']], lines=lines)
     if lost: ax.set_xlabel(ax.get_xlabel() + f'; not named: {len(lost)}')
