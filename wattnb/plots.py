@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'HATCHES', 'OUTCOMES', 'PEAKS', 'FIGURES', 'plot_scores', 'outcome', 'plot_outcomes', 'plot_latencies',
-           'plot_read_tokens', 'plot_run', 'Source', 'mode_of', 'kind_of', 'ranking_rows', 'power_rows', 'fit_band',
-           'Plot', 'draw', 'draw_all', 'figure_list', 'note_figure', 'save', 'plot_ranking', 'new_figure']
+           'plot_read_tokens', 'plot_run', 'Source', 'power_rows', 'fit_band', 'Plot', 'draw', 'draw_all',
+           'figure_list', 'note_figure', 'save', 'new_figure', 'kind_of', 'mode_of']
 
 # %% ../nbs/10_plots.ipynb #6fb71d4d
 import math, re
@@ -17,18 +17,18 @@ from typing import Callable, Sequence
 
 import numpy as np
 
-from .workspace import UserError, Workspace, log, read_csv
+from .workspace import ResultTable, UserError, Workspace, atomic_write, log, read_csv
 from .questions import is_blank
-from .figures import (COLUMN, GREY, PAGE, PALETTE, figure_style, headline, is_note, new_figure, note_figure,
-                            place_labels, save)
+from .llm import load_registry
+from .figures import (figure_style, headline, is_note, new_figure, note_figure, png_bytes, save, text_on)
 from . import question_figures as qf, system_figures as sf
-from .system_figures import plot_ranking
 from .statistics import wilson
 from .errors import error_class
-from .runs import TruthBook, find_runs, question_costs, run_cost, score_run, tidy_rows
+from .runs import TruthBook, find_runs, question_costs, tidy_rows
+from .legacy_figures import LEGACY, LegacyData, kind_of, legacy_tables, mode_of, model_of, scored_runs
 from .compare import Entrant, compare_scores
 
-_all_ = ['note_figure', 'save', 'plot_ranking', 'new_figure']
+_all_ = ['note_figure', 'save', 'new_figure', 'kind_of', 'mode_of']
 
 # %% ../nbs/10_plots.ipynb #59a719fd
 COLOURS = dict(right='#0072B2', wrong='#D55E00', abstained='#999999', unparsed='#CC79A7', failed='#000000',
@@ -73,7 +73,6 @@ def plot_outcomes(
 ):
     "How the questions ended, answerable and unanswerable apart."
     from matplotlib.patches import Patch
-    from wattnb.figures import text_on
     na = [is_blank(r['gt_value']) for r in records]
     rows = [(name, [r for r, x in zip(records, na) if x == want]) for name,
             want in (('answerable', False), ('unanswerable', True))]
@@ -139,8 +138,6 @@ def plot_run(
                     f"n = {s['num_questions']} questions of {s['questions_file']}; bars: 95 % intervals")
 
 # %% ../nbs/10_plots.ipynb #875ccd6a
-_PROVIDERS = {'hf_local': 'local', 'baseline': 'baseline'}
-
 class Source:
     "The scored runs of a workspace over one question file, read once."
     def __init__(self,
@@ -150,24 +147,22 @@ class Source:
         ground_truth=None, # truth file for runs that name none
     ):
         self.ws, self.env, self.datafile, self.truths = ws, env, datafile, TruthBook(ws, ground_truth)
-        self.left_out = {} # run id -> why
+    @cached_property
+    def _found(self) -> tuple: return scored_runs(self.ws, self.env, self.datafile, self.truths)
+    @property
+    def left_out(self) -> dict:
+        "Run id -> why it is left out."
+        return self._found[1]
+    @cached_property
+    def registry(self): return load_registry(self.ws if isinstance(self.ws, Workspace) else None)
+    @cached_property
+    def legacy(self) -> LegacyData:
+        "The tables of the legacy figures."
+        return legacy_tables(self._found[0], self.truths, self.registry, self.left_out)
     @cached_property
     def entrants(self) -> list[Entrant]:
         "Scored runs over the question set that most of them share; label = name, with what is needed to be unique."
-        found = []
-        for r in find_runs(self.ws, self.env, self.datafile):
-            try:
-                if not r.complete: raise UserError('not complete')
-                if r.name.endswith('-smoke'): raise UserError('a smoke test')
-                s = score_run(r, self.truths)
-                if s is None: raise UserError('no truth for its questions')
-                found.append((r, s))
-            except UserError as e: self.left_out[r.id] = str(e)
-        sets = Counter(frozenset(x['id'] for x in s.rows) for _, s in found)
-        most = max(sets, key=lambda k: (len(k), sets[k]), default=frozenset())
-        for r, s in found:
-            if {x['id'] for x in s.rows} != most: self.left_out[r.id] = f'{s.n} questions instead of {len(most)}'
-        found = [(r, s) for r, s in found if r.id not in self.left_out]
+        found = self._found[0]
         names = Counter(r.name for r, _ in found)
         short = lambda r: r.name if names[r.name] == 1 else '/'.join(p for p in (r.env, r.name) if p)
         twice = Counter(short(r) for r, _ in found)
@@ -199,48 +194,13 @@ class Source:
         col = lambda key: {l: [d[i][key] for i in ids] for l, d in by.items()}
         return panel_of([qs[i] for i in ids], {e.label: e.run.predictions for e in es}, col('joules'), col('cost_usd'),
                         col('latency_seconds'))
-    @cached_property
-    def _entries(self) -> dict:
-        from wattnb.llm import load_registry
-        reg = load_registry(self.ws if isinstance(self.ws, Workspace) else None)
-        return {i: e for e in reg.values() for i in (e.key, e.id, *e.ids.values())}
     def model_of(self,
         run, # a `RunFolder`
     ) -> dict:
-        """family, params_b, active_b, estimated of a run's model: as recorded, else from the registry, else the family
-        as the id spells it."""
-        m, e = run.block('model'), self._entries.get(str(run.summary.get('model_id')))
-        tail = re.split(r'[/:]', run.model)[-1].lower().split('.')
-        tail = '.'.join(t for k, t in enumerate(tail) if k == len(tail) - 1 or not re.fullmatch(r'[a-z]{2,}', t))
-        guess = (re.match(r'[a-z]+-?[\d.]*(?![\d.]*b)', tail) or [tail])[0].strip('-.')
-        pick = lambda k: m.get(k) if m.get(k) is not None else getattr(e, k, None)
-        return dict(family=str(pick('family') or guess or 'unknown'), params_b=pick('params_b'),
-                    active_b=pick('active_b'), estimated=bool(pick('estimated')))
-
-def mode_of(run) -> str:
-    "'rag', 'oracle' or 'closed-book'."
-    return str(run.block('config_snapshot').get('mode') or run.block('identity').get('mode') or 'rag')
-
-def kind_of(run) -> str:
-    "'local', 'API', 'ensemble' or 'baseline'."
-    return 'ensemble' if run.is_ensemble else _PROVIDERS.get(str(run.summary.get('llm_provider') or 'hf_local'), 'API')
+        "family, params_b, active_b, estimated of a run's model: see `wattnb.legacy_figures.model_of`."
+        return model_of(run, self.registry)
 
 # %% ../nbs/10_plots.ipynb #f075b360
-def ranking_rows(
-    ws,                # workspace
-    env=None,          # only this machine
-    datafile=None,     # only this question file
-    ground_truth=None, # truth file to use
-) -> list[dict]:
-    "The data of `plot_ranking` from the runs of a workspace."
-    return _ranking(Source(ws, env, datafile, ground_truth))
-
-def _ranking(src) -> list[dict]:
-    return [dict(label=e.label, kind=kind_of(e.run), overall=e.scores.overall, low=e.scores.ci['overall'][0],
-                 high=e.scores.ci['overall'][1], value=e.scores.value_accuracy, refs=e.scores.ref_overlap,
-                 na_recall=e.scores.na_recall, n=e.scores.n, datafile=e.run.datafile, env=e.run.env)
-            for e in src.best_first]
-
 def _corr(x, c) -> float:
     "Correlation of score and cost over the questions, which is that of their means."
     return float(np.corrcoef(x, c)[0, 1]) if np.std(x) > 1e-12 and np.std(c) > 1e-15 else 0.
@@ -314,7 +274,7 @@ def _abstention(src) -> list[dict]:
         for truth, part in (('answerable', [r for r in rows if not r['is_na']]),
                             ('unanswerable', [r for r in rows if r['is_na']])):
             seen = Counter(say.get(r['status'], 'no reply') for r in part)
-            out += [dict(label=l, truth=truth, outcome=o, count=seen[o], n=len(part))
+            out += [dict(label=l, truth=truth, outcome=o, count=seen[o], n=len(part), share=seen[o] / len(part) if part else None)
                     for o in ('answered', 'refused', 'no reply')]
     return out
 
@@ -514,17 +474,59 @@ def _roofline(src) -> list[dict]:
 @dataclass(frozen=True)
 class Plot:
     "One figure of a workspace."
-    draw: Callable      # table -> figure
-    data: Callable      # `Source` -> rows
-    about: str          # what it shows, in a line
-    needs: str          # what must be there, and how to get it
-    shown: tuple = ()   # columns whose numbers must be in the picture
+    draw: Callable           # table -> figure
+    data: Callable           # `Source` -> rows
+    about: str               # what it shows, in a line
+    needs: str               # what must be there, and how to get it
+    shown: tuple|Callable=() # columns whose numbers must be in the picture, or table -> these numbers
+    where: str='all'         # 'machine': drawn for each machine as well; 'across': only for all machines together
 
 _RUN = 'Finished runs over a question file with answers: `wattnb run --model M`.'
 _TWO = 'Two or more finished runs over the same questions: `wattnb run` with another --model.'
 _METER = 'Runs with measured energy: an NVIDIA GPU or readable RAPL counters; `wattnb doctor` says what there is.'
+_SIZE = 'Runs of models whose size is known (params_b in models.toml).'
+_USD = 'Two runs with a price in USD: models of an API, with their prices in models.toml.'
+_FLAGS = 'A question file with the coded columns Quote, Table, Figure, Math, is_NA.'
+_ACROSS = 'Runs of one model at one precision under two labels of --env, with the latency of each question.'
+
+def _legacy(name, about, needs, shown, where='machine', of=lambda df: df) -> Plot:
+    "An entry for a legacy figure; `of` picks the rows of its table that are drawn."
+    draw, table = LEGACY[name]
+    cols = [c for s in shown for c in ((s, f'{s}_low', f'{s}_high') if s in _WITH_CI else (s,))]
+    return Plot(draw, lambda src: table(src.legacy), about, needs, lambda df: of(df)[cols], where)
+
+_WITH_CI = ('overall', 'value', 'ref', 'na')
+_sized = lambda df: df[df['params_b'] > 0]
+_paid = lambda df: df[df['usd_1000'] > 0]
+_single = lambda df: df[df['kind'] != 'ensemble']
+_top = lambda df: df.nlargest(10, 'overall')
+_LEGACY = {k: _legacy(k, *v) for k, v in dict(
+    size_vs_scores=('overall score and its parts against size', _SIZE, (*_WITH_CI, 'params_b'), 'machine', _sized),
+    size_vs_latency=('seconds per question against size', _SIZE, ('latency', 'latency_low', 'latency_high', 'params_b'), 'machine', _sized),
+    size_vs_cost=('USD per 1000 questions against size', f'{_SIZE} {_USD}', ('usd_1000', 'params_b'), 'machine',
+                  lambda df: _paid(_sized(df))),
+    size_score_cost_bubble=('score against size, the price as area', f'{_SIZE} {_USD}', ('overall', 'params_b'), 'machine',
+                            lambda df: _paid(_sized(df))),
+    overall_ranking=('overall score of every run', _RUN, ('overall',)),
+    cost_vs_performance=('score against USD, runs without a price beside', _USD, ('overall',), 'machine',
+                         lambda df: df[df['kind'] != 'baseline']),
+    score_breakdown_models=('value, citations and refusals of single models', _RUN, ('value', 'ref', 'na'), 'machine', _single),
+    energy_per_experiment=('Wh per 100 questions', _METER, ('wh_100',)),
+    overall_scores=('overall score as the sum of its parts', _RUN, ('overall',)),
+    accuracy_by_type=('accuracy by kind of evidence', _FLAGS, ('accuracy', 'low', 'high'), 'machine', lambda df: df[df['n'] > 0]),
+    agreement_heatmap=('which runs are right on the same questions', _TWO, ('agreement', 'kappa')),
+    unique_wins=('questions that only one model got right', _TWO, ('unique',)),
+    refusal_rates=('right and wrong refusals', _RUN, ('share', 'low', 'high'), 'machine', lambda df: df[df['n'] > 0]),
+    cost_vs_score=('score against USD, with the steps of the best', _USD, ('overall', 'usd_1000'), 'machine', _paid),
+    score_breakdown_top10=('parts and overall of the ten best runs', _RUN, _WITH_CI, 'machine', _top),
+    score_breakdown=('the same as score_breakdown_top10, under its old name', _RUN, _WITH_CI, 'machine', _top),
+    cross_system_latency=('mean latency of shared models by machine', _ACROSS, ('seconds', 'low', 'high'), 'across'),
+    cross_system_latency_distribution=('latency of the questions, shared models by machine', _ACROSS, (), 'across'),
+    cross_system_latency_breakdown=('retrieval and generation of shared models by machine', _ACROSS, ('retrieval', 'generation'), 'across'),
+    cross_system_latency_all_models=('mean latency of all models by machine', 'Runs that record their latency.',
+                                     ('seconds', 'low', 'high'), 'across')).items()}
 FIGURES = dict(
-    overall_ranking=Plot(plot_ranking, _ranking, 'overall score of every run', _RUN, ('overall', 'low', 'high')),
+    **_LEGACY,
     accuracy_energy=Plot(sf.plot_pareto, _pareto('wh'), 'score against Wh per question, with the frontier',
                          f'{_TWO} {_METER}',
                          ('overall', 'low', 'high', 'cost', 'cost_low', 'cost_high')),
@@ -546,8 +548,10 @@ FIGURES = dict(
     machines=Plot(sf.plot_machines, _machines, 'the same model on two machines, paired',
                   'Runs of one model at one precision under two labels of --env.', ('value', 'low', 'high')),
     error_classes=Plot(qf.plot_error_classes, _classes, 'how the questions of each run ended', _RUN, ('count',)),
-    question_map=Plot(qf.plot_question_map, _map, 'every question in every run, by error class', _RUN),
-    abstention=Plot(qf.plot_abstention, _abstention, 'answered and refused, answerable and not', _RUN),
+    question_map=Plot(qf.plot_question_map, _map, 'every question in every run, by error class', _RUN,
+                      lambda df: [list(qf.GROUPS).index(qf.GROUP_OF[c]) for c in df['error_class']]),
+    abstention=Plot(qf.plot_abstention, _abstention, 'answered and refused, answerable and not', _RUN,
+                    lambda df: df.loc[(df['outcome'] != 'no reply') | (df['count'] > 0), 'share']),
     risk_coverage=Plot(qf.plot_risk_coverage, _risk, 'error rate against the share answered', _RUN,
                        ('coverage', 'risk')),
     energy_stages=Plot(qf.plot_stages, _energy, 'Wh per question by stage', _METER, ('amount',)),
@@ -572,48 +576,69 @@ def draw(
 ):
     "(figure, its table) of one name; a note instead of the figure where something is missing."
     import pandas as pd
-    if name not in FIGURES:
-        import difflib
-        near = difflib.get_close_matches(name, FIGURES, 3, .5)
-        hint = f': did you mean {", ".join(near)}?' if near else f' (there are {", ".join(FIGURES)})'
-        raise UserError(f'no figure {name!r}{hint}')
-    p = FIGURES[name]
+    p = FIGURES[_named(name)]
     try: rows, why = p.data(src), ''
     except UserError as e: rows, why = [], str(e)
-    df = pd.DataFrame(list(rows))
+    df = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     if df.empty:
         said = f'{why[:1].upper()}{why[1:].rstrip(".")}. ' if why else ''
         return note_figure(f'{said}Needs: {p.needs[:1].lower()}{p.needs[1:]}', p.about[:1].upper() + p.about[1:]), df
     return p.draw(df), df
 
+def _named(name:str) -> str:
+    if name in FIGURES: return name
+    import difflib
+    near = difflib.get_close_matches(name, FIGURES, 3, .5)
+    raise UserError(f'no figure {name!r}' + (f': did you mean {", ".join(near)}?' if near else f' (there are {", ".join(FIGURES)})'))
+
+def _folders(ws, base:Path, stem:str, env, names) -> list[tuple]:
+    "(folder, machine or None, names) to draw of one question file: all machines together first, then each."
+    of = lambda *kinds: [n for n in names if FIGURES[n].where in kinds]
+    if env: return [(base/env/stem, env, of('all', 'machine'))]
+    envs = sorted({r.env for r in find_runs(ws, None, stem)})
+    return [(base/stem, None if len(envs) > 1 else envs[0], list(names)), *((base/e/stem, e, of('machine')) for e in envs if e)]
+
+def _write(folder:Path, names, src, done:dict) -> list[dict]:
+    "Draw and save; what `done` has already is copied. A row per figure."
+    for name in names:
+        if name in done: files = [atomic_write(folder/Path(f).name, Path(f).read_bytes()) for f in done[name]['files']]
+        else:
+            fig, df = draw(name, src)
+            files = save(fig, folder/name, df if len(df.columns) else None)
+            done[name] = dict(figure=name, state='note' if is_note(fig) else 'drawn', rows=len(df), files=files)
+        yield done[name] | dict(files=[str(f) for f in files])
+
 def draw_all(
     root=None,         # workspace, or a folder that is one
     datafile=None,     # only this question file; default: each in its own folder
     only=None,         # name of one figure, or several
-    out=None,          # folder for the files; default `artifacts/plots/<datafile>/`
-    ground_truth=None, # truth file for runs that name none
+    out=None,          # folder instead of `artifacts/plots`
+    ground_truth=None, # truth file to use; default: the file in data/ that belongs to each run
     env=None,          # only this machine
-) -> list[Path]:
-    "Draw the figures: PNG, SVG and CSV. What cannot be drawn is a note that says what it needs."
+) -> ResultTable:
+    """Draw the figures: PNG, SVG and CSV, in `<datafile>/` over all machines and in `<machine>/<datafile>/` those that the
+    existing tools draw for each. What cannot be drawn is a note that says what it needs. `UserError` without runs."""
     ws = root if isinstance(root, Workspace) else Workspace.find(root)
     stems = [Path(datafile).name.removesuffix('.csv')] if datafile else sorted({r.datafile for r in find_runs(ws, env)})
-    names = [only] if isinstance(only, str) else list(only or FIGURES)
-    if not stems or datafile and not find_runs(ws, env, stems[0]):
-        over = f' over {stems[0]}' if stems else ''
+    names = [_named(n) for n in ([only] if isinstance(only, str) else list(only or FIGURES))]
+    if env and only and (bad := [n for n in names if FIGURES[n].where == 'across']):
+        raise UserError(f'{bad[0]} compares machines: leave out --env {env}')
+    if not stems or not any(find_runs(ws, env, s) for s in stems):
+        over = ''.join([f' over {", ".join(stems)}'] * bool(stems) + [f' on {env}'] * bool(env))
         raise UserError(f'no runs to draw{over}: `wattnb run --model extractive` makes one')
-    files = []
-    for d in stems:
-        src = Source(ws, env, d, ground_truth)
-        base = Path(out)/(d if len(stems) > 1 else '') if out else ws.plots/d
-        for name in names:
-            fig, df = draw(name, src)
-            if is_note(fig): log.info('%s: %s', name, FIGURES[name].needs)
-            files += save(fig, base/name, df if len(df.columns) else None)
-        for run, why in src.left_out.items(): log.info('left out of the figures: %s: %s', run, why)
-    return files
+    rows, notes = [], []
+    for stem in stems:
+        sources = {}
+        for folder, machine, some in _folders(ws, Path(out or ws.plots), stem, env, names):
+            src, done = sources.setdefault(machine, (Source(ws, machine, stem, ground_truth), {}))
+            rows += [dict(r, datafile=stem, machine=machine if machine and folder.parent.name == machine else 'all')
+                     for r in _write(folder, some, src, done)]
+        notes += [f'left out of {stem}: {k}: {why}' for k, why in next(iter(sources.values()))[0].left_out.items()]
+    if missing := sorted({r['figure'] for r in rows if r['state'] == 'note'}):
+        notes.append('data are missing, a note says which: ' + ', '.join(missing))
+    return ResultTable(['figure', 'datafile', 'machine', 'state', 'rows', 'files'], rows, f'{len(rows)} figures', tuple(notes))
 
 def figure_list():
     "The figures as a table."
-    from wattnb.workspace import ResultTable
     rows = [[k, p.about, p.needs] for k, p in FIGURES.items()]
     return ResultTable(['figure', 'shows', 'needs'], rows, f'{len(rows)} figures')
