@@ -521,13 +521,12 @@ def cmd_recommend(a) -> Result:
     return Result(r.to_text(), r)
 
 @verb('plots', 'every figure, PNG, SVG and its data', 'wattnb plots --datafile demo_QA', *_WHERE,
-      Opt('--only', default=None, metavar='NAME'), Opt('--list', action='store_true', help='names of the figures'), Opt('--ground-truth', default=None, metavar='CSV'))
+      Opt('--only', default=None, metavar='NAME'), Opt('--list', action='store_true', help='names of the figures'), _TRUTH)
 def cmd_plots(a) -> Result:
-    from wattnb.plots import FIGURES, draw_all
-    if a.list: return Result('\n'.join(FIGURES), list(FIGURES))
-    if a.only: _one_of(FIGURES, a.only, 'figure')
-    files = draw_all(Workspace.find(a.root).root, datafile=a.datafile, only=a.only, ground_truth=a.ground_truth)
-    return Result('\n'.join(map(str, files)), [str(f) for f in files])
+    from wattnb.plots import FIGURES, draw_all, figure_list
+    if a.list: return Result(figure_list().to_text(), list(FIGURES))
+    t = draw_all(Workspace.find(a.root), datafile=a.datafile, only=a.only, ground_truth=a.ground_truth, env=a.env)
+    return Result('\n'.join([f'{r["state"]}  {r["files"][0]}' for r in t] + [f'  {n}' for n in t.notes]), t)
 
 @verb('report', 'execute report.ipynb over the runs of this workspace', 'wattnb report --datafile demo_QA --html', *_WHERE,
       Opt('--html', action='store_true', help='one HTML file that works offline'), Opt('--output', default=None, metavar='FILE'))
