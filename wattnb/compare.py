@@ -16,13 +16,13 @@ from typing import Sequence
 
 import numpy as np
 
-from .workspace import ResultTable, TableSet, UserError, Workspace, read_csv, write_csv, write_json
+from .workspace import ResultTable, TableSet, UserError, read_csv, write_csv, write_json
 from .questions import parse_refs
 from .statistics import REPS, holm, letters, mcnemar_exact, mde, mde_mean, paired_ci, permutation_test, ratio_ci
 from .scoring import SCORER_VERSION, WEIGHTS, Scores, read_predictions, score
 from .audit import audit
-from .runs import (RunFolder, TruthBook, experiments_of, find_run, find_runs, load, pick_runs, question_costs,
-                         run_cost, score_run)
+from .runs import (RunFolder, TruthBook, experiments_of, find_run, find_runs, load, is_own, pick_runs,
+                         question_costs, run_cost, score_run)
 
 _all_ = ['audit', 'load', 'find_run', 'find_runs']
 
@@ -354,8 +354,7 @@ def matrix(
 ) -> Matrices:
     "The results matrices. `UserError` when nothing matches or no truth fits."
     base = experiments_of(ws)
-    # a bare tree of runs is only read: its matrices go to the working folder
-    folder = ws.artifacts if isinstance(ws, Workspace) else base.parent if base.parent.name == 'artifacts' else Path()
+    folder = base.parent if is_own(ws) else Path() # a bare tree of runs is only read
     truths = TruthBook(ws, ground_truth)
     path_of = lambda stem: Path(ground_truth) if ground_truth else next((p for d in truths.folders
         if (p := d/f'{stem}.csv').is_file()), None)

@@ -17,7 +17,7 @@ from typing import Sequence
 from .workspace import ResultTable, TableSet, UserError, jsonable, write_csv, write_json
 from .questions import BASE_COLUMNS, BLANK, is_blank, parse_refs
 from .scoring import SCORER_VERSION, Prediction, Scores, normalise_value, parse_collection, score
-from .runs import RunFolder, TruthBook, experiments_of, pick_runs, question_cost, run_cost, side_by_side
+from .runs import RunFolder, TruthBook, experiments_of, is_own, pick_runs, question_cost, run_cost, side_by_side
 
 # %% ../nbs/08_ensemble.ipynb #a94ac6a6
 STRATEGIES = ('majority', 'answer_priority', 'first_non_blank', 'canonical', 'confidence', 'independent',
@@ -247,6 +247,7 @@ def make_ensemble(
     seed:int=0,                # for random ties
     ground_truth=None,         # truth file; default: the one that belongs to the question file
     force:bool=False,          # replace another ensemble of that name
+    output=None,               # folder to write below, instead of the tree of runs (needed where that is only looked at)
 ) -> EnsembleRun:
     """Vote over finished runs and write the result as a run folder. `UserError` for members over different question
     files or a name that is taken."""
@@ -269,7 +270,9 @@ def make_ensemble(
     have = {p.id for ps in members.values() for p in ps}
     decisions = decide(members, [i for i in ids if i in have], rule)
     scores = score(questions, decisions_as_predictions(decisions)) if questions else None
-    folder = experiments_of(ws).joinpath(*[p for p in (place, runs[0].datafile) if p], name)
+    if output is None and not is_own(ws):
+        raise UserError(f'{ws} is a tree of runs, not a workspace: name a folder for the result with --output')
+    folder = Path(output or experiments_of(ws)).joinpath(*[p for p in (place, runs[0].datafile) if p], name)
     summary = _summary(name, runs, labels, rule, decisions, scores, place)
     _check_folder(folder, summary, force)
     records = _records(runs, labels, members, decisions, scores, rule)

@@ -14,14 +14,17 @@ from typing import Sequence
 from .workspace import ResultTable, TableSet, UserError, write_csv, write_json
 from .questions import BASE_COLUMNS, BLANK, is_blank, parse_refs
 from .prompts import parse_reply, prompt_digest
+from .replies import find_fields
+from .retrieval import Block, Context
 from .scoring import SCORER_VERSION, Prediction, Scores, normalise_value, score
-from .runs import RunFolder, TruthBook, pick_runs
+from .runs import RunFolder, TruthBook, is_own, pick_runs, snippet_paper
 
 # %% ../nbs/05b_rescore.ipynb #c82fa013
 def reread(
-    record:dict,     # a record of a run
-    question=None,   # its `Question`, for the asked form of the answer
-    papers=(),       # ids that may be cited when the record does not say what was shown
+    record:dict,        # a record of a run
+    question=None,      # its `Question`, for the asked form of the answer
+    papers=(),          # further ids that may be cited; with none known at all, whatever the reply cites is kept
+    compact:bool=False, # the prompt was a compact one, see `wattnb.replies.parse_reply`
 ) -> Prediction:
     "A record's prediction under today's parser and normaliser."
     id, raw = str(record['id']), record.get('raw_response') or ''
@@ -30,11 +33,20 @@ def reread(
         text = lambda v: '' if v is None else v if isinstance(v, str) else json.dumps(v)
         value, refs = text(record.get('pred_value')), parse_refs(text(record.get('pred_ref')))
         return Prediction(id, normalise_value(value), json.dumps(refs) if refs else BLANK, record.get('status') or '')
-    shown = [d for s in record.get('retrieved_snippets') or [] for d in [(s.get('metadata') or {}).get('document_id')
-        or str(s.get('node_id', '')).split(':')[0]] if d]
-    a = parse_reply(raw, question, list(dict.fromkeys(shown)) or list(papers))
+    blocks = [s for s in record.get('retrieved_snippets') or [] if isinstance(s, dict)]
+    may_cite = list(dict.fromkeys([d for d in map(snippet_paper, blocks) if d] + list(papers))) or _cited(raw)
+    a = parse_reply(raw, question, may_cite, compact=compact, context=_context(blocks) if compact else None)
     return Prediction(id, a.value if a.status == 'unparsed' else normalise_value(a.value), json.dumps(list(a.refs))
-                      if a.refs else BLANK, a.status, explanation=a.explanation)
+                      if a.refs else BLANK, a.status, confidence=a.confidence, explanation=a.explanation)
+
+def _cited(raw:str) -> list[str]:
+    fields, _ = find_fields(raw)
+    cited = (fields or {}).get('ref_id')
+    return parse_refs(cited if isinstance(cited, str) else json.dumps(cited))
+
+def _context(blocks:list) -> Context:
+    "What was shown, as far as the record tells."
+    return Context(tuple(Block(snippet_paper(s), 0, '', str(s.get('text') or ''), 0., k, ()) for k, s in enumerate(blocks, 1)))
 
 # %% ../nbs/05b_rescore.ipynb #29c51fd5
 @dataclass(frozen=True, repr=False)
@@ -51,10 +63,13 @@ class Rescored(TableSet):
                 for k in ('overall', 'value_accuracy', 'ref_overlap', 'na_recall')] if self.after else []
         return ResultTable(['score', 'stored answers', 'read again', 'change'], rows, self.run.id,
                            (f'{len(self.changes)} answers changed'
-                            + (f', written to {self.folder.relative_to(self.run.path)}/' if self.folder else ''),))
+                            + (f', written to {self._place}/' if self.folder else ''),))
+    @property
+    def _place(self):
+        return self.folder.relative_to(self.run.path) if self.folder.is_relative_to(self.run.path) else self.folder
     @property
     def change_table(self) -> ResultTable: return ResultTable(['id', 'stored', 'read again', 'stored refs',
-                                                               'refs read again', 'was right', 'is right'],
+                                                               'refs read again', 'was right', 'is right', 'refs were', 'refs are'],
                                                                list(self.changes), 'Changed answers')
     def to_json(self) -> dict:
         s = lambda x: x and {k: getattr(x, k) for k in ('overall', 'value_accuracy', 'ref_overlap', 'na_recall', 'n')}
@@ -70,10 +85,12 @@ def rescore(
     datafile:str=None,  # narrows the search
     ground_truth=None,  # truth file to use, e.g. a corrected one
     write:bool=True,    # keep the result in `<run>/rescored/NNN/`
+    output=None,        # keep it in `<output>/<run id>/NNN/` instead; default for a bare tree of runs: `rescored/` here
 ) -> list[Rescored]:
-    """Read and score runs again. Raises `UserError` for a run with no stored answers; a run without truth is read again
-    but not scored."""
+    """Read and score runs again. Raises `UserError` for a run with no stored answers, or a folder that cannot be written;
+    a run without truth is read again but not scored."""
     truths, out = TruthBook(ws, ground_truth), []
+    output = output or (None if is_own(ws) else 'rescored')
     papers = next((_ids(p) for d in truths.folders if (p := d/'metadata.csv').is_file()), ())
     for r in pick_runs(ws, runs, env, datafile):
         questions = truths.of(r)
@@ -81,34 +98,42 @@ def rescore(
         source = r.records or [dict(id=x['id'].strip(), pred_value=x['answer_value'], pred_ref=x['ref_id'])
                                for x in r.submission]
         if not source: raise UserError(f'{r.path} holds no answers to score')
-        new = [reread(x, by_id.get(str(x['id'])), papers) for x in source]
+        # in our runs what was not shown cannot be cited; the older tools let the model name any paper
+        more = () if 'schema_version' in r.summary else papers
+        compact = any(x.get('parsed_by') == 'text' for x in source)
+        new = [reread(x, by_id.get(str(x['id'])), more, compact) for x in source]
         before, after = (score(questions, p) if questions else None for p in (r.predictions, new))
-        out.append(_compared(r, before, after, new, ws, write))
+        out.append(_compared(r, before, after, new, write, output))
     return out
 
 def _ids(path) -> list[str]:
     from wattnb.workspace import read_csv
     return [r['id'].strip() for r in read_csv(path, required=('id',)).rows]
 
-def _compared(r, before, after, new, ws, write) -> Rescored:
-    old, right = {p.id: p for p in r.predictions}, lambda s: {x['id']: x['value_correct'] for x in s.rows} if s else {}
-    was, now, changes = right(before), right(after), []
+def _compared(r, before, after, new, write, output) -> Rescored:
+    old, rows = {p.id: p for p in r.predictions}, lambda s: {x['id']: x for x in s.rows} if s else {}
+    was, now, changes = rows(before), rows(after), []
+    verdict = lambda x: (x.get('value_correct'), x.get('ref_score'), x.get('na_correct'))
     same = lambda a, b: normalise_value(a.value) == normalise_value(b.value) and {x.lower()
         for x in parse_refs(a.refs)} == {x.lower() for x in parse_refs(b.refs)}
     for p in new:
         o = old.get(p.id)
-        if o is None or not (same(o, p) or o.blank and p.blank) or was.get(p.id) != now.get(p.id):
+        w, x = was.get(p.id, {}), now.get(p.id, {})
+        if o is None or not (same(o, p) or o.blank and p.blank) or verdict(w) != verdict(x):
             changes.append((p.id, o.value[:40] if o else None, p.value[:40], o.refs[:60] if o else None, p.refs[:60],
-                            was.get(p.id), now.get(p.id)))
+                            w.get('value_correct'), x.get('value_correct'), w.get('ref_score'), x.get('ref_score')))
     result = Rescored(r, before, after, tuple(changes))
     if not write: return result
-    folder = r.path/'rescored'/f'{1 + max([int(p.name) for p in (r.path/"rescored").glob("[0-9]*") if p.name.isdigit()], default=0):03d}'
+    place = Path(output)/r.id if output else r.path/'rescored'
+    folder = place/f'{1 + max([int(p.name) for p in place.glob("[0-9]*") if p.name.isdigit()], default=0):03d}'
     cells = {x['id'].strip(): x for x in r.submission}
     rows = [{**{c: '' for c in BASE_COLUMNS}, **cells.get(p.id, {}), 'id': p.id, 'answer_value': BLANK if p.blank
              else p.value, 'ref_id': p.refs or BLANK,
              'explanation': (cells.get(p.id, {}).get('explanation') or p.explanation or BLANK)} for p in new]
-    write_csv(folder/'submission.csv', BASE_COLUMNS, rows, quote_all=True)
-    write_json(folder/'rescored.json', dict(run=r.id, scorer_version=SCORER_VERSION, parser=prompt_digest(),
-                                            before=before and before.to_json(strict=True), after=after
-                                            and after.to_json(strict=True), changes=changes))
+    try:
+        write_csv(folder/'submission.csv', BASE_COLUMNS, rows, quote_all=True)
+        write_json(folder/'rescored.json', dict(run=r.id, scorer_version=SCORER_VERSION, parser=prompt_digest(),
+                                                before=before and before.to_json(strict=True), after=after
+                                                and after.to_json(strict=True), changes=changes))
+    except OSError as e: raise UserError(f'cannot write {folder} ({e.strerror or e}): use --output DIR, or --dry-run') from None
     return Rescored(r, before, after, tuple(changes), folder)
