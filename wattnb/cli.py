@@ -368,9 +368,11 @@ def cmd_score(a) -> Result:
 def cmd_check_questions(a) -> Result:
     from wattnb.corpus import read_bibliography
     from wattnb.scoring import check_questions
-    try: bib = Workspace.find(a.root).metadata
-    except UserError: bib = None
-    t = check_questions(a.questions, read_bibliography(bib) if bib and bib.exists() else None)
+    places = [Path(a.questions).parent/'metadata.csv'] # the bibliography beside the questions, else the workspace's
+    try: places.append(Workspace.find(a.root).metadata)
+    except UserError: pass
+    bib = next((p for p in places if p.is_file()), None)
+    t = check_questions(a.questions, read_bibliography(bib) if bib else None)
     return Result(t.to_text() if len(t) else 'no faults found', dict(faults=t.to_json()), 1 if any(r['severity'] == 'error' for r in t) else 0)
 
 @verb('retrieval', 'retrieval metrics per preset, with intervals', 'wattnb retrieval --questions data/demo_QA.csv',
@@ -451,6 +453,11 @@ def cmd_scaling(a) -> Result:
     return Result(text, dict(r.to_json(), files=[str(f) for f in files], benchmark=b), 1 if b and b.failed else 0)
 
 # %% ../nbs/11_cli.ipynb #c47e2a20
+def _tree(a):
+    "What a verb that only reads runs works on: the workspace, or a tree of runs as somebody else's tools left it."
+    from wattnb.runs import runs_root
+    return runs_root(a.root)
+
 _WHERE = (Opt('--env', default=None, metavar='E', help='machine label'), Opt('--datafile', default=None, metavar='D', help='stem of the question file'))
 _TRUTH = Opt('--ground-truth', default=None, metavar='CSV', help='truth file; default: the one of the question file')
 
@@ -458,7 +465,7 @@ _TRUTH = Opt('--ground-truth', default=None, metavar='CSV', help='truth file; de
       *_WHERE, Opt('--submissions', nargs='+', default=None, metavar='CSV'), _TRUTH, Opt('--output', default=None, metavar='F'))
 def cmd_matrix(a) -> Result:
     from wattnb.compare import matrix
-    m = matrix(Workspace.find(a.root), env=a.env, datafile=a.datafile, submissions=a.submissions, ground_truth=a.ground_truth)
+    m = matrix(_tree(a), env=a.env, datafile=a.datafile, submissions=a.submissions, ground_truth=a.ground_truth)
     paths = m.write(a.output)
     return Result('\n'.join(f'{p}' for p in paths), dict(files=[str(p) for p in paths], rows=len(m)))
 
@@ -471,7 +478,7 @@ def cmd_matrix(a) -> Result:
       Opt('--output', default=None, metavar='F', help='write it to F: .csv (pairs), .json, .tex, .md or .txt'))
 def cmd_compare(a) -> Result:
     from wattnb.compare import compare
-    c = compare(Workspace.find(a.root), a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
+    c = compare(_tree(a), a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
                 strict=a.strict, clusters=a.clusters, common=a.common)
     text = {'text': c.to_text, 'markdown': c.to_markdown, 'latex': c.to_latex}[a.format]()
     return Result(f'{text}\n\nwritten to {c.write(a.output)}' if a.output else text, c)
@@ -480,35 +487,36 @@ def cmd_compare(a) -> Result:
       Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE, _TRUTH)
 def cmd_errors(a) -> Result:
     from wattnb.errors import decompose
-    e = decompose(Workspace.find(a.root), a.runs or None, a.env, a.datafile, a.ground_truth)
+    e = decompose(_tree(a), a.runs or None, a.env, a.datafile, a.ground_truth)
     return Result(e.to_text(), e)
 
-@verb('audit', 'find suspicious runs', 'wattnb audit --datafile demo_QA', *_WHERE)
+@verb('audit', 'find suspicious runs', 'wattnb audit --datafile demo_QA', *_WHERE, _TRUTH)
 def cmd_audit(a) -> Result:
     from wattnb.audit import audit
-    r = audit(Workspace.find(a.root), env=a.env, datafile=a.datafile)
+    r = audit(_tree(a), env=a.env, datafile=a.datafile, ground_truth=a.ground_truth)
     return Result(r.to_text(), r, 1 if r.errors else 0)
 
 @verb('ensemble', 'vote over runs', 'wattnb ensemble --experiments extractive-bench smollm2-135m-bench abstain-bench --name vote --env demo --datafile demo_QA',
       Opt('--experiments', nargs='+', required=True, metavar='RUN'), Opt('--name', required=True), Opt('--strategy', default='majority'),
-      Opt('--ignore-blank', action='store_true', help='blanks do not vote where anything else does'), *_WHERE, _TRUTH,
+      Opt('--ignore-blank', action=argparse.BooleanOptionalAction, default=False, help='blanks do not vote where anything else does'), *_WHERE, _TRUTH,
       Opt('--threshold', type=float, default=0., metavar='SHARE', help='refuse when the winner has less of the vote'),
       Opt('--ties', default='first', metavar='HOW', help='first (member order), blank (refuse) or random'),
       Opt('--refs', default='', metavar='HOW', help='citations: winners, support, all, intersection, vote or cell'),
       Opt('--weights', type=float, nargs='+', default=[], metavar='W', help='one per member, in their order'),
-      Opt('--seed', type=int, default=0, help='of random ties'), Opt('--force', action='store_true'))
+      Opt('--seed', type=int, default=0, help='of random ties'), Opt('--force', action='store_true'),
+      Opt('--output', default=None, metavar='DIR', help='write below DIR instead of the tree of runs'))
 def cmd_ensemble(a) -> Result:
     from wattnb.ensemble import make_ensemble
-    e = make_ensemble(Workspace.find(a.root), a.experiments, name=a.name, strategy=a.strategy,
+    e = make_ensemble(_tree(a), a.experiments, name=a.name, strategy=a.strategy,
                       ignore_blank=a.ignore_blank, env=a.env, datafile=a.datafile, threshold=a.threshold, ties=a.ties,
-                      refs=a.refs, weights=a.weights, seed=a.seed, ground_truth=a.ground_truth, force=a.force)
+                      refs=a.refs, weights=a.weights, seed=a.seed, ground_truth=a.ground_truth, force=a.force, output=a.output)
     return Result(e.to_text(), dict(run_dir=str(e.run_dir), skipped=False, summary=e.summary))
 
 @verb('rescore', 'score runs again from their stored replies; the old version stays', 'wattnb rescore extractive-bench --env demo', Opt('runs', nargs='+', metavar='RUN'), *_WHERE,
-      _TRUTH, Opt('--dry-run', action='store_true', help='write nothing'))
+      _TRUTH, Opt('--dry-run', action='store_true', help='write nothing'), Opt('--output', default=None, metavar='DIR', help='keep the new files below DIR instead of beside the run'))
 def cmd_rescore(a) -> Result:
     from wattnb.rescore import rescore
-    got = rescore(Workspace.find(a.root), a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth, write=not a.dry_run)
+    got = rescore(_tree(a), a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth, write=not a.dry_run, output=a.output)
     return Result('\n\n'.join(str(r) for r in got), got)
 
 @verb('recommend', 'honest choice of a model, ensemble or cascade', 'wattnb recommend --datafile demo_QA', *_WHERE,
@@ -516,7 +524,7 @@ def cmd_rescore(a) -> Result:
       Opt('--select-on', default=None, metavar='D', help='choose on another question file (by run name), judge on --datafile'), _TRUTH)
 def cmd_recommend(a) -> Result:
     from wattnb.selection import recommend
-    r = recommend(Workspace.find(a.root), env=a.env, datafile=a.datafile, max_wh=a.max_wh, max_usd=a.max_usd,
+    r = recommend(_tree(a), env=a.env, datafile=a.datafile, max_wh=a.max_wh, max_usd=a.max_usd,
                   select_on=a.select_on, ground_truth=a.ground_truth)
     return Result(r.to_text(), r)
 
