@@ -6,13 +6,13 @@
 __all__ = ['utc_now', 'Entry', 'JournalContent', 'read_journal', 'Journal']
 
 # %% ../nbs/06_a_journal.ipynb #e268dc0a
-import hashlib, json, math, os
+import hashlib, json, math, os, threading, time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Iterable
 
-from .workspace import UserError, WorkError, canonical_json, jsonable, sync_folder
+from .workspace import UserError, WorkError, jsonable, sync_folder
 
 
 # %% ../nbs/06_a_journal.ipynb #5cd07e3c
@@ -21,10 +21,11 @@ def utc_now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec='seconds')
 
 def _checksum(seq:int, run:str, kind:str, data) -> str:
-    return hashlib.sha256(canonical_json([seq, run, kind, data]).encode()).hexdigest()[:16]
+    "Over plain JSON values, in the spelling of `canonical_json`."
+    plain = json.dumps([seq, run, kind, data], sort_keys=True, separators=(',', ':'), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 def _line(seq:int, run:str, kind:str, data) -> bytes:
-    data = jsonable(data)
     return json.dumps(dict(seq=seq, run=run, kind=kind, data=data, sum=_checksum(seq, run, kind, data)),
                       ensure_ascii=True, allow_nan=False, separators=(',', ':')).encode() + b'\n'
 
@@ -101,36 +102,83 @@ def read_journal(
 class Journal:
     "The journal of one run, open for appending. Use as a context manager; hold the folder's lock."
     def __init__(self,
-        path,    # the file, made if missing
-        run:str, # hash of the run
+        path,           # the file, made if missing
+        run:str,        # hash of the run
+        share:float=.01,# of the time between two appends that waiting for the disk may take
     ):
-        self.path, self.run = Path(path), run
+        self.path, self.run, self.share = Path(path), run, share
         self.content = read_journal(path, run)
-        self.seq = self.content.next_seq
+        self.seq, self._torn = self.content.next_seq, self.content.torn
+        self._flushed, self._took, self._late, self._closing = 0., 0., None, False
+        self._due, self._lock = threading.Event(), threading.Lock()
         try:
-            self.file = open(self.path, 'ab')
-            if self.content.torn: self._write(b'\n') # ends the torn line, so that the next one is whole
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             sync_folder(self.path.parent)
-        except OSError as e: raise WorkError(f'cannot write {self.path}: {e.strerror or e}') from None
+        except OSError as e: raise self._refused(e) from None
+        self._flusher = None
+
+    def _refused(self, e:OSError) -> WorkError:
+        return WorkError(f'cannot write {self.path}: {e.strerror or e}; what is in it is safe, and the same command goes on from there')
+
     def _write(self, raw:bytes):
-        start = self.file.tell()
+        start = os.fstat(self._fd).st_size
+        if self._torn: raw = b'\n' + raw # ends the torn line, so that this one is whole
         try:
-            self.file.write(raw); self.file.flush(); os.fsync(self.file.fileno())
+            left = memoryview(raw)
+            while left: left = left[os.write(self._fd, left):]
+            self._torn = False
         except OSError as e:
-            try: # what was written of it must not merge with a later line
-                os.ftruncate(self.file.fileno(), start)
-            except OSError: pass
-            raise WorkError(f'cannot write {self.path}: {e.strerror or e}; what is in it is safe, '
-                            'and the same command goes on from there') from None
+            try: os.ftruncate(self._fd, start) # what was written of it must not merge with a later line
+            except OSError: self._torn = True
+            raise self._refused(e) from None
+
+    def sync(self):
+        "Wait until all that was appended is on the disk. Raises `WorkError` when it refused any of it."
+        with self._lock:
+            t0 = time.monotonic()
+            try: os.fsync(self._fd)
+            except OSError as e: raise self._refused(e) from None
+            self._flushed = time.monotonic(); self._took = self._flushed - t0
+        self._raise_late()
+
+    def _raise_late(self):
+        if self._late is not None:
+            e, self._late = self._late, None
+            raise e
+
+    def _flush_behind(self):
+        while True:
+            self._due.wait(); self._due.clear()
+            if self._closing: return
+            try: self.sync()
+            except WorkError as e: self._late = e # told by the next append
+
     def append(self,
         kind:str,          # kind of news
-        *items:dict,       # one line for each; they share one flush
+        *items:dict,       # one line for each, all in one write
     ):
-        "Append lines and flush them to the disk. Raises `WorkError` when the disk refuses; earlier lines stay."
+        "Append lines; see the promise above. Raises `WorkError` when the disk refuses; earlier lines stay."
         if not items: return
-        self._write(b''.join(_line(self.seq + i, self.run, kind, d) for i, d in enumerate(items)))
-        self.content.entries += [Entry(self.seq + i, kind, jsonable(d)) for i, d in enumerate(items)]
-        self.seq += len(items)
-    def close(self): self.file.close()
+        self._raise_late()
+        plain, first = [jsonable(d) for d in items], self.seq
+        self.seq += len(plain) # before the write: an interrupt in it must not lend a number twice
+        self._write(b''.join(_line(first + i, self.run, kind, d) for i, d in enumerate(plain)))
+        self.content.entries += [Entry(first + i, kind, d) for i, d in enumerate(plain)]
+        if time.monotonic() - self._flushed >= self._took / self.share: return self.sync()
+        if self._flusher is None:
+            self._flusher = threading.Thread(target=self._flush_behind, daemon=True); self._flusher.start()
+        self._due.set()
+
+    def close(self):
+        "Flush and close. Raises `WorkError` when the disk refused a line that nobody has been told of yet."
+        if self._fd is None: return
+        try: self.sync()
+        finally:
+            self._closing = True; self._due.set()
+            if self._flusher is not None: self._flusher.join(5)
+            os.close(self._fd); self._fd = None
     def __enter__(self): return self
-    def __exit__(self, *exc): self.close()
+    def __exit__(self, exc_type, *exc):
+        try: self.close()
+        except WorkError:
+            if exc_type is None: raise # else the first refusal is the news
