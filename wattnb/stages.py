@@ -23,7 +23,7 @@ from .llm import cost_usd, open_model
 from .prompts import Answer, answer_request, closed_book_request, parse_reply, plan_request
 from .telemetry import Session
 from .scoring import score
-from .journal import Journal, utc_now
+from .journal import Journal, read_journal, utc_now
 from .plan import RunPlan, RunSettings, RunState, prediction_of
 from .run_files import CONTEXT_HOLE, RunFiles, derive, sum_or_none
 
@@ -60,7 +60,11 @@ class Run:
             if exc_type is not None and self.stopped is None:
                 self.failure = 'interrupted' if issubclass(exc_type, KeyboardInterrupt) else redact(f'{exc_type.__name__}: {exc}'[:500])
             if self.model is not None and self._given_model is None: self.model.close()
-        finally: self._stack.close()
+        finally: self._close()
+
+    def _close(self):
+        try: self._stack.close()
+        except OSError as e: log.warning('the power trace of %s is cut short: %s', self.dir, e.strerror or e) # a full disk must not hide the first error
 
     def _move_aside(self):
         to = self.dir.with_name(f'{self.dir.name}.old-{datetime.now():%Y%m%d-%H%M%S}')
@@ -191,6 +195,7 @@ def _batch(self:Run, qs, level, bibliography, bar, tried, on_progress):
         requests[q.id] = (closed_book_request(q, self.model.entry) if ctx is None else
                           answer_request(q, ctx, self.model.entry, stage='retry' if level else 'answer'))
     self.telemetry_hook(level)
+    next_score = 0.
     for reply in self.model.stream(list(requests.values())):
         q, req = self.questions[reply.id], requests[reply.id]
         a = self._attempt(q, req, reply, retrieved.get(q.id), level, bibliography)
@@ -199,8 +204,10 @@ def _batch(self:Run, qs, level, bibliography, bar, tried, on_progress):
         if a['status'] == 'failed': tried.add(q.id) # again on resume, not at once
         if self.state.is_done(q.id) or a['status'] == 'failed':
             bar.update(1)
-            s = self.running_score()
-            if s is not None: bar.set_postfix_str(f'score {s:.3f}', refresh=False)
+            if time.monotonic() >= next_score and not bar.disable: # scoring all that is done takes longer the more there is
+                t0, s = time.monotonic(), self.running_score()
+                if s is not None: bar.set_postfix_str(f'score {s:.3f}', refresh=False)
+                next_score = time.monotonic() + 50 * (time.monotonic() - t0)
         if on_progress: on_progress(len(self.questions) - len(self.todo()), len(self.questions))
     self._snapshot()
 
@@ -281,6 +288,7 @@ def finish(self:Run) -> RunFiles:
     self._snapshot()
     status = 'failed' if too_many else 'complete'
     self.journal.append('end', dict(session=self.session, status=status, failed=len(failed), finished=utc_now(), clock=self.telemetry.clock()))
+    self.journal.sync()
     files = derive(self.journal.content)
     files.write(self.dir)
     if too_many:
@@ -294,6 +302,7 @@ def stop(self:Run, why:str='interrupted') -> RunFiles|None:
     self.stopped = why
     self._snapshot()
     self.journal.append('end', dict(session=self.session, status=why, finished=utc_now(), clock=self.telemetry.clock()))
-    files = derive(self.journal.content)
+    self.journal.sync()
+    files = derive(read_journal(self.journal.path, self.plan.run)) # as it is on the disk: an interrupt can fall between a write and its note here
     files.write(self.dir)
     return files
