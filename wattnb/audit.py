@@ -16,7 +16,7 @@ from .workspace import ResultTable, TableSet, UserError, digest
 from .questions import BLANK, is_blank, parse_refs
 from .scoring import SCORER_VERSION, Scores, score
 from .runs import RunFolder, TruthBook, find_runs, run_cost
-from .ensemble import LEGACY, VoteRule, decide
+from .ensemble import LEGACY, decide, kept_votes, rule_of
 
 # %% ../nbs/09_a_audit.ipynb #a8e9b903
 @dataclass
@@ -72,9 +72,15 @@ def _few(xs, n:int=5) -> str:
     return ', '.join(map(str, xs[:n])) + (f' and {len(xs) - n} more' if len(xs) > n else '')
 
 # %% ../nbs/09_a_audit.ipynb #1aa3a04e
-@rule('error', 'a file of the run cannot be read')
+_of_results = lambda told: bool(re.match(r'results(_chunk_\d+)?\.json', told))
+
+@rule('error', 'the records of the run cannot be read')
+def _bad_results_json(c):
+    if c.damage and not c.unfinished and _of_results(c.damage): yield c.damage
+
+@rule('error', 'another file of the run cannot be read')
 def _bad_files(c):
-    if c.damage and not c.unfinished: yield c.damage
+    if c.damage and not c.unfinished and not _of_results(c.damage): yield c.damage
 
 @rule('error', 'no summary, or the run did not finish')
 def _incomplete(c):
@@ -178,14 +184,18 @@ def _unparsed(c):
               or k > .1 * len(c.preds)):
         yield f'{k} of {len(c.preds)} values are empty: replies that could not be read, scored as refusals by the older tools'
 
+def _overall(c) -> float|None:
+    "What its answers score; without truth what the summary says."
+    return c.scores.overall if c.scores else c.num('overall_score')
+
 @rule('warning', 'the score is hardly better than refusing everything')
 def _broken_run(c):
-    if c.scores and c.plain and c.scores.overall < .2:
-        yield f'overall {c.scores.overall:.3f}: refusing every question would give about .15'
+    if c.plain and (x := _overall(c)) is not None and x < .2:
+        yield f'overall {x:.3f}: refusing every question would give about .15'
 
 @rule('info', 'a low score')
 def _low_score(c):
-    if c.scores and c.plain and .2 <= c.scores.overall < .4: yield f'overall {c.scores.overall:.3f}'
+    if c.plain and (x := _overall(c)) is not None and .2 <= x < .4: yield f'overall {x:.3f}'
 
 @rule('warning', 'papers cited beside a refusal')
 def _blank_with_refs(c):
@@ -247,12 +257,17 @@ def _zero_lat(c):
 def _concurrent(c):
     k = c.num('max_concurrent', c.block('config_snapshot'))
     if k and k > 1 and not c.ours:
-        yield f'{k:.0f} questions at a time: divide the latencies by {k:.0f} before comparing'
+        yield f'{k:.0f} questions at a time: its latencies are divided by {k:.0f} in comparisons'
 
 @rule('info', 'tokens were not counted')
 def _no_tokens(c):
     if c.plain and c.s and c.s.get('input_tokens') == 0 and c.s.get('output_tokens') == 0:
         yield '0 tokens in and out: no joules per token, no cost'
+
+@rule('info', 'an API run that counted neither tokens nor money')
+def _no_cost_data(c):
+    if c.plain and c.s and not c.local and not c.ours and not any(c.num(k) for k in ('input_tokens', 'output_tokens',
+            'estimated_cost_usd')): yield 'no tokens and no cost stored: what it cost cannot be told'
 
 @rule('warning', 'an API run without a price')
 def _zero_cost(c):
@@ -326,21 +341,31 @@ def _members(c) -> list:
 
 @rule('warning', 'members of the ensemble are not in the tree')
 def _members_missing(c):
-    if c.s.get('type') == 'ensemble' and (lost := [n for n, m in zip(c.run.members, _members(c))
-                                                   if m is None]):
-        yield f'{_few(lost)} not found: the vote cannot be checked'
+    if c.s.get('type') != 'ensemble': return
+    lost = [n for n, m in zip(c.run.members, _members(c)) if m is None]
+    if lost and len(kept_votes(c.run)) < 2: yield f'{_few(lost)} not found: the vote cannot be checked'
+
+@rule('error', 'answers stand under the wrong member')
+def _shifted_members(c):
+    if c.s.get('type') != 'ensemble' or c.ours: return
+    n = c.num('num_models') or len(c.run.members)
+    bad = [str(r['id']) for r in c.records if isinstance(r.get('individual_answers'), dict)
+           and 0 < len(r['individual_answers']) < n]
+    if bad: yield f'{len(bad)} questions have fewer answers than members: the older tools then name the wrong ones: {_few(bad)}'
 
 @rule('error', 'the members\' answers give another vote')
 def _vote_drift(c):
-    ms = _members(c) if c.s.get('type') == 'ensemble' else []
-    if len(ms) < 2 or any(m is None or m.damage
-                          for m in ms) or c.s.get('strategy') not in LEGACY or any(c.block('rule').get(k)
-                                                                                   for k in ('weights', 'threshold',
-                                                                                             'refs')): return
-    again = decide({m.run.id: m.preds for m in ms}, rule=VoteRule(c.s['strategy'], bool(c.s.get('ignore_blank')),
-        ties=c.block('rule').get('ties', 'first'), seed=c.block('rule').get('seed', 0)))
+    if c.s.get('type') != 'ensemble' or c.s.get('strategy') not in LEGACY: return
+    ms = _members(c)
+    here = len(ms) > 1 and not any(m is None or m.damage for m in ms)
+    votes = {m.run.id: m.preds for m in ms} if here else kept_votes(c.run) # what its records keep of them
+    r = rule_of(c.run)
+    if len(votes) < 2 or r.weights or r.threshold or r.refs: return
+    again = decide(votes, rule=r)
     bad = [p.id for p in c.preds if p.id in again and again[p.id].value != p.value]
-    if bad: yield f'{len(bad)} values differ from the vote of its members today: {_few(bad)}'
+    if bad: yield f'{len(bad)} values differ from the vote of its members{" today" if here else ", as its records keep them"}: {_few(bad)}'
+    odd = [p.id for p in c.preds if p.id in again and p.id not in bad and set(parse_refs(again[p.id].refs)) != set(parse_refs(p.refs))]
+    if odd: yield f'{len(odd)} citations differ from those of the winners: {_few(odd)}'
 
 @rule('info', 'an ensemble without its bill')
 def _ensemble_cost(c):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STRATEGIES', 'LEGACY', 'same_values', 'Ballot', 'Decision', 'VoteRule', 'vote', 'ballots_of', 'decide',
-           'decisions_as_predictions', 'EnsembleRun', 'make_ensemble']
+           'decisions_as_predictions', 'kept_votes', 'rule_of', 'revote', 'EnsembleRun', 'make_ensemble']
 
 # %% ../nbs/08_ensemble.ipynb #f0fe6089
 import json, math, random
@@ -197,6 +197,40 @@ def decisions_as_predictions(
 ) -> list[Prediction]:
     "For the scorer; the agreement is the confidence."
     return [Prediction(i, d.value, d.refs, confidence=d.agreement) for i, d in decisions.items()]
+
+# %% ../nbs/08_ensemble.ipynb #e4155d20
+def kept_votes(
+    run:RunFolder, # an ensemble, of ours or of the older tools
+) -> dict[str, list[Prediction]]:
+    """The members' answers as the ensemble's own records keep them: member -> predictions, in voting order; {} when the
+    records keep none. A member that a question lacks has no prediction for it."""
+    out = {}
+    for r in run.records:
+        values, refs = r.get('individual_answers'), r.get('individual_refs')
+        if not isinstance(values, dict): continue
+        text = lambda v: '' if v is None else v if isinstance(v, str) else json.dumps(v)
+        for m, v in values.items():
+            cited = refs.get(m) if isinstance(refs, dict) else ''
+            out.setdefault(m, []).append(Prediction(str(r['id']), text(v), text(cited)))
+    order = {m: k for k, m in enumerate(run.members)}
+    return dict(sorted(out.items(), key=lambda x: order.get(x[0], len(order))))
+
+def rule_of(
+    run:RunFolder, # an ensemble
+) -> VoteRule:
+    "How an ensemble voted, as its summary says. `UserError` for a strategy that is not known here."
+    s, r = run.summary, run.block('rule')
+    return VoteRule(str(s.get('strategy') or 'majority'), bool(s.get('ignore_blank')), r.get('threshold') or 0.,
+                    r.get('ties') or 'first', r.get('refs') or '', tuple(r.get('weights') or ()), r.get('seed') or 0)
+
+def revote(
+    run:RunFolder,      # an ensemble whose records keep its members' answers
+    rule:VoteRule=None, # another rule than its own
+) -> dict[str, Decision]:
+    "Hold an ensemble's vote again from its own records, no member needed: id -> `Decision`. `UserError` when they keep no votes."
+    members = kept_votes(run)
+    if len(members) < 2: raise UserError(f'{run.id}: its records do not keep the answers of its members')
+    return decide(members, rule=rule or rule_of(run))
 
 # %% ../nbs/08_ensemble.ipynb #5e8bb2ed
 @dataclass(frozen=True, repr=False)

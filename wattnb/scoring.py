@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Iterable
 
 from .workspace import ResultTable, TableSet, UserError, read_csv
-from .questions import FLAGS, Question, is_blank, parse_refs
-from .statistics import mean_ci, strata_ci, wilson
+from .questions import FLAGS, REFUSAL, Question, is_blank, parse_refs
+from .statistics import bootstrap_ci, mean_ci, strata_ci, wilson
 
 # %% ../nbs/05_scoring.ipynb #bb0b8031
 SCORER_VERSION = 'wattbot-1'                       # stored with every score; changes when a score could change
@@ -367,6 +367,18 @@ class Scores(TableSet):
         out = [w['value'] * x[v] + w['ref'] * x[r] + (w['na'] * self.n / self.n_na * x[na] if x['is_na'] else 0.)
                for x in self.rows]
         return out if self.n_na or strict else [x + w['na'] for x in out]
+    def bootstrap_ci(self,
+        strict:bool=False,      # of the strict composite
+        by:str='question',      # what is drawn: 'question', or 'paper' (the first gold paper: questions on one paper are not independent)
+        method:str='expanded',  # 'expanded', 'percentile' or 'bca', see `wattnb.statistics.bootstrap_ci`
+        reps:int=10_000,        # resamples
+        seed:int=0,             # of the resamples
+    ) -> tuple[float, float]:
+        "95 % bootstrap interval of the composite, stratified by whether a question has an answer."
+        if by not in ('question', 'paper'): raise UserError(f'unknown unit {by!r}: question or paper')
+        papers = [(parse_refs(r['truth_refs']) or [r['id']])[0].lower() for r in self.rows] if by == 'paper' else None
+        lo, hi = bootstrap_ci(self.contributions(strict), self._col('is_na'), papers, method, reps=reps, seed=seed)
+        return max(0., lo), min(1., hi)
     def composite_ci(self, strict:bool=False) -> tuple[float, float]:
         "95 % interval of the composite, answerable and unanswerable rows as strata."
         c, extra = self.contributions(strict), WEIGHTS['na'] * self.n / self.n_na if self.n_na else 0.
@@ -461,6 +473,7 @@ class Scores(TableSet):
         out = dict(overall=self.overall, value_accuracy=self.value_accuracy, ref_overlap=self.ref_overlap,
                    na_recall=self.na_recall, n=self.n, n_na=self.n_na,
                    questions_correct=self.questions_correct, ci95=self.ci, by_flag=self.by_flag, by_usage=self.by_usage,
+                   by_document=self.by_document,
                    diagnoses=dict(Counter(self._col('diagnosis'))), problems=list(self.problems),
                    scorer_version=SCORER_VERSION)
         return {**out, 'strict': self.strict} if strict else out
@@ -560,22 +573,25 @@ def score_files(
     "Score one file against another."
     preds = read_predictions(submission)
     s = score(read_truth(truth), preds, legacy_join=legacy_join)
-    empty = [dict(kind='empty_explanation', id=p.id,
-                  message='empty explanation: Kaggle and the old scorer refuse the file') for p in preds
-                  if not p.explanation.strip()]
-    return replace(s, problems=s.problems + tuple(empty))
+    told = [dict(kind='empty_value', id=p.id, message='empty answer_value: counts as a refusal in the old score, as unparsed in the strict one')
+            for p in preds if not p.value.strip()]
+    told += [dict(kind='empty_explanation', id=p.id, message='empty explanation: Kaggle and the old scorer refuse the file')
+             for p in preds if not p.explanation.strip()]
+    told += [dict(kind='encoding', id='', message=f'{Path(f).name} is not UTF-8: read as cp1252, so a dash or a sign of another encoding is lost')
+             for f in (truth, submission) if (t := read_csv(f)).encoding == 'cp1252' and any(not c.isascii() for r in t.rows for c in r.values())]
+    return replace(s, problems=s.problems + tuple(told))
 
 # %% ../nbs/05_scoring.ipynb #71ab56ef
 _FAULT_COLUMNS = ['severity', 'line', 'id', 'column', 'rule', 'message']
 
 def check_questions(
     path,              # question file; may be unlabelled
-    known_ids=None,    # ids of the bibliography (any iterable), to find citations of unknown papers
+    known_ids=None,    # ids of the bibliography (any iterable; or id -> `Paper`, to compare URLs), to find citations of unknown papers
 ) -> ResultTable:
     """Every fault of a question file as a row: severity (`error`: the row cannot be scored as meant; `warning`: probably a slip), line, id, column, rule,
     message. Raises `UserError` only when the file cannot be read as a table with `id` and `question`."""
     t = read_csv(path, required=('id', 'question'))
-    known = None if known_ids is None else {k.lower() for k in known_ids}
+    known = None if known_ids is None else {k.lower(): (known_ids[k] if isinstance(known_ids, dict) else None) for k in known_ids}
     out, ids, texts, labelled = [], {}, {}, any(r.get('answer_value', '').strip() for r in t.rows)
     for line, r in zip(t.lines, t.rows):
         id, text = r['id'].strip(), ' '.join(r['question'].lower().split())
@@ -590,6 +606,10 @@ def check_questions(
     return ResultTable(_FAULT_COLUMNS, out,
                        f'{Path(path).name}: {len(t)} questions, {errors} errors, {len(out) - errors} warnings')
 
+def _where(url:str) -> str:
+    "A URL without what makes no difference: the scheme, `www.`, a landing page for the paper, a version, the suffix."
+    return re.sub(r'^https?://(www\.)?|v\d+$', '', re.sub(r'\.pdf$', '', url.strip().lower().rstrip('/'))).replace('/abs/', '/pdf/')
+
 def _doubles(id, text, line, ids, texts):
     if not id: yield 'error', 'id', 'empty_id', 'no id'
     elif id in ids: yield 'error', 'id', 'double_id', f'id already on line {ids[id]}'
@@ -597,7 +617,7 @@ def _doubles(id, text, line, ids, texts):
     if not text: yield 'error', 'question', 'empty_question', 'no question text'
     ids.setdefault(id, line); texts.setdefault(text, id)
 
-def _row_faults(r:dict, known:set|None, labelled:bool):
+def _row_faults(r:dict, known:dict|None, labelled:bool):
     "(severity, column, rule, message) of one row's own faults."
     value, unit, refs_cell = (r.get(c, '').strip() for c in ('answer_value', 'answer_unit', 'ref_id'))
     if not labelled: return
@@ -614,6 +634,10 @@ def _row_faults(r:dict, known:set|None, labelled:bool):
         elif items[0] > items[1]: yield 'warning', 'answer_value', 'reversed_range', 'low end is larger than high end'
     if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', r['question'], re.I) and not na and value not in ('0', '1'):
         yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs 1 or 0, not {value[:20]!r}'
+    if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', r['question'], re.I) and not is_blank(unit):
+        yield 'warning', 'answer_unit', 'true_false_unit', f'a true-or-false question has no unit, not {unit[:20]!r}'
+    if (said := r.get('answer', '').strip()) and not na and said.lower().startswith(REFUSAL.lower().rstrip('.')):
+        yield 'error', 'answer', 'refusal_with_value', f'the answer refuses, answer_value is {value[:30]!r}'
     if na and refs: yield 'warning', 'ref_id', 'cited_blank', 'unanswerable, yet papers are cited'
     if not na and not refs: yield 'error', 'ref_id', 'uncited', 'answerable, but no paper is cited'
     if refs and refs_cell[:1] != '[': yield 'warning', 'ref_id', 'bare_id', 'an id without the brackets of a list'
@@ -626,6 +650,10 @@ def _row_faults(r:dict, known:set|None, labelled:bool):
     urls = parse_refs(r.get('ref_url', ''))
     if urls and refs and len(urls) != len(refs):
         yield 'warning', 'ref_url', 'url_count', f'{len(refs)} papers, {len(urls)} URLs'
+    if known is not None and len(urls) == len(refs):
+        for x, u in zip(refs, urls):
+            if (p := known.get(x.lower())) and getattr(p, 'url', '') and _where(p.url) != _where(u):
+                yield 'warning', 'ref_url', 'other_url', f'{u[:60]} is not where the bibliography has {x} ({p.url[:60]})'
     for u in urls:
         if not re.match(r'https?://\S+$', u): yield 'warning', 'ref_url', 'not_a_url', f'{u[:60]!r} is not a URL'
         elif '/abs/' in u: yield 'warning', 'ref_url', 'landing_page', f'{u[:60]} is a landing page, not the paper'
@@ -634,6 +662,8 @@ def _row_faults(r:dict, known:set|None, labelled:bool):
     for f, v in flags.items():
         if v not in ('0', '1', '0.0', '1.0', 'true',
                      'false'): yield 'warning', f, 'flag_value', f'{v[:20]!r} is neither 0 nor 1'
+    if (usage := r.get('Usage', '').strip()) and usage not in ('Public', 'Private'):
+        yield 'warning', 'Usage', 'usage_value', f'{usage[:20]!r} is neither Public nor Private'
     if 'is_NA' in flags and (flags['is_NA'] in ('1', '1.0',
                                                 'true')) != na:
         yield 'error', 'is_NA', 'flag_contradicts', f'is_NA is {flags["is_NA"]!r}, but answer_value is {value[:30]!r}'
