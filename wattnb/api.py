@@ -155,7 +155,8 @@ class ApiModel(Model):
         self.tries = int(self._seconds('tries', TRIES))
         most = entry.max_concurrent or 64
         self.limit = 1 if latency_mode else min(most, batch_size or most)
-        self.info = dict(provider=entry.provider, id=entry.id, effective_dtype='unknown', quantization='unknown', device='remote', concurrency=self.limit)
+        self.info = dict(provider=entry.provider, id=entry.id, effective_dtype='unknown', quantization='unknown', device='remote', concurrency=self.limit,
+                         determinism='replies of a service may differ from call to call, also when they are greedy and have a seed')
         self._down, self._reached, self._dropped = None, -math.inf, set()
 
     def _seconds(self, name, default) -> float:

@@ -98,7 +98,7 @@ class BaselineModel(Model):
     def __init__(self, entry, precision=None, ws=None, **options):
         super().__init__(entry, precision=precision, ws=ws, **options)
         if entry.id not in ('abstain', 'extractive'): raise UserError(f'unknown baseline {entry.id!r}: abstain or extractive')
-        self.info = dict(effective_dtype='none', quantization='none', device='cpu')
+        self.info = dict(effective_dtype='none', quantization='none', device='cpu', determinism='the same replies each time')
     def count_tokens(self, text:str) -> int: return count_tokens_roughly(text)
     def stream(self, requests:Sequence[Request]) -> Iterator[Reply]:
         for r in requests:

@@ -221,7 +221,7 @@ _RUN = (Opt('--model', default='smollm2-135m', metavar='M', help='registry key, 
 _QUESTIONS = Opt('--questions', default='', metavar='CSV', help='question file; default data/train_QA.csv, else data/demo_QA.csv')
 _FAIL_ON_ERROR = Opt('--fail-on-error', type=float, default=.2, metavar='F', help='a larger share (below 1) or count of failed questions makes the run a failure')
 _SETTINGS = ('model', 'env', 'precision', 'questions', 'name', 'split', 'limit', 'provider', 'preset', 'mode', 'seed', 'temperature', 'max_retries',
-             'max_new_tokens', 'batch_size', 'latency_mode', 'planner', 'retrieval', 'decode', 'index', 'fail_on_error', 'idle_seconds', 'force')
+             'max_new_tokens', 'batch_size', 'latency_mode', 'planner', 'retrieval', 'decode', 'index', 'fail_on_error', 'idle_seconds', 'max_usd', 'max_wh', 'force')
 
 @verb('ask', 'one answer, with citations', 'wattnb ask "What was the PUE of the Tarn hall?" --model extractive',
       Opt('question'), *_RUN, Opt('--unit', default='', help='unit of the wanted value'), Opt('--show-prompt', action='store_true', help='print the prompt too'),
@@ -235,8 +235,9 @@ def cmd_ask(a) -> Result:
       *_RUN, Opt('--env', default='', metavar='E', help='label of this machine; becomes a folder'), _QUESTIONS,
       Opt('--name', default='', metavar='N', help='folder name; default <model>-bench'), Opt('--split', default='', metavar='S', help='suffix of the default name'),
       Opt('--limit', type=int, default=None, metavar='K', help='only the first K questions'),
-      _FAIL_ON_ERROR,
-      Opt('--idle-seconds', type=float, default=0, metavar='S', help='idle baseline before and after'), Opt('--force', action='store_true', help='move an earlier, different run aside'))
+      _FAIL_ON_ERROR, Opt('--idle-seconds', type=float, default=0, metavar='S', help='idle baseline before and after'),
+      Opt('--max-usd', type=float, default=None, metavar='USD', help='stop before the whole run costs more; the same command with more goes on'),
+      Opt('--max-wh', type=float, default=None, metavar='WH', help='stop when the whole run has taken so much energy'), Opt('--force', action='store_true', help='move an earlier, different run aside'))
 def cmd_run(a) -> Result:
     from wattnb.experiment import RunSettings, plan_run, stored_run
     plan = plan_run(RunSettings(**{k: getattr(a, k) for k in _SETTINGS}), a.root)
@@ -250,6 +251,10 @@ def cmd_run(a) -> Result:
             done, n = keep_partial(plan)
             raise type(e)(f'stopped: {done} of {n} questions are answered and kept in {plan.run_dir}; the same command goes on from there') from None
     run = stored_run(plan.run_dir)
+    if run.summary.get('status') == 'budget':
+        done = sum(n for k, n in run.summary['by_status'].items() if k != 'failed')
+        log.warning('stopped within its budget: %s; %d of %d questions are answered and kept in %s; the same command with a higher limit goes on from there',
+                    run.summary['stopped_because'], done, run.summary['num_questions'], plan.run_dir)
     return Result(run.to_text(), dict(run_dir=str(plan.run_dir), skipped=skipped, summary=run.summary))
 
 def run_notebook(
@@ -333,18 +338,22 @@ def _run_dir(a, spec) -> Path:
 @verb('models', 'the registry as a table; get a model; convert an old config', 'wattnb models --fetch smollm2-135m',
       Opt('filter', nargs='?', default='', help='only keys, names or families that contain this'),
       Opt('--fetch', metavar='KEY', help='download a model that is shipped as a Python distribution'),
-      Opt('--import', dest='import_', metavar='FILE', help='convert a Python config file of the existing tools (read, never executed)'))
+      Opt('--import', dest='import_', nargs='+', metavar='FILE', help='convert Python config files of the existing tools (read, never executed) to entries of a models.toml'))
 def cmd_models(a) -> Result:
     from wattnb.llm import fetch_model, import_peer_config, load_registry
-    if a.fetch:
-        path = fetch_model(a.fetch)
-        return Result(f'{a.fetch} is in {path}', dict(key=a.fetch, path=str(path)))
-    if a.import_:
-        got = import_peer_config(a.import_)
-        return Result(got.to_toml(), got)
     try: ws = Workspace.find(a.root)
-    except UserError: ws = None
-    t = load_registry(ws).table()
+    except UserError:
+        if a.root: raise
+        ws = None # the shipped models can be listed from anywhere
+    if a.fetch:
+        path = fetch_model(a.fetch, ws)
+        return Result(f'{a.fetch} is in {path}', dict(key=a.fetch, path=str(path)))
+    registry = load_registry(ws)
+    if a.import_:
+        got = [import_peer_config(f, registry) for f in a.import_]
+        for note in (n for g in got for n in g.notes): log.warning('%s', note) # on stderr, so that `>> models.toml` takes the entries alone
+        return Result('\n'.join(g.entry.to_toml() for g in got), [g.to_json() for g in got])
+    t = registry.table()
     if a.filter: t.rows = [r for r in t.rows if a.filter.lower() in ' '.join(map(str, r[:3])).lower()]
     return Result(t.to_text(), t)
 

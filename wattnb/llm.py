@@ -9,7 +9,7 @@ __all__ = ['log', 'STAGES', 'PRECISIONS', 'THINKING', 'BOS', 'PROVIDERS', 'THINK
            'memory_here', 'fits', 'ImportedConfig', 'import_peer_config']
 
 # %% ../nbs/03_llm.ipynb #e50884a8
-import ast, difflib, importlib, json, logging, math, os, re, tomllib
+import ast, difflib, functools, importlib, json, logging, math, os, re, tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace, asdict
 from importlib import resources
@@ -178,12 +178,16 @@ class ModelEntry:
 
     def to_toml(self) -> str:
         "The entry as a table of a `models.toml`, without what is default."
-        default = ModelEntry(self.key, self.provider, self.id)
+        default = _bare_entry(self.key, self.provider, self.id)
         lines = [f'[model.{_toml_key(self.key)}]', f'provider = {_toml(self.provider)}', f'id = {_toml(self.id)}']
         for k, v in self.to_json().items():
             if k not in ('key', 'provider', 'id') and v not in (None, {}, []) and getattr(default, k) != getattr(self, k) and (k, v) != ('name', self.key):
                 lines.append(f'{k} = {_toml(v)}')
         return '\n'.join(lines) + '\n'
+
+def _bare_entry(key:str, provider:str, id:str) -> ModelEntry:
+    "The entry of a table with nothing but provider and id: what runs elsewhere has no precision to choose."
+    return ModelEntry(key, provider, id, precision='4bit' if provider == 'hf_local' else 'auto')
 
 def _toml_key(k:str) -> str: return k if re.fullmatch(r'[A-Za-z0-9_-]+', k) else _toml(k)
 def _toml(v) -> str:
@@ -247,7 +251,7 @@ def _entry(key:str, table:dict, where:str, origin:str='') -> ModelEntry:
     t['aliases'] = tuple(str(a) for a in t.get('aliases', ()))
     if not t.get('name'): t['name'] = key
     if t.get('thinking') in ('on', 'always') and not t.get('thinking_tokens'): t['thinking_tokens'] = 4096
-    return ModelEntry(key=key, origin=origin, **t)
+    return replace(_bare_entry(key, t.pop('provider'), t.pop('id')), origin=origin, **t)
 
 def _read_tables(path) -> dict:
     try: raw = Path(path).read_text('utf-8-sig')
@@ -287,7 +291,8 @@ class Registry(Mapping):
         "The entry that `spec` names. Raises `UserError` with the nearest names for an unknown one, with the candidates for an ambiguous one."
         if isinstance(spec, ModelEntry): e = spec
         else: e = self._find(str(spec or '').strip(), _provider(provider) if provider else None)
-        return self._at(e, _provider(provider)) if provider else e
+        e = self._at(e, _provider(provider)) if provider else e
+        return e if e.prices else replace(e, prices=find_price(e, self)) # of the longest name that fits, for the record of a run
 
     def _find(self, spec:str, provider:str|None) -> ModelEntry:
         if not spec: raise UserError('no model given: `wattnb models` lists them')
@@ -332,7 +337,7 @@ class Registry(Mapping):
             raise UserError(f'unknown baseline {id!r}{_did_you_mean(id, [e.id for e in self.entries.values() if e.provider == "baseline"])}')
         for e in self.entries.values():
             if e.ids.get(provider, '').lower() == id.lower(): return self._at(e, provider)
-        return _entry(_slug(id), dict(provider=provider, id=id, precision='4bit' if provider == 'hf_local' else 'auto'), f'{provider}:{id}', origin='command line')
+        return _entry(_slug(id), dict(provider=provider, id=id), f'{provider}:{id}', origin='command line')
 
     def _at(self, e:ModelEntry, provider:str) -> ModelEntry:
         if e.provider == provider: return e
@@ -360,7 +365,7 @@ class Registry(Mapping):
             where = f'{origin}, [model.{_toml_key(k)}]'
             base = {}
             if k in out:
-                default = ModelEntry(k, '', '')
+                default = _bare_entry(k, out[k].provider, out[k].id)
                 base = {n: v for n, v in out[k].to_json().items() if n != 'key' and v is not None and (n in ('provider', 'id') or getattr(default, n) != getattr(out[k], n))}
                 _check_table(t, _TYPES, where) # before merging, so that the message is about the user's table
             out[k] = _entry(k, base | t, where, origin)
@@ -369,12 +374,15 @@ class Registry(Mapping):
     def _repr_markdown_(self): return self.table().to_markdown()
     def __repr__(self): return f'Registry({len(self)} models)'
 
+@functools.cache
+def _shipped_registry() -> Registry:
+    return Registry([]).with_tables(tomllib.loads(resources.files('wattnb').joinpath(_SHIPPED).read_text('utf-8'))['model'], _SHIPPED)
+
 def load_registry(
     ws:Workspace=None, # its `models.toml` adds to the shipped one; None: only the shipped one
 ) -> Registry:
     "All models that are known here. Raises `UserError` naming file, table and key for a bad entry."
-    shipped = tomllib.loads(resources.files('wattnb').joinpath(_SHIPPED).read_text('utf-8'))['model']
-    reg = Registry([]).with_tables(shipped, _SHIPPED)
+    reg = _shipped_registry()
     if ws is not None and ws.models_toml.exists(): reg = reg.with_tables(_read_tables(ws.models_toml), str(ws.models_toml))
     return reg
 
@@ -663,6 +671,9 @@ class ImportedConfig:
         return ([f'{self.path}: unknown key {k}: left out' for k in self.unknown]
                 + [f'{self.path}: {k} is not a constant: left out (the file is not executed)' for k in self.not_constant]
                 + [f'{self.path}: {k} is not copied: set the environment variable {k.upper()}' for k in self.secrets])
+    def to_json(self) -> dict:
+        return dict(path=str(self.path), key=self.entry.key, entry=self.entry.to_json(), toml=self.entry.to_toml(), settings=self.settings, unknown=list(self.unknown),
+                    not_constant=list(self.not_constant), secrets=list(self.secrets), notes=self.notes)
     def _repr_markdown_(self): return f'```toml\n{self.entry.to_toml()}```\n' + '\n'.join(f'- {n}' for n in self.notes)
 
 def _constants(path:Path) -> tuple[dict, list]:

@@ -489,6 +489,7 @@ class LocalModel(Model):
         self._marks = (ids(opening), ids(closing))
         self._cut = ids('<|end|><|start|>assistant' + closing if self._harmony else f'\n{closing}\n\n')
         self.info.update(prefix_sharing=self._plain and self._use_prefix, refill=self._refill, batches=0, out_of_memory=0)
+        if self.temperature > 0: self.info['determinism'] = f'sampled, each question with draws of its own from seed {self.seed}; ' + self.info['determinism'].replace('greedy ', '')
         self._batch_ids = itertools.count(1)
         self._most, self._budget = self._room()
         self.info.update(batch_rows=self._most, batch_tokens=self._budget)

@@ -19,6 +19,7 @@ from .llm import PRECISIONS, check_provider, load_registry
 from .prompts import prompt_digest
 from .scoring import Prediction, SCORER_VERSION
 from .journal import read_journal
+from .budget import Budget, expected_bill
 
 # %% ../nbs/06_b_plan.ipynb #bb96b447
 MODES = ('rag', 'oracle', 'closed-book')
@@ -48,6 +49,8 @@ class RunSettings:
     index: str = ''              # which index; default: the workspace's
     fail_on_error: float = .2    # a larger share of failed questions makes the run a failure
     idle_seconds: float = 0      # idle baseline before and after, in seconds
+    max_usd: float|None = None   # stop, resumably, before the whole run costs more, in USD
+    max_wh: float|None = None    # stop, resumably, when the whole run has taken so much energy, in Wh
     force: bool = False          # move an earlier, different run aside instead of stopping
 
     def __post_init__(self):
@@ -78,6 +81,9 @@ class RunSettings:
         return {k: v for k, v in jsonable(self).items() if k not in ('force',)}
 
     @property
+    def budget(self) -> Budget: return Budget(self.max_usd, self.max_wh)
+
+    @property
     def changes(self) -> dict:
         "Changes to the preset, by name."
         return dict(self.retrieval) if isinstance(self.retrieval, dict) else _changes(self.retrieval)
@@ -105,6 +111,8 @@ def _default_name(s:RunSettings, entry) -> str:
     if s.split: parts.append(s.split)
     return '-'.join(parts)
 
+_INSTRUCTIONS = 400 # tokens of a prompt beside its context
+
 @dataclass
 class RunPlan:
     "A checked request: `state` is 'new', 'resume' or 'complete'."
@@ -129,9 +137,17 @@ class RunPlan:
         rows = [('model', f'{self.entry.name} ({self.entry.key})'), ('provider', self.entry.provider), ('precision', self.precision),
                 ('machine (env)', s.env or None), ('questions', f'{len(self.questions)} of {self.questions.path.name}' + ('' if self.questions.labelled else ' (no answers: not scored)')),
                 ('mode', s.mode), ('retrieval preset', ' '.join([s.preset or DEFAULT_PRESET, *(f'{k}={v}' for k, v in s.changes.items())])), ('planner', s.planner or s.search.planner), ('seed, temperature', f'{s.seed}, {s.temperature:g}'),
+                *[('bill', bill) for bill in [self.bill] if bill], *[(what, limit) for what, limit in (('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)) if limit],
                 ('run folder', self._rel(self.run_dir)), ('identity', self.run[:16]), ('state', {'new': 'new', 'complete': 'complete: nothing to do',
                  'resume': f'resumes: {self.done} of {len(self.questions)} questions done'}[self.state])]
         return ResultTable(['asked', ''], rows, title='This run')
+    @property
+    def bill(self) -> str:
+        "What the provider may bill for what is left, in a line, from the size of the context that the preset gives; '' for models that run here."
+        s, e = self.settings, self.entry
+        shown = min([t for t in (s.search.max_tokens or 8000, e.context_tokens) if t]) if s.mode != 'closed-book' else 0
+        left = len(self.questions) - self.done if self.state != 'complete' else 0
+        return expected_bill(e, [shown + _INSTRUCTIONS] * left, s.max_new_tokens, s.max_retries + 1 if s.mode == 'rag' else 1)
     def _rel(self, p) -> str:
         try: return str(Path(p).relative_to(self.ws.root))
         except ValueError: return str(p)
@@ -149,6 +165,7 @@ def plan_run(
     entry = load_registry(ws).find(s.model, provider=s.provider or None)
     precision = s.precision or entry.precision
     check_provider(entry)
+    s.budget.check(entry)
     index_id = None
     if s.mode != 'closed-book': index_id = open_index(ws, s.index or None).manifest_digest
     if s.mode == 'oracle' and not questions.labelled: raise UserError(f'{questions.path} has no answers: oracle mode needs the gold papers of each question')

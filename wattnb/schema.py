@@ -101,7 +101,7 @@ ttft_seconds | s | to the first token
 batch_size | | replies generated together with it
 cost_usd | USD | by dated prices; null where no price is known
 energy | J | per stage: seconds, joules, and whether they were measured or attributed
-attempts | | each attempt with its reason, prompt hash, tokens, times and reply
+attempts | | each attempt with its stage, reason, prompt hash, tokens, times, USD, calls and reply
 """),
 'summary.json': _fields("""
 *name | | of the run's folder
@@ -134,11 +134,15 @@ attempts | | each attempt with its reason, prompt hash, tokens, times and reply
 *questions_file | | name of the question file
 schema_version | | of this file
 run_id | | SHA-256 of the identity
-status | | complete, or why it is not
+status | | complete, or why it is not: interrupted, budget, failed
+stopped_because | | which limit was reached, in words; null otherwise
 started_at | | with zone
 finished_at | | with zone
 model | | key, name, family and parameters from the registry
 effective | | what was really loaded: dtype, quantization, attention, revision, device, versions, determinism
+effective_dtype | | of the loaded weights, as counted
+effective_quantization | | nf4, int8, native ..., or none
+determinism | | whether greedy replies depend on the batch
 precision | | as asked
 identity | | everything that makes two runs the same run
 code_version | | of wattnb
@@ -148,6 +152,8 @@ n_completed | | questions with an answer or a refusal
 scores | | every component with its interval, strict score, per flag and Usage
 retrieval | | how often the true paper was found and shown; context tokens
 tokens | tokens | prompt, completion, cached, reasoning
+by_stage | | plan, answer, retry: calls, tokens, seconds, USD
+parsed_by | | how the replies were read: json, repair, lines, text
 cost_usd | USD | as estimated_cost_usd
 timing | s | by stage; p50 and p95 of the latency; what latency means here
 energy | Wh | gross, net, by source, with method and reasons for what is missing

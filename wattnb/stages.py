@@ -9,23 +9,24 @@ __all__ = ['Run', 'shown_settings', 'context_window']
 import dataclasses, os, time
 from contextlib import ExitStack
 from datetime import datetime
-from typing import Callable, Sequence
+from typing import Callable, Iterator, Sequence
 
 from fastcore.basics import patch
 
 from . import __version__
-from .workspace import WorkError, folder_lock, jsonable, log, progress, redact
+from .workspace import UserError, WorkError, digest, folder_lock, jsonable, log, progress, redact
 from .questions import BASE_COLUMNS, Question
 from .corpus import read_bibliography
 from .index import open_index
 from .retrieval import parse_plan, retrieve
 from .llm import cost_usd, open_model
 from .prompts import Answer, answer_request, closed_book_request, parse_reply, plan_request
-from .telemetry import Session
+from .telemetry import Session, merge_segments
 from .scoring import score
 from .journal import Journal, read_journal, utc_now
+from .budget import expected_bill, most_usd, told_usd
 from .plan import RunPlan, RunSettings, RunState, prediction_of
-from .run_files import CONTEXT_HOLE, RunFiles, derive, sum_or_none
+from .run_files import CONTEXT_HOLE, RunFiles, derive, last_segments, sum_or_none
 
 # %% ../nbs/06_d_stages.ipynb #abe0140e
 class Run:
@@ -37,7 +38,7 @@ class Run:
         self.plan, self.settings, self.ws, self.dir = plan, plan.settings, plan.ws, plan.run_dir
         self.questions = {q.id: q for q in plan.questions}
         self._given_model, self.model, self.index = model, model, None
-        self.retrieved, self.plans, self.failure, self.stopped = {}, None, None, None
+        self.retrieved, self.plans, self.failure, self.stopped, self.over, self._begun = {}, None, None, None, '', None
 
     def __enter__(self):
         self._stack = ExitStack()
@@ -92,6 +93,8 @@ def load(self:Run):
     "Open the model and the index. Raises `UserError` or `WorkError` in one line when either cannot be had."
     s, p = self.settings, self.plan
     if not self.todo(): return self
+    if s.max_wh is not None and not (self.telemetry.handles or self.telemetry.rapl):
+        raise UserError(f'max_wh: no meter works here ({self.telemetry.no_gpu}; {self.telemetry.no_rapl}): `wattnb doctor` says what would help')
     t0 = time.monotonic()
     with self.telemetry.stage('load'):
         if self.model is None:
@@ -183,7 +186,10 @@ def answer(self:Run,
             if not todo: break
             for level in sorted({self.state.level(q.id) for q in todo}):
                 self._batch([q for q in todo if self.state.level(q.id) == level], level, bibliography, ask, tried, on_progress)
+                if self.over: break
+            if self.over: break
     finally: ask.close()
+    if self.over: self.stop('budget', self.over)
     return self
 
 @patch
@@ -196,7 +202,8 @@ def _batch(self:Run, qs, level, bibliography, bar, tried, on_progress):
                           answer_request(q, ctx, self.model.entry, stage='retry' if level else 'answer'))
     self.telemetry_hook(level)
     next_score = 0.
-    for reply in self.model.stream(list(requests.values())):
+    if not level and (bill := expected_bill(self.model.entry, [self.model.count_tokens(r.system + r.user) for r in requests.values()], self.settings.max_new_tokens)): log.info('first attempt: %s', bill)
+    for reply in self._within_budget(list(requests.values())):
         q, req = self.questions[reply.id], requests[reply.id]
         a = self._attempt(q, req, reply, retrieved.get(q.id), level, bibliography)
         self.journal.append('attempt', a)
@@ -225,6 +232,38 @@ def _snapshot(self:Run):
     "Journal what the meters say so far, so that a kill does not lose the energy of what was answered."
     self.journal.append('segment', dict(session=self.session, report=self.telemetry.report(), per_question=self.telemetry.per_question()))
 
+# %% ../nbs/06_d_stages.ipynb #f8bad2e8
+@patch
+def spent(self:Run) -> tuple[float, float|None]:
+    "(USD, Wh) that the run took so far, all its sessions. Wh is None where it is not measured (yet)."
+    of, entry = self.state.attempts, self.model.entry
+    usd = sum(told_usd(entry, a) for tries in of.values() for a in tries) + sum(p['cost_usd'] or 0. for i, p in (self.plans or {}).items() if not of.get(i))
+    earlier = [x['report'] for x in last_segments(self.journal.content) if x['session'] != self.session]
+    return usd, merge_segments([*earlier, self.telemetry.report()])['energy']['total_wh'] if self.settings.max_wh is not None else None
+
+@patch
+def _within_budget(self:Run, requests:list) -> Iterator:
+    "The replies to as many requests as the budget allows; sets `over` to the reason when it does not allow all."
+    s, waiting = self.settings, list(requests)
+    if not s.budget: yield from self.model.stream(waiting); return
+    costs = [most_usd(self.model.entry, r, s.max_new_tokens) for r in waiting]
+    usd, wh = self.spent()
+    if self._begun is None: self._begun = dict(wh=wh, seen=0) # the load is behind us
+    while waiting:
+        seen, start = self._begun['seen'], self._begun['wh']
+        each = (wh - start) / seen if seen and None not in (wh, start) else None
+        n = s.budget.affordable(costs, usd, wh, each, seen, self.model.info.get('batch_rows') or 1)
+        if not n: self.over = s.budget.why(usd, wh); return
+        replies = self.model.stream(waiting[:n])
+        for reply in replies:
+            yield reply # journalled by now
+            self._begun['seen'] += 1
+            usd, wh = self.spent()
+            if s.budget.reached(usd, wh):
+                if hasattr(replies, 'close'): replies.close()
+                break
+        waiting, costs = waiting[n:], costs[n:]
+
 # %% ../nbs/06_d_stages.ipynb #257296dc
 @patch
 def _attempt(self:Run, q, req, reply, got, level, bibliography) -> dict:
@@ -242,6 +281,7 @@ def _attempt(self:Run, q, req, reply, got, level, bibliography) -> dict:
     return dict(
         id=q.id, session=self.session, attempt=level + 1, reason='first' if not level else self.state.last(q.id)['status'], finished=utc_now(),
         status=answer.status, answer=answer.to_json(), raw=redact(reply.text or ''), error=redact(reply.error) if reply.error else None,
+        stage=req.stage, prompt_hash=digest([req.system, req.user])[:16], calls=reply.attempts, reasoning=redact(reply.reasoning or ''),
         can_retry=self.model.entry.key != 'abstain' and self.settings.mode == 'rag',
         prompt=dict(system=req.system, user=req.user.replace(text, CONTEXT_HOLE) if text else req.user, context_at=text and text in req.user),
         context=text, snippets=snippets, queries=list(got.queries) if got else [], n_hits=len(got.hits) if got else 0,
@@ -281,6 +321,7 @@ def running_score(self:Run) -> float|None:
 @patch
 def finish(self:Run) -> RunFiles:
     "Journal the end and write the files. Raises `WorkError` when more than `fail_on_error` of the questions failed."
+    if self.stopped: return derive(self.journal.content) # the files are written
     last = {q.id: self.state.last(q.id) for q in self.plan.questions}
     failed = [id_ for id_, a in last.items() if a is None or a['status'] == 'failed']
     share = len(failed) / len(last)
@@ -297,11 +338,14 @@ def finish(self:Run) -> RunFiles:
     return files
 
 @patch
-def stop(self:Run, why:str='interrupted') -> RunFiles|None:
+def stop(self:Run,
+    why:str='interrupted', # status of the run: 'interrupted' or 'budget'
+    reason:str=None,       # in words
+) -> RunFiles|None:
     "End early, resumably: a partial summary with its status; nothing that is done is lost."
     self.stopped = why
     self._snapshot()
-    self.journal.append('end', dict(session=self.session, status=why, finished=utc_now(), clock=self.telemetry.clock()))
+    self.journal.append('end', dict(session=self.session, status=why, reason=reason, finished=utc_now(), clock=self.telemetry.clock()))
     self.journal.sync()
     files = derive(read_journal(self.journal.path, self.plan.run)) # as it is on the disk: an interrupt can fall between a write and its note here
     files.write(self.dir)

@@ -51,7 +51,8 @@ class StoredRun:
                 ('CPU energy, Wh', (e.get('cpu') or {}).get('wh'), per((e.get('cpu') or {}).get('wh'))),
                 ('host memory peak, GiB', h.get('cpu_rss_peak_gb'), None), ('model load, s', h.get('model_load_time_seconds'), None),
                 ('cost, USD', s.get('cost_usd'), per(s.get('cost_usd')))]
-        notes = [f'{k}: {v}' for k, v in (h.get('reasons') or e.get('reasons') or {}).items()][:4]
+        notes = [f'stopped early: {s["stopped_because"]}'] if s.get('stopped_because') else []
+        notes += [f'{k}: {v}' for k, v in (h.get('reasons') or e.get('reasons') or {}).items()][:4]
         return ResultTable(['', 'run', 'per question'], rows, title='What it took', notes=notes)
 
     def question_table(self) -> ResultTable:

@@ -1,0 +1,200 @@
+"A model from its entry to the figures: one table adds it everywhere; providers, precisions, budgets and attempts through whole runs."
+import json, os, subprocess, sys
+
+import pytest
+
+from wattnb.budget import Budget, most_usd
+from wattnb.corpus import build_corpus
+from wattnb.experiment import Run, RunSettings, plan_run, run_all, stored_run
+from wattnb.index import build_index
+from wattnb.journal import read_journal
+from wattnb.llm import load_registry
+from wattnb.testing import FakeServer, environment
+from wattnb.workspace import UserError, Workspace, read_json
+
+CANARY = 'sk-CANARY-9876543210-do-not-print'
+KEYS = dict(OPENAI_API_KEY=CANARY, OPENROUTER_API_KEY=CANARY, AWS_ACCESS_KEY_ID='AKIACANARY0000000000', AWS_SECRET_ACCESS_KEY=CANARY, AWS_PROFILE=None, AWS_SESSION_TOKEN=None)
+NEW = '''
+[model.newcomer-4b]
+name = "Newcomer 4B"
+family = "newcomer"
+provider = "openai"
+id = "newcomer-4b-it"
+params_b = 4.0
+context = 32768
+max_new_tokens = 200
+max_concurrent = 4
+prices = { in = 1.0, out = 4.0, date = "2026-11-01", source = "a contract" }
+'''
+SIBLING = NEW.replace('4b', '9b').replace('4B', '9B').replace('4.0\ncontext', '9.0\ncontext')
+
+
+@pytest.fixture(scope='module')
+def ws(tmp_path_factory):
+    "A demo workspace with an index of words only, and one model more than we ship."
+    from wattnb.cli import init_workspace
+    folder = tmp_path_factory.mktemp('ws')
+    init_workspace(folder, demo=True)
+    w = Workspace.find(folder)
+    w.models_toml.write_text(NEW, 'utf-8')
+    build_index(w, embedder='none', corpus=build_corpus(w))
+    return w
+
+
+@pytest.fixture
+def server():
+    with FakeServer('extractive', latency=.01) as s, environment(**KEYS, **s.env()): yield s
+
+
+def settings(**kw): return RunSettings(**{'model': 'newcomer-4b', 'env': 't', 'preset': 'words', 'limit': 12, **kw})
+
+
+def cli(ws, *args, **env):
+    return subprocess.run([sys.executable, '-m', 'wattnb.cli', *args, '--root', str(ws.root)], capture_output=True, text=True, stdin=subprocess.DEVNULL, env={**os.environ, **env})
+
+
+# --- one entry ---------------------------------------------------------------------------------------------------------
+
+def test_one_entry_is_seen_everywhere(ws, server):
+    "W0.1: a table in models.toml, and the model is in the list, the run, the benchmark, the scaling study, the cost table and the figures."
+    pytest.importorskip('matplotlib')
+    from wattnb.benchmark import BenchmarkSettings, plan_benchmark
+    from wattnb.compare import compare
+    from wattnb.legacy_figures import legacy_data
+    from wattnb.plots import draw_all
+    from wattnb.scaling import scaling
+    listed = {r['key']: r for r in load_registry(ws).table()}['newcomer-4b']
+    assert (listed['name'], listed['USD/M in'], listed['fits here']) == ('Newcomer 4B', 1.0, 'API') and 'newcomer-4b' not in load_registry()
+    new = plan_run(settings(env='new', limit=6), ws)
+    run_all(new)
+    run_all(plan_run(settings(model='abstain', env='new', limit=6), ws))
+    got = read_json(new.run_dir/'summary.json')
+    assert new.name == 'newcomer-4b-bench-words' and got['cost_usd'] > 0
+    assert got['model'] == dict(key='newcomer-4b', name='Newcomer 4B', family='newcomer', params_b=4.0, active_b=None)
+    planned = {p.model: p for p in plan_benchmark(BenchmarkSettings(env='new', preset='words', providers=('openai', 'baseline'), limit=6), ws)}
+    assert planned['newcomer-4b'].state == 'skip' and planned['gpt-4o'].state != 'skip' # the one is done, the shipped ones wait
+    study = scaling(ws, 'newcomer', env='new', datafile='demo_QA', preset='words')
+    assert [(r['model'], r['params_b'], r['est_cost_usd'] > 0) for r in study.rows] == [('Newcomer 4B', 4.0, True)] and not study.missing
+    costs = compare(ws, ['newcomer-4b-bench-words', 'abstain-bench-words'], env='new').cost_table
+    assert 'newcomer-4b-bench-words' in costs.to_text() and 'prompt tokens' in costs.to_text()
+    size = {r['run'] if 'run' in r else r['label']: r for r in legacy_data(ws, 'demo_QA', env='new').runs.to_dict('records')}
+    assert any(r['params_b'] == 4.0 and r['family'] == 'newcomer' and r['usd_1000'] > 0 for r in size.values())
+    for name in ('overall_ranking', 'accuracy_usd'):
+        draw_all(ws.root, datafile='demo_QA', only=name, env='new')
+        assert any('ewcomer' in f.read_text() for f in ws.plots.rglob(f'{name}.csv')), name
+
+
+# --- budgets -----------------------------------------------------------------------------------------------------------
+
+def test_a_budget_in_usd_stops_and_goes_on(ws, server):
+    "Never above the limit, whatever is under way; what is done is kept; more money finishes the same run as one without a limit."
+    free = run_all(plan_run(settings(name='free', max_retries=0), ws)).summary
+    tight = settings(name='tight', max_retries=0, max_usd=free['cost_usd'] / 2)
+    part = run_all(plan_run(tight, ws)).summary
+    done = part['num_questions'] - part['by_status']['failed']
+    assert part['status'] == 'budget' and 'USD' in part['stopped_because'] and 0 < done < 12 and 0 < part['cost_usd'] <= tight.max_usd
+    again = run_all(plan_run(tight, ws)).summary # nothing more is affordable, and nothing more is spent
+    assert again['status'] == 'budget' and again['cost_usd'] == part['cost_usd']
+    more = plan_run(settings(name='tight', max_retries=0, max_usd=free['cost_usd'] * 3), ws)
+    assert more.state == 'resume' and more.done >= 1
+    whole = run_all(more).summary
+    assert whole['status'] == 'complete' and whole['cost_usd'] == pytest.approx(free['cost_usd']) and whole['overall_score'] == free['overall_score']
+
+
+def test_a_reply_without_a_count_of_tokens_is_not_free(ws):
+    with FakeServer('extractive', kinds=['no-usage'], share=1.) as s, environment(**KEYS, **s.env()):
+        got = run_all(plan_run(settings(name='uncounted', max_usd=.02), ws))
+    assert got.summary['status'] == 'budget' and got.summary['cost_usd'] is None and 0 < s.calls < 12
+
+
+def test_a_budget_in_wh_stops(ws, tmp_path, monkeypatch):
+    "A RAPL counter (a file that a thread turns as a CPU would) and a run that takes more than it may."
+    import threading, time
+    from wattnb import telemetry
+    domain = tmp_path/'intel-rapl:0'; domain.mkdir()
+    for name, v in dict(name='package-0', energy_uj='0', max_energy_range_uj=str(10**12)).items(): (domain/name).write_text(v)
+    stop, t0 = threading.Event(), time.monotonic()
+    def turn():
+        while not stop.wait(.005):
+            (tmp_path/'next').write_text(str(int((time.monotonic() - t0) * 3.6e9))) # 3600 W: a Wh each second
+            os.replace(tmp_path/'next', domain/'energy_uj')
+    real = telemetry.rapl_domains
+    monkeypatch.setattr(telemetry, 'rapl_domains', lambda: real(str(tmp_path)))
+    class Slow: # the extractive baseline at a tenth of a second a question
+        def __init__(self):
+            from wattnb.llm import open_model
+            self.inner = open_model('extractive'); self.entry, self.info, self.count_tokens = self.inner.entry, self.inner.info, self.inner.count_tokens
+        def stream(self, rs):
+            for r in self.inner.stream(rs): time.sleep(.1); yield r
+    thread = threading.Thread(target=turn, daemon=True); thread.start()
+    try:
+        part = run_all(plan_run(settings(name='wh', model='extractive', limit=None, max_wh=4.), ws), Slow()).summary
+    finally: stop.set(); thread.join()
+    assert part['status'] == 'budget' and 'Wh' in part['stopped_because'] and part['energy']['total_wh'] > 0
+    assert part['by_status']['failed'] > 0, 'not all was asked'
+
+
+def test_limits_that_cannot_be_kept_are_refused(ws, server):
+    with pytest.raises(UserError, match='max_usd: no price is known for openai:nobody'): plan_run(settings(model='openai:nobody', max_usd=1.), ws)
+    with pytest.raises(UserError, match='max_wh: newcomer-4b is served elsewhere'): plan_run(settings(max_wh=1.), ws)
+    with pytest.raises(UserError, match='max_usd must be a number above 0'): plan_run(settings(max_usd=-1.), ws)
+    if os.path.isdir('/sys/class/powercap') or os.path.exists('/dev/nvidia0'): return
+    with pytest.raises(UserError, match='max_wh: no meter works here'): run_all(plan_run(settings(model='extractive', name='unmetered', max_wh=1.), ws))
+
+
+def test_the_command_stops_at_its_budget_and_tells_the_bill(ws, server):
+    p = cli(ws, 'run', '--model', 'newcomer-4b', '--preset', 'words', '--env', 't', '--name', 'paid', '--limit', '8', '--max-usd', '0.006', '--json')
+    assert p.returncode == 0 and p.stdout, p.stderr
+    s = json.loads(p.stdout)['summary']
+    assert s['status'] == 'budget' and s['cost_usd'] <= .006, p.stderr
+    bill = next(l for l in p.stderr.splitlines() if l.startswith('bill'))
+    assert ' USD for 8 questions of about ' in bill and 'prices of 2026-11-01' in bill and 'a higher limit goes on from there' in p.stderr
+    assert CANARY not in p.stdout + p.stderr + ''.join(f.read_text('utf-8', 'replace') for f in (ws.experiments/'t/demo_QA/paid').iterdir() if f.is_file())
+
+
+# --- attempts ----------------------------------------------------------------------------------------------------------
+
+def test_every_attempt_is_kept(ws):
+    "W4.9, W4.10, W5.6, W5.8: a reply that cannot be read is asked again, deeper; each try has its prompt, tokens, time, bill and reason."
+    tries = {}
+    def sometimes(prompt):
+        q = prompt.rpartition('Question: ')[2].split('\n')[0]
+        tries[q] = tries.get(q, 0) + 1
+        return 'no idea, sorry' if tries[q] == 1 else '{"explanation": "x", "answer": "7", "answer_value": "7", "ref_id": []}' if tries[q] == 2 else ''
+    with FakeServer(sometimes) as s, environment(**KEYS, **s.env()): got = run_all(plan_run(settings(name='again', limit=3), ws))
+    for r in got.results:
+        a, b = r['attempts']
+        assert (a['reason'], a['status'], a['stage'], b['reason'], b['status'], b['stage']) == ('first', 'unparsed', 'answer', 'unparsed', 'answered', 'retry')
+        assert a['prompt_hash'] != b['prompt_hash'] and len(a['prompt_hash']) == 16 and b['context_tokens'] >= a['context_tokens'] and b['value'] == '7' and r['retry_count'] == 1
+        assert all(x['tokens']['prompt'] > 0 and x['seconds']['generation'] > 0 and x['cost_usd'] > 0 and x['calls'] == 1 for x in (a, b))
+        assert r['tokens']['prompt'] == a['tokens']['prompt'] + b['tokens']['prompt'] and r['cost_usd'] == pytest.approx(a['cost_usd'] + b['cost_usd'])
+    by = got.summary['by_stage']
+    assert set(by) == {'answer', 'retry'} and by['answer']['calls'] == by['retry']['calls'] == 3
+    assert by['answer']['prompt'] + by['retry']['prompt'] == got.summary['tokens']['prompt'] and got.summary['parsed_by'] == {'json': 3}
+
+
+def test_planning_is_a_stage_of_its_own(ws):
+    "W5.8"
+    write = lambda p: '["energy of the hall", "power of the site"]' if 'search queries' in p else '{"explanation": "x", "answer": "7", "answer_value": "7", "ref_id": []}'
+    with FakeServer(write) as s, environment(**KEYS, **s.env()): got = run_all(plan_run(settings(name='planned', limit=3, planner='llm'), ws))
+    by, total = got.summary['by_stage'], got.summary['tokens']
+    assert set(by) == {'plan', 'answer'} and by['plan']['calls'] == 3 and by['plan']['prompt'] + by['answer']['prompt'] == total['prompt']
+    assert by['plan']['cost_usd'] + by['answer']['cost_usd'] == pytest.approx(got.summary['cost_usd'])
+
+
+def test_retries_end_and_a_lasting_refusal_is_no_failure(ws):
+    "W4.5, W4.8: blank replies are asked again twice and no more, and stay refusals."
+    with FakeServer('{"answer_value": "N/A", "ref_id": ["is_blank"]}') as s, environment(**KEYS, **s.env()): got = run_all(plan_run(settings(name='blank', limit=2), ws))
+    assert s.calls == 6 and [r['retry_count'] for r in got.results] == [2, 2] and got.summary['by_status'] == dict(answered=0, abstained=2, unparsed=0, failed=0)
+    assert got.summary['by_stage']['retry']['calls'] == 4
+
+
+# --- every provider, every precision -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('provider, model', [('openai', 'gpt-4o-mini'), ('openrouter', 'gpt-4o-mini'), ('bedrock', 'haiku'), ('baseline', 'abstain'), ('baseline', 'extractive'), ('openai', 'newcomer-4b')])
+def test_a_run_with_each_provider(ws, server, provider, model):
+    if provider == 'bedrock': pytest.importorskip('boto3')
+    got = run_all(plan_run(settings(model=model, provider=provider, name=f'with-{provider}-{model}', limit=2, max_retries=0), ws)).summary
+    assert got['status'] == 'complete' and got['llm_provider'] == provider and got['error_count'] == 0
+    assert got['input_tokens'] > 0 and got['cost_usd'] > 0 and got['quantization'] == 'api' if provider != 'baseline' else got['cost_usd'] == 0
+    assert got['determinism'] and got['effective_dtype']
