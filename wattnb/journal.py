@@ -161,8 +161,12 @@ class Journal:
         if not items: return
         self._raise_late()
         plain, first = [jsonable(d) for d in items], self.seq
+        size = os.fstat(self._fd).st_size
         self.seq += len(plain) # before the write: an interrupt in it must not lend a number twice
-        self._write(b''.join(_line(first + i, self.run, kind, d) for i, d in enumerate(plain)))
+        try: self._write(b''.join(_line(first + i, self.run, kind, d) for i, d in enumerate(plain)))
+        except BaseException:
+            if os.fstat(self._fd).st_size == size: self.seq = first # nothing was written
+            raise
         self.content.entries += [Entry(first + i, kind, d) for i, d in enumerate(plain)]
         if time.monotonic() - self._flushed >= self._took / self.share: return self.sync()
         if self._flusher is None:
