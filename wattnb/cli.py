@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VERBS', 'MODELS_TOML', 'NOTEBOOKS', 'QUIET_KERNEL', 'NOTEBOOK_PARAMETERS', 'Opt', 'verb', 'Result', 'main',
            'Terminated', 'init_workspace', 'cmd_init', 'cmd_index', 'cmd_search', 'cmd_ask', 'cmd_run', 'run_notebook',
-           'cmd_eval', 'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_models', 'cmd_doctor', 'cmd_score',
+           'cmd_eval', 'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models', 'cmd_doctor', 'cmd_score',
            'cmd_check_questions', 'cmd_retrieval', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare',
            'cmd_errors', 'cmd_audit', 'cmd_ensemble', 'cmd_rescore', 'cmd_recommend', 'cmd_plots', 'cmd_report',
            'cmd_meter']
@@ -330,6 +330,18 @@ def cmd_verify(a) -> Result:
     bad = [r for r in t if r['result'] == 'failed']
     return Result(t.to_text(), dict(checks=t.to_json(), ok=not bad), 1 if bad else 0)
 
+@verb('export', 'a run in the existing tools\' files', 'wattnb export --peer extractive-bench', Opt('run', help='a run: name, path, or env/datafile/name'),
+      Opt('--peer', action='store_true', help='results_chunk_NNN.json, submission.csv and summary.json, as the existing tools read them'),
+      Opt('--output', default='', metavar='DIR', help='where to; default artifacts/peer/<env>/<datafile>/<name>'))
+def cmd_export(a) -> Result:
+    from wattnb.peer import export_peer
+    from wattnb.runs import find_run
+    if not a.peer: raise UserError('say in which form: --peer writes the existing tools\' files')
+    ws = Workspace.find(a.root)
+    run = find_run(ws, a.run)
+    files = export_peer(run, a.output or ws.artifacts/'peer'/run.id)
+    return Result('\n'.join(map(str, files)), dict(run_dir=str(run.path), files=[str(f) for f in files]))
+
 def _run_dir(a, spec) -> Path:
     from wattnb.runs import find_run
     return find_run(Workspace.find(a.root), spec).path
@@ -505,8 +517,11 @@ def cmd_audit(a) -> Result:
     r = audit(_tree(a), env=a.env, datafile=a.datafile, ground_truth=a.ground_truth)
     return Result(r.to_text(), r, 1 if r.errors else 0)
 
-@verb('ensemble', 'vote over runs', 'wattnb ensemble --experiments extractive-bench smollm2-135m-bench abstain-bench --name vote --env demo --datafile demo_QA',
-      Opt('--experiments', nargs='+', required=True, metavar='RUN'), Opt('--name', required=True), Opt('--strategy', default='majority'),
+@verb('ensemble', 'vote over runs, or over several seeds of one model', 'wattnb ensemble --experiments extractive-bench smollm2-135m-bench abstain-bench --name vote --env demo --datafile demo_QA',
+      Opt('--experiments', nargs='+', default=[], metavar='RUN', help='the members'), Opt('--name', required=True),
+      Opt('--model', default='', metavar='M', help='instead of members: run this model --num-runs times, weights loaded once'), Opt('--num-runs', type=int, default=5, metavar='N'),
+      Opt('--temperature', type=float, default=.7, metavar='T', help='of those runs'), Opt('--precision', default='', metavar='P', help='of those runs'),
+      Opt('--questions', default='', metavar='CSV', help='of those runs'), Opt('--limit', type=int, default=None, metavar='K', help='of those runs'), Opt('--preset', default='', metavar='R', help='of those runs'), Opt('--strategy', default='majority'),
       Opt('--ignore-blank', action=argparse.BooleanOptionalAction, default=False, help='blanks do not vote where anything else does'), *_WHERE, _TRUTH,
       Opt('--threshold', type=float, default=0., metavar='SHARE', help='refuse when the winner has less of the vote'),
       Opt('--ties', default='first', metavar='HOW', help='first (member order), blank (refuse) or random'),
@@ -516,10 +531,21 @@ def cmd_audit(a) -> Result:
       Opt('--output', default=None, metavar='DIR', help='write below DIR instead of the tree of runs'))
 def cmd_ensemble(a) -> Result:
     from wattnb.ensemble import make_ensemble
-    e = make_ensemble(_tree(a), a.experiments, name=a.name, strategy=a.strategy,
+    if bool(a.experiments) == bool(a.model): raise UserError('name the members with --experiments, or one --model to run several times')
+    members = a.experiments or _members(a)
+    e = make_ensemble(_tree(a), members, name=a.name, strategy=a.strategy,
                       ignore_blank=a.ignore_blank, env=a.env, datafile=a.datafile, threshold=a.threshold, ties=a.ties,
                       refs=a.refs, weights=a.weights, seed=a.seed, ground_truth=a.ground_truth, force=a.force, output=a.output)
     return Result(e.to_text(), dict(run_dir=str(e.run_dir), skipped=False, summary=e.summary))
+
+def _members(a) -> list:
+    "Runs of one model with different seeds, made where they are missing."
+    from wattnb.benchmark import run_members
+    from wattnb.experiment import RunSettings
+    from wattnb.runs import RunFolder
+    s = RunSettings(a.model, env=a.env or '', precision=a.precision, questions=a.questions or (f'{a.datafile}.csv' if a.datafile else ''), limit=a.limit, preset=a.preset, temperature=a.temperature, seed=a.seed)
+    plans = run_members(s, a.num_runs, a.root)
+    return [RunFolder(p.run_dir, a.env or '', p.questions.stem, p.name) for p in plans]
 
 @verb('rescore', 'score runs again from their stored replies; the old version stays', 'wattnb rescore extractive-bench --env demo', Opt('runs', nargs='+', metavar='RUN'), *_WHERE,
       _TRUTH, Opt('--dry-run', action='store_true', help='write nothing'), Opt('--output', default=None, metavar='DIR', help='keep the new files below DIR instead of beside the run'))

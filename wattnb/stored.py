@@ -6,11 +6,14 @@
 __all__ = ['StoredRun', 'Example', 'stored_run', 'replay', 'verify', 'results_table']
 
 # %% ../nbs/06_d_stored.ipynb #b49dd450
-import json
+import json, math
 from dataclasses import dataclass
 from pathlib import Path
 
 from .workspace import ResultTable, UserError, Workspace, digest, folder_lock, jsonable, log, read_csv, read_json
+from .questions import Question
+from .scoring import score
+from .runs import RunFolder
 from .journal import read_journal
 from .run_files import derive
 
@@ -132,11 +135,42 @@ def verify(
     asked = {a['id'] for a in content.of('attempt')}
     check('every question asked', set(ids) <= asked, f'{len(set(ids) - asked)} of {len(ids)} were not')
     check('run complete', (content.of('end') or [{}])[-1].get('status') == 'complete', f"ended as {(content.of('end') or [{}])[-1].get('status', 'killed')}")
-    if files.scores: check('stored score is the recomputed one', abs((read_json(folder/'summary.json').get('overall_score') or 0) - files.scores.overall) < 1e-12, 'differs')
+    gaps = sorted(set(range(content.next_seq)) - {e.seq for e in content.entries})
+    check('no line is missing', not gaps, f'{len(gaps)} are, the first is number {gaps[0] if gaps else 0}')
+    if files.scores:
+        got = _score_of_submission(folder, head)
+        check('score of submission.csv is the stored one', got is not None and abs(got - files.scores.overall) < 1e-9, f'it is {got}, stored is {files.scores.overall}')
     wall, work = files.summary['total_time_seconds'], sum(r['seconds']['generation'] or 0 for r in files.results)
     sizes = [r['batch_size'] or 1 for r in files.results]
     if wall and max(sizes, default=1) == 1: check('times agree', work <= wall * 1.05 + 1, f'questions took {work:.1f} s of {wall:.1f} s')
+    rows += [(what, 'passed' if not why else 'failed', why) for what, why in (*_clock_checks(files.summary), *_energy_checks(files))]
     return ResultTable(['check', 'result', 'why'], rows, title=folder.name)
+
+def _score_of_submission(folder:Path, head:dict) -> float|None:
+    "The composite score of what would be handed in; None when it cannot be read."
+    try: return score([Question(**q) for q in head['questions']], RunFolder(folder).predictions).overall
+    except UserError: return None
+
+def _clock_checks(s:dict):
+    "(what, why it fails or '') of the times."
+    parts = [x.get('seconds') for x in s.get('segments') or []]
+    if parts and None not in parts and s['total_time_seconds'] is not None:
+        lost = abs(sum(parts) - s['total_time_seconds'])
+        yield 'time is the sum of the sessions', '' if lost <= .02 * s['total_time_seconds'] + 2 else f"{s['total_time_seconds']:.1f} s, its sessions {sum(parts):.1f} s"
+    yield 'it ended after it began', '' if s['started_at'] <= s['finished_at'] else f"{s['finished_at']} is before {s['started_at']}"
+
+def _energy_checks(files):
+    "(what, why it fails or '') of the energy: sessions add up, questions take no more than there was, what is not measured is null."
+    s = files.summary
+    total, hw = (s.get('energy') or {}).get('total_wh'), s['hardware']
+    parts = [(x.get('energy') or {}).get('total_wh') for x in s.get('segments') or []]
+    if total is not None:
+        if parts and None not in parts: yield 'energy is the sum of the sessions', '' if math.isclose(sum(parts), total, rel_tol=.01, abs_tol=1e-6) else f'{total:.4g} Wh, its sessions {sum(parts):.4g} Wh'
+        joules = [e.get('joules') for r in files.results for e in (r['energy'] or {}).values() if isinstance(e, dict)]
+        spent = sum(j for j in joules if j is not None) / 3600
+        yield 'questions took no more energy than the run', '' if spent <= 1.02 * total + 1e-6 else f'{spent:.4g} Wh of {total:.4g} Wh'
+    gpu, how = hw.get('gpu_energy_wh'), hw.get('gpu_energy_method')
+    yield 'what was not measured is null', '' if (gpu is None) == (how in (None, 'none')) else f'gpu_energy_wh is {gpu} by method {how}'
 
 def results_table(
     ws:Workspace,  # workspace
