@@ -29,7 +29,7 @@ body = ParagraphStyle('body', fontName='Times-Roman', fontSize=12, leading=17, a
                       hyphenationMinWordLength=6, embeddedHyphenation=1)
 title = ParagraphStyle('title', fontName='Times-Bold', fontSize=17, leading=21, alignment=TA_CENTER, spaceAfter=8)
 author = ParagraphStyle('author', fontName='Times-Italic', fontSize=11, leading=14, alignment=TA_CENTER, spaceAfter=10)
-head = ParagraphStyle('head', fontName='Times-Bold', fontSize=12, leading=15, spaceBefore=8, spaceAfter=4)
+head = ParagraphStyle('head', fontName='Times-Bold', fontSize=12, leading=15, spaceBefore=8, spaceAfter=4, keepWithNext=1)
 abstract = ParagraphStyle('abstract', parent=body, fontName='Times-Roman', fontSize=10, leading=12.5, leftIndent=14, rightIndent=14, firstLineIndent=0)
 caption = ParagraphStyle('caption', fontName='Times-Italic', fontSize=9, leading=11, spaceBefore=3, spaceAfter=4)
 note = ParagraphStyle('note', fontName='Times-Roman', fontSize=8.2, leading=10, spaceAfter=5)
