@@ -244,7 +244,7 @@ def cmd_run(a) -> Result:
     skipped = plan.state == 'complete'
     if skipped: log.info('%s is complete: nothing to do (--force runs it again)', plan.run_dir)
     else:
-        log.info('%s', plan.table.to_text())
+        log.info('%s\n%s', plan.table.to_text(), _how_long(plan))
         try: run_notebook(plan)
         except KeyboardInterrupt as e:
             from wattnb.experiment import keep_partial
@@ -256,6 +256,13 @@ def cmd_run(a) -> Result:
         log.warning('stopped within its budget: %s; %d of %d questions are answered and kept in %s; the same command with a higher limit goes on from there',
                     run.summary['stopped_because'], done, run.summary['num_questions'], plan.run_dir)
     return Result(run.to_text(), dict(run_dir=str(plan.run_dir), skipped=skipped, summary=run.summary))
+
+def _how_long(plan) -> str:
+    from wattnb.benchmark import clock, estimate, read_past
+    e = estimate(plan.entry, plan.precision, len(plan.questions) - plan.done, read_past(plan.ws), plan.settings.mode)
+    if e.seconds is None: return f'how long: not known ({e.basis}); the bar will show the time left'
+    money = f', about {e.usd:.2g} USD' if e.usd else ''
+    return f'how long: about {clock(e.seconds)}{money} (from {e.basis})'
 
 def run_notebook(
     plan, # from `plan_run`
