@@ -150,17 +150,17 @@ def test_sampling_is_seeded_per_question(tmp_path, tokenizer):
 @pytest.mark.parametrize('refill', '10')
 def test_out_of_memory_halves_the_batch_and_remembers(tmp_path, tokenizer, refill):
     "A real shortage: the process may map only so much more, and the first batch wants more than that."
-    make(tmp_path, tokenizer, 'llama', num_hidden_layers=8, hidden_size=256, intermediate_size=1024, max_position_embeddings=8192)
+    make(tmp_path, tokenizer, 'llama', num_key_value_heads=4, hidden_size=256, intermediate_size=1024, max_position_embeddings=8192)
     script = textwrap.dedent(f'''
         import json, resource, sys, logging
         import torch; torch.set_num_threads(1)
         from wattnb.llm import ModelEntry, Request
         from wattnb.local import LocalModel
         m = LocalModel(ModelEntry('tiny', 'hf_local', {str(tmp_path)!r}, precision='fp32', max_new_tokens=4), batch_size=32, batch_tokens=10**9, prefix=False, refill=bool(int(sys.argv[1])))
-        asked = [Request(str(i), '', 'word ' * (1000 + i)) for i in range(24)]
+        asked = [Request(str(i), '', 'word ' * (700 + i)) for i in range(24)]
         want = LocalModel(m.entry, latency_mode=True).complete(asked[:2])
         used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
-        limit = used + (130_000_000 if sys.argv[1] == "1" else 400_000_000)
+        limit = used + (45_000_000 if sys.argv[1] == "1" else 150_000_000)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         first = m.complete(asked)
         halved, rows = m.info['out_of_memory'], m.info['batch_rows']

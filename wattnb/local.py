@@ -478,6 +478,7 @@ class LocalModel(Model):
         self.pad = next(i for i in (tok.pad_token_id, tok.eos_token_id, 0) if i is not None)
         accepts = set(inspect.signature(m.forward).parameters)
         self._accepts = {n: n in accepts for n in ('position_ids', 'logits_to_keep')}
+        self._cache_name = 'cache' if 'cache' in accepts else 'past_key_values' # its name before transformers 5.20 or so
         self.device = m.get_input_embeddings().weight.device
         self.context = self.entry.context or getattr(m.config.get_text_config(), 'max_position_embeddings', None)
         self._plain = _plain_cache(m) is not None
@@ -559,12 +560,12 @@ def _row(self:LocalModel, request:Request):
 # %% ../nbs/03b_local.ipynb #0b3a321f
 @patch
 def _forward(self:LocalModel, ids, mask, positions, cache):
-    kw = dict(input_ids=ids, attention_mask=mask, use_cache=True, past_key_values=cache)
+    kw = {'input_ids': ids, 'attention_mask': mask, 'use_cache': True, self._cache_name: cache}
     if self._accepts['position_ids']: kw['position_ids'] = positions
     if self._accepts['logits_to_keep']: kw['logits_to_keep'] = 1
     with self.torch.inference_mode():
         out = self.model(**kw)
-        return out.logits[:, -1].float(), out.past_key_values
+        return out.logits[:, -1].float(), getattr(out, self._cache_name)
 
 @patch
 def _choose(self:LocalModel, logits, rows) -> list[int]:
