@@ -113,6 +113,7 @@ class Journal:
         self._due, self._lock = threading.Event(), threading.Lock()
         try:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            self._size = os.fstat(self._fd).st_size
             sync_folder(self.path.parent)
         except OSError as e: raise self._refused(e) from None
         self._flusher = None
@@ -121,15 +122,14 @@ class Journal:
         return WorkError(f'cannot write {self.path}: {e.strerror or e}; what is in it is safe, and the same command goes on from there')
 
     def _write(self, raw:bytes):
-        start = os.fstat(self._fd).st_size
         if self._torn: raw = b'\n' + raw # ends the torn line, so that this one is whole
         try:
             left = memoryview(raw)
             while left: left = left[os.write(self._fd, left):]
-            self._torn = False
+            self._torn, self._size = False, self._size + len(raw)
         except OSError as e:
-            try: os.ftruncate(self._fd, start) # what was written of it must not merge with a later line
-            except OSError: self._torn = True
+            try: os.ftruncate(self._fd, self._size) # what was written of it must not merge with a later line
+            except OSError: self._torn, self._size = True, os.fstat(self._fd).st_size
             raise self._refused(e) from None
 
     def sync(self):
@@ -161,7 +161,7 @@ class Journal:
         if not items: return
         self._raise_late()
         plain, first = [jsonable(d) for d in items], self.seq
-        size = os.fstat(self._fd).st_size
+        size = self._size
         self.seq += len(plain) # before the write: an interrupt in it must not lend a number twice
         try: self._write(b''.join(_line(first + i, self.run, kind, d) for i, d in enumerate(plain)))
         except BaseException:

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from .workspace import jsonable, UserError, write_csv, write_json
+from .workspace import UserError, atomic_write, jsonable, write_csv, write_json
 from .questions import BASE_COLUMNS, BLANK, REFUSAL, Question, is_blank
 from .prompts import Answer
 from .telemetry import merge_segments
@@ -42,9 +42,15 @@ class RunFiles:
     ):
         "Write `results.json`, `submission.csv` and, last, `summary.json`: each atomically."
         folder = Path(folder)
-        write_json(folder/'results.json', self.results)
+        atomic_write(folder/'results.json', _lines_of(self.results))
         write_csv(folder/'submission.csv', BASE_COLUMNS, self.submission, quote_all=True)
         write_json(folder/'summary.json', self.summary)
+
+def _lines_of(records:list):
+    "A JSON array in bytes, one record a line: quick to write, to search and to compare."
+    for i, r in enumerate(records):
+        yield (b'[\n' if not i else b',\n') + json.dumps(r, ensure_ascii=False, allow_nan=False).encode('utf-8', 'surrogatepass')
+    yield b'\n]\n' if records else b'[]\n'
 
 def derive(
     content, # `JournalContent`

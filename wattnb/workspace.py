@@ -44,31 +44,33 @@ _NOT_SECRET = re.compile(r'(TOKENIZERS_PARALLELISM|_TOKENS$|TOKEN_LIMIT|TOKEN_FI
 
 def secret_values() -> list[str]:
     "Values of the environment variables that look like secrets, longest first (8 characters or more)."
-    vals = {v for k, v in os.environ.items() if _SECRET_NAME.search(k) and not _NOT_SECRET.search(k) and len(v) >= 8}
-    return sorted(vals, key=len, reverse=True)
+    names = [k for k in os.environ if _SECRET_NAME.search(k) and not _NOT_SECRET.search(k)]
+    return sorted({v for k in names if len(v := os.environ.get(k, '')) >= 8}, key=len, reverse=True)
 
 def redact(
     text:str, # anything that may be printed or stored
 ) -> str:
     "`text` with the value of every secret environment variable replaced by `[redacted]`."
+    if not text: return text
     for v in secret_values(): text = text.replace(v, '[redacted]')
     return text
 
 # %% ../nbs/00_a_workspace.ipynb #002fcc3e
 def atomic_write(
     path,           # target file; its folder is made if missing
-    data:str|bytes, # whole content; text is written as UTF-8 with `\n`
+    data,           # whole content: text (written as UTF-8 with `\n`), bytes, or an iterable of bytes, for what is too large to hold
 ) -> Path:
     "Replace `path` by `data` in one step that survives a crash. Raises `WorkError` naming the file when the disk refuses."
     path = Path(path)
-    raw = data.encode('utf-8', 'surrogatepass') if isinstance(data, str) else data
+    parts = [data.encode('utf-8', 'surrogatepass')] if isinstance(data, str) else [data] if isinstance(data, bytes) else data
     tmp = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         real = Path(os.path.realpath(path)) # through a link: the link stays, its target is replaced
         fd, tmp = tempfile.mkstemp(prefix=f'.{real.name}.', suffix='.tmp', dir=real.parent)
         with os.fdopen(fd, 'wb') as f:
-            f.write(raw); f.flush(); os.fsync(f.fileno())
+            for raw in parts: f.write(raw)
+            f.flush(); os.fsync(f.fileno())
         os.chmod(tmp, real.stat().st_mode & 0o777 if real.exists() else 0o666 & ~_umask())
         os.replace(tmp, real); tmp = None
         sync_folder(real.parent)
