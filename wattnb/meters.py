@@ -117,6 +117,10 @@ class CounterTrace:
         doubt = self._slack(b) - self._slack(a) + (self.resolution if b > a else 0.)
         v = max(0., y - x)
         return Joules(v, min(v, max(0., yl - xh - doubt)), max(v, yh - xl + doubt))
+    def moment(self, t:float) -> tuple[float, float, float, float]:
+        "(best, least, most, doubt so far) J up to `t`: what sums over windows are made of."
+        best, low, high = self.total(t)
+        return best, low - self.resolution / 2, high + self.resolution / 2, self._slack(t)
     def _slack(self, t): return self.slack[max(0, bisect_left(self.at, t) if bisect_left(self.at, t) < len(self.at) else len(self.at) - 1)]
     def _period(self): return (self.at[-1] - self.at[0]) / max(1, len(self.at) - 1)
 
@@ -125,9 +129,10 @@ class PowerTrace:
     "Readings of power. Times in seconds (monotonic), values in W."
     def __init__(self,
         averaging:float=0., # seconds that one reading is the mean of
-        gap:float=2.,       # readings further apart than this measure nothing
+        gap:float=2.,       # between readings further apart than this, in s, the power may have been anything
+        max_watts:float=0., # what the device can draw at most; 0 unknown
     ):
-        self.averaging, self.gap = averaging, gap
+        self.averaging, self.gap, self.max_watts = averaging, gap, max_watts
         self.at, self.watts, self.joules, self.doubt = (array('d') for _ in range(4))
         self.gaps, self.lost, self.why = [], None, ''
 
@@ -140,8 +145,11 @@ class PowerTrace:
         if not self.at: j = d = 0.
         else:
             dt = t - self.at[-1]
-            if dt > self.gap: self.gaps.append((self.at[-1], t))
-            j, d = self.joules[-1] + dt * (value + self.watts[-1]) / 2, self.doubt[-1] + dt * abs(value - self.watts[-1]) / 2
+            doubt = abs(value - self.watts[-1]) / 2
+            if dt > self.gap:
+                self.gaps.append((self.at[-1], t))
+                doubt = max(self.max_watts, value, self.watts[-1])
+            j, d = self.joules[-1] + dt * (value + self.watts[-1]) / 2, self.doubt[-1] + dt * doubt
         self.at.append(t); self.watts.append(value); self.joules.append(j); self.doubt.append(d)
 
     def total(self, t:float) -> tuple[float, float, float]:
@@ -166,14 +174,17 @@ class PowerTrace:
         if self.lost is not None and b > self.lost: return missing(self.why)
         if len(self.at) < 2: return missing('fewer than two power readings')
         if a < self.at[0] - .5 or b > self.at[-1] + self.gap: return missing('no power readings in the window')
-        for x, y in self.gaps:
-            if x < b and y > a: return missing(f'no power readings for {y - x:.1f} s')
+        unseen = sum(min(y, b) - max(x, a) for x, y in self.gaps if x < b and y > a)
+        if unseen > .05 * (b - a): return missing(f'no power readings for {unseen:.1f} of {b - a:.1f} s')
         if b <= a: return Joules(0., 0., 0.)
-        (x, dx, ex), (y, dy, ey) = self.total(a), self.total(b)
-        doubt = dy - dx + ex + ey
-        if self.averaging: doubt += self.averaging / 2 * max(self._swing(a, self.averaging), self._swing(b, self.averaging))
-        v = max(0., y - x)
+        (x, xl, xh, dx), (y, yl, yh, dy) = self.moment(a), self.moment(b)
+        v, doubt = max(0., y - x), dy - dx + (xh - xl + yh - yl) / 2
         return Joules(v, max(0., v - doubt), v + doubt)
+    def moment(self, t:float) -> tuple[float, float, float, float]:
+        "(best, least, most, doubt so far) J up to `t`: what sums over windows are made of."
+        best, so_far, edge = self.total(t)
+        if self.averaging: edge += self.averaging / 2 * self._swing(t, self.averaging)
+        return best, best - edge, best + edge, so_far
     def peak(self, a:float=-float('inf')) -> float|None:
         some = self.watts[bisect_left(self.at, a):]
         return max(some) if len(some) else None
@@ -183,6 +194,7 @@ class PowerTrace:
 class Meter(Protocol):
     name: str      # for tables and reports
     kind: str      # 'counter', 'power' or 'estimate'
+    part: str      # of the machine: 'gpu' (for devices of zeus, too) or 'cpu'
     scope: str     # what the readings cover
     period: float|None # seconds between values of the source itself; None unknown
     limits: str    # what to know before believing it
@@ -193,7 +205,7 @@ class Meter(Protocol):
 
 class NoMeter:
     "The honest none."
-    kind, scope, period, limits, devices = 'none', '', None, '', ()
+    kind, part, scope, period, limits, devices = 'none', 'gpu', '', None, '', ()
     def __init__(self, reason:str, name:str='none'): self.reason, self.name = reason, name
     def read(self): return {}
     def trace(self, device): raise KeyError(device)
@@ -211,7 +223,7 @@ def _scope(cards) -> str:
 
 class NvmlCounter:
     "Total-energy counter of each visible GPU (Volta and later)."
-    name, kind, period = 'NVML energy counter', 'counter', .1
+    name, kind, part, period = 'NVML energy counter', 'counter', 'gpu', .1
     limits = 'moves every 20 to 100 ms; starts over when the driver is reloaded; gain as good as the board'
     def __init__(self, gpus=None):
         self.nv, self.cards = nvml(), _cards(visible_gpus() if gpus is None else gpus)
@@ -232,7 +244,7 @@ AVERAGED = re.compile(r'RTX [3-6]0\d\d|RTX A\d|A10\b|A16|A2\b|A40|L4|H[12]00|GH2
 
 class NvmlPower:
     "Power of each visible GPU, polled in this process: the instant value where the driver gives it, else the averaged one."
-    name, kind = 'NVML power polling', 'power'
+    name, kind, part = 'NVML power polling', 'power', 'gpu'
     limits = 'on A100 and H100 the sensor looks a quarter of the time; on most GPUs since Ampere the older reading is a mean of 1 s'
     def __init__(self, gpus=None):
         self.nv, self.cards = nvml(), _cards(visible_gpus() if gpus is None else gpus)
@@ -256,7 +268,9 @@ class NvmlPower:
         v, why = self.nv.ask('DeviceGetPowerUsage', g.handle)
         return (None if v is None else v / 1e3), why
     def read(self): return {g.label: self._watts(g) for g in self.cards}
-    def trace(self, device): return PowerTrace(self.averaging(next(g for g in self.cards if g.label == device)))
+    def trace(self, device):
+        g = next(g for g in self.cards if g.label == device)
+        return PowerTrace(self.averaging(g), max_watts=1.2 * (g.power_limit_w or 0))
 
 # %% ../nbs/04_b_meters.ipynb #c713ad65
 POWERCAP = '/sys/class/powercap'
@@ -264,7 +278,7 @@ RAPL_HELP = 'only root may read the RAPL counters: sudo chmod a+r /sys/class/pow
 
 class Rapl:
     "RAPL counters: packages and DRAM."
-    name, kind, period = 'RAPL', 'counter', .001
+    name, kind, part, period = 'RAPL', 'counter', 'cpu', .001
     def __init__(self, root:str=POWERCAP):
         self.files, denied, packages = {}, False, 0
         for p in sorted(Path(root).glob('*rapl:*')):
@@ -298,7 +312,7 @@ class Rapl:
 # %% ../nbs/04_b_meters.ipynb #9a50ae5a
 class CpuTime:
     "CPU seconds × stated TDP / hardware threads: an estimate, never a measurement."
-    name, kind, period = 'CPU time × TDP', 'estimate', .01
+    name, kind, part, period = 'CPU time × TDP', 'estimate', 'cpu', .01
     limits = 'an estimate: real power depends on instructions, clocks and what else runs'
     def __init__(self,
         tdp:float=None, # W of the whole processor; default WATTNB_CPU_TDP_W
@@ -340,7 +354,7 @@ def _soc_joules(soc) -> float|None:
 
 class Zeus:
     "Whatever `zeus` reads here, as cumulative J: for devices that NVML does not know."
-    name, kind, period = 'zeus', 'counter', .1
+    name, kind, part, period = 'zeus', 'counter', 'gpu', .1
     limits = 'as documented by zeus for the device'
     def __init__(self, monitor=None):
         self.monitor, self.reason, self.totals = monitor, '', {}
