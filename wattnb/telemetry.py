@@ -175,13 +175,14 @@ class Session:
     ):
         self.trace_path, self.env, self.idle_seconds, self.idle_reason = trace_path, env, idle_seconds or 0, idle_reason
         self.clock, self.sleep, self.watch, self._using = clock, sleep, watch, using
-        self.windows, self.pauses, self.baselines, self.memory = [], [], {}, {}
+        self.windows, self.pauses, self.excluded, self.baselines, self.memory = [], [], {}, {}, {}
     def __enter__(self):
         self.gpus = visible_gpus()
         self.meters = list(meters(self.gpus) if self._using is None else self._using)
         self.estimate = next((m for m in self.meters if m.kind == 'estimate'), None) or CpuTime()
         self.sampler = Sampler(self.meters, self.gpus, self.trace_path, self.clock)
-        self.started = _now()
+        if self.idle_seconds and not self.sampler.meters: self.idle_seconds, self.idle_reason = 0, 'no meter to take it with'
+        self.started, self.machine = _now(), machine(self.env)
         _torch_peaks()
         self.sampler.sample()
         if self.watch: self.sampler.start()
@@ -192,17 +193,20 @@ class Session:
 
     def _baseline(self, name:str):
         if not self.idle_seconds: return
-        with self.pause(): self.sleep(self.idle_seconds)
+        with self.pause('idle baseline'): self.sleep(self.idle_seconds)
         self.baselines[name] = self.pauses[-1]
     @contextmanager
-    def pause(self):
-        "What happens inside is not part of the session: neither its time nor its energy."
+    def pause(self,
+        name:str, # what it is for
+    ):
+        "What happens inside is not part of the session: neither its time nor its energy. The report says how long it took."
         _synchronise()
         a = self.clock()
         try: yield
         finally:
             _synchronise()
             self.pauses.append((a, self.clock()))
+            self.excluded[name] = self.excluded.get(name, 0.) + self.pauses[-1][1] - a
     def loaded(self):
         "Loading is over: memory peaks of the work begin here, after a baseline of the loaded machine."
         _synchronise()
@@ -227,7 +231,7 @@ class Session:
     def share(self, name:str, t0:float, t1:float, weights:dict=None):
         "Mark a past window, shared among questions by weight (tokens)."
         self.windows.append(Window(name, t0, t1, dict(weights) if weights else None))
-    def clock_seconds(self) -> float:
+    def elapsed(self) -> float:
         "Seconds of the session so far, without pauses."
         now = self.clock()
         return now - self.work0 - sum(b - a for a, b in self.pauses if a >= self.work0)
@@ -332,7 +336,7 @@ def _idle_watts(self:Session, traces, name:str) -> tuple:
 
 @patch
 def _report(self:Session, ledger, sources, gpu, cpu, idle, reasons) -> dict:
-    seconds, box = ledger.whole.seconds, machine(self.env)
+    seconds, box = ledger.whole.seconds, self.machine
     if not self.idle_seconds: reasons['idle'] = self.idle_reason
     used = self.estimate.seconds()
     cpu_seconds = None if used is None or self.cpu0 is None else max(0., used - self.cpu0)
@@ -374,7 +378,7 @@ def _energy(self:Session, ledger, sources, gpu, cpu, idle, reasons, cpu_seconds)
                 idle_w=idle_w, idle_w_low=idle_low, idle_w_high=idle_high, idle_loaded_w=idle['loaded'][0], idle_seconds=self.idle_seconds or None, **_wh('net_wh', net),
                 estimate=None if estimate.value is None else dict(**_wh('wh', estimate), what=f'estimate: {cpu_seconds:.1f} CPU seconds × {self.estimate.tdp:g} W / {self.estimate.threads} threads; not in the total'),
                 sampler=dict(samples=self.sampler.n, seconds_apart=FAST, longest_gap_s=round(self.sampler.late, 3), cpu_seconds=self.sampler.cpu_seconds),
-                window_s=seconds, warnings=warnings, reasons=dict(reasons))
+                window_s=seconds, excluded_s=dict(self.excluded), warnings=warnings, reasons=dict(reasons))
 
 _FLAGS = dict(mig='a MIG slice: the power is that of the whole GPU', vgpu='a virtual GPU: the reading may be that of all its guests',
               module='the reading is of the module: GPU, CPU and memory', shared='other programs computed on this GPU at the same time: their energy is in the reading',
@@ -470,6 +474,7 @@ def _merge(out:dict, reports:list):
     e['method'] = h['gpu_energy_method'] = (next(iter(ways)) if len(ways) == 1 else 'none' if 'none' in ways else 'power_sampling' if 'power_sampling' in ways else '+'.join(sorted(map(str, ways))))
     e['by_device'] = _merge_devices([x.get('by_device') or {} for x in energy])
     e['by_phase'] = _merge_phases([x.get('by_phase') or {} for x in energy])
+    e['excluded_s'] = {k: math.fsum((x.get('excluded_s') or {}).get(k, 0.) for x in energy) for k in dict.fromkeys(k for x in energy for k in x.get('excluded_s') or ())}
     e['estimate'] = _merge_estimates([x.get('estimate') for x in energy])
     e['warnings'] = list(dict.fromkeys(f'session {i}: {w}' for i, x in enumerate(energy, 1) for w in x.get('warnings') or ()))
     e['reasons'], h['reasons'] = (_merge_reasons([x.get('reasons') or {} for x in xs]) for xs in (energy, hw))
@@ -519,7 +524,7 @@ def _as_hosted(out:dict) -> dict:
     for k in h:
         if k.startswith(('gpu_vram_', 'gpu_energy_wh', 'gpu_avg_', 'gpu_peak_', 'gpu_power_')): h[k] = 0
     h.update(gpu_energy_method='none', reasons={'gpu': HOSTED})
-    keep = dict(window_s=e['window_s'], sampler=e['sampler'], client=dict(wh=e['total_wh'], wh_low=e['total_wh_low'], wh_high=e['total_wh_high'], what='this machine while it waited for the provider'))
+    keep = dict(window_s=e['window_s'], sampler=e['sampler'], excluded_s=e['excluded_s'], client=dict(wh=e['total_wh'], wh_low=e['total_wh_low'], wh_high=e['total_wh_high'], what='this machine while it waited for the provider'))
     out['energy'] = {k: None for k in e} | keep | dict(method='none', cpu=dict(wh=None, scope=None), by_device={}, by_phase={}, warnings=[], reasons=dict(energy=HOSTED))
     return out
 
