@@ -64,6 +64,7 @@ class ScriptedGpu:
     instant: bool = True          # whether the driver has the instant power field
     counter: bool = True          # else NOT_SUPPORTED
     power: bool = True            # else NOT_SUPPORTED
+    gain: float = 1.              # of the counter: 0.8 misses a fifth
     wrap_j: float = 0.            # the counter starts over here
     reset_at: float = math.inf    # the counter starts over at this moment
     stall_at: float = math.inf    # the counter stands still from here
@@ -77,8 +78,8 @@ class ScriptedGpu:
         "What the counter shows at `t`."
         t = min(t, self.stall_at)
         at = math.floor(t / self.period) * self.period
-        j = self.curve.joules(at) + 5e4
-        if at >= self.reset_at: j -= self.curve.joules(self.reset_at) + 5e4
+        j = self.gain * self.curve.joules(at) + 5e4
+        if at >= self.reset_at: j -= self.gain * self.curve.joules(self.reset_at) + 5e4
         return j % self.wrap_j if self.wrap_j else j
 
 class ScriptedNvml:

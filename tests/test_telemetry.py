@@ -1,0 +1,532 @@
+"Energy, power, memory, time: scripted drivers with every fault, traces of known integral, ledgers that sum, runs that resume."
+import csv, itertools, json, math, os, random, signal, subprocess, sys, time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings as hypothesis_settings, strategies as st
+
+from wattnb.audit import audit
+from wattnb.experiment import Run, RunSettings, plan_run, replay, run_all, stored_run
+from wattnb.journal import read_journal
+from wattnb.ledger import Ledger, Window, slices
+from wattnb.machine import machine, visible_gpus
+from wattnb.meters import RAPL_HELP, CounterTrace, CpuTime, PowerTrace, Rapl, meters
+from wattnb.runs import find_runs, run_cost
+from wattnb.schema import FILES, fields_of, undocumented
+from wattnb.scripted import PowerCurve, ScriptedClock, ScriptedGpu, ScriptedRapl, scripted_nvml
+from wattnb.telemetry import Session, doctor, machine_key, merge_segments, meter_command
+from wattnb.workspace import UserError, Workspace
+
+
+def play(gpus, work, tmp, zones=None, shown=None, tdp=None, step=.05, **kw):
+    "The segment of a session on a scripted machine whose clock runs as fast as it can."
+    clock = ScriptedClock(step)
+    with scripted_nvml(gpus, clock), pytest.MonkeyPatch.context() as patch:
+        if shown is not None: patch.setenv('CUDA_VISIBLE_DEVICES', shown)
+        folder = Path(tmp) / f'rapl{next(play.n)}'
+        folder.mkdir()
+        rapl = ScriptedRapl(folder, zones or {}, clock)
+        s = Session(using=meters(visible_gpus(), rapl=folder, tdp=tdp), clock=clock, sleep=clock.sleep, watch=False, **kw)
+        clock.tick = lambda: (rapl.move(), s.sampler.sample())
+        with s:
+            work(s, clock)
+            return s.segment()
+play.n = itertools.count()
+
+
+def load_and_answer(s, clock, seconds=30):
+    with s.stage('load'): clock.sleep(5)
+    s.loaded()
+    with s.stage('decode', ids=['q1', 'q2'], weights=[1, 3]): clock.sleep(seconds)
+    clock.sleep(5)
+
+
+def sums_up(segment):
+    "Questions' stages + what belongs to no question = the session, to 1e-9."
+    e = segment['report']['energy']
+    mine = math.fsum(x['joules'] for q in segment['per_question'].values() for x in q.values())
+    phases = {k: v['wh'] * 3600 for k, v in e['by_phase'].items()}
+    shared = math.fsum(v for k, v in phases.items() if k not in ('idle', 'load', 'warmup'))
+    total = e['total_wh'] * 3600
+    assert mine == pytest.approx(e['questions_wh'] * 3600, rel=1e-9, abs=1e-9 * total)
+    assert math.fsum(phases.values()) == pytest.approx(total, rel=1e-9)
+    assert mine + total - e['questions_wh'] * 3600 == pytest.approx(total, rel=1e-9)
+    if 'load' in phases or shared: assert mine + phases.get('load', 0) + phases.get('idle', 0) == pytest.approx(total, rel=1e-9)
+
+
+# ---- traces of known integral
+
+def random_curve(rng, seconds):
+    "Steps and ramps between 50 and 700 W, three in two seconds."
+    t, w, points = 0., rng.uniform(50, 700), []
+    while t < seconds:
+        points.append((t, w))
+        d = rng.expovariate(1.5)
+        if rng.random() < .5: points.append((t + d, w))
+        w, t = rng.uniform(50, 700), t + d + 1e-6
+    return PowerCurve(points + [(seconds + 1, w)])
+
+
+def one_trace(rng, kind):
+    "(covered, relative error, relative width) of a window of 5 to 9 s."
+    c, t, period, phase = random_curve(rng, 14), 0., rng.uniform(.02, .12), rng.uniform(0, .1)
+    trace = CounterTrace(max_watts=840) if kind == 'counter' else PowerTrace(max_watts=840)
+    while t < 14:
+        if kind == 'counter': trace.add(t, round(c.joules(max(0, math.floor((t - phase) / period) * period + phase)), 3))
+        else: trace.add(t, c.watts(t))
+        t += rng.uniform(.018, .026) if kind == 'counter' else rng.uniform(.045, .06)
+    a = rng.uniform(.3, 4)
+    b = a + rng.uniform(5, 9)
+    truth, e = c.joules(b) - c.joules(a), trace.energy(a, b)
+    return e.low <= truth <= e.high, abs(e.value - truth) / truth, (e.high - e.low) / truth
+
+
+@pytest.mark.parametrize('kind', ['counter', 'power'])
+def test_a_thousand_random_traces(kind):
+    rng = random.Random(11)
+    got = [one_trace(rng, kind) for _ in range(1000)]
+    assert sum(c for c, _, _ in got) >= 950, 'the stated interval holds the truth'
+    errors = sorted(e for _, e, _ in got)
+    if kind == 'counter': assert errors[989] <= .005 and errors[500] < .002, errors[-20:]
+    else: assert errors[500] <= .005, 'polling sees no step between two readings'
+    assert sum(w for _, _, w in got) / 1000 < .12, 'and is not idly wide'
+
+
+def test_smooth_power_is_exact_to_half_a_percent():
+    "Windows of at least 5 s of what a GPU does in a run: levels that last for seconds."
+    rng = random.Random(5)
+    for _ in range(60):
+        levels = [(t, w) for k in range(8) for w in [rng.uniform(60, 700)] for t in (4 * k, 4 * k + 3.8)]
+        for kind in ('counter', 'power'):
+            c, trace, t = PowerCurve(levels), CounterTrace(max_watts=840) if kind == 'counter' else PowerTrace(max_watts=840), 0.
+            while t < 31:
+                trace.add(t, c.joules(math.floor(t / .1) * .1) if kind == 'counter' else c.watts(t)); t += rng.uniform(.018, .026)
+            a = rng.uniform(1, 10); b = a + rng.uniform(5, 19)
+            truth, e = c.joules(b) - c.joules(a), trace.energy(a, b)
+            assert abs(e.value / truth - 1) <= .005 and e.low <= truth <= e.high, (kind, a, b)
+
+
+# ---- the ledger
+
+@st.composite
+def sessions(draw):
+    "Windows of a run in a plausible disorder: batches, overlaps, retries, pauses; durations from ms to seconds."
+    n = draw(st.integers(1, 12))
+    out, t = [], 0.
+    for _ in range(n):
+        t += draw(st.floats(-.3, 2.)); t = max(t, 0.)
+        d = draw(st.floats(.001, 4.))
+        ids = draw(st.lists(st.sampled_from('abcdefgh'), max_size=5, unique=True))
+        weights = {i: draw(st.integers(0, 500)) for i in ids}
+        stage = draw(st.sampled_from(['embed', 'plan', 'retrieve', 'prefill', 'decode', 'retry'])) if ids else 'load'
+        out.append(Window(stage, t, t + d, weights or None)); t += d
+    pauses = draw(st.lists(st.tuples(st.floats(0, 20), st.floats(.01, 3)), max_size=2))
+    return out, [(a, a + d) for a, d in pauses], max(t, .5) + draw(st.floats(0, 2.))
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(sessions(), st.integers(0, 10**6))
+def test_parts_sum_to_the_session(session, seed):
+    windows, pauses, end = session
+    rng = random.Random(seed)
+    trace, j = CounterTrace(max_watts=900), 0.
+    for k in range(int(end / .05) + 5):
+        trace.add(k * .05, j); j += rng.uniform(0, 45)
+    power = PowerTrace()
+    for k in range(int(end / .1) + 5): power.add(k * .1, rng.uniform(20, 300))
+    l = Ledger(windows, 0., end, pauses, [trace, power])
+    total, questions = l.total, l.by_question(10.)
+    scale = max(total.value, 1.)
+    asked = math.fsum(e['joules'] for q in questions.values() for e in q.values())
+    alone = math.fsum(l.energy(a).value for a in l.alone.values())
+    assert abs(asked + alone - total.value) <= 1e-9 * scale
+    assert abs(math.fsum(e.value for _, e in l.by_stage().values()) - total.value) <= 1e-9 * scale
+    assert abs(sum(s for s, _ in l.by_stage().values()) - l.whole.seconds) < 1e-9 * max(1, end)
+    for q in questions.values():
+        for e in q.values():
+            assert e['low'] <= e['joules'] <= e['high'] and e['low'] >= 0
+            assert e['net'] == pytest.approx(e['joules'] - 10 * e['seconds'])
+    assert total.low <= total.value <= total.high
+
+
+def test_a_batch_is_shared_by_tokens_and_says_so(tmp_path):
+    def work(s, clock):
+        with s.stage('prefill', ids=['alone']): clock.sleep(4)
+        with s.stage('decode', ids=['a', 'b', 'c'], weights=[10, 30, 60]): clock.sleep(10)
+        with s.stage('decode', ids=['zero', 'also'], weights=[0, 0]): clock.sleep(2)
+    got = play([ScriptedGpu(200.)], work, tmp_path)
+    q = got['per_question']
+    assert q['alone']['prefill']['method'] == 'measured' and q['a']['decode']['method'] == 'attributed'
+    assert [q[k]['decode']['joules'] for k in 'abc'] == pytest.approx([200, 600, 1200], rel=.02)
+    assert q['zero']['decode']['joules'] == pytest.approx(q['also']['decode']['joules'])
+    sums_up(got)
+
+
+# ---- drivers with faults
+
+H100 = dict(name='NVIDIA H100 80GB HBM3', memory_gb=80., limit_w=700.)
+FAULTS = {
+    'none': (dict(), 'nvml', None),
+    'no counter': (dict(counter=False), 'power_sampling', None),
+    'no instant field': (dict(counter=False, instant=False), 'power_sampling', None),
+    'counter stalls': (dict(stall_at=110.), 'power_sampling', None),
+    'counter wraps': (dict(wrap_j=2000.), 'nvml', 'the counter was reset'),
+    'counter reset': (dict(reset_at=120.03), 'nvml', 'the counter was reset'),
+}
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_a_fault_never_makes_a_wrong_number(fault, tmp_path):
+    kw, method, flag = FAULTS[fault]
+    steps = [(100, 100), (112, 100), (112, 400), (125, 400), (125, 150), (200, 150)]
+    got = play([ScriptedGpu(steps, **H100 | kw)], load_and_answer, tmp_path)
+    e, truth = got['report']['energy'], PowerCurve(steps)
+    whole = (truth.joules(140) - truth.joules(100)) / 3600
+    assert e['method'] == got['report']['hardware']['gpu_energy_method'] == method
+    assert e['total_wh_low'] <= whole <= e['total_wh_high'], (e['total_wh_low'], whole, e['total_wh_high'])
+    assert e['total_wh'] == pytest.approx(whole, rel=.05 if flag or fault == 'no instant field' else .01)
+    assert any(flag in w for w in e['warnings']) if flag else not e['warnings']
+    sums_up(got)
+
+
+@pytest.mark.parametrize('kw,why', [(dict(counter=False, power=False), 'Not Supported'), (dict(lost_at=120.), 'GPU is lost')])
+def test_what_cannot_be_measured_is_null_with_the_reason(kw, why, tmp_path):
+    got = play([ScriptedGpu(200.), ScriptedGpu(200., **kw)], load_and_answer, tmp_path, zones={'package-0': 50.})
+    r = got['report']
+    assert r['energy']['total_wh'] is None and r['hardware']['gpu_energy_wh'] is None and r['hardware']['gpu_energy_method'] == 'none'
+    assert why in r['energy']['reasons']['energy'] and why in r['hardware']['reasons']['gpu'] and 'gpu1' in r['energy']['reasons']['gpu']
+    assert r['energy']['by_device']['gpu0']['wh'] == pytest.approx(200 * 40 / 3600, rel=.01), 'what was measured is still told'
+    assert r['energy']['cpu']['wh'] == pytest.approx(50 * 40 / 3600, rel=.01)
+    assert all(e['joules'] is None and e['method'] == 'none' for q in got['per_question'].values() for e in q.values())
+    assert not any(v == 0 for k, v in r['hardware'].items() if k.startswith('gpu_e') or k.startswith('gpu_avg'))
+
+
+def test_the_two_gpu_run_has_both(tmp_path):
+    got = play([ScriptedGpu(300.), ScriptedGpu(211.)], load_and_answer, tmp_path)
+    e = got['report']['energy']
+    assert e['gpu_wh'] == pytest.approx(511 * 40 / 3600, rel=.01)
+    assert {d: round(v['wh'] * 3600 / 40) for d, v in e['by_device'].items()} == {'gpu0': 300, 'gpu1': 211}
+    assert got['report']['hardware']['gpu_peak_power_watts'] == pytest.approx(511, abs=1)
+
+
+@pytest.mark.parametrize('n', range(2, 9))
+def test_the_right_gpus_in_any_order(n, tmp_path):
+    "Each of n GPUs draws its own power; whatever CUDA_VISIBLE_DEVICES leaves, in whatever order, is what is read."
+    rng = random.Random(n)
+    gpus = [ScriptedGpu(100. + 10 * i) for i in range(n)]
+    order = rng.sample(range(n), rng.randint(1, n))
+    with scripted_nvml(gpus): uuids = [g.uuid for g in gpus]
+    for shown in (','.join(map(str, order)), ','.join(uuids[i][:14] if i % 2 else uuids[i] for i in order)):
+        if len({uuids[i][:14] for i in range(n)}) < n: continue
+        got = play(gpus, lambda s, c: c.sleep(10), tmp_path, shown=shown)['report']
+        assert [round(v['wh'] * 360) for v in got['energy']['by_device'].values()] == [100 + 10 * i for i in order]
+        assert [v['uuid'] for v in got['energy']['by_device'].values()] == [uuids[i] for i in order]
+
+
+def test_flags_of_doubtful_readings(tmp_path):
+    at = lambda **kw: play([ScriptedGpu(100., **kw)], load_and_answer, tmp_path, shown=kw.pop('shown', None))['report']
+    assert 'MIG slice' in ' '.join(play([ScriptedGpu(100., mig=2)], load_and_answer, tmp_path, shown='MIG-00000001')['report']['energy']['warnings'])
+    assert 'virtual GPU' in ' '.join(at(vgpu=True)['energy']['warnings'])
+    assert 'module' in ' '.join(at(name='NVIDIA GH200 480GB')['energy']['warnings'])
+    assert 'other programs' in ' '.join(at(processes=(999999998,))['energy']['warnings'])
+    assert not at(processes=(os.getpid(),))['energy']['warnings']
+
+
+def test_two_slices_of_one_gpu_are_read_once(tmp_path):
+    got = play([ScriptedGpu(100., mig=2)], load_and_answer, tmp_path, shown='MIG-00000000,MIG-00000001')['report']
+    assert got['energy']['total_wh'] == pytest.approx(100 * 40 / 3600, rel=.01) and got['machine']['gpu_count'] == 2
+
+
+def test_counter_against_polling(tmp_path):
+    good, bad = (play([ScriptedGpu(300., gain=g)], load_and_answer, tmp_path)['report']['energy'] for g in (1., .8))
+    assert abs(good['by_device']['gpu0']['difference']) < .01 and not good['warnings']
+    assert bad['by_device']['gpu0']['difference'] == pytest.approx(.25, abs=.02) and '+25' in bad['warnings'][0].replace('+24.9', '+25').replace('+25.1', '+25')
+    short = play([ScriptedGpu(300., gain=.8)], lambda s, c: load_and_answer(s, c, 2), tmp_path)['report']['energy']
+    assert not short['warnings'], 'two seconds are all edges'
+
+
+def test_unified_memory(tmp_path):
+    got = play([ScriptedGpu(60., name='NVIDIA GB10', memory_gb=None)], load_and_answer, tmp_path)['report']
+    assert got['memory']['unified'] and got['hardware']['gpu_vram_total_bytes'] > 2**30
+    assert got['memory']['steady']['by_device']['gpu0']['used_gb'] > 0 and got['memory']['steady']['by_device']['gpu0']['allocated_gb'] is None
+
+
+def test_memory_of_load_and_work_apart(tmp_path):
+    gpu = ScriptedGpu(100., used_gb=20.)
+    def work(s, clock):
+        with s.stage('load'): clock.sleep(3)
+        s.loaded()
+        gpu.used_gb = 5.
+        with s.stage('decode', ids=['q']): clock.sleep(3)
+    m = play([gpu], work, tmp_path)['report']['memory']
+    assert m['load']['by_device']['gpu0']['used_gb'] == 20 and m['steady']['by_device']['gpu0']['used_gb'] == 5
+    assert m['host_rss_peak_gb'] > 0
+
+
+def test_power_csv_and_conditions(tmp_path):
+    path = tmp_path / 'power.csv'
+    got = play([ScriptedGpu(250., throttle=0x4 | 0x40)], load_and_answer, tmp_path, zones={'package-0': 70.}, trace_path=path)
+    rows = list(csv.DictReader(open(path)))
+    assert not undocumented('power.csv', rows[0]) and {r['device'] for r in rows} == {'gpu0', 'package-0', 'host'}
+    gpu = [r for r in rows if r['device'] == 'gpu0']
+    assert len(gpu) > 150 and all(float(r['watts']) == 250 for r in gpu if r['watts'])
+    full = [r for r in gpu if r['temperature_c']]
+    assert 35 < len(full) < 50 and full[0]['sm_mhz'] == '1980' and full[0]['throttle'] == 'power cap+hardware thermal' and full[0]['utilisation_pct'] == '71'
+    assert [float(r['watts']) for r in rows if r['device'] == 'package-0' and r['watts']][-1] == pytest.approx(70, rel=.05)
+    c = got['report']['conditions']['gpu0']
+    assert c['temperature_max_c'] == 55 and c['throttled']['power cap'] == pytest.approx(40, abs=2)
+
+
+def test_idle_baselines_gross_and_net(tmp_path):
+    steps = [(100, 50), (110, 50), (110, 200), (115, 200), (115, 80), (125, 80), (125, 300), (300, 300)]
+    r = play([ScriptedGpu(steps)], load_and_answer, tmp_path, idle_seconds=10)['report']
+    e = r['energy']
+    assert e['idle_w'] == pytest.approx(50, rel=.03) and e['idle_loaded_w'] == pytest.approx(80, rel=.03)
+    assert e['window_s'] == pytest.approx(40) and e['excluded_s'] == {'idle baseline': pytest.approx(20)}
+    assert e['total_wh'] == pytest.approx((5 * 200 + 35 * 300) / 3600, rel=.005)
+    assert e['net_wh'] == pytest.approx(e['total_wh'] - 40 * e['idle_w'] / 3600) and e['net_wh_low'] < e['net_wh'] < e['net_wh_high']
+    assert e['by_phase']['load']['wh'] == pytest.approx(1000 / 3600, rel=.02)
+
+
+def test_rapl_wraps(tmp_path):
+    r = play([], load_and_answer, tmp_path, zones={'package-0': 200., 'dram': 20.})
+    assert r['report']['energy']['total_wh'] == pytest.approx(220 * 40 / 3600, rel=.005) and r['report']['energy']['method'] == 'none'
+    assert r['report']['hardware']['gpu_energy_wh'] is None and r['report']['energy']['cpu']['scope'] == 'dram-0, package-0'
+    sums_up(r)
+    clock = ScriptedClock()
+    rapl = ScriptedRapl(tmp_path / 'w', {'package-0': 100.}, clock, wrap_j=1000., start_j=900.)
+    s = Session(using=[Rapl(tmp_path / 'w'), CpuTime(None)], clock=clock, sleep=clock.sleep, watch=False)
+    clock.tick = lambda: (rapl.move(), s.sampler.sample())
+    with s:
+        clock.sleep(40) # four times round
+        assert s.report()['energy']['total_wh'] == pytest.approx(4000 / 3600, rel=.005)
+
+
+def test_rapl_that_may_not_be_read(tmp_path, monkeypatch):
+    ScriptedRapl(tmp_path / 'r', {'package-0': 100.})
+    real = Path.read_text
+    def denied(self, *a, **k):
+        if self.name == 'energy_uj': raise PermissionError(13, 'Permission denied')
+        return real(self, *a, **k)
+    monkeypatch.setattr(Path, 'read_text', denied)
+    assert Rapl(tmp_path / 'r').reason == RAPL_HELP
+    with Session(using=meters([], rapl=tmp_path / 'r'), watch=False) as s: r = s.report()
+    assert r['energy']['total_wh'] is None and RAPL_HELP in r['energy']['reasons']['cpu_energy'] and RAPL_HELP in r['energy']['reasons']['energy']
+
+
+def test_the_estimate_is_labelled_and_never_in_the_total(tmp_path):
+    def work(s, clock):
+        end = time.process_time() + .1
+        while time.process_time() < end: sum(range(1000))
+        clock.sleep(10)
+    e = play([], work, tmp_path, tdp=100.)['report']['energy']
+    assert e['total_wh'] is None and e['estimate']['what'].startswith('estimate:') and 'not in the total' in e['estimate']['what']
+    assert 0 < e['estimate']['wh'] < e['estimate']['wh_high'] and e['estimate']['wh_low'] == 0
+
+
+# ---- sessions of a run
+
+def test_segments_add_up_and_mixed_machines_are_labelled(tmp_path):
+    a = play([ScriptedGpu(300.)], load_and_answer, tmp_path, idle_seconds=5)['report']
+    b = play([ScriptedGpu(100.)], load_and_answer, tmp_path, idle_seconds=5)['report']
+    m = merge_segments([a, b])
+    for k in ('total_wh', 'total_wh_low', 'total_wh_high', 'gpu_wh', 'net_wh', 'questions_wh', 'window_s'): assert m['energy'][k] == pytest.approx(a['energy'][k] + b['energy'][k], rel=1e-12), k
+    assert math.fsum(p['wh'] for p in m['energy']['by_phase'].values()) == pytest.approx(m['energy']['total_wh'], rel=1e-9)
+    assert m['energy']['excluded_s'] == {'idle baseline': pytest.approx(20)} and 'mixed' not in m['machine']
+    assert m['hardware']['gpu_avg_power_watts'] == pytest.approx(200, rel=.01) and m['hardware']['gpu_peak_power_watts'] == pytest.approx(300, abs=1)
+    other = dict(b, machine=dict(b['machine'], hostname='elsewhere', cpu_model='another', container=False))
+    assert len(merge_segments([a, other])['machine']['mixed']) == 2
+    lost = play([ScriptedGpu(100., lost_at=120)], load_and_answer, tmp_path)['report']
+    partly = merge_segments([a, lost])
+    assert partly['energy']['total_wh'] is None and partly['energy']['measured_wh'] == a['energy']['total_wh'] and partly['hardware']['gpu_energy_method'] == 'none'
+    assert partly['energy']['reasons']['energy'].startswith('session 2: ')
+
+
+@pytest.fixture(scope='module')
+def ws(tmp_path_factory):
+    from wattnb.cli import init_workspace
+    from wattnb.corpus import build_corpus
+    from wattnb.index import build_index
+    folder = tmp_path_factory.mktemp('energy')
+    init_workspace(folder, demo=True)
+    w = Workspace.find(folder)
+    build_index(w, embedder='none', corpus=build_corpus(w))
+    (folder / 'wattnb.toml').write_text('[footprint]\ngrid = "FR"\npue = 1.2\n')
+    return w
+
+
+def asked(**kw): return RunSettings(**{'model': 'extractive', 'env': 't', 'preset': 'words', 'limit': 3, 'max_retries': 1, 'idle_seconds': 0, **kw})
+
+
+def ledger_of_a_run(folder):
+    "The sum rule in the files of a run."
+    s = stored_run(folder)
+    e = s.summary['energy']
+    mine = math.fsum(x['joules'] for r in s.results for x in r['energy'].values()) / 3600
+    assert math.fsum(p['wh'] for p in e['by_phase'].values()) == pytest.approx(e['total_wh'], rel=1e-9)
+    assert mine + e['by_phase'].get('load', {'wh': 0})['wh'] + e['by_phase']['idle']['wh'] == pytest.approx(e['total_wh'], rel=1e-9)
+    return s
+
+
+def test_a_real_run_with_two_gpus_and_a_resume(ws):
+    "The real thread, the real clock: a run that is stopped and goes on, on two scripted GPUs of 120 and 80 W."
+    with scripted_nvml([ScriptedGpu(120., period=.02), ScriptedGpu(80., period=.02)]):
+        plan = plan_run(asked(name='metered', limit=4), ws)
+        with pytest.raises(KeyboardInterrupt):
+            with Run(plan) as run:
+                try:
+                    run.load()
+                    run.answer(lambda done, n: (_ for _ in ()).throw(KeyboardInterrupt()) if done >= 2 else None)
+                except KeyboardInterrupt:
+                    run.stop(); raise
+        first = ledger_of_a_run(plan.run_dir).summary
+        assert first['status'] == 'interrupted' and first['energy']['total_wh'] > 0
+        run_all(plan_run(asked(name='metered', limit=4), ws))
+    s = ledger_of_a_run(plan.run_dir).summary
+    e, h = s['energy'], s['hardware']
+    assert len(s['segments']) == 2 and e['total_wh'] == pytest.approx(math.fsum(x['energy']['total_wh'] for x in s['segments']), rel=1e-12)
+    assert s['segments'][0]['energy']['total_wh'] == first['energy']['total_wh'] and s['segments'][1]['tokens']['prompt'] is not None and s['segments'][1]['machine']['hostname']
+    assert h['gpu_energy_method'] == 'nvml' and h['gpu_count'] == 2 and h['gpu_avg_power_watts'] == pytest.approx(200, rel=.1) and h['gpu_power_samples'] > 10
+    assert e['total_wh_low'] <= 200 * s['total_time_seconds'] / 3600 * 1.05 and s['total_time_seconds'] == pytest.approx(e['window_s'], abs=.5)
+    assert e['co2_g'] == pytest.approx(e['total_wh'] / 1000 * 1.2 * s['footprint']['grid']['g_per_kwh']) and s['footprint']['grid']['code'] == 'FR'
+    assert e['per_question_wh'] == pytest.approx(e['total_wh'] / 4) and not undocumented('summary.json', s) and not undocumented('hardware', h)
+    for name in ('power.csv', 'power-2.csv'):
+        rows = list(csv.DictReader(open(plan.run_dir / name)))
+        assert any(r['device'] == 'gpu1' and r['watts'] for r in rows)
+    before = (plan.run_dir / 'summary.json').read_bytes()
+    replay(plan.run_dir)
+    assert (plan.run_dir / 'summary.json').read_bytes() == before, 'energy follows from the journal alone'
+
+
+def test_a_killed_run_keeps_its_energy(ws):
+    with scripted_nvml([ScriptedGpu(100., period=.02)]):
+        plan = plan_run(asked(name='killed'), ws)
+        run = Run(plan).__enter__()
+        run.load(); run.telemetry.sleep(.4)
+        run._batch([plan.questions[0]], 0, {}, type('Bar', (), dict(update=lambda s, n: None, set_postfix_str=lambda s, *a, **k: None))(), set(), None)
+        run._stack.close() # as after SIGKILL: no end, no summary
+        content = read_journal(plan.run_dir / 'journal.jsonl', plan.run)
+        assert not content.of('end') and content.of('segment')[-1]['report']['energy']['total_wh'] > 0
+        run_all(plan_run(asked(name='killed'), ws))
+    s = ledger_of_a_run(plan.run_dir).summary
+    assert len(s['segments']) == 2 and s['total_time_seconds'] >= sum(x['seconds'] for x in s['segments']) - 1e-6
+
+
+def test_another_machine_is_refused_unless_asked(ws):
+    with scripted_nvml([ScriptedGpu(100., period=.02)]):
+        plan = plan_run(asked(name='moved'), ws)
+        with pytest.raises(KeyboardInterrupt):
+            with Run(plan) as run:
+                try: run.load(); run.answer(lambda done, n: (_ for _ in ()).throw(KeyboardInterrupt()))
+                except KeyboardInterrupt: run.stop(); raise
+    with scripted_nvml([ScriptedGpu(100., period=.02, name='NVIDIA GB10', memory_gb=None)]):
+        with pytest.raises(UserError, match='was begun on .*NVIDIA L40S.*this is .*GB10.*--allow-mixed') as e: plan_run(asked(name='moved'), ws)
+        assert '\n' not in str(e.value)
+        run_all(plan_run(asked(name='moved', allow_mixed=True), ws))
+    s = stored_run(plan.run_dir).summary
+    assert len(s['machine']['mixed']) == 2 and 'allow_mixed' not in s['config_snapshot']
+
+
+def test_machines_are_told_apart():
+    a = machine('x')
+    assert machine_key(a) == machine_key(dict(json.loads(json.dumps(a)), versions={}, run_environment='y'))
+    assert machine_key(dict(a, container=True)) == machine_key(dict(a, container=True, hostname='another-pod'))
+    assert machine_key(dict(a, container=False)) != machine_key(dict(a, container=False, hostname='another'))
+
+
+def test_without_a_meter_nothing_reads_zero(ws):
+    with scripted_nvml([], driver=None):
+        plan = plan_run(asked(name='unmetered'), ws); run_all(plan)
+    s = stored_run(plan.run_dir)
+    e, h = s.summary['energy'], s.summary['hardware']
+    assert h['gpu_energy_wh'] is None and h['gpu_energy_method'] == 'none' and h['gpu_power_samples'] is None and 'Driver Not Loaded' in h['reasons']['gpu']
+    assert e['total_wh'] is None and e['co2_g'] is None and e['reasons']['energy'] and s.summary['footprint']['gco2e'] is None
+    assert not [k for k, v in h.items() if v == 0 and not isinstance(v, bool) and k not in ('gpu_count', 'embedder_load_time_seconds')]
+    assert all(x['joules'] is None for r in s.results for x in r['energy'].values())
+    assert set(h) >= {f['field'] for f in fields_of('hardware') if f['inherited'] == 'yes'}, 'all 26 inherited fields'
+
+
+def test_a_hosted_model_is_unknown_and_compatible(ws, monkeypatch):
+    from wattnb.testing import FakeServer, environment
+    with FakeServer() as server, environment(**server.env(), OPENAI_API_KEY='k' * 20), scripted_nvml([ScriptedGpu(100., period=.02)]):
+        plan = plan_run(asked(name='hosted', model='openai:gpt-4.1-mini'), ws); run_all(plan)
+    s = stored_run(plan.run_dir)
+    e, h = s.summary['energy'], s.summary['hardware']
+    assert (h['gpu_energy_method'], h['gpu_energy_wh'], h['gpu_vram_allocated_bytes']) == ('none', 0, 0) and e['total_wh'] is None and 'provider' in e['reasons']['energy']
+    assert e['client']['wh'] is None or e['client']['wh'] >= 0
+    assert all(r['energy']['generate']['joules'] is None for r in s.results), 'the search alone is not what the question took'
+
+
+class Cuda:
+    "The extractive baseline that says it is on a GPU."
+    def __init__(self):
+        from wattnb.llm import load_registry, open_model
+        self.inner = open_model(load_registry().find('extractive'))
+        self.entry, self.info, self.on_phase, self.seen = self.inner.entry, dict(self.inner.info, device='cuda:0'), None, []
+    def count_tokens(self, t): return self.inner.count_tokens(t)
+    def stream(self, rs):
+        self.seen += [r.id for r in rs]
+        if rs[0].id == 'warm-up': return
+        for r in self.inner.stream(rs):
+            t = time.monotonic(); time.sleep(.02)
+            self.on_phase('prefill', t, t + .01, [r.id], [5]); self.on_phase('decode', t + .01, t + .02, [r.id], [2])
+            yield r
+    def close(self): pass
+
+def test_warm_up_is_excluded_and_said(ws):
+    model = Cuda()
+    with scripted_nvml([ScriptedGpu(100., period=.01)]):
+        plan = plan_run(asked(name='warm'), ws); run_all(plan, model)
+    s = ledger_of_a_run(plan.run_dir)
+    assert model.seen[0] == 'warm-up' and 'warm-up' in s.summary['energy']['excluded_s'] and all(r['id'] != 'warm-up' for r in s.results)
+    assert {'prefill', 'decode', 'retrieve'} <= set(s.results[0]['energy']) and s.results[0]['energy']['decode']['method'] == 'measured'
+
+
+# ---- older tools
+
+def peer(folder, n, latency_sum, total, wh):
+    folder.mkdir(parents=True)
+    lat = latency_sum / n
+    (folder / 'summary.json').write_text(json.dumps(dict(name=folder.name, model_id='Qwen/Qwen2.5-14B-Instruct', llm_provider='hf_local', quantization='4bit', num_questions=n, total_time_seconds=total,
+        avg_latency_seconds=lat, value_accuracy=.7, ref_overlap=.7, na_accuracy=.7, overall_score=.7, input_tokens=0, output_tokens=0, config_snapshot=dict(max_concurrent=1),
+        hardware=dict(gpu_energy_wh=wh, gpu_energy_method='power_sampling', gpu_avg_power_watts=wh * 3600 / total, gpu_count=1))))
+    (folder / 'results.json').write_text(json.dumps([dict(id=f'q{i}', question='?', gt_value='1', gt_unit='', gt_ref="['a']", pred_value='1', pred_unit='', pred_ref='["a"]', pred_explanation='',
+        raw_response='', value_correct=True, ref_score=1., na_correct=True, weighted_score=1., latency_seconds=lat, error=None) for i in range(n)]))
+
+@pytest.mark.parametrize('name,latencies,total,resumed', [('gb10-14b', 25674, 9022, True), ('gb10-32b', 24791, 16252, True), ('pe-72b', 9755, 7977, True), ('pe-30b', 13278, 10891, True), ('pe-7b', 2760, 2758, False)])
+def test_resumed_runs_of_older_tools_are_flagged(name, latencies, total, resumed, tmp_path):
+    peer(tmp_path / 'artifacts/experiments/GB10/train_QA' / name, 282, latencies, total, 160.)
+    (tmp_path / 'data').mkdir()
+    w = Workspace(tmp_path)
+    run = find_runs(w)[0]
+    cost = run_cost(run)
+    assert cost.scale == pytest.approx(latencies / total if resumed else 1, rel=.01) and (cost.method == 'scaled') == resumed
+    flags = [f['message'] for r in audit(w).to_json()['runs'] for f in r['flags']]
+    assert any('was resumed' in f for f in flags) == resumed
+
+
+# ---- the command
+
+def test_doctor_names_the_help(capsys):
+    from wattnb.cli import main
+    assert main(['doctor', '--json']) == 0
+    got = json.loads(capsys.readouterr().out)
+    assert all({'name', 'available', 'scope', 'reason'} <= set(m) and (m['available'] or m['reason']) for m in got['meters']) and len(got['meters']) >= 5
+    with scripted_nvml([ScriptedGpu(100., mig=2)]): d = doctor()
+    assert next(m for m in d.meters if m['kind'] == 'counter')['available'] and 'MIG' in d.to_text()
+
+
+def test_meter_measures_any_command():
+    with scripted_nvml([ScriptedGpu(100., period=.02)]):
+        m = meter_command([sys.executable, '-c', 'import time; x = bytearray(60 << 20); time.sleep(1.2)'], idle_seconds=.5)
+    e, text = m.report['energy'], m.to_text()
+    assert m.returncode == 0 and e['total_wh'] * 3600 == pytest.approx(100 * m.report['seconds'], rel=.15) and e['idle_w'] == pytest.approx(100, rel=.2)
+    assert e['total_wh_low'] < e['total_wh'] < e['total_wh_high'] and m.impact.gco2e_low < m.impact.gco2e < m.impact.gco2e_high
+    assert m.report['memory']['host_rss_peak_gb'] > 60 / 1024 and all(w in text for w in ('energy, J', 'energy, Wh', 'mean power, W', 'gCO2e', 'memory peak', 'net of idle'))
+
+
+def test_meter_command_line(tmp_path):
+    code = 'import sys; sys.stdout.write("own output"); sys.exit(3)'
+    p = subprocess.run([sys.executable, '-m', 'wattnb.cli', 'meter', '--json', '--', sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path)
+    got = json.loads(p.stdout)
+    assert p.returncode == 1 and got['returncode'] == 3 and 'own output' in p.stderr and got['energy']['reasons']
+    p = subprocess.run([sys.executable, '-m', 'wattnb.cli', 'meter', '--', 'no-such-program'], capture_output=True, text=True, cwd=tmp_path)
+    assert p.returncode == 2 and 'cannot run no-such-program' in p.stderr and 'Traceback' not in p.stderr
