@@ -221,7 +221,7 @@ _RUN = (Opt('--model', default='smollm2-135m', metavar='M', help='registry key, 
 _QUESTIONS = Opt('--questions', default='', metavar='CSV', help='question file; default data/train_QA.csv, else data/demo_QA.csv')
 _FAIL_ON_ERROR = Opt('--fail-on-error', type=float, default=.2, metavar='F', help='a larger share (below 1) or count of failed questions makes the run a failure')
 _SETTINGS = ('model', 'env', 'precision', 'questions', 'name', 'split', 'limit', 'provider', 'preset', 'mode', 'seed', 'temperature', 'max_retries',
-             'max_new_tokens', 'batch_size', 'latency_mode', 'planner', 'retrieval', 'decode', 'index', 'fail_on_error', 'idle_seconds', 'max_usd', 'max_wh', 'force')
+             'max_new_tokens', 'batch_size', 'latency_mode', 'planner', 'retrieval', 'decode', 'index', 'fail_on_error', 'idle_seconds', 'max_usd', 'max_wh', 'allow_mixed', 'force')
 
 @verb('ask', 'one answer, with citations', 'wattnb ask "What was the PUE of the Tarn hall?" --model extractive',
       Opt('question'), *_RUN, Opt('--unit', default='', help='unit of the wanted value'), Opt('--show-prompt', action='store_true', help='print the prompt too'),
@@ -235,9 +235,10 @@ def cmd_ask(a) -> Result:
       *_RUN, Opt('--env', default='', metavar='E', help='label of this machine; becomes a folder'), _QUESTIONS,
       Opt('--name', default='', metavar='N', help='folder name; default <model>-bench'), Opt('--split', default='', metavar='S', help='suffix of the default name'),
       Opt('--limit', type=int, default=None, metavar='K', help='only the first K questions'),
-      _FAIL_ON_ERROR, Opt('--idle-seconds', type=float, default=0, metavar='S', help='idle baseline before and after'),
+      _FAIL_ON_ERROR, Opt('--idle-seconds', type=float, default=None, metavar='S', help='idle baseline before the run and after loading; default 10 in whole runs of local models'),
       Opt('--max-usd', type=float, default=None, metavar='USD', help='stop before the whole run costs more; the same command with more goes on'),
-      Opt('--max-wh', type=float, default=None, metavar='WH', help='stop when the whole run has taken so much energy'), Opt('--force', action='store_true', help='move an earlier, different run aside'))
+      Opt('--max-wh', type=float, default=None, metavar='WH', help='stop when the whole run has taken so much energy'), Opt('--force', action='store_true', help='move an earlier, different run aside'),
+      Opt('--allow-mixed', action='store_true', help='resume a run that began on another machine; it is then labelled mixed'))
 def cmd_run(a) -> Result:
     from wattnb.experiment import RunSettings, plan_run, stored_run
     plan = plan_run(RunSettings(**{k: getattr(a, k) for k in _SETTINGS}), a.root)
@@ -596,13 +597,18 @@ def cmd_report(a) -> Result:
         out = atomic_write(out.with_suffix('.html'), html)
     return Result(f'report: {out}', dict(report=str(out)))
 
-@verb('meter', 'energy, power and memory of any command', 'wattnb meter -- python3 -c "sum(range(10**8))"', Opt('command', nargs=argparse.REMAINDER, metavar='-- COMMAND'))
+@verb('meter', 'energy, power and memory of any command', 'wattnb meter -- python3 -c "sum(range(10**8))"', Opt('--idle-seconds', type=float, default=0, metavar='S', help='idle baseline before the command'),
+      Opt('--trace', default=None, metavar='CSV', help='write the power trace there'), Opt('--env', default='', metavar='E', help='label of this machine, for the prices and grid in wattnb.toml'),
+      Opt('command', nargs=argparse.REMAINDER, metavar='-- COMMAND'))
 def cmd_meter(a) -> Result:
     from wattnb.telemetry import meter_command
     argv = a.command[1:] if a.command[:1] == ['--'] else a.command
     if not argv: raise UserError('no command: wattnb meter -- COMMAND')
-    r = meter_command(argv)
-    return Result(r.to_text(), r, 1 if r.returncode else 0)
+    from wattnb.footprint import load_footprint
+    try: ws = Workspace.find(a.root)
+    except UserError: ws = None # works anywhere
+    r = meter_command(argv, a.idle_seconds, load_footprint(ws, a.env), stdout=sys.stderr if a.json else None, trace_path=a.trace)
+    return Result(r.to_text(), r.to_json(), 1 if r.returncode else 0)
 
 # %% ../nbs/11_cli.ipynb #d58a724c
 if __name__ == '__main__' and '__file__' in globals(): sys.exit(main()) # not in the notebook

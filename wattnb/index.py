@@ -413,7 +413,7 @@ class Index:
         self.folder, self.manifest = Path(folder), _manifest(Path(folder))
         self.entry = EmbedderEntry(**self.manifest['settings']['embedder'])
         self._embedder = Embedder(self.entry)
-        self.searched_by = ''
+        self.searched_by, self.on_embed = '', None
     @property
     def manifest_digest(self) -> str:
         "Identity of what can be found: settings, documents, passages."
@@ -467,7 +467,12 @@ class Index:
         "Load the embedder now, so that its time is not hidden in the first query."
         if self.has_vectors: self._embedder.load()
         return self
-    def embed_queries(self, texts:Sequence[str]) -> np.ndarray: return self._embedder.queries(texts)
+    def embed_queries(self, texts:Sequence[str]) -> np.ndarray:
+        "Vectors of the queries, float32. `on_embed` hears when it began and ended (monotonic s), for energy by stage."
+        t0 = time.monotonic()
+        try: return self._embedder.queries(texts)
+        finally:
+            if self.on_embed: self.on_embed(t0, time.monotonic())
     def dense(self,
         queries,           # float32, m × dimensions
         k:int,             # how many for each

@@ -20,6 +20,7 @@ from .prompts import prompt_digest
 from .scoring import Prediction, SCORER_VERSION
 from .journal import read_journal
 from .budget import Budget, expected_bill
+from .telemetry import machine, machine_key, machine_words
 
 # %% ../nbs/06_b_plan.ipynb #bb96b447
 MODES = ('rag', 'oracle', 'closed-book')
@@ -48,7 +49,8 @@ class RunSettings:
     decode: str = ''             # 'json' holds a local model to the reply's schema (extra `constrained`)
     index: str = ''              # which index; default: the workspace's
     fail_on_error: float = .2    # a larger share of failed questions makes the run a failure
-    idle_seconds: float = 0      # idle baseline before and after, in seconds
+    idle_seconds: float|None = None # idle baselines before the run and after loading, in seconds; 0 skips them; default: see `wattnb.stages.idle_baseline`
+    allow_mixed: bool = False    # resume on another machine than the run began on; its energy is then labelled mixed
     max_usd: float|None = None   # stop, resumably, before the whole run costs more, in USD
     max_wh: float|None = None    # stop, resumably, when the whole run has taken so much energy, in Wh
     force: bool = False          # move an earlier, different run aside instead of stopping
@@ -78,7 +80,7 @@ class RunSettings:
     @property
     def public(self) -> dict:
         "What the run folder keeps of the settings."
-        return {k: v for k, v in jsonable(self).items() if k not in ('force',)}
+        return {k: v for k, v in jsonable(self).items() if k not in ('force', 'allow_mixed')}
 
     @property
     def budget(self) -> Budget: return Budget(self.max_usd, self.max_wh)
@@ -196,11 +198,19 @@ def _find_state(plan:RunPlan):
         whole = bool(ends) and ends[-1].get('status') == 'complete' and (plan.run_dir/'summary.json').exists()
         plan.state = 'complete' if whole and plan.done == len(plan.questions) and not plan.settings.force else 'resume' if old.entries else 'new'
         if plan.settings.force: plan.state, plan.done = 'new', 0
+        if plan.state == 'resume' and not plan.settings.allow_mixed: _check_machine(plan, old)
     elif not plan.settings.force and len(old):
         was, now = head.get('identity', {}), jsonable(plan.identity)
         keys = [k for k in sorted({*was, *now}) if was.get(k) != now.get(k)]
         show = '; '.join(f'{k}: {_short(was.get(k))} → {_short(now.get(k))}' for k in keys[:6])
         raise UserError(f'{plan.run_dir} holds another run ({show}): choose another --name, or --force to move it aside')
+
+def _check_machine(plan:RunPlan, old):
+    "Refuse to go on elsewhere: seconds and joules of two machines in one run mean nothing, unless that is wanted."
+    was, here = next((s['machine'] for s in reversed(old.of('session')) if s.get('machine')), None), machine(plan.settings.env)
+    if was and old.of('attempt') and machine_key(was) != machine_key(here):
+        raise UserError(f'{plan.run_dir} was begun on {machine_words(was)}, and this is {machine_words(here)}: go on there, or give --allow-mixed '
+                        '(its energy and times are then labelled mixed), or another --name')
 
 def _short(v) -> str:
     s = 'none' if v is None else str(v)

@@ -100,7 +100,7 @@ seconds | s | retrieval, generation, prefill, decode; summed over attempts
 ttft_seconds | s | to the first token
 batch_size | | replies generated together with it
 cost_usd | USD | by dated prices; null where no price is known
-energy | J | per stage: seconds, joules, and whether they were measured or attributed
+energy | J | per stage: seconds, joules with low and high, net of idle, and whether they were measured, attributed or neither (none)
 attempts | | each attempt with its stage, reason, prompt hash, tokens, times, USD, calls and reply
 """),
 'summary.json': _fields("""
@@ -156,10 +156,13 @@ by_stage | | plan, answer, retry: calls, tokens, seconds, USD
 parsed_by | | how the replies were read: json, repair, lines, text
 cost_usd | USD | as estimated_cost_usd
 timing | s | by stage; p50 and p95 of the latency; what latency means here
-energy | Wh | gross, net, by source, with method and reasons for what is missing
+energy | Wh | gross, net, by device, by stage, each with low and high; method, warnings, and reasons for what is missing
 memory | GiB | peaks
 machine | | identity of the machine; `mixed` when sessions ran on several
-segments | | one report per session of the run
+segments | | per session of the run: its window, energy, tokens and machine
+conditions | | per device: hottest °C, clocks in MHz, seconds throttled by reason
+footprint | | Wh, gCO2e and USD with intervals, the grid and prices used, reasons
+roofline | | prefill and decode against the device's limits: floor, share reached, tokens/s, J/token
 quarantined_lines | | damaged lines of the journal
 labelled | | whether the questions have answers
 """),
@@ -202,11 +205,12 @@ sum | | checksum of the line
 'power.csv': _fields("""
 time_s | s | since the start of the session
 device | | gpu0, gpu1, ... or host
-watts | W | power
+watts | W | power, five times a second; the columns after it once a second
 temperature_c | °C | of the device
 utilisation_pct | % | of the device
 sm_mhz | MHz | clock
 memory_mb | MiB | used
+throttle | | what slowed the device down, joined by +
 """),
 }
 
