@@ -396,18 +396,27 @@ def test_a_real_run_with_two_gpus_and_a_resume(ws):
     assert (plan.run_dir / 'summary.json').read_bytes() == before, 'energy follows from the journal alone'
 
 
+KILLED = """
+import os, signal, sys
+from wattnb.experiment import Run, RunSettings, plan_run
+from wattnb.scripted import ScriptedGpu, scripted_nvml
+with scripted_nvml([ScriptedGpu(100., period=.02)]), Run(plan_run(RunSettings(**eval(sys.argv[2])), sys.argv[1])) as run:
+    run.load(); run.telemetry.sleep(.4); run._snapshot()
+    run.answer(lambda done, n: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
 def test_a_killed_run_keeps_its_energy(ws):
+    how = {k: v for k, v in asked(name='killed').__dict__.items()}
+    p = subprocess.run([sys.executable, '-c', KILLED, str(ws.root), repr(how)], capture_output=True, text=True)
+    assert p.returncode == -signal.SIGKILL, p.stderr[-500:]
     with scripted_nvml([ScriptedGpu(100., period=.02)]):
         plan = plan_run(asked(name='killed'), ws)
-        run = Run(plan).__enter__()
-        run.load(); run.telemetry.sleep(.4)
-        run._batch([plan.questions[0]], 0, {}, type('Bar', (), dict(update=lambda s, n: None, set_postfix_str=lambda s, *a, **k: None))(), set(), None)
-        run._stack.close() # as after SIGKILL: no end, no summary
         content = read_journal(plan.run_dir / 'journal.jsonl', plan.run)
         assert not content.of('end') and content.of('segment')[-1]['report']['energy']['total_wh'] > 0
-        run_all(plan_run(asked(name='killed'), ws))
-    s = ledger_of_a_run(plan.run_dir).summary
+        run_all(plan)
+    s = stored_run(plan.run_dir).summary
     assert len(s['segments']) == 2 and s['total_time_seconds'] >= sum(x['seconds'] for x in s['segments']) - 1e-6
+    assert s['energy']['total_wh'] == pytest.approx(sum(x['energy']['total_wh'] for x in s['segments'])) if s['energy']['total_wh'] else 'killed' in s['energy']['reasons']['energy']
 
 
 def test_another_machine_is_refused_unless_asked(ws):
