@@ -8,6 +8,7 @@ __all__ = ['STRATEGIES', 'LEGACY', 'same_values', 'Ballot', 'Decision', 'VoteRul
 
 # %% ../nbs/08_ensemble.ipynb #f0fe6089
 import json, math, random
+from functools import lru_cache
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -24,14 +25,22 @@ STRATEGIES = ('majority', 'answer_priority', 'first_non_blank', 'canonical', 'co
               'ref_priority', 'union', 'intersection')
 LEGACY = ('majority', 'answer_priority', 'first_non_blank')
 
+def _short_cells(f):
+    "Remember what `f` makes of a cell; one vote reads each cell many times. A megabyte is not worth keeping."
+    kept = lru_cache(maxsize=1 << 16)(f)
+    return lambda text: kept(text) if len(text) < 1000 else f(text)
+
+_blank, _normal = _short_cells(is_blank), _short_cells(normalise_value)
+_papers = _short_cells(lambda cell: tuple(parse_refs(cell)))
+
 def same_values(
     values:Sequence[str], # submitted answers
 ) -> list[int]:
     "A group number per answer, equal numbers for equal answers; all refusals are group 0."
     out, keys, numbers = [0] * len(values), {}, []
     for i, v in enumerate(values):
-        if is_blank(v): continue
-        s = normalise_value(v)
+        if _blank(v): continue
+        s = _normal(v)
         try: x = float(s)
         except ValueError: x = math.nan
         if math.isfinite(x): numbers.append((x, i)); continue
@@ -86,13 +95,14 @@ class VoteRule:
         if not 0 <= self.threshold <= 1: raise UserError(f'threshold must be in 0..1, not {self.threshold}')
         if any(w < 0 for w in self.weights): raise UserError('weights must not be negative')
 
-def _cited(cell:str) -> set[str]:
+@_short_cells
+def _cited(cell:str) -> frozenset[str]:
     "Ids of a reference cell as the existing tools read it: `[\"is_blank\"]` counts as a paper of that name."
-    if not cell or cell == BLANK: return set()
+    if not cell or cell == BLANK: return frozenset()
     try: items = json.loads(cell.replace("'", '"'))
     except (ValueError, RecursionError): items = None
-    if isinstance(items, list): return {str(x).strip() for x in items if x}
-    return {cell.strip()} - {''}
+    if isinstance(items, list): return frozenset(str(x).strip() for x in items if x)
+    return frozenset([cell.strip()]) - {''}
 
 def _cell(ids) -> str: return json.dumps(sorted(ids)) if ids else BLANK
 
@@ -106,15 +116,15 @@ def vote(
     raw = rule.strategy not in ('canonical', 'confidence')
     cast = [b for b in ballots if (b.value.strip() if legacy else b.status not in ('failed', 'unparsed'))]
     if rule.strategy == 'first_non_blank':
-        first = next((b for b in ballots if not is_blank(b.value)), None)
+        first = next((b for b in ballots if not _blank(b.value)), None)
         value = first.value if first else BLANK
         return _decision(value, ballots, cast, [b for b in cast if b.value == value], rule, raw)
-    if rule.ignore_blank: cast = [b for b in cast if not is_blank(b.value)] or cast
+    if rule.ignore_blank: cast = [b for b in cast if not _blank(b.value)] or cast
     # the older tools then prefer 'N/A' to 'is_blank'
     if rule.ignore_blank and legacy: cast = [b for b in cast if b.value.lower() != BLANK] or cast
     if rule.strategy == 'ref_priority' and cast:
         groups = {}
-        for b in cast: groups.setdefault(frozenset(_cited(b.refs)), []).append(b)
+        for b in cast: groups.setdefault(_cited(b.refs), []).append(b)
         best = max(groups.values(), key=lambda g: sum(b.weight for b in g)) # max keeps the earliest of equals
         d = vote(best, replace(rule, strategy='majority', refs='winners', ties='first'), key)
         return replace(d, refs=_cell(_cited(best[0].refs)), agreement=_share(d.winners, ballots, cast))
@@ -148,10 +158,10 @@ def _decision(value, ballots, cast, won, rule, raw) -> Decision:
     if how == 'all': refs = _cell(set().union(*(_cited(b.refs) for b in ballots)))
     elif how == 'winners': refs = _cell(set().union(*(_cited(b.refs) for b in speakers)))
     elif how in ('vote', 'cell'):
-        among = [frozenset(_cited(b.refs)) for b in (cast if how == 'vote' else speakers)]
+        among = [_cited(b.refs) for b in (cast if how == 'vote' else speakers)]
         refs = _cell(Counter(among).most_common(1)[0][0] if among else set())
     else:
-        sets = [{x.lower(): x for x in parse_refs(b.refs)} for b in won]
+        sets = [{x.lower(): x for x in _papers(b.refs)} for b in won]
         need = len(sets) if how == 'intersection' else len(sets) / 2
         n = Counter(k for s in sets for k in s)
         names = {k: v for s in reversed(sets) for k, v in s.items()}

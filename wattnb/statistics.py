@@ -33,15 +33,15 @@ def wilson(
     return (0. if k <= 0 else max(0., mid - half)), (1. if k >= n else min(1., mid + half))
 
 def clopper_pearson(
-    k:int,           # successes
-    n:int,           # trials
+    k:float,         # successes; may be fractional (an effective count)
+    n:float,         # trials
     level:float=.95, # confidence, guaranteed
 ) -> tuple[float, float]|None:
     "Exact (conservative) interval of a share; None when n is 0."
     if n <= 0: return None
-    from scipy.stats import beta
+    from scipy.special import betaincinv
     a = (1 - level) / 2
-    return (float(beta.ppf(a, k, n - k + 1)) if k > 0 else 0., float(beta.ppf(1 - a, k + 1, n - k)) if k < n else 1.)
+    return (float(betaincinv(k, n - k + 1, a)) if k > 0 else 0., float(betaincinv(k + 1, n - k, 1 - a)) if k < n else 1.)
 
 # %% ../nbs/05_a_statistics.ipynb #bbb2e2d9
 def mean_ci(
@@ -49,6 +49,7 @@ def mean_ci(
     low:float=0.,      # smallest possible score
     high:float=1.,     # largest possible score
     level:float=.95,   # confidence
+    exact:bool=False,  # Clopper-Pearson instead of Wilson: never too narrow, for a handful of scores
 ) -> tuple[float, float]|None:
     "Interval (low, high) of the mean of bounded scores: Wilson at the effective sample size. None without scores."
     x = np.asarray(x, float)
@@ -58,7 +59,7 @@ def mean_ci(
     s2 = float(x.var(ddof=1)) / (high - low) ** 2 if n > 1 else m * (1 - m)
     # a constant sample says little about the spread: floor of a tenth
     ratio = max(s2 / (m * (1 - m)), .1) if 0 < m < 1 else 1.
-    a, b = wilson(m * n / ratio, n / ratio, level)
+    a, b = (clopper_pearson if exact else wilson)(m * n / ratio, n / ratio, level)
     return low + a * (high - low), low + b * (high - low)
 
 def strata_ci(
@@ -181,7 +182,8 @@ def paired_ci(
             m = float(d[:, j].mean())
             down[j], up[j] = (w * (m - lo)) ** 2, (w * (hi - m)) ** 2
     if k:
-        one = [(float(r.mean()), *mean_ci(r, low, high, level)) for r in x[:, rare]]
+        # the difference of two means of a few scores asks for more care than either mean (see benchmarks/intervals.py)
+        one = [(float(r.mean()), *mean_ci(r, low, high, level, exact=k < 10)) for r in x[:, rare]]
         for j, (a, b) in enumerate(pairs):
             (ma, la, ua), (mb, lb, ub) = one[a], one[b]
             ra, rb = x[a, rare], x[b, rare]
