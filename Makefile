@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test dev export docs readme benchmarks clean
+.PHONY: demo test browser lab dev export docs readme benchmarks clean
 
 demo: $(VENV)/.demo            ## fresh environment, index, a real run, the score table
 	$(BIN)/wattnb index
@@ -14,7 +14,7 @@ demo: $(VENV)/.demo            ## fresh environment, index, a real run, the scor
 	$(BIN)/wattnb run --model abstain --env demo
 	$(BIN)/wattnb results --env demo
 
-test: $(VENV)/.test            ## everything CI checks; the last line is "N passed, N failed"
+test: $(VENV)/.test browser    ## everything CI checks; the last line is "N passed, N failed"
 	@$(BIN)/python tests/run_all.py
 
 $(VENV)/bin/python:
@@ -28,6 +28,15 @@ $(VENV)/.demo: $(VENV)/bin/python settings.ini setup.py
 $(VENV)/.test: $(VENV)/bin/python settings.ini setup.py
 	$(PIP) install -e '.[local,notebook,plots,api,dev]'
 	@touch $@ $(VENV)/.demo
+
+browser:                       ## a Chromium for tests/test_browser.py, where there is none and apt can bring it; without one that test is skipped
+	@command -v chromedriver >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  export DEBIAN_FRONTEND=noninteractive && timeout 120 apt-get update -qq && \
+	  timeout 300 apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-dejavu-core; } >/dev/null 2>&1 || \
+	  echo "no Chromium with its driver here: tests/test_browser.py will be skipped"
+
+lab: $(VENV)/.demo             ## JupyterLab on the front page; explore.ipynb is beside it
+	$(BIN)/jupyter lab nbs/index.ipynb
 
 dev: $(VENV)/.test             ## for contributors: clean notebooks on commit
 	$(BIN)/nbdev_install_hooks

@@ -253,6 +253,7 @@ def ask(
     if s.mode == 'oracle': raise UserError('oracle mode needs a question file with gold papers')
     if not opened: check_provider(entry)
     index = open_index(ws, s.index or None) if s.mode == 'rag' else None
+    if index is not None and s.search.needs_embedder: index.load_embedder() # its time is not the question's
     t0 = time.monotonic()
     m = opened or open_model(entry, precision=s.precision or entry.precision, ws=ws, seed=s.seed, temperature=s.temperature, max_new_tokens=s.max_new_tokens)
     took = None if opened else time.monotonic() - t0
