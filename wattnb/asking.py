@@ -318,6 +318,7 @@ def page_html(
     for k in ks:
         u, on = index.units[k], marked[0] <= k < marked[1]
         text = html.escape(u.text)
+        if u.kind == 'heading' and out and out[-1] == ' ': out.append('<br>')
         out.append(f'<mark>{text}</mark>' if on else f'<b>{text}</b>' if u.kind == 'heading' else text)
         out.append('<br>' if u.kind in ('heading', 'row', 'caption') else ' ')
     return ''.join(out)

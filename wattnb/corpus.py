@@ -551,6 +551,7 @@ class CorpusReport:
         return ResultTable(['document', 'state', 'pages', 'characters per page', 'tables', 'why'], [(k, 'ok', *g(k), '') for k in self.ok] +
                            [(f['id'], 'failed', None, None, None, f['reason']) for f in self.failed], title=f'{len(self.ok)} documents, {len(self.failed)} failed')
     def _repr_markdown_(self): return self.table().to_markdown()
+    def _repr_html_(self): return self.table()._repr_html_()
 
 def build_corpus(
     ws:Workspace,        # workspace

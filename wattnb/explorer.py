@@ -97,6 +97,7 @@ class Explorer:
 # %% ../nbs/10_z_explorer.ipynb #5b45aae9
 _STYLE = '''<style>
 .wattnb-panel { padding: 4px 2px; max-width: 1100px }
+.wattnb-panel a { color: var(--jp-content-link-color, #1565c0); text-decoration: underline } .wattnb-panel p, .wattnb-panel small { line-height: 1.4; margin: 4px 0 }
 .wattnb-panel details { margin: 3px 0; border-left: 3px solid var(--jp-border-color2, #ddd); padding-left: 8px }
 .wattnb-panel summary { cursor: pointer; line-height: 1.4 }
 .wattnb-panel pre { white-space: pre-wrap; max-height: 22em; overflow: auto; background: var(--jp-layout-color2, #f4f4f4); padding: 6px; line-height: 1.35 }
@@ -155,7 +156,7 @@ class ModelChoice:
         self.note = w.HTML()
         for n, x in (('model', self.model), ('precision', self.precision), ('note', self.note)): x.add_class(f'wattnb-{n}')
         self.model.observe(self._tell, 'value'); self.precision.observe(self._tell, 'value')
-        self.box = w.VBox([w.HBox([self.model, self.precision]), self.note])
+        self.box = w.VBox([w.HBox([self.model, self.precision], layout=w.Layout(flex_flow='row wrap')), self.note])
         self._tell()
     def _tell(self, *_):
         if not self.model.value.strip(): self.note.value = ''; return
@@ -193,19 +194,19 @@ class QuestionChoice:
     "A question in own words, or one of the question file, whose truth is then known."
     def __init__(self, explorer:Explorer):
         w, self.e = _widgets(), explorer
-        self.known = w.Dropdown(options=[('a question of the file …', None), *((f'{q.id}  {q.question[:90]}', q) for q in explorer.questions)], layout=w.Layout(width='640px'))
+        self.known = w.Dropdown(options=[('a question of the file …', ''), *((f'{q.id}  {q.question[:90]}', q) for q in explorer.questions)], layout=w.Layout(width='640px'))
         self.text = w.Textarea(placeholder='Ask something that the papers may answer', rows=2, layout=w.Layout(width='640px'))
         self.unit = w.Text(placeholder='unit of the answer, e.g. MWh', layout=w.Layout(width='220px'))
         for n, x in (('known', self.known), ('question', self.text), ('unit', self.unit)): x.add_class(f'wattnb-{n}')
         self.known.observe(self._take, 'value')
         self.box = w.VBox([self.known, w.HBox([self.text, self.unit])])
     def _take(self, c):
-        if c['new'] is not None: self.text.value, self.unit.value = c['new'].question, c['new'].unit or ''
+        if c['new']: self.text.value, self.unit.value = c['new'].question, c['new'].unit or ''
     def question(self) -> Question:
         "The question; with its truth while it is the file's, word for word."
         q, text, unit = self.known.value, ' '.join(self.text.value.split()), self.unit.value.strip()
         if not text: raise UserError('there is no question: write one, or take one of the file')
-        return q if q is not None and text == ' '.join(q.question.split()) and unit == (q.unit or '') else Question('asked', text, answer_unit=unit or BLANK)
+        return q if q and text == ' '.join(q.question.split()) and unit == (q.unit or '') else Question('asked', text, answer_unit=unit or BLANK)
 
 # %% ../nbs/10_z_explorer.ipynb #67747334
 class AnswerView:
@@ -289,7 +290,7 @@ class AskPanel(Panel):
         self.q, self.choice, self.how, self.view = QuestionChoice(self.e), ModelChoice(self.e, self._model), SearchChoice(), AnswerView(self.e)
         self.go = self._named('go', w.Button(description='Ask', button_style='primary', icon='play'))
         self.stop = self._named('stop', w.Button(description='Cancel', icon='stop'))
-        self.earlier = self._named('earlier', w.Dropdown(options=[('earlier answers …', None)], layout=w.Layout(width='400px')))
+        self.earlier = self._named('earlier', w.Dropdown(options=[('earlier answers …', '')], layout=w.Layout(width='400px')))
         self.go.on_click(guarded(self.show)(self._go)); self.stop.on_click(guarded(self.show)(self._stop))
         self.earlier.observe(guarded(self.show)(self._back), 'value')
         self.jobs = []
@@ -304,7 +305,7 @@ class AskPanel(Panel):
         told = f'{a.entry.key}: {a.headline()[:40]} · {a.question.question[:60]}'
         self.earlier.options = [*self.earlier.options, (f'{len(self.earlier.options)}. {told}', a)]
     def _back(self, c):
-        if c['new'] is not None: self.view.job = None; self.view.put(c['new']); self.view.line.value = ''
+        if c['new']: self.view.job = None; self.view.put(c['new']); self.view.line.value = ''
 
 # %% ../nbs/10_z_explorer.ipynb #277f6933
 class ComparePanel(Panel):
@@ -474,7 +475,7 @@ class RunsPanel(Panel):
         if self._quiet or self.id is None: return
         got = self.set.rescored(self.id, self.value.value, self.unit.value, self.refs.value)
         mark = lambda r: f'{"✓" if r["value_correct"] else "✗"} {r["ref_score"]:.2f}'
-        t = ResultTable(['run', 'value, citations', 'with this truth', 'score', 'would be', 'change'], [(r, mark(o), mark(n), a, b, b - a) for r, (o, n, a, b) in got.items()],
+        t = ResultTable(['run', 'value, citations', 'with this truth', 'score', 'would be', 'change'], [(r, mark(o), mark(n), a, b, b - a) for r, (o, n, a, b) in sorted(got.items(), key=lambda x: -x[1][2])],
                         'If the truth were this', ['nothing is written: to keep it, edit the question file and run `wattnb rescore`'])
         self.changed.value = t._repr_html_()
 
@@ -542,7 +543,7 @@ class EnsemblePanel(Panel):
         self.result.value = (f'<div class="wattnb-value"><b>{s.overall:.3f}</b> <small>[{lo:.3f}, {hi:.3f}] · {_wh(joules)} · {"price not known" if usd != usd else f"{usd:.4f} USD"}</small></div>'
             f'<p>{gain:+.3f} against its best member, {html.escape(p.labels[best])} · value {s.value_accuracy:.3f} · citations {s.ref_overlap:.3f} · refusals {s.na_recall:.3f} · agreement {agreement:.2f} · {p.n} questions</p>'
             f'<p><small class="wattnb-warn">Chosen and scored on the same questions: `wattnb recommend` says what such a choice is worth on others.</small><br>'
-            f'<small>to keep it: <code>wattnb ensemble --experiments {html.escape(" ".join(names))} --strategy {self.how.value}{" --ignore-blank" if self.blank.value else ""} --name vote --datafile {html.escape(self.file.value)}</code></small></p>')
+            f'<small>to keep it:</small><pre>wattnb ensemble --experiments {html.escape(" ".join(names))} --strategy {self.how.value}{" --ignore-blank" if self.blank.value else ""} --name vote --datafile {html.escape(self.file.value)}</pre></p>')
         self.tried[(tuple(names), self.how.value, self.blank.value)] = (s.overall, None if joules != joules else joules / 3600)
         rows = [(' + '.join(m), h + (', no blanks' if b else ''), o, wh) for (m, h, b), (o, wh) in self.tried.items()]
         self.list.value = ResultTable(['members', 'vote', 'score', 'Wh'], sorted(rows, key=lambda r: -r[2])[:20], 'Tried so far')._repr_html_()

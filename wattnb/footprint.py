@@ -206,6 +206,7 @@ class Impact:
         cols = ['', 'value', 'low', 'high'] + ['per question'] * (n > 1)
         return ResultTable(cols, rows, 'Footprint', notes, digits=4)
     def _repr_markdown_(self): return self.table().to_markdown()
+    def _repr_html_(self): return self.table()._repr_html_()
 
 HOSTED = 'hosted model: its provider does not tell its energy'
 
@@ -465,6 +466,7 @@ class Roofline:
         return ResultTable(list(cols), [[getattr(p, a) for a in cols.values()] for p in self.phases],
                            "Against the device's limits", notes + [f'{k}: {v}' for k, v in self.reasons.items()])
     def _repr_markdown_(self): return self.table().to_markdown()
+    def _repr_html_(self): return self.table()._repr_html_()
 
 def roofline(
     work:Work,

@@ -372,6 +372,7 @@ class Registry(Mapping):
         return Registry(out.values())
 
     def _repr_markdown_(self): return self.table().to_markdown()
+    def _repr_html_(self): return self.table()._repr_html_()
     def __repr__(self): return f'Registry({len(self)} models)'
 
 @functools.cache

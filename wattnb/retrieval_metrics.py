@@ -121,6 +121,7 @@ class RetrievalReport:
     def to_text(self): return self.table.to_text()
     def __repr__(self): return self.to_text()
     def _repr_markdown_(self): return self.table.to_markdown()
+    def _repr_html_(self): return self.table._repr_html_()
 
 def evaluate_retrieval(
     index:Index,                  # an open index

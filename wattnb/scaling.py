@@ -138,6 +138,7 @@ class Scaling:
                     fit=self.fit, fit_active=self.fit_active)
     def to_text(self): return self.table.to_text()
     def _repr_markdown_(self): return self.table.to_markdown()
+    def _repr_html_(self): return self.table._repr_html_()
     def __repr__(self): return self.to_text()
     def figure(self):
         "Score against parameters on a log axis, with intervals and the fitted line; a matplotlib `Figure`."

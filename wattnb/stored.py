@@ -82,6 +82,7 @@ class StoredRun:
         if nb.exists(): parts.append(f'executed notebook  {self._rel(nb)}')
         return '\n\n'.join(parts[:2]) + '\n\n' + '\n'.join(parts[2:])
     def _repr_markdown_(self): return self.score_table().to_markdown()
+    def _repr_html_(self): return self.score_table()._repr_html_()
 
 @dataclass
 class Example:
