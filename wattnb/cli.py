@@ -141,7 +141,7 @@ def _shipped() -> Path:
         if (p/'data/demo_QA.csv').exists(): return p
     raise WorkError('the demo files are missing from this installation: reinstall wattnb')
 
-NOTEBOOKS = ('run_experiment.ipynb', 'report.ipynb')
+NOTEBOOKS = ('run_experiment.ipynb', 'report.ipynb', 'explore.ipynb')
 
 def init_workspace(
     folder,          # where to make it; may exist

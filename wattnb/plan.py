@@ -154,6 +154,7 @@ class RunPlan:
         try: return str(Path(p).relative_to(self.ws.root))
         except ValueError: return str(p)
     def _repr_markdown_(self): return self.table.to_markdown()
+    def _repr_html_(self): return self.table._repr_html_()
     def __repr__(self): return self.table.to_text()
 
 def plan_run(
