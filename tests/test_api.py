@@ -85,7 +85,7 @@ def test_too_long_a_prompt_costs_no_parameter():
 
 
 def test_sampling_settings_are_always_sent(provider):
-    "W5.9"
+    "W5.9, W4.6"
     with FakeServer() as s, environment(**KEYS, **where(s)):
         with open_model(entry(provider), seed=7, temperature=.5) as m: m.complete(requests(1))
     b = s.bodies[0]
@@ -180,6 +180,7 @@ def test_unreachable_server_is_told_soon():
 
 
 def test_missing_key_is_one_line(provider, tmp_path):
+    "W5.11: no profile of anybody stands in for a missing one; and how often a call is tried has nothing to do with blank answers."
     gone = {**dict.fromkeys((*KEYS, 'OPENAI_BASE_URL', 'OPENROUTER_BASE_URL', 'AWS_BEARER_TOKEN_BEDROCK')), 'AWS_EC2_METADATA_DISABLED': 'true', 'AWS_REGION': 'us-east-1',
             'AWS_SHARED_CREDENTIALS_FILE': str(tmp_path / 'none'), 'AWS_CONFIG_FILE': str(tmp_path / 'none')}
     with environment(**gone):

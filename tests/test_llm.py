@@ -43,6 +43,29 @@ def test_every_entry_is_whole():
         'qwen1.5b': 2, 'qwen7b': 6, 'qwen72b': 40, 'gemma2-27b': 17, 'mixtral-8x22b': 80, 'olmoe-1b7b': 4}
 
 
+VRAM = {'qwen1.5b': 2, 'qwen3b': 3, 'qwen7b': 6, 'qwen14b': 10, 'qwen32b': 20, 'qwen72b': 40, 'llama3-8b': 6, 'gemma2-9b': 7, 'gemma2-27b': 17, 'mixtral-8x7b': 26, 'mixtral-8x22b': 80,
+        'mistral7b': 6, 'phi3-mini': 3, 'qwen3-30b-a3b': 18, 'qwen3-next-80b-a3b': 40, 'olmoe-1b7b': 4, 'qwen1.5-110b': 60}
+
+def test_the_old_tables_are_kept():
+    "The existing system's guesses of memory and sizes, under its keys."
+    assert {k: REG[k].vram_4bit_gb for k in VRAM} == VRAM
+    sizes = {'qwen7b': (7.6, None), 'qwen3-30b-a3b': (30.5, 3.3), 'qwen3-next-80b-a3b': (80, 3), 'mixtral-8x7b': (46.7, 12.9), 'mixtral-8x22b': (141, 39), 'olmoe-1b7b': (6.9, 1.3), 'phi3-mini': (3.8, None),
+             'llama4-scout': (109, 17), 'llama4-maverick': (400, 17), 'haiku': (8, None), 'sonnet': (70, None), 'nova-pro': (40, None), 'llama3.2-3b': (3.2, None), 'gemma2-2b': (2.6, None)}
+    for k, (total, active) in sizes.items(): assert (round(REG[k].params_b, 1), REG[k].active_b) == (total, active), k
+    assert all(REG[k].estimated for k in ('haiku', 'claude35-haiku', 'sonnet', 'claude37-sonnet', 'nova-pro'))
+
+
+@pytest.mark.parametrize('old, key', [('hf_qwen1_5b', 'qwen1.5b'), ('hf_qwen1_5_110b', 'qwen1.5-110b'), ('hf_qwen3_next_80b_a3b_thinking.py', 'qwen3-next-80b-a3b-thinking'), ('hf_phi3_mini', 'phi3-mini'),
+                                      ('bedrock_claude35_haiku', 'claude35-haiku'), ('qwen1.5-110b-bench', 'qwen1.5-110b'), ('hf_gemma2_27b', 'gemma2-27b'), ('olmoe-1b7b-bench', 'olmoe-1b7b')])
+def test_configs_and_runs_of_the_old_system_name_a_model(old, key): assert REG.find(old).key == key
+
+
+def test_the_longest_reply_is_never_more_than_the_model_can_write():
+    haiku = REG['haiku']
+    assert (haiku.longest(), haiku.longest(9000), REG['o3'].longest(100), REG['qwen7b'].longest(9000)) == (512, 4096, 4196, 9000)
+    assert estimate_usd(haiku, [0], 9000)[1] == pytest.approx(4096 * 1.25e-6)
+
+
 def test_import_is_light():
     p = subprocess.run([sys.executable, '-c', "import sys, wattnb.llm as l; l.load_registry().find('qwen7b'); "
                         "print([m for m in ('torch', 'transformers', 'pandas', 'matplotlib', 'hnswlib', 'scipy', 'boto3') if m in sys.modules])"], capture_output=True, text=True)

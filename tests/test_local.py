@@ -46,7 +46,7 @@ def make(folder, tokenizer, kind, dtype=torch.float32, **over):
 
 @pytest.mark.parametrize('kind', FAMILIES)
 def test_batch_alone_and_generate_agree(tmp_path, tokenizer, kind):
-    "Greedy, float32: the same text in a batch, alone, and from transformers' own generate, for every kind of cache."
+    "W5.4. Greedy, float32: the same text in a batch, alone, and from transformers' own generate, for every kind of cache."
     entry = make(tmp_path, tokenizer, kind)
     with LocalModel(entry) as many: together = many.complete(ASKED)
     with LocalModel(entry, latency_mode=True) as one: alone = one.complete(ASKED)
@@ -80,7 +80,7 @@ def test_prefix_is_read_once(tmp_path, tokenizer):
 
 
 def test_a_flow_of_many_rows_through_few_slots(tmp_path, tokenizer):
-    "Rows join and leave all the time, the columns run out and are cut: every reply is what it is alone."
+    "W5.5: one pass at a time, never two of one model side by side. Rows join and leave all the time, the columns run out and are cut: every reply is what it is alone."
     import random
     rng = random.Random(3)
     entry = make(tmp_path, tokenizer, 'llama')

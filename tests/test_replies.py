@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from wattnb.questions import BLANK, Question, is_blank
+from wattnb.prompts import PROMPTS, REPLY_SCHEMA, answer_form, answer_request, best_guess_request, closed_book_request
 from wattnb.replies import MAX_REPLY, Answer, clean_refs, clean_value, find_fields, parse_reply
 from wattnb.retrieval import Block, Context
 
@@ -94,3 +95,38 @@ def test_the_end_of_a_long_reply_is_read():
 @pytest.mark.parametrize('nasty', ['{' * 10 ** 6, '[' * 10 ** 6, '{"a":' * 200_000, '"' * 10 ** 6, '\\' * 10 ** 6, '<think>' * 150_000, '</think>' * 120_000, 'answer_value: ' * 70_000,
                                    "{'answer_value': " * 60_000, '{"answer_value": "' + 'x' * 10 ** 6, '{"explanation": "' + '{"' * 400_000, '1' * 10 ** 6, '- ' * 500_000, '\n' * 10 ** 6])
 def test_a_megabyte_of_anything_ends(nasty): check(parse_reply(nasty, KWH, IDS, compact=True, context=SHOWN))
+
+
+# --- what is asked (W4.2, W4.3, W4.4, W4.6, W4.12) -----------------------------------------------------------------------
+
+KINDS = [KWH, Question('t', 'True or false: the hall was cooled by air.', answer_unit='is_blank'), Question('n', 'Which hall used least?', answer_unit='is_blank'),
+         Question('c', 'How many racks were moved?', answer_unit='racks'), Question('nothing', 'How much energy did the hall use?')]
+
+
+@pytest.mark.parametrize('q', KINDS, ids=lambda q: q.id)
+@pytest.mark.parametrize('make', [lambda q: answer_request(q, SHOWN), lambda q: answer_request(q, SHOWN, stage='retry'), lambda q: best_guess_request(q, SHOWN), closed_book_request], ids=['answer', 'retry', 'guess', 'closed'])
+def test_every_prompt_says_the_form_of_the_value(q, make):
+    "W4.2: the rules of form stand in every prompt, once; W4.6: with the schema of the reply."
+    r = make(q)
+    assert r.user.count(answer_form(q)) == 1 and r.schema['required'][:3] == ['explanation', 'answer', 'answer_value']
+    assert answer_request(q, SHOWN).user.count('Papers you may cite: okafor2031') == 1
+
+
+def test_true_or_false_wins_over_a_missing_unit():
+    "W4.3"
+    assert answer_form(KINDS[1]) == PROMPTS['true_false'] and '1 if the statement is true' in answer_request(KINDS[1], SHOWN).user and 'name or short phrase' not in answer_request(KINDS[1], SHOWN).user
+
+
+def test_no_address_is_asked_for():
+    "W4.4: the address of a cited paper comes from the bibliography."
+    from wattnb.corpus import Paper
+    assert 'url' not in json.dumps([PROMPTS, REPLY_SCHEMA]).lower()
+    paper = Paper(id='okafor2031', type='paper', title='Halls', year='2031', citation='', url='https://example.org/okafor.pdf')
+    a = parse_reply('{"answer_value": "4", "ref_id": ["okafor2031"], "ref_url": ["https://invented.example"]}', KWH, IDS, bibliography={'okafor2031': paper})
+    assert a.ref_urls == ('https://example.org/okafor.pdf',)
+
+
+def test_the_prompt_is_the_questions_alone():
+    "W4.12: no id and no NaN in it, so that the same question has the same prompt, also for a cache."
+    one, two = Question('q017', 'How much energy did the hall use?'), Question('q200', 'How much energy did the hall use?', answer_unit='is_blank')
+    assert answer_request(one, SHOWN).user == answer_request(two, SHOWN).user and 'q017' not in answer_request(one, SHOWN).user and 'nan' not in answer_request(one, SHOWN).user.lower()

@@ -149,7 +149,7 @@ class ApiModel(Model):
         super().__init__(entry, precision, ws, seed, temperature, max_new_tokens, batch_tokens, batch_size, latency_mode, **options)
         self.entry = entry = replace(entry, options=self.options)
         self.check(entry)
-        longest = self.max_new_tokens + (entry.thinking_tokens if entry.thinks else 0)
+        longest = entry.longest(self.max_new_tokens)
         self.timeout = self._seconds('timeout', max(120., longest / 10))     # of one call: at 10 tokens per second at least
         self.deadline = self._seconds('deadline', max(600., 2 * self.timeout)) # of one question from its first call on, waits included
         self.tries = int(self._seconds('tries', TRIES))
@@ -319,7 +319,7 @@ class OpenAIModel(ApiModel):
         r:Request, # what is asked
     ) -> dict:
         "What is sent."
-        longest = (r.max_tokens or self.max_new_tokens) + (self.entry.thinking_tokens if self.entry.thinks else 0)
+        longest = self.entry.longest(r.max_tokens or self.max_new_tokens)
         both = f'{r.system}\n\n{r.user}'.strip()
         messages = [dict(role='system', content=r.system), dict(role='user', content=r.user)] if r.system and self.entry.system_role else [dict(role='user', content=both)]
         body = dict(model=self.entry.id, messages=messages, seed=self.seed, temperature=self.temperature, **{self._limit_name: longest}, **self._thinking())
@@ -441,7 +441,7 @@ class BedrockModel(ApiModel):
         r:Request, # what is asked
     ) -> dict:
         "What is sent."
-        longest = (r.max_tokens or self.max_new_tokens) + (self.entry.thinking_tokens if self.entry.thinks else 0)
+        longest = self.entry.longest(r.max_tokens or self.max_new_tokens)
         system = r.system and self.entry.system_role
         body = dict(modelId=self.entry.id, messages=[dict(role='user', content=[dict(text=r.user if system else f'{r.system}\n\n{r.user}'.strip())])],
                     inferenceConfig=dict(maxTokens=longest, **({} if 'temperature' in self._dropped else dict(temperature=float(self.temperature)))))

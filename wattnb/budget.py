@@ -22,8 +22,7 @@ def most_usd(
     max_new_tokens:int=None, # longest reply; default the entry's
 ) -> float:
     "Upper bound of the bill for one call, in USD; 0 where nothing is billed."
-    longest = (request.max_tokens or max_new_tokens or entry.max_new_tokens) + (entry.thinking_tokens if entry.thinks else 0)
-    return cost_usd(entry, len((request.system + request.user).encode('utf-8', 'replace')) // BYTES_PER_TOKEN + _SCHEMA_TOKENS, longest) or 0.
+    return cost_usd(entry, len((request.system + request.user).encode('utf-8', 'replace')) // BYTES_PER_TOKEN + _SCHEMA_TOKENS, entry.longest(request.max_tokens or max_new_tokens)) or 0.
 
 def told_usd(
     entry:ModelEntry, # the model, with its price
