@@ -235,3 +235,41 @@ def test_many_questions_many_faults(provider):
     assert m.info['concurrency_used'] <= 16 and s.most <= 16
     assert sum(r.ok for r in got) >= 295 and all(r.error for r in got if not r.ok)
     assert all(r.text == f'Question {r.id[1:]}?' for r in got if r.ok)
+
+
+# --- latency mode: answers as a stream -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('provider', ['openai', 'openrouter'])
+def test_latency_mode_times_the_first_token(provider):
+    with FakeServer('a reply of forty characters, more or less.', latency=.05, pause=.02) as s, environment(**KEYS, **where(s)):
+        with open_model(entry(provider), latency_mode=True) as m: got = m.complete(requests(2))
+    for r in got:
+        assert r.text == 'a reply of forty characters, more or less.' and r.finish_reason == 'stop' and r.prompt_tokens and r.completion_tokens and r.cached_tokens is not None
+        assert .05 <= r.ttft_seconds < r.ttft_seconds + r.decode_seconds <= r.seconds and r.decode_seconds >= .08
+    assert s.most == 1 and all(b['stream'] and b['stream_options'] == dict(include_usage=True) for b in s.bodies)
+
+
+@pytest.mark.parametrize('fault', [f for f in FAULTS if f != 'hang'])
+def test_one_fault_costs_one_try_in_a_stream(fault):
+    with FakeServer(CANARY[:3] + ' reply', faults=[fault], retry_after=.05) as s, environment(**KEYS, **where(s)):
+        with open_model(entry('openai'), latency_mode=True) as m: r = m.complete(requests(1))[0]
+    assert r.ok and r.text == 'sk- reply' and r.attempts == (1 if fault == 'no-usage' else 2), (r.error, r.attempts)
+    assert (r.prompt_tokens is None) == (fault == 'no-usage')
+
+
+def test_a_server_that_does_not_stream_still_answers():
+    with FakeServer('whole') as s, environment(**KEYS, **where(s)):
+        stream = s._stream
+        s._stream = lambda h, reply, text, usage, fault: s._send(h, 200, reply)
+        with open_model(entry('openai'), latency_mode=True) as m: r = m.complete(requests(1))[0]
+    assert (r.text, r.ttft_seconds) == ('whole', None) and r.prompt_tokens
+
+
+def test_the_server_answers_from_a_model():
+    from wattnb.llm import Reply
+    asked = []
+    class Model:
+        def complete(self, rs): asked.extend(rs); return [Reply(r.id, r.user[::-1], prompt_tokens=7, completion_tokens=3) for r in rs]
+    with FakeServer(Model()) as s, environment(**KEYS, **where(s)):
+        with open_model(entry('openai')) as m: got = m.complete(requests(3))
+    assert [r.text for r in got] == [f'?{i} noitseuQ' for i in range(3)] and {(r.prompt_tokens, r.completion_tokens) for r in got} == {(7, 3)} and asked[0].system == 'Be brief.'

@@ -156,11 +156,11 @@ def test_out_of_memory_halves_the_batch_and_remembers(tmp_path, tokenizer, refil
         import torch; torch.set_num_threads(1)
         from wattnb.llm import ModelEntry, Request
         from wattnb.local import LocalModel
-        m = LocalModel(ModelEntry('tiny', 'hf_local', {str(tmp_path)!r}, precision='fp32', max_new_tokens=4), batch_size=32, batch_tokens=10**9, prefix=False, refill=bool(int(sys.argv[1])))
-        asked = [Request(str(i), '', 'word ' * (700 + i)) for i in range(24)]
+        m = LocalModel(ModelEntry('tiny', 'hf_local', {str(tmp_path)!r}, precision='fp32', max_new_tokens=4), batch_size=16, batch_tokens=10**9, prefix=False, refill=bool(int(sys.argv[1])))
+        asked = [Request(str(i), '', 'word ' * (500 + i)) for i in range(16)]
         want = LocalModel(m.entry, latency_mode=True).complete(asked[:2])
         used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
-        limit = used + (45_000_000 if sys.argv[1] == "1" else 150_000_000)
+        limit = used + (22_000_000 if sys.argv[1] == "1" else 70_000_000)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         first = m.complete(asked)
         halved, rows = m.info['out_of_memory'], m.info['batch_rows']
@@ -172,8 +172,8 @@ def test_out_of_memory_halves_the_batch_and_remembers(tmp_path, tokenizer, refil
     p = subprocess.run([sys.executable, '-c', script, refill], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1', 'MALLOC_ARENA_MAX': '1'})
     assert p.returncode == 0, p.stderr[-2000:]
     got = json.loads(p.stdout.strip().splitlines()[-1])
-    assert all(got['ok']) and got['order'] == [str(i) for i in range(24)] and all(got['same'])
-    assert got['halved'] >= 1 and got['rows'] < 24 and got['again'] == got['halved'] # remembered: it did not happen again
+    assert all(got['ok']) and got['order'] == [str(i) for i in range(16)] and all(got['same'])
+    assert got['halved'] >= 1 and got['rows'] < 16 and got['again'] == got['halved'] # remembered: it did not happen again
 
 
 def test_batches_respect_the_budget():

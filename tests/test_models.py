@@ -198,3 +198,17 @@ def test_a_run_with_each_provider(ws, server, provider, model):
     assert got['status'] == 'complete' and got['llm_provider'] == provider and got['error_count'] == 0
     assert got['input_tokens'] > 0 and got['cost_usd'] > 0 and got['quantization'] == 'api' if provider != 'baseline' else got['cost_usd'] == 0
     assert got['determinism'] and got['effective_dtype']
+
+
+@pytest.mark.parametrize('precision, effective', [('fp32', ('float32', 'none')), ('bf16', ('bfloat16', 'none')), ('8bit', ('float16', 'int8')), ('4bit', (None, 'nf4'))])
+def test_the_embedded_model_at_each_precision(ws, precision, effective, caplog):
+    "On a CPU: it runs, the record says what was really loaded, and what is slow there is said."
+    pytest.importorskip('torch')
+    if precision in ('8bit', '4bit'): pytest.importorskip('bitsandbytes')
+    with caplog.at_level('WARNING', 'wattnb'):
+        plan = plan_run(settings(model='smollm2-135m', precision=precision, name=f'smol-{precision}', limit=1, max_retries=0, max_new_tokens=6, retrieval='max_tokens=200'), ws)
+        got = run_all(plan).summary
+    assert got['status'] == 'complete' and got['quantization'] == precision and got['input_tokens'] > 100 and got['cost_usd'] == 0
+    assert got['effective_quantization'] == effective[1] and (precision in ('8bit', '4bit') or got['effective_dtype'] == effective[0])
+    assert ('do not depend' in got['determinism']) == (precision == 'fp32') and got['effective']['attention']
+    if not got['hardware']['gpu_name']: assert ('saves memory and is slow' in caplog.text) == (precision in ('8bit', '4bit'))

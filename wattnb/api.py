@@ -269,7 +269,7 @@ class ApiModel(Model):
 
 # %% ../nbs/03c_api.ipynb #836afcce
 _DROPPABLE = dict(response_format=r'response_format|json_schema|\bschema\b|grammar|structured|guided', seed=r'\bseed\b', temperature=r'temperature',
-                  chat_template_kwargs=r'chat_template_kwargs|enable_thinking', reasoning=r'\breasoning\b')
+                  chat_template_kwargs=r'chat_template_kwargs|enable_thinking', reasoning=r'\breasoning\b', stream_options=r'stream_options|include_usage')
 _UNKNOWN = re.compile(r"support|unknown|unrecogni|unexpected|invalid|extra|not permitted|not allowed|deprecated|only the default|not available|unavailable", re.I)
 _TOO_LONG = re.compile(r'context.?(length|window)|maximum context|too long|too many tokens|prompt is too', re.I)
 
@@ -323,22 +323,55 @@ class OpenAIModel(ApiModel):
         both = f'{r.system}\n\n{r.user}'.strip()
         messages = [dict(role='system', content=r.system), dict(role='user', content=r.user)] if r.system and self.entry.system_role else [dict(role='user', content=both)]
         body = dict(model=self.entry.id, messages=messages, seed=self.seed, temperature=self.temperature, **{self._limit_name: longest}, **self._thinking())
+        if self.latency_mode: body |= dict(stream=True, stream_options=dict(include_usage=True)) # when the first token comes
         if r.schema: body['response_format'] = dict(type='json_schema', json_schema=dict(name='reply', strict=True, schema=r.schema))
         return {k: v for k, v in {**body, **self.options.get('body', {})}.items() if k not in self._dropped}
+
+    async def _whole(self, body:dict) -> tuple[dict, dict]:
+        a = await self._client.post(f'{self.url}/chat/completions', json=body)
+        if a.status_code != 200: self._refused(a, body)
+        return self._json(a), {}
+
+    def _json(self, a):
+        try: return a.json()
+        except (ValueError, RecursionError): raise CallError('the answer is not JSON', again=True) from None
+
+    async def _streamed(self, body:dict) -> tuple[dict, dict]:
+        "The same answer put together from server-sent events, and when its first and last words came."
+        t0, first, last, said, thought, out, ended = time.monotonic(), None, None, [], [], {}, False
+        async with self._client.stream('POST', f'{self.url}/chat/completions', json=body) as a:
+            if a.status_code != 200 or 'event-stream' not in a.headers.get('content-type', ''): # an error, or a server that does not stream
+                await a.aread()
+                if a.status_code != 200: self._refused(a, body)
+                return self._json(a), {}
+            async for line in a.aiter_lines():
+                if not line.startswith('data:'): continue
+                if (ended := line[5:].strip() == '[DONE]'): break
+                try:
+                    d = json.loads(line[5:])
+                    if d.get('error'): return d, {}
+                    out |= {k: d[k] for k in ('model', 'usage', 'system_fingerprint') if d.get(k)}
+                    for c in d.get('choices') or ():
+                        delta = c.get('delta') or {}
+                        new = [delta.get('content') or '', delta.get('reasoning_content') or delta.get('reasoning') or '']
+                        if any(new): last = time.monotonic(); first = first or last
+                        said.append(new[0]); thought.append(new[1])
+                        out['finish'] = c.get('finish_reason') or out.get('finish')
+                except (ValueError, RecursionError, AttributeError, TypeError): raise CallError('the stream is not a chat completion', again=True) from None
+        if not ended and not out.get('finish'): raise CallError('the stream broke off', again=True)
+        times = dict(ttft_seconds=first - t0, decode_seconds=last - first) if first else {}
+        return dict(out, choices=[dict(message=dict(content=''.join(said), reasoning_content=''.join(thought)), finish_reason=out.get('finish'))]), times
 
     async def _call(self, r:Request) -> Reply:
         import httpx
         body = self.body(r)
-        try: a = await self._client.post(f'{self.url}/chat/completions', json=body)
+        try: d, times = await (self._streamed(body) if body.get('stream') else self._whole(body))
         except (httpx.ConnectError, httpx.ConnectTimeout) as e:
             bad = bool(re.search(r'certificate|ssl|tls', str(e), re.I))
             raise CallError(f'cannot reach {self.url}: {e or "no connection"}', again=True, first=.2, unreachable=True, down=bad) from None
         except httpx.TimeoutException: raise CallError(f'no answer within {self.timeout:.3g} s', again=True) from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as e: raise CallError(f'the call cannot be made ({type(e).__name__})', down=True) from None
         except httpx.HTTPError as e: raise CallError(f'the connection broke ({type(e).__name__})', again=True) from None
-        if a.status_code != 200: self._refused(a, body)
-        try: d = a.json()
-        except (ValueError, RecursionError): raise CallError('the answer is not JSON', again=True) from None
         if isinstance(d, dict) and d.get('error'): # OpenRouter's way to tell of a provider's fault
             said, e = _said(d)
             status = _count(e.get('code')) or 500
@@ -357,7 +390,7 @@ class OpenAIModel(ApiModel):
         cached = _count(part('prompt_tokens_details').get('cached_tokens'))
         return Reply(r.id, text, prompt_tokens=_count(u.get('prompt_tokens')), completion_tokens=_count(u.get('completion_tokens')),
                      cached_tokens=cached if cached is not None else _count(u.get('prompt_cache_hit_tokens')),
-                     reasoning_tokens=_count(part('completion_tokens_details').get('reasoning_tokens')), finish_reason=c.get('finish_reason'), reasoning=thoughts if isinstance(thoughts, str) else '')
+                     reasoning_tokens=_count(part('completion_tokens_details').get('reasoning_tokens')), finish_reason=c.get('finish_reason'), reasoning=thoughts if isinstance(thoughts, str) else '', **times)
 
     def _refused(self, a, body:dict):
         s = a.status_code

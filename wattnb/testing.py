@@ -12,6 +12,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from .baselines import extract
+from .llm import Request
 from .questions import Question
 from .retrieval import Block, Context
 
@@ -38,10 +39,11 @@ FAULTS = ('429', '429-date', '429-garbage', '500', '503', 'hang', 'gone', 'cut',
 class FakeServer:
     "A chat-completions and Converse server on a free port of this machine. A context manager; `url` is its base address, `bedrock_url` the endpoint for Bedrock."
     def __init__(self,
-        answer=CANNED,          # text, 'extractive', or function: prompt → text
+        answer=CANNED,          # text, 'extractive', a function: prompt → text, or an open model of wattnb
         faults=(),              # one of `FAULTS` ('' for none) per call, in order; then none
         share:float=0.,         # share of the further calls that get a random fault
         latency:float=0.,       # seconds before an answer
+        pause:float=0.,         # seconds between the pieces of a streamed answer
         retry_after:float=.2,   # seconds that a rate limit asks for
         hang:float=30.,         # seconds that a hanging call hangs
         knows_schema:bool=True, # else `response_format` is answered with 400
@@ -53,6 +55,8 @@ class FakeServer:
         unknown = set(faults) - {*FAULTS, ''} | set(kinds or ()) - set(FAULTS)
         if unknown: raise ValueError(f'unknown fault {", ".join(sorted(unknown))}: there are {", ".join(FAULTS)}')
         self.answer = (lambda p: json.dumps(extract(*read_prompt(p)))) if answer == 'extractive' else answer
+        self.model = answer if hasattr(answer, 'complete') else None
+        self.one, self.pause = threading.Lock(), pause # a model answers one call at a time
         self.faults, self.share, self.latency, self.retry_after, self.hang = list(faults), share, latency, retry_after, hang
         self.knows_schema, self.kinds, self.max_open, self.errors = knows_schema, list(kinds or [f for f in FAULTS if f != 'hang']), max_open, errors
         self.rng, self.lock = random.Random(seed), threading.Lock()
@@ -132,6 +136,34 @@ class FakeServer:
         h.close_connection = True
         h.connection.shutdown(socket.SHUT_RDWR)
 
+    def _text(self, texts) -> tuple[int, str, int]:
+        "(prompt tokens, answer, its tokens) to the messages of a call."
+        if self.model is None:
+            text = self.answer(texts[-1] if texts else '') if callable(self.answer) else self.answer
+            return sum(map(len, texts)) // 4, text, -(-len(text) // 4)
+        with self.one: r = self.model.complete([Request('served', '\n'.join(texts[:-1]), texts[-1] if texts else '')])[0]
+        return r.prompt_tokens or 0, r.text, r.completion_tokens or 0
+
+    def _stream(self, h, reply, text, usage, fault):
+        "The answer as server-sent events, in pieces of about eight characters; cut in the middle where the fault says so."
+        h.send_response(200)
+        for k, v in (('content-type', 'text/event-stream'), ('transfer-encoding', 'chunked')): h.send_header(k, v)
+        h.end_headers()
+        def put(data):
+            raw = f'data: {data if isinstance(data, str) else json.dumps(data)}\n\n'.encode()
+            h.wfile.write(b'%x\r\n%b\r\n' % (len(raw), raw)); h.wfile.flush()
+        chunk = lambda delta, finish=None: dict(id=reply['id'], object='chat.completion.chunk', model=reply['model'], choices=[dict(index=0, delta=delta, finish_reason=finish)])
+        pieces = [text[i:i + 8] for i in range(0, len(text), 8)]
+        for i, p in enumerate(pieces):
+            if fault == 'cut' and i >= len(pieces) // 2: return self._hang_up(h)
+            put(chunk(dict(content=p)))
+            if self.pause and not self._wait(h, self.pause): return self._hang_up(h)
+        put(chunk({}, 'stop'))
+        if usage: put(dict(id=reply['id'], choices=[], usage=usage))
+        self._over(h)
+        put('[DONE]')
+        h.wfile.write(b'0\r\n\r\n')
+
     def _answer(self, h, body, fault):
         converse = h.path.endswith('/converse')
         error = lambda text, **kw: dict(error=dict(message=text, **kw), message=text)
@@ -154,8 +186,7 @@ class FakeServer:
             if 'response_format' in body: return self._send(h, 400, error('response_format is not supported', param='response_format'))
         texts = [m.get('content') for m in body.get('messages', [])]
         texts = [t if isinstance(t, str) else ''.join(p.get('text', '') for p in t or ()) for t in texts]
-        text = self.answer(texts[-1] if texts else '') if callable(self.answer) else self.answer
-        n, k = sum(map(len, texts)) // 4, -(-len(text) // 4)
+        n, text, k = self._text(texts)
         if converse:
             reply = dict(output=dict(message=dict(role='assistant', content=[dict(text=text)])), stopReason='end_turn', metrics=dict(latencyMs=1),
                          usage=dict(inputTokens=n - n // 2, cacheReadInputTokens=n // 2, outputTokens=k, totalTokens=n + k))
@@ -163,6 +194,8 @@ class FakeServer:
             reply = dict(id='chat-1', object='chat.completion', model=str(body.get('model')), choices=[dict(index=0, message=dict(role='assistant', content=text), finish_reason='stop')],
                          usage=dict(prompt_tokens=n, completion_tokens=k, total_tokens=n + k, prompt_tokens_details=dict(cached_tokens=n // 2), completion_tokens_details=dict(reasoning_tokens=0)))
         if fault == 'no-usage': reply.pop('usage')
+        if body.get('stream') and not converse and fault in ('', 'cut', 'no-usage'):
+            return self._stream(h, reply, text, reply.get('usage') if (body.get('stream_options') or {}).get('include_usage') else None, fault)
         if fault == 'garbage': reply = dict(hello='world')
         raw = b'<html>busy</html>' if fault == 'not-json' else json.dumps(reply).encode()
         self._send(h, 200, raw, part=len(raw) // 2 if fault == 'cut' else None)
