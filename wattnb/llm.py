@@ -144,7 +144,8 @@ class ModelEntry:
     active_b: float|None = None        # parameters used per token (mixtures of experts), in billions
     estimated: bool = False            # the sizes are guesses: the maker does not tell
     context: int|None = None           # longest prompt plus reply, in tokens
-    max_new_tokens: int = 512          # longest reply, in tokens, the think part not counted
+    max_new_tokens: int = 512          # longest reply that a run asks for, in tokens, the think part not counted
+    max_output: int|None = None        # longest reply that the model can write at all, the think part included; None: not known
     system_role: bool = True           # whether the chat template takes a system message
     bos: str = 'template'              # who writes the first token: the chat 'template', or 'add' where it forgets to
     thinking: str = 'no'               # 'no', 'off' (could, is told not to), 'on' (is told to), 'always'
@@ -166,6 +167,12 @@ class ModelEntry:
     def local(self) -> bool: return self.provider == 'hf_local'
     @property
     def thinks(self) -> bool: return self.thinking in ('on', 'always')
+    def longest(self,
+        max_new_tokens:int=None, # of a run or a request; default the entry's
+    ) -> int:
+        "Tokens that one call may write: the reply and the think part, never more than the model can."
+        n = (max_new_tokens or self.max_new_tokens) + (self.thinking_tokens if self.thinks else 0)
+        return min(n, self.max_output) if self.max_output else n
     @property
     def compute_b(self) -> float|None:
         "Parameters that work on each token, in billions."
@@ -212,7 +219,7 @@ def _provider(name:str, where:str='') -> str:
 
 _NUMBER, _COUNT = (int, float), (int,)
 _TYPES = dict(provider=str, id=str, name=str, family=str, revision=str, params_b=_NUMBER, active_b=_NUMBER, estimated=bool, context=_COUNT,
-              max_new_tokens=_COUNT, system_role=bool, bos=str, thinking=str, thinking_tokens=_COUNT, precision=str, max_concurrent=_COUNT,
+              max_new_tokens=_COUNT, max_output=_COUNT, system_role=bool, bos=str, thinking=str, thinking_tokens=_COUNT, precision=str, max_concurrent=_COUNT,
               vram_4bit_gb=_NUMBER, prices=dict, gated=bool, pypi=dict, ids=dict, aliases=list, options=dict, context_tokens=_COUNT, prompt=str)
 _PRICE_KEYS = {'in': _NUMBER, 'out': _NUMBER, 'cached': _NUMBER, 'date': str, 'source': str, 'estimated': bool}
 _PYPI_KEYS = ('distribution', 'version', 'member', 'sha256')
@@ -321,7 +328,9 @@ class Registry(Mapping):
             hits = [e for e in self.entries.values() if low in [n.lower() for n in names(e)]]
             hits = [e for e in hits if e.provider == provider] or hits
             if hits: return hits[0]
-        return None
+        old = re.fullmatch(r'(?:(?:hf|bedrock|openrouter|openai)_(?P<config>[\w.-]+?)(?:\.py)?|(?P<run>[\w.-]+)-bench)', low) # a config or a run of the existing system
+        bare = lambda t: re.sub(r'[^a-z0-9]+', '', t)
+        return next((e for e in self.entries.values() if old and bare(e.key) == bare(old['config'] or old['run'])), None)
 
     def _parts(self, spec:str) -> list:
         low = spec.lower()
@@ -572,7 +581,7 @@ def estimate_usd(
     registry:Registry=None,      # where to look for a price
 ) -> tuple[float, float]|None:
     "(lower, upper) bound of the bill in USD: replies of 0 and of all allowed tokens. None when the price is not known."
-    longest = max_new_tokens or entry.max_new_tokens + (entry.thinking_tokens if entry.thinks else 0)
+    longest = entry.longest(max_new_tokens)
     low, high = (cost_usd(entry, sum(prompt_tokens), n, registry=registry) for n in (0, longest * len(prompt_tokens)))
     return None if low is None else (low, high * attempts)
 
