@@ -293,3 +293,57 @@ def test_recorded_tree_as_it_lies_there():
     assert len(a.runs) == 11 and {f['rule'] for r in a.runs for f in r['flags']} >= {'SCORE_MISMATCH', 'ONE_GPU', 'BLANK_WITH_REFS', 'NO_TOKENS'}
     m = matrix(SHARED / 'recorded', ground_truth=truth_file)
     assert len(m) == 41 and len(m[0].columns) == 6 + 5 * 11
+
+
+# ---- a tree that is only looked at --------------------------------------------------------------------------------
+
+def test_a_bare_tree_is_read_by_the_verbs_and_never_written(tree, tmp_path_factory, monkeypatch, capsys):
+    from wattnb.cli import main
+    here = tmp_path_factory.mktemp('here'); monkeypatch.chdir(here); monkeypatch.delenv('WATTNB_ROOT', raising=False)
+    base = tree / 'artifacts/experiments'
+    state = lambda: {p: (p.stat().st_size, p.stat().st_mtime_ns) for p in [*base.parent.rglob('*')]}
+    before, truth_file = state(), str(tree / 'data/train_QA.csv')
+    pair = ['PE/train_QA/large-bench', 'PE/train_QA/small-bench']
+    for verb in (['compare', *pair], ['audit'], ['matrix', '--env', 'PE', '--datafile', 'train_QA'], ['errors', '--env', 'PE', '--datafile', 'train_QA'], ['rescore', 'PE/train_QA/large-bench']):
+        assert main([*verb, '--root', str(base), '--ground-truth', truth_file]) in (0, 1), verb
+    assert main(['ensemble', '--experiments', *pair, '--name', 'v', '--root', str(base)]) == 2
+    assert main(['ensemble', '--experiments', *pair, '--name', 'v', '--root', str(base), '--output', str(here / 'out')]) == 0
+    assert state() == before
+    assert {p.relative_to(here).parts[0] for p in here.rglob('*') if p.is_file()} == {'results_matrix_PE.csv', 'rescored', 'out'}
+    (here / 'empty').mkdir()
+    assert main(['audit', '--root', str(here / 'empty')]) == 2 and 'neither a workspace' in capsys.readouterr().err
+
+
+# ---- records of the older tools -----------------------------------------------------------------------------------
+
+def test_older_records_tell_what_was_retrieved_and_waited(tree):
+    d = tree / 'artifacts/experiments/PE/train_QA/small-bench'
+    recs = json.loads((d / 'results.json').read_text())
+    for k, r in enumerate(recs): r['retrieved_snippets'] = [dict(node_id=f'{"p9" if k % 2 else "P" + str(k % 3)}:sec1:p1', rank=3, text='x')]
+    write_json(d / 'results.json', recs)
+    s = json.loads((d / 'summary.json').read_text())
+    write_json(d / 'summary.json', {**s, 'config_snapshot': dict(max_concurrent=3), 'hardware': dict(gpu_energy_wh=5., gpu_energy_method='nvml')})
+    df = load(tree, runs=['PE/train_QA/small-bench'])
+    gold = df[~df.is_na]
+    assert gold.gold_in_context.tolist() == [i % 2 == 0 for i in range(12) if i % 6 != 5] and set(gold.gold_rank.dropna()) == {3.}
+    assert df[df.is_na].gold_in_context.isna().all() and df.latency_seconds.tolist() == pytest.approx([.5] * 12)
+    assert set(df.energy_is) == {'shared by latency'} or df.energy_is.str.startswith('shared by latency').all()
+    counts = decompose(tree, ['PE/train_QA/small-bench']).counts['small-bench']
+    assert sum(counts.values()) == 12 and counts == df.error_class.astype(str).value_counts().to_dict()
+    assert counts['not_retrieved'] > 0 and (df.error_class == 'not_retrieved').sum() == ((df.gold_in_context == False) & ~df.strict_value & ~df.is_na).sum()
+
+
+def test_a_recorded_vote_is_checked_without_its_members(tmp_path):
+    rows = truth(tmp_path)
+    says = {'a': lambda r: r['answer_value'], 'b': lambda r: 'is_blank', 'c': lambda r: r['answer_value']}
+    d = run(tmp_path, 'PE/train_QA/ens', rows, questions_file='train_QA.csv', type='ensemble', strategy='majority', ignore_blank=True, models=list('abc'), num_models=3)
+    recs = [{**r, 'individual_answers': {m: f(q) for m, f in says.items()}, 'individual_refs': {m: r['pred_ref'] for m in says}} for r, q in zip(json.loads((d / 'results.json').read_text()), rows)]
+    flags = lambda: {f['rule'] for f in audit(tmp_path).runs[0]['flags']}
+    write_json(d / 'results.json', recs)
+    assert not flags() & {'VOTE_DRIFT', 'MEMBERS_MISSING', 'SHIFTED_MEMBERS'}
+    recs[0]['individual_answers'] = dict(a='999', b='999', c='1')
+    del recs[1]['individual_answers']['b']
+    write_json(d / 'results.json', recs)
+    assert {'VOTE_DRIFT', 'SHIFTED_MEMBERS'} <= flags()
+    (d / 'results.json').write_text('[{"id": ')
+    assert 'BAD_RESULTS_JSON' in flags()

@@ -145,3 +145,33 @@ def test_recorded_runs_score_as_expected():
 def test_question_file_has_no_errors():
     ids = [r['id'] for r in csv.DictReader((SHARED / 'data/metadata.csv').read_text(encoding='cp1252').splitlines())]
     assert not [r for r in check_questions(SHARED / 'data/train_QA.csv', ids) if r['severity'] == 'error']
+
+
+def test_every_kind_of_fault_of_a_question_file_is_found(tmp_path):
+    columns = ['id', 'question', 'answer', 'answer_value', 'answer_unit', 'ref_id', 'ref_url', 'Usage', 'Quote', 'is_NA']
+    good = dict(id='q1', question='How much?', answer='5 W', answer_value='5', answer_unit='W', ref_id="['a']", ref_url="['https://arxiv.org/pdf/1']", Usage='Public', Quote='1', is_NA='0')
+    faults = {'odd_range': dict(answer_value='[1,200,3]'), 'unreachable': dict(answer_value='13,900'), 'unknown_paper': dict(ref_id="['zz']"), 'bare_id': dict(ref_id='a'), 'uncited': dict(ref_id='is_blank'),
+              'unreadable_list': dict(ref_id='[a, b]'), 'true_false': dict(question='True or False: it is so.', answer_value='True', answer_unit='is_blank'), 'true_false_unit': dict(question='True or False: it is so.', answer_value='1'),
+              'double_question': dict(question='HOW  much?'), 'empty_truth': dict(answer_value=''), 'landing_page': dict(ref_url="['https://arxiv.org/abs/1']"), 'not_a_url': dict(ref_url="['x']"), 'url_count': dict(ref_url="['https://a.b/1', 'https://a.b/2']"),
+              'reversed_range': dict(answer_value='[9,1]'), 'flag_value': dict(Quote='x'), 'flag_contradicts': dict(is_NA='1'), 'usage_value': dict(Usage='Secret'), 'no_unit': dict(answer_unit=''), 'no_evidence': dict(Quote='0'),
+              'refusal_with_value': dict(answer='Unable to answer with confidence based on the provided documents.'), 'cited_blank': dict(answer_value='is_blank', is_NA='1'), 'empty_question': dict(question=''), 'empty_id': dict(id='')}
+    for rule, change in faults.items():
+        rows = [good, {**good, 'id': 'q2', 'question': 'How many?', **change}]
+        t = check_questions(write(tmp_path / 'q.csv', columns, [[r[c] for c in columns] for r in rows]), ['a', 'b'])
+        assert rule in {r['rule'] for r in t}, (rule, [r['rule'] for r in t])
+    assert not check_questions(write(tmp_path / 'q.csv', columns, [list(good.values())]), ['a'])
+
+    class Paper: url = 'http://www.arxiv.org/abs/1v2'
+    t = check_questions(tmp_path / 'q.csv', dict(a=Paper))
+    assert not len(t) # the same paper, whichever page of it
+    Paper.url = 'https://arxiv.org/pdf/2'
+    assert [r['rule'] for r in check_questions(tmp_path / 'q.csv', dict(a=Paper))] == ['other_url']
+
+
+def test_interval_by_paper_is_wider_where_papers_decide():
+    qs = [Question(f'q{i}', '?', answer_value=str(i + 1), ref_id=f"['p{i % 8}']") for i in range(160)]
+    s = score(qs, [Prediction(q.id, q.answer_value if i % 8 < 5 else '-1', q.ref_id) for i, q in enumerate(qs)])
+    width = lambda **kw: (ci := s.bootstrap_ci(**kw))[1] - ci[0]
+    assert width(by='paper') > 2 * width() and width(method='bca') < .2
+    lo, hi = s.bootstrap_ci()
+    assert lo < s.overall < hi and abs((hi - lo) - (s.ci['overall'][1] - s.ci['overall'][0])) < .03

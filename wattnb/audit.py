@@ -432,7 +432,9 @@ def audit(
     papers = _bibliography(truths)
     for r in runs:
         try:
-            questions = (r.summary, r.records, truths.of(r))[2]
+            r.summary, r.records, r.predictions # unreadable ones raise here
+            try: questions = truths.of(r)
+            except UserError: questions = None # the truth given is that of another question file
             cases.append(Case(r, questions, score(questions, r.predictions) if questions else None, papers, cases))
         except UserError as e:
             told = str(e).replace(f'{r.path}{os.sep}', '').replace(str(r.path), 'the folder')

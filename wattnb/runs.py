@@ -140,7 +140,7 @@ def _walk(root:Path, parts:tuple=(), depth:int=6):
         return
     if depth:
         for e in entries:
-            if e.is_dir(follow_symlinks=True) and e.name[:1] != '.' and not re.search(r'\.old-\d{8}-\d{6}',
+            if e.is_dir(follow_symlinks=True) and e.name[:1] != '.' and e.name != 'rescored' and not re.search(r'\.old-\d{8}-\d{6}',
                     e.name): yield from _walk(Path(e.path), parts + (e.name,), depth - 1)
 
 def experiments_of(
