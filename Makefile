@@ -38,7 +38,7 @@ browser:                       ## a Chromium for tests/test_browser.py, where th
 lab: $(VENV)/.demo             ## JupyterLab on the front page; explore.ipynb is beside it
 	$(BIN)/jupyter lab nbs/index.ipynb
 
-dev: $(VENV)/.test             ## for contributors: clean notebooks on commit
+dev: $(VENV)/.test             ## for contributors: Jupyter saves notebooks clean, git merges them cell by cell
 	$(BIN)/nbdev_install_hooks
 
 export:                        ## library from notebooks

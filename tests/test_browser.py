@@ -159,11 +159,16 @@ def nothing_leaks(page):
 def question(ws): return read_questions(ws.data/'demo_QA.csv')[0]
 
 
+def take(page, panel, q):
+    "Choose a question of the file in a panel, and the preset that needs no embedder."
+    page.choose(f'{panel} .wattnb-preset select', 'words')
+    page.choose(f'{panel} .wattnb-known select', q.id)
+    assert settle('the question is taken', lambda: page.one(f'{panel} .wattnb-question textarea').get_attribute('value')) == q.question
+
+
 def test_a_model_streams_its_answer_with_linked_citations(lab, ws):
     q = question(ws)
-    lab.choose('.wattnb-ask .wattnb-known select', q.id)
-    lab.choose('.wattnb-ask .wattnb-preset select', 'words')
-    assert settle('the question is taken', lambda: lab.one('.wattnb-ask .wattnb-question textarea').get_attribute('value')) == q.question
+    take(lab, '.wattnb-ask', q)
     lab.says('.wattnb-ask .wattnb-note', 'SmolLM2 135M · runs here')
     lab.click('.wattnb-ask .wattnb-go')
     seen = set()
@@ -222,9 +227,7 @@ def test_an_error_is_one_line(lab):
 def test_two_models_side_by_side(lab, ws):
     lab.type('.wattnb-compare .wattnb-side0 .wattnb-model input', 'extractive')
     lab.type('.wattnb-compare .wattnb-side1 .wattnb-model input', 'abstain')
-    lab.choose('.wattnb-compare .wattnb-preset select', 'words')
-    lab.choose('.wattnb-compare .wattnb-known select', question(ws).id)
-    settle('the question is taken', lambda: lab.one('.wattnb-compare .wattnb-question textarea').get_attribute('value'))
+    take(lab, '.wattnb-compare', question(ws))
     lab.click('.wattnb-compare .wattnb-go')
     lab.says('.wattnb-compare .wattnb-verdict', '≠ one refuses · extractive right · abstain wrong')
     assert '3184' in lab.text('.wattnb-compare .wattnb-side0 .wattnb-value') and 'outside' in lab.text('.wattnb-compare .wattnb-side1 .wattnb-value')
@@ -286,9 +289,7 @@ def test_voila_serves_the_page(ws, tmp_path):
             page.one('.wattnb-ensemble')
             assert not page.all('.jp-InputArea-editor') or not page.one('.jp-InputArea-editor').is_displayed()
             page.type('.wattnb-ask .wattnb-model input', 'extractive')
-            page.choose('.wattnb-ask .wattnb-preset select', 'words')
-            page.choose('.wattnb-ask .wattnb-known select', question(ws).id)
-            settle('the question is taken', lambda: page.one('.wattnb-ask .wattnb-question textarea').get_attribute('value'))
+            take(page, '.wattnb-ask', question(ws))
             page.click('.wattnb-ask .wattnb-go')
             page.says('.wattnb-ask .wattnb-card', '3184')
             nothing_leaks(page)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Explorer', 'guarded', 'Panel', 'ModelChoice', 'SearchChoice', 'QuestionChoice', 'AnswerView', 'AskPanel',
-           'ComparePanel', 'RunSet', 'RunsPanel', 'EnsemblePanel']
+           'ComparePanel', 'RunSet', 'OverRuns', 'RunsPanel', 'EnsemblePanel']
 
 # %% ../nbs/10_z_explorer.ipynb #23b24183
 import html, json, threading
@@ -384,7 +384,29 @@ class RunSet:
         return out
 
 # %% ../nbs/10_z_explorer.ipynb #d545e1dc
-class RunsPanel(Panel):
+class OverRuns(Panel):
+    "A panel over the runs of one question file, which it reads beside the page: `_load` shows those of a file."
+    env, ensembles, _quiet = None, True, False
+    def reload(self):
+        "Read the runs anew."
+        def work(job):
+            n = Counter(r.datafile for r in find_runs(self.e.ws, env=self.env) if r.summary and (self.ensembles or not r.is_ensemble))
+            if not n: raise UserError('no finished runs yet: `wattnb run --model extractive` makes one')
+            keep, self._quiet = self.file.value or self._datafile, True
+            self.file.options = [(f'{d} ({k} runs)', d) for d, k in n.most_common()]
+            self.file.value = keep if keep in n else n.most_common(1)[0][0]
+            self._quiet = False
+            self._load(self.file.value)
+        self.loading = self.e.reader.submit(work, self._progress, 'reading runs')
+    def _read(self, datafile):
+        if not self._quiet and datafile: self.loading = self.e.reader.submit(lambda job: self._load(datafile), self._progress, 'reading runs')
+    def _progress(self, job):
+        if job.state == 'failed': self.show(_error(job.error))
+        elif not job.over: self.show('<span class="wattnb-status">reading the runs …</span>')
+        elif 'reading the runs' in self.status.value: self.show('')
+    def _left_out(self, lines:Sequence[str]): self.show(''.join(f'<small class="wattnb-warn">left out: {html.escape(x)}</small><br>' for x in lines[:5]))
+
+class RunsPanel(OverRuns):
     "Browse runs, open a question across models, try another truth."
     name = 'runs'
     def __init__(self,
@@ -412,32 +434,15 @@ class RunsPanel(Panel):
         self.file.observe(g(lambda c: self._read(c['new'])), 'value'); self.run.observe(g(lambda c: self._classes()), 'value')
         self.kind.observe(g(lambda c: self._fill()), 'value'); self.words.observe(g(lambda c: self._fill()), 'value'); self.list.observe(g(lambda c: self._open(c['new'])), 'value')
         for x in (self.value, self.unit, self.refs): x.observe(g(lambda c: self._rescore()), 'value')
-        self._quiet = False
         self.edit = w.HBox([self.value, self.unit, self.refs, self.reset], layout=w.Layout(flex_flow='row wrap', display='none'))
         return [w.HBox([self.file, self.run, self.refresh], layout=w.Layout(flex_flow='row wrap')), w.HBox([self.kind, self.words]), self.list, self.detail, self.edit, self.changed]
-    def reload(self):
-        "Read the runs anew, beside the page."
-        def work(job):
-            n = Counter(r.datafile for r in find_runs(self.e.ws) if r.summary)
-            if not n: raise UserError('no finished runs yet: `wattnb run --model extractive` makes one')
-            keep = self.file.value or self._datafile
-            self._quiet = True
-            self.file.options = [(f'{d} ({k} runs)', d) for d, k in n.most_common()]
-            self.file.value = keep if keep in n else n.most_common(1)[0][0]
-            self._quiet = False
-            self._load(self.file.value)
-        self.loading = self.e.reader.submit(work, self._progress, 'reading runs')
-    def _progress(self, job):
-        self.show(_error(job.error) if job.state == 'failed' else '' if job.over else '<span class="wattnb-status">reading the runs …</span>')
-    def _read(self, datafile):
-        if not self._quiet and datafile: self.loading = self.e.reader.submit(lambda job: self._load(datafile), self._progress, 'reading runs')
     def _load(self, datafile):
         self.set = RunSet(self.e.ws, datafile)
         best = sorted(self.set.runs, key=lambda r: -self.set.scores[r].overall)
         self.run.options = [(f'{self.set.scores[r].overall:.3f}  {r}', r) for r in best]
         self.run.value = next((r for r in best if r.endswith(self._run)), best[0]) if self._run else best[0]
         self._classes()
-        self.show(''.join(f'<small class="wattnb-warn">left out: {html.escape(u)}</small><br>' for u in self.set.unscored[:5]))
+        self._left_out(self.set.unscored)
     def _classes(self):
         if self.set is None or self.run.value is None: return
         n, keep = Counter(self.set.classes(self.run.value).values()), self.kind.value
@@ -482,15 +487,15 @@ class RunsPanel(Panel):
 def _num(v, digits:int) -> str: return '–' if v is None or v != v else f'{v:.{digits}f}'
 
 # %% ../nbs/10_z_explorer.ipynb #617aa425
-class EnsemblePanel(Panel):
+class EnsemblePanel(OverRuns):
     "Build an ensemble by ticking its members."
-    name = 'ensemble'
+    name, ensembles = 'ensemble', False
     def __init__(self,
         explorer:Explorer,
         datafile:str='', # the question file; default: the one with most runs
         env:str=None,    # only this machine
     ):
-        self._datafile, self._env, self.panel, self.tried = datafile, env, None, {}
+        self._datafile, self.env, self.panel, self.tried = datafile, env, None, {}
         super().__init__(explorer)
         self.reload()
     def _build(self):
@@ -503,30 +508,15 @@ class EnsemblePanel(Panel):
         g = guarded(self.show)
         self.file.observe(g(lambda c: self._read(c['new'])), 'value')
         for x in (self.how, self.blank): x.observe(g(lambda c: self.vote()), 'value')
-        self._quiet = False
         return [w.HBox([self.file, self.how, self.blank]), self.members, self.result, self.list]
-    def reload(self):
-        def work(job):
-            n = Counter(r.datafile for r in find_runs(self.e.ws, env=self._env) if r.summary and not r.is_ensemble)
-            if not n: raise UserError('no finished runs yet: `wattnb run --model extractive` makes one')
-            self._quiet = True
-            self.file.options = [(f'{d} ({k} runs)', d) for d, k in n.most_common()]
-            self.file.value = self._datafile if self._datafile in n else n.most_common(1)[0][0]
-            self._quiet = False
-            self._load(self.file.value)
-        self.loading = self.e.reader.submit(work, self._progress, 'reading runs')
-    _progress = RunsPanel._progress
-    def _read(self, datafile):
-        if not self._quiet and datafile: self.loading = self.e.reader.submit(lambda job: self._load(datafile), self._progress, 'reading runs')
     def _load(self, datafile):
         self.tried, self.result.value, self.list.value = {}, '', ''
-        self.panel = p = read_panel(self.e.ws, self._env, datafile)
+        self.panel = p = read_panel(self.e.ws, self.env, datafile)
         order = sorted(range(len(p.labels)), key=lambda k: -p.scores[k].overall)
         self.boxes = {p.labels[k]: self.w.Checkbox(description=f'{p.scores[k].overall:.3f} · {_wh(p.joules[k].sum())} · {p.labels[k]}', indent=False, layout=self.w.Layout(width='98%', min_height='26px')) for k in order}
         for b in self.boxes.values(): b.observe(guarded(self.show)(lambda c: self.vote()), 'value')
         self.members.children = tuple(self.boxes.values())
-        left = [f'{l}: {why}' for l, why in p.skipped[:5]]
-        self.show(''.join(f'<small class="wattnb-warn">left out: {html.escape(x)}</small><br>' for x in left))
+        self._left_out([f'{l}: {why}' for l, why in p.skipped])
     def vote(self):
         "Vote with what is ticked, and show it."
         if self.panel is None: return
