@@ -222,12 +222,25 @@ def prepare(name:str, table:dict):
     nb = read_nb(root / f'nbs/{name}.ipynb')
     module_of_nb[nb.path_] = module_of(nb)
     link = linker(table, name)
+    for cell in nb.cells:
+        if cell.cell_type == 'markdown' and '<!-- chapters -->' in cell.source: cell.source = cell.source.replace('<!-- chapters -->', chapters('{}.ipynb'))
     def add_links(cell):
         if cell.cell_type == 'markdown' and cell.source and not cell.source.startswith('###'): cell.source = link(cell.source)
     NBProcessor(nb=nb, procs=[FrontmatterProc, OwnName, populate_language, Reference, strip_ansi, hide_line, filter_stream_, rm_header_dash,
                               drop_hidden, Described, clean_magics, hide_, add_links, strip_hidden_metadata], process=True)
     nb.cells = [c for c in nb.cells if c.cell_type != 'code' or c.source.strip() or c.get('outputs')]
     write_nb(nb, proc / f'{name}.ipynb')
+
+
+def chapters(link=SITE + '/{}.html') -> str:
+    "Every notebook of the library and its module: the table of the README, made from the notebooks."
+    rows = []
+    for n in sections()['The library, chapter by chapter']:
+        nb = read_nb(root / f'nbs/{n}.ipynb')
+        said = next((m[1] for c in nb.cells if c.cell_type == 'markdown' and (m := re.search(r'^>\s*(.+)', c.source, re.M))), '')
+        module = module_of(nb)
+        rows.append(f'| [`{n}`]({link.format(n)}) | {f"`{module}`" if module else "–"} | {_cell(said)} |')
+    return '\n'.join(['| notebook | module | what lives there |', '|---|---|---|', *rows])
 
 
 def api_page() -> str:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import nbformat
 
+from pages import chapters
+
 root = Path(__file__).resolve().parent.parent
 
 
@@ -12,7 +14,7 @@ def render():
     nb = nbformat.read(root / 'nbs/index.ipynb', 4)
     out, images = ['<!-- Written from nbs/index.ipynb by `make readme`; edit that. -->'], {}
     for cell in nb.cells:
-        if cell.cell_type == 'markdown': out.append(cell.source); continue
+        if cell.cell_type == 'markdown': out.append(cell.source.replace('<!-- chapters -->', chapters())); continue
         lines = cell.source.splitlines()
         flags = {l.strip() for l in lines if l.startswith('#|')}
         if '#| hide' in flags: continue
@@ -20,9 +22,11 @@ def render():
         for o in cell.get('outputs', []):
             data = o.get('data', {})
             if 'image/png' in data:
-                name = f'run-{len(images) + 1}.png'
+                name = f'runs-{len(images) + 1}.png'
                 images[name] = base64.b64decode(data['image/png'])
-                out.append(f'![Figure of a run: score with intervals, outcomes, latency and tokens](nbs/images/{name})')
+                alt = re.search(r'^#\| fig-alt: "(.+)"', cell.source, re.M)
+                if not alt: sys.exit(f'nbs/index.ipynb: cell {cell.id} shows a picture and has no `#| fig-alt: "..."`')
+                out.append(f'![{alt[1]}](nbs/images/{name})')
             elif 'text/markdown' in data: out.append(''.join(data['text/markdown']))
     return '\n\n'.join(re.sub(r'\n{3,}', '\n\n', p.strip()) for p in out) + '\n', images
 

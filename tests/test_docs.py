@@ -1,5 +1,5 @@
 "The pages: every command that they show exists with its options, and the schema lists what real files hold."
-import json, re, shlex
+import json, re, shlex, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -11,11 +11,18 @@ from wattnb.workspace import UserError
 root = Path(__file__).resolve().parent.parent
 
 
+def test_readme_is_what_the_notebooks_say():
+    "The table of chapters included: a new notebook without `make readme` is told here."
+    p = subprocess.run([sys.executable, root / 'tests/readme.py', '--check'], capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr
+
+
 def commands():
     for p in sorted([*(root / 'nbs').glob('*.ipynb'), root / 'README.md']):
         texts = [''.join(c['source']) for c in json.loads(p.read_text('utf-8'))['cells'] if c['cell_type'] == 'markdown'] if p.suffix == '.ipynb' else [p.read_text('utf-8')]
         for t in texts:
             for block in re.findall(r'```(?:sh|bash)\n(.*?)```', t, re.S):
+                block = block.replace('\\\n', ' ')
                 for line in block.splitlines():
                     for part in line.split('#')[0].split('&&'):
                         words = shlex.split(part)
