@@ -79,7 +79,7 @@ def main(
             print(_parser().format_help()); return 0
         r = VERBS[args.verb][0](args)
         if args.json: print(json.dumps(jsonable(r.data), indent=2, ensure_ascii=False, allow_nan=False))
-        elif r.text: print(redact(r.text))
+        elif r.text: print(_from_here(redact(r.text)))
         return r.status
     except UserError as e: return _say(e, 2)
     except WorkError as e: return _say(e, 1)
@@ -102,14 +102,22 @@ def _catch_sigterm():
 def _restore(was):
     if was is not None: signal.signal(signal.SIGTERM, was)
 
+def _from_here(text:str) -> str:
+    "Paths below the working folder, as one would type them."
+    try: return text.replace(f'{Path.cwd()}{os.sep}', '')
+    except OSError: return text # the folder is gone
+
+class _FromHere(logging.Formatter):
+    def format(self, record): return _from_here(super().format(record))
+
 def _say(what, status:int) -> int:
-    print('wattnb: ' + redact(' '.join(str(what).split())), file=sys.stderr)
+    print('wattnb: ' + _from_here(redact(' '.join(str(what).split()))), file=sys.stderr)
     return status
 
 def _logging(verbose:bool):
     log.handlers[:] = [h for h in log.handlers if not getattr(h, 'wattnb_cli', False)]
     h = logging.StreamHandler(sys.stderr); h.wattnb_cli = True
-    h.setFormatter(logging.Formatter('%(message)s'))
+    h.setFormatter(_FromHere('%(message)s'))
     log.addHandler(h); log.setLevel(logging.DEBUG if verbose else logging.INFO); log.propagate = False
     os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error'); os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
     os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')
