@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'DEFAULT_PRESET', 'REACH', 'RetrievalSettings', 'make_settings', 'Hit', 'Block', 'Context', 'Retrieved',
-           'core', 'names_in', 'plan_keywords', 'Plan', 'parse_plan', 'plan_with', 'reciprocal_rank_fusion',
+           'core', 'names_in', 'named_in', 'plan_keywords', 'Plan', 'parse_plan', 'plan_with', 'reciprocal_rank_fusion',
            'fuse_scores', 'rerank_matches', 'count_tokens_roughly', 'retrieve']
 
 # %% ../nbs/02_retrieval.ipynb #87177e09
 import math, re
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Callable, Sequence
 
 import numpy as np
 
-from .workspace import UserError, jsonable, log, optional
+from .workspace import UserError, WorkError, jsonable, log, optional
 from .questions import Question
 from .passages import Passage, Unit, show_units, words
-from .index import Index
+from .index import Index, RerankerEntry, load_rerankers
 
 # %% ../nbs/02_retrieval.ipynb #d283d016
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class RetrievalSettings:
     search: str = 'auto'         # 'exact', 'hnsw', or by size
     rerank: str = 'score'        # over several queries: 'score' (sum), 'frequency', 'combined', or 'none' (order of the queries)
     dedupe_first: bool = False   # drop repeats before reranking, as the existing tools do (which leaves nothing to rerank)
-    cross_encoder: str = ''      # model id of a cross-encoder that reads question and passage together; '' is none
+    cross_encoder: str = ''      # a cross-encoder that reads question and passage together: key `[reranker.KEY]` of the registry, or a hub id; '' is none
     cross_depth: int = 30        # best passages that it reads
     cross_weight: float = .5     # its share in the score
     per_document: int = 0        # passages of one paper at most; 0 is no limit
@@ -46,6 +47,7 @@ class RetrievalSettings:
     no_overlap: bool = True      # nothing is shown twice; False only matters for 'nodes'
     number: float = .15          # extracts: bonus of a unit with a number, where a number is asked for
     unit: float = .15            # extracts: bonus of a unit with the asked unit
+    row: float = .2              # extracts: bonus of a table row that names what the question names, where a number is asked for
     neighbour: float = .5        # extracts: what a question word in the next sentence counts
     around: float = .8           # extracts: what a question word in the heading, caption or table head counts
     spread: float = .5           # extracts: share of its score that a unit lends to its neighbours
@@ -170,6 +172,13 @@ def names_in(
 ) -> list[str]:
     "Names of models, systems and devices, as index terms; units and common abbreviations are none."
     return [w for m in _NAME.findall(question) for w in words(m) if len(w) > 1 and w not in _UNITS]
+
+def named_in(
+    question:str, # a question
+) -> set[str]:
+    "What a table's row may be labelled with: the names of the question and its capitalised words (not the first), as index terms."
+    capital = re.findall(r'(?<=[\w,;:] )[A-Z][a-z]{2,}\w*', question)
+    return {*names_in(question), *(w for x in capital for w in words(x))} - _UNITS
 
 def plan_keywords(
     question, # text or `Question`
@@ -393,15 +402,23 @@ def _finish(index, q, queries, lists, lex_of, den_of, s, count) -> Retrieved:
     if s.threshold and evidence < s.threshold: ctx = Context(cut=dict(reason=f'evidence {evidence:.2f} is below the threshold {s.threshold:g}', blocks=len(ctx.blocks)))
     return Retrieved(_text_of(q), queries, hits, ctx, evidence, index.searched_by if den_of else 'words')
 
-_cross_encoders = {}
+@lru_cache(2)
+def _cross_encoder(entry:RerankerEntry):
+    "The model of an entry, loaded once. `WorkError` where it cannot be."
+    kw = {k: v for k, v in dict(revision=entry.revision or None, trust_remote_code=entry.trust_remote_code or None).items() if v}
+    try: return optional('sentence_transformers', 'local').CrossEncoder(entry.id, max_length=entry.max_tokens, **kw)
+    except OSError as e: raise WorkError(f'cross-encoder {entry.id} cannot be loaded: {str(e).splitlines()[0][:160]}') from None
+
+def _reranker(index, key:str) -> RerankerEntry:
+    "The entry of a key; a hub id or a folder stands for itself. `UserError` for a key that nobody declared."
+    known = load_rerankers(index.workspace)
+    if key not in known and '/' not in key: raise UserError(f'unknown cross-encoder {key!r}: one of {", ".join(known)}, a hub id, or a [reranker.{key}] table in models.toml')
+    return known.get(key) or RerankerEntry(key, key)
+
 def _cross_encode(index, question, order, score, s) -> list[int]:
     "Read question and passage together with a cross-encoder and mix its score in; the rest keeps its order behind."
-    if s.cross_encoder not in _cross_encoders:
-        from wattnb.workspace import WorkError
-        try: _cross_encoders[s.cross_encoder] = optional('sentence_transformers', 'local').CrossEncoder(s.cross_encoder)
-        except OSError as e: raise WorkError(f'cross-encoder {s.cross_encoder} cannot be loaded: {str(e).splitlines()[0][:160]}') from None
     head, rest = order[:s.cross_depth], order[s.cross_depth:]
-    x = np.asarray(_cross_encoders[s.cross_encoder].predict([(question, index.passages[r].text) for r in head], show_progress_bar=False), float)
+    x = np.asarray(_cross_encoder(_reranker(index, s.cross_encoder)).predict([(question, index.passages[r].text) for r in head], show_progress_bar=False), float)
     x = (x - x.min()) / max(x.max() - x.min(), 1e-9)
     for r, v in zip(head, x): score[r] = (1 - s.cross_weight) * score[r] + s.cross_weight * float(v)
     low = min((score[r] for r in head), default=0.)
@@ -411,8 +428,8 @@ def _cross_encode(index, question, order, score, s) -> list[int]:
 def _weight(index, word:str) -> float: return math.log(1 + (len(index) - index.frequency(word) + .5) / (index.frequency(word) + .5))
 
 def _coverage(index, question:str, text:str) -> float:
-    q = {w: _weight(index, w) for w in set(words(core(question)))}
-    return sum(v for w, v in q.items() if w in set(words(text))) / sum(q.values()) if q else 0.
+    q, have = {w: _weight(index, w) for w in set(words(core(question)))}, set(words(text))
+    return sum(v for w, v in q.items() if w in have) / sum(q.values()) if q else 0.
 
 # %% ../nbs/02_retrieval.ipynb #27c28f93
 def _unit_words(index, k:int) -> frozenset:
@@ -460,6 +477,8 @@ def _unit_scores(index, q, hits, s) -> dict[int, tuple[float, Hit]]:
     terms = {w: _weight(index, w) for w in set(_terms(index, core(asked.question), 0))}
     total = sum(terms.values()) or 1.
     unit = set(words(asked.unit)) if asked.unit else set()
+    named = named_in(core(asked.question)) if asked.kind == 'number' else set()
+    short = {w: {w[:n] for n in range(3, len(w))} if w.isalpha() else set() for w in terms} # a table's head says `Mem.` for memory
     place = {}
     for h in hits:
         for k in range(*index.passages[h.row].units): place.setdefault(k, h)
@@ -471,9 +490,11 @@ def _unit_scores(index, q, hits, s) -> dict[int, tuple[float, Hit]]:
         own = _unit_words(index, k)
         near = (_unit_words(index, k - 1) if k > lo else frozenset()) | (_unit_words(index, k + 1) if k + 1 < hi else frozenset())
         over = _around(index, k, lo, hi)
-        f = sum(v * (1. if w in own else max(s.neighbour if w in near else 0., s.around if w in over else 0.)) for w, v in terms.items()) / total
+        head = lambda w: w in over or u.kind == 'row' and not over.isdisjoint(short[w])
+        f = sum(v * (1. if w in own else max(s.neighbour if w in near else 0., s.around if head(w) else 0.)) for w, v in terms.items()) / total
         if asked.kind == 'number' and re.search(r'\d', u.text): f += s.number
         if unit & own: f += s.unit
+        if u.kind == 'row' and named & own: f += s.row
         raw[k] = f + h.score
     if s.spread: raw = {k: max(x, s.spread * max(raw.get(k - 1, 0.), raw.get(k + 1, 0.))) for k, x in raw.items()}
     return {k: (x, place[k]) for k, x in raw.items()}
