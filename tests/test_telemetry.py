@@ -123,7 +123,7 @@ def sessions(draw):
     pauses = draw(st.lists(st.tuples(st.floats(0, 20), st.floats(.01, 3)), max_size=2))
     return out, [(a, a + d) for a, d in pauses], max(t, .5) + draw(st.floats(0, 2.))
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=60, deadline=None)
 @given(sessions(), st.integers(0, 10**6))
 def test_parts_sum_to_the_session(session, seed):
     windows, pauses, end = session
