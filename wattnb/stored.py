@@ -52,10 +52,13 @@ class StoredRun:
                 ('tokens read', s['input_tokens'], per(s['input_tokens'])), ('tokens written', s['output_tokens'], per(s['output_tokens'])),
                 ('GPU energy, Wh', h.get('gpu_energy_wh') if h.get('gpu_energy_method') not in (None, 'none') else None, None),
                 ('CPU energy, Wh', (e.get('cpu') or {}).get('wh'), per((e.get('cpu') or {}).get('wh'))),
+                ('energy in all, Wh', e.get('total_wh'), e.get('per_question_wh')), *((f'energy in all, {w}', e.get(f'total_wh_{w}'), per(e.get(f'total_wh_{w}'))) for w in ('low', 'high') if e.get('total_wh') is not None),
+                *([('net of idle, Wh', e['net_wh'], per(e['net_wh']))] if e.get('net_wh') is not None else []), ('carbon, gCO2e', e.get('co2_g'), per(e.get('co2_g'))),
+                *((f'{k}: share of the device\'s limit', p.get('share'), None) for k, p in ((s.get('roofline') or {}).get('phases') or {}).items()),
                 ('host memory peak, GiB', h.get('cpu_rss_peak_gb'), None), ('model load, s', h.get('model_load_time_seconds'), None),
                 ('cost, USD', s.get('cost_usd'), per(s.get('cost_usd')))]
         notes = [f'stopped early: {s["stopped_because"]}'] if s.get('stopped_because') else []
-        notes += [f'{k}: {v}' for k, v in (h.get('reasons') or e.get('reasons') or {}).items()][:4]
+        notes += [f'{k}: {v}' for k, v in (h.get('reasons') or e.get('reasons') or {}).items()][:4] + list(e.get('warnings') or ())[:4]
         return ResultTable(['', 'run', 'per question'], rows, title='What it took', notes=notes)
 
     def question_table(self) -> ResultTable:
@@ -171,7 +174,8 @@ def _energy_checks(files):
         spent = sum(j for j in joules if j is not None) / 3600
         yield 'questions took no more energy than the run', '' if spent <= 1.02 * total + 1e-6 else f'{spent:.4g} Wh of {total:.4g} Wh'
     gpu, how = hw.get('gpu_energy_wh'), hw.get('gpu_energy_method')
-    yield 'what was not measured is null', '' if (gpu is None) == (how in (None, 'none')) else f'gpu_energy_wh is {gpu} by method {how}'
+    hosted = s['quantization'] == 'api' # the inherited field is 0 there, with method none
+    yield 'what was not measured is null', '' if (gpu is None) == (how in (None, 'none')) or hosted and not gpu and how == 'none' else f'gpu_energy_wh is {gpu} by method {how}'
 
 def results_table(
     ws:Workspace,  # workspace
