@@ -7,7 +7,7 @@ __all__ = ['Entrant', 'entrants', 'Comparison', 'compare_scores', 'compare', 'Ma
            'find_run', 'find_runs']
 
 # %% ../nbs/09_compare.ipynb #ca20eda7
-import itertools
+import itertools, re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -317,9 +317,8 @@ class Matrices(TableSet):
                                           'Results matrices')]
 
 def _short(name:str) -> str:
-    """A run's name as a column prefix: the version suffix `-v1` and the provider prefix are dropped, nothing inside the
-    name."""
-    return name.removesuffix('-v1').removeprefix('bedrock_')
+    "A run's name as a column prefix: the version tag `-v1` and the provider tag `bedrock_` are dropped as whole words, nothing inside one."
+    return re.sub(r'-v1(?=$|[-_])|(?:(?<=[-_])|^)bedrock_', '', name)
 
 def _wide(truth:list, answers:dict, env:str, datafile:str, extra:dict) -> Matrix:
     "answers: column prefix -> list of `Prediction`; extra: question id -> further truth cells."
