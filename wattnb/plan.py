@@ -15,7 +15,7 @@ from .workspace import ResultTable, UserError, Workspace, digest, jsonable
 from .questions import BLANK, QuestionSet, read_questions
 from .index import open_index
 from .retrieval import DEFAULT_PRESET, PRESETS, make_settings
-from .llm import PRECISIONS, check_provider, load_registry
+from .llm import PRECISIONS, check_provider, load_registry, priced
 from .prompts import prompt_digest
 from .scoring import Prediction, SCORER_VERSION
 from .journal import read_journal
@@ -165,7 +165,8 @@ def plan_run(
     s = settings
     ws = root if isinstance(root, Workspace) else Workspace.find(root)
     questions = read_questions(ws.questions(s.questions or None), s.limit)
-    entry = load_registry(ws).find(s.model, provider=s.provider or None)
+    registry = load_registry(ws)
+    entry = priced(registry.find(s.model, provider=s.provider or None), registry)
     precision = s.precision or entry.precision
     check_provider(entry)
     s.budget.check(entry)
