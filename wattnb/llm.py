@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'STAGES', 'PRECISIONS', 'THINKING', 'BOS', 'PROVIDERS', 'THINK_MARKS', 'Request', 'Reply', 'Usage', 'Price',
            'ModelEntry', 'Registry', 'load_registry', 'split_thinking', 'Model', 'unique_requests', 'provider_class',
-           'check_provider', 'open_model', 'fetch_model', 'find_price', 'cost_usd', 'estimate_usd', 'estimate_vram',
-           'memory_here', 'fits', 'ImportedConfig', 'import_peer_config']
+           'check_provider', 'open_model', 'fetch_model', 'find_price', 'priced', 'cost_usd', 'estimate_usd',
+           'estimate_vram', 'memory_here', 'fits', 'ImportedConfig', 'import_peer_config']
 
 # %% ../nbs/03_llm.ipynb #e50884a8
 import ast, difflib, functools, importlib, json, logging, math, os, re, tomllib
@@ -299,8 +299,7 @@ class Registry(Mapping):
         "The entry that `spec` names. Raises `UserError` with the nearest names for an unknown one, with the candidates for an ambiguous one."
         if isinstance(spec, ModelEntry): e = spec
         else: e = self._find(str(spec or '').strip(), _provider(provider) if provider else None)
-        e = self._at(e, _provider(provider)) if provider else e
-        return e if e.prices else replace(e, prices=find_price(e, self)) # of the longest name that fits, for the record of a run
+        return self._at(e, _provider(provider)) if provider else e
 
     def _find(self, spec:str, provider:str|None) -> ModelEntry:
         if not spec: raise UserError('no model given: `wattnb models` lists them')
@@ -554,6 +553,13 @@ def find_price(
         for n in {_plain(e.id)[1], *(_plain(a)[1] for a in e.aliases)}:
             if name.startswith(n) and _VERSION.fullmatch(name, len(n)) and (best is None or len(n) > best[0]): best = len(n), e.prices
     return best[1] if best else None
+
+def priced(
+    entry:ModelEntry,
+    registry:Registry=None, # where to look; default the shipped one
+) -> ModelEntry:
+    "The entry with the price that applies to it, so that the record of a run says by which it was billed."
+    return entry if entry.prices else replace(entry, prices=find_price(entry, registry))
 
 def cost_usd(
     entry:ModelEntry,
