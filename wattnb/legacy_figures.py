@@ -505,7 +505,7 @@ def plot_overall_scores(
         _after(ax, max(_known(r.overall, r.overall_high)), i, f'{r.overall:.3f}')
     row_axis(ax, _suffix(s), 48); ax.set_xlim(0, 1.12); ax.set_xticks([0, .2, .4, .6, .8, 1]); ax.set_xlabel('overall score')
     fig.legend([Patch(facecolor=c, hatch=h, edgecolor='white' if grey_level(c) < .35 else '#444444', lw=.4)
-                for _, _, c, h in _PARTS[:3]], [f'{w:.2f} x {n}' for (_, n, _, _), w in
+                for _, _, c, h in _PARTS[:3]], [f'{w:.2f} × {n}' for (_, n, _, _), w in
                                                 zip(_PARTS, (WEIGHTS['value'], WEIGHTS['ref'], WEIGHTS['na']))],
                loc='outside lower left', ncols=3)
     return headline(fig, 'Overall scores and what they are made of', f"{n_of(s)}, {n_of(s, 'n_na', 'unanswerable')}; bars: 95 % "

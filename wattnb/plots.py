@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['COLOURS', 'HATCHES', 'OUTCOMES', 'PEAKS', 'FIGURES', 'plot_scores', 'outcome', 'plot_outcomes', 'plot_latencies',
            'plot_read_tokens', 'plot_run', 'Source', 'power_rows', 'fit_band', 'Plot', 'draw', 'draw_all',
-           'figure_list', 'note_figure', 'save', 'new_figure', 'kind_of', 'mode_of']
+           'figure_list', 'said_of', 'Gallery', 'note_figure', 'save', 'new_figure', 'kind_of', 'mode_of']
 
 # %% ../nbs/10_plots.ipynb #6fb71d4d
-import math, re
+import base64, html, math, re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,8 @@ import numpy as np
 from .workspace import ResultTable, UserError, Workspace, atomic_write, log, read_csv
 from .questions import is_blank
 from .llm import load_registry
-from .figures import (figure_style, headline, is_note, new_figure, note_figure, png_bytes, save, text_on)
+from .figures import (figure_style, headline, is_note, new_figure, note_figure, save, small_png,
+                            text_on)
 from . import question_figures as qf, system_figures as sf
 from .statistics import wilson
 from .errors import error_class
@@ -492,8 +493,13 @@ _ACROSS = 'Runs of one model at one precision under two labels of --env, with th
 def _legacy(name, about, needs, shown, where='machine', of=lambda df: df) -> Plot:
     "An entry for a legacy figure; `of` picks the rows of its table that are drawn."
     draw, table = LEGACY[name]
-    cols = [c for s in shown for c in ((s, f'{s}_low', f'{s}_high') if s in _WITH_CI else (s,))]
-    return Plot(draw, lambda src: table(src.legacy), about, needs, lambda df: of(df)[cols], where)
+    cols = [] if callable(shown) else [c for s in shown for c in ((s, f'{s}_low', f'{s}_high') if s in _WITH_CI else (s,))]
+    return Plot(draw, lambda src: table(src.legacy), about, needs, shown if callable(shown) else lambda df: of(df)[cols], where)
+
+def _medians(df):
+    "Of each box: the shared series on each machine."
+    of = df.groupby(['series', 'env'], observed=True)['latency'].median().reset_index()
+    return of.loc[of['series'].duplicated(keep=False), 'latency']
 
 _WITH_CI = ('overall', 'value', 'ref', 'na')
 _sized = lambda df: df[df['params_b'] > 0]
@@ -521,7 +527,7 @@ _LEGACY = {k: _legacy(k, *v) for k, v in dict(
     score_breakdown_top10=('parts and overall of the ten best runs', _RUN, _WITH_CI, 'machine', _top),
     score_breakdown=('the same as score_breakdown_top10, under its old name', _RUN, _WITH_CI, 'machine', _top),
     cross_system_latency=('mean latency of shared models by machine', _ACROSS, ('seconds', 'low', 'high'), 'across'),
-    cross_system_latency_distribution=('latency of the questions, shared models by machine', _ACROSS, (), 'across'),
+    cross_system_latency_distribution=('latency of the questions, shared models by machine', _ACROSS, _medians, 'across'),
     cross_system_latency_breakdown=('retrieval and generation of shared models by machine', _ACROSS, ('retrieval', 'generation'), 'across'),
     cross_system_latency_all_models=('mean latency of all models by machine', 'Runs that record their latency.',
                                      ('seconds', 'low', 'high'), 'across')).items()}
@@ -642,3 +648,31 @@ def figure_list():
     "The figures as a table."
     rows = [[k, p.about, p.needs] for k, p in FIGURES.items()]
     return ResultTable(['figure', 'shows', 'needs'], rows, f'{len(rows)} figures')
+
+# %% ../nbs/10_plots.ipynb #9034a2ac
+def said_of(
+    fig,      # a figure
+    rows:int, # of its table
+) -> str:
+    "The text in place of the picture."
+    text = {t.get_gid(): ' '.join(t.get_text().split()) for t in [fig._suptitle, *fig.artists, *fig.texts] if t is not None
+            and hasattr(t, 'get_text')}
+    note = ' '.join(' '.join(t.get_text().split()) for ax in fig.axes for t in ax.texts if t.get_gid() == 'note')
+    return '. '.join(x for x in (text.get('headline'), text.get('subline'), note, f'Drawn from a table of {rows} rows' * bool(rows)) if x)
+
+class Gallery:
+    "Every figure of `FIGURES` over some runs, as HTML that needs no other file."
+    def __init__(self,
+        src:Source,        # the runs
+        names=None,        # some of `FIGURES`; default all
+        dpi:float=80,      # of the pictures
+    ):
+        self.src, self.names, self.dpi = src, list(map(_named, names or FIGURES)), dpi
+    def _repr_html_(self) -> str:
+        return '\n'.join(map(self._entry, self.names))
+    def _entry(self, name:str) -> str:
+        fig, df = draw(name, self.src)
+        p, data = FIGURES[name], base64.b64encode(small_png(fig, self.dpi, 32)).decode()
+        return (f'<figure id="{name}" style="margin:1.5em 0"><figcaption><b><code>{name}</code></b>: {html.escape(p.about)}. '
+                f'<small>Needs: {html.escape(p.needs)}</small></figcaption>'
+                f'<img style="max-width:100%" alt="{html.escape(said_of(fig, len(df)))}" src="data:image/png;base64,{data}"></figure>')

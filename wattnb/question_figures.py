@@ -11,7 +11,7 @@ __all__ = ['GROUPS', 'GROUP_OF', 'CELLS', 'STAGES', 'RANKS', 'group_legend', 'pl
 import numpy as np
 
 from .errors import ERROR_CLASSES
-from .figures import (GREY, MARKERS, PALETTE, figure_style, frame_of, headline, height_for, log_axis, n_of, new_figure,
+from .figures import (GREY, MARKERS, PALETTE, figure_style, frame_of, headline, height_for, legend_columns, log_axis, n_of, new_figure,
                             note_figure, place_labels, plain_number, row_axis, short, text_on)
 
 # %% ../nbs/10_d_question_figures.ipynb #e3f44d89
@@ -91,7 +91,7 @@ def plot_question_map(
     wide = wide[ids]
     codes = wide.apply(lambda col: col.map({g: k for k, g in enumerate(groups)})).to_numpy(float)
     fig, ax = new_figure('page', height_for(len(names), 1.15, .17))
-    cmap = ListedColormap([GROUPS[g][0] for g in groups]); cmap.set_bad('white')
+    cmap = ListedColormap([GROUPS[g][0] for g in groups]).with_extremes(bad='white')
     ax.imshow(np.ma.masked_invalid(codes), cmap=cmap, norm=BoundaryNorm(np.arange(len(groups) + 1) - .5, len(groups)),
               aspect='auto', interpolation='nearest')
     for k in range(1, len(names)): ax.axhline(k - .5, color='white', lw=1)
@@ -153,7 +153,8 @@ def plot_abstention(
 # %% ../nbs/10_d_question_figures.ipynb #104a4f93
 @figure_style()
 def plot_risk_coverage(
-    df, # label, coverage, risk, area (of the whole curve), confidence (whether the run has one), n
+    df,           # label, coverage, risk, area (of the whole curve), confidence (whether the run has one), n
+    named:int=8,  # of many runs, those with the least mean risk; the others are grey
 ):
     "Error rate among the answered against the share of questions answered."
     df = frame_of(df)
@@ -161,24 +162,26 @@ def plot_risk_coverage(
     order = df.groupby('label', observed=True)['area'].first().sort_values()
     big = len(order) > 4
     fig, ax = new_figure('page' if big else 'column', 3.6 if big else 2.9)
-    ends = []
+    ends, named = [], set(order.index if len(order) <= named + 2 else order.index[:named])
     for k, l in enumerate(order.index):
         part, c, m = df[df['label'] == l].sort_values('coverage'), PALETTE[k % 7], MARKERS[k % len(MARKERS)]
+        if l not in named: c = '#BBBBBB'
         if part['confidence'].iloc[0]:
-            ax.plot(part['coverage'], part['risk'], '-', color=c, lw=1, drawstyle='default', zorder=2)
+            ax.plot(part['coverage'], part['risk'], '-', color=c, lw=1 if l in named else .6, zorder=2 if l in named else 1)
         last = part.iloc[-1]
         if not part['confidence'].iloc[0]: ax.plot(part['coverage'], part['risk'], m, color=c, ms=0)
         ax.plot([last['coverage']], [last['risk']], m, color=c, ms=5, mfc=c if part['confidence'].iloc[0] else 'white',
                 zorder=3)
         sure = bool(part['confidence'].iloc[0])
-        ends.append((last['coverage'], last['risk'], short(l, 26) + (f' {last["area"]:.2f}' if sure else '')))
+        if l in named: ends.append((last['coverage'], last['risk'], short(l, 26) + (f' {last["area"]:.2f}' if sure else '')))
     ax.set_xlim(0, 1.04); ax.set_ylim(-.02, min(1.08, df['risk'].max() * 1.15 + .08))
     ax.set_xlabel('coverage: share of questions answered'); ax.set_ylabel('risk: share of these that is wrong')
     sure, unsure = df['confidence'].astype(bool).any(), not df['confidence'].astype(bool).all()
     headline(fig, 'Risk and coverage', n_of(df) + ('; lines: most confident answers first; numbers: mean risk over '
              'the curve (smaller is better)' if sure else '') + ('; hollow points: runs that record no confidence'
-                                                                 if unsure
-             else ''))
+                                                                 if unsure else '')
+             + (f'; named: the {len(named)} with the least mean risk, grey: {len(order) - len(named)} others'
+                if len(named) < len(order) else ''))
     lost = place_labels(ax, *zip(*ends))
     if lost: ax.set_xlabel(ax.get_xlabel() + f'\nnot named: {", ".join(lost)}')
     return fig
@@ -388,12 +391,17 @@ def plot_roofline(
     log_axis(ax.xaxis, [x0, x1], pad=.01); log_axis(ax.yaxis, [*df['gflops'], *tops], pad=.14)
     ax.set_xlabel('operations per byte of weights read (logarithmic)'); ax.set_ylabel('GFLOP/s, mean of the run')
     from matplotlib.lines import Line2D
-    fig.legend([Line2D([], [], ls='none', marker=m, color=c, mfc=c if p == 'prefill' else 'white', ms=5)
-                for p, (m, c) in shapes.items()], ['prefill: reading the prompt', 'decode: writing the answer'],
-               loc='outside lower left', ncols=2)
+    names = list(dict.fromkeys(df['label']))
+    numbered = len(names) > 4
+    keys = [Line2D([], [], ls='none', marker=m, color=c, mfc=c if p == 'prefill' else 'white', ms=5) for p, (m, c) in shapes.items()]
+    words = ['prefill: reading the prompt', 'decode: writing the answer']
+    if numbered:
+        keys += [Line2D([], [], ls='none')] * len(names); words += [f'{i + 1}  {short(n, 30)}' for i, n in enumerate(names)]
+    fig.legend(keys, words, loc='outside lower left', ncols=legend_columns(fig, words, 4), handletextpad=.3, columnspacing=1.)
     some = '' if len(roofs) == df['machine'].nunique() else '; no roof: peak of the machine not known'
     headline(fig, 'How near the runs come to what the machine can do', f'{n_of(df)}; points: 2 × parameters × '
              f'tokens over seconds; lines: makers’ dense peak and memory bandwidth{some}')
-    lost = place_labels(ax, df['intensity'], df['gflops'], [short(l, 24) for l in df['label']], lines=lines)
+    lost = place_labels(ax, df['intensity'], df['gflops'], [str(names.index(l) + 1) if numbered else short(l, 24) for l in df['label']],
+                        lines=lines)
     if lost: ax.set_xlabel(ax.get_xlabel() + f'; not named: {len(lost)}')
     return fig

@@ -11,7 +11,7 @@ from collections import Counter
 
 import numpy as np
 
-from .figures import (GREY, PALETTE, family_marks, figure_style, frame_of, headline, height_for, log_axis, n_of,
+from .figures import (GREY, PALETTE, family_marks, figure_style, frame_of, headline, height_for, legend_columns, log_axis, n_of,
                             new_figure, note_figure, place_labels, row_axis, short)
 
 # %% ../nbs/10_c_system_figures.ipynb #dae6466e
@@ -90,7 +90,7 @@ def plot_pareto(
     names = list(marks)
     if not df['local'].all():
         fam.append(Line2D([], [], ls='none', marker='o', color=GREY, mfc='white', ms=4.5)); names.append('hollow: API')
-    if len(names) > 1: fig.legend(fam, names, loc='outside lower left', ncols=min(len(names), 9 if big else 4))
+    if len(names) > 1: fig.legend(fam, names, loc='outside lower left', ncols=legend_columns(fig, names, 9))
     shared = int(df['shared'].fillna(False).astype(bool).sum()) if 'shared' in df else 0
     headline(fig, f'Overall score against {unit} per question', f'{n_of(df)}; ellipses: joint 95 % regions, bars: '
              '95 % intervals; dashed: frontier; %: share of resamples on the frontier'
@@ -230,7 +230,7 @@ def plot_scaling(
     ax.set_xlabel('parameters at work per token, billions (logarithmic)'); ax.set_ylabel('overall score')
     from matplotlib.lines import Line2D
     if len(marks) > 1: fig.legend([Line2D([], [], ls='none', marker=m.marker, color=m.colour, ms=4.5)
-        for m in marks.values()], list(marks), loc='outside lower left', ncols=min(len(marks), 9 if big else 4))
+        for m in marks.values()], list(marks), loc='outside lower left', ncols=legend_columns(fig, marks, 9))
     fits = df[df['kind'] == 'fit']
     note = '; lines: log-linear fits' if len(fits) else ''
     note += ' with 95 % bands' if len(fits) and fits['low'].notna().any() else ''

@@ -1,0 +1,207 @@
+"""Every registered figure on invented runs: labels, ink, drawn numbers, looks; the whole way from runs to files.
+
+`python tests/test_plots.py --update` writes the looks (`tests/plot_hashes.json`) anew; look at the pictures before.
+"""
+import functools, json, re, sys, tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wattnb.cli import main
+from wattnb.figures import grey_level, hash_distance, ink, is_note, missing_numbers, overlaps, perceptual_hash
+from wattnb.invented import DEMO, MACHINES, invented_runs
+from wattnb.plots import FIGURES, Gallery, Source, draw, draw_all
+from wattnb.question_figures import GROUP_OF, GROUPS
+from wattnb.workspace import Workspace
+
+HASHES = Path(__file__).with_name('plot_hashes.json')
+CLOSE = 40  # bits of 256 that versions of matplotlib and FreeType may change
+SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)
+
+
+@functools.cache
+def made() -> Source:
+    made.folder = tempfile.TemporaryDirectory()
+    return Source(invented_runs(made.folder.name), None, 'made_QA')
+
+
+@functools.cache
+def drawn(name): return draw(name, made())
+
+
+def numbers(name, df):
+    shown = FIGURES[name].shown
+    return np.asarray(shown(df) if callable(shown) else df[list(shown)], float)
+
+
+@pytest.mark.parametrize('name', FIGURES)
+def test_figure(name):
+    fig, df = drawn(name)
+    assert not is_note(fig), 'the invented runs have what every figure needs'
+    assert overlaps(fig) == []
+    assert ink(fig) > .002
+    want = numbers(name, df)
+    assert np.isfinite(want).sum() > 0
+    assert missing_numbers(fig, want) == []
+    words = {t.get_gid(): t.get_text() for t in (fig._suptitle, *fig.artists) if hasattr(t, 'get_text')}
+    assert words['headline'].strip() and words['subline'].strip()
+    titles = ' '.join(ax.get_title(loc='left') for ax in fig.axes)
+    assert re.search(r'\bn = \d+', words['subline'] + titles), 'the title says n'
+    assert hash_distance(perceptual_hash(fig), json.loads(HASHES.read_text())[name]) <= CLOSE
+
+
+@pytest.mark.parametrize('name', FIGURES)
+def test_nothing_to_draw_is_a_note(name):
+    df = drawn(name)[1]
+    assert is_note(FIGURES[name].draw(df.iloc[:0]))
+
+
+def test_every_figure_has_a_baseline(): assert set(json.loads(HASHES.read_text())) == set(FIGURES)
+
+
+def test_stacked_bars_are_the_counts_in_their_rows():
+    fig, df = drawn('error_classes')
+    labels, order = list(dict.fromkeys(df['label'])), list(GROUP_OF)
+    for i, l in enumerate(labels):
+        bars = sorted((p.get_x(), p.get_width()) for p in fig.axes[0].patches if abs(p.get_y() + p.get_height() / 2 - i) < 1e-9)
+        part = df[(df['label'] == l) & (df['count'] > 0)].set_index('error_class')['count']
+        assert [w for _, w in bars] == [part[c] for c in order if c in part.index]
+        assert sum(w for _, w in bars) == df['n'].iloc[0]
+
+
+def test_maps_are_their_tables_cell_by_cell():
+    fig, df = drawn('question_map')
+    wide = df.pivot(index='label', columns='id', values='error_class').loc[list(dict.fromkeys(df['label']))]
+    codes = wide.map(lambda c: list(GROUPS).index(GROUP_OF[c])).to_numpy()
+    image = np.asarray(fig.axes[0].images[0].get_array())
+    assert sorted(map(tuple, image.T)) == sorted(map(tuple, codes.T.astype(float)))
+    fig, df = drawn('agreement_heatmap')
+    image, names = np.ma.filled(fig.axes[0].images[0].get_array(), np.nan), sorted({*df['a'], *df['b']})
+    for r in df.itertuples():
+        i, j = names.index(r.a), names.index(r.b)
+        assert (image[j, i], image[i, j]) == pytest.approx((r.agreement, r.kappa), nan_ok=True)
+
+
+def test_kinds_sizes_and_marks():
+    df = made().legacy.runs
+    assert (df.loc[df['kind'] == 'API', 'estimated'].sum() >= 2) and df['active_b'].notna().sum() >= 4
+    fig, _ = drawn('size_vs_scores')
+    starred = [t.get_text() for l in fig.legends for t in l.get_texts() if t.get_text().endswith('*')]
+    assert len(starred) == df['estimated'].sum()
+    marks = {m: len([l for l in fig.axes[0].lines if l.get_marker() == m and len(l.get_xdata()) == 1 and l.get_markeredgewidth() == .4])
+             for m in 'so'}
+    assert marks == {'s': (df['kind'] == 'local').sum(), 'o': (df['kind'] == 'API').sum()}
+    hollow = {round(float(l.get_xdata()[0]), 6) for l in fig.axes[0].lines if l.get_markerfacecolor() == 'white' and l.get_marker() in 'so'}
+    assert hollow == {round(x, 6) for x in df['active_b'].dropna()}
+    assert not set(drawn('unique_wins')[1]['kind']) & {'ensemble'} and 'ensemble' not in str(drawn('agreement_heatmap')[1]['a'].tolist())
+    ranking = [t.get_text() for t in drawn('overall_ranking')[0].axes[0].get_yticklabels()]
+    assert len(set(ranking)) == len(ranking) == len(DEMO) + 1 and sum('[ensemble]' in t for t in ranking) == 1
+    assert sum('4bit' in t for t in ranking) and sum('bf16' in t for t in ranking) == 2 and sum('GB10' in t for t in ranking) == 3
+
+
+def test_intervals_have_their_own_n():
+    from wattnb.statistics import wilson
+    for r in made().legacy.runs.itertuples():
+        assert (r.na_low, r.na_high) == pytest.approx(wilson(round(r.na * 8), 8))
+    df = drawn('accuracy_by_type')[1]
+    assert df.drop_duplicates('type').set_index('type')['n'].to_dict() == dict(Table=15, Figure=9, Quote=40, Math=4, is_NA=8)
+
+
+def test_colours_told_apart_without_colour():
+    "What colour says, a marker or a hatch says too."
+    for groups in (GROUPS.values(),):
+        looks = [(round(grey_level(c), 1), h) for c, h, *_ in groups]
+        assert len(set(looks)) == len(looks)
+    fig, _ = drawn('error_classes')
+    assert len({p.get_hatch() for p in fig.axes[0].patches}) >= 5
+
+
+def test_stress_no_label_on_another(tmp_path):
+    "Twenty systems, 300 questions, three machines, three precisions, names without end."
+    keys = ('qwen0.5b', 'qwen1.5b', 'qwen3b', 'qwen7b', 'qwen14b', 'qwen32b', 'qwen72b', 'mistral7b', 'mixtral-8x7b', 'mixtral-8x22b',
+            'qwen3-30b-a3b', 'phi3-mini')
+    envs, bits = list(MACHINES), ('4bit', '8bit', 'bf16')
+    plan = [(envs[i % 3], k, bits[i % 3]) for i, k in enumerate(keys)] + [(envs[i % 3], 'qwen7b', '8bit') for i in range(3)]
+    plan += [(envs[0], 'qwen14b', '4bit'), (envs[0], 'qwen14b', '8bit'), (envs[1], 'deepseek-r1', ''), (envs[2], 'nova-pro', '')]
+    ws = invented_runs(tmp_path, plan, 300, 16, 'run-with-a-name-that-goes-on-and-on-until-nobody-reads-it', 1, 'stress_QA')
+    src = Source(ws, None, 'stress_QA')
+    assert len(src.entrants) == 20
+    for name in set(FIGURES) - {'ensemble_frontier', 'score_breakdown'}:
+        fig, df = draw(name, src)
+        assert (name, overlaps(fig)) == (name, [])
+        assert is_note(fig) or (name, missing_numbers(fig, numbers(name, df))) == (name, [])
+
+
+def test_files_and_folders(tmp_path, capsys):
+    ws = invented_runs(tmp_path, [*DEMO[2:4], *DEMO[11:13]], 20, 4)
+    few = ['overall_ranking', 'cross_system_latency', 'told_apart']
+    t = draw_all(ws, only=few)
+    at = {str(p.parent.relative_to(ws.plots)): [] for p in ws.plots.rglob('*.png')}
+    for p in ws.plots.rglob('*.*'): at[str(p.parent.relative_to(ws.plots))].append(p.name)
+    three = lambda *names: sorted(f'{n}.{x}' for n in names for x in ('csv', 'png', 'svg'))
+    assert {k: sorted(v) for k, v in at.items()} == {'made_QA': three(*few), 'GB10/made_QA': three('overall_ranking'), 'PowerEdge/made_QA': three('overall_ranking')}
+    assert {r['machine'] for r in t} == {'all', 'GB10', 'PowerEdge'}
+    one = (ws.plots / 'GB10/made_QA/overall_ranking.csv').read_text()
+    assert 'PowerEdge' not in one and one != (ws.plots / 'made_QA/overall_ranking.csv').read_text()
+    assert main(['plots', '--root', str(tmp_path), '--datafile', 'made_QA', '--only', 'told_apart', '--env', 'GB10', '--json']) == 0
+    rows = json.loads(capsys.readouterr().out)['figures']
+    assert [r['state'] for r in rows] == ['drawn'] and len(rows[0]['files']) == 3
+    assert main(['plots', '--root', str(tmp_path), '--list', '--json']) == 0
+    assert json.loads(capsys.readouterr().out) == list(FIGURES)
+    assert main(['plots', '--root', str(tmp_path), '--only', 'told_appart']) == 2
+    assert 'did you mean told_apart' in capsys.readouterr().err
+    truth = (ws.data / 'made_QA.csv').read_text()
+    (tmp_path / 'elsewhere.csv').write_text(truth); (ws.data / 'made_QA.csv').unlink()
+    for p in ws.experiments.rglob('results.json'): p.unlink()
+    # nothing tells the truth now
+    assert not Source(ws, None, 'made_QA').entrants
+    assert len(Source(ws, None, 'made_QA', tmp_path / 'elsewhere.csv').entrants) == 5
+
+
+def test_empty_workspace_says_what_to_do(tmp_path, capsys):
+    for d in ('data', 'artifacts/experiments'): (tmp_path / d).mkdir(parents=True)
+    assert main(['plots', '--root', str(tmp_path)]) != 0
+    err = capsys.readouterr().err
+    assert 'wattnb run' in err and len(err.strip().splitlines()) == 1
+
+
+def test_fewer_questions_smoke_and_unfinished_runs_are_named(tmp_path):
+    ws = invented_runs(tmp_path, DEMO[:3], 20, 4, ensembles=0)
+    base = ws.experiments / 'PowerEdge/made_QA'
+    (base / 'qwen1.5b-bench').rename(base / 'qwen1.5b-smoke')
+    s = json.loads((base / 'qwen3b-bench/summary.json').read_text()); s['status'] = 'running'
+    (base / 'qwen3b-bench/summary.json').write_text(json.dumps(s))
+    src = Source(ws, None, 'made_QA')
+    assert [e.label for e in src.entrants] == ['qwen7b-bench'] and len(src.left_out) == 2
+    assert list(src.legacy.runs['name']) == ['qwen7b-bench'] and src.legacy.left_out == src.left_out
+
+
+def test_gallery_has_every_figure_with_words():
+    page = Gallery(made(), ['told_apart', 'cross_system_latency'])._repr_html_()
+    assert page.count('<figure id="') == page.count('alt="') == 2 and 'http' not in page
+    stored = json.loads((Path(__file__).parent.parent / 'nbs/gallery.ipynb').read_text())
+    shown = ''.join(''.join(o['data'].get('text/html', '')) for c in stored['cells'] for o in c.get('outputs', []) if 'data' in o)
+    assert set(re.findall(r'<figure id="(\w+)"', shown)) == set(FIGURES), 'execute nbs/gallery.ipynb again'
+    assert all(len(a) > 40 for a in re.findall(r' alt="([^"]*)"', shown))
+
+
+@pytest.mark.skipif(SHARED is None, reason='no recorded runs here')
+def test_recorded_runs(tmp_path):
+    import shutil
+    for d in ('data', 'artifacts/experiments'): (tmp_path / d).mkdir(parents=True)
+    shutil.copy(SHARED / 'data/train_QA.csv', tmp_path / 'data')
+    shutil.copytree(SHARED / 'recorded/PowerEdge', tmp_path / 'artifacts/experiments/PowerEdge')
+    src = Source(Workspace.find(tmp_path), None, 'train_QA')
+    n = set(src.legacy.runs['n'])
+    assert len(n) == 1 and src.legacy.runs['label'].is_unique
+    for name in set(FIGURES) - {'ensemble_frontier'}:
+        fig, df = draw(name, src)
+        assert (name, overlaps(fig)) == (name, [])
+        assert is_note(fig) or (name, missing_numbers(fig, numbers(name, df))) == (name, [])
+
+
+if __name__ == '__main__':
+    if sys.argv[1:] != ['--update']: sys.exit(__doc__)
+    HASHES.write_text(json.dumps({n: perceptual_hash(drawn(n)[0]) for n in FIGURES}, indent=0) + '\n')
+    print(f'{len(FIGURES)} baselines written to {HASHES.name}')
