@@ -590,7 +590,7 @@ def cmd_plots(a) -> Result:
     from wattnb.plots import FIGURES, draw_all, figure_list
     if a.list: return Result(figure_list().to_text(), list(FIGURES))
     t = draw_all(Workspace.find(a.root), datafile=a.datafile, only=a.only, ground_truth=a.ground_truth, env=a.env)
-    return Result('\n'.join([f'{r["state"]}  {r["files"][0]}' for r in t] + [f'  {n}' for n in t.notes]), t)
+    return Result('\n'.join([f'{r["state"]}  {r["files"][0]}' for r in t] + [f'  {n}' for n in t.notes]), dict(figures=t.to_json(), notes=list(t.notes)))
 
 @verb('report', 'execute report.ipynb over the runs of this workspace', 'wattnb report --datafile demo_QA --html', *_WHERE,
       Opt('--html', action='store_true', help='one HTML file that works offline'), Opt('--output', default=None, metavar='FILE'))
@@ -605,9 +605,10 @@ def cmd_report(a) -> Result:
     except pm.PapermillExecutionError as e: raise WorkError(f'{e.ename}: {e.evalue} (executed notebook: {out})') from None
     finally: _redact_file(out)
     if a.html:
+        from wattnb.report import offline_html
         nbc = optional('nbconvert', 'docs')
         html, _ = nbc.HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True).from_filename(str(out))
-        out = atomic_write(out.with_suffix('.html'), html)
+        out = atomic_write(out.with_suffix('.html'), offline_html(html, 'Report over runs'))
     return Result(f'report: {out}', dict(report=str(out)))
 
 @verb('meter', 'energy, power and memory of any command', 'wattnb meter -- python3 -c "sum(range(10**8))"', Opt('--idle-seconds', type=float, default=0, metavar='S', help='idle baseline before the command'),
