@@ -230,7 +230,7 @@ def _energy(report:dict, entry) -> dict:
     "Wh of this machine while it worked, and of what; None with the reason where no meter reaches the work."
     if not (entry.local or entry.provider == 'baseline'): return dict(wh=None, reason='the model runs elsewhere')
     e = report['energy']
-    if e.get('total_wh') is None: return dict(wh=None, reason='; '.join(dict.fromkeys(v for k, v in (e.get('reasons') or {}).items() if v and k != 'idle')) or 'not measured')
+    if e.get('total_wh') is None: return dict(wh=None, reason='; '.join(dict.fromkeys(x for k, v in (e.get('reasons') or {}).items() if v and k != 'idle' for x in v.split('; '))) or 'not measured')
     parts = [n for n, v in (('GPU', e.get('gpu_wh')), ('CPU', (e.get('cpu') or {}).get('wh'))) if v is not None]
     return dict(wh=e['total_wh'], of=' and '.join(parts), method=e.get('method'))
 
