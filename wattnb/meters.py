@@ -142,6 +142,7 @@ class PowerTrace:
         if value is None:
             if not self.at or why: self.lost, self.why = t, why or 'no reading'
             return
+        t -= self.averaging / 2 # the mean of a second tells of its middle
         if not self.at: j = d = 0.
         else:
             dt = t - self.at[-1]
