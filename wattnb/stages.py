@@ -111,8 +111,9 @@ def load(self:Run):
     "Open the model and the index. Raises `UserError` or `WorkError` in one line when either cannot be had."
     s, p = self.settings, self.plan
     if not self.todo(): return self
-    if s.max_wh is not None and not (self.telemetry.handles or self.telemetry.rapl):
-        raise UserError(f'max_wh: no meter works here ({self.telemetry.no_gpu}; {self.telemetry.no_rapl}): `wattnb doctor` says what would help')
+    if s.max_wh is not None and not self.telemetry.sampler.meters:
+        why = '; '.join(dict.fromkeys(m.reason for m in self.telemetry.meters if m.reason)) or 'nothing to read'
+        raise UserError(f'max_wh: no meter works here ({why}): `wattnb doctor` says what would help')
     t0 = time.monotonic()
     with self.telemetry.stage('load'):
         if self.model is None:
