@@ -10,7 +10,7 @@ import pytest
 
 from wattnb.cli import main
 from wattnb.figures import grey_level, hash_distance, ink, is_note, missing_numbers, overlaps, perceptual_hash
-from wattnb.invented import DEMO, MACHINES, invented_runs
+from wattnb.invented import DEMO, invented_runs
 from wattnb.plots import FIGURES, Gallery, Source, draw, draw_all
 from wattnb.question_figures import GROUP_OF, GROUPS
 from wattnb.workspace import Workspace
@@ -115,22 +115,6 @@ def test_colours_told_apart_without_colour():
         assert len(set(looks)) == len(looks)
     fig, _ = drawn('error_classes')
     assert len({p.get_hatch() for p in fig.axes[0].patches}) >= 5
-
-
-def test_stress_no_label_on_another(tmp_path):
-    "Twenty systems, 300 questions, three machines, three precisions, names without end."
-    keys = ('qwen0.5b', 'qwen1.5b', 'qwen3b', 'qwen7b', 'qwen14b', 'qwen32b', 'qwen72b', 'mistral7b', 'mixtral-8x7b', 'mixtral-8x22b',
-            'qwen3-30b-a3b', 'phi3-mini')
-    envs, bits = list(MACHINES), ('4bit', '8bit', 'bf16')
-    plan = [(envs[i % 3], k, bits[i % 3]) for i, k in enumerate(keys)] + [(envs[i % 3], 'qwen7b', '8bit') for i in range(3)]
-    plan += [(envs[0], 'qwen14b', '4bit'), (envs[0], 'qwen14b', '8bit'), (envs[1], 'deepseek-r1', ''), (envs[2], 'nova-pro', '')]
-    ws = invented_runs(tmp_path, plan, 300, 16, 'run-with-a-name-that-goes-on-and-on-until-nobody-reads-it', 1, 'stress_QA')
-    src = Source(ws, None, 'stress_QA')
-    assert len(src.entrants) == 20
-    for name in set(FIGURES) - {'ensemble_frontier', 'score_breakdown'}:
-        fig, df = draw(name, src)
-        assert (name, overlaps(fig)) == (name, [])
-        assert is_note(fig) or (name, missing_numbers(fig, numbers(name, df))) == (name, [])
 
 
 def test_files_and_folders(tmp_path, capsys):

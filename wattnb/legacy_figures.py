@@ -785,7 +785,7 @@ def plot_refusal_rates(
             _bar(ax, i, r.share, looks[o][0], looks[o][1]); _whisker(ax, r.share, i, r.low, r.high)
             _after(ax, r.high, i, f'{r.refused} of {r.n}')
         wide = max(part['high'])
-        ax.set_xlim(0, min(1.35, wide * 1.35)); ax.set_title(f'{looks[o][2]}, n = {_range(part["n"])} {o}')
+        ax.set_xlim(0, min(1.35, wide * 1.35)); ax.set_title(f'{looks[o][2]},\nn = {_range(part["n"])} {o}')
         ticks = [0, .25, .5, .75, 1] if wide > .5 else [0, .1, .2, .3, .4, .5] if wide > .2 else [0, .05, .1, .15, .2]
         ax.set_xticks([t for t in ticks if t <= wide * 1.35], [f'{100 * t:.0f} %' for t in ticks if t <= wide * 1.35])
         ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
