@@ -230,6 +230,21 @@ def test_a_night_that_is_stopped_says_so_and_goes_on(ws):
     assert plan_benchmark(s, ws)[0].state == 'wait'
 
 
+def test_array_tasks_of_one_env_share_a_list(ws):
+    for model in ('abstain', 'extractive'): # two tasks of one array job: each plans one model, their runs lie side by side
+        s = BenchmarkSettings(models=(model,), preset='words', env='array', limit=2)
+        b = run_benchmark(plan_benchmark(s, ws), s, poll=.05)
+        assert [r.state for r in b.runs] == ['pass'], b
+    path = b.folder / 'benchmark.json'
+    saved = read_json(path)
+    assert sorted(r['model'] for r in saved['runs']) == ['abstain', 'extractive'] and saved['counts'] == {'pass': 2}
+    b.write()
+    assert len(read_json(path)['runs']) == 2, 'written again, none is listed twice'
+    path.write_text('{"runs": [{"run_dir"')
+    b.write()
+    assert [r['model'] for r in read_json(path)['runs']] == ['extractive'], 'a damaged list is written anew'
+
+
 def _marked(p, text):
     try: return any(text in a for a in p.cmdline())
     except psutil.Error: return False

@@ -373,8 +373,22 @@ class Benchmark:
     def _repr_html_(self): return self.table._repr_html_()
     def __repr__(self): return self.to_text()
     def write(self):
-        "Write `benchmark.json` beside the runs."
-        if self.folder: write_json(self.folder/'benchmark.json', self)
+        "Write `benchmark.json` beside the runs; runs in it that another benchmark made, such as another task of an array job, stay."
+        if not self.folder: return
+        path, mine = self.folder/'benchmark.json', self.to_json()
+        try:
+            with folder_lock(self.folder, 'wattnb benchmark', wait=5):
+                own = {r['run_dir'] for r in mine['runs']}
+                mine['runs'] += [r for r in _written(path) if r['run_dir'] not in own and Path(r['run_dir']).exists()]
+                mine['counts'] = {k: n for k in _ORDER if (n := sum(r['state'] == k for r in mine['runs']))}
+                write_json(path, mine)
+        except UserError as e: log.warning('benchmark.json: %s', e) # the runs matter more than their list
+
+def _written(path) -> list[dict]:
+    "The runs with a folder that an earlier `benchmark.json` names; none where it is missing or damaged."
+    try: runs = read_json(path)['runs'] if path.exists() else []
+    except (UserError, KeyError, TypeError): return []
+    return [r for r in runs if isinstance(r, dict) and r.get('run_dir') and r.get('state') in _ORDER]
 
 # %% ../nbs/07_benchmark.ipynb #6526a965
 class Watch:

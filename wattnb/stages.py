@@ -251,6 +251,7 @@ def _batch(self:Run, qs, level, bibliography, bar, tried, on_progress):
         q, req = self.questions[reply.id], requests[reply.id]
         a = self._attempt(q, req, reply, retrieved.get(q.id), level, bibliography)
         self.journal.append('attempt', a)
+        a = self.journal.content.entries[-1].data # one copy of it in memory, as a resume would read it
         self.state.add(a)
         if a['status'] == 'failed': tried.add(q.id) # again on resume, not at once
         if self.state.is_done(q.id) or a['status'] == 'failed':
