@@ -292,11 +292,18 @@ def words(
     text:str, # passage or question
 ) -> list[str]:
     "Index terms of a text, in order; compounds (`gshard600b`) after the others."
+    return list(_sentence_words(text)) if len(text) < 500 else _cut_words(text)
+
+@lru_cache(8192)
+def _sentence_words(text:str) -> tuple: return tuple(_cut_words(text)) # the same sentences come again with every question, long texts do not
+
+def _cut_words(text:str) -> list[str]:
     t = text.translate(LIGATURES).lower()
     if 'co' in t: t = re.sub(r'co\s?[2₂]\s?(eq?)?\b', lambda m: 'co2' + (m[1] or ''), t)
     joined = [re.sub(r'[-.]', '', x) for x in _JOINED.findall(t)]
     for signs, pattern, to in _SAME:
-        if any(s in t for s in signs): t = pattern.sub(to, t)
+        for s in signs:
+            if s in t: t = pattern.sub(to, t); break
     found = [x.replace(',', '') if x[0].isdigit() else x for x in _WORD.findall(t)]
     found = [x for x in found if x not in STOP]
     return _stem()(found + [x for x in joined if x not in found])

@@ -398,7 +398,7 @@ def _finish(index, q, queries, lists, lex_of, den_of, s, count) -> Retrieved:
         hits.append(Hit(p.id, p.doc_id, p.page, p.section, p.text, score[r], len(hits) + 1, den_of.get(r), lex_of.get(r) if s.lexical else None, r))
         if len(hits) >= s.top_k_final: break
     ctx = (_extracts if s.context == 'extracts' else _whole)(index, q, hits, s, count)
-    evidence = max((_coverage(index, _text_of(q), b.text) for b in ctx.blocks), default=0.)
+    evidence = _evidence(index, _text_of(q), ctx)
     if s.threshold and evidence < s.threshold: ctx = Context(cut=dict(reason=f'evidence {evidence:.2f} is below the threshold {s.threshold:g}', blocks=len(ctx.blocks)))
     return Retrieved(_text_of(q), queries, hits, ctx, evidence, index.searched_by if den_of else 'words')
 
@@ -427,9 +427,11 @@ def _cross_encode(index, question, order, score, s) -> list[int]:
 
 def _weight(index, word:str) -> float: return math.log(1 + (len(index) - index.frequency(word) + .5) / (index.frequency(word) + .5))
 
-def _coverage(index, question:str, text:str) -> float:
-    q, have = {w: _weight(index, w) for w in set(words(core(question)))}, set(words(text))
-    return sum(v for w, v in q.items() if w in have) / sum(q.values()) if q else 0.
+def _evidence(index, question:str, context:Context) -> float:
+    "Share of the question's word weight in the best block. No term reaches over a full stop, so a block's words are those of its sentences, which `words` knows already."
+    weight = {w: _weight(index, w) for w in dict.fromkeys(words(core(question)))}
+    have = ({w for x in re.split(r'(?<=[.…])\s', b.text) for w in words(x)} for b in context.blocks)
+    return max((sum(v for w, v in weight.items() if w in h) for h in have), default=0.) / sum(weight.values()) if weight else 0.
 
 # %% ../nbs/02_retrieval.ipynb #27c28f93
 def _unit_words(index, k:int) -> frozenset:
@@ -474,10 +476,11 @@ def _bounds(index) -> dict:
 def _unit_scores(index, q, hits, s) -> dict[int, tuple[float, Hit]]:
     "Score of each unit of the hits, and the best hit that it is in."
     asked = q if isinstance(q, Question) else Question('', _text_of(q))
-    terms = {w: _weight(index, w) for w in set(_terms(index, core(asked.question), 0))}
+    terms = {w: _weight(index, w) for w in dict.fromkeys(_terms(index, core(asked.question), 0))}
     total = sum(terms.values()) or 1.
     unit = set(words(asked.unit)) if asked.unit else set()
-    named = named_in(core(asked.question)) if asked.kind == 'number' else set()
+    number = asked.kind == 'number'
+    named = named_in(core(asked.question)) if number else set()
     short = {w: {w[:n] for n in range(3, len(w))} if w.isalpha() else set() for w in terms} # a table's head says `Mem.` for memory
     place = {}
     for h in hits:
@@ -488,13 +491,16 @@ def _unit_scores(index, q, hits, s) -> dict[int, tuple[float, Hit]]:
         if u.kind == 'reference' and not s.references: continue
         lo, hi = _bounds(index)[h.doc_id]
         own = _unit_words(index, k)
-        near = (_unit_words(index, k - 1) if k > lo else frozenset()) | (_unit_words(index, k + 1) if k + 1 < hi else frozenset())
-        over = _around(index, k, lo, hi)
-        head = lambda w: w in over or u.kind == 'row' and not over.isdisjoint(short[w])
-        f = sum(v * (1. if w in own else max(s.neighbour if w in near else 0., s.around if head(w) else 0.)) for w, v in terms.items()) / total
-        if asked.kind == 'number' and re.search(r'\d', u.text): f += s.number
+        before, after = _unit_words(index, k - 1) if k > lo else (), _unit_words(index, k + 1) if k + 1 < hi else ()
+        over, row = _around(index, k, lo, hi), u.kind == 'row'
+        f = 0.
+        for w, v in terms.items():
+            if w in own: f += v
+            else: f += v * max(s.neighbour if w in before or w in after else 0., s.around if w in over or row and not over.isdisjoint(short[w]) else 0.)
+        f /= total
+        if number and re.search(r'\d', u.text): f += s.number
         if unit & own: f += s.unit
-        if u.kind == 'row' and named & own: f += s.row
+        if row and named & own: f += s.row
         raw[k] = f + h.score
     if s.spread: raw = {k: max(x, s.spread * max(raw.get(k - 1, 0.), raw.get(k + 1, 0.))) for k, x in raw.items()}
     return {k: (x, place[k]) for k, x in raw.items()}
