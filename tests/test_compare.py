@@ -213,6 +213,28 @@ def test_matrix_from_files_and_round_trip(tree):
     assert rows[1]['large-bench_ValCorrect'] == 'False' and rows[0]['large-bench_RefScore'] == '1.0' and len(rows) == 12
 
 
+def test_matrix_takes_the_loose_submissions_of_older_tools(tree):
+    "artifacts/submission_<name>.csv is read beside the runs; it names no machine, and its questions tell its truth."
+    import shutil
+    loose, run = tree / 'artifacts', tree / 'artifacts/experiments/PE/train_QA/large-bench/submission.csv'
+    shutil.copy(run, loose / 'submission_old-v1.csv'); shutil.copy(run, loose / 'submission_flat.csv')
+    (loose / 'submission_stray.csv').write_text('id,answer_value,ref_id\nzz9,1,[]\n')
+    parts = {(p.env, p.datafile): p for p in matrix(tree)}
+    mine, theirs = parts['', 'train_QA'], parts['PE', 'train_QA']
+    assert {'old', 'flat'} <= set(mine.models) and not any('stray' in m or 'old' in m for m in theirs.models)
+    assert [r['old_ValCorrect'] for r in mine.rows] == [r['large-bench_ValCorrect'] for r in theirs.rows]
+    assert all('old' not in p.models for p in matrix(tree, env='PE')), 'a file without a machine is of no machine'
+    assert 'old' in next(p for p in matrix(tree, datafile='train_QA') if not p.env).models
+    assert all('old' not in p.models for p in matrix(tree, datafile='test_solutions'))
+
+
+def test_one_matrix_has_the_forms_of_a_result(tree):
+    m = matrix(tree, env='PE', datafile='train_QA')[0]
+    head = m.to_markdown().splitlines()[2]
+    assert head.count('|') == len(m.columns) + 1 and m.to_latex().count(r' \\') == len(m) + 1
+    assert m._repr_html_().count('<tr>') == len(m) + 1 and 'large-bench_Value' in m._repr_html_() and 'PE, train_QA' in repr(m)
+
+
 def test_matrix_without_runs(tmp_path):
     truth(tmp_path)
     (tmp_path / 'artifacts/experiments').mkdir(parents=True)

@@ -266,8 +266,8 @@ def compare(
     return compare_scores(entrants(ws, runs, env, datafile, ground_truth), strict, clusters, alpha, reps, seed, common)
 
 # %% ../nbs/09_compare.ipynb #093de5c7
-@dataclass(frozen=True)
-class Matrix:
+@dataclass(frozen=True, repr=False)
+class Matrix(TableSet):
     "One wide table: `rows` are dicts with the keys `columns`; `models` are the column prefixes in order."
     env: str
     datafile: str
@@ -287,6 +287,8 @@ class Matrix:
         return [{**{c: r[c] for c in fixed}, 'model': m, **{k: r[f'{m}_{k}'] for k in _PER_MODEL}} for r in self.rows
                 for m in self.models]
     def to_csv(self, path) -> Path: return write_csv(path, self.columns, self.rows)
+    def to_json(self): return list(self.rows)
+    def tables(self): return [ResultTable(self.columns, self.rows, ', '.join(x for x in (self.env, self.datafile) if x))]
 
 _PER_MODEL = ('Value', 'Ref', 'ValCorrect', 'RefScore', 'NACorrect')
 
@@ -358,11 +360,15 @@ def matrix(
     path_of = lambda stem: Path(ground_truth) if ground_truth else next((p for d in truths.folders
         if (p := d/f'{stem}.csv').is_file()), None)
     if submissions: return Matrices((_from_files(submissions, truths, path_of, env or '', datafile),), folder)
-    groups = {}
+    groups, parts, why = {}, [], []
     for r in sorted(find_runs(base, env, datafile), key=lambda r: r.path.parts):
-        if (r.path/'submission.csv').exists() or r.record_files: groups.setdefault((r.env, r.datafile), []).append(r)
-    parts, why = [], []
-    for (e, d), runs in sorted(groups.items()):
+        if (r.path/'submission.csv').exists() or r.record_files: groups.setdefault((r.env, r.datafile), ([], {}))[0].append(r)
+    for p in [] if env else _loose_files(base):
+        preds = read_predictions(p)
+        d = _truth_stem(preds, truths, datafile)
+        if d is not None: groups.setdefault(('', d), ([], {}))[1][p.stem] = preds
+        elif not datafile: why.append(f'{p.name}: no truth for its questions')
+    for (e, d), (runs, loose) in sorted(groups.items()):
         answers, truth, taken = {}, None, Counter(_short(r.name) for r in runs)
         for r in runs:
             try: mine = truths.of_file(d) or truths.of(r)
@@ -371,6 +377,10 @@ def matrix(
                 why.append(f'{r.id}: no truth for its questions'); continue
             truth = truth or mine
             answers[_short(r.name) if taken[_short(r.name)] == 1 else r.name] = r.predictions
+        for stem, preds in loose.items(): # where a run has the name, the file keeps its prefix
+            name = _short(stem.removeprefix('submission_'))
+            answers[stem if name in answers else name] = preds
+        truth = truth or truths.of_file(d) if answers else None
         if truth: parts.append(_wide(truth, answers, e, d, _extra_cells(path_of(d) if truths.of_file(d) else None,
                 truth)))
     if not parts:
@@ -379,6 +389,18 @@ def matrix(
                                                               + f' under {base}' + (f' ({why[0]})' if why else ''))
     return Matrices(tuple(parts), folder)
 
+def _loose_files(base:Path) -> list[Path]:
+    "`submission_<name>.csv` beside the tree of runs, as older tools left them; they name no machine."
+    return sorted(base.parent.glob('submission_*.csv')) if base.name == 'experiments' else []
+
+def _truth_stem(preds, truths:TruthBook, datafile=None) -> str|None:
+    "The question file, of all or the one named, whose truth has most of the answered ids; None where none has any."
+    ids = {p.id for p in preds}
+    stems = ([Path(datafile).name.removesuffix('.csv')] if datafile
+             else sorted({f.stem for d in truths.folders for f in d.glob('*.csv')}) or [''] * bool(truths.given))
+    best = max(((len(ids & {q.id for q in t}), s) for s in stems if (t := truths.of_file(s))), default=(0, None))
+    return best[1] if best[0] else None
+
 def _from_files(patterns, truths, path_of, env, datafile) -> Matrix:
     import glob
     paths = sorted({Path(p) for pat in patterns for p in (glob.glob(str(pat), recursive=True) or [str(pat)])})
@@ -386,10 +408,7 @@ def _from_files(patterns, truths, path_of, env, datafile) -> Matrix:
     for p in paths:
         name = _short(p.parent.name if p.name == 'submission.csv' else p.stem.removeprefix('submission_'))
         answers[name if name not in answers else f'{p.parent.parent.name}-{name}'] = read_predictions(p)
-    ids = {p.id for preds in answers.values() for p in preds}
-    stems = [datafile] if datafile else sorted({f.stem for d in truths.folders for f in d.glob('*.csv')})
-    best = max(((len(ids & {q.id for q in t}), s) for s in stems if (t := truths.of_file(s))), default=(0, None))
-    if not best[0]:
+    stem = _truth_stem([p for preds in answers.values() for p in preds], truths, datafile)
+    if stem is None:
         raise UserError('no truth file in data/ has the ids of these submissions: name one with --ground-truth')
-    return _wide(truths.of_file(best[1]), answers, env, datafile or best[1],
-                 _extra_cells(path_of(best[1]), truths.of_file(best[1])))
+    return _wide(truths.of_file(stem), answers, env, stem, _extra_cells(path_of(stem), truths.of_file(stem)))
