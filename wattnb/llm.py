@@ -126,7 +126,7 @@ class Price:
         return ((prompt - cached) * self.input + cached * rate + completion * self.output) / 1e6
     def to_json(self) -> dict:
         d = dict(zip(('in', 'out', 'cached', 'date', 'source', 'estimated'), (self.input, self.output, self.cached, self.date, self.source, self.estimated)))
-        return {k: v for k, v in d.items() if v not in (None, '', False)}
+        return {k: v for k, v in d.items() if v is not None and v is not False and v != ''} # a price of 0 is a price
 
 # %% ../nbs/03_llm.ipynb #b0e4c445
 THINKING = ('no', 'off', 'on', 'always')
