@@ -585,23 +585,27 @@ def cmd_recommend(a) -> Result:
     return Result(r.to_text(), r)
 
 @verb('plots', 'every figure, PNG, SVG and its data', 'wattnb plots --datafile demo_QA', *_WHERE,
-      Opt('--only', default=None, metavar='NAME'), Opt('--list', action='store_true', help='names of the figures'), _TRUTH)
+      Opt('--only', default=None, metavar='NAME'), Opt('--list', action='store_true', help='names of the figures'), _TRUTH,
+      Opt('--output', default=None, metavar='DIR', help='write below DIR instead of artifacts/plots; needed where the root is no workspace'))
 def cmd_plots(a) -> Result:
     from wattnb.plots import FIGURES, draw_all, figure_list
     if a.list: return Result(figure_list().to_text(), list(FIGURES))
-    t = draw_all(Workspace.find(a.root), datafile=a.datafile, only=a.only, ground_truth=a.ground_truth, env=a.env)
+    t = draw_all(_tree(a), datafile=a.datafile, only=a.only, ground_truth=a.ground_truth, env=a.env, out=a.output)
     return Result('\n'.join([f'{r["state"]}  {r["files"][0]}' for r in t] + [f'  {n}' for n in t.notes]), dict(figures=t.to_json(), notes=list(t.notes)))
 
 @verb('report', 'execute report.ipynb over the runs of this workspace', 'wattnb report --datafile demo_QA --html', *_WHERE,
-      Opt('--html', action='store_true', help='one HTML file that works offline'), Opt('--output', default=None, metavar='FILE'))
+      Opt('--html', action='store_true', help='one HTML file that works offline'), Opt('--output', default=None, metavar='FILE', help='needed where the root is no workspace'))
 def cmd_report(a) -> Result:
     from wattnb.workspace import optional
     pm = optional('papermill', 'notebook')
-    ws = Workspace.find(a.root)
-    src = ws.notebooks/'report.ipynb' if (ws.notebooks/'report.ipynb').exists() else _shipped()/'nbs/report.ipynb'
+    ws = _tree(a)
+    own = isinstance(ws, Workspace)
+    if not own and not a.output: raise UserError(f'{a.root} is no workspace and is only read: say where the report goes (--output FILE)')
+    src = ws.notebooks/'report.ipynb' if own and (ws.notebooks/'report.ipynb').exists() else _shipped()/'nbs/report.ipynb'
     out = Path(a.output).with_suffix('.ipynb') if a.output else ws.artifacts/'reports'/f"report{'-' + a.env if a.env else ''}.ipynb"
     out.parent.mkdir(parents=True, exist_ok=True)
-    try: pm.execute_notebook(str(src), str(out), parameters=dict(root=str(ws.root), env=a.env or '', datafile=a.datafile or ''), progress_bar=False, cwd=str(ws.root), kernel_name='python3', extra_arguments=QUIET_KERNEL)
+    root, at = (ws.root, ws.root) if own else (ws, out.parent)
+    try: pm.execute_notebook(str(src), str(out), parameters=dict(root=str(root), env=a.env or '', datafile=a.datafile or ''), progress_bar=False, cwd=str(at), kernel_name='python3', extra_arguments=QUIET_KERNEL)
     except pm.PapermillExecutionError as e: raise WorkError(f'{e.ename}: {e.evalue} (executed notebook: {out})') from None
     finally: _redact_file(out)
     if a.html:

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['COLUMN', 'PAGE', 'PALETTE', 'STYLE', 'MARKERS', 'HATCHING', 'GREY', 'figure_style', 'png_bytes', 'small_png',
            'new_figure', 'wrap_text', 'headline', 'Mark', 'family_marks', 'grey_level', 'text_on', 'note_figure',
-           'is_note', 'plain_number', 'log_axis', 'frame_of', 'short', 'n_of', 'row_axis', 'height_for',
+           'is_note', 'plain_number', 'log_axis', 'frame_of', 'short', 'shared_end', 'n_of', 'row_axis', 'height_for',
            'legend_columns', 'place_labels', 'overlaps', 'ink', 'drawn_numbers', 'missing_numbers', 'perceptual_hash',
            'hash_distance', 'svg_text', 'save']
 
 # %% ../nbs/10_a_figures.ipynb #4c73c3ec
-import functools, io, math
+import functools, io, math, re
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,6 +248,16 @@ def short(
     "A label with its middle left out where it is long."
     s = str(label)
     return s if len(s) <= most else f'{s[:most // 2]}…{s[-(most - most // 2 - 1):]}'
+
+def shared_end(
+    labels,           # of all runs
+    most:int=34,      # characters of a label that is long
+    share:float=.8,   # of the long labels that must have the ending
+) -> str:
+    "The words at the end, from a hyphen, underscore or blank on, that the long labels have in common; '' where none or few are long."
+    long = [str(l) for l in labels if len(str(l)) > most]
+    ends = Counter(l[m.start():] for l in long for m in re.finditer('(?<!^)[-_ ]', l))
+    return max((e for e, n in ends.items() if n >= max(2, share * len(long))), key=len, default='')
 
 def n_of(
     df,                  # a table

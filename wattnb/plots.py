@@ -20,12 +20,12 @@ import numpy as np
 from .workspace import ResultTable, UserError, Workspace, atomic_write, log, read_csv
 from .questions import is_blank
 from .llm import load_registry
-from .figures import (figure_style, headline, is_note, new_figure, note_figure, save, small_png,
+from .figures import (figure_style, headline, is_note, new_figure, note_figure, save, shared_end, small_png,
                             text_on)
 from . import question_figures as qf, system_figures as sf
 from .statistics import wilson
 from .errors import error_class
-from .runs import TruthBook, find_runs, question_costs, tidy_rows
+from .runs import TruthBook, find_runs, question_costs, runs_root, tidy_rows
 from .legacy_figures import LEGACY, LegacyData, kind_of, legacy_tables, mode_of, model_of, scored_runs
 from .compare import Entrant, compare_scores
 
@@ -169,6 +169,10 @@ class Source:
         twice = Counter(short(r) for r, _ in found)
         return [Entrant(short(r) if twice[short(r)] == 1 else r.id, s, r,
                         question_costs(r)) for r, s in found]
+    @cached_property
+    def shared_end(self) -> str:
+        "What the figures leave out of long run names, see `wattnb.figures.shared_end`."
+        return shared_end(e.label for e in self.entrants)
     @property
     def best_first(self) -> list[Entrant]: return sorted(self.entrants, key=lambda e: -e.scores.overall)
     @property
@@ -589,7 +593,13 @@ def draw(
     if df.empty:
         said = f'{why[:1].upper()}{why[1:].rstrip(".")}. ' if why else ''
         return note_figure(f'{said}Needs: {p.needs[:1].lower()}{p.needs[1:]}', p.about[:1].upper() + p.about[1:]), df
-    return p.draw(df), df
+    return p.draw(_shortened(df, src.shared_end)), df
+
+def _shortened(df, end:str):
+    "The table as it is drawn: names without the ending that all the long ones share, which tells nothing apart."
+    if not end: return df
+    cut = lambda v: v.replace(end, '…') if isinstance(v, str) else v
+    return df.assign(**{c: df[c].map(cut) for c in df.columns if df[c].dtype.kind == 'O'})
 
 def _named(name:str) -> str:
     if name in FIGURES: return name
@@ -615,16 +625,17 @@ def _write(folder:Path, names, src, done:dict) -> list[dict]:
         yield done[name] | dict(files=[str(f) for f in files])
 
 def draw_all(
-    root=None,         # workspace, or a folder that is one
+    root=None,         # workspace, or any folder of runs, which is only read
     datafile=None,     # only this question file; default: each in its own folder
     only=None,         # name of one figure, or several
-    out=None,          # folder instead of `artifacts/plots`
+    out=None,          # folder instead of `artifacts/plots`; where `root` is no workspace it must be named
     ground_truth=None, # truth file to use; default: the file in data/ that belongs to each run
     env=None,          # only this machine
 ) -> ResultTable:
     """Draw the figures: PNG, SVG and CSV, in `<datafile>/` over all machines and in `<machine>/<datafile>/` those that the
     existing tools draw for each. What cannot be drawn is a note that says what it needs. `UserError` without runs."""
-    ws = root if isinstance(root, Workspace) else Workspace.find(root)
+    ws = root if isinstance(root, Workspace) else runs_root(root)
+    if out is None and not isinstance(ws, Workspace): raise UserError(f'{root} is no workspace and is only read: say where the figures go (--output DIR)')
     stems = [Path(datafile).name.removesuffix('.csv')] if datafile else sorted({r.datafile for r in find_runs(ws, env)})
     names = [_named(n) for n in ([only] if isinstance(only, str) else list(only or FIGURES))]
     if env and only and (bad := [n for n in names if FIGURES[n].where == 'across']):

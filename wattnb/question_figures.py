@@ -375,14 +375,15 @@ def plot_roofline(
     roofs = df.dropna(subset=['peak_gflops', 'peak_gbs']).drop_duplicates('machine')
     x0, x1 = df['intensity'].min() / 3, df['intensity'].max() * 3
     for r in roofs.itertuples(): x1 = max(x1, r.peak_gflops / r.peak_gbs * 4)
-    tops, lines = [], []
+    tops, lines, named = [], [], []
+    near = _crowded(roofs['peak_gflops'], [*df['gflops'], *roofs['peak_gflops']])
     for k, r in enumerate(roofs.itertuples()):
         knee = r.peak_gflops / r.peak_gbs
         xs, ys = (x0, knee, x1), (x0 * r.peak_gbs, r.peak_gflops, r.peak_gflops)
-        ax.plot(xs, ys, ('-', '--', ':')[k % 3], color='black', lw=1)
-        says = f'{plain_number(r.peak_gflops / 1e3)} TFLOP/s, {plain_number(r.peak_gbs)} GB/s'
-        ax.annotate(f'{short(r.machine, 34)}: {says}', (x1, r.peak_gflops), xytext=(-3, 3),
-                    textcoords='offset points', ha='right', fontsize=6.5)
+        line, = ax.plot(xs, ys, ('-', '--', ':', '-.')[k % 4], color='black', lw=1)
+        says = f'{short(r.machine, 34)}: {plain_number(r.peak_gflops / 1e3)} TFLOP/s, {plain_number(r.peak_gbs)} GB/s'
+        if near: named.append((line, says))
+        else: ax.annotate(says, (x1, r.peak_gflops), xytext=(-3, 3), textcoords='offset points', ha='right', fontsize=6.5)
         tops.append(r.peak_gflops); lines.append((knee, r.peak_gflops, x1, r.peak_gflops))
     shapes = dict(prefill=('s', PALETTE[0]), decode=('o', PALETTE[5]))
     for p, (m, c) in shapes.items():
@@ -395,6 +396,7 @@ def plot_roofline(
     numbered = len(names) > 4
     keys = [Line2D([], [], ls='none', marker=m, color=c, mfc=c if p == 'prefill' else 'white', ms=5) for p, (m, c) in shapes.items()]
     words = ['prefill: reading the prompt', 'decode: writing the answer']
+    keys += [l for l, _ in named]; words += [s for _, s in named]
     if numbered:
         keys += [Line2D([], [], ls='none')] * len(names); words += [f'{i + 1}  {short(n, 30)}' for i, n in enumerate(names)]
     fig.legend(keys, words, loc='outside lower left', ncols=legend_columns(fig, words, 4), handletextpad=.3, columnspacing=1.)
@@ -405,3 +407,9 @@ def plot_roofline(
                         lines=lines)
     if lost: ax.set_xlabel(ax.get_xlabel() + f'; not named: {len(lost)}')
     return fig
+
+def _crowded(roofs, drawn, share:float=.08) -> bool:
+    "Whether two roofs are nearer than a line of text, a `share` of the logarithmic axis over all that is drawn."
+    logs, span = np.sort(np.log10(roofs)), np.ptp(np.log10(list(drawn))) or 1.
+    return bool((np.diff(logs) < share * span).any())
+

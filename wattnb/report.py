@@ -16,7 +16,7 @@ from .audit import audit
 from .compare import compare
 from .errors import ERROR_CLASSES, error_class
 from .llm import load_registry
-from .runs import TruthBook, find_runs, run_cost, tidy_rows
+from .runs import TruthBook, find_runs, run_cost, runs_root, tidy_rows
 from .selection import recommend
 
 # %% ../nbs/10_report.ipynb #68c491dc
@@ -24,13 +24,13 @@ from .selection import recommend
 class Report:
     """Everything that a report over one question file says. `UserError` when there are runs over several question files
     and none is named, or no scored run."""
-    root: object = None      # workspace, or None for the one at hand
+    root: object = None      # workspace, any folder of runs, or None for the workspace at hand
     env: str = ''            # only this machine; '' takes all
     datafile: str = ''       # stem of the question file; '' where there is only one
     ground_truth: object = None # truth file to use
 
     @cached_property
-    def ws(self) -> Workspace: return Workspace.find(self.root or None)
+    def ws(self): return runs_root(self.root or None)
     @cached_property
     def where(self) -> dict: return dict(env=self.env or None, datafile=self.datafile or None)
     @cached_property
@@ -242,7 +242,7 @@ def bibtex(
     r:Report,
 ) -> str:
     "BibTeX of the models in the runs, the question file and this software."
-    reg, out, seen = load_registry(r.ws), [], set()
+    reg, out, seen = load_registry(r.ws if isinstance(r.ws, Workspace) else None), [], set()
     for run in r.runs:
         id_ = str(run.summary.get('model_id') or '')
         if not id_ or id_ in seen or run.is_ensemble or run.summary.get('llm_provider') == 'baseline': continue

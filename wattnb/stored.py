@@ -13,7 +13,7 @@ from pathlib import Path
 from .workspace import ResultTable, UserError, Workspace, digest, folder_lock, jsonable, log, read_csv, read_json
 from .questions import Question
 from .scoring import score
-from .runs import RunFolder
+from .runs import RunFolder, experiments_of
 from .journal import read_journal
 from .run_files import derive
 
@@ -178,14 +178,15 @@ def _energy_checks(files):
     yield 'what was not measured is null', '' if (gpu is None) == (how in (None, 'none')) or hosted and not gpu and how == 'none' else f'gpu_energy_wh is {gpu} by method {how}'
 
 def results_table(
-    ws:Workspace,  # workspace
+    ws,            # `Workspace`, or a folder of runs
     env=None,      # only this machine label
     datafile=None, # only this question file's stem
 ) -> ResultTable:
     "All complete runs with score, components, interval, seconds and tokens per question."
-    rows = []
-    for f in sorted(ws.experiments.rglob('summary.json')) if ws.experiments.exists() else []:
-        parts = f.parent.relative_to(ws.experiments).parts
+    rows, base = [], experiments_of(ws)
+    root = ws.root if isinstance(ws, Workspace) else base
+    for f in sorted(base.rglob('summary.json')) if base.exists() else []:
+        parts = f.parent.relative_to(base).parts
         try: s = read_json(f)
         except UserError as e: log.warning('%s', e); continue
         where = dict(env=parts[-3] if len(parts) > 2 else '', datafile=parts[-2] if len(parts) > 1 else '')
@@ -195,6 +196,6 @@ def results_table(
         interval = f'{ci[0]:.3f}–{ci[1]:.3f}' if ci[0] is not None else None
         nb = f.parent/'run_experiment.ipynb'
         rows.append((where['env'], where['datafile'], f.parent.name, n, s.get('overall_score'), interval, s.get('value_accuracy'), s.get('ref_overlap'), s.get('na_accuracy'),
-                     t / n if t and n else None, (i + (o or 0)) / n if i and n else None, str(nb.relative_to(ws.root)) if nb.exists() else None))
+                     t / n if t and n else None, (i + (o or 0)) / n if i and n else None, str(nb.relative_to(root)) if nb.exists() else None))
     rows.sort(key=lambda r: (r[0], r[1], -(r[4] or 0)))
     return ResultTable(['env', 'questions', 'run', 'n', 'score', '95 % interval', 'value', 'citations', 'NA recall', 's/question', 'tokens/question', 'executed notebook'], rows)

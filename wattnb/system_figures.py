@@ -158,7 +158,7 @@ def plot_forest(
         interval(ax, r.diff, i, r.ci_low, r.ci_high, PALETTE[0] if r.diff < 0 else PALETTE[5],
                  's' if r.diff < 0 else 'o', not r.p_holm <= .05, ms=4)
     ax.axvline(0, color='black', lw=.8)
-    row_axis(ax, [r.a if one else f'{short(r.a, 28)} − {short(r.b, 28)}' for r in df.itertuples()], 60)
+    row_axis(ax, [r.a if one else f'{short(r.a, 22)} − {short(r.b, 22)}' for r in df.itertuples()], 30 if one else 47)
     p = ax.secondary_yaxis('right')
     p.set_yticks(range(len(df)), [('p < 0.001' if r.p_holm < .001 else f'p = {r.p_holm:.3f}') for r in df.itertuples()])
     p.tick_params(length=0, labelsize=6.5); p.spines['right'].set_visible(False)
