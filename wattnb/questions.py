@@ -8,6 +8,7 @@ __all__ = ['BLANK', 'REFUSAL', 'BASE_COLUMNS', 'FLAGS', 'is_blank', 'parse_refs'
 # %% ../nbs/00_b_questions.ipynb #3fd92e1d
 import ast, json, math, re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Sequence
 
@@ -16,14 +17,14 @@ from .workspace import UserError, Workspace, read_csv, file_sha256
 # %% ../nbs/00_b_questions.ipynb #6c80eabb
 BLANK = 'is_blank'
 REFUSAL = 'Unable to answer with confidence based on the provided documents.'
-_BLANK_TOKENS = {'', 'na', 'n/a', BLANK}
+_BLANK_TOKENS, _REFUSED = {'', 'na', 'n/a', BLANK}, REFUSAL.lower().rstrip('.')
 
 def is_blank(
     value, # a cell of a question file, a submission or a reply; None counts as empty
 ) -> bool:
     "Whether `value` withholds an answer (the peer's rule: `''`, `na`, `n/a`, `is_blank`, or the refusal sentence, in any case)."
     s = '' if value is None else str(value).strip().lower()
-    return s in _BLANK_TOKENS or s.startswith(REFUSAL.lower().rstrip('.'))
+    return s in _BLANK_TOKENS or s.startswith(_REFUSED)
 
 # %% ../nbs/00_b_questions.ipynb #9a0fa9b1
 def parse_refs(
@@ -73,7 +74,7 @@ class Question:
     def unit(self) -> str|None:
         "The asked unit, or None where none applies (a name, true/false)."
         return None if is_blank(self.answer_unit) else self.answer_unit.strip()
-    @property
+    @cached_property
     def kind(self) -> str:
         "What form of answer is asked for, from the question alone: `true_false`, `number` (a unit or 'how many'), or `text`."
         q = self.question.lower()

@@ -10,8 +10,9 @@ __all__ = ['ERROR_CLASSES', 'TIDY_VERSION', 'TIDY_COLUMNS', 'RunFolder', 'experi
 # %% ../nbs/05a_runs.ipynb #773d1de5
 import json, math, os, re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Sequence
 
@@ -321,7 +322,9 @@ class RunCost:
     usd: float|None = None
     seconds: float|None = None     # mean latency of a question, without the wait for others (see `side_by_side`)
 
-def _num(v) -> float|None: return float(v) if isinstance(v, (int, float)) and not isinstance(v,
+def _num(v) -> float|None:
+    if type(v) is float: return v if math.isfinite(v) else None # nearly all of them
+    return float(v) if isinstance(v, (int, float)) and not isinstance(v,
         bool) and math.isfinite(v) else None
 
 def side_by_side(
@@ -360,7 +363,7 @@ def question_cost(
     stages = [v.get('joules') if isinstance(v, dict) else v for v in (r.get('energy')
         or {}).values()] if isinstance(r.get('energy'), dict) else []
     joules = None if not stages or any(_num(j) is None for j in stages) else float(sum(stages))
-    clock = lambda v: None if _num(v) is None else _num(v) / waiting
+    clock = lambda v: None if (x := _num(v)) is None else x / waiting
     return dict(latency_seconds=clock(r.get('latency_seconds')) or None,
                 retrieval_seconds=clock(sec.get('retrieval', r.get('retrieval_seconds'))),
                 generation_seconds=clock(sec.get('generation', r.get('generation_seconds'))),
@@ -447,27 +450,29 @@ _REAL = ('ref_score', 'weighted_score', 'contribution', 'strict_ref', 'strict_co
          'citation_recall', 'confidence', 'retries', 'gold_rank', 'latency_seconds', 'retrieval_seconds',
          'generation_seconds', 'joules', 'prompt_tokens', 'completion_tokens', 'cost_usd')
 TIDY_COLUMNS = (*_TEXT, *_FLAG, *_REAL)
+_EMPTY = dict.fromkeys(TIDY_COLUMNS)
 
 def tidy_rows(
     run:RunFolder,         # any run
     truths:TruthBook,      # where the truth comes from
 ) -> list[dict]:
     "The rows of one run, keys `TIDY_COLUMNS`; [] when there is no truth for it."
-    scores = score_run(run, truths)
-    if scores is None: return []
+    truth = truths.of(run)
+    if not truth: return []
+    scores = score(truth, run.predictions)
     cost, costs, records = run_cost(run), question_costs(run), {str(r['id']): r for r in run.records}
     both = zip(scores.rows, scores.contributions(), scores.contributions(strict=True))
-    questions = {q.id: q for q in truths.of(run)}
+    questions = {q.id: q for q in truth}
     s, timed = run.summary, any(x['latency_seconds'] for x in costs.values())
-    head = dict(run=run.id, env=run.env, datafile=run.datafile, name=run.name, model=run.model,
+    none = question_cost({}) | dict(energy_is='not measured')
+    head = _EMPTY | dict(run=run.id, env=run.env, datafile=run.datafile, name=run.name, model=run.model,
                 provider=str(s.get('llm_provider') or ''), precision=run.precision,
                 ensemble=run.is_ensemble, mode=str(run.block('config_snapshot').get('mode')
                                                    or run.block('identity').get('mode') or 'rag'))
     out = []
     for r, c, sc in both:
         rec, q = records.get(r['id'], {}), questions[r['id']]
-        row = {k: r.get(k) for k in TIDY_COLUMNS} | head | (costs.get(r['id']) or {**question_cost({}), 'energy_is':
-                                                                                  'not measured'})
+        row = {**head, **r, **(costs.get(r['id']) or none)}
         row |= dict(truth_refs=r['truth_refs'], kind=q.kind, contribution=c, strict_contribution=sc,
                     retries=_num(rec.get('retry_count')), **found_gold(rec, q))
         if row['joules'] is None and cost.wh is not None: # a question without a record cost nothing that was timed
@@ -510,7 +515,7 @@ class Store:
                 part, rows = stale[i:i + 500], []
                 shard = f'{digest([want[r.id] for r in part])[:16]}.parquet'
                 for r in part:
-                    mine, why = self._rows(r)
+                    mine, why = self._rows(replace(r)) # a copy: what it reads of its files goes with it
                     rows += mine
                     index[r.id] = dict(key=want[r.id], shard=shard if mine else None, why=why)
                 if rows: _write_parquet(self.folder/shard, rows)
@@ -597,15 +602,16 @@ def _write_parquet(path:Path, rows:list[dict]):
     schema = pa.schema([(c, pa.dictionary(pa.int32(), pa.string())) if c in _TEXT and c not in ('value', 'id')
                         else (c, pa.string()) if c in _TEXT else (c, pa.bool_()) if c in _FLAG else (c, pa.float64())
                         for c in TIDY_COLUMNS])
+    cells = dict(zip(TIDY_COLUMNS, zip(*map(itemgetter(*TIDY_COLUMNS), rows))))
     def column(f):
-        values = [r.get(f.name) for r in rows]
+        values = cells[f.name]
         if f.name in _REAL: values = [None if v is None else float(v) for v in values]
         elif f.name in _FLAG: values = [None if v is None else bool(v) for v in values]
         elif f.name not in ('value', 'id'): # few different texts: encode each once
-            seen = {}
-            codes = [None if v is None else seen.setdefault(str(v), len(seen)) for v in values]
+            seen = {v: i for i, v in enumerate(v for v in dict.fromkeys(values) if v is not None)}
+            codes = list(map(seen.get, values))
             return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()),
-                                                  pa.array([t.encode('utf-8', 'replace').decode() for t in seen],
+                                                  pa.array([str(t).encode('utf-8', 'replace').decode() for t in seen],
                                                            pa.string()))
         # a lone surrogate is no UTF-8
         else: values = [None if v is None else str(v).encode('utf-8', 'replace').decode() for v in values]

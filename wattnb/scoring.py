@@ -266,28 +266,35 @@ def _paper_ids(cell:str) -> frozenset:
     blanks."""
     return frozenset(r.lower() for r in parse_refs(cell))
 
+@lru_cache(maxsize=1 << 16)
+def _judge(truth:str, unit:str, truth_refs:str, value:str, refs:str, status:str) -> tuple:
+    "(value right, citation overlap, refusal, citation precision, recall and overlap as readers mean the ids, diagnosis) of one answer."
+    want, got = (_paper_ids(x) if len(x) < 1000 else _paper_ids.__wrapped__(x) for x in (truth_refs, refs))
+    hit = len(want & got)
+    return (score_value(truth, value), score_refs(truth_refs, refs), is_blank(value), hit / len(got) if got else None,
+            hit / len(want) if want else None, _jaccard(want, got), diagnose(truth, value, unit, status))
+
 def _row(q:Question, p:Prediction|None, problem:str='') -> dict:
     "Everything the score says about one question."
     na, missing = q.is_na, p is None
     p = p or Prediction(q.id, status='failed')
-    value = not missing and score_value(q.answer_value, p.value)
-    ref = 0. if missing else score_refs(q.ref_id, p.refs)
-    na_ok = not missing and (not na or p.blank)
+    cells = q.answer_value, q.answer_unit, q.ref_id, p.value, p.refs, p.status
+    # models agree often: each answer to a question is judged once; a megabyte cell is not worth keeping
+    value, ref, blank, precision, recall, jaccard, diagnosis = (_judge if sum(map(len, cells)) < 2000 else _judge.__wrapped__)(*cells)
+    value, ref = not missing and value, 0. if missing else ref
+    na_ok = not missing and (not na or blank)
     status = 'missing' if missing else p.status
     gave_up = status in ('failed', 'unparsed', 'missing')
-    want, got = (_paper_ids(x) if len(x) < 1000 else _paper_ids.__wrapped__(x) for x in (q.ref_id, p.refs))
-    hit = len(want & got)
     abstained = status == 'abstained'
     strict_value = abstained if na else value and status == 'answered'
-    strict_ref = 0. if gave_up or na and not abstained else _jaccard(want, got)
-    diagnosis = problem or diagnose(q.answer_value, p.value, q.answer_unit, p.status)
+    strict_ref = 0. if gave_up or na and not abstained else jaccard
     return dict(id=q.id, question=q.question, is_na=na, status=status, truth_value=q.answer_value, value=p.value,
                 unit=q.answer_unit,
         truth_refs=q.ref_id, refs=p.refs, value_correct=value, ref_score=ref, na_correct=na_ok,
         weighted_score=WEIGHTS['value'] * value + WEIGHTS['ref'] * ref + WEIGHTS['na'] * na_ok,
         strict_value=strict_value, strict_ref=strict_ref,
-        citation_precision=(hit / len(got) if got else None), citation_recall=(hit / len(want) if want else None),
-        confidence=p.confidence, diagnosis=diagnosis, usage=q.usage, **{f'flag_{k}': v for k, v in q.flags.items()})
+        citation_precision=precision, citation_recall=recall,
+        confidence=p.confidence, diagnosis=problem or diagnosis, usage=q.usage, **{f'flag_{k}': v for k, v in q.flags.items()})
 
 def score(
     questions:Iterable[Question],      # labelled questions; their order is the order of the rows
