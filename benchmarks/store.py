@@ -2,7 +2,7 @@
 
     python benchmarks/store.py [--runs 10000] [--questions 300] [--keep FOLDER]
 """
-import argparse, os, platform, shutil, tempfile, time
+import argparse, os, platform, resource, shutil, tempfile, time
 from pathlib import Path
 
 
@@ -42,10 +42,11 @@ if __name__ == '__main__':
     timed('mean score of every run', lambda: len(load(root, columns=['run', 'contribution']).groupby('run', observed=True).contribution.mean()))
     timed('one machine, all columns', lambda: len(load(root, env='env3')))
     timed('three runs, all columns', lambda: len(load(root, runs=[r.id for r in find_runs(root, env='env1')[:3]])))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     some = find_runs(root)[0]; (some.path / 'summary.json').write_text((some.path / 'summary.json').read_text() + ' ')
     timed('after one run changed', lambda: len(Store(root).refresh()))
     mb = sum(f.stat().st_size for f in (root / 'cache').rglob('*') if f.is_file()) / 1e6
     raw = sum(f.stat().st_size for f in (root / 'artifacts').rglob('*') if f.is_file()) / 1e6
-    print(f'{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {n:,} runs × {a.questions} questions, {raw:,.0f} MB of files, {mb:,.0f} MB of Parquet\n\n| step | seconds | rows or runs |\n|---|---:|---:|')
+    print(f'{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {n:,} runs × {a.questions} questions, {raw:,.0f} MB of files, {mb:,.0f} MB of Parquet, {peak:,.0f} MB of memory at most\n\n| step | seconds | rows or runs |\n|---|---:|---:|')
     for what, s, k in rows: print(f'| {what} | {s:.2f} | {k:,} |')
     if not a.keep: shutil.rmtree(root)

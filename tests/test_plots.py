@@ -13,6 +13,8 @@ from wattnb.figures import grey_level, hash_distance, ink, is_note, missing_numb
 from wattnb.invented import DEMO, invented_runs
 from wattnb.plots import FIGURES, Gallery, Source, draw, draw_all
 from wattnb.question_figures import GROUP_OF, GROUPS
+from wattnb.report import Report
+from wattnb.runs import find_runs
 from wattnb.workspace import Workspace
 
 HASHES = Path(__file__).with_name('plot_hashes.json')
@@ -168,6 +170,41 @@ def test_gallery_has_every_figure_with_words():
     shown = ''.join(''.join(o['data'].get('text/html', '')) for c in stored['cells'] for o in c.get('outputs', []) if 'data' in o)
     assert set(re.findall(r'<figure id="(\w+)"', shown)) == set(FIGURES), 'execute nbs/gallery.ipynb again'
     assert all(len(a) > 40 for a in re.findall(r' alt="([^"]*)"', shown))
+
+
+def test_long_names_and_close_roofs(tmp_path):
+    "Names without end on three machines, two of them with nearly the same peak: nothing collapses, collides or reads alike."
+    import warnings
+    plan = [('PowerEdge', 'qwen7b', '4bit'), ('GB10', 'qwen7b', '8bit'), ('Lab-A6000', 'qwen7b', 'bf16'), ('GB10', 'qwen14b', '8bit'),
+            ('Lab-A6000', 'phi3-mini', 'bf16'), ('PowerEdge', 'mistral7b', '4bit')]
+    ws = invented_runs(tmp_path, plan, 40, 6, 'run-with-a-name-that-goes-on-and-on-until-nobody-reads-it', 1, 'long_QA')
+    src, faults = Source(ws, None, 'long_QA'), {}
+    assert src.shared_end.endswith('-goes-on-and-on-until-nobody-reads-it')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error') # such as a layout that collapsed
+        for name in ('paired_differences', 'told_apart', 'roofline', 'accuracy_energy', 'error_classes'):
+            fig, df = draw(name, src)
+            assert not is_note(fig), name
+            if got := overlaps(fig) + missing_numbers(fig, numbers(name, df)): faults[name] = got
+            if 'label' in df: assert set(df['label']) <= {e.label for e in src.entrants}, 'the table keeps the full names'
+    assert faults == {}
+    fig, df = draw('told_apart', src)
+    shown = [t.get_text() for ax in fig.axes for t in ax.get_yticklabels() if t.get_text()]
+    assert len(set(shown)) == len(src.entrants) and max(map(len, shown)) <= 34
+
+
+def test_a_bare_tree_is_only_read(tmp_path):
+    import shutil
+    made()
+    tree = tmp_path / 'from-elsewhere'
+    shutil.copytree(made.folder.name + '/artifacts/experiments', tree)
+    truth_file = Path(made.folder.name) / 'data/made_QA.csv'
+    before = {p: p.stat().st_mtime_ns for p in tree.rglob('*')}
+    for argv in (['plots', '--only', 'overall_ranking'], ['report']): assert main([*argv, '--root', str(tree)]) == 2
+    assert main(['plots', '--only', 'overall_ranking', '--root', str(tree), '--ground-truth', str(truth_file), '--output', str(tmp_path / 'out')]) == 0
+    assert (tmp_path / 'out/made_QA/overall_ranking.png').exists()
+    assert len(Report(tree, ground_truth=truth_file).rows) == len(find_runs(tree))
+    assert {p: p.stat().st_mtime_ns for p in tree.rglob('*')} == before
 
 
 @pytest.mark.skipif(SHARED is None, reason='no recorded runs here')
