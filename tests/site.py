@@ -96,7 +96,10 @@ def linked(body:str, name:str, faults:list) -> str:
     return re.sub(r'(<a\b[^>]*\bhref=)"([^"]*)"', one, body)
 
 
-def faults_of(name, nb):
+def faults_of(name):
+    "What no notebook may store, cells that the page hides and the state of widgets included."
+    nb = json.loads((root / f'nbs/{name}.ipynb').read_text('utf-8'))
+    if m := MACHINE.search(json.dumps(nb['metadata'].get('widgets', ''), ensure_ascii=False)): yield f'{name}: a widget stores a path of a machine: {m[0]}'
     for i, c in enumerate(nb['cells']):
         for o in c.get('outputs', []):
             if o['output_type'] == 'error': yield f'{name}: cell {i} stores the error {o["ename"]}'
@@ -271,7 +274,7 @@ def render(faults:list) -> tuple:
         if n == 'api': body = markdown((proc / 'api.qmd').read_text('utf-8').split('---', 2)[2])
         else:
             nb = json.loads((proc / f'{n}.ipynb').read_text('utf-8'))
-            faults += faults_of(n, nb)
+            faults += faults_of(n)
             body = '\n'.join(cell(c) for c in nb['cells'])
         body, toc = anchored(linked(body, n, faults))
         made[output_of(n)] = shell(n, title, about, body, toc, titles)

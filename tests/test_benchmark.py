@@ -7,26 +7,14 @@ import psutil
 import pytest
 from hypothesis import given, settings as hyp, strategies as st
 
+from conftest import plug
 from wattnb.benchmark import (Benchmark, BenchmarkSettings, Board, command, estimate, is_member, need_of, plan_benchmark, read_past,
                               run_benchmark, run_members, this_machine)
-from wattnb.corpus import build_corpus
 from wattnb.experiment import RunSettings, plan_run, run_all
-from wattnb.index import build_index
 from wattnb.llm import load_registry
 from wattnb.processes import DEADLINE, Supervised
 from wattnb.schedule import HEADROOM, Job, Ledger, Machine, longest_first, night_seconds, play
 from wattnb.workspace import UserError, Workspace, read_json
-
-
-@pytest.fixture(scope='module')
-def ws(tmp_path_factory):
-    "A demo workspace with an index of words only, so that no embedder is loaded."
-    from wattnb.cli import init_workspace
-    folder = tmp_path_factory.mktemp('bench')
-    init_workspace(folder, demo=True)
-    w = Workspace.find(folder)
-    build_index(w, embedder='none', corpus=build_corpus(w))
-    return w
 
 
 @pytest.fixture(autouse=True)
@@ -138,36 +126,18 @@ class NeverAnswers:
 def test_a_model_that_hangs_in_native_code_is_gone_five_seconds_after_its_deadline(ws, tmp_path, monkeypatch):
     """The kernel of the run sleeps inside C with the interpreter lock held (no signal handler, no thread can run), ignores SIGTERM and
     has a child in another session that ignores it too. The next run starts, the night ends, the journal stays good."""
-    plug = tmp_path / 'plug'; plug.mkdir()
-    (plug / 'sitecustomize.py').write_text(f'''
-import os, sys
-if os.environ.get('HANG_MODEL'):
-    import importlib.abc, importlib.machinery
-    class Hook(importlib.abc.MetaPathFinder):
-        def find_spec(self, name, path, target=None):
-            if name != 'wattnb.baselines': return None
-            sys.meta_path.remove(self)
-            spec = importlib.machinery.PathFinder.find_spec(name, path)
-            inner = spec.loader
-            class Loader(importlib.abc.Loader):
-                def create_module(self, s): return inner.create_module(s)
-                def exec_module(self, m):
-                    inner.exec_module(m)
-                    real = m.BaselineModel.stream
-                    def stream(self, requests):
-                        if self.entry.key != os.environ['HANG_MODEL']: yield from real(self, requests); return
-                        for i, r in enumerate(real(self, requests)):
-                            if i == 3:
-                                exec({HANG!r})
-                                import ctypes; ctypes.PyDLL(None).sleep(600)
-                            yield r
-                    m.BaselineModel.stream = stream
-            spec.loader = Loader()
-            return spec
-    sys.meta_path.insert(0, Hook())
-''')
+    folder = tmp_path / 'plug'; folder.mkdir()
+    (folder / 'sitecustomize.py').write_text(plug('HANG_MODEL', f'''
+def stream(self, requests):
+    if self.entry.key != os.environ['HANG_MODEL']: yield from real(self, requests); return
+    for i, r in enumerate(real(self, requests)):
+        if i == 3:
+            exec({HANG!r})
+            import ctypes; ctypes.PyDLL(None).sleep(600)
+        yield r
+'''))
     pids = tmp_path / 'pids'
-    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(plug), os.environ.get('PYTHONPATH', '')]).rstrip(os.pathsep)); monkeypatch.setenv('HANG_MODEL', 'extractive'); monkeypatch.setenv('PIDS', str(pids))
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(folder), os.environ.get('PYTHONPATH', '')]).rstrip(os.pathsep)); monkeypatch.setenv('HANG_MODEL', 'extractive'); monkeypatch.setenv('PIDS', str(pids))
     s = BenchmarkSettings(models=('extractive', 'abstain'), preset='words', env='hang', limit=8, timeout=30 / 60)
     ends, t0 = {}, time.monotonic()
     def seen(b):

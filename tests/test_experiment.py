@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wattnb.corpus import build_corpus
 from wattnb.experiment import Run, RunSettings, derive, plan_run, replay, run_all, stored_run, verify
-from wattnb.index import build_index
 from wattnb.journal import read_journal
 from wattnb.llm import Reply, load_registry, open_model
 from wattnb.scoring import score_files
@@ -17,17 +15,6 @@ root = Path(__file__).resolve().parent.parent
 PEER_SUMMARY = '''name model_id llm_provider quantization timestamp num_questions total_time_seconds avg_latency_seconds avg_retrieval_seconds avg_generation_seconds
 value_accuracy ref_overlap na_accuracy overall_score questions_correct questions_wrong error_count input_tokens output_tokens estimated_cost_usd hardware config_snapshot
 run_environment total_retries questions_retried avg_retries questions_file'''.split()
-
-
-@pytest.fixture(scope='module')
-def ws(tmp_path_factory):
-    "A demo workspace with an index of words only, so that no embedder is loaded."
-    from wattnb.cli import init_workspace
-    folder = tmp_path_factory.mktemp('ws')
-    init_workspace(folder, demo=True)
-    w = Workspace.find(folder)
-    build_index(w, embedder='none', corpus=build_corpus(w))
-    return w
 
 
 def settings(**kw): return RunSettings(**{'model': 'extractive', 'env': 't', 'preset': 'words', 'limit': 8, **kw})

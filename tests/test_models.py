@@ -3,10 +3,9 @@ import json, os, subprocess, sys
 
 import pytest
 
+from conftest import words_workspace
 from wattnb.budget import Budget, most_usd
-from wattnb.corpus import build_corpus
 from wattnb.experiment import Run, RunSettings, plan_run, run_all, stored_run
-from wattnb.index import build_index
 from wattnb.journal import read_journal
 from wattnb.llm import load_registry
 from wattnb.testing import FakeServer, environment
@@ -31,14 +30,8 @@ SIBLING = NEW.replace('4b', '9b').replace('4B', '9B').replace('4.0\ncontext', '9
 
 @pytest.fixture(scope='module')
 def ws(tmp_path_factory):
-    "A demo workspace with an index of words only, and one model more than we ship."
-    from wattnb.cli import init_workspace
-    folder = tmp_path_factory.mktemp('ws')
-    init_workspace(folder, demo=True)
-    w = Workspace.find(folder)
-    w.models_toml.write_text(NEW, 'utf-8')
-    build_index(w, embedder='none', corpus=build_corpus(w))
-    return w
+    "With one model more than we ship."
+    return words_workspace(tmp_path_factory.mktemp('ws'), models_toml=NEW)
 
 
 @pytest.fixture

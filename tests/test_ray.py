@@ -7,45 +7,18 @@ import pytest
 pytest.importorskip('ray', reason="pip install 'wattnb[ray]'")
 pytest.importorskip('papermill')
 
+from conftest import plug, words_workspace
 from wattnb.benchmark import BenchmarkSettings, plan_benchmark, run_benchmark
 from wattnb.cluster import Cluster
-from wattnb.corpus import build_corpus
 from wattnb.experiment import RunSettings, plan_run, run_all, verify
-from wattnb.index import build_index
 from wattnb.journal import read_journal
-from wattnb.workspace import Workspace, read_json
+from wattnb.workspace import read_json
 
-SLOW = '''
-import os, sys
-if os.environ.get('SLOW_MODEL'):
-    import importlib.abc, importlib.machinery
-    class Hook(importlib.abc.MetaPathFinder):
-        def find_spec(self, name, path, target=None):
-            if name != 'wattnb.baselines': return None
-            sys.meta_path.remove(self)
-            spec = importlib.machinery.PathFinder.find_spec(name, path)
-            inner = spec.loader
-            class Loader(importlib.abc.Loader):
-                def create_module(self, s): return inner.create_module(s)
-                def exec_module(self, m):
-                    inner.exec_module(m)
-                    real = m.BaselineModel.stream
-                    def stream(self, requests):
-                        import time
-                        for r in real(self, requests): time.sleep(float(os.environ['SLOW_MODEL'])); yield r
-                    m.BaselineModel.stream = stream
-            spec.loader = Loader()
-            return spec
-    sys.meta_path.insert(0, Hook())
-'''
-
-
-def demo(folder):
-    from wattnb.cli import init_workspace
-    init_workspace(folder, demo=True)
-    w = Workspace.find(folder)
-    build_index(w, embedder='none', corpus=build_corpus(w))
-    return w
+SLOW = plug('SLOW_MODEL', '''
+def stream(self, requests):
+    import time
+    for r in real(self, requests): time.sleep(float(os.environ['SLOW_MODEL'])); yield r
+''')
 
 
 def answers(run_dir):
@@ -72,7 +45,7 @@ def cluster(tmp_path, monkeypatch):
 
 def test_two_nodes_and_one_is_killed_in_the_middle(cluster, tmp_path):
     nodes, workers = cluster
-    ws = demo(tmp_path / 'ws')
+    ws = words_workspace(tmp_path / 'ws')
     s = BenchmarkSettings(models=('extractive', 'abstain'), preset='words', env='ray', limit=30)
     os.environ.pop('SLOW_MODEL')
     calm = {m: plan_run(RunSettings(m, env='calm', preset='words', limit=30), ws) for m in s.models}

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
+from conftest import words_workspace
 from wattnb.audit import audit
 from wattnb.experiment import Run, RunSettings, plan_run, replay, run_all, stored_run
 from wattnb.journal import read_journal
@@ -342,13 +343,8 @@ def test_segments_add_up_and_mixed_machines_are_labelled(tmp_path):
 
 @pytest.fixture(scope='module')
 def ws(tmp_path_factory):
-    from wattnb.cli import init_workspace
-    from wattnb.corpus import build_corpus
-    from wattnb.index import build_index
     folder = tmp_path_factory.mktemp('energy')
-    init_workspace(folder, demo=True)
-    w = Workspace.find(folder)
-    build_index(w, embedder='none', corpus=build_corpus(w))
+    w = words_workspace(folder)
     (folder / 'wattnb.toml').write_text('[footprint]\ngrid = "FR"\npue = 1.2\n')
     return w
 
