@@ -280,6 +280,7 @@ class Cluster:
         if card['version'] != __version__:
             log.warning('node %s (%s) is not used: it has wattnb %s, here is %s', id_[:8], card['hostname'], card['version'], __version__); return None
         given = info['Resources'] # what the cluster's owner lets us have
+        if given.get('CPU', 0) < 1: return None # a head that is kept free of work: no run could ever start there
         gpus = (card['gpu_gb'] or [])[:int(given.get('GPU', 0))]
         m = Machine(f"{card['hostname']} ({id_[:6]})", tuple((str(i), g) for i, g in enumerate(gpus)), self.jobs,
                     min(.8 * card['ram_gb'], given.get('memory', math.inf) / 1e9), self.share_gpus)
@@ -299,7 +300,7 @@ class Cluster:
             if self._base is None: self._base = ray.put(workspace_pack(self.ws, self.questions, self.models))
             base, words = self._base, run_words(s, '{root}', questions='{root}/data/' + self.questions.name, **own)
             so_far = pack(files_below(r.run_dir))
-        has = next((n['Resources'].get('CPU', 1) for n in ray.nodes() if n['NodeID'] == node.id), 1)
+        has = next((n['Resources']['CPU'] for n in ray.nodes() if n['NodeID'] == node.id), 1)
         opts = dict(num_cpus=1 if gpus else min(has, max(1, has // self.jobs)), num_gpus=gpus, max_retries=0, scheduling_strategy=self._on(node.id))
         if not gpus and r.need_gb: opts['memory'] = int(r.need_gb * 1e9)
         place = r.run_dir.relative_to(self.ws.root).as_posix()
