@@ -300,7 +300,7 @@ class Cluster:
             if self._base is None: self._base = ray.put(workspace_pack(self.ws, self.questions, self.models))
             base, words = self._base, run_words(s, '{root}', questions='{root}/data/' + self.questions.name, **own)
             so_far = pack(files_below(r.run_dir))
-        has = next((n['Resources']['CPU'] for n in ray.nodes() if n['NodeID'] == node.id), 1)
+        has = next((n['Resources'].get('CPU', 1) for n in ray.nodes() if n['NodeID'] == node.id), 1)
         opts = dict(num_cpus=1 if gpus else min(has, max(1, has // self.jobs)), num_gpus=gpus, max_retries=0, scheduling_strategy=self._on(node.id))
         if not gpus and r.need_gb: opts['memory'] = int(r.need_gb * 1e9)
         place = r.run_dir.relative_to(self.ws.root).as_posix()
