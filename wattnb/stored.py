@@ -15,6 +15,7 @@ from .questions import Question
 from .scoring import score
 from .runs import RunFolder, experiments_of
 from .journal import read_journal
+from .run_energy import session_seconds
 from .run_files import derive
 
 # %% ../nbs/06_d_stored.ipynb #6c064d8f
@@ -147,7 +148,7 @@ def verify(
     wall, work = files.summary['total_time_seconds'], sum(r['seconds']['generation'] or 0 for r in files.results)
     sizes = [r['batch_size'] or 1 for r in files.results]
     if wall and max(sizes, default=1) == 1: check('times agree', work <= wall * 1.05 + 1, f'questions took {work:.1f} s of {wall:.1f} s')
-    rows += [(what, 'passed' if not why else 'failed', why) for what, why in (*_clock_checks(files.summary), *_energy_checks(files))]
+    rows += [(what, 'passed' if not why else 'failed', why) for what, why in (*_clock_checks(files.summary, content), *_energy_checks(files))]
     return ResultTable(['check', 'result', 'why'], rows, title=folder.name)
 
 def _score_of_submission(folder:Path, head:dict) -> float|None:
@@ -155,12 +156,13 @@ def _score_of_submission(folder:Path, head:dict) -> float|None:
     try: return score([Question(**q) for q in head['questions']], RunFolder(folder).predictions).overall
     except UserError: return None
 
-def _clock_checks(s:dict):
-    "(what, why it fails or '') of the times."
+def _clock_checks(s:dict, content):
+    "(what, why it fails or '') of the times. A session that was killed went on after its last reading, or never had one: its answers tell."
     parts = [x.get('seconds') for x in s.get('segments') or []]
     if parts and None not in parts and s['total_time_seconds'] is not None:
-        lost = abs(sum(parts) - s['total_time_seconds'])
-        yield 'time is the sum of the sessions', '' if lost <= .02 * s['total_time_seconds'] + 2 else f"{s['total_time_seconds']:.1f} s, its sessions {sum(parts):.1f} s"
+        read = {x['session'] for x in s['segments']}
+        whole = sum(parts) + sum(tail + (0 if k in read else told) for k, (told, tail) in session_seconds(content).items())
+        yield 'time is the sum of the sessions', '' if abs(whole - s['total_time_seconds']) <= .02 * s['total_time_seconds'] + 2 else f"{s['total_time_seconds']:.1f} s, its sessions {whole:.1f} s"
     yield 'it ended after it began', '' if s['started_at'] <= s['finished_at'] else f"{s['finished_at']} is before {s['started_at']}"
 
 def _energy_checks(files):
