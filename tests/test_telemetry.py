@@ -287,6 +287,19 @@ def test_idle_baselines_gross_and_net(tmp_path):
     assert e['by_phase']['load']['wh'] == pytest.approx(1000 / 3600, rel=.02)
 
 
+def test_what_a_budget_asks_is_the_total_of_the_report(tmp_path):
+    "`so_far` leaves out what the report leaves out (baselines, pauses), at any moment of the run."
+    seen = []
+    def work(s, clock):
+        for seconds in (3, 7, 2):
+            load_and_answer(s, clock, seconds)
+            with s.pause('board'): clock.sleep(4)
+            seen.append((s.so_far().wh, s.report()['energy']['total_wh']))
+    play([ScriptedGpu([(100, 60), (118, 320), (140, 90), (300, 90)]), ScriptedGpu(200.)], work, tmp_path, idle_seconds=5)
+    assert len(seen) == 3 and all(a == pytest.approx(b, rel=1e-9) for a, b in seen) and seen[0][0] < seen[1][0] < seen[2][0]
+    assert play([], lambda s, c: seen.append(s.so_far()), tmp_path) and seen[-1].wh is None and seen[-1].reason
+
+
 def test_rapl_wraps(tmp_path):
     r = play([], load_and_answer, tmp_path, zones={'package-0': 200., 'dram': 20.})
     assert r['report']['energy']['total_wh'] == pytest.approx(220 * 40 / 3600, rel=.005) and r['report']['energy']['method'] == 'none'

@@ -6,7 +6,7 @@
 __all__ = ['IDLE_SECONDS', 'idle_baseline', 'Run', 'shown_settings', 'context_window']
 
 # %% ../nbs/06_d_stages.ipynb #ffcc2e87
-import dataclasses, os, time
+import dataclasses, math, os, time
 from contextlib import ExitStack
 from datetime import datetime
 from typing import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ from .retrieval import parse_plan, retrieve
 from .llm import Request, cost_usd, open_model
 from .prompts import Answer, answer_request, closed_book_request, parse_reply, plan_request
 from .footprint import LOCAL_PROVIDERS, device_of, find_device, load_footprint
-from .telemetry import Session, machine, merge_segments
+from .telemetry import Session, machine
 from .scoring import score
 from .journal import Journal, read_journal, utc_now
 from .budget import expected_bill, most_usd, told_usd
@@ -289,8 +289,9 @@ def spent(self:Run) -> tuple[float, float|None]:
     "(USD, Wh) that the run took so far, all its sessions. Wh is None where it is not measured (yet)."
     of, entry = self.state.attempts, self.model.entry
     usd = sum(told_usd(entry, a) for tries in of.values() for a in tries) + sum(p['cost_usd'] or 0. for i, p in (self.plans or {}).items() if not of.get(i))
-    earlier = [x['report'] for x in last_segments(self.journal.content) if x['session'] != self.session]
-    return usd, merge_segments([*earlier, self.telemetry.report()])['energy']['total_wh'] if self.settings.max_wh is not None else None
+    if self.settings.max_wh is None: return usd, None
+    wh = [x['report']['energy']['total_wh'] for x in last_segments(self.journal.content) if x['session'] != self.session] + [self.telemetry.so_far().wh]
+    return usd, None if None in wh else math.fsum(wh)
 
 @patch
 def _within_budget(self:Run, requests:list) -> Iterator:

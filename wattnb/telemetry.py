@@ -307,17 +307,27 @@ def _wh(name:str, j:Joules) -> dict:
     return {name: j.wh, f'{name}_low': None if j.low is None else j.low / 3600, f'{name}_high': None if j.high is None else j.high / 3600}
 
 @patch
+def _ledger(self:Session, windows) -> tuple:
+    "(ledger until now, sources, (GPU traces, why none), (CPU traces, why none)); the sampler is held."
+    self.sampler.sample()
+    end = self.clock()
+    sources = choose_sources(self.sampler, self.meters, self.work0, end)
+    (gpu, no_gpu), (cpu, no_cpu) = (_part(sources, self.meters, part) for part in ('gpu', 'cpu'))
+    why = self.sampler.error or (no_gpu if self.gpus and not gpu else '' if gpu or cpu else '; '.join(dict.fromkeys([no_gpu, no_cpu])))
+    return Ledger(windows, self.work0, end, self.pauses, [] if why else [*gpu, *cpu], why), sources, (gpu, no_gpu), (cpu, no_cpu)
+
+@patch
+def so_far(self:Session) -> Joules:
+    "Energy of the work until now: the total of `report`, without its sums over stages and questions. Cheap: a budget asks after each reply."
+    with self.sampler.lock: return self._ledger([])[0].total
+
+@patch
 def segment(self:Session) -> dict:
     "The session so far: `report`, and `per_question`: question → stage → seconds, joules, low, high, net, method."
     _synchronise()
     with self.sampler.lock:
-        self.sampler.sample()
-        end = self.clock()
-        sources = choose_sources(self.sampler, self.meters, self.work0, end)
-        gpu, no_gpu = _part(sources, self.meters, 'gpu')
-        cpu, no_cpu = _part(sources, self.meters, 'cpu')
-        why = self.sampler.error or (no_gpu if self.gpus and not gpu else '' if gpu or cpu else '; '.join(dict.fromkeys([no_gpu, no_cpu])))
-        ledger = Ledger(self.windows, self.work0, end, self.pauses, [] if why else [*gpu, *cpu], why)
+        ledger, sources, (gpu, no_gpu), (cpu, no_cpu) = self._ledger(self.windows)
+        why = ledger.why
         idle = {k: self._idle_watts([] if why else [*gpu, *cpu], k) for k in ('idle', 'loaded')}
         reasons = {k: v for k, v in dict(energy=why, gpu=no_gpu if not gpu else '', cpu_energy=no_cpu if not cpu else '').items() if v}
         report = self._report(ledger, sources, gpu, cpu, idle, reasons)
