@@ -1,6 +1,7 @@
 "Models that run here: real small models of many architectures, made on the spot, and the embedded one."
 import json, os, subprocess, sys, textwrap, time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,33 @@ def make(folder, tokenizer, kind, dtype=torch.float32, **over):
     model = transformers.AutoModelForCausalLM.from_config(config).to(dtype)
     model.save_pretrained(folder); tokenizer.save_pretrained(folder)
     return ModelEntry(f'tiny-{kind}', 'hf_local', str(folder), precision='fp32', max_new_tokens=20)
+
+
+def test_size_on_disk_is_of_the_revision_used_and_counts_links_once(tmp_path, tokenizer):
+    "W6.7. A hub cache as the hub's client lays it out: two revisions that share a blob, files that are links into `blobs`."
+    entry = make(tmp_path / 'made', tokenizer, 'llama')
+    repo = tmp_path / 'home/hub/models--org--tiny-llama'
+    blobs, size = repo / 'blobs', (tmp_path / 'made/model.safetensors').stat().st_size
+    blobs.mkdir(parents=True); (repo / 'refs').mkdir()
+    (repo / 'refs/main').write_text('b' * 40)
+    for commit in ('a' * 40, 'b' * 40):
+        folder = repo / 'snapshots' / commit
+        folder.mkdir(parents=True)
+        for f in (tmp_path / 'made').iterdir():
+            blob = blobs / (f'{commit[0]}-{f.name}' if f.suffix == '.safetensors' else f.name)
+            if not blob.exists(): blob.write_bytes(f.read_bytes())
+            (folder / f.name).symlink_to(Path('../../blobs') / blob.name)
+        (folder / 'again.safetensors').symlink_to(Path('../../blobs') / f'{commit[0]}-model.safetensors')
+    code = """
+        import json
+        from wattnb.llm import ModelEntry
+        from wattnb.local import local_weights
+        for revision in (None, 'a' * 40):
+            w = local_weights(ModelEntry('tiny', 'hf_local', 'org/tiny-llama', revision=revision))
+            print(json.dumps([w.source, w.revision[0], w.bytes]))"""
+    env = {**{k: v for k, v in os.environ.items() if not k.startswith(('HF_', 'TRANSFORMERS_'))}, 'HF_HOME': str(tmp_path / 'home'), 'HF_HUB_OFFLINE': '1'}
+    out = subprocess.run([sys.executable, '-c', textwrap.dedent(code)], capture_output=True, text=True, env=env, check=True).stdout.split('\n')
+    assert [json.loads(x) for x in out if x] == [['hub', 'b', size], ['hub', 'a', size]]
 
 
 @pytest.mark.parametrize('kind', FAMILIES)

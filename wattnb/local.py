@@ -28,9 +28,10 @@ class Weights:
     revision: str|None = None # the hub's commit, or the distribution and its version
     @property
     def bytes(self) -> int:
-        "Size of the weight files on disk; links of the hub's cache are followed."
+        "Size of this revision's weight files on disk. Links of the hub's cache are followed; a file with two names counts once."
         files = [p for p in self.path.rglob('*') if p.suffix in ('.safetensors', '.bin')]
-        return sum(p.stat().st_size for p in ([f for f in files if f.suffix == '.safetensors'] or files))
+        files = {p.resolve() for p in ([f for f in files if f.suffix == '.safetensors'] or files)}
+        return sum(p.stat().st_size for p in files)
 
 def _quiet():
     "transformers' and the hub's own bars and warnings off: our progress says what matters."
