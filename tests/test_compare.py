@@ -1,5 +1,5 @@
 """Comparison, matrix, audit, tidy store, error classes: on made-up trees in all nestings, and on the recorded runs."""
-import csv, itertools, json, os, random, shutil
+import csv, itertools, json, os, random, shutil, statistics
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +160,20 @@ def test_pairs_are_coherent_and_match_scipy(strict):
         assert p['mcnemar_p'] == pytest.approx(stats.binomtest(p['a_only'], p['a_only'] + p['b_only']).pvalue if p['discordant'] else 1, abs=1e-9)
         assert bool(set(c.letters[p['a']]) & set(c.letters[p['b']])) == (p['p_holm'] > .05)
     assert json.loads(json.dumps(jsonable(c.to_json())))['mde'] > 0
+
+
+def test_runs_that_differ_in_their_seed_alone(tree):
+    rows = truth(tree)
+    same = dict(model='m', precision='4bit', n=len(rows))
+    for seed, wrong in enumerate((['q1', 'q2'], ['q1'], ['q1', 'q3', 'q4'])): run(tree, f'PE/train_QA/m-seed{seed}', rows, wrong=wrong, identity={**same, 'seed': seed})
+    run(tree, 'PE/train_QA/m-other', rows, identity={**same, 'precision': '8bit', 'seed': 0})
+    c = compare(tree, ['m-seed0', 'm-seed1', 'm-seed2', 'm-other', 'small-bench'], env='PE', datafile='train_QA')
+    [r] = c.seed_table
+    of = [next(e for e in c.entrants if e.label == f'm-seed{k}').scores.overall for k in range(3)]
+    assert (r['run'], r['seeds'], r['lowest'], r['highest']) == ('m-seed0', 3, min(of), max(of))
+    assert r['mean'] == pytest.approx(sum(of) / 3) and r['sd'] == pytest.approx(statistics.stdev(of)) and r['questions that flip'] == pytest.approx(3 / len(rows))
+    assert c.to_json()['seeds'] == [r] and 'seed alone' in c.to_text()
+    assert not len(compare(tree, ['m-seed0', 'm-other'], env='PE', datafile='train_QA').seed_table)
 
 
 def test_seed_reps_and_clusters():
