@@ -10,9 +10,11 @@ from hypothesis import given, settings as hyp, strategies as st
 from conftest import plug
 from wattnb.benchmark import (Benchmark, BenchmarkSettings, Board, command, estimate, is_member, need_of, plan_benchmark, read_past,
                               run_benchmark, run_members, this_machine)
-from wattnb.experiment import RunSettings, plan_run, run_all
+from wattnb.cluster import run_words
+from wattnb.experiment import Run, RunSettings, plan_run, run_all
 from wattnb.llm import load_registry
 from wattnb.processes import DEADLINE, Supervised
+from wattnb.scripted import ScriptedGpu, scripted_nvml
 from wattnb.schedule import HEADROOM, Job, Ledger, Machine, longest_first, night_seconds, play
 from wattnb.workspace import UserError, Workspace, read_json
 
@@ -158,6 +160,23 @@ def stream(self, requests):
     assert {r.model: (r.state, r.done) for r in again} == {'extractive': ('wait', 3), 'abstain': ('skip', 8)}
     run_all(next(r.plan for r in again if r.model == 'extractive')) # as the same command would, without another kernel
     assert all(r.state == 'skip' and r.reason == 'complete' for r in plan_benchmark(s, ws))
+
+
+def test_a_run_that_another_machine_began(ws):
+    "Alone it is refused, in the plan; on a cluster, and where it is asked for, it goes on and is labelled mixed."
+    s = BenchmarkSettings(models=('extractive',), preset='words', env='moved', limit=4)
+    [r] = plan_benchmark(s, ws)
+    with scripted_nvml([ScriptedGpu(100., period=.02)]):
+        with Run(r.plan) as run:
+            run.load()
+            with pytest.raises(KeyboardInterrupt): run.answer(lambda done, n: (_ for _ in ()).throw(KeyboardInterrupt()))
+            run.stop()
+    [r] = plan_benchmark(s, ws)
+    assert r.state == 'fail' and 'was begun on' in r.reason and '--allow-mixed' in r.reason
+    s = replace(s, allow_mixed=True)
+    [r] = plan_benchmark(s, ws)
+    assert r.state == 'wait' and 0 < r.done < 4 and '--allow-mixed' in run_words(r.plan.settings, '{root}')
+    assert len(run_all(r.plan).summary['machine']['mixed']) == 2
 
 
 def test_a_server_that_never_answers_does_not_hold_up_the_night(ws, monkeypatch):

@@ -51,6 +51,7 @@ class BenchmarkSettings:
     share_gpus: bool = False  # let runs that fit together share a device
     temperature: float = 0.
     fail_on_error: float = .2 # a larger share (below 1) or count of failed questions makes a run a failure
+    allow_mixed: bool = False # finish runs that another machine began: always so on a cluster, where a run goes wherever there is room
     def __post_init__(self):
         if self.timeout < 0: raise UserError(f'timeout must be at least 0 minutes, not {self.timeout:g}')
         if self.jobs < 1: raise UserError(f'jobs must be at least 1, not {self.jobs}')
@@ -260,7 +261,7 @@ def run_settings(
              *([s.mode] if s.mode != 'rag' else []), *([f'seed{seed}'] if seed else []), *([s.split] if s.split else [])]
     return RunSettings(entry.key, env=s.env, precision=precision, questions=s.questions, name='-'.join(parts) if s.smoke_test else '',
                        split=s.split, limit=1 if s.smoke_test else s.limit, preset=s.preset, mode=s.mode, seed=seed,
-                       temperature=s.temperature, fail_on_error=s.fail_on_error, force=s.force)
+                       temperature=s.temperature, fail_on_error=s.fail_on_error, force=s.force, allow_mixed=s.allow_mixed)
 
 def _plan_one(ws, spec, entry, precision, seed, s:BenchmarkSettings, machines, past) -> PlannedRun:
     r = PlannedRun(entry.key, precision or entry.precision, seed, 'wait')

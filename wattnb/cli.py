@@ -232,6 +232,7 @@ _RUN = (Opt('--model', default='smollm2-135m', metavar='M', help='registry key, 
         Opt('--decode', default='', metavar='HOW', help='json holds a local model to the reply\'s schema'),
         Opt('--latency-mode', action='store_true', help='one question at a time, for honest latency'))
 _QUESTIONS = Opt('--questions', default='', metavar='CSV', help='question file; default data/train_QA.csv, else data/demo_QA.csv')
+_MIXED = Opt('--allow-mixed', action='store_true', help='go on with a run that began on another machine; it is then labelled mixed')
 _FAIL_ON_ERROR = Opt('--fail-on-error', type=float, default=.2, metavar='F', help='a larger share (below 1) or count of failed questions makes the run a failure')
 _SETTINGS = ('model', 'env', 'precision', 'questions', 'name', 'split', 'limit', 'provider', 'preset', 'mode', 'seed', 'temperature', 'max_retries',
              'max_new_tokens', 'batch_size', 'latency_mode', 'planner', 'retrieval', 'decode', 'index', 'fail_on_error', 'idle_seconds', 'max_usd', 'max_wh', 'allow_mixed', 'force')
@@ -251,7 +252,7 @@ def cmd_ask(a) -> Result:
       _FAIL_ON_ERROR, Opt('--idle-seconds', type=float, default=None, metavar='S', help='idle baseline before the run and after loading; default 10 in whole runs of local models'),
       Opt('--max-usd', type=float, default=None, metavar='USD', help='stop before the whole run costs more; the same command with more goes on'),
       Opt('--max-wh', type=float, default=None, metavar='WH', help='stop when the whole run has taken so much energy'), Opt('--force', action='store_true', help='move an earlier, different run aside'),
-      Opt('--allow-mixed', action='store_true', help='resume a run that began on another machine; it is then labelled mixed'))
+      _MIXED)
 def cmd_run(a) -> Result:
     from wattnb.experiment import RunSettings, plan_run, stored_run
     plan = plan_run(RunSettings(**{k: getattr(a, k) for k in _SETTINGS}), a.root)
@@ -448,11 +449,11 @@ _PLACES = (Opt('--timeout', type=float, default=30, metavar='MIN', help='minutes
       Opt('--mode', default='rag', metavar='MODE', help='rag, oracle (gold papers as context) or closed-book'), Opt('--limit', type=int, default=None, metavar='K', help='only the first K questions'),
       Opt('--temperature', type=float, default=0., metavar='T', help='above 0, seeds differ'), _FAIL_ON_ERROR,
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), Opt('--force', action='store_true', help='set finished and different runs aside and run again'),
-      *_PLACES, Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'), Opt('--dry-run', action='store_true', help='only the plan, with what it will take'))
+      *_PLACES, _MIXED, Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'), Opt('--dry-run', action='store_true', help='only the plan, with what it will take'))
 def cmd_benchmark(a) -> Result:
     from wattnb.benchmark import Benchmark, BenchmarkSettings, Board, Here, plan_benchmark, run_benchmark, this_machine
     s = BenchmarkSettings(tuple(a.model), tuple(a.provider), tuple(a.precision) or ('',), tuple(a.seeds), a.env, a.questions, a.split, a.preset, a.mode, a.limit,
-                          a.smoke_test, a.force, a.timeout, a.jobs, _gpus(a), a.share_gpus, a.temperature, a.fail_on_error)
+                          a.smoke_test, a.force, a.timeout, a.jobs, _gpus(a), a.share_gpus, a.temperature, a.fail_on_error, a.allow_mixed or bool(a.ray))
     ws = Workspace.find(a.root)
     here = Here(this_machine(s), only_api=bool(a.ray))
     places = [*([_cluster(a, ws, s)] if a.ray else []), here]
