@@ -239,28 +239,61 @@ def test_many_questions_many_faults(provider):
 
 # --- latency mode: answers as a stream -----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('provider', ['openai', 'openrouter'])
 def test_latency_mode_times_the_first_token(provider):
     with FakeServer('a reply of forty characters, more or less.', latency=.05, pause=.02) as s, environment(**KEYS, **where(s)):
         with open_model(entry(provider), latency_mode=True) as m: got = m.complete(requests(2))
     for r in got:
-        assert r.text == 'a reply of forty characters, more or less.' and r.finish_reason == 'stop' and r.prompt_tokens and r.completion_tokens and r.cached_tokens is not None
+        assert r.text == 'a reply of forty characters, more or less.' and r.finish_reason in ('stop', 'end_turn') and r.prompt_tokens and r.completion_tokens and r.cached_tokens is not None
         assert .05 <= r.ttft_seconds < r.ttft_seconds + r.decode_seconds <= r.seconds and r.decode_seconds >= .08
-    assert s.most == 1 and all(b['stream'] and b['stream_options'] == dict(include_usage=True) for b in s.bodies)
+    assert s.most == 1 and (provider == 'bedrock' or all(b['stream'] and b['stream_options'] == dict(include_usage=True) for b in s.bodies))
 
 
 @pytest.mark.parametrize('fault', [f for f in FAULTS if f != 'hang'])
-def test_one_fault_costs_one_try_in_a_stream(fault):
+def test_one_fault_costs_one_try_in_a_stream(provider, fault):
     with FakeServer(CANARY[:3] + ' reply', faults=[fault], retry_after=.05) as s, environment(**KEYS, **where(s)):
-        with open_model(entry('openai'), latency_mode=True) as m: r = m.complete(requests(1))[0]
+        with open_model(entry(provider), latency_mode=True) as m: r = m.complete(requests(1))[0]
     assert r.ok and r.text == 'sk- reply' and r.attempts == (1 if fault == 'no-usage' else 2), (r.error, r.attempts)
     assert (r.prompt_tokens is None) == (fault == 'no-usage')
+
+
+@pytest.mark.parametrize('kind, said', [('AccessDeniedException', 'not authorized to perform: bedrock:InvokeModelWithResponseStream'), ('ValidationException', 'The model is unsupported for streaming')])
+def test_bedrock_without_leave_to_stream_is_asked_without(kind, said):
+    pytest.importorskip('boto3')
+    with FakeServer('whole') as s, environment(**KEYS, **where(s)):
+        plain = s._answer
+        s._answer = lambda h, body, fault: s._send(h, 403 if kind.startswith('A') else 400, dict(message=said), [('x-amzn-errortype', kind)]) if h.path.endswith('-stream') else plain(h, body, fault)
+        with open_model(entry('bedrock'), latency_mode=True) as m: got = m.complete(requests(2))
+    assert [(r.text, r.ttft_seconds) for r in got] == [('whole', None)] * 2 and s.calls == 3 and m.info['not_sent'] == ['seed', 'stream']
+
+
+# --- how sure -----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('latency_mode', [False, True])
+def test_token_probabilities_where_asked_for(latency_mode):
+    "W4.6. In one piece and as a stream; without the option nothing is asked and the reason is told."
+    from wattnb.replies import token_confidence
+    with FakeServer('{"answer": "much", "answer_value": "412"}') as s, environment(**KEYS, **where(s)):
+        with open_model(entry('openai', options=dict(logprobs=True)), latency_mode=latency_mode) as m: r = m.complete(requests(1))[0]
+        with open_model(entry('openai')) as m: silent, why = m.complete(requests(1))[0], m.silent
+    assert ''.join(t for t, _ in r.logprobs) == r.text and s.bodies[0]['logprobs'] is True
+    assert token_confidence(r.logprobs) == (pytest.approx(2.718281828 ** -.5), 'value tokens')
+    assert silent.logprobs is None and 'not asked for' in why and 'logprobs' not in s.bodies[-1]
+
+
+def test_a_server_that_refuses_probabilities_is_asked_without():
+    with FakeServer(errors={400: dict(error=dict(message="You are not allowed to request logprobs from this model", param='logprobs'))}) as s, environment(**KEYS, **where(s)):
+        refuse, s.errors = s.errors, None
+        plain = s._answer
+        def picky(h, body, fault): return s._send(h, 400, refuse[400]) if 'logprobs' in body else plain(h, body, fault)
+        s._answer = picky
+        with open_model(entry('openai', options=dict(logprobs=True))) as m: r = m.complete(requests(1))[0]
+    assert r.ok and r.logprobs is None and m.info['not_sent'] == ['logprobs'] and m.silent == 'the server told no token probabilities'
 
 
 def test_a_server_that_does_not_stream_still_answers():
     with FakeServer('whole') as s, environment(**KEYS, **where(s)):
         stream = s._stream
-        s._stream = lambda h, reply, text, usage, fault: s._send(h, 200, reply)
+        s._stream = lambda h, reply, *rest: s._send(h, 200, reply)
         with open_model(entry('openai'), latency_mode=True) as m: r = m.complete(requests(1))[0]
     assert (r.text, r.ttft_seconds) == ('whole', None) and r.prompt_tokens
 

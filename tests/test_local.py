@@ -90,6 +90,22 @@ def test_batch_alone_and_generate_agree(tmp_path, tokenizer, kind):
         assert raw.strip() == got.text
 
 
+@pytest.mark.parametrize('way', [{}, dict(refill=False), dict(latency_mode=True), dict(temperature=.7)])
+def test_log_probabilities_are_the_models_own(tmp_path, tokenizer, way):
+    "W4.6: of each token of the answer, as one pass over prompt and reply gives them, whatever the way of batching or drawing."
+    entry = make(tmp_path, tokenizer, 'llama')
+    asked = [replace(r, max_tokens=8) for r in ASKED[:3]]
+    with LocalModel(entry, **way) as m:
+        got, m2 = m.complete(asked), m.model
+        for req, r in zip(asked, got):
+            ids = encode_prompt(tokenizer, entry, render_prompt(tokenizer, entry, req))
+            assert 0 < len(r.logprobs) <= 8 and ''.join(t for t, _ in r.logprobs).strip() == r.text
+            known = [tokenizer(t, add_special_tokens=False)['input_ids'] for t, _ in r.logprobs]
+            if any(len(k) != 1 for k in known): continue # a piece that does not stand for one token again
+            with torch.inference_mode(): logits = m2(torch.tensor([ids + [k[0] for k in known]])).logits[0, len(ids) - 1:-1].float().log_softmax(-1)
+            assert [p for _, p in r.logprobs] == pytest.approx([logits[i, k[0]].item() for i, k in enumerate(known)], abs=1e-4)
+
+
 def test_prefix_is_read_once(tmp_path, tokenizer):
     entry = make(tmp_path, tokenizer, 'llama')
     phases = []

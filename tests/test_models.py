@@ -170,6 +170,23 @@ def test_retries_end_and_a_lasting_refusal_is_no_failure(ws):
     assert got.summary['by_stage']['retry']['calls'] == 4
 
 
+# --- how sure ------------------------------------------------------------------------------------------------------------
+
+def test_confidence_reaches_the_record_and_what_reads_it(ws):
+    "W4.6: asked for, it is that of the value's tokens; it stands in the record, orders the risk-coverage curve and weighs a vote. Not asked for, it is null and says why."
+    from wattnb.runs import RunFolder
+    with FakeServer('{"explanation": "x", "answer": "7", "answer_value": "7", "ref_id": []}') as s, environment(**KEYS, **s.env()):
+        silent = run_all(plan_run(settings(name='silent', limit=2, max_retries=0), ws))
+        toml = ws.root / 'sure.toml'
+        toml.write_text(NEW.replace('max_concurrent = 4', 'max_concurrent = 4\noptions = { logprobs = true }'))
+        plan = plan_run(settings(model=str(toml), name='sure', limit=2, max_retries=0), ws)
+        sure = run_all(plan)
+    assert [(r['confidence'], 'not asked for' in r['confidence_from']) for r in silent.results] == [(None, True)] * 2
+    assert [(r['confidence'], r['confidence_from']) for r in sure.results] == [(pytest.approx(2.718281828 ** -.5), 'value tokens')] * 2
+    assert sure.summary['scores']['strict']['risk_coverage']['confidence'] is True and silent.summary['scores']['strict']['risk_coverage']['confidence'] is False
+    assert all(p.confidence == pytest.approx(.60653, abs=1e-4) for p in RunFolder(plan.run_dir).predictions)
+
+
 # --- every provider, every precision -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('provider, model', [('openai', 'gpt-4o-mini'), ('openrouter', 'gpt-4o-mini'), ('bedrock', 'haiku'), ('baseline', 'abstain'), ('baseline', 'extractive'), ('openai', 'newcomer-4b')])
@@ -191,5 +208,7 @@ def test_the_embedded_model_at_each_precision(ws, precision, effective, caplog):
         got = run_all(plan).summary
     assert got['status'] == 'complete' and got['quantization'] == precision and got['input_tokens'] > 100 and got['cost_usd'] == 0
     assert got['effective_quantization'] == effective[1] and (precision in ('8bit', '4bit') or got['effective_dtype'] == effective[0])
+    r = read_json(plan.run_dir/'results.json')[0]
+    assert r['status'] == 'unparsed' or 0 < r['confidence'] <= 1 and r['confidence_from'] == 'reply tokens'
     assert ('do not depend' in got['determinism']) == (precision == 'fp32') and got['effective']['attention']
     if not got['hardware']['gpu_name']: assert ('saves memory and is slow' in caplog.text) == (precision in ('8bit', '4bit'))

@@ -269,7 +269,7 @@ class ApiModel(Model):
 
 # %% ../nbs/03c_api.ipynb #836afcce
 _DROPPABLE = dict(response_format=r'response_format|json_schema|\bschema\b|grammar|structured|guided', seed=r'\bseed\b', temperature=r'temperature',
-                  chat_template_kwargs=r'chat_template_kwargs|enable_thinking', reasoning=r'\breasoning\b', stream_options=r'stream_options|include_usage')
+                  chat_template_kwargs=r'chat_template_kwargs|enable_thinking', reasoning=r'\breasoning\b', stream_options=r'stream_options|include_usage', logprobs=r'log_?prob')
 _UNKNOWN = re.compile(r"support|unknown|unrecogni|unexpected|invalid|extra|not permitted|not allowed|deprecated|only the default|not available|unavailable", re.I)
 _TOO_LONG = re.compile(r'context.?(length|window)|maximum context|too long|too many tokens|prompt is too', re.I)
 
@@ -278,8 +278,13 @@ def _said(d) -> tuple[str, dict]:
     if not isinstance(e, dict): return str(e), {}
     return str(e.get('message') or e.get('detail') or json.dumps(e)), e
 
+def _logprobs(choice:dict) -> tuple|None:
+    "(text, log-probability) of each token that a choice tells of; None where it tells nothing readable."
+    try: return tuple((t['token'], float(t['logprob'])) for t in choice['logprobs']['content']) or None
+    except (KeyError, TypeError, ValueError): return None
+
 class OpenAIModel(ApiModel):
-    "A chat-completions server: `OPENAI_BASE_URL` (or the entry's option `base_url`) and `OPENAI_API_KEY`. Option `body`: more fields of each call."
+    "A chat-completions server: `OPENAI_BASE_URL` (or the entry's option `base_url`) and `OPENAI_API_KEY`. Options: `logprobs` (true asks for token probabilities, see `wattnb.replies.with_confidence`), `body` (more fields of each call)."
     key_name, base_name, default_base = 'OPENAI_API_KEY', 'OPENAI_BASE_URL', 'https://api.openai.com/v1'
 
     @classmethod
@@ -298,6 +303,7 @@ class OpenAIModel(ApiModel):
         self.url = self.base_url(self.entry)
         self._key = (os.environ.get(self.key_name) or '').strip()
         self._official = self.url == OpenAIModel.default_base
+        self.silent = 'the server told no token probabilities' if self.options.get('logprobs') else 'token probabilities were not asked for (options = { logprobs = true } in the model\'s entry)'
         self._limit_name = 'max_completion_tokens' if self._official else 'max_tokens'
         if self._official and re.match(r'(gpt-5|o\d)', entry.id): self._dropped.add('temperature') # these take none but their default
         self.info['server'] = self._say(f'{urlsplit(self.url).scheme}://{urlsplit(self.url).netloc}{urlsplit(self.url).path}')
@@ -325,6 +331,7 @@ class OpenAIModel(ApiModel):
         messages = [dict(role='system', content=r.system), dict(role='user', content=shown(r.user))] if r.system and self.entry.system_role else [dict(role='user', content=shown(both))]
         body = dict(model=self.entry.id, messages=messages, seed=self.seed, temperature=self.temperature, **{self._limit_name: longest}, **self._thinking())
         if self.latency_mode: body |= dict(stream=True, stream_options=dict(include_usage=True)) # when the first token comes
+        if self.options.get('logprobs'): body['logprobs'] = True
         if r.schema: body['response_format'] = dict(type='json_schema', json_schema=dict(name='reply', strict=True, schema=r.schema))
         return {k: v for k, v in {**body, **self.options.get('body', {})}.items() if k not in self._dropped}
 
@@ -339,7 +346,7 @@ class OpenAIModel(ApiModel):
 
     async def _streamed(self, body:dict) -> tuple[dict, dict]:
         "The same answer put together from server-sent events, and when its first and last words came."
-        t0, first, last, said, thought, out, ended = time.monotonic(), None, None, [], [], {}, False
+        t0, first, last, said, thought, sure, out, ended = time.monotonic(), None, None, [], [], [], {}, False
         async with self._client.stream('POST', f'{self.url}/chat/completions', json=body) as a:
             if a.status_code != 200 or 'event-stream' not in a.headers.get('content-type', ''): # an error, or a server that does not stream
                 await a.aread()
@@ -356,12 +363,12 @@ class OpenAIModel(ApiModel):
                         delta = c.get('delta') or {}
                         new = [delta.get('content') or '', delta.get('reasoning_content') or delta.get('reasoning') or '']
                         if any(new): last = time.monotonic(); first = first or last
-                        said.append(new[0]); thought.append(new[1])
+                        said.append(new[0]); thought.append(new[1]); sure += (c.get('logprobs') or {}).get('content') or ()
                         out['finish'] = c.get('finish_reason') or out.get('finish')
                 except (ValueError, RecursionError, AttributeError, TypeError): raise CallError('the stream is not a chat completion', again=True) from None
         if not ended and not out.get('finish'): raise CallError('the stream broke off', again=True)
         times = dict(ttft_seconds=first - t0, decode_seconds=last - first) if first else {}
-        return dict(out, choices=[dict(message=dict(content=''.join(said), reasoning_content=''.join(thought)), finish_reason=out.get('finish'))]), times
+        return dict(out, choices=[dict(message=dict(content=''.join(said), reasoning_content=''.join(thought)), finish_reason=out.get('finish'), logprobs=dict(content=sure))]), times
 
     async def _call(self, r:Request) -> Reply:
         import httpx
@@ -391,7 +398,8 @@ class OpenAIModel(ApiModel):
         cached = _count(part('prompt_tokens_details').get('cached_tokens'))
         return Reply(r.id, text, prompt_tokens=_count(u.get('prompt_tokens')), completion_tokens=_count(u.get('completion_tokens')),
                      cached_tokens=cached if cached is not None else _count(u.get('prompt_cache_hit_tokens')),
-                     reasoning_tokens=_count(part('completion_tokens_details').get('reasoning_tokens')), finish_reason=c.get('finish_reason'), reasoning=thoughts if isinstance(thoughts, str) else '', **times)
+                     reasoning_tokens=_count(part('completion_tokens_details').get('reasoning_tokens')), finish_reason=c.get('finish_reason'), reasoning=thoughts if isinstance(thoughts, str) else '',
+                     logprobs=_logprobs(c), **times)
 
     def _refused(self, a, body:dict):
         s = a.status_code
@@ -485,15 +493,32 @@ class BedrockModel(ApiModel):
         if isinstance(self.options.get('body'), dict): body['additionalModelRequestFields'] = self.options['body']
         return body
 
+    def _whole(self, body:dict) -> tuple[dict, dict]: return self._client.converse(**body), {}
+
+    def _streamed(self, body:dict) -> tuple[dict, dict]:
+        "The same answer put together from the events of ConverseStream, and when its first and last words came."
+        t0, first, last, said, thought, out = time.monotonic(), None, None, [], [], {}
+        for event in self._client.converse_stream(**body)['stream']:
+            delta = (event.get('contentBlockDelta') or {}).get('delta') or {}
+            new = [delta.get('text') or '', (delta.get('reasoningContent') or {}).get('text') or '']
+            if any(new): last = time.monotonic(); first = first or last
+            said.append(new[0]); thought.append(new[1])
+            out |= {k: v for part in ('messageStop', 'metadata') for k, v in (event.get(part) or {}).items() if k in ('stopReason', 'usage')}
+        if 'stopReason' not in out: raise CallError('the stream broke off', again=True)
+        content = [dict(reasoningContent=dict(reasoningText=dict(text=''.join(thought)))), dict(text=''.join(said))]
+        return dict(out, output=dict(message=dict(content=content))), dict(ttft_seconds=first - t0, decode_seconds=last - first) if first else {}
+
     async def _call(self, r:Request) -> Reply:
         from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, ParamValidationError, ReadTimeoutError
         body = self.body(r)
-        try: d = await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._client.converse(**body))
+        ask = self._streamed if self.latency_mode and 'stream' not in self._dropped else self._whole
+        try: d, times = await asyncio.get_running_loop().run_in_executor(self._threads, ask, body)
         except ClientError as e: self._refused(e.response, body)
         except NoCredentialsError: raise CallError('no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY', down=True) from None
         except (EndpointConnectionError, ConnectTimeoutError) as e: raise CallError(f'cannot reach Bedrock: {e}', again=True, first=.2, unreachable=True) from None
         except ReadTimeoutError: raise CallError(f'no answer within {self.timeout:.3g} s', again=True) from None
         except ParamValidationError as e: raise CallError(str(e)) from None
+        except CallError: raise
         except Exception as e: raise CallError(f'the answer cannot be read ({type(e).__name__})', again=True) from None # botocore's parser has errors of many kinds
         try:
             parts = d['output']['message']['content']
@@ -503,7 +528,7 @@ class BedrockModel(ApiModel):
         except (KeyError, TypeError, AttributeError): raise CallError('the answer is not a Converse reply', again=True) from None
         fresh, read, written = (_count(u.get(k)) for k in ('inputTokens', 'cacheReadInputTokens', 'cacheWriteInputTokens'))
         return Reply(r.id, text, prompt_tokens=None if fresh is None else fresh + (read or 0) + (written or 0), # `inputTokens` leaves out what came from the cache
-                     completion_tokens=_count(u.get('outputTokens')), cached_tokens=read, finish_reason=d.get('stopReason'), reasoning=thoughts)
+                     completion_tokens=_count(u.get('outputTokens')), cached_tokens=read, finish_reason=d.get('stopReason'), reasoning=thoughts, **times)
 
     def _refused(self, response:dict, body:dict):
         meta = response.get('ResponseMetadata') or {}
@@ -514,6 +539,9 @@ class BedrockModel(ApiModel):
                 if there and re.search(words, said, re.I) and _UNKNOWN.search(said):
                     self._dropped.add(name)
                     raise CallError(said, again=True, free=True)
+        if self.latency_mode and 'stream' not in self._dropped and (code == 'AccessDeniedException' or code == 'ValidationException' and re.search(r'stream', said, re.I) and _UNKNOWN.search(said)):
+            self._dropped.add('stream') # a model that cannot, or a role without bedrock:InvokeModelWithResponseStream
+            raise CallError(said, again=True, free=True)
         limited = code in _BEDROCK_LIMITS or s == 429
         raise CallError(f'{code or f"HTTP {s}"}: {said}', again=limited or s in RETRY_STATUS, wait=retry_after((meta.get('HTTPHeaders') or {}).get('retry-after')),
                         first=SLOW if limited else BROKEN, limited=limited, down=code in _BEDROCK_DOWN)

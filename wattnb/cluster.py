@@ -15,7 +15,7 @@ from typing import Sequence
 
 from . import __version__
 from .workspace import UserError, WorkError, Workspace, atomic_write, cache_dir, folder_lock, log, optional
-from .llm import memory_here
+from .machine import memory_here
 from .processes import Supervised
 from .schedule import Ledger, Machine
 

@@ -19,7 +19,8 @@ from .questions import BLANK, Question, parse_refs, read_questions
 from .corpus import read_bibliography
 from .index import open_index
 from .retrieval import DEFAULT_PRESET, PRESETS
-from .llm import PRECISIONS, check_provider, estimate_vram, fits, load_registry, memory_here, split_thinking
+from .llm import PRECISIONS, check_provider, estimate_vram, fits, load_registry, split_thinking
+from .machine import memory_here
 from .scoring import Scores, score
 from .runs import TruthBook, find_runs, run_cost, tidy_rows
 from .ensemble import STRATEGIES, VoteRule, decide, decisions_as_predictions, same_values

@@ -6,10 +6,10 @@
 __all__ = ['log', 'STAGES', 'PRECISIONS', 'THINKING', 'BOS', 'PROVIDERS', 'THINK_MARKS', 'Request', 'Reply', 'Usage', 'Price',
            'ModelEntry', 'Registry', 'load_registry', 'split_thinking', 'Model', 'unique_requests', 'provider_class',
            'check_provider', 'open_model', 'fetch_model', 'find_price', 'priced', 'cost_usd', 'estimate_usd',
-           'estimate_vram', 'memory_here', 'fits', 'ImportedConfig', 'import_peer_config']
+           'estimate_vram', 'fits', 'ImportedConfig', 'import_peer_config']
 
 # %% ../nbs/03_llm.ipynb #e50884a8
-import ast, difflib, functools, importlib, json, logging, math, os, re, tomllib
+import ast, difflib, functools, importlib, json, logging, math, re, tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace, asdict
 from importlib import resources
@@ -58,6 +58,7 @@ class Reply:
     finished: float|None = None
     attempts: int = 1                   # calls that it took, retries after rate limits and faults included
     reasoning: str = ''                 # the think part, for the record
+    logprobs: tuple|None = None         # (text, log-probability) of each token of the answer under the model's own distribution; None where the backend does not tell
 
     @property
     def ok(self) -> bool: return self.error is None
@@ -419,6 +420,7 @@ class Model:
     "What every provider is. Sub-classes implement `stream`; `info` says what was really loaded (dtype, device, revision …)."
     on_phase: Callable|None = None # called as on_phase(name, t0, t1, ids, tokens) around each 'prefill' and 'decode', for energy by stage
     on_text: Callable|None = None  # called as on_text(id, text so far) while a reply is written, where the backend can; what it raises ends the call
+    silent: str = 'this provider tells no token probabilities' # why a reply has no `logprobs`
 
     def __init__(self,
         entry:ModelEntry,
@@ -548,8 +550,9 @@ def find_price(
     best = None
     for e in (registry or load_registry()).values():
         if not e.prices: continue
-        if e.provider != entry.provider and not (vendor in _PRICED_ALIKE and e.id.lower().removeprefix('us.').removeprefix(vendor + '.').startswith(_PRICED_ALIKE[vendor])
+        if e.provider != entry.provider and not (vendor in _PRICED_ALIKE and _plain(e.id)[1].startswith(_PRICED_ALIKE[vendor])
                                                  or vendor == 'openai' and e.provider == 'openai'): continue
+        if e.ids.get(entry.provider, '').lower() == entry.id.lower(): return e.prices # that very model
         for n in {_plain(e.id)[1], *(_plain(a)[1] for a in e.aliases)}:
             if name.startswith(n) and _VERSION.fullmatch(name, len(n)) and (best is None or len(n) > best[0]): best = len(n), e.prices
     return best[1] if best else None
@@ -610,35 +613,15 @@ def estimate_vram(
     # Keys and values: about 0.13 MB per token for an 8B model with grouped heads at 16 bit, growing with the square root of size
     return round(weights * 1.03 + tokens * .13e-3 * math.sqrt(entry.params_b / 8) + (.6 if entry.params_b > .5 else .1), 1)
 
-def memory_here() -> dict:
-    "`gpu_gb` (list, one per visible GPU), `ram_gb`, both in GB of total memory; a GPU that shares the RAM (GB10) counts with the RAM."
-    import psutil
-    gpus, ram = [], psutil.virtual_memory().total / 1e9
-    try:
-        import pynvml
-        pynvml.nvmlInit()
-    except Exception: return dict(gpu_gb=[], ram_gb=ram) # no driver, no library: a machine without an NVIDIA GPU
-    try:
-        shown = os.environ.get('CUDA_VISIBLE_DEVICES')
-        for i in range(pynvml.nvmlDeviceGetCount()):
-            h = pynvml.nvmlDeviceGetHandleByIndex(i)
-            uuid = pynvml.nvmlDeviceGetUUID(h)
-            uuid = uuid.decode() if isinstance(uuid, bytes) else uuid
-            if shown is not None and not any(s.strip() == str(i) or s.strip() and uuid.startswith(s.strip()) for s in shown.split(',')): continue
-            try: gpus.append(pynvml.nvmlDeviceGetMemoryInfo(h).total / 1e9)
-            except pynvml.NVMLError: gpus.append(ram) # unified memory: NVML has no answer
-    finally: pynvml.nvmlShutdown()
-    return dict(gpu_gb=gpus, ram_gb=ram)
-
 def fits(
     entry:ModelEntry,
     precision:str=None,  # default the entry's
-    machine:dict=None,   # `gpu_gb` (list), `ram_gb`; default `memory_here()`
+    machine:dict=None,   # `gpu_gb` (list), `ram_gb`, as `wattnb.machine.memory_here` tells; a local model needs it
 ) -> str:
-    "'GPU', '2 GPUs', 'CPU' or 'no' for a local model, 'API' or 'yes' for the others, '?' when its size is not known."
+    "'GPU', '2 GPUs', 'CPU' or 'no' for a local model, 'API' or 'yes' for the others, '?' when its size or the machine is not known."
     if not entry.local: return 'yes' if entry.provider == 'baseline' else 'API'
-    m, need = machine or memory_here(), estimate_vram(entry, precision)
-    if need is None: return '?'
+    m, need = machine, estimate_vram(entry, precision)
+    if need is None or m is None: return '?'
     gpus = sorted(m.get('gpu_gb') or [], reverse=True)
     for n in range(1, len(gpus) + 1):
         if sum(gpus[:n]) * .95 >= need: return 'GPU' if n == 1 else f'{n} GPUs'
@@ -649,21 +632,22 @@ from fastcore.basics import patch
 
 @patch
 def table(self:Registry,
-    machine:dict=None, # `gpu_gb` (list), `ram_gb`; default this machine
+    machine:dict=None, # `gpu_gb` (list), `ram_gb`, as `wattnb.machine.memory_here` tells; without it nothing is said about what fits
 ) -> ResultTable:
-    "The registry as a table: sizes, default precision, memory, whether it fits this machine, prices."
-    m = machine or memory_here()
+    "The registry as a table: sizes, default precision, memory, whether it fits the machine, prices."
     cols = ['key', 'name', 'family', 'provider', 'params (B)', 'active (B)', 'context', 'precision', 'memory (GB)', 'fits here', 'USD/M in', 'USD/M out', 'price of']
     rows = []
     for e in self.values():
         size = None if e.params_b is None or e.provider == 'baseline' else f'~{e.params_b:g}' if e.estimated else f'{e.params_b:g}'
         p = e.prices
         rows.append((e.key, e.name + (' (gated)' if e.gated else ''), e.family, e.provider, size, e.active_b, e.context,
-                     e.precision if e.local else None, estimate_vram(e), fits(e, machine=m), p and p.input, p and p.output,
+                     e.precision if e.local else None, estimate_vram(e), fits(e, machine=machine), p and p.input, p and p.output,
                      p and p.date + (' ~' if p.estimated else '')))
+    m = machine or {}
     gpus = ' + '.join(f'{g:.0f}' for g in m.get('gpu_gb') or []) or 'none'
+    where = f'This machine: GPU memory {gpus} GB, RAM {m.get("ram_gb") or 0:.0f} GB. ' if machine else ''
     return ResultTable(cols, rows, title=f'{len(self)} models', digits=2,
-                       notes=(f'This machine: GPU memory {gpus} GB, RAM {m.get("ram_gb") or 0:.0f} GB. Memory is an estimate at the default precision (weights, 8192 tokens of '
+                       notes=(where + 'Memory is an estimate at the default precision (weights, 8192 tokens of '
                               'context, overhead). ~ before a size: the maker does not tell; ~ behind a date: sources disagree.',))
 
 # %% ../nbs/03_llm.ipynb #94cfacf0

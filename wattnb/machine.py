@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ARM_CORES', 'PACKAGES', 'cpu_name', 'container', 'governor', 'versions', 'git_revision', 'Nvml', 'nvml', 'Gpu',
-           'visible_gpus', 'foreign_processes', 'gpus', 'machine']
+           'visible_gpus', 'foreign_processes', 'gpus', 'memory_here', 'machine']
 
 # %% ../nbs/04_a_machine.ipynb #ad4128e8
 import functools, os, platform, re, socket, subprocess, sys
@@ -240,6 +240,12 @@ def foreign_processes(
 def gpus() -> list[dict]:
     "The visible GPUs as records: uuid, name, memory (GiB), driver, power limit (W), clocks (MHz), scope, flags."
     return [g.to_json() for g in visible_gpus()]
+
+def memory_here() -> dict:
+    "`gpu_gb` (list, one per visible GPU), `ram_gb`, both in GB of total memory; a GPU that shares the RAM (GB10) counts with the RAM."
+    import psutil
+    ram = psutil.virtual_memory().total / 1e9
+    return dict(gpu_gb=[ram if g.unified else g.memory_total_bytes / 1e9 for g in visible_gpus()], ram_gb=ram)
 
 def machine(
     env:str='', # label of the machine

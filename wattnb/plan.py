@@ -262,4 +262,5 @@ def prediction_of(
     "An attempt as the scorer wants it."
     if a is None: return Prediction(id=id, value='', refs='', status='failed')
     v = a['answer']
-    return Prediction(id=a['id'], value=v['value'], refs=json.dumps(v['refs']) if v['refs'] else BLANK, status=a['status'])
+    return Prediction(id=a['id'], value=v['value'], refs=json.dumps(v['refs']) if v['refs'] else BLANK, status=a['status'],
+                      confidence=v.get('confidence'))

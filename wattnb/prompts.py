@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['PROMPTS', 'PROMPT_VERSION', 'REPLY_SCHEMA', 'GUESS_SCHEMA', 'prompt_digest', 'answer_form', 'answer_request',
-           'best_guess_request', 'closed_book_request', 'plan_request', 'Answer', 'parse_reply', 'read_short']
+           'best_guess_request', 'closed_book_request', 'plan_request', 'Answer', 'parse_reply', 'read_short',
+           'with_confidence']
 
 # %% ../nbs/03a_prompts.ipynb #afaf3429
 from .workspace import digest
 from .questions import Question
 from .llm import Request
-from .replies import Answer, parse_reply, read_short
+from .replies import Answer, parse_reply, read_short, with_confidence
 
-_all_ = ['Answer', 'parse_reply', 'read_short']
+_all_ = ['Answer', 'parse_reply', 'read_short', 'with_confidence']
 
 # %% ../nbs/03a_prompts.ipynb #230e2c30
 PROMPTS = dict(

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['KEYS', 'MAX_REPLY', 'MAX_OBJECTS', 'MAX_REPAIR', 'Answer', 'without_thoughts', 'find_fields', 'clean_value',
-           'clean_refs', 'read_short', 'parse_reply']
+           'clean_refs', 'read_short', 'parse_reply', 'token_confidence', 'with_confidence']
 
 # %% ../nbs/03a_a_replies.ipynb #edb317a4
-import json, re
-from dataclasses import dataclass
-from typing import Iterable
+import json, math, re
+from dataclasses import dataclass, replace
+from typing import Iterable, Sequence
 
 from .workspace import ResultTable
 from .questions import BLANK, REFUSAL, Question, is_blank, parse_refs
@@ -26,7 +26,8 @@ class Answer:
     supporting_materials: str = ''
     ref_urls: tuple = ()
     parsed_by: str = ''          # 'json', 'repair' (json-repair had to help), 'lines', 'text' or ''
-    confidence: float|None = None # 0..1, where the prompt asked for it
+    confidence: float|None = None # 0..1: stated, where the prompt asked for it, else from the tokens (`with_confidence`)
+    confidence_from: str = ''    # 'stated', 'value tokens', 'reply tokens', or why there is none
     @classmethod
     def failed(cls,
         why:str, # the error
@@ -37,7 +38,8 @@ class Answer:
         "As it stands in a record."
         return dict(status=self.status, value=self.value, refs=list(self.refs), answer=self.answer,
                     explanation=self.explanation, supporting_materials=self.supporting_materials,
-                    ref_urls=list(self.ref_urls), parsed_by=self.parsed_by, confidence=self.confidence)
+                    ref_urls=list(self.ref_urls), parsed_by=self.parsed_by, confidence=self.confidence,
+                    confidence_from=self.confidence_from)
 
 # %% ../nbs/03a_a_replies.ipynb #ebdd54e4
 KEYS = ('explanation', 'answer', 'answer_value', 'ref_id', 'supporting_materials', 'confidence')
@@ -245,9 +247,41 @@ def parse_reply(
         return Answer('unparsed', value='', explanation=said['explanation'] or 'The reply has no answer_value.',
                       answer=said['answer'], parsed_by=how)
     value, sure = clean_value(fields['answer_value'], question), _confidence(fields.get('confidence'))
+    said_so = '' if sure is None else 'stated'
     if is_blank(value):
-        return Answer('abstained', explanation=said['explanation'] or REFUSAL, answer=REFUSAL, parsed_by=how, confidence=sure)
+        return Answer('abstained', explanation=said['explanation'] or REFUSAL, answer=REFUSAL, parsed_by=how,
+                      confidence=sure, confidence_from=said_so)
     refs = clean_refs(fields.get('ref_id'), allowed_ids)
     quote = '' if is_blank(said['supporting_materials']) else said['supporting_materials']
     return Answer('answered', value[:500], refs, said['answer'], said['explanation'] or said['answer'] or value[:500],
-                  quote, _urls(refs, bibliography), how, sure)
+                  quote, _urls(refs, bibliography), how, sure, said_so)
+
+# %% ../nbs/03a_a_replies.ipynb #c0f1de02
+_SPELLED = re.compile(r'answer[_ ]?value["\'*`]{0,3}\s*[:=]\s*("(?:[^"\\]|\\.)*|[^,}\n]+)', re.I)
+
+def token_confidence(
+    logprobs:Sequence, # (text, log-probability) of each token of a reply
+) -> tuple[float|None, str]:
+    "(geometric mean probability, of what): of the tokens that spell the last `answer_value`, else of the whole reply; (None, why) where that cannot be told."
+    text, ends = ''.join(t for t, _ in logprobs), []
+    for t, _ in logprobs: ends.append(len(t) + (ends[-1] if ends else 0))
+    lo, hi, of = 0, len(text), 'reply tokens'
+    for m in _SPELLED.finditer(text[-MAX_REPLY:]):
+        a, b = (k + max(0, len(text) - MAX_REPLY) for k in m.span(1))
+        a += text[a] == '"'
+        if text[a:b].strip(): lo, hi, of = a, b, 'value tokens'
+    mine = [p for (t, p), end in zip(logprobs, ends) if t.strip() and end > lo and end - len(t) < hi]
+    if not mine: return None, 'an empty reply'
+    if not all(isinstance(p, (int, float)) and math.isfinite(p) for p in mine): return None, 'the probabilities are no numbers'
+    return min(1., math.exp(math.fsum(mine) / len(mine))), of
+
+def with_confidence(
+    answer:Answer,
+    reply,         # the `Reply` it was read from
+    why:str,       # a reply has no `logprobs` (`Model.silent`)
+) -> Answer:
+    "The answer with a confidence and its origin: as stated, else from the tokens of the reply."
+    if answer.confidence is not None: return answer
+    if answer.status in ('unparsed', 'failed'): return replace(answer, confidence_from='no readable answer')
+    sure, of = (None, why) if reply.logprobs is None else token_confidence(reply.logprobs)
+    return replace(answer, confidence=sure, confidence_from=of)

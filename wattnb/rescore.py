@@ -37,7 +37,8 @@ def reread(
     may_cite = list(dict.fromkeys([d for d in map(snippet_paper, blocks) if d] + list(papers))) or _cited(raw)
     a = parse_reply(raw, question, may_cite, compact=compact, context=_context(blocks) if compact else None)
     return Prediction(id, a.value if a.status == 'unparsed' else normalise_value(a.value), json.dumps(list(a.refs))
-                      if a.refs else BLANK, a.status, confidence=a.confidence, explanation=a.explanation)
+                      if a.refs else BLANK, a.status, confidence=record.get('confidence') if a.confidence is None else a.confidence,
+                      explanation=a.explanation)
 
 def _cited(raw:str) -> list[str]:
     fields, _ = find_fields(raw)

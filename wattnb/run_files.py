@@ -93,7 +93,7 @@ def _record(q:Question, attempts:list, pred:Prediction, row:dict, energy:dict|No
         rendered_prompt=p['user'].replace(CONTEXT_HOLE, a['context']) if p else '', retrieved_snippets=a['snippets'], num_snippets=len(a['snippets']),
         retry_count=max(0, n - 1),
         # ours
-        status=a['status'], pred_answer=v['answer'], parsed_by=v['parsed_by'], diagnosis=row.get('diagnosis'),
+        status=a['status'], pred_answer=v['answer'], confidence=v.get('confidence'), confidence_from=v.get('confidence_from') or None, parsed_by=v['parsed_by'], diagnosis=row.get('diagnosis'),
         strict_value_correct=row.get('strict_value'), strict_ref_score=row.get('strict_ref'), gold_rank=a['gold_rank'], gold_in_context=a['gold_in_context'],
         context_tokens=a['context_tokens'], tokens={k: total('tokens', k) for k in ('prompt', 'completion', 'cached', 'reasoning')},
         seconds={k: total('seconds', k) for k in ('retrieval', 'generation', 'prefill', 'decode')}, ttft_seconds=a['seconds'].get('ttft'),

@@ -87,7 +87,8 @@ FILES = {
 *retry_count | | attempts beyond the first
 status | | answered, abstained, unparsed or failed
 pred_answer | | the model's short answer
-confidence | 0–1 | where the prompt asked for it
+confidence | 0–1 | mean probability of the tokens that spell the value, or as stated where the prompt asked; null where neither is known
+confidence_from | | stated, value tokens or reply tokens; where there is no confidence, why
 parsed_by | | json, repair, lines or text
 diagnosis | | what is wrong with the value, for people; never in a score
 strict_value_correct | | right, and not invented for an unanswerable question

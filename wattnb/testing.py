@@ -6,7 +6,7 @@
 __all__ = ['CANNED', 'FAULTS', 'read_prompt', 'FakeServer', 'environment']
 
 # %% ../nbs/03e_testing.ipynb #083aef0c
-import json, os, random, re, select, socket, threading, time
+import json, os, random, re, select, socket, struct, threading, time, zlib
 from contextlib import contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,6 +35,19 @@ def read_prompt(
 
 # %% ../nbs/03e_testing.ipynb #03edd946
 FAULTS = ('429', '429-date', '429-garbage', '500', '503', 'hang', 'gone', 'cut', 'garbage', 'not-json', 'no-usage')
+
+def _event(kind:str, data:dict) -> bytes:
+    "A frame of an AWS event stream: lengths, CRC, string headers, JSON, CRC."
+    named = {':event-type': kind, ':content-type': 'application/json', ':message-type': 'event'}
+    headers = b''.join(bytes([len(k)]) + k.encode() + b'\x07' + struct.pack('>H', len(v)) + v.encode() for k, v in named.items())
+    raw = json.dumps(data).encode()
+    start = struct.pack('>II', 16 + len(headers) + len(raw), len(headers))
+    frame = start + struct.pack('>I', zlib.crc32(start)) + headers + raw
+    return frame + struct.pack('>I', zlib.crc32(frame))
+
+def _logprobs(text:str) -> dict:
+    "Token probabilities in OpenAI's form: words are the tokens; digits are less sure than letters."
+    return dict(content=[dict(token=t, logprob=-.5 if any(map(str.isdigit, t)) else -.01) for t in re.findall(r'\s*\S+?\b|\s*\S', text)])
 
 class FakeServer:
     "A chat-completions and Converse server on a free port of this machine. A context manager; `url` is its base address, `bedrock_url` the endpoint for Bedrock."
@@ -144,8 +157,34 @@ class FakeServer:
         with self.one: r = self.model.complete([Request('served', '\n'.join(texts[:-1]), texts[-1] if texts else '')])[0]
         return r.prompt_tokens or 0, r.text, r.completion_tokens or 0
 
-    def _stream(self, h, reply, text, usage, fault):
-        "The answer as server-sent events, in pieces of about eight characters; cut in the middle where the fault says so."
+    def _pieces(self, h, text, fault):
+        "Pieces of about eight characters; None, and the connection is gone, in the middle where the fault says so."
+        pieces = [text[i:i + 8] for i in range(0, len(text), 8)]
+        for i, p in enumerate(pieces):
+            if fault == 'cut' and i >= len(pieces) // 2: self._hang_up(h); yield None; return
+            yield p
+            if self.pause and not self._wait(h, self.pause): self._hang_up(h); yield None; return
+
+    def _converse_stream(self, h, reply, text, fault):
+        "The answer as ConverseStream sends it: frames of the type application/vnd.amazon.eventstream."
+        h.send_response(200)
+        for k, v in (('content-type', 'application/vnd.amazon.eventstream'), ('transfer-encoding', 'chunked')): h.send_header(k, v)
+        h.end_headers()
+        def put(kind, **data):
+            raw = _event(kind, data)
+            h.wfile.write(b'%x\r\n%b\r\n' % (len(raw), raw)); h.wfile.flush()
+        put('messageStart', role='assistant')
+        for p in self._pieces(h, text, fault):
+            if p is None: return
+            put('contentBlockDelta', contentBlockIndex=0, delta=dict(text=p))
+        put('contentBlockStop', contentBlockIndex=0)
+        put('messageStop', stopReason=reply['stopReason'])
+        if 'usage' in reply: put('metadata', usage=reply['usage'], metrics=reply['metrics'])
+        self._over(h)
+        h.wfile.write(b'0\r\n\r\n')
+
+    def _stream(self, h, reply, text, usage, fault, sure=False):
+        "The answer as server-sent events."
         h.send_response(200)
         for k, v in (('content-type', 'text/event-stream'), ('transfer-encoding', 'chunked')): h.send_header(k, v)
         h.end_headers()
@@ -153,11 +192,9 @@ class FakeServer:
             raw = f'data: {data if isinstance(data, str) else json.dumps(data)}\n\n'.encode()
             h.wfile.write(b'%x\r\n%b\r\n' % (len(raw), raw)); h.wfile.flush()
         chunk = lambda delta, finish=None: dict(id=reply['id'], object='chat.completion.chunk', model=reply['model'], choices=[dict(index=0, delta=delta, finish_reason=finish)])
-        pieces = [text[i:i + 8] for i in range(0, len(text), 8)]
-        for i, p in enumerate(pieces):
-            if fault == 'cut' and i >= len(pieces) // 2: return self._hang_up(h)
-            put(chunk(dict(content=p)))
-            if self.pause and not self._wait(h, self.pause): return self._hang_up(h)
+        for p in self._pieces(h, text, fault):
+            if p is None: return
+            put(chunk(dict(content=p)) if not sure else chunk(dict(content=p)) | dict(choices=[dict(index=0, delta=dict(content=p), finish_reason=None, logprobs=_logprobs(p))]))
         put(chunk({}, 'stop'))
         if usage: put(dict(id=reply['id'], choices=[], usage=usage))
         self._over(h)
@@ -165,7 +202,7 @@ class FakeServer:
         h.wfile.write(b'0\r\n\r\n')
 
     def _answer(self, h, body, fault):
-        converse = h.path.endswith('/converse')
+        converse = h.path.endswith(('/converse', '/converse-stream'))
         error = lambda text, **kw: dict(error=dict(message=text, **kw), message=text)
         kind = lambda name: [('x-amzn-errortype', name)] if converse else []
         if self.errors:
@@ -191,11 +228,12 @@ class FakeServer:
             reply = dict(output=dict(message=dict(role='assistant', content=[dict(text=text)])), stopReason='end_turn', metrics=dict(latencyMs=1),
                          usage=dict(inputTokens=n - n // 2, cacheReadInputTokens=n // 2, outputTokens=k, totalTokens=n + k))
         else:
-            reply = dict(id='chat-1', object='chat.completion', model=str(body.get('model')), choices=[dict(index=0, message=dict(role='assistant', content=text), finish_reason='stop')],
+            reply = dict(id='chat-1', object='chat.completion', model=str(body.get('model')), choices=[dict(index=0, message=dict(role='assistant', content=text), finish_reason='stop', **({'logprobs': _logprobs(text)} if body.get('logprobs') else {}))],
                          usage=dict(prompt_tokens=n, completion_tokens=k, total_tokens=n + k, prompt_tokens_details=dict(cached_tokens=n // 2), completion_tokens_details=dict(reasoning_tokens=0)))
         if fault == 'no-usage': reply.pop('usage')
+        if h.path.endswith('/converse-stream') and fault in ('', 'cut', 'no-usage'): return self._converse_stream(h, reply, text, fault)
         if body.get('stream') and not converse and fault in ('', 'cut', 'no-usage'):
-            return self._stream(h, reply, text, reply.get('usage') if (body.get('stream_options') or {}).get('include_usage') else None, fault)
+            return self._stream(h, reply, text, reply.get('usage') if (body.get('stream_options') or {}).get('include_usage') else None, fault, body.get('logprobs'))
         if fault == 'garbage': reply = dict(hello='world')
         raw = b'<html>busy</html>' if fault == 'not-json' else json.dumps(reply).encode()
         self._send(h, 200, raw, part=len(raw) // 2 if fault == 'cut' else None)
