@@ -17,8 +17,8 @@ from typing import Callable, Sequence
 from . import __version__
 from .workspace import (ResultTable, UserError, WorkError, Workspace, folder_lock, jsonable, log, read_json, redact,
                               write_json)
-from .llm import check_provider, estimate_usd, estimate_vram, load_registry, memory_here, open_model
-from .machine import cpu_name, visible_gpus
+from .llm import check_provider, estimate_usd, estimate_vram, load_registry, open_model
+from .machine import cpu_name, memory_here, visible_gpus
 from .footprint import BYTES, Device, device_of, find_device, measure_cpu
 from .scoring import score
 from .runs import find_runs, run_cost

@@ -375,6 +375,7 @@ def _run_dir(a, spec) -> Path:
       Opt('--import', dest='import_', nargs='+', metavar='FILE', help='convert Python config files of the existing tools (read, never executed) to entries of a models.toml'))
 def cmd_models(a) -> Result:
     from wattnb.llm import fetch_model, import_peer_config, load_registry
+    from wattnb.machine import memory_here
     try: ws = Workspace.find(a.root)
     except UserError:
         if a.root: raise
@@ -387,7 +388,7 @@ def cmd_models(a) -> Result:
         got = [import_peer_config(f, registry) for f in a.import_]
         for note in (n for g in got for n in g.notes): log.warning('%s', note) # on stderr, so that `>> models.toml` takes the entries alone
         return Result('\n'.join(g.entry.to_toml() for g in got), [g.to_json() for g in got])
-    t = registry.table()
+    t = registry.table(memory_here())
     if a.filter: t.rows = [r for r in t.rows if a.filter.lower() in ' '.join(map(str, r[:3])).lower()]
     return Result(t.to_text(), t)
 

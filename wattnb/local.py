@@ -422,18 +422,19 @@ class _Row:
         self.request, self.ids, self.limit, self.thinking_tokens, self.opened, self.uniforms = request, ids, limit, thinking_tokens, opened, uniforms
         self.restart()
     def restart(self):
-        self.out, self.forced, self.finish, self.first, self.last, self.sent, self.company = [], [], None, None, None, False, 1
+        self.out, self.sure, self.forced, self.finish, self.first, self.last, self.sent, self.company = [], [], [], None, None, None, False, 1
         self.state = 'think' if self.opened else 'unknown' if self.thinking_tokens else 'answer'
         self.thought = 0 # tokens up to the end of the think part
     @property
     def longest(self) -> int: return self.limit + self.thinking_tokens
-    def take(self, token:int, eos:set, marks, now:float):
+    def take(self, token:int, logprob:float, eos:set, marks, now:float):
         "Accept the next token; sets `finish` when it was the last."
         if self.forced: token = self.forced.pop(0)
         self.first = self.first or now
         self.last = now
         if token in eos and not self.forced: self.finish = 'stop'; return token
         self.out.append(token)
+        self.sure.append(logprob)
         if self.state != 'answer' and marks:
             opening, closing = marks
             if self.out[-len(closing):] == closing: self.state, self.thought = 'answer', len(self.out)
@@ -569,18 +570,25 @@ def _forward(self:LocalModel, ids, mask, positions, cache):
         return out.logits[:, -1].float(), getattr(out, self._cache_name)
 
 @patch
-def _choose(self:LocalModel, logits, rows) -> list[int]:
+def _choose(self:LocalModel, logits, rows) -> list[tuple]:
+    "(token, its log-probability under the model's own distribution) of each row. One transfer from the device."
     torch = self.torch
     with torch.inference_mode():
-        constrain = [getattr(r, 'constraint', None) for r in rows]
+        own, constrain = logits, [getattr(r, 'constraint', None) for r in rows]
         if any(constrain):
             logits = logits.clone()
             for i, (r, c) in enumerate(zip(rows, constrain)):
                 if c is not None and r.state == 'answer' and not r.finish: logits[i] = c(r.out[r.thought:], logits[i])
-        if self.temperature <= 0: return logits.argmax(-1).tolist()
-        p = torch.softmax(logits.double() / self.temperature, -1).cumsum(-1)
-        u = torch.stack([r.uniforms[min(len(r.out), len(r.uniforms) - 1)] if r.uniforms is not None else torch.zeros((), dtype=torch.float64) for r in rows]).to(p.device)
-        return torch.searchsorted(p, (u * p[:, -1]).unsqueeze(1)).clamp(max=p.shape[-1] - 1).squeeze(1).tolist()
+        chosen = logits.argmax(-1, keepdim=True) if self.temperature <= 0 else self._draw(logits, rows)
+        both = torch.cat((chosen.float(), own.gather(-1, chosen) - own.logsumexp(-1, keepdim=True)), -1) # float32 holds token ids up to 2^24 exactly
+        return [(int(t), p) for t, p in both.tolist()]
+
+@patch
+def _draw(self:LocalModel, logits, rows):
+    torch = self.torch
+    p = torch.softmax(logits.double() / self.temperature, -1).cumsum(-1)
+    u = torch.stack([r.uniforms[min(len(r.out), len(r.uniforms) - 1)] if r.uniforms is not None else torch.zeros((), dtype=torch.float64) for r in rows]).to(p.device)
+    return torch.searchsorted(p, (u * p[:, -1]).unsqueeze(1)).clamp(max=p.shape[-1] - 1)
 
 @patch
 def _phase(self:LocalModel, name, t0, t1, rows, tokens):
@@ -640,7 +648,7 @@ def _batch(self:LocalModel, rows:list, prefix) -> Iterator[Reply]:
     while True:
         chosen = self._choose(logits, live)
         now = time.monotonic()
-        tokens = [r.take(t, self.eos, self._marks, now) if not r.finish else self.pad for r, t in zip(live, chosen)]
+        tokens = [r.take(*t, self.eos, self._marks, now) if not r.finish else self.pad for r, t in zip(live, chosen)]
         self._say(live)
         done = [r for r in live if r.finish and not r.sent]
         over = all(r.finish for r in live)
@@ -683,9 +691,11 @@ def _reply(self:LocalModel, r:_Row, batch_id, size, started, prefilled, paused, 
     for s in self.tokenizer.all_special_tokens: thoughts, answer = thoughts.replace(s, ''), answer.replace(s, '')
     reasoning = r.thought or (len(r.out) if thoughts and not answer else self.count_tokens(thoughts) if thoughts else 0)
     n = len(r.out) + (r.finish == 'stop') # the end token was produced too
+    spelled = self.tokenizer.batch_decode([[t] for t in r.out[r.thought:]], skip_special_tokens=True)
     return Reply(r.request.id, answer.strip(), prompt_tokens=len(r.ids), completion_tokens=n, cached_tokens=cached, reasoning_tokens=reasoning,
                  seconds=r.last - started - paused, ttft_seconds=r.first - started, prefill_seconds=prefilled - started, decode_seconds=max(0., r.last - r.first - paused),
-                 batch_id=batch_id, batch_size=size, finish_reason=r.finish, started=started, finished=r.last, reasoning=thoughts.strip())
+                 batch_id=batch_id, batch_size=size, finish_reason=r.finish, started=started, finished=r.last, reasoning=thoughts.strip(),
+                 logprobs=tuple(zip(spelled, r.sure[r.thought:])))
 
 # %% ../nbs/03b_local.ipynb #0dcb8346
 @patch
@@ -722,7 +732,7 @@ def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
                 logits, layers = self._read_prompt(r, prefix)
                 r.prefilled = time.monotonic()
                 self._phase('prefill', r.started, r.prefilled, [r], [len(r.ids) - P])
-                token = r.take(self._choose(logits, [r])[0], self.eos, self._marks, time.monotonic())
+                token = r.take(*self._choose(logits, [r])[0], self.eos, self._marks, time.monotonic())
                 if r.finish:
                     r.sent, t = True, time.monotonic()
                     yield self._reply(r, batch_id, r.company, r.started, r.prefilled, 0., P)
@@ -757,7 +767,7 @@ def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
         for i, r in enumerate(rows):
             if r is None: continue
             r.company = max(r.company, company)
-            newest[i] = r.take(chosen[i], self.eos, self._marks, now)
+            newest[i] = r.take(*chosen[i], self.eos, self._marks, now)
             if r.finish: done.append(i)
         self._say(rows)
         if done:

@@ -20,7 +20,7 @@ from .corpus import read_bibliography
 from .index import open_index
 from .retrieval import parse_plan, retrieve
 from .llm import Request, cost_usd, open_model
-from .prompts import Answer, answer_request, closed_book_request, parse_reply, plan_request
+from .prompts import Answer, answer_request, closed_book_request, parse_reply, plan_request, with_confidence
 from .footprint import LOCAL_PROVIDERS, device_of, find_device, load_footprint
 from .telemetry import Session, machine
 from .scoring import score
@@ -323,6 +323,7 @@ def _attempt(self:Run, q, req, reply, got, level, bibliography) -> dict:
     allowed = list(context.doc_ids) if context else sorted(bibliography)
     answer = (Answer.failed(redact(reply.error)) if reply.error else
               parse_reply(reply.text, q, allowed, bibliography=bibliography, compact=self.model.entry.prompt == 'compact', context=context))
+    answer = with_confidence(answer, reply, getattr(self.model, 'silent', 'the model tells no token probabilities'))
     text = context.render() if context else ''
     seconds_retrieval = self.retrieved[q.id][1] if q.id in self.retrieved else 0.
     plan = (self.plans or {}).get(q.id) if not level else None # the first attempt carries what planning took
