@@ -444,6 +444,15 @@ def test_another_machine_is_refused_unless_asked(ws):
     assert len(s['machine']['mixed']) == 2 and 'allow_mixed' not in s['config_snapshot']
 
 
+@pytest.mark.parametrize('line, version', [("cuda: Optional[str] = '12.6'", '12.6'), ("cuda = '11.8'", '11.8'), ('cuda: Optional[str] = None', None), ('', None)])
+def test_the_cuda_version_is_known_before_torch_is_imported(tmp_path, monkeypatch, line, version):
+    (tmp_path / 'torch').mkdir()
+    (tmp_path / 'torch/__init__.py').write_text('raise RuntimeError("nobody may import this")')
+    (tmp_path / 'torch/version.py').write_text(f"from typing import Optional\n__version__ = '2.9.0'\ndebug = False\n{line}\nhip: Optional[str] = None\n")
+    monkeypatch.syspath_prepend(tmp_path); monkeypatch.delitem(sys.modules, 'torch', raising=False)
+    assert machine()['cuda_version'] == version and 'torch' not in sys.modules
+
+
 def test_machines_are_told_apart():
     a = machine('x')
     assert machine_key(a) == machine_key(dict(json.loads(json.dumps(a)), versions={}, run_environment='y'))

@@ -149,10 +149,11 @@ class Sampler:
 
 # %% ../nbs/04_telemetry.ipynb #c423db38
 def _synchronise():
-    "Wait for the GPUs that torch uses, if it uses any."
+    "Wait for the GPUs that torch uses, if it uses any; one that holds nothing of ours is left alone (waiting would give it a context)."
     torch = sys.modules.get('torch')
     if torch is not None and torch.cuda.is_initialized():
-        for i in range(torch.cuda.device_count()): torch.cuda.synchronize(i)
+        for i in range(torch.cuda.device_count()):
+            if torch.cuda.memory_reserved(i): torch.cuda.synchronize(i)
 
 def _torch_peaks() -> dict:
     "gpu0, ... → (allocated, reserved) peak bytes since the last call; {} where torch uses no GPU."
