@@ -391,7 +391,7 @@ def _growing_layer():
                 return self.keys, self.values
             def batch_select_indices(self, indices):
                 if not self.is_initialized: return
-                n = self.keys.shape[-2]
+                n, indices = self.keys.shape[-2], indices.to(self.keys.device) # layers may lie on several devices
                 old, self.room = (self.keys, self.values), None
                 room = tuple(x.new_empty((len(indices), x.shape[1], self.capacity, x.shape[-1])) for x in old)
                 for r, x in zip(room, old): torch.index_select(x, 0, indices, out=r[:, :, :n]) if r[:, :, :n].is_contiguous() else r[:, :, :n].copy_(x[indices])
@@ -666,7 +666,7 @@ def _batch(self:LocalModel, rows:list, prefix) -> Iterator[Reply]:
         keep = torch.tensor(left, device=dev)
         nxt = torch.tensor(tokens, device=dev)[:, None]
         if len(left) < len(live) and (4 * (len(live) - len(left)) >= len(live) or len(live) <= 4) and self._can_drop(cache): # finished rows leave
-            with torch.inference_mode(): cache.batch_select_indices(keep)
+            with torch.inference_mode(): cache.batch_select_indices(keep.cpu()) # an index on the host selects on any device
             live, mask, position, nxt = [live[i] for i in left], mask[keep], position[keep], nxt[keep]
         position = position + 1
         step += 1

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['ARM_CORES', 'PACKAGES', 'cpu_name', 'container', 'governor', 'versions', 'git_revision', 'Nvml', 'nvml', 'Gpu',
-           'visible_gpus', 'foreign_processes', 'gpus', 'memory_here', 'machine']
+           'visible_gpus', 'foreign_processes', 'gpus', 'memory_here', 'torch_cuda', 'machine']
 
 # %% ../nbs/04_a_machine.ipynb #ad4128e8
 import functools, os, platform, re, socket, subprocess, sys
 from dataclasses import dataclass, field, replace
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 # %% ../nbs/04_a_machine.ipynb #37ddea76
@@ -247,18 +248,24 @@ def memory_here() -> dict:
     ram = psutil.virtual_memory().total / 1e9
     return dict(gpu_gb=[ram if g.unified else g.memory_total_bytes / 1e9 for g in visible_gpus()], ram_gb=ram)
 
+def torch_cuda() -> str|None:
+    "The CUDA version that torch was built for, read from its files: a session begins before anything has imported it. None for other builds."
+    try: spec = find_spec('torch')
+    except (ImportError, ValueError): return None
+    m = re.search(r"""^cuda\b[^=\n]*=\s*['"]([\d.]+)['"]""", _text(Path(spec.origin).with_name('version.py')), re.M) if spec and spec.origin else None
+    return m[1] if m else None
+
 def machine(
     env:str='', # label of the machine
 ) -> dict:
     "What this machine is."
     import psutil
-    found, torch, box = visible_gpus(), sys.modules.get('torch'), container()
-    cuda = getattr(getattr(torch, 'version', None), 'cuda', None)
+    found, box = visible_gpus(), container()
     return dict(run_environment=env, hostname=socket.gethostname(), cpu_model=cpu_name(), cpu_count=os.cpu_count(),
                 cpu_cores=psutil.cpu_count(logical=False), cpu_governor=governor(),
                 os_platform=f'{platform.system()}-{platform.release()}-{platform.machine()}', python=platform.python_version(),
                 memory_gb=round(psutil.virtual_memory().total / 2**30, 1), unified=any(g.unified for g in found),
-                gpu_count=len(found), gpu_name=found[0].name if found else '', cuda_version=cuda,
+                gpu_count=len(found), gpu_name=found[0].name if found else '', cuda_version=torch_cuda(),
                 driver=found[0].driver if found else None, cuda_visible_devices=os.environ.get('CUDA_VISIBLE_DEVICES'),
                 container=bool(box), container_kind=box or None, versions=versions(), git_revision=git_revision(__file__)
                 if '__file__' in globals() else git_revision(), gpus=[g.to_json() for g in found])
