@@ -298,6 +298,22 @@ def test_a_server_that_does_not_stream_still_answers():
     assert (r.text, r.ttft_seconds) == ('whole', None) and r.prompt_tokens
 
 
+@pytest.mark.parametrize('provider', ['openai', 'openrouter'])
+def test_words_are_told_as_they_come_and_the_listener_can_end_the_call(provider):
+    text, heard = 'a reply of forty characters, more or less.', []
+    def enough(id, so_far): raise RuntimeError('enough')
+    with FakeServer(text, pause=.01) as s, environment(**KEYS, **where(s)):
+        with open_model(entry(provider), latency_mode=True) as m:
+            m.on_text = lambda id, so_far: heard.append((id, so_far))
+            [r] = m.complete(requests(1))
+            m.on_text = enough
+            [ended] = m.complete(requests(1))
+    assert r.text == text and {i for i, _ in heard} == {'q0'} and len(heard) > 2
+    assert all(text.startswith(t) for _, t in heard) and [len(t) for _, t in heard] == sorted({len(t) for _, t in heard}) and heard[-1][1] == text
+    assert not ended.ok and 'enough' in ended.error and s.calls == 2
+
+
+
 def test_the_server_answers_from_a_model():
     from wattnb.llm import Reply
     asked = []

@@ -118,7 +118,7 @@ def vote(
     if rule.strategy == 'first_non_blank':
         first = next((b for b in ballots if not _blank(b.value)), None)
         value = first.value if first else BLANK
-        return _decision(value, ballots, cast, [b for b in cast if b.value == value], rule, raw)
+        return _decision(value, ballots, cast, [b for b in cast if b.value == value], rule)
     if rule.ignore_blank: cast = [b for b in cast if not _blank(b.value)] or cast
     # the older tools then prefer 'N/A' to 'is_blank'
     if rule.ignore_blank and legacy: cast = [b for b in cast if b.value.lower() != BLANK] or cast
@@ -132,25 +132,24 @@ def vote(
     for b, i in zip(cast, ids): groups.setdefault(i, []).append(b)
     if not groups: return Decision(BLANK, _cell(set().union(*(_cited(b.refs) for b in ballots if b.value == BLANK))),
                                    (), {}, 0.)
-    weigh = lambda g: math.fsum(b.weight * (b.confidence if rule.strategy == 'confidence' and b.confidence is not None
-                                            else 1.) for b in g)
-    top = max(map(weigh, groups.values()))
-    tied = [g for g in groups.values() if math.isclose(weigh(g), top, rel_tol=1e-12)]
+    sure = lambda b: b.confidence if rule.strategy == 'confidence' and b.confidence is not None else 1.
+    weights = [math.fsum([b.weight * sure(b) for b in g]) for g in groups.values()]
+    top, total, votes = max(weights), math.fsum(weights), {g[0].value: w for g, w in zip(groups.values(), weights)}
+    tied = [g for g, w in zip(groups.values(), weights) if math.isclose(w, top, rel_tol=1e-12)]
     won = tied[0] if rule.ties == 'first' or len(tied) == 1 else random.Random(f'{rule.seed}/{key}').choice(tied) if rule.ties == 'random' else []
-    total = math.fsum(map(weigh, groups.values()))
-    if not won or total and weigh(won) / total < rule.threshold - 1e-12:
-        votes = {g[0].value: weigh(g) for g in groups.values()}
-        return Decision(BLANK, BLANK, (), votes, weigh(won) / total if won and total else 0., len(tied) > 1)
-    spelled = Counter(b.value for b in won)
-    value = next(b.value for b in won if spelled[b.value] == max(spelled.values()))
-    return replace(_decision(value, ballots, cast, won, rule, raw), votes={g[0].value: weigh(g)
-        for g in groups.values()}, agreement=top / total if total else 0., tie=len(tied) > 1)
+    agreement = top / total if total else 0.
+    if not won or total and agreement < rule.threshold - 1e-12:
+        return Decision(BLANK, BLANK, (), votes, agreement if won else 0., len(tied) > 1)
+    spelled = Counter([b.value for b in won])
+    value = max(spelled, key=spelled.get) # the earliest of equals
+    return _decision(value, ballots, cast, won, rule, dict(votes=votes, agreement=agreement, tie=len(tied) > 1))
 
 def _share(winners, ballots, cast) -> float:
     total = sum(b.weight for b in cast)
     return sum(b.weight for b in cast if b.member in winners) / total if total else 0.
 
-def _decision(value, ballots, cast, won, rule, raw) -> Decision:
+def _decision(value, ballots, cast, won, rule, outcome=None) -> Decision:
+    "`outcome`: votes, agreement and tie; None counts heads."
     how = rule.refs or {'first_non_blank': 'all', 'canonical': 'support', 'confidence': 'support',
                         'independent': 'vote', 'union': 'all', 'intersection': 'intersection'}.get(rule.strategy,
                         'winners')
@@ -166,9 +165,10 @@ def _decision(value, ballots, cast, won, rule, raw) -> Decision:
         n = Counter(k for s in sets for k in s)
         names = {k: v for s in reversed(sets) for k, v in s.items()}
         refs = _cell({names[k] for k, c in n.items() if c >= need})
-    if is_blank(value) and rule.strategy not in LEGACY: refs = BLANK
-    return Decision(value, refs, tuple(b.member for b in speakers), dict(Counter(b.value for b in cast)),
-                    _share({b.member for b in speakers}, ballots, cast))
+    if _blank(value) and rule.strategy not in LEGACY: refs = BLANK
+    winners = tuple(b.member for b in speakers)
+    return Decision(value, refs, winners, **(outcome or dict(votes=dict(Counter(b.value for b in cast)),
+                                                             agreement=_share(winners, ballots, cast))))
 
 # %% ../nbs/08_ensemble.ipynb #e4155d19
 def ballots_of(

@@ -24,7 +24,7 @@ from .workspace import UserError, atomic_write, optional, write_csv
 # %% ../nbs/10_a_figures.ipynb #4ef53b98
 COLUMN, PAGE = 3.5, 7.2 # inches: one column of a two-column page, and the page
 # Okabe and Ito: blue, orange, green, purple, sky blue, vermillion, black, yellow
-PALETTE = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#000000', '#F0E442')
+PALETTE = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#000000', '#9A8700')
 STYLE = {'font.family': 'DejaVu Sans', 'font.size': 7.5, 'axes.titlesize': 8, 'axes.labelsize': 7.5,
          'xtick.labelsize': 7, 'ytick.labelsize': 7, 'legend.fontsize': 7, 'legend.frameon': False,
          'legend.handlelength': 1.6, 'axes.titlelocation': 'left', 'axes.titleweight': 'bold',
@@ -315,7 +315,8 @@ def place_labels(
     size:float=6.5,        # font size; 5.5 is tried where that leaves no room
     lines:Sequence=(),     # (x0, y0, x1, y1) in data coordinates: drawn lines that labels had better not cover
 ) -> list[str]:
-    "Write the labels so that nothing overlaps. Returns the labels for which there is no room."
+    "Write the labels so that nothing overlaps; a white rim keeps them readable on lines. Returns those for which there is no room."
+    from matplotlib.patheffects import withStroke
     fig = ax.get_figure()
     fig.draw_without_rendering()
     scale, renderer = fig.dpi / 72, fig.canvas.get_renderer()
@@ -355,7 +356,8 @@ def place_labels(
         off = ((cx - pts[i][0]) / scale, (cy - pts[i][1]) / scale)
         far = dict(arrowprops=dict(arrowstyle='-', lw=.4, color=GREY, shrinkA=0, shrinkB=2.5)) if d > 9 else {}
         t = ax.annotate(str(labels[i]), (xs[i], ys[i]), xytext=off, textcoords='offset points', ha='center',
-                        va='center', fontsize=fs, annotation_clip=False, **far)
+                        va='center', fontsize=fs, annotation_clip=False, zorder=6, **far,
+                        path_effects=[withStroke(linewidth=1.8, foreground='white')])
         t.set_in_layout(False)
         taken.append(box)
     return lost

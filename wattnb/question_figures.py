@@ -151,6 +151,18 @@ def plot_abstention(
                     'cells: number and share of the questions of that kind')
 
 # %% ../nbs/10_d_question_figures.ipynb #104a4f93
+def _names_beside(ax, ends, x:float):
+    "Names in a column at `x`, in the order of the ends (x, y, name) of their curves, each tied to its own by a thin line."
+    fig = ax.get_figure(); fig.draw_without_rendering()
+    lo, hi = ax.get_ylim()
+    gap = 8.5 / (ax.get_window_extent().height / fig.dpi * 72) * (hi - lo)
+    ends, at = sorted(ends, key=lambda e: e[1]), []
+    for _, y, _ in ends: at.append(max(y, at[-1] + gap if at else lo + gap))
+    for k in reversed(range(len(at))): at[k] = min(at[k], (at[k + 1] if k + 1 < len(at) else hi) - gap)
+    for (px, py, name), y in zip(ends, at):
+        ax.annotate(name, (px, py), xytext=(x, y), ha='left', va='center', fontsize=6.5, annotation_clip=False,
+                    arrowprops=dict(arrowstyle='-', lw=.4, color=GREY, shrinkA=1, shrinkB=3)).set_in_layout(False)
+
 @figure_style()
 def plot_risk_coverage(
     df,           # label, coverage, risk, area (of the whole curve), confidence (whether the run has one), n
@@ -162,19 +174,23 @@ def plot_risk_coverage(
     order = df.groupby('label', observed=True)['area'].first().sort_values()
     big = len(order) > 4
     fig, ax = new_figure('page' if big else 'column', 3.6 if big else 2.9)
-    ends, named = [], set(order.index if len(order) <= named + 2 else order.index[:named])
+    ends, lines, named = [], [], set(order.index if len(order) <= named + 2 else order.index[:named])
     for k, l in enumerate(order.index):
         part, c, m = df[df['label'] == l].sort_values('coverage'), PALETTE[k % 7], MARKERS[k % len(MARKERS)]
         if l not in named: c = '#BBBBBB'
         if part['confidence'].iloc[0]:
             ax.plot(part['coverage'], part['risk'], '-', color=c, lw=1 if l in named else .6, zorder=2 if l in named else 1)
+            at = list(zip(part['coverage'], part['risk']))
+            lines += [(*a, *b) for a, b in zip(at, at[1:])]
         last = part.iloc[-1]
         if not part['confidence'].iloc[0]: ax.plot(part['coverage'], part['risk'], m, color=c, ms=0)
         ax.plot([last['coverage']], [last['risk']], m, color=c, ms=5, mfc=c if part['confidence'].iloc[0] else 'white',
                 zorder=3)
         sure = bool(part['confidence'].iloc[0])
-        if l in named: ends.append((last['coverage'], last['risk'], short(l, 26) + (f' {last["area"]:.2f}' if sure else '')))
-    ax.set_xlim(0, 1.04); ax.set_ylim(-.02, min(1.08, df['risk'].max() * 1.15 + .08))
+        ends.append((last['coverage'], last['risk'], '' if l not in named else
+                     short(l, 26) + (f' {last["area"]:.2f}' if sure else '')))
+    beside = big and df['confidence'].astype(bool).any() # the ends of many curves lie close together
+    ax.set_xlim(0, 1.34 if beside else 1.04); ax.set_xticks(np.linspace(0, 1, 6)); ax.set_ylim(-.02, min(1.08, df['risk'].max() * 1.15 + .08))
     ax.set_xlabel('coverage: share of questions answered'); ax.set_ylabel('risk: share of these that is wrong')
     sure, unsure = df['confidence'].astype(bool).any(), not df['confidence'].astype(bool).all()
     headline(fig, 'Risk and coverage', n_of(df) + ('; lines: most confident answers first; numbers: mean risk over '
@@ -182,7 +198,9 @@ def plot_risk_coverage(
                                                                  if unsure else '')
              + (f'; named: the {len(named)} with the least mean risk, grey: {len(order) - len(named)} others'
                 if len(named) < len(order) else ''))
-    lost = place_labels(ax, *zip(*ends))
+    lost = []
+    if beside: _names_beside(ax, [e for e in ends if e[2]], 1.04)
+    else: lost = place_labels(ax, *zip(*ends), lines=lines)
     if lost: ax.set_xlabel(ax.get_xlabel() + f'\nnot named: {", ".join(lost)}')
     return fig
 

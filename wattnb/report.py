@@ -13,10 +13,10 @@ from functools import cached_property
 
 from .workspace import ResultTable, UserError, Workspace
 from .audit import audit
-from .compare import compare
 from .errors import ERROR_CLASSES, error_class
+from .footprint import footprint_table, load_footprint, run_footprint, run_roofline
 from .llm import load_registry
-from .runs import TruthBook, find_runs, run_cost, runs_root, tidy_rows
+from .runs import TruthBook, find_runs, run_cost, runs_root
 from .selection import recommend
 
 # %% ../nbs/10_report.ipynb #68c491dc
@@ -50,18 +50,26 @@ class Report:
         "Runs that are left out, with the reason."
         return self._found[1]
     @cached_property
+    def source(self):
+        "The runs as the figures read them, so that text and figures call them alike and nothing is read or compared twice."
+        from wattnb.plots import Source
+        return Source(self.ws, self.env or None, self.runs[0].datafile, self.ground_truth)
+    @property
     def comparison(self):
         "All runs against each other; with one run, None."
-        return compare(self.ws, [r.id for r in self.runs], ground_truth=self.ground_truth) if len(self.runs) > 1 else None
-    @cached_property
+        return self.source.comparison
+    @property
     def rows(self) -> dict:
         "Run label → its rows, one per question (`wattnb.runs.tidy_rows`), best run first."
-        truths, out = TruthBook(self.ws, self.ground_truth), {}
-        names = Counter(r.name for r in self.runs)
-        for r in self.runs:
-            if t := tidy_rows(r, truths): out[r.name if names[r.name] == 1 else r.id] = t
-        if not out: raise UserError('no run has truth to be scored with')
-        return dict(sorted(out.items(), key=lambda kv: -sum(x['contribution'] for x in kv[1])))
+        if not self.source.rows: raise UserError('no run has truth to be scored with')
+        return self.source.rows
+    @cached_property
+    def footprint(self) -> ResultTable:
+        "Energy, carbon and money of each run, and what it reached of its device's limits. Ensembles ran nothing themselves."
+        runs = {e.label: e.run for e in self.source.best_first if not e.run.is_ensemble}
+        own = self.ws if isinstance(self.ws, Workspace) else None
+        return footprint_table({k: run_footprint(r.summary, load_footprint(own, r.env)) for k, r in runs.items()},
+                               {k: r.summary.get('roofline') or run_roofline(r.summary, r.records) for k, r in runs.items()})
     @cached_property
     def recommendation(self):
         "The honest choice, or None where there are fewer than two runs."
@@ -71,14 +79,13 @@ class Report:
         cost:str, # 'wh' or 'usd'
     ):
         "Score against cost of the single runs, or None where fewer than two are there or a cost is missing."
-        from wattnb.plots import Source
         from wattnb.selection import pareto, singles
         try:
-            p = Source(self.ws, self.env or None, self.runs[0].datafile, self.ground_truth).panel
+            p = self.source.panel
             return pareto(singles(p), p.strata, cost=cost)
         except UserError: return None
     @cached_property
-    def audit(self): return audit(self.ws, **self.where)
+    def audit(self): return audit(self.ws, ground_truth=self.ground_truth, **self.where)
 
 # %% ../nbs/10_report.ipynb #aeef6f2d
 def _list(names) -> str:

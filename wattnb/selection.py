@@ -20,7 +20,7 @@ from .workspace import ResultTable, TableSet, UserError
 from .statistics import bootstrap_ci, mde_mean, permutation_test, resamples
 from .scoring import score
 from .runs import TruthBook, find_runs, tidy_rows
-from .ensemble import VoteRule, decide, decisions_as_predictions, same_values
+from .ensemble import Ballot, VoteRule, decide, decisions_as_predictions, same_values, vote
 
 # %% ../nbs/08a_selection.ipynb #b6fec954
 @dataclass(frozen=True)
@@ -189,12 +189,14 @@ def ensembles(
 ) -> list[System]:
     "Votes over member sets. Members vote in order of their score, best first, so that ties go to the better one."
     out, order = [], np.argsort(-p.x.mean(1), kind='stable')
+    said = [[Ballot(l, a.value, a.refs, a.status, a.confidence) for a in ps] for l, ps in zip(p.labels, p.predictions)]
     for c in subsets(len(p.labels), [s for s in sizes if s <= len(p.labels)], most):
         ks = [int(order[i]) for i in c]
-        members = {p.labels[k]: p.predictions[k] for k in ks}
+        members = tuple(p.labels[k] for k in ks)
+        ballots = {q.id: [said[k][j] for k in ks] for j, q in enumerate(p.questions)}
         for name, rule in rules:
-            s = score(p.questions, decisions_as_predictions(decide(members, [q.id for q in p.questions], rule)))
-            out.append(System(f'{name}: {" + ".join(members)}', 'ensemble', tuple(members), name,
+            s = score(p.questions, decisions_as_predictions({i: vote(b, rule, i) for i, b in ballots.items()}))
+            out.append(System(f'{name}: {" + ".join(members)}', 'ensemble', members, name,
                               np.array(s.contributions()), np.array([r['value_correct'] for r in s.rows], bool),
                               p.joules[ks].sum(0), p.usd[ks].sum(0), p.seconds[ks].max(0), (1.,) * len(ks)))
     return out

@@ -126,7 +126,7 @@ def plot_ensemble_frontier(
     front = df[df['on_frontier'].astype(bool)].sort_values('cost')
     ax.step(front['cost'], front['overall'], where='post', color='black', lw=.8, ls='--', zorder=1)
     likely = df[df['p_frontier'] >= .05].sort_values(['on_frontier', 'p_frontier'], ascending=False, kind='stable')
-    likely = likely.head(named)
+    marked, likely = likely, likely.head(named)
     for r in likely.itertuples(): ax.plot([r.cost, r.cost], [r.low, r.high], '-', color='black', lw=.6, zorder=3)
     if log: log_axis(ax.xaxis, df['cost'], pad=.08)
     else: ax.set_xlim(0, df['cost'].max() * 1.12)
@@ -139,8 +139,11 @@ def plot_ensemble_frontier(
                [f'{k} ({n[k]})' for k in FAMILIES if n[k]], loc='outside lower left', ncols=3)
     headline(fig, f'{len(df)} single models, ensembles and cascades: score against {unit}', f'{n_of(df)}; large '
              'marks are on the frontier (dashed) in 5 % of resamples or more; bars: 95 % intervals; scores in-sample')
-    lines = [(r.cost, r.low, r.cost, r.high) for r in likely.itertuples()] + _steps(front)
-    lost = place_labels(ax, likely['cost'], likely['overall'], [short(l, 46) for l in likely['label']], lines=lines)
+    faint = df[df['p_frontier'] < .05]
+    lines = [(r.cost, r.low, r.cost, r.high) for r in likely.itertuples()] + _steps(front) + [
+        (x, y, x, y) for x, y in zip(faint['cost'], faint['overall'])]
+    label = [short(l, 46) if k < len(likely) else '' for k, l in enumerate(marked['label'])]
+    lost = place_labels(ax, marked['cost'], marked['overall'], label, lines=lines)
     if lost: ax.set_xlabel(ax.get_xlabel() + f'; not named: {len(lost)}')
     return fig
 
