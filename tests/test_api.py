@@ -298,7 +298,6 @@ def test_a_server_that_does_not_stream_still_answers():
     assert (r.text, r.ttft_seconds) == ('whole', None) and r.prompt_tokens
 
 
-@pytest.mark.parametrize('provider', ['openai', 'openrouter'])
 def test_words_are_told_as_they_come_and_the_listener_can_end_the_call(provider):
     text, heard = 'a reply of forty characters, more or less.', []
     def enough(id, so_far): raise RuntimeError('enough')

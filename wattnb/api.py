@@ -219,6 +219,12 @@ class ApiModel(Model):
             try: await asyncio.gather(*(one(r) for r in requests))
             finally: self.info.update(concurrency_used=gate.most, concurrency_lowest=gate.lowest, not_sent=sorted(self._dropped))
 
+    def _heard(self, id:str, said:list, thought:list):
+        "Tell `on_text` what has come so far. What it raises ends the call, and is no fault of the server."
+        if self.on_text is None: return
+        try: self.on_text(id, self._clean(''.join(said) or ''.join(thought)))
+        except Exception as e: raise CallError(f'{type(e).__name__}: {e}') from None
+
     def _failed(self, r:Request, why:str, tries:int, **kw) -> Reply:
         return Reply(r.id, error=self._say(why if tries < 2 else f'{why} ({tries} calls)'), finish_reason='error', attempts=tries, **kw)
 
@@ -344,8 +350,8 @@ class OpenAIModel(ApiModel):
         try: return a.json()
         except (ValueError, RecursionError): raise CallError('the answer is not JSON', again=True) from None
 
-    async def _streamed(self, body:dict) -> tuple[dict, dict]:
-        "The same answer put together from server-sent events, and when its first and last words came."
+    async def _streamed(self, body:dict, id:str) -> tuple[dict, dict]:
+        "The same answer put together from server-sent events, and when its first and last words came. `on_text` sees it grow."
         t0, first, last, said, thought, sure, out, ended = time.monotonic(), None, None, [], [], [], {}, False
         async with self._client.stream('POST', f'{self.url}/chat/completions', json=body) as a:
             if a.status_code != 200 or 'event-stream' not in a.headers.get('content-type', ''): # an error, or a server that does not stream
@@ -355,6 +361,7 @@ class OpenAIModel(ApiModel):
             async for line in a.aiter_lines():
                 if not line.startswith('data:'): continue
                 if (ended := line[5:].strip() == '[DONE]'): break
+                grown = False
                 try:
                     d = json.loads(line[5:])
                     if d.get('error'): return d, {}
@@ -364,8 +371,10 @@ class OpenAIModel(ApiModel):
                         new = [delta.get('content') or '', delta.get('reasoning_content') or delta.get('reasoning') or '']
                         if any(new): last = time.monotonic(); first = first or last
                         said.append(new[0]); thought.append(new[1]); sure += (c.get('logprobs') or {}).get('content') or ()
+                        grown = grown or any(new)
                         out['finish'] = c.get('finish_reason') or out.get('finish')
                 except (ValueError, RecursionError, AttributeError, TypeError): raise CallError('the stream is not a chat completion', again=True) from None
+                if grown: self._heard(id, said, thought)
         if not ended and not out.get('finish'): raise CallError('the stream broke off', again=True)
         times = dict(ttft_seconds=first - t0, decode_seconds=last - first) if first else {}
         return dict(out, choices=[dict(message=dict(content=''.join(said), reasoning_content=''.join(thought)), finish_reason=out.get('finish'), logprobs=dict(content=sure))]), times
@@ -373,7 +382,7 @@ class OpenAIModel(ApiModel):
     async def _call(self, r:Request) -> Reply:
         import httpx
         body = self.body(r)
-        try: d, times = await (self._streamed(body) if body.get('stream') else self._whole(body))
+        try: d, times = await (self._streamed(body, r.id) if body.get('stream') else self._whole(body))
         except (httpx.ConnectError, httpx.ConnectTimeout) as e:
             bad = bool(re.search(r'certificate|ssl|tls', str(e), re.I))
             raise CallError(f'cannot reach {self.url}: {e or "no connection"}', again=True, first=.2, unreachable=True, down=bad) from None
@@ -493,9 +502,9 @@ class BedrockModel(ApiModel):
         if isinstance(self.options.get('body'), dict): body['additionalModelRequestFields'] = self.options['body']
         return body
 
-    def _whole(self, body:dict) -> tuple[dict, dict]: return self._client.converse(**body), {}
+    def _whole(self, body:dict, id:str) -> tuple[dict, dict]: return self._client.converse(**body), {}
 
-    def _streamed(self, body:dict) -> tuple[dict, dict]:
+    def _streamed(self, body:dict, id:str) -> tuple[dict, dict]:
         "The same answer put together from the events of ConverseStream, and when its first and last words came."
         t0, first, last, said, thought, out = time.monotonic(), None, None, [], [], {}
         for event in self._client.converse_stream(**body)['stream']:
@@ -503,6 +512,7 @@ class BedrockModel(ApiModel):
             new = [delta.get('text') or '', (delta.get('reasoningContent') or {}).get('text') or '']
             if any(new): last = time.monotonic(); first = first or last
             said.append(new[0]); thought.append(new[1])
+            if any(new): self._heard(id, said, thought)
             out |= {k: v for part in ('messageStop', 'metadata') for k, v in (event.get(part) or {}).items() if k in ('stopReason', 'usage')}
         if 'stopReason' not in out: raise CallError('the stream broke off', again=True)
         content = [dict(reasoningContent=dict(reasoningText=dict(text=''.join(thought)))), dict(text=''.join(said))]
@@ -512,7 +522,7 @@ class BedrockModel(ApiModel):
         from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, ParamValidationError, ReadTimeoutError
         body = self.body(r)
         ask = self._streamed if self.latency_mode and 'stream' not in self._dropped else self._whole
-        try: d, times = await asyncio.get_running_loop().run_in_executor(self._threads, ask, body)
+        try: d, times = await asyncio.get_running_loop().run_in_executor(self._threads, ask, body, r.id)
         except ClientError as e: self._refused(e.response, body)
         except NoCredentialsError: raise CallError('no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY', down=True) from None
         except (EndpointConnectionError, ConnectTimeoutError) as e: raise CallError(f'cannot reach Bedrock: {e}', again=True, first=.2, unreachable=True) from None

@@ -596,7 +596,7 @@ def cmd_plots(a) -> Result:
     return Result('\n'.join([f'{r["state"]}  {r["files"][0]}' for r in t] + [f'  {n}' for n in t.notes]), dict(figures=t.to_json(), notes=list(t.notes)))
 
 @verb('report', 'execute report.ipynb over the runs of this workspace', 'wattnb report --datafile demo_QA --html', *_WHERE,
-      Opt('--html', action='store_true', help='one HTML file that works offline'), Opt('--output', default=None, metavar='FILE', help='needed where the root is no workspace'))
+      Opt('--html', action='store_true', help='one HTML file that works offline'), _TRUTH, Opt('--output', default=None, metavar='FILE', help='needed where the root is no workspace'))
 def cmd_report(a) -> Result:
     from wattnb.workspace import optional
     pm = optional('papermill', 'notebook')
@@ -607,7 +607,7 @@ def cmd_report(a) -> Result:
     out = Path(a.output).with_suffix('.ipynb') if a.output else ws.artifacts/'reports'/f"report{'-' + a.env if a.env else ''}.ipynb"
     out.parent.mkdir(parents=True, exist_ok=True)
     root, at = (ws.root, ws.root) if own else (ws, out.parent)
-    try: pm.execute_notebook(str(src), str(out), parameters=dict(root=str(root), env=a.env or '', datafile=a.datafile or ''), progress_bar=False, cwd=str(at), kernel_name='python3', extra_arguments=QUIET_KERNEL)
+    try: pm.execute_notebook(str(src), str(out), parameters=dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=str(Path(a.ground_truth).resolve()) if a.ground_truth else ''), progress_bar=False, cwd=str(at), kernel_name='python3', extra_arguments=QUIET_KERNEL)
     except pm.PapermillExecutionError as e: raise WorkError(f'{e.ename}: {e.evalue} (executed notebook: {out})') from None
     finally: _redact_file(out)
     if a.html:

