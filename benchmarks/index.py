@@ -29,7 +29,7 @@ def copies(ws, tmp, n):
     for p in sorted(ws.corpus.glob('*.json')):
         o = json.loads(p.read_text('utf-8'))
         o['metadata'] = {k: v for k, v in o['metadata'].items() if k != 'pdf_sha256'}
-        for i in range(n): (root / f'data/corpus/{p.stem}-{i}.json').write_text(json.dumps(o), 'utf-8')
+        for i in range(n): (root / f'data/corpus/{p.stem}-{i}.json').write_text(json.dumps(o | dict(document_id=f'{p.stem}-{i}')), 'utf-8')
     return root
 
 

@@ -1,63 +1,103 @@
-"""Retrieval: quality and cost, one command. python benchmarks/retrieval.py [WORKSPACE] [--big]
+"""Quality of retrieval: python benchmarks/retrieval.py [WORKSPACE] [--preset P ...] [--index NAME] [--known N] [--json FILE]
 
-Quality of every preset on the workspace's question files (the demo set, and train_QA.csv where it is); the index's build time beside
-a bare loop that only embeds the same passages; its size; the first query of a fresh process; 1,200 queries in one batch beside the bare
-matrix product; with --big also HNSW on a million made-up vectors."""
-import os, resource, subprocess, sys, tempfile, time
+Every preset on the workspace's question files (the demo set, and train_QA.csv where it is). With --known also on questions that are made here,
+N sentences and N table rows of each paper at most: what is wanted is the paper, and a number that stands in the sentence or row; what is asked
+are a few of its other words among words that come from anywhere. They are made from the papers' JSON without the units and passages of the
+library, so that two ways of cutting can be compared; the numbers say which of two presets is better, not how good one is on real questions.
+
+Cost of an index: benchmarks/index.py. Speed of the search: benchmarks/search.py."""
+import argparse, json, os, random, re
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault('WATTNB_PROGRESS', '0')
-import numpy as np
-from wattnb.corpus import build_corpus
-from wattnb.index import Index, build_index, open_index
-from wattnb.questions import read_questions
+from wattnb.corpus import build_corpus, load_document
+from wattnb.index import build_index, open_index
+from wattnb.questions import Question, read_questions
 from wattnb.retrieval import PRESETS
 from wattnb.retrieval_metrics import evaluate_retrieval
 from wattnb.workspace import Workspace
 
-args = [a for a in sys.argv[1:] if not a.startswith('--')]
-ws = Workspace.find(args[0] if args else None)
-corpus = build_corpus(ws)
-print(f'{len(corpus.ok)} documents, {os.cpu_count()} cores')
+NUMBER = re.compile(r'(?<![\w.,-])\d+(?:,\d{3})*(?:\.\d+)?(?!\w|[.,]\d)')
+UNIT = re.compile(r'\s?(%|percent|[kMGT]?Wh|[kM]?W|[kgt]*CO2e?q?|kg|tons?|[GT]B|[mM]?L|hours?|days?|seconds?|years?|ms|USD|million|billion)\b')
+SMALL = frozenset('a an and are as at be been by for from had has have in into is it its of on or that the their these this to was were what which who with '
+                  'we our not than then can also more most such using used between while each both all over under per about only figure table section'.split())
 
-with tempfile.TemporaryDirectory(dir=ws.embeddings.parent) as tmp:
-    name = Path(tmp).name
-    t = time.perf_counter(); built = build_index(ws, name=f'bench-{name}', corpus=corpus); build = time.perf_counter() - t
-ix = open_index(ws, f'bench-{name}'); ix.load_embedder()
-texts = [p.search_text for p in ix.passages]
-t = time.perf_counter(); ix._embedder.passages(texts); bare = time.perf_counter() - t
-size = sum(f.stat().st_size for f in ix.folder.rglob('*') if f.is_file()) / 1e6
-print(f'index: {len(ix)} passages, built in {build:.1f} s, bare embedding {bare:.1f} s, ratio {build / bare:.2f}; {size:.1f} MB on disk')
 
-code = f'''import time; t = time.perf_counter()
-from wattnb.index import open_index; from wattnb.retrieval import PRESETS, retrieve; from wattnb.workspace import Workspace
-retrieve(open_index(Workspace.find({str(ws.root)!r}), {ix.name!r}), ["What was the energy of training?"], PRESETS["words"]); print(time.perf_counter() - t)'''
-print('cold open and first query, fresh process, no torch:', subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip()[:6], 's')
+def content(text): return list(dict.fromkeys(w for w in re.findall(r'[A-Za-z][\w.-]+\w', text) if w.lower() not in SMALL))
 
-n = max(len(ix), 25_000)
-big = np.random.default_rng(0).normal(size=(n, 384)).astype('float32'); big /= np.linalg.norm(big, axis=1, keepdims=True)
-q = big[:1200] + .1
-ix.__dict__['vectors'], ix.manifest['n_passages'] = big, n
-best = lambda f: min((lambda t: (f(), time.perf_counter() - t)[1])(time.perf_counter()) for _ in range(3))
-product, search = best(lambda: q @ big.T), best(lambda: ix.dense(q, 60, 'exact'))
-print(f'1,200 queries over {n:,} vectors: matrix product {product:.3f} s, search {search:.3f} s (ratio {search / product:.2f}), {1200 / search:,.0f} queries/s')
 
-if '--big' in sys.argv:
-    import hnswlib
-    rng = np.random.default_rng(1)
-    centres = rng.normal(size=(2000, 384)).astype('float32')
-    v = centres[rng.integers(0, 2000, 1_000_000)] + .5 * rng.normal(size=(1_000_000, 384)).astype('float32'); v /= np.linalg.norm(v, axis=1, keepdims=True)
-    g = hnswlib.Index('ip', 384); g.init_index(len(v), ef_construction=100, M=16); t = time.perf_counter(); g.add_items(v); print(f'HNSW of 1M vectors built in {time.perf_counter() - t:.0f} s')
-    qs = v[rng.integers(0, len(v), 1000)] + .02 * rng.normal(size=(1000, 384)).astype('float32')
-    true = np.vstack([np.argpartition(-(qs[i:i + 100] @ v.T), 10, 1)[:, :10] for i in range(0, 1000, 100)])
-    for ef in (40, 80, 160, 320):
-        g.set_ef(ef); t = time.perf_counter(); rows, _ = g.knn_query(qs, 10); s = time.perf_counter() - t
-        print(f'  ef {ef}: recall@10 {np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows, true)]):.3f}, {1000 / s:,.0f} queries/s')
+def told(number): return not re.fullmatch(r'\d\d?|(?:19|20)\d\d', number) # small whole numbers and years are found by chance
 
-ix = open_index(ws, ix.name)
-for f in ('demo_QA.csv', 'train_QA.csv'):
-    if (ws.data / f).exists():
-        gold = {r.lower() for q in read_questions(ws.data / f) for r in q.refs}
-        if not gold <= {d.lower() for d in ix.manifest['documents']}: continue
-        print(f'\n{f}'); print(evaluate_retrieval(ix, read_questions(ws.data / f), [p for p in PRESETS if p != 'legacy']).to_text())
-import shutil; shutil.rmtree(ix.folder)
+
+def pages_of(doc):
+    "The text of each page up to the references."
+    out = []
+    for s in doc.sections:
+        text = '\n'.join(p.text for p in s.paragraphs if not p.is_image)
+        if len(out) > .4 * len(doc.sections) and re.search(r'^\W*(?:\d+\.?\s*)?(?:references|bibliography)\s*$', text, re.I | re.M): break
+        out.append(text)
+    return out
+
+
+def known_sentences(pages):
+    "(number, unit, the other words) of sentences of running text."
+    for page in pages:
+        text = re.sub(r'\s+', ' ', re.sub(r'-\n(?=[a-z])', '', page))
+        for s in re.split(r'(?<=[a-z\d)%]\.)\s+(?=[A-Z])', text):
+            w = s.split()
+            if not 10 <= len(w) <= 45 or sum(any(c.isdigit() for c in x) for x in w) > .35 * len(w) or len(re.findall(r'arXiv|doi|https?:|Proceedings|pp\.', s)) > 1: continue
+            for m in NUMBER.finditer(re.sub(r'\[[\d,\s–-]+\]', lambda m: ' ' * len(m[0]), s)):
+                if told(m[0]): yield m[0], (UNIT.match(s, m.end()) or ['', ''])[1], content(s[:m.start()] + ' ' + s[m.end():]); break
+
+
+def known_rows(pages):
+    "(number, '', words of its label and of the caption) of table rows below a caption."
+    for page in pages:
+        caption = ''
+        for line in page.split('\n'):
+            w = line.split()
+            if re.match(r'table\s+\w+\s*[.:|]', line.strip(), re.I): caption = line
+            numbers, label = [x.strip('%()') for x in w if NUMBER.fullmatch(x.strip('%()'))], [x for x in content(line)]
+            if caption and len(numbers) > 1 and 0 < len(label) < 7 and len(numbers) + len(label) >= .8 * len(w):
+                good = [x for x in numbers if told(x)]
+                if good: yield good[len(good) // 2], '', label[:4] + content(caption)[:4]
+
+
+def known_items(documents, n, seed=0):
+    "Two question sets, one of sentences and one of rows."
+    pages = {d.document_id: pages_of(d) for d in documents}
+    seen = Counter(w for ps in pages.values() for w in content(' '.join(ps)) if w.islower())
+    usual = sorted(w for w in seen if seen[w] >= max(3, len(pages) // 4))
+    out = dict(sentences=[], rows=[])
+    for id_, ps in sorted(pages.items()):
+        for kind, found in (('sentences', known_sentences(ps)), ('rows', known_rows(ps))):
+            r = random.Random(f'{seed} {id_} {kind}')
+            items = [x for x in found if len(x[2]) > 2]
+            for number, unit, others in r.sample(items, min(n, len(items))):
+                asked = (r.sample(others, min(len(others), r.randint(3, 5))) if kind == 'sentences' else others) + r.sample(usual, min(3, len(usual)))
+                out[kind].append(Question(f'{kind}-{len(out[kind])}', f"What is the value of {' '.join(asked)}?", answer_value=number.replace(',', ''), answer_unit=unit, ref_id=f"['{id_}']"))
+    return out
+
+
+def question_sets(ws, ix, known):
+    have, out = {d.lower() for d in ix.manifest['documents']}, {}
+    for f in ('demo_QA.csv', 'train_QA.csv'):
+        qs = read_questions(ws.data / f) if (ws.data / f).exists() else []
+        if len(qs) and {r.lower() for q in qs for r in q.refs} <= have: out[f] = qs
+    if known: out |= {f'known {k}': qs for k, qs in known_items([load_document(p) for p in build_corpus(ws).ok.values()], known).items() if qs}
+    return out
+
+
+if __name__ == '__main__':
+    a = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    a.add_argument('workspace', nargs='?'); a.add_argument('--preset', nargs='+', default=[p for p in PRESETS if p != 'legacy'], choices=PRESETS)
+    a.add_argument('--index'); a.add_argument('--known', type=int, default=0); a.add_argument('--json', type=Path)
+    a = a.parse_args()
+    ws = Workspace.find(a.workspace)
+    if not a.index: build_index(ws)
+    ix = open_index(ws, a.index)
+    print(ix)
+    reports = {f: evaluate_retrieval(ix, qs, a.preset) for f, qs in question_sets(ws, ix, a.known).items()}
+    for f, r in reports.items(): print(f'\n{f}\n{r.to_text()}', flush=True)
+    if a.json: a.json.write_text(json.dumps({f: dict(default=r.default, tokens_by=r.tokens_by, presets=r.presets) for f, r in reports.items()}, indent=1))

@@ -216,13 +216,15 @@ def test_bad_documents_are_listed_and_the_others_go_on(tmp_path):
     ws = workspace(tmp_path, good='energy of training', empty='')
     (ws.corpus / 'keys.json').write_text('{"document_id": "keys", "sections": [{"title": "x"}]}')
     (ws.corpus / 'torn.json').write_text('{"document_id": "to')
+    for f, id_ in (('slash', 'c/d'), ('twin', 'GOOD'), ('nameless', '')): (ws.corpus / f'{f}.json').write_text((ws.corpus / 'good.json').read_text().replace('"good"', f'"{id_}"'))
     put(ws, 'garbage', 'A page that can be read, with enough words on it. ' * 30 + '\f' + '%&/()=?#*+' * 40)
     ws.metadata.write_text('id,title,url\ngood,Good,\ngood,Twice,\na/b,Slash,\nnourl,None,\n')
     r = build_index(ws, embedder='none')
     why = {(f['id'], f['reason']) for f in r.failed}
-    assert r.documents == 1 and {i for i, _ in why} == {'empty', 'keys', 'torn', 'garbage', 'good', 'a/b', 'nourl'}
+    assert r.documents == 1 and {i for i, _ in why} == {'empty', 'keys', 'torn', 'garbage', 'good', 'a/b', 'nourl', 'slash', 'twin', 'nameless'}
     assert all('\n' not in w for _, w in why) and any('page 2 is garbage' in w for _, w in why) and any('twice' in w for _, w in why)
-    (ws.corpus / 'good.json').unlink()
+    assert {i: w for i, w in why if i in ('slash', 'twin')} == dict(slash="slash.json: document_id 'c/d' cannot be a file name (letters, digits, dots, dashes)", twin="twin.json: document_id 'GOOD' is already that of good.json")
+    for f in ('good', 'twin'): (ws.corpus / f'{f}.json').unlink()
     with pytest.raises(WorkError, match='no document could be read'): build_index(ws, embedder='none')
 
 

@@ -29,6 +29,8 @@ class Paper:
     citation: str = ''
     url: str = ''
 
+_FILE_NAME = re.compile(r'(?!\.)[\w.+-]+')
+
 def read_bibliography(
     path,               # `metadata.csv` (UTF-8 or cp1252) with the columns id, type, title, year, citation, url
     problems:list=None, # a list that takes `{id, reason}` for each bad row, which is then left out; default: the first bad row is an error
@@ -40,7 +42,7 @@ def read_bibliography(
         id_ = r['id'].strip()
         why = ('empty id' if not id_ else f'id {id_!r} appears twice' if id_ in out
                else f'id {id_!r} differs from {seen[id_.lower()]!r} in capitals only' if id_.lower() in seen
-               else f'id {id_!r} cannot be a file name (letters, digits, dots, dashes)' if not re.fullmatch(r'[\w.+-]+', id_) or id_.startswith('.') else '')
+               else f'id {id_!r} cannot be a file name (letters, digits, dots, dashes)' if not _FILE_NAME.fullmatch(id_) else '')
         if why and problems is None: raise UserError(f'{t.where(i, "id")}: {why}')
         if why: problems.append(dict(id=id_, reason=f'{t.where(i, "id")}: {why}; the row is left out')); continue
         seen[id_.lower()] = id_
@@ -553,6 +555,12 @@ class CorpusReport:
     def _repr_markdown_(self): return self.table().to_markdown()
     def _repr_html_(self): return self.table()._repr_html_()
 
+def _check_id(id_:str, path:Path, declared:dict):
+    "An id must be fit for a citation and a file, and be that of one file only. `declared` (id in lower case → file) takes it."
+    if not _FILE_NAME.fullmatch(id_): raise WorkError(f'{path.name}: document_id {id_!r} cannot be a file name (letters, digits, dots, dashes)')
+    other = declared.setdefault(id_.lower(), path.name)
+    if other != path.name: raise WorkError(f'{path.name}: document_id {id_!r} is already that of {other}')
+
 def build_corpus(
     ws:Workspace,        # workspace
     parser:str='pypdf',  # how PDFs are read
@@ -570,11 +578,13 @@ def build_corpus(
         missing = [p for p in bib.values() if p.id not in jsons and not (ws.pdfs/f'{p.id}.pdf').exists()]
         reasons = {r.id: r.reason for r in fetch_papers(ws, missing) if r.path is None}
     else: reasons = {p.id: 'no PDF (and downloading is off)' for p in bib.values()}
+    declared = {id_.lower(): p.name for id_, p in jsons.items()} # the file that is named as the paper is the paper
     for id_ in progress(list(dict.fromkeys([*bib, *jsons])), desc='reading papers', unit='paper'):
         paper, pdf, js = bib.get(id_), ws.pdfs/f'{id_}.pdf', ws.corpus/f'{id_}.json'
         try:
             if js.exists():
                 doc = load_document(js)
+                _check_id(doc.document_id, js, declared)
                 check_text([_page_text(s) for s in doc.sections] or [doc.text], 1)
                 made = doc.metadata.get('pdf_sha256')
                 if not made or not pdf.exists() or (made == file_sha256(pdf) and doc.metadata.get('parser') == parser_version(parser)):
