@@ -197,7 +197,7 @@ def cmd_index(a) -> Result:
         from wattnb.captions import caption_figures
         corpus.failed += caption_figures(ws, a.captions, list(corpus.ok)).failed
     report = build_index(ws, name=a.name, embedder=a.embedder, corpus=corpus)
-    text = [str(report)] + [f'failed: {f["id"]}: {f["reason"]}' for f in report.failed]
+    text = [str(report)] + [f'failed: {f["id"] or "(no id)"}: {f["reason"]}' for f in report.failed]
     return Result('\n'.join(text), report, 1 if report.failed else 0)
 
 @verb('search', 'show hits, scores and the context that the model would get', 'wattnb search "Which site reported the lowest PUE?"',
