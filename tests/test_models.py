@@ -143,6 +143,8 @@ def test_every_attempt_is_kept(ws):
         tries[q] = tries.get(q, 0) + 1
         return 'no idea, sorry' if tries[q] == 1 else '{"explanation": "x", "answer": "7", "answer_value": "7", "ref_id": []}' if tries[q] == 2 else ''
     with FakeServer(sometimes) as s, environment(**KEYS, **s.env()): got = run_all(plan_run(settings(name='again', limit=3), ws))
+    sent = [b['messages'][-1]['content'] for b in s.bodies]
+    assert ['could not be read' in p for p in sent] == [False] * 3 + [True] * 3 # W4.6: the second prompt says what was wrong
     for r in got.results:
         a, b = r['attempts']
         assert (a['reason'], a['status'], a['stage'], b['reason'], b['status'], b['stage']) == ('first', 'unparsed', 'answer', 'unparsed', 'answered', 'retry')

@@ -202,7 +202,7 @@ def answer_one(
             got, took = _search(q, model, settings, index, attempt, queries)
             if got: tell('found', got)
             request = (closed_book_request(q, entry) if got is None else best_guess_request(q, got.context, entry) if best_guess
-                       else answer_request(q, got.context, entry, stage='retry' if attempt else 'answer'))
+                       else answer_request(q, got.context, entry, stage='retry' if attempt else 'answer', unread=bool(attempt) and out.answer.status == 'unparsed'))
             tell('prompt', request)
             reply = call(request)
             out.attempts.append(Attempt(got, request, reply, _read(q, reply, got, entry, bib), took))

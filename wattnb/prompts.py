@@ -64,8 +64,9 @@ Question: {question}
     count='"answer_value" is a plain number: no unit, no thousands separators, no words. A range is written [low,high].',
     text='"answer_value" is the name or short phrase asked for, nothing more.',
     retry='A first try with fewer passages gave no usable answer. Look again.',
+    unread='That try could not be read as JSON: begin with { and end with }, with no word before or after.',
 )
-PROMPT_VERSION = '3'
+PROMPT_VERSION = '4'
 
 def _schema(**more) -> dict:
     text, props = dict(type='string'), ('explanation', 'answer', 'answer_value')
@@ -95,6 +96,7 @@ def answer_request(
     entry=None,           # registry entry of the model
     stage:str='answer',   # 'answer' or 'retry'
     max_tokens:int=None,  # longest reply
+    unread:bool=False,    # of a retry: the last reply could not be parsed
 ) -> Request:
     "The request for one question with its passages, in the model's own style of prompt."
     more = dict(question=question, context=context, max_tokens=max_tokens, stage=stage)
@@ -104,7 +106,7 @@ def answer_request(
         return Request(question.id, PROMPTS['compact_system'], user, **more)
     user = PROMPTS['answer'].format(context=passages, question=question.question, form=answer_form(question),
                                     ids=', '.join(context.doc_ids) or 'none')
-    if stage == 'retry': user += '\n' + PROMPTS['retry']
+    if stage == 'retry': user += '\n' + PROMPTS['retry'] + (' ' + PROMPTS['unread'] if unread else '')
     return Request(question.id, PROMPTS['system'], user, schema=REPLY_SCHEMA, **more)
 
 def best_guess_request(

@@ -242,7 +242,7 @@ def _batch(self:Run, qs, level, bibliography, bar, tried, on_progress):
     for q in qs:
         ctx = retrieved[q.id].context if q.id in retrieved else None
         requests[q.id] = (closed_book_request(q, self.model.entry) if ctx is None else
-                          answer_request(q, ctx, self.model.entry, stage='retry' if level else 'answer'))
+                          answer_request(q, ctx, self.model.entry, stage='retry' if level else 'answer', unread=bool(level) and self.state.last(q.id)['status'] == 'unparsed'))
     heard, t0, tokens = self._hear('retry' if level else ''), time.monotonic(), {}
     next_score = 0.
     if not level and (bill := expected_bill(self.model.entry, [self.model.count_tokens(r.system + r.user) for r in requests.values()], self.settings.max_new_tokens)): log.info('first attempt: %s', bill)
