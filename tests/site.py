@@ -188,12 +188,13 @@ def shell(name:str, title:str, about:str, body:str, toc:list, titles:dict) -> st
     if i >= 0:
         turn = '<div class="turn"><span>' + (f'← <a rel="prev" href="{output_of(names[i - 1])}">{html.escape(titles[names[i - 1]])}</a>' if i else '') + '</span><span>' \
             + (f'<a rel="next" href="{output_of(names[i + 1])}">{html.escape(titles[names[i + 1]])}</a> →' if i + 1 < len(names) else '') + '</span></div>'
+    said = re.sub('`([^`]+)`', r'<code>\1</code>', html.escape(about))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>{html.escape(title)}{'' if title == 'wattnb' else ' – wattnb'}</title>
-<meta name="description" content="{html.escape(about)}"><link rel="stylesheet" href="site.css"><script src="site.js"></script></head>
+<meta name="description" content="{html.escape(about.replace('`', ''))}"><link rel="stylesheet" href="site.css"><script src="site.js"></script></head>
 <body><a class="skip" href="#content">to the text</a><header><button id="menu" aria-expanded="false" aria-label="list of pages">pages</button><a class="name" href="index.html">wattnb</a>
 <form action="search.html" role="search"><input name="q" type="search" placeholder="search ( / )" aria-label="search the site"></form><button id="theme">dark</button></header>
-<div class="page"><nav class="bar" aria-label="pages">{bar}</nav><main id="content"><h1>{html.escape(title)}</h1><p class="about">{html.escape(about)}</p>{body}{turn}</main><nav class="toc" aria-label="on this page">{right}</nav></div>
+<div class="page"><nav class="bar" aria-label="pages">{bar}</nav><main id="content"><h1>{html.escape(title)}</h1><p class="about">{said}</p>{body}{turn}</main><nav class="toc" aria-label="on this page">{right}</nav></div>
 </body></html>
 """
 

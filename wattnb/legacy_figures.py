@@ -40,8 +40,9 @@ def run_labels(
     precs = several('precision', [r for r in single if r['kind'] == 'local'])
     out = []
     for r in rows:
-        parts = [r['name'] if r['kind'] == 'ensemble' else r['model_name']]
-        if r['mode'] not in ('', 'rag'): parts.append(r['mode'])
+        own = r['kind'] in ('ensemble', 'baseline') # these are told apart by how they were run, which their names say
+        parts = [r['name'] if own else r['model_name']]
+        if not own and r['mode'] not in ('', 'rag'): parts.append(r['mode'])
         if precs and r['kind'] == 'local' and r['precision']: parts.append(r['precision'])
         if envs: parts.append(f"on {r['env'] or 'no machine'}")
         out.append(' '.join(parts))
@@ -157,7 +158,8 @@ def _run_row(run:RunFolder, scores, registry) -> dict:
     cfg = run.block('config_snapshot')
     out |= dict(latency=cost.seconds, latency_low=None, latency_high=None,
                 latency_is='mean of the run' if cost.seconds else 'not measured',
-                concurrency=_number(cfg.get('max_concurrent')) or _number(cfg.get('batch_size')),
+                concurrency=_number(cfg.get('max_concurrent')) or _number(cfg.get('batch_size')) or max(
+                    (b for r in run.records if (b := _number(r.get('batch_size')))), default=None),
                 usd_1000=per(cost.usd if kind == 'API' or cost.usd else None, 1000), wh_100=per(cost.wh, 100),
                 energy_is=cost.method, failed=sum(r['status'] in ('failed', 'missing') for r in scores.rows) / scores.n)
     return out
@@ -647,7 +649,7 @@ def plot_accuracy_by_type(
         ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
     tag = {'API': ' [API]', 'ensemble': ' [ensemble]', 'baseline': ' [baseline]'}
     row_axis(axes[0], [l + tag.get(kinds[l], '') for l in order], 48)
-    axes[len(used) // 2].set_xlabel('accuracy (is_NA: share rightly refused)')
+    axes[len(used) // 2].set_xlabel('accuracy' + ' (is_NA: share rightly refused)' * ('is_NA' in used))
     _kind_legend(fig, kinds.values(), bars=False)
     where = '' if (some['types_from'] == 'coded flags').all() else '; kinds read from the first words of the explanations'
     few = '; (!): fewer than 10 questions' if some['n'].min() < 10 else ''

@@ -69,7 +69,7 @@ def plot_error_classes(
                         bbox=dict(boxstyle='round,pad=.15', fc=colour, ec='none') if hatch else None)
             left += k
     row_axis(ax, labels)
-    ax.set_xlim(0, df['n'].max() * 1.01); ax.set_xlabel('questions')
+    ax.set_xlim(0, df['n'].max() * 1.01); ax.set_xlabel('questions'); ax.xaxis.get_major_locator().set_params(integer=True)
     group_legend(fig, [GROUP_OF[c] for c in df.loc[df['count'] > 0, 'error_class']])
     return headline(fig, 'How the questions ended', f'{n_of(df)} per run; bars: numbers of questions, classes of '
                     'one remedy in one colour')
@@ -189,7 +189,8 @@ def plot_risk_coverage(
         sure = bool(part['confidence'].iloc[0])
         ends.append((last['coverage'], last['risk'], '' if l not in named else
                      short(l, 26) + (f' {last["area"]:.2f}' if sure else '')))
-    beside = big and df['confidence'].astype(bool).any() # the ends of many curves lie close together
+    curves = df.groupby('label', observed=True)['confidence'].first().astype(bool)
+    beside = big and curves.mean() >= .5 # the ends of many curves lie close together
     ax.set_xlim(0, 1.34 if beside else 1.04); ax.set_xticks(np.linspace(0, 1, 6)); ax.set_ylim(-.02, min(1.08, df['risk'].max() * 1.15 + .08))
     ax.set_xlabel('coverage: share of questions answered'); ax.set_ylabel('risk: share of these that is wrong')
     sure, unsure = df['confidence'].astype(bool).any(), not df['confidence'].astype(bool).all()
@@ -307,7 +308,7 @@ def plot_latency(
     v = df.loc[df['latency_seconds'] > 0, 'latency_seconds']
     if len(v) and v.max() / v.min() > 15: log_axis(ax.xaxis, v, pad=.05)
     else: ax.set_xlim(0, df['latency_seconds'].max() * 1.05)
-    ax.set_xlabel('seconds per question' + (' (logarithmic)' if ax.get_xscale() == 'log' else ''))
+    ax.set_xlabel('seconds from the start of a question, or of its batch, to its answer' + (' (logarithmic)' if ax.get_xscale() == 'log' else ''))
     return headline(fig, 'Latency of the questions', f'{n_of(n.rename("n").to_frame())}; boxes: middle half and '
                     'median, whiskers: 5 to 95 %')
 
