@@ -6,14 +6,14 @@
 __all__ = ['one_line_errors', 'NotebookRun', 'start', 'keep_notebook', 'keep_partial', 'follow_progress']
 
 # %% ../nbs/06_e_notebook.ipynb #d9166ce6
-import json, os, sys
+import json, os, sys, time
 from contextlib import contextmanager
 
 from .workspace import ResultTable, UserError, WorkError, folder_lock, log, progress, redact
 from .index import open_index
 from .telemetry import machine
 from .scoring import score
-from .journal import Journal, read_journal, utc_now
+from .journal import Journal, JournalContent, read_journal, utc_now
 from .plan import RunPlan, RunState, prediction_of
 from .run_files import derive
 from .stages import Run
@@ -105,7 +105,7 @@ def keep_partial(
     if not path.exists(): return 0, len(plan.questions)
     with folder_lock(plan.run_dir, 'wattnb run', wait=15), Journal(path, plan.run) as j:
         state = RunState(plan, j.content)
-        done = sum(state.is_done(q.id) for q in plan.questions)
+        done = len(state.done)
         if j.content.of('run') and done:
             sessions = j.content.of('session')
             j.append('end', dict(session=sessions[-1]['session'] if sessions else 0, status='interrupted', finished=utc_now(), clock=dict(seconds=0.)))
@@ -119,24 +119,20 @@ def follow_progress(plan:RunPlan):
     import threading
     stop = threading.Event()
     def watch():
-        bar, state, size = None, None, -1
-        path = plan.run_dir/'journal.jsonl'
+        bar, content, wait = None, JournalContent(plan.run_dir/'journal.jsonl', plan.run), 1.
         while True:
-            last = stop.wait(1)
-            try: now = path.stat().st_size
-            except OSError: now = -1
-            if now != size and now >= 0:
-                size = now
-                try: content = read_journal(path, plan.run)
-                except UserError: content = None
-                if content is not None:
-                    state = RunState(plan, content)
-                    done = [q for q in plan.questions if state.is_done(q.id)]
-                    if bar is None and content.of('load'): bar = progress(total=len(plan.questions), desc=plan.name, unit='q'); bar.update(0)
-                    if bar is not None:
-                        if done and plan.questions.labelled:
-                            bar.set_postfix_str(f'score {score(done, [prediction_of(state.last(q.id)) for q in done]).overall:.3f}', refresh=False)
-                        bar.update(len(done) - bar.n)
+            last, t0 = stop.wait(wait), time.monotonic()
+            try: content, before = content.read_on(), len(content)
+            except UserError: last = last or stop.wait(1); before = len(content) # --force: the old journal is about to be moved aside
+            if len(content) != before:
+                state = RunState(plan, content)
+                done = state.done
+                if bar is None and content.of('load'): bar = progress(total=len(plan.questions), desc=plan.name, unit='q'); bar.update(0)
+                if bar is not None:
+                    if done and plan.questions.labelled and not bar.disable:
+                        bar.set_postfix_str(f'score {score(done, [prediction_of(state.last(q.id)) for q in done]).overall:.3f}', refresh=False)
+                    bar.update(len(done) - bar.n)
+            wait = max(1., 20 * (time.monotonic() - t0)) # a look at a long run must not slow it down
             if last: break
         if bar is not None: bar.close()
     t = threading.Thread(target=watch, daemon=True); t.start()

@@ -18,20 +18,23 @@ def last_segments(
     content, # `JournalContent`
 ) -> list[dict]:
     "The last segment of each session, in order."
-    last = {}
-    for s in content.of('segment'): last[s['session']] = s
-    return [last[k] for k in sorted(last)]
+    return content.last_of_sessions('segment')
 
 def _when(text) -> float|None:
     try: return datetime.fromisoformat(text).timestamp()
     except (TypeError, ValueError): return None
 
 def session_seconds(
-    content, # `JournalContent`
+    content,       # `JournalContent`
+    segments=None, # from `last_segments`, where they are at hand
 ) -> dict:
     "Session → (seconds that its clock counted, seconds of work after that which only its answers tell)."
-    told = {s['session']: s['report']['seconds'] for s in last_segments(content)}
-    seen = {s['session']: _when(s['report'].get('finished')) for s in last_segments(content)}
+    segments, latest = last_segments(content) if segments is None else segments, {}
+    for tried in content.attempts.values():
+        for a in tried:
+            if a.finished: latest[a.session] = max(a.finished, latest.get(a.session, a.finished)) # all are UTC, in one spelling
+    told = {s['session']: s['report']['seconds'] for s in segments}
+    seen = {s['session']: _when(s['report'].get('finished')) for s in segments}
     begun = {s['session']: _when(s.get('started')) for s in content.of('session')}
     ended = set()
     for e in content.of('end'):
@@ -40,16 +43,17 @@ def session_seconds(
         if sec: ended.add(k)
     out = {}
     for k in sorted({*begun, *told}):
-        since, answers = seen.get(k) or begun.get(k), [_when(a.get('finished')) for a in content.of('attempt') if a.get('session') == k]
-        tail = 0. if k in ended or since is None else max([0., *(t - since for t in answers if t is not None)])
+        since, until = seen.get(k) or begun.get(k), _when(latest.get(k))
+        tail = 0. if k in ended or since is None or until is None else max(0., until - since)
         out[k] = (told.get(k, 0.), tail)
     return out
 
 def total_seconds(
-    content, # `JournalContent`
+    content,       # `JournalContent`
+    segments=None, # from `last_segments`, where they are at hand
 ) -> float|None:
     "Seconds of all sessions, idle baselines left out; None before the first reading of a clock."
-    return math.fsum(a + b for a, b in session_seconds(content).values()) or None
+    return math.fsum(a + b for a, b in session_seconds(content, segments).values()) or None
 
 # %% ../nbs/06_b_z_energy.ipynb #f4fd09b6
 def question_energy(
@@ -61,7 +65,7 @@ def question_energy(
     for s in segments:
         for id_, stages in s['per_question'].items():
             mine = out.setdefault(id_, {})
-            for stage, e in stages.items(): mine[stage] = _sum_stage(mine[stage], e) if stage in mine else dict(e)
+            for stage, e in stages.items(): mine[stage] = _sum_stage(mine[stage], e) if stage in mine else e
     for id_, sec in (hosted or {}).items():
         out.setdefault(id_, {})['generate'] = dict(seconds=sec, joules=None, low=None, high=None, net=None, method='none', reason=HOSTED)
     return out
@@ -77,9 +81,11 @@ MOST_LOST = .1 # share of a run's seconds that may be without readings
 def run_report(
     content,       # `JournalContent`
     provider:str,  # of the model
+    segments=None, # from `last_segments`, where they are at hand
 ) -> dict:
     "All sessions as one report, with what was lost to kills taken into account; {} before the first segment."
-    segments, seconds = last_segments(content), session_seconds(content)
+    segments = last_segments(content) if segments is None else segments
+    seconds = session_seconds(content, segments)
     if not segments: return {}
     hosted = provider not in LOCAL_PROVIDERS
     out = merge_segments([s['report'] for s in segments], hosted)

@@ -428,11 +428,12 @@ class Scores(TableSet):
     @cached_property
     def by_document(self) -> dict[str, dict]:
         "Gold paper -> the same; a question with two gold papers is in both."
-        docs = Counter(d for r in self.rows if not r['is_na'] for d in parse_refs(r['truth_refs']))
-        return {d: self._group(lambda r: not r['is_na'] and d in parse_refs(r['truth_refs'])) for d,
-                _ in sorted(docs.items(), key=lambda x: (-x[1], x[0]))}
-    def _group(self, keep) -> dict|None:
-        rows = [r for r in self.rows if keep(r)]
+        docs, papers = {}, lru_cache(maxsize=None)(parse_refs) # many questions, few papers
+        for r in self.rows:
+            for d in papers(r['truth_refs']) if not r['is_na'] else (): docs.setdefault(d, []).append(r)
+        return {d: self._group(lambda r: True, rows) for d, rows in sorted(docs.items(), key=lambda x: (-len(x[1]), x[0]))}
+    def _group(self, keep, rows=None) -> dict|None:
+        rows = [r for r in (self.rows if rows is None else rows) if keep(r)]
         if not rows: return None
         k = sum(r['value_correct'] for r in rows)
         return dict(n=len(rows), correct=k, value_accuracy=k / len(rows), ci=wilson(k, len(rows)),

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['log', 'UserError', 'WorkError', 'optional', 'secret_values', 'redact', 'atomic_write', 'sync_folder', 'jsonable',
            'write_json', 'read_json', 'canonical_json', 'digest', 'file_sha256', 'CsvFile', 'read_csv', 'write_csv',
-           'Workspace', 'cache_dir', 'folder_lock', 'progress', 'ResultTable', 'TableSet']
+           'csv_text', 'Workspace', 'cache_dir', 'folder_lock', 'progress', 'ResultTable', 'TableSet']
 
 # %% ../nbs/00_a_workspace.ipynb #18f848bb
 import csv, dataclasses, hashlib, importlib, io, json, logging, math, os, re, socket, sys, tempfile, time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Sequence
 
@@ -44,8 +45,11 @@ _NOT_SECRET = re.compile(r'(TOKENIZERS_PARALLELISM|_TOKENS$|TOKEN_LIMIT|TOKEN_FI
 
 def secret_values() -> list[str]:
     "Values of the environment variables that look like secrets, longest first (8 characters or more)."
-    names = [k for k in os.environ if _SECRET_NAME.search(k) and not _NOT_SECRET.search(k)]
+    names = [k for k in os.environ if _names_secret(k)]
     return sorted({v for k in names if len(v := os.environ.get(k, '')) >= 8}, key=len, reverse=True)
+
+@lru_cache(maxsize=1000)
+def _names_secret(name:str) -> bool: return bool(_SECRET_NAME.search(name)) and not _NOT_SECRET.search(name)
 
 def redact(
     text:str, # anything that may be printed or stored
@@ -100,7 +104,11 @@ def jsonable(
     x, # dataclasses, paths, sets, tuples, numpy scalars and arrays, or plain JSON values
 ):
     "`x` as plain JSON values; NaN and infinities become None."
-    if x is None or isinstance(x, (bool, str)): return x
+    kind = type(x) # plain values first: most are
+    if x is None or kind is str or kind is bool or kind is int: return x
+    if kind is dict: return {k if type(k) is str else str(k): jsonable(v) for k, v in x.items()}
+    if kind is list: return [jsonable(v) for v in x]
+    if isinstance(x, str): return x
     if isinstance(x, int): return int(x)
     if isinstance(x, float): return float(x) if math.isfinite(x) else None
     if dataclasses.is_dataclass(x) and not isinstance(x, type):
@@ -223,12 +231,19 @@ def write_csv(
     quote_all:bool=False,  # quote every cell (Kaggle submissions), else only where needed
 ) -> Path:
     "Write a CSV (UTF-8, no BOM, `\\n`), atomically."
+    return atomic_write(path, csv_text([list(columns), *(['' if r.get(c) is None else r[c] for c in columns] for r in rows)], quote_all))
+
+def csv_text(
+    rows:Iterable[Sequence], # cells
+    quote_all:bool=True,     # quote every cell, else only where needed
+) -> str:
+    "Lines of a CSV."
     out = io.StringIO(newline='')
     every, needed = (csv.writer(out, quoting=q, lineterminator='\n') for q in (csv.QUOTE_ALL, csv.QUOTE_MINIMAL))
-    for cells in [list(columns), *(['' if r.get(c) is None else r[c] for c in columns] for r in rows)]:
+    for cells in rows:
         bare_cr = any(isinstance(c, str) and '\r' in c for c in cells) # needs quotes, but is no reason for csv to quote
         (every if quote_all or bare_cr else needed).writerow(cells)
-    return atomic_write(path, out.getvalue())
+    return out.getvalue()
 
 # %% ../nbs/00_a_workspace.ipynb #6ee2af3e
 @dataclass(frozen=True)
