@@ -113,7 +113,7 @@ class Attempt(NamedTuple):
 
 def _attempt(seq:int, a:dict, same) -> Attempt:
     "From the content of a line; `same` gives back an equal object that is held already."
-    of, v = (lambda kind, d: kind(*(d.get(k) for k in kind._fields))), a.get('answer') or {}
+    of, v = (lambda kind, d: kind(*(same(x) if not (x := d.get(k)) else x for k in kind._fields))), a.get('answer') or {}
     plan = a.get('plan')
     return Attempt(seq, str(a['id']), a.get('session'), a.get('attempt') or 1, same(a.get('status') or 'failed'), bool(a.get('can_retry', True)), same(v.get('value') or ''),
                    same(json.dumps(v['refs']) if v.get('refs') else BLANK), same(v.get('parsed_by') or ''), a.get('error'), same(a.get('finished')), same(of(Tokens, a.get('tokens') or {})),
@@ -191,7 +191,7 @@ class JournalContent:
         for xs, x in ((self._seqs, e.seq), (self._at, at), (self._sizes, size), (self._kinds, sys.intern(e.kind))): xs.insert(i, x)
         self._late |= i < len(self) - 1
         self._of.setdefault(e.kind, array('q')).append(i)
-        if a is not None: self.attempts.setdefault(a.id, []).append(a)
+        if a is not None: self.attempts[a.id] = (*self.attempts.get(a.id, ()), a)
         elif isinstance(e.data.get('session'), int): self._last[e.kind, e.data['session']] = i
         return ''
     def _once(self, x):
@@ -203,7 +203,7 @@ class JournalContent:
         self._of, self._last, self._late = {}, {}, False
         tried = sorted((a for of in self.attempts.values() for a in of), key=lambda a: a.seq)
         self.attempts = {}
-        for a in tried: self.attempts.setdefault(a.id, []).append(a)
+        for a in tried: self.attempts[a.id] = (*self.attempts.get(a.id, ()), a)
         for i, kind in enumerate(self._kinds):
             self._of.setdefault(kind, array('q')).append(i)
             if kind not in ('run', 'attempt') and isinstance(k := self._data(i).get('session'), int): self._last[kind, k] = i
@@ -281,8 +281,8 @@ class Journal:
         self.path, self.run, self.share = Path(path), run, share
         self.content = read_journal(path, run)
         self.seq, self._torn = self.content.next_seq, self.content.torn
-        self._flushed, self._took, self._late, self._closing = 0., 0., None, False
-        self._due, self._lock = threading.Event(), threading.Lock()
+        self._flushed, self._took, self._late = 0., 0., None
+        self._due, self._closing, self._lock = threading.Event(), threading.Event(), threading.Lock()
         try:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             self._size = os.fstat(self._fd).st_size
@@ -325,10 +325,10 @@ class Journal:
     def _flush_behind(self):
         while True:
             self._due.wait(); self._due.clear()
-            if self._closing: return
+            if self._closing.is_set(): return
             try: self.sync()
             except WorkError as e: self._late = e # told by the next append
-            time.sleep(min(.5, 4 * self._took)) # a flush holds up the writes to its file
+            self._closing.wait(min(.5, 4 * self._took)) # a flush holds up the writes to its file
 
     def append(self,
         kind:str,          # kind of news
@@ -358,7 +358,7 @@ class Journal:
         if self._fd is None: return
         try: self.sync()
         finally:
-            self._closing = True; self._due.set()
+            self._closing.set(); self._due.set()
             if self._flusher is not None: self._flusher.join(5)
             os.close(self._fd); self._fd = None
     def __enter__(self): return self

@@ -117,7 +117,8 @@ def read_questions(
     "Read a question file. `UserError` (one line: file, line, column) for a missing column, an empty or doubled id, an empty question, or no rows."
     t = read_csv(path, required=('id', 'question'))
     if not t.rows: raise UserError(f'{path} has a header but no questions')
-    seen, out = {}, []
+    seen, out, held = {}, [], {}
+    same = lambda cell: held.setdefault(cell, cell) # units, papers and refusals repeat: one of each in memory
     for i, r in enumerate(t.rows):
         id_ = r['id'].strip()
         if not id_: raise UserError(f'{t.where(i, "id")}: empty id')
@@ -125,6 +126,6 @@ def read_questions(
         if not r['question'].strip(): raise UserError(f'{t.where(i, "question")}: empty question (id {id_})')
         seen[id_] = t.lines[i]
         flags = {f: r[f].strip().lower() in ('1', '1.0', 'true', 'yes') for f in FLAGS if f in t.columns}
-        out.append(Question(id_, r['question'].strip(), **{c: r.get(c, '') for c in BASE_COLUMNS[2:]}, flags=flags, usage=r.get('Usage', '').strip()))
+        out.append(Question(id_, r['question'].strip(), **{c: same(r.get(c, '')) for c in BASE_COLUMNS[2:]}, flags=flags, usage=r.get('Usage', '').strip()))
     labelled = 'answer_value' in t.columns and any(q.answer_value.strip() for q in out)
     return QuestionSet(Path(path), tuple(out), t.columns, labelled, file_sha256(path)).subset(limit)
