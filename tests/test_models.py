@@ -103,7 +103,7 @@ def test_a_reply_without_a_count_of_tokens_is_not_free(ws):
 def test_a_budget_in_wh_stops(ws, monkeypatch):
     "A tenth of a Wh for each question, and one Wh in all: waves that grow, and an end within the limit."
     from wattnb.index import open_index
-    monkeypatch.setattr(Run, 'spent', lambda self: (0., .1 * sum(map(len, self.state.attempts.values()))))
+    monkeypatch.setattr(Run, 'spent', lambda self: (0., .1 * sum(map(len, self.state.content.attempts.values()))))
     plan = plan_run(settings(name='wh', model='extractive', limit=20, max_retries=0, max_wh=1.), ws)
     with Run(plan) as run:
         from wattnb.llm import open_model
