@@ -1,5 +1,5 @@
 "Benchmark nights: placement on invented machines, deadlines met by models that hang in native code, skips with reasons, scaling."
-import json, os, signal, socket, subprocess, sys, threading, time
+import io, json, os, signal, socket, subprocess, sys, threading, time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings as hyp, strategies as st
 
 from conftest import plug
-from wattnb.benchmark import (Benchmark, BenchmarkSettings, Board, command, estimate, is_member, need_of, plan_benchmark, read_past,
+from wattnb.benchmark import (Benchmark, BenchmarkSettings, Board, Estimate, Watch, command, estimate, is_member, need_of, plan_benchmark, read_past,
                               run_benchmark, run_members, this_machine)
 from wattnb.cluster import run_words
 from wattnb.experiment import Run, RunSettings, plan_run, run_all
@@ -331,3 +331,38 @@ def test_recorded_runs_fill_the_table_and_no_other_machine_does(ws, tmp_path):
     assert all(set(SCALING_COLUMNS) <= set(r) for r in s.rows)
     for env, datafile, precision in (('GB10', 'train_QA', ''), ('PowerEdge', 'test_solutions', ''), ('', 'train_QA', ''), ('PowerEdge', 'train_QA', 'bf16')):
         assert not scaling(w, 'qwen2.5', env=env, datafile=datafile, precision=precision).rows
+
+
+def test_the_experience_for_one_run_is_read_from_few(ws, monkeypatch):
+    "With hundreds of earlier runs the word on how long a run takes must not take long itself."
+    import wattnb.benchmark as bench
+    run_all(plan_run(RunSettings('extractive', env='many', preset='words', limit=2, name='first'), ws))
+    first = ws.experiments / 'many/demo_QA/first'
+    for i in range(150):
+        (first.parent / f'x{i}').mkdir(); (first.parent / f'x{i}/summary.json').write_bytes((first / 'summary.json').read_bytes())
+    seen, cost = [], bench.run_cost
+    monkeypatch.setattr(bench, 'run_cost', lambda r: seen.append(r.id) or cost(r))
+    past = read_past(ws, like=('nobody/else', '4bit', 'rag'))
+    assert 0 < len(past) <= 60
+    seen.clear()
+    own = read_past(ws, like=(past[0].model_id, past[0].precision, past[0].mode))
+    assert len(own) == len(seen) == 3 and len({(p.model_id, p.seconds) for p in own}) == 1
+
+
+def test_the_board_says_what_a_run_without_answers_does(ws):
+    "In a file, too: starting, loading the model, first batch."
+    from wattnb.experiment import Run
+    [r] = plan_benchmark(BenchmarkSettings(models=('extractive',), preset='words', env='says', limit=4), ws)
+    r.state, r.estimate = 'run', Estimate(60.)
+    w, out, said = Watch(r), io.StringIO(), []
+    board = Board(out, every=0)
+    def look(): w.look(final=True); board(Benchmark([r], BenchmarkSettings())); said.append(r.reason)
+    look()
+    with Run(r.plan) as run:
+        look(); run.load(); look()
+        assert r.eta and 0 < r.eta <= 60
+        run.answer(); run.finish()
+    look()
+    assert said == ['starting', 'loading the model', 'first batch', ''] and r.done == 4
+    lines = [l for l in out.getvalue().splitlines() if 'extractive' in l]
+    assert [next((x for x in said[:3] if x in l), '') for l in lines] == said, lines

@@ -175,3 +175,49 @@ def test_a_signal_keeps_what_is_done(ws, sig, status):
     assert plan.state == 'resume' and plan.done >= 1
     run_all(plan)
     assert stored_run(plan.run_dir).summary['status'] == 'complete'
+
+
+def test_an_executed_notebook_executes_again_from_the_journal(ws, monkeypatch):
+    "The copy in the run folder, executed once more as it is: nothing is asked, the same numbers, and it notices another journal."
+    nbclient, nbformat = pytest.importorskip('nbclient'), pytest.importorskip('nbformat')
+    pytest.importorskip('papermill')
+    from wattnb.cli import run_notebook
+    monkeypatch.delenv('IN_TEST', raising=False)
+    s = settings(env='book', name='again', limit=4, max_retries=0)
+    run_all(plan_run(s, ws))
+    plan = plan_run(replace(s, force=True), ws)
+    run_notebook(plan)
+    at = plan.run_dir / 'run_experiment.ipynb'
+    before = {p.name: p.read_bytes() for p in plan.run_dir.iterdir() if p.suffix in ('.jsonl', '.json', '.csv')}
+    def execute():
+        nb = nbformat.read(at, as_version=4)
+        shown = lambda: [o.get('data', {}).get('text/html') for c in nb.cells for o in c.get('outputs', ()) if 'WattBot' in str(o) or '95 %' in str(o)]
+        first = shown()
+        nbclient.NotebookClient(nb, timeout=120, resources={'metadata': {'path': str(ws.root)}}).execute()
+        return first, shown()
+    first, second = execute()
+    assert first and first == second
+    assert {p.name: p.read_bytes() for p in plan.run_dir.iterdir() if p.suffix in ('.jsonl', '.json', '.csv')} == before, 'nothing was run or written'
+    assert len(list(plan.run_dir.parent.glob('again.old-*'))) == 1, 'a forced run is not forced again'
+    other = plan_run(settings(env='book', name='other', limit=3, max_retries=0), ws); run_all(other)
+    (plan.run_dir / 'journal.jsonl').write_bytes((other.run_dir / 'journal.jsonl').read_bytes())
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match='holds another run'): execute()
+
+
+def test_other_weights_are_another_run(ws, tmp_path):
+    "A folder of one's own has no revision: its weights are part of the identity. A name on a hub may move on: that is met after loading."
+    folder = tmp_path / 'mine'; folder.mkdir()
+    (folder / 'config.json').write_text('{"model_type": "llama"}'); (folder / 'model.safetensors').write_bytes(bytes(3 << 20)); (folder / 'README.md').write_text('a')
+    s = settings(model=f'hf:{folder}', env='w', name='own')
+    first = plan_run(s, ws)
+    with Run(replace(first, run_dir=first.run_dir)): pass
+    (folder / 'README.md').write_text('b')
+    assert plan_run(s, ws).run == first.run
+    with open(folder / 'model.safetensors', 'r+b') as f:
+        for i in range(0, 3 << 20, 997): f.seek(i); f.write(b'\1') # a fine-tuning moves all of them
+    with pytest.raises(UserError, match=r'holds another run \(weights: \w{12} → \w{12}\)'): plan_run(s, ws)
+    model = Failing([]); model.info = {**model.info, 'revision': 'a' * 40}
+    plan = plan_run(settings(env='w', name='hub'), ws)
+    with Run(plan, model) as r: r.load(); r.stop()
+    model.info = {**model.info, 'revision': 'b' * 40}
+    with pytest.raises(UserError, match='begun with revision aaaaaaaaaaaa .* this is bbbbbbbbbbbb'), Run(plan_run(settings(env='w', name='hub'), ws), model) as r: r.load()

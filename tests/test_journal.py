@@ -1,10 +1,10 @@
 "The journal under damage: whatever happens to the bytes, no traceback, no damaged line counted, none of the whole ones lost."
-import random
+import pickle, random
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from wattnb.journal import Journal, read_journal
+from wattnb.journal import Journal, JournalContent, read_journal
 from wattnb.workspace import UserError
 
 slow = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -24,7 +24,7 @@ def test_round_trip(tmp_path, items):
 def sample(path, n=8):
     with Journal(path, 'run') as j:
         for i in range(n): j.append('attempt', {'id': f'q{i}', 'text': 'x' * (i * 7), 'score': i / 3})
-    return path.read_bytes(), read_journal(path).entries
+    return path.read_bytes(), list(read_journal(path).entries)
 
 
 def test_ten_thousand_damaged_journals(tmp_path):
@@ -52,3 +52,50 @@ def test_another_runs_lines_are_not_counted(tmp_path):
     with pytest.raises(UserError, match='another run'): read_journal(tmp_path / 'a.jsonl', 'other')
     (tmp_path / 'empty.jsonl').write_bytes(b'')
     assert len(read_journal(tmp_path / 'empty.jsonl', 'run')) == 0
+
+
+def test_a_journal_that_grows_is_followed_to_the_same_content(tmp_path):
+    "By pieces of any length, torn ones among them, a follower ends with what a reader of the whole file has."
+    raw, _ = sample(tmp_path / 'j.jsonl')
+    lines = raw.splitlines(keepends=True)
+    raw = b'\xef\xbb\xbf' + b''.join([*lines[:3], b'{"seq":9,"damag\n', lines[4], lines[3], lines[3].replace(b'\n', b'\r\n'), *lines[5:]])[:-1] # damaged, late, twice, not ended
+    rng = random.Random(3)
+    for n in range(150):
+        path, at = tmp_path / f'grows{n}.jsonl', 0
+        got = JournalContent(path, 'run').read_on()
+        while at < len(raw):
+            at = min(len(raw), at + rng.randrange(1, 200))
+            path.write_bytes(b'') if not path.exists() else None
+            with open(path, 'ab') as f: f.write(raw[path.stat().st_size:at])
+            got = got.read_on()
+        whole = read_journal(path, 'run')
+        assert got.entries == list(whole.entries) and got.quarantined == whole.quarantined and got.torn == whole.torn is True
+        assert got.attempts == whole.attempts and list(got.attempts) == [f'q{i}' for i in range(8)]
+
+
+def test_another_file_in_the_same_place_is_read_from_its_start(tmp_path):
+    path = tmp_path / 'j.jsonl'
+    sample(path)
+    got = read_journal(path, 'run')
+    path.rename(tmp_path / 'aside.jsonl') # --force
+    with Journal(path, 'run') as j: j.append('attempt', {'id': 'new'})
+    assert [a['id'] for a in got.of('attempt')][:2] == ['q0', 'q1'], 'what was read stays readable where it was moved to'
+    assert [a['id'] for a in got.read_on().of('attempt')] == ['new']
+
+
+def test_only_the_numbers_of_an_attempt_stay_in_memory(tmp_path):
+    with Journal(tmp_path / 'j.jsonl', 'run') as j:
+        for i in range(300): j.append('attempt', {'id': f'q{i}', 'status': 'answered', 'raw': f'{i}' * 20_000, 'answer': {'value': '1', 'refs': ['a2024']}})
+        held = pickle.dumps(j.content.attempts)
+        assert len(held) < 100_000 < (tmp_path / 'j.jsonl').stat().st_size / 50
+        assert j.content.data(7)['raw'] == '7' * 20_000 and j.content.attempts['q7'][0].refs == '["a2024"]'
+
+
+def test_lines_of_before_are_read(tmp_path):
+    "Until 2026-11-26 the checksum was over sorted keys."
+    import hashlib, json
+    data = {'b': 1, 'a': {'z': .5, 'y': 'ü'}}
+    canon = json.dumps([0, 'run', 'note', data], sort_keys=True, separators=(',', ':'))
+    line = json.dumps(dict(seq=0, run='run', kind='note', data=data, sum=hashlib.sha256(canon.encode()).hexdigest()[:16]), separators=(',', ':'))
+    (tmp_path / 'j.jsonl').write_text(line + '\n')
+    assert list(read_journal(tmp_path / 'j.jsonl', 'run').of('note')) == [data]

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['run_all', 'evaluate', 'MODES', 'PLANNERS', 'RunSettings', 'RunPlan', 'plan_run', 'RunState', 'SCHEMA_VERSION',
-           'RunFiles', 'derive', 'Run', 'context_window', 'shown_settings', 'StoredRun', 'Example', 'stored_run',
-           'replay', 'verify', 'results_table', 'one_line_errors', 'NotebookRun', 'start', 'keep_notebook',
-           'keep_partial', 'follow_progress']
+           'RunFiles', 'derive', 'Run', 'context_window', 'move_aside', 'shown_settings', 'StoredRun', 'Example',
+           'stored_run', 'replay', 'verify', 'results_table', 'one_line_errors', 'NotebookRun', 'start',
+           'keep_notebook', 'keep_partial', 'follow_progress']
 
 # %% ../nbs/06_experiment.ipynb #a9d8855f
 import dataclasses
@@ -17,11 +17,11 @@ from .workspace import Workspace
 from .journal import read_journal
 from .plan import MODES, PLANNERS, RunSettings, RunPlan, plan_run, RunState
 from .run_files import SCHEMA_VERSION, RunFiles, derive
-from .stages import Run, context_window, shown_settings
+from .stages import Run, context_window, move_aside, shown_settings
 from .stored import StoredRun, Example, stored_run, replay, verify, results_table
 from .notebook import one_line_errors, NotebookRun, start, keep_notebook, keep_partial, follow_progress
 
-_all_ = ['MODES', 'PLANNERS', 'RunSettings', 'RunPlan', 'plan_run', 'RunState', 'SCHEMA_VERSION', 'RunFiles', 'derive', 'Run', 'context_window', 'shown_settings', 'StoredRun', 'Example', 'stored_run', 'replay', 'verify', 'results_table', 'one_line_errors', 'NotebookRun', 'start', 'keep_notebook', 'keep_partial', 'follow_progress']
+_all_ = ['MODES', 'PLANNERS', 'RunSettings', 'RunPlan', 'plan_run', 'RunState', 'SCHEMA_VERSION', 'RunFiles', 'derive', 'Run', 'context_window', 'move_aside', 'shown_settings', 'StoredRun', 'Example', 'stored_run', 'replay', 'verify', 'results_table', 'one_line_errors', 'NotebookRun', 'start', 'keep_notebook', 'keep_partial', 'follow_progress']
 
 # %% ../nbs/06_experiment.ipynb #9f92aa90
 def run_all(
