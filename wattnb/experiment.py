@@ -49,4 +49,5 @@ def evaluate(
         plan = plan_run(RunSettings(**settings), ws)
         plan = dataclasses.replace(plan, run_dir=Path(tmp)/plan.run_dir.name, state='new')
         run_all(plan)
-        return stored_run(plan.run_dir)
+        run = stored_run(plan.run_dir)
+        return dataclasses.replace(run, results=list(run.results)) # the folder goes

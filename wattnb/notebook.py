@@ -52,9 +52,10 @@ class NotebookRun:
         return self
     def finish(self) -> StoredRun:
         "Write the files (unless they are there), check the journal's hash, and hand the run back to be shown."
-        if self._run: self._do(self._run.finish)
-        content = read_journal(self.plan.run_dir/'journal.jsonl', self.plan.run) # refuses a journal of another identity
-        if content.run != self.plan.run: raise UserError(f'{self.plan.run_dir} holds another run than this notebook asks for')
+        if self._run:
+            self._do(self._run.finish)
+            self._run.__exit__(None, None, None); self._run = None # what it held is not needed for the report
+        elif self._content().run != self.plan.run: raise UserError(f'{self.plan.run_dir} holds another run than this notebook asks for') # as does reading it
         self.report = stored_run(self.plan.run_dir, self.plan.ws)
         return self.report
     def close(self):

@@ -75,23 +75,21 @@ def plot_outcomes(
 ):
     "How the questions ended, answerable and unanswerable apart."
     from matplotlib.patches import Patch
-    na = [is_blank(r['gt_value']) for r in records]
-    rows = [(name, [r for r, x in zip(records, na) if x == want]) for name,
-            want in (('answerable', False), ('unanswerable', True))]
-    for i, (name, rs) in enumerate(rows):
+    found = Counter((is_blank(r['gt_value']), outcome(r)) for r in records)
+    rows = [(name, {o: found[want, o] for o in OUTCOMES}) for name, want in (('answerable', False), ('unanswerable', True))]
+    for i, (name, counts) in enumerate(rows):
         left = 0
-        for o in OUTCOMES:
-            n = sum(outcome(r) == o for r in rs)
+        for o, n in counts.items():
             if not n: continue
             ax.barh(i, n, .6, left=left, color=COLOURS[o], hatch=HATCHES[o], edgecolor='white')
-            if n >= .06 * max(1, len(records)):
+            if n >= .06 * max(1, found.total()):
                 ax.text(left + n / 2, i, str(n), ha='center', va='center', color=text_on(COLOURS[o]), fontsize=7,
                         fontweight='bold', bbox=dict(boxstyle='round,pad=.15', fc=COLOURS[o], ec='none'))
             left += n
-    used = [o for o in OUTCOMES if any(outcome(r) == o for r in records)]
+    used = [o for o in OUTCOMES if found[False, o] or found[True, o]]
     ax.legend([Patch(facecolor=COLOURS[o], hatch=HATCHES[o], edgecolor='white') for o in used], used,
               loc='upper center', bbox_to_anchor=(.4, -.3), ncols=len(used))
-    ax.set_yticks(range(2), [f'{n} ({len(r)})' for n, r in rows]); ax.invert_yaxis(); ax.set_xlabel('questions')
+    ax.set_yticks(range(2), [f'{n} ({sum(c.values())})' for n, c in rows]); ax.invert_yaxis(); ax.set_xlabel('questions')
     ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
     ax.set_title('How the questions ended')
 
