@@ -22,7 +22,7 @@ from .machine import cpu_name, memory_here, visible_gpus
 from .footprint import BYTES, Device, device_of, find_device, measure_cpu
 from .scoring import score
 from .runs import find_runs, run_cost
-from .journal import read_journal, utc_now
+from .journal import JournalContent, read_journal, utc_now
 from .plan import RunPlan, RunSettings, RunState, plan_run, prediction_of
 from .experiment import keep_partial, run_all
 from .cluster import run_words
@@ -111,12 +111,21 @@ _GIB = 2 ** 30 / 1e9
 
 def _num(x): return x if isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) and x > 0 else None
 
+def _age(r) -> float:
+    try: return -(r.path/'summary.json').stat().st_mtime
+    except OSError: return 0.
+
 def read_past(
-    ws:Workspace, # its runs are the experience
+    ws:Workspace,    # its runs are the experience
+    like:tuple=None, # (model id, precision, mode) of one run to estimate: then enough is read for that, newest first, and no more
+    most:int=60,     # with `like`: how many runs to read at most
 ) -> list[Past]:
-    "All complete runs as experience; a damaged summary is passed over."
-    out, by_id = [], {e.id: e for e in load_registry(ws).values()}
-    for r in find_runs(ws):
+    "Complete runs as experience; a damaged summary is passed over."
+    out, by_id, here = [], {e.id: e for e in load_registry(ws).values()}, socket.gethostname()
+    runs = find_runs(ws)
+    if like: runs = sorted(runs, key=_age)[:most]
+    for r in runs:
+        if like and sum((p.model_id, p.precision, p.mode, p.host) == (*like, here) for p in out) >= 3: break
         try:
             s, hw = r.summary, r.block('hardware')
             if r.is_ensemble or not r.complete: continue
@@ -395,7 +404,17 @@ def _written(path) -> list[dict]:
 class Watch:
     "Follows one run through its journal."
     def __init__(self, r:PlannedRun):
-        self.r, self._size, self._next, self._t0, self._done0 = r, None, 0., time.monotonic(), r.done
+        self.r, self._next, self._t0, self._done0 = r, 0., time.monotonic(), r.done
+        self._content = JournalContent(r.run_dir/'journal.jsonl', r.plan.run)
+        try: self._content = self._content.read_on()
+        except UserError: pass # another run's, which --force is about to move aside
+        self._before = 0 if r.plan.settings.force else len(self._content.of('session'))
+    def _doing(self, content) -> str:
+        "What it does before its first answer: a large model loads for minutes, and a batch ends as a whole. '' once there are answers."
+        sessions, attempts = content.of('session'), content.of('attempt')
+        if len(sessions) <= self._before: return 'starting'
+        if attempts and attempts[-1]['session'] == sessions[-1]['session']: return ''
+        return 'first batch' if content.of('load') and content.of('load')[-1]['session'] == sessions[-1]['session'] else 'loading the model'
     def look(self,
         final:bool=False, # also when the last look was a moment ago
     ) -> bool:
@@ -403,22 +422,20 @@ class Watch:
         now, r = time.monotonic(), self.r
         r.seconds = now - self._t0
         if now < self._next and not final: return False
-        path = r.run_dir/'journal.jsonl'
-        try: size = path.stat().st_size
-        except OSError: return False
-        if size == self._size: return False
-        try: content = read_journal(path, r.plan.run)
+        n = len(self._content)
+        try: content = self._content = self._content.read_on()
         except UserError: return False # --force: the old journal is about to be moved aside
-        self._size = size
+        r.reason = self._doing(content)
+        if len(content) == n: return False
         state = RunState(r.plan, content)
-        done = [q for q in r.plan.questions if state.is_done(q.id)]
+        done = state.done
         moved, r.done = len(done) != r.done, len(done)
         if done and r.plan.questions.labelled:
             r.score = score(done, [prediction_of(state.last(q.id)) for q in done]).overall
-        last = {s['session']: s['report'] for s in content.of('segment')}
-        whs = [(x.get('energy') or {}).get('total_wh') for x in last.values()]
+        whs = [(s['report'].get('energy') or {}).get('total_wh') for s in content.last_of_sessions('segment')]
         r.wh = sum(whs) if whs and all(w is not None for w in whs) else None
         if len(done) > self._done0: r.eta = (now - self._t0) / (len(done) - self._done0) * (r.n - len(done))
+        elif r.estimate and r.estimate.seconds: r.eta = max(0., r.estimate.seconds - (now - self._t0)) or None
         self._next = now + min(30., 20 * (time.monotonic() - now))
         return moved
 
@@ -472,7 +489,7 @@ class Board:
         due = now - self._last >= self.every
         for r in b.runs:
             was = self._shown.get(id(r))
-            if was is not None and was[0] == r.state and not (due and r.state == 'run' and was[1] != r.done): continue
+            if was is not None and was[0] == r.state and not (due and r.state == 'run'): continue
             self._shown[id(r)] = (r.state, r.done)
             if was is None and r.state == 'wait': continue
             parts = [f'{r.done}/{r.n}' if r.n else '', f'score {r.score:.3f}' if r.score is not None else '',
@@ -624,7 +641,7 @@ def _keep(r:PlannedRun, code:int):
     if code not in (DEADLINE, 134, 137, 139): return
     try: # unless the run has still written its own end
         content = read_journal(r.run_dir/'journal.jsonl', r.plan.run)
-        if content.entries and content.entries[-1].kind != 'end': keep_partial(r.plan)
+        if len(content) and content.entries[-1].kind != 'end': keep_partial(r.plan)
     except (UserError, WorkError) as e: log.warning('no partial summary for %s: %s', r.name, e)
 
 # %% ../nbs/07_benchmark.ipynb #a19db8ca

@@ -11,7 +11,7 @@ __all__ = ['VERBS', 'MODELS_TOML', 'NOTEBOOKS', 'QUIET_KERNEL', 'NOTEBOOK_PARAME
            'cmd_meter']
 
 # %% ../nbs/11_cli.ipynb #b755c7b3
-import argparse, json, logging, os, shutil, signal, sys, textwrap
+import argparse, dataclasses, json, logging, os, shutil, signal, sys, textwrap
 from pathlib import Path
 
 from . import __version__
@@ -274,7 +274,7 @@ def cmd_run(a) -> Result:
 
 def _how_long(plan) -> str:
     from wattnb.benchmark import clock, estimate, read_past
-    e = estimate(plan.entry, plan.precision, len(plan.questions) - plan.done, read_past(plan.ws), plan.settings.mode)
+    e = estimate(plan.entry, plan.precision, len(plan.questions) - plan.done, read_past(plan.ws, like=(plan.entry.id, plan.precision, plan.settings.mode)), plan.settings.mode)
     if e.seconds is None: return f'how long: not known ({e.basis}); the bar will show the time left'
     money = f', about {e.usd:.2g} USD' if e.usd else ''
     return f'how long: about {clock(e.seconds)}{money} (from {e.basis})'
@@ -285,7 +285,10 @@ def run_notebook(
     "Execute `run_experiment.ipynb` for a plan, the executed copy going to the run folder. Raises `WorkError` or `UserError` when the run fails."
     from wattnb.workspace import optional
     pm = optional('papermill', 'notebook')
-    from wattnb.experiment import follow_progress
+    from wattnb.experiment import follow_progress, move_aside
+    if plan.settings.force: # here, so that the executed notebook does not do it again when somebody executes it once more
+        if plan.run_dir.exists(): move_aside(plan.run_dir)
+        plan.settings = dataclasses.replace(plan.settings, force=False)
     src = plan.ws.notebooks/'run_experiment.ipynb'
     if not src.exists(): src = _shipped()/'nbs/run_experiment.ipynb'
     params = {k: getattr(plan.settings, k) for k in _SETTINGS if k in NOTEBOOK_PARAMETERS} | dict(root=str(plan.ws.root))
@@ -294,6 +297,7 @@ def run_notebook(
     plan.run_dir.mkdir(parents=True, exist_ok=True)
     out = plan.run_dir/'run_experiment.ipynb'
     for name in ('papermill', 'traitlets', 'blib2to3'): logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger('asyncio').setLevel(logging.CRITICAL) # after a signal it tells of the kernel's death, which is our doing
     with _environment(WATTNB_NOTEBOOK_OUT=str(out)), follow_progress(plan):
         try: pm.execute_notebook(str(src), str(out), parameters=params, progress_bar=False, cwd=str(plan.ws.root), kernel_name='python3', log_output=False, extra_arguments=QUIET_KERNEL)
         except pm.PapermillExecutionError as e:

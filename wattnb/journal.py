@@ -100,6 +100,7 @@ class Attempt(NamedTuple):
     value: str
     refs: str            # cited documents, as a submission has them: a JSON list, or 'is_blank'
     parsed_by: str
+    confidence: float|None
     error: str|None
     finished: str|None   # time stamp
     tokens: Tokens
@@ -116,7 +117,7 @@ def _attempt(seq:int, a:dict, same) -> Attempt:
     of, v = (lambda kind, d: kind(*(same(x) if not (x := d.get(k)) else x for k in kind._fields))), a.get('answer') or {}
     plan = a.get('plan')
     return Attempt(seq, str(a['id']), a.get('session'), a.get('attempt') or 1, same(a.get('status') or 'failed'), bool(a.get('can_retry', True)), same(v.get('value') or ''),
-                   same(json.dumps(v['refs']) if v.get('refs') else BLANK), same(v.get('parsed_by') or ''), a.get('error'), same(a.get('finished')), same(of(Tokens, a.get('tokens') or {})),
+                   same(json.dumps(v['refs']) if v.get('refs') else BLANK), same(v.get('parsed_by') or ''), v.get('confidence'), a.get('error'), same(a.get('finished')), same(of(Tokens, a.get('tokens') or {})),
                    of(Seconds, a.get('seconds') or {}), a.get('cost_usd'), (a.get('batch') or {}).get('size'), a.get('gold_rank'), a.get('gold_in_context'), a.get('context_tokens'),
                    (of(Tokens, plan.get('tokens') or {}), plan.get('cost_usd')) if plan else None)
 

@@ -9,6 +9,7 @@ __all__ = ['KEYS', 'MAX_REPLY', 'MAX_OBJECTS', 'MAX_REPAIR', 'Answer', 'without_
 # %% ../nbs/03a_a_replies.ipynb #edb317a4
 import json, math, re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Iterable, Sequence
 
 from .workspace import ResultTable
@@ -59,7 +60,11 @@ _DECODER = json.JSONDecoder(strict=False)
 
 def _key(k) -> str:
     "A key as we spell it: `answerValue`, `Answer Value` and `answer-value` are `answer_value`."
-    k = re.sub(r'[\s-]+', '_', re.sub(r'(?<=[a-z])(?=[A-Z])', '_', str(k).strip(' *_`"\'')[:40])).lower()
+    return _spelled(str(k).strip(' *_`"\'')[:40])
+
+@lru_cache(maxsize=1000)
+def _spelled(k:str) -> str:
+    k = re.sub(r'[\s-]+', '_', re.sub(r'(?<=[a-z])(?=[A-Z])', '_', k)).lower()
     return _ALIASES.get(k, k)
 
 def _fields(d) -> dict|None:
