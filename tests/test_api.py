@@ -280,6 +280,15 @@ def test_token_probabilities_where_asked_for(latency_mode):
     assert silent.logprobs is None and 'not asked for' in why and 'logprobs' not in s.bodies[-1]
 
 
+@pytest.mark.parametrize('content', [None, 'x', [], [None], [dict(token=None, logprob=-1)], [dict(token='x')], [dict(token='x', logprob=None)], [dict(token='x', logprob='much')], [dict(token=c, logprob=-.1) for c in CANARY]])
+def test_odd_probabilities_cost_no_answer(content):
+    "What is no list of tokens is none told; a key that is spelled out token by token is not kept."
+    choice = dict(message=dict(content='{"answer_value": 4}'), finish_reason='stop', logprobs=dict(content=content))
+    with FakeServer(errors={200: dict(choices=[choice])}) as s, environment(**KEYS, **where(s)):
+        with open_model(entry('openai', options=dict(logprobs=True))) as m: r = m.complete(requests(1))[0]
+    assert r.ok and r.text == '{"answer_value": 4}' and r.logprobs in (None, (('None', -1.),))
+
+
 def test_a_server_that_refuses_probabilities_is_asked_without():
     with FakeServer(errors={400: dict(error=dict(message="You are not allowed to request logprobs from this model", param='logprobs'))}) as s, environment(**KEYS, **where(s)):
         refuse, s.errors = s.errors, None
@@ -292,7 +301,6 @@ def test_a_server_that_refuses_probabilities_is_asked_without():
 
 def test_a_server_that_does_not_stream_still_answers():
     with FakeServer('whole') as s, environment(**KEYS, **where(s)):
-        stream = s._stream
         s._stream = lambda h, reply, *rest: s._send(h, 200, reply)
         with open_model(entry('openai'), latency_mode=True) as m: r = m.complete(requests(1))[0]
     assert (r.text, r.ttft_seconds) == ('whole', None) and r.prompt_tokens

@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 from wattnb.questions import BLANK, Question, is_blank
 from wattnb.prompts import PROMPTS, REPLY_SCHEMA, answer_form, answer_request, best_guess_request, closed_book_request
-from wattnb.replies import MAX_REPLY, Answer, clean_refs, clean_value, find_fields, parse_reply
+from wattnb.replies import MAX_REPLY, Answer, clean_refs, clean_value, find_fields, parse_reply, token_confidence
 from wattnb.retrieval import Block, Context
 
 KWH = Question('q', 'How much energy did the hall use?', answer_unit='kWh')
@@ -130,3 +130,23 @@ def test_the_prompt_is_the_questions_alone():
     "W4.12: no id and no NaN in it, so that the same question has the same prompt, also for a cache."
     one, two = Question('q017', 'How much energy did the hall use?'), Question('q200', 'How much energy did the hall use?', answer_unit='is_blank')
     assert answer_request(one, SHOWN).user == answer_request(two, SHOWN).user and 'q017' not in answer_request(one, SHOWN).user and 'nan' not in answer_request(one, SHOWN).user.lower()
+
+
+# --- how sure -----------------------------------------------------------------------------------------------------------
+
+@given(st.lists(st.tuples(bits, st.floats(max_value=0) | st.floats()), max_size=40))
+@settings(max_examples=400, deadline=None)
+def test_any_tokens_give_a_confidence_or_a_reason(tokens):
+    sure, of = token_confidence(tokens)
+    assert of and (sure is None or 0 <= sure <= 1)
+
+
+def test_a_confidence_belongs_to_the_value_alone():
+    "W4.6: whatever is written around it, and however it is cut into tokens; of several objects the last counts, as in the parser."
+    def cut(text, n): return [text[i:i + n] for i in range(0, len(text), n)]
+    def told(text, value, n): # log-probability -1 where a token touches the value, -9 elsewhere
+        at, end, out = 0, text.rindex(value), []
+        for t in cut(text, n): out.append((t, -1. if at < end + len(value) and at + len(t) > end else -9.)); at += len(t)
+        return out
+    for text in ('{"explanation": "so", "answer_value": "412", "ref_id": []}', '{"answer_value":412}', "answer_value: 412\nref_id: x", '{"answer_value": "1"} no: {"answer_value": "412"}', '{"answerValue": "412"} {"answer_value" : "412'):
+        for n in (1, 2, 3, 5): assert token_confidence(told(text, '412', n)) == (pytest.approx(2.718281828 ** -1), 'value tokens'), (text, n)

@@ -271,7 +271,8 @@ class ApiModel(Model):
         if self.entry.thinking != 'no' or text.lstrip().startswith(_THOUGHTS):
             inline, text = split_thinking(text)
             thoughts = '\n'.join(x for x in (thoughts, inline) if x)
-        return replace(reply, text=text, reasoning=self._clean(thoughts), seconds=t1 - t0, started=t0, finished=t1, attempts=tries)
+        told = ''.join(t for t, _ in reply.logprobs or ())
+        return replace(reply, text=text, reasoning=self._clean(thoughts), logprobs=reply.logprobs if self._clean(told) == told else None, seconds=t1 - t0, started=t0, finished=t1, attempts=tries)
 
 # %% ../nbs/03c_api.ipynb #836afcce
 _DROPPABLE = dict(response_format=r'response_format|json_schema|\bschema\b|grammar|structured|guided', seed=r'\bseed\b', temperature=r'temperature',
@@ -286,7 +287,7 @@ def _said(d) -> tuple[str, dict]:
 
 def _logprobs(choice:dict) -> tuple|None:
     "(text, log-probability) of each token that a choice tells of; None where it tells nothing readable."
-    try: return tuple((t['token'], float(t['logprob'])) for t in choice['logprobs']['content']) or None
+    try: return tuple((str(t['token']), float(t['logprob'])) for t in choice['logprobs']['content']) or None
     except (KeyError, TypeError, ValueError): return None
 
 class OpenAIModel(ApiModel):
