@@ -277,8 +277,8 @@ def token_confidence(
         if text[a:b].strip(): lo, hi, of = a, b, 'value tokens'
     mine = [p for (t, p), end in zip(logprobs, ends) if t.strip() and end > lo and end - len(t) < hi]
     if not mine: return None, 'an empty reply'
-    if not all(isinstance(p, (int, float)) and math.isfinite(p) for p in mine): return None, 'the probabilities are no numbers'
-    return min(1., math.exp(math.fsum(mine) / len(mine))), of
+    if not all(isinstance(p, (int, float)) and math.isfinite(p) and p < .01 for p in mine): return None, 'the log-probabilities are no numbers up to 0'
+    return min(1., math.exp(math.fsum(max(p, -1e4) for p in mine) / len(mine))), of
 
 def with_confidence(
     answer:Answer,
