@@ -247,7 +247,7 @@ def test_bm25_is_that_of_its_library(tmp_path):
     ix = open_index(ws)
     v = ix._bm25.vocab_dict
     other = bm25s.BM25(method='lucene', k1=module.K1, b=module.B)
-    other.index(bm25s.tokenization.Tokenized(ids=[[v[t] for t in words(p.search_text)] for p in ix.passages], vocab=dict(v)), show_progress=False)
+    other.index(bm25s.tokenization.Tokenized(ids=[[v[t] for t in words(p.term_text)] for p in ix.passages], vocab=dict(v)), show_progress=False)
     for w in v: assert np.allclose(ix.lexical([[w]])[0], other.get_scores([w]), atol=1e-6)
 
 

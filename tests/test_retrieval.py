@@ -7,9 +7,10 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 
 from wattnb.index import build_index, open_index
+from wattnb.passages import words
 from wattnb.questions import Question, read_questions
 from wattnb.retrieval import (DEFAULT_PRESET, PRESETS, Context, Plan, RetrievalSettings, count_tokens_roughly, fuse_scores, make_settings, parse_plan, plan_with,
-                              reciprocal_rank_fusion, rerank_matches, retrieve)
+                              reciprocal_rank_fusion, rerank_matches, retrieve, _nearness)
 from wattnb.retrieval_metrics import document_ranking, evaluate_retrieval, numbers_of, rank_metrics, value_in_context
 from wattnb.workspace import UserError, Workspace, write_json
 
@@ -51,7 +52,7 @@ def test_a_better_rank_never_lowers_the_score(rankings, k):
     assert reciprocal_rank_fusion([(w, better), *rest], k)[rows[1]] > reciprocal_rank_fusion(rankings, k)[rows[1]]
 
 
-scores = st.lists(st.floats(0, 50, width=32), min_size=1, max_size=20)
+scores = st.lists(st.integers(0, 50_000).map(lambda x: x / 1000), min_size=1, max_size=20)
 
 
 @given(scores, st.floats(.1, 9), st.floats(.1, 9), st.randoms(use_true_random=False))
@@ -111,6 +112,18 @@ def test_context_keeps_to_its_budget_and_shows_nothing_twice(demo, questions, i,
     if per_document: assert max((sum(h.doc_id == d for h in r.hits) for d in {h.doc_id for h in r.hits}), default=0) <= per_document
     if order == 'best-first': assert [b.score for b in c.blocks] == sorted((b.score for b in c.blocks), reverse=True)
     if order == 'best-last': assert [b.score for b in c.blocks] == sorted(b.score for b in c.blocks)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 40))
+def test_nearness_is_a_share_and_full_for_the_passage_itself(demo, rng, n):
+    rows = rng.sample(range(len(demo)), 5)
+    sentence = max((demo.units[k].text for k in range(*demo.passages[rows[0]].units)), key=len)
+    asked = ' '.join(sentence.split()[:n])
+    got = _nearness(demo, asked, rows)
+    assert ((0 <= got) & (got <= 1 + 1e-9)).all()
+    own = words(asked)
+    if len(set(own)) > 1 and set(own) <= set(words(sentence)) and own == words(sentence)[:len(own)]: assert got[0] > .99
 
 
 def test_batch_or_one_by_one_is_the_same(demo, questions):

@@ -201,7 +201,7 @@ def build_index(
     if not report.ok: raise WorkError('no document could be read: ' + '; '.join(f"{f['id']}: {f['reason']}" for f in failed[:3]))
     folder = ws.embeddings/(name or e.key + ('-nodes' if passages.nodes else ''))
     hashes = {k: file_sha256(p) for k, p in report.ok.items()}
-    settings = jsonable(dict(format=FORMAT, embedder=jsonable(e), passages=asdict(passages), bm25=dict(k1=K1, b=B), units=UNITS_VERSION))
+    settings = jsonable(dict(format=FORMAT, embedder=jsonable(e), passages=asdict(passages), bm25=dict(k1=K1, b=B, of='term_text'), units=UNITS_VERSION))
     bib = file_sha256(ws.metadata) if ws.metadata.exists() else None
     old = _sound_manifest(folder)
     if old and old['settings'] == settings and old['documents'] == hashes and old.get('bibliography') == bib:
@@ -224,7 +224,7 @@ def build_index(
                 if not any(u.kind != 'section' and u.text.strip() for u in units): raise WorkError('no text to index')
             except (UserError, WorkError) as err: bad.append(dict(id=id_, reason=str(err))); continue
             keys = [_text_key(p.text if passages.nodes else p.search_text) for p in items]
-            table.add(doc, units, items, keys, [] if passages.nodes else [_ids(words(p.search_text), vocabulary) for p in items])
+            table.add(doc, units, items, keys, [] if passages.nodes else [_ids(words(p.term_text), vocabulary) for p in items])
             if store: store.add(keys, [p.text if passages.nodes else p.search_text for p in items], [not passages.nodes or p.kind == 'sentence' for p in items])
         if not table.keys: raise WorkError('no document could be indexed: ' + '; '.join(f"{f['id']}: {f['reason']}" for f in bad[:3]))
         table.close()

@@ -214,7 +214,7 @@ class PassageSettings:
 
 @dataclass(frozen=True)
 class Passage:
-    "A unit of retrieval. `text` is shown; `search_text` (title and section in front) is embedded and searched."
+    "A unit of retrieval. `text` is shown; `search_text` (title and section in front) is embedded, the words of `term_text` (section in front) are searched."
     id: str
     doc_id: str
     page: int
@@ -227,6 +227,8 @@ class Passage:
     units: tuple = (0, 0) # the units it is made of: first, and one after the last
     @property
     def search_text(self) -> str: return '. '.join(x for x in (self.title, self.section) if x) + '\n' + self.text
+    @property
+    def term_text(self) -> str: return self.section + '\n' + self.text # the title is the same all through a paper: its words would be rare no more, and tell no passage from another
 
 def show_units(
     units:Sequence[Unit], # neighbours
