@@ -308,9 +308,9 @@ def plot_latency(
     v = df.loc[df['latency_seconds'] > 0, 'latency_seconds']
     if len(v) and v.max() / v.min() > 15: log_axis(ax.xaxis, v, pad=.05)
     else: ax.set_xlim(0, df['latency_seconds'].max() * 1.05)
-    ax.set_xlabel('seconds from the start of a question, or of its batch, to its answer' + (' (logarithmic)' if ax.get_xscale() == 'log' else ''))
+    ax.set_xlabel('seconds per question' + (' (logarithmic)' if ax.get_xscale() == 'log' else ''))
     return headline(fig, 'Latency of the questions', f'{n_of(n.rename("n").to_frame())}; boxes: middle half and '
-                    'median, whiskers: 5 to 95 %')
+                    'median, whiskers: 5 to 95 %; from the start of a question, or of its batch, to its answer')
 
 # %% ../nbs/10_d_question_figures.ipynb #338c5694
 @figure_style()
