@@ -674,7 +674,7 @@ class Gallery:
         return '\n'.join(map(self._entry, self.names))
     def _entry(self, name:str) -> str:
         fig, df = draw(name, self.src)
-        p, data = FIGURES[name], base64.b64encode(small_png(fig, self.dpi, 32)).decode()
+        p, data = FIGURES[name], base64.b64encode(small_png(fig, self.dpi)).decode()
         return (f'<figure id="{name}" style="margin:1.5em 0"><figcaption><b><code>{name}</code></b>: {html.escape(p.about)}. '
                 f'<small>Needs: {html.escape(p.needs)}</small></figcaption>'
                 f'<img style="max-width:100%" alt="{html.escape(said_of(fig, len(df)))}" src="data:image/png;base64,{data}"></figure>')
