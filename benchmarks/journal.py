@@ -4,7 +4,8 @@
     python benchmarks/journal.py 20000      # another number of questions
 
 The share is the time inside `Journal.append`, `sync` and `close` over the time of the whole run, both clocks read in one run. The long
-run is a process of its own: the abstain baseline in closed-book mode, its seconds and its peak memory (RSS)."""
+run is a process of its own: the abstain baseline in closed-book mode, its seconds, those of the processor, and its peak memory (RSS);
+then the same by the command, with its notebook: the largest of its processes counts."""
 import os, resource, subprocess, sys, tempfile, time
 from pathlib import Path
 
@@ -53,12 +54,27 @@ def long_run(n):
 import sys
 from wattnb.experiment import RunSettings, plan_run, run_all
 run_all(plan_run(RunSettings('abstain', env='j', mode='closed-book', idle_seconds=0), {d!r}))'''
-        t0 = time.perf_counter()
-        subprocess.run([sys.executable, '-c', code], check=True)
-        took = time.perf_counter() - t0
-        cpu = resource.getrusage(resource.RUSAGE_CHILDREN)
+        words = ['-m', 'wattnb.cli', 'run', '--root', d, '--model', 'abstain', '--mode', 'closed-book', '--env', 'command']
+        for what, argv in (('in a process', ['-c', code]), ('wattnb run', words)):
+            before, t0 = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            peak = _watch(subprocess.Popen([sys.executable, *argv], stdout=subprocess.DEVNULL))
+            took, cpu = time.perf_counter() - t0, resource.getrusage(resource.RUSAGE_CHILDREN)
+            used = cpu.ru_utime + cpu.ru_stime - before.ru_utime - before.ru_stime
+            print(f'{n:,} questions, abstain, closed-book, {what}: {took:.1f} s ({used:.1f} s of CPU), peak memory {peak / 1e6:.0f} MB', flush=True)
         size = sum(p.stat().st_size for p in Path(d).rglob('artifacts/**/*') if p.is_file())
-        print(f'{n:,} questions, abstain, closed-book: {took:.1f} s ({cpu.ru_utime + cpu.ru_stime:.1f} s of CPU), peak memory {cpu.ru_maxrss / 1e3:.0f} MB, {size / 1e6:.0f} MB written')
+        print(f'{size / 2e6:.0f} MB written by each')
+
+
+def _watch(p):
+    "Wait for a process; the largest RSS of it and its descendants, in bytes."
+    import psutil
+    root, peak = psutil.Process(p.pid), 0
+    while p.poll() is None:
+        try: peak = max([peak, *(x.memory_info().rss for x in (root, *root.children(recursive=True)))])
+        except psutil.Error: pass
+        time.sleep(.1)
+    if p.returncode: raise SystemExit(p.returncode)
+    return peak
 
 
 if __name__ == '__main__':
