@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Sequence
 
 from .workspace import ResultTable, UserError, Workspace, digest, jsonable
-from .questions import BLANK, QuestionSet, read_questions
+from .questions import QuestionSet, read_questions
 from .index import open_index
 from .retrieval import DEFAULT_PRESET, PRESETS, make_settings
 from .llm import PRECISIONS, check_provider, load_registry, priced
