@@ -301,10 +301,10 @@ def _paper_evidence(scores:np.ndarray, doc_of:np.ndarray, n_docs:int) -> np.ndar
 
 def _named_authors(question:str, doc_ids:Sequence[str]) -> np.ndarray:
     "1 for a paper whose author the question names beside 'et al.', 'and' or a year; 1.5 with its year."
-    out = np.zeros(len(doc_ids))
+    out, low = np.zeros(len(doc_ids)), question.lower()
     for i, d in enumerate(doc_ids):
         m = re.match(r'([a-z]{2,})(\d{4})?', d.lower())
-        if m and re.search(rf"\b{m[1]}\s+(?:et\s+al|and\s+[A-Z]|\(?(?:19|20)\d\d)|\b{m[1]}[’']s", question, re.I): out[i] = 1.5 if m[2] and m[2] in question else 1.
+        if m and m[1] in low and re.search(rf"\b{m[1]}\s+(?:et\s+al|and\s+[A-Z]|\(?(?:19|20)\d\d)|\b{m[1]}[’']s", question, re.I): out[i] = 1.5 if m[2] and m[2] in question else 1.
     return out
 
 # %% ../nbs/02_retrieval.ipynb #7a11b574
