@@ -191,7 +191,8 @@ def paired_ci(
             square = lambda p, q: max(0., p * p - 2 * phi * p * q + q * q)
             down[j] += (k / n) ** 2 * square(ma - la, ub - mb)
             up[j] += (k / n) ** 2 * square(ua - ma, mb - lb)
-    return [(float(e - math.sqrt(lo)), float(e + math.sqrt(hi))) for e, lo, hi in zip(est, down, up)]
+    exact = lambda v: round(float(v), 12) + 0. # an end at zero is zero, not 7e-18
+    return [(exact(e - math.sqrt(lo)), exact(e + math.sqrt(hi))) for e, lo, hi in zip(est, down, up)]
 
 # %% ../nbs/05_a_statistics.ipynb #313d7f10
 def mcnemar_exact(
