@@ -48,9 +48,9 @@ def put(ws, id_, text, title=''):
 def content(folder):
     "Everything in an index but the time it was built, and the term numbers of BM25 (order of first use)."
     ix = Index(folder)
-    lex = ix.lexical([[w] for w in sorted(ix._bm25.vocab_dict)])
+    lex = ix.lexical([[w] for w in sorted(ix._bm25[0])])
     return dict(units=[tuple(vars(u).values()) for u in ix.units], passages=ix.passages, documents=ix.manifest['documents'], identity=ix.manifest_digest,
-                terms=sorted(ix._bm25.vocab_dict), lexical=lex.tobytes(), vectors=np.asarray(ix.vectors).tobytes() if ix.has_vectors else b'')
+                terms=sorted(ix._bm25[0]), lexical=lex.tobytes(), vectors=np.asarray(ix.vectors).tobytes() if ix.has_vectors else b'')
 
 
 text = st.lists(st.sampled_from(WORDS) | st.integers(0, 49).map(str), min_size=8, max_size=60).map(lambda w: ' '.join(w) + ' watts.')
@@ -245,10 +245,11 @@ def test_bm25_is_that_of_its_library(tmp_path):
     try: build_index(ws, embedder='none')
     finally: module.SLICE = kept
     ix = open_index(ws)
-    v = ix._bm25.vocab_dict
+    v = ix._bm25[0]
     other = bm25s.BM25(method='lucene', k1=module.K1, b=module.B)
     other.index(bm25s.tokenization.Tokenized(ids=[[v[t] for t in words(p.term_text)] for p in ix.passages], vocab=dict(v)), show_progress=False)
-    for w in v: assert np.allclose(ix.lexical([[w]])[0], other.get_scores([w]), atol=1e-6)
+    kept = bm25s.BM25.load(str(ix.folder / 'bm25'))
+    for w in v: assert np.allclose(ix.lexical([[w]])[0], other.get_scores([w]), atol=1e-6) and np.allclose(ix.lexical([[w, 'energi', w]])[0], kept.get_scores([w, 'energi', w]), atol=1e-6)
 
 
 @settings(max_examples=60, deadline=None)

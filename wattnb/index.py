@@ -473,18 +473,19 @@ class Index:
     @cached_property
     def doc_ids(self) -> np.ndarray: return np.array([p.doc_id for p in self.passages])
     @cached_property
-    def _bm25(self):
+    def _bm25(self) -> tuple:
+        "Number of each term, and where its passages and scores begin, its passages, their scores: read without bm25s, whose import takes longer than a search."
         if self.has_nodes: raise UserError(f'index {self.name} holds nodes, not passages: use the preset `legacy` with it, or another index')
-        import bm25s
-        try: return bm25s.BM25.load(str(self.folder/'bm25'), mmap=True)
-        except (OSError, ValueError, KeyError) as e: raise UserError(f'{self.folder}/bm25 is damaged ({e}): {_AGAIN}') from None
+        folder = self.folder/'bm25'
+        try: return (json.loads((folder/'vocab.index.json').read_text('utf-8')), *(np.load(folder/f'{x}.csc.index.npy', mmap_mode='r') for x in ('indptr', 'indices', 'data')))
+        except (OSError, ValueError) as e: raise UserError(f'{folder} is damaged ({e}): {_AGAIN}') from None
     @cached_property
-    def _frequencies(self) -> np.ndarray: return np.diff(self._bm25.scores['indptr'])
+    def _frequencies(self) -> np.ndarray: return np.diff(self._bm25[1])
     def frequency(self,
         word:str, # an index term
     ) -> int:
         "In how many passages a word stands."
-        i = self._bm25.vocab_dict.get(word)
+        i = self._bm25[0].get(word)
         return 0 if i is None or i >= len(self._frequencies) else int(self._frequencies[i])
     def load_embedder(self):
         "Load the embedder now, so that its time is not hidden in the first query."
@@ -525,10 +526,12 @@ class Index:
         queries:Sequence, # questions as text, or as lists of index terms
     ) -> np.ndarray:
         "BM25 scores of every passage for every query: float32, m × n. A term given twice counts twice."
+        number, start, rows, scores = self._bm25
         out = np.zeros((len(queries), len(self)), np.float32)
         for i, q in enumerate(queries):
-            w = [t for t in (words(q) if isinstance(q, str) else q) if t in self._bm25.vocab_dict]
-            if w: out[i] = self._bm25.get_scores(w)
+            for t in words(q) if isinstance(q, str) else q:
+                k = number.get(t)
+                if k is not None: out[i, rows[start[k]:start[k + 1]]] += scores[start[k]:start[k + 1]]
         return out
     def card(self) -> ResultTable:
         m = self.manifest
