@@ -1,6 +1,6 @@
 """Constrained decoding: four libraries against free generation, on readable replies, speed and score.
 
-    pip install --target /tmp/decode llguidance xgrammar outlines-core lm-format-enforcer
+    pip install --no-deps --target /tmp/decode llguidance xgrammar apache-tvm-ffi outlines-core lm-format-enforcer interegular
     PYTHONPATH=/tmp/decode python benchmarks/constrained.py --questions 16 --max-new-tokens 192
 
 All write replies to the same full prompts with the embedded model, greedy, one batch each, in one process. What a library
