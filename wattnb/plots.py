@@ -121,6 +121,8 @@ def plot_read_tokens(
     ax.set_xlabel(f'{what} by a question (all attempts)'); ax.set_ylabel('questions')
     ax.set_title(what.capitalize() + (f' (written: {sum(written) / len(written):.0f} on average)' if written else ''))
 
+_PLOTTED = ('gt_value', 'status', 'strict_value_correct', 'latency_seconds', 'tokens', 'context_tokens')
+
 @figure_style()
 def plot_run(
     run, # a `StoredRun`: `.results` and `.summary`
@@ -128,10 +130,11 @@ def plot_run(
     "One run in one figure: score, outcomes, latency, tokens."
     fig, axes = new_figure('page', 4.9, 2, 2)
     s = run.summary
-    if s.get('scores'): plot_scores(s['scores'], axes[0, 0]); plot_outcomes(run.results, axes[0, 1])
+    records = [{k: r.get(k) for k in _PLOTTED} for r in run.results] # of a long run, not all texts at a time
+    if s.get('scores'): plot_scores(s['scores'], axes[0, 0]); plot_outcomes(records, axes[0, 1])
     else:
         for a in axes[0]: a.set_axis_off(); a.text(.5, .5, 'the question file has no answers', ha='center')
-    plot_latencies(run.results, axes[1, 0]); plot_read_tokens(run.results, axes[1, 1])
+    plot_latencies(records, axes[1, 0]); plot_read_tokens(records, axes[1, 1])
     env = f" on {s['run_environment']}" if s.get('run_environment') else ''
     name = s['model']['name'] if s.get('model') else s['name']
     return headline(fig, f"{name} ({s['quantization']}){env}",
