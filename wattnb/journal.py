@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -30,14 +31,16 @@ def _text(x) -> str:
     try: return _encode(x)
     except (TypeError, ValueError): return _encode(jsonable(x)) # dataclasses, numbers of numpy, NaN ...
 
+_quoted = lru_cache(maxsize=100)(_encode) # of a run's hash and the kinds
+
 def _checksum(seq:int, run:str, kind:str, text:str) -> str:
     "Over the content in the spelling of the line."
-    return hashlib.sha256(f'[{seq},{_text(run)},{_text(kind)},{text}]'.encode()).hexdigest()[:16]
+    return hashlib.sha256(f'[{seq},{_quoted(run)},{_quoted(kind)},{text}]'.encode()).hexdigest()[:16]
 
 def _line(seq:int, run:str, kind:str, text:str) -> bytes:
     return b''.join([_head(seq, run, kind), text.encode(), b',"sum":"', _checksum(seq, run, kind, text).encode(), b'"}\n'])
 
-def _head(seq:int, run:str, kind:str) -> bytes: return f'{{"seq":{seq},"run":{_text(run)},"kind":{_text(kind)},"data":'.encode()
+def _head(seq:int, run:str, kind:str) -> bytes: return f'{{"seq":{seq},"run":{_quoted(run)},"kind":{_quoted(kind)},"data":'.encode()
 
 @dataclass(frozen=True)
 class Entry:
