@@ -239,8 +239,8 @@ class Cluster:
             except (ConnectionError, ValueError, RuntimeError, TimeoutError) as e:
                 raise UserError(f'no Ray cluster at {address!r}: {str(e).splitlines()[0]} (`ray start --head` starts one)') from None
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        self._on = lambda node, soft=False: affinity(node_id=node, soft=soft)
-        home = self._on(ray.get_runtime_context().get_node_id(), soft=True)
+        self._on = lambda node: affinity(node_id=node, soft=False)
+        home = self._on(ray.get_runtime_context().get_node_id()) # nowhere else: the letters must outlive every other node
         self.mail = ray.remote(_Letters).options(num_cpus=0, scheduling_strategy=home, max_concurrency=16).remote()
         self._runs, self._nodes, self._asked, self._until, self._base, self._last = {}, {}, {}, {}, None, 0.
         self._token = ws.artifacts/f'.cluster-{secrets.token_hex(6)}'
