@@ -47,9 +47,10 @@ class RetrievalSettings:
     threshold: float = 0.        # least evidence (share of the question's word weight in the best block); below it the context is empty
     context: str = 'extracts'    # 'extracts' (best sentences and rows), 'passages' (whole), 'nodes' (hit, parent, children: the existing tools)
     no_overlap: bool = True      # nothing is shown twice; False only matters for 'nodes'
-    number: float = .15          # extracts: bonus of a unit with a number, where a number is asked for
+    number: float = .4           # extracts: bonus of a unit with a number (not of a citation, a year, a figure or a section), where a number is asked for
     unit: float = .15            # extracts: bonus of a unit with the asked unit
-    row: float = .2              # extracts: bonus of a table row that names what the question names, where a number is asked for
+    row: float = .4              # extracts: bonus of a table row that names what the question names, where a number is asked for
+    tables: bool = True          # extracts: a found part of a table brings the rest of it along, also what the passage cut off
     neighbour: float = .5        # extracts: what a question word in the next sentence counts
     around: float = .8           # extracts: what a question word in the heading, caption or table head counts
     spread: float = .5           # extracts: share of its score that a unit lends to its neighbours
@@ -468,7 +469,7 @@ def _unit_words(index, k:int) -> frozenset:
     if k not in known: known[k] = frozenset(words(index.units[k].text))
     return known[k]
 
-REACH = 14 # rows up to the head of a table, down to a caption below
+REACH = 40 # rows up to the head of a table, down to a caption below, and to either end of one that passages cut
 
 def _around(index, k:int, lo:int, hi:int) -> frozenset:
     "Words that stand over a unit: heading; for a row also caption and the first rows of its table. `lo` and `hi` bound the paper's units."
@@ -486,10 +487,20 @@ def _around(index, k:int, lo:int, hi:int) -> frozenset:
     return known[k]
 
 def _table_head(index, k:int, lo:int) -> list[int]:
-    "The first units of the table of row `k`: its caption where it stands above, and up to three rows."
+    "The first units of the table of row `k`: its caption where it stands above, and up to three rows. The table above that is another."
     j = k
-    while j > lo and index.units[j - 1].kind in ('row', 'caption') and index.units[j - 1].page == index.units[k].page and k - j < REACH: j -= 1
+    for kind in ('row', 'caption'):
+        while j > lo and index.units[j - 1].kind == kind and index.units[j - 1].page == index.units[k].page and k - j < REACH: j -= 1
     return list(range(j, min(k, j + 4)))
+
+def _table_rest(index, first:int, last:int, lo:int, hi:int) -> list[int]:
+    "The units that a passage (`first` to `last`) cut off its tables at either end, on the same page. `lo` and `hi` bound the paper's units."
+    part = lambda j, k: lo <= j < hi and index.units[j].kind in ('row', 'caption') and index.units[j].page == index.units[k].page
+    out = []
+    for k, step in ((first, -1), (last, 1)):
+        j = k + step
+        while part(k, k) and part(j, k) and abs(j - k) <= REACH: out.append(j); j += step
+    return out
 
 def _bounds(index) -> dict:
     "First and last unit of each paper."
@@ -501,18 +512,30 @@ def _bounds(index) -> dict:
         index.__dict__['_paper_bounds'] = out
     return index.__dict__['_paper_bounds']
 
+_NO_QUANTITY = re.compile(r'\[\d[\d,\s–-]*\]|\b(?:19|20)\d\d[a-z]?\b(?![.,]\d)|(?:\b(?:Table|Figure|Fig\.|Section|Sec\.|Appendix|Eq\.)|§)\s*\d+(?:\.\d+)*')
+
+def _has_number(index, k:int) -> bool:
+    "Whether unit `k` has a number that may be a quantity: not only citations, years, and numbers of tables, figures and sections."
+    known = index.__dict__.setdefault('_has_number', {})
+    if k not in known: known[k] = bool(re.search(r'\d', _NO_QUANTITY.sub(' ', index.units[k].text)))
+    return known[k]
+
 def _unit_scores(index, q, hits, s) -> dict[int, tuple[float, Hit]]:
     "Score of each unit of the hits, and the best hit that it is in."
     asked = q if isinstance(q, Question) else Question('', _text_of(q))
     terms = {w: _weight(index, w) for w in dict.fromkeys(_terms(index, core(asked.question), 0))}
     total = sum(terms.values()) or 1.
     unit = set(_unit_terms(asked))
-    number = asked.kind == 'number'
+    number, year = asked.kind == 'number', 'year' in unit # a year is only a quantity where it is asked for
     named = named_in(core(asked.question)) if number else set()
     short = {w: {w[:n] for n in range(3, len(w))} if w.isalpha() else set() for w in terms} # a table's head says `Mem.` for memory
     place = {}
     for h in hits:
         for k in range(*index.passages[h.row].units): place.setdefault(k, h)
+    if s.tables:
+        for h in hits:
+            a, b = index.passages[h.row].units
+            for k in _table_rest(index, a, b - 1, *_bounds(index)[h.doc_id]): place.setdefault(k, h)
     raw = {}
     for k, h in place.items():
         u = index.units[k]
@@ -526,7 +549,7 @@ def _unit_scores(index, q, hits, s) -> dict[int, tuple[float, Hit]]:
             if w in own: f += v
             else: f += v * max(s.neighbour if w in before or w in after else 0., s.around if w in over or row and not over.isdisjoint(short[w]) else 0.)
         f /= total
-        if number and re.search(r'\d', u.text): f += s.number
+        if number and (re.search(r'\d', u.text) if year else _has_number(index, k)): f += s.number
         if unit & own: f += s.unit
         if row and named & own: f += s.row
         raw[k] = f + h.score
@@ -538,7 +561,7 @@ def _extracts(index, q, hits, s, count) -> Context:
     scores = _unit_scores(index, q, hits, s)
     for k in [k for k in scores if index.units[k].kind == 'row']: # a row without its head says nothing
         for j in _table_head(index, k, _bounds(index)[scores[k][1].doc_id][0])[:2]:
-            if j in scores and scores[j][0] < .95 * scores[k][0]: scores[j] = (.95 * scores[k][0], scores[j][1])
+            if j in scores and scores[j][0] < scores[k][0]: scores[j] = (scores[k][0], scores[j][1])
     chosen, blocks, used, left = {}, {}, 0, 0
     order = sorted(scores, key=lambda k: (-scores[k][0], k))
     for k in order:
@@ -566,6 +589,7 @@ def _extracts(index, q, hits, s, count) -> Context:
     return Context(tuple(_ordered(out, s.order)), n, dict(units=left) if left else {})
 
 def _page_block(index, ks, chosen, hits) -> Block:
+    "The chosen units of one page in reading order. What only a table's rest brought in is known by the passage that brought it."
     best = max(ks, key=lambda k: chosen[k][0])
     x, h = chosen[best]
     runs, text = [], ''
@@ -575,8 +599,8 @@ def _page_block(index, ks, chosen, hits) -> Block:
     for r in runs:
         part = show_units([index.units[k] for k in r])
         text += part if not text else ('\n' if index.units[r[0]].kind in ('row', 'caption') else ' … ') + part
-    ids = dict.fromkeys(g.passage_id for g in hits if g.doc_id == h.doc_id and any(index.passages[g.row].units[0] <= k < index.passages[g.row].units[1] for k in ks))
-    return Block(h.doc_id, index.units[best].page, index.units[best].section, text, float(x), min((chosen[k][1].rank for k in ks)), tuple(ids),
+    shown = dict.fromkeys(g.passage_id for g in hits if g.doc_id == h.doc_id and any(index.passages[g.row].units[0] <= k < index.passages[g.row].units[1] for k in ks))
+    return Block(h.doc_id, index.units[best].page, index.units[best].section, text, float(x), min((chosen[k][1].rank for k in ks)), tuple(shown or [h.passage_id]),
                  'table' if sum(index.units[k].kind == 'row' for k in ks) * 2 > len(ks) else 'text')
 
 def _ordered(blocks, order:str) -> list[Block]:
