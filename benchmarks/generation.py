@@ -1,24 +1,30 @@
 """Batched generation against one question at a time, with the embedded model on this machine's CPU or GPU.
 
-    python benchmarks/generation.py                     # 24 questions of the demo set, batched and one by one
-    python benchmarks/generation.py --questions 60 --precisions fp32 bf16 8bit 4bit
+    python benchmarks/generation.py                                  # 64 questions, as the model is shipped
+    python benchmarks/generation.py --prompts shipped json closed    # other prompts: the full one with a JSON reply, and no passages
+    python benchmarks/generation.py --transformers                   # beside transformers' own generate, alone and padded by eights
+    python benchmarks/generation.py --precisions fp32 bf16 8bit 4bit # a table of precisions, few questions
 
-Prompts are the real ones: the workspace's index and questions where there is one, else invented passages of the same
-size. Both ways run in the same process on the same prompts, alternately, so the ratio is of one run.
+Prompts are the real ones: the workspace's index and questions where there is one, else invented passages of the same size. All ways run in the
+same process on the same prompts, so the ratios are of one run. What batching can win is what writing costs: reading a prompt keeps the
+processor as busy for one as for many, and the bound that this sets (all time of writing gone) is given.
 """
 import argparse, json, random, statistics, time
+from dataclasses import replace
 
-from wattnb.llm import Request, load_registry
-from wattnb.local import LocalModel
+from wattnb.llm import load_registry
+from wattnb.local import LocalModel, encode_prompt
+from wattnb.prompts import answer_request, closed_book_request
+from wattnb.questions import Question, read_questions
+from wattnb.retrieval import Block, Context
 from wattnb.workspace import ResultTable, UserError, Workspace
 
-SYSTEM = ('You answer questions about research papers. Use only the passages you are given. Reply with one JSON object with the keys "explanation", "answer_value" '
-          'and "ref_id". Write numbers without thousands separators and without their unit, ranges as [low,high], true as 1 and false as 0. If the passages do not '
-          'answer the question, "answer_value" is "is_blank" and "ref_id" is an empty list. Never use what you know from elsewhere.')
+# what is asked → (style of prompt, with passages, tokens of a reply at most (None: the model's own))
+SHAPES = dict(shipped=('', True, None), json=('full', True, 192), closed=('full', False, 192))
 
 
 def invented(n, tokens, seed=0):
-    "Requests over invented passages, of uneven length around `tokens`."
+    "(question, context) pairs over invented passages, of uneven length around `tokens`."
     rng = random.Random(seed)
     nouns, sites = 'energy water carbon power cooling memory network storage training inference'.split(), 'Aster Birch Cedar Dune Elm Fjord Grove Heath'.split()
     out = []
@@ -27,85 +33,115 @@ def invented(n, tokens, seed=0):
         while sum(len(p) for p in passage) < 4.2 * tokens * rng.uniform(.6, 1.4):
             s, a, b = rng.choice(sites), rng.choice(nouns), rng.choice(nouns)
             passage.append(f'At the {s} site the {a} used for {b} was {rng.randint(10, 9999)} units in {rng.randint(2015, 2025)}, {rng.randint(2, 90)} percent of the total.')
-        text = '\n'.join(f'[{rng.choice(sites).lower()}{rng.randint(2015, 2025)}, page {rng.randint(1, 9)}] {p}' for p in passage)
-        out.append(Request(f'q{i}', SYSTEM, f'Passages:\n\n{text}\n\nQuestion: What share of the total did {rng.choice(nouns)} take at the {rng.choice(sites)} site?'))
+        blocks = tuple(Block(f'{rng.choice(sites).lower()}{rng.randint(2015, 2025)}', rng.randint(1, 9), 'Results', p, 1., k + 1, (f'p{k}',)) for k, p in enumerate(passage))
+        out.append((Question(f'q{i}', f'What share of the total did {rng.choice(nouns)} take at the {rng.choice(sites)} site?', answer_unit='percent'), Context(blocks)))
     return out
 
 
-def real(n, tokens, entry):
-    "Requests of the workspace's questions, with the passages that its index finds."
+def real(n, tokens):
+    "(question, context) pairs of the workspace, as its index finds them."
     from wattnb.index import open_index
-    from wattnb.prompts import answer_request
-    from wattnb.questions import read_questions
     from wattnb.retrieval import make_settings, retrieve
     ws = Workspace.find()
     questions = list(read_questions(ws.questions()))[:n]
-    settings = make_settings(**({'max_tokens': tokens} if tokens else {}))
-    return [answer_request(q, r.context, entry) for q, r in zip(questions, retrieve(open_index(ws), questions, settings))]
-
-
-def rates(replies, phases):
-    pre = sum(t1 - t0 for name, t0, t1, _, _ in phases if name == 'prefill')
-    dec = sum(t1 - t0 for name, t0, t1, _, _ in phases if name == 'decode')
-    read = sum(sum(tokens) for name, _, _, _, tokens in phases if name == 'prefill')
-    wrote = sum(sum(tokens) for name, _, _, _, tokens in phases if name == 'decode')
-    return dict(prefill_s=pre, decode_s=dec, prefill_tok_s=read / pre if pre else None, decode_tok_s=wrote / dec if dec else None)
+    return [(q, r.context) for q, r in zip(questions, retrieve(open_index(ws), questions, make_settings(max_tokens=tokens)))]
 
 
 def timed(model, requests):
+    "Replies, and seconds in all, of the processors, of reading and of writing."
     phases = []
     model.on_phase = lambda *a: phases.append(a)
     t0, cpu = time.perf_counter(), time.process_time()
     replies = model.complete(requests)
-    return replies, dict(seconds=time.perf_counter() - t0, cpu_seconds=time.process_time() - cpu, **rates(replies, phases))
+    took, cpu = time.perf_counter() - t0, time.process_time() - cpu
+    spans = {k: (sum(t1 - t0 for name, t0, t1, _, _ in phases if name == k), sum(sum(n) for name, *_, n in phases if name == k)) for k in ('prefill', 'decode')}
+    rate = lambda k: spans[k][1] / spans[k][0] if spans[k][0] else None
+    return replies, dict(seconds=took, cpu_seconds=cpu, prefill_s=spans['prefill'][0], decode_s=spans['decode'][0], prefill_tok_s=rate('prefill'), decode_tok_s=rate('decode'))
+
+
+def generate(model, requests, rows, limit):
+    "transformers' own generate on the same weights: prompts in order, padded by `rows`."
+    torch, tok, out = model.torch, model.tokenizer, []
+    t0, cpu = time.perf_counter(), time.process_time()
+    prompts = [encode_prompt(tok, model.entry, model.prompt_text(r)) for r in requests]
+    for i in range(0, len(prompts), rows):
+        some = prompts[i:i + rows]
+        L = max(map(len, some))
+        ids = torch.tensor([[model.pad] * (L - len(p)) + p for p in some], device=model.device)
+        mask = torch.tensor([[0] * (L - len(p)) + [1] * len(p) for p in some], device=model.device)
+        with torch.inference_mode(): got = model.model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=limit, do_sample=False, eos_token_id=sorted(model.eos), pad_token_id=model.pad)
+        out += [tok.decode(g[L:], skip_special_tokens=True).strip() for g in got]
+    return out, dict(seconds=time.perf_counter() - t0, cpu_seconds=time.process_time() - cpu, prefill_s=None, decode_s=None, prefill_tok_s=None, decode_tok_s=None)
+
+
+def compare(entry, pairs, a, shape, what):
+    "All ways on one kind of prompt. Returns (table, record)."
+    style, passages, limit = SHAPES[shape]
+    e = replace(entry, prompt=style or entry.prompt)
+    requests = [answer_request(q, c, e) if passages else closed_book_request(q, e) for q, c in pairs]
+    limit = a.max_new_tokens or limit or entry.max_new_tokens
+    many, one = (LocalModel(e, precision='fp32', max_new_tokens=limit, few_rows=a.few_rows, **k) for k in (dict(batch_size=a.batch_size), dict(latency_mode=True)))
+    plain = LocalModel(e, precision='fp32', max_new_tokens=limit, few_rows=False, latency_mode=True) if a.transformers else None
+    for m in (many, one): m.complete(requests[:1])
+    ways = {'one at a time': lambda: timed(one, requests), f'batched, {many.info["batch_rows"]} rows': lambda: timed(many, requests)}
+    if plain: ways |= {'generate, one at a time': lambda: generate(plain, requests, 1, limit), 'generate, padded by 8': lambda: generate(plain, requests, 8, limit)}
+    got = {k: f() for k, f in ways.items()}
+    replies, alone = got['one at a time']
+    together, batched = got[next(k for k in ways if k.startswith('batched'))]
+    want, lengths, written = [r.text for r in replies], [r.prompt_tokens for r in replies], [r.completion_tokens for r in replies]
+    text = lambda x: x if isinstance(x, str) else x.text
+    rows = [(k, t['seconds'], 60 * len(requests) / t['seconds'], alone['seconds'] / t['seconds'], t['prefill_s'], t['decode_s'], t['prefill_tok_s'], t['decode_tok_s'],
+             f'{sum(text(x) == y for x, y in zip(rs, want))} of {len(want)}') for k, (rs, t) in got.items()]
+    bound = alone['seconds'] / (alone['seconds'] - alone['decode_s']) if alone['decode_s'] < alone['seconds'] else None
+    table = ResultTable(['way', 'seconds', 'questions/min', 'times as fast', 'reading s', 'writing s', 'tokens read/s', 'tokens written/s', 'same replies'], rows, digits=2,
+                        title=f'{shape}: {len(requests)} {what}, {entry.name}, float32 on {many.info["device"]} ({many.info["threads"]} threads)',
+                        notes=(f'prompts of {min(lengths)}–{max(lengths)} tokens (median {statistics.median(lengths):.0f}, {together[0].cached_tokens} of them shared and read once), replies of up to {limit} (mean {statistics.mean(written):.0f})',
+                               f'batched takes {alone["cpu_seconds"] / batched["cpu_seconds"]:.2f} times less processor time; were writing free, it would be {bound:.2f} times as fast as one at a time; linear layers that multiply few rows the other way around: {many.info["few_rows_layers"]}'))
+    for m in (many, one, plain):
+        if m: m.close()
+    return table, dict(shape=shape, ways={k: t for k, (_, t) in got.items()}, ratio=alone['seconds'] / batched['seconds'], bound=bound, prompts=lengths, replies=written,
+                       same=sum(x.text == y for x, y in zip(together, want)))
+
+
+def precisions(entry, pairs, names):
+    few, rows, wanted = [answer_request(q, c, entry) for q, c in pairs[:6]], [], None
+    for precision in ['fp32', *[x for x in names if x != 'fp32']]:
+        m = LocalModel(entry, precision=precision, max_new_tokens=24)
+        replies, t = timed(m, few)
+        wanted = wanted or [r.text for r in replies]
+        rows.append((precision, f"{m.info['effective_dtype']}, {m.info['quantization']}", m.info['memory_bytes'] / 1e6, t['seconds'], t['prefill_tok_s'], t['decode_tok_s'], sum(r.text == w for r, w in zip(replies, wanted))))
+        m.close()
+    return ResultTable(['precision', 'effective', 'weights MB', 'seconds', 'tokens read/s', 'tokens written/s', 'as float32 (of 6)'], rows, digits=1, title='Precisions, 6 questions of 24 tokens, one batch')
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--model', default='smollm2-135m')
-    p.add_argument('--questions', type=int, default=24)
-    p.add_argument('--context-tokens', type=int, default=0, help="size of the passages; default the workspace's settings, or 320 invented tokens")
-    p.add_argument('--max-new-tokens', type=int, help="longest reply; default the model's, as in a run")
+    p.add_argument('--questions', type=int, default=64)
+    p.add_argument('--prompts', nargs='*', choices=SHAPES, default=['shipped'])
+    p.add_argument('--context-tokens', type=int, help="size of the passages; default the model's own, else 1500")
+    p.add_argument('--max-new-tokens', type=int, help="longest reply; default the model's, as in a run, and 192 for JSON replies")
     p.add_argument('--batch-size', type=int)
-    p.add_argument('--repeat', type=int, default=1, help='pairs of runs; the median ratio is reported')
+    p.add_argument('--transformers', action='store_true', help="also transformers' generate")
+    p.add_argument('--no-few-rows', dest='few_rows', action='store_false', help='linear layers multiply as PyTorch does')
     p.add_argument('--invented', action='store_true', help='invented passages even where there is a workspace')
-    p.add_argument('--precisions', nargs='*', default=['bf16', '8bit', '4bit'], help='for the second table (6 questions each)')
+    p.add_argument('--precisions', nargs='*', default=[])
     p.add_argument('--json', action='store_true')
     a = p.parse_args()
     entry = load_registry().find(a.model)
+    tokens = a.context_tokens or entry.context_tokens or 1500
     try:
         if a.invented: raise UserError('asked for')
-        requests, what = real(a.questions, a.context_tokens, entry), 'questions of this workspace'
-    except UserError as e:
-        requests, what = invented(a.questions, a.context_tokens or 320), f'invented questions ({e})'
-    many = LocalModel(entry, precision='fp32', max_new_tokens=a.max_new_tokens, batch_size=a.batch_size)
-    one = LocalModel(entry, precision='fp32', max_new_tokens=a.max_new_tokens, latency_mode=True)
-    for m in (many, one): m.complete(requests[:1])
-    runs = []
-    for _ in range(a.repeat):
-        batched, b = timed(many, requests)
-        single, s = timed(one, requests)
-        runs.append(dict(batched=b, single=s, ratio=s['seconds'] / b['seconds'], same=sum(x.text == y.text for x, y in zip(batched, single)), n=len(requests)))
-    mid = sorted(runs, key=lambda r: r['ratio'])[len(runs) // 2]
-    lengths, ratios = [r.prompt_tokens for r in single], ', '.join(f'{r["ratio"]:.2f}' for r in runs)
-    rows = [(name, r['seconds'], 60 * len(requests) / r['seconds'], r['prefill_s'], r['decode_s'], r['prefill_tok_s'], r['decode_tok_s'])
-            for name, r in (('one at a time', mid['single']), (f'batched, up to {many.info["batch_rows"]}', mid['batched']))]
-    main_table = ResultTable(['way', 'seconds', 'questions/min', 'prefill s', 'decode s', 'prefill tok/s', 'decode tok/s'], rows, digits=1,
-                             title=f'{len(requests)} {what}, {entry.name}, float32 on {many.info["device"]} ({many.info["threads"]} threads)',
-                             notes=(f'{mid["ratio"]:.2f} times as fast ({ratios}), with {mid["single"]["cpu_seconds"] / mid["batched"]["cpu_seconds"]:.2f} times less processor time; {mid["same"]} of {mid["n"]} replies identical; prompts '
-                                    f'{min(lengths)}–{max(lengths)} tokens (median {statistics.median(lengths):.0f}), of which {batched[0].cached_tokens} shared and read once',))
-    wanted = [r.text for r in single]
-    many.close(); one.close()
-    few, rows = requests[:6], []
-    for precision in ['fp32', *[x for x in a.precisions if x != 'fp32']]:
-        m = LocalModel(entry, precision=precision, device='cpu' if many.info['device'] == 'cpu' else None, max_new_tokens=24)
-        replies, t = timed(m, few)
-        rows.append((precision, f"{m.info['effective_dtype']}, {m.info['quantization']}", m.info['memory_bytes'] / 1e6, t['seconds'], t['prefill_tok_s'], t['decode_tok_s'],
-                     sum(r.text == w[:len(r.text)] for r, w in zip(replies, wanted))))
-        m.close()
-    second = ResultTable(['precision', 'effective', 'weights MB', 'seconds', 'prefill tok/s', 'decode tok/s', 'as float32 (of 6)'], rows, digits=1, title='Precisions, 6 questions of 24 tokens, one batch')
-    if a.json: print(json.dumps(dict(runs=runs, prompts=lengths, precisions=second.to_json())))
-    else: print(main_table.to_text(), second.to_text(), sep='\n\n')
+        pairs, what = real(a.questions, tokens), 'questions of this workspace'
+    except UserError as e: pairs, what = invented(a.questions, tokens), f'invented questions ({e})'
+    out = []
+    for shape in a.prompts:
+        table, record = compare(entry, pairs, a, shape, what)
+        out.append(record)
+        if not a.json: print(table.to_text(), flush=True)
+    more = precisions(entry, pairs, a.precisions) if a.precisions else None
+    if a.json: print(json.dumps(dict(shapes=out, precisions=more and more.to_json())))
+    elif more: print(more.to_text())
 
 
 if __name__ == '__main__': main()

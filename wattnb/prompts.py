@@ -18,8 +18,14 @@ _all_ = ['Answer', 'parse_reply', 'read_short', 'with_confidence']
 # %% ../nbs/03a_prompts.ipynb #230e2c30
 PROMPTS = dict(
     system='You answer questions about research papers. Use only the passages you are given. '
-           'Reply with one JSON object and nothing else.',
-    closed_system='You answer questions about research papers from memory. Reply with one JSON object and nothing else.',
+           'Reply with one JSON object and nothing else. Its keys, in this order:\n'
+           '"explanation": one or two sentences that say where the answer stands and how the unit was applied\n'
+           '"answer": the answer as a short sentence\n'
+           '"answer_value": the value alone\n'
+           '"ref_id": list of the papers that prove it\n'
+           '"supporting_materials": the sentence or table row that proves it, word for word',
+    closed_system='You answer questions about research papers from memory. Reply with one JSON object and nothing else. Its keys, in this order: '
+                  '"explanation", "answer", "answer_value", "ref_id" (ids of papers such as "strubell2019", [] if unknown), "supporting_materials".',
     answer="""Passages, each headed by its paper and page:
 
 {context}
@@ -29,19 +35,12 @@ Question: {question}
 {form}
 Papers you may cite: {ids}
 
-Reply with a JSON object with these keys, in this order:
-"explanation": one or two sentences that say where the answer stands and how the unit was applied
-"answer": the answer as a short sentence
-"answer_value": the value alone
-"ref_id": list of the papers that prove it
-"supporting_materials": the sentence or table row that proves it, word for word
+Reply with the JSON object: "explanation", "answer", "answer_value", "ref_id", "supporting_materials".
 If the passages do not answer the question, "answer_value" is "is_blank" and "ref_id" is [].""",
     closed="""Question: {question}
 {form}
 
-Reply with a JSON object with these keys, in this order: "explanation", "answer", "answer_value", """
-           """"ref_id" (ids of papers such as "strubell2019", [] if unknown), "supporting_materials".
-If you do not know, "answer_value" is "is_blank" and "ref_id" is [].""",
+Reply with the JSON object. If you do not know, "answer_value" is "is_blank" and "ref_id" is [].""",
     best_guess="""The passages may not settle it. Give your best guess all the same, never "is_blank", and add as the last """
                """key "confidence": a number from 0 (a guess) to 1 (certain) that says how likely the value is right.""",
     plan="""Write {n} different search queries that would find the passages of research papers which answer this """
@@ -66,7 +65,7 @@ Question: {question}
     retry='A first try with fewer passages gave no usable answer. Look again.',
     unread='That try could not be read as JSON: begin with { and end with }, with no word before or after.',
 )
-PROMPT_VERSION = '4'
+PROMPT_VERSION = '5'
 
 def _schema(**more) -> dict:
     text, props = dict(type='string'), ('explanation', 'answer', 'answer_value')
