@@ -479,7 +479,7 @@ class _Row:
 
 # %% ../nbs/03b_local.ipynb #9b77a9a2
 _END_OF_TURN = ('<|im_end|>', '<|eot_id|>', '<end_of_turn>', '<|return|>', '</s>')
-_MIN_PREFIX = 32 # tokens; below that, sharing costs more than it saves
+_MIN_PREFIX = 16 # tokens; below that, sharing costs more than it saves
 
 def _common_prefix(prompts:Sequence[Sequence[int]]) -> int:
     a, b = min(prompts), max(prompts) # what the smallest and the largest share, all share

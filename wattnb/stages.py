@@ -65,7 +65,7 @@ class Run:
         self.plan, self.settings, self.ws, self.dir = plan, plan.settings, plan.ws, plan.run_dir
         self.questions = {q.id: q for q in plan.questions}
         self._given_model, self.model, self.index = model, model, None
-        self.retrieved, self.plans, self.failure, self.stopped, self.over, self._begun, self._told = {}, None, None, None, '', None, None
+        self.retrieved, self.plans, self.failure, self.stopped, self.over, self._begun, self._told, self._before = {}, None, None, None, '', None, None, None
 
     def __enter__(self):
         self._stack = ExitStack()
@@ -313,7 +313,8 @@ def spent(self:Run) -> tuple[float, float|None]:
     if self._told is None: self._told = sum(told_usd(self.model.entry, a) for a in self.journal.content.of('attempt'))
     usd = self._told + sum(p['cost_usd'] or 0. for i, p in (self.plans or {}).items() if not self.state.tried(i))
     if self.settings.max_wh is None: return usd, None
-    wh = [x['report']['energy']['total_wh'] for x in last_segments(self.journal.content) if x['session'] != self.session] + [self.telemetry.so_far().wh]
+    if self._before is None: self._before = [x['report']['energy']['total_wh'] for x in last_segments(self.journal.content) if x['session'] != self.session] # earlier sessions change no more
+    wh = [*self._before, self.telemetry.so_far().wh]
     return usd, None if None in wh else math.fsum(wh)
 
 @patch
