@@ -83,16 +83,15 @@ def compare(entry, pairs, a, shape, what):
     many, one = (LocalModel(e, precision='fp32', max_new_tokens=limit, few_rows=a.few_rows, **k) for k in (dict(batch_size=a.batch_size), dict(latency_mode=True)))
     plain = LocalModel(e, precision='fp32', max_new_tokens=limit, few_rows=False, latency_mode=True) if a.transformers else None
     for m in (many, one): m.complete(requests[:1])
-    ways = {'one at a time': lambda: timed(one, requests), f'batched, {many.info["batch_rows"]} rows': lambda: timed(many, requests)}
-    if plain: ways |= {'generate, one at a time': lambda: generate(plain, requests, 1, limit), 'generate, padded by 8': lambda: generate(plain, requests, 8, limit)}
-    got = {k: f() for k, f in ways.items()}
-    replies, alone = got['one at a time']
-    together, batched = got[next(k for k in ways if k.startswith('batched'))]
+    replies, alone = timed(one, requests)
+    together, batched = timed(many, requests)
+    got = {'one at a time': ([r.text for r in replies], alone), f'batched, {many.info["batch_rows"]} rows': ([r.text for r in together], batched)}
+    if plain: got |= {'generate, one at a time': generate(plain, requests, 1, limit), 'generate, padded by 8': generate(plain, requests, 8, limit)}
     want, lengths, written = [r.text for r in replies], [r.prompt_tokens for r in replies], [r.completion_tokens for r in replies]
-    text = lambda x: x if isinstance(x, str) else x.text
+    same = lambda texts: sum(x == y for x, y in zip(texts, want))
     rows = [(k, t['seconds'], 60 * len(requests) / t['seconds'], alone['seconds'] / t['seconds'], t['prefill_s'], t['decode_s'], t['prefill_tok_s'], t['decode_tok_s'],
-             f'{sum(text(x) == y for x, y in zip(rs, want))} of {len(want)}') for k, (rs, t) in got.items()]
-    bound = alone['seconds'] / (alone['seconds'] - alone['decode_s']) if alone['decode_s'] < alone['seconds'] else None
+             f'{same(texts)} of {len(want)}') for k, (texts, t) in got.items()]
+    bound = alone['seconds'] / (alone['seconds'] - alone['decode_s'])
     table = ResultTable(['way', 'seconds', 'questions/min', 'times as fast', 'reading s', 'writing s', 'tokens read/s', 'tokens written/s', 'same replies'], rows, digits=2,
                         title=f'{shape}: {len(requests)} {what}, {entry.name}, float32 on {many.info["device"]} ({many.info["threads"]} threads)',
                         notes=(f'prompts of {min(lengths)}–{max(lengths)} tokens (median {statistics.median(lengths):.0f}, {together[0].cached_tokens} of them shared and read once), replies of up to {limit} (mean {statistics.mean(written):.0f})',
@@ -100,7 +99,7 @@ def compare(entry, pairs, a, shape, what):
     for m in (many, one, plain):
         if m: m.close()
     return table, dict(shape=shape, ways={k: t for k, (_, t) in got.items()}, ratio=alone['seconds'] / batched['seconds'], bound=bound, prompts=lengths, replies=written,
-                       same=sum(x.text == y for x, y in zip(together, want)))
+                       same={k: same(texts) for k, (texts, _) in got.items()})
 
 
 def precisions(entry, pairs, names):

@@ -486,19 +486,21 @@ def _common_prefix(prompts:Sequence[Sequence[int]]) -> int:
     n = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
     return min(n, min(map(len, prompts)) - 1)
 
+_LOADING = ('device', 'attention', 'source', 'few_rows', 'trust_remote_code') # options that `load_local` takes
+
 class LocalModel(Model):
     "A transformers model in this process. Options: `device`, `attention`, `source`, `prefix` (share a common prompt prefix), `refill` (see below), `few_rows` (see `speed_up_few_rows`), `constrain` (a function as `wattnb.constrained.json_constraint`), `decode` ('json': that very one), `trust_remote_code`."
 
     def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None, batch_size=None, latency_mode=False, **options):
         super().__init__(entry, precision, ws, seed, temperature, max_new_tokens, batch_tokens, batch_size, latency_mode, **options)
-        known = {'device', 'attention', 'source', 'few_rows', 'prefix', 'refill', 'constrain', 'decode', 'trust_remote_code'}
+        known = {*_LOADING, 'prefix', 'refill', 'constrain', 'decode'}
         if set(self.options) - known: raise UserError(f'{entry.key}: unknown option {", ".join(sorted(set(self.options) - known))} of a local model (known: {", ".join(sorted(known))})')
         if self.options.get('decode') not in (None, '', 'json'): raise UserError(f"unknown decode {self.options['decode']!r}: json, or nothing for free text")
         if self.options.get('decode'):
             from wattnb.constrained import json_constraint
             optional('llguidance', 'constrained') # before the weights are read
             self.options['constrain'] = json_constraint
-        loaded = load_local(entry, self.precision, **{k: v for k, v in self.options.items() if k in ('device', 'attention', 'source', 'few_rows', 'trust_remote_code')})
+        loaded = load_local(entry, self.precision, **{k: v for k, v in self.options.items() if k in _LOADING})
         self._take(loaded)
 
     def _take(self, loaded:Loaded):

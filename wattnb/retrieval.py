@@ -495,11 +495,11 @@ def _table_head(index, k:int, lo:int) -> list[int]:
 
 def _table_rest(index, first:int, last:int, lo:int, hi:int) -> list[int]:
     "The units that a passage (`first` to `last`) cut off its tables at either end, on the same page. `lo` and `hi` bound the paper's units."
-    part = lambda j, k: lo <= j < hi and index.units[j].kind in ('row', 'caption') and index.units[j].page == index.units[k].page
-    out = []
+    in_table, out = lambda k: index.units[k].kind in ('row', 'caption'), []
     for k, step in ((first, -1), (last, 1)):
+        if not in_table(k): continue
         j = k + step
-        while part(k, k) and part(j, k) and abs(j - k) <= REACH: out.append(j); j += step
+        while lo <= j < hi and in_table(j) and index.units[j].page == index.units[k].page and abs(j - k) <= REACH: out.append(j); j += step
     return out
 
 def _bounds(index) -> dict:
