@@ -7,7 +7,8 @@
 
 Prompts are the real ones: the workspace's index and questions where there is one, else invented passages of the same size. All ways run in the
 same process on the same prompts, so the ratios are of one run. What batching can win is what writing costs: reading a prompt keeps the
-processor as busy for one as for many, and the bound that this sets (all time of writing gone) is given.
+processor as busy for one as for many, and the bound that this sets (all time of writing gone) is given. What a prompt shares with the one before
+is not read again, so a batch may pass it.
 """
 import argparse, json, random, statistics, time
 from dataclasses import replace
@@ -59,6 +60,12 @@ def timed(model, requests):
     return replies, dict(seconds=took, cpu_seconds=cpu, prefill_s=spans['prefill'][0], decode_s=spans['decode'][0], prefill_tok_s=rate('prefill'), decode_tok_s=rate('decode'))
 
 
+def summed(times, share=1.):
+    "One record of several of `timed`."
+    t = {k: share * sum(x[k] for x in times) for k in ('seconds', 'cpu_seconds', 'prefill_s', 'decode_s')}
+    return t | {f'{k}_tok_s': share * sum(x[f'{k}_s'] * (x[f'{k}_tok_s'] or 0) for x in times) / t[f'{k}_s'] if t[f'{k}_s'] else None for k in ('prefill', 'decode')}
+
+
 def generate(model, requests, rows, limit):
     "transformers' own generate on the same weights: prompts in order, padded by `rows`."
     torch, tok, out = model.torch, model.tokenizer, []
@@ -83,9 +90,14 @@ def compare(entry, pairs, a, shape, what):
     many, one = (LocalModel(e, precision='fp32', max_new_tokens=limit, few_rows=a.few_rows, **k) for k in (dict(batch_size=a.batch_size), dict(latency_mode=True)))
     plain = LocalModel(e, precision='fp32', max_new_tokens=limit, few_rows=False, latency_mode=True) if a.transformers else None
     for m in (many, one): m.complete(requests[:1])
-    replies, alone = timed(one, requests)
-    together, batched = timed(many, requests)
-    got = {'one at a time': ([r.text for r in replies], alone), f'batched, {many.info["batch_rows"]} rows': ([r.text for r in together], batched)}
+    replies, alone, together, batched, size = [], [], [], [], -(-len(requests) // a.turns)
+    for k in range(a.turns): # in turns, so that a machine that slows down or speeds up does so for both
+        for model, some, texts, times in ((one, requests[k * size:(k + 1) * size], replies, alone), (many, requests, together, batched)):
+            got, t = timed(model, some)
+            texts += got
+            times.append(t)
+    alone, batched = summed(alone), summed(batched, 1 / a.turns)
+    got = {'one at a time': ([r.text for r in replies], alone), f'batched, {many.info["batch_rows"]} rows': ([r.text for r in together[-len(requests):]], batched)}
     if plain: got |= {'generate, one at a time': generate(plain, requests, 1, limit), 'generate, padded by 8': generate(plain, requests, 8, limit)}
     want, lengths, written = [r.text for r in replies], [r.prompt_tokens for r in replies], [r.completion_tokens for r in replies]
     same = lambda texts: sum(x == y for x, y in zip(texts, want))
@@ -94,7 +106,7 @@ def compare(entry, pairs, a, shape, what):
     bound = alone['seconds'] / (alone['seconds'] - alone['decode_s'])
     table = ResultTable(['way', 'seconds', 'questions/min', 'times as fast', 'reading s', 'writing s', 'tokens read/s', 'tokens written/s', 'same replies'], rows, digits=2,
                         title=f'{shape}: {len(requests)} {what}, {entry.name}, float32 on {many.info["device"]} ({many.info["threads"]} threads)',
-                        notes=(f'prompts of {min(lengths)}–{max(lengths)} tokens (median {statistics.median(lengths):.0f}, {together[0].cached_tokens} of them shared and read once), replies of up to {limit} (mean {statistics.mean(written):.0f})',
+                        notes=(f'prompts of {min(lengths)}–{max(lengths)} tokens (median {statistics.median(lengths):.0f}; in a batch {statistics.mean(r.cached_tokens for r in together):.0f} of them, on average, have been read for another), replies of up to {limit} (mean {statistics.mean(written):.0f})',
                                f'batched takes {alone["cpu_seconds"] / batched["cpu_seconds"]:.2f} times less processor time; were writing free, it would be {bound:.2f} times as fast as one at a time; linear layers that multiply few rows the other way around: {many.info["few_rows_layers"]}'))
     for m in (many, one, plain):
         if m: m.close()
@@ -121,6 +133,7 @@ def main():
     p.add_argument('--context-tokens', type=int, help="size of the passages; default the model's own, else 1500")
     p.add_argument('--max-new-tokens', type=int, help="longest reply; default the model's, as in a run, and 192 for JSON replies")
     p.add_argument('--batch-size', type=int)
+    p.add_argument('--turns', type=int, default=2, help='one at a time and batched take turns: the batch so often, the single questions in so many parts')
     p.add_argument('--transformers', action='store_true', help="also transformers' generate")
     p.add_argument('--no-few-rows', dest='few_rows', action='store_false', help='linear layers multiply as PyTorch does')
     p.add_argument('--invented', action='store_true', help='invented passages even where there is a workspace')

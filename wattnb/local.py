@@ -541,7 +541,7 @@ class LocalModel(Model):
         if self.device.type == 'cuda': free, most = sum(f for f, _ in _gpus(torch)) if ',' in self.info['device'] else torch.cuda.mem_get_info(self.device)[0], 128
         else:
             import psutil
-            free, most = psutil.virtual_memory().available * .5, 16 # a CPU gains little beyond: reading the keys then outweighs reading the weights
+            free, most = psutil.virtual_memory().available * .5, 48 # a CPU gains little beyond: reading the keys then outweighs reading the weights
         return self.batch_size or most, self.batch_tokens or token_budget(per, free)
 
     @classmethod
@@ -733,9 +733,15 @@ def _reply(self:LocalModel, r:_Row, batch_id, size, started, prefilled, paused, 
 
 # %% ../nbs/03b_local.ipynb #0dcb8346
 @patch
-def _read_prompt(self:LocalModel, row, prefix):
-    torch, P = self.torch, len(prefix[0]) if prefix else 0
-    n = len(row.ids)
+def _read_prompt(self:LocalModel, row, known):
+    "Logits after the prompt, and its layers of keys and values. What it shares with the `known` (ids, keys and values per layer) is not read again."
+    torch, n, P = self.torch, len(row.ids), 0
+    prefix = None
+    if known:
+        P = _common_prefix([row.ids, known[0] + [-1]]) # one more, so that all of what is known may serve
+        if P >= _MIN_PREFIX: prefix = None, [(k[:, :, :P], v[:, :, :P]) for k, v in known[1]]
+        else: P = 0
+    row.cached = P
     ids = torch.tensor([row.ids[P:]], device=self.device)
     logits, cache = self._forward(ids, torch.ones((1, n), dtype=torch.long, device=self.device), torch.arange(P, n, device=self.device)[None], self._new_cache(1, n, prefix))
     self._sync()
@@ -743,7 +749,7 @@ def _read_prompt(self:LocalModel, row, prefix):
 
 @patch
 def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
-    torch, dev, P = self.torch, self.device, len(prefix[0]) if prefix else 0
+    torch, dev, known = self.torch, self.device, prefix
     queue, slots = list(queue), min(slots, len(queue))
     self.info['batches'] = batch_id = next(self._batch_ids)
     spare = 2 * max(r.longest + len(r.cut) for r in queue)
@@ -763,13 +769,14 @@ def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
             while queue and None in rows:
                 i, r = rows.index(None), queue.pop(0)
                 r.started, r.paused = time.monotonic(), paused
-                logits, layers = self._read_prompt(r, prefix)
+                logits, layers = self._read_prompt(r, known)
+                if self._use_prefix: known = r.ids, [(l.keys, l.values) for l in layers]
                 r.prefilled = time.monotonic()
-                self._phase('prefill', r.started, r.prefilled, [r], [len(r.ids) - P])
+                self._phase('prefill', r.started, r.prefilled, [r], [len(r.ids) - r.cached])
                 token = r.take(*self._choose(logits, [r])[0], self.eos, self._marks, time.monotonic())
                 if r.finish:
                     r.sent, t = True, time.monotonic()
-                    yield self._reply(r, batch_id, r.company, r.started, r.prefilled, 0., P)
+                    yield self._reply(r, batch_id, r.company, r.started, r.prefilled, 0., r.cached)
                     paused += time.monotonic() - t
                     continue
                 if cache is None: cache = self._slots(slots, mask.shape[1], T, layers)
@@ -787,7 +794,7 @@ def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
             with torch.inference_mode(): cache.batch_select_indices(keep)
             rows, mask, newest, position = [rows[i] for i in alive], mask[keep], newest[keep], position[keep]
         if T == mask.shape[1]:
-            used = max([*(len(r.ids) + len(r.out) for r in rows if r), *(len(r.ids) for r in queue[:1])])
+            used = max([*(len(r.ids) + len(r.out) for r in rows if r), *(len(r.ids) for r in queue)])
             with torch.inference_mode():
                 for l in cache.layers: l.shift(T - used, used + spare)
             mask = torch.cat([mask[:, T - used:], mask.new_ones((len(rows), spare))], 1)
@@ -810,7 +817,7 @@ def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
                 r, rows[i] = rows[i], None
                 mask[i, 1:] = 0 # one column stays: a row that attends to nothing is not a number
                 mask[i, 0], r.sent = 1, True
-                yield self._reply(r, batch_id, r.company, r.started, r.prefilled, paused - r.paused, P)
+                yield self._reply(r, batch_id, r.company, r.started, r.prefilled, paused - r.paused, r.cached)
             segment = time.monotonic()
             paused += segment - now
 
@@ -833,7 +840,7 @@ def _slots(self:LocalModel, slots:int, capacity:int, width:int, like):
 def stream(self:LocalModel,
     requests:Sequence[Request], # with ids that differ
 ) -> Iterator[Reply]:
-    "Yield each reply as its row ends. Longest prompts first, in batches; one at a time and in order in latency mode."
+    "Yield each reply as its row ends. In batches, longest prompts first, or those together that begin alike; one at a time and in order in latency mode."
     if self.model is None: raise WorkError(f'{self.entry.key} is closed')
     rows = []
     for r in unique_requests(requests):
@@ -843,12 +850,12 @@ def stream(self:LocalModel,
     if not rows: return
     for r in rows:
         if self.options.get('constrain'): r.constraint = self.options['constrain'](self.tokenizer, r.request)
-    queue = rows if self.latency_mode else sorted(rows, key=lambda r: -len(r.ids))
+    queue = rows if self.latency_mode else sorted(rows, key=(lambda r: r.ids) if self._refill and self._use_prefix else lambda r: -len(r.ids))
     try:
         prefix = self._share_prefix(queue)
         while queue:
-            reply = max(r.longest for r in queue)
-            if self._refill: n, now, queue = rows_that_fit(len(queue[0].ids), reply, self._budget, self._most), queue, []
+            longest, reply = max(len(r.ids) for r in queue), max(r.longest for r in queue)
+            if self._refill: n, now, queue = rows_that_fit(longest, reply, self._budget, self._most), queue, []
             else:
                 n = next_batch([len(r.ids) for r in queue], reply, self._budget, self._most)
                 now, queue = queue[:n], queue[n:]
@@ -865,7 +872,7 @@ def stream(self:LocalModel,
             queue = again + queue
             if min(n, len(now)) > 1:
                 self._most = min(n, len(now)) // 2
-                self._budget = max(256, min(self._budget, (len(now[0].ids) + reply) * min(n, len(now))) // 2)
+                self._budget = max(256, min(self._budget, (longest + reply) * min(n, len(now))) // 2)
                 self.info.update(batch_rows=self._most, batch_tokens=self._budget)
                 log.warning('out of memory with %d prompts at a time: going on with %d', min(n, len(now)), self._most)
             elif prefix is not None: prefix = self._prefix = None
