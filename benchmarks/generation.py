@@ -97,7 +97,7 @@ def compare(entry, pairs, a, shape, what):
             texts += got
             times.append(t)
     alone, batched = summed(alone), summed(batched, 1 / a.turns)
-    got = {'one at a time': ([r.text for r in replies], alone), f'batched, {many.info["batch_rows"]} rows': ([r.text for r in together[-len(requests):]], batched)}
+    got = {'one at a time': ([r.text for r in replies], alone), f'batched, {max(r.batch_size for r in together)} rows': ([r.text for r in together[-len(requests):]], batched)}
     if plain: got |= {'generate, one at a time': generate(plain, requests, 1, limit), 'generate, padded by 8': generate(plain, requests, 8, limit)}
     want, lengths, written = [r.text for r in replies], [r.prompt_tokens for r in replies], [r.completion_tokens for r in replies]
     same = lambda texts: sum(x == y for x, y in zip(texts, want))

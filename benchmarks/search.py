@@ -62,6 +62,13 @@ def batch():
     return dict(product_s=product, search_s=search, ratio=search / product, batch_qps=1200 / search, single_qps=1 / one)
 
 
+def crossed(rows, kind):
+    "The size at which HNSW passes the exact search, between the two sizes around it on logarithmic scales; None where it does not."
+    lead = [(np.log(r['n']), np.log(r[f'hnsw_{kind}'] / r[f'exact_{kind}'])) for r in rows]
+    if lead[0][1] > 0: return float(np.exp(lead[0][0]))
+    return next((float(np.exp(a + (b - a) * x / (x - y))) for (a, x), (b, y) in zip(lead, lead[1:]) if x <= 0 < y), None)
+
+
 def crossing():
     rows = []
     q = made(1200, 2)
@@ -76,8 +83,9 @@ def crossing():
         r = rows[-1]
         print(f"{n:>9,} vectors: batch exact {r['exact_batch']:>8,.0f} HNSW {r['hnsw_batch']:>8,.0f} queries/s; single exact {r['exact_single']:>7,.0f} HNSW {r['hnsw_single']:>7,.0f}; "
               f"recall@60 {r['recall']:.3f}; graph built in {build:,.0f} s", flush=True)
-    print(f'the index uses HNSW from {HNSW_FROM:,} vectors on')
-    return rows
+    where = {kind: crossed(rows, kind) for kind in ('batch', 'single')}
+    print('HNSW is faster ' + ', '.join(f'from about {n:,.0f} vectors on for {kind} queries' if n else f'nowhere for {kind} queries' for kind, n in where.items()) + f'; the index uses it from {HNSW_FROM:,} on')
+    return dict(rows=rows, crossing=where, used_from=HNSW_FROM)
 
 
 def million(n=1_000_000):

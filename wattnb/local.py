@@ -480,6 +480,7 @@ class _Row:
 # %% ../nbs/03b_local.ipynb #9b77a9a2
 _END_OF_TURN = ('<|im_end|>', '<|eot_id|>', '<end_of_turn>', '<|return|>', '</s>')
 _MIN_PREFIX = 16 # tokens; below that, sharing costs more than it saves
+_FLOW_TOKENS, _FLOW_ROWS = 20_000, 16 # tokens in company on a CPU, and rows that may be more than that: all are read before the first reply ends, and a killed run loses them
 
 def _common_prefix(prompts:Sequence[Sequence[int]]) -> int:
     a, b = min(prompts), max(prompts) # what the smallest and the largest share, all share
@@ -733,7 +734,7 @@ def _reply(self:LocalModel, r:_Row, batch_id, size, started, prefilled, paused, 
 
 # %% ../nbs/03b_local.ipynb #0dcb8346
 @patch
-def _read_prompt(self:LocalModel, row, known):
+def _read_prompt(self:LocalModel, row, known:tuple|None):
     "Logits after the prompt, and its layers of keys and values. What it shares with the `known` (ids, keys and values per layer) is not read again."
     torch, n, P = self.torch, len(row.ids), 0
     prefix = None
@@ -855,7 +856,9 @@ def stream(self:LocalModel,
         prefix = self._share_prefix(queue)
         while queue:
             longest, reply = max(len(r.ids) for r in queue), max(r.longest for r in queue)
-            if self._refill: n, now, queue = rows_that_fit(longest, reply, self._budget, self._most), queue, []
+            if self._refill:
+                most = self._most if self.batch_size else min(self._most, max(_FLOW_ROWS, _FLOW_TOKENS // (longest + reply)))
+                n, now, queue = rows_that_fit(longest, reply, self._budget, most), queue, []
             else:
                 n = next_batch([len(r.ids) for r in queue], reply, self._budget, self._most)
                 now, queue = queue[:n], queue[n:]
