@@ -736,13 +736,10 @@ def _reply(self:LocalModel, r:_Row, batch_id, size, started, prefilled, paused, 
 @patch
 def _read_prompt(self:LocalModel, row, known:tuple|None):
     "Logits after the prompt, and its layers of keys and values. What it shares with the `known` (ids, keys and values per layer) is not read again."
-    torch, n, P = self.torch, len(row.ids), 0
-    prefix = None
-    if known:
-        P = _common_prefix([row.ids, known[0] + [-1]]) # one more, so that all of what is known may serve
-        if P >= _MIN_PREFIX: prefix = None, [(k[:, :, :P], v[:, :, :P]) for k, v in known[1]]
-        else: P = 0
-    row.cached = P
+    torch, n = self.torch, len(row.ids)
+    P = _common_prefix([row.ids, known[0] + [-1]]) if known else 0 # one more, so that all of what is known may serve
+    row.cached = P = P if P >= _MIN_PREFIX else 0
+    prefix = (row.ids[:P], [(k[:, :, :P], v[:, :, :P]) for k, v in known[1]]) if P else None
     ids = torch.tensor([row.ids[P:]], device=self.device)
     logits, cache = self._forward(ids, torch.ones((1, n), dtype=torch.long, device=self.device), torch.arange(P, n, device=self.device)[None], self._new_cache(1, n, prefix))
     self._sync()
