@@ -87,8 +87,8 @@ def compare(entry, pairs, a, shape, what):
     e = replace(entry, prompt=style or entry.prompt)
     requests = [answer_request(q, c, e) if passages else closed_book_request(q, e) for q, c in pairs]
     limit = a.max_new_tokens or limit or entry.max_new_tokens
-    many, one = (LocalModel(e, precision='fp32', max_new_tokens=limit, few_rows=a.few_rows, **k) for k in (dict(batch_size=a.batch_size), dict(latency_mode=True)))
-    plain = LocalModel(e, precision='fp32', max_new_tokens=limit, few_rows=False, latency_mode=True) if a.transformers else None
+    many, one = (LocalModel(e, precision='fp32', max_new_tokens=limit, tuned=a.tuned, **k) for k in (dict(batch_size=a.batch_size), dict(latency_mode=True)))
+    plain = LocalModel(e, precision='fp32', max_new_tokens=limit, tuned=False, latency_mode=True) if a.transformers else None
     for m in (many, one): m.complete(requests[:1])
     replies, alone, together, batched, size = [], [], [], [], -(-len(requests) // a.turns)
     for k in range(a.turns): # in turns, so that a machine that slows down or speeds up does so for both
@@ -107,7 +107,7 @@ def compare(entry, pairs, a, shape, what):
     table = ResultTable(['way', 'seconds', 'questions/min', 'times as fast', 'reading s', 'writing s', 'tokens read/s', 'tokens written/s', 'same replies'], rows, digits=2,
                         title=f'{shape}: {len(requests)} {what}, {entry.name}, float32 on {many.info["device"]} ({many.info["threads"]} threads)',
                         notes=(f'prompts of {min(lengths)}–{max(lengths)} tokens (median {statistics.median(lengths):.0f}; in a batch {statistics.mean(r.cached_tokens for r in together):.0f} of them, on average, have been read for another), replies of up to {limit} (mean {statistics.mean(written):.0f})',
-                               f'batched takes {alone["cpu_seconds"] / batched["cpu_seconds"]:.2f} times less processor time; were writing free, it would be {bound:.2f} times as fast as one at a time; linear layers that multiply few rows the other way around: {many.info["few_rows_layers"]}'))
+                               f'batched takes {alone["cpu_seconds"] / batched["cpu_seconds"]:.2f} times less processor time; were writing free, it would be {bound:.2f} times as fast as one at a time; linear layers tuned for this CPU: {many.info["tuned_layers"]}'))
     for m in (many, one, plain):
         if m: m.close()
     return table, dict(shape=shape, ways={k: t for k, (_, t) in got.items()}, ratio=alone['seconds'] / batched['seconds'], bound=bound, prompts=lengths, replies=written,
@@ -135,7 +135,7 @@ def main():
     p.add_argument('--batch-size', type=int)
     p.add_argument('--turns', type=int, default=2, help='one at a time and batched take turns: the batch so often, the single questions in so many parts')
     p.add_argument('--transformers', action='store_true', help="also transformers' generate")
-    p.add_argument('--no-few-rows', dest='few_rows', action='store_false', help='linear layers multiply as PyTorch does')
+    p.add_argument('--as-published', dest='tuned', action='store_false', help='linear layers and the last layer compute as transformers has them')
     p.add_argument('--invented', action='store_true', help='invented passages even where there is a workspace')
     p.add_argument('--precisions', nargs='*', default=[])
     p.add_argument('--json', action='store_true')

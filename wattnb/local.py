@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['log', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_weights', 'cpu_bf16_is_native', 'weights_need',
-           'choose_place', 'speed_up_few_rows', 'effective_precision', 'Loaded', 'load_local', 'render_prompt',
-           'encode_prompt', 'next_batch', 'rows_that_fit', 'token_budget', 'bytes_per_token', 'LocalModel']
+           'choose_place', 'tune_for_cpu', 'last_token_only', 'effective_precision', 'Loaded', 'load_local',
+           'render_prompt', 'encode_prompt', 'next_batch', 'rows_that_fit', 'token_budget', 'bytes_per_token',
+           'LocalModel']
 
 # %% ../nbs/03b_local.ipynb #753e7b4c
 import contextlib, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, os, shutil, tempfile, time
@@ -206,11 +207,11 @@ def choose_place(
     return {}
 
 # %% ../nbs/03b_local.ipynb #7c1e40a2
-_few = None
+_linears = None
 
-def _few_rows_linear():
-    global _few
-    if _few is None:
+def _tuned_linears():
+    global _linears
+    if _linears is None:
         import torch
         F = torch.nn.functional
         class FewRowsLinear(torch.nn.Linear):
@@ -221,17 +222,45 @@ def _few_rows_linear():
                 rows = F.pad(x.reshape(n, -1), (0, 0, 0, -n % 8 if n > 10 else 0)) # above ten, whole blocks of eight are faster
                 y = torch.mm(self.weight, rows.t()).t()[:n]
                 return (y if self.bias is None else y + self.bias).contiguous().view(*x.shape[:-1], -1)
-        _few = FewRowsLinear
-    return _few
+        class ByColumnsLinear(FewRowsLinear):
+            "Up to 512 rows, and the result of 16 or more lies by columns: for what goes on number by number."
+            def forward(self, x):
+                n = x.numel() // x.shape[-1]
+                if not 16 <= n <= 512: return super().forward(x)
+                rows = x.reshape(n, -1)
+                if n <= 64 and n % 8: rows = F.pad(rows, (0, 0, 0, -n % 8))
+                y = torch.mm(self.weight, rows.t()).t()[:n]
+                return (y if self.bias is None else y + self.bias).view(*x.shape[:-1], -1)
+        _linears = FewRowsLinear, ByColumnsLinear
+    return _linears
 
-def speed_up_few_rows(
+_BY_COLUMNS = ('gate_proj', 'up_proj', 'gate_up_proj', 'down_proj', 'o_proj') # a product, an activation or a sum comes next
+_DECODER_LAYER = {'self_attn', 'mlp', 'input_layernorm', 'post_attention_layernorm', 'pre_feedforward_layernorm', 'post_feedforward_layernorm',
+                  'resid_attn_dropout', 'resid_mlp_dropout'} # parts of a layer that adds attention and feed-forward part to its input, and does no more
+
+def tune_for_cpu(
     model, # its float32 linear layers on the CPU change their way to multiply, not their weights
 ) -> int:
-    "Number of layers that changed."
+    "Number of linear layers that changed."
     import torch
-    found = [m for m in model.modules() if type(m) is torch.nn.Linear and m.weight.dtype is torch.float32 and m.weight.device.type == 'cpu']
-    for m in found: m.__class__ = _few_rows_linear()
+    few, columns = _tuned_linears()
+    found = [(name, m) for name, m in model.named_modules() if type(m) is torch.nn.Linear and m.weight.dtype is torch.float32 and m.weight.device.type == 'cpu']
+    for name, m in found: m.__class__ = columns if name.rpartition('.')[2] in _BY_COLUMNS else few
     return len(found)
+
+@contextlib.contextmanager
+def last_token_only(
+    model, # a loaded transformers model
+):
+    "While it lasts, the model's logits are right at the last position only, and its last layer does no work for the others but their keys and values."
+    layers = getattr(model.get_decoder(), 'layers', None) if hasattr(model, 'get_decoder') else None
+    parts = dict(layers[-1].named_children()) if layers else {}
+    plain = {'self_attn', 'mlp'} <= parts.keys() <= _DECODER_LAYER and hasattr(parts['self_attn'], 'o_proj') # else of another make: it stays as it is
+    last = lambda _, args: (args[0][:, -1:], *args[1:]) if args and args[0].ndim == 3 else None # of (prompts, tokens, width); added to all sums, of which the last is read
+    hooks = [part.register_forward_pre_hook(last) for part in ((parts['self_attn'].o_proj, parts['mlp']) if plain else ())]
+    try: yield len(hooks)
+    finally:
+        for h in hooks: h.remove()
 
 # %% ../nbs/03b_local.ipynb #9e1fba88
 def _quantization(precision:str, torch, transformers, on_cpu:bool):
@@ -269,7 +298,7 @@ def load_local(
     attention:str=None,     # 'sdpa', 'eager', 'flash_attention_2'; default transformers' choice for the model
     source:str=None,        # 'pypi' or 'hub'
     trust_remote_code:bool=False, # run code that comes with the checkpoint
-    few_rows:bool=True,     # on a CPU in float32: the faster product of a batch, see `speed_up_few_rows`
+    tuned:bool=True,        # on a CPU in float32: products as in `tune_for_cpu`; else as transformers has them
 ) -> Loaded:
     "Load an entry. Raises `UserError` or `WorkError` in one line."
     precision = precision or entry.precision
@@ -312,7 +341,7 @@ def load_local(
                 device=devices[0] if len(devices) == 1 else ', '.join(devices), memory_bytes=model.get_memory_footprint(), parameters=model.num_parameters(),
                 determinism='greedy replies do not depend on the batch' if greedy_exact else f'greedy replies may depend on the batch ({effective}{"" if quantization == "none" else ", " + quantization})',
                 load_seconds=round(time.monotonic() - t0, 3), threads=torch.get_num_threads() if on_cpu else None,
-                few_rows_layers=speed_up_few_rows(model) if on_cpu and few_rows and not native else 0,
+                tuned_layers=tune_for_cpu(model) if on_cpu and tuned and not native else 0,
                 versions={n: importlib.metadata.version(n) for n in ('torch', 'transformers')})
     return Loaded(model, tokenizer, info)
 
@@ -487,10 +516,10 @@ def _common_prefix(prompts:Sequence[Sequence[int]]) -> int:
     n = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
     return min(n, min(map(len, prompts)) - 1)
 
-_LOADING = ('device', 'attention', 'source', 'few_rows', 'trust_remote_code') # options that `load_local` takes
+_LOADING = ('device', 'attention', 'source', 'tuned', 'trust_remote_code') # options that `load_local` takes
 
 class LocalModel(Model):
-    "A transformers model in this process. Options: `device`, `attention`, `source`, `prefix` (share a common prompt prefix), `refill` (see below), `few_rows` (see `speed_up_few_rows`), `constrain` (a function as `wattnb.constrained.json_constraint`), `decode` ('json': that very one), `trust_remote_code`."
+    "A transformers model in this process. Options: `device`, `attention`, `source`, `prefix` (share a common prompt prefix), `refill` (see below), `tuned` (see `tune_for_cpu` and `last_token_only`), `constrain` (a function as `wattnb.constrained.json_constraint`), `decode` ('json': that very one), `trust_remote_code`."
 
     def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None, batch_size=None, latency_mode=False, **options):
         super().__init__(entry, precision, ws, seed, temperature, max_new_tokens, batch_tokens, batch_size, latency_mode, **options)
@@ -600,7 +629,7 @@ def _forward(self:LocalModel, ids, mask, positions, cache):
     kw = {'input_ids': ids, 'attention_mask': mask, 'use_cache': True, self._cache_name: cache}
     if self._accepts['position_ids']: kw['position_ids'] = positions
     if self._accepts['logits_to_keep']: kw['logits_to_keep'] = 1
-    with self.torch.inference_mode():
+    with self.torch.inference_mode(), (last_token_only(self.model) if ids.shape[1] > 1 and self.options.get('tuned', True) else contextlib.nullcontext()):
         out = self.model(**kw)
         return out.logits[:, -1].float(), getattr(out, self._cache_name)
 
