@@ -571,7 +571,7 @@ class LocalModel(Model):
         if self.device.type == 'cuda': free, most = sum(f for f, _ in _gpus(torch)) if ',' in self.info['device'] else torch.cuda.mem_get_info(self.device)[0], 128
         else:
             import psutil
-            free, most = psutil.virtual_memory().available * .5, 48 # a CPU gains little beyond: reading the keys then outweighs reading the weights
+            free, most = psutil.virtual_memory().available * .5, 32 # a CPU gains nothing beyond: reading the keys then outweighs reading the weights
         return self.batch_size or most, self.batch_tokens or token_budget(per, free)
 
     @classmethod
