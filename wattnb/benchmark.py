@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['BASELINE_SECONDS', 'SHARE', 'BenchmarkSettings', 'PlannedRun', 'Past', 'read_past', 'Estimate', 'estimate',
            'seconds_by_limits', 'need_of', 'plan_benchmark', 'this_machine', 'run_settings', 'job_of', 'clock',
-           'Benchmark', 'Watch', 'Board', 'time_to_go', 'command', 'Here', 'run_benchmark', 'is_member', 'run_members']
+           'Benchmark', 'seconds_to_go', 'Watch', 'Board', 'time_to_go', 'command', 'Here', 'run_benchmark',
+           'is_member', 'run_members']
 
 # %% ../nbs/07_benchmark.ipynb #715b4686
 import math, os, re, socket, sys, threading, time
@@ -401,6 +402,19 @@ def _written(path) -> list[dict]:
     return [r for r in runs if isinstance(r, dict) and r.get('run_dir') and r.get('state') in _ORDER]
 
 # %% ../nbs/07_benchmark.ipynb #6526a965
+def seconds_to_go(
+    elapsed:float,        # seconds so far
+    done:int,             # questions answered in them
+    left:int,             # questions to go
+    expected:float=None,  # seconds that the whole was expected to take
+    settled:int=32,       # after so many answers, how fast they came is all that counts
+) -> float|None:
+    "How long yet: as expected at first, because all of a batch is read before its first answer, and more and more by how fast answers come."
+    guess = max(0., expected - elapsed) if expected else 0. # used up: worth nothing any more
+    if not done: return guess or None
+    rate, w = elapsed / done * left, min(1., done / settled) if guess else 1.
+    return w * rate + (1 - w) * guess
+
 class Watch:
     "Follows one run through its journal."
     def __init__(self, r:PlannedRun):
@@ -434,8 +448,7 @@ class Watch:
             r.score = score(done, [prediction_of(state.last(q.id)) for q in done]).overall
         whs = [(s['report'].get('energy') or {}).get('total_wh') for s in content.last_of_sessions('segment')]
         r.wh = sum(whs) if whs and all(w is not None for w in whs) else None
-        if len(done) > self._done0: r.eta = (now - self._t0) / (len(done) - self._done0) * (r.n - len(done))
-        elif r.estimate and r.estimate.seconds: r.eta = max(0., r.estimate.seconds - (now - self._t0)) or None
+        r.eta = seconds_to_go(now - self._t0, len(done) - self._done0, r.n - len(done), r.estimate and r.estimate.seconds)
         self._next = now + min(30., 20 * (time.monotonic() - now))
         return moved
 

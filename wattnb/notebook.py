@@ -128,11 +128,12 @@ def follow_progress(plan:RunPlan):
             if len(content) != before:
                 state = RunState(plan, content)
                 done = state.done
-                if bar is None and content.of('load'): bar = progress(total=len(plan.questions), desc=plan.name, unit='q'); bar.update(0)
-                if bar is not None:
-                    if done and plan.questions.labelled and not bar.disable:
-                        bar.set_postfix_str(f'score {score(done, [prediction_of(state.last(q.id)) for q in done]).overall:.3f}', refresh=False)
-                    bar.update(len(done) - bar.n)
+                if bar is None and content.of('load'): bar = progress(total=len(plan.questions), desc=plan.name, unit='q')
+                if bar is not None and not bar.disable:
+                    if not done: bar.set_postfix_str('first batch', refresh=False)
+                    elif plan.questions.labelled: bar.set_postfix_str(f'score {score(done, [prediction_of(state.last(q.id)) for q in done]).overall:.3f}', refresh=False)
+                    else: bar.set_postfix_str('', refresh=False)
+            if bar is not None: bar.update(len(done) - bar.n) # by nothing too: its time goes on
             wait = max(1., 20 * (time.monotonic() - t0)) # a look at a long run must not slow it down
             if last: break
         if bar is not None: bar.close()

@@ -266,7 +266,10 @@ def _wave(self:Run, qs, level, bibliography, bar, tried, on_progress):
         ctx = retrieved[q.id].context if q.id in retrieved else None
         requests[q.id] = (closed_book_request(q, self.model.entry) if ctx is None else
                           answer_request(q, ctx, self.model.entry, stage='retry' if level else 'answer', unread=bool(level) and self.state.last(q.id).status == 'unparsed'))
-    heard, t0, tokens = self._hear('retry' if level else ''), time.monotonic(), {}
+    t0, tokens = time.monotonic(), {}
+    def reading(n):
+        if not tokens: bar.set_postfix_str(f'{n} read', refresh=False); bar.update(0) # nothing is answered yet
+    heard = self._hear('retry' if level else '', reading)
     next_score, e = 0., self.model.entry
     if not level and (e.prices or e.provider not in LOCAL_PROVIDERS) and (bill := expected_bill(e, [self.model.count_tokens(r.system + r.user) for r in requests.values()], self.settings.max_new_tokens)): log.info('first attempt: %s', bill)
     for reply in self._within_budget(list(requests.values())):
@@ -282,7 +285,7 @@ def _wave(self:Run, qs, level, bibliography, bar, tried, on_progress):
             bar.update(1)
             if time.monotonic() >= next_score and not bar.disable: # scoring all that is done takes longer the more there is
                 began, s = time.monotonic(), self.running_score()
-                if s is not None: bar.set_postfix_str(f'score {s:.3f}', refresh=False)
+                bar.set_postfix_str('' if s is None else f'score {s:.3f}', refresh=False)
                 next_score = time.monotonic() + 50 * (time.monotonic() - began)
         if on_progress: on_progress(self.done, len(self.questions))
         if self.telemetry.elapsed() - self._kept > max(30., .05 * self._kept): self._snapshot()
@@ -291,12 +294,15 @@ def _wave(self:Run, qs, level, bibliography, bar, tried, on_progress):
 
 
 @patch
-def _hear(self:Run, stage:str) -> list:
-    "Let the model tell the meters when it works and for which questions, as `stage` or, if that is empty, by its own names. Returns what it told."
-    heard = []
+def _hear(self:Run, stage:str, reading:Callable=None) -> list:
+    "Let the model tell the meters when it works and for which questions, as `stage` or, if that is empty, by its own names; `reading(n)` when it has read n prompts. Returns what it told."
+    heard, read = [], set()
     def on_phase(name, t0, t1, ids, tokens):
         heard.append(name)
         self.telemetry.share(stage or name, t0, t1, tokens if isinstance(tokens, dict) else dict(zip(ids, tokens)))
+        if reading and name == 'prefill' and len(ids) == 1: # one by one, before the first of them is answered
+            read.update(ids)
+            reading(len(read))
     if hasattr(self.model, 'on_phase'): self.model.on_phase = on_phase
     return heard
 

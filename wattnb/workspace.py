@@ -359,14 +359,14 @@ def progress(
     unit:str='it',  # what is counted
     every:float=30, # seconds between lines where the output is a log
 ):
-    "A tqdm bar with an ETA that moves on a terminal and in JupyterLab, and is a line now and then in a log. `WATTNB_PROGRESS=0` turns it off."
+    "A tqdm bar with an ETA that moves on a terminal and in JupyterLab, and is a line now and then in a log; `update(0)` lets its time go on. `WATTNB_PROGRESS=0` turns it off."
     off = os.environ.get('WATTNB_PROGRESS') == '0'
     if 'JPY_SESSION_NAME' in os.environ and 'ipykernel' in sys.modules: # a kernel that a person's Jupyter server started
         from tqdm.auto import tqdm
-        return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, mininterval=.3)
+        return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, mininterval=.3, miniters=0)
     from tqdm import tqdm
-    if sys.stderr.isatty(): return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, mininterval=.2, dynamic_ncols=True)
-    return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, mininterval=every, maxinterval=2 * every, ascii=True,
+    if sys.stderr.isatty(): return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, mininterval=.2, miniters=0, dynamic_ncols=True)
+    return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, mininterval=every, miniters=0, ascii=True,
                 ncols=90, file=_Lines(sys.stderr))
 
 # %% ../nbs/00_a_workspace.ipynb #41b63f21
