@@ -190,7 +190,7 @@ def seconds_by_limits(
     precision:str,       # as it will run
     device:Device,       # where
     prompt_tokens:int,   # read per question, unless the entry is shown less
-    reply_tokens:int=120,# written per question
+    reply_tokens:int=120,# written per question, unless the entry writes less
     batch:int=8,         # questions that share a pass over the weights
 ) -> float|None:
     "Seconds per question at `SHARE` of the roofline (Williams et al. 2009); None where the device has no figure for the arithmetic."
@@ -198,8 +198,9 @@ def seconds_by_limits(
     peak = device.peak(kind) or device.peak('fp32')
     if not peak: return None
     prompt = min(prompt_tokens, (entry.context_tokens or prompt_tokens) + 200) # instructions and question besides the context
-    flops = 2e9 * entry.compute_b * (prompt + reply_tokens)
-    read = 1e9 * entry.compute_b * BYTES.get(precision, BYTES[kind]) * reply_tokens / batch
+    reply = min(reply_tokens, entry.max_new_tokens)
+    flops = 2e9 * entry.compute_b * (prompt + reply)
+    read = 1e9 * entry.compute_b * BYTES.get(precision, BYTES[kind]) * reply / batch
     return (flops / (peak * 1e12) + read / (device.bandwidth_gbs * 1e9)) / SHARE
 
 def _device_here() -> Device|None:
