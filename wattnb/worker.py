@@ -11,6 +11,7 @@ from typing import Callable
 
 from .workspace import UserError, WorkError, Workspace, redact
 from .llm import ModelEntry, open_model
+from .footprint import LOCAL_PROVIDERS
 
 log = logging.getLogger('wattnb')
 
@@ -173,7 +174,7 @@ class ModelShelf:
         "The model, open. `UserError` or `WorkError` when it cannot be had; nothing is on the shelf then."
         key = (entry, precision or entry.precision)
         self.load_seconds = None
-        if self.key == key: return self.model
+        if self.key == key and entry.provider in LOCAL_PROVIDERS: return self.model
         if self.model is not None:
             if job: job.say(f'unloading {self.model.entry.key}')
             self.clear()
