@@ -9,7 +9,7 @@ __all__ = ['log', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_we
            'LocalModel']
 
 # %% ../nbs/03b_local.ipynb #753e7b4c
-import collections, contextlib, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, os, shutil, tempfile, time
+import contextlib, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, os, shutil, tempfile, time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -213,7 +213,7 @@ def _tuned_linears():
     global _linears
     if _linears is None:
         import torch
-        F, dnn = torch.nn.functional, torch.ops.mkldnn
+        F = torch.nn.functional
         class FewRowsLinear(torch.nn.Linear):
             "A `torch.nn.Linear` that multiplies 2 to 64 rows the other way around."
             def forward(self, x):
@@ -222,38 +222,30 @@ def _tuned_linears():
                 rows = F.pad(x.reshape(n, -1), (0, 0, 0, -n % 8 if n > 10 else 0)) # above ten, whole blocks of eight are faster
                 y = torch.mm(self.weight, rows.t()).t()[:n]
                 return (y if self.bias is None else y + self.bias).contiguous().view(*x.shape[:-1], -1)
-        class PackedLinear(torch.nn.Linear):
-            "A `torch.nn.Linear` whose weights lie in the blocks that oneDNN multiplies; `weight` puts them back into rows."
-            @classmethod
-            def adopt(cls, m):
-                packed = dnn._reorder_linear_weight(m.weight.detach())
-                del m.weight
-                m.__class__, m.packed = cls, packed
-            weight = property(lambda self: self.packed.to_dense())
-            def forward(self, x): return dnn._linear_pointwise(x, self.packed, self.bias, 'none', [], '')
-        try: # not every build of torch has oneDNN
-            PackedLinear.adopt(m := torch.nn.Linear(8, 8).requires_grad_(False))
-            if not torch.allclose(m(torch.eye(8)), m.weight.t() + m.bias, atol=1e-5): PackedLinear = None
-        except (AttributeError, RuntimeError): PackedLinear = None
-        _linears = FewRowsLinear, PackedLinear
+        class ByColumnsLinear(FewRowsLinear):
+            "Up to 512 rows, and the result of 16 or more lies by columns: for what goes on number by number."
+            def forward(self, x):
+                n = x.numel() // x.shape[-1]
+                if not 16 <= n <= 512: return super().forward(x)
+                rows = x.reshape(n, -1)
+                if n <= 64 and n % 8: rows = F.pad(rows, (0, 0, 0, -n % 8))
+                y = torch.mm(self.weight, rows.t()).t()[:n]
+                return (y if self.bias is None else y + self.bias).view(*x.shape[:-1], -1)
+        _linears = FewRowsLinear, ByColumnsLinear
     return _linears
 
+_BY_COLUMNS = ('gate_proj', 'up_proj', 'gate_up_proj', 'down_proj', 'o_proj') # a product, an activation or a sum comes next
 _DECODER_LAYER = {'self_attn', 'mlp', 'input_layernorm', 'post_attention_layernorm', 'pre_feedforward_layernorm', 'post_feedforward_layernorm',
                   'resid_attn_dropout', 'resid_mlp_dropout'} # parts of a layer that adds attention and feed-forward part to its input, and does no more
 
 def tune_for_cpu(
-    model, # its float32 linear layers on the CPU change their way to multiply, not what they compute; for inference only
+    model, # its float32 linear layers on the CPU change their way to multiply, not their weights
 ) -> int:
     "Number of linear layers that changed."
     import torch
-    few, packed = _tuned_linears()
-    users = collections.Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    found = [m for m in model.modules() if type(m) is torch.nn.Linear and m.weight.dtype is torch.float32 and m.weight.device.type == 'cpu']
-    for m in found:
-        if packed and users[id(m.weight)] == 1: packed.adopt(m)
-        else: m.__class__ = few
-    if packed and found:
-        for p in model.parameters(): p.data = p.data.clone() # else what was not packed holds the whole file of weights in memory
+    few, columns = _tuned_linears()
+    found = [(name, m) for name, m in model.named_modules() if type(m) is torch.nn.Linear and m.weight.dtype is torch.float32 and m.weight.device.type == 'cpu']
+    for name, m in found: m.__class__ = columns if name.rpartition('.')[2] in _BY_COLUMNS else few
     return len(found)
 
 @contextlib.contextmanager
@@ -348,8 +340,8 @@ def load_local(
                 requested_precision=precision, effective_dtype=effective, quantization=quantization, attention=getattr(model.config, '_attn_implementation', None),
                 device=devices[0] if len(devices) == 1 else ', '.join(devices), memory_bytes=model.get_memory_footprint(), parameters=model.num_parameters(),
                 determinism='greedy replies do not depend on the batch' if greedy_exact else f'greedy replies may depend on the batch ({effective}{"" if quantization == "none" else ", " + quantization})',
-                tuned_layers=tune_for_cpu(model) if on_cpu and tuned and not native else 0,
                 load_seconds=round(time.monotonic() - t0, 3), threads=torch.get_num_threads() if on_cpu else None,
+                tuned_layers=tune_for_cpu(model) if on_cpu and tuned and not native else 0,
                 versions={n: importlib.metadata.version(n) for n in ('torch', 'transformers')})
     return Loaded(model, tokenizer, info)
 
