@@ -198,7 +198,7 @@ def seconds_by_limits(
     peak = device.peak(kind) or device.peak('fp32')
     if not peak: return None
     prompt = min(prompt_tokens, (entry.context_tokens or prompt_tokens) + 200) # instructions and question besides the context
-    reply = min(reply_tokens, entry.max_new_tokens)
+    reply = min(reply_tokens, entry.longest())
     flops = 2e9 * entry.compute_b * (prompt + reply)
     read = 1e9 * entry.compute_b * BYTES.get(precision, BYTES[kind]) * reply / batch
     return (flops / (peak * 1e12) + read / (device.bandwidth_gbs * 1e9)) / SHARE
