@@ -9,7 +9,8 @@ __all__ = ['log', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_we
            'LocalModel']
 
 # %% ../nbs/03b_local.ipynb #753e7b4c
-import contextlib, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, os, shutil, tempfile, time
+import collections, contextlib, ctypes, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, os, shutil, tempfile, time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -121,7 +122,8 @@ def is_out_of_memory(
 ) -> bool:
     "Whether an error means that memory ran out, on a GPU or on the CPU."
     return any(isinstance(x, MemoryError) or type(x).__name__ in ('OutOfMemoryError', 'AcceleratorError') and 'memory' in str(x).lower() or
-               isinstance(x, RuntimeError) and any(s in str(x) for s in ('out of memory', "can't allocate memory", 'not enough memory', 'CUBLAS_STATUS_ALLOC_FAILED'))
+               isinstance(x, RuntimeError) and any(s in str(x) for s in ('out of memory', "can't allocate memory", 'not enough memory', 'CUBLAS_STATUS_ALLOC_FAILED',
+                                                         'could not create a primitive', 'could not create a memory', 'could not execute a primitive')) # oneDNN's
                for x in _chain(e))
 
 _HUB_FILES = ['*.json', '*.safetensors', '*.model', '*.txt', '*.jinja', '*.py', 'tokenizer*']
@@ -207,13 +209,17 @@ def choose_place(
     return {}
 
 # %% ../nbs/03b_local.ipynb #7c1e40a2
+# For each number of rows that it multiplies, oneDNN writes machine code, half a megabyte in a millisecond, and keeps it 1,024 times;
+# a forward of a model needs five or so. Both caches are read from the environment when the first product is made.
+for _cache in ('ONEDNN_PRIMITIVE_CACHE_CAPACITY', 'LRU_CACHE_CAPACITY'): os.environ.setdefault(_cache, '32')
+
 _linears = None
 
 def _tuned_linears():
     global _linears
     if _linears is None:
         import torch
-        F = torch.nn.functional
+        F, dnn = torch.nn.functional, torch.ops.mkldnn
         class FewRowsLinear(torch.nn.Linear):
             "A `torch.nn.Linear` that multiplies 2 to 64 rows the other way around."
             def forward(self, x):
@@ -222,30 +228,46 @@ def _tuned_linears():
                 rows = F.pad(x.reshape(n, -1), (0, 0, 0, -n % 8 if n > 10 else 0)) # above ten, whole blocks of eight are faster
                 y = torch.mm(self.weight, rows.t()).t()[:n]
                 return (y if self.bias is None else y + self.bias).contiguous().view(*x.shape[:-1], -1)
-        class ByColumnsLinear(FewRowsLinear):
-            "Up to 512 rows, and the result of 16 or more lies by columns: for what goes on number by number."
+        class PackedLinear(torch.nn.Linear):
+            "A `torch.nn.Linear` whose weights lie in the blocks that oneDNN multiplies; `weight` puts them back into rows."
+            @classmethod
+            def adopt(cls, m):
+                packed = dnn._reorder_linear_weight(m.weight.detach())
+                del m.weight
+                m.__class__, m.packed = cls, packed
+            weight = property(lambda self: self.packed.to_dense())
+            def product(self, x): return dnn._linear_pointwise(x, self.packed, self.bias, 'none', [], '')
             def forward(self, x):
-                n = x.numel() // x.shape[-1]
-                if not 16 <= n <= 512: return super().forward(x)
-                rows = x.reshape(n, -1)
-                if n <= 64 and n % 8: rows = F.pad(rows, (0, 0, 0, -n % 8))
-                y = torch.mm(self.weight, rows.t()).t()[:n]
-                return (y if self.bias is None else y + self.bias).view(*x.shape[:-1], -1)
-        _linears = FewRowsLinear, ByColumnsLinear
+                try: return self.product(x)
+                except RuntimeError as e:
+                    if 'primitive' not in str(e): raise
+                    short = e # a thread that once lacked memory for oneDNN's code never makes any again, even where there is memory now: so a new one tries
+                try:
+                    with ThreadPoolExecutor(1) as fresh: return fresh.submit(self.product, x).result()
+                except RuntimeError: raise short from None
+        try: # not every build of torch has oneDNN
+            PackedLinear.adopt(m := torch.nn.Linear(8, 8).requires_grad_(False))
+            if not torch.allclose(m(torch.eye(8)), m.weight.t() + m.bias, atol=1e-5): PackedLinear = None
+        except (AttributeError, RuntimeError): PackedLinear = None
+        _linears = FewRowsLinear, PackedLinear
     return _linears
 
-_BY_COLUMNS = ('gate_proj', 'up_proj', 'gate_up_proj', 'down_proj', 'o_proj') # a product, an activation or a sum comes next
 _DECODER_LAYER = {'self_attn', 'mlp', 'input_layernorm', 'post_attention_layernorm', 'pre_feedforward_layernorm', 'post_feedforward_layernorm',
                   'resid_attn_dropout', 'resid_mlp_dropout'} # parts of a layer that adds attention and feed-forward part to its input, and does no more
 
 def tune_for_cpu(
-    model, # its float32 linear layers on the CPU change their way to multiply, not their weights
+    model, # its float32 linear layers on the CPU change their way to multiply, not what they compute; for inference only
 ) -> int:
     "Number of linear layers that changed."
     import torch
-    few, columns = _tuned_linears()
-    found = [(name, m) for name, m in model.named_modules() if type(m) is torch.nn.Linear and m.weight.dtype is torch.float32 and m.weight.device.type == 'cpu']
-    for name, m in found: m.__class__ = columns if name.rpartition('.')[2] in _BY_COLUMNS else few
+    few, packed = _tuned_linears()
+    users = collections.Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    found = [m for m in model.modules() if type(m) is torch.nn.Linear and m.weight.dtype is torch.float32 and m.weight.device.type == 'cpu']
+    for m in found:
+        if packed and users[id(m.weight)] == 1: packed.adopt(m)
+        else: m.__class__ = few
+    if packed and found:
+        for p in model.parameters(): p.data = p.data.clone() # else what was not packed holds the whole file of weights in memory
     return len(found)
 
 @contextlib.contextmanager
@@ -340,8 +362,8 @@ def load_local(
                 requested_precision=precision, effective_dtype=effective, quantization=quantization, attention=getattr(model.config, '_attn_implementation', None),
                 device=devices[0] if len(devices) == 1 else ', '.join(devices), memory_bytes=model.get_memory_footprint(), parameters=model.num_parameters(),
                 determinism='greedy replies do not depend on the batch' if greedy_exact else f'greedy replies may depend on the batch ({effective}{"" if quantization == "none" else ", " + quantization})',
-                load_seconds=round(time.monotonic() - t0, 3), threads=torch.get_num_threads() if on_cpu else None,
                 tuned_layers=tune_for_cpu(model) if on_cpu and tuned and not native else 0,
+                load_seconds=round(time.monotonic() - t0, 3), threads=torch.get_num_threads() if on_cpu else None,
                 versions={n: importlib.metadata.version(n) for n in ('torch', 'transformers')})
     return Loaded(model, tokenizer, info)
 
@@ -599,6 +621,7 @@ class LocalModel(Model):
     def _free(self):
         gc.collect()
         if self.torch.cuda.is_available(): self.torch.cuda.empty_cache()
+        with contextlib.suppress(OSError, AttributeError, TypeError): ctypes.CDLL(None).malloc_trim(0) # glibc keeps what was freed; others have no such function
 
 # %% ../nbs/03b_local.ipynb #d757f5fa
 from fastcore.basics import patch
