@@ -9,8 +9,7 @@ __all__ = ['log', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_we
            'LocalModel']
 
 # %% ../nbs/03b_local.ipynb #753e7b4c
-import collections, contextlib, ctypes, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, os, shutil, tempfile, time
-from concurrent.futures import ThreadPoolExecutor
+import collections, contextlib, ctypes, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, mmap, os, shutil, tempfile, time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -122,8 +121,7 @@ def is_out_of_memory(
 ) -> bool:
     "Whether an error means that memory ran out, on a GPU or on the CPU."
     return any(isinstance(x, MemoryError) or type(x).__name__ in ('OutOfMemoryError', 'AcceleratorError') and 'memory' in str(x).lower() or
-               isinstance(x, RuntimeError) and any(s in str(x) for s in ('out of memory', "can't allocate memory", 'not enough memory', 'CUBLAS_STATUS_ALLOC_FAILED',
-                                                         'could not create a primitive', 'could not create a memory', 'could not execute a primitive')) # oneDNN's
+               isinstance(x, RuntimeError) and any(s in str(x) for s in ('out of memory', "can't allocate memory", 'not enough memory', 'CUBLAS_STATUS_ALLOC_FAILED'))
                for x in _chain(e))
 
 _HUB_FILES = ['*.json', '*.safetensors', '*.model', '*.txt', '*.jinja', '*.py', 'tokenizer*']
@@ -209,11 +207,16 @@ def choose_place(
     return {}
 
 # %% ../nbs/03b_local.ipynb #7c1e40a2
-# For each number of rows that it multiplies, oneDNN writes machine code, half a megabyte in a millisecond, and keeps it 1,024 times;
-# a forward of a model needs five or so. Both caches are read from the environment when the first product is made.
+# oneDNN's cache and torch's own before it; both read their size when the first product is made
 for _cache in ('ONEDNN_PRIMITIVE_CACHE_CAPACITY', 'LRU_CACHE_CAPACITY'): os.environ.setdefault(_cache, '32')
 
 _linears = None
+
+def _check_room(nbytes):
+    "Raise MemoryError where the system does not let the process have so much more."
+    if not hasattr(mmap, 'MAP_PRIVATE'): return
+    try: mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except OSError: raise MemoryError(f'no memory for {nbytes / 1e6:.0f} MB more') from None
 
 def _tuned_linears():
     global _linears
@@ -236,15 +239,13 @@ def _tuned_linears():
                 del m.weight
                 m.__class__, m.packed = cls, packed
             weight = property(lambda self: self.packed.to_dense())
-            def product(self, x): return dnn._linear_pointwise(x, self.packed, self.bias, 'none', [], '')
+            rows = 0
             def forward(self, x):
-                try: return self.product(x)
-                except RuntimeError as e:
-                    if 'primitive' not in str(e): raise
-                    short = e # a thread that once lacked memory for oneDNN's code never makes any again, even where there is memory now: so a new one tries
-                try:
-                    with ThreadPoolExecutor(1) as fresh: return fresh.submit(self.product, x).result()
-                except RuntimeError: raise short from None
+                n = x.numel() // x.shape[-1]
+                if n != self.rows: # oneDNN may write code, and crashes where there is no memory for it
+                    _check_room(4 * n * (self.in_features + self.out_features) + 4_000_000)
+                    self.rows = n
+                return dnn._linear_pointwise(x, self.packed, self.bias, 'none', [], '')
         try: # not every build of torch has oneDNN
             PackedLinear.adopt(m := torch.nn.Linear(8, 8).requires_grad_(False))
             if not torch.allclose(m(torch.eye(8)), m.weight.t() + m.bias, atol=1e-5): PackedLinear = None
