@@ -475,10 +475,15 @@ def _growing_layer():
                 return self.keys, self.values
             def batch_select_indices(self, indices):
                 if not self.is_initialized: return
-                n, indices = self.keys.shape[-2], indices.to(self.keys.device) # layers may lie on several devices
-                old, self.room = (self.keys, self.values), None
-                room = tuple(x.new_empty((len(indices), x.shape[1], self.capacity, x.shape[-1])) for x in old)
-                for r, x in zip(room, old): torch.index_select(x, 0, indices, out=r[:, :, :n]) if r[:, :, :n].is_contiguous() else r[:, :, :n].copy_(x[indices])
+                n, k, places = self.keys.shape[-2], len(indices), torch.arange(len(indices), device=indices.device)
+                if self.room is not None and (indices >= places).all(): # rows only move up: in place, and what is moved is all that is copied
+                    to = (indices > places).nonzero().flatten()
+                    to, of = to.to(self.keys.device), indices[to].to(self.keys.device) # layers may lie on several devices
+                    for x in (self.keys, self.values): x[to] = x[of]
+                    room = tuple(x[:k] for x in self.room)
+                else:
+                    room = tuple(x.new_empty((k, x.shape[1], self.capacity, x.shape[-1])) for x in (self.keys, self.values))
+                    for r, x in zip(room, (self.keys, self.values)): r[:, :, :n] = x[indices.to(x.device)]
                 self.room = room
                 self._adopt(room[0][:, :, :n], room[1][:, :, :n])
             def shift(self, first, capacity):
@@ -840,10 +845,12 @@ def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
             segment = time.monotonic()
         alive = [i for i, r in enumerate(rows) if r]
         if not alive: return
-        if 4 * (len(rows) - len(alive)) >= len(rows) or len(rows) <= 4 and len(alive) < len(rows): # nobody waits: finished rows leave
-            keep = torch.tensor(alive, device=dev)
+        if len(alive) < len(rows): # nobody waits: finished rows leave, and the last ones take their places
+            last = [i for i in alive if i >= len(alive)]
+            order = [i if rows[i] else last.pop() for i in range(len(alive))]
+            keep = torch.tensor(order, device=dev)
             with torch.inference_mode(): cache.batch_select_indices(keep)
-            rows, mask, newest, position = [rows[i] for i in alive], mask[keep], newest[keep], position[keep]
+            rows, mask, newest, position = [rows[i] for i in order], mask[keep], newest[keep], position[keep]
         if T == mask.shape[1]:
             used = max([*(len(r.ids) + len(r.out) for r in rows if r), *(len(r.ids) for r in queue)])
             with torch.inference_mode():
