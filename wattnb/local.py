@@ -475,15 +475,14 @@ def _growing_layer():
                 return self.keys, self.values
             def batch_select_indices(self, indices):
                 if not self.is_initialized: return
-                n, k, places = self.keys.shape[-2], len(indices), torch.arange(len(indices), device=indices.device)
+                n, k, places = self.keys.shape[-2], len(indices), torch.arange(len(indices)) # indices on the host select on any device
                 if self.room is not None and (indices >= places).all(): # rows only move up: in place, and what is moved is all that is copied
                     to = (indices > places).nonzero().flatten()
-                    to, of = to.to(self.keys.device), indices[to].to(self.keys.device) # layers may lie on several devices
-                    for x in (self.keys, self.values): x[to] = x[of]
+                    for x in (self.keys, self.values): x[to] = x[indices[to]]
                     room = tuple(x[:k] for x in self.room)
                 else:
                     room = tuple(x.new_empty((k, x.shape[1], self.capacity, x.shape[-1])) for x in (self.keys, self.values))
-                    for r, x in zip(room, (self.keys, self.values)): r[:, :, :n] = x[indices.to(x.device)]
+                    for r, x in zip(room, (self.keys, self.values)): r[:, :, :n] = x[indices]
                 self.room = room
                 self._adopt(room[0][:, :, :n], room[1][:, :, :n])
             def shift(self, first, capacity):
@@ -848,7 +847,7 @@ def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
         if len(alive) < len(rows): # nobody waits: finished rows leave, and the last ones take their places
             last = [i for i in alive if i >= len(alive)]
             order = [i if rows[i] else last.pop() for i in range(len(alive))]
-            keep = torch.tensor(order, device=dev)
+            keep = torch.tensor(order) # on the host, as in `_batch`
             with torch.inference_mode(): cache.batch_select_indices(keep)
             rows, mask, newest, position = [rows[i] for i in order], mask[keep], newest[keep], position[keep]
         if T == mask.shape[1]:
