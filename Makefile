@@ -41,14 +41,15 @@ lab: $(VENV)/.demo             ## JupyterLab on the front page; explore.ipynb is
 dev: $(VENV)/.test             ## for contributors: Jupyter saves notebooks clean, git merges them cell by cell
 	$(BIN)/nbdev_install_hooks
 
-export:                        ## library from notebooks
+export: $(VENV)/.test          ## library from notebooks
 	$(BIN)/nbdev_export
 
-readme:                        ## README.md from nbs/index.ipynb
+readme: $(VENV)/.test          ## README.md from nbs/index.ipynb
 	$(BIN)/python tests/readme.py
 
-docs:                          ## the site, rendered and checked
+docs: $(VENV)/.test            ## the site's pages, prepared and checked; rendered too where Quarto is installed
 	$(BIN)/python tests/site.py
+	@if command -v quarto >/dev/null; then quarto render _proc; else echo "Quarto is not installed: _proc/ is ready for it"; fi
 
 clean:
 	rm -rf build dist *.egg-info _docs _proc

@@ -1,7 +1,6 @@
 """From notebooks to pages: what readers of the site see, prepared with nbdev's processors under `_proc/`.
 
-Quarto renders `_proc/` when the site is published, and `tests/site.py` renders the same files without it, so that what is
-checked is what is published. Behind each exported cell stands its reference, made from signatures and docments; the cell
+Quarto renders `_proc/` when the site is published, and `tests/site.py` checks the same files. Behind each exported cell stands its reference, made from signatures and docments; the cell
 itself is folded. `exec_show_docs` of nbdev, which would run the imports of every notebook again, is left out for that."""
 import ast, importlib, inspect, re, shutil
 from pathlib import Path
