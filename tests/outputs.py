@@ -1,0 +1,88 @@
+"""Runs notebooks as nbdev_test does, and compares what they print with what they store: `python tests/outputs.py [--renew] NOTEBOOK ...`.
+
+Exits 1 when a cell raises, or prints another text than the stored one. Text that differs from run to run is masked: times, rates, memory,
+energy of the machine, dates, hashes, temporary folders (`MASKS`); a cell whose whole output may vary has the tag `varies`. Pictures are
+compared by `tests/test_plots.py`. `--renew` stores the new outputs of the cells that differ, and the pictures."""
+import os, re, sys
+from pathlib import Path
+
+os.environ['IN_TEST'] = '1' # as nbdev_test does
+from execnb.nbio import read_nb, write_nb
+from execnb.shell import CaptureShell
+from fastcore.xtras import working_directory
+from nbdev.config import get_config
+from nbdev.process import NBProcessor
+
+root = Path(__file__).resolve().parent.parent
+_NUMBER = r'[<~≈]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?'
+MASKS = [(re.compile(p), to) for p, to in (
+    (r'\x1b\[[0-9;]*m', ''),
+    (r'(?<![\w/.])/(?:home|root|work|tmp|Users|var/folders|private)/[^\s\'",)\]]*', '<path>'),
+    (r'\b20\d\d-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?', '<date>'),
+    (r'\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,64}\b', '<hash>'), (r'\b0x[0-9a-f]+', '<address>'), (r'127\.0\.0\.1:\d+', '<server>'),
+    (rf'{_NUMBER} ?(?:ns|us|µs|ms|s|min|h|seconds?|minutes?|[kMG]i?B|W|mW|Wh|mWh|kWh|J|mJ|joules?|tokens?/s|[\w]+/s)\b', '<amount>'),
+)]
+
+
+def masked(text:str) -> str:
+    for pattern, to in MASKS: text = pattern.sub(to, text)
+    return re.sub(r'[ \t]+', ' ', re.sub(r'-{3,}|─{3,}', '---', text)).strip()
+
+
+def texts(outputs) -> str:
+    "The text of a cell's outputs: standard output and what is shown; progress bars and warnings on standard error are left out."
+    found, joined = [], lambda v: ''.join(v) if isinstance(v, list) else str(v)
+    for o in outputs or ():
+        if o['output_type'] == 'stream' and o['name'] == 'stdout': found.append(joined(o['text']))
+        data = o.get('data', {})
+        for kind in ('text/markdown', 'text/html', 'text/plain'):
+            if kind in data and not any(k.startswith('image/') or 'widget' in k for k in data): found.append(joined(data[kind])); break
+    return '\n'.join(found)
+
+
+def skipped(cell, flags) -> bool:
+    if cell.cell_type != 'code' or 'nbdev_export(' in cell.source: return True
+    said = getattr(cell, 'directives_', None) or {}
+    return said.get('eval:', [''])[0].lower() == 'false' or bool(flags & said.keys())
+
+
+def execute(path:Path):
+    "(the notebook with the outputs of this run, the traceback of the cell that raised or '')"
+    nb, shell = NBProcessor(path).nb, CaptureShell(path)
+    flags, fault = set(get_config().tst_flags.split()), ''
+    sys.path.insert(0, str(root))
+    with working_directory(path.parent):
+        try: shell.run_all(nb, exc_stop=True, preproc=lambda c: skipped(c, flags))
+        except Exception: fault = shell.prettytb(fname=path)
+    return nb, fault
+
+
+def differences(old, new, flags=frozenset()) -> list:
+    "Cells (index) whose text outputs are not the stored ones."
+    return [i for i, (a, b) in enumerate(zip(old.cells, new.cells)) if a.cell_type == 'code' and not skipped(b, flags)
+            and 'varies' not in a.metadata.get('tags', ()) and masked(texts(a.get('outputs'))) != masked(texts(b.get('outputs')))]
+
+
+def shown(old, new, i) -> str:
+    import difflib
+    a, b = (masked(texts(nb.cells[i].get('outputs'))).splitlines() for nb in (old, new))
+    return f'cell {i} ({old.cells[i].get("id")}):\n' + '\n'.join(l[:160] for l in list(difflib.unified_diff(a, b, 'stored', 'printed', lineterm='', n=0))[2:14])
+
+
+def main():
+    renew, failed = '--renew' in sys.argv[1:], False
+    for path in [Path(a).resolve() for a in sys.argv[1:] if a != '--renew']:
+        old = read_nb(path)
+        new, fault = execute(path)
+        if fault: print(f'{path.name}: {fault}'); failed = True; continue
+        other = differences(old, new, set(get_config().tst_flags.split()))
+        if renew:
+            for i, (a, b) in enumerate(zip(old.cells, new.cells)):
+                if i in other or any(k.startswith('image/') for o in b.get('outputs') or () for k in o.get('data', {})): a.outputs = b.outputs
+            write_nb(old, path)
+        elif other: failed = True
+        for i in other: print(f'{path.name} {shown(old, new, i)}')
+    sys.exit(failed)
+
+
+if __name__ == '__main__': main()
