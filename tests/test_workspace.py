@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from wattnb.questions import is_blank, parse_refs, read_questions
 from wattnb import workspace
-from wattnb.workspace import UserError, atomic_write, canonical_json, digest, jsonable, keep_secret, read_csv, redact, redact_url, write_csv
+from wattnb.workspace import UserError, atomic_write, canonical_json, digest, folder_lock, is_running, jsonable, keep_secret, read_csv, redact, redact_url, write_csv
 
 slow = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 cell = st.text(st.characters(blacklist_categories=('Cs',), blacklist_characters='\x00'), max_size=40)
@@ -103,3 +103,21 @@ def test_plain_options_and_addresses_stay_as_they_are():
     assert redact(plain) == plain
     answer = 'See https://h.example/paper?id=2024&token_budget=3#page=2.'
     assert redact(answer) == answer, "a model's words are not options"
+
+
+def test_a_folder_is_running_while_a_live_process_owns_it(tmp_path):
+    "Asked from another process; asking takes no lock, makes no file, and a killed owner owns nothing."
+    import signal, subprocess, sys
+    held = tmp_path / 'run'
+    code = f'import sys, time; from wattnb.workspace import folder_lock\nwith folder_lock({str(held)!r}, "x"): print("in", flush=True); time.sleep(60)'
+    assert not is_running(held) and not held.exists()
+    p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
+    assert p.stdout.readline().strip() == 'in'
+    before = sorted(f.name for f in held.iterdir())
+    assert is_running(held) and is_running(str(held)) and sorted(f.name for f in held.iterdir()) == before
+    p.send_signal(signal.SIGKILL); p.wait()
+    assert not is_running(held) and (held / '.lock.json').exists(), 'the note of a dead owner says nothing'
+    with folder_lock(held, 'y'): assert is_running(held)
+    held.chmod(0o555)
+    try: assert not is_running(held)
+    finally: held.chmod(0o755)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'UserError', 'WorkError', 'optional', 'redact_url', 'secret_values', 'redact', 'keep_secret', 'atomic_write',
            'sync_folder', 'jsonable', 'write_json', 'read_json', 'canonical_json', 'digest', 'file_sha256', 'CsvFile',
-           'read_csv', 'write_csv', 'csv_text', 'Workspace', 'cache_dir', 'folder_lock', 'progress', 'ResultTable',
-           'TableSet']
+           'read_csv', 'write_csv', 'csv_text', 'Workspace', 'cache_dir', 'folder_lock', 'is_running', 'progress',
+           'ResultTable', 'TableSet']
 
 # %% ../nbs/00_a_workspace.ipynb #18f848bb
 import csv, dataclasses, hashlib, importlib, io, json, logging, math, os, re, socket, sys, tempfile, time
@@ -416,7 +416,7 @@ def folder_lock(
     except OSError as e: raise UserError(f'cannot write to {folder}: {e.strerror or e}') from None
     note = folder/'.lock.json'
     lock = filelock.FileLock(folder/'.lock')
-    try: lock.acquire(timeout=wait)
+    try: lock.acquire(timeout=max(wait, .2)) # `is_running` holds it for an instant
     except filelock.Timeout:
         try: o = json.loads(note.read_text('utf-8'))
         except (OSError, ValueError): o = {}
@@ -431,6 +431,28 @@ def folder_lock(
         try: note.unlink()
         except OSError: pass
         lock.release() # the lock file itself stays: removing it would let two later owners lock two different files
+
+# %% ../nbs/00_a_workspace.ipynb #1dc27dfa
+def is_running(
+    folder, # of a run, an index or a benchmark
+) -> bool:
+    "Whether a live process owns `folder` (see `folder_lock`). Writes nothing; False where there is no such folder or it cannot be told."
+    at = Path(folder)/'.lock'
+    if not at.exists(): return False
+    try: import fcntl
+    except ImportError: # Windows
+        import filelock
+        try:
+            with filelock.FileLock(at).acquire(timeout=0): return False
+        except filelock.Timeout: return True
+        except OSError: return False
+    try: fd = os.open(at, os.O_RDONLY)
+    except OSError: return False
+    try: fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError: return True
+    except OSError: return False # a file system without locks
+    finally: os.close(fd)
+    return False
 
 # %% ../nbs/00_a_workspace.ipynb #a7637416
 class _Lines:
