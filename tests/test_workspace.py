@@ -5,7 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from wattnb.questions import is_blank, parse_refs, read_questions
-from wattnb.workspace import UserError, atomic_write, canonical_json, digest, jsonable, read_csv, redact, write_csv
+from wattnb import workspace
+from wattnb.workspace import UserError, atomic_write, canonical_json, digest, folder_lock, is_running, jsonable, keep_secret, read_csv, redact, redact_url, write_csv
 
 slow = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 cell = st.text(st.characters(blacklist_categories=('Cs',), blacklist_characters='\x00'), max_size=40)
@@ -60,3 +61,63 @@ def test_atomic_write_keeps_links_and_modes(tmp_path):
 def test_redact_blanks_every_secret(monkeypatch):
     monkeypatch.setenv('SOME_API_KEY', 'canary-abcdefgh'); monkeypatch.setenv('MAX_TOKENS', '123456789')
     assert redact('x canary-abcdefgh 123456789') == 'x [redacted] 123456789'
+
+
+KEY = st.text(string.ascii_letters + string.digits, min_size=20, max_size=40).map('sk-'.__add__)
+WORD = st.text(string.ascii_lowercase, max_size=8)
+
+
+@slow
+@given(KEY, WORD, st.sampled_from(('http', 'https', 'HTTPS', 'grpc+tls')), st.sampled_from((
+    '{s}://{k}@h.example/v1', '{s}://{w}:{k}@h.example/v1', '{s}://{w}:a/{k}@h.example/v1', '{s}://h.example/v1?{w}={k}', '{s}://h.example/v1#{k}', '{s}://h.example/{k}/v1',
+    '{s}://h.example/v1;{k}', '{s}://h.example/a-{k}', '{w}:{k}@h.example', ' {s}://{k}@h.example', '{s}:\\\\{k}@h.example\\v1')))
+def test_no_part_of_an_address_shows_a_key(key, word, scheme, form):
+    "Wherever a key stands in an address, `redact_url` leaves it out and keeps the host."
+    shown = redact_url(form.format(k=key, w=word, s=scheme))
+    assert key not in shown and 'h.example' in shown
+
+
+@slow
+@given(KEY, st.recursive(st.just('x'), lambda inner: st.one_of(
+    st.lists(inner, min_size=1, max_size=2), st.dictionaries(WORD, inner, min_size=1, max_size=2)), max_leaves=4), st.sampled_from((
+    lambda k: {'api_key': k}, lambda k: {'headers': {'Authorization': f'Bearer {k}'}}, lambda k: ['x-api-key', k], lambda k: {'name': 'X-Api-Key', 'value': k}, lambda k: {'auth': {'any': [k]}},
+    lambda k: f'http://u:{k}@h/v1', lambda k: f'https://h/v1?a={k}', lambda k: f'Bearer {k}', lambda k: '{"password": "%s"}' % k, lambda k: f'--token={k}', lambda k: k)))
+def test_options_show_no_key_at_any_depth(key, shape, form):
+    "Keys in the options of a models.toml: by the name that they stand under or by their form, however deep."
+    def put(x): return form(key) if x == 'x' else [put(v) for v in x] if isinstance(x, list) else {k: put(v) for k, v in x.items()}
+    workspace._KEPT.clear()
+    options = {'any': put(shape)}
+    assert key in str(options) and key not in str(redact(options))
+    keep_secret(options)
+    assert key not in redact(f'the server said: {key} is unknown')
+
+
+@slow
+@given(value, st.text(max_size=60))
+def test_redaction_takes_anything(x, text):
+    redact(x); redact(text); redact_url(text); redact([text, {text: text}])
+
+
+def test_plain_options_and_addresses_stay_as_they_are():
+    plain = dict(base_url='http://127.0.0.1:8000/v1', body=dict(max_tokens=40, stop_token_ids=[1, 2], top_p=.9, chat_template_kwargs=dict(enable_thinking=False)), logprobs=True, region='us-east-1', tries=3, profile='lab')
+    assert redact(plain) == plain
+    answer = 'See https://h.example/paper?id=2024&token_budget=3#page=2.'
+    assert redact(answer) == answer, "a model's words are not options"
+
+
+def test_a_folder_is_running_while_a_live_process_owns_it(tmp_path):
+    "Asked from another process; asking takes no lock, makes no file, and a killed owner owns nothing."
+    import signal, subprocess, sys
+    held = tmp_path / 'run'
+    code = f'import sys, time; from wattnb.workspace import folder_lock\nwith folder_lock({str(held)!r}, "x"): print("in", flush=True); time.sleep(60)'
+    assert not is_running(held) and not held.exists()
+    p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
+    assert p.stdout.readline().strip() == 'in'
+    before = sorted(f.name for f in held.iterdir())
+    assert is_running(held) and is_running(str(held)) and sorted(f.name for f in held.iterdir()) == before
+    p.send_signal(signal.SIGKILL); p.wait()
+    assert not is_running(held) and (held / '.lock.json').exists(), 'the note of a dead owner says nothing'
+    with folder_lock(held, 'y'): assert is_running(held)
+    held.chmod(0o555)
+    try: assert not is_running(held)
+    finally: held.chmod(0o755)
