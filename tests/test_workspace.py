@@ -60,3 +60,9 @@ def test_atomic_write_keeps_links_and_modes(tmp_path):
 def test_redact_blanks_every_secret(monkeypatch):
     monkeypatch.setenv('SOME_API_KEY', 'canary-abcdefgh'); monkeypatch.setenv('MAX_TOKENS', '123456789')
     assert redact('x canary-abcdefgh 123456789') == 'x [redacted] 123456789'
+
+
+def test_a_header_of_a_hundred_thousand_columns_is_one_line(tmp_path):
+    "Each row is filled up to the header, so that a short file of many columns would fill the memory."
+    (tmp_path/'wide.csv').write_text('id,' + ','.join(f'c{i}' for i in range(100_000)) + '\n' + '1\n' * 1000)
+    with pytest.raises(UserError, match='100,001 columns'): read_csv(tmp_path/'wide.csv')

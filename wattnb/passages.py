@@ -309,4 +309,5 @@ def _cut_words(text:str) -> list[str]:
             if s in t: t = pattern.sub(to, t); break
     found = [x.replace(',', '') if x[0].isdigit() else x for x in _WORD.findall(t)]
     found = [x for x in found if x not in STOP]
-    return _stem()(found + [x for x in joined if x not in {*found}])
+    have = {*found}
+    return _stem()(found + [x for x in joined if x not in have])
