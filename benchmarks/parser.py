@@ -13,7 +13,8 @@ from wattnb.workspace import ResultTable
 Q, IDS = Question('q', 'How much energy did the hall use?', answer_unit='kWh'), ['okafor2031', 'lindh2030']
 NASTY = {'opening braces': '{' * 10 ** 6, 'opening brackets': '[' * 10 ** 6, 'nested objects': '{"a":' * 200_000, 'quotes': '"' * 10 ** 6, 'backslashes': '\\' * 10 ** 6,
          'think tags': '<think>' * 143_000, 'end tags': '</think>' * 125_000, 'keys in lines': 'answer_value: ' * 71_000, 'single-quoted keys': "{'answer_value': " * 60_000,
-         'an endless string': '{"answer_value": "' + 'x' * 10 ** 6, 'dashes': '- ' * 500_000, 'newlines': '\n' * 10 ** 6, 'digits': '1' * 10 ** 6}
+         'an endless string': '{"answer_value": "' + 'x' * 10 ** 6, 'dashes': '- ' * 500_000, 'newlines': '\n' * 10 ** 6, 'digits': '1' * 10 ** 6,
+         'blanks after a key': 'answer' + ' ' * 10 ** 6 + 'x' * 3000, 'blanks after a number': '{"answer_value": "1' + ' ' * 190_000 + 'x"}'}
 
 
 def rate(texts):

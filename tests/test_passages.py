@@ -2,6 +2,7 @@
 import re
 from pathlib import Path
 
+import linear
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -129,3 +130,14 @@ def test_tree_of_a_paper_without_sections_or_sentences():
 def test_shipped_corpus_has_the_nodes_of_the_existing_tools():
     kinds = [n.kind for p in sorted(shared.glob('*.json')) for n in node_tree(load_document(p))]
     assert len(kinds) == 26_177 and (kinds.count('document'), kinds.count('section'), kinds.count('paragraph'), kinds.count('sentence')) == (32, 639, 944, 24_562)
+
+
+def test_papers_are_read_in_linear_time():
+    "Whatever a paper repeats, cutting it takes time in proportion to its length: initials (`V. V. V.`), numbers with signs (`1-1%-1%`) and hyphens did not."
+    linear.check("""
+from wattnb.corpus import Document, Paragraph, Section, check_text, join_lines, split_sentences
+from wattnb.passages import *
+doc = lambda t, **meta: Document('d', 't', t, {}, [Section('Page 1', [Paragraph(t, dict(meta))], dict(page=1))])
+entries = dict(raw=lambda t: make_passages(doc(t)), known=lambda t: make_passages(doc(t, kind='text', page=1)), plain=lambda t: units_of(Document('d', 't', t)), tree=lambda t: node_tree(doc(t)),
+    words=words, sentences=split_sentences, lines=lambda t: join_lines(t.split('\\n')), broken=lambda t: join_broken(t.split('\\n')), gate=lambda t: check_text([t]), cues=reference_cues, kind=line_kind)
+""")

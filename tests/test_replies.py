@@ -1,6 +1,7 @@
 "Replies: any string is read, nothing raises, the four states are not mixed (issues of the old parser: W4.1, W4.5, W4.8, W4.11)."
 import json
 
+import linear
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -150,3 +151,21 @@ def test_a_confidence_belongs_to_the_value_alone():
         return out
     for text in ('{"explanation": "so", "answer_value": "412", "ref_id": []}', '{"answer_value":412}', "answer_value: 412\nref_id: x", '{"answer_value": "1"} no: {"answer_value": "412"}', '{"answerValue": "412"} {"answer_value" : "412'):
         for n in (1, 2, 3, 5): assert token_confidence(told(text, '412', n)) == (pytest.approx(2.718281828 ** -1), 'value tokens'), (text, n)
+
+
+# --- no reply keeps a run waiting -----------------------------------------------------------------------------------------
+
+def test_replies_are_read_in_linear_time():
+    "Whatever a reply repeats, its reading takes time in proportion to its length: one reply of blanks after a number held a run for minutes."
+    linear.check("""
+import json
+from wattnb.questions import Question
+from wattnb.replies import *
+from wattnb.retrieval import Block, Context, parse_plan
+kwh, share, name, tf = Question('q', 'How much energy did it use?', answer_unit='kWh'), Question('q', 'What share?', answer_unit='%'), Question('q', 'Which hall?'), Question('q', 'True or false: it did.')
+shown = Context((Block('a2020', 1, '', 'It used 3 kWh.', 1., 1, ()),))
+whole = lambda t: json.dumps(dict(answer_value=t, ref_id=[t, t], confidence=t, explanation=t))
+entries = dict(number=lambda t: parse_reply(t, kwh, ['a2020'], compact=True, context=shown), share=lambda t: parse_reply(whole(t), share, ['a2020']), true_false=lambda t: parse_reply(t, tf, compact=True),
+    name=lambda t: parse_reply(whole(t), name, ['a2020']), value=lambda t: clean_value('1' + t + '1', kwh), refs=lambda t: clean_refs([t] * 3, ['a2020']), thoughts=without_thoughts,
+    tokens=lambda t: token_confidence([('answer_value: ' + t, -.1)]), plan=lambda t: parse_plan('q', '["' + t + '"]'))
+""")

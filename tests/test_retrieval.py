@@ -3,6 +3,7 @@ import os, random, tempfile
 from pathlib import Path
 
 os.environ.setdefault('WATTNB_PROGRESS', '0')
+import linear
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 
@@ -258,3 +259,22 @@ def test_legacy_preset_searches_nodes_as_the_existing_tools(tmp_path):
     once = retrieve(ix, ['energy grid'], make_settings('legacy', no_overlap=True))[0].context
     shown_ids = [b.passage_ids[0] for b in once.blocks]
     assert len(set(shown_ids)) == len(shown_ids) and not any(a != b and b.startswith(a + ':') for a in shown_ids for b in shown_ids)
+
+
+def test_questions_are_read_in_linear_time():
+    "Names, keywords and a word of 100,000 letters: a question takes time and memory in proportion to its length."
+    linear.check("""
+from wattnb.retrieval import core, count_tokens_roughly, named_in, names_in, plan_keywords
+entries = dict(core=core, names=names_in, named=named_in, keywords=plan_keywords, tokens=count_tokens_roughly)
+""")
+
+
+def test_a_word_of_twenty_thousand_letters_is_searched(demo):
+    "Its beginnings, which a table's head may use as abbreviations, are not all kept: they would fill 200 MB."
+    import tracemalloc
+    word = 'q' * 20_000
+    tracemalloc.start()
+    try:
+        retrieve(demo, [f'How much {word} energy do servers use?'])
+        assert tracemalloc.get_traced_memory()[1] < 60e6
+    finally: tracemalloc.stop()

@@ -121,3 +121,7 @@ def test_a_folder_is_running_while_a_live_process_owns_it(tmp_path):
     held.chmod(0o555)
     try: assert not is_running(held)
     finally: held.chmod(0o755)
+def test_a_header_of_a_hundred_thousand_columns_is_one_line(tmp_path):
+    "Each row is filled up to the header, so that a short file of many columns would fill the memory."
+    (tmp_path/'wide.csv').write_text('id,' + ','.join(f'c{i}' for i in range(100_000)) + '\n' + '1\n' * 1000)
+    with pytest.raises(UserError, match='100,001 columns'): read_csv(tmp_path/'wide.csv')

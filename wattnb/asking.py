@@ -26,7 +26,7 @@ from .experiment import RunSettings, context_window, shown_settings
 # %% ../nbs/06_z_ask.ipynb #e355f921
 def _authors(p:Paper) -> list[str]:
     "The authors' names as they are written in the citation, before year, title and address."
-    part = re.split(r'\(?\b(?:19|20)\d\d[a-z]?\b|https?:', p.citation)[0]
+    part = re.split(r'\(?\b(?:19|20)\d\d[a-z]?\b|https?:', ' '.join(p.citation.split()))[0]
     if p.title and (at := part.lower().find(p.title.lower()[:40])) >= 0: part = part[:at]
     names = [n.strip(' .') for n in re.split(r'\s*(?:,|;|&|\band\b)\s*', part)]
     initials = [bool(re.fullmatch(r'(?:\w\.?[\s-]*){1,3}', n)) for n in names]

@@ -18,7 +18,7 @@ from .llm import Model, Reply, Request
 from .retrieval import count_tokens_roughly
 
 # %% ../nbs/03d_baselines.ipynb #6fdd59e1
-_NUM = re.compile(r'(?<![\w.,])[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?(?!\w*\d)')
+_NUM = re.compile(r'(?<![\w.,])[-−]?(?:\d{1,3}(?:,\d{3})+|\d++)(?:\.\d++)?(?:[eE][+-]?\d++)?(?!\w*\d)')
 _SCALES = {'thousand': 1e3, 'million': 1e6, 'billion': 1e9, 'trillion': 1e12}
 _UNIT_WORDS = {'%': ('%', 'percent', 'per cent'), 'percent': ('%', 'percent'), 'usd': ('$', 'usd', 'dollars'), 'l': ('l', 'liters', 'litres', 'liter', 'litre'),
                'liters': ('l', 'liters', 'litres', 'liter'), 'hours': ('h', 'hours', 'hour'), 'days': ('days', 'day'), 'x': ('x', '×', 'times', 'fold')}

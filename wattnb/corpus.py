@@ -115,6 +115,7 @@ def load_document(
 
 # %% ../nbs/00_corpus.ipynb #dcd3244e
 _ABBR = r'(?:et al|e\.g|i\.e|cf|vs|etc|Fig|Figs|Tab|Sec|Eq|Eqs|Ref|Refs|No|Nos|approx|resp|Dr|Prof|Inc|Ltd|Corp|Co|St|U\.S|U\.K|a\.k\.a|[A-Z])'
+_ABBREVIATED = re.compile(rf'(?<![^\s(]){_ABBR}\.$')
 _END = re.compile(r'(?<=[.!?])["\')\]]*\s+(?=["\'(\[]*[A-Z0-9])')
 
 def split_sentences(
@@ -124,8 +125,7 @@ def split_sentences(
     text = ' '.join(text.split())
     out, start = [], 0
     for m in _END.finditer(text):
-        head = text[start:m.start()]
-        if re.search(rf'(?:^|[\s(]){_ABBR}\.$', head): continue
+        if _ABBREVIATED.search(text, max(start, m.start() - 10), m.start()): continue # no abbreviation is longer
         out.append(text[start:m.end()].strip()); start = m.end()
     if text[start:].strip(): out.append(text[start:].strip())
     return out
@@ -137,15 +137,15 @@ def join_lines(
     lines:Sequence[str], # lines of one paragraph
 ) -> str:
     "One line of text: hyphenated line ends joined, white space collapsed."
-    out = ''
+    out, tail = [], '' # what a joint depends on is the last word
     for line in (' '.join(l.split()) for l in lines):
         if not line: continue
-        if not out: out = line
-        elif out.endswith('-') and line[:1].islower() and re.search(r'[^\W\d_]{2}-$', out) and not re.search(r'\b(?:non|self|co|pre|post|low|high|multi|semi|re|cross|real|long|short|state-of-the|end-to)-$', out):
-            out = out[:-1] + line
-        elif out.endswith('-') and re.search(r'\w-$', out): out += line
-        else: out += ' ' + line
-    return out
+        if tail.endswith('-') and line[:1].islower() and re.search(r'[^\W\d_]{2}-$', tail) and not re.search(r'\b(?:non|self|co|pre|post|low|high|multi|semi|re|cross|real|long|short|state-of-the|end-to)-$', tail):
+            out[-1], tail = out[-1][:-1], tail[:-1]
+        elif out and not re.search(r'\w-$', tail): out.append(' '); tail += ' '
+        out.append(line)
+        tail = (tail + line)[-60:]
+    return ''.join(out)
 
 @dataclass(frozen=True)
 class Piece:
@@ -226,7 +226,7 @@ def _reading_order(rows:list[list[Piece]], x2:float|None) -> list[list[Piece]]:
 _HEADING = re.compile(r'^(?:(?:\d+(?:\.\d+)*\.?|[IVX]+\.|[A-Z]\.)\s+[A-Z][^.]{2,70}|Abstract|Introduction|Conclusions?|References|Acknowledge?ments?|Discussion|Related Work|Methods?|Results|Appendix.*)$')
 _CAPTION = re.compile(r'^(?:Fig(?:ure|\.)|Table)\s*\d+[.:]', re.I)
 
-def _number_like(s:str) -> bool: return bool(re.fullmatch(r'[-−~<>≈±$€]?\s*\d[\d.,]*\s*(?:[%×x°]|\S{0,8})?(?:\s*[±–-]\s*\d[\d.,]*)?|[-–—]|n/?a|none|yes|no', s.strip(), re.I))
+def _number_like(s:str) -> bool: return len(s) < 80 and bool(re.fullmatch(r'[-−~<>≈±$€]?\s*\d[\d.,]*\s*(?:[%×x°]|\S{0,8})?(?:\s*[±–-]\s*\d[\d.,]*)?|[-–—]|n/?a|none|yes|no', s.strip(), re.I))
 
 def _is_row(r:list[Piece]) -> bool:
     "Whether a line is a row of a table: three cells or more, or a label and a number far apart."

@@ -62,7 +62,7 @@ _HEADING = re.compile(r'^(?:(?:[A-Z]|\d{1,2})(?:\.\d{1,2})*\.?\s+[A-Z][^\d]{2,80
                       r'|(?:\d{1,2}\.?\s*)?(?:Abstract|References|Bibliography|Introduction|Conclusions?|Discussion|Related Work|Background|Acknowledge?ments?'
                       r'|Appendix.{0,60}|Supplementary .{0,40}|Endnotes|Notes))$', re.I)
 _CAPTION = re.compile(r'^(?:Table|Figure|Fig\.?)\s*[A-Z]?\.?\d+(?:\.\d+)?\s*[.:|–-]|^(?:Table|Figure)\s+[A-Z]?\d+\.?$|^Table\s+[IVX]+\b', re.I)
-_NUMBER_WORD = re.compile(r'^[~≈<>±+\-−–(\[$€£]*\d[\d.,]*(?:[eE][+-]?\d+|[%×xkKMGTBWhs°]|±[\d.]+|[–-]\$?\d[\d.,]*%?|/\d+)*[)\]%*†‡,;]*$|^[–—\-?✓✗×]$')
+_NUMBER_WORD = re.compile(r'^[~≈<>±+\-−–(\[$€£]*\d[\d.,]*+(?:[eE][+-]?\d+|[%×xkKMGTBWhs°]|±[\d.]+|[–-]\$?\d[\d.,]*+|/\d+)*+[)\]%*†‡,;]*$|^[–—\-?✓✗×]$') # nothing is tried twice
 
 _CITED = re.compile(r'\[\d{1,3}(?:\s?[,–-]\s?\d{1,3})*(?:\]|,?$)|^(?:\d{1,3}(?:,\s?\d{1,3})*)?\]') # [17, 23], also where the line breaks inside
 _PROSE = frozenset('a and are as at be been by for from has have in into is it its of on or our than that the their these this to was we were which with'.split())
@@ -83,7 +83,7 @@ def line_kind(
 _REF_CUE = re.compile(r'\barXiv(?:\s+preprint)?[: ]|doi\.org|\bdoi:|\bIn Proc|Proceedings of|\bConference on\b|\bJournal of\b|\bTransactions on\b|[Aa]ccessed:?|\bpp\.|pages? \d+'
                       r'|https?://|\bURL\b|\bPress\b|\bvol\.|\bet al\.\s*\(|\b\d+\(\d+\):\d+|CoRR')
 _REF_START = re.compile(r'^\s*(?:\[\d{1,3}\]|\[[A-Z][A-Za-z+]{1,8}\d{2}[a-z]?\]|\d{1,3}\.\s+[A-Z])')
-_INITIALS = re.compile(r"(?:[A-Z][\w'’-]+,\s(?:[A-Z]\.[ -]?)+|(?:[A-Z]\.[ -]?)+\s?[A-Z][\w'’-]+,)")
+_INITIALS = re.compile(r"(?:[A-Z][\w'’-]{1,40},\s(?:[A-Z]\.[ -]?){1,8}|(?:[A-Z]\.[ -]?){1,8}\s?[A-Z][\w'’-]{1,40},)")
 _REF_HEADING = re.compile(r'(?:\d+\.?\s*)?(?:references|bibliography|endnotes|notes)\b', re.I)
 
 def reference_cues(
@@ -101,15 +101,16 @@ def join_broken(
     lines:Sequence[str], # clean lines of running text
 ) -> str:
     "One text: a word broken at a line's end is joined, a compound keeps its hyphen."
-    out = [] # joined by spaces at the end
+    out, tail = [], '' # what a joint depends on is the last word
     for l in lines:
-        last = out[-1] if out else ''
-        if len(last) < 2 or last[-1] not in '-–' or not re.match(r'\w', last[-2]): out.append(l)
-        elif last[-1] == '-' and last[-2].isalpha() and l[:1].islower():
-            first = re.search(r'([^\W\d_]+)-$', last)[1]
-            out[-1] = (last if first.lower() in _COMPOUND or first.isupper() else last[:-1]) + l
-        else: out[-1] = last + l
-    return ' '.join(out)
+        broken = len(tail) > 1 and tail[-1] in '-–' and bool(re.match(r'\w', tail[-2]))
+        if broken and tail[-1] == '-' and tail[-2].isalpha() and l[:1].islower():
+            first = re.search(r'([^\W\d_]+)-$', tail)[1]
+            if first.lower() not in _COMPOUND and not first.isupper(): out[-1], tail = out[-1][:-1], tail[:-1]
+        elif not broken: out.append(' '); tail = ''
+        if l: out.append(l)
+        tail = (tail + l)[-60:]
+    return ''.join(out[1:])
 _COMPOUND = frozenset('non self low high multi real long short pre post state art end cost energy carbon water data open large small time full well per two three four'.split())
 
 # %% ../nbs/01_a_passages.ipynb #4aa0f46d
@@ -308,4 +309,5 @@ def _cut_words(text:str) -> list[str]:
             if s in t: t = pattern.sub(to, t); break
     found = [x.replace(',', '') if x[0].isdigit() else x for x in _WORD.findall(t)]
     found = [x for x in found if x not in STOP]
-    return _stem()(found + [x for x in joined if x not in found])
+    have = {*found}
+    return _stem()(found + [x for x in joined if x not in have])
