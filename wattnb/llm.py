@@ -642,7 +642,7 @@ def estimate_vram(
     return round(weights * 1.03 + tokens * .13e-3 * math.sqrt((entry.active_b or entry.params_b) / 8) + (.6 if entry.params_b > .5 else .1), 1)
 
 # %% ../nbs/03_llm.ipynb #5c52d391
-MIN_QUANTIZED_SHARE = .6 # of the weights without embeddings and output layer: below it a model is quantised in name only
+MIN_QUANTIZED_SHARE = .8 # of the weights without embeddings and output layer: below it a model is quantised in name only
 
 def in_name_only(
     key:str,        # of the model

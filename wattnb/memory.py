@@ -6,7 +6,7 @@
 __all__ = ['BITS_PER_PARAMETER', 'BATCH_TOKENS', 'CHUNK_TOKENS', 'bits_per_parameter', 'bytes_per_parameter', 'nominal_bits',
            'Tensor', 'checkpoint_tensors', 'tensor_kind', 'mxfp4_problem', 'weight_bytes', 'quantized_share_of',
            'attention_layers', 'kv_bytes_per_token', 'work_bytes', 'MemoryPlan', 'native_quantization',
-           'plan_checkpoint', 'count_weights']
+           'plan_checkpoint', 'linear_share', 'count_weights']
 
 # %% ../nbs/03_a_memory.ipynb #26c43f53
 import importlib.metadata, importlib.util, json, math, re, struct
@@ -200,6 +200,7 @@ class MemoryPlan:
     work_bytes: int                   # of one pass over `CHUNK_TOKENS`
     load_peak_bytes: int              # while the weights are read and changed
     quantizable_share: float|None = None # of the weights without embeddings and output layer: what bitsandbytes can change
+    bf16_bytes: int|None = None       # what the weights would take in bf16
     source: str = 'checkpoint'        # 'checkpoint' (its tensors) or 'size of its files'
     notes: tuple = ()                 # what a user should know: unpacked weights, ...
     @property
@@ -231,10 +232,10 @@ def plan_checkpoint(
 ) -> MemoryPlan:
     "Plan the memory of a model from the tensors of its checkpoint. Raises `WorkError` where the folder has no config.json that can be read."
     folder = Path(folder)
-    if config is None:
-        try: config = json.loads((folder/'config.json').read_text('utf-8'))
-        except (OSError, ValueError) as e: raise WorkError(f'cannot read {folder/"config.json"}: {e}') from None
-    tensors, native, notes = checkpoint_tensors(folder), native_quantization(config), []
+    try: stored = json.loads((folder/'config.json').read_text('utf-8'))
+    except (OSError, ValueError) as e: raise WorkError(f'cannot read {folder/"config.json"}: {e}') from None
+    config = stored if config is None else config
+    tensors, native, notes = checkpoint_tensors(folder), native_quantization(stored), [] # a loaded model's config may tell of a quantisation that the checkpoint has not
     why = mxfp4_problem(on_gpu) if native == 'mxfp4' else ''
     if why: notes.append(f'its MXFP4 weights are unpacked to bfloat16, because {why}')
     itemsize = 4 if precision == 'fp32' or precision == 'auto' and dtype == 'float32' else 2
@@ -245,7 +246,7 @@ def plan_checkpoint(
     largest = max((t.numel for t in tensors), default=0) * itemsize
     changes = precision in ('4bit', '8bit') and not native or bool(why)
     return MemoryPlan(int(weights), kv_bytes_per_token(config, itemsize), work_bytes(config, itemsize, attention=attention), int(weights + largest * (4 if changes else 1)), # transformers reads up to four tensors at a time
-                      quantized_share_of(tensors) if tensors and not native else None, 'checkpoint' if tensors else 'size of its files', tuple(notes))
+                      quantized_share_of(tensors) if tensors and not native else None, weight_bytes(tensors, 'bf16', native=native, unpacked=True) if tensors else None, 'checkpoint' if tensors else 'size of its files', tuple(notes))
 
 # %% ../nbs/03_a_memory.ipynb #9d3d5939
 _PACKED = re.compile(r'(?:^|\.)(?:qweight|weight_packed|\w*_blocks|w_q|W_q)$')
@@ -262,13 +263,32 @@ def _held(name:str, p) -> tuple[int, float]:
     if dtype in ('int32', 'uint8', 'int8') and _PACKED.search(name): return p.numel() * size * 2, 4
     return p.numel(), 8 * size
 
+def _embeddings(model) -> set:
+    "Identities of the weights of embeddings and of the output layer."
+    out = model.get_output_embeddings() if hasattr(model, 'get_output_embeddings') else None
+    found = [m for m in model.modules() if type(m).__name__.endswith('Embedding')] + [out]
+    return {id(m.weight) for m in found if getattr(m, 'weight', None) is not None}
+
+def linear_share(
+    model, # not quantised yet, on any device; 'meta' will do
+) -> float:
+    "Of the weights without embeddings and output layer, those of plain linear layers: what bitsandbytes would quantise."
+    own = _embeddings(model)
+    linear = {id(m.weight): m.weight.numel() for m in model.modules() if type(m).__name__ in ('Linear', 'Conv1D') and id(m.weight) not in own}
+    total = {id(p): p.numel() for p in model.parameters() if p.ndim > 1 and id(p) not in own}
+    return sum(linear.values()) / sum(total.values()) if total else 0.
+
 def count_weights(
     model, # a loaded model: a `torch.nn.Module`
 ) -> dict:
     """What is in memory: `bytes_by_dtype`, `weights_bytes`, `parameters`, `embedding_parameters`, `quantized_bits` (4, 8 or None), and `quantized_share`:
     of the weights without embeddings and output layer, those that are stored at 8 bit or less."""
-    own = {id(m.weight) for get in ('get_input_embeddings', 'get_output_embeddings') if hasattr(model, get) and (m := getattr(model, get)()) is not None and hasattr(m, 'weight')}
-    by, total, few, bits, embedding, seen = {}, 0, 0, {}, 0, set()
+    own, seen = _embeddings(model), set()
+    by, total, few, bits, embedding = {}, 0, 0, {}, 0
+    for m in model.modules(): # gpt-oss on a GPU with kernels: its experts are no parameters any more
+        if type(m).__name__ == 'Mxfp4GptOssExperts' and not any(p.ndim > 2 for p in m.parameters(recurse=False)):
+            n = 3 * m.num_experts * m.hidden_size * m.intermediate_size
+            by['mxfp4'], few, total, bits[4] = by.get('mxfp4', 0) + int(n * bytes_per_parameter('mxfp4')), few + n, total + n, bits.get(4, 0) + n
     for name, p in (*model.named_parameters(), *model.named_buffers()):
         if id(p) in seen: continue
         seen.add(id(p))
