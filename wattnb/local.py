@@ -9,7 +9,7 @@ __all__ = ['log', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_we
            'LocalModel']
 
 # %% ../nbs/03b_local.ipynb #753e7b4c
-import collections, contextlib, ctypes, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, mmap, os, shutil, tempfile, time
+import collections, contextlib, ctypes, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, math, mmap, os, shutil, tempfile, time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -513,6 +513,7 @@ class _Row:
         self.out, self.sure, self.forced, self.finish, self.first, self.last, self.sent, self.company = [], [], [], None, None, None, False, 1
         self.state = 'think' if self.opened else 'unknown' if self.thinking_tokens else 'answer'
         self.thought = 0 # tokens up to the end of the think part
+    tried_alone = False # and memory ran out: it may have been another process's doing, once
     @property
     def longest(self) -> int: return self.limit + self.thinking_tokens
     def take(self, token:int, logprob:float, eos:set, marks, now:float):
@@ -520,6 +521,7 @@ class _Row:
         if self.forced: token = self.forced.pop(0)
         self.first = self.first or now
         self.last = now
+        if not math.isfinite(logprob): self.finish = 'error'; return token # what was chosen among numbers that are none is no choice
         if token in eos and not self.forced: self.finish = 'stop'; return token
         self.out.append(token)
         self.sure.append(logprob)
@@ -776,7 +778,17 @@ def _can_drop(self:LocalModel, cache) -> bool:
     return bool(layers) and all(hasattr(l, 'batch_select_indices') for l in layers) and hasattr(cache, 'batch_select_indices')
 
 @patch
+def _not_finite(self:LocalModel, written:int) -> str:
+    "Why a row failed whose logits hold a NaN or an infinity."
+    half = self.info['effective_dtype'] == 'float16' or self.info['quantization'] == 'int8' # whose products are made in fp16
+    return f'the logits of {self.entry.key} are not finite after {written} tokens of the reply: ' + (
+        'the model overflows in fp16: use bf16 (--precision bf16)' if half else f'its weights are damaged, or {self.info["effective_dtype"]} cannot hold its numbers (--precision fp32)')
+
+@patch
 def _reply(self:LocalModel, r:_Row, batch_id, size, started, prefilled, paused, cached) -> Reply:
+    if r.finish == 'error':
+        return Reply(r.request.id, error=self._not_finite(len(r.out)), prompt_tokens=len(r.ids), completion_tokens=len(r.out), cached_tokens=cached, seconds=r.last - started - paused,
+                     batch_id=batch_id, batch_size=size, finish_reason='error', started=started, finished=r.last)
     raw = self.tokenizer.decode(r.out, skip_special_tokens=False)
     thoughts, answer = split_thinking(raw, opened=r.opened and r.state == 'think')
     if r.opened and r.thought: thoughts, answer = split_thinking(raw, opened=True)
@@ -837,7 +849,10 @@ def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
                 if cache is None: cache = self._slots(slots, mask.shape[1], T, layers)
                 n = len(r.ids)
                 with torch.inference_mode():
-                    for l, mine in zip(cache.layers, layers): l.room[0][i, :, T - n:T], l.room[1][i, :, T - n:T] = mine.keys[0], mine.values[0]
+                    for l, mine in zip(cache.layers, layers):
+                        for room, x in zip(l.room, (mine.keys, mine.values)):
+                            room[i, :, :T - n] = 0 # a row that overflowed here may have left NaN, and what is masked is still multiplied
+                            room[i, :, T - n:T] = x[0]
                     mask[i, :T - n], mask[i, T - n:], newest[i], position[i] = 0, 1, token, n
                 del layers, logits
                 rows[i], written[id(r)] = r, len(r.out)
