@@ -6,10 +6,10 @@
 __all__ = ['log', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_weights', 'cpu_bf16_is_native', 'weights_need',
            'choose_place', 'tune_for_cpu', 'last_token_only', 'effective_precision', 'Loaded', 'load_local',
            'render_prompt', 'encode_prompt', 'next_batch', 'rows_that_fit', 'token_budget', 'bytes_per_token',
-           'LocalModel']
+           'LocalModel', 'position_switch']
 
 # %% ../nbs/03b_local.ipynb #753e7b4c
-import collections, contextlib, ctypes, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, math, mmap, os, shutil, tempfile, time
+import collections, contextlib, ctypes, errno, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, math, mmap, os, shutil, tempfile, time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -119,10 +119,16 @@ def explain_load_error(
 def is_out_of_memory(
     e:BaseException,
 ) -> bool:
-    "Whether an error means that memory ran out, on a GPU or on the CPU."
-    return any(isinstance(x, MemoryError) or type(x).__name__ in ('OutOfMemoryError', 'AcceleratorError') and 'memory' in str(x).lower() or
-               isinstance(x, RuntimeError) and any(s in str(x) for s in ('out of memory', "can't allocate memory", 'not enough memory', 'CUBLAS_STATUS_ALLOC_FAILED'))
-               for x in _chain(e))
+    "Whether an error means that memory ran out, on a GPU or on the CPU, and that work can go on once some is free."
+    texts = [(x, str(x).lower()) for x in _chain(e)]
+    if any(s in text for _, text in texts for s in _BROKEN): return False
+    return any(isinstance(x, MemoryError) or type(x).__name__ == 'OutOfMemoryError' or isinstance(x, OSError) and x.errno == errno.ENOMEM or
+               isinstance(x, RuntimeError) and any(s in text for s in _SHORTAGE) for x, text in texts)
+
+_SHORTAGE = ('out of memory', "can't allocate memory", 'cannot allocate memory', 'not enough memory', 'bad_alloc', 'alloc_failed', 'allocation_failed', # of cuBLAS, cuDNN, cuSPARSE ...
+             'cublas_status_not_initialized', 'cudnn_status_not_initialized', # a library whose first allocation failed says so
+             'cudaerrormemoryallocation', 'hiperroroutofmemory')
+_BROKEN = ('illegal memory access', 'illegal address', 'misaligned address', 'device-side assert', 'unspecified launch failure') # nothing works on this device afterwards
 
 _HUB_FILES = ['*.json', '*.safetensors', '*.model', '*.txt', '*.jinja', '*.py', 'tokenizer*']
 
@@ -510,10 +516,34 @@ class _Row:
         self.request, self.ids, self.limit, self.thinking_tokens, self.opened, self.uniforms = request, ids, limit, thinking_tokens, opened, uniforms
         self.restart()
     def restart(self):
+        "Back to where its text was read last."
         self.out, self.sure, self.forced, self.finish, self.first, self.last, self.sent, self.company = [], [], [], None, None, None, False, 1
         self.state = 'think' if self.opened else 'unknown' if self.thinking_tokens else 'answer'
         self.thought = 0 # tokens up to the end of the think part
+        self.started, self.prefilled, self.waited = None, None, 0.
+        if self.kept: self.__dict__.update({k: list(v) if isinstance(v, list) else v for k, v in self.kept.items()})
+    @property
+    def moved(self) -> bool: return self.finish == 'moves' and self.kept is not None
+    def begin(self, now:float):
+        "Its text is read, from now on."
+        if self.started is None: self.started = now
+        else: self.waited += now - self.kept['last']
+        self.finish = None
+    def read(self, now:float, cached:int):
+        "It has been read; `cached` tokens of it were known. What counts is the first time."
+        if self.prefilled is None: self.prefilled, self.cached = now, cached
+    def leave(self, waited:float):
+        "It goes on elsewhere, with what it has written: its keys and values are not valid any more. `waited`: seconds that it did not work so far."
+        self.waited, self.switch = waited, None
+        self.kept = {k: getattr(self, k) for k in ('out', 'sure', 'forced', 'first', 'last', 'state', 'thought', 'started', 'prefilled', 'cached', 'waited')}
+        self.restart()
+        self.finish = 'moves'
+    kept, switch = None, None # what it had when it left; and the tokens beyond which it has to
     tried_alone = False # and memory ran out: it may have been another process's doing, once
+    @property
+    def text(self) -> list: return self.ids + self.out
+    @property
+    def room(self) -> int: return self.longest + len(self.cut) - len(self.out)
     @property
     def longest(self) -> int: return self.limit + self.thinking_tokens
     def take(self, token:int, logprob:float, eos:set, marks, now:float):
@@ -532,6 +562,7 @@ class _Row:
                 self.state = 'think' if any(self.out[i:i + len(opening)] == opening for i in range(5)) else 'answer'
             elif self.state == 'think' and len(self.out) >= self.thinking_tokens and not self.forced: self.forced = list(self.cut)
         if len(self.out) - self.thought >= (self.limit if self.state == 'answer' else self.longest) and not self.forced: self.finish = 'length'
+        if not self.finish and self.switch and len(self.ids) + len(self.out) > self.switch: self.finish = 'moves'
         return token
     cut = () # tokens that end the think part, set by the model
 
@@ -587,7 +618,9 @@ class LocalModel(Model):
         self.info.update(prefix_sharing=self._plain and self._use_prefix, refill=self._refill, batches=0, out_of_memory=0)
         if self.temperature > 0: self.info['determinism'] = f'sampled, each question with draws of its own from seed {self.seed}; ' + self.info['determinism'].replace('greedy ', '')
         self._batch_ids = itertools.count(1)
-        self._most, self._budget = self._room()
+        self._switch = position_switch(m.config)
+        self._most, self._budget = self._full = self._room()
+        self._patience, self._calm, self._grew = _PATIENCE, 0, False
         self.info.update(batch_rows=self._most, batch_tokens=self._budget)
 
     @property
@@ -723,13 +756,14 @@ def _batch(self:LocalModel, rows:list, prefix) -> Iterator[Reply]:
     batch_id, size = next(self._batch_ids), len(rows)
     self.info['batches'] = batch_id
     P = len(prefix[0]) if prefix else 0
-    L, reply = max(len(r.ids) for r in rows) - P, max(r.longest + len(r.cut) for r in rows)
+    L, reply = max(len(r.text) for r in rows) - P, max(r.room for r in rows)
     started = time.monotonic()
+    for r in rows: r.begin(started)
     ids = torch.full((size, L), self.pad, dtype=torch.long)
     mask = torch.ones((size, P + L + reply), dtype=torch.long) # prefix, padding, prompt, reply
     for i, r in enumerate(rows):
-        n = len(r.ids) - P
-        ids[i, L - n:] = torch.tensor(r.ids[P:])
+        n = len(r.text) - P
+        ids[i, L - n:] = torch.tensor(r.text[P:])
         mask[i, P:P + L - n] = 0
     positions = (mask[:, :P + L].cumsum(-1) - 1).clamp(min=0)[:, P:].to(dev)
     ids, mask = ids.to(dev), mask.to(dev)
@@ -737,25 +771,30 @@ def _batch(self:LocalModel, rows:list, prefix) -> Iterator[Reply]:
     position = positions[:, -1:] # of the newest token, per row of the cache
     self._sync()
     prefilled = time.monotonic()
-    self._phase('prefill', started, prefilled, rows, [len(r.ids) - P for r in rows])
-    live, paused, segment, written, step = list(rows), 0., prefilled, {id(r): 0 for r in rows}, P + L
+    for r in rows: r.read(prefilled, P)
+    self._phase('prefill', started, prefilled, rows, [len(r.text) - P for r in rows])
+    live, gone, leaving, paused, segment, written, step = list(rows), set(), [], 0., prefilled, {id(r): len(r.out) for r in rows}, P + L
     while True:
         chosen = self._choose(logits, live)
         now = time.monotonic()
         tokens = [r.take(*t, self.eos, self._marks, now) if not r.finish else self.pad for r, t in zip(live, chosen)]
         self._say(live)
-        done = [r for r in live if r.finish and not r.sent]
+        done = [r for r in live if r.finish and id(r) not in gone]
         over = all(r.finish for r in live)
         if done:
             active = [r for r in live if not r.finish or r in done]
             self._phase('decode', segment, now, active, [len(r.out) - written[id(r)] for r in active])
             written = {id(r): len(r.out) for r in live}
+            gone.update(map(id, done))
             for r in done:
-                r.sent = True
-                yield self._reply(r, batch_id, size, started, prefilled, paused, P)
+                r.company = size
+                if r.finish == 'moves': leaving.append((r, paused))
+                else: yield self._reply(r, batch_id, r.waited + paused)
             segment = time.monotonic()
             paused += segment - now
-        if over: return
+        if over:
+            for r, waited in leaving: r.leave(r.waited + waited)
+            return
         left = [i for i, r in enumerate(live) if not r.finish]
         keep = torch.tensor(left, device=dev)
         nxt = torch.tensor(tokens, device=dev)[:, None]
@@ -785,10 +824,12 @@ def _not_finite(self:LocalModel, written:int) -> str:
         'the model overflows in fp16: use bf16 (--precision bf16)' if half else f'its weights are damaged, or {self.info["effective_dtype"]} cannot hold its numbers (--precision fp32)')
 
 @patch
-def _reply(self:LocalModel, r:_Row, batch_id, size, started, prefilled, paused, cached) -> Reply:
+def _reply(self:LocalModel, r:_Row, batch_id:int, waited:float) -> Reply:
+    r.sent = True
+    seconds = r.last - r.started - waited
     if r.finish == 'error':
-        return Reply(r.request.id, error=self._not_finite(len(r.out)), prompt_tokens=len(r.ids), completion_tokens=len(r.out), cached_tokens=cached, seconds=r.last - started - paused,
-                     batch_id=batch_id, batch_size=size, finish_reason='error', started=started, finished=r.last)
+        return Reply(r.request.id, error=self._not_finite(len(r.out)), prompt_tokens=len(r.ids), completion_tokens=len(r.out), cached_tokens=r.cached, seconds=seconds,
+                     batch_id=batch_id, batch_size=r.company, finish_reason='error', started=r.started, finished=r.last)
     raw = self.tokenizer.decode(r.out, skip_special_tokens=False)
     thoughts, answer = split_thinking(raw, opened=r.opened and r.state == 'think')
     if r.opened and r.thought: thoughts, answer = split_thinking(raw, opened=True)
@@ -796,31 +837,32 @@ def _reply(self:LocalModel, r:_Row, batch_id, size, started, prefilled, paused, 
     reasoning = r.thought or (len(r.out) if thoughts and not answer else self.count_tokens(thoughts) if thoughts else 0)
     n = len(r.out) + (r.finish == 'stop') # the end token was produced too
     spelled = self.tokenizer.batch_decode([[t] for t in r.out[r.thought:]], skip_special_tokens=True)
-    return Reply(r.request.id, answer.strip(), prompt_tokens=len(r.ids), completion_tokens=n, cached_tokens=cached, reasoning_tokens=reasoning,
-                 seconds=r.last - started - paused, ttft_seconds=r.first - started, prefill_seconds=prefilled - started, decode_seconds=max(0., r.last - r.first - paused),
-                 batch_id=batch_id, batch_size=size, finish_reason=r.finish, started=started, finished=r.last, reasoning=thoughts.strip(),
+    return Reply(r.request.id, answer.strip(), prompt_tokens=len(r.ids), completion_tokens=n, cached_tokens=r.cached, reasoning_tokens=reasoning,
+                 seconds=seconds, ttft_seconds=r.first - r.started, prefill_seconds=r.prefilled - r.started, decode_seconds=max(0., r.last - r.first - waited),
+                 batch_id=batch_id, batch_size=r.company, finish_reason=r.finish, started=r.started, finished=r.last, reasoning=thoughts.strip(),
                  logprobs=tuple(zip(spelled, r.sure[r.thought:])))
 
 # %% ../nbs/03b_local.ipynb #0dcb8346
 @patch
 def _read_prompt(self:LocalModel, row, known:tuple|None):
     "Logits after the prompt, and its layers of keys and values. What it shares with the `known` (ids, keys and values per layer) is not read again."
-    torch, n = self.torch, len(row.ids)
-    P = _common_prefix([row.ids, known[0] + [-1]]) if known else 0 # one more, so that all of what is known may serve
-    row.cached = P = P if P >= _MIN_PREFIX else 0
-    prefix = (row.ids[:P], [(k[:, :, :P], v[:, :, :P]) for k, v in known[1]]) if P else None
-    ids = torch.tensor([row.ids[P:]], device=self.device)
+    torch, text = self.torch, row.text
+    n = len(text)
+    P = _common_prefix([text, known[0] + [-1]]) if known else 0 # one more, so that all of what is known may serve
+    P = P if P >= _MIN_PREFIX else 0
+    prefix = (text[:P], [(k[:, :, :P], v[:, :, :P]) for k, v in known[1]]) if P else None
+    ids = torch.tensor([text[P:]], device=self.device)
     logits, cache = self._forward(ids, torch.ones((1, n), dtype=torch.long, device=self.device), torch.arange(P, n, device=self.device)[None], self._new_cache(1, n, prefix))
     self._sync()
-    return logits, cache.layers
+    return logits, cache.layers, P
 
 @patch
-def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
+def _flow(self:LocalModel, queue:list, prefix, slots:int, share:bool) -> Iterator[Reply]:
     torch, dev, known = self.torch, self.device, prefix
     queue, slots = list(queue), min(slots, len(queue))
     self.info['batches'] = batch_id = next(self._batch_ids)
-    spare = 2 * max(r.longest + len(r.cut) for r in queue)
-    T = max(len(r.ids) for r in queue)            # the column that is written next
+    spare = 2 * max(r.room for r in queue)
+    T = max(len(r.text) for r in queue)           # the column that is written next
     rows, cache, paused = [None] * slots, None, 0.
     mask = torch.zeros((slots, T + spare), dtype=torch.long, device=dev)
     newest = torch.full((slots, 1), self.pad, dtype=torch.long, device=dev)
@@ -835,19 +877,20 @@ def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
             if segment is not None: write_phase(time.monotonic())
             while queue and None in rows:
                 i, r = rows.index(None), queue.pop(0)
-                r.started, r.paused = time.monotonic(), paused
-                logits, layers = self._read_prompt(r, known)
-                if self._use_prefix: known = r.ids, [(l.keys, l.values) for l in layers]
-                r.prefilled = time.monotonic()
-                self._phase('prefill', r.started, r.prefilled, [r], [len(r.ids) - r.cached])
+                joined, r.paused, n = time.monotonic(), paused, len(r.text)
+                r.begin(joined)
+                logits, layers, P = self._read_prompt(r, known)
+                if share: known = r.text, [(l.keys, l.values) for l in layers]
+                r.read(now := time.monotonic(), P)
+                self._phase('prefill', joined, now, [r], [n - P])
                 token = r.take(*self._choose(logits, [r])[0], self.eos, self._marks, time.monotonic())
                 if r.finish:
-                    r.sent, t = True, time.monotonic()
-                    yield self._reply(r, batch_id, r.company, r.started, r.prefilled, 0., r.cached)
+                    t = time.monotonic()
+                    if r.finish == 'moves': r.leave(r.waited)
+                    else: yield self._reply(r, batch_id, r.waited)
                     paused += time.monotonic() - t
                     continue
                 if cache is None: cache = self._slots(slots, mask.shape[1], T, layers)
-                n = len(r.ids)
                 with torch.inference_mode():
                     for l, mine in zip(cache.layers, layers):
                         for room, x in zip(l.room, (mine.keys, mine.values)):
@@ -866,7 +909,7 @@ def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
             with torch.inference_mode(): cache.batch_select_indices(keep)
             rows, mask, newest, position = [rows[i] for i in order], mask[keep], newest[keep], position[keep]
         if T == mask.shape[1]:
-            used = max([*(len(r.ids) + len(r.out) for r in rows if r), *(len(r.ids) for r in queue)])
+            used = max(len(r.text) for r in [*rows, *queue] if r)
             with torch.inference_mode():
                 for l in cache.layers: l.shift(T - used, used + spare)
             mask = torch.cat([mask[:, T - used:], mask.new_ones((len(rows), spare))], 1)
@@ -888,8 +931,9 @@ def _flow(self:LocalModel, queue:list, prefix, slots:int) -> Iterator[Reply]:
             for i in done:
                 r, rows[i] = rows[i], None
                 mask[i, 1:] = 0 # one column stays: a row that attends to nothing is not a number
-                mask[i, 0], r.sent = 1, True
-                yield self._reply(r, batch_id, r.company, r.started, r.prefilled, paused - r.paused, r.cached)
+                mask[i, 0] = 1
+                if r.finish == 'moves': r.leave(r.waited + paused - r.paused)
+                else: yield self._reply(r, batch_id, r.waited + paused - r.paused)
             segment = time.monotonic()
             paused += segment - now
 
@@ -907,7 +951,105 @@ def _slots(self:LocalModel, slots:int, capacity:int, width:int, like):
         cache.layers.append(new)
     return cache
 
+# %% ../nbs/03b_local.ipynb #2baada0f
+def position_switch(
+    config, # of a model
+) -> tuple[str, int]|None:
+    "('longrope' or 'dynamic', tokens up to which its positions do not depend on the length of the text); None for the many models of which that is always true."
+    c = config.get_text_config() if hasattr(config, 'get_text_config') else config
+    rope = getattr(c, 'rope_parameters', None) or {}
+    for p in [rope, *(v for v in rope.values() if isinstance(v, dict))]: # one for all layers, or one for each kind of layer
+        kind = p.get('rope_type')
+        if kind == 'longrope' or kind == 'dynamic' and not p.get('alpha'):
+            return kind, kind == 'longrope' and p.get('original_max_position_embeddings') or c.max_position_embeddings
+
+@patch
+def _forget_lengths(self:LocalModel):
+    "Positions of kind 'dynamic' remember the longest text so far: from here on they do not."
+    for m in self.model.modules():
+        if hasattr(m, 'max_seq_len_cached') and hasattr(m, 'original_inv_freq'):
+            m.max_seq_len_cached = m.original_max_seq_len
+            m.inv_freq = m.original_inv_freq.to(m.inv_freq.device)
+
+@patch
+def _by_positions(self:LocalModel, rows:list) -> Iterator[Reply]:
+    "The replies of rows, none in one batch with a row that would change its positions."
+    kind, limit = self._switch or (None, math.inf)
+    far = [r for r in rows if len(r.ids) + (r.room if kind == 'dynamic' else 0) > limit]
+    near = [r for r in rows if r not in far]
+    if kind == 'longrope':
+        for r in near: r.switch = limit
+    if near: yield from self._serve(near, self._use_prefix)
+    far += [r for r in near if not r.sent] # went beyond it while they were written
+    for group in ([[r] for r in far] if kind == 'dynamic' else [far] if far else []):
+        self._forget_lengths()
+        for r in group: r.finish = None
+        yield from self._serve(group, False)
+    if far: self._forget_lengths()
+
 # %% ../nbs/03b_local.ipynb #6f792895
+_PATIENCE = 8 # batches without a shortage, before a size that was too large is tried again
+
+@patch
+def _short(self:LocalModel, n:int, tokens:int):
+    "Memory ran out with `n` rows of `tokens` each: half as many from now on, and later a second try."
+    if self._grew: self._patience, self._grew = 2 * self._patience, False # the shortage lasts: ask less often
+    self._most, self._budget, self._calm = n // 2, max(256, min(self._budget, tokens * n) // 2), 0
+    self.info.update(batch_rows=self._most, batch_tokens=self._budget)
+    log.warning('out of memory with %d prompts at a time: going on with %d', n, self._most)
+
+@patch
+def _went_well(self:LocalModel, n:int):
+    "`n` rows were answered without a shortage. After enough of them twice as many are in memory at a time, up to the size of before."
+    if (self._most, self._budget) == self._full: return
+    self._calm += n
+    if self._calm < self._patience * self._most: return
+    self._most, self._calm, self._grew = min(2 * self._most, self._full[0]), 0, True
+    self._budget = self._full[1] if self._most == self._full[0] else min(2 * self._budget, self._full[1])
+    self.info.update(batch_rows=self._most, batch_tokens=self._budget)
+    log.info('no shortage of memory for a while: %d prompts at a time again', self._most)
+
+@patch
+def _shared(self:LocalModel, rows:list) -> tuple|None:
+    "What `_share_prefix` makes; where memory runs out for it, each prompt reads its own beginning."
+    try: return self._share_prefix(rows)
+    except Exception as e:
+        if not is_out_of_memory(e): raise
+    self._free() # here the traceback no longer holds the tensors
+    self.info['out_of_memory'] += 1
+    log.warning('out of memory while the beginning that %d prompts share was read: each reads its own', len(rows))
+
+@patch
+def _serve(self:LocalModel, rows:list, share:bool) -> Iterator[Reply]:
+    "The replies of rows that may be in one batch; with `share`, what prompts begin with is read once."
+    queue = rows if self.latency_mode else sorted(rows, key=(lambda r: r.text) if self._refill and share else lambda r: -len(r.text))
+    prefix = self._shared(queue) if share else None
+    while queue:
+        longest, reply = max(len(r.text) for r in queue), max(r.room for r in queue)
+        if self._refill:
+            most = self._most if self.batch_size else min(self._most, max(_FLOW_ROWS, _FLOW_TOKENS // (longest + reply)))
+            n = rows_that_fit(longest, reply, self._budget, most)
+            k = len(queue) if (self._most, self._budget) == self._full else self._patience * n
+        else: k = n = next_batch([len(r.text) for r in queue], reply, self._budget, self._most)
+        now, queue, ran_out = queue[:k], queue[k:], False
+        try: yield from self._flow(now, prefix, n, share) if self._refill else self._batch(now, prefix)
+        except Exception as e:
+            if not is_out_of_memory(e): raise
+            ran_out = True # handled below, where the traceback no longer holds the batch's tensors
+        if not ran_out: self._went_well(len(now)); continue
+        self._free()
+        self.info['out_of_memory'] += 1
+        again = [r for r in now if not (r.sent or r.moved)]
+        for r in again: r.restart()
+        queue, n = again + queue, min(n, len(now))
+        if n > 1: self._short(n, longest + reply)
+        elif prefix is not None: prefix = self._prefix = None
+        elif not queue[0].tried_alone: queue[0].tried_alone = True
+        else:
+            r = queue.pop(0)
+            r.sent = True
+            yield Reply(r.request.id, error=f'out of memory: a prompt of {len(r.ids)} tokens does not fit alone', prompt_tokens=len(r.ids), finish_reason='error')
+
 @patch
 def stream(self:LocalModel,
     requests:Sequence[Request], # with ids that differ
@@ -919,39 +1061,9 @@ def stream(self:LocalModel,
         row = self._row(r)
         if isinstance(row, Reply): yield row
         else: rows.append(row)
-    if not rows: return
     for r in rows:
         if self.options.get('constrain'): r.constraint = self.options['constrain'](self.tokenizer, r.request)
-    queue = rows if self.latency_mode else sorted(rows, key=(lambda r: r.ids) if self._refill and self._use_prefix else lambda r: -len(r.ids))
     try:
-        prefix = self._share_prefix(queue)
-        while queue:
-            longest, reply = max(len(r.ids) for r in queue), max(r.longest for r in queue)
-            if self._refill:
-                most = self._most if self.batch_size else min(self._most, max(_FLOW_ROWS, _FLOW_TOKENS // (longest + reply)))
-                n, now, queue = rows_that_fit(longest, reply, self._budget, most), queue, []
-            else:
-                n = next_batch([len(r.ids) for r in queue], reply, self._budget, self._most)
-                now, queue = queue[:n], queue[n:]
-            ran_out = False
-            try: yield from self._flow(now, prefix, n) if self._refill else self._batch(now, prefix)
-            except Exception as e:
-                if not is_out_of_memory(e): raise
-                ran_out = True # handled below, where the traceback no longer holds the batch's tensors
-            if not ran_out: continue
-            self._free()
-            self.info['out_of_memory'] += 1
-            again = [r for r in now if not r.sent]
-            for r in again: r.restart()
-            queue = again + queue
-            if min(n, len(now)) > 1:
-                self._most = min(n, len(now)) // 2
-                self._budget = max(256, min(self._budget, (longest + reply) * min(n, len(now))) // 2)
-                self.info.update(batch_rows=self._most, batch_tokens=self._budget)
-                log.warning('out of memory with %d prompts at a time: going on with %d', min(n, len(now)), self._most)
-            elif prefix is not None: prefix = self._prefix = None
-            else:
-                r = queue.pop(0)
-                yield Reply(r.request.id, error=f'out of memory: a prompt of {len(r.ids)} tokens does not fit alone', prompt_tokens=len(r.ids), finish_reason='error')
+        for group in [[r] for r in rows] if self.latency_mode else [rows]: yield from self._by_positions(group)
     finally:
         if self.device.type == 'cuda' and self.model is not None: self._free()
