@@ -61,6 +61,7 @@ class Reply:
     attempts: int = 1                   # calls that it took, retries after rate limits and faults included
     reasoning: str = ''                 # the think part, for the record
     logprobs: tuple|None = None         # (text, log-probability) of each token of the answer under the model's own distribution; None where the backend does not tell
+    prompt_hash: str|None = None        # of the prompt as the model read it, chat template included; None where only the provider sees that
 
     @property
     def ok(self) -> bool: return self.error is None

@@ -364,7 +364,7 @@ def _attempt(self:Run, q, req, reply, got, level, bibliography) -> dict:
     return dict(
         id=q.id, session=self.session, attempt=level + 1, reason='first' if not level else self.state.last(q.id).status, finished=utc_now(),
         status=answer.status, answer=answer.to_json(), raw=redact(reply.text or ''), error=redact(reply.error) if reply.error else None,
-        stage=req.stage, prompt_hash=digest([req.system, req.user])[:16], calls=reply.attempts, reasoning=redact(reply.reasoning or ''),
+        stage=req.stage, prompt_hash=reply.prompt_hash or digest([req.system, req.user])[:16], calls=reply.attempts, reasoning=redact(reply.reasoning or ''),
         can_retry=self.model.entry.key != 'abstain' and self.settings.mode == 'rag',
         prompt=dict(system=req.system, user=req.user.replace(text, CONTEXT_HOLE) if text else req.user, context_at=text and text in req.user),
         context=text, snippets=snippets, queries=list(got.queries) if got else [], n_hits=len(got.hits) if got else 0,

@@ -1,0 +1,179 @@
+"What a local model writes is what it should write: finite, complete, the same in company as alone, and as transformers' own `generate` writes it."
+import math, random
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip('torch')
+transformers = pytest.importorskip('transformers')
+
+from test_local import ASKED, COMMON, PREAMBLE, make, tokenizer
+from wattnb.llm import Request
+from wattnb.local import LocalModel, encode_prompt, is_out_of_memory, render_prompt
+
+WAYS = dict(flow=dict(refill=True, batch_size=2), batch=dict(refill=False), alone=dict(latency_mode=True), sampled=dict(temperature=.7))
+
+
+def generate(model, tokenizer, entry, request, n=20, **kw):
+    "The text that transformers' own `generate` writes to the prompt of a request, read and decoded as wattnb does."
+    ids = torch.tensor([encode_prompt(tokenizer, entry, render_prompt(tokenizer, entry, request))])
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=n, pad_token_id=2, **kw)[0, ids.shape[1]:]
+    raw = tokenizer.decode([t for t in out.tolist() if t != 2], skip_special_tokens=False)
+    for s in tokenizer.all_special_tokens: raw = raw.replace(s, '')
+    return raw.strip()
+
+
+# --- numbers that are none -------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('way', WAYS)
+@pytest.mark.parametrize('broken', [math.nan, math.inf])
+def test_a_row_whose_logits_are_not_finite_fails_and_the_others_are_answered(tmp_path, tokenizer, way, broken):
+    "One word makes the model overflow. The rows that read it fail with a line; those beside them, and those that take their places, are what they are alone."
+    entry = make(tmp_path, tokenizer, 'llama')
+    word = tokenizer(' coal', add_special_tokens=False)['input_ids']
+    asked = [replace(r, user=r.user + (' coal' if i in (1, 2) else '')) for i, r in enumerate(ASKED)]
+    with LocalModel(entry, **WAYS[way]) as m:
+        want = {r.id: r.text for r in m.complete(asked)}
+        with torch.inference_mode(): m.model.get_input_embeddings().weight[word[0]] = broken
+        got = m.complete(asked)
+    assert [r.ok for r in got] == [True, False, False, True, True, True]
+    for r in got:
+        if r.ok: assert r.text == want[r.id] and all(math.isfinite(p) for _, p in r.logprobs)
+        else: assert r.text == '' and r.finish_reason == 'error' and 'not finite after 0 tokens' in r.error and '\n' not in r.error
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_an_overflow_in_fp16_is_told_as_one(tmp_path, tokenizer, way):
+    "A real one: weights that float16 holds and whose products it does not."
+    entry = make(tmp_path, tokenizer, 'llama')
+    with LocalModel(entry, precision='fp16', device='cpu', **WAYS[way]) as m:
+        with torch.inference_mode(): m.model.lm_head.weight[5] *= torch.tensor(6e4) / m.model.lm_head.weight[5].abs().max()
+        with torch.inference_mode(): m.model.model.norm.weight.mul_(100)
+        got = m.complete(ASKED)
+    bad = [r for r in got if not r.ok]
+    assert bad and all('the model overflows in fp16: use bf16' in r.error for r in bad), [r.error or r.text for r in got]
+    assert all(math.isfinite(p) for r in got if r.ok for _, p in r.logprobs)
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+def scarce(m, when):
+    "Forward passes of `m` run out of memory where `when(number of the pass, rows, tokens of each)` says so; returns the sizes that were tried."
+    real, tried = m._forward, []
+    def forward(ids, *rest):
+        tried.append(tuple(ids.shape))
+        if when(len(tried), *ids.shape): raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate (scripted)')
+        return real(ids, *rest)
+    m._forward = forward
+    return tried
+
+
+MANY = [Request(f'q{i}', PREAMBLE, 'how much energy and water ' * (1 + i % 5) + str(i), max_tokens=4 + i % 5) for i in range(40)]
+
+
+@pytest.mark.parametrize('refill', [True, False])
+def test_a_shortage_while_the_shared_prefix_is_read_costs_no_answer(tmp_path, tokenizer, refill):
+    entry = make(tmp_path, tokenizer, 'llama')
+    with LocalModel(entry, latency_mode=True) as m: want = [r.text for r in m.complete(MANY[:9])]
+    with LocalModel(entry, refill=refill) as m:
+        scarce(m, lambda n, rows, tokens: n == 1)
+        got = m.complete(MANY[:9])
+        assert [r.text for r in got] == want and all(r.ok for r in got) and m.info['out_of_memory'] == 1
+        assert m.complete(MANY[:9])[0].cached_tokens > 16 # the next call shares it again
+
+
+@pytest.mark.parametrize('refill', [True, False])
+def test_rows_grow_back_after_a_shortage_that_passed(tmp_path, tokenizer, refill):
+    "Another process took the memory for a moment. A shortage that stays is met again, but ever more seldom."
+    entry = make(tmp_path, tokenizer, 'llama')
+    with LocalModel(entry, latency_mode=True) as m: want = [r.text for r in m.complete(MANY)]
+    with LocalModel(entry, refill=refill, batch_size=8, batch_tokens=100_000) as m:
+        scarce(m, lambda n, rows, tokens: 4 <= n <= 5 and rows * tokens > 1)
+        assert [r.text for r in m.complete(MANY)] == want and m.info['out_of_memory'] >= 1
+        for _ in range(3): again = m.complete(MANY)
+        assert [r.text for r in again] == want and m._most == m.info['batch_rows'] == 8 and m._budget == 100_000
+    with LocalModel(entry, refill=refill, batch_size=8, batch_tokens=100_000) as m:
+        scarce(m, lambda n, rows, tokens: rows > 4)
+        for _ in range(8): assert [r.text for r in m.complete(MANY)] == want
+        assert 1 < m.info['out_of_memory'] <= 4 # 320 rows
+
+
+def test_a_row_alone_gets_a_second_try_and_one_that_never_fits_fails_alone(tmp_path, tokenizer):
+    entry = make(tmp_path, tokenizer, 'llama')
+    with LocalModel(entry, latency_mode=True) as m: want = [r.text for r in m.complete(MANY[:6])]
+    with LocalModel(entry, latency_mode=True) as m:
+        scarce(m, lambda n, rows, tokens: n == 3)
+        assert [r.text for r in m.complete(MANY[:6])] == want
+    long = replace(MANY[2], user='word ' * 150)
+    for refill in (True, False):
+        with LocalModel(entry, refill=refill) as m:
+            scarce(m, lambda n, rows, tokens: tokens > 200)
+            got = m.complete([*MANY[:2], long, *MANY[3:6]])
+            assert [r.ok for r in got] == [True, True, False, True, True, True] and 'does not fit alone' in got[2].error
+            assert [r.text for r in got if r.ok] == want[:2] + want[3:]
+
+
+def test_which_errors_mean_that_memory_ran_out():
+    accelerator = getattr(torch, 'AcceleratorError', RuntimeError)
+    for text in ('CUDA out of memory. Tried to allocate 2.00 GiB', 'CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`', 'CUBLAS_STATUS_ALLOC_FAILED',
+                 'cuDNN error: CUDNN_STATUS_ALLOC_FAILED', 'cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED', "DefaultCPUAllocator: can't allocate memory", 'std::bad_alloc',
+                 'MPS backend out of memory', 'HIP out of memory'):
+        assert is_out_of_memory(RuntimeError(text)), text
+    assert is_out_of_memory(MemoryError()) and is_out_of_memory(torch.OutOfMemoryError('Allocation on device')) and is_out_of_memory(OSError(12, 'Cannot allocate memory'))
+    made = accelerator.__new__(accelerator); RuntimeError.__init__(made, 'CUDA error: out of memory')
+    assert is_out_of_memory(made)
+    for text in ('CUDA error: an illegal memory access was encountered', 'CUDA error: device-side assert triggered', 'CUDA error: unspecified launch failure', 'the shape of memory is wrong'):
+        e = accelerator.__new__(accelerator); RuntimeError.__init__(e, text)
+        assert not is_out_of_memory(e), text
+        e.__context__ = torch.OutOfMemoryError('CUDA out of memory') # a context that broke while a shortage was handled stays broken
+        if 'shape' not in text: assert not is_out_of_memory(e), text
+    assert not is_out_of_memory(ValueError('out of memory is not a colour')) and not is_out_of_memory(OSError(28, 'No space left on device'))
+
+
+def test_a_broken_device_is_not_tried_again(tmp_path, tokenizer):
+    entry, tried = make(tmp_path, tokenizer, 'llama'), []
+    with LocalModel(entry) as m:
+        def forward(*a): tried.append(1); raise RuntimeError('CUDA error: an illegal memory access was encountered')
+        m._forward = forward
+        with pytest.raises(RuntimeError, match='illegal memory access'): m.complete(ASKED)
+        assert len(tried) == 1
+
+# --- positions that depend on the length -----------------------------------------------------------------------------
+
+HALF = 4 # of a head's 8 numbers: those that turn
+LONGROPE = dict(rope_scaling=dict(type='longrope', short_factor=[1. + .1 * i for i in range(HALF)], long_factor=[4. + 3 * i for i in range(HALF)]), original_max_position_embeddings=96)
+AROUND = [Request(f'q{i}', PREAMBLE[:len(PREAMBLE) // 2], 'how much energy and water ' * n + str(i), max_tokens=20) for i, n in enumerate((0, 2, 5, 6, 8, 9, 10, 12, 16))]
+
+
+@pytest.mark.parametrize('kind, over', [('phi3', LONGROPE), ('llama', dict(rope_scaling=dict(type='dynamic', factor=4.), max_position_embeddings=96))])
+def test_rows_on_both_sides_of_a_change_of_positions(tmp_path, tokenizer, kind, over):
+    "Prompts below 96 tokens, above, and rows that pass 96 while they are written: each is what it is alone, and what `generate` makes of it, whatever stood beside it."
+    entry = replace(make(tmp_path, tokenizer, kind, **over), context=512)
+    lengths = [len(encode_prompt(tokenizer, entry, render_prompt(tokenizer, entry, r))) for r in AROUND]
+    assert min(lengths) + 20 < 96 < max(lengths) and any(n <= 96 < n + 20 for n in lengths), lengths
+    want = []
+    for r in AROUND: # loaded anew for each: dynamic positions remember the longest text so far
+        if kind == 'llama' or not want: reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+        want.append(generate(reference, tokenizer, entry, r, do_sample=False))
+    for way in (dict(latency_mode=True), dict(), dict(batch_size=3), dict(refill=False), dict(refill=False, batch_size=4), dict(prefix=False)):
+        with LocalModel(entry, **way) as m:
+            phases = []
+            m.on_phase = lambda name, t0, t1, ids, tokens: phases.append((name, t0, t1, sum(tokens)))
+            for order in (AROUND, AROUND[::-1]):
+                got = {r.id: r for r in m.complete(order)}
+                assert [got[r.id].text for r in AROUND] == want, way
+            assert all(a[2] <= b[1] + 1e-9 for a, b in zip(phases, phases[1:]))
+            for r in got.values(): assert 0 < r.prefill_seconds <= r.ttft_seconds <= r.seconds + 1e-9 and 0 <= r.decode_seconds <= r.seconds
+            assert [got[r.id].prompt_tokens for r in AROUND] == lengths
+            wrote = sum(r.completion_tokens - (r.finish_reason == 'stop') for r in got.values())
+            assert 2 * (wrote - 2 * len(AROUND)) <= sum(p[3] for p in phases if p[0] == 'decode') <= 2 * wrote # a token that is chosen right after reading may count as reading's
+
+
+@pytest.mark.parametrize('refill', [True, False])
+def test_a_shortage_around_a_change_of_positions(tmp_path, tokenizer, refill):
+    entry = replace(make(tmp_path, tokenizer, 'phi3', **LONGROPE), context=512)
+    with LocalModel(entry, latency_mode=True) as m: want = [r.text for r in m.complete(AROUND)]
+    for k in (2, 9, 20, 26, 30, 34):
+        with LocalModel(entry, refill=refill) as m:
+            scarce(m, lambda n, rows, tokens: n in (k, k + 3))
+            assert [r.text for r in m.complete(AROUND)] == want and m.info['out_of_memory'] == 2, k
