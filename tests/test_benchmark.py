@@ -280,6 +280,64 @@ def test_estimates_come_from_earlier_runs(ws):
     assert need_of(load_registry(ws)['abstain'], 'auto', past, False) == (None, '')
 
 
+def past_run(ws, name, hardware, effective, precision='4bit'):
+    "A complete run of qwen7b, as its summary tells it."
+    e = load_registry(ws)['qwen7b']
+    folder = ws.root / 'artifacts/experiments/needs/demo_QA' / name
+    folder.mkdir(parents=True)
+    (folder / 'summary.json').write_text(json.dumps(dict(name=name, schema_version=1, status='complete', model_id=e.id, llm_provider='hf_local', quantization=precision, num_questions=2,
+        total_time_seconds=20., avg_latency_seconds=10., overall_score=.5, identity=dict(mode='rag', precision=precision), hardware=dict(hostname=socket.gethostname(), **hardware), effective=effective)))
+    (folder / 'results.json').write_text('[]')
+
+
+def test_what_a_model_needs_is_never_the_peak_of_a_batch_that_fills_the_card(ws, tmp_path):
+    "A batch takes what is free: a run that held 47.2 GB on a large card says nothing about what the model needs."
+    from wattnb.llm import estimate_vram
+    e, w = load_registry(ws)['qwen7b'], Workspace(tmp_path)
+    (tmp_path / 'data').mkdir()
+    filled = dict(gpu_vram_allocated_gb=47.2, gpu_vram_reserved_gb=50., cpu_rss_peak_gb=60.)
+    past_run(w, 'old', filled, dict(device='cuda:0'))
+    past = read_past(w)
+    assert [p.run for p in past] and need_of(e, '4bit', past, True) == need_of(e, '4bit', past, False) == (estimate_vram(e, '4bit'), 'estimated')
+    told = dict(weights_bytes=5_850_000_000, kv_bytes_per_token=57_344, load_peak_bytes=6_400_000_000, steady_peak_bytes=47_200_000_000)
+    past_run(w, 'new', filled, dict(device='cuda:0', **told))
+    need, how = need_of(e, '4bit', read_past(w), True)
+    assert how == 'measured' and 5.85 + .47 < need < 8, need
+    assert need_of(e, '4bit', read_past(w), False)[1] == 'estimated', 'weights on a processor are others'
+    past_run(w, 'heavy-load', filled, dict(device='cuda:0', **dict(told, load_peak_bytes=12_000_000_000)))
+    assert need_of(e, '4bit', read_past(w), True) == (12., 'measured'), 'it must be loaded first'
+
+
+@pytest.mark.parametrize('shown, gpus, meant', [(None, (0, 1), [0, 1]), ('2,3', (0,), [2]), ('3,2', (0, 1), [3, 2]), ('GPU-00000001', (0,), [1])])
+def test_gpus_are_numbered_as_this_process_sees_them(ws, tmp_path, monkeypatch, shown, gpus, meant):
+    "Inside CUDA_VISIBLE_DEVICES=2,3 device 0 is the machine's third: workers get UUIDs, which mean the same everywhere."
+    from wattnb import benchmark
+    from wattnb.benchmark import Here
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    if shown is not None: monkeypatch.setenv('CUDA_VISIBLE_DEVICES', shown)
+    monkeypatch.setattr(benchmark, 'command', lambda r: ['-c', 'import os; print(os.environ["CUDA_VISIBLE_DEVICES"])'])
+    with scripted_nvml([ScriptedGpu(memory_gb=10. * (k + 1)) for k in range(4)]) as driver:
+        s = BenchmarkSettings(models=('abstain',), preset='words', env='uuids', limit=1, gpus=gpus)
+        [r] = plan_benchmark(s, ws)
+        here, got = Here(this_machine(s)), []
+        assert [round(size / 1.073741824) for _, size in here.machine.devices] == [10 * (k + 1) for k in meant]
+        for d, _ in here.machine.devices:
+            run = here.start(r, type('Grant', (), dict(devices=(d,))), 30)
+            while run.poll() is None: time.sleep(.05)
+            got.append(run.said().strip())
+        assert got == [driver.gpus[k].uuid for k in meant]
+        with pytest.raises(UserError, match=r'no GPU 4 here: this machine has GPUs 0, 1, 2, 3$' if shown is None else fr'no GPU 4 here: CUDA_VISIBLE_DEVICES={shown} leaves {1 + shown.count(",")}, which are counted from 0$'):
+            this_machine(replace(s, gpus=(4,)))
+
+
+def test_a_slice_is_lent_by_its_own_uuid(ws, monkeypatch):
+    from wattnb.benchmark import Here
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'MIG-00000001,MIG-00000000')
+    with scripted_nvml([ScriptedGpu(mig=2)]):
+        here = Here(this_machine(BenchmarkSettings(gpus=(0, 1))))
+    assert [here.uuids[d][:12] for d, _ in here.machine.devices] == ['MIG-00000001', 'MIG-00000000']
+
+
 def test_all_broken_alike_is_one_error(ws, tmp_path):
     from wattnb.cli import init_workspace
     init_workspace(tmp_path, demo=True)

@@ -365,6 +365,22 @@ def ws(tmp_path_factory):
 def asked(**kw): return RunSettings(**{'model': 'extractive', 'env': 't', 'preset': 'words', 'limit': 3, 'max_retries': 1, 'idle_seconds': 0, **kw})
 
 
+class Cuda:
+    "The extractive baseline that says it is on a GPU: the real one needs a card."
+    def __init__(self, device='cuda:0', **info):
+        from wattnb.llm import load_registry, open_model
+        self.inner = open_model(load_registry().find('extractive'))
+        self.entry, self.info, self.on_phase, self.seen = self.inner.entry, dict(self.inner.info, device=device, **info), None, []
+    def count_tokens(self, t): return self.inner.count_tokens(t)
+    def stream(self, rs):
+        self.seen += [r.id for r in rs]
+        if rs[0].id == 'warm-up': return
+        for r in self.inner.stream(rs):
+            t = time.monotonic(); time.sleep(.02)
+            self.on_phase('prefill', t, t + .01, [r.id], [5]); self.on_phase('decode', t + .01, t + .02, [r.id], [2])
+            yield r
+    def close(self): pass
+
 def ledger_of_a_run(folder):
     "The sum rule in the files of a run."
     s = stored_run(folder)
@@ -380,7 +396,7 @@ def test_a_real_run_with_two_gpus_and_a_resume(ws):
     with scripted_nvml([ScriptedGpu(120., period=.02), ScriptedGpu(80., period=.02)]):
         plan = plan_run(asked(name='metered', limit=4), ws)
         with pytest.raises(KeyboardInterrupt):
-            with Run(plan) as run:
+            with Run(plan, Cuda('cuda:0, cuda:1')) as run:
                 try:
                     run.load()
                     run.answer(lambda done, n: (_ for _ in ()).throw(KeyboardInterrupt()) if done >= 2 else None)
@@ -388,7 +404,7 @@ def test_a_real_run_with_two_gpus_and_a_resume(ws):
                     run.stop(); raise
         first = ledger_of_a_run(plan.run_dir).summary
         assert first['status'] == 'interrupted' and first['energy']['total_wh'] > 0
-        run_all(plan_run(asked(name='metered', limit=4), ws))
+        run_all(plan_run(asked(name='metered', limit=4), ws), Cuda(devices=['0', '1']))
     s = ledger_of_a_run(plan.run_dir).summary
     e, h = s['energy'], s['hardware']
     assert len(s['segments']) == 2 and e['total_wh'] == pytest.approx(math.fsum(x['energy']['total_wh'] for x in s['segments']), rel=1e-12)
@@ -411,7 +427,7 @@ import os, signal, sys
 from wattnb.experiment import Run, RunSettings, plan_run
 from wattnb.scripted import ScriptedGpu, scripted_nvml
 with scripted_nvml([ScriptedGpu(100., period=.02)]), Run(plan_run(RunSettings(**eval(sys.argv[2])), sys.argv[1])) as run:
-    run.load(); run.telemetry.sleep(.4); run._snapshot()
+    run.load(); run.telemetry.uses('cuda:0'); run.telemetry.sleep(.4); run._snapshot()
     run.answer(lambda done, n: os.kill(os.getpid(), signal.SIGKILL))
 """
 
@@ -423,7 +439,7 @@ def test_a_killed_run_keeps_its_energy(ws):
         plan = plan_run(asked(name='killed'), ws)
         content = read_journal(plan.run_dir / 'journal.jsonl', plan.run)
         assert not content.of('end') and content.of('segment')[-1]['report']['energy']['total_wh'] > 0
-        run_all(plan)
+        run_all(plan, Cuda())
     s = stored_run(plan.run_dir).summary
     assert len(s['segments']) == 2 and s['total_time_seconds'] >= sum(x['seconds'] for x in s['segments']) - 1e-6
     assert s['energy']['total_wh'] == pytest.approx(sum(x['energy']['total_wh'] for x in s['segments'])) if s['energy']['total_wh'] else 'killed' in s['energy']['reasons']['energy']
@@ -483,22 +499,6 @@ def test_a_hosted_model_is_unknown_and_compatible(ws, monkeypatch):
     assert all(r['energy']['generate']['joules'] is None for r in s.results), 'the search alone is not what the question took'
 
 
-class Cuda:
-    "The extractive baseline that says it is on a GPU."
-    def __init__(self):
-        from wattnb.llm import load_registry, open_model
-        self.inner = open_model(load_registry().find('extractive'))
-        self.entry, self.info, self.on_phase, self.seen = self.inner.entry, dict(self.inner.info, device='cuda:0'), None, []
-    def count_tokens(self, t): return self.inner.count_tokens(t)
-    def stream(self, rs):
-        self.seen += [r.id for r in rs]
-        if rs[0].id == 'warm-up': return
-        for r in self.inner.stream(rs):
-            t = time.monotonic(); time.sleep(.02)
-            self.on_phase('prefill', t, t + .01, [r.id], [5]); self.on_phase('decode', t + .01, t + .02, [r.id], [2])
-            yield r
-    def close(self): pass
-
 def test_warm_up_is_excluded_and_said(ws):
     model = Cuda()
     with scripted_nvml([ScriptedGpu(100., period=.01)]):
@@ -506,6 +506,145 @@ def test_warm_up_is_excluded_and_said(ws):
     s = ledger_of_a_run(plan.run_dir)
     assert model.seen[0] == 'warm-up' and 'warm-up' in s.summary['energy']['excluded_s'] and all(r['id'] != 'warm-up' for r in s.results)
     assert {'prefill', 'decode', 'retrieve'} <= set(s.results[0]['energy']) and s.results[0]['energy']['decode']['method'] == 'measured'
+
+
+# ---- only the devices that the work used
+
+TWO_H100 = dict(name='NVIDIA H100 80GB HBM3', memory_gb=80., limit_w=700.)
+
+def ours_and_a_stranger(**kw): return [ScriptedGpu(300., **TWO_H100 | kw), ScriptedGpu(650., **TWO_H100 | kw)]
+
+@pytest.mark.parametrize('shown, names', [(None, 'cuda:0'), (None, ['0']), ('1,0', 'cuda:1'), ('1,0', ['1']), (None, ['GPU-00000000']), ('GPU-00000001,GPU-00000000', 'cuda:1'), ('0', 'cuda')])
+def test_a_stranger_on_another_card_is_not_charged(shown, names, tmp_path):
+    "Two H100s, ours draws 300 W, another job 650 W on the other: all figures are of ours, the loading before the choice included."
+    def work(s, clock):
+        with s.stage('load'): clock.sleep(5)
+        s.uses(names)
+        s.loaded()
+        with s.stage('decode', ids=['q1', 'q2'], weights=[1, 3]): clock.sleep(30)
+        clock.sleep(5)
+    with scripted_nvml(ours_and_a_stranger()) as driver: uuids = [g.uuid for g in driver.gpus]
+    got = play(ours_and_a_stranger(processes=(999999998,)), work, tmp_path, shown=shown, idle_seconds=5)
+    r = got['report']
+    e, h = r['energy'], r['hardware']
+    assert h['gpu_avg_power_watts'] == pytest.approx(300, rel=.002) and h['gpu_peak_power_watts'] == pytest.approx(300, abs=.1)
+    assert e['gpu_wh'] == e['total_wh'] == h['gpu_energy_wh'] == pytest.approx(300 * 40 / 3600, rel=.002) and e['by_phase']['load']['wh'] == pytest.approx(1500 / 3600, rel=.02)
+    assert e['idle_w'] == pytest.approx(300, rel=.03) and abs(e['net_wh']) < .05 * e['total_wh']
+    assert math.fsum(x['joules'] for q in got['per_question'].values() for x in q.values()) == pytest.approx(300 * 30, rel=.02)
+    assert (h['gpu_name'], h['gpu_device_id']) == (TWO_H100['name'], uuids[0]) and h['gpu_vram_total_gb'] == 80 and h['gpu_power_samples'] <= 50 / .05 + 5
+    mine = next(d for d, v in e['by_device'].items() if v['uuid'] == uuids[0])
+    assert e['counted'] == [mine] and e['by_device'][mine]['counted'] and not e['by_device'][mine]['reason']
+    for d, v in e['by_device'].items():
+        if d != mine: assert not v['counted'] and v['reason'] == 'not used by this work' and v['wh'] == pytest.approx(650 * 40 / 3600, rel=.002)
+    assert all(w.startswith(mine) for w in e['warnings'])
+    sums_up(got)
+
+def test_whose_other_card_fails_is_measured_all_the_same(tmp_path):
+    "A card that the work does not use may fall off the bus, or have no meter."
+    for kw in (dict(lost_at=120.), dict(counter=False, power=False)):
+        got = play([ScriptedGpu(300.), ScriptedGpu(650., **kw)], lambda s, c: (s.uses('cuda:0'), load_and_answer(s, c)), tmp_path)['report']
+        assert got['energy']['total_wh'] == pytest.approx(300 * 40 / 3600, rel=.002) and not got['energy']['by_device']['gpu1']['counted']
+        got = play([ScriptedGpu(300.), ScriptedGpu(650., **kw)], lambda s, c: (s.uses('cuda:1'), load_and_answer(s, c)), tmp_path)['report']
+        assert got['energy']['total_wh'] is None and 'gpu1' in got['energy']['reasons']['energy']
+
+@pytest.mark.parametrize('device', ['cpu', 'remote', 'mps', []])
+def test_who_works_on_no_gpu_is_charged_none(device, tmp_path):
+    "A model on the processor, or elsewhere, on a machine whose GPUs idle or serve others."
+    got = play(ours_and_a_stranger(), lambda s, c: (s.uses(device), load_and_answer(s, c)), tmp_path)['report']
+    e, h = got['energy'], got['hardware']
+    assert h['gpu_energy_wh'] is None and h['gpu_avg_power_watts'] is None and h['gpu_peak_power_watts'] is None and h['gpu_name'] == '' and h['gpu_device_id'] is None
+    assert e['total_wh'] is None and 'no GPU was used' in e['reasons']['energy'] and e['reasons']['gpu'] == 'no GPU was used' and e['method'] == h['gpu_energy_method'] == 'none'
+    assert not e['counted'] and h['gpu_vram_total_bytes'] is None and not any(v['counted'] for v in e['by_device'].values())
+    got = play(ours_and_a_stranger(), lambda s, c: (s.uses(device), load_and_answer(s, c)), tmp_path, zones={'package-0': 40.})['report']['energy']
+    assert got['total_wh'] == got['cpu']['wh'] == pytest.approx(40 * 40 / 3600, rel=.005) and got['gpu_wh'] is None
+
+def test_model_and_embedder_on_two_cards_are_both_charged(tmp_path):
+    "Also where the embedder is opened later than the model."
+    def work(s, clock):
+        s.uses('cuda:2'); load_and_answer(s, clock); s.uses(['cuda:0'])
+    e = play([ScriptedGpu(100.), ScriptedGpu(1000.), ScriptedGpu(30.)], work, tmp_path)['report']['energy']
+    assert e['total_wh'] == pytest.approx(130 * 40 / 3600, rel=.005) and e['counted'] == ['gpu0', 'gpu2']
+
+def test_a_used_slice_is_charged_its_whole_card_and_no_other(tmp_path):
+    "The power of a MIG slice is that of its card; two slices of one card share its meter, whichever of them works."
+    gpus = lambda: [ScriptedGpu(650.), ScriptedGpu(100., mig=2)]
+    with scripted_nvml(gpus()): uuids = [g.uuid for g in visible_gpus('MIG-00000000,MIG-00000001')]
+    for names in ('cuda:2', [uuids[1]], ['MIG-00000001']):
+        e = play(gpus(), lambda s, c: (s.uses(names), load_and_answer(s, c)), tmp_path, shown='0,MIG-00000000,MIG-00000001')['report']['energy']
+        assert e['total_wh'] == pytest.approx(100 * 40 / 3600, rel=.01) and e['counted'] == ['gpu1'] and not e['by_device']['gpu0']['counted']
+
+class Torch:
+    "A torch that opened CUDA devices in its own order; what would open a context on one is written down. (The real one needs cards.)"
+    def __init__(self, uuids, held=()): self.cuda, self.uuids, self.held, self.opened = self, uuids, set(held), set()
+    def is_initialized(self): return True
+    is_available = is_initialized
+    def device_count(self): return len(self.uuids)
+    def get_device_properties(self, i): return type('Properties', (), dict(uuid=self.uuids[i].removeprefix('GPU-')))
+    def memory_reserved(self, i): return 2**30 * (i in self.held)
+    max_memory_allocated = max_memory_reserved = memory_reserved
+    def reset_peak_memory_stats(self, i): pass
+    def synchronize(self, i=0): self.opened.add(i)
+    def mem_get_info(self, i=0): self.opened.add(i); return 0, 0
+
+def test_unlike_cards_in_the_order_of_cuda(tmp_path, monkeypatch):
+    "CUDA numbers unlike cards by speed, NVML by slot: what torch opened as cuda:0 is what is charged."
+    cards = lambda: [ScriptedGpu(100., name='NVIDIA RTX A2000'), ScriptedGpu(400., name='NVIDIA H100 PCIe')]
+    with scripted_nvml(cards()) as driver: uuids = [g.uuid for g in driver.gpus]
+    def work(s, clock):
+        monkeypatch.setitem(sys.modules, 'torch', Torch(uuids[::-1], held=[0]))
+        s.uses('cuda:0'); load_and_answer(s, clock)
+    r = play(cards(), work, tmp_path)['report']
+    assert r['hardware']['gpu_name'] == 'NVIDIA H100 PCIe' and r['energy']['total_wh'] == pytest.approx(400 * 40 / 3600, rel=.005)
+    assert r['memory']['steady']['by_device']['gpu1']['allocated_gb'] == 1 and r['hardware']['gpu_vram_allocated_gb'] == 1
+    def hidden(s, clock): # the list of visible devices was read as NVML's numbers before torch told better
+        monkeypatch.setitem(sys.modules, 'torch', Torch(uuids[1:]))
+        s.uses('cuda:0'); load_and_answer(s, clock)
+    monkeypatch.delitem(sys.modules, 'torch')
+    r = play(cards(), hidden, tmp_path, shown='0')['report']
+    assert r['energy']['total_wh'] is None and 'CUDA_DEVICE_ORDER' in r['energy']['reasons']['energy']
+
+def test_no_context_is_opened_on_a_card_that_holds_nothing_of_ours(tmp_path, monkeypatch):
+    "A context is half a GB that every other run on the card sees as a stranger."
+    from wattnb.machine import free_memory
+    cards = lambda: [ScriptedGpu(100.) for _ in range(4)]
+    with scripted_nvml(cards()) as driver: torch = Torch([g.uuid for g in driver.gpus], held=[2])
+    monkeypatch.setitem(sys.modules, 'torch', torch)
+    play(cards(), lambda s, c: (s.uses('cuda:2'), load_and_answer(s, c), [free_memory(g) for g in visible_gpus()]), tmp_path, idle_seconds=2)
+    assert torch.opened == {2}
+
+def test_what_torch_allocates_on_another_card_is_charged_too(tmp_path, monkeypatch):
+    "A cross-encoder that is loaded with the first question; what lay there before the session is not of it."
+    cards = lambda: [ScriptedGpu(100.), ScriptedGpu(200.), ScriptedGpu(400.)]
+    with scripted_nvml(cards()) as driver: torch = Torch([g.uuid for g in driver.gpus], held=[0])
+    monkeypatch.setitem(sys.modules, 'torch', torch)
+    def work(s, clock):
+        s.uses('cuda:2'); torch.held |= {1, 2}; load_and_answer(s, clock)
+    assert play(cards(), work, tmp_path)['report']['energy']['counted'] == ['gpu1', 'gpu2']
+
+def test_sessions_of_a_run_are_summed_over_what_each_used(tmp_path):
+    "A session that worked on another card, and one that used none because nothing was left to do."
+    at = lambda name: play(ours_and_a_stranger(), lambda s, c: (s.uses(name), load_and_answer(s, c)), tmp_path)['report']
+    a, b, none = at('cuda:0'), at('cuda:1'), at([])
+    m = merge_segments([a, b, none])
+    assert m['energy']['total_wh'] == pytest.approx(950 * 40 / 3600, rel=.002) and m['energy']['gpu_wh'] == m['hardware']['gpu_energy_wh'] == m['energy']['total_wh']
+    assert m['energy']['method'] == 'nvml' and 'gpu' not in m['hardware']['reasons'] and m['energy']['counted'] == ['gpu0', 'gpu1']
+    assert merge_segments([none, none])['energy']['total_wh'] is None
+    went_on = merge_segments([a, at('cpu')])['energy'] # what the processor took is not known
+    assert went_on['total_wh'] is None and went_on['measured_wh'] == a['energy']['total_wh'] and went_on['reasons']['energy'].startswith('session 2: no GPU was used')
+
+def test_a_run_on_the_processor_of_a_gpu_machine(ws):
+    "The real thread: the extractive baseline beside two busy cards."
+    with scripted_nvml(ours_and_a_stranger(period=.02)):
+        plan = plan_run(asked(name='processor'), ws); run_all(plan)
+        with pytest.raises(UserError, match='max_wh: no meter works here .no GPU was used'): run_all(plan_run(asked(name='limited', max_wh=1.), ws))
+    s = stored_run(plan.run_dir).summary
+    assert s['hardware']['gpu_energy_wh'] is None and s['hardware']['gpu_name'] == '' and 'no GPU was used' in s['hardware']['reasons']['gpu']
+
+def test_a_run_on_one_of_two_cards(ws):
+    with scripted_nvml(ours_and_a_stranger(period=.02)):
+        plan = plan_run(asked(name='one-of-two'), ws); run_all(plan, Cuda('cuda:0'))
+    s = ledger_of_a_run(plan.run_dir).summary
+    assert s['hardware']['gpu_peak_power_watts'] == pytest.approx(300, abs=1) and s['energy']['counted'] == ['gpu0'] and s['hardware']['gpu_avg_power_watts'] < 600
 
 
 # ---- older tools

@@ -19,7 +19,7 @@ from .passages import show_units
 from .retrieval import Retrieved, parse_plan, retrieve
 from .llm import Reply, Request, check_provider, cost_usd, load_registry, open_model
 from .prompts import Answer, answer_request, best_guess_request, closed_book_request, parse_reply, plan_request
-from .telemetry import Session
+from .telemetry import Session, devices_of
 from .scoring import Prediction, score
 from .experiment import RunSettings, context_window, shown_settings
 
@@ -195,6 +195,7 @@ def answer_one(
     out = Asked(q, [], entry, model.precision, best_guess, citations=Citations(bib))
     t0 = time.monotonic()
     with Session() as meters:
+        meters.uses(devices_of(model, index))
         if settings.planner == 'llm' and index is not None: out.plan = call(plan_request(q, settings.search.planner_queries - 1))
         queries = list(parse_plan(q.question, out.plan.text or '', settings.search.planner_queries).queries) if out.plan else []
         if queries: tell('plan', queries)

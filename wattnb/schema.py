@@ -168,16 +168,16 @@ quarantined_lines | | damaged lines of the journal
 labelled | | whether the questions have answers
 """),
 'hardware': _fields("""
-*gpu_vram_allocated_bytes | B | peak that torch allocated, all devices
+*gpu_vram_allocated_bytes | B | peak that torch allocated, on the devices that the run used
 *gpu_vram_reserved_bytes | B | peak that torch reserved
-*gpu_vram_total_bytes | B | of the visible devices
+*gpu_vram_total_bytes | B | of the devices that the run used
 *gpu_vram_allocated_gb | GiB | the same
 *gpu_vram_reserved_gb | GiB | the same
 *gpu_vram_total_gb | GiB | the same
 *model_disk_size_bytes | B | of the revision used, links not counted twice
 *model_disk_size_gb | GiB | the same
 *model_cache_path | | where the weights are
-*gpu_energy_wh | Wh | gross, all visible devices; null where not measured
+*gpu_energy_wh | Wh | gross, of the devices that the run used; null where not measured
 *gpu_avg_power_watts | W | over the run
 *gpu_peak_power_watts | W | largest sample
 *gpu_power_samples | | how many
@@ -187,7 +187,7 @@ labelled | | whether the questions have answers
 *cpu_rss_peak_bytes | B | of the process tree
 *cpu_rss_peak_gb | GiB | the same
 *gpu_energy_method | | nvml (counter), power_sampling or none
-*gpu_name | | of the first visible device
+*gpu_name | | of the first device that the run used
 *gpu_device_id | | its UUID
 *gpu_count | | visible devices
 *cuda_version | | of torch

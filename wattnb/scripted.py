@@ -58,6 +58,7 @@ class ScriptedGpu:
     name: str = 'NVIDIA L40S'
     uuid: str = ''
     memory_gb: float|None = 48.   # GiB; None: not supported, as on GB10
+    memory_refused: str = ''      # another error than NOT_SUPPORTED when asked for its memory
     used_gb: float = 1.
     limit_w: float = 350.
     period: float = .1            # s between refreshes of the counter
@@ -84,7 +85,11 @@ class ScriptedGpu:
 
 class ScriptedNvml:
     "What `pynvml` is to a program: functions named `nvml…` that answer or raise `NVMLError`."
-    class NVMLError(Exception): pass
+    NVML_ERROR_NOT_SUPPORTED = 3
+    class NVMLError(Exception):
+        "`value` is NVML's number of the error, as in nvidia-ml-py."
+        def __init__(self, why, value): super().__init__(why); self.value = value
+    CODES = {'Not Supported': 3, 'Insufficient Permissions': 4, 'Driver Not Loaded': 9, 'GPU is lost': 15}
     def __init__(self,
         gpus, # `ScriptedGpu`s in the driver's order
         clock=time.monotonic, # what tells the time
@@ -92,7 +97,7 @@ class ScriptedNvml:
     ):
         self.gpus, self.clock, self.driver, self.calls = list(gpus), clock, driver, 0
         for i, g in enumerate(self.gpus): g.uuid = g.uuid or f'GPU-{i:08x}-0000-4000-8000-{i:012x}'
-    def _no(self, why='Not Supported'): raise self.NVMLError(why)
+    def _no(self, why='Not Supported'): raise self.NVMLError(why, self.CODES.get(why, 999))
     def _of(self, h, on=True) -> ScriptedGpu:
         "The GPU of a handle; raises what a lost or incapable one raises."
         self.calls += 1
@@ -112,9 +117,10 @@ class ScriptedNvml:
     def nvmlDeviceGetVirtualizationMode(self, h): return 2 if self._of(h).vgpu else 0
     def nvmlDeviceGetMemoryInfo(self, h):
         g = self._of(h)
+        if g.memory_refused: self._no(g.memory_refused)
         if g.memory_gb is None: self._no()
-        part = g.mig if isinstance(h, _Slice) else 1
-        return SimpleNamespace(total=int(g.memory_gb * 2**30 / part), used=int(g.used_gb * 2**30 / part))
+        total, used = (int(x * 2**30 / (g.mig if isinstance(h, _Slice) else 1)) for x in (g.memory_gb, g.used_gb))
+        return SimpleNamespace(total=total, used=used, free=total - used)
     def nvmlDeviceGetEnforcedPowerLimit(self, h): return int(self._of(h).limit_w * 1e3)
     def nvmlDeviceGetMaxClockInfo(self, h, kind): return self._of(h) and {1: 2520, 2: 9001}[kind]
     def nvmlDeviceGetPersistenceMode(self, h): return self._of(h) and 1

@@ -23,7 +23,7 @@ from .retrieval import parse_plan, retrieve
 from .llm import Request, cost_usd, open_model
 from .prompts import Answer, answer_request, closed_book_request, parse_reply, plan_request, with_confidence
 from .footprint import LOCAL_PROVIDERS, device_of, find_device, load_footprint
-from .telemetry import Session, machine
+from .telemetry import Session, devices_of, machine
 from .scoring import score
 from .journal import Journal, read_journal, utc_now
 from .budget import expected_bill, most_usd, told_usd
@@ -88,6 +88,7 @@ class Run:
     def __exit__(self, exc_type, exc, tb):
         try:
             if exc_type is not None and self.stopped is None:
+                if self.telemetry.used is None: self.telemetry.uses([] if self.model is None else devices_of(self.model, self.index)) # ended while loading
                 self.failure = 'interrupted' if issubclass(exc_type, KeyboardInterrupt) else redact(f'{exc_type.__name__}: {exc}'[:500])
                 try: self._snapshot()
                 except WorkError as e: log.warning('the energy of this session could not be kept: %s', e) # a full disk, which is the news already
@@ -117,10 +118,10 @@ class Run:
 def load(self:Run):
     "Open the model and the index. Raises `UserError` or `WorkError` in one line when either cannot be had."
     s, p = self.settings, self.plan
-    if not self.todo(): return self
-    if s.max_wh is not None and not self.telemetry.sampler.meters:
-        why = '; '.join(dict.fromkeys(m.reason for m in self.telemetry.meters if m.reason)) or 'nothing to read'
-        raise UserError(f'max_wh: no meter works here ({why}): `wattnb doctor` says what would help')
+    if not self.todo():
+        self.telemetry.uses([]) # nothing is computed
+        return self
+    self._check_meters()
     t0 = time.monotonic()
     with self.telemetry.stage('load'):
         if self.model is None:
@@ -133,12 +134,19 @@ def load(self:Run):
             self.index = open_index(self.ws, s.index or None)
             if s.mode == 'rag' and s.search.needs_embedder: self.index.load_embedder()
         t2 = time.monotonic()
+    self.telemetry.uses(devices_of(self.model, self.index))
+    self._check_meters()
     warmup = self._warm_up()
     self.telemetry.loaded()
     self.journal.append('load', dict(session=self.session, llm_seconds=t1 - t0, embedder_seconds=t2 - t1 if self.index else None, warmup_seconds=warmup,
                                      model=self.model.info, device=self._limits()))
     self._snapshot()
     return self
+
+@patch
+def _check_meters(self:Run):
+    "A limit in Wh needs a meter that reaches the devices at work."
+    if self.settings.max_wh is not None and (why := self.telemetry.no_meter()): raise UserError(f'max_wh: no meter works here ({why}): `wattnb doctor` says what would help')
 
 @patch
 def _check_revision(self:Run):
@@ -163,9 +171,8 @@ def _limits(self:Run) -> dict|None:
     place, box = str(self.model.info.get('device') or ''), self.telemetry.machine
     quick = self.settings.limit is not None
     with self.telemetry.pause('measurement of the CPU'):
-        found, _ = device_of(place, box['gpu_name'], box['cpu_model'], measure=not quick and place.startswith('cpu') and find_device(box['cpu_model']) is None)
+        found, _ = device_of(place, next((g.name for g in self.telemetry.working()), ''), box['cpu_model'], measure=not quick and place.startswith('cpu') and find_device(box['cpu_model']) is None)
     return None if found is None else dataclasses.asdict(found)
-
 
 # %% ../nbs/06_d_stages.ipynb #4358ffa0
 def shown_settings(
