@@ -60,6 +60,7 @@ class Design(NamedTuple):
     icc: float|None # intraclass correlation; may be negative
     effect: float   # design effect: variance of the mean over that of independent rows, at least 1
     clusters: int
+    size: float = 1. # rows in the cluster of a row, on average
     @property
     def df(self) -> int: return max(1, self.clusters - 1)
 
@@ -76,7 +77,7 @@ def design_effect(
     c = np.array([seen.setdefault(k, len(seen)) for k in clusters])
     size, d = np.bincount(c).astype(float), x - x.mean()
     n, g, total = x.size, size.size, float(d @ d)
-    if g == n or g < 2 or total <= 1e-18 * n: return Design(None, 1., g)
+    if g == n or g < 2 or total <= 1e-18 * n: return Design(None, 1., g, float(np.sum(size ** 2) / n))
     sums = np.bincount(c, d)
     between = float(np.sum(sums ** 2 / size))
     msb, msw = between / (g - 1), max(0., total - between) / (n - g)
@@ -84,7 +85,7 @@ def design_effect(
     icc = (msb - msw) / (msb + (n0 - 1) * msw)
     kish = 1 + (np.sum(size ** 2) / n - 1) * max(0., icc)
     sandwich = g / (g - 1) * float(np.sum(sums ** 2)) / (n * total / (n - 1))
-    return Design(float(icc), float(max(1., kish, sandwich)), g)
+    return Design(float(icc), float(max(1., kish, sandwich)), g, float(np.sum(size ** 2) / n))
 
 def share_ci(
     hits,            # one 0 or 1 per row
@@ -219,13 +220,13 @@ def paired_ci(
     rare,            # per row, whether it belongs to the small stratum
     low:float=0.,    # smallest possible contribution of a rare row
     high:float=1.,   # largest
-    clusters=None,   # label per row, see `resamples`; for the other rows
+    clusters=None,   # label per row, see `design_effect`; for the other rows
     level:float=.95, # confidence
     reps:int=REPS,   # resamples
     seed:int=0,      # of the generator
 ) -> list[tuple[float, float]]:
-    """Intervals (low, high) of paired differences of means over two strata: bootstrap for the common rows, score
-    intervals for the rare ones."""
+    """Intervals (low, high) of paired differences of means over two strata: bootstrap for the common rows (widened by the root of the
+    design effect where they come in clusters), score intervals for the rare ones."""
     x, rare, pairs = np.asarray(x, float), np.asarray(rare, bool), list(pairs)
     n, k = x.shape[1], int(rare.sum())
     est = np.array([x[a].mean() - x[b].mean() for a, b in pairs])
@@ -235,9 +236,10 @@ def paired_ci(
         d[np.abs(d) < 1e-12] = 0
         cl = None if clusters is None else [c for c, r in zip(clusters, rare) if not r]
         w = (n - k) / n
-        for j, (lo, hi) in enumerate(bootstrap_ci(d, clusters=cl, level=level, reps=reps, seed=seed)):
-            m = float(d[:, j].mean())
-            down[j], up[j] = (w * (m - lo)) ** 2, (w * (hi - m)) ** 2
+        for j, (lo, hi) in enumerate(bootstrap_ci(d, level=level, reps=reps, seed=seed)):
+            m, u = float(d[:, j].mean()), design_effect(d[:, j], cl)
+            wide = 1. if u.clusters in (n - k, 1) else u.effect * (_quantile(level, u.df) / _quantile(level, n - k - 1)) ** 2
+            down[j], up[j] = wide * (w * (m - lo)) ** 2, wide * (w * (hi - m)) ** 2
     if k:
         # the difference of two means of a few scores asks for more care than either mean (see benchmarks/intervals.py)
         one = [(float(r.mean()), *mean_ci(r, low, high, level, exact=k < 10)) for r in x[:, rare]]
