@@ -579,7 +579,7 @@ def _doubt_score(run, scores, cost, latencies):
     if lost: yield 'MISSING_QUESTIONS', 'error', ('score', 'refusals'), f'{len(lost)} of {scores.n} questions have no answer: {_some(lost, 5)}'
     n, e = _num(s.get('num_questions')) or len(preds), _num(s.get('error_count')) or sum(p.status == 'failed' for p in preds)
     if n and e / n > .1: yield 'ERRORS', 'error', ('score', 'refusals'), f'{e:.0f} of {n:.0f} questions failed'
-    k = sum(p.status == 'unparsed' or not p.status and not p.value.strip() for p in preds)
+    k = sum(p.status == 'unparsed' for p in preds)
     if k and ('schema_version' not in s or k > .1 * len(preds)):
         yield 'UNPARSED', 'warning', ('score', 'refusals'), f'{k} of {len(preds)} values are empty: replies that could not be read, scored as refusals by the older tools'
     if (d := stored_drift(run, scores)) and max(abs(a - b) for a, b in d.values()) > .01:
