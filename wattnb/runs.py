@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['ERROR_CLASSES', 'TIDY_VERSION', 'TIDY_COLUMNS', 'RunFolder', 'loaded_precision', 'experiments_of', 'is_own',
            'runs_root', 'find_runs', 'find_run', 'pick_runs', 'TruthBook', 'score_run', 'side_by_side', 'is_plain',
-           'RunCost', 'member_runs', 'run_cost', 'question_cost', 'latency_of', 'question_costs', 'marked', 'Doubt',
-           'RunNumbers', 'stored_drift', 'run_numbers', 'doubt_notes', 'error_class', 'snippet_paper', 'found_gold',
-           'tidy_rows', 'Store', 'load']
+           'RunCost', 'member_runs', 'sum_energies', 'run_cost', 'question_cost', 'latency_of', 'question_costs',
+           'marked', 'ranked_joules', 'Doubt', 'RunNumbers', 'stored_drift', 'run_numbers', 'doubt_notes',
+           'error_class', 'snippet_paper', 'found_gold', 'tidy_rows', 'Store', 'load']
 
 # %% ../nbs/05a_runs.ipynb #773d1de5
 import json, math, os, re
@@ -22,7 +22,7 @@ from .workspace import (UserError, Workspace, cache_dir, digest, file_sha256, lo
                               write_json)
 from .questions import FLAGS, Question
 from .scoring import SCORER_VERSION, Prediction, Scores, read_truth, score
-from .footprint import SETTINGS_FILE, RunEnergy, bill_of, energy_of, load_footprint, missed_factor, questions_at_a_time, run_footprint
+from .footprint import SETTINGS_FILE, RunEnergy, bill_of, energy_of, is_hosted, load_footprint, missed_factor, questions_at_a_time, run_footprint
 
 # %% ../nbs/05a_runs.ipynb #28a245a5
 _CHUNK = re.compile(r'results_chunk_(\d+)\.json$')
@@ -376,6 +376,7 @@ class RunCost:
     electricity_usd: float|None = None # of the energy, at the workspace's price
     wall_s: float|None = None       # over all sessions
     wall_reason: str = ''           # why there is none
+    ran_here: bool = True           # no provider's machine was asked
     def per(self, total:float|None) -> float|None: return None if total is None or not self.n else total / self.n
     @property
     def wh(self) -> float|None: return self.energy.wh
@@ -399,7 +400,7 @@ def member_runs(
         out.append(RunFolder(at, parts[0] if len(parts) > 2 else run.env, parts[-2] if len(parts) > 1 else run.datafile, at.name))
     return out
 
-def _sum_energies(parts:Sequence[RunEnergy]) -> RunEnergy:
+def sum_energies(parts:Sequence[RunEnergy]) -> RunEnergy:
     "The energy of an ensemble; what one member's number lacks, the sum lacks too."
     total = lambda of: None if any(of(x) is None for x in parts) else math.fsum(of(x) for x in parts)
     if total(lambda x: x.wh) is None: return RunEnergy(reason='; '.join(sorted({x.reason or 'a member has none' for x in parts if x.wh is None})))
@@ -422,7 +423,7 @@ def run_cost(
     energy, usd = energy_of(s), bill_of(s)
     if members:
         costs = [run_cost(m, settings) for m in members]
-        energy, bills = _sum_energies([c.energy for c in costs]), [c.api_usd for c, m in zip(costs, members) if m.summary.get('llm_provider') not in ('hf_local', 'baseline')]
+        energy, bills = sum_energies([c.energy for c in costs]), [c.api_usd for c in costs if not c.ran_here]
         usd = None if not bills or None in bills else math.fsum(bills)
     elif run.is_ensemble and energy.wh is not None:
         old = [m for m in ((s.get('cost') or {}).get('members') or {}).values() if isinstance(m, dict)]
@@ -432,7 +433,7 @@ def run_cost(
     if run.is_ensemble: wall, why = None, 'an ensemble ran nothing itself'
     elif missed_factor(s)[0] > 1: wall, why = None, 'the time stored is that of the last session'
     elif wall is None: why = 'no time stored'
-    return RunCost(n, energy, usd, impact.electricity_usd, wall, why)
+    return RunCost(n, energy, usd, impact.electricity_usd, wall, why, all(c.ran_here for c in costs) if members else not is_hosted(s))
 
 # %% ../nbs/05a_runs.ipynb #a1000002
 def question_cost(
@@ -479,7 +480,7 @@ def question_costs(
         spent = math.fsum(own)
         more = max(0., (total or 0.) - spent) / len(own)
         less = total / spent if total is not None and spent > total else 1.
-        for x in out.values(): x |= dict(joules=x['joules'] * less + more, energy_is='question')
+        for x in out.values(): x |= dict(joules=x['joules'] * less + more, energy_is=marked('question', cost.energy))
     else:
         for x in out.values():
             shared = total is not None and seconds > 0
@@ -493,6 +494,12 @@ def marked(
 ) -> str:
     "The same with the mark of a number that is not simply measured."
     return how if energy.kind in ('measured', 'members') and energy.factor == 1 else f'{how}, {energy.is_}'
+
+def ranked_joules(
+    row:dict, # a tidy row, or a value of `question_costs`
+) -> float|None:
+    "The joules of a question where they may be compared; None where they are a lower bound."
+    return None if 'at least' in (row['energy_is'] or '') else row['joules']
 
 # %% ../nbs/05a_runs.ipynb #a1000004
 @dataclass(frozen=True)
