@@ -340,7 +340,7 @@ def cmd_eval(a) -> Result:
 def cmd_results(a) -> Result:
     from wattnb.experiment import results_table
     t = results_table(Workspace.find(a.root), a.env, a.datafile)
-    if not len(t): return Result('no runs yet: `wattnb run --model extractive` makes one', [])
+    if not len(t.rows): return Result('no runs yet: `wattnb run --model extractive` makes one', [])
     return Result(t.to_text(), t)
 
 @verb('replay', 'rebuild the files of a run from its journal, with no model', 'wattnb replay extractive-bench', Opt('run', help='a run: name, path, or env/datafile/name'))
@@ -503,8 +503,10 @@ def cmd_scaling(a) -> Result:
 # %% ../nbs/11_cli.ipynb #c47e2a20
 def _tree(a):
     "What a verb that only reads runs works on: the workspace, or a tree of runs as somebody else's tools left it."
-    from wattnb.runs import runs_root
-    return runs_root(a.root)
+    from wattnb.runs import check_place, runs_root
+    ws = runs_root(a.root)
+    if a.verb != 'ensemble' and not getattr(a, 'submissions', None): check_place(ws, getattr(a, 'env', None), getattr(a, 'datafile', None))
+    return ws
 
 _WHERE = (Opt('--env', default=None, metavar='E', help='machine label'), Opt('--datafile', default=None, metavar='D', help='stem of the question file'))
 _TRUTH = Opt('--ground-truth', default=None, metavar='CSV', help='truth file; default: the one of the question file')

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ERROR_CLASSES', 'TIDY_VERSION', 'TIDY_COLUMNS', 'RunFolder', 'loaded_precision', 'experiments_of', 'is_own',
-           'runs_root', 'find_runs', 'find_run', 'pick_runs', 'TruthBook', 'score_run', 'side_by_side', 'is_plain',
-           'RunCost', 'member_runs', 'sum_energies', 'run_cost', 'question_cost', 'latency_of', 'question_costs',
-           'marked', 'ranked_joules', 'Doubt', 'RunNumbers', 'stored_drift', 'run_numbers', 'doubt_notes',
-           'error_class', 'snippet_paper', 'found_gold', 'tidy_rows', 'Store', 'load']
+           'runs_root', 'find_runs', 'find_run', 'check_place', 'pick_runs', 'TruthBook', 'score_run', 'side_by_side',
+           'is_plain', 'RunCost', 'member_runs', 'sum_energies', 'run_cost', 'question_cost', 'latency_of',
+           'question_costs', 'marked', 'ranked_joules', 'Doubt', 'RunNumbers', 'stored_drift', 'run_numbers',
+           'doubt_notes', 'error_class', 'snippet_paper', 'found_gold', 'tidy_rows', 'Store', 'load']
 
 # %% ../nbs/05a_runs.ipynb #773d1de5
 import json, math, os, re
@@ -252,6 +252,22 @@ def _some(names, n:int=6) -> str:
     names = list(names)
     return ', '.join(names[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
 
+def check_place(
+    ws,                # a `Workspace` or whatever `experiments_of` takes
+    env:str=None,      # machine label
+    datafile:str=None, # stem of the question file
+):
+    "`UserError` that lists what there is, where there are runs but none at this place."
+    if env is None and datafile is None or find_runs(ws, env, datafile): return
+    runs = find_runs(ws)
+    if not runs: return
+    of = lambda k, rs: _some(sorted({getattr(r, k) or 'no label' for r in rs}), 12)
+    d = datafile and Path(datafile).name.removesuffix('.csv')
+    there, over = [r for r in runs if r.env == env], [r for r in runs if r.datafile == d]
+    if env is not None and not there: raise UserError(f'no runs with the machine label {env!r}: there are runs with {of("env", runs)} (--env)')
+    if not over: raise UserError(f'no runs over {d!r}: there are runs over {of("datafile", there or runs)} (--datafile)')
+    raise UserError(f'no runs with the machine label {env!r} over {d!r}: with it there are runs over {of("datafile", there)}, and over {d} with {of("env", over)}')
+
 def pick_runs(
     ws,                     # a `Workspace` or whatever `experiments_of` takes
     specs:Sequence=None,    # names, paths, `RunFolder`s; None takes all that `env` and `datafile` leave
@@ -302,7 +318,7 @@ class TruthBook:
             self._latencies = {}
             for r in find_runs(self.base):
                 try:
-                    if is_plain(r) and (x := _num(r.summary.get('avg_latency_seconds'))): self._latencies.setdefault(r.env, []).append(x)
+                    if is_plain(r) and (x := _num(r.summary.get('avg_latency_seconds'))): self._latencies.setdefault(r.env, []).append(x / side_by_side(r))
                 except UserError: pass # damaged: the audit says so
         return sorted(self._latencies.get(env, ()))
     def version(self, stem:str) -> str:
@@ -573,8 +589,9 @@ def _doubt_energy(run, scores, cost, latencies):
 def _doubt_latency(run, scores, cost, latencies):
     s, lat = run.summary, _num(run.summary.get('avg_latency_seconds'))
     if not is_plain(run): return
-    if lat and lat > 60 and len(peers := latencies()) > 2 and lat > 3 * peers[len(peers) // 2]:
-        yield 'HIGH_LAT', 'warning', ('latency',), f'{lat:.0f} s per question, the median of {run.env or "this machine"} is {peers[len(peers) // 2]:.0f} s'
+    mine = (lat or 0.) / side_by_side(run)
+    if lat and lat > 60 and len(peers := latencies()) > 2 and mine > 3 * peers[len(peers) // 2]:
+        yield 'HIGH_LAT', 'warning', ('latency',), f'{mine:.0f} s per question, the median of {run.env or "this machine"} is {peers[len(peers) // 2]:.0f} s'
     if lat == 0: yield 'ZERO_LAT', 'warning', ('latency',), 'mean latency is 0 s'
     if (k := side_by_side(run)) > 1:
         yield 'CONCURRENT', 'info', ('latency',), f'{k:.0f} questions at a time: its latencies are divided by {k:.0f} in comparisons'
@@ -588,7 +605,7 @@ def _doubt_score(run, scores, cost, latencies):
     if n and e / n > .1: yield 'ERRORS', 'error', ('score', 'refusals'), f'{e:.0f} of {n:.0f} questions failed'
     k = sum(p.status == 'unparsed' for p in preds)
     if k and ('schema_version' not in s or k > .1 * len(preds)):
-        yield 'UNPARSED', 'warning', ('score', 'refusals'), f'{k} of {len(preds)} values are empty: replies that could not be read, scored as refusals by the older tools'
+        yield 'UNPARSED', 'warning', ('score', 'refusals'), f'{k} of {len(preds)} values are empty: replies that could not be read, which the score counts as blanks, as the older tools did; they are no refusals'
     if (d := stored_drift(run, scores)) and max(abs(a - b) for a, b in d.values()) > .01:
         yield 'SCORE_MISMATCH', 'error', ('stored score',), 'its answers score ' + _drifted(d) + f' under {SCORER_VERSION}'
     elif d: yield 'SCORE_DRIFT', 'warning', ('stored score',), 'its answers score ' + _drifted(d)
