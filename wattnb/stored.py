@@ -237,9 +237,14 @@ class Results(ResultTable):
     def _repr_html_(self) -> str: return ResultTable._repr_html_(self.shown())
     __str__ = __repr__ = lambda self: self.to_text()
     def to_json(self):
-        "The cells, the interval as two numbers, with the whole record of each run."
+        "A dict per run: the cells, the interval as two numbers, and the whole record under `numbers`."
         ends = lambda x: None if x.score_low is None else [x.score_low, x.score_high]
         return [row | {'95 % interval': ends(x), 'executed notebook': nb, 'numbers': x.to_json()} for row, (x, nb) in zip(super().to_json(), self.numbers)]
+    def document(self) -> dict:
+        "The same as `wattnb results --json` prints it: the names of the columns, a list of cells per run, and the records under `runs`."
+        rows = self.to_json()
+        cols = [*self.columns, 'executed notebook']
+        return dict(columns=cols, rows=[[r[c] for c in cols] for r in rows], runs=[r['numbers'] for r in rows], title=self.title, notes=list(self.notes), digits=self.digits)
 
 _RESULTS = ('env', 'questions', 'run', 'n', 'score', '95 % interval', 'score is', 'value', 'citations', 'NA recall', 'refusal recall', 'refusal precision',
             's/question', 'latency s', 'Wh/question', 'energy is', 'USD/question', 'tokens/question')
