@@ -497,6 +497,9 @@ def cmd_scaling(a) -> Result:
     from wattnb.benchmark import Board, run_benchmark
     from wattnb.scaling import plan_missing, scaling
     ws = Workspace.find(a.root)
+    if not (a.run_missing or a.force_all):
+        from wattnb.runs import check_place
+        check_place(ws, a.env or None, a.datafile or None)
     get = lambda: scaling(ws, a.family, a.sizes, a.env, a.datafile, a.precision, a.preset)
     r, b = get(), None
     if a.run_missing or a.force_all:

@@ -597,7 +597,7 @@ def _doubt_latency(run, scores, cost, latencies):
         yield 'CONCURRENT', 'info', ('latency',), f'{k:.0f} questions at a time: its latencies are divided by {k:.0f} in comparisons'
 
 def _doubt_score(run, scores, cost, latencies):
-    s, preds = run.summary, run.predictions
+    s, preds = run.summary, run.predictions if run.submission or run.records else []
     if s and s.get('status', 'complete') != 'complete': yield 'INCOMPLETE', 'error', ('score',), f'the run is {s["status"]}'
     lost = [p['id'] for p in scores.problems if p['kind'] == 'missing_prediction'] if scores else []
     if lost: yield 'MISSING_QUESTIONS', 'error', ('score', 'refusals'), f'{len(lost)} of {scores.n} questions have no answer: {_some(lost, 5)}'
@@ -634,11 +634,12 @@ def run_numbers(
 ) -> RunNumbers:
     "The numbers of a run. `UserError` when its files cannot be read."
     truths, why, s = truths or TruthBook(), '', run.summary
-    if scores is None:
+    if not (run.submission or run.records):
+        if not s: raise UserError(f'{run.path} has neither a summary nor answers')
+        why = 'it stored no answers'
+    elif scores is None:
         try: questions = truths.of(run)
-        except UserError as e:
-            if not (run.submission or run.records) and not s: raise
-            questions, why = None, str(e)
+        except UserError as e: questions, why = None, str(e) # the truth given is that of other questions
         scores = score(questions, run.predictions) if questions else None
     cost = run_cost(run, truths.footprint(run.env), scores.n if scores else None)
     latency, latency_is = latency_of(run)
