@@ -15,7 +15,8 @@ from typing import Callable
 from .workspace import ResultTable, TableSet, UserError, digest
 from .questions import BLANK, is_blank, parse_refs
 from .scoring import SCORER_VERSION, Scores, score
-from .runs import RunFolder, TruthBook, find_runs, run_cost
+from . import workspace
+from .runs import RunFolder, RunNumbers, TruthBook, find_runs, run_cost, run_numbers
 from .ensemble import LEGACY, decide, kept_votes, rule_of
 
 # %% ../nbs/09_a_audit.ipynb #a8e9b903
@@ -29,6 +30,8 @@ class Case:
     others: list              # all cases of the tree, this one included
     damage: str = ''
     unfinished: bool = False  # nothing but a journal, or less
+    numbers: RunNumbers|None = None # what every table says of the run; None when it cannot be read
+    running: bool = False     # a run is at work in the folder
     @property
     def s(self) -> dict: return {} if self.damage else self.run.summary
     @property
@@ -46,6 +49,9 @@ class Case:
     def plain(self) -> bool:
         "A single run of a model: no ensemble, no baseline."
         return not self.s.get('type') == 'ensemble' and self.s.get('llm_provider') != 'baseline'
+    def doubts(self, rule:str) -> list[str]:
+        "What the record of its numbers says under this name: such rules are those of `wattnb.runs.run_numbers`."
+        return [d.message for d in self.numbers.doubts if d.rule == rule] if self.numbers else []
     def num(self, key, of=None) -> float|None:
         v = (self.s if of is None else of).get(key)
         return float(v) if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) else None
@@ -82,18 +88,20 @@ def _bad_results_json(c):
 def _bad_files(c):
     if c.damage and not c.unfinished and not _of_results(c.damage): yield c.damage
 
+@rule('info', 'a run is at work in the folder')
+def _running(c):
+    if c.running: yield 'its files change while it runs: it is checked when it has finished'
+
 @rule('error', 'no summary, or the run did not finish')
 def _incomplete(c):
     if c.unfinished: yield 'no answers stored yet: the run did not finish'
     if c.damage: return
     if not c.s: yield 'no summary.json: the run did not finish'
-    elif c.s.get('status', 'complete') != 'complete': yield f"the run is {c.s['status']}"
+    yield from c.doubts('INCOMPLETE')
 
 @rule('error', 'questions without an answer')
 def _missing_questions(c):
-    if c.scores and (lost := [p['id'] for p in c.scores.problems
-                              if p['kind'] == 'missing_prediction']):
-        yield f'{len(lost)} of {c.scores.n} questions have no answer: {_few(lost)}'
+    yield from c.doubts('MISSING_QUESTIONS')
 
 @rule('error', 'a question answered twice')
 def _double_ids(c):
@@ -133,27 +141,13 @@ def _schema(c):
                and c.num(k) is None]: yield f'summary holds no number for {_few(bad)}'
 
 # %% ../nbs/09_a_audit.ipynb #1c15f0c7
-_KEYS = (('overall', 'overall_score'), ('value_accuracy', 'value_accuracy'), ('ref_overlap', 'ref_overlap'),
-         ('na_recall', 'na_accuracy'))
-
-def _drift(c) -> dict:
-    if not c.scores: return {}
-    return {old: (was, getattr(c.scores, new)) for new, old in _KEYS if (was := c.num(old)) is not None
-            and abs(was - getattr(c.scores, new)) > 1e-6}
-
 @rule('error', 'the summary\'s score is off by more than a point')
 def _score_mismatch(c):
-    d = _drift(c)
-    if d and max(abs(a - b) for a,
-                 b in d.values()) > .01: yield 'its answers score ' + ', '.join(f'{k} {b:.4f} (summary says {a:.4f})'
-                 for k, (a, b) in d.items()) + f' under {SCORER_VERSION}'
+    yield from c.doubts('SCORE_MISMATCH')
 
 @rule('warning', 'the summary\'s score is off by less than a point')
 def _score_drift(c):
-    d = _drift(c)
-    if d and max(abs(a - b) for a,
-                 b in d.values()) <= .01: yield 'its answers score ' + ', '.join(f'{k} {b:.4f} (summary says {a:.4f})'
-                 for k, (a, b) in d.items())
+    yield from c.doubts('SCORE_DRIFT')
 
 @rule('error', 'the records and the submission say different things')
 def _json_csv_drift(c):
@@ -174,19 +168,15 @@ def _record_scores(c):
 
 @rule('error', 'more than one question in ten failed')
 def _errors(c):
-    n, e = c.num('num_questions') or len(c.preds), c.num('error_count') or sum(p.status == 'failed' for p in c.preds)
-    if n and e / n > .1: yield f'{e:.0f} of {n:.0f} questions failed'
+    yield from c.doubts('ERRORS')
 
 @rule('warning', 'replies that could not be read')
 def _unparsed(c):
-    k = sum(p.status == 'unparsed' for p in c.preds)
-    if k and (not c.ours
-              or k > .1 * len(c.preds)):
-        yield f'{k} of {len(c.preds)} values are empty: replies that could not be read, scored as refusals by the older tools'
+    yield from c.doubts('UNPARSED')
 
 def _overall(c) -> float|None:
     "What its answers score; without truth what the summary says."
-    return c.scores.overall if c.scores else c.num('overall_score')
+    return c.numbers.score if c.numbers else None
 
 @rule('warning', 'the score is hardly better than refusing everything')
 def _broken_run(c):
@@ -218,46 +208,35 @@ def _same_explanation(c):
 # %% ../nbs/09_a_audit.ipynb #f769cc28
 @rule('warning', 'the clock and the meters missed a part of the run')
 def _resumed(c):
-    k = run_cost(c.run) if not c.damage else None
-    if k and k.scale > 1.1:
-        yield f'latencies add up to {k.scale:.2f} times the wall time: the run was resumed, {k.wh_reported:.0f} Wh is only the last session (about {k.wh:.0f} Wh in all)'
+    yield from c.doubts('RESUMED')
 
 @rule('error', 'energy does not equal mean power times time')
 def _energy_power(c):
-    wh, w, t = c.num('gpu_energy_wh', c.hw), c.num('gpu_avg_power_watts', c.hw), c.num('total_time_seconds')
-    if not c.ours and wh and w and t and abs(w * t / 3600 / wh - 1) > .1:
-        yield f'{w:.0f} W over {t:.0f} s is {w * t / 3600:.1f} Wh, the run says {wh:.1f} Wh'
+    yield from c.doubts('ENERGY_POWER')
 
 @rule('warning', 'several GPUs, one meter')
 def _one_gpu(c):
-    n, devices = c.num('gpu_count', c.hw), c.block('energy').get('by_device')
-    if n and n > 1 and c.local and not c.ours and c.num('gpu_energy_wh',
-                                                        c.hw):
-        yield f'{n:.0f} GPUs are present, energy and memory are of device {c.hw.get("gpu_device_id", 0)} alone'
-    elif n and n > 1 and isinstance(devices, (list, dict)) and len(devices) < n:
-        yield f'{n:.0f} GPUs are present, {len(devices)} were metered'
+    yield from c.doubts('ONE_GPU')
+
+@rule('warning', 'what the meters of the run remarked')
+def _meter(c):
+    yield from c.doubts('METER')
 
 @rule('warning', 'a meter is named but measured nothing')
 def _energy_zero(c):
-    if c.hw.get('gpu_energy_method') in ('nvml', 'power_sampling') and not c.num('gpu_energy_wh',
-            c.hw): yield f'method {c.hw["gpu_energy_method"]} with 0 Wh: not measured, not zero'
+    yield from c.doubts('ENERGY_ZERO')
 
 @rule('warning', 'another latency than the machine\'s other runs')
 def _high_lat(c):
-    lat = c.num('avg_latency_seconds')
-    peers = sorted(x for o in c.others if o.run.env == c.run.env and o.plain and (x := o.num('avg_latency_seconds')))
-    if lat and c.plain and lat > 60 and len(peers) > 2 and lat > 3 * peers[len(peers) // 2]:
-        yield f'{lat:.0f} s per question, the median of {c.run.env or "this machine"} is {peers[len(peers) // 2]:.0f} s'
+    yield from c.doubts('HIGH_LAT')
 
 @rule('warning', 'no time at all')
 def _zero_lat(c):
-    if c.plain and c.s and c.num('avg_latency_seconds') == 0: yield 'mean latency is 0 s'
+    yield from c.doubts('ZERO_LAT')
 
 @rule('info', 'questions ran side by side, so latencies hold waiting time')
 def _concurrent(c):
-    k = c.num('max_concurrent', c.block('config_snapshot'))
-    if k and k > 1 and not c.ours:
-        yield f'{k:.0f} questions at a time: its latencies are divided by {k:.0f} in comparisons'
+    yield from c.doubts('CONCURRENT')
 
 @rule('info', 'tokens were not counted')
 def _no_tokens(c):
@@ -271,9 +250,7 @@ def _no_cost_data(c):
 
 @rule('warning', 'an API run without a price')
 def _zero_cost(c):
-    if c.plain and c.s and not c.local and (c.num('input_tokens')
-                                            or 0) > 0 and c.s.get('estimated_cost_usd') == 0:
-        yield 'tokens were used, the cost is 0 USD'
+    yield from c.doubts('ZERO_COST')
 
 @rule('warning', 'disk size that cannot be')
 def _disk_size(c):
@@ -370,14 +347,13 @@ def _vote_drift(c):
 @rule('info', 'an ensemble without its bill')
 def _ensemble_cost(c):
     if c.s.get('type') != 'ensemble' or c.ours: return
-    whs = [run_cost(m.run).wh if m and not m.damage else None for m in _members(c)]
-    yield 'no energy stored' + (f': its members used {sum(whs):.0f} Wh' if whs and all(w is not None for w in whs)
-                                else '')
+    e = c.numbers.energy
+    yield 'no energy stored' + (f': its members used {e.wh:.0f} Wh ({e.is_})' if e.wh is not None else '')
 
 # %% ../nbs/09_a_audit.ipynb #368df6a1
 @dataclass(frozen=True, repr=False)
 class Audit(TableSet):
-    "Findings per run: `runs` has one dict each (run, model, overall, overall_reported, wh, wh_reported, flags)."
+    "Findings per run: `runs` has one dict each (run, model, overall, score_is, overall_reported, wh, energy_is, wh_reported, flags, numbers)."
     runs: tuple
     @property
     def errors(self) -> int: return self._count('error')
@@ -390,8 +366,8 @@ class Audit(TableSet):
     def table(self) -> ResultTable:
         "A row per run: what it reports, what its answers score and cost today, how many findings."
         n = lambda r, s: sum(f['severity'] == s for f in r['flags'])
-        return ResultTable(['run', 'overall reported', 'overall', 'Wh reported', 'Wh', 'errors', 'warnings', 'info'],
-            [[r['run'], r['overall_reported'], r['overall'], r['wh_reported'], r['wh'],
+        return ResultTable(['run', 'overall reported', 'overall', 'score is', 'Wh reported', 'Wh', 'energy is', 'errors', 'warnings', 'info'],
+            [[r['run'], r['overall_reported'], r['overall'], r['score_is'], r['wh_reported'], r['wh'], r['energy_is'],
               *(n(r, s) for s in ('error', 'warning', 'info'))] for r in sorted(self.runs,
               key=lambda r: -(r['overall'] or 0))],
             f'{len(self.runs)} runs: {self.errors} errors, {self.warnings} warnings, {len(self.clean)} clean')
@@ -435,19 +411,22 @@ def audit(
             r.summary, r.records, r.predictions # unreadable ones raise here
             try: questions = truths.of(r)
             except UserError: questions = None # the truth given is that of another question file
-            cases.append(Case(r, questions, score(questions, r.predictions) if questions else None, papers, cases))
+            scores = score(questions, r.predictions) if questions else None
+            cases.append(Case(r, questions, scores, papers, cases, numbers=run_numbers(r, truths, scores), running=_at_work(r.path)))
         except UserError as e:
             told = str(e).replace(f'{r.path}{os.sep}', '').replace(str(r.path), 'the folder')
             empty = not (r.path/'submission.csv').exists() and not r.record_files and not (r.path/'summary.json').exists()
-            cases.append(Case(r, None, None, papers, cases, told, empty))
+            cases.append(Case(r, None, None, papers, cases, told, empty, running=_at_work(r.path)))
     out = []
     for c in cases:
-        cost = None if c.damage else run_cost(c.run)
-        out.append(dict(run=c.run.id, path=str(c.run.path), model='' if c.damage else c.run.model, overall=c.scores
-                        and c.scores.overall, overall_reported=c.num('overall_score'),
-                        wh=cost and cost.wh, wh_reported=cost and cost.wh_reported,
-                        flags=[dict(rule=r.name, severity=r.severity, message=m) for r in RULES for m in r.check(c)]))
+        x = c.numbers
+        out.append(dict(run=c.run.id, path=str(c.run.path), model='' if c.damage else c.run.model, overall=x and x.score, score_is=x and x.score_is,
+                        overall_reported=c.num('overall_score'), wh=x and x.wh, energy_is=x and x.energy.is_, wh_reported=x and x.energy.reported,
+                        flags=[dict(rule=r.name, severity=r.severity, message=m) for r in RULES if not c.running or r.name == 'RUNNING'
+                               for m in r.check(c)], numbers=x and x.to_json()))
     return Audit(tuple(out))
+
+def _at_work(folder) -> bool: return getattr(workspace, 'is_running', lambda folder: False)(folder)
 
 def _bibliography(truths:TruthBook) -> set|None:
     from wattnb.workspace import read_csv

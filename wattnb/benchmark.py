@@ -22,7 +22,7 @@ from .llm import check_provider, estimate_usd, estimate_vram, load_registry, ope
 from .machine import cpu_name, memory_here, visible_gpus
 from .footprint import BYTES, Device, device_of, find_device, measure_cpu
 from .scoring import score
-from .runs import find_runs, run_cost
+from .runs import TruthBook, find_run, find_runs, run_cost, run_numbers
 from .journal import JournalContent, read_journal, utc_now
 from .plan import RunPlan, RunSettings, RunState, plan_run, prediction_of
 from .experiment import keep_partial, run_all
@@ -109,6 +109,8 @@ class Past:
     weights_gb: float|None = None   # GB (10^9 bytes), as loaded
     kv_gb: float|None = None        # keys and values of a token, GB
     load_peak_gb: float|None = None # while it was loaded, GB
+    requested: str = ''  # precision that was asked for; `precision` is what was loaded
+    def at(self, precision:str) -> bool: return precision in (self.precision, self.requested)
 
 def _num(x): return x if isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) and x > 0 else None
 
@@ -126,7 +128,7 @@ def read_past(
     runs = find_runs(ws)
     if like: runs = sorted(runs, key=_age)[:most]
     for r in runs:
-        if like and sum((p.model_id, p.precision, p.mode, p.host) == (*like, here) for p in out) >= 3: break
+        if like and sum((p.model_id, p.mode, p.host) == (like[0], like[2], here) and p.at(like[1]) for p in out) >= 3: break
         try:
             s, hw = r.summary, r.block('hardware')
             if r.is_ensemble or not r.complete: continue
@@ -139,8 +141,8 @@ def read_past(
             weights, kv, peak = (x and x / 1e9 for x in (_num(loaded.get(k)) for k in ('weights_bytes', 'kv_bytes_per_token', 'load_peak_bytes')))
             e = by_id.get(s.get('model_id'))
             out.append(Past(r.id, str(s.get('model_id')), r.precision, str(r.block('identity').get('mode') or 'rag'),
-                            str(hw.get('hostname') or ''), seconds, load, c.wh and c.wh / n,
-                            None if c.usd is None else c.usd / n, e.compute_b if e else None, 'cuda' in str(loaded.get('device')), weights, kv, peak))
+                            str(hw.get('hostname') or ''), seconds, load, c.wh_per_question,
+                            c.usd_per_question, e.compute_b if e else None, 'cuda' in str(loaded.get('device')), weights, kv, peak, r.precision_requested))
         except UserError as e: log.debug('%s', e)
     return out
 
@@ -165,7 +167,7 @@ def estimate(
     host = host or socket.gethostname()
     usd = estimate_usd(entry, [prompt_tokens] * n) if n else (0., 0.)
     priced = None if usd is None else sum(usd) / 2
-    same = [p for p in past if p.model_id == entry.id and p.precision in (precision, 'api') and p.mode == mode and p.seconds]
+    same = [p for p in past if p.model_id == entry.id and (p.at(precision) or p.precision == 'api') and p.mode == mode and p.seconds]
     for where, ps in (('', [p for p in same if p.host == host]), (' on {}', [p for p in same if p.host != host])):
         if not ps: continue
         p = sorted(ps, key=lambda p: p.seconds)[len(ps) // 2] # the median of several
@@ -173,7 +175,7 @@ def estimate(
                         p.usd * n if p.usd is not None and not entry.local else priced, f'{p.run}{where.format(p.host)}')
     kin = [p for p in past if p.host == host and p.compute_b and p.seconds] if entry.local and entry.compute_b else []
     if kin:
-        p = min(kin, key=lambda p: (p.precision != precision, abs(math.log(p.compute_b / entry.compute_b))))
+        p = min(kin, key=lambda p: (not p.at(precision), abs(math.log(p.compute_b / entry.compute_b))))
         f = entry.compute_b / p.compute_b
         return Estimate((p.load + p.seconds * n) * f, None if p.wh is None else p.wh * n * f, priced, f'{p.run}, scaled by {f:.3g}')
     if entry.provider == 'baseline': return Estimate(BASELINE_SECONDS * n, usd=priced, basis='no language model')
@@ -221,7 +223,7 @@ def need_of(
     (None, '') for models that need none here or whose size is unknown."""
     if not entry.local: return None, ''
     guess = estimate_vram(entry, precision)
-    seen = [p for p in past if p.model_id == entry.id and p.precision == precision and p.on_gpu == on_gpu and p.weights_gb]
+    seen = [p for p in past if p.model_id == entry.id and p.at(precision) and p.on_gpu == on_gpu and p.weights_gb]
     if not seen: return guess, 'estimated' if guess else ''
     def need(p):
         kv = p.kv_gb if p.kv_gb is not None else .13e-3 * math.sqrt((entry.params_b or 8) / 8)
@@ -319,11 +321,10 @@ def _in_use(folder:Path) -> str:
     except UserError as e: return str(e)
 
 def _read_result(r:PlannedRun):
-    try: s = read_json(r.run_dir/'summary.json')
+    if not (r.run_dir/'summary.json').is_file(): return
+    try: x = run_numbers(find_run(r.plan.ws, r.run_dir), TruthBook(r.plan.ws))
     except UserError: return
-    r.score, r.seconds, r.usd = s.get('overall_score'), s.get('total_time_seconds'), s.get('cost_usd')
-    e = s.get('energy') or {}
-    r.wh = e.get('total_wh') if isinstance(e, dict) else None
+    r.score, r.seconds, r.usd, r.wh = x.score, x.wall_s, x.api_usd, x.wh
 
 # %% ../nbs/07_benchmark.ipynb #d1ff5cf1
 _ORDER = ('run', 'wait', 'pass', 'fail', 'skip')

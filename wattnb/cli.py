@@ -15,7 +15,7 @@ import argparse, dataclasses, json, logging, os, shutil, signal, sys, textwrap
 from pathlib import Path
 
 from . import __version__
-from .workspace import ResultTable, UserError, WorkError, Workspace, atomic_write, jsonable, log, redact
+from .workspace import ResultTable, TableSet, UserError, WorkError, Workspace, atomic_write, jsonable, log, redact
 
 # %% ../nbs/11_cli.ipynb #3112f692
 VERBS = {}
@@ -78,7 +78,7 @@ def main(
         if not args.verb:
             print(_parser().format_help()); return 0
         r = VERBS[args.verb][0](args)
-        if args.json: print(json.dumps(jsonable(r.data), indent=2, ensure_ascii=False, allow_nan=False))
+        if args.json: print(json.dumps(jsonable(_data(r.data)), indent=2, ensure_ascii=False, allow_nan=False))
         elif r.text: print(_from_here(redact(r.text)))
         return r.status
     except UserError as e: return _say(e, 2)
@@ -91,6 +91,11 @@ def main(
         if verbose: raise
         return _say(f'{type(e).__name__}: {e} (a defect of wattnb: run again with --verbose and report it)', 1)
     finally: _restore(signal_was)
+
+def _data(x):
+    "What a result says as JSON: a set of tables says it itself."
+    if isinstance(x, list): return [_data(v) for v in x]
+    return x.to_json() if isinstance(x, TableSet) else x
 
 class Terminated(KeyboardInterrupt):
     "SIGTERM, handled like Ctrl-C but with its own exit status."
@@ -340,8 +345,8 @@ def cmd_eval(a) -> Result:
 def cmd_results(a) -> Result:
     from wattnb.experiment import results_table
     t = results_table(Workspace.find(a.root), a.env, a.datafile)
-    if not len(t): return Result('no runs yet: `wattnb run --model extractive` makes one', [])
-    return Result(t.to_text(), t)
+    if not len(t.rows): return Result('no runs yet: `wattnb run --model extractive` makes one', [])
+    return Result(t.to_text(), t.document())
 
 @verb('replay', 'rebuild the files of a run from its journal, with no model', 'wattnb replay extractive-bench', Opt('run', help='a run: name, path, or env/datafile/name'))
 def cmd_replay(a) -> Result:
@@ -393,7 +398,10 @@ def cmd_models(a) -> Result:
         for note in (n for g in got for n in g.notes): log.warning('%s', note) # on stderr, so that `>> models.toml` takes the entries alone
         return Result('\n'.join(g.entry.to_toml() for g in got), [g.to_json() for g in got])
     t = registry.table(memory_here())
-    if a.filter: t.rows = [r for r in t.rows if a.filter.lower() in ' '.join(map(str, r[:3])).lower()]
+    if a.filter:
+        t.rows = [r for r in t.rows if a.filter.lower() in ' '.join(map(str, r[:3])).lower()]
+        if not t.rows: raise UserError(f'no model of the registry has {a.filter!r} in its key, name or family: `wattnb models` lists all {len(registry)}')
+        t.title = f'{len(t.rows)} of {len(registry)} models: {a.filter}'
     return Result(t.to_text(), t)
 
 @verb('doctor', 'what this machine can do: GPU, meters, 4-bit, caches, keys (never printed)', 'wattnb doctor')
@@ -489,6 +497,9 @@ def cmd_scaling(a) -> Result:
     from wattnb.benchmark import Board, run_benchmark
     from wattnb.scaling import plan_missing, scaling
     ws = Workspace.find(a.root)
+    if not (a.run_missing or a.force_all):
+        from wattnb.runs import check_place
+        check_place(ws, a.env or None, a.datafile or None)
     get = lambda: scaling(ws, a.family, a.sizes, a.env, a.datafile, a.precision, a.preset)
     r, b = get(), None
     if a.run_missing or a.force_all:
@@ -503,8 +514,10 @@ def cmd_scaling(a) -> Result:
 # %% ../nbs/11_cli.ipynb #c47e2a20
 def _tree(a):
     "What a verb that only reads runs works on: the workspace, or a tree of runs as somebody else's tools left it."
-    from wattnb.runs import runs_root
-    return runs_root(a.root)
+    from wattnb.runs import check_place, runs_root
+    ws = runs_root(a.root)
+    if a.verb != 'ensemble' and not getattr(a, 'submissions', None): check_place(ws, getattr(a, 'env', None), getattr(a, 'datafile', None))
+    return ws
 
 _WHERE = (Opt('--env', default=None, metavar='E', help='machine label'), Opt('--datafile', default=None, metavar='D', help='stem of the question file'))
 _TRUTH = Opt('--ground-truth', default=None, metavar='CSV', help='truth file; default: the one of the question file')

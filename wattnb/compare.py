@@ -21,8 +21,8 @@ from .questions import parse_refs
 from .statistics import REPS, design_effect, holm, letters, mcnemar_exact, mcnemar_power, mde, mde_mean, paired_ci, permutation_test, ratio_ci
 from .scoring import SCORER_VERSION, Scores, contribution_bounds, papers_of, read_predictions, score
 from .audit import audit
-from .runs import (RunFolder, TruthBook, experiments_of, find_run, find_runs, load, is_own, pick_runs,
-                         question_costs, run_cost, score_run)
+from .runs import (RunFolder, RunNumbers, TruthBook, doubt_notes, experiments_of, find_run, find_runs, load, is_own, pick_runs,
+                         question_costs, run_numbers, score_run)
 
 _all_ = ['audit', 'load', 'find_run', 'find_runs']
 
@@ -34,6 +34,7 @@ class Entrant:
     scores: Scores
     run: RunFolder|None = None
     costs: dict = field(default_factory=dict) # question id -> see `wattnb.runs.question_costs`
+    numbers: RunNumbers|None = None # of the whole run, see `wattnb.runs.run_numbers`
     @cached_property
     def ids(self) -> tuple: return tuple(r['id'] for r in self.scores.rows)
     @cached_property
@@ -62,7 +63,7 @@ def entrants(
         if s is None:
             if runs is None: continue
             raise UserError(f'{r.id}: no truth for its questions (no {r.datafile or "question file"}.csv with answers in data/, none in its records)')
-        out.append(Entrant(label, s, r, question_costs(r)))
+        out.append(Entrant(label, s, r, question_costs(r), run_numbers(r, truths, s)))
     return out
 
 def _same_questions(es:Sequence[Entrant], common:bool) -> list[Entrant]:
@@ -79,7 +80,7 @@ def _same_questions(es:Sequence[Entrant], common:bool) -> list[Entrant]:
 def _ordered(e:Entrant, ids) -> Entrant:
     if tuple(ids) == e.ids: return e
     rows = {r['id']: r for r in e.scores.rows}
-    return Entrant(e.label, Scores(tuple(rows[i] for i in ids)), e.run, e.costs)
+    return Entrant(e.label, Scores(tuple(rows[i] for i in ids)), e.run, e.costs, e.numbers)
 
 # %% ../nbs/09_compare.ipynb #5ac6b89e
 def reachable_mde(
@@ -143,13 +144,16 @@ class Comparison(TableSet):
         "Runs, best first; runs that share a letter are not told apart."
         rows = []
         for e in sorted(self.entrants, key=lambda e: -e.scores.overall):
-            s, c = e.scores, run_cost(e.run) if e.run else None
+            s, c = e.scores, e.numbers or RunNumbers()
             rows.append([e.label, self.letters[e.label], s.overall, *s.ci['overall'], s.value_accuracy, s.ref_overlap,
-                         s.na_recall, s.strict['overall'],
-                         c and c.seconds, None if not c or c.wh is None else c.wh / s.n])
-        return ResultTable(['run', 'letters', 'overall', 'low', 'high', 'value', 'refs', 'na', 'strict', 'latency s',
-                            'Wh/question'], rows, f'{len(rows)} runs, {self.n} questions',
-                           ('low, high: 95 % interval. Two runs with a common letter are not told apart (paired permutation test, Holm, 5 %).',))
+                         s.na_recall if s.n_na else None, s.strict['overall'], c.latency_s, c.wall_s_per_question, c.wh_per_question,
+                         c.per(c.energy.low), c.per(c.energy.high), c.energy.is_, c.usd_per_question])
+        return ResultTable(['run', 'letters', 'overall', 'low', 'high', 'value', 'refs', 'na', 'strict', 'latency s', 's/question',
+                            'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'], rows, f'{len(rows)} runs, {self.n} questions',
+                           ('low, high: 95 % interval. Two runs with a common letter are not told apart (paired permutation test, Holm, 5 %).', *self.doubts()))
+    def doubts(self, *about:str) -> list[str]:
+        "What is doubtful in the numbers of the runs, a line per remark."
+        return doubt_notes({e.label: e.numbers for e in self.entrants if e.numbers}, *about)
     @cached_property
     def pair_table(self) -> ResultTable:
         "Each pair: difference of the composite (a minus b), its interval and p values, and who was right alone."
@@ -183,13 +187,14 @@ class Comparison(TableSet):
     def cost_table(self) -> ResultTable:
         "Ratios a / b of latency, energy and money with 95 % intervals, and whether the two runs did the same work."
         rows = [[p['a'], p['b'], *(x for k in ('latency', 'energy', 'usd') for x in (p['cost'][k] or (None,) * 3)),
-                 p['cost']['same_tokens'], p['cost']['same_answers'], p['cost']['determinism']]
+                 p['cost']['energy_mark'] or None, p['cost']['same_tokens'], p['cost']['same_answers'], p['cost']['determinism']]
                 for p in self.pairs]
         return ResultTable(['a', 'b', 'latency a/b', 'low', 'high', 'energy a/b', 'low', 'high', 'USD a/b', 'low',
-                            'high', 'same prompt tokens', 'same answers', 'determinism'], rows, 'Cost ratios',
+                            'high', 'energy is', 'same prompt tokens', 'same answers', 'determinism'], rows, 'Cost ratios',
             (*sorted({f'Energy of a question is {k}.' for p in self.pairs for k in p['cost']['energy_is']
                       if k not in ('question', 'not measured')}),
-             'An interval is left out where a run stores only its total. Latencies of questions that waited for each other are divided by their number.'))
+             'An interval is left out where a run stores only its total. Latencies of questions that waited for each other are divided by their number. '
+             'An interval of energy is widened by what the energies of both runs may be; no ratio is made of a lower bound.', *self.doubts('energy', 'latency', 'usd')))
     @cached_property
     def seed_table(self) -> ResultTable:
         "Runs that differ in nothing but their seed: how far chance alone moves the score. Empty without such runs."
@@ -212,7 +217,7 @@ class Comparison(TableSet):
                     clusters=dict(unit='question' if self.papers is None else 'paper', units=self.papers or self.n),
                     runs=[dict(run=e.run.id if e.run else e.label, label=e.label,
                                **{k: v for k, v in e.scores.to_json(strict=True).items()
-                                  if k not in ('problems', 'by_usage')}) for e in self.entrants],
+                                  if k not in ('problems', 'by_usage')}, numbers=e.numbers and e.numbers.to_json()) for e in self.entrants],
                                   seeds=self.seed_table.to_json(), notes=list(self.notes))
     def write(self,
         path, # .csv (pairs), .json, .tex, .md or .txt
@@ -295,21 +300,33 @@ def _cost_ratio(a:Entrant, b:Entrant) -> dict:
     col = lambda e, k: [e.costs[i].get(k) for i in ids]
     out = {name: ratio_ci(col(a, key), col(b, key)) for name, key in (('latency', 'latency_seconds'),
         ('energy', 'joules'), ('usd', 'cost_usd'))}
-    ca, cb = (run_cost(e.run) if e.run else None for e in (a, b))
+    ca, cb, mark = a.numbers, b.numbers, ''
     if ca and cb:
-        for name, x, y in (('latency', ca.seconds, cb.seconds), ('energy', ca.wh, cb.wh), ('usd', ca.usd, cb.usd)):
+        for name, x, y in (('latency', ca.latency_s, cb.latency_s), ('energy', ca.wh_per_question, cb.wh_per_question),
+                           ('usd', ca.usd_per_question, cb.usd_per_question)):
             if out[name] is None and x is not None and y: out[name] = (x / y, None, None)
+        mark = '; '.join(f'{k}: {c.energy.is_}' for k, c in (('a', ca), ('b', cb)) if c.wh is not None and c.energy.is_ not in ('measured', 'members'))
+        out['energy'] = _energy_ratio(out['energy'], ca.energy, cb.energy)
     ta, tb = col(a, 'prompt_tokens'), col(b, 'prompt_tokens')
     known = [(x, y) for x, y in zip(ta, tb) if x is not None and y is not None]
     same = [x == y for x, y in zip(a.answers, b.answers)]
     share = sum(same) / len(same)
     equal_setup = a.run and b.run and (a.run.model, a.run.precision) == (b.run.model, b.run.precision)
-    out |= dict(same_tokens=sum(x == y for x, y in known) / len(known) if known else None, same_answers=share,
-                any=any(out.values()), energy_is=sorted({e.costs[i]['energy_is'] for e in (a, b) for i in ids
+    out |= dict(energy_mark=mark, same_tokens=sum(x == y for x, y in known) / len(known) if known else None, same_answers=share,
+                any=any(out[k] for k in ('latency', 'energy', 'usd')), energy_is=sorted({e.costs[i]['energy_is'] for e in (a, b) for i in ids
                                                          if e.costs[i].get('energy_is')}),
                 determinism=('' if not equal_setup else 'identical answers' if share == 1
                              else f'same setup, {len(same) - sum(same)} of {len(same)} answers differ'))
     return out
+
+def _energy_ratio(ratio, a, b) -> tuple|None:
+    "The ratio with what both energies may be in its interval; None where one of them is a lower bound."
+    if ratio is None or not a.ranked or not b.ranked: return None
+    r, lo, hi = ratio
+    ends = lambda x: (1., 1.) if x.low is None or x.high is None or not x.wh else (x.low / x.wh, x.high / x.wh)
+    (a_low, a_high), (b_low, b_high) = ends(a), ends(b)
+    if lo is None and (a_low, a_high, b_low, b_high) == (1., 1., 1., 1.): return ratio
+    return r, (r if lo is None else lo) * a_low / b_high, (r if hi is None else hi) * a_high / b_low if b_low else None
 
 def compare(
     ws,                   # workspace or tree of runs

@@ -18,7 +18,7 @@ from typing import Sequence
 from .workspace import ResultTable, TableSet, UserError, jsonable, write_csv, write_json
 from .questions import BASE_COLUMNS, BLANK, is_blank, parse_refs
 from .scoring import SCORER_VERSION, Prediction, Scores, normalise_value, parse_collection, score
-from .runs import RunFolder, TruthBook, experiments_of, is_own, pick_runs, question_cost, run_cost, side_by_side
+from .runs import RunFolder, TruthBook, experiments_of, is_own, pick_runs, latency_of, question_cost, run_cost, side_by_side
 
 # %% ../nbs/08_ensemble.ipynb #a94ac6a6
 STRATEGIES = ('majority', 'answer_priority', 'first_non_blank', 'canonical', 'confidence', 'independent',
@@ -344,13 +344,13 @@ def _clear_old(folder:Path):
 def _summary(name, runs, labels, rule, decisions, scores, env) -> dict:
     costs = [run_cost(r) for r in runs]
     add = lambda xs, f=sum: None if any(x is None for x in xs) else f(xs)
-    wh, usd, seconds = ([getattr(c, k) for c in costs] for k in ('wh', 'usd', 'seconds'))
+    wh, usd, seconds = [c.wh for c in costs], [c.api_usd for c in costs if c.api_usd is not None or not c.ran_here], [latency_of(r)[0] for r in runs]
     n = scores.n if scores else len(decisions)
     same = len({(r.model, r.precision) for r in runs}) == 1
-    cost = dict(wh=add(wh), usd=add(usd), latency_parallel=add(seconds, max), latency_serial=add(seconds),
+    cost = dict(wh=add(wh), usd=add(usd) if usd else None, latency_parallel=add(seconds, max), latency_serial=add(seconds),
                 method='members' if add(wh) is not None else 'none',
-                members={l: dict(wh=c.wh, wh_reported=c.wh_reported, energy=c.method, usd=c.usd, latency=c.seconds)
-                         for l, c in zip(labels, costs)})
+                members={l: dict(wh=c.wh, wh_reported=c.energy.reported, energy=c.energy.is_, usd=c.api_usd, latency=s)
+                         for l, c, s in zip(labels, costs, seconds)})
     agreement = [d.agreement for d in decisions.values()]
     return dict(name=name, type='ensemble', ensemble_type='same-model' if same else 'cross-model',
                 strategy=rule.strategy, ignore_blank=rule.ignore_blank, models=labels, num_models=len(labels),

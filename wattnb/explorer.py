@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Explorer', 'guarded', 'Panel', 'ModelChoice', 'SearchChoice', 'QuestionChoice', 'AnswerView', 'AskPanel',
-           'ComparePanel', 'RunSet', 'OverRuns', 'RunsPanel', 'EnsemblePanel']
+           'ComparePanel', 'RunSet', 'OverRuns', 'RunsPanel', 'numbers_line', 'EnsemblePanel']
 
 # %% ../nbs/10_z_explorer.ipynb #23b24183
 import html, json, threading
@@ -22,7 +22,7 @@ from .retrieval import DEFAULT_PRESET, PRESETS
 from .llm import PRECISIONS, check_provider, estimate_vram, fits, load_registry, split_thinking
 from .machine import memory_here
 from .scoring import Scores, score
-from .runs import TruthBook, find_runs, run_cost, tidy_rows
+from .runs import TruthBook, find_runs, run_numbers, sum_energies, tidy_rows
 from .ensemble import STRATEGIES, VoteRule, decide, decisions_as_predictions, same_values
 from .selection import read_panel
 from .errors import ERROR_CLASSES, error_class
@@ -350,7 +350,7 @@ class RunSet:
         ws:Workspace,
         datafile:str, # stem of the question file
     ):
-        self.datafile, self.runs, self.rows, self.scores, self.unscored = datafile, {}, {}, {}, []
+        self.datafile, self.runs, self.rows, self.scores, self.numbers, self.unscored = datafile, {}, {}, {}, {}, []
         truths, found = TruthBook(ws), find_runs(ws, datafile=datafile)
         self.questions = {}
         for r in found:
@@ -359,6 +359,7 @@ class RunSet:
             if not rows: self.unscored.append(f'{r.id}: no truth'); continue
             self.runs[r.id], self.rows[r.id] = r, {x['id']: x for x in rows}
             self.scores[r.id] = score(qs, r.predictions)
+            self.numbers[r.id] = run_numbers(r, truths, self.scores[r.id])
             for q in qs: self.questions.setdefault(q.id, q)
         if not self.runs: raise UserError(f'no scored runs over {datafile}' + ''.join(f'; {u}' for u in self.unscored[:2]))
     def classes(self,
@@ -465,11 +466,12 @@ class RunsPanel(OverRuns):
             if r is None: continue
             c = error_class(r)
             rows.append(f'<tr><td>{html.escape(run)}{" ◂" if run == self.run.value else ""}</td><td class="wattnb-{"right" if c == "right" else "wrong"}">{"✓" if c == "right" else "✗"} {c}</td><td><b>{html.escape(str(r["value"])[:80])}</b></td>'
-                        f'<td>{self.e.citations.list(parse_refs(r["refs"])) or "–"}</td><td style="text-align:right">{_num(r["latency_seconds"], 2)}</td><td style="text-align:right">{_num(r["joules"], 1)}</td></tr>')
+                        f'<td>{self.e.citations.list(parse_refs(r["refs"])) or "–"}</td><td style="text-align:right">{_num(r["latency_seconds"], 2)}</td><td style="text-align:right" title="{html.escape(r["energy_is"])}">{_mark(r["energy_is"])}{_num(r["joules"], 1)}</td></tr>')
         rec, esc = self.set.record(self.run.value, id), html.escape
         fold = lambda title, text: f'<details><summary>{title}</summary><pre>{esc(redact(str(text)))}</pre></details>' if text else ''
         self.detail.value = (f'<p><b>{esc(id)}</b> {esc(q.question)}<br>truth: <b>{esc(q.answer_value)}</b> {esc(q.unit or "")} · {self.e.citations.list(q.refs) or "no paper"}</p>'
             f'<table><thead><tr><th>run</th><th>class</th><th>value</th><th>papers</th><th>s</th><th>J</th></tr></thead><tbody>{"".join(rows)}</tbody></table>'
+            f'{numbers_line(self.set.numbers[self.run.value])}'
             f'{fold("the prompt of " + esc(self.run.value), rec.get("rendered_prompt"))}{fold("its reply", rec.get("raw_response"))}')
         self.edit.layout.display = ''
         self._truth()
@@ -486,6 +488,18 @@ class RunsPanel(OverRuns):
         self.changed.value = t._repr_html_()
 
 def _num(v, digits:int) -> str: return '–' if v is None or v != v else f'{v:.{digits}f}'
+def _mark(energy_is:str) -> str: return '≥ ' if 'at least' in energy_is else '~ ' if 'extrapolated' in energy_is or energy_is.startswith(('shared', 'run mean')) else ''
+
+def numbers_line(
+    x, # `RunNumbers` of a run
+) -> str:
+    "The numbers of a run and what is doubtful in them, as HTML."
+    per = lambda v, digits: '–' if v is None else f'{v:.{digits}g}'
+    interval = f' [{x.score_low:.3f}, {x.score_high:.3f}]' if x.score_low is not None else ''
+    said = [f'score {_num(x.score, 3)}{interval}', f'{per(x.wall_s_per_question, 4)} s per question', f'latency {per(x.latency_s, 4)} s',
+            f'{per(x.wh_per_question, 4)} Wh per question ({x.energy.is_})', f'{per(x.usd_per_question, 4)} USD per question']
+    doubts = ''.join(f'<br><small class="wattnb-warn">{html.escape(d.rule)}: {html.escape(d.message)}</small>' for d in x.about('score', 'refusals', 'latency', 'wall', 'energy', 'usd'))
+    return f'<p>{html.escape(x.run)}: {html.escape(" · ".join(said))}{doubts}</p>'
 
 # %% ../nbs/10_z_explorer.ipynb #617aa425
 class EnsemblePanel(OverRuns):
@@ -514,7 +528,7 @@ class EnsemblePanel(OverRuns):
         self.tried, self.result.value, self.list.value = {}, '', ''
         self.panel = p = read_panel(self.e.ws, self.env, datafile)
         order = sorted(range(len(p.labels)), key=lambda k: -p.scores[k].overall)
-        self.boxes = {p.labels[k]: self.w.Checkbox(description=f'{p.scores[k].overall:.3f} · {_wh(p.joules[k].sum())} · {p.labels[k]}', indent=False, layout=self.w.Layout(width='98%', min_height='26px')) for k in order}
+        self.boxes = {p.labels[k]: self.w.Checkbox(description=f'{p.scores[k].overall:.3f} · {_wh(p.numbers[k].energy)} · {p.labels[k]}', indent=False, layout=self.w.Layout(width='98%', min_height='26px')) for k in order}
         for b in self.boxes.values(): b.observe(guarded(self.show)(lambda c: self.vote()), 'value')
         self.members.children = tuple(self.boxes.values())
         self._left_out([f'{l}: {why}' for l, why in p.skipped])
@@ -529,15 +543,15 @@ class EnsemblePanel(OverRuns):
         s = score(p.questions, decisions_as_predictions(decisions))
         best, (lo, hi) = max(ks, key=lambda k: p.scores[k].overall), s.ci['overall']
         gain = s.overall - p.scores[best].overall
-        joules, usd = float(p.joules[ks].sum()), float(p.usd[ks].sum())
+        energy, usd = sum_energies([p.numbers[k].energy for k in ks]), float(p.usd[ks].sum())
         agreement = sum(d.agreement for d in decisions.values()) / len(decisions)
-        self.result.value = (f'<div class="wattnb-value"><b>{s.overall:.3f}</b> <small>[{lo:.3f}, {hi:.3f}] · {_wh(joules)} · {"price not known" if usd != usd else f"{usd:.4f} USD"}</small></div>'
+        self.result.value = (f'<div class="wattnb-value"><b>{s.overall:.3f}</b> <small>[{lo:.3f}, {hi:.3f}] · {_wh(energy)} · {"price not known" if usd != usd else f"{usd:.4f} USD"}</small></div>'
             f'<p>{gain:+.3f} against its best member, {html.escape(p.labels[best])} · value {s.value_accuracy:.3f} · citations {s.ref_overlap:.3f} · refusals {s.na_recall:.3f} · agreement {agreement:.2f} · {p.n} questions</p>'
             f'<p><small class="wattnb-warn">Chosen and scored on the same questions: `wattnb recommend` says what such a choice is worth on others.</small><br>'
             f'<small>to keep it:</small><pre>wattnb ensemble --experiments {html.escape(" ".join(names))} --strategy {self.how.value}{" --ignore-blank" if self.blank.value else ""} --name vote --datafile {html.escape(self.file.value)}</pre></p>')
-        self.tried[(tuple(names), self.how.value, self.blank.value)] = (s.overall, None if joules != joules else joules / 3600)
-        rows = [(' + '.join(m), h + (', no blanks' if b else ''), o, wh) for (m, h, b), (o, wh) in self.tried.items()]
-        self.list.value = ResultTable(['members', 'vote', 'score', 'Wh'], sorted(rows, key=lambda r: -r[2])[:20], 'Tried so far')._repr_html_()
+        self.tried[(tuple(names), self.how.value, self.blank.value)] = (s.overall, energy)
+        rows = [(' + '.join(m), h + (', no blanks' if b else ''), o, e.wh, e.is_) for (m, h, b), (o, e) in self.tried.items()]
+        self.list.value = ResultTable(['members', 'vote', 'score', 'Wh', 'energy is'], sorted(rows, key=lambda r: -r[2])[:20], 'Tried so far')._repr_html_()
 
-def _wh(joules:float) -> str:
-    return 'energy not measured' if joules != joules else f'{joules / 3600:.3g} Wh'
+def _wh(energy) -> str:
+    return 'energy not measured' if energy.wh is None else f'{energy.wh:.3g} Wh' + (f' ({energy.is_})' if energy.is_ not in ('measured', 'members') else '')

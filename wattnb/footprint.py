@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['ELECTRICITY_USD', 'SETTINGS_FILE', 'HOSTED', 'LOCAL_PROVIDERS', 'HOSTED_PROVIDERS', 'BYTES', 'Grid', 'grids',
-           'find_grid', 'grid_table', 'Footprint', 'amortised', 'load_footprint', 'Impact', 'footprint',
-           'run_footprint', 'Device', 'devices', 'find_device', 'device_table', 'measure_cpu', 'device_of', 'Work',
-           'Phase', 'Roofline', 'roofline', 'run_work', 'run_roofline', 'footprint_table']
+           'find_grid', 'grid_table', 'Footprint', 'amortised', 'load_footprint', 'Impact', 'footprint', 'RunEnergy',
+           'questions_at_a_time', 'missed_factor', 'unmetered_gpus', 'energy_of', 'is_hosted', 'run_footprint',
+           'bill_of', 'Device', 'devices', 'find_device', 'device_table', 'measure_cpu', 'device_of', 'Work', 'Phase',
+           'Roofline', 'roofline', 'run_work', 'run_roofline', 'footprint_table']
 
 # %% ../nbs/04_c_footprint.ipynb #cdd6b025
 import difflib, functools, itertools, math, os, re, time, tomllib
@@ -189,6 +190,7 @@ class Impact:
     usd_per_kwh: float
     grid: Grid
     reasons: dict = field(default_factory=dict, hash=False)
+    energy_is: str = ''      # what kind of number `wh` is, see `RunEnergy`
     def to_json(self) -> dict: return asdict(self) | dict(total_of=list(self.total_of))
 
     def table(self,
@@ -202,7 +204,7 @@ class Impact:
         g = self.grid
         of = ' '.join(x for x in (g.code, g.name, str(g.year or ''), g.basis) if x)
         used = f'{g.g_per_kwh:g} gCO2e/kWh ({of}), PUE {self.pue:g}, {self.usd_per_kwh:g} USD/kWh'
-        notes = ([] if self.wh is None else [used]) + [f'{k}: {v}' for k, v in self.reasons.items()]
+        notes = ([f'energy: {self.energy_is}'] if self.energy_is not in ('', 'measured') else []) + ([] if self.wh is None else [used]) + [f'{k}: {v}' for k, v in self.reasons.items()]
         cols = ['', 'value', 'low', 'high'] + ['per question'] * (n > 1)
         return ResultTable(cols, rows, 'Footprint', notes, digits=4)
     def _repr_markdown_(self): return self.table().to_markdown()
@@ -257,28 +259,135 @@ def footprint(
                   electricity, hardware, api_usd, None if unknown else sum(parts.values()),
                   () if unknown else tuple(parts), pue, price, g, why)
 
-# %% ../nbs/04_c_footprint.ipynb #b6682dbc
+# %% ../nbs/04_c_footprint.ipynb #e6a10001
 LOCAL_PROVIDERS = ('hf_local', 'baseline')
 HOSTED_PROVIDERS = ('openai', 'openrouter', 'bedrock')
 
+@dataclass(frozen=True)
+class RunEnergy:
+    "The energy of a run, Wh: `wh` with its interval, and what kind of number it is. None where not measured, or not bounded."
+    wh: float|None = None
+    low: float|None = None
+    high: float|None = None
+    reported: float|None = None # as the run stores it
+    kind: str = 'not measured'  # 'measured', 'extrapolated', 'at least', 'members' or 'not measured'
+    factor: float = 1.          # of the extrapolation
+    factor_low: float = 1.      # the least plausible factor
+    factor_high: float = 1.     # the largest
+    metered: str = ''           # '1 of 2 GPUs', where not all were
+    reason: str = ''            # why there is none
+    @property
+    def ranked(self) -> bool:
+        "Whether it may be compared: a lower bound is not."
+        return self.wh is not None and self.kind != 'at least'
+    @property
+    def is_(self) -> str:
+        "The mark that stands beside the number."
+        said = [f'at least: {self.metered} metered' if self.metered else self.kind] if self.kind != 'extrapolated' else []
+        if self.factor != 1: said += [f'extrapolated ×{self.factor:.2f} [{self.factor_low:.2f}–{self.factor_high:.2f}]']
+        return ', '.join(said)
+
+# %% ../nbs/04_c_footprint.ipynb #e6a10003
+def _number(v) -> float|None:
+    return float(v) if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) else None
+
+def _block(d:dict, key:str) -> dict: return d[key] if isinstance(d.get(key), dict) else {}
+
+def questions_at_a_time(
+    summary:dict, # content of a summary.json
+) -> float:
+    """How many questions shared the model while a run of the older tools timed them: each latency holds the wait for the
+    others, so it is divided by this. 1 for our own runs, whose clock is per call."""
+    if 'schema_version' in summary: return 1.
+    return max(1., _number(_block(summary, 'config_snapshot').get('max_concurrent')) or 1.)
+
+def missed_factor(
+    summary:dict, # content of a summary.json
+) -> tuple[float, float, float]:
+    """By how much all latencies exceed the time that a run of the older tools stored, and the least and largest plausible
+    factor; ones where the time is that of the whole run."""
+    n, lat, total, *parts = (_number(summary.get(k)) for k in ('num_questions', 'avg_latency_seconds', 'total_time_seconds',
+                                                               'avg_retrieval_seconds', 'avg_generation_seconds'))
+    if 'schema_version' in summary or not n or not lat or not total or total <= 0: return 1., 1., 1.
+    of = lambda seconds: seconds * n / (total * questions_at_a_time(summary))
+    if of(lat) <= 1.1: return 1., 1., 1.
+    ends = of(lat), 1. if None in parts else of(sum(parts))
+    return of(lat), max(1., min(ends)), max(ends)
+
+def unmetered_gpus(
+    summary:dict, # content of a summary.json
+) -> str:
+    "'1 of 2 GPUs', where a local run metered fewer than it may have used; '' where it metered all of them."
+    h, e, n = _block(summary, 'hardware'), _block(summary, 'energy'), None
+    if summary.get('llm_provider') not in (None, 'hf_local'): return ''
+    if 'schema_version' not in summary:
+        n, metered = _number(h.get('gpu_count')), 1
+        if not _number(h.get('gpu_energy_wh')) or h.get('gpu_energy_method') in (None, 'none'): return ''
+    else:
+        by = e.get('by_device') or {}
+        parts = list(by.values()) if isinstance(by, dict) else by if isinstance(by, list) else []
+        gpus = [x for x in parts if isinstance(x, dict) and x.get('part', 'gpu') == 'gpu']
+        metered = sum(x.get('wh', 0) is not None for x in gpus)
+        place = str(_block(summary, 'effective').get('device') or '')
+        n = place.count('cuda') if place else _number(h.get('gpu_count'))
+        if not metered: return ''
+    return f'{metered} of {n:.0f} GPUs' if n and n > metered else ''
+
+# %% ../nbs/04_c_footprint.ipynb #e6a10004
+def energy_of(
+    summary:dict, # content of a summary.json, ours or the older tools'
+) -> RunEnergy:
+    "The energy of a run from its summary, and what kind of number it is. An ensemble's needs its members: `wattnb.runs.run_cost`."
+    h, e = _block(summary, 'hardware'), _block(summary, 'energy')
+    ours, method = 'schema_version' in summary, h.get('gpu_energy_method')
+    wh, low, high = (_number(e.get(f'total_wh{k}')) for k in ('', '_low', '_high'))
+    if wh is None: wh, low, high = _number(h.get('gpu_energy_wh')), None, None
+    if wh is None or not ours and not wh or wh < 0 or _number(e.get('total_wh')) is None and method in (None, 'none'):
+        return RunEnergy(reason=_why_no_energy(summary, method))
+    if low is None or high is None: low = high = None
+    f, f_low, f_high = missed_factor(summary)
+    metered = unmetered_gpus(summary)
+    if metered: return RunEnergy(wh * f_low, wh * f_low, None, wh, 'at least', f_low, f_low, f_high, metered)
+    if f > 1: return RunEnergy(wh * f, wh * f_low, wh * f_high, wh, 'extrapolated', f, f_low, f_high)
+    return RunEnergy(wh, low, high, wh, 'members' if e.get('method') == 'members' else 'measured')
+
+def is_hosted(
+    summary:dict, # content of a summary.json
+) -> bool:
+    "Whether the model ran on a provider's machine."
+    provider = summary.get('llm_provider')
+    return provider in HOSTED_PROVIDERS or provider not in LOCAL_PROVIDERS and summary.get('quantization') == 'api'
+
+def _why_no_energy(summary:dict, method) -> str:
+    if is_hosted(summary): return HOSTED
+    told = _block(_block(summary, 'energy'), 'reasons') | _block(_block(summary, 'hardware'), 'reasons')
+    said = '; '.join(dict.fromkeys(str(told[k]) for k in ('energy', 'gpu', 'cpu_energy') if told.get(k)))
+    return said or (f'the meter {method} stored 0 Wh' if method not in (None, 'none') else 'the run measured none')
+
+# %% ../nbs/04_c_footprint.ipynb #b6682dbc
 def run_footprint(
     summary:dict,                   # content of a summary.json
     settings:Footprint=Footprint(), # see `load_footprint`
+    energy:RunEnergy=None,          # default: that of the summary
 ) -> Impact:
     "The footprint of a run from its summary."
-    h, e = summary.get('hardware') or {}, summary.get('energy') or {}
-    provider, ours = summary.get('llm_provider'), 'schema_version' in summary
-    wh = e.get('total_wh')
-    if wh is None and h.get('gpu_energy_method') not in (None, 'none'): wh = h.get('gpu_energy_wh') or None
-    low, high = (e.get('total_wh_low'), e.get('total_wh_high')) if wh is not None else (None, None)
-    reasons = (e.get('reasons') or {}) | (h.get('reasons') or {})
-    why = '; '.join(dict.fromkeys(str(reasons[k]) for k in ('gpu', 'cpu_energy') if reasons.get(k)))
-    hosted = provider in HOSTED_PROVIDERS or provider not in LOCAL_PROVIDERS and summary.get('quantization') == 'api'
-    usd = summary.get('cost_usd') if ours else summary.get('estimated_cost_usd') or None
-    i = footprint(wh, low, high, summary.get('total_time_seconds'), usd if hosted else None, settings, hosted,
-                  why or 'the run measured none')
-    if i.wh is None or (e.get('cpu') or {}).get('wh') is not None: return i
+    x, hosted = energy or energy_of(summary), is_hosted(summary)
+    factor, total = missed_factor(summary)[0], _number(summary.get('total_time_seconds'))
+    i = footprint(x.wh, None if x.high is None else x.low, x.high, None if total is None else total * factor, bill_of(summary) if hosted else None,
+                  settings, hosted, x.reason or 'the run measured none')
+    if i.wh is None: return i
+    i = replace(i, energy_is=x.is_)
+    if x.kind == 'at least': i = replace(i, gco2e_high=None, reasons=i.reasons | dict(energy_interval=f'{x.metered} metered: a lower bound, also of the carbon and the money'))
+    if _block(_block(summary, 'energy'), 'cpu').get('wh') is not None: return i
     return replace(i, reasons=i.reasons | {'scope': 'the GPUs alone: CPU and memory were not measured'})
+
+def bill_of(
+    summary:dict, # content of a summary.json
+) -> float|None:
+    "What the provider billed, USD; None for a model that ran here, and where no price is known (the older tools store 0 then)."
+    ours = 'schema_version' in summary
+    usd = _number(summary.get('cost_usd') if ours else summary.get('estimated_cost_usd'))
+    return usd if usd and usd > 0 or usd == 0 and ours and is_hosted(summary) else None
 
 # %% ../nbs/04_c_footprint.ipynb #b134d730
 @dataclass(frozen=True)
@@ -582,17 +691,17 @@ def footprint_table(
     rooflines:dict=None, # label → `Roofline`, or its `to_json` form as a summary has it
 ) -> ResultTable:
     "Wh, grams, USD and shares of the limits, a row per run."
-    cols = ['run', 'Wh', 'gCO2e', 'low', 'high', 'electricity, USD', 'hardware, USD', 'API, USD', 'total, USD',
+    cols = ['run', 'Wh', 'energy is', 'gCO2e', 'low', 'high', 'electricity, USD', 'hardware, USD', 'API, USD', 'total, USD',
             'prefill reaches', 'decode reaches', 'J/token written']
     rows, why = [], {}
     for label, i in impacts.items():
         r = (rooflines or {}).get(label) or {}
         r = r.to_json() if isinstance(r, Roofline) else r
         p, d = ((r.get('phases') or {}).get(k) or {} for k in ('prefill', 'decode'))
-        rows.append((label, i.wh, i.gco2e, i.gco2e_low, i.gco2e_high, i.electricity_usd, i.hardware_usd, i.api_usd, i.total_usd,
+        rows.append((label, i.wh, i.energy_is or None, i.gco2e, i.gco2e_low, i.gco2e_high, i.electricity_usd, i.hardware_usd, i.api_usd, i.total_usd,
                      p.get('share'), d.get('share'), d.get('joules_per_token')))
         said = {**(r.get('reasons') or {}), **i.reasons}
-        for k in ('energy', 'grid', 'scope', 'device', 'phases'):
+        for k in ('energy', 'energy_interval', 'grid', 'scope', 'device', 'phases'):
             if said.get(k): why.setdefault(f'{k}: {said[k]}', []).append(label)
     notes = [k + ('' if len(v) == len(impacts) else f' ({", ".join(v)})') for k, v in why.items()]
     return ResultTable(cols, rows, 'Footprint of the runs', notes)

@@ -719,9 +719,9 @@ def table(self:Registry,
                      e.precision if e.local else None, estimate_vram(e), fits(e, machine=machine), p and p.input, p and p.output,
                      p and p.date + (' ~' if p.estimated else '')))
     m = machine or {}
-    gpus = ' + '.join(f'{g:.0f}' for g in m.get('gpu_gb') or []) or 'none'
+    gpus = ' + '.join(f'{g:.0f}' for g in m.get('gpu_gb') or [])
     better = [e.key for e in self.values() if precision_advice(e, machine=machine)]
-    where = f'This machine: GPU memory {gpus} GB, RAM {m.get("ram_gb") or 0:.0f} GB. ' if machine else ''
+    where = f'This machine: {f"GPU memory {gpus} GB" if gpus else "no GPU"}, RAM {m.get("ram_gb") or 0:.0f} GB. ' if machine else ''
     return ResultTable(cols, rows, title=f'{len(self)} models', digits=2,
                        notes=(where + 'Memory is an estimate at the default precision (weights, 8192 tokens of '
                               'context, overhead). ~ before a size: the maker does not tell; ~ behind a date: sources disagree.',

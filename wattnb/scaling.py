@@ -15,7 +15,7 @@ from typing import Sequence
 from .workspace import ResultTable, UserError, Workspace, atomic_write, write_csv, write_json
 from .llm import load_registry
 from .retrieval import DEFAULT_PRESET
-from .runs import find_runs, run_cost
+from .runs import TruthBook, check_place, doubt_notes, find_runs, run_numbers
 from .benchmark import Benchmark, BenchmarkSettings, is_member, plan_benchmark, this_machine
 
 # %% ../nbs/07_c_scaling.ipynb #be9a6b30
@@ -31,7 +31,8 @@ _HARDWARE = dict(vram_allocated_gb=('gpu_vram_allocated_gb', 2), vram_reserved_g
 _END = dict(questions=('num_questions', None), correct=('questions_correct', None), wrong=('questions_wrong', None), errors=('error_count', None),
     input_tokens=('input_tokens', None), output_tokens=('output_tokens', None), est_cost_usd=('estimated_cost_usd', 4))
 SCALING_COLUMNS = ('model', 'params_b', *_TOP, *_HARDWARE, *_END)
-OWN_COLUMNS = ('active_params_b', 'wh', 'score_per_wh', 'ci_low', 'ci_high', 'run')
+OWN_COLUMNS = ('active_params_b', 'wh', 'wh_low', 'wh_high', 'energy_is', 'wh_per_question', 'score_per_wh', 's_per_question', 'score_is', 'ci_low', 'ci_high',
+               'refusal_recall', 'refusal_precision', 'run')
 
 # %% ../nbs/07_c_scaling.ipynb #b0b64745
 def family_entries(
@@ -59,7 +60,7 @@ def own_run(
     def fits(r):
         s = r.summary
         mode = r.block('identity').get('mode') or r.block('config_snapshot').get('mode') or 'rag'
-        return (not r.is_ensemble and r.complete and s.get('model_id') == entry.id and (r.precision == precision or not entry.local) and mode == 'rag'
+        return (not r.is_ensemble and r.complete and s.get('model_id') == entry.id and (precision in (r.precision, r.precision_requested) or not entry.local) and mode == 'rag'
                 and not is_member(r.name) and not r.name.endswith('-smoke') and '-smoke-' not in r.name
                 and not r.block('config_snapshot').get('seed') and (r.block('config_snapshot').get('preset') or DEFAULT_PRESET) == (preset or DEFAULT_PRESET))
     got = []
@@ -122,20 +123,22 @@ class Scaling:
     env: str = ''
     datafile: str = ''
     preset: str = ''
+    numbers: dict = field(default_factory=dict) # model → its `RunNumbers`
     @property
     def table(self) -> ResultTable:
-        show = ('model', 'params_b', 'active_params_b', 'quantization', 'overall_score', 'ci_low', 'ci_high', 'value_accuracy', 'avg_latency_s', 'wh',
-                'score_per_wh', 'vram_allocated_gb', 'questions')
+        show = ('model', 'params_b', 'active_params_b', 'quantization', 'overall_score', 'ci_low', 'ci_high', 'value_accuracy', 'avg_latency_s', 's_per_question', 'wh',
+                'energy_is', 'score_per_wh', 'vram_allocated_gb', 'questions')
         notes = []
         for f, what in ((self.fit, 'parameters'), (self.fit_active if self.fit_active != self.fit else None, 'active parameters')):
             if f: notes += [f'score {f.slope:+.3f} per tenfold {what} (95 % {f.low:+.3f} to {f.high:+.3f}, {f.n} sizes, r² {f.r2:.2f})']
         ns = {r['questions'] for r in self.rows}
         if len(ns) > 1: notes += [f'the runs differ in their number of questions ({", ".join(map(str, sorted(ns, key=str)))}): compare with care']
         notes += [f'no run yet: {", ".join(self.missing)}'] if self.missing else []
+        notes += doubt_notes(self.numbers)
         return ResultTable(show, self.rows, title=f'Scaling of {self.family}' + (f' on {self.env}' if self.env else '') + f', {self.datafile}', notes=notes)
     def to_json(self):
         return dict(family=self.family, env=self.env, datafile=self.datafile, precision=self.precision, rows=self.rows, missing=self.missing,
-                    fit=self.fit, fit_active=self.fit_active)
+                    fit=self.fit, fit_active=self.fit_active, numbers={k: x.to_json() for k, x in self.numbers.items()})
     def to_text(self): return self.table.to_text()
     def _repr_markdown_(self): return self.table.to_markdown()
     def _repr_html_(self): return self.table._repr_html_()
@@ -148,6 +151,7 @@ class Scaling:
         fig = Figure(figsize=(6.4, 4), layout='constrained')
         ax = fig.subplots()
         for r in self.rows:
+            if r['overall_score'] is None: continue
             err = [[r['overall_score'] - r['ci_low']], [r['ci_high'] - r['overall_score']]] if r['ci_low'] is not None else None
             ax.errorbar(r['params_b'], r['overall_score'], yerr=err, fmt='o', color='#2a78d6', capsize=3)
             ax.annotate(f"{r['params_b']:g}B", (r['params_b'], r['overall_score']), textcoords='offset points', xytext=(6, -12), fontsize=8)
@@ -184,26 +188,31 @@ def scaling(
     datafile = Path(datafile).name.removesuffix('.csv') if datafile else ws.questions().stem
     entries = family_entries(ws, family, sizes)
     runs = find_runs(ws, env, datafile) if ws.experiments.exists() else []
-    rows, missing, summaries = [], [], {}
+    rows, missing, summaries, numbers, truths = [], [], {}, {}, TruthBook(ws)
     for e in entries:
         r = own_run(runs, e, precision or e.precision, preset)
         size = f'{e.params_b:g}'
         summaries[size if size not in summaries else f'{size} ({e.key})'] = r.summary if r else None
         if r is None: missing.append(e.key)
-        else: rows.append(_row(e, r))
+        else:
+            numbers[e.name] = run_numbers(r, truths)
+            rows.append(_row(e, r, numbers[e.name]))
     scores = [r['overall_score'] for r in rows]
     return Scaling(rows, missing, fit_log([r['params_b'] for r in rows], scores), fit_log([r['active_params_b'] for r in rows], scores), summaries,
-                   family, precision, env, datafile, preset)
+                   family, precision, env, datafile, preset, numbers)
 
-def _row(e, r) -> dict:
+def _row(e, r, x) -> dict:
+    "The older tools' columns: the numbers of the run from its record, what only its summary tells as it is stored."
     s, hw = r.summary, r.block('hardware')
     pick = lambda d, k, nd: round(d[k], nd) if nd is not None and isinstance(d.get(k), (int, float)) else d.get(k)
     cells = lambda of, d: {c: pick(d, *k) for c, k in of.items()}
-    ci = (((s.get('scores') or {}).get('ci95') or {}).get('overall')) or (None, None)
-    wh = run_cost(r).wh
-    return {'model': e.name, 'params_b': e.params_b, **cells(_TOP, s), **cells(_HARDWARE, hw), **cells(_END, s), 'hostname': hw.get('hostname'),
-            'active_params_b': e.compute_b, 'wh': wh, 'score_per_wh': s['overall_score'] / wh if wh and s.get('overall_score') is not None else None,
-            'ci_low': ci[0], 'ci_high': ci[1], 'run': r.id}
+    apart = lambda k: None if (v := s.get(k)) is None else v / x.at_a_time
+    now = dict(avg_retrieval_s=apart('avg_retrieval_seconds'), avg_generation_s=apart('avg_generation_seconds'), quantization=x.precision, overall_score=x.score, value_accuracy=x.value_accuracy, ref_overlap=x.ref_overlap, na_accuracy=x.na_recall,
+               avg_latency_s=x.latency_s, total_time_s=x.wall_s, energy_wh=x.wh, questions=x.n, est_cost_usd=x.api_usd)
+    own = dict(active_params_b=e.compute_b, wh=x.wh, wh_low=x.energy.low, wh_high=x.energy.high, energy_is=x.energy.is_, wh_per_question=x.wh_per_question,
+               score_per_wh=x.score / x.wh if x.energy.ranked and x.wh and x.score is not None else None, s_per_question=x.wall_s_per_question,
+               score_is=x.score_is, ci_low=x.score_low, ci_high=x.score_high, refusal_recall=x.refusal_recall, refusal_precision=x.refusal_precision, run=r.id)
+    return {'model': e.name, 'params_b': e.params_b, **cells(_TOP, s), **cells(_HARDWARE, hw), **cells(_END, s), 'hostname': hw.get('hostname')} | now | own
 
 # %% ../nbs/07_c_scaling.ipynb #90962fde
 def plan_missing(

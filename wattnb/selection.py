@@ -19,7 +19,8 @@ import numpy as np
 from .workspace import ResultTable, TableSet, UserError
 from .statistics import bootstrap_ci, mde_mean, permutation_test, resamples
 from .scoring import score
-from .runs import TruthBook, find_runs, tidy_rows
+from .footprint import RunEnergy
+from .runs import RunNumbers, TruthBook, doubt_notes, find_runs, ranked_joules, run_numbers, tidy_rows
 from .ensemble import Ballot, VoteRule, decide, decisions_as_predictions, same_values, vote
 
 # %% ../nbs/08a_selection.ipynb #b6fec954
@@ -36,6 +37,7 @@ class Panel:
     vram: tuple = ()        # GiB per run, or None
     skipped: tuple = ()     # runs left out, with the reason
     notes: tuple = ()       # what a reader of the costs must know
+    numbers: tuple = ()     # per run, its `RunNumbers`
     @property
     def n(self) -> int: return len(self.questions)
     @cached_property
@@ -66,6 +68,7 @@ def panel_of(
     vram:dict=None,            # label -> GiB
     skipped:Sequence=(),       # what was left out
     notes:Sequence=(),         # what a reader of the costs must know
+    numbers:dict=None,         # label -> its `RunNumbers`
 ) -> Panel:
     "A panel from parts. A question that a run lacks counts as failed."
     questions, labels, n = tuple(questions), tuple(predictions), len(questions)
@@ -83,7 +86,7 @@ def panel_of(
             if v is not None: out[k] = [math.nan if x is None else x for x in v] if np.ndim(v) else v
         return out
     return Panel(labels, questions, tuple(rows), scores, array(joules), array(usd), array(seconds),
-                 tuple((vram or {}).get(l) for l in labels), tuple(skipped), tuple(notes))
+                 tuple((vram or {}).get(l) for l in labels), tuple(skipped), tuple(notes), tuple((numbers or {}).get(l) for l in labels))
 
 def read_panel(
     ws,                # workspace or tree of runs
@@ -126,10 +129,12 @@ def read_panel(
     questions = [q for q in truths.of(first) if q.id in wanted]
     col = lambda key: {l: [by[q.id] for q in questions] for l, (_, t) in rows.items()
                        for by in [{x['id']: x[key] for x in t}]}
-    return panel_of(questions, {l: r.predictions for l, (r, _) in rows.items()}, col('joules'), col('cost_usd'),
+    energy = {l: [ranked_joules(by[q.id]) for q in questions] for l, (_, t) in rows.items() for by in [{x['id']: x for x in t}]}
+    numbers = {l: run_numbers(r, truths) for l, (r, _) in rows.items()}
+    return panel_of(questions, {l: r.predictions for l, (r, _) in rows.items()}, energy, col('cost_usd'),
                     col('latency_seconds'),
                     {l: r.block('hardware').get('gpu_vram_allocated_gb') or None for l, (r, _) in rows.items()},
-                    skipped, _cost_notes(rows))
+                    skipped, (*_cost_notes(rows), *doubt_notes(numbers, 'energy', 'latency', 'usd')), numbers)
 
 # %% ../nbs/08a_selection.ipynb #aaf046b6
 def _cost_notes(rows:dict) -> tuple:
@@ -397,10 +402,11 @@ class Recommendation(TableSet):
             agree = float(np.mean([(p.right[k] == p.right[j]).mean() for j in best
                                    if j != k])) if len(best) > 1 else None
             s = p.scores[k]
-            rows.append([p.labels[k], s.overall, *s.ci['overall'], s.na_recall, alone, _nan(p.seconds[k].mean()),
-                         p.vram[k] if p.vram else None, agree, _nan(p.joules[k].mean() / 3600)])
+            x = (p.numbers[k] if p.numbers else None) or RunNumbers(n=p.n, latency_s=_nan(p.seconds[k].mean()), energy=RunEnergy(_nan(p.joules[k].sum() / 3600)))
+            rows.append([p.labels[k], s.overall, *s.ci['overall'], s.na_recall, alone, x.latency_s,
+                         p.vram[k] if p.vram else None, agree, x.wh_per_question, x.energy.is_ if p.numbers else None])
         return ResultTable(['model', 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB',
-                            'agreement', 'Wh/question'], rows, 'The three best single models',
+                            'agreement', 'Wh/question', 'energy is'], rows, 'The three best single models',
                            (*p.notes,
                             'unique wins: questions that no other run has right; agreement: share of questions on which it and the other two are both right or both wrong.',))
     @cached_property
