@@ -472,8 +472,8 @@ def folder_lock(
         raise UserError(f'{folder} is in use by {who}: wait for it or stop it') from None
     except OSError as e: raise UserError(f'cannot write to {folder}: {e.strerror or e}') from None
     try:
-        note.write_text(json.dumps(dict(what=what, pid=os.getpid(), host=socket.gethostname(),
-                                        since=time.strftime('%Y-%m-%d %H:%M:%S'))), 'utf-8')
+        try: note.write_text(json.dumps(dict(what=what, pid=os.getpid(), host=socket.gethostname(), since=time.strftime('%Y-%m-%d %H:%M:%S'))), 'utf-8')
+        except OSError as e: log.debug('%s: %s', note, e) # a full disk: the lock holds without the owner's name
         yield folder
     finally:
         try: note.unlink()
