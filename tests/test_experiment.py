@@ -221,3 +221,31 @@ def test_other_weights_are_another_run(ws, tmp_path):
     with Run(plan, model) as r: r.load(); r.stop()
     model.info = {**model.info, 'revision': 'b' * 40}
     with pytest.raises(UserError, match='begun with revision aaaaaaaaaaaa .* this is bbbbbbbbbbbb'), Run(plan_run(settings(env='w', name='hub'), ws), model) as r: r.load()
+
+
+WRITES = {'init', 'index', 'run', 'eval', 'report', 'plots'} # tried elsewhere, each with what it writes
+LOOKS = {
+    'search': ['What was the PUE of the Tarn hall?', '--preset', 'words'], 'ask': ['What was the PUE of the Tarn hall?', '--model', 'extractive', '--preset', 'words'], 'results': [], 'verify': ['one'], 'replay': ['one'],
+    'export': ['--peer', 'one', '--output', '{out}'], 'models': [], 'doctor': [], 'score': ['{root}/data/demo_QA.csv', '{run}/submission.csv', '--strict'], 'check-questions': ['{root}/data/demo_QA.csv'],
+    'retrieval': ['--questions', 'demo_QA.csv', '--preset', 'words'], 'benchmark': ['--dry-run', '--provider', 'baseline'], 'scaling': ['--dry-run', '--family', 'qwen2.5', '--env', 'looks', '--datafile', 'demo_QA'],
+    'matrix': [], 'compare': ['one', 'two'], 'errors': ['one'], 'audit': [], 'ensemble': ['--experiments', 'one', 'two', '--name', 'both', '--env', 'looks', '--datafile', 'demo_QA', '--force'],
+    'rescore': ['one', '--dry-run'], 'recommend': ['--datafile', 'demo_QA', '--env', 'looks'], 'meter': ['--', sys.executable, '-c', 'pass'],
+}
+
+
+def test_json_of_every_verb_that_looks_is_one_document(ws, tmp_path, capfd):
+    "What a verb shows as text it can also hand out as JSON: one strict document on stdout, with the status that the text has."
+    from wattnb.cli import VERBS, main
+    assert set(LOOKS) | WRITES == set(VERBS), 'a new verb is tried here too'
+    plan = plan_run(settings(env='looks', name='one'), ws)
+    run_all(plan); run_all(plan_run(settings(env='looks', name='two', model='abstain'), ws))
+    def constant(name): raise AssertionError(f'{name} is not JSON')
+    for verb, words in LOOKS.items():
+        words = [w.format(root=ws.root, run=plan.run_dir, out=tmp_path / 'out') for w in words]
+        at = words.index('--') if '--' in words else len(words)
+        status = main([verb, *words[:at], '--json', '--root', str(ws.root), *words[at:]])
+        out, err = capfd.readouterr()
+        assert status in (0, 1) and 'defect' not in err, (verb, err)
+        data = json.loads(out, parse_constant=constant)
+        assert data or verb in ('check-questions', 'matrix'), verb
+        if verb == 'ask': assert data['model'] == 'extractive' and data['answer']['status'] == data['status'] and data['context']
