@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
-from .workspace import UserError, WorkError, Workspace, ResultTable
+from .workspace import UserError, WorkError, Workspace, ResultTable, keep_secret, secret_names
 
 log = logging.getLogger('wattnb')
 
@@ -246,8 +246,8 @@ def _entry(key:str, table:dict, where:str, origin:str='') -> ModelEntry:
     for need in ('provider', 'id'):
         if not t.get(need): raise UserError(f'{where}: {need} is missing')
     t['provider'] = _provider(t['provider'], f'{where}: ')
-    for k, v in (t.get('options') or {}).items():
-        if re.search(r'api_?key|secret|password|(^|_)token$', k, re.I): raise UserError(f'{where}: {k} does not belong into a file: keys come from the environment')
+    for k in secret_names(t.get('options')): raise UserError(f'{where}: {k} does not belong into a file: keys come from the environment')
+    keep_secret(t.get('options')) # what an address holds: it is shown and stored nowhere
     if 'prices' in t:
         p = t['prices']
         _check_table(p, _PRICE_KEYS, f'{where}, prices')

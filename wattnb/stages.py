@@ -15,7 +15,7 @@ from typing import Callable, Iterator, Sequence
 from fastcore.basics import patch
 
 from . import __version__
-from .workspace import UserError, WorkError, digest, folder_lock, jsonable, log, progress, redact, sweep
+from .workspace import UserError, WorkError, digest, folder_lock, jsonable, log, progress, redact, redact_url, sweep
 from .questions import BASE_COLUMNS, Question
 from .corpus import read_bibliography
 from .index import open_index
@@ -105,7 +105,7 @@ class Run:
     def _head(self) -> dict:
         p = self.plan
         cols = [c for c in p.questions.columns if c in BASE_COLUMNS]
-        return dict(name=p.name, identity=p.identity, settings=p.settings.public, entry=p.entry.to_json(), precision=p.precision,
+        return dict(name=p.name, identity=p.identity, settings=p.settings.public, entry=p.entry.to_json() | dict(options=redact(p.entry.options)), precision=p.precision,
                     questions_file=p.questions.path.name, labelled=p.questions.labelled, flag_names=p.questions.flag_names,
                     questions=[{**{c: getattr(q, c) for c in ('id', 'question', *cols)}, 'flags': q.flags, 'usage': q.usage} for q in p.questions],
                     started=utc_now(), version=__version__)
@@ -138,9 +138,13 @@ def load(self:Run):
     warmup = self._warm_up()
     self.telemetry.loaded()
     self.journal.append('load', dict(session=self.session, llm_seconds=t1 - t0, embedder_seconds=t2 - t1 if self.index else None, warmup_seconds=warmup,
-                                     model=self.model.info, device=self._limits()))
+                                     model=_shown_info(self.model.info), device=self._limits()))
     self._snapshot()
     return self
+
+def _shown_info(info:dict) -> dict:
+    "What a model says of itself, without the secrets that an address in it may hold."
+    return {k: (redact_url(v) if '://' in v else redact(v)) if isinstance(v, str) else v for k, v in info.items()}
 
 @patch
 def _check_revision(self:Run):
@@ -167,7 +171,6 @@ def _limits(self:Run) -> dict|None:
     with self.telemetry.pause('measurement of the CPU'):
         found, _ = device_of(place, box['gpu_name'], box['cpu_model'], measure=not quick and place.startswith('cpu') and find_device(box['cpu_model']) is None)
     return None if found is None else dataclasses.asdict(found)
-
 
 # %% ../nbs/06_d_stages.ipynb #4358ffa0
 def shown_settings(
