@@ -221,3 +221,72 @@ def test_other_weights_are_another_run(ws, tmp_path):
     with Run(plan, model) as r: r.load(); r.stop()
     model.info = {**model.info, 'revision': 'b' * 40}
     with pytest.raises(UserError, match='begun with revision aaaaaaaaaaaa .* this is bbbbbbbbbbbb'), Run(plan_run(settings(env='w', name='hub'), ws), model) as r: r.load()
+
+
+WRITES = {'init', 'index', 'run', 'eval', 'report', 'plots'} # tried elsewhere, each with what it writes
+LOOKS = {
+    'search': ['What was the PUE of the Tarn hall?', '--preset', 'words'], 'ask': ['What was the PUE of the Tarn hall?', '--model', 'extractive', '--preset', 'words'], 'results': [], 'verify': ['one'], 'replay': ['one'],
+    'export': ['--peer', 'one', '--output', '{out}'], 'models': [], 'doctor': [], 'score': ['{root}/data/demo_QA.csv', '{run}/submission.csv', '--strict'], 'check-questions': ['{root}/data/demo_QA.csv'],
+    'retrieval': ['--questions', 'demo_QA.csv', '--preset', 'words'], 'benchmark': ['--dry-run', '--provider', 'baseline'], 'scaling': ['--dry-run', '--family', 'qwen2.5', '--env', 'looks', '--datafile', 'demo_QA'],
+    'matrix': [], 'compare': ['one', 'two'], 'errors': ['one'], 'audit': [], 'ensemble': ['--experiments', 'one', 'two', '--name', 'both', '--env', 'looks', '--datafile', 'demo_QA', '--force'],
+    'rescore': ['one', '--dry-run'], 'recommend': ['--datafile', 'demo_QA', '--env', 'looks'], 'meter': ['--', sys.executable, '-c', 'pass'],
+}
+
+
+def test_json_of_every_verb_that_looks_is_one_document(ws, tmp_path, capfd):
+    "What a verb shows as text it can also hand out as JSON: one strict document on stdout, with the status that the text has."
+    from wattnb.cli import VERBS, main
+    assert set(LOOKS) | WRITES == set(VERBS), 'a new verb is tried here too'
+    plan = plan_run(settings(env='looks', name='one'), ws)
+    run_all(plan); run_all(plan_run(settings(env='looks', name='two', model='abstain'), ws))
+    def constant(name): raise AssertionError(f'{name} is not JSON')
+    for verb, words in LOOKS.items():
+        words = [w.format(root=ws.root, run=plan.run_dir, out=tmp_path / 'out') for w in words]
+        at = words.index('--') if '--' in words else len(words)
+        status = main([verb, *words[:at], '--json', '--root', str(ws.root), *words[at:]])
+        out, err = capfd.readouterr()
+        assert status in (0, 1) and 'defect' not in err, (verb, err)
+        data = json.loads(out, parse_constant=constant)
+        assert data or verb in ('check-questions', 'matrix'), verb
+        if verb == 'ask': assert data['model'] == 'extractive' and data['answer']['status'] == data['status'] and data['context']
+
+
+CANARY = 'sk-canary0Sec1ret2'
+ADDRESSES = ['http://user:{c}@127.0.0.1:{port}/v1', 'http://{c}@127.0.0.1:{port}/v1', 'http://127.0.0.1:{port}/{c}/v1', 'http://127.0.0.1:{port}/v1?api-key={c}', 'http://127.0.0.1:{port}/v1#{c}']
+
+
+@pytest.mark.parametrize('address', ADDRESSES)
+@pytest.mark.parametrize('place', ['environment', 'models.toml'])
+def test_no_key_of_an_address_or_option_is_kept_or_shown(tmp_path, place, address, capfd, monkeypatch, caplog):
+    "A server's address with a key as user, password, part of the path, query or fragment, from the environment or from models.toml: whether the run succeeds or fails, nothing of the key reaches a file, a message or an exception."
+    import traceback
+    from conftest import words_workspace
+    from wattnb.testing import FakeServer
+    import wattnb.workspace
+    monkeypatch.setattr(wattnb.workspace, '_KEPT', set())
+    monkeypatch.delenv('OPENAI_BASE_URL', raising=False); monkeypatch.setenv('OPENAI_API_KEY', 'sk-other-0123456789')
+    w = words_workspace(tmp_path / 'ws')
+    with FakeServer() as server:
+        url = address.format(c=CANARY, port=server.port)
+        if place == 'environment': monkeypatch.setenv('OPENAI_BASE_URL', url); option = ''
+        else: option = f'options = {{ base_url = "{url}", tries = 1, body = {{ user = "me", note = "see {url}" }} }}\n'
+        w.models_toml.write_text(f'[model.mine]\nprovider = "openai"\nid = "gpt-mine"\nmax_new_tokens = 40\n{option}')
+        said = ''
+        for server.errors in (None, {401: dict(error=dict(message=f'no key {CANARY} for {url}'))}):
+            s = settings(model='mine', name=f'address{bool(server.errors)}', limit=2, max_retries=0)
+            try: said += run_all(plan_run(s, w)).summary['status']
+            except (UserError, WorkError) as e: said += traceback.format_exc()
+            main_words = ['results', '--json', '--root', str(w.root)]
+            from wattnb.cli import main
+            main(main_words)
+        if '@' in address and '?' not in address: assert 'complete' in said, 'such an address works'
+    out, err = capfd.readouterr()
+    shown = dict(said=said, stdout=out, stderr=err, log=caplog.text, **{str(p): p.read_text('utf-8', 'replace') for p in w.artifacts.rglob('*') if p.is_file()})
+    assert not [(k, text[max(0, text.index(CANARY) - 80):text.index(CANARY) + 40]) for k, text in shown.items() if CANARY in text]
+    assert any('journal.jsonl' in k and '127.0.0.1' in v for k, v in shown.items()), 'which server it was is kept'
+
+
+@pytest.mark.parametrize('options', ['api_key = "x"', 'body = { auth = { token = "x" } }', 'headers = { Authorization = "Bearer x" }', 'body = { list = [{ apiKey = "x" }] }'])
+def test_a_key_among_the_options_is_refused_at_any_depth(tmp_path, options):
+    (tmp_path / 'm.toml').write_text(f'[model.mine]\nprovider = "openai"\nid = "gpt-mine"\noptions = {{ {options} }}\n')
+    with pytest.raises(UserError, match='keys come from the environment'): load_registry().find(str(tmp_path / 'm.toml'))

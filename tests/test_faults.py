@@ -10,7 +10,7 @@ from wattnb.experiment import RunSettings, plan_run, run_all, stored_run, verify
 from wattnb.journal import read_journal
 from wattnb.llm import Reply, load_registry, open_model
 from wattnb.plan import RunState
-from wattnb.workspace import UserError, WorkError, Workspace
+from wattnb.workspace import DERIVED, UserError, WorkError, Workspace, read_json, stale_files, write_json
 
 KILLS = int(os.environ.get('WATTNB_KILLS', 30))
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='POSIX only')
@@ -217,3 +217,135 @@ def test_a_disk_that_answers_eio(ws, whole, tmp_path, call, after):
     run_all(plan, Scripted(0))
     assert answers(plan.run_dir) == answers(whole[0])
     assert [a['id'] for a in read_journal(plan.run_dir / 'journal.jsonl').of('attempt')][:len(kept.of('attempt'))] == [a['id'] for a in kept.of('attempt')]
+
+
+class Silent(Scripted):
+    "Fails the test when it is asked."
+    def stream(self, requests): raise AssertionError('a model was asked')
+
+
+def stopped_and_resumed(ws, name, before=None):
+    "A run that was interrupted with its files written, and then resumed in a child with `before` called first. Its plan as the next command sees it."
+    def stop(n):
+        if n == 9: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): run_all(plan_run(settings(name=name), ws), Scripted(0, stop))
+    folder = plan_run(settings(name=name), ws).run_dir
+    assert read_json(folder / 'summary.json')['status'] == 'interrupted'
+    def work():
+        if before: before()
+        run_all(plan_run(settings(name=name), ws), Scripted(0))
+    os.waitpid(in_child(work), 0)
+    return plan_run(settings(name=name), ws)
+
+
+def is_as_the_whole(plan, whole):
+    "Files, status and check of a run that ended well."
+    assert answers(plan.run_dir) == answers(whole) and (plan.run_dir / 'submission.csv').read_bytes() == (whole / 'submission.csv').read_bytes()
+    assert read_json(plan.run_dir / 'summary.json')['status'] == 'complete' and stale_files(plan.run_dir) == []
+    assert not [c for c in verify(plan.run_dir) if c['result'] != 'passed'] and plan_run(plan.settings, plan.ws).state == 'complete'
+
+
+@pytest.mark.parametrize('at', range(3))
+def test_killed_after_the_end_of_the_journal_and_before_a_file(ws, whole, at):
+    "An earlier session left its files; the resumed one has answered all and dies before its own stand. The files are derived again, and nobody is asked."
+    def before():
+        real, seen = os.replace, []
+        def replace(a, b):
+            if len(seen) == at: os.kill(os.getpid(), signal.SIGKILL)
+            seen.append(b); return real(a, b)
+        os.replace = replace
+    plan = stopped_and_resumed(ws, f'unfinished{at}', before)
+    assert plan.state == 'rebuild' and plan.done == 24 and read_json(plan.run_dir / 'summary.json')['status'] == 'interrupted'
+    assert 'written again from the journal' in plan.table.to_text() and list(plan.run_dir.glob('.*.tmp'))
+    run_all(plan, Silent(0))
+    is_as_the_whole(plan, whole[0])
+    assert not list(plan.run_dir.glob('.*.tmp')), 'what the kill left is swept'
+
+
+def cut(p): p.write_bytes(p.read_bytes()[:-20])
+def grown(p): p.write_bytes(p.read_bytes() + b'\n')
+def changed(p): p.write_bytes(p.read_bytes().replace(b'1', b'2'))
+def emptied(p): p.write_bytes(b'')
+@pytest.mark.parametrize('name', DERIVED)
+@pytest.mark.parametrize('damage', [Path.unlink, cut, grown, changed, emptied])
+def test_a_complete_run_with_a_damaged_file_is_mended(ws, whole, name, damage):
+    "Deleted, cut, grown, edited or emptied after the run: the next command derives the files again, without a model."
+    plan = plan_run(settings(name='damaged'), ws)
+    if plan.state == 'new': run_all(plan, Scripted(0))
+    damage(plan.run_dir / name)
+    plan = plan_run(settings(name='damaged'), ws)
+    if (name, damage) != ('summary.json', grown): assert plan.state == 'rebuild' # a line end more is the same JSON
+    run_all(plan, Silent(0))
+    is_as_the_whole(plan, whole[0])
+
+
+def test_a_complete_journal_alone_is_a_run(ws, whole):
+    "No file but the journal: all the others come back."
+    plan = plan_run(settings(name='alone'), ws)
+    plan.run_dir.mkdir(parents=True)
+    run_all(plan, Scripted(0))
+    for p in plan.run_dir.iterdir(): p.unlink() if p.name != 'journal.jsonl' else None
+    run_all(plan_run(settings(name='alone'), ws), Silent(0))
+    is_as_the_whole(plan, whole[0])
+
+
+def test_runs_of_before_the_marks_are_derived_once_more(ws, whole):
+    "A summary of an older version says nothing of the journal: its files are derived again once. Where nothing can be written, its word is taken."
+    plan = plan_run(settings(name='older'), ws)
+    run_all(plan, Scripted(0))
+    path = plan.run_dir / 'summary.json'
+    old = {k: v for k, v in read_json(path).items() if k not in ('journal', 'files')}
+    write_json(path, old)
+    assert stale_files(plan.run_dir) is None
+    for p in plan.run_dir.iterdir(): p.chmod(0o444)
+    plan.run_dir.chmod(0o555)
+    try:
+        if os.geteuid(): # root may write anywhere
+            assert plan_run(settings(name='older'), ws).state == 'complete'
+            plan.run_dir.chmod(0o755); write_json(path, old | dict(status='interrupted')); plan.run_dir.chmod(0o555)
+            with pytest.raises(UserError, match='cannot write'): plan_run(settings(name='older'), ws)
+    finally: plan.run_dir.chmod(0o755)
+    again = plan_run(settings(name='older'), ws)
+    assert again.state == 'rebuild'
+    run_all(again, Silent(0))
+    is_as_the_whole(plan, whole[0])
+
+
+def test_the_benchmark_mends_files_that_do_not_follow(ws, whole):
+    "It skips the run, as its journal is complete, writes its files and reads the score from them; a plan alone writes nothing."
+    from wattnb.benchmark import BenchmarkSettings, plan_benchmark, run_benchmark
+    s = BenchmarkSettings(models=('extractive',), env='f', mode='closed-book')
+    plan = plan_run(settings(), ws)
+    run_all(plan, Scripted(0))
+    right = (plan.run_dir / 'summary.json').read_bytes()
+    changed(plan.run_dir / 'results.json'); (plan.run_dir / 'summary.json').unlink()
+    r = plan_benchmark(s, ws)
+    assert [x.state for x in r] == ['skip'] and not (plan.run_dir / 'summary.json').exists()
+    b = run_benchmark(r, s)
+    assert (b.runs[0].state, b.runs[0].reason) == ('skip', 'complete') and b.runs[0].score == read_json(plan.run_dir / 'summary.json')['overall_score']
+    assert (plan.run_dir / 'summary.json').read_bytes() == right
+    is_as_the_whole(plan, whole[0])
+
+
+def test_an_interrupt_while_the_files_are_written_leaves_the_run_complete(ws, whole, monkeypatch):
+    "The end is in the journal: Ctrl-C cannot take it back."
+    import wattnb.run_files
+    plan, real = plan_run(settings(name='late'), ws), wattnb.run_files.atomic_write
+    def write(*a):
+        monkeypatch.setattr(wattnb.run_files, 'atomic_write', real)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(wattnb.run_files, 'atomic_write', write)
+    from wattnb.notebook import start
+    nb = start(plan)
+    nb._run._given_model = nb._run.model = Scripted(0)
+    nb.load(); nb.answer()
+    with pytest.raises(KeyboardInterrupt): nb.finish()
+    assert [e['status'] for e in read_journal(plan.run_dir / 'journal.jsonl').of('end')] == ['complete']
+    is_as_the_whole(plan, whole[0])
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux') or not (shutil.which('cc') or shutil.which('gcc')), reason='needs Linux and a C compiler')
+def test_a_fault_at_any_system_call(tmp_path):
+    "A sample of what `benchmarks/faults.py` does at every call: killed or refused there, the next command ends in the files of an undisturbed run."
+    p = subprocess.run([sys.executable, Path(__file__).parent.parent / 'benchmarks/faults.py', '--sample', os.environ.get('WATTNB_FAULT_POINTS', '50')], capture_output=True, text=True)
+    assert p.returncode == 0, p.stdout[-2000:] + p.stderr[-2000:]

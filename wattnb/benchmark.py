@@ -25,6 +25,7 @@ from .scoring import score
 from .runs import TruthBook, find_run, find_runs, run_cost, run_numbers
 from .journal import JournalContent, read_journal, utc_now
 from .plan import RunPlan, RunSettings, RunState, plan_run, prediction_of
+from .run_files import rebuild
 from .experiment import keep_partial, run_all
 from .cluster import run_words
 from .processes import DEADLINE, Supervised
@@ -294,9 +295,10 @@ def _plan_one(ws, spec, entry, precision, seed, s:BenchmarkSettings, machines, p
     except UserError as e:
         r.state, r.reason = 'fail', str(e); return r
     r.n, r.done = len(r.plan.questions), r.plan.done
-    if r.plan.state == 'complete':
-        r.state, r.reason, r.done = 'skip', 'complete', r.n
-        _read_result(r); return r
+    if r.plan.state in ('complete', 'rebuild'):
+        r.state, r.reason, r.done = 'skip', 'complete' + '; its files are written again' * (r.plan.state == 'rebuild'), r.n
+        if r.plan.state == 'complete': _read_result(r)
+        return r
     r.estimate = estimate(entry, r.precision, r.n - r.done, past, s.mode)
     owner = _in_use(r.run_dir)
     whys = [m.could(job_of(r, m)) for m in machines]
@@ -319,6 +321,14 @@ def _in_use(folder:Path) -> str:
     try:
         with folder_lock(folder, 'wattnb benchmark'): return ''
     except UserError as e: return str(e)
+
+def _rebuild(r:PlannedRun):
+    "Write the files of a run that its journal completes."
+    try: rebuild(r.run_dir, 'wattnb benchmark')
+    except UserError as e: r.reason = str(e); return # in use
+    except WorkError as e: r.state, r.reason = 'fail', str(e); return
+    r.plan.state, r.reason = 'complete', 'complete'
+    _read_result(r)
 
 def _read_result(r:PlannedRun):
     if not (r.run_dir/'summary.json').is_file(): return
@@ -579,6 +589,8 @@ def run_benchmark(
     "Run what waits and say how each ended; `benchmark.json` goes beside the runs. A second start goes on where this one stopped."
     places = list(places) if places is not None else [Here(this_machine(settings))]
     b = Benchmark(list(runs), settings, [], utc_now())
+    for r in b.runs:
+        if r.plan is not None and r.plan.state == 'rebuild': _rebuild(r)
     waiting, active, after = [r for r in b.runs if r.state == 'wait'], [], []
     changed, drawn, idle = (lambda: on_change and on_change(b)), 0., None
     try:

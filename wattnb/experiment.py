@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['run_all', 'evaluate', 'MODES', 'PLANNERS', 'RunSettings', 'RunPlan', 'plan_run', 'RunState', 'SCHEMA_VERSION',
-           'RunFiles', 'derive', 'Run', 'context_window', 'move_aside', 'shown_settings', 'StoredRun', 'Example',
-           'stored_run', 'replay', 'verify', 'results_table', 'one_line_errors', 'NotebookRun', 'start',
+           'RunFiles', 'derive', 'rebuild', 'Run', 'context_window', 'move_aside', 'shown_settings', 'StoredRun',
+           'Example', 'stored_run', 'replay', 'verify', 'results_table', 'one_line_errors', 'NotebookRun', 'start',
            'keep_notebook', 'keep_partial', 'follow_progress']
 
 # %% ../nbs/06_experiment.ipynb #a9d8855f
@@ -16,12 +16,12 @@ from typing import Callable
 from .workspace import Workspace
 from .journal import read_journal
 from .plan import MODES, PLANNERS, RunSettings, RunPlan, plan_run, RunState
-from .run_files import SCHEMA_VERSION, RunFiles, derive
+from .run_files import SCHEMA_VERSION, RunFiles, derive, rebuild
 from .stages import Run, context_window, move_aside, shown_settings
 from .stored import StoredRun, Example, stored_run, replay, verify, results_table
 from .notebook import one_line_errors, NotebookRun, start, keep_notebook, keep_partial, follow_progress
 
-_all_ = ['MODES', 'PLANNERS', 'RunSettings', 'RunPlan', 'plan_run', 'RunState', 'SCHEMA_VERSION', 'RunFiles', 'derive', 'Run', 'context_window', 'move_aside', 'shown_settings', 'StoredRun', 'Example', 'stored_run', 'replay', 'verify', 'results_table', 'one_line_errors', 'NotebookRun', 'start', 'keep_notebook', 'keep_partial', 'follow_progress']
+_all_ = ['MODES', 'PLANNERS', 'RunSettings', 'RunPlan', 'plan_run', 'RunState', 'SCHEMA_VERSION', 'RunFiles', 'derive', 'rebuild', 'Run', 'context_window', 'move_aside', 'shown_settings', 'StoredRun', 'Example', 'stored_run', 'replay', 'verify', 'results_table', 'one_line_errors', 'NotebookRun', 'start', 'keep_notebook', 'keep_partial', 'follow_progress']
 
 # %% ../nbs/06_experiment.ipynb #9f92aa90
 def run_all(
@@ -29,8 +29,9 @@ def run_all(
     model=None,                # an open model, to share weights between runs
     on_progress:Callable=None, # called with (done, of)
 ) -> RunFiles:
-    "All stages in one go, without a notebook. A complete run is read from its journal."
-    if plan.state == 'complete': return derive(read_journal(plan.run_dir/'journal.jsonl', plan.run))
+    "All stages in one go, without a notebook. A complete run is read from its journal; files that do not follow from it are written again."
+    if plan.state == 'rebuild': rebuild(plan.run_dir, f'wattnb run {plan.name}')
+    if plan.state in ('rebuild', 'complete'): return derive(read_journal(plan.run_dir/'journal.jsonl', plan.run))
     with Run(plan, model) as run:
         try: run.load().answer(on_progress)
         except KeyboardInterrupt:

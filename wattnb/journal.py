@@ -165,6 +165,13 @@ class JournalContent:
         "The content of one line."
         return self._data(bisect_left(self._seqs, seq))
 
+    def mark(self) -> dict:
+        "Lines that count, length and SHA-256 of the file as it is now: what the files derived from it carry, see `wattnb.workspace.stale_files`."
+        h, at = hashlib.sha256(), 0
+        while self._open() and (part := self._bytes(at, 1 << 20)):
+            h.update(part); at += len(part)
+        return dict(lines=len(self), bytes=at, sha256=h.hexdigest())
+
     def _open(self) -> bool:
         "Hold the file, also when its folder is moved aside. False when it is not there."
         if self._fd is not None: return True

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
-from .workspace import UserError, WorkError, Workspace, ResultTable
+from .workspace import UserError, WorkError, Workspace, ResultTable, keep_secret, secret_names
 from .memory import BITS_PER_PARAMETER, bits_per_parameter, bytes_per_parameter, checkpoint_tensors, native_quantization, plan_checkpoint, quantized_share_of
 
 log = logging.getLogger('wattnb')
@@ -252,8 +252,8 @@ def _entry(key:str, table:dict, where:str, origin:str='') -> ModelEntry:
     for need in ('provider', 'id'):
         if not t.get(need): raise UserError(f'{where}: {need} is missing')
     t['provider'] = _provider(t['provider'], f'{where}: ')
-    for k, v in (t.get('options') or {}).items():
-        if re.search(r'api_?key|secret|password|(^|_)token$', k, re.I): raise UserError(f'{where}: {k} does not belong into a file: keys come from the environment')
+    for k in secret_names(t.get('options')): raise UserError(f'{where}: {k} does not belong into a file: keys come from the environment')
+    keep_secret(t.get('options')) # what an address holds: it is shown and stored nowhere
     if 'prices' in t:
         p = t['prices']
         _check_table(p, _PRICE_KEYS, f'{where}, prices')

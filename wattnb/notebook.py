@@ -14,8 +14,8 @@ from .index import open_index
 from .telemetry import machine
 from .scoring import score
 from .journal import Journal, JournalContent, read_journal, utc_now
-from .plan import RunPlan, RunState, prediction_of
-from .run_files import derive
+from .plan import RunPlan, RunState, is_ended, prediction_of
+from .run_files import derive, rebuild
 from .stages import Run
 from .stored import StoredRun, stored_run
 
@@ -38,6 +38,9 @@ class NotebookRun:
     "A run taken through its stages by a notebook: each method does its stage, or nothing when the run is complete."
     def __init__(self, plan:RunPlan):
         self.plan, self.report = plan, None
+        if plan.state == 'rebuild':
+            rebuild(plan.run_dir, f'wattnb run {plan.name}')
+            plan.state = 'complete'
         self._run = Run(plan).__enter__() if plan.state != 'complete' else None
     def _do(self, stage):
         try: return stage()
@@ -109,7 +112,8 @@ def keep_partial(
         done = len(state.done)
         if j.content.of('run') and done:
             sessions = j.content.of('session')
-            j.append('end', dict(session=sessions[-1]['session'] if sessions else 0, status='interrupted', finished=utc_now(), clock=dict(seconds=0.)))
+            if not (is_ended(j.content) and done == len(plan.questions)): # else only the files were missing
+                j.append('end', dict(session=sessions[-1]['session'] if sessions else 0, status='interrupted', finished=utc_now(), clock=dict(seconds=0.)))
             derive(j.content).write(plan.run_dir)
     return done, len(plan.questions)
 

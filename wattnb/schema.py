@@ -109,7 +109,7 @@ attempts | | each attempt with its stage, reason, prompt hash, tokens, times, US
 *config_path | | always null: kept for old readers
 *model_id | | hub id or the provider's name of the model
 *llm_provider | | hf_local, openai, openrouter, bedrock or baseline
-*quantization | | the precision that was asked for
+*quantization | | as precision; api for hosted models
 *timestamp | | end of the run
 *num_questions | | asked
 *total_time_seconds | s | all sessions of the run, idle baselines left out
@@ -144,7 +144,7 @@ effective | | what was really loaded: dtype, quantization, attention, revision, 
 effective_dtype | | of the loaded weights, as counted
 effective_quantization | | nf4, int8, native ..., or none
 determinism | | whether greedy replies depend on the batch
-precision | | as asked
+precision | | of the loaded weights; what was planned, where nothing was loaded
 identity | | everything that makes two runs the same run
 code_version | | of wattnb
 scorer_version | | of the scorer
@@ -165,6 +165,9 @@ conditions | | per device: hottest °C, clocks in MHz, seconds throttled by reas
 footprint | | Wh, gCO2e and USD with intervals, the grid and prices used, reasons
 roofline | | prefill and decode against the device's limits: floor, share reached, tokens/s, J/token
 quarantined_lines | | damaged lines of the journal
+journal | | the journal that the files follow from: its lines, length in bytes, SHA-256
+files | | length and SHA-256 of results.json and submission.csv; SHA-256 of the rest of this summary
+precision_requested | | as asked: 4bit, 8bit, bf16, fp16, fp32 or auto
 labelled | | whether the questions have answers
 """),
 'hardware': _fields("""

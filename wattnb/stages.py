@@ -15,7 +15,7 @@ from typing import Callable, Iterator, Sequence
 from fastcore.basics import patch
 
 from . import __version__
-from .workspace import UserError, WorkError, digest, folder_lock, jsonable, log, progress, redact
+from .workspace import UserError, WorkError, digest, folder_lock, jsonable, log, progress, redact, redact_url, sweep
 from .questions import BASE_COLUMNS, Question
 from .corpus import read_bibliography
 from .index import open_index
@@ -27,7 +27,7 @@ from .telemetry import Session, devices_of, machine
 from .scoring import score
 from .journal import Journal, read_journal, utc_now
 from .budget import expected_bill, most_usd, told_usd
-from .plan import RunPlan, RunSettings, RunState, prediction_of
+from .plan import RunPlan, RunSettings, RunState, is_ended, prediction_of
 from .run_energy import last_segments
 from .run_files import CONTEXT_HOLE, RunFiles, derive, sum_or_none
 
@@ -66,12 +66,14 @@ class Run:
         self.questions = {q.id: q for q in plan.questions}
         self._given_model, self.model, self.index = model, model, None
         self.retrieved, self.plans, self.failure, self.stopped, self.over, self._begun, self._told, self._before = {}, None, None, None, '', None, None, None
+        self.ended = False # the journal has the session's end
 
     def __enter__(self):
         self._stack = ExitStack()
         try:
             if self.settings.force and self.dir.exists(): move_aside(self.dir)
             self._stack.enter_context(folder_lock(self.dir, f'wattnb run {self.plan.name}'))
+            sweep(self.dir)
             self.journal = self._stack.enter_context(Journal(self.dir/'journal.jsonl', self.plan.run))
             self.state = RunState(self.plan, self.journal.content)
             self.session = len(self.journal.content.of('session'))
@@ -79,7 +81,7 @@ class Run:
             self.journal.append('session', dict(session=self.session, started=utc_now(), pid=os.getpid(), version=__version__,
                                                 machine=machine(self.settings.env), footprint=dataclasses.asdict(load_footprint(self.ws, self.settings.env))))
             trace = self.dir/('power.csv' if not self.session else f'power-{self.session + 1}.csv')
-            idle, why = idle_baseline(self.settings, self.plan.entry.provider)
+            idle, why = idle_baseline(self.settings, self.plan.entry.provider) if self.todo() else (0., 'skipped: no question was left')
             self.telemetry, self._kept = self._stack.enter_context(Session(trace_path=trace, env=self.settings.env, idle_seconds=idle, idle_reason=why)), 0.
         except BaseException:
             self._stack.close(); raise
@@ -87,7 +89,7 @@ class Run:
 
     def __exit__(self, exc_type, exc, tb):
         try:
-            if exc_type is not None and self.stopped is None:
+            if exc_type is not None and not self.ended:
                 if self.telemetry.used is None: self.telemetry.uses([] if self.model is None else devices_of(self.model, self.index)) # ended while loading
                 self.failure = 'interrupted' if issubclass(exc_type, KeyboardInterrupt) else redact(f'{exc_type.__name__}: {exc}'[:500])
                 try: self._snapshot()
@@ -104,7 +106,7 @@ class Run:
     def _head(self) -> dict:
         p = self.plan
         cols = [c for c in p.questions.columns if c in BASE_COLUMNS]
-        return dict(name=p.name, identity=p.identity, settings=p.settings.public, entry=p.entry.to_json(), precision=p.precision,
+        return dict(name=p.name, identity=p.identity, settings=p.settings.public, entry=p.entry.to_json() | dict(options=redact(p.entry.options)), precision=p.precision,
                     questions_file=p.questions.path.name, labelled=p.questions.labelled, flag_names=p.questions.flag_names,
                     questions=[{**{c: getattr(q, c) for c in ('id', 'question', *cols)}, 'flags': q.flags, 'usage': q.usage} for q in p.questions],
                     started=utc_now(), version=__version__)
@@ -139,9 +141,13 @@ def load(self:Run):
     warmup = self._warm_up()
     self.telemetry.loaded()
     self.journal.append('load', dict(session=self.session, llm_seconds=t1 - t0, embedder_seconds=t2 - t1 if self.index else None, warmup_seconds=warmup,
-                                     model=self.model.info, device=self._limits()))
+                                     model=_shown_info(self.model.info), device=self._limits()))
     self._snapshot()
     return self
+
+def _shown_info(info:dict) -> dict:
+    "What a model says of itself, without the secrets that an address in it may hold."
+    return {k: (redact_url(v) if '://' in v else redact(v)) if isinstance(v, str) else v for k, v in info.items()}
 
 @patch
 def _check_meters(self:Run):
@@ -416,10 +422,7 @@ def finish(self:Run) -> RunFiles:
     failed = [id_ for id_, a in last.items() if a is None or a.status == 'failed']
     share = len(failed) / len(last)
     too_many = share > self.settings.fail_on_error if self.settings.fail_on_error < 1 else len(failed) > self.settings.fail_on_error
-    self._snapshot()
-    status = 'failed' if too_many else 'complete'
-    self.journal.append('end', dict(session=self.session, status=status, failed=len(failed), finished=utc_now(), clock=dict(seconds=self.telemetry.elapsed())))
-    self.journal.sync()
+    self._end('failed' if too_many else 'complete', failed=len(failed))
     files = derive(self.journal.content, self.plan.questions)
     files.write(self.dir)
     if too_many:
@@ -428,15 +431,22 @@ def finish(self:Run) -> RunFiles:
     return files
 
 @patch
+def _end(self:Run, status:str, **more):
+    "Journal the end of the session: after it, the files can be derived at any time."
+    self._snapshot()
+    self.journal.append('end', dict(session=self.session, status=status, **more, finished=utc_now(), clock=dict(seconds=self.telemetry.elapsed())))
+    self.ended = True
+    self.journal.sync()
+
+@patch
 def stop(self:Run,
     why:str='interrupted', # status of the run: 'interrupted' or 'budget'
     reason:str=None,       # in words
 ) -> RunFiles|None:
     "End early, resumably: a partial summary with its status; nothing that is done is lost."
     self.stopped = why
-    self._snapshot()
-    self.journal.append('end', dict(session=self.session, status=why, reason=reason, finished=utc_now(), clock=dict(seconds=self.telemetry.elapsed())))
-    self.journal.sync()
-    files = derive(read_journal(self.journal.path, self.plan.run)) # as it is on the disk: an interrupt can fall between a write and its note here
+    kept = read_journal(self.journal.path, self.plan.run) # as it is on the disk: an interrupt can fall between a write and its note here
+    if not any(e.get('session') == self.session for e in kept.of('end')): self._end(why, reason=reason) # else it came while the files were written
+    files = derive(kept.read_on())
     files.write(self.dir)
     return files

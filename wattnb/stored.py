@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from .workspace import ResultTable, UserError, Workspace, digest, folder_lock, jsonable, log, read_csv, read_json
+from .workspace import ResultTable, UserError, Workspace, digest, jsonable, log, read_csv, read_json
 from .questions import Question
 from .scoring import score
 from .runs import RunFolder, TruthBook, check_place, doubt_notes, experiments_of, find_runs, run_numbers
 from .journal import read_journal
 from .run_energy import session_seconds
-from .run_files import derive
+from .run_files import derive, rebuild
 
 # %% ../nbs/06_d_stored.ipynb #6c064d8f
 class StoredRecords(Sequence):
@@ -155,7 +155,7 @@ def replay(
     "Rebuild `results.json`, `submission.csv` and `summary.json` from the journal, with no model. Raises `UserError` without a journal."
     folder = Path(folder)
     if not (folder/'journal.jsonl').exists(): raise UserError(f'{folder} has no journal.jsonl: only runs of wattnb can be replayed')
-    with folder_lock(folder, 'wattnb replay'): derive(read_journal(folder/'journal.jsonl')).write(folder)
+    rebuild(folder)
     return stored_run(folder)
 
 def verify(
@@ -169,10 +169,9 @@ def verify(
     def check(what, ok, why=''): rows.append((what, 'passed' if ok else 'failed', '' if ok else why))
     check('identity hash', digest(head['identity']) == content.run, 'the header is not the one that the lines were written for')
     check('journal whole', not content.quarantined, f'{len(content.quarantined)} damaged lines, first at line {content.quarantined[0][0] if content.quarantined else 0}')
-    for name, same in (('results.json', _same_records), ('summary.json', lambda p, f: read_json(p) == f.summary)):
-        check(f'{name} follows from the journal', (folder/name).exists() and same(folder/name, files), 'differs: `wattnb replay` rebuilds it')
-    sub = folder/'submission.csv'
-    check('submission.csv follows from the journal', sub.exists() and [dict(r) for r in read_csv(sub)] == [{k: str(v) for k, v in r.items()} for r in files.submission], 'differs')
+    for name, same in (('results.json', _same_records), ('summary.json', _same_summary)):
+        check(f'{name} follows from the journal', same(folder/name, files), 'differs: `wattnb replay` rebuilds it')
+    check('submission.csv follows from the journal', _same_rows(folder/'submission.csv', files), 'differs: `wattnb replay` rebuilds it')
     ids = [q['id'] for q in head['questions']]
     asked = set(content.attempts)
     check('every question asked', set(ids) <= asked, f'{len(set(ids) - asked)} of {len(ids)} were not')
@@ -190,9 +189,21 @@ def verify(
 
 def _same_records(path:Path, files) -> bool:
     "Whether a results.json holds what the journal says: byte for byte, or in another spelling of the same JSON."
-    with open(path, 'rb') as f:
-        if all(f.read(len(part)) == part for part in files.json_lines()) and not f.read(1): return True
-    return read_json(path) == jsonable(list(files.results))
+    try:
+        with open(path, 'rb') as f:
+            if all(f.read(len(part)) == part for part in files.json_lines()) and not f.read(1): return True
+        return read_json(path) == jsonable(list(files.results))
+    except (UserError, OSError): return False # missing or damaged
+
+def _same_summary(path:Path, files) -> bool:
+    "The marks of the files may differ: their content is compared."
+    try: s = read_json(path)
+    except UserError: return False
+    return isinstance(s, dict) and {k: v for k, v in s.items() if k != 'files'} == files.summary
+
+def _same_rows(path:Path, files) -> bool:
+    try: return [dict(r) for r in read_csv(path)] == [{k: str(v) for k, v in r.items()} for r in files.submission]
+    except UserError: return False
 
 def _score_of_submission(folder:Path, head:dict) -> float|None:
     "The composite score of what would be handed in; None when it cannot be read."

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['log', 'DERIVED', 'MAX_COLUMNS', 'UserError', 'WorkError', 'optional', 'redact_url', 'secret_values', 'redact',
-           'keep_secret', 'atomic_write', 'sync_folder', 'jsonable', 'write_json', 'read_json', 'canonical_json',
-           'digest', 'file_sha256', 'file_mark', 'summary_mark', 'stale_files', 'sweep', 'CsvFile', 'read_csv',
-           'write_csv', 'csv_text', 'Workspace', 'cache_dir', 'folder_lock', 'is_running', 'progress', 'ResultTable',
-           'TableSet']
+           'keep_secret', 'secret_names', 'atomic_write', 'sync_folder', 'jsonable', 'write_json', 'read_json',
+           'canonical_json', 'digest', 'file_sha256', 'file_mark', 'summary_mark', 'stale_files', 'sweep', 'CsvFile',
+           'read_csv', 'write_csv', 'csv_text', 'Workspace', 'cache_dir', 'folder_lock', 'is_running', 'progress',
+           'ResultTable', 'TableSet']
 
 # %% ../nbs/00_a_workspace.ipynb #18f848bb
 import csv, dataclasses, hashlib, importlib, io, json, logging, math, os, re, socket, sys, tempfile, time
@@ -44,7 +44,7 @@ def optional(
 
 # %% ../nbs/00_a_workspace.ipynb #4217a22f
 _SECRET_NAME = re.compile(r'(API_?KEY|ACCESS_?KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL)', re.I)
-_NOT_SECRET = re.compile(r'(TOKENIZERS_PARALLELISM|_TOKENS$|TOKEN_LIMIT|TOKEN_FILE)', re.I)
+_NOT_SECRET = re.compile(r'(TOKENIZ|_TOKENS$|TOKEN_LIMIT|TOKEN_FILE)', re.I)
 _KEY_WORD = re.compile(r'(^|[-_. ])(key|apikey|secret|token|password|passwd|pwd|credential|auth|authorization|bearer|cookie|sig|signature)s?([-_. ]|$)', re.I)
 _KEY_START = re.compile(r'((sk|pk|rk|hf|gh[pousr]|glpat|xox[abprs]|nvapi|gsk|r8)[-_]|AKIA|ASIA|AIza|eyJ)\w')
 _WORD = re.compile(r'[A-Za-z]{1,16}\d{0,3}|\d{1,4}[A-Za-z]{0,4}|[vV]\d{1,3}[a-z]{0,6}\d{0,2}')
@@ -82,7 +82,7 @@ def _url_secrets(url:str) -> tuple:
     "What of an address nobody may see: password (or a user without one), keys in query and path."
     _, user, _, path, query = _url_parts(url)
     found = [p for p in re.split(r'[/\\]', path) if _like_a_key(unquote(p))]
-    found += [v for k, _, v in (p.partition('=') for p in re.split('[?&;#]', query)) if _KEY_WORD.search(k) or _names_secret(k) or _like_a_key(unquote(v))]
+    found += [v if eq else k for k, eq, v in (p.partition('=') for p in re.split('[?&;#]', query)) if _KEY_WORD.search(k) or _names_secret(k) or _like_a_key(unquote(v or k))]
     name, colon, password = user.partition(':')
     found += [user, password if colon else name] if user else []
     return tuple(x for p in found for x in dict.fromkeys((p, unquote(p))) if x)
@@ -115,12 +115,28 @@ def keep_secret(
 
 # %% ../nbs/00_a_workspace.ipynb #ed276972
 _IN_TEXT = re.compile(r'''(\b(?:bearer|basic)\s+|\b[\w-]*(?:key|secret|token|password|passwd|credential|authorization|signature)["']?\s*[:=]\s*["']?(?:bearer\s+|basic\s+)?)([^\s"',;&]+)''', re.I)
-_LONG_KEY = re.compile(r'(?=[^\s]*\d)(?=[^\s]*[A-Za-z])[A-Za-z0-9_+/=-]{24,}')
+_LONG_KEY = re.compile(r'(?=[^\s]*\d)(?=[^\s]*[A-Za-z])[A-Za-z0-9_+=-]{24,}')
 _HASH = re.compile('[0-9a-f]{40}|[0-9a-f]{64}') # of a revision, of a file
+
+_MARK = re.compile(r'(stop|bos|eos|pad|unk|sep|cls|mask|think|image)_token|(max|min)_.*|.*_tokens|.*_token_ids?', re.I) # of a text, not of a user
 
 def _is_secret_name(k) -> bool:
     k = re.sub(r'(?<=[a-z])(?=[A-Z])', '_', str(k))
-    return _names_secret(k) or bool(_KEY_WORD.search(k))
+    return (_names_secret(k) or bool(_KEY_WORD.search(k))) and not _MARK.fullmatch(k)
+
+def secret_names(
+    options, # nested options
+) -> list[str]:
+    "The names (`body.auth.user`) under which a secret stands as a text."
+    out = []
+    def look(x, path):
+        for k, v in x.items() if isinstance(x, dict) else enumerate(x) if isinstance(x, (list, tuple)) else ():
+            where, found = f'{path}.{k}' if path else str(k), []
+            if isinstance(x, dict) and _is_secret_name(k): _left_out(v, found.append)
+            if found: out.append(where)
+            else: look(v, where)
+    look(options, '')
+    return out
 
 def _redacted(x, note):
     "A copy of nested options without their secrets; `note` is called with the texts that were left out."
@@ -146,7 +162,7 @@ def _redacted_text(x:str, note) -> str:
     x = re.sub(r'''[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>]+''', address, x)
     x = _IN_TEXT.sub(lambda m: m[1] + (m[2] if m[2] == _BLANK else blank(m[2])), x)
     whole = x.strip()
-    if _KEY_START.match(whole) and ' ' not in whole or _LONG_KEY.fullmatch(whole) and not _HASH.fullmatch(whole) and whole != _BLANK: return blank(whole)
+    if _KEY_START.match(whole) and ' ' not in whole or _LONG_KEY.fullmatch(whole) and _like_a_key(whole) and not _HASH.fullmatch(whole): return blank(whole)
     return redact(x)
 
 # %% ../nbs/00_a_workspace.ipynb #002fcc3e
@@ -476,8 +492,8 @@ def folder_lock(
         raise UserError(f'{folder} is in use by {who}: wait for it or stop it') from None
     except OSError as e: raise UserError(f'cannot write to {folder}: {e.strerror or e}') from None
     try:
-        note.write_text(json.dumps(dict(what=what, pid=os.getpid(), host=socket.gethostname(),
-                                        since=time.strftime('%Y-%m-%d %H:%M:%S'))), 'utf-8')
+        try: note.write_text(json.dumps(dict(what=what, pid=os.getpid(), host=socket.gethostname(), since=time.strftime('%Y-%m-%d %H:%M:%S'))), 'utf-8')
+        except OSError as e: log.debug('%s: %s', note, e) # a full disk: the lock holds without the owner's name
         yield folder
     finally:
         try: note.unlink()
