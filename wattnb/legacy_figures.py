@@ -592,8 +592,9 @@ def plot_energy_per_experiment(
                            '`wattnb doctor` says which meters this machine has.', 'Energy per run')
     from matplotlib.patches import Patch
     s = s.sort_values('wh_100', kind='stable')
-    # a lower bound is not ranked: it stands apart, below
-    s = s.sort_values('energy_kind', key=lambda k: k == 'at least', kind='stable')
+    import pandas as pd
+    bound = s['energy_kind'] == 'at least' # not ranked: they stand apart, below, by name
+    s = pd.concat([s[~bound], s[bound].sort_values('label', kind='stable')])
     fig, ax = new_figure('page', height_for(len(s), 1.15))
     looks = {'measured': (PALETTE[0], '', 'as measured'), 'extrapolated': (PALETTE[1], '////', 'extrapolated: the meters missed a part'),
              'members': (PALETTE[2], '....', 'sum over members'), 'at least': ('#BBBBBB', '\\\\\\\\', 'at least: not all GPUs were metered')}
@@ -607,7 +608,8 @@ def plot_energy_per_experiment(
     if len(used) > 1 or used[0] in ('extrapolated', 'at least'):
         fig.legend([Patch(facecolor=looks[k][0], hatch=looks[k][1], edgecolor='white', lw=.4) for k in used],
                    [looks[k][2] for k in used], loc='outside lower left', ncols=len(used))
-    return headline(fig, 'Energy per 100 questions', f'{n_of(s)}; whiskers: what the meters or the extrapolation (×) leave open{_failed(s)}'
+    open_ = '; whiskers: what the meters or the extrapolation (×) leave open' if s['wh_100_high'].notna().any() else ''
+    return headline(fig, 'Energy per 100 questions', f'{n_of(s)}; one total per run{open_}{_failed(s)}'
                     + _left_out(df, s, 'energy not measured'))
 
 # %% ../nbs/10_b_legacy_figures.ipynb #a15fbe89

@@ -672,13 +672,15 @@ def _of_summary(s:dict, why:str) -> dict:
 def doubt_notes(
     numbers:dict, # label of a run -> its `RunNumbers`
     *about:str,   # of which numbers: 'score', 'refusals', 'latency', 'wall', 'energy', 'usd'; default all but what was stored
+    info:bool=True, # also remarks that are no warnings
 ) -> list[str]:
     "One line per remark."
     about, said = about or ('score', 'refusals', 'latency', 'wall', 'energy', 'usd'), {}
     for label, x in numbers.items():
         if 'score' in about and x.score_is == 'inherited': said.setdefault(f'score inherited from the run, not worked out anew: {x.score_reason}', []).append(label)
         if 'wall' in about and x.wall_s is None and x.wall_reason and not x.wall_reason.startswith('an ensemble') and 'energy' not in about: said.setdefault(f'no wall time: {x.wall_reason}', []).append(label)
-        for d in x.about(*about): said.setdefault(f'{d.rule}: {d.message}', []).append(label)
+        for d in x.about(*about):
+            if info or d.severity != 'info': said.setdefault(f'{d.rule}: {d.message}', []).append(label)
     return [f'{k} ({_some(v)})' for k, v in said.items()]
 
 # %% ../nbs/05a_runs.ipynb #71c0de02
