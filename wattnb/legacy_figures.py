@@ -25,7 +25,7 @@ from .workspace import UserError, Workspace
 from .llm import load_registry
 from .scoring import WEIGHTS
 from .statistics import bootstrap_ci, wilson
-from .runs import RunFolder, TruthBook, find_runs, run_cost, score_run, tidy_rows
+from .runs import RunFolder, TruthBook, find_runs, run_numbers, score_run, side_by_side, tidy_rows
 from .figures import (GREY, HATCHING, PALETTE, family_marks, figure_style, frame_of, grey_level, headline, height_for,
                             legend_columns, log_axis, n_of, new_figure, note_figure, place_labels, row_axis, short, text_on)
 
@@ -132,8 +132,8 @@ def _entry(run:RunFolder, registry):
 RUN_COLUMNS = ('run', 'label', 'series', 'name', 'model', 'family', 'kind', 'env', 'precision', 'mode', 'params_b',
                'active_b', 'estimated', 'n', 'n_na', *(f'{c}{e}' for c in ('overall', 'value', 'ref', 'na')
                                                       for e in ('', '_low', '_high')),
-               'latency', 'latency_low', 'latency_high', 'latency_is', 'concurrency', 'usd_1000', 'wh_100', 'energy_is',
-               'failed')
+               'score_is', 'refusal_recall', 'refusal_precision', 'latency', 'latency_low', 'latency_high', 'latency_is', 'wall_s', 'concurrency',
+               'usd_1000', 'wh_100', 'wh_100_low', 'wh_100_high', 'energy_kind', 'energy_is', 'energy_factor', 'doubts', 'failed')
 QUESTION_COLUMNS = ('run', 'label', 'series', 'model', 'kind', 'env', 'precision', 'id', 'is_na', 'value_correct',
                     'na_correct', 'refused', *TYPES, 'types_from', 'latency', 'retrieval', 'generation', 'latency_is',
                     'batch')
@@ -145,30 +145,32 @@ class LegacyData:
     questions: object                              # DataFrame, `QUESTION_COLUMNS`
     left_out: dict = field(default_factory=dict)   # run id -> why it is in neither
 
-def _run_row(run:RunFolder, scores, registry) -> dict:
-    m, cost, c, kind = model_of(run, registry), run_cost(run), scores.ci, kind_of(run, registry)
-    per = lambda total, each: None if total is None else total / scores.n * each
+def _run_row(run:RunFolder, scores, registry, truths) -> dict:
+    m, x, c, kind = model_of(run, registry), run_numbers(run, truths, scores), scores.ci, kind_of(run, registry)
+    per = lambda total, each: None if total is None else total / x.n * each
     if kind in ('ensemble', 'baseline'): m |= dict(params_b=None, active_b=None)
     out = dict(run=run.id, name=run.name, model=run.model, kind=kind, env=run.env, precision=run.precision,
                model_name=m.pop('name'), mode=mode_of(run), **m, n=scores.n, n_na=scores.n_na)
-    parts = dict(overall=scores.overall, value_accuracy=scores.value_accuracy, ref_overlap=scores.ref_overlap,
-                 na_recall=scores.na_recall if scores.n_na else None)
+    parts = dict(overall=x.score, value_accuracy=x.value_accuracy, ref_overlap=x.ref_overlap, na_recall=x.na_recall)
     for (k, v), to in zip(parts.items(), ('overall', 'value', 'ref', 'na')):
         out[to], (out[f'{to}_low'], out[f'{to}_high']) = v, (c[k] if v is not None and c[k] else (None, None))
     cfg = run.block('config_snapshot')
-    out |= dict(latency=cost.seconds, latency_low=None, latency_high=None,
-                latency_is='mean of the run' if cost.seconds else 'not measured',
+    e = x.energy
+    out |= dict(score_is=x.score_is, refusal_recall=x.refusal_recall, refusal_precision=x.refusal_precision,
+                latency=x.latency_s, latency_low=None, latency_high=None, latency_is=x.latency_is, wall_s=x.wall_s_per_question,
                 concurrency=_number(cfg.get('max_concurrent')) or _number(cfg.get('batch_size')) or max(
                     (b for r in run.records if (b := _number(r.get('batch_size')))), default=None),
-                usd_1000=per(cost.usd if kind == 'API' or cost.usd else None, 1000), wh_100=per(cost.wh, 100),
-                energy_is=cost.method, failed=sum(r['status'] in ('failed', 'missing') for r in scores.rows) / scores.n)
+                usd_1000=per(x.api_usd, 1000), wh_100=per(e.wh, 100), wh_100_low=per(e.low, 100), wh_100_high=per(e.high, 100),
+                energy_kind='extrapolated' if e.kind == 'members' and e.factor != 1 else e.kind, energy_is=e.is_, energy_factor=e.factor,
+                doubts='; '.join(d.rule for d in x.doubts if d.severity != 'info'), failed=sum(r['status'] in ('failed', 'missing') for r in scores.rows) / scores.n)
     return out
 
 def _question_rows(run:RunFolder, truths:TruthBook) -> list[dict]:
     records = {str(r['id']): r for r in run.records}
     asked = {q.id: q for q in truths.of(run)}
     coded = any(q.flags.get(t) is not None for q in asked.values() for t in TYPES)
-    out, s = [], run.summary
+    out, s, waiting = [], run.summary, side_by_side(run)
+    stored = lambda k: None if (v := _number(s.get(k))) is None else v / waiting
     for r in tidy_rows(run, truths):
         q, rec = asked[r['id']], records.get(r['id'], {})
         types = [t for t in TYPES if q.flags.get(t)] if coded else coded_types(q.explanation)
@@ -178,8 +180,8 @@ def _question_rows(run:RunFolder, truths:TruthBook) -> list[dict]:
             id=r['id'], is_na=bool(r['is_na']), value_correct=bool(r['value_correct']), na_correct=bool(r['na_correct']),
             refused=r['status'] == 'abstained', **{t: t in types for t in TYPES},
             types_from='coded flags' if coded else 'explanations', latency=r['latency_seconds'],
-            retrieval=r['retrieval_seconds'] if timed else _number(s.get('avg_retrieval_seconds')) if whole else None,
-            generation=r['generation_seconds'] if timed else _number(s.get('avg_generation_seconds')) if whole else None,
+            retrieval=r['retrieval_seconds'] if timed else stored('avg_retrieval_seconds') if whole else None,
+            generation=r['generation_seconds'] if timed else stored('avg_generation_seconds') if whole else None,
             latency_is='question' if timed else 'mean of the run' if r['latency_seconds'] else 'not measured',
             batch=str(rec.get('batch_id') or r['id'])))
     return out
@@ -206,12 +208,12 @@ def legacy_tables(
     import pandas as pd
     rows, questions, why = [], [], dict(why or {})
     for run, scores in found:
-        row, mine = _run_row(run, scores, registry), _question_rows(run, truths)
+        row, mine = _run_row(run, scores, registry, truths), _question_rows(run, truths)
         lat = [q['latency'] for q in mine if q['latency_is'] == 'question']
         if len(lat) > 1: # one question alone tells nothing about the spread
             batches = [q['batch'] for q in mine if q['latency_is'] == 'question']
             ci = bootstrap_ci(lat, clusters=batches)
-            row |= dict(latency=float(np.mean(lat)), latency_low=ci[0], latency_high=ci[1], latency_is='question')
+            row |= dict(latency_low=ci[0], latency_high=ci[1])
         rows.append(row); questions.append(mine)
     several = len({r['precision'] for r in rows if r['kind'] == 'local'}) > 1
     for r, label in zip(rows, run_labels(rows)):
@@ -261,6 +263,9 @@ def _suffix(df) -> list[str]:
 
 def _failed(df) -> str:
     return '; †: more than 10 % of the questions failed' if 'failed' in df and (df['failed'] > .1).any() else ''
+
+def _unread(df) -> str:
+    return '; NA recall counts unreadable replies as right' if 'doubts' in df and df['doubts'].astype(str).str.contains('UNPARSED').any() else ''
 
 def _left_out(df, kept, why:str) -> str:
     n = len(df) - len(kept)
@@ -324,7 +329,7 @@ def _notes_of_size(df) -> str:
         '; hollow: the active part of a mixture' if mixed else '') + _failed(df)
 
 _PANELS = (('overall', 'overall score'), ('value', 'value accuracy (75 %)'), ('ref', 'citation overlap (15 %)'),
-           ('na', 'refusal recall (10 %)'))
+           ('na', 'NA recall (10 %)'))
 
 @figure_style()
 def plot_size_vs_scores(
@@ -446,7 +451,7 @@ def plot_overall_ranking(
                     f'overlap may still differ: the questions are the same{_failed(s)}')
 
 _PARTS = (('value', 'value accuracy', PALETTE[0], ''), ('ref', 'citation overlap', PALETTE[4], '////'),
-          ('na', 'refusal recall', PALETTE[1], '....'), ('overall', 'overall', '#444444', ''))
+          ('na', 'NA recall', PALETTE[1], '....'), ('overall', 'overall', '#444444', ''))
 
 def _breakdown(df, parts, title, note):
     s = df.sort_values('overall', ascending=False, kind='stable')
@@ -463,8 +468,8 @@ def _breakdown(df, parts, title, note):
     row_axis(ax, _suffix(s), 48); ax.set_xlim(0, 1.08); ax.set_xticks([0, .2, .4, .6, .8, 1]); ax.set_xlabel('score')
     fig.legend([Patch(facecolor=c, hatch=h, edgecolor='white' if grey_level(c) < .35 else '#444444', lw=.4)
                 for _, _, c, h in parts], [n for _, n, _, _ in parts], loc='outside lower left', ncols=len(parts))
-    return headline(fig, title, f"{n_of(s)}, refusals {n_of(s, 'n_na', 'unanswerable')}; bars: 95 % intervals, each with its own "
-                    f'n{note}{_failed(s)}')
+    return headline(fig, title, f"{n_of(s)}, NA recall {n_of(s, 'n_na', 'unanswerable')}; bars: 95 % intervals, each with its own "
+                    f'n{note}{_unread(s)}{_failed(s)}')
 
 @figure_style()
 def plot_score_breakdown_models(
@@ -578,7 +583,7 @@ def plot_cost_vs_score(
 
 @figure_style()
 def plot_energy_per_experiment(
-    df, # label, kind, n, wh_100, energy_is ('measured', 'scaled', 'members'), failed
+    df, # label, kind, n, wh_100 (low, high), energy_kind ('measured', 'extrapolated', 'members', 'at least'), energy_factor, failed
 ):
     "Energy per 100 questions, least on top."
     df = frame_of(df); s = df[df['wh_100'].notna() & (df['wh_100'] > 0)] if len(df) else df
@@ -587,31 +592,37 @@ def plot_energy_per_experiment(
                            '`wattnb doctor` says which meters this machine has.', 'Energy per run')
     from matplotlib.patches import Patch
     s = s.sort_values('wh_100', kind='stable')
+    import pandas as pd
+    bound = s['energy_kind'] == 'at least' # not ranked: they stand apart, below, by name
+    s = pd.concat([s[~bound], s[bound].sort_values('label', kind='stable')])
     fig, ax = new_figure('page', height_for(len(s), 1.15))
-    looks = {'measured': (PALETTE[0], '', 'as measured'), 'scaled': (PALETTE[1], '////', 'scaled up: the meters missed a part'),
-             'members': (PALETTE[2], '....', 'sum over members')}
+    looks = {'measured': (PALETTE[0], '', 'as measured'), 'extrapolated': (PALETTE[1], '////', 'extrapolated: the meters missed a part'),
+             'members': (PALETTE[2], '....', 'sum over members'), 'at least': ('#BBBBBB', '\\\\\\\\', 'at least: not all GPUs were metered')}
     for i, r in enumerate(s.itertuples()):
-        c, h, _ = looks.get(r.energy_is, looks['measured'])
-        _bar(ax, i, r.wh_100, c, h); _after(ax, r.wh_100, i, f'{r.wh_100:.3g} Wh' + ' ~' * (r.energy_is == 'scaled'))
-    row_axis(ax, _suffix(s), 48); ax.set_xlim(0, s['wh_100'].max() * 1.14); ax.set_xlabel('Wh per 100 questions')
-    used = [k for k in looks if (s['energy_is'] == k).any()]
-    if len(used) > 1 or used == ['scaled']:
+        c, h, _ = looks.get(r.energy_kind, looks['measured'])
+        _bar(ax, i, r.wh_100, c, h); _whisker(ax, r.wh_100, i, r.wh_100_low, r.wh_100_high)
+        high = r.wh_100_high if r.wh_100_high == r.wh_100_high and r.wh_100_high is not None else r.wh_100
+        _after(ax, max(r.wh_100, high), i, '≥ ' * (r.energy_kind == 'at least') + f'{r.wh_100:.3g} Wh' + (f' (×{r.energy_factor:.2f})' if r.energy_factor != 1 else ''))
+    row_axis(ax, _suffix(s), 48); ax.set_xlim(0, max(_known(*s['wh_100'], *s['wh_100_high'])) * 1.18); ax.set_xlabel('Wh per 100 questions')
+    used = [k for k in looks if (s['energy_kind'] == k).any()]
+    if len(used) > 1 or used[0] in ('extrapolated', 'at least'):
         fig.legend([Patch(facecolor=looks[k][0], hatch=looks[k][1], edgecolor='white', lw=.4) for k in used],
                    [looks[k][2] for k in used], loc='outside lower left', ncols=len(used))
-    return headline(fig, 'Energy per 100 questions', f'{n_of(s)}; one total per run, so no interval{_failed(s)}'
+    open_ = '; whiskers: what the meters or the extrapolation (×) leave open' if s['wh_100_high'].notna().any() else ''
+    return headline(fig, 'Energy per 100 questions', f'{n_of(s)}; one total per run{open_}{_failed(s)}'
                     + _left_out(df, s, 'energy not measured'))
 
 # %% ../nbs/10_b_legacy_figures.ipynb #a15fbe89
 def type_rows(
     questions, # DataFrame, `QUESTION_COLUMNS`
 ):
-    "A row per run and kind of question: n, correct, accuracy, low, high. `is_NA` counts right refusals."
+    "A row per run and kind of question: n, correct, accuracy, low, high. `is_NA` counts right refusals: its accuracy is the refusal recall."
     import pandas as pd
     out = []
     for (label, kind), part in frame_of(questions).groupby(['label', 'kind'], sort=False, observed=True):
         for t in (*TYPES, 'is_NA'):
             of = part[part['is_na'].astype(bool)] if t == 'is_NA' else part[part[t].astype(bool)]
-            k, n = int(of['na_correct' if t == 'is_NA' else 'value_correct'].sum()), len(of)
+            k, n = int(of['refused' if t == 'is_NA' else 'value_correct'].sum()), len(of)
             ci = wilson(k, n) or (None, None)
             out.append(dict(label=label, kind=kind, type=t, n=n, correct=k, accuracy=k / n if n else None, low=ci[0],
                             high=ci[1], types_from=part['types_from'].iloc[0]))
@@ -649,7 +660,7 @@ def plot_accuracy_by_type(
         ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
     tag = {'API': ' [API]', 'ensemble': ' [ensemble]', 'baseline': ' [baseline]'}
     row_axis(axes[0], [l + tag.get(kinds[l], '') for l in order], 48)
-    axes[len(used) // 2].set_xlabel('accuracy' + ' (is_NA: share rightly refused)' * ('is_NA' in used))
+    axes[len(used) // 2].set_xlabel('accuracy' + ' (is_NA: refusal recall)' * ('is_NA' in used))
     _kind_legend(fig, kinds.values(), bars=False)
     where = '' if (some['types_from'] == 'coded flags').all() else '; kinds read from the first words of the explanations'
     few = '; (!): fewer than 10 questions' if some['n'].min() < 10 else ''
@@ -802,10 +813,10 @@ def latency_rows(
     questions,       # DataFrame, `QUESTION_COLUMNS`
     shared:bool=False, # only series on two or more machines, over their common questions
 ):
-    """A row per series (model, precision, mode) and machine: n, runs, mean seconds with low and high, and of retrieval
-    and generation. Repeated runs of one series on one machine are one row, their number in `runs`."""
+    """A row per series (model, precision, mode) and machine: n, runs, mean seconds with low and high, and of retrieval,
+    generation and the rest (waiting, planning). Repeated runs of one series on one machine are one row, their number in `runs`."""
     import pandas as pd
-    cols = ['series', 'env', 'kind', 'n', 'runs', 'seconds', 'low', 'high', 'retrieval', 'generation', 'latency_is']
+    cols = ['series', 'env', 'kind', 'n', 'runs', 'seconds', 'low', 'high', 'retrieval', 'generation', 'other', 'latency_is']
     q = frame_of(questions)
     q = q[(q['kind'] != 'ensemble') & q['latency'].notna()] if len(q) else q
     out = []
@@ -822,9 +833,11 @@ def latency_rows(
             runs = p['run'].nunique()
             ci = bootstrap_ci(x, clusters=list(p['id'] if runs > 1 else p['batch'])) if each and len(x) > 1 else (None, None)
             mean = lambda c: float(p[c].mean()) if p[c].notna().all() else None
+            parts = mean('retrieval'), mean('generation')
+            other = None if None in parts else max(0., float(x.mean()) - sum(parts))
             out.append(dict(series=series, env=env or 'no machine named', kind=p['kind'].iloc[0], n=p['id'].nunique(), runs=runs,
-                            seconds=float(x.mean()), low=ci[0], high=ci[1], retrieval=mean('retrieval'),
-                            generation=mean('generation'), latency_is='question' if each else 'mean of the run'))
+                            seconds=float(x.mean()), low=ci[0], high=ci[1], retrieval=parts[0],
+                            generation=parts[1], other=other, latency_is='question' if each else 'mean of the run'))
     return pd.DataFrame(out, columns=cols)
 
 def _machines(envs):
@@ -917,7 +930,7 @@ def plot_cross_system_latency_distribution(
 
 @figure_style()
 def plot_cross_system_latency_breakdown(
-    df, # series, env, n, runs, seconds, retrieval, generation: see `latency_rows(questions, shared=True)`
+    df, # series, env, n, runs, seconds, retrieval, generation, other: see `latency_rows(questions, shared=True)`
 ):
     "Retrieval and generation of shared models, machine beside machine."
     df = frame_of(df); s = df[df['retrieval'].notna() & df['generation'].notna()] if len(df) else df
@@ -927,13 +940,15 @@ def plot_cross_system_latency_breakdown(
                                       'Retrieval and generation across machines')
     y, mid = _grouped(s)
     fig, ax = new_figure('page', 1.15 + .17 * max(3, y[-1] + 1))
-    both = ((PALETTE[1], '////', 'retrieval'), (PALETTE[0], '', 'generation'))
+    rest = (s['other'] > .01 * s['seconds']).any() # the parts need not add up to the latency
+    both = ((PALETTE[1], '////', 'retrieval'), (PALETTE[0], '', 'generation'), *([('#DDDDDD', '', 'waiting and other')] if rest else []))
     for at, r in zip(y, s.itertuples()):
         _bar(ax, at, r.retrieval, both[0][0], both[0][1], .86); _bar(ax, at, r.generation, both[1][0], '', .86, r.retrieval)
-        _after(ax, r.retrieval + r.generation, at, f'{r.retrieval + r.generation:.3g} s, {r.retrieval:.2g} s of it retrieval')
+        if rest: _bar(ax, at, r.other, both[2][0], '', .86, r.retrieval + r.generation)
+        _after(ax, r.retrieval + r.generation + r.other, at, f'{r.seconds:.3g} s, {r.retrieval:.2g} s of it retrieval')
     ax.set_yticks(y, [f'{short(r.series, 30)}, {short(r.env, 18)}' for r in s.itertuples()]); ax.set_ylim(y[-1] + .7, -.7)
     ax.tick_params(axis='y', length=0); ax.grid(axis='y', visible=False)
-    ax.set_xlim(0, (s['retrieval'] + s['generation']).max() * 1.3); ax.set_xlabel('mean seconds per question')
+    ax.set_xlim(0, (s['retrieval'] + s['generation'] + s['other']).max() * 1.3); ax.set_xlabel('mean seconds per question')
     _machine_legend(fig, {}, both)
     more = f'; some rows hold {s["runs"].max()} runs' if s['runs'].max() > 1 else ''
     return headline(fig, 'Retrieval and generation across machines', f'{n_of(s)} that all machines answered{more}')

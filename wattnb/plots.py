@@ -26,7 +26,7 @@ from .figures import (figure_style, headline, is_note, new_figure, note_figure, 
 from . import question_figures as qf, system_figures as sf
 from .statistics import wilson
 from .errors import error_class
-from .runs import TruthBook, find_runs, question_costs, runs_root, tidy_rows
+from .runs import TruthBook, find_runs, question_costs, ranked_joules, run_numbers, runs_root, tidy_rows
 from .legacy_figures import LEGACY, LegacyData, kind_of, legacy_tables, mode_of, model_of, scored_runs
 from .compare import Entrant, compare_scores
 
@@ -170,7 +170,11 @@ class Source:
         short = lambda r: r.name if names[r.name] == 1 else '/'.join(p for p in (r.env, r.name) if p)
         twice = Counter(short(r) for r, _ in found)
         return [Entrant(short(r) if twice[short(r)] == 1 else r.id, s, r,
-                        question_costs(r)) for r, s in found]
+                        question_costs(r), run_numbers(r, self.truths, s)) for r, s in found]
+    @cached_property
+    def numbers(self) -> dict:
+        "Label -> `RunNumbers`, best run first."
+        return {e.label: e.numbers for e in self.best_first}
     @cached_property
     def shared_end(self) -> str:
         "What the figures leave out of long run names, see `wattnb.figures.shared_end`."
@@ -199,8 +203,9 @@ class Source:
         by = {e.label: {x['id']: x for x in self.rows[e.label]} for e in es}
         qs = {q.id: q for q in self.truths.of(es[0].run)}
         col = lambda key: {l: [d[i][key] for i in ids] for l, d in by.items()}
-        return panel_of([qs[i] for i in ids], {e.label: e.run.predictions for e in es}, col('joules'), col('cost_usd'),
-                        col('latency_seconds'))
+        energy = {l: [ranked_joules(d[i]) for i in ids] for l, d in by.items()} # a lower bound is not ranked
+        return panel_of([qs[i] for i in ids], {e.label: e.run.predictions for e in es}, energy, col('cost_usd'),
+                        col('latency_seconds'), numbers=self.numbers)
     def model_of(self,
         run, # a `RunFolder`
     ) -> dict:
@@ -218,20 +223,30 @@ def _pareto(cost):
         p = src.panel
         ss = {s.label: s for s in singles(p)}
         front = pareto(list(ss.values()), p.strata, cost=cost)
-        what = 'energy' if cost == 'wh' else 'price'
-        if front is None: raise UserError(f'no run has its {what} known for every question')
-        runs, out = {e.label: e.run for e in src.systems}, []
-        for r in front.rows:
-            s = ss[r['label']]
-            out.append(dict(label=r['label'], family=src.model_of(runs[r['label']])['family'],
-                            local=kind_of(runs[r['label']]) != 'API', overall=r['overall'], low=r['overall_ci'][0],
-                            high=r['overall_ci'][1], cost=r['cost'], cost_low=r['cost_ci'][0],
-                            cost_high=r['cost_ci'][1], corr=_corr(s.x, s.joules if cost == 'wh' else s.usd),
-                            on_frontier=r['on_frontier'], p_frontier=r['p_frontier'],
-                            shared=cost == 'wh' and src.rows[r['label']][0]['energy_is'] != 'question',
-                            cost_per_correct=r['cost_per_correct'], n=p.n, unit=front.unit))
+        runs, unit = {e.label: e.run for e in src.systems}, {'wh': 'Wh', 'usd': 'USD'}[cost]
+        def row(label, **more):
+            x = src.numbers[label]
+            is_ = x.energy.is_ if cost == 'wh' else 'billed'
+            return dict(label=label, family=src.model_of(runs[label])['family'], local=kind_of(runs[label]) != 'API', overall=x.score, low=x.score_low,
+                        high=x.score_high, cost=x.wh_per_question if cost == 'wh' else x.usd_per_question, n=p.n, unit=unit, cost_is=is_, **more)
+        out = []
+        for r in front.rows if front else ():
+            s, (low, high) = ss[r['label']], _widened(r['cost_ci'], src.numbers[r['label']], cost)
+            out.append(row(r['label'], cost_low=low, cost_high=high, corr=_corr(s.x, s.joules if cost == 'wh' else s.usd), on_frontier=r['on_frontier'],
+                           p_frontier=r['p_frontier'], shared=cost == 'wh' and src.rows[r['label']][0]['energy_is'] != 'question',
+                           cost_per_correct=r['cost_per_correct'], apart=False))
+        if cost == 'wh': # a lower bound stands apart: on no frontier, without a region
+            out += [row(l, cost_low=None, cost_high=None, corr=None, on_frontier=False, p_frontier=None, shared=True, cost_per_correct=None, apart=True)
+                    for l in ss if (e := src.numbers[l].energy).wh is not None and not e.ranked]
+        if not out: raise UserError(f'no run has its {"energy" if cost == "wh" else "price"} known for every question')
         return out
     return rows
+
+def _widened(ci, x, cost) -> tuple:
+    "The interval of a cost over the questions, with what the energy of the run may be."
+    e = x.energy
+    if cost != 'wh' or e.low is None or e.high is None or not e.wh: return ci
+    return ci[0] * e.low / e.wh, ci[1] * e.high / e.wh
 
 def _common_end(labels) -> str:
     "The ending from a hyphen on that all labels share, e.g. `-bench`."
@@ -242,14 +257,19 @@ def _frontier(src) -> list[dict]:
     from wattnb.selection import cascades, ensembles, pareto, singles
     p = src.panel
     if np.isfinite(p.joules).all(axis=1).sum() < 2:
-        raise UserError('fewer than two runs have their energy measured')
+        bounds = sum(x.energy.kind == 'at least' for x in src.numbers.values())
+        raise UserError('fewer than two runs have their energy measured' + (f'; of {bounds} it is a lower bound, for not all GPUs were metered' if bounds else ''))
     few = len(p.labels) <= 8 # pairs of small models before a third: thousands with many runs
     front = pareto(singles(p) + ensembles(p, most=16) + cascades(p, pairs=few), p.strata, reps=1000)
     drop = _common_end(p.labels)
-    return [dict(label=r['label'].replace(drop, '') if drop else r['label'], kind=r['kind'],
-                 members=' + '.join(r['members']), overall=r['overall'], low=r['overall_ci'][0],
-                 high=r['overall_ci'][1], cost=r['cost'], on_frontier=r['on_frontier'], p_frontier=r['p_frontier'],
-                 n=p.n, unit=front.unit) for r in front.rows] if front else []
+    def row(r):
+        x, parts = src.numbers.get(r['label']) if r['kind'] == 'single' else None, [src.numbers[m].energy for m in r['members']]
+        score = (x.score, x.score_low, x.score_high) if x else (r['overall'], *r['overall_ci'])
+        marks = sorted({e.is_ for e in parts if e.is_ != 'measured'})
+        return dict(label=r['label'].replace(drop, '') if drop else r['label'], kind=r['kind'], members=' + '.join(r['members']), overall=score[0], low=score[1],
+                    high=score[2], cost=x.wh_per_question if x else r['cost'], on_frontier=r['on_frontier'], p_frontier=r['p_frontier'], n=p.n, unit=front.unit,
+                    cost_is='; '.join(marks) or 'measured')
+    return [row(r) for r in front.rows] if front else []
 
 def _forest(src) -> list[dict]:
     if src.comparison is None: return []
@@ -304,13 +324,17 @@ def _energy(src) -> list[dict]:
                 j = v.get('joules') if isinstance(v, dict) else v
                 if j is None: whole = False
                 else: total[s] += j / 3600
-        if whole and total: out += [dict(label=e.label, stage=s, amount=v / e.scores.n, unit='Wh', n=e.scores.n) for s,
-                                    v in total.items()]
+        if whole and total: out += _staged(e, total, e.numbers.wh, 'Wh', e.numbers.energy.is_)
     return out
 
+def _staged(e, stages, total, unit, is_='measured') -> list[dict]:
+    "A row per stage, and one for what the run took beside them: together they are what a question of the run took."
+    rest = 0. if total is None else total - math.fsum(v or 0. for v in stages.values())
+    parts = dict(stages) | ({'other': (stages.get('other') or 0.) + rest} if total and rest > .002 * total else {})
+    return [dict(label=e.label, stage=s, amount=e.numbers.per(v), unit=unit, n=e.scores.n, amount_is=is_) for s, v in parts.items() if v]
+
 def _seconds(src) -> list[dict]:
-    return [dict(label=e.label, stage=s, amount=v / e.scores.n, unit='s', n=e.scores.n) for e in src.entrants
-            for s, v in (e.run.block('timing').get('seconds_by_stage') or {}).items() if v]
+    return [r for e in src.entrants if (of := e.run.block('timing').get('seconds_by_stage') or {}) for r in _staged(e, of, e.numbers.wall_s, 's')]
 
 def power_rows(
     run, # a `RunFolder`, or a run folder
@@ -424,20 +448,18 @@ def _paired(src, of, same, order, name) -> list[dict]:
         for o in others:
             p = compare_scores([by[o], by[base]]).pairs[0]
             pair = name(by[o].run, o, base)
-            out.append(dict(pair=pair, measure='score', value=p['diff'], low=p['ci_low'], high=p['ci_high'], n=p['n'],
-                            same_answers=p['cost']['same_answers']))
-            for m in ('latency', 'energy', 'usd'):
-                if p['cost'][m]:
-                    v, lo, hi = p['cost'][m]
-                    out.append(dict(pair=pair, measure=m, value=v, low=lo, high=hi, n=p['n'],
-                                    same_answers=p['cost']['same_answers']))
+            row = lambda m, v, lo, hi: dict(pair=pair, measure=m, value=v, low=lo, high=hi, n=p['n'], same_answers=p['cost']['same_answers'],
+                                            value_is=p['cost']['energy_mark'] or 'measured' if m == 'energy' else '')
+            out.append(row('score', p['diff'], p['ci_low'], p['ci_high']))
+            out += [row(m, *p['cost'][m]) for m in ('latency', 'energy', 'usd') if p['cost'][m]]
+            if not p['cost']['energy'] and p['cost']['energy_mark']: out.append(row('energy', None, None, None)) # of a lower bound there is no ratio
     return out
 
 def _model_name(run) -> str: return run.block('model').get('name') or re.split(r'[/:]', run.model)[-1]
 
 def _precisions(src) -> list[dict]:
-    return _paired(src, lambda r: r.precision if r.precision in _BITS else '', lambda r: (r.model, r.env),
-                   lambda p: (_BITS[p], p), lambda r, a, b: ' '.join([_model_name(r),
+    return _paired(src, lambda r: r.precision if kind_of(r) == 'local' else '', lambda r: (r.model, r.env),
+                   lambda p: (_BITS.get(p, 16), p), lambda r, a, b: ' '.join([_model_name(r),
                                                                       *([r.env] if r.env else [])]) + f': {a} / {b}')
 
 def _machines(src) -> list[dict]:

@@ -14,9 +14,9 @@ from functools import cached_property
 from .workspace import ResultTable, UserError, Workspace
 from .audit import audit
 from .errors import ERROR_CLASSES, error_class
-from .footprint import footprint_table, load_footprint, run_footprint, run_roofline
+from .footprint import footprint_table, run_footprint, run_roofline
 from .llm import load_registry
-from .runs import TruthBook, find_runs, run_cost, runs_root
+from .runs import TruthBook, doubt_notes, find_runs, runs_root
 from .selection import recommend
 
 # %% ../nbs/10_report.ipynb #68c491dc
@@ -55,6 +55,10 @@ class Report:
         from wattnb.plots import Source
         return Source(self.ws, self.env or None, self.runs[0].datafile, self.ground_truth)
     @property
+    def numbers(self) -> dict:
+        "Run label → its `wattnb.runs.RunNumbers`, best run first: where every table, figure and sentence takes its numbers."
+        return self.source.numbers
+    @property
     def comparison(self):
         "All runs against each other; with one run, None."
         return self.source.comparison
@@ -67,8 +71,8 @@ class Report:
     def footprint(self) -> ResultTable:
         "Energy, carbon and money of each run, and what it reached of its device's limits. Ensembles ran nothing themselves."
         runs = {e.label: e.run for e in self.source.best_first if not e.run.is_ensemble}
-        own = self.ws if isinstance(self.ws, Workspace) else None
-        return footprint_table({k: run_footprint(r.summary, load_footprint(own, r.env)) for k, r in runs.items()},
+        settings, numbers = self.source.truths.footprint, self.source.numbers
+        return footprint_table({k: run_footprint(r.summary, settings(r.env), numbers[k].energy) for k, r in runs.items()},
                                {k: r.summary.get('roofline') or run_roofline(r.summary, r.records) for k, r in runs.items()})
     @cached_property
     def recommendation(self):
@@ -108,7 +112,7 @@ def summary_sentences(
     order = sorted(c.entrants, key=lambda e: -e.scores.overall)
     best, tied = order[0], [e for e in order[1:] if set(c.letters[e.label]) & set(c.letters[order[0].label])]
     lo, hi = best.scores.ci['overall']
-    said = f'Best is **{best.label}** with a score of {best.scores.overall:.3f} [{lo:.3f}, {hi:.3f}]'
+    said = f'Best is **{best.label}** with a score of {best.scores.overall:.3f} [{lo:.3f}, {hi:.3f}]{_doubted(best.numbers, "score")}'
     if len(tied) == len(order) - 1: out.append(f'{said}, but no run is told apart from it: these questions do not decide.')
     elif tied: out.append(f'{said}. {_list([e.label for e in tied])} {"is" if len(tied) == 1 else "are"} not told apart from it '
                           f'(paired permutation test, Holm over {len(c.pairs)} pairs).')
@@ -118,30 +122,50 @@ def summary_sentences(
     out += _budget_sentences(r, c)
     out += _refusal_sentences(order)
     if r.recommendation is not None: out.append(r.recommendation.statement)
+    warned = doubt_notes({e.label: e.numbers for e in order}, 'energy', 'latency', 'wall', 'usd', info=False)
+    if warned: out.append('The audit warns of these numbers: ' + '; '.join(warned) + '.')
     flagged = [f'{x["run"]} ({", ".join(sorted({f["rule"] for f in x["flags"] if f["severity"] == "error"}))})'
                for x in r.audit.to_json()['runs'] if any(f['severity'] == 'error' for f in x['flags'])]
     out.append('The audit found errors in ' + ', '.join(flagged) + '.' if flagged else 'The audit found no errors.')
     return out
 
+def _doubted(x, *about) -> str:
+    "What is doubtful in a number, in brackets behind it; '' where nothing is."
+    said = [d.message for d in x.about(*about) if d.severity != 'info']
+    return f' ({"; ".join(said)})' if said else ''
+
+def _marked(x) -> str:
+    "The energy of a question with what kind of number it is."
+    return f'{_sig(x.wh_per_question)} Wh a question' + ('' if x.energy.is_ == 'measured' else f' ({x.energy.is_})')
+
 def _cost_sentences(order, tied) -> list[str]:
-    "Who is cheapest, and who is cheapest among those that tie with the best; what was not measured."
-    costs = {e.label: run_cost(e.run) for e in order if e.run}
-    out = []
-    for what, of, unit in (('energy', lambda c: c.wh, 'Wh'), ('money', lambda c: c.usd, 'USD')):
-        known = {k: of(c) for k, c in costs.items() if of(c)}
-        if not known: out.append(f'No run measured its {what}: nothing is said about it.'); continue
-        n = order[0].scores.n
-        low = min(known, key=known.get)
-        out.append(f'**{low}** takes the least {what} of all: {_sig(known[low] / n)} {unit} a question, with a score of '
-                   f'{next(e for e in order if e.label == low).scores.overall:.3f}.')
-        top = [e.label for e in [order[0], *tied] if e.label in known]
-        if top:
-            k = min(top, key=known.get)
-            right = sum(x['strict_value'] for x in next(e for e in order if e.label == k).scores.rows)
-            out.append(f'Among the best, **{k}** takes the least {what}: {_sig(known[k] / n)} {unit} a question'
-                       + (f', {_sig(known[k] / right)} {unit} per right answer' if right else '') + '.')
-        if missing := [e.label for e in order if e.label not in known and e.label in costs and of(costs[e.label]) is None]:
-            out.append(f'{_list(missing)} did not measure {what}.')
+    "Who takes the least energy, and the least among those that tie with the best; what is a lower bound, and what was not measured."
+    x = {e.label: e.numbers for e in order}
+    ranked = {k: n for k, n in x.items() if n.energy.ranked}
+    bounds, none = [k for k, n in x.items() if n.wh is not None and k not in ranked], [k for k, n in x.items() if n.wh is None and n.ran_here]
+    out = [_least(order, tied, ranked, 'of those measured whole' if bounds or none else 'of all')] if ranked else [] if bounds else ['No run measured its energy: nothing is said about it.']
+    if bounds: out.append(f'{_list(bounds)} metered not all of their GPUs ({", ".join(sorted({x[k].energy.metered for k in bounds}))}): their energy is a lower bound '
+                          f'({", ".join(_sig(x[k].wh_per_question) for k in bounds)} Wh a question or more) and is not ranked.')
+    if none and (ranked or bounds): out.append(f'{_list(none)} did not measure energy.')
+    billed = {k: n for k, n in x.items() if n.usd_per_question}
+    if billed:
+        k = min(billed, key=lambda k: billed[k].usd_per_question)
+        out.append(f'Of the runs that a provider billed, **{k}** costs the least: {_sig(billed[k].usd_per_question)} USD a question, with a score of {x[k].score:.3f}'
+                   f'{_doubted(x[k], "usd")}.')
+    elif any(n.electricity_usd is not None for n in x.values()): out.append('No run was billed by a provider; what the electricity costs is in the footprint.')
+    else: out.append('No run was billed by a provider, and no electricity was metered: nothing is said about money.')
+    return out
+
+def _least(order, tied, ranked, among:str) -> str:
+    low = min(ranked, key=lambda k: ranked[k].wh_per_question)
+    high = lambda n: n.per(n.wh if n.energy.high is None else n.energy.high)
+    near = [k for k, n in ranked.items() if k != low and n.per(n.wh if n.energy.low is None else n.energy.low) < high(ranked[low])]
+    out = f'**{low}** takes the least energy {among}: {_marked(ranked[low])}, with a score of {ranked[low].score:.3f}'
+    out += f'; what is left open in these numbers does not tell it from {_list(near)}.' if near else '.'
+    if top := [e.label for e in [order[0], *tied] if e.label in ranked]:
+        k = min(top, key=lambda k: ranked[k].wh_per_question)
+        right = sum(r['strict_value'] for r in next(e for e in order if e.label == k).scores.rows)
+        out += f' Among the best, **{k}** takes the least energy: {_marked(ranked[k])}' + (f', {_sig(ranked[k].wh / right)} Wh per right answer' if right else '') + '.'
     return out
 
 def _budget_sentences(r, c) -> list[str]:
@@ -163,8 +187,10 @@ def _refusal_sentences(order) -> list[str]:
     n_na = next((sum(r['is_na'] for r in e.scores.rows) for e in order), 0)
     if not n_na or not s: return []
     worst = max(s, key=lambda k: s[k]['false_answers']); least = min(s, key=lambda k: s[k]['false_answers'])
+    unread = [f'{e.label} ({e.scores.strict["unparsed"]})' for e in order if e.scores.strict['unparsed']]
     return [f'Of the {n_na} questions that the papers do not answer, **{worst}** answers {s[worst]["false_answers"]} all the same'
-            + (f', **{least}** {s[least]["false_answers"]}.' if worst != least else '.')]
+            + (f', **{least}** {s[least]["false_answers"]}.' if worst != least else '.')] + ([
+            f'Replies could not be read in {_list(unread)}: they are neither answers nor refusals, but NA recall counts them as blanks.'] if unread else [])
 
 # %% ../nbs/10_report.ipynb #e4a133b6
 _MARK = dict(right='✓', wrong_citation='✓c', format='✗f', unit='✗u', rounding='≈', wrong_value='✗', false_answer='✗!', refused='–',
@@ -236,13 +262,16 @@ def methods_text(
                    f', and contexts hold at most {s.get("max_tokens")} tokens.')
         out.append('Held constant over all runs: ' + ', '.join(f'{k} ({v})' if k in ('temperature', 'seed', 'precision', 'the machine') and v else k for k, v in held.items()) + '.')
         if varied: out.append('Different between runs: ' + ', '.join(varied) + '.')
-    out.append('Answers are scored as 0.75 × value accuracy + 0.15 × Jaccard overlap of the cited papers + 0.10 × recall of refusals '
+    out.append('Answers are scored as 0.75 × value accuracy + 0.15 × Jaccard overlap of the cited papers + 0.10 × NA recall (blank values among the unanswerable) '
                '(relative tolerance 10⁻³); the strict score gives no credit for values invented for unanswerable questions or for failed calls.')
     out.append('Intervals are 95 %: Wilson for proportions, bootstrap stratified by answerability for the composite. Runs are compared pairwise on the '
                'same questions by a permutation test on the composite and the exact McNemar test on values, with Holm’s correction over all pairs.')
     methods = sorted({str(x.block('hardware').get('gpu_energy_method') or 'none') for x in r.runs})
-    out.append('Energy was not measured.' if methods == ['none'] and not any(run_cost(x).wh for x in r.runs) else
+    x = r.numbers.values()
+    out.append('Energy was not measured.' if methods == ['none'] and all(n.wh is None for n in x) else
                f'Energy is that of the devices named in each run, by {" and ".join(m for m in methods if m != "none") or "estimate"}; other parts of the machine are not included.')
+    if any(n.energy.factor != 1 for n in x): out.append('Where a resumed run stored the energy of its last session alone, it is extrapolated by the latencies of its questions, with the interval of the plausible factors.')
+    if any(n.energy.kind == 'at least' for n in x): out.append('Where not all GPUs were metered, energy is a lower bound and is not ranked.')
     return ' '.join(out)
 
 def bibtex(

@@ -543,6 +543,7 @@ class RunNumbers(RunCost):
     score_reason: str = ''            # why it is not rescored
     score_stored: float|None = None   # what the summary says
     n_na: int|None = None             # unanswerable questions
+    questions_correct: int|None = None # with the right value
     value_accuracy: float|None = None
     ref_overlap: float|None = None
     na_recall: float|None = None      # blank values among the unanswerable
@@ -652,7 +653,7 @@ def run_numbers(
 
 def _of_scores(s:Scores) -> dict:
     kinds, (low, high) = Counter(r['status'] for r in s.rows), s.ci['overall']
-    return dict(score=s.overall, score_low=low, score_high=high, score_is='rescored', n_na=s.n_na, value_accuracy=s.value_accuracy, ref_overlap=s.ref_overlap,
+    return dict(score=s.overall, score_low=low, score_high=high, score_is='rescored', n_na=s.n_na, questions_correct=s.questions_correct, value_accuracy=s.value_accuracy, ref_overlap=s.ref_overlap,
                 na_recall=s.na_recall if s.n_na else None, strict=s.strict['overall'], refused=kinds['abstained'], unreadable=kinds['unparsed'],
                 failed=kinds['failed'] + kinds['missing'], refusal_recall=s.strict['na_recall'], refusal_precision=s.strict['na_precision'])
 
@@ -663,7 +664,7 @@ def _of_summary(s:dict, why:str) -> dict:
     strict, ci = block(kept, 'strict'), block(kept, 'ci95').get('overall') or (None, None)
     got = _num(s.get('overall_score'))
     return dict(score=got, score_low=_num(ci[0]), score_high=_num(ci[1]), score_is='not scored' if got is None else 'inherited', score_reason=why,
-                n_na=kept.get('n_na'), value_accuracy=_num(s.get('value_accuracy')), ref_overlap=_num(s.get('ref_overlap')), na_recall=_num(s.get('na_accuracy')),
+                n_na=kept.get('n_na'), questions_correct=s.get('questions_correct'), value_accuracy=_num(s.get('value_accuracy')), ref_overlap=_num(s.get('ref_overlap')), na_recall=_num(s.get('na_accuracy')),
                 strict=_num(strict.get('overall')), refused=by.get('abstained'), unreadable=by.get('unparsed'), failed=by.get('failed'),
                 refusal_recall=_num(strict.get('na_recall')), refusal_precision=_num(strict.get('na_precision')))
 
@@ -671,13 +672,15 @@ def _of_summary(s:dict, why:str) -> dict:
 def doubt_notes(
     numbers:dict, # label of a run -> its `RunNumbers`
     *about:str,   # of which numbers: 'score', 'refusals', 'latency', 'wall', 'energy', 'usd'; default all but what was stored
+    info:bool=True, # also remarks that are no warnings
 ) -> list[str]:
     "One line per remark."
     about, said = about or ('score', 'refusals', 'latency', 'wall', 'energy', 'usd'), {}
     for label, x in numbers.items():
         if 'score' in about and x.score_is == 'inherited': said.setdefault(f'score inherited from the run, not worked out anew: {x.score_reason}', []).append(label)
         if 'wall' in about and x.wall_s is None and x.wall_reason and not x.wall_reason.startswith('an ensemble') and 'energy' not in about: said.setdefault(f'no wall time: {x.wall_reason}', []).append(label)
-        for d in x.about(*about): said.setdefault(f'{d.rule}: {d.message}', []).append(label)
+        for d in x.about(*about):
+            if info or d.severity != 'info': said.setdefault(f'{d.rule}: {d.message}', []).append(label)
     return [f'{k} ({_some(v)})' for k, v in said.items()]
 
 # %% ../nbs/05a_runs.ipynb #71c0de02

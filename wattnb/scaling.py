@@ -60,7 +60,7 @@ def own_run(
     def fits(r):
         s = r.summary
         mode = r.block('identity').get('mode') or r.block('config_snapshot').get('mode') or 'rag'
-        return (not r.is_ensemble and r.complete and s.get('model_id') == entry.id and (precision in (r.precision, r.precision_requested) or not entry.local) and mode == 'rag'
+        return (not r.is_ensemble and r.complete and s.get('model_id') == entry.id and (precision == r.precision or precision == 'auto' == r.precision_requested or not entry.local) and mode == 'rag'
                 and not is_member(r.name) and not r.name.endswith('-smoke') and '-smoke-' not in r.name
                 and not r.block('config_snapshot').get('seed') and (r.block('config_snapshot').get('preset') or DEFAULT_PRESET) == (preset or DEFAULT_PRESET))
     got = []
@@ -168,7 +168,9 @@ class Scaling:
     ) -> list[Path]:
         "`<family>_scaling_comparison.csv` and `.json`, the peer's columns first, and the figure. Returns their paths."
         stem = Path(folder)/f"{''.join(c for c in self.family.split('2.5')[0].lower() if c.isalnum() or c in '-_.') or 'family'}_scaling_comparison"
-        out = [write_csv(f'{stem}.csv', (*SCALING_COLUMNS, *OWN_COLUMNS), self.rows), write_json(f'{stem}.json', self.summaries)]
+        digits = {c: nd for of in (_TOP, _HARDWARE, _END) for c, (_, nd) in of.items() if nd is not None} # as the peer's files have them
+        rounded = [{k: round(v, digits[k]) if k in digits and isinstance(v, float) else v for k, v in r.items()} for r in self.rows]
+        out = [write_csv(f'{stem}.csv', (*SCALING_COLUMNS, *OWN_COLUMNS), rounded), write_json(f'{stem}.json', self.summaries)]
         if self.rows and find_spec('matplotlib'):
             png = io.BytesIO()
             self.figure().savefig(png, format='png', dpi=150)
@@ -204,11 +206,11 @@ def scaling(
 def _row(e, r, x) -> dict:
     "The older tools' columns: the numbers of the run from its record, what only its summary tells as it is stored."
     s, hw = r.summary, r.block('hardware')
-    pick = lambda d, k, nd: round(d[k], nd) if nd is not None and isinstance(d.get(k), (int, float)) else d.get(k)
-    cells = lambda of, d: {c: pick(d, *k) for c, k in of.items()}
+    cells = lambda of, d: {c: d.get(k) for c, (k, _) in of.items()}
     apart = lambda k: None if (v := s.get(k)) is None else v / x.at_a_time
     now = dict(avg_retrieval_s=apart('avg_retrieval_seconds'), avg_generation_s=apart('avg_generation_seconds'), quantization=x.precision, overall_score=x.score, value_accuracy=x.value_accuracy, ref_overlap=x.ref_overlap, na_accuracy=x.na_recall,
-               avg_latency_s=x.latency_s, total_time_s=x.wall_s, energy_wh=x.wh, questions=x.n, est_cost_usd=x.api_usd)
+               avg_latency_s=x.latency_s, total_time_s=x.wall_s, energy_wh=x.wh, questions=x.n, correct=x.questions_correct,
+               wrong=None if x.questions_correct is None else x.n - x.questions_correct, est_cost_usd=x.api_usd)
     own = dict(active_params_b=e.compute_b, wh=x.wh, wh_low=x.energy.low, wh_high=x.energy.high, energy_is=x.energy.is_, wh_per_question=x.wh_per_question,
                score_per_wh=x.score / x.wh if x.energy.ranked and x.wh and x.score is not None else None, s_per_question=x.wall_s_per_question,
                score_is=x.score_is, ci_low=x.score_low, ci_high=x.score_high, refusal_recall=x.refusal_recall, refusal_precision=x.refusal_precision, run=r.id)

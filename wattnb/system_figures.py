@@ -56,7 +56,8 @@ def _steps(front) -> list[tuple]:
 @figure_style()
 def plot_pareto(
     df, # label, family, local, overall, low, high, cost, cost_low, cost_high, corr, on_frontier, p_frontier, n, unit;
-        # shared, where known: the run has a total only, shared among its questions
+        # shared, where known: the run has a total only, shared among its questions; apart: the cost is a lower bound;
+        # cost_is: 'measured', or what else it is
 ):
     "Score against cost per question, with joint regions and the frontier."
     df = frame_of(df)
@@ -66,7 +67,12 @@ def plot_pareto(
     fig, ax = new_figure('page' if big else 'column', 3.9 if big else 3)
     marks = family_marks(df['family'])
     spans = []
-    for r in df.itertuples():
+    apart = df['apart'].fillna(False).astype(bool) if 'apart' in df else df['cost'].isna()
+    for r in df[apart].itertuples():
+        c = marks[str(r.family)].colour
+        ax.plot([r.cost], [r.overall], '>', color=c, mfc='white', mew=1, ms=5, zorder=4)
+        ax.plot([r.cost, r.cost], [r.low, r.high], '-', color=c, lw=.9, zorder=2)
+    for r in df[~apart].itertuples():
         m = marks[str(r.family)]
         if (e := _ellipse(r, log)) is not None:
             ax.fill(*e, color=m.colour, alpha=.13, lw=0, zorder=1)
@@ -92,12 +98,15 @@ def plot_pareto(
         fam.append(Line2D([], [], ls='none', marker='o', color=GREY, mfc='white', ms=4.5)); names.append('hollow: API')
     if len(names) > 1: fig.legend(fam, names, loc='outside lower left', ncols=legend_columns(fig, names, 9))
     shared = int(df['shared'].fillna(False).astype(bool).sum()) if 'shared' in df else 0
-    headline(fig, f'Overall score against {unit} per question', f'{n_of(df)}; ellipses: joint 95 % regions, bars: '
-             '95 % intervals; dashed: frontier; %: share of resamples on the frontier'
+    if apart.any(): names_apart = f'; triangles: {int(apart.sum())} runs that metered not all of their GPUs: at least so much, not on the frontier'
+    guess = int(df['cost_is'].astype(str).str.contains('extrapolated').sum()) if 'cost_is' in df else 0
+    headline(fig, f'Overall score against {unit} per question', f'{n_of(df)}; ' + ('' if apart.all() else 'ellipses: joint 95 % regions, ') + 'bars: '
+             '95 % intervals' + ('' if apart.all() else '; dashed: frontier; %: share of resamples on the frontier')
+             + (names_apart if apart.any() else '') + (f'; ~: {guess} runs whose energy is extrapolated' if guess else '')
              + (f'; {shared} runs have a total only, shared among their questions' if shared else ''))
-    label = [short(r.label, 26) + (f' {100 * r.p_frontier:.0f}%' if r.p_frontier == r.p_frontier
-                                   and r.p_frontier >= .05 else '') for r in df.itertuples()]
-    lines = [s for r in df.itertuples() if r.low == r.low for s in
+    label = ['≥ ' * bool(a) + '~ ' * ('extrapolated' in str(getattr(r, 'cost_is', ''))) + short(r.label, 26) + (f' {100 * r.p_frontier:.0f}%' if r.p_frontier == r.p_frontier
+                                   and r.p_frontier is not None and r.p_frontier >= .05 else '') for r, a in zip(df.itertuples(), apart)]
+    lines = [s for r in df[~apart].itertuples() if r.low == r.low for s in
              ((r.cost_low, r.overall, r.cost_high, r.overall), (r.cost, r.low, r.cost, r.high))]
     lines += _steps(front)
     lost = place_labels(ax, df['cost'], df['overall'], label, lines=lines)
@@ -256,12 +265,13 @@ MEASURES = {'score': 'difference of score', 'value': 'difference of value accura
 
 @figure_style()
 def plot_pairs(
-    df,            # pair (row name), measure (of `MEASURES`), value, low, high, n
+    df,            # pair (row name), measure (of `MEASURES`), value, low, high, n; value_is: '', 'measured' or what else the energies are
     title:str,     # headline
     what:str='',   # said after n
 ):
     "One panel per measure: differences around 0, ratios around 1 on a logarithmic axis."
     df = frame_of(df)
+    none = int(df['value'].isna().sum()) if len(df) else 0 # of a lower bound there is no ratio
     df = df[df['value'].notna()] if len(df) else df
     if df.empty: return note_figure('No two runs that differ in this alone.', title)
     used, pairs = [m for m in MEASURES if (df['measure'] == m).any()], list(dict.fromkeys(df['pair']))
@@ -273,7 +283,8 @@ def plot_pairs(
         for r in part.itertuples():
             same = 0 if m in ('score', 'value') else 1
             sure = r.low == r.low and (r.low > same or r.high < same)
-            interval(ax, r.value, pairs.index(r.pair), r.low, r.high, PALETTE[0], 'o', not sure, ms=4)
+            guess = 'extrapolated' in str(getattr(r, 'value_is', ''))
+            interval(ax, r.value, pairs.index(r.pair), r.low, r.high, PALETTE[1] if guess else PALETTE[0], 'D' if guess else 'o', not sure, ms=4)
         if m in ('score', 'value'):
             span = max(.05, *np.abs(part[['low', 'high', 'value']].fillna(0).to_numpy().ravel())) * 1.1
             ax.set_xlim(-span, span); ax.axvline(0, color='black', lw=.8)
@@ -285,7 +296,8 @@ def plot_pairs(
     row_axis(axes[0], pairs, 44)
     for ax in axes[1:]: ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
     return headline(fig, title, f'{n_of(df)}, paired{what}; bars: 95 % intervals; filled: the interval leaves out '
-                    'equality')
+                    'equality' + ('; diamonds: an energy is extrapolated' if 'value_is' in df and df['value_is'].astype(str).str.contains('extrapolated').any() else '')
+                    + (f'; no ratio of energy in {none}: not all GPUs were metered' if none else ''))
 
 def plot_precisions(
     df, # see `plot_pairs`
