@@ -721,12 +721,14 @@ def table(self:Registry,
     m = machine or {}
     gpus = ' + '.join(f'{g:.0f}' for g in m.get('gpu_gb') or [])
     better = [e.key for e in self.values() if precision_advice(e, machine=machine)]
+    refused = [e.key for e in self.values() if e.local and e.precision in ('4bit', '8bit') and (quantizable_share(e) or 1.) < MIN_QUANTIZED_SHARE]
     where = f'This machine: {f"GPU memory {gpus} GB" if gpus else "no GPU"}, RAM {m.get("ram_gb") or 0:.0f} GB. ' if machine else ''
     return ResultTable(cols, rows, title=f'{len(self)} models', digits=2,
                        notes=(where + 'Memory is an estimate at the default precision (weights, 8192 tokens of '
                               'context, overhead). ~ before a size: the maker does not tell; ~ behind a date: sources disagree.',
                               *((f'{len(better)} of the models with a default of 4 or 8 bit fit one GPU here in bf16, which is recommended: 4bit saves memory, not time or energy '
-                                 '(bitsandbytes unpacks the weights in every pass). --precision bf16 asks for it.',) if better else ())))
+                                 '(bitsandbytes unpacks the weights in every pass). --precision bf16 asks for it.',) if better else ()),
+                              *((f'Mixtures of experts that bitsandbytes does not quantise need --precision bf16: {", ".join(refused)}.',) if refused else ())))
 
 # %% ../nbs/03_llm.ipynb #94cfacf0
 _PEER_PROVIDERS = {'hf_local': 'hf_local', 'bedrock': 'bedrock', 'openrouter': 'openrouter', 'openai': 'openai'}

@@ -380,7 +380,7 @@ def _refuse_in_name_only(entry:ModelEntry, precision:str, cls, config, torch, tr
         log.debug('%s cannot be built without memory: %s', entry.id, e)
         share = plan.quantizable_share
     if share is not None and share < MIN_QUANTIZED_SHARE:
-        raise WorkError(in_name_only(entry.key, precision, share, plan.bf16_bytes / 1e9))
+        raise WorkError(in_name_only(entry.key, precision, share, (plan.bf16_bytes or 0) / 1e9))
 
 def effective_precision(
     model, # a loaded transformers model
