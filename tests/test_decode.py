@@ -244,3 +244,27 @@ def test_what_a_checkpoint_asks_for_and_does_not_get_is_recorded(tmp_path, token
     assert checkpoint_sampling(G(no_repeat_ngram_size=3, temperature=.6), 0., 'model') == (Sampling(), dict(no_repeat_ngram_size=3)) # greedy: a temperature means nothing to `generate` either
     assert checkpoint_sampling(G(do_sample=True, typical_p=.9, suppress_tokens=[5]), 0., 'model')[1] == dict(typical_p=.9, suppress_tokens=[5])
     with pytest.raises(UserError, match="unknown sampling 'theirs'"): LocalModel(make(tmp_path, tokenizer, 'llama'), sampling='theirs')
+
+
+def test_whose_sampling_is_part_of_a_runs_identity(tmp_path, tokenizer):
+    "A run with the checkpoint's own settings is another run than the greedy one, and says whose they were; the hash of each prompt is of what the model read."
+    from conftest import words_workspace
+    from wattnb.experiment import RunSettings, plan_run, run_all
+    from wattnb.journal import read_journal
+    from wattnb.workspace import UserError
+    with_settings(tmp_path / 'tiny', tokenizer, repetition_penalty=1.3)
+    (tmp_path / 'tiny/config.json').write_text((tmp_path / 'tiny/config.json').read_text().replace('"max_position_embeddings": 512', '"max_position_embeddings": 4096'))
+    ws = words_workspace(tmp_path / 'ws', models_toml=f'[model.tiny]\nprovider = "hf_local"\nid = "{tmp_path / "tiny"}"\nprecision = "fp32"\nmax_new_tokens = 8\n')
+    plan = lambda **kw: plan_run(RunSettings(**{'model': 'tiny', 'preset': 'words', 'limit': 2, 'max_retries': 0, 'fail_on_error': 1., 'idle_seconds': 0, **kw}), ws)
+    assert 'sampling' not in plan().identity
+    own, theirs = plan(name='own'), plan(name='theirs', sampling='model')
+    assert theirs.identity['sampling'] == 'model' and {k: v for k, v in theirs.identity.items() if k != 'sampling'} == own.identity
+    for p in (own, theirs): run_all(p)
+    own, theirs = (read_journal(p.run_dir / 'journal.jsonl') for p in (own, theirs))
+    of = lambda j: next(iter(j.of('load')))['model']['sampling']
+    assert of(own)['ignored'] == {'repetition_penalty': 1.3} and of(theirs)['repetition_penalty'] == 1.3 and of(theirs)['of'] == 'model'
+    a, b = list(own.of('attempt')), list(theirs.of('attempt'))
+    assert [x['prompt_hash'] for x in a] == [x['prompt_hash'] for x in b] and [x['raw'] for x in a] != [x['raw'] for x in b]
+    with LocalModel(plan().entry) as m: assert len({m._row(Request('q', 'a', t)).prompt_hash for t in 'xyz'}) == 3
+    with pytest.raises(UserError, match='unknown sampling'): plan(sampling='mine')
+    with pytest.raises(UserError, match='checkpoint of a local model'): plan(model='extractive', sampling='model')
