@@ -252,7 +252,7 @@ def test_whose_sampling_is_part_of_a_runs_identity(tmp_path, tokenizer):
     from wattnb.experiment import RunSettings, plan_run, run_all
     from wattnb.journal import read_journal
     from wattnb.workspace import UserError
-    with_settings(tmp_path / 'tiny', tokenizer, repetition_penalty=1.3)
+    with_settings(tmp_path / 'tiny', tokenizer, repetition_penalty=9.)
     (tmp_path / 'tiny/config.json').write_text((tmp_path / 'tiny/config.json').read_text().replace('"max_position_embeddings": 512', '"max_position_embeddings": 4096'))
     ws = words_workspace(tmp_path / 'ws', models_toml=f'[model.tiny]\nprovider = "hf_local"\nid = "{tmp_path / "tiny"}"\nprecision = "fp32"\nmax_new_tokens = 8\n')
     plan = lambda **kw: plan_run(RunSettings(**{'model': 'tiny', 'preset': 'words', 'limit': 2, 'max_retries': 0, 'fail_on_error': 1., 'idle_seconds': 0, **kw}), ws)
@@ -262,7 +262,7 @@ def test_whose_sampling_is_part_of_a_runs_identity(tmp_path, tokenizer):
     for p in (own, theirs): run_all(p)
     own, theirs = (read_journal(p.run_dir / 'journal.jsonl') for p in (own, theirs))
     of = lambda j: next(iter(j.of('load')))['model']['sampling']
-    assert of(own)['ignored'] == {'repetition_penalty': 1.3} and of(theirs)['repetition_penalty'] == 1.3 and of(theirs)['of'] == 'model'
+    assert of(own)['ignored'] == {'repetition_penalty': 9.} and of(theirs)['repetition_penalty'] == 9. and of(theirs)['of'] == 'model'
     a, b = list(own.of('attempt')), list(theirs.of('attempt'))
     assert [x['prompt_hash'] for x in a] == [x['prompt_hash'] for x in b] and [x['raw'] for x in a] != [x['raw'] for x in b]
     with LocalModel(plan().entry) as m: assert len({m._row(Request('q', 'a', t)).prompt_hash for t in 'xyz'}) == 3
