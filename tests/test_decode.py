@@ -177,3 +177,94 @@ def test_a_shortage_around_a_change_of_positions(tmp_path, tokenizer, refill):
         with LocalModel(entry, refill=refill) as m:
             scarce(m, lambda n, rows, tokens: n in (k, k + 3))
             assert [r.text for r in m.complete(AROUND)] == want and m.info['out_of_memory'] == 2, k
+
+
+# --- how a token is chosen -------------------------------------------------------------------------------------------
+
+OWN = dict(repetition_penalty=1.3, do_sample=True, temperature=.7, top_k=20, top_p=.8)
+
+def with_settings(folder, tokenizer, **kw):
+    "A tiny model whose checkpoint has a generation_config of its own, like Qwen2.5's; its logits differ enough for it to matter."
+    entry = make(folder, tokenizer, 'qwen2')
+    m = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad(): m.lm_head.weight.mul_(20)
+    m.generation_config.update(**kw)
+    m.save_pretrained(folder)
+    return entry
+
+
+@pytest.mark.parametrize('penalty', [1.05, 1.1, 1.3])
+def test_the_checkpoints_repetition_penalty_as_generate_applies_it(tmp_path, tokenizer, penalty):
+    "`generate` applies it to greedy replies too, unasked. Here it is applied when asked for, exactly so, and recorded when not."
+    entry = with_settings(tmp_path, tokenizer, repetition_penalty=penalty)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    want = [generate(reference, tokenizer, entry, r, do_sample=False) for r in ASKED]
+    plain = [generate(reference, tokenizer, entry, r, do_sample=False, repetition_penalty=1.) for r in ASKED]
+    assert want != plain
+    for way in WAYS.values():
+        if 'temperature' in way: continue
+        with LocalModel(entry, sampling='model', **way) as m:
+            assert [r.text for r in m.complete(ASKED)] == want, way
+            assert m.info['sampling'] == dict(of='model', temperature=0., top_k=0, top_p=1., min_p=0., repetition_penalty=penalty, ignored={})
+    with LocalModel(entry) as m:
+        assert [r.text for r in m.complete(ASKED)] == plain
+        assert m.info['sampling'] == dict(of='run', temperature=0., top_k=0, top_p=1., min_p=0., repetition_penalty=1., ignored=dict(repetition_penalty=penalty))
+
+
+@pytest.mark.parametrize('settings', [OWN, dict(do_sample=True), dict(do_sample=True, min_p=.1, top_k=0, temperature=1.5), dict(do_sample=True, top_k=3, no_repeat_ngram_size=0)])
+def test_sampled_replies_are_drawn_from_the_distribution_of_generate(tmp_path, tokenizer, settings):
+    "The same probability for each token as transformers' own chain of processors gives, at every step of every reply."
+    entry = with_settings(tmp_path, tokenizer, **settings)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    with LocalModel(entry, sampling='model', refill=False) as m:
+        seen, draw = [], m._draw
+        def watch(logits, rows):
+            seen.extend((r.text, p) for r, p in zip(rows, m._probabilities(logits)) if not r.finish)
+            return draw(logits, rows)
+        m._draw = watch
+        got = m.complete([replace(r, max_tokens=6) for r in ASKED[:4]])
+        assert all(r.ok for r in got) and m.info['sampling']['of'] == 'model' and 'sampled' in m.info['determinism']
+        assert [r.text for r in m.complete([replace(r, max_tokens=6) for r in ASKED[:2]])] == [r.text for r in got[:2]] # seeded
+    assert len(seen) >= 20
+    for ids, mine in seen[:24]:
+        x = torch.tensor([ids])
+        out = reference.generate(x, attention_mask=torch.ones_like(x), max_new_tokens=1, pad_token_id=2, return_dict_in_generate=True, output_scores=True)
+        theirs = out.scores[0][0].double().softmax(-1)
+        assert torch.allclose(mine, theirs, atol=1e-4) and ((mine > 0) == (theirs > 0)).all()
+
+
+def test_what_a_checkpoint_asks_for_and_does_not_get_is_recorded(tmp_path, tokenizer):
+    from wattnb.local import checkpoint_sampling, Sampling
+    from wattnb.workspace import UserError
+    G = transformers.GenerationConfig
+    assert checkpoint_sampling(G()) == (Sampling(), {})
+    assert checkpoint_sampling(G(**OWN), .3) == (Sampling(.3), OWN)
+    assert checkpoint_sampling(G(**OWN), 0., 'model')[0] == Sampling(.7, 20, .8, 0., 1.3)
+    assert checkpoint_sampling(G(**OWN), .3, 'model')[0].temperature == .3
+    assert checkpoint_sampling(G(no_repeat_ngram_size=3, temperature=.6), 0., 'model') == (Sampling(), dict(no_repeat_ngram_size=3)) # greedy: a temperature means nothing to `generate` either
+    assert checkpoint_sampling(G(do_sample=True, typical_p=.9, suppress_tokens=[5]), 0., 'model')[1] == dict(typical_p=.9, suppress_tokens=[5])
+    with pytest.raises(UserError, match="unknown sampling 'theirs'"): LocalModel(make(tmp_path, tokenizer, 'llama'), sampling='theirs')
+
+
+def test_whose_sampling_is_part_of_a_runs_identity(tmp_path, tokenizer):
+    "A run with the checkpoint's own settings is another run than the greedy one, and says whose they were; the hash of each prompt is of what the model read."
+    from conftest import words_workspace
+    from wattnb.experiment import RunSettings, plan_run, run_all
+    from wattnb.journal import read_journal
+    from wattnb.workspace import UserError
+    with_settings(tmp_path / 'tiny', tokenizer, repetition_penalty=9.)
+    (tmp_path / 'tiny/config.json').write_text((tmp_path / 'tiny/config.json').read_text().replace('"max_position_embeddings": 512', '"max_position_embeddings": 4096'))
+    ws = words_workspace(tmp_path / 'ws', models_toml=f'[model.tiny]\nprovider = "hf_local"\nid = "{tmp_path / "tiny"}"\nprecision = "fp32"\nmax_new_tokens = 8\n')
+    plan = lambda **kw: plan_run(RunSettings(**{'model': 'tiny', 'preset': 'words', 'limit': 2, 'max_retries': 0, 'fail_on_error': 1., 'idle_seconds': 0, **kw}), ws)
+    assert 'sampling' not in plan().identity
+    own, theirs = plan(name='own'), plan(name='theirs', sampling='model')
+    assert theirs.identity['sampling'] == 'model' and {k: v for k, v in theirs.identity.items() if k != 'sampling'} == own.identity
+    for p in (own, theirs): run_all(p)
+    own, theirs = (read_journal(p.run_dir / 'journal.jsonl') for p in (own, theirs))
+    of = lambda j: next(iter(j.of('load')))['model']['sampling']
+    assert of(own)['ignored'] == {'repetition_penalty': 9.} and of(theirs)['repetition_penalty'] == 9. and of(theirs)['of'] == 'model'
+    a, b = list(own.of('attempt')), list(theirs.of('attempt'))
+    assert [x['prompt_hash'] for x in a] == [x['prompt_hash'] for x in b] and [x['raw'] for x in a] != [x['raw'] for x in b]
+    with LocalModel(plan().entry) as m: assert len({m._row(Request('q', 'a', t)).prompt_hash for t in 'xyz'}) == 3
+    with pytest.raises(UserError, match='unknown sampling'): plan(sampling='mine')
+    with pytest.raises(UserError, match='checkpoint of a local model'): plan(model='extractive', sampling='model')

@@ -235,12 +235,13 @@ _RUN = (Opt('--model', default='smollm2-135m', metavar='M', help='registry key, 
         Opt('--planner', default='', metavar='HOW', help='further queries: none, keywords or llm; default: the preset\'s'),
         Opt('--retrieval', default='', metavar='K=V', help='changes to the preset, such as "top_k=40 max_tokens=3000"'),
         Opt('--decode', default='', metavar='HOW', help='json holds a local model to the reply\'s schema'),
+        Opt('--sampling', default='', metavar='WHOSE', help='model: temperature, top-p and repetition penalty as the checkpoint says; default greedy'),
         Opt('--latency-mode', action='store_true', help='one question at a time, for honest latency'))
 _QUESTIONS = Opt('--questions', default='', metavar='CSV', help='question file; default data/train_QA.csv, else data/demo_QA.csv')
 _MIXED = Opt('--allow-mixed', action='store_true', help='go on with a run that began on another machine; it is then labelled mixed')
 _FAIL_ON_ERROR = Opt('--fail-on-error', type=float, default=.2, metavar='F', help='a larger share (below 1) or count of failed questions makes the run a failure')
 _SETTINGS = ('model', 'env', 'precision', 'questions', 'name', 'split', 'limit', 'provider', 'preset', 'mode', 'seed', 'temperature', 'max_retries',
-             'max_new_tokens', 'batch_size', 'latency_mode', 'planner', 'retrieval', 'decode', 'index', 'fail_on_error', 'idle_seconds', 'max_usd', 'max_wh', 'allow_mixed', 'force')
+             'max_new_tokens', 'batch_size', 'latency_mode', 'planner', 'retrieval', 'decode', 'sampling', 'index', 'fail_on_error', 'idle_seconds', 'max_usd', 'max_wh', 'allow_mixed', 'force')
 
 @verb('ask', 'one answer, with citations', 'wattnb ask "What was the PUE of the Tarn hall?" --model extractive',
       Opt('question'), *_RUN, Opt('--unit', default='', help='unit of the wanted value'), Opt('--show-prompt', action='store_true', help='print the prompt too'),

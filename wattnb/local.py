@@ -7,11 +7,12 @@ __all__ = ['log', 'PROMPT_DATE', 'THINKING_TOKENS', 'Weights', 'explain_load_err
            'cpu_bf16_is_native', 'compute_dtype', 'weights_need', 'device_asked', 'check_gpus', 'choose_place',
            'pipeline_words', 'tune_for_cpu', 'last_token_only', 'effective_precision', 'Loaded', 'load_local',
            'plain_text', 'template_facts', 'render_prompt', 'encode_prompt', 'next_batch', 'rows_that_fit',
-           'token_budget', 'bytes_per_token', 'LocalModel', 'torch_device_index', 'position_switch']
+           'token_budget', 'bytes_per_token', 'LocalModel', 'torch_device_index', 'Sampling', 'checkpoint_sampling',
+           'position_switch']
 
 # %% ../nbs/03b_local.ipynb #753e7b4c
 import collections, contextlib, ctypes, datetime, errno, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, math, mmap, os, re, shutil, tempfile, time, weakref
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Iterator, Sequence
 
@@ -709,7 +710,7 @@ class _Row:
         self.out, self.sure, self.forced, self.finish, self.first, self.last, self.sent, self.company = [], [], [], None, None, None, False, 1
         self.state = 'think' if self.opened else 'unknown' if self.thinking_tokens else 'answer'
         self.thought = 0 # tokens up to the end of the think part
-        self.started, self.prefilled, self.waited = None, None, 0.
+        self.started, self.prefilled, self.waited, self.seen, self.counted = None, None, 0., None, 0
         if self.kept: self.__dict__.update({k: list(v) if isinstance(v, list) else v for k, v in self.kept.items()})
     @property
     def moved(self) -> bool: return self.finish == 'moves' and self.kept is not None
@@ -767,13 +768,14 @@ def _common_prefix(prompts:Sequence[Sequence[int]]) -> int:
 _LOADING = ('device', 'attention', 'source', 'tuned', 'trust_remote_code', 'int8_threshold') # options that `load_local` takes
 
 class LocalModel(Model):
-    "A transformers model in this process. Options: `device`, `attention`, `source`, `int8_threshold` (see `load_local`), `prefix` (share a common prompt prefix), `refill` (see below), `tuned` (see `tune_for_cpu` and `last_token_only`), `constrain` (a function as `wattnb.constrained.json_constraint`), `decode` ('json': that very one), `trust_remote_code`."
+    "A transformers model in this process. Options: `device`, `attention`, `source`, `int8_threshold` (see `load_local`), `prefix` (share a common prompt prefix), `refill` (see below), `tuned` (see `tune_for_cpu` and `last_token_only`), `constrain` (a function as `wattnb.constrained.json_constraint`), `decode` ('json': that very one), `sampling` ('model': as the checkpoint's generation_config says), `trust_remote_code`."
 
     def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None, batch_size=None, latency_mode=False, **options):
         super().__init__(entry, precision, ws, seed, temperature, max_new_tokens, batch_tokens, batch_size, latency_mode, **options)
-        known = {*_LOADING, 'prefix', 'refill', 'constrain', 'decode'}
+        known = {*_LOADING, 'prefix', 'refill', 'constrain', 'decode', 'sampling'}
         if set(self.options) - known: raise UserError(f'{entry.key}: unknown option {", ".join(sorted(set(self.options) - known))} of a local model (known: {", ".join(sorted(known))})')
         if self.options.get('decode') not in (None, '', 'json'): raise UserError(f"unknown decode {self.options['decode']!r}: json, or nothing for free text")
+        if self.options.get('sampling') not in (None, '', 'model'): raise UserError(f"unknown sampling {self.options['sampling']!r}: model, or nothing for greedy")
         if self.options.get('decode'):
             from wattnb.constrained import json_constraint
             optional('llguidance', 'constrained') # before the weights are read
@@ -805,7 +807,9 @@ class LocalModel(Model):
         self._marks = (ids(opening), ids(closing))
         self._cut = ids('<|end|><|start|>assistant' + closing if self._harmony else f'\n{closing}\n\n')
         self.info.update(prefix_sharing=self._plain and self._use_prefix, refill=self._refill, batches=0, out_of_memory=0)
-        if self.temperature > 0: self.info['determinism'] = f'sampled, each question with draws of its own from seed {self.seed}; ' + self.info['determinism'].replace('greedy ', '')
+        self._sampling, ignored = checkpoint_sampling(m.generation_config, self.temperature, self.options.get('sampling'))
+        self.info['sampling'] = dict(of=self.options.get('sampling') or 'run', **asdict(self._sampling), ignored=ignored)
+        if self._sampling.temperature > 0: self.info['determinism'] = f'sampled, each question with draws of its own from seed {self.seed}; ' + self.info['determinism'].replace('greedy ', '')
         self._batch_ids = itertools.count(1)
         self._switch, self._turns = position_switch(m.config), None if _template(tok) else {i for t, i in vocabulary.items() if ':' in t}
         self.info['template'] = self._thinking()
@@ -900,7 +904,7 @@ def _row(self:LocalModel, request:Request):
         limit = min(limit, room)
         thinking = max(0, min(thinking, room - limit))
     uniforms = None
-    if self.temperature > 0: # of its own for each question, so that the draw does not depend on the batch
+    if self._sampling.temperature > 0: # of its own for each question, so that the draw does not depend on the batch
         g = self.torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f'{self.seed}\0{request.id}\0{request.stage}'.encode()).digest()[:7], 'big'))
         uniforms = self.torch.rand(limit + thinking + len(self._cut), generator=g, dtype=self.torch.float64)
     row = _Row(request, ids, limit, thinking, opened, uniforms)
@@ -942,24 +946,77 @@ def _choose(self:LocalModel, logits, rows) -> list[tuple]:
     torch = self.torch
     with torch.inference_mode():
         own, constrain = logits, [getattr(r, 'constraint', None) for r in rows]
+        if self._sampling.repetition_penalty != 1: logits = self._penalised(logits, rows)
         if any(constrain):
             logits = logits.clone()
             for i, (r, c) in enumerate(zip(rows, constrain)):
                 if c is not None and r.state == 'answer' and not r.finish: logits[i] = c(r.out[r.thought:], logits[i])
-        chosen = logits.argmax(-1, keepdim=True) if self.temperature <= 0 else self._draw(logits, rows)
+        chosen = logits.argmax(-1, keepdim=True) if self._sampling.temperature <= 0 else self._draw(logits, rows)
         both = torch.cat((chosen.float(), own.gather(-1, chosen) - own.logsumexp(-1, keepdim=True)), -1) # float32 holds token ids up to 2^24 exactly
         return [(int(t), p) for t, p in both.tolist()]
 
 @patch
 def _draw(self:LocalModel, logits, rows):
     torch = self.torch
-    p = torch.softmax(logits.double() / self.temperature, -1).cumsum(-1)
+    p = self._probabilities(logits).cumsum(-1)
     u = torch.stack([r.uniforms[min(len(r.out), len(r.uniforms) - 1)] if r.uniforms is not None else torch.zeros((), dtype=torch.float64) for r in rows]).to(p.device)
     return torch.searchsorted(p, (u * p[:, -1]).unsqueeze(1)).clamp(max=p.shape[-1] - 1)
 
 @patch
 def _phase(self:LocalModel, name, t0, t1, rows, tokens):
     if self.on_phase and t1 > t0 and any(tokens): self.on_phase(name, t0, t1, [r.request.id for r in rows], list(tokens))
+
+# %% ../nbs/03b_local.ipynb #1cccd7f8
+@dataclass(frozen=True)
+class Sampling:
+    "How a token is chosen from its logits; the defaults are greedy and leave all as it is."
+    temperature: float = 0.       # 0 is greedy; else the three below apply too
+    top_k: int = 0                # only the k most likely tokens; 0: all
+    top_p: float = 1.             # only the most likely tokens that come to this probability
+    min_p: float = 0.             # only tokens at least this likely, relative to the most likely one
+    repetition_penalty: float = 1. # positive logits of tokens that stand in the text already are divided by it, negative ones multiplied
+
+_NEUTRAL = dict(do_sample=False, temperature=1., top_k=0, top_p=1., min_p=0., typical_p=1., top_h=None, epsilon_cutoff=0., eta_cutoff=0., repetition_penalty=1., encoder_repetition_penalty=1., # of all that
+                no_repeat_ngram_size=0, bad_words_ids=None, suppress_tokens=None, begin_suppress_tokens=None, forced_bos_token_id=None, forced_eos_token_id=None, sequence_bias=None, # changes a choice
+                min_length=0, min_new_tokens=0, exponential_decay_length_penalty=None, num_beams=1, length_penalty=1., guidance_scale=1., penalty_alpha=0., stop_strings=None)
+_WHEN_SAMPLED = ('temperature', 'top_k', 'top_p', 'min_p', 'typical_p', 'top_h', 'epsilon_cutoff', 'eta_cutoff')
+
+def checkpoint_sampling(
+    config,              # the checkpoint's generation_config
+    temperature:float=0., # of the run; above 0 it takes the place of the checkpoint's
+    whose:str='',        # 'model': the checkpoint's settings; else the run's
+) -> tuple[Sampling, dict]:
+    "(what is applied, what the checkpoint asks for and is not applied)."
+    told = {k: v for k, neutral in _NEUTRAL.items() if (v := getattr(config, k, None)) is not None and v != neutral}
+    if whose != 'model': return Sampling(temperature), told
+    sampled = temperature > 0 or told.get('do_sample', False)
+    applied = dict(repetition_penalty=float(told.get('repetition_penalty', 1.)))
+    if sampled:
+        top_k = getattr(config, 'top_k', None)
+        applied |= dict(temperature=temperature or float(told.get('temperature', 1.)), top_p=float(told.get('top_p', 1.)), min_p=float(told.get('min_p', 0.)),
+                        top_k=50 if top_k is None else top_k) # 50 is what `generate` takes where nothing is said
+    return Sampling(**applied), {k: v for k, v in told.items() if k not in applied and k != 'do_sample' and (sampled or k not in _WHEN_SAMPLED)}
+
+@patch
+def _penalised(self:LocalModel, logits, rows):
+    "Logits in which tokens that stand in a row's prompt or reply are less likely."
+    torch, penalty, logits = self.torch, self._sampling.repetition_penalty, logits.clone()
+    for i, r in enumerate(rows):
+        if r.finish: continue
+        new, r.counted = r.out[r.counted:] if r.seen is not None else r.text, len(r.out)
+        if r.seen is None: r.seen = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+        r.seen[torch.tensor(new, dtype=torch.long, device=logits.device)] = True
+        logits[i] = torch.where(r.seen, torch.where(logits[i] < 0, logits[i] * penalty, logits[i] / penalty), logits[i])
+    return logits
+
+@patch
+def _probabilities(self:LocalModel, logits):
+    "Of each token, float64: what is drawn from."
+    s, scores = self._sampling, logits.double() / self._sampling.temperature
+    from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+    for warper, value, neutral in ((TopKLogitsWarper, s.top_k, 0), (TopPLogitsWarper, s.top_p, 1.), (MinPLogitsWarper, s.min_p, 0.)):
+        if value != neutral: scores = warper(value)(None, scores)
+    return self.torch.softmax(scores, -1)
 
 # %% ../nbs/03b_local.ipynb #eb5a4003
 @patch

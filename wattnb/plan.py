@@ -48,6 +48,7 @@ class RunSettings:
     planner: str = ''            # 'none', 'keywords' or 'llm' (the model writes further queries); default: the preset's
     retrieval: dict|str = ''     # changes to the preset, e.g. {'top_k': 40} or 'top_k=40 max_tokens=3000'
     decode: str = ''             # 'json' holds a local model to the reply's schema (extra `constrained`)
+    sampling: str = ''           # 'model': temperature, top-k, top-p and repetition penalty as a local checkpoint's generation_config says
     index: str = ''              # which index; default: the workspace's
     fail_on_error: float = .2    # a larger share of failed questions makes the run a failure
     idle_seconds: float|None = None # idle baselines before the run and after loading, in seconds; 0 skips them; default: see `wattnb.stages.idle_baseline`
@@ -63,6 +64,7 @@ class RunSettings:
         if self.preset and self.preset not in PRESETS: bad(f'unknown preset {self.preset!r}: one of {", ".join(PRESETS)}')
         if self.planner and self.planner not in PLANNERS: bad(f'unknown planner {self.planner!r}: one of {", ".join(PLANNERS)}')
         if self.decode not in ('', 'json'): bad(f'unknown decode {self.decode!r}: json, or nothing for free text')
+        if self.sampling not in ('', 'model'): bad(f'unknown sampling {self.sampling!r}: model, or nothing for greedy')
         self.search # raises for an unknown setting
         if self.limit is not None and self.limit < 1: bad(f'limit must be at least 1, not {self.limit}')
         if self.max_retries < 0: bad(f'max_retries must be at least 0, not {self.max_retries}')
@@ -171,6 +173,7 @@ def plan_run(
     entry = priced(registry.find(s.model, provider=s.provider or None), registry)
     precision = s.precision or entry.precision
     check_provider(entry)
+    if s.sampling and entry.provider != 'hf_local': raise UserError(f'sampling = model is read from the checkpoint of a local model, and {entry.key} runs at {entry.provider}: give a temperature')
     s.budget.check(entry)
     index_id = None
     if s.mode != 'closed-book': index_id = open_index(ws, s.index or None).manifest_digest
@@ -182,7 +185,7 @@ def plan_run(
                     max_new_tokens=s.max_new_tokens or entry.max_new_tokens, context_tokens=entry.context_tokens, scorer=SCORER_VERSION)
     folder = Path(entry.id).expanduser()
     weights = weights_digest(folder) if entry.provider == 'hf_local' and folder.is_dir() else '' # a folder of one's own has no revision
-    identity |= {k: v for k, v in dict(decode=s.decode, planner='llm' if s.planner == 'llm' else '', weights=weights).items() if v} # absent where unused
+    identity |= {k: v for k, v in dict(decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''), planner='llm' if s.planner == 'llm' else '', weights=weights).items() if v} # absent where unused
     run_dir = ws.experiments.joinpath(*[p for p in (s.env, questions.stem) if p], s.name or _default_name(s, entry))
     plan = RunPlan(s, ws, questions, entry, precision, run_dir, identity, 'new')
     _find_state(plan)

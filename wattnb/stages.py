@@ -129,7 +129,7 @@ def load(self:Run):
         if self.model is None:
             self.model = open_model(p.entry, precision=p.precision, ws=self.ws, seed=s.seed, temperature=s.temperature,
                                     max_new_tokens=s.max_new_tokens, batch_size=s.batch_size, latency_mode=s.latency_mode,
-                                    **({'decode': s.decode} if s.decode and p.entry.provider == 'hf_local' else {}))
+                                    **({k: v for k, v in dict(decode=s.decode, sampling=s.sampling).items() if v} if p.entry.provider == 'hf_local' else {}))
         t1 = time.monotonic()
         self._check_revision()
         if s.mode != 'closed-book':
