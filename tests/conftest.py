@@ -1,5 +1,9 @@
 "What several test files start from."
+import os, tempfile
+
 import pytest
+
+os.environ['WATTNB_CONFIG'] = tempfile.mkdtemp(prefix='wattnb-config-') # what tests name as trusted is not the user's
 
 from wattnb.corpus import build_corpus
 from wattnb.index import build_index

