@@ -290,3 +290,105 @@ def test_no_key_of_an_address_or_option_is_kept_or_shown(tmp_path, place, addres
 def test_a_key_among_the_options_is_refused_at_any_depth(tmp_path, options):
     (tmp_path / 'm.toml').write_text(f'[model.mine]\nprovider = "openai"\nid = "gpt-mine"\noptions = {{ {options} }}\n')
     with pytest.raises(UserError, match='keys come from the environment'): load_registry().find(str(tmp_path / 'm.toml'))
+
+
+@pytest.fixture(scope='module')
+def tiny(ws, tmp_path_factory):
+    "A workspace whose models.toml has a random model of 30,000 weights, stored in float32, at its shipped default `auto`."
+    torch, transformers, tokenizers = (pytest.importorskip(m) for m in ('torch', 'transformers', 'tokenizers'))
+    folder = tmp_path_factory.mktemp('tiny')
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(['<unk>', '<s>', '</s>', *(f'w{i}' for i in range(61))])}, unk_token='<unk>'))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token='<unk>', bos_token='<s>', eos_token='</s>', pad_token='</s>').save_pretrained(folder)
+    config = transformers.AutoConfig.for_model('llama', hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=64, max_position_embeddings=4096,
+                                               bos_token_id=1, eos_token_id=2, pad_token_id=2)
+    torch.manual_seed(7)
+    transformers.AutoModelForCausalLM.from_config(config).to(torch.float32).save_pretrained(folder)
+    ws.models_toml.write_text(f'[model.speck]\nprovider = "hf_local"\nid = "{folder}"\nprecision = "auto"\nmax_new_tokens = 4\nparams_b = 0.00003\noptions = {{ device = "cpu" }}\n')
+    yield ws
+    ws.models_toml.unlink()
+
+
+def at(precision='', **kw): return settings(**{'model': 'speck', 'env': 'p', 'preset': '', 'mode': 'closed-book', 'limit': 3, 'max_retries': 0, 'idle_seconds': 0, 'precision': precision, **kw})
+
+
+def test_auto_and_what_it_means_are_one_run(tiny):
+    "On a CPU a float32 checkpoint at `auto` is loaded in float32: `--precision fp32` finds the run done, under the precision that was loaded; bf16 is another run, with its word in the name."
+    from wattnb.runs import RunFolder
+    plan = plan_run(at(), tiny)
+    assert (plan.precision, plan.precision_requested, plan.name, plan.identity['precision']) == ('fp32', 'auto', 'speck-bench-closed-book', 'fp32')
+    assert 'fp32 (auto was asked for)' in plan.table.to_text()
+    s = run_all(plan).summary
+    assert (s['precision'], s['precision_requested'], s['quantization'], s['effective_dtype'], s['precision_note']) == ('fp32', 'auto', 'fp32', 'float32', None)
+    same = plan_run(at('fp32'), tiny)
+    assert (same.state, same.run_dir, same.run) == ('complete', plan.run_dir, plan.run)
+    other = plan_run(at('bf16'), tiny)
+    assert (other.state, other.precision, other.name) == ('new', 'bf16', 'speck-bench-bf16-closed-book')
+    assert run_all(other).summary['precision'] == 'bf16' and plan_run(at('bf16'), tiny).state == 'complete'
+    assert {RunFolder(p.run_dir).precision for p in (plan, other)} == {'fp32', 'bf16'}
+    from wattnb.benchmark import BenchmarkSettings, plan_benchmark
+    runs = plan_benchmark(BenchmarkSettings(models=('speck',), precisions=('auto', 'fp32', 'bf16'), env='sweep', mode='closed-book', limit=3), tiny)
+    assert [(r.precision, r.state) for r in runs] == [('fp32', 'wait'), ('fp32', 'skip'), ('bf16', 'wait')] and 'the same run' in runs[1].reason
+
+
+def as_before(folder, to, precision):
+    "A run folder as earlier versions wrote it: identity and head have the precision that was asked for; the summary no marks."
+    from wattnb.journal import _line, _text
+    from wattnb.workspace import digest, write_json
+    entries = list(read_journal(folder / 'journal.jsonl').entries)
+    head = entries[0].data
+    head['identity']['precision'] = head['precision'] = precision
+    head.pop('precision_requested')
+    run = digest(head['identity'])
+    to.mkdir(parents=True)
+    (to / 'journal.jsonl').write_bytes(b''.join(_line(e.seq, run, e.kind, _text(e.data)) for e in entries))
+    for name in ('results.json', 'submission.csv'): (to / name).write_bytes((folder / name).read_bytes())
+    s = json.loads((folder / 'summary.json').read_text())
+    write_json(to / 'summary.json', {k: v for k, v in s.items() if k not in ('journal', 'files', 'precision_requested', 'precision_note')} | dict(precision=precision, quantization=precision, identity=head['identity'], run_id=run))
+    return run
+
+
+class Untouched:
+    "A model that must not be asked."
+    def __init__(self, entry): self.entry, self.info = entry, dict(effective_dtype='float32', quantization='none', device='cpu')
+    def count_tokens(self, t): return len(t.split())
+    def stream(self, rs): raise AssertionError('a model was asked')
+    def close(self): pass
+
+
+@pytest.mark.parametrize('was,name,asked', [('auto', 'speck-bench-closed-book', ''), ('auto', 'speck-bench-closed-book', 'fp32'), ('fp32', 'speck-bench-fp32-closed-book', 'fp32'), ('fp32', 'speck-bench-fp32-closed-book', 'auto')])
+def test_runs_whose_identity_has_what_was_asked_for_go_on(tiny, was, name, asked):
+    "Earlier versions put the request into the identity and the folder's name. Where what is loaded is the same, a finished run counts as done and a part is resumed."
+    env = f'was-{was}-{asked or "own"}'
+    if (was, asked) == ('fp32', 'auto'): asked_name = dict(name=name) # `auto` never had this name
+    else: asked_name = {}
+    plan = plan_run(at(env='first', name='first'), tiny)
+    if plan.state == 'new': run_all(plan)
+    old = tiny.experiments / env / 'demo_QA' / name
+    run = as_before(plan.run_dir, old, was)
+    again = plan_run(at(asked, env=env, **asked_name), tiny)
+    assert (again.run_dir, again.run, again.state) == (old, run, 'rebuild')
+    s = run_all(again, Untouched(again.entry)).summary
+    assert (s['precision'], s['precision_requested'], s['status'], s['run_id']) == ('fp32', was, 'complete', run)
+    assert plan_run(at(asked, env=env, **asked_name), tiny).state == 'complete'
+    assert all(x['result'] == 'passed' for x in verify(old))
+    lines = (old / 'journal.jsonl').read_bytes().splitlines(keepends=True)
+    cut = next(i for i, l in enumerate(lines) if b'"kind":"attempt"' in l) + 1
+    (old / 'journal.jsonl').write_bytes(b''.join(lines[:cut]))
+    part = plan_run(at(asked, env=env, **asked_name), tiny)
+    assert (part.state, part.done, part.run) == ('resume', 1, run)
+    assert [r['pred_value'] for r in run_all(part).results] == [r['pred_value'] for r in stored_run(plan.run_dir).results]
+
+
+def test_what_is_loaded_counts_when_the_plan_was_mistaken(tiny):
+    "The run is recorded at the loaded precision, with a note; the same request finds it done, a request by another name is another run, and a resume at another precision is refused."
+    class Loaded(Failing):
+        def __init__(self, entry, dtype): super().__init__([]); self.entry, self.info = entry, dict(effective_dtype=dtype, quantization='none', device='cpu')
+    plan = plan_run(at(name='mistaken'), tiny)
+    s = run_all(plan, Loaded(plan.entry, 'bfloat16')).summary
+    assert (s['precision'], s['precision_requested'], s['precision_note']) == ('bf16', 'auto', 'planned at fp32, loaded at bf16')
+    assert plan_run(at(name='mistaken'), tiny).state == 'complete' and plan_run(at('bf16', name='mistaken'), tiny).state == 'complete'
+    with pytest.raises(UserError, match='precision: bf16 → fp32'): plan_run(at('fp32', name='mistaken'), tiny)
+    part = plan_run(at(name='part'), tiny)
+    with Run(part, Loaded(part.entry, 'float32')) as r: r.load(); r.stop()
+    with pytest.raises(UserError, match='begun at fp32, and speck is loaded at bf16 here: give --precision fp32'), Run(plan_run(at(name='part'), tiny), Loaded(part.entry, 'bfloat16')) as r: r.load()

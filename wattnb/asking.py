@@ -21,6 +21,7 @@ from .llm import Reply, Request, check_provider, cost_usd, load_registry, open_m
 from .prompts import Answer, answer_request, best_guess_request, closed_book_request, parse_reply, plan_request
 from .telemetry import Session, devices_of
 from .scoring import Prediction, score
+from .plan import precision_of
 from .experiment import RunSettings, context_window, shown_settings
 
 # %% ../nbs/06_z_ask.ipynb #e355f921
@@ -192,7 +193,7 @@ def answer_one(
     "Answer one question as a run would. A call that fails is an answer with status 'failed'; nothing is written."
     tell, call = on_stage or (lambda *a: None), call or (lambda r: model.complete([r])[0])
     entry, bib = model.entry, bibliography or {}
-    out = Asked(q, [], entry, model.precision, best_guess, citations=Citations(bib))
+    out = Asked(q, [], entry, precision_of(model.info) or model.precision, best_guess, citations=Citations(bib))
     t0 = time.monotonic()
     with Session() as meters:
         meters.uses(devices_of(model, index))

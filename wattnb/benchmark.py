@@ -24,7 +24,7 @@ from .footprint import BYTES, Device, device_of, find_device, measure_cpu
 from .scoring import score
 from .runs import TruthBook, find_run, find_runs, run_cost, run_numbers
 from .journal import JournalContent, read_journal, utc_now
-from .plan import RunPlan, RunSettings, RunState, plan_run, prediction_of
+from .plan import RunPlan, RunSettings, RunState, plan_run, planned_precision, prediction_of
 from .run_files import rebuild
 from .experiment import keep_partial, run_all
 from .cluster import run_words
@@ -253,6 +253,9 @@ def plan_benchmark(
     machines, past = machines if machines is not None else [this_machine(s)], read_past(ws)
     runs = [_plan_one(ws, m, e, p, seed, s, machines, past) for m, e in chosen
             for p in (s.precisions if e.provider == 'hf_local' else ('',)) for seed in s.seeds] # who has no weights here has no precision to sweep
+    first = {}
+    for r in runs: # two precisions that mean the same here
+        if r.state == 'wait' and first.setdefault(r.run_dir, r) is not r: r.state, r.reason = 'skip', f'the same run as another of {r.model} at {r.precision}'
     broken = {r.reason for r in runs if r.state == 'fail'}
     if len(broken) == 1 and all(r.state == 'fail' for r in runs) and len(runs) > 1: raise UserError(broken.pop())
     return runs
@@ -278,14 +281,14 @@ def run_settings(
     s:BenchmarkSettings, # what the benchmark covers
 ) -> RunSettings:
     "What `wattnb run` would be asked for this line of the benchmark."
-    parts = [re.sub(r'[^\w.+-]+', '-', entry.key), 'smoke', *([precision] if precision and precision != entry.precision else []),
+    parts = [re.sub(r'[^\w.+-]+', '-', entry.key), 'smoke', *([word] if (word := planned_precision(entry, precision)) != planned_precision(entry) else []),
              *([s.mode] if s.mode != 'rag' else []), *([f'seed{seed}'] if seed else []), *([s.split] if s.split else [])]
     return RunSettings(entry.key, env=s.env, precision=precision, questions=s.questions, name='-'.join(parts) if s.smoke_test else '',
                        split=s.split, limit=1 if s.smoke_test else s.limit, preset=s.preset, mode=s.mode, seed=seed,
                        temperature=s.temperature, fail_on_error=s.fail_on_error, force=s.force, allow_mixed=s.allow_mixed)
 
 def _plan_one(ws, spec, entry, precision, seed, s:BenchmarkSettings, machines, past) -> PlannedRun:
-    r = PlannedRun(entry.key, precision or entry.precision, seed, 'wait')
+    r = PlannedRun(entry.key, planned_precision(entry, precision), seed, 'wait')
     on_gpu = any(m.devices for m in machines) or bool(memory_here().get('gpu_gb'))
     r.need_gb, r.need_is = need_of(entry, r.precision, past, on_gpu)
     try: check_provider(entry)
@@ -704,7 +707,7 @@ def run_members(
     todo = [p for p in plans if p.state != 'complete']
     if not todo: return plans
     s, p = settings, todo[0]
-    with open_model(p.entry, precision=p.precision, ws=p.ws, seed=s.seed, temperature=s.temperature, max_new_tokens=s.max_new_tokens,
+    with open_model(p.entry, precision=p.precision_requested, ws=p.ws, seed=s.seed, temperature=s.temperature, max_new_tokens=s.max_new_tokens,
                     batch_size=s.batch_size, latency_mode=s.latency_mode) as model:
         for p in todo:
             model.seed = p.settings.seed # drawn from anew for each request

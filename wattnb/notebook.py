@@ -70,7 +70,7 @@ class NotebookRun:
         e = self.plan.entry
         loads = self._content().of('load')
         info = loads[-1]['model'] if loads else {}
-        rows = dict(name=e.name, id=e.id, revision=e.revision, provider=e.provider, parameters_b=e.params_b, active_b=e.active_b, requested_precision=self.plan.precision)
+        rows = dict(name=e.name, id=e.id, revision=e.revision, provider=e.provider, parameters_b=e.params_b, active_b=e.active_b, requested_precision=self.plan.precision_requested, precision=self.plan.precision)
         rows |= {k: v for k, v in info.items() if isinstance(v, (str, int, float, bool)) and k not in ('path',)}
         return _pairs(rows, 'Model')
     def index_table(self) -> ResultTable:

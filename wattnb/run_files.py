@@ -20,7 +20,7 @@ from .footprint import LOCAL_PROVIDERS
 from .run_energy import add_energy, last_segments, question_energy, run_report, total_seconds
 from .journal import Attempt, JournalContent, Seconds, Tokens, read_journal
 from .scoring import Scores, score
-from .plan import counting, prediction_of
+from .plan import counting, precision_of, prediction_of
 
 # %% ../nbs/06_c_files.ipynb #e7bcf82e
 CONTEXT_HOLE = '\x00context\x00' # where the passages stood in a journalled prompt
@@ -167,12 +167,12 @@ SCHEMA_VERSION = 1
 def _summary(head, content, results, scores, segments) -> dict:
     entry, s, n, all_ = head['entry'], head['settings'], len(results), results.numbers()
     merged = run_report(content, entry['provider'], segments)
+    precision = precision_of(loads[-1]['model'] if (loads := content.of('load')) else {}) or head['precision']
     status = (content.of('end') or [{}])[-1].get('status', 'partial')
     done = [x for x in all_ if x.attempts]
     mean = lambda xs: sum(xs) / n if n else None
     tokens = {k: sum_or_none(x.tokens[i] for x in done) if done else None for i, k in enumerate(Tokens._fields)}
     cost = sum_or_none(x.cost_usd for x in done) if done else None
-    loads = content.of('load')
     model = loads[-1]['model'] if loads else {}
     ends = content.of('end')
     finished = ends[-1]['finished'] if ends else head['started']
@@ -188,7 +188,7 @@ def _summary(head, content, results, scores, segments) -> dict:
     q_at = lambda p: lat[min(len(lat) - 1, int(p * len(lat)))] if lat else None
     out = dict(
         name=head['name'], config_path=None, model_id=entry['id'], llm_provider=entry['provider'],
-        quantization='api' if entry['provider'] not in ('hf_local', 'baseline') else head['precision'], timestamp=finished,
+        quantization='api' if entry['provider'] not in ('hf_local', 'baseline') else precision, timestamp=finished,
         num_questions=n, total_time_seconds=seconds, avg_latency_seconds=mean([x.latency or 0. for x in all_]),
         avg_retrieval_seconds=mean([x.retrieval for x in all_]), avg_generation_seconds=mean([x.generation for x in all_]),
         value_accuracy=scores and scores.value_accuracy, ref_overlap=scores and scores.ref_overlap, na_accuracy=scores and scores.na_recall,
@@ -201,7 +201,8 @@ def _summary(head, content, results, scores, segments) -> dict:
         # ours
         schema_version=SCHEMA_VERSION, run_id=content.run, status=status, started_at=head['started'], finished_at=finished,
         model=dict(key=entry['key'], name=entry['name'], family=entry['family'], params_b=entry['params_b'], active_b=entry['active_b']),
-        effective=model, precision=head['precision'], identity=head['identity'], code_version=head['version'], scorer_version=head['identity']['scorer'],
+        effective=model, precision=precision, precision_requested=head.get('precision_requested') or head['precision'],
+        precision_note=f"planned at {head['precision']}, loaded at {precision}" if precision != head['precision'] and 'precision_requested' in head else None, identity=head['identity'], code_version=head['version'], scorer_version=head['identity']['scorer'],
         by_status=by_status, n_completed=len(done), scores=scores.to_json(strict=True) if scores else None,
         effective_dtype=model.get('effective_dtype'), effective_quantization=model.get('quantization'), determinism=model.get('determinism'),
         stopped_because=(ends or [{}])[-1].get('reason'), by_stage=_by_stage(content), parsed_by=_count(x.parsed_by for x in done),

@@ -168,6 +168,7 @@ quarantined_lines | | damaged lines of the journal
 journal | | the journal that the files follow from: its lines, length in bytes, SHA-256
 files | | length and SHA-256 of results.json and submission.csv; SHA-256 of the rest of this summary
 precision_requested | | as asked: 4bit, 8bit, bf16, fp16, fp32 or auto
+precision_note | | where what was loaded is another precision than was planned
 labelled | | whether the questions have answers
 """),
 'hardware': _fields("""

@@ -27,7 +27,7 @@ from .telemetry import Session, devices_of, machine
 from .scoring import score
 from .journal import Journal, read_journal, utc_now
 from .budget import expected_bill, most_usd, told_usd
-from .plan import RunPlan, RunSettings, RunState, is_ended, prediction_of
+from .plan import RunPlan, RunSettings, RunState, precision_of, prediction_of
 from .run_energy import last_segments
 from .run_files import CONTEXT_HOLE, RunFiles, derive, sum_or_none
 
@@ -106,7 +106,7 @@ class Run:
     def _head(self) -> dict:
         p = self.plan
         cols = [c for c in p.questions.columns if c in BASE_COLUMNS]
-        return dict(name=p.name, identity=p.identity, settings=p.settings.public, entry=p.entry.to_json() | dict(options=redact(p.entry.options)), precision=p.precision,
+        return dict(name=p.name, identity=p.identity, settings=p.settings.public, entry=p.entry.to_json() | dict(options=redact(p.entry.options)), precision=p.precision, precision_requested=p.precision_requested,
                     questions_file=p.questions.path.name, labelled=p.questions.labelled, flag_names=p.questions.flag_names,
                     questions=[{**{c: getattr(q, c) for c in ('id', 'question', *cols)}, 'flags': q.flags, 'usage': q.usage} for q in p.questions],
                     started=utc_now(), version=__version__)
@@ -127,11 +127,12 @@ def load(self:Run):
     t0 = time.monotonic()
     with self.telemetry.stage('load'):
         if self.model is None:
-            self.model = open_model(p.entry, precision=p.precision, ws=self.ws, seed=s.seed, temperature=s.temperature,
+            self.model = open_model(p.entry, precision=p.precision_requested or p.precision, ws=self.ws, seed=s.seed, temperature=s.temperature,
                                     max_new_tokens=s.max_new_tokens, batch_size=s.batch_size, latency_mode=s.latency_mode,
                                     **({k: v for k, v in dict(decode=s.decode, sampling=s.sampling).items() if v} if p.entry.provider == 'hf_local' else {}))
         t1 = time.monotonic()
         self._check_revision()
+        self._check_precision()
         if s.mode != 'closed-book':
             self.index = open_index(self.ws, s.index or None)
             if s.mode == 'rag' and s.search.needs_embedder: self.index.load_embedder()
@@ -144,6 +145,15 @@ def load(self:Run):
                                      model=_shown_info(self.model.info), device=self._limits()))
     self._snapshot()
     return self
+
+@patch
+def _check_precision(self:Run):
+    "A plan can be mistaken about a checkpoint that was not there yet, and so can a resume elsewhere: what is loaded counts, and it is one precision a run."
+    now, p = precision_of(self.model.info), self.plan
+    was = next((w for l in self.journal.content.of('load') if (w := precision_of(l['model']))), None)
+    if was and now and was != now:
+        raise UserError(f'{self.dir} was begun at {was}, and {p.entry.key} is loaded at {now} here: give --precision {was}, or another --name')
+    if now and now != p.precision: log.warning('%s was planned at %s and is loaded at %s, which is what the run is recorded at', p.entry.key, p.precision, now)
 
 def _shown_info(info:dict) -> dict:
     "What a model says of itself, without the secrets that an address in it may hold."
