@@ -1,5 +1,5 @@
 "Loading and planning local models: what is really quantised, what memory it takes, on which device. Tiny random models, a scripted driver, stand-ins for CUDA."
-import json, re
+import json, os, re, subprocess, sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,6 +71,34 @@ def test_a_mixture_of_experts_is_not_quantised_in_name_only(tmp_path, tokenizer,
     (tmp_path/'model.safetensors').unlink() # it is refused before any weights are read
     with pytest.raises(WorkError, match=rf'{entry.key} at {precision} would be {precision} in name only: bitsandbytes quantises \d+ % .*--precision bf16.*vLLM.*openai') as e: load_local(entry, precision, device='cpu')
     assert '\n' not in str(e.value) + str(planned.value)
+
+
+def test_a_mixture_of_the_hub_is_refused_before_it_is_fetched(tmp_path, tokenizer):
+    "Its config is enough: one that the registry does not know either."
+    make(tmp_path/'made', tokenizer, 'qwen3_moe')
+    snapshot = tmp_path/'home/hub/models--org--mixture/snapshots'/('a' * 40)
+    snapshot.mkdir(parents=True); (snapshot.parent.parent/'refs').mkdir()
+    (snapshot.parent.parent/'refs/main').write_text('a' * 40)
+    (snapshot/'config.json').write_text((tmp_path/'made/config.json').read_text())
+    code = "from wattnb.llm import open_model\nfrom wattnb.workspace import WorkError\ntry: open_model('hf:org/mixture', precision='4bit', device='cpu')\nexcept WorkError as e: print(e)"
+    env = {**{k: v for k, v in os.environ.items() if not k.startswith(('HF_', 'TRANSFORMERS_'))}, 'HF_HOME': str(tmp_path/'home'), 'HF_HUB_OFFLINE': '1'}
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
+    assert p.stdout.startswith('mixture at 4bit would be 4bit in name only'), p.stdout + p.stderr[-1500:]
+
+
+def test_planning_knows_what_a_precision_is_worth(tmp_path, monkeypatch):
+    "The plan of a run and of a benchmark refuse a mixture at 4 bit before anything is fetched, and say what 4 bit costs where bf16 fits."
+    from conftest import words_workspace
+    from wattnb.benchmark import BenchmarkSettings, plan_benchmark
+    from wattnb.experiment import RunSettings, plan_run
+    ws = words_workspace(tmp_path)
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    with pytest.raises(WorkError, match='olmoe-1b7b at 4bit would be 4bit in name only'): plan_run(RunSettings(model='olmoe-1b7b', preset='words'), ws)
+    (r,) = plan_benchmark(BenchmarkSettings(models=('olmoe-1b7b',), preset='words'), ws)
+    assert r.state == 'skip' and 'in name only' in r.reason
+    with scripted_nvml([ScriptedGpu(name='NVIDIA H100 80GB HBM3', memory_gb=80)]):
+        said = plan_run(RunSettings(model='qwen7b', preset='words'), ws).table.to_text()
+        assert 'bf16 fits this GPU' in said and 'bf16 fits' not in plan_run(RunSettings(model='qwen7b', precision='bf16', preset='words'), ws).table.to_text()
 
 
 @pytest.mark.parametrize('precision, bits', [('4bit', 4), ('8bit', 8), ('bf16', None), ('fp32', None)])

@@ -520,9 +520,8 @@ def open_model(
 ) -> Model:
     "A model ready to answer; use it as a context manager. Raises `UserError` or `WorkError` in one line when it cannot be had."
     if not isinstance(entry, ModelEntry): entry = load_registry(ws).find(entry)
-    cls = provider_class(entry.provider)
-    cls.check(entry)
-    return cls(entry, precision=precision, ws=ws, seed=seed, temperature=temperature, max_new_tokens=max_new_tokens,
+    check_provider(entry, precision or entry.precision)
+    return provider_class(entry.provider)(entry, precision=precision, ws=ws, seed=seed, temperature=temperature, max_new_tokens=max_new_tokens,
                batch_tokens=batch_tokens, batch_size=batch_size, latency_mode=latency_mode, **options)
 
 def fetch_model(

@@ -365,15 +365,23 @@ def _model_class(entry:ModelEntry, config, transformers, trust_remote_code:bool)
     if kind in seeing: return transformers.AutoModelForImageTextToText # whose language model answers prompts of text alone
     raise UserError(f'{entry.id} is of a kind ({kind}) that writes no text after a prompt: a causal language model is needed')
 
-def _refuse_in_name_only(entry:ModelEntry, precision:str, cls, config, torch, trust_remote_code:bool, plan:MemoryPlan):
+def _refuse_before_fetch(entry:ModelEntry, precision:str, source, torch, transformers, trust_remote_code:bool):
+    "The same for a model of the hub, from its config alone, so that gigabytes are not fetched for nothing."
+    if Path(entry.id).expanduser().is_dir() or entry.pypi and source != 'hub': return
+    try: config = transformers.AutoConfig.from_pretrained(entry.id, revision=entry.revision, trust_remote_code=trust_remote_code)
+    except Exception as e: # whatever is wrong is explained where the weights are asked for
+        return log.debug('no config of %s: %s', entry.id, e)
+    if not native_quantization(config): _refuse_in_name_only(entry, precision, _model_class(entry, config, transformers, trust_remote_code), config, torch, trust_remote_code)
+
+def _refuse_in_name_only(entry:ModelEntry, precision:str, cls, config, torch, trust_remote_code:bool, plan:MemoryPlan=None):
     "Count what bitsandbytes would quantise in a model without memory, and refuse one that would be quantised in name only."
     try:
         with torch.device('meta'): share = linear_share(cls.from_config(config, **(dict(trust_remote_code=True) if trust_remote_code else {})))
     except Exception as e: # code of the checkpoint's own that cannot be built so
         log.debug('%s cannot be built without memory: %s', entry.id, e)
-        share = plan.quantizable_share
+        share = plan and plan.quantizable_share
     if share is not None and share < MIN_QUANTIZED_SHARE:
-        raise WorkError(in_name_only(entry.key, precision, share, (plan.bf16_bytes or 0) / 1e9))
+        raise WorkError(in_name_only(entry.key, precision, share, (plan and plan.bf16_bytes or 0) / 1e9))
 
 def effective_precision(
     model, # a loaded transformers model
@@ -440,6 +448,7 @@ def load_local(
     precision, device = precision or entry.precision, device_asked(device)
     torch, transformers = optional('torch', 'local'), _quiet()
     if device is None or device.startswith('cuda'): check_gpus(torch, entry.key)
+    if precision in ('4bit', '8bit'): _refuse_before_fetch(entry, precision, source, torch, transformers, trust_remote_code)
     weights = local_weights(entry, source)
     t0 = time.monotonic()
     import psutil
