@@ -251,6 +251,15 @@ def test_prompts_are_read_in_chunks(tmp_path, tokenizer, monkeypatch):
         assert way.get('prefix', True) or max(sizes) <= 60 # a shared prefix is one prompt, read once
 
 
+def test_positions_that_depend_on_the_longest_text_are_read_whole(tmp_path, tokenizer, monkeypatch):
+    "A longrope model takes other factors from some length on: keys of one prompt must not be made with both."
+    entry = make(tmp_path, tokenizer, 'phi3', max_position_embeddings=512, original_max_position_embeddings=32,
+                 rope_parameters=dict(rope_type='longrope', rope_theta=1e4, short_factor=[1.] * 4, long_factor=[4.] * 4, original_max_position_embeddings=32))
+    with LocalModel(entry, device='cpu', refill=False, prefix=False) as m: whole = m.complete(ASKED)
+    monkeypatch.setattr(local, 'CHUNK_TOKENS', 60)
+    with LocalModel(entry, device='cpu', refill=False, prefix=False) as m: assert [r.text for r in m.complete(ASKED)] == [r.text for r in whole] and not m._in_chunks
+
+
 # --- the device -------------------------------------------------------------------------------------------------------------
 
 @no_cuda
@@ -394,6 +403,26 @@ def test_models_that_do_not_write_are_refused_in_a_line(tmp_path, tokenizer, kin
     transformers.AutoConfig.for_model(kind, **config).save_pretrained(tmp_path); tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=words) as e: load_local(ModelEntry('m', 'hf_local', str(tmp_path)), 'fp32', device='cpu')
     assert '\n' not in str(e.value)
+
+
+# --- the commands ---------------------------------------------------------------------------------------------------------------
+
+def test_models_counts_what_it_shows(capsys):
+    from wattnb.cli import main
+    for part, n in (('qwen7b', 1), ('olmo', 4)):
+        assert main(['models', part, '--json']) == 0
+        got = json.loads(capsys.readouterr().out)
+        assert len(got['rows']) == n and got['title'].split()[0] == str(n)
+    assert 'need --precision bf16: olmoe-1b7b.' in ' '.join(got['notes'])
+
+
+def test_doctor_tells_the_libraries_of_local_models(h100, capsys):
+    "And a GPU that torch cannot use."
+    from wattnb.cli import main
+    assert main(['doctor', '--json']) == 0
+    got = json.loads(capsys.readouterr().out)
+    assert {'torch', 'transformers', 'bitsandbytes'} <= set(got['local']['versions']) and {'meters', 'extras', 'models_cached', 'keys'} <= set(got)
+    if torch.version.cuda is None: assert got['local']['gpu_problem'] == 'the driver shows NVIDIA H100 80GB HBM3, and this torch is built without CUDA'
 
 
 # --- versions ---------------------------------------------------------------------------------------------------------------

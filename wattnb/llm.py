@@ -721,7 +721,7 @@ def table(self:Registry,
     better = [e.key for e in self.values() if precision_advice(e, machine=machine)]
     refused = [e.key for e in self.values() if e.local and e.precision in ('4bit', '8bit') and (quantizable_share(e) or 1.) < MIN_QUANTIZED_SHARE]
     where = f'This machine: GPU memory {gpus} GB, RAM {m.get("ram_gb") or 0:.0f} GB. ' if machine else ''
-    return ResultTable(cols, rows, title=f'{len(self)} models', digits=2,
+    return ResultTable(cols, rows, title=f'{len(self)} model' + 's' * (len(self) != 1), digits=2,
                        notes=(where + 'Memory is an estimate at the default precision (weights, 8192 tokens of '
                               'context, overhead). ~ before a size: the maker does not tell; ~ behind a date: sources disagree.',
                               *((f'{len(better)} of the models with a default of 4 or 8 bit fit one GPU here in bf16, which is recommended: 4bit saves memory, not time or energy '

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['log', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_weights', 'cpu_bf16_is_native', 'compute_dtype',
            'weights_need', 'device_asked', 'check_gpus', 'choose_place', 'pipeline_words', 'tune_for_cpu',
-           'last_token_only', 'effective_precision', 'Loaded', 'load_local', 'render_prompt', 'encode_prompt',
-           'next_batch', 'rows_that_fit', 'token_budget', 'bytes_per_token', 'LocalModel', 'torch_device_index']
+           'last_token_only', 'effective_precision', 'Loaded', 'local_facts', 'load_local', 'render_prompt',
+           'encode_prompt', 'next_batch', 'rows_that_fit', 'token_budget', 'bytes_per_token', 'LocalModel',
+           'torch_device_index']
 
 # %% ../nbs/03b_local.ipynb #753e7b4c
 import collections, contextlib, ctypes, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, mmap, os, re, shutil, tempfile, time
@@ -16,7 +17,7 @@ from typing import Iterator, Sequence
 
 from .workspace import UserError, WorkError, ResultTable, cache_dir, folder_lock, optional
 from .index import fetch_pypi_weights
-from .memory import BATCH_TOKENS, CHUNK_TOKENS, MemoryPlan, bytes_per_parameter, count_weights, kv_bytes_per_token, linear_share, native_quantization, plan_checkpoint, work_bytes
+from .memory import BATCH_TOKENS, CHUNK_TOKENS, MemoryPlan, bytes_per_parameter, count_weights, kv_bytes_per_token, linear_share, mxfp4_problem, native_quantization, plan_checkpoint, work_bytes
 from .llm import MIN_QUANTIZED_SHARE, Model, ModelEntry, Request, Reply, PRECISIONS, THINK_MARKS, in_name_only, load_registry, split_thinking, unique_requests
 
 log = logging.getLogger('wattnb')
@@ -433,6 +434,14 @@ def _versions() -> dict:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError): found[n] = importlib.metadata.version(n)
     return found
 
+def local_facts() -> dict:
+    "What this machine's libraries mean for local models, without loading them: `versions`, `gpu_problem` and `mxfp4_problem` ('' where there is none)."
+    from wattnb.machine import torch_cuda, visible_gpus
+    found, built = visible_gpus(), torch_cuda()
+    problem = f'the driver shows {found[0].name}, and this torch is built without CUDA' if found and not built and importlib.util.find_spec('torch') else ''
+    return dict(versions=_versions(), gpu_problem=problem, mxfp4_problem=mxfp4_problem(bool(found)))
+
+
 # %% ../nbs/03b_local.ipynb #cef86668
 def load_local(
     entry:ModelEntry,
@@ -774,7 +783,7 @@ def _room(self:LocalModel) -> tuple[int, int]:
     most = 128 if self.device.type == 'cuda' else 32 # a CPU gains nothing beyond: reading the keys then outweighs reading the weights
     rows, seen = self.batch_size or most, min(self.context or 4096, 4096)
     per, work = bytes_per_token(config, itemsize), work_bytes(config, itemsize, min(CHUNK_TOKENS, self.context or CHUNK_TOKENS), seen, rows, attention)
-    if not self._plain: per, work = per + work_bytes(config, itemsize, 1, seen, 0, attention), work_bytes(config, itemsize, 0, seen, rows)
+    if not self._in_chunks: per, work = per + work_bytes(config, itemsize, 1, seen, 0, attention), work_bytes(config, itemsize, 0, seen, rows)
     return rows, self.batch_tokens or token_budget(per, self._free_bytes(), work=work)
 
 @patch
@@ -842,16 +851,23 @@ def _phase(self:LocalModel, name, t0, t1, rows, tokens):
     if self.on_phase and t1 > t0 and any(tokens): self.on_phase(name, t0, t1, [r.request.id for r in rows], list(tokens))
 
 # %% ../nbs/03b_local.ipynb #eb5a4003
+@patch(as_prop=True)
+def _in_chunks(self:LocalModel) -> bool:
+    "Whether prompts may be read in parts: not with caches of another kind, nor where positions depend on the longest text in a pass (longrope, dynamic)."
+    c = self.model.config.get_text_config()
+    return self._plain and not re.search('longrope|dynamic', str(getattr(c, 'rope_parameters', None) or getattr(c, 'rope_scaling', None)))
+
 @patch
 def _read_chunks(self:LocalModel, ids, mask, positions, cache):
     "`_forward` over a batch of prompts in chunks of columns; `mask` covers what is in the cache, too."
     rows, L = ids.shape
     at, width = mask.shape[1] - L, max(1, CHUNK_TOKENS // rows)
-    if not self._plain or L <= width: return self._forward(ids, mask, positions, cache)
+    if not self._in_chunks or L <= width: return self._forward(ids, mask, positions, cache)
     for a in range(0, L, width):
         b = min(L, a + width)
         logits, cache = self._forward(ids[:, a:b], mask[:, :at + b], positions[:, a:b], cache)
     return logits, cache
+
 
 # %% ../nbs/03b_local.ipynb #c1c78748
 @patch
