@@ -253,11 +253,14 @@ def test_prompts_are_read_in_chunks(tmp_path, tokenizer, monkeypatch):
 
 def test_positions_that_depend_on_the_longest_text_are_read_whole(tmp_path, tokenizer, monkeypatch):
     "A longrope model takes other factors from some length on: keys of one prompt must not be made with both."
-    entry = make(tmp_path, tokenizer, 'phi3', max_position_embeddings=512, original_max_position_embeddings=32,
-                 rope_parameters=dict(rope_type='longrope', rope_theta=1e4, short_factor=[1.] * 4, long_factor=[4.] * 4, original_max_position_embeddings=32))
-    with LocalModel(entry, device='cpu', refill=False, prefix=False) as m: whole = m.complete(ASKED)
+    entry = make(tmp_path, tokenizer, 'phi3', max_position_embeddings=512, original_max_position_embeddings=32, initializer_range=.2,
+                 rope_parameters=dict(rope_type='longrope', rope_theta=1e4, short_factor=[1.] * 4, long_factor=[32.] * 4, original_max_position_embeddings=32))
+    sure = lambda m: [p for r in m.complete(ASKED) for _, p in r.logprobs]
+    with LocalModel(entry, device='cpu', refill=False, prefix=False) as m: whole = sure(m)
     monkeypatch.setattr(local, 'CHUNK_TOKENS', 60)
-    with LocalModel(entry, device='cpu', refill=False, prefix=False) as m: assert [r.text for r in m.complete(ASKED)] == [r.text for r in whole] and not m._in_chunks
+    with LocalModel(entry, device='cpu', refill=False, prefix=False) as m: assert sure(m) == pytest.approx(whole, abs=1e-4)
+    monkeypatch.setattr(LocalModel, '_in_chunks', True)
+    with LocalModel(entry, device='cpu', refill=False, prefix=False) as m: assert sure(m) != pytest.approx(whole, abs=1e-4) # in chunks they would differ
 
 
 # --- the device -------------------------------------------------------------------------------------------------------------
