@@ -1,5 +1,5 @@
 "Loading and planning local models: what is really quantised, what memory it takes, on which device. Tiny random models, a scripted driver, stand-ins for CUDA."
-import json, re
+import json, os, re, subprocess, sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,6 +71,34 @@ def test_a_mixture_of_experts_is_not_quantised_in_name_only(tmp_path, tokenizer,
     (tmp_path/'model.safetensors').unlink() # it is refused before any weights are read
     with pytest.raises(WorkError, match=rf'{entry.key} at {precision} would be {precision} in name only: bitsandbytes quantises \d+ % .*--precision bf16.*vLLM.*openai') as e: load_local(entry, precision, device='cpu')
     assert '\n' not in str(e.value) + str(planned.value)
+
+
+def test_a_mixture_of_the_hub_is_refused_before_it_is_fetched(tmp_path, tokenizer):
+    "Its config is enough: one that the registry does not know either."
+    make(tmp_path/'made', tokenizer, 'qwen3_moe')
+    snapshot = tmp_path/'home/hub/models--org--mixture/snapshots'/('a' * 40)
+    snapshot.mkdir(parents=True); (snapshot.parent.parent/'refs').mkdir()
+    (snapshot.parent.parent/'refs/main').write_text('a' * 40)
+    (snapshot/'config.json').write_text((tmp_path/'made/config.json').read_text())
+    code = "from wattnb.llm import open_model\nfrom wattnb.workspace import WorkError\ntry: open_model('hf:org/mixture', precision='4bit', device='cpu')\nexcept WorkError as e: print(e)"
+    env = {**{k: v for k, v in os.environ.items() if not k.startswith(('HF_', 'TRANSFORMERS_'))}, 'HF_HOME': str(tmp_path/'home'), 'HF_HUB_OFFLINE': '1'}
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
+    assert p.stdout.startswith('mixture at 4bit would be 4bit in name only'), p.stdout + p.stderr[-1500:]
+
+
+def test_planning_knows_what_a_precision_is_worth(tmp_path, monkeypatch):
+    "The plan of a run and of a benchmark refuse a mixture at 4 bit before anything is fetched, and say what 4 bit costs where bf16 fits."
+    from conftest import words_workspace
+    from wattnb.benchmark import BenchmarkSettings, plan_benchmark
+    from wattnb.experiment import RunSettings, plan_run
+    ws = words_workspace(tmp_path)
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    with pytest.raises(WorkError, match='olmoe-1b7b at 4bit would be 4bit in name only'): plan_run(RunSettings(model='olmoe-1b7b', preset='words'), ws)
+    (r,) = plan_benchmark(BenchmarkSettings(models=('olmoe-1b7b',), preset='words'), ws)
+    assert r.state == 'skip' and 'in name only' in r.reason
+    with scripted_nvml([ScriptedGpu(name='NVIDIA H100 80GB HBM3', memory_gb=80)]):
+        said = plan_run(RunSettings(model='qwen7b', preset='words'), ws).table.to_text()
+        assert 'bf16 fits this GPU' in said and 'bf16 fits' not in plan_run(RunSettings(model='qwen7b', precision='bf16', preset='words'), ws).table.to_text()
 
 
 @pytest.mark.parametrize('precision, bits', [('4bit', 4), ('8bit', 8), ('bf16', None), ('fp32', None)])
@@ -223,6 +251,18 @@ def test_prompts_are_read_in_chunks(tmp_path, tokenizer, monkeypatch):
         assert way.get('prefix', True) or max(sizes) <= 60 # a shared prefix is one prompt, read once
 
 
+def test_positions_that_depend_on_the_longest_text_are_read_whole(tmp_path, tokenizer, monkeypatch):
+    "A longrope model takes other factors from some length on: keys of one prompt must not be made with both."
+    entry = make(tmp_path, tokenizer, 'phi3', max_position_embeddings=512, original_max_position_embeddings=32, initializer_range=.2,
+                 rope_parameters=dict(rope_type='longrope', rope_theta=1e4, short_factor=[1.] * 4, long_factor=[32.] * 4, original_max_position_embeddings=32))
+    sure = lambda m: [p for r in m.complete(ASKED) for _, p in r.logprobs]
+    with LocalModel(entry, device='cpu', refill=False, prefix=False) as m: whole = sure(m)
+    monkeypatch.setattr(local, 'CHUNK_TOKENS', 60)
+    with LocalModel(entry, device='cpu', refill=False, prefix=False) as m: assert sure(m) == pytest.approx(whole, abs=1e-4)
+    monkeypatch.setattr(LocalModel, '_in_chunks', True)
+    with LocalModel(entry, device='cpu', refill=False, prefix=False) as m: assert sure(m) != pytest.approx(whole, abs=1e-4) # in chunks they would differ
+
+
 # --- the device -------------------------------------------------------------------------------------------------------------
 
 @no_cuda
@@ -366,6 +406,26 @@ def test_models_that_do_not_write_are_refused_in_a_line(tmp_path, tokenizer, kin
     transformers.AutoConfig.for_model(kind, **config).save_pretrained(tmp_path); tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=words) as e: load_local(ModelEntry('m', 'hf_local', str(tmp_path)), 'fp32', device='cpu')
     assert '\n' not in str(e.value)
+
+
+# --- the commands ---------------------------------------------------------------------------------------------------------------
+
+def test_models_counts_what_it_shows(capsys):
+    from wattnb.cli import main
+    for part, n in (('qwen7b', 1), ('olmo', 4)):
+        assert main(['models', part, '--json']) == 0
+        got = json.loads(capsys.readouterr().out)
+        assert len(got['rows']) == n and got['title'].split()[0] == str(n)
+    assert 'need --precision bf16: olmoe-1b7b.' in ' '.join(got['notes'])
+
+
+def test_doctor_tells_the_libraries_of_local_models(h100, capsys):
+    "And a GPU that torch cannot use."
+    from wattnb.cli import main
+    assert main(['doctor', '--json']) == 0
+    got = json.loads(capsys.readouterr().out)
+    assert {'torch', 'transformers', 'bitsandbytes'} <= set(got['local']['versions']) and {'meters', 'extras', 'models_cached', 'keys'} <= set(got)
+    if torch.version.cuda is None: assert got['local']['gpu_problem'] == 'the driver shows NVIDIA H100 80GB HBM3, and this torch is built without CUDA'
 
 
 # --- versions ---------------------------------------------------------------------------------------------------------------

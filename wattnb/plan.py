@@ -16,11 +16,12 @@ from .workspace import ResultTable, UserError, Workspace, digest, jsonable, read
 from .questions import QuestionSet, read_questions
 from .index import open_index
 from .retrieval import DEFAULT_PRESET, PRESETS, make_settings
-from .llm import PRECISIONS, check_provider, load_registry, priced
+from .llm import PRECISIONS, check_provider, load_registry, precision_advice, priced
 from .prompts import prompt_digest
 from .scoring import Prediction, SCORER_VERSION
 from .journal import Attempt, JournalContent, read_journal
 from .budget import Budget, expected_bill
+from .machine import memory_here
 from .telemetry import machine, machine_key, machine_words
 
 # %% ../nbs/06_b_plan.ipynb #bb96b447
@@ -192,6 +193,7 @@ class RunPlan:
         rows = [('model', f'{self.entry.name} ({self.entry.key})'), ('provider', self.entry.provider), ('precision', self.precision + (f' ({self.precision_requested} was asked for)' if self.precision_requested != self.precision else '')),
                 ('machine (env)', s.env or None), ('questions', f'{len(self.questions)} of {self.questions.path.name}' + ('' if self.questions.labelled else ' (no answers: not scored)')),
                 ('mode', s.mode), ('retrieval preset', ' '.join([s.preset or DEFAULT_PRESET, *(f'{k}={v}' for k, v in s.changes.items())])), ('planner', s.planner or s.search.planner), ('seed, temperature', f'{s.seed}, {s.temperature:g}'),
+                *[('of this precision', advice) for advice in [precision_advice(self.entry, self.precision, memory_here())] if advice],
                 *[('bill', bill) for bill in [self.bill] if bill], *[(what, limit) for what, limit in (('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)) if limit],
                 ('run folder', self._rel(self.run_dir)), ('identity', self.run[:16]), ('state', {'new': 'new', 'complete': 'complete: nothing to do', 'rebuild': 'every question is done: the files are written again from the journal',
                  'resume': f'resumes: {self.done} of {len(self.questions)} questions done'}[self.state])]
@@ -221,7 +223,7 @@ def plan_run(
     registry = load_registry(ws)
     entry = priced(registry.find(s.model, provider=s.provider or None), registry)
     requested, precision = s.precision or entry.precision, planned_precision(entry, s.precision)
-    check_provider(entry)
+    check_provider(entry, precision)
     if s.sampling and entry.provider != 'hf_local': raise UserError(f'sampling = model is read from the checkpoint of a local model, and {entry.key} runs at {entry.provider}: give a temperature')
     s.budget.check(entry)
     index_id = None

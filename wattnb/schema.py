@@ -140,7 +140,7 @@ stopped_because | | which limit was reached, in words; null otherwise
 started_at | | with zone
 finished_at | | with zone
 model | | key, name, family and parameters from the registry
-effective | | what was really loaded: dtype, quantization, attention, revision, device, versions, determinism
+effective | | what was really loaded: dtype, quantization, quantized_share (of the weights without embeddings and output layer, as counted), attention, revision, device, placement (several cards), versions, determinism; bytes: weights_bytes, bytes_by_dtype, kv_bytes_per_token, load_peak_bytes, steady_peak_bytes (with one batch of steady_peak_tokens)
 effective_dtype | | of the loaded weights, as counted
 effective_quantization | | nf4, int8, native ..., or none
 determinism | | whether greedy replies depend on the batch
