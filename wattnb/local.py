@@ -574,12 +574,14 @@ def _growing_layer():
 
 def _plain_cache(model):
     "A new cache whose layers all keep everything, or None where the model needs another kind (sliding windows, linear attention)."
-    from transformers import cache_utils
-    DynamicLayer = getattr(cache_utils, 'DynamicLayer', None)
-    if DynamicLayer is None or 'config' not in inspect.signature(cache_utils.DynamicCache.__init__).parameters: return None
-    cache = cache_utils.DynamicCache(config=model.config)
-    layers = getattr(cache, 'layers', None)
-    return cache if layers and all(type(l) is DynamicLayer for l in layers) else None
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+    cache, types = DynamicCache(config=model.config), getattr(model.config.get_text_config(), 'layer_types', None) or ()
+    return cache if cache.layers and all(type(l) is DynamicLayer for l in cache.layers) and set(types) <= {'full_attention'} else None
+
+def _only_states(model) -> bool:
+    "Whether all that the model keeps of a text is a state of fixed size (Mamba): no keys, so no columns."
+    from transformers.cache_utils import DynamicCache
+    return {type(l).__name__ for l in DynamicCache(config=model.config).layers} == {'LinearAttentionLayer'}
 
 # %% ../nbs/03b_local.ipynb #948634ab
 class _Row:
@@ -678,7 +680,8 @@ class LocalModel(Model):
         self._cache_name = 'cache' if 'cache' in accepts else 'past_key_values' # its name before transformers 5.20 or so
         self.device = m.get_input_embeddings().weight.device
         self.context = self.entry.context or getattr(m.config.get_text_config(), 'max_position_embeddings', None)
-        self._plain = _plain_cache(m) is not None
+        self._plain, self._states = _plain_cache(m) is not None, _only_states(m)
+        self._gaps = self._accepts['position_ids'] and 'local' not in (getattr(m.config, 'attention_layers', None) or ()) # else distance is counted in columns, padding included
         self._refill = self._plain and not self.latency_mode and self.options.get('refill', self.device.type == 'cpu')
         self._prefix = None # (ids, one keys-and-values pair per layer)
         self._harmony = '<|channel|>' in vocabulary
@@ -693,7 +696,9 @@ class LocalModel(Model):
         self._batch_ids = itertools.count(1)
         self._switch, self._turns = position_switch(m.config), None if _template(tok) else {i for t, i in vocabulary.items() if ':' in t}
         self.info['template'] = self._thinking()
-        self._most, self._budget = self._full = self._room()
+        self._most, self._budget = self._room()
+        self._self_test()
+        self._full = self._most, self._budget
         self._patience, self._calm, self._grew = _PATIENCE, 0, False
         self.info.update(batch_rows=self._most, batch_tokens=self._budget)
 
@@ -787,11 +792,14 @@ def _own_turn(text:str) -> int|None:
 @patch
 def _forward(self:LocalModel, ids, mask, positions, cache):
     kw = {'input_ids': ids, 'attention_mask': mask, 'use_cache': True, self._cache_name: cache}
+    if self._states and cache is not None and ids.shape[1] == 1: kw['attention_mask'] = None # the padding is behind it, and a state has no columns to mask
     if self._accepts['position_ids']: kw['position_ids'] = positions
     if self._accepts['logits_to_keep']: kw['logits_to_keep'] = 1
     with self.torch.inference_mode(), (last_token_only(self.model) if ids.shape[1] > 1 and self.options.get('tuned', True) else contextlib.nullcontext()):
         out = self.model(**kw)
-        return out.logits[:, -1].float(), getattr(out, self._cache_name)
+        cache = getattr(out, self._cache_name, None)
+        if cache is None: raise WorkError(f'{self.entry.key} ({self.model.config.model_type}) returns no cache of what it has read: wattnb cannot run it')
+        return out.logits[:, -1].float(), cache
 
 @patch
 def _choose(self:LocalModel, logits, rows) -> list[tuple]:
@@ -1176,7 +1184,7 @@ def _shared(self:LocalModel, rows:list) -> tuple|None:
 def _serve(self:LocalModel, rows:list, share:bool) -> Iterator[Reply]:
     "The replies of rows that may be in one batch; with `share`, what prompts begin with is read once."
     queue = rows if self.latency_mode else sorted(rows, key=(lambda r: r.text) if self._refill and share else lambda r: -len(r.text))
-    prefix = self._shared(queue) if share else None
+    prefix = self._shared(queue) if share and (self._refill or self._gaps) else None
     while queue:
         longest, reply = max(len(r.text) for r in queue), max(r.room for r in queue)
         if self._refill:
@@ -1220,3 +1228,41 @@ def stream(self:LocalModel,
         for group in [[r] for r in rows] if self.latency_mode else [rows]: yield from self._by_positions(group)
     finally:
         if self.device.type == 'cuda' and self.model is not None: self._free()
+
+# %% ../nbs/03b_local.ipynb #b48024a0
+@patch
+def _with_cache(self:LocalModel, rows:list):
+    "Logits (rows, vocabulary) after the last token of `rows` of ids: padded on the left, read up to the token before it, and the last one given to the cache."
+    tensor, L = lambda x: self.torch.tensor(x, device=self.device), max(map(len, rows))
+    ids, mask = tensor([[self.pad] * (L - len(r)) + r for r in rows]), tensor([[0] * (L - len(r)) + [1] * len(r) for r in rows])
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    _, cache = self._forward(ids[:, :-1], mask[:, :-1], positions[:, :-1], self._new_cache(len(rows), L, None))
+    return self._forward(ids[:, -1:], mask, positions[:, -1:], cache)[0]
+
+@patch
+def _in_one_pass(self:LocalModel, row:list):
+    "Logits (1, vocabulary) after a row of ids, read as a whole."
+    ids, n = self.torch.tensor([row], device=self.device), len(row)
+    return self._forward(ids, self.torch.ones_like(ids), self.torch.arange(n, device=self.device)[None], self._new_cache(1, n, None))[0]
+
+@patch
+def _self_test(self:LocalModel):
+    "Raise `WorkError` where the model's cache gives other logits than one pass; without padding where it takes padding for text."
+    torch, kind = self.torch, self.model.config.model_type
+    a, b, c, d, e = (self.tokenizer('energy and water of five models', add_special_tokens=False)['input_ids'] * 5)[:5]
+    exact = self.info['effective_dtype'] in ('float32', 'float64') and self.info['quantization'] == 'none'
+    limit = .01 if exact else .5 # of the spread of the logits; a cache that is wrong comes to about 1
+    def difference(rows):
+        got, want = self._with_cache(rows), torch.cat([self._in_one_pass(r) for r in rows])
+        return ((got - want).square().mean(-1).sqrt() / want.std(-1)).nan_to_num(0.).max().item() # of numbers that are none nothing can be said
+    try:
+        self.info['self_test'] = apart = difference([[a, b, c, d, e]] if self.latency_mode else [[a, b, c, d, e], [c, a, e]])
+        if apart > limit and not self.latency_mode and difference([[a, b, c, d, e]]) <= limit:
+            self._refill, self._most = False, 1
+            self.info.update(refill=False, padding=f'{kind} takes padding for text: one question at a time')
+            log.warning('%s takes padding for text: its questions are answered one at a time', self.entry.key)
+            return
+    except WorkError: raise
+    except Exception as e: raise explain_load_error(e, self.entry) if is_out_of_memory(e) else WorkError(
+        f'{self.entry.key} ({kind}) cannot go on from what it has read: {type(e).__name__}: {(str(e).strip() or "no message").splitlines()[0][:150]}') from None
+    if apart > limit: raise WorkError(f'{self.entry.key} ({kind}) writes other text with its cache than without (logits differ by {apart:.2g} of their spread): transformers {importlib.metadata.version("transformers")} cannot run it right')
