@@ -336,3 +336,16 @@ def test_a_model_that_takes_padding_for_text_answers_one_at_a_time(tmp_path, tok
     with LocalModel(entry) as m:
         got = m.complete(ASKED)
         assert [r.text for r in got] == want and {r.batch_size for r in got} == {1} and 'takes padding for text' in m.info['padding'] and m.info['batch_rows'] == 1
+
+
+def test_a_cap_on_attention_scores_is_never_left_out(tmp_path, tokenizer, monkeypatch):
+    "Gemma 2, also where transformers would choose an attention that has no cap."
+    from transformers.models.gemma2 import modeling_gemma2
+    from wattnb.workspace import UserError
+    entry = lively(tmp_path / 'capped', tokenizer, 'gemma2', attn_logit_softcapping=.5)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / 'capped', attn_implementation='eager').eval()
+    want = [generate(reference, tokenizer, entry, r, do_sample=False) for r in ASKED]
+    monkeypatch.setattr(modeling_gemma2.Gemma2PreTrainedModel, '_supports_sdpa', True)
+    with LocalModel(entry) as m: assert m.info['attention'] == 'eager' and [r.text for r in m.complete(ASKED)] == want
+    with pytest.raises(UserError, match='caps its attention scores at 0.5, which sdpa leaves out'): LocalModel(entry, attention='sdpa')
+    with LocalModel(lively(tmp_path / 'plain', tokenizer, 'gemma2', attn_logit_softcapping=None)) as m: assert m.info['attention'] == 'sdpa'
