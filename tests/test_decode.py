@@ -252,7 +252,7 @@ def test_whose_sampling_is_part_of_a_runs_identity(tmp_path, tokenizer):
     from wattnb.experiment import RunSettings, plan_run, run_all
     from wattnb.journal import read_journal
     from wattnb.workspace import UserError
-    with_settings(tmp_path / 'tiny', tokenizer, repetition_penalty=9.)
+    with_settings(tmp_path / 'tiny', tokenizer, repetition_penalty=9., do_sample=True, temperature=3.)
     (tmp_path / 'tiny/config.json').write_text((tmp_path / 'tiny/config.json').read_text().replace('"max_position_embeddings": 512', '"max_position_embeddings": 4096'))
     ws = words_workspace(tmp_path / 'ws', models_toml=f'[model.tiny]\nprovider = "hf_local"\nid = "{tmp_path / "tiny"}"\nprecision = "fp32"\nmax_new_tokens = 8\n')
     plan = lambda **kw: plan_run(RunSettings(**{'model': 'tiny', 'preset': 'words', 'limit': 2, 'max_retries': 0, 'fail_on_error': 1., 'idle_seconds': 0, **kw}), ws)
@@ -262,9 +262,90 @@ def test_whose_sampling_is_part_of_a_runs_identity(tmp_path, tokenizer):
     for p in (own, theirs): run_all(p)
     own, theirs = (read_journal(p.run_dir / 'journal.jsonl') for p in (own, theirs))
     of = lambda j: next(iter(j.of('load')))['model']['sampling']
-    assert of(own)['ignored'] == {'repetition_penalty': 9.} and of(theirs)['repetition_penalty'] == 9. and of(theirs)['of'] == 'model'
+    assert of(own)['ignored'] == {'do_sample': True, 'repetition_penalty': 9., 'temperature': 3.} and of(theirs)['repetition_penalty'] == 9. and of(theirs)['of'] == 'model'
     a, b = list(own.of('attempt')), list(theirs.of('attempt'))
     assert [x['prompt_hash'] for x in a] == [x['prompt_hash'] for x in b] and [x['raw'] for x in a] != [x['raw'] for x in b]
     with LocalModel(plan().entry) as m: assert len({m._row(Request('q', 'a', t)).prompt_hash for t in 'xyz'}) == 3
     with pytest.raises(UserError, match='unknown sampling'): plan(sampling='mine')
     with pytest.raises(UserError, match='checkpoint of a local model'): plan(model='extractive', sampling='model')
+
+
+# --- every kind of cache ---------------------------------------------------------------------------------------------
+
+STATES = dict(mamba=dict(state_size=8, expand=2, time_step_rank=4), mamba2=dict(num_heads=8, head_dim=8, state_size=8, n_groups=1, expand=2, chunk_size=16), falcon_mamba=dict(state_size=8, time_step_rank=4))
+COLUMNS = dict(mpt=dict(d_model=32, n_heads=4, n_layers=2, max_seq_len=512), gpt_neo=dict(num_layers=2, num_heads=4, attention_types=[[['global', 'local'], 1]], window_size=16), bloom=dict(n_head=4, n_layer=2),
+               falcon=dict(alibi=True), gpt2=dict(n_embd=32, n_layer=2, n_head=4, n_positions=512), gptj=dict(n_embd=32, n_layer=2, n_head=4, n_positions=512, rotary_dim=4))
+HYBRID = dict(jamba=dict(num_experts=2, mamba_d_state=8, attn_layer_period=2, attn_layer_offset=1, use_mamba_kernels=False), lfm2=dict(layer_types=['conv', 'full_attention'], block_multiple_of=8), bamba=dict(mamba_n_heads=8, mamba_d_head=8, attn_layer_indices=[1]),
+              granitemoehybrid=dict(mamba_n_heads=8, mamba_d_head=8, layer_types=['mamba', 'attention'], num_local_experts=2, num_experts_per_tok=1, shared_intermediate_size=32))
+
+def lively(folder, tokenizer, kind, **over):
+    "A tiny model in which what was read matters for what is written: as initialised, some hardly look back."
+    entry = make(folder, tokenizer, kind, **over)
+    m = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        for n, p in m.named_parameters():
+            if p.ndim == 2 and 'embed' not in n and 'head' not in n and 'A_log' not in n: p.mul_(8)
+    m.save_pretrained(folder)
+    return entry
+
+
+@pytest.mark.parametrize('kind', [*STATES, *COLUMNS, *HYBRID])
+def test_other_kinds_of_models_agree_with_generate(tmp_path, tokenizer, kind):
+    "State-space models, models that count distance in columns of the cache, hybrids: in a batch, in a flow and alone the same text as from transformers' `generate`."
+    entry = lively(tmp_path, tokenizer, kind, **{**STATES, **COLUMNS, **HYBRID}[kind])
+    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    want = [generate(reference, tokenizer, entry, r, do_sample=False) for r in ASKED]
+    assert len(set(want)) > 1
+    sure = {}
+    for name, way in WAYS.items():
+        if name == 'sampled': continue
+        with LocalModel(entry, **way) as m:
+            got = m.complete(ASKED)
+            assert [r.text for r in got] == want and m.info['self_test'] < 1e-4, name
+            sure[name] = [p for r in got for _, p in r.logprobs]
+    assert sure['flow'] == pytest.approx(sure['alone'], abs=2e-3) and sure['batch'] == pytest.approx(sure['alone'], abs=2e-3)
+
+
+@pytest.mark.parametrize('kind, over', [('rwkv', dict(attention_hidden_size=32, context_length=512)), ('recurrent_gemma', dict(lru_width=32, head_dim=8, attention_window_size=64, num_hidden_layers=3)),
+                                        ('openai-gpt', dict(n_embd=32, n_layer=2, n_head=4, n_positions=512)), ('xlstm', dict(num_heads=4))])
+def test_a_model_that_keeps_no_cache_we_know_is_refused_when_it_is_loaded(tmp_path, tokenizer, kind, over):
+    from wattnb.workspace import WorkError
+    with pytest.raises(WorkError) as e: LocalModel(make(tmp_path, tokenizer, kind, **over))
+    assert '\n' not in str(e.value) and f'tiny-{kind} ({kind})' in str(e.value) and ('returns no cache' in str(e.value) or 'cannot go on' in str(e.value))
+
+
+@pytest.mark.parametrize('kind, precision', [('mamba', 'fp32'), ('mamba', 'bf16'), ('llama', 'fp32'), ('llama', 'bf16'), ('qwen2', 'fp16')])
+def test_a_cache_that_is_wrong_is_found_when_a_model_is_loaded(tmp_path, tokenizer, monkeypatch, kind, precision):
+    "What would be wrong from the second token on, silently: a whole mask for one token of a state-space model, positions that are off, a cache that is empty."
+    import wattnb.local
+    from wattnb.workspace import WorkError
+    entry, real = lively(tmp_path, tokenizer, kind, **STATES.get(kind, {})), LocalModel._forward
+    LocalModel(entry, precision, device='cpu').close()
+    def forgets(self, ids, mask, positions, cache):
+        if ids.shape[1] == 1: return real(self, ids, mask[:, -1:], positions, None)
+        return real(self, ids, mask, positions, cache)
+    if kind == 'mamba': monkeypatch.setattr(wattnb.local, '_only_states', lambda model: False)
+    else: monkeypatch.setattr(LocalModel, '_forward', forgets)
+    with pytest.raises(WorkError, match='writes other text with its cache than without'): LocalModel(entry, precision, device='cpu')
+
+
+def test_a_model_that_takes_padding_for_text_answers_one_at_a_time(tmp_path, tokenizer, monkeypatch, caplog):
+    entry, real = lively(tmp_path, tokenizer, 'llama'), LocalModel._forward
+    with LocalModel(entry, latency_mode=True) as m: want = [r.text for r in m.complete(ASKED)]
+    monkeypatch.setattr(LocalModel, '_forward', lambda self, ids, mask, positions, cache: real(self, ids, torch.ones_like(mask), positions, cache))
+    with LocalModel(entry) as m:
+        got = m.complete(ASKED)
+        assert [r.text for r in got] == want and {r.batch_size for r in got} == {1} and 'takes padding for text' in m.info['padding'] and m.info['batch_rows'] == 1
+
+
+def test_a_cap_on_attention_scores_is_never_left_out(tmp_path, tokenizer, monkeypatch):
+    "Gemma 2, also where transformers would choose an attention that has no cap."
+    from transformers.models.gemma2 import modeling_gemma2
+    from wattnb.workspace import UserError
+    entry = lively(tmp_path / 'capped', tokenizer, 'gemma2', attn_logit_softcapping=.5)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / 'capped', attn_implementation='eager').eval()
+    want = [generate(reference, tokenizer, entry, r, do_sample=False) for r in ASKED]
+    monkeypatch.setattr(modeling_gemma2.Gemma2PreTrainedModel, '_supports_sdpa', True)
+    with LocalModel(entry) as m: assert m.info['attention'] == 'eager' and [r.text for r in m.complete(ASKED)] == want
+    with pytest.raises(UserError, match='caps its attention scores at 0.5, which sdpa leaves out'): LocalModel(entry, attention='sdpa')
+    with LocalModel(lively(tmp_path / 'plain', tokenizer, 'gemma2', attn_logit_softcapping=None)) as m: assert m.info['attention'] == 'sdpa'

@@ -6,9 +6,9 @@
 __all__ = ['log', 'PROMPT_DATE', 'THINKING_TOKENS', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_weights',
            'cpu_bf16_is_native', 'compute_dtype', 'weights_need', 'device_asked', 'check_gpus', 'choose_place',
            'pipeline_words', 'tune_for_cpu', 'last_token_only', 'effective_precision', 'Loaded', 'local_facts',
-           'load_local', 'plain_text', 'template_facts', 'render_prompt', 'encode_prompt', 'next_batch',
-           'rows_that_fit', 'token_budget', 'bytes_per_token', 'LocalModel', 'torch_device_index', 'Sampling',
-           'checkpoint_sampling', 'position_switch']
+           'load_local', 'attention_for', 'plain_text', 'template_facts', 'render_prompt', 'encode_prompt',
+           'next_batch', 'rows_that_fit', 'token_budget', 'bytes_per_token', 'LocalModel', 'torch_device_index',
+           'Sampling', 'checkpoint_sampling', 'position_switch']
 
 # %% ../nbs/03b_local.ipynb #753e7b4c
 import collections, contextlib, ctypes, datetime, errno, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, math, mmap, os, re, shutil, tempfile, time, weakref
@@ -472,6 +472,7 @@ def load_local(
         config = transformers.AutoConfig.from_pretrained(weights.path, trust_remote_code=trust_remote_code)
         cls = _model_class(entry, config, transformers, trust_remote_code)
         tokenizer = transformers.AutoTokenizer.from_pretrained(weights.path, trust_remote_code=trust_remote_code)
+        attention = attention_for(config, attention)
         gpus = [] if device == 'cpu' else _gpus(torch)
         on_cpu = device == 'cpu' or not (gpus or device)
         stored, native = _stored_dtype(config), native_quantization(config)
@@ -516,6 +517,18 @@ def _describe(entry, precision, model, tokenizer, weights, plan, on_cpu, tuned, 
     if plan.notes: info['notes'] = list(plan.notes)
     if words := pipeline_words(devices): info['placement'] = words
     return Loaded(model, tokenizer, info)
+
+# %% ../nbs/03b_local.ipynb #726f1e95
+def attention_for(
+    config,        # the checkpoint's
+    asked:str=None, # 'sdpa', 'eager', 'flash_attention_2', 'flex_attention'; None: the model's usual one
+) -> str|None:
+    "The attention to load a model with; None leaves it to transformers. `UserError` for one that would drop the model's cap on attention scores."
+    c = config.get_text_config() if hasattr(config, 'get_text_config') else config
+    cap = getattr(c, 'attn_logit_softcapping', None) or getattr(c, 'attention_logit_cap', None)
+    if not cap: return asked
+    if asked == 'sdpa': raise UserError(f'{config.model_type} caps its attention scores at {cap:g}, which sdpa leaves out: ask for eager, flex_attention or flash_attention_2')
+    return asked or 'eager'
 
 # %% ../nbs/03b_local.ipynb #36a672bc
 _END_OF_TURN = ('<|im_end|>', '<|eot_id|>', '<end_of_turn>', '<|return|>', '</s>')
@@ -710,12 +723,14 @@ def _growing_layer():
 
 def _plain_cache(model):
     "A new cache whose layers all keep everything, or None where the model needs another kind (sliding windows, linear attention)."
-    from transformers import cache_utils
-    DynamicLayer = getattr(cache_utils, 'DynamicLayer', None)
-    if DynamicLayer is None or 'config' not in inspect.signature(cache_utils.DynamicCache.__init__).parameters: return None
-    cache = cache_utils.DynamicCache(config=model.config)
-    layers = getattr(cache, 'layers', None)
-    return cache if layers and all(type(l) is DynamicLayer for l in layers) else None
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+    cache, types = DynamicCache(config=model.config), getattr(model.config.get_text_config(), 'layer_types', None) or ()
+    return cache if cache.layers and all(type(l) is DynamicLayer for l in cache.layers) and set(types) <= {'full_attention'} else None
+
+def _only_states(model) -> bool:
+    "Whether all that the model keeps of a text is a state of fixed size (Mamba): no keys, so no columns."
+    from transformers.cache_utils import DynamicCache
+    return {type(l).__name__ for l in DynamicCache(config=model.config).layers} == {'LinearAttentionLayer'}
 
 # %% ../nbs/03b_local.ipynb #948634ab
 class _Row:
@@ -814,8 +829,9 @@ class LocalModel(Model):
         self._cache_name = 'cache' if 'cache' in accepts else 'past_key_values' # its name before transformers 5.20 or so
         self.device = m.get_input_embeddings().weight.device
         self.context = self.entry.context or getattr(m.config.get_text_config(), 'max_position_embeddings', None)
-        self._plain = _plain_cache(m) is not None
+        self._plain, self._states = _plain_cache(m) is not None, _only_states(m)
         self._devices = sorted({p.device for p in m.parameters() if p.device.type != 'cpu'}, key=str)
+        self._gaps = self._accepts['position_ids'] and 'local' not in (getattr(m.config, 'attention_layers', None) or ()) # else distance is counted in columns, padding included
         self._refill = self._plain and not self.latency_mode and self.options.get('refill', self.device.type == 'cpu')
         self._prefix = None # (ids, one keys-and-values pair per layer)
         self._harmony = '<|channel|>' in vocabulary
@@ -830,7 +846,9 @@ class LocalModel(Model):
         self._batch_ids = itertools.count(1)
         self._switch, self._turns = position_switch(m.config), None if _template(tok) else {i for t, i in vocabulary.items() if ':' in t}
         self.info['template'] = self._thinking()
-        self._most, self._budget = self._full = self._room()
+        self._most, self._budget = self._room()
+        self._self_test()
+        self._full = self._most, self._budget
         self._patience, self._calm, self._grew = _PATIENCE, 0, False
         self.info.update(batch_rows=self._most, batch_tokens=self._budget)
 
@@ -951,11 +969,14 @@ def _own_turn(text:str) -> int|None:
 @patch
 def _forward(self:LocalModel, ids, mask, positions, cache):
     kw = {'input_ids': ids, 'attention_mask': mask, 'use_cache': True, self._cache_name: cache}
+    if self._states and cache is not None and ids.shape[1] == 1: kw['attention_mask'] = None # the padding is behind it, and a state has no columns to mask
     if self._accepts['position_ids']: kw['position_ids'] = positions
     if self._accepts['logits_to_keep']: kw['logits_to_keep'] = 1
     with self.torch.inference_mode(), (last_token_only(self.model) if ids.shape[1] > 1 and self.options.get('tuned', True) else contextlib.nullcontext()):
         out = self.model(**kw)
-        return out.logits[:, -1].float(), getattr(out, self._cache_name)
+        cache = getattr(out, self._cache_name, None)
+        if cache is None: raise WorkError(f'{self.entry.key} ({self.model.config.model_type}) returns no cache of what it has read: wattnb cannot run it')
+        return out.logits[:, -1].float(), cache
 
 @patch
 def _choose(self:LocalModel, logits, rows) -> list[tuple]:
@@ -1355,7 +1376,7 @@ def _shared(self:LocalModel, rows:list) -> tuple|None:
 def _serve(self:LocalModel, rows:list, share:bool) -> Iterator[Reply]:
     "The replies of rows that may be in one batch; with `share`, what prompts begin with is read once."
     queue = rows if self.latency_mode else sorted(rows, key=(lambda r: r.text) if self._refill and share else lambda r: -len(r.text))
-    prefix = self._shared(queue) if share else None
+    prefix = self._shared(queue) if share and (self._refill or self._gaps) else None
     while queue:
         longest, reply = max(len(r.text) for r in queue), max(r.room for r in queue)
         if self._refill:
@@ -1399,3 +1420,42 @@ def stream(self:LocalModel,
         for group in [[r] for r in rows] if self.latency_mode else [rows]: yield from self._by_positions(group)
     finally:
         if self.device.type == 'cuda' and self.model is not None: self._free()
+
+# %% ../nbs/03b_local.ipynb #b48024a0
+@patch
+def _with_cache(self:LocalModel, rows:list):
+    "Logits (rows, vocabulary) after the last token of `rows` of ids: padded on the left, and the last two given to the cache one by one: a step may be right and spoil the next."
+    tensor, L = lambda x: self.torch.tensor(x, device=self.device), max(map(len, rows))
+    ids, mask = tensor([[self.pad] * (L - len(r)) + r for r in rows]), tensor([[0] * (L - len(r)) + [1] * len(r) for r in rows])
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    cache = self._new_cache(len(rows), L, None)
+    for a, b in ((0, L - 2), (L - 2, L - 1), (L - 1, L)): logits, cache = self._forward(ids[:, a:b], mask[:, :b], positions[:, a:b], cache)
+    return logits
+
+@patch
+def _in_one_pass(self:LocalModel, row:list):
+    "Logits (1, vocabulary) after a row of ids, read as a whole."
+    ids, n = self.torch.tensor([row], device=self.device), len(row)
+    return self._forward(ids, self.torch.ones_like(ids), self.torch.arange(n, device=self.device)[None], self._new_cache(1, n, None))[0]
+
+@patch
+def _self_test(self:LocalModel):
+    "Raise `WorkError` where the model's cache gives other logits than one pass; without padding where it takes padding for text."
+    torch, kind = self.torch, self.model.config.model_type
+    a, b, c, d, e, f = (self.tokenizer('energy and water of five models', add_special_tokens=False)['input_ids'] * 6)[:6]
+    exact = self.info['effective_dtype'] in ('float32', 'float64') and self.info['quantization'] == 'none'
+    limit = .01 if exact else .5 # of the spread of the logits; a cache that is wrong comes to about 1
+    def difference(rows):
+        got, want = self._with_cache(rows), torch.cat([self._in_one_pass(r) for r in rows])
+        return ((got - want).square().mean(-1).sqrt() / want.std(-1)).nan_to_num(0.).max().item() # of numbers that are none nothing can be said
+    try:
+        self.info['self_test'] = apart = difference([[a, b, c, d, e, f]] if self.latency_mode else [[a, b, c, d, e, f], [c, a, f, e]])
+        if apart > limit and not self.latency_mode and difference([[a, b, c, d, e, f]]) <= limit:
+            self._refill, self._most = False, 1
+            self.info.update(refill=False, padding=f'{kind} takes padding for text: one question at a time')
+            log.warning('%s takes padding for text: its questions are answered one at a time', self.entry.key)
+            return
+    except WorkError: raise
+    except Exception as e: raise explain_load_error(e, self.entry) if is_out_of_memory(e) else WorkError(
+        f'{self.entry.key} ({kind}) cannot go on from what it has read: {type(e).__name__}: {(str(e).strip() or "no message").splitlines()[0][:150]}') from None
+    if apart > limit: raise WorkError(f'{self.entry.key} ({kind}) writes other text with its cache than without (logits differ by {apart:.2g} of their spread): transformers {importlib.metadata.version("transformers")} cannot run it right')
