@@ -107,6 +107,191 @@ def test_smooth_power_is_exact_to_half_a_percent():
             assert abs(e.value / truth - 1) <= .005 and e.low <= truth <= e.high, (kind, a, b)
 
 
+# ---- whatever happens between the readings, the truth is in the interval
+
+MOST = 800. # W that the device can draw
+
+def held(trace, truth, a, b):
+    "The interval of a window, alone and as a question of a ledger, holds the truth, or the window is unmeasured with a reason."
+    e, true = trace.energy(a, b), truth(b) - truth(a)
+    if e.value is None: assert e.reason; return None
+    q = Ledger([Window('decode', a, b, {'q': 1})], a, b, traces=[trace]).by_question()['q']['decode']
+    tiny = 1e-9 * max(1., truth(b))
+    for low, value, high in ((e.low, e.value, e.high), (q['low'], q['joules'], q['high'])):
+        assert low - tiny <= true <= high + tiny and low <= value <= high, (low, value, true, high)
+    return e.high - e.low
+
+watts = st.floats(0, MOST).map(lambda w: round(w, 1))
+
+@st.composite
+def gappy_power(draw):
+    "(curve, readings): stretches with a level read each 50 ms or so, and stretches of any power up to the limit that nobody read."
+    t, points, read, rng = 0., [], [], random.Random(draw(st.integers(0, 10**6)))
+    for _ in range(draw(st.integers(2, 6))):
+        w, end = draw(watts), t + draw(st.floats(.5, 4))
+        points += [(t, w), (end, w)]
+        while t < end: read.append(t); t += rng.uniform(.03, .09)
+        t = end + 1e-9
+        for w in draw(st.lists(watts, max_size=6)): # .3 s each: up to 1.8 s unseen
+            points += [(t, w), (t + .3 - 1e-9, w)]; t += .3
+    w = draw(watts)
+    points += [(t, w), (t + 5, w)]
+    while t < points[-1][0] - 1: read.append(t); t += rng.uniform(.03, .09)
+    return PowerCurve(points), read
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(gappy_power(), st.floats(0, 1), st.floats(0, 1))
+def test_a_gap_in_polled_power_may_hide_anything_the_device_can_do(trace, x, y):
+    curve, read = trace
+    tr = PowerTrace(max_watts=MOST)
+    for t in read: tr.add(t, curve.watts(t))
+    a, b = sorted(read[0] + z * (read[-1] - read[0]) for z in (x, y))
+    if b - a > .01: held(tr, curve.joules, a, b)
+
+def test_a_burst_within_a_second_and_a_half_without_readings():
+    curve = PowerCurve([(0, 300), (10, 300), (10.1, 620), (11, 620), (11.2, 300), (30, 300)])
+    tr = PowerTrace(max_watts=MOST)
+    for k in range(401):
+        if not 10 < (t := k * .05) < 11.5: tr.add(t, curve.watts(t))
+    width = held(tr, curve.joules, 0, 20)
+    assert 2 * 1.4 * 500 < width < 2 * 1.6 * 510, 'up to the limit, and not far beyond'
+
+def square(period, low, high, duty, seconds):
+    points = [(p, w) for k in range(int(seconds / period) + 1) for t in [k * period] for p, w in ((t, high), (t + duty * period, high), (t + duty * period + 1e-7, low), (t + period - 1e-7, low))]
+    return PowerCurve(points)
+
+@pytest.mark.parametrize('limit', [MOST, 0.])
+def test_a_poll_that_is_too_slow_for_the_signal_is_never_certain(limit):
+    "Once a second on a load that changes every half second: all readings are alike."
+    curve, tr = square(1., 160., 460., .5, 40), PowerTrace(max_watts=limit)
+    for k in range(40): tr.add(k + .7, curve.watts(k + .7))
+    width = held(tr, curve.joules, 2., 32.)
+    assert width is None if not limit else width > 30 * 300
+    averaged = PowerTrace(averaging=1., max_watts=limit) # a sensor that shows the mean of the second is seen whole
+    for k in range(1, 40): averaged.add(k + .7, curve.joules(k + .7) - curve.joules(k - .3))
+    assert held(averaged, curve.joules, 2., 32.) < .05 * curve.joules(30)
+
+def spiky(rng, rate, width, seconds):
+    "150 W, and bursts of 700 W, `rate` a second at random moments."
+    points, t = [(-1., 150.)], 0.
+    while t < seconds:
+        t += rng.expovariate(rate) + 1e-3
+        points += [(t, 150.), (t + 1e-7, 700.), (t + width, 700.), (t + width + 1e-7, 150.)]; t += width + 2e-7
+    return PowerCurve(points)
+
+@pytest.mark.parametrize('kind', ['50 ms', '130 ms', '300 ms', '1 s', 'spikes of 10 ms', 'spikes of 30 ms', 'many spikes of 3 ms'])
+def test_loads_that_are_faster_than_the_poll(kind):
+    "Polled each 50 ms at uneven moments, as the sampler does: sessions and single questions."
+    make = dict(zip(['50 ms', '130 ms', '300 ms', '1 s'], (lambda r, p=p: square(p, 100., 500., r.uniform(.2, .8), 42) for p in (.05, .13, .3, 1.)))) | {
+        'spikes of 10 ms': lambda r: spiky(r, 2, .01, 42), 'spikes of 30 ms': lambda r: spiky(r, 2, .03, 42), 'many spikes of 3 ms': lambda r: spiky(r, 10, .003, 42)}
+    rng, whole, single = random.Random(4), [], []
+    for _ in range(25):
+        c, tr, t = make[kind](rng), PowerTrace(max_watts=MOST), 0.
+        while t < 40: tr.add(t, c.watts(t)); t += rng.uniform(.04, .07)
+        windows, t = [], rng.uniform(1, 2)
+        while t < 37: d = rng.uniform(.15, 2); windows.append(Window('decode', t, t + d, {len(windows): 1})); t += d
+        ledger = Ledger(windows, 0., 39., traces=[tr])
+        holds = lambda w, e: e['low'] - 1e-6 <= c.joules(w.end) - c.joules(w.start) <= e['high'] + 1e-6
+        single += [holds(w, ledger.by_question()[k]['decode']) for k, w in enumerate(windows)]
+        whole.append(ledger.total.low <= c.joules(39) <= ledger.total.high)
+    assert sum(whole) >= 24 and sum(single) >= .95 * len(single), (sum(whole), sum(single) / len(single))
+
+@st.composite
+def counted(draw, gaps):
+    "(curve, readings) of a counter that is read each 20 ms or so, with gaps of the given lengths."
+    t, points, read, rng = 0., [], [], random.Random(draw(st.integers(0, 10**6)))
+    for _ in range(draw(st.integers(2, 5))):
+        w, end = draw(watts), t + draw(st.floats(.5, 3))
+        points += [(t, w), (end, w)]
+        while t < end: read.append(t); t += rng.uniform(.015, .03)
+        if draw(st.booleans()):
+            gap, w = draw(gaps), draw(watts)
+            points += [(end + 1e-9, w), (end + gap, w)]; t = end = end + gap
+        t = end + 1e-9
+    points += [(t, 100.), (t + 9, 100.)]
+    while t < points[-1][0] - 5: read.append(t); t += rng.uniform(.015, .03)
+    return PowerCurve(points), read
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(counted(st.floats(.5, 60)), st.sampled_from([500., 4000., 65532.6, 262143.3]), st.floats(0, 1), st.floats(0, 1))
+def test_a_counter_that_may_have_started_over_more_than_once(trace, wrap, x, y):
+    "A processor's counter wraps; within a long gap it may do so twice, which no reading tells."
+    curve, read = trace
+    tr = CounterTrace(wrap=wrap, max_watts=MOST, resolution=1e-4)
+    for t in read: tr.add(t, (17. + curve.joules(math.floor(t / .001) * .001)) % wrap)
+    a, b = sorted(read[0] + .1 + z * (read[-1] - read[0] - .2) for z in (x, y))
+    if b - a > .01: held(tr, curve.joules, a, b)
+
+@pytest.mark.parametrize('power, gap, wrap, wide', [(180., 40., 4000., True), (80., 40., 262143.3, False), (1575., 80., 65532.6, True), (100., 30., 4000., True), (100., 3., 4000., False)])
+def test_two_wraps_in_one_gap(power, gap, wrap, wide):
+    tr = CounterTrace(wrap=wrap, max_watts=max(MOST, 2 * power), resolution=1e-4)
+    for t in [k * .05 for k in range(200)] + [10 + gap + k * .05 for k in range(200)]: tr.add(t, (5. + power * t) % wrap)
+    width, true = held(tr, lambda t: power * t, 1., 15 + gap), power * (14 + gap)
+    assert (width > wrap if wide else width < .01 * true + 100) and any('started over' in f for f in tr.flags) == wide
+    assert not wide or abs(tr.energy(1., 15 + gap).value - true) < .1 * true, 'the power before says which number of wraps is likely'
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(counted(st.floats(.1, 1.)), st.lists(st.floats(.2, .9), min_size=1, max_size=5, unique=True), st.floats(.02, .12), st.floats(0, 1), st.floats(0, 1))
+def test_a_counter_that_is_reset_several_times(trace, resets, period, x, y):
+    "What was used since the counter last moved is lost with each reset."
+    curve, read = trace
+    resets = sorted(read[-1] * z for z in resets)
+    resets = [r for k, r in enumerate(resets) if not k or r - resets[k - 1] > .3] # a driver is not loaded twice between two refreshes
+    tr = CounterTrace(max_watts=MOST)
+    for t in read:
+        at = math.floor(t / period) * period
+        tr.add(t, curve.joules(at) + 5e4 if not (past := [r for r in resets if r <= t]) else max(0., curve.joules(at) - curve.joules(past[-1])))
+    a, b = sorted(read[0] + .3 + z * (read[-1] - read[0] - .6) for z in (x, y))
+    if b - a > .01: held(tr, curve.joules, a, b)
+
+def test_three_resets_of_a_counter_under_a_steady_load():
+    tr = CounterTrace(max_watts=700.)
+    for k in range(2100):
+        t = k * .02
+        at, since = math.floor(t / .1) * .1, max([r for r in (10.05, 20.07, 30.03) if r <= t], default=None)
+        tr.add(t, 300 * at + 5e4 if since is None else max(0., 300 * (at - since)))
+    e = tr.energy(.5, 40.5)
+    assert e.low <= 12000 <= e.high and abs(e.value - 12000) < 40 and e.high - e.low < 600 and len(tr.flags) == 3
+
+def test_a_gain_can_be_carried_and_is_told(tmp_path, monkeypatch):
+    "A board that reads 4 % too little: outside of the interval, unless the gain is carried; then it is within, for questions, too."
+    run = lambda **kw: play([ScriptedGpu(300., gain=.96, power=False)], load_and_answer, tmp_path, **kw)
+    plain, wide = run()['report']['energy'], run(gain=.05)
+    assert plain['total_wh_high'] < 300 * 40 / 3600 and (plain['gain_uncertainty'], plain['gain_in_intervals']) == (.05, None)
+    e = wide['report']['energy']
+    assert e['total_wh_low'] < 300 * 40 / 3600 < e['total_wh_high'] and e['gain_in_intervals'] == .05 and e['total_wh'] == plain['total_wh']
+    for q, share in (('q1', .25), ('q2', .75)): assert wide['per_question'][q]['decode']['low'] < 300 * 30 * share < wide['per_question'][q]['decode']['high']
+    monkeypatch.setenv('WATTNB_SENSOR_GAIN', '0.05')
+    assert run()['report']['energy']['total_wh_high'] == e['total_wh_high']
+    monkeypatch.setenv('WATTNB_SENSOR_GAIN', '5 %')
+    with pytest.raises(UserError, match='WATTNB_SENSOR_GAIN is a relative error'): run()
+    assert play([], load_and_answer, tmp_path, zones={'package-0': 9.}, gain=0.)['report']['energy']['gain_uncertainty'] is None
+
+AVERAGING = ['NVIDIA A10G', 'NVIDIA A10', 'NVIDIA H20', 'NVIDIA H800', 'NVIDIA H100 80GB HBM3', 'NVIDIA H200', 'NVIDIA GH200 480GB', 'NVIDIA RTX PRO 6000 Blackwell Server Edition', 'NVIDIA RTX 6000 Ada Generation',
+             'NVIDIA RTX A6000', 'NVIDIA GeForce RTX 4090', 'NVIDIA GeForce RTX 3060', 'NVIDIA GeForce RTX 5090', 'NVIDIA L40S', 'NVIDIA L4', 'NVIDIA GB10', 'NVIDIA B200', 'NVIDIA GB200', 'NVIDIA A40', 'NVIDIA A16', 'NVIDIA A2']
+INSTANT_ONES = ['Quadro RTX 6000', 'Quadro RTX 8000', 'Quadro RTX 4000', 'Tesla T4', 'NVIDIA A100-SXM4-80GB', 'NVIDIA A100 80GB PCIe', 'NVIDIA A30', 'Tesla V100-SXM2-16GB', 'NVIDIA GeForce RTX 2080 Ti', 'NVIDIA TITAN RTX']
+
+@pytest.mark.parametrize('name', AVERAGING + INSTANT_ONES)
+def test_whose_older_power_field_is_a_mean_of_a_second(name):
+    with scripted_nvml([ScriptedGpu(name=name, instant=False)]):
+        meter = next(m for m in meters() if m.kind == 'power')
+        assert meter.trace('gpu0').averaging == (1. if name in AVERAGING else 0.)
+
+def test_a_long_gap_is_a_warning(tmp_path):
+    "The sampler did not run for three seconds: said, and in the interval of polled power."
+    def work(s, clock):
+        with s.stage('decode', ids=['q']):
+            clock.sleep(40)
+            tick, clock.tick = clock.tick, None
+            clock.sleep(1.5); clock.tick = tick
+            clock.sleep(1)
+    for counter in (True, False):
+        e = play([ScriptedGpu([(100, 200), (140.1, 200), (140.2, 330), (141.3, 330), (141.4, 200), (200, 200)], counter=counter)], work, tmp_path)['report']['energy']
+        assert e['sampler']['longest_gap_s'] == pytest.approx(1.55, abs=.06) and any('no meter was read for 1.5 s' in w or 'no meter was read for 1.6 s' in w for w in e['warnings'])
+        assert e['total_wh_low'] <= (200 * 42.5 + 130 * 1.2) / 3600 <= e['total_wh_high']
+        assert (e['total_wh_high'] - e['total_wh_low']) * 3600 < (60 if counter else 2 * 1.6 * 220 + 60)
+
+
 # ---- the ledger
 
 @st.composite
@@ -248,6 +433,59 @@ def test_unified_memory(tmp_path):
     got = play([ScriptedGpu(60., name='NVIDIA GB10', memory_gb=None)], load_and_answer, tmp_path)['report']
     assert got['memory']['unified'] and got['hardware']['gpu_vram_total_bytes'] > 2**30
     assert got['memory']['steady']['by_device']['gpu0']['used_gb'] > 0 and got['memory']['steady']['by_device']['gpu0']['allocated_gb'] is None
+
+
+@pytest.mark.parametrize('why', ['Insufficient Permissions', 'GPU is lost', 'Unknown Error'])
+def test_only_a_card_without_memory_of_its_own_is_unified(why, tmp_path):
+    "Not to be allowed to ask is not to have none: the memory of such a card is unknown, with the reason."
+    from wattnb.machine import free_memory, memory_here
+    with scripted_nvml([ScriptedGpu(memory_refused=why), ScriptedGpu(memory_gb=None), ScriptedGpu(memory_gb=16., used_gb=6.)]):
+        a, b, c = visible_gpus()
+        assert (a.unified, a.memory_total_bytes, a.memory_reason, free_memory(a)) == (False, None, why, None)
+        assert b.unified and b.memory_reason == '' and free_memory(b) > 2**28 and free_memory(c) == 10 * 2**30
+        here = memory_here()
+        assert here['gpu_gb'][0] == 0 and here['gpu_gb'][1] == here['ram_gb'] and here['gpu_unknown'] == {'gpu0': why}
+    got = play([ScriptedGpu(60., memory_refused=why)], load_and_answer, tmp_path)['report']
+    assert not got['memory']['unified'] and got['hardware']['gpu_vram_total_bytes'] is None and why in got['hardware']['reasons']['gpu_vram_total']
+    assert got['energy']['total_wh'] == pytest.approx(60 * 40 / 3600, rel=.01)
+
+
+JETSON = dict(name='Orin (nvgpu)', memory_gb=None, counter=False, power=False)
+ZEUS = """
+class Soc:
+    def __init__(self, mj): self.total_energy_mj = mj
+class Measured:
+    def __init__(self, joules): self.gpu_energy, self.soc_energy = {}, Soc(joules * 1e3)
+class ZeusMonitor:
+    "A board of 30 W on the clock that the test sets."
+    clock = None
+    def __init__(self, gpu_indices=None):
+        if gpu_indices != []: raise RuntimeError('Not Supported')
+    def begin_window(self, key, sync_execution=True): self.since = self.clock()
+    def end_window(self, key, sync_execution=True): return Measured(30. * (self.clock() - self.since))
+"""
+
+@pytest.mark.parametrize('device, counted', [('cuda:0', ['soc']), ('cpu', ['soc']), (None, ['soc'])])
+def test_a_board_that_nvml_lists_and_cannot_read(device, counted, tmp_path, monkeypatch):
+    "A Jetson: NVML refuses energy, power and memory. The next meter reads the whole chip; without one the reasons of both are told."
+    def work(s, clock): s.uses(device); load_and_answer(s, clock)
+    got = play([ScriptedGpu(**JETSON)], work, tmp_path)['report']
+    assert got['energy']['total_wh'] is None and all(w in got['energy']['reasons']['energy'] for w in (['Not Supported', 'zeus is not installed'] if device != 'cpu' else ['no GPU was used']))
+    (tmp_path / 'zeus').mkdir()
+    (tmp_path / 'zeus/__init__.py').write_text(''); (tmp_path / 'zeus/monitor.py').write_text(ZEUS)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ('zeus', 'zeus.monitor'): monkeypatch.delitem(sys.modules, name, raising=False)
+    import zeus.monitor
+    clock = ScriptedClock()
+    zeus.monitor.ZeusMonitor.clock = staticmethod(clock)
+    with scripted_nvml([ScriptedGpu(**JETSON)], clock):
+        s = Session(using=meters(visible_gpus(), rapl=tmp_path), clock=clock, sleep=clock.sleep, watch=False)
+        clock.tick = lambda: s.sampler.sample()
+        with s: work(s, clock); r = s.report()
+    e = r['energy']
+    assert e['total_wh'] == pytest.approx(30 * 40 / 3600, rel=.01) and e['counted'] == counted and e['method'] == 'zeus' and r['memory']['unified']
+    assert not e['by_device']['gpu0']['counted'] and 'Not Supported' in e['by_device']['gpu0']['reason']
+    for name in ('zeus', 'zeus.monitor'): sys.modules.pop(name, None)
 
 
 def test_memory_of_load_and_work_apart(tmp_path):
