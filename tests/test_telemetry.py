@@ -525,6 +525,56 @@ def test_idle_baselines_gross_and_net(tmp_path):
     assert e['by_phase']['load']['wh'] == pytest.approx(1000 / 3600, rel=.02)
 
 
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(st.floats(20, 120), st.floats(20, 120), st.floats(150, 600), st.floats(0, 1))
+def test_idle_power_that_drifts_is_within_the_net_interval(before, after, work, when):
+    "Net of what the machine really drew besides: anything between its idle power before and after the work."
+    import tempfile
+    steps = [(100, before), (110, before), (110, work), (145, work), (145, after), (200, after)]
+    def all_of_it(s, clock):
+        with s.stage('decode', ids=['a', 'b'], weights=[2, 1]): clock.sleep(30)
+        clock.sleep(5)
+        s.ended(); s.ended()
+    with tempfile.TemporaryDirectory() as d: got = play([ScriptedGpu(steps, limit_w=700.)], all_of_it, d, idle_seconds=10)
+    e, idle = got['report']['energy'], before + when * (after - before)
+    assert e['net_wh_low'] <= (work - idle) * 35 / 3600 <= e['net_wh_high'] and e['net_wh_low'] < e['net_wh'] < e['net_wh_high']
+    assert e['idle_before_w'] == pytest.approx(before, rel=.03) and e['idle_after_w'] == pytest.approx(after, rel=.06) and e['idle_w'] == pytest.approx((e['idle_before_w'] + e['idle_after_w']) / 2)
+    assert e['window_s'] == pytest.approx(35) and e['excluded_s']['idle baseline'] == pytest.approx(16) and 'idle_after' not in e['reasons']
+    for q, share in (('a', 2 / 3), ('b', 1 / 3)):
+        x = got['per_question'][q]['decode']
+        assert x['net_low'] <= (work - idle) * 30 * share <= x['net_high'] and x['net'] == pytest.approx(x['joules'] - e['idle_w'] * x['seconds'])
+
+
+def test_a_warm_machine_after_the_work(tmp_path):
+    "45 W before, 62 W after: what the work took net of the warm machine is in the interval."
+    steps = [(100, 45), (110, 45), (110, 250), (170, 250), (170, 62), (300, 62)]
+    def work(s, clock):
+        with s.stage('decode', ids=['q']): clock.sleep(60)
+        s.ended()
+    e = play([ScriptedGpu(steps)], work, tmp_path, idle_seconds=10)['report']['energy']
+    assert e['net_wh_low'] < (250 - 62) * 60 / 3600 < e['net_wh'] < (250 - 45) * 60 / 3600 < e['net_wh_high']
+    cut = play([ScriptedGpu(steps)], lambda s, c: c.sleep(60), tmp_path, idle_seconds=10)['report']['energy']
+    assert cut['idle_after_w'] is None and 'interrupted' in cut['reasons']['idle_after'] and cut['net_wh'] == pytest.approx((250 - 45) * 60 / 3600, rel=.01)
+    none = play([ScriptedGpu(steps)], work, tmp_path)['report']['energy']
+    assert none['idle_w'] is None and none['net_wh'] is None and none['reasons']['idle'] and 'idle_after' not in none['reasons'] and none['excluded_s'] == {}
+
+
+def test_a_run_measures_idle_before_and_after(ws):
+    with scripted_nvml([ScriptedGpu(100., period=.02)]):
+        plan = plan_run(asked(name='idle', idle_seconds=.4), ws); run_all(plan, Cuda())
+        stopped = plan_run(asked(name='idle-cut', idle_seconds=.4), ws)
+        with pytest.raises(KeyboardInterrupt):
+            with Run(stopped, Cuda()) as run:
+                try: run.load(); run.answer(lambda done, n: (_ for _ in ()).throw(KeyboardInterrupt()))
+                except KeyboardInterrupt: run.stop(); raise
+    s = ledger_of_a_run(plan.run_dir)
+    e = s.summary['energy']
+    assert None not in (e['idle_before_w'], e['idle_loaded_w'], e['idle_after_w']) and e['excluded_s']['idle baseline'] >= 1.2
+    assert all(x['net_low'] <= x['net'] <= x['net_high'] for r in s.results for x in r['energy'].values())
+    cut = stored_run(stopped.run_dir).summary['energy']
+    assert cut['idle_after_w'] is None and 'interrupted' in cut['reasons']['idle_after']
+
+
 def test_what_a_budget_asks_is_the_total_of_the_report(tmp_path):
     "`so_far` leaves out what the report leaves out (baselines, pauses), at any moment of the run."
     seen = []
