@@ -965,6 +965,7 @@ def test_doctor_names_the_help(capsys):
     assert main(['doctor', '--json']) == 0
     got = json.loads(capsys.readouterr().out)
     assert all({'name', 'available', 'scope', 'reason'} <= set(m) and (m['available'] or m['reason']) for m in got['meters']) and len(got['meters']) >= 5
+    with scripted_nvml([ScriptedGpu(100., memory_refused='Insufficient Permissions')]): assert 'memory not told: Insufficient Permissions' in (text := doctor().to_text()) and 'what is charged' in text and 'CUDA of torch' in text
     with scripted_nvml([ScriptedGpu(100., mig=2)]): d = doctor()
     assert next(m for m in d.meters if m['kind'] == 'counter')['available'] and 'MIG' in d.to_text()
 
@@ -975,7 +976,15 @@ def test_meter_measures_any_command():
     e, text = m.report['energy'], m.to_text()
     assert m.returncode == 0 and e['total_wh'] * 3600 == pytest.approx(100 * m.report['seconds'], rel=.15) and e['idle_w'] == pytest.approx(100, rel=.2)
     assert e['total_wh_low'] < e['total_wh'] < e['total_wh_high'] and m.impact.gco2e_low < m.impact.gco2e < m.impact.gco2e_high
+    assert None not in (e['idle_before_w'], e['idle_after_w']) and 'the gain of the sensors (±5 %) is not in the intervals' in text and ' counted: gpu' not in text
     assert m.report['memory']['host_rss_peak_gb'] > 60 / 1024 and all(w in text for w in ('energy, J', 'energy, Wh', 'mean power, W', 'gCO2e', 'memory peak', 'net of idle'))
+
+
+def test_meter_counts_all_visible_gpus_and_says_so():
+    "Nobody knows which GPUs a command uses: CUDA_VISIBLE_DEVICES tells."
+    with scripted_nvml([ScriptedGpu(100., period=.02), ScriptedGpu(50., period=.02)]):
+        m = meter_command([sys.executable, '-c', 'import time; time.sleep(.8)'])
+    assert m.report['energy']['counted'] == ['gpu0', 'gpu1'] and 'counted: gpu0, gpu1 (all visible GPUs; CUDA_VISIBLE_DEVICES chooses)' in m.to_text()
 
 
 def test_meter_command_line(tmp_path):

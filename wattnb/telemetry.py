@@ -672,7 +672,8 @@ class Doctor:
     def to_text(self):
         m = self.machine
         box = [('host', m['hostname']), ('processor', m['cpu_model']), ('memory, GiB', m['memory_gb']), ('container', m['container_kind'] or 'none seen'), ('governor', m['cpu_governor']), ('driver', m['driver'])]
-        box += [(f"{g['label']}", f"{g['name']}, {'unified memory' if g['unified'] else str(g['memory_total_gb']) + ' GiB'}, limit {g['power_limit_w']} W" + ''.join(f'; {_FLAGS[f]}' for f in g['flags'])) for g in m['gpus']]
+        box += [(f"{g['label']}", f"{g['name']}, {'unified memory' if g['unified'] else 'memory not told: ' + g['memory_reason'] if g['memory_total_gb'] is None else str(g['memory_total_gb']) + ' GiB'}, limit {g['power_limit_w']} W" + ''.join(f'; {_FLAGS[f]}' for f in g['flags'])) for g in m['gpus']]
+        if m['gpus']: box += [('CUDA of torch', m['cuda_version'] or 'none: this torch sees no GPU'), ('what is charged', 'a run: the GPUs that it uses; `wattnb meter`: all that are visible')]
         t = [ResultTable(['machine', ''], box), ResultTable(['meter', 'available', 'scope', 'why not, and what helps'], [(x['name'], x['available'], x['scope'], x['reason']) for x in self.meters]),
              ResultTable(['extra', 'installed'], [(k, v) for k, v in self.extras.items()]), ResultTable(['key', 'set'], [(k, v) for k, v in self.keys.items()])]
         return '\n\n'.join(x.to_text() for x in t) + '\n\nmodels in the cache: ' + (', '.join(self.models_cached) or 'none')
