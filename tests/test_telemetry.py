@@ -107,6 +107,191 @@ def test_smooth_power_is_exact_to_half_a_percent():
             assert abs(e.value / truth - 1) <= .005 and e.low <= truth <= e.high, (kind, a, b)
 
 
+# ---- whatever happens between the readings, the truth is in the interval
+
+MOST = 800. # W that the device can draw
+
+def held(trace, truth, a, b):
+    "The interval of a window, alone and as a question of a ledger, holds the truth, or the window is unmeasured with a reason."
+    e, true = trace.energy(a, b), truth(b) - truth(a)
+    if e.value is None: assert e.reason; return None
+    q = Ledger([Window('decode', a, b, {'q': 1})], a, b, traces=[trace]).by_question()['q']['decode']
+    tiny = 1e-9 * max(1., truth(b))
+    for low, value, high in ((e.low, e.value, e.high), (q['low'], q['joules'], q['high'])):
+        assert low - tiny <= true <= high + tiny and low <= value <= high, (low, value, true, high)
+    return e.high - e.low
+
+watts = st.floats(0, MOST).map(lambda w: round(w, 1))
+
+@st.composite
+def gappy_power(draw):
+    "(curve, readings): stretches with a level read each 50 ms or so, and stretches of any power up to the limit that nobody read."
+    t, points, read, rng = 0., [], [], random.Random(draw(st.integers(0, 10**6)))
+    for _ in range(draw(st.integers(2, 6))):
+        w, end = draw(watts), t + draw(st.floats(.5, 4))
+        points += [(t, w), (end, w)]
+        while t < end: read.append(t); t += rng.uniform(.03, .09)
+        t = end + 1e-9
+        for w in draw(st.lists(watts, max_size=6)): # .3 s each: up to 1.8 s unseen
+            points += [(t, w), (t + .3 - 1e-9, w)]; t += .3
+    w = draw(watts)
+    points += [(t, w), (t + 5, w)]
+    while t < points[-1][0] - 1: read.append(t); t += rng.uniform(.03, .09)
+    return PowerCurve(points), read
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(gappy_power(), st.floats(0, 1), st.floats(0, 1))
+def test_a_gap_in_polled_power_may_hide_anything_the_device_can_do(trace, x, y):
+    curve, read = trace
+    tr = PowerTrace(max_watts=MOST)
+    for t in read: tr.add(t, curve.watts(t))
+    a, b = sorted(read[0] + z * (read[-1] - read[0]) for z in (x, y))
+    if b - a > .01: held(tr, curve.joules, a, b)
+
+def test_a_burst_within_a_second_and_a_half_without_readings():
+    curve = PowerCurve([(0, 300), (10, 300), (10.1, 620), (11, 620), (11.2, 300), (30, 300)])
+    tr = PowerTrace(max_watts=MOST)
+    for k in range(401):
+        if not 10 < (t := k * .05) < 11.5: tr.add(t, curve.watts(t))
+    width = held(tr, curve.joules, 0, 20)
+    assert 2 * 1.4 * 500 < width < 2 * 1.6 * 510, 'up to the limit, and not far beyond'
+
+def square(period, low, high, duty, seconds):
+    points = [(p, w) for k in range(int(seconds / period) + 1) for t in [k * period] for p, w in ((t, high), (t + duty * period, high), (t + duty * period + 1e-7, low), (t + period - 1e-7, low))]
+    return PowerCurve(points)
+
+@pytest.mark.parametrize('limit', [MOST, 0.])
+def test_a_poll_that_is_too_slow_for_the_signal_is_never_certain(limit):
+    "Once a second on a load that changes every half second: all readings are alike."
+    curve, tr = square(1., 160., 460., .5, 40), PowerTrace(max_watts=limit)
+    for k in range(40): tr.add(k + .7, curve.watts(k + .7))
+    width = held(tr, curve.joules, 2., 32.)
+    assert width is None if not limit else width > 30 * 300
+    averaged = PowerTrace(averaging=1., max_watts=limit) # a sensor that shows the mean of the second is seen whole
+    for k in range(1, 40): averaged.add(k + .7, curve.joules(k + .7) - curve.joules(k - .3))
+    assert held(averaged, curve.joules, 2., 32.) < .05 * curve.joules(30)
+
+def spiky(rng, rate, width, seconds):
+    "150 W, and bursts of 700 W, `rate` a second at random moments."
+    points, t = [(-1., 150.)], 0.
+    while t < seconds:
+        t += rng.expovariate(rate) + 1e-3
+        points += [(t, 150.), (t + 1e-7, 700.), (t + width, 700.), (t + width + 1e-7, 150.)]; t += width + 2e-7
+    return PowerCurve(points)
+
+@pytest.mark.parametrize('kind', ['50 ms', '130 ms', '300 ms', '1 s', 'spikes of 10 ms', 'spikes of 30 ms', 'many spikes of 3 ms'])
+def test_loads_that_are_faster_than_the_poll(kind):
+    "Polled each 50 ms at uneven moments, as the sampler does: sessions and single questions."
+    make = dict(zip(['50 ms', '130 ms', '300 ms', '1 s'], (lambda r, p=p: square(p, 100., 500., r.uniform(.2, .8), 42) for p in (.05, .13, .3, 1.)))) | {
+        'spikes of 10 ms': lambda r: spiky(r, 2, .01, 42), 'spikes of 30 ms': lambda r: spiky(r, 2, .03, 42), 'many spikes of 3 ms': lambda r: spiky(r, 10, .003, 42)}
+    rng, whole, single = random.Random(4), [], []
+    for _ in range(25):
+        c, tr, t = make[kind](rng), PowerTrace(max_watts=MOST), 0.
+        while t < 40: tr.add(t, c.watts(t)); t += rng.uniform(.04, .07)
+        windows, t = [], rng.uniform(1, 2)
+        while t < 37: d = rng.uniform(.15, 2); windows.append(Window('decode', t, t + d, {len(windows): 1})); t += d
+        ledger = Ledger(windows, 0., 39., traces=[tr])
+        holds = lambda w, e: e['low'] - 1e-6 <= c.joules(w.end) - c.joules(w.start) <= e['high'] + 1e-6
+        single += [holds(w, ledger.by_question()[k]['decode']) for k, w in enumerate(windows)]
+        whole.append(ledger.total.low <= c.joules(39) <= ledger.total.high)
+    assert sum(whole) >= 24 and sum(single) >= .95 * len(single), (sum(whole), sum(single) / len(single))
+
+@st.composite
+def counted(draw, gaps):
+    "(curve, readings) of a counter that is read each 20 ms or so, with gaps of the given lengths."
+    t, points, read, rng = 0., [], [], random.Random(draw(st.integers(0, 10**6)))
+    for _ in range(draw(st.integers(2, 5))):
+        w, end = draw(watts), t + draw(st.floats(.5, 3))
+        points += [(t, w), (end, w)]
+        while t < end: read.append(t); t += rng.uniform(.015, .03)
+        if draw(st.booleans()):
+            gap, w = draw(gaps), draw(watts)
+            points += [(end + 1e-9, w), (end + gap, w)]; t = end = end + gap
+        t = end + 1e-9
+    points += [(t, 100.), (t + 9, 100.)]
+    while t < points[-1][0] - 5: read.append(t); t += rng.uniform(.015, .03)
+    return PowerCurve(points), read
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(counted(st.floats(.5, 60)), st.sampled_from([500., 4000., 65532.6, 262143.3]), st.floats(0, 1), st.floats(0, 1))
+def test_a_counter_that_may_have_started_over_more_than_once(trace, wrap, x, y):
+    "A processor's counter wraps; within a long gap it may do so twice, which no reading tells."
+    curve, read = trace
+    tr = CounterTrace(wrap=wrap, max_watts=MOST, resolution=1e-4)
+    for t in read: tr.add(t, (17. + curve.joules(math.floor(t / .001) * .001)) % wrap)
+    a, b = sorted(read[0] + .1 + z * (read[-1] - read[0] - .2) for z in (x, y))
+    if b - a > .01: held(tr, curve.joules, a, b)
+
+@pytest.mark.parametrize('power, gap, wrap, wide', [(180., 40., 4000., True), (80., 40., 262143.3, False), (1575., 80., 65532.6, True), (100., 30., 4000., True), (100., 3., 4000., False)])
+def test_two_wraps_in_one_gap(power, gap, wrap, wide):
+    tr = CounterTrace(wrap=wrap, max_watts=max(MOST, 2 * power), resolution=1e-4)
+    for t in [k * .05 for k in range(200)] + [10 + gap + k * .05 for k in range(200)]: tr.add(t, (5. + power * t) % wrap)
+    width, true = held(tr, lambda t: power * t, 1., 15 + gap), power * (14 + gap)
+    assert (width > wrap if wide else width < .01 * true + 100) and any('started over' in f for f in tr.flags) == wide
+    assert not wide or abs(tr.energy(1., 15 + gap).value - true) < .1 * true, 'the power before says which number of wraps is likely'
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(counted(st.floats(.1, 1.)), st.lists(st.floats(.2, .9), min_size=1, max_size=5, unique=True), st.floats(.02, .12), st.floats(0, 1), st.floats(0, 1))
+def test_a_counter_that_is_reset_several_times(trace, resets, period, x, y):
+    "What was used since the counter last moved is lost with each reset."
+    curve, read = trace
+    resets = sorted(read[-1] * z for z in resets)
+    resets = [r for k, r in enumerate(resets) if not k or r - resets[k - 1] > .3] # a driver is not loaded twice between two refreshes
+    tr = CounterTrace(max_watts=MOST)
+    for t in read:
+        at = math.floor(t / period) * period
+        tr.add(t, curve.joules(at) + 5e4 if not (past := [r for r in resets if r <= t]) else max(0., curve.joules(at) - curve.joules(past[-1])))
+    a, b = sorted(read[0] + .3 + z * (read[-1] - read[0] - .6) for z in (x, y))
+    if b - a > .01: held(tr, curve.joules, a, b)
+
+def test_three_resets_of_a_counter_under_a_steady_load():
+    tr = CounterTrace(max_watts=700.)
+    for k in range(2100):
+        t = k * .02
+        at, since = math.floor(t / .1) * .1, max([r for r in (10.05, 20.07, 30.03) if r <= t], default=None)
+        tr.add(t, 300 * at + 5e4 if since is None else max(0., 300 * (at - since)))
+    e = tr.energy(.5, 40.5)
+    assert e.low <= 12000 <= e.high and abs(e.value - 12000) < 40 and e.high - e.low < 600 and len(tr.flags) == 3
+
+def test_a_gain_can_be_carried_and_is_told(tmp_path, monkeypatch):
+    "A board that reads 4 % too little: outside of the interval, unless the gain is carried; then it is within, for questions, too."
+    run = lambda **kw: play([ScriptedGpu(300., gain=.96, power=False)], load_and_answer, tmp_path, **kw)
+    plain, wide = run()['report']['energy'], run(gain=.05)
+    assert plain['total_wh_high'] < 300 * 40 / 3600 and (plain['gain_uncertainty'], plain['gain_in_intervals']) == (.05, None)
+    e = wide['report']['energy']
+    assert e['total_wh_low'] < 300 * 40 / 3600 < e['total_wh_high'] and e['gain_in_intervals'] == .05 and e['total_wh'] == plain['total_wh']
+    for q, share in (('q1', .25), ('q2', .75)): assert wide['per_question'][q]['decode']['low'] < 300 * 30 * share < wide['per_question'][q]['decode']['high']
+    monkeypatch.setenv('WATTNB_SENSOR_GAIN', '0.05')
+    assert run()['report']['energy']['total_wh_high'] == e['total_wh_high']
+    monkeypatch.setenv('WATTNB_SENSOR_GAIN', '5 %')
+    with pytest.raises(UserError, match='WATTNB_SENSOR_GAIN is a relative error'): run()
+    assert play([], load_and_answer, tmp_path, zones={'package-0': 9.}, gain=0.)['report']['energy']['gain_uncertainty'] is None
+
+AVERAGING = ['NVIDIA A10G', 'NVIDIA A10', 'NVIDIA H20', 'NVIDIA H800', 'NVIDIA H100 80GB HBM3', 'NVIDIA H200', 'NVIDIA GH200 480GB', 'NVIDIA RTX PRO 6000 Blackwell Server Edition', 'NVIDIA RTX 6000 Ada Generation',
+             'NVIDIA RTX A6000', 'NVIDIA GeForce RTX 4090', 'NVIDIA GeForce RTX 3060', 'NVIDIA GeForce RTX 5090', 'NVIDIA L40S', 'NVIDIA L4', 'NVIDIA GB10', 'NVIDIA B200', 'NVIDIA GB200', 'NVIDIA A40', 'NVIDIA A16', 'NVIDIA A2']
+INSTANT_ONES = ['Quadro RTX 6000', 'Quadro RTX 8000', 'Quadro RTX 4000', 'Tesla T4', 'NVIDIA A100-SXM4-80GB', 'NVIDIA A100 80GB PCIe', 'NVIDIA A30', 'Tesla V100-SXM2-16GB', 'NVIDIA GeForce RTX 2080 Ti', 'NVIDIA TITAN RTX']
+
+@pytest.mark.parametrize('name', AVERAGING + INSTANT_ONES)
+def test_whose_older_power_field_is_a_mean_of_a_second(name):
+    with scripted_nvml([ScriptedGpu(name=name, instant=False)]):
+        meter = next(m for m in meters() if m.kind == 'power')
+        assert meter.trace('gpu0').averaging == (1. if name in AVERAGING else 0.)
+
+def test_a_long_gap_is_a_warning(tmp_path):
+    "The sampler did not run for three seconds: said, and in the interval of polled power."
+    def work(s, clock):
+        with s.stage('decode', ids=['q']):
+            clock.sleep(40)
+            tick, clock.tick = clock.tick, None
+            clock.sleep(1.5); clock.tick = tick
+            clock.sleep(1)
+    for counter in (True, False):
+        e = play([ScriptedGpu([(100, 200), (140.1, 200), (140.2, 330), (141.3, 330), (141.4, 200), (200, 200)], counter=counter)], work, tmp_path)['report']['energy']
+        assert e['sampler']['longest_gap_s'] == pytest.approx(1.55, abs=.06) and any('no meter was read for 1.5 s' in w or 'no meter was read for 1.6 s' in w for w in e['warnings'])
+        assert e['total_wh_low'] <= (200 * 42.5 + 130 * 1.2) / 3600 <= e['total_wh_high']
+        assert (e['total_wh_high'] - e['total_wh_low']) * 3600 < (60 if counter else 2 * 1.6 * 220 + 60)
+
+
 # ---- the ledger
 
 @st.composite
@@ -250,6 +435,59 @@ def test_unified_memory(tmp_path):
     assert got['memory']['steady']['by_device']['gpu0']['used_gb'] > 0 and got['memory']['steady']['by_device']['gpu0']['allocated_gb'] is None
 
 
+@pytest.mark.parametrize('why', ['Insufficient Permissions', 'GPU is lost', 'Unknown Error'])
+def test_only_a_card_without_memory_of_its_own_is_unified(why, tmp_path):
+    "Not to be allowed to ask is not to have none: the memory of such a card is unknown, with the reason."
+    from wattnb.machine import free_memory, memory_here
+    with scripted_nvml([ScriptedGpu(memory_refused=why), ScriptedGpu(memory_gb=None), ScriptedGpu(memory_gb=16., used_gb=6.)]):
+        a, b, c = visible_gpus()
+        assert (a.unified, a.memory_total_bytes, a.memory_reason, free_memory(a)) == (False, None, why, None)
+        assert b.unified and b.memory_reason == '' and free_memory(b) > 2**28 and free_memory(c) == 10 * 2**30
+        here = memory_here()
+        assert here['gpu_gb'][0] == 0 and here['gpu_gb'][1] == here['ram_gb'] and here['gpu_unknown'] == {'gpu0': why}
+    got = play([ScriptedGpu(60., memory_refused=why)], load_and_answer, tmp_path)['report']
+    assert not got['memory']['unified'] and got['hardware']['gpu_vram_total_bytes'] is None and why in got['hardware']['reasons']['gpu_vram_total']
+    assert got['energy']['total_wh'] == pytest.approx(60 * 40 / 3600, rel=.01)
+
+
+JETSON = dict(name='Orin (nvgpu)', memory_gb=None, counter=False, power=False)
+ZEUS = """
+class Soc:
+    def __init__(self, mj): self.total_energy_mj = mj
+class Measured:
+    def __init__(self, joules): self.gpu_energy, self.soc_energy = {}, Soc(joules * 1e3)
+class ZeusMonitor:
+    "A board of 30 W on the clock that the test sets."
+    clock = None
+    def __init__(self, gpu_indices=None):
+        if gpu_indices != []: raise RuntimeError('Not Supported')
+    def begin_window(self, key, sync_execution=True): self.since = self.clock()
+    def end_window(self, key, sync_execution=True): return Measured(30. * (self.clock() - self.since))
+"""
+
+@pytest.mark.parametrize('device, counted', [('cuda:0', ['soc']), ('cpu', ['soc']), (None, ['soc'])])
+def test_a_board_that_nvml_lists_and_cannot_read(device, counted, tmp_path, monkeypatch):
+    "A Jetson: NVML refuses energy, power and memory. The next meter reads the whole chip; without one the reasons of both are told."
+    def work(s, clock): s.uses(device); load_and_answer(s, clock)
+    got = play([ScriptedGpu(**JETSON)], work, tmp_path)['report']
+    assert got['energy']['total_wh'] is None and all(w in got['energy']['reasons']['energy'] for w in (['Not Supported', 'zeus is not installed'] if device != 'cpu' else ['no GPU was used']))
+    (tmp_path / 'zeus').mkdir()
+    (tmp_path / 'zeus/__init__.py').write_text(''); (tmp_path / 'zeus/monitor.py').write_text(ZEUS)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ('zeus', 'zeus.monitor'): monkeypatch.delitem(sys.modules, name, raising=False)
+    import zeus.monitor
+    clock = ScriptedClock()
+    zeus.monitor.ZeusMonitor.clock = staticmethod(clock)
+    with scripted_nvml([ScriptedGpu(**JETSON)], clock):
+        s = Session(using=meters(visible_gpus(), rapl=tmp_path), clock=clock, sleep=clock.sleep, watch=False)
+        clock.tick = lambda: s.sampler.sample()
+        with s: work(s, clock); r = s.report()
+    e = r['energy']
+    assert e['total_wh'] == pytest.approx(30 * 40 / 3600, rel=.01) and e['counted'] == counted and e['method'] == 'zeus' and r['memory']['unified']
+    assert not e['by_device']['gpu0']['counted'] and 'Not Supported' in e['by_device']['gpu0']['reason']
+    for name in ('zeus', 'zeus.monitor'): sys.modules.pop(name, None)
+
+
 def test_memory_of_load_and_work_apart(tmp_path):
     gpu = ScriptedGpu(100., used_gb=20.)
     def work(s, clock):
@@ -285,6 +523,56 @@ def test_idle_baselines_gross_and_net(tmp_path):
     assert e['total_wh'] == pytest.approx((5 * 200 + 35 * 300) / 3600, rel=.005)
     assert e['net_wh'] == pytest.approx(e['total_wh'] - 40 * e['idle_w'] / 3600) and e['net_wh_low'] < e['net_wh'] < e['net_wh_high']
     assert e['by_phase']['load']['wh'] == pytest.approx(1000 / 3600, rel=.02)
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(st.floats(20, 120), st.floats(20, 120), st.floats(150, 600), st.floats(0, 1))
+def test_idle_power_that_drifts_is_within_the_net_interval(before, after, work, when):
+    "Net of what the machine really drew besides: anything between its idle power before and after the work."
+    import tempfile
+    steps = [(100, before), (110, before), (110, work), (145, work), (145, after), (200, after)]
+    def all_of_it(s, clock):
+        with s.stage('decode', ids=['a', 'b'], weights=[2, 1]): clock.sleep(30)
+        clock.sleep(5)
+        s.ended(); s.ended()
+    with tempfile.TemporaryDirectory() as d: got = play([ScriptedGpu(steps, limit_w=700.)], all_of_it, d, idle_seconds=10)
+    e, idle = got['report']['energy'], before + when * (after - before)
+    assert e['net_wh_low'] <= (work - idle) * 35 / 3600 <= e['net_wh_high'] and e['net_wh_low'] < e['net_wh'] < e['net_wh_high']
+    assert e['idle_before_w'] == pytest.approx(before, rel=.03) and e['idle_after_w'] == pytest.approx(after, rel=.06) and e['idle_w'] == pytest.approx((e['idle_before_w'] + e['idle_after_w']) / 2)
+    assert e['window_s'] == pytest.approx(35) and e['excluded_s']['idle baseline'] == pytest.approx(16) and 'idle_after' not in e['reasons']
+    for q, share in (('a', 2 / 3), ('b', 1 / 3)):
+        x = got['per_question'][q]['decode']
+        assert x['net_low'] <= (work - idle) * 30 * share <= x['net_high'] and x['net'] == pytest.approx(x['joules'] - e['idle_w'] * x['seconds'])
+
+
+def test_a_warm_machine_after_the_work(tmp_path):
+    "45 W before, 62 W after: what the work took net of the warm machine is in the interval."
+    steps = [(100, 45), (110, 45), (110, 250), (170, 250), (170, 62), (300, 62)]
+    def work(s, clock):
+        with s.stage('decode', ids=['q']): clock.sleep(60)
+        s.ended()
+    e = play([ScriptedGpu(steps)], work, tmp_path, idle_seconds=10)['report']['energy']
+    assert e['net_wh_low'] < (250 - 62) * 60 / 3600 < e['net_wh'] < (250 - 45) * 60 / 3600 < e['net_wh_high']
+    cut = play([ScriptedGpu(steps)], lambda s, c: c.sleep(60), tmp_path, idle_seconds=10)['report']['energy']
+    assert cut['idle_after_w'] is None and 'interrupted' in cut['reasons']['idle_after'] and cut['net_wh'] == pytest.approx((250 - 45) * 60 / 3600, rel=.01)
+    none = play([ScriptedGpu(steps)], work, tmp_path)['report']['energy']
+    assert none['idle_w'] is None and none['net_wh'] is None and none['reasons']['idle'] and 'idle_after' not in none['reasons'] and none['excluded_s'] == {}
+
+
+def test_a_run_measures_idle_before_and_after(ws):
+    with scripted_nvml([ScriptedGpu(100., period=.02)]):
+        plan = plan_run(asked(name='idle', idle_seconds=.4), ws); run_all(plan, Cuda())
+        stopped = plan_run(asked(name='idle-cut', idle_seconds=.4), ws)
+        with pytest.raises(KeyboardInterrupt):
+            with Run(stopped, Cuda()) as run:
+                try: run.load(); run.answer(lambda done, n: (_ for _ in ()).throw(KeyboardInterrupt()))
+                except KeyboardInterrupt: run.stop(); raise
+    s = ledger_of_a_run(plan.run_dir)
+    e = s.summary['energy']
+    assert None not in (e['idle_before_w'], e['idle_loaded_w'], e['idle_after_w']) and e['excluded_s']['idle baseline'] >= 1.2
+    assert all(x['net_low'] <= x['net'] <= x['net_high'] for r in s.results for x in r['energy'].values())
+    cut = stored_run(stopped.run_dir).summary['energy']
+    assert cut['idle_after_w'] is None and 'interrupted' in cut['reasons']['idle_after']
 
 
 def test_what_a_budget_asks_is_the_total_of_the_report(tmp_path):
@@ -677,6 +965,7 @@ def test_doctor_names_the_help(capsys):
     assert main(['doctor', '--json']) == 0
     got = json.loads(capsys.readouterr().out)
     assert all({'name', 'available', 'scope', 'reason'} <= set(m) and (m['available'] or m['reason']) for m in got['meters']) and len(got['meters']) >= 5
+    with scripted_nvml([ScriptedGpu(100., memory_refused='Insufficient Permissions')]): assert 'memory not told: Insufficient Permissions' in (text := doctor().to_text()) and 'what is charged' in text and 'CUDA of torch' in text
     with scripted_nvml([ScriptedGpu(100., mig=2)]): d = doctor()
     assert next(m for m in d.meters if m['kind'] == 'counter')['available'] and 'MIG' in d.to_text()
 
@@ -687,7 +976,15 @@ def test_meter_measures_any_command():
     e, text = m.report['energy'], m.to_text()
     assert m.returncode == 0 and e['total_wh'] * 3600 == pytest.approx(100 * m.report['seconds'], rel=.15) and e['idle_w'] == pytest.approx(100, rel=.2)
     assert e['total_wh_low'] < e['total_wh'] < e['total_wh_high'] and m.impact.gco2e_low < m.impact.gco2e < m.impact.gco2e_high
+    assert None not in (e['idle_before_w'], e['idle_after_w']) and 'the gain of the sensors (±5 %) is not in the intervals' in text and ' counted: gpu' not in text
     assert m.report['memory']['host_rss_peak_gb'] > 60 / 1024 and all(w in text for w in ('energy, J', 'energy, Wh', 'mean power, W', 'gCO2e', 'memory peak', 'net of idle'))
+
+
+def test_meter_counts_all_visible_gpus_and_says_so():
+    "Nobody knows which GPUs a command uses: CUDA_VISIBLE_DEVICES tells."
+    with scripted_nvml([ScriptedGpu(100., period=.02), ScriptedGpu(50., period=.02)]):
+        m = meter_command([sys.executable, '-c', 'import time; time.sleep(.8)'])
+    assert m.report['energy']['counted'] == ['gpu0', 'gpu1'] and 'counted: gpu0, gpu1 (all visible GPUs; CUDA_VISIBLE_DEVICES chooses)' in m.to_text()
 
 
 def test_meter_command_line(tmp_path):

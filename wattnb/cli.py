@@ -257,7 +257,7 @@ def cmd_ask(a) -> Result:
       *_RUN, Opt('--env', default='', metavar='E', help='label of this machine; becomes a folder'), _QUESTIONS,
       Opt('--name', default='', metavar='N', help='folder name; default <model>-bench'), Opt('--split', default='', metavar='S', help='suffix of the default name'),
       Opt('--limit', type=int, default=None, metavar='K', help='only the first K questions'),
-      _FAIL_ON_ERROR, Opt('--idle-seconds', type=float, default=None, metavar='S', help='idle baseline before the run and after loading; default 10 in whole runs of local models'),
+      _FAIL_ON_ERROR, Opt('--idle-seconds', type=float, default=None, metavar='S', help='idle baseline before the run, after loading and at the end (there 5 at most); default 10 in whole runs of local models'),
       Opt('--max-usd', type=float, default=None, metavar='USD', help='stop before the whole run costs more; the same command with more goes on'),
       Opt('--max-wh', type=float, default=None, metavar='WH', help='stop when the whole run has taken so much energy'), Opt('--force', action='store_true', help='move an earlier, different run aside'),
       _MIXED)
@@ -638,7 +638,7 @@ def cmd_report(a) -> Result:
         out = atomic_write(out.with_suffix('.html'), offline_html(html, 'Report over runs'))
     return Result(f'report: {out}', dict(report=str(out)))
 
-@verb('meter', 'energy, power and memory of any command', 'wattnb meter -- python3 -c "sum(range(10**8))"', Opt('--idle-seconds', type=float, default=0, metavar='S', help='idle baseline before the command'),
+@verb('meter', 'energy, power and memory of any command', 'wattnb meter -- python3 -c "sum(range(10**8))"', Opt('--idle-seconds', type=float, default=0, metavar='S', help='idle baseline before the command, and 5 s at most after it'),
       Opt('--trace', default=None, metavar='CSV', help='write the power trace there'), Opt('--env', default='', metavar='E', help='label of this machine, for the prices and grid in wattnb.toml'),
       Opt('command', nargs=argparse.REMAINDER, metavar='-- COMMAND'))
 def cmd_meter(a) -> Result:

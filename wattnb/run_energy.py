@@ -60,20 +60,20 @@ def question_energy(
     segments:list,     # from `last_segments`
     hosted:dict=None,  # question → seconds of generation, for the run of a hosted model
 ) -> dict:
-    "Question → stage → seconds, joules, low, high, net, method."
+    "Question → stage → seconds, joules, low, high, net, net_low, net_high, method."
     out = {}
     for s in segments:
         for id_, stages in s['per_question'].items():
             mine = out.setdefault(id_, {})
             for stage, e in stages.items(): mine[stage] = _sum_stage(mine[stage], e) if stage in mine else e
     for id_, sec in (hosted or {}).items():
-        out.setdefault(id_, {})['generate'] = dict(seconds=sec, joules=None, low=None, high=None, net=None, method='none', reason=HOSTED)
+        out.setdefault(id_, {})['generate'] = dict(seconds=sec, joules=None, low=None, high=None, net=None, net_low=None, net_high=None, method='none', reason=HOSTED)
     return out
 
 def _sum_stage(a:dict, b:dict) -> dict:
     add = lambda k: None if a.get(k) is None or b.get(k) is None else a[k] + b[k]
     ways = {a.get('method'), b.get('method')}
-    return dict({k: add(k) for k in ('seconds', 'joules', 'low', 'high', 'net')}, method=next((m for m in ('none', 'attributed') if m in ways), 'measured'))
+    return dict({k: add(k) for k in ('seconds', 'joules', 'low', 'high', 'net', 'net_low', 'net_high')}, method=next((m for m in ('none', 'attributed') if m in ways), 'measured'))
 
 # %% ../nbs/06_b_z_energy.ipynb #ca1fbf44
 MOST_LOST = .1 # share of a run's seconds that may be without readings

@@ -101,7 +101,7 @@ seconds | s | retrieval, generation, prefill, decode; summed over attempts
 ttft_seconds | s | to the first token
 batch_size | | replies generated together with it
 cost_usd | USD | by dated prices; null where no price is known
-energy | J | per stage: seconds, joules with low and high, net of idle, and whether they were measured, attributed or neither (none)
+energy | J | per stage: seconds, joules with low and high, net of idle with low and high, and whether they were measured, attributed or neither (none)
 attempts | | each attempt with its stage, reason, prompt hash, tokens, times, USD, calls and reply
 """),
 'summary.json': _fields("""

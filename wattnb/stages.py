@@ -32,7 +32,7 @@ from .run_energy import last_segments
 from .run_files import CONTEXT_HOLE, RunFiles, derive, sum_or_none
 
 # %% ../nbs/06_d_stages.ipynb #abe0140e
-IDLE_SECONDS = 10. # of each baseline, where none is asked for
+IDLE_SECONDS = 10. # of each baseline, where none is asked for; the one at the end takes `wattnb.telemetry.AFTER`
 
 def idle_baseline(
     settings,     # `RunSettings`
@@ -430,6 +430,7 @@ def finish(self:Run) -> RunFiles:
     if self.stopped: return derive(self.journal.content, self.plan.questions) # the files are written
     last = {q.id: self.state.last(q.id) for q in self.plan.questions}
     failed = [id_ for id_, a in last.items() if a is None or a.status == 'failed']
+    self.telemetry.ended()
     share = len(failed) / len(last)
     too_many = share > self.settings.fail_on_error if self.settings.fail_on_error < 1 else len(failed) > self.settings.fail_on_error
     self._end('failed' if too_many else 'complete', failed=len(failed))
@@ -455,6 +456,7 @@ def stop(self:Run,
 ) -> RunFiles|None:
     "End early, resumably: a partial summary with its status; nothing that is done is lost."
     self.stopped = why
+    if why == 'budget': self.telemetry.ended() # who interrupts does not want to wait
     kept = read_journal(self.journal.path, self.plan.run) # as it is on the disk: an interrupt can fall between a write and its note here
     if not any(e.get('session') == self.session for e in kept.of('end')): self._end(why, reason=reason) # else it came while the files were written
     files = derive(kept.read_on())
