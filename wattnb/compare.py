@@ -157,7 +157,7 @@ class Comparison(TableSet):
                 'mcnemar_p_holm']
         return ResultTable(cols, list(self.pairs), 'Paired differences (a − b) of the overall score',
             (f'{self.n} questions. ci: 95 % bootstrap of the paired differences, Clopper-Pearson for fewer than ten unanswerable questions. p: paired permutation test; '
-             f'Holm over {len(self.pairs)} pairs. a_only, b_only: questions that only one has right; mcnemar_p: '
+             f'Holm over {len(self.pairs)} pair{"s" * (len(self.pairs) > 1)}. a_only, b_only: questions that only one has right; mcnemar_p: '
              + ('exact McNemar on these.' if self.papers is None else 'McNemar on these for clustered pairs (signs of a paper flip together).'),
              self._mde_note(), *self._cluster_note(), *self.notes))
     def _cluster_note(self) -> list[str]:

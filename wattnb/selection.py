@@ -560,6 +560,8 @@ RULE = 'the best single model is kept unless a vote or a cascade beats it, and t
 def _ci(d:dict) -> str:
     return f'{d["diff"]:+.3f}' + (' (no interval: the two never differed)' if d['ci_low'] is None else f' [{d["ci_low"]:+.3f}, {d["ci_high"]:+.3f}]')
 
+def _points(x:float) -> str: return f'{x:g} point' + 's' * (x != 1)
+
 def _price(d:dict) -> str: return f', for {d["wh"] / d["wh_against"]:.2g} times the energy' if d['wh'] and d['wh_against'] else ''
 
 def _statement(
@@ -579,22 +581,22 @@ def _statement(
     if rivals and not d.better:
         out.append(f'A gain of {max(gains) * 100:.1f} points or more would have been found 4 times in 5 on these {n} questions.' if gains
                    else f'What gain would have been found cannot be said: on these {n} questions the systems never differed.')
-    if not budget: out.append(f'Rule: {RULE} ({d.margin * 100:g} points).')
+    if not budget: out.append(f'Rule: {RULE} ({_points(d.margin * 100)}).')
     return ' '.join(out)
 
 def _listed(names:Sequence[str]) -> str: return ' and '.join([', '.join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 def _frugal_sentences(d:Decision, budget:bool) -> list[str]:
     "What the cheapest system that is about as good saves, or why none is named."
-    x, points = next((x for x in d.differences if x['family'] == 'frugal'), None), f'{d.margin * 100:g} points'
+    x, points = next((x for x in d.differences if x['family'] == 'frugal'), None), _points(d.margin * 100)
     if x is None: return ['No energy was measured that systems could be compared by, so no cheaper one is named.']
     cheap, other = d.families['frugal'].best, d.families[x['against']].best
     if not math.isfinite(other.joules.mean()): return [f'The energy of {other.label} is not known, so no cheaper system is named in its place.']
     if d.saves: return [f'{cheap.label} is not worse than {other.label} by more than {points}: {_ci(x)}{_price(x)}.']
-    if cheap is other or cheap.joules.mean() >= other.joules.mean(): return [f'Nothing cheaper comes within {d.margin * 50:g} points of the best on these questions.']
+    if cheap is other or cheap.joules.mean() >= other.joules.mean(): return [f'Nothing cheaper comes within {_points(d.margin * 50)} of the best on these questions.']
     if x['ci_low'] is None: return [f'{cheap.label} never differed from {other.label}: how far apart they may be elsewhere is not known.']
     worse = f'may be worse by up to {-x["ci_low"] * 100:.1f} points, more than {points}' if x['ci_low'] <= -d.margin else f'is not worse by more than {points}'
-    return [f'Always taking the cheapest system within {d.margin * 50:g} points of the best (here {cheap.label}) changes the score by {_ci(x)}{_price(x)}: it {worse}.']
+    return [f'Always taking the cheapest system within {_points(d.margin * 50)} of the best (here {cheap.label}) changes the score by {_ci(x)}{_price(x)}: it {worse}.']
 
 # %% ../nbs/08a_selection.ipynb #e4893a0e
 def _leave_one_out(p:Panel) -> tuple:
