@@ -346,22 +346,24 @@ def choice_difference(
     seed:int=0,      # of the bootstrap
 ) -> dict:
     """`diff` (a minus b), `ci_low`, `ci_high` (simultaneous 95 %), `p` (times `tests`), `mde`: the difference that is found 4 times in 5. Interval and
-    `mde` are None where the two never differed."""
+    `mde` are None where the two never differed. `diff_named`: of the two systems chosen on all questions, on these questions."""
     rare, n, level = np.asarray(strata).astype(bool), len(strata), 1 - .05 / tests
     d = a.per_question - b.per_question
     d[np.abs(d) < 1e-12] = 0
     moved, m = float(np.var(a.spread - b.spread)), float(d.mean())
-    if moved < 1e-24 and not d.any(): return dict(diff=0., ci_low=None, ci_high=None, p=1., mde=None) # the same each time: no variance to judge by
+    named = float((a.best.x - b.best.x).mean())
+    if moved < 1e-24 and not d.any(): return dict(diff=0., ci_low=None, ci_high=None, p=1., mde=None, diff_named=named) # the same each time: no variance to judge by
+    rows = np.stack([a.best.x, b.best.x, a.per_question, b.per_question])
     low, high = contribution_bounds(n, int(rare.sum()))[1]
-    rows = np.stack([a.best.x, b.best.x])
     low, high = (min(low, rows[:, rare].min()), max(high, rows[:, rare].max())) if rare.any() else (low, high)
-    lo, hi = paired_ci(rows, [(0, 1)], rare, low, high, clusters, level, 2000, seed)[0]
-    q, now = _quantile(level, n - 1), float((rows[0] - rows[1]).mean())
-    down, up = (math.sqrt(e * e + q * q * moved) for e in (now - lo, hi - now))
+    cis = paired_ci(rows, [(0, 1), (2, 3)], rare, low, high, clusters, level, 2000, seed)
+    q = _quantile(level, n - 1)
+    # the two systems chosen on all questions may be one and the same where the resamples' choices are not
+    down, up = (math.sqrt(max(e) ** 2 + q * q * moved) for e in ([c - lo for c, (lo, hi) in zip((named, m), cis)], [hi - c for c, (lo, hi) in zip((named, m), cis)]))
     se = (down if m > 0 else up) / q # of the side that faces zero
     from scipy.special import stdtr
     p = min(1., tests * 2 * float(stdtr(n - 1, -abs(m) / se))) if se else 1.
-    return dict(diff=m, ci_low=m - down, ci_high=m + up, p=p, mde=(q + _quantile(.6, n - 1)) * (down + up) / (2 * q) or None)
+    return dict(diff=m, ci_low=m - down, ci_high=m + up, p=p, mde=(q + _quantile(.6, n - 1)) * (down + up) / (2 * q) or None, diff_named=named)
 
 # %% ../nbs/08a_selection.ipynb #0c357cae
 MARGIN = .02 # of the overall score: what a cheaper system may be worse by
@@ -400,7 +402,7 @@ def decide_between(
         d = choice_difference(picks['frugal'], picks[top], strata, clusters, 1, seed)
         diffs.append(dict(family='frugal', against=top, **d))
         cheap = picks['frugal'].best
-        saves = bool(not limits and d['ci_low'] is not None and d['ci_low'] > -margin and cheap.joules.mean() < choice.joules.mean())
+        saves = bool(not limits and d['ci_low'] is not None and min(d['diff'], d['diff_named']) - (d['diff'] - d['ci_low']) > -margin and cheap.joules.mean() < choice.joules.mean())
         choice = cheap if saves else choice
     for d in diffs: d |= dict(beats=d in better, wh=_wh(picks[d['family']].joules), wh_single=_wh(picks['single'].joules), wh_against=_wh(picks[d['against']].joules))
     return Decision(choice, picks, tuple(diffs), tuple(d['family'] for d in better), _tied(families['single'], picks['single'].best, clusters, seed), saves, margin)
