@@ -13,7 +13,7 @@ import numpy as np
 from wattnb.compare import Entrant, compare_scores
 from wattnb.questions import Question
 from wattnb.scoring import Prediction, Scores, score
-from wattnb.statistics import holm, mean_ci, mcnemar_exact, paired_ci, permutation_test, strata_ci, wilson
+from wattnb.statistics import clopper_pearson, holm, mean_ci, mcnemar_exact, paired_ci, permutation_test, strata_ci, wilson
 
 SIZES = ((41, 2), (282, 16))
 MODELS = ((.80, .85), (.55, .50), (.35, .95), (.90, .90)) # value accuracy on answerable questions, refusal recall
@@ -51,7 +51,7 @@ def coverage(sets, reps=2000, seed=1, sizes=SIZES, models=MODELS):
             c, v, r, z = draw(rng, n, n_na, pv, pna, hard)
             c2, *_ = draw(rng, n, n_na, pv - .1, pna, np.where(rng.random(a) < .7, hard, rng.random(a))) # a worse run that finds mostly the same questions hard
             ci = {'overall': (t['overall'], strata_ci([(a / n, c[:a], 0, .9), (n_na / n, c[a:], .75, .9 + .1 * n / n_na)])), 'value': (pv, wilson(v[:a].sum(), a)),
-                  'ref': (t['ref'], mean_ci(r)), 'na': (pna, wilson(z.sum(), n_na)), 'difference': (t['overall'] - other['overall'], paired_ci(np.stack([c, c2]), [(0, 1)], strata, .75, .9 + .1 * n / n_na, reps=reps)[0])}
+                  'ref': (t['ref'], mean_ci(r)), 'na': (pna, clopper_pearson(z.sum(), n_na)), 'difference': (t['overall'] - other['overall'], paired_ci(np.stack([c, c2]), [(0, 1)], strata, .75, .9 + .1 * n / n_na, reps=reps)[0])}
             for name, (true, (lo, hi)) in ci.items():
                 hit[name] = hit.get(name, 0) + (lo - 1e-12 <= true <= hi + 1e-12)
                 width[name] = width.get(name, 0) + hi - lo

@@ -149,7 +149,7 @@ def simulated(k, n=60, seed=0, gap=.05):
 @pytest.mark.parametrize('strict', [False, True])
 def test_pairs_are_coherent_and_match_scipy(strict):
     es = simulated(4)
-    c = compare_scores(es, strict=strict)
+    c = compare_scores(es, strict=strict, clusters='none')
     by = {e.label: e for e in es}
     for p in c.pairs:
         a, b = by[p['a']], by[p['b']]
@@ -179,8 +179,65 @@ def test_runs_that_differ_in_their_seed_alone(tree):
 def test_seed_reps_and_clusters():
     es = simulated(3)
     assert compare_scores(es, seed=1).pairs == compare_scores(es, seed=1).pairs
-    wide, narrow = compare_scores(es, clusters=True), compare_scores(es)
-    assert any('papers' in n for n in wide.notes) and wide.pairs[0]['p'] == narrow.pairs[0]['p']
+    auto, by_paper, none = compare_scores(es), compare_scores(es, clusters='papers'), compare_scores(es, clusters=False)
+    assert auto.pairs == by_paper.pairs and any('9 papers' in n and 'ICC' in n and 'design effect' in n for n in auto.notes)
+    assert auto.to_json()['clusters'] == dict(unit='paper', units=9 + 4) and none.to_json()['clusters'] == dict(unit='question', units=60)
+    with pytest.raises(UserError, match='papers, none'): compare_scores(es, clusters='paper')
+
+
+def together(n=90, papers=15, seed=1):
+    "Two runs over questions of which those of one paper are right or wrong together, each run with its own papers."
+    rng = np.random.default_rng(seed)
+    qs = [Question(f'q{i}', '?', answer_value=str(i + 2), ref_id=f"['P{i % papers}']", flags=dict(Quote=True)) for i in range(n)]
+    good = [rng.random(papers) < s for s in (.85, .55)]
+    return [Entrant(f'm{k}', score(qs, [Prediction(q.id, q.answer_value if g[i % papers] else '-1', q.ref_id) for i, q in enumerate(qs)])) for k, g in enumerate(good)]
+
+
+def test_questions_about_one_paper_are_not_independent():
+    "p, Holm, McNemar, letters, both intervals and the detectable difference are by paper where papers are shared; --clusters none is the other way; every run's own interval too."
+    es = together()
+    a, b = compare_scores(es), compare_scores(es, clusters='none')
+    p, q = a.pairs[0], b.pairs[0]
+    assert p['design_effect'] == pytest.approx(6, rel=.1) and p['icc'] == pytest.approx(1) and q['design_effect'] == 1 and q['icc'] is None
+    d = np.array([x - y for x, y in zip(*(e.scores.contributions() for e in es))]).reshape(6, 15).sum(0) # what fifteen papers say
+    assert p['p'] == pytest.approx(stats.permutation_test((d,), np.mean, permutation_type='samples', n_resamples=np.inf).pvalue) and p['mcnemar_p'] > q['mcnemar_p']
+    assert q['p'] < .01 < p['p'] and p['ci_high'] - p['ci_low'] > 2 * (q['ci_high'] - q['ci_low'])
+    assert (p['cluster_ci_low'], p['cluster_ci_high']) == (p['ci_low'], p['ci_high']) == (q['cluster_ci_low'], q['cluster_ci_high'])
+    assert p['mde'] is None or p['mde'] > q['mde']
+    assert a.mde_overall > 2 * b.mde_overall
+    wide, narrow = a.entrants[0].scores.ci['overall'], b.entrants[0].scores.ci['overall']
+    assert wide[1] - wide[0] > 1.8 * (narrow[1] - narrow[0]) and wide == es[0].scores.ci['overall']
+    for c in (a, b):
+        for x in c.pairs: assert x['ci_low'] <= x['diff'] <= x['ci_high'] and x['p'] <= x['p_holm'] and x['mcnemar_p'] <= x['mcnemar_p_holm']
+
+
+def test_a_handful_of_papers_cannot_be_resampled():
+    "With fewer than six papers no test by paper could ever reach 5 %: questions are the unit, and the table says what that means."
+    es = together(papers=3)
+    assert compare_scores(es).papers is None and 'not for other papers' in es[0].scores.table().to_text()
+    assert compare_scores(es, clusters='papers').pairs[0]['p'] >= 2 / 2 ** 3
+
+
+def test_detectable_difference_belongs_to_holm_and_to_what_is_possible():
+    "The printed difference is at the level of Holm's first step, never above the share of discordant questions, and None, with the reason, where nothing can be found."
+    few, many = compare_scores(simulated(2, n=120), clusters='none'), compare_scores(simulated(7, n=120, gap=.03), clusters='none')
+    assert many.level == pytest.approx(.05 / 21) and few.level == .05 and '21 pairs' in many.pair_table.to_text()
+    for c in (few, many):
+        for p in c.pairs: assert p['mde'] is None or 0 < p['mde'] <= p['discordant'] / p['n']
+    same = simulated(1)
+    twins = compare_scores([same[0], Entrant('twin', same[0].scores)])
+    assert twins.mde is None and twins.mde_overall is None and twins.pairs[0]['mde'] is None
+    assert 'not known' in twins.pair_table.to_text() and ' 0.0 points' not in twins.to_text()
+    rare = compare_scores(together(n=12, papers=12), clusters='none')
+    assert rare.mde is None and '%' in rare._mde_note() and json.loads(json.dumps(jsonable(rare.to_json())))['mde'] is None
+
+
+def test_the_flag_of_unanswerable_questions():
+    "The old score counts every value of an unanswerable question as right: its row would be constant, so only the strict comparison has it."
+    qs = [Question(f'q{i}', '?', answer_value='is_blank' if i % 3 == 0 else str(i), ref_id='is_blank' if i % 3 == 0 else f"['p{i}']", flags=dict(Quote=i % 3 > 0, is_NA=i % 3 == 0)) for i in range(30)]
+    es = [Entrant(k, score(qs, [Prediction(q.id, 'is_blank' if q.is_na and v else '-1' if q.is_na else q.answer_value, '[]') for q in qs])) for k, v in (('a', True), ('b', False))]
+    assert set(compare_scores(es).pairs[0]['by_flag']) == {'Quote'} and compare_scores(es, strict=True).pairs[0]['by_flag']['is_NA']['diff'] == 1
+    assert 'counts as right whatever' in es[0].scores.group_table('flag').to_text()
 
 
 def test_every_output_form(tmp_path):

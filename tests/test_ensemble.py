@@ -1,5 +1,5 @@
 """Votes: the recorded ensembles again, the old rules word for word, order and totality; honest selection."""
-import json, random, shutil
+import importlib.util, json, random, shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from wattnb.ensemble import STRATEGIES, Ballot, VoteRule, decide, decisions_as_p
 from wattnb.questions import Question, is_blank
 from wattnb.runs import find_run, load
 from wattnb.scoring import Prediction, score
-from wattnb.selection import cascades, choose_honestly, ensembles, on_frontier, panel_of, pareto, recommend, recommend_from, singles
+from wattnb.selection import MARGIN, RULE, System, cascades, choose_honestly, decide_between, ensembles, on_frontier, panel_of, pareto, recommend, recommend_from, singles
 from wattnb.workspace import UserError
 
 SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)
@@ -129,6 +129,102 @@ def test_honest_choice_is_not_optimistic():
         gaps.append((h.in_sample - truth, h.score - truth))
     biased, honest = np.mean(gaps, 0)
     assert biased > .015 and abs(honest) < biased / 2, (biased, honest)
+
+
+def benchmark(name):
+    spec = importlib.util.spec_from_file_location(f'{name}_benchmark', Path(__file__).resolve().parents[1] / f'benchmarks/{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize('n, n_na', [(41, 2), (282, 16)])
+def test_no_winner_among_equals(n, n_na):
+    "Seven models and forty-two cascades of equal truth: 'beats' in at most 5 % of studies, and the interval of the chosen system covers (benchmarks/decision.py runs 500 sets)."
+    beats, _, covers, width, sd = benchmark('decision').study(100, 'equal', n, n_na)
+    assert beats <= .04 and covers >= .88 and width > 3.2 * sd
+
+
+def plain(label, kind, x, joules): return System(label, kind, (label,), '', np.asarray(x, float), np.asarray(x) > .5, np.full(len(x), float(joules)), np.full(len(x), np.nan), np.full(len(x), 1.))
+
+
+def test_a_winner_that_is_there_is_found():
+    "A cascade that is right on twelve more questions in a hundred beats the best model; the difference, its interval and p agree."
+    rng = np.random.default_rng(0)
+    base = rng.random(300) < .7
+    x = {k: np.where(rng.random(300) < .03, rng.random(300) < .7, base) for k in 'abc'}
+    win = np.where(rng.random(300) < .4, 1., x['a'])
+    d = decide_between(dict(single=[plain(k, 'single', v, 3600) for k, v in x.items()], cascade=[plain('w', 'cascade', win, 7200)]), [False] * 300)
+    got = d.differences[0]
+    assert d.choice.label == 'w' and d.better == ('cascade',) and got['beats'] and 0 < got['ci_low'] < got['diff'] < got['ci_high'] and got['p'] <= .05 and got['mde'] > 0
+    assert d.families['cascade'].score == pytest.approx(win.mean(), abs=.02)
+
+
+def test_the_cheapest_that_is_not_worse_is_named():
+    "Equal on all but a few questions at half the energy: named. Three points worse: not named, and how much worse it may be is said. Under a budget the best is named."
+    rng = np.random.default_rng(1)
+    right = rng.random(400) < .75
+    near = right.copy(); near[np.flatnonzero(right)[:2]] = False
+    far = right & (rng.random(400) > .04)
+    for cheap, named in ((near, True), (far, False)):
+        d = decide_between(dict(single=[plain('cheap', 'single', cheap, 1800), plain('dear', 'single', right, 3600)]), [False] * 400)
+        assert d.saves == named and d.choice.label == ('cheap' if named else 'dear')
+    wide = decide_between(dict(single=[plain('cheap', 'single', far, 1800), plain('dear', 'single', right, 3600)]), [False] * 400, margin=.1)
+    assert wide.saves
+    d = decide_between(dict(single=[plain('cheap', 'single', near, 1800), plain('dear', 'single', right, 3600)]), [False] * 400, limits=[(lambda s: s.joules, 4000)])
+    assert not d.saves and d.choice is max(d.families['single'].best, d.families['single'].best, key=lambda s: s.x.mean())
+
+
+def test_a_model_of_unknown_energy_is_never_the_cheaper_one():
+    "Energy that is missing, or only a lower bound, is no reason to take a system, and none to drop it."
+    x = np.random.default_rng(2).random(200) < .8
+    d = decide_between(dict(single=[plain('unknown', 'single', x, np.nan), plain('known', 'single', x, 3600)]), [False] * 200)
+    assert d.choice.label == 'known' and all(s.label == 'known' for s in [d.families['frugal'].best])
+    better = np.ones(200)
+    d = decide_between(dict(single=[plain('unknown', 'single', better, np.nan), plain('known', 'single', x, 3600)]), [False] * 200)
+    assert d.choice.label == 'unknown' and not d.saves
+
+
+def test_candidates_do_not_know_the_truth():
+    "Who breaks ties, who is asked first: the systems are the same whatever the scores are, so that nothing is chosen outside the resamples."
+    p = simulated()
+    spoiled = panel_of([Question(q.id, q.question, answer_value='is_blank' if q.is_na else '-99', ref_id=q.ref_id) for q in p.questions], dict(zip(p.labels, p.predictions)),
+                       joules=dict(zip(p.labels, p.joules)), seconds=dict(zip(p.labels, p.seconds)))
+    for make in (ensembles, cascades): assert [(s.label, s.members, s.asked) for s in make(p)] == [(s.label, s.members, s.asked) for s in make(spoiled)]
+    blind = panel_of(p.questions, dict(zip(p.labels, p.predictions)))
+    assert len(cascades(blind, pairs=False)) == 30 # without a cost every order
+
+
+def test_choice_without_variance_claims_no_power():
+    "Systems that never differ: no gain is said to have been findable, no interval of width zero is printed."
+    qs = [Question(f'q{i}', '?', answer_value=str(i), ref_id="['p']") for i in range(20)]
+    p = panel_of(qs, {k: [Prediction(q.id, q.answer_value, '["p"]') for q in qs] for k in 'abc'}, joules=dict(a=1, b=2, c=3))
+    r = recommend_from(p, repeats=3)
+    assert 'cannot be said' in r.statement and '0.0 points' not in r.statement and '[+0.000, +0.000]' not in r.statement
+    assert all(d['mde'] is None and d['ci_low'] is None and not d['beats'] for d in r.differences)
+    assert json.loads(json.dumps(r.to_json()['differences']))
+
+
+def test_recommendation_says_its_rule_and_who_is_not_different():
+    p = simulated(runs=4, spread=.0)
+    r = recommend_from(p, repeats=5)
+    assert RULE in r.statement and f'{MARGIN * 100:g} points' in r.statement and 'not significantly different from' in r.statement
+    j = r.to_json()
+    assert j['rule'] == RULE and j['margin'] == MARGIN and set(j['not_significantly_different']) <= set(p.labels)
+    assert 'simultaneous' in r.table.to_text() and 'out-of-bag' in r.table.to_text()
+    budget = recommend_from(p, max_wh=600 / 3600, repeats=5)
+    assert 'at most 0.166667 Wh per question' in budget.statement and 'keeps to the budget in 100%' in budget.statement
+    with pytest.raises(UserError, match='no run keeps to 0.01 Wh'): recommend_from(p, max_wh=.01)
+
+
+def test_questions_about_one_paper_widen_a_choice():
+    "Whole papers are drawn: with questions that fail together, the interval of the choice is wider than for independent ones."
+    rng = np.random.default_rng(3)
+    papers = np.repeat(np.arange(20), 10)
+    x = [(rng.random(20) < .6)[papers] for _ in range(4)]
+    s = [plain(f's{k}', 'single', v, 1) for k, v in enumerate(x)]
+    (a, b), (c, d) = choose_honestly(s, [False] * 200, clusters=list(papers)).ci, choose_honestly(s, [False] * 200).ci
+    assert b - a > 1.8 * (d - c)
 
 
 def test_budget_and_frontier():

@@ -232,6 +232,9 @@ def test_report_has_intervals_and_paired_differences(demo, questions):
     assert r.default == 'words' and set(r.presets) == {'words', 'bm25', 'one'} and set(r.differences) == {'bm25', 'one'}
     for p in r.presets.values():
         for m in ('any_at_8', 'all_at_8', 'mrr', 'ndcg_at_8', 'answer_in_context', 'context_tokens'): assert p[m + '_ci'][0] <= p[m] + 1e-9 and p[m] <= p[m + '_ci'][1] + 1e-9
+    # every question found its paper, yet the interval has a width: so few questions, about so few papers
+    lo, hi = r.presets['words']['any_at_8_ci']
+    assert lo < 1 and hi <= 1 and r.by_paper and r.to_json()['clusters'] == 'paper' and 'by paper' in r.table.to_text()
     for name, d in r.differences.items():
         assert d['mrr']['diff'] == pytest.approx(r.presets[name]['mrr'] - r.presets['words']['mrr'])
     assert r.presets['words']['any_at_8'] >= .97 and r.presets['words']['context_tokens'] <= 1500

@@ -1,5 +1,6 @@
 """The scorer on anything: total, bounded, symmetric where it should be, and bit-exact on recorded runs."""
 import csv, json, math, random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from wattnb.questions import Question
 from wattnb.scoring import (DIAGNOSES, Prediction, check_questions, diagnose, normalise_value, read_quantity, score, score_files, score_refs, score_value)
+from wattnb.statistics import clopper_pearson, wilson
 from wattnb.workspace import UserError
 
 SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)
@@ -174,4 +176,27 @@ def test_interval_by_paper_is_wider_where_papers_decide():
     width = lambda **kw: (ci := s.bootstrap_ci(**kw))[1] - ci[0]
     assert width(by='paper') > 2 * width() and width(method='bca') < .2
     lo, hi = s.bootstrap_ci()
-    assert lo < s.overall < hi and abs((hi - lo) - (s.ci['overall'][1] - s.ci['overall'][0])) < .03
+    independent = replace(s, clusters='none')
+    assert lo < s.overall < hi and abs((hi - lo) - (independent.ci['overall'][1] - independent.ci['overall'][0])) < .03
+    # what is printed is by paper: overall, shares, means, groups and the strict score
+    assert s.design.clusters == 8 and s.design.icc == pytest.approx(1) and s.design.effect > 19
+    spread = lambda x, k: x.ci[k][1] - x.ci[k][0]
+    for k in ('overall', 'value_accuracy'): assert spread(s, k) > 3 * spread(independent, k)
+    assert s.strict['ci']['overall'][1] - s.strict['ci']['overall'][0] > 3 * (independent.strict['ci']['overall'][1] - independent.strict['ci']['overall'][0])
+    assert 'ICC 1.00' in s.table().to_text() and '8 papers' in s.table().to_text() and s.to_json()['clusters']['unit'] == 'paper' and independent.to_json()['clusters']['unit'] == 'question'
+
+
+def test_intervals_are_named_and_refusals_have_exact_ones():
+    "Recall and precision of refusals are Clopper-Pearson (they rest on a handful), and the foot of the table says how each interval was made."
+    qs = [Question(f'q{i}', '?', answer_value='is_blank' if i < 2 else str(i), ref_id='is_blank' if i < 2 else f"['p{i}']") for i in range(40)]
+    s = score(qs, [Prediction(q.id, 'is_blank' if i < 3 else q.answer_value, q.ref_id) for i, q in enumerate(qs)])
+    assert s.ci['na_recall'] == clopper_pearson(2, 2) == s.strict['ci']['na_recall'] and s.strict['ci']['na_precision'] == clopper_pearson(2, 3)
+    assert s.papers is None and s.ci['value_accuracy'] == wilson(s.questions_correct, 40)
+    for name in ('Wilson', 'Clopper-Pearson'): assert name in s.table().to_text()
+
+
+def test_an_unanswerable_question_without_a_record_is_worth_nothing():
+    "Its contribution lies below the smallest that an answered one can have; the interval still holds the score."
+    qs = [Question(f'q{i}', '?', answer_value='is_blank' if i % 4 == 0 else str(i), ref_id='is_blank' if i % 4 == 0 else f"['p{i}']") for i in range(40)]
+    s = score(qs, [Prediction(q.id, q.answer_value, q.ref_id) for q in qs if not q.is_na])
+    assert s.ci['overall'][0] <= s.overall <= s.ci['overall'][1]

@@ -537,12 +537,14 @@ def cmd_matrix(a) -> Result:
 @verb('compare', 'paired differences between runs, with intervals and corrected p-values', 'wattnb compare extractive-bench abstain-bench --env demo',
       Opt('runs', nargs='+', metavar='RUN'), *_WHERE, _TRUTH,
       Opt('--strict', action='store_true', help='compare the strict score instead of the legacy one'),
-      Opt('--clusters', action='store_true', help='resample papers instead of questions'),
+      Opt('--clusters', nargs='?', const='papers', default='auto', metavar='papers|none|auto', help='intervals and tests by paper: where questions share papers (auto), or none'),
       Opt('--common', action='store_true', help='on the shared questions, where the runs answered different ones'),
       Opt('--format', default='text', choices=('text', 'markdown', 'latex')),
       Opt('--output', default=None, metavar='F', help='write it to F: .csv (pairs), .json, .tex, .md or .txt'))
 def cmd_compare(a) -> Result:
     from wattnb.compare import compare
+    from wattnb.scoring import CLUSTERS
+    if a.clusters not in CLUSTERS: a.runs, a.clusters = [a.clusters, *a.runs], 'papers' # `--clusters RUN RUN`: the word after it is a run
     c = compare(_tree(a), a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
                 strict=a.strict, clusters=a.clusters, common=a.common)
     text = {'text': c.to_text, 'markdown': c.to_markdown, 'latex': c.to_latex}[a.format]()
@@ -600,11 +602,13 @@ def cmd_rescore(a) -> Result:
 
 @verb('recommend', 'honest choice of a model, ensemble or cascade', 'wattnb recommend --datafile demo_QA', *_WHERE,
       Opt('--max-wh', type=float, default=None, metavar='WH', help='energy budget per question'), Opt('--max-usd', type=float, default=None, metavar='USD', help='money budget per question'),
+      Opt('--margin', type=float, default=2., metavar='POINTS', help='a cheaper system may be worse by this many points of the score (default: 2)'),
+      Opt('--clusters', nargs='?', const='papers', default='auto', choices=('papers', 'none', 'auto'), help='by paper: where questions share papers (auto), or none'),
       Opt('--select-on', default=None, metavar='D', help='choose on another question file (by run name), judge on --datafile'), _TRUTH)
 def cmd_recommend(a) -> Result:
     from wattnb.selection import recommend
     r = recommend(_tree(a), env=a.env, datafile=a.datafile, max_wh=a.max_wh, max_usd=a.max_usd,
-                  select_on=a.select_on, ground_truth=a.ground_truth)
+                  select_on=a.select_on, ground_truth=a.ground_truth, margin=a.margin / 100, clusters=a.clusters)
     return Result(r.to_text(), r)
 
 @verb('plots', 'every figure, PNG, SVG and its data', 'wattnb plots --datafile demo_QA', *_WHERE,

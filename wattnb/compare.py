@@ -113,6 +113,7 @@ class Comparison(TableSet):
     alpha: float = .05
     notes: tuple = ()
     papers: int|None = None # clusters that p values and intervals are made by; None: questions are independent
+    paper_size: float = 1.    # questions about the paper of a question, on average
     effects: tuple = (1., 1.) # design effects of a difference in the composite and in value accuracy, from the mean ICC of all pairs
     @property
     def n(self) -> int: return self.entrants[0].scores.n
@@ -129,7 +130,7 @@ class Comparison(TableSet):
     @cached_property
     def mde_overall(self) -> float|None:
         "The same for the composite, at the mean spread of the paired differences. None where no two runs differ."
-        return mde_mean(self._mean(lambda p: p['sd']) * self.effects[0] ** .5, self.n, alpha=self.level, df=self.papers and self.papers - 1)
+        return mde_mean(self._mean(lambda p: p['sd']) * self.effects[0] ** .5, self.n, alpha=self.level, df=self.n / self.paper_size - 1)
     def _mde_note(self) -> str:
         d, n = self._mean(lambda p: p['discordant']) / self.n, self.n / self.effects[1]
         told = [f'{x * 100:.1f} points in {what}' for x, what in ((self.mde, 'value accuracy'), (self.mde_overall, 'the overall score')) if x is not None]
@@ -161,16 +162,11 @@ class Comparison(TableSet):
                 'mcnemar_p_holm']
         return ResultTable(cols, list(self.pairs), 'Paired differences (a − b) of the overall score',
             (f'{self.n} questions. ci: 95 % bootstrap of the paired differences, Clopper-Pearson for fewer than ten unanswerable questions. p: paired permutation test; '
-             f'Holm over {len(self.pairs)} pairs. a_only, b_only: questions that only one has right; mcnemar_p: '
+             f'Holm over {len(self.pairs)} pair{"s" * (len(self.pairs) > 1)}. a_only, b_only: questions that only one has right; mcnemar_p: '
              + ('exact McNemar on these.' if self.papers is None else 'McNemar on these for clustered pairs (signs of a paper flip together).'),
              self._mde_note(), *self._cluster_note(), *self.notes))
     def _cluster_note(self) -> list[str]:
-        "What papers do to intervals and p values: ICC and design effect where they are used, else what would change."
-        if self.papers is not None:
-            span = lambda xs: f'{min(xs):.2f} to {max(xs):.2f}' if len(xs) > 1 else f'{xs[0]:.2f}'
-            icc = [p['icc'] for p in self.pairs if p['icc'] is not None]
-            return [f'By paper: {self.papers} independent units (papers, and unanswerable questions). Paired differences: '
-                    + (f'ICC {span(icc)}, ' if icc else '') + f'design effect {span([p["design_effect"] for p in self.pairs])}. --clusters none takes questions as independent.']
+        "Said only when papers would change what an interval says that is not by paper."
         flips = [f"{p['a']} – {p['b']} [{p['cluster_ci_low']:.3f}, {p['cluster_ci_high']:.3f}]" for p in self.pairs
                  if (p['ci_low'] > 0 or p['ci_high'] < 0) != (p['cluster_ci_low'] > 0 or p['cluster_ci_high'] < 0)]
         return [f'Resampling papers instead of questions moves zero into or out of the interval for: {"; ".join(flips[:5])}.'] if flips else []
@@ -218,7 +214,7 @@ class Comparison(TableSet):
                     runs=[dict(run=e.run.id if e.run else e.label, label=e.label,
                                **{k: v for k, v in e.scores.to_json(strict=True).items()
                                   if k not in ('problems', 'by_usage')}, numbers=e.numbers and e.numbers.to_json()) for e in self.entrants],
-                                  seeds=self.seed_table.to_json(), notes=list(self.notes))
+                                  seeds=self.seed_table.to_json(), notes=[self._mde_note(), *self._cluster_note(), *self.notes])
     def write(self,
         path, # .csv (pairs), .json, .tex, .md or .txt
     ) -> Path:
@@ -284,8 +280,15 @@ def compare_scores(
         for p, h in zip(pairs, holm([p[key] for p in pairs])): p[f'{key}_holm'] = h
     best = sorted((e.label for e in es), key=lambda l: -next(x[i].mean() for i, e in enumerate(es) if e.label == l))
     told = [(p['a'], p['b']) for p in pairs if p['p_holm'] <= alpha]
-    notes = ['strict score' * strict, 'on the questions in common only' if common else '']
-    return Comparison(tuple(es), tuple(pairs), letters(best, told), alpha, tuple(n for n in notes if n), papers and len(set(papers)), effects)
+    notes = ['strict score' * strict, _paper_note(pairs, rows, papers) if papers else '', 'on the questions in common only' if common else '']
+    return Comparison(tuple(es), tuple(pairs), letters(best, told), alpha, tuple(n for n in notes if n), papers and len(set(papers)), dd.size, effects)
+
+def _paper_note(pairs:Sequence[dict], rows, papers) -> str:
+    "Units, ICC and design effect of the paired differences."
+    span = lambda xs: f'{min(xs):.2f} to {max(xs):.2f}' if len(xs) > 1 else f'{xs[0]:.2f}'
+    n_na, icc = sum(r['is_na'] for r in rows), [p['icc'] for p in pairs if p['icc'] is not None]
+    return (f'Intervals and tests by paper: {len(rows) - n_na} answerable questions about {len(set(papers)) - n_na} papers. Paired differences: '
+            + (f'ICC {span(icc)}, ' if icc else '') + f'design effect {span([p["design_effect"] for p in pairs])} (1: none). --clusters none takes questions as independent.')
 
 def _mcnemar(vd:np.ndarray, mask:np.ndarray, papers, reps:int, seed:int) -> list[float]:
     "p of equal value accuracy for every pair over the rows of `mask`: exact McNemar, or with papers its form for clustered pairs."

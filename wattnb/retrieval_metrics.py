@@ -96,13 +96,18 @@ def default_counter() -> tuple[Callable, str]:
     except (ImportError, OSError, UserError): pass
     return count_tokens_roughly, 'estimate'
 
-def _interval(xs, seed:int=0, reps:int=4000) -> list|None:
-    "95 % percentile bootstrap of a mean."
-    xs = np.asarray([x for x in xs if x is not None], float)
-    if len(xs) < 2: return None
-    r = np.random.default_rng(seed)
-    means = xs[r.integers(0, len(xs), (reps, len(xs)))].mean(1)
-    return [float(v) for v in np.quantile(means, (.025, .975))]
+def _interval(
+    xs,              # one value per question, None where it has none
+    papers=None,     # the paper of each question, see `wattnb.scoring.papers_of`
+    bounded=True,    # a metric between 0 and 1; else a difference of two, or a number of tokens
+) -> list|None:
+    "95 % interval of a mean: Wilson at its own variance, or the bootstrap of paired differences; by paper."
+    from wattnb.statistics import mean_ci, paired_ci
+    keep = [i for i, x in enumerate(xs) if x is not None]
+    if len(keep) < 2: return None
+    x, by = np.array([xs[i] for i in keep], float), papers and [papers[i] for i in keep]
+    got = mean_ci(x, clusters=by) if bounded else paired_ci(np.stack([x, np.zeros(len(x))]), [(0, 1)], np.zeros(len(x), bool), clusters=by, reps=4000)[0]
+    return [float(v) for v in got]
 
 @dataclass
 class RetrievalReport:
@@ -113,13 +118,14 @@ class RetrievalReport:
     rows: dict
     tokens_by: str
     index: str
-    def to_json(self): return dict(default=self.default, presets=self.presets, differences=self.differences, tokens_by=self.tokens_by, index=self.index, rows=self.rows)
+    by_paper: bool = False # whether the intervals are by paper
+    def to_json(self): return dict(default=self.default, presets=self.presets, differences=self.differences, tokens_by=self.tokens_by, index=self.index, clusters='paper' if self.by_paper else 'question', rows=self.rows)
     @property
     def table(self) -> ResultTable:
         show = lambda p, m: None if p[m] is None else f'{p[m]:.3f}' + (f' [{p[m + "_ci"][0]:.2f}, {p[m + "_ci"][1]:.2f}]' if p.get(m + '_ci') and m != 'context_tokens' else '') if m != 'context_tokens' else f'{p[m]:,.0f}'
         n = next(iter(self.presets.values()))['n']
         return ResultTable(['preset', *_TITLES.values()], [[k + ('*' if k == self.default else '')] + [show(p, m) for m in METRICS] for k, p in self.presets.items()],
-                           title=f'Retrieval over {n} answerable questions, 95 % intervals', notes=[f'* default; tokens counted by {self.tokens_by}'])
+                           title=f'Retrieval over {n} answerable questions, 95 % intervals', notes=[f'* default; tokens counted by {self.tokens_by}. Intervals: Wilson at the variance of the metric, ' + ('by paper (first gold paper).' if self.by_paper else 'questions as independent.')])
     def figure(self,
         metrics:Sequence[str]=('any_at_8', 'all_at_8', 'mrr', 'answer_in_context'), # one panel each
     ):
@@ -155,7 +161,8 @@ def evaluate_retrieval(
     count, by = (count_tokens, 'given tokenizer') if count_tokens else default_counter()
     table = {**{p: PRESETS[p] for p in presets}, **(settings or {})}
     default = DEFAULT_PRESET if DEFAULT_PRESET in table else next(iter(table))
-    rows = {}
+    from wattnb.scoring import papers_of
+    papers, rows = papers_of([dict(id=q.id, is_na=False, truth_refs=q.ref_id) for q in qs]), {}
     for name, s in table.items():
         got = retrieve(index, qs, s, count_tokens=count)
         rows[name] = [dict(id=q.id, **rank_metrics(document_ranking(r), q.refs), answer_in_context=(lambda v: None if v is None else float(v))(value_in_context(q, r.context.render())), context_tokens=r.context.n_tokens)
@@ -164,11 +171,12 @@ def evaluate_retrieval(
         out = dict(n=len(rs), n_value=sum(r['answer_in_context'] is not None for r in rs))
         for m in METRICS:
             xs = [r[m] for r in rs if r[m] is not None]
-            out[m], out[m + '_ci'] = (float(np.mean(xs)) if xs else None), _interval(xs)
+            out[m], out[m + '_ci'] = (float(np.mean(xs)) if xs else None), _interval([r[m] for r in rs], papers, m != 'context_tokens')
         return out | dict(context_tokens_max=max(r['context_tokens'] for r in rs))
-    differences = {name: {m: dict(diff=float(np.mean(d)), ci=_interval(d)) for m in METRICS
-                          if (d := [a[m] - b[m] for a, b in zip(rows[name], rows[default]) if a[m] is not None and b[m] is not None])} for name in table if name != default}
-    return RetrievalReport(default, {k: summary(v) for k, v in rows.items()}, differences, rows, by, index.name)
+    paired = lambda name, m: [None if a[m] is None or b[m] is None else a[m] - b[m] for a, b in zip(rows[name], rows[default])]
+    def difference(d): return dict(diff=float(np.mean([x for x in d if x is not None])), ci=_interval(d, papers, False))
+    differences = {name: {m: difference(d) for m in METRICS if (d := paired(name, m)) != [None] * len(qs)} for name in table if name != default}
+    return RetrievalReport(default, {k: summary(v) for k, v in rows.items()}, differences, rows, by, index.name, papers is not None)
 
 # %% ../nbs/02a_retrieval_metrics.ipynb #5a1c0de8
 @dataclass(frozen=True)

@@ -393,7 +393,7 @@ def mde_mean(
     n:int,           # questions
     power:float=.8,  # chance of finding it
     alpha:float=.05, # two-sided level of the test
-    df:float=None,   # degrees of freedom; default n - 1, with clusters their number less 1
+    df:float=None,   # degrees of freedom; default n - 1; with clusters n over the mean size of a row's cluster, less 1
 ) -> float|None:
     "Smallest true mean difference that a paired comparison finds with the given power. None where nothing varied: that says nothing about the variance."
     if n < 2 or not sd > 1e-12: return None
