@@ -429,3 +429,21 @@ def test_an_endless_answer_ends(monkeypatch):
         for latency in (False, True):
             with open_model(entry('openai'), tries=1, latency_mode=latency) as m: r = m.complete(requests(1))[0]
             assert 'longer than 1 MB' in r.error
+
+
+@pytest.mark.parametrize('how', ['plain', 'stream', '403', '500'])
+def test_a_run_against_a_server_that_repeats_its_caller_keeps_nothing(how, tmp_path, capfd, caplog):
+    "The same through a whole run and a question: no file of the workspace, no output and no log holds a key."
+    from conftest import words_workspace
+    from wattnb.cli import main
+    from wattnb.experiment import RunSettings, plan_run, run_all
+    w = words_workspace(tmp_path/'ws')
+    (w.root/'models.toml').write_text('[model.mine]\nprovider = "openai"\nid = "gpt-mine"\nmax_new_tokens = 40\noptions = { tries = 1 }\n')
+    with Echo(how) as s, environment(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=f'http://{WHO}:{WHO}-pass@{s.host}/{PATH}/v1?key={QUERY}'):
+        said = ''
+        try: said = str(run_all(plan_run(RunSettings(model='mine', name='run', limit=2, preset='words', max_retries=0, latency_mode=how == 'stream'), w)).summary)
+        except Exception as e: said = repr(e)
+        main(['ask', 'How much energy?', '--model', 'mine', '--preset', 'words', '--root', str(w.root)])
+    shown = dict(said=said, out='\n'.join(capfd.readouterr()), log=caplog.text, **{str(p): p.read_text('utf-8', 'replace') for p in w.root.rglob('*') if p.is_file()})
+    assert s.calls >= 2 and any('journal.jsonl' in k for k in shown)
+    assert not [(k, t[max(0, t.index(c) - 80):t.index(c) + 40]) for k, t in shown.items() for c in ALL if c in t]
