@@ -1,5 +1,6 @@
 "API providers against a real local server with every fault: no question lost, none twice, no key anywhere."
 import json, logging, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -329,3 +330,120 @@ def test_the_server_answers_from_a_model():
     with FakeServer(Model()) as s, environment(**KEYS, **where(s)):
         with open_model(entry('openai')) as m: got = m.complete(requests(3))
     assert [r.text for r in got] == [f'?{i} noitseuQ' for i in range(3)] and {(r.prompt_tokens, r.completion_tokens) for r in got} == {(7, 3)} and asked[0].system == 'Be brief.'
+
+
+# --- a server that repeats what it was sent --------------------------------------------------------------------------------
+
+KEY, WHO, PATH, QUERY = 'sk-canary-k0key9182736455', 'u-canary-9182736455user', 'sk-canary-p4th918273645', 'canary-qu3ry-91827364'
+AWS = dict(AWS_ACCESS_KEY_ID='AKIACANARYID91827364', AWS_SECRET_ACCESS_KEY='canary+s3cret/9182736455aws', AWS_SESSION_TOKEN='canary-t0ken-918273645')
+ALL = (KEY, WHO, PATH, QUERY)
+
+
+class Echo:
+    "A server on this machine whose every field holds the headers and the address of the call, with terminal escapes around them."
+    def __init__(self, how): self.how, self.calls = how, 0
+    def __enter__(self):
+        outer = self
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = 'HTTP/1.1'
+            def log_message(self, *a): pass
+            def do_POST(self): self.rfile.read(int(self.headers.get('content-length') or 0)); outer.calls += 1; outer.answer(self)
+        self.server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.server.daemon_threads = True
+        self.host = f'127.0.0.1:{self.server.server_address[1]}'
+        threading.Thread(target=self.server.serve_forever, args=(.05,), daemon=True).start()
+        return self
+    def __exit__(self, *a): self.server.shutdown(); self.server.server_close()
+    def answer(self, h):
+        said = f'\x1b]0;{h.path}\x07\x1b[31m{h.path} ' + ' '.join(f'{k}: {v}' for k, v in h.headers.items()) + f' {" ".join(ALL)} {KEY[:9]}\x1b[3m{KEY[9:]}\x1b[0m\r\n'
+        status, kind, head = 200, 'application/json', [('x-request-id', 'canary-' + KEY), ('retry-after', '0')]
+        value = '{"answer_value": "4", "ref_id": [], "explanation": "' + KEY + '"}'
+        plain = dict(id=said, model=said, system_fingerprint=said, usage=dict(prompt_tokens=3, completion_tokens=2, what=said),
+                     choices=[dict(finish_reason=said, message=dict(content=value, reasoning_content=said, tool_calls=[dict(function=dict(name=said, arguments=said))]), logprobs=dict(content=[dict(token=KEY, logprob=-.1)]))])
+        if h.path.endswith('converse'): plain = dict(output=dict(message=dict(content=[dict(text=value)])), stopReason=said, usage=dict(inputTokens=1, outputTokens=1))
+        if self.how == 'stream':
+            kind = 'text/event-stream'
+            pieces = [dict(plain, choices=[dict(index=0, delta=dict(content=value[i:i + 5]), finish_reason=None)]) for i in range(0, len(value), 5)] + [dict(plain, choices=[dict(index=0, delta={}, finish_reason=said)])]
+            raw = ''.join(f'data: {json.dumps(p)}\n\n' for p in pieces).encode() + b'data: [DONE]\n\n'
+        elif self.how == 'plain': raw = json.dumps(plain).encode()
+        elif self.how == 'redirect': status, head, raw = 302, [*head, ('location', f'http://{self.host}/{KEY}?key={KEY}')], said.encode()
+        elif self.how == 'error in 200': raw = json.dumps(dict(error=dict(message=said, code=403))).encode()
+        else: status, raw = int(self.how), json.dumps(dict(error=dict(message=said, code=said, param=said, type=said), message=said)).encode()
+        h.send_response(status)
+        for k, v in [*head, ('content-type', kind), ('content-length', str(len(raw))), *([('x-amzn-errortype', 'SomeException:canary-' + KEY)] if status != 200 else [])]: h.send_header(k, v)
+        h.end_headers(); h.wfile.write(raw)
+
+
+HOW = ['plain', 'stream', 'redirect', 'error in 200', '400', '401', '402', '403', '404', '429', '500']
+
+
+@pytest.mark.parametrize('how', HOW)
+def test_a_server_that_repeats_its_caller_leaks_nothing(how, caplog, capsys):
+    "Key in the header, in the user part, the path and the query of the address; the server says them in every field: none is in a reply, in what a model says of itself, in a log or in an exception."
+    caplog.set_level(logging.DEBUG)
+    with Echo(how) as s, environment(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=f'http://{WHO}:{WHO}-pass@{s.host}/{PATH}/v1?key={QUERY}', OTHER_API_KEY='canary'):
+        heard = []
+        with open_model(entry('openai'), tries=1, latency_mode=how == 'stream') as m:
+            m.on_text = lambda id, text: heard.append(text)
+            got = m.complete(requests(2))
+            told = [json.dumps([vars(r) for r in got], default=str), repr(m), json.dumps(m.info), str(heard), caplog.text, *capsys.readouterr()]
+    assert s.calls and (how not in ('plain', 'stream') or all(r.ok for r in got))
+    assert not [(c, t[max(0, t.index(c) - 80):t.index(c) + 60]) for t in told for c in ALL if c in t]
+    assert not any('\x1b' in str(x) for r in got for x in (r.error, r.finish_reason)) and all(len(r.finish_reason or '') <= 80 for r in got)
+    assert not any('\x1b' in str(v) or len(str(v)) > 160 for v in m.info.values())
+
+
+@pytest.mark.parametrize('how', ['plain', '400', '403', '429', '500'])
+def test_bedrock_that_repeats_its_caller_leaks_nothing(how, tmp_path, caplog, capsys):
+    "The same with credentials from the environment and from a profile."
+    caplog.set_level(logging.DEBUG)
+    (tmp_path/'credentials').write_text('[canary]\n' + ''.join(f'{k.lower()} = {v}\n' for k, v in AWS.items()))
+    none = dict.fromkeys(('AWS_PROFILE', 'AWS_BEARER_TOKEN_BEDROCK', *AWS))
+    for env in (AWS, dict(AWS_PROFILE='canary', AWS_SHARED_CREDENTIALS_FILE=str(tmp_path/'credentials'))):
+        with Echo(how) as s, environment(**none | env, AWS_REGION='us-east-1', AWS_ENDPOINT_URL_BEDROCK_RUNTIME=f'http://{s.host}'):
+            with open_model(entry('bedrock'), tries=1) as m: got = m.complete(requests(2))
+            told = [json.dumps([vars(r) for r in got], default=str), repr(m), json.dumps(m.info), caplog.text, *capsys.readouterr()]
+        assert s.calls and (how != 'plain' or all(r.ok for r in got))
+        assert not [(c, t[max(0, t.index(c) - 80):t.index(c) + 60]) for t in told for c in AWS.values() if c in t]
+
+
+@pytest.mark.parametrize('content', [5, {'a': 1}, [1, 'x', {'text': 5}], True])
+def test_a_stream_of_no_text_is_a_failed_call(content):
+    "Content that is neither text nor a list of parts is a bad answer of the server, which is asked again, and no error of ours."
+    class Odd(Echo):
+        def answer(self, h):
+            raw = f'data: {json.dumps(dict(choices=[dict(delta=dict(content=content))]))}\n\ndata: [DONE]\n\n'.encode()
+            h.send_response(200)
+            for k, v in (('content-type', 'text/event-stream'), ('content-length', str(len(raw)))): h.send_header(k, v)
+            h.end_headers(); h.wfile.write(raw)
+    with Odd('stream') as s, environment(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=f'http://{s.host}/v1'):
+        with open_model(entry('openai'), tries=2, latency_mode=True) as m: r = m.complete(requests(1))[0]
+    assert (r.ok and r.text == '') if content == [1, 'x', {'text': 5}] and r.ok else 'not a chat completion' in r.error and s.calls == 2
+
+
+def test_an_endless_answer_ends(monkeypatch):
+    "An answer longer than any chat completion is a failed call before it fills the memory."
+    import wattnb.api
+    monkeypatch.setattr(wattnb.api, 'MAX_ANSWER', 1 << 20)
+    with FakeServer('x' * (3 << 20)) as s, environment(**KEYS, **where(s)):
+        for latency in (False, True):
+            with open_model(entry('openai'), tries=1, latency_mode=latency) as m: r = m.complete(requests(1))[0]
+            assert 'longer than 1 MB' in r.error
+
+
+@pytest.mark.parametrize('how', ['plain', 'stream', '403', '500'])
+def test_a_run_against_a_server_that_repeats_its_caller_keeps_nothing(how, tmp_path, capfd, caplog):
+    "The same through a whole run and a question: no file of the workspace, no output and no log holds a key."
+    from conftest import words_workspace
+    from wattnb.cli import main
+    from wattnb.experiment import RunSettings, plan_run, run_all
+    w = words_workspace(tmp_path/'ws')
+    (w.root/'models.toml').write_text('[model.mine]\nprovider = "openai"\nid = "gpt-mine"\nmax_new_tokens = 40\noptions = { tries = 1 }\n')
+    with Echo(how) as s, environment(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=f'http://{WHO}:{WHO}-pass@{s.host}/{PATH}/v1?key={QUERY}'):
+        said = ''
+        try: said = str(run_all(plan_run(RunSettings(model='mine', name='run', limit=2, preset='words', max_retries=0, latency_mode=how == 'stream'), w)).summary)
+        except Exception as e: said = repr(e)
+        main(['ask', 'How much energy?', '--model', 'mine', '--preset', 'words', '--root', str(w.root)])
+    shown = dict(said=said, out='\n'.join(capfd.readouterr()), log=caplog.text, **{str(p): p.read_text('utf-8', 'replace') for p in w.root.rglob('*') if p.is_file()})
+    assert s.calls >= 2 and any('journal.jsonl' in k for k in shown)
+    assert not [(k, t[max(0, t.index(c) - 80):t.index(c) + 40]) for k, t in shown.items() for c in ALL if c in t]
