@@ -953,7 +953,7 @@ def test_resumed_runs_of_older_tools_are_flagged(name, latencies, total, resumed
     w = Workspace(tmp_path)
     run = find_runs(w)[0]
     cost = run_cost(run)
-    assert cost.scale == pytest.approx(latencies / total if resumed else 1, rel=.01) and (cost.method == 'scaled') == resumed
+    assert cost.energy.factor == pytest.approx(latencies / total if resumed else 1, rel=.01) and (cost.energy.kind == 'extrapolated') == resumed
     flags = [f['message'] for r in audit(w).to_json()['runs'] for f in r['flags']]
     assert any('was resumed' in f for f in flags) == resumed
 

@@ -204,7 +204,7 @@ class Impact:
         g = self.grid
         of = ' '.join(x for x in (g.code, g.name, str(g.year or ''), g.basis) if x)
         used = f'{g.g_per_kwh:g} gCO2e/kWh ({of}), PUE {self.pue:g}, {self.usd_per_kwh:g} USD/kWh'
-        notes = ([f'energy: {self.energy_is}'] if self.energy_is not in ('', 'measured') else []) + ([] if self.wh is None else [used]) + [f'{k}: {v}' for k, v in self.reasons.items()]
+        notes = ([f'energy: {self.energy_is}'] if self.wh is not None and self.energy_is not in ('', 'measured') else []) + ([] if self.wh is None else [used]) + [f'{k}: {v}' for k, v in self.reasons.items()]
         cols = ['', 'value', 'low', 'high'] + ['per question'] * (n > 1)
         return ResultTable(cols, rows, 'Footprint', notes, digits=4)
     def _repr_markdown_(self): return self.table().to_markdown()
@@ -375,8 +375,8 @@ def run_footprint(
     factor, total = missed_factor(summary)[0], _number(summary.get('total_time_seconds'))
     i = footprint(x.wh, None if x.high is None else x.low, x.high, None if total is None else total * factor, bill_of(summary) if hosted else None,
                   settings, hosted, x.reason or 'the run measured none')
-    if i.wh is None: return i
     i = replace(i, energy_is=x.is_)
+    if i.wh is None: return i
     if x.kind == 'at least': i = replace(i, gco2e_high=None, reasons=i.reasons | dict(energy_interval=f'{x.metered} metered: a lower bound, also of the carbon and the money'))
     if _block(_block(summary, 'energy'), 'cpu').get('wh') is not None: return i
     return replace(i, reasons=i.reasons | {'scope': 'the GPUs alone: CPU and memory were not measured'})

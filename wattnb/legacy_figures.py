@@ -132,7 +132,7 @@ def _entry(run:RunFolder, registry):
 RUN_COLUMNS = ('run', 'label', 'series', 'name', 'model', 'family', 'kind', 'env', 'precision', 'mode', 'params_b',
                'active_b', 'estimated', 'n', 'n_na', *(f'{c}{e}' for c in ('overall', 'value', 'ref', 'na')
                                                       for e in ('', '_low', '_high')),
-               'score_is', 'refusal_recall', 'refusal_precision', 'latency', 'latency_low', 'latency_high', 'latency_is', 'wall_s', 'concurrency',
+               'score_is', 'refusal_recall', 'refusal_precision', 'latency', 'latency_low', 'latency_high', 'latency_is', 'wall_s_per_question', 'concurrency',
                'usd_1000', 'wh_100', 'wh_100_low', 'wh_100_high', 'energy_kind', 'energy_is', 'energy_factor', 'doubts', 'failed')
 QUESTION_COLUMNS = ('run', 'label', 'series', 'model', 'kind', 'env', 'precision', 'id', 'is_na', 'value_correct',
                     'na_correct', 'refused', *TYPES, 'types_from', 'latency', 'retrieval', 'generation', 'latency_is',
@@ -157,7 +157,7 @@ def _run_row(run:RunFolder, scores, registry, truths) -> dict:
     cfg = run.block('config_snapshot')
     e = x.energy
     out |= dict(score_is=x.score_is, refusal_recall=x.refusal_recall, refusal_precision=x.refusal_precision,
-                latency=x.latency_s, latency_low=None, latency_high=None, latency_is=x.latency_is, wall_s=x.wall_s_per_question,
+                latency=x.latency_s, latency_low=None, latency_high=None, latency_is=x.latency_is, wall_s_per_question=x.wall_s_per_question,
                 concurrency=_number(cfg.get('max_concurrent')) or _number(cfg.get('batch_size')) or max(
                     (b for r in run.records if (b := _number(r.get('batch_size')))), default=None),
                 usd_1000=per(x.api_usd, 1000), wh_100=per(e.wh, 100), wh_100_low=per(e.low, 100), wh_100_high=per(e.high, 100),

@@ -103,7 +103,8 @@ class RunFolder:
     @property
     def precision(self) -> str:
         "The precision that was loaded, as far as the run tells; else the one asked for. 'api' where the weights are a provider's."
-        return loaded_precision(self.summary) or self.precision_requested
+        if 'precision_requested' in (s := self.summary) and s.get('precision'): return str(s['precision'])
+        return loaded_precision(s) or self.precision_requested
     @property
     def precision_requested(self) -> str:
         "The precision that was asked for, e.g. 'auto'."
@@ -127,7 +128,7 @@ def loaded_precision(
     if summary.get('llm_provider') not in (None, 'hf_local'): return ''
     kind, dtype = (str(v or '') for v in (summary.get('effective_quantization') or eff.get('quantization'), summary.get('effective_dtype') or eff.get('effective_dtype')))
     word = kind.split()[-1].replace('-', '').lower() if kind else ''
-    if word not in ('', 'none', 'unknown'): return _LOADED.get(word, '')
+    if word not in ('', 'none', 'unknown', 'native'): return _LOADED.get(word, word)
     return _LOADED.get(dtype.lower(), '')
 
 def _cell(v) -> str:

@@ -10,13 +10,14 @@ import json, math, os
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
 from .workspace import ResultTable, UserError, Workspace, digest, jsonable, log, read_csv, read_json
 from .questions import Question
 from .scoring import score
-from .runs import RunFolder, TruthBook, check_place, doubt_notes, experiments_of, find_runs, run_numbers
+from .runs import RunFolder, TruthBook, check_place, doubt_notes, experiments_of, find_run, find_runs, run_numbers
 from .journal import read_journal
 from .run_energy import session_seconds
 from .run_files import derive, rebuild
@@ -63,8 +64,14 @@ class StoredRun:
         try: return str(Path(p).relative_to(self.ws.root)) if self.ws else str(p)
         except ValueError: return str(p)
 
+    @cached_property
+    def numbers(self):
+        "What every table says of the run, see `wattnb.runs.run_numbers`."
+        base = self.ws or (self.dir.parents[2] if len(self.dir.parents) > 2 else self.dir.parent)
+        return run_numbers(find_run(base, self.dir.resolve()), TruthBook(base))
+
     def score_table(self) -> ResultTable:
-        "Components with 95 % intervals, legacy and strict."
+        "Components with 95 % intervals, legacy and strict, as the run stored them."
         s, sc = self.summary, self.summary.get('scores')
         if not sc: return ResultTable(['score', 'value'], [], title=f"{s['name']}: the question file has no answers, nothing to score")
         st = sc.get('strict') or {}
@@ -75,13 +82,13 @@ class StoredRun:
                  ('citation recall', 'citation_recall'), ('NA precision', 'na_precision'), ('coverage', 'coverage'), ('accuracy when it answers', 'selective_accuracy')) if key in st]
         b = s['by_status']
         return ResultTable(['score', 'value', '95 % low', 'high'], rows, title=f"{s['name']}: {s['num_questions']} questions of {s['questions_file']}",
-                           notes=[', '.join(f'{v} {k}' for k, v in b.items() if v)])
+                           notes=[', '.join(f'{v} {k}' for k, v in b.items() if v), *(d.message for d in self.numbers.about('stored score'))])
 
     def cost_table(self) -> ResultTable:
         "What the run took: seconds, tokens, memory, energy, money; a dash is what was not measured."
         s, n, h, e = self.summary, self.summary['num_questions'] or 1, self.summary.get('hardware') or {}, self.summary.get('energy') or {}
-        per = lambda v: None if v is None else v / n
-        rows = [('time, s', s['total_time_seconds'], per(s['total_time_seconds'])), ('latency of a question, s (mean)', None, s['avg_latency_seconds']),
+        per, x = lambda v: None if v is None else v / n, self.numbers
+        rows = [('time, s', s['total_time_seconds'], per(s['total_time_seconds'])), ('latency of a question, s (mean)', None, x.latency_s),
                 ('tokens read', s['input_tokens'], per(s['input_tokens'])), ('tokens written', s['output_tokens'], per(s['output_tokens'])),
                 ('GPU energy, Wh', h.get('gpu_energy_wh') if h.get('gpu_energy_method') not in (None, 'none') else None, None),
                 ('CPU energy, Wh', (e.get('cpu') or {}).get('wh'), per((e.get('cpu') or {}).get('wh'))),
@@ -89,7 +96,7 @@ class StoredRun:
                 *([('net of idle, Wh', e['net_wh'], per(e['net_wh']))] if e.get('net_wh') is not None else []), ('carbon, gCO2e', e.get('co2_g'), per(e.get('co2_g'))),
                 *((f'{k}: share of the device\'s limit', p.get('share'), None) for k, p in ((s.get('roofline') or {}).get('phases') or {}).items()),
                 ('host memory peak, GiB', h.get('cpu_rss_peak_gb'), None), ('model load, s', h.get('model_load_time_seconds'), None),
-                ('cost, USD', s.get('cost_usd'), per(s.get('cost_usd')))]
+                ('bill of the provider, USD', x.api_usd, x.usd_per_question)]
         notes = [f'stopped early: {s["stopped_because"]}'] if s.get('stopped_because') else []
         notes += [f'{k}: {v}' for k, v in (h.get('reasons') or e.get('reasons') or {}).items()][:4] + list(e.get('warnings') or ())[:4]
         return ResultTable(['', 'run', 'per question'], rows, title='What it took', notes=notes)
