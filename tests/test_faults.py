@@ -344,6 +344,20 @@ def test_an_interrupt_while_the_files_are_written_leaves_the_run_complete(ws, wh
     is_as_the_whole(plan, whole[0])
 
 
+def test_whoever_reads_a_run_asks_whether_its_files_are_those_of_the_journal(ws, whole):
+    "A resumed run whose files are those of an earlier session, or of before a change: neither the list of complete runs nor the audit takes them for the run's."
+    from wattnb.audit import audit
+    from wattnb.runs import RunFolder
+    plan = plan_run(settings(env='read', name='read'), ws)
+    run_all(plan, Scripted(0))
+    flags = lambda: {f['rule'] for r in audit(ws, env='read').to_json()['runs'] for f in r['flags']}
+    assert RunFolder(plan.run_dir).complete and 'STALE_FILES' not in flags()
+    with open(plan.run_dir / 'journal.jsonl', 'ab') as f: f.write(b'{"seq":99')
+    assert not RunFolder(plan.run_dir).complete and 'STALE_FILES' in flags()
+    run_all(plan_run(settings(env='read', name='read'), ws), Silent(0))
+    assert RunFolder(plan.run_dir).complete and 'STALE_FILES' not in flags()
+
+
 @pytest.mark.skipif(not sys.platform.startswith('linux') or not (shutil.which('cc') or shutil.which('gcc')), reason='needs Linux and a C compiler')
 def test_a_fault_at_any_system_call(tmp_path):
     "A sample of what `benchmarks/faults.py` does at every call: killed or refused there, the next command ends in the files of an undisturbed run."
