@@ -363,3 +363,20 @@ def test_a_fault_at_any_system_call(tmp_path):
     "A sample of what `benchmarks/faults.py` does at every call: killed or refused there, the next command ends in the files of an undisturbed run."
     p = subprocess.run([sys.executable, Path(__file__).parent.parent / 'benchmarks/faults.py', '--sample', os.environ.get('WATTNB_FAULT_POINTS', '50')], capture_output=True, text=True)
     assert p.returncode == 0, p.stdout[-2000:] + p.stderr[-2000:]
+
+
+@pytest.mark.parametrize('name', [*DERIVED, 'journal.jsonl', 'power.csv', 'run_experiment.ipynb', '.lock', '.lock.json'])
+def test_a_link_in_a_run_folder_is_not_written_through(ws, whole, tmp_path, name):
+    "A folder from elsewhere may lead a file of the run to another place: planning and replaying refuse, and what is there stays."
+    from wattnb.experiment import replay
+    from wattnb.workspace import folder_lock
+    outside = tmp_path / 'precious'
+    outside.write_text('precious')
+    plan = plan_run(settings(env='links', name=f'link{name}'), ws)
+    run_all(plan, Scripted(0))
+    (plan.run_dir / name).unlink(missing_ok=True); (plan.run_dir / name).symlink_to(outside)
+    for work in (lambda: plan_run(plan.settings, ws), lambda: replay(plan.run_dir), lambda: run_all(plan_run(plan.settings, ws), Silent(0))):
+        with pytest.raises(UserError, match='is a link'): work()
+    if name.startswith('.lock'):
+        with pytest.raises(UserError, match='is a link'), folder_lock(plan.run_dir, 'x'): pass
+    assert outside.read_text() == 'precious'

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .workspace import DERIVED, UserError, atomic_write, csv_text, file_mark, folder_lock, jsonable, log, summary_mark, sweep, write_json
+from .workspace import DERIVED, UserError, atomic_write, csv_text, file_mark, folder_lock, jsonable, log, refuse_links, summary_mark, sweep, write_json
 from .questions import BASE_COLUMNS, BLANK, REFUSAL, Question, is_blank
 from .prompts import Answer
 from .footprint import LOCAL_PROVIDERS
@@ -266,6 +266,7 @@ def rebuild(
     what:str='wattnb replay', # for the message to whoever wants the folder meanwhile
 ):
     "Write a run's files from its journal again. Raises `UserError` when it is in use or its journal holds no run, `WorkError` when the disk refuses."
+    refuse_links(folder)
     with folder_lock(folder, what):
         sweep(folder)
         derive(read_journal(Path(folder)/'journal.jsonl')).write(folder)
