@@ -344,8 +344,39 @@ def test_an_interrupt_while_the_files_are_written_leaves_the_run_complete(ws, wh
     is_as_the_whole(plan, whole[0])
 
 
+def test_whoever_reads_a_run_asks_whether_its_files_are_those_of_the_journal(ws, whole):
+    "A resumed run whose files are those of an earlier session, or of before a change: neither the list of complete runs nor the audit takes them for the run's."
+    from wattnb.audit import audit
+    from wattnb.runs import RunFolder
+    plan = plan_run(settings(env='read', name='read'), ws)
+    run_all(plan, Scripted(0))
+    flags = lambda: {f['rule'] for r in audit(ws, env='read').to_json()['runs'] for f in r['flags']}
+    assert RunFolder(plan.run_dir).complete and 'STALE_FILES' not in flags()
+    with open(plan.run_dir / 'journal.jsonl', 'ab') as f: f.write(b'{"seq":99')
+    assert not RunFolder(plan.run_dir).complete and 'STALE_FILES' in flags()
+    run_all(plan_run(settings(env='read', name='read'), ws), Silent(0))
+    assert RunFolder(plan.run_dir).complete and 'STALE_FILES' not in flags()
+
+
 @pytest.mark.skipif(not sys.platform.startswith('linux') or not (shutil.which('cc') or shutil.which('gcc')), reason='needs Linux and a C compiler')
 def test_a_fault_at_any_system_call(tmp_path):
     "A sample of what `benchmarks/faults.py` does at every call: killed or refused there, the next command ends in the files of an undisturbed run."
     p = subprocess.run([sys.executable, Path(__file__).parent.parent / 'benchmarks/faults.py', '--sample', os.environ.get('WATTNB_FAULT_POINTS', '50')], capture_output=True, text=True)
     assert p.returncode == 0, p.stdout[-2000:] + p.stderr[-2000:]
+
+
+@pytest.mark.parametrize('name', [*DERIVED, 'journal.jsonl', 'power.csv', 'run_experiment.ipynb', '.lock', '.lock.json'])
+def test_a_link_in_a_run_folder_is_not_written_through(ws, whole, tmp_path, name):
+    "A folder from elsewhere may lead a file of the run to another place: planning and replaying refuse, and what is there stays."
+    from wattnb.experiment import replay
+    from wattnb.workspace import folder_lock
+    outside = tmp_path / 'precious'
+    outside.write_text('precious')
+    plan = plan_run(settings(env='links', name=f'link{name}'), ws)
+    run_all(plan, Scripted(0))
+    (plan.run_dir / name).unlink(missing_ok=True); (plan.run_dir / name).symlink_to(outside)
+    for work in (lambda: plan_run(plan.settings, ws), lambda: replay(plan.run_dir), lambda: run_all(plan_run(plan.settings, ws), Silent(0))):
+        with pytest.raises(UserError, match='is a link'): work()
+    if name.startswith('.lock'):
+        with pytest.raises(UserError, match='is a link'), folder_lock(plan.run_dir, 'x'): pass
+    assert outside.read_text() == 'precious'

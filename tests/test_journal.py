@@ -99,3 +99,43 @@ def test_lines_of_before_are_read(tmp_path):
     line = json.dumps(dict(seq=0, run='run', kind='note', data=data, sum=hashlib.sha256(canon.encode()).hexdigest()[:16]), separators=(',', ':'))
     (tmp_path / 'j.jsonl').write_text(line + '\n')
     assert list(read_journal(tmp_path / 'j.jsonl', 'run').of('note')) == [data]
+
+
+ODD = [None, True, 0, -1, 1.5, 1e308, 10**30, '', 'x', '\x00', [], ['x'], [1, None], {}, {'x': 1}, [[]], {'a': {'b': []}}]
+
+
+def test_lines_that_are_whole_but_odd_are_set_aside(tmp_path):
+    """Any field of any line lost, or replaced by a value of another kind, under a right checksum: it is set aside where the run's files are
+    made from it, and planning, going on, replaying and verifying end well or in one line."""
+    import json, shutil
+    from wattnb.experiment import RunSettings, plan_run, replay, run_all, stored_run, verify
+    from wattnb.journal import _line, _text
+    from wattnb.workspace import WorkError, Workspace
+    (tmp_path / 'data').mkdir(); (tmp_path / 'artifacts').mkdir()
+    rows = ''.join(f'q{i},Which number has question {i}?,,{i},W,"[\'orrin2024\']",,,\n' for i in range(4))
+    (tmp_path / 'data/demo_QA.csv').write_text('id,question,answer,answer_value,answer_unit,ref_id,ref_url,supporting_materials,explanation\n' + rows)
+    ws, asked = Workspace.find(tmp_path), RunSettings('extractive', mode='closed-book', max_retries=1, name='b')
+    whole = plan_run(asked, ws); run_all(whole)
+    entries, rng = list(read_journal(whole.run_dir / 'journal.jsonl').entries), random.Random(5)
+    def places(x, at=()):
+        for k, v in x.items() if isinstance(x, dict) else enumerate(x) if isinstance(x, list) else ():
+            yield (*at, k)
+            yield from places(v, (*at, k))
+    aside = 0
+    for _ in range(120):
+        kind = rng.choice(sorted({e.kind for e in entries}))
+        j = rng.choice([i for i, e in enumerate(entries) if e.kind == kind])
+        data = json.loads(json.dumps(entries[j].data))
+        *above, last = rng.choice(list(places(data)))
+        x = data
+        for k in above: x = x[k]
+        if rng.random() < .25: del x[last]
+        else: x[last] = rng.choice(ODD)
+        shutil.rmtree(whole.run_dir); whole.run_dir.mkdir()
+        path = whole.run_dir / 'journal.jsonl'
+        path.write_bytes(b''.join(_line(e.seq, whole.run, e.kind, _text(data if i == j else e.data)) for i, e in enumerate(entries)))
+        aside += len(read_journal(path).quarantined)
+        for work in (lambda: plan_run(asked, ws), lambda: replay(whole.run_dir), lambda: verify(whole.run_dir), lambda: run_all(plan_run(asked, ws)), lambda: stored_run(whole.run_dir).to_text()):
+            try: work()
+            except (UserError, WorkError): pass
+    assert aside > 20

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Callable
 
-from .workspace import ResultTable, TableSet, UserError, digest
+from .workspace import ResultTable, TableSet, UserError, digest, stale_files
 from .questions import BLANK, is_blank, parse_refs
 from .scoring import SCORER_VERSION, Scores, score
 from . import workspace
@@ -139,6 +139,12 @@ def _schema(c):
     numbers = ('num_questions', 'value_accuracy', 'overall_score', 'avg_latency_seconds', 'total_time_seconds')
     if bad := [k for k in numbers if c.s.get(k) is not None
                and c.num(k) is None]: yield f'summary holds no number for {_few(bad)}'
+
+# %% ../nbs/09_a_audit.ipynb #b29432b9
+@rule('error', 'files that do not follow from the journal')
+def _stale_files(c):
+    if c.damage or getattr(c, 'running', False): return
+    if stale := stale_files(c.run.path): yield f'{_few(stale)}: older than the journal, or changed since: the same `wattnb run` again, or `wattnb replay`, writes them anew'
 
 # %% ../nbs/09_a_audit.ipynb #1c15f0c7
 @rule('error', 'the summary\'s score is off by more than a point')

@@ -124,6 +124,42 @@ def _attempt(seq:int, a:dict, same) -> Attempt:
                    of(Seconds, a.get('seconds') or {}), a.get('cost_usd'), (a.get('batch') or {}).get('size'), a.get('gold_rank'), a.get('gold_in_context'), a.get('context_tokens'),
                    (of(Tokens, plan.get('tokens') or {}), plan.get('cost_usd')) if plan else None)
 
+# %% ../nbs/06_a_journal.ipynb #f11c6994
+def _is_number(x) -> bool: return type(x) in (int, float) and abs(x) < 1e15
+def _is_count(x) -> bool: return type(x) is int and 0 <= x < 2**40
+def _is_text(x) -> bool: return isinstance(x, str)
+_texts = [_is_text]
+_sums = dict(dict.fromkeys(Tokens._fields, _is_count)), dict(dict.fromkeys(Seconds._fields, _is_number))
+_plan = dict(id=_is_text, queries=_texts, seconds=_is_number, tokens=_sums[0], cost_usd=_is_number)
+_question = dict(dict.fromkeys(('id!', 'question!', 'answer', 'answer_value', 'answer_unit', 'ref_id', 'ref_url', 'supporting_materials', 'explanation', 'usage'), _is_text), flags={})
+# field → what it is: a test, fields of its own, or a list of them; `!`: it is never missing and never null
+_SHAPES = dict(
+    run={'name!': _is_text, 'identity!': {'scorer!': _is_text}, 'settings!': {'env!': _is_text}, 'precision!': _is_text, 'questions!': [_question], 'questions_file': _is_text, 'labelled': lambda x: isinstance(x, bool),
+         'entry!': {**dict.fromkeys(('provider!', 'id!', 'key!', 'name!', 'family!'), _is_text), 'params_b': _is_number, 'active_b': _is_number}, 'started!': _is_text, 'version': _is_text, 'precision_requested': _is_text},
+    session={'session!': _is_count, 'started': _is_text, 'machine': {}, 'footprint': {}},
+    load={'session!': _is_count, 'llm_seconds': _is_number, 'embedder_seconds': _is_number, 'device': {},
+          'model!': {**dict.fromkeys(('effective_dtype', 'quantization', 'revision', 'device', 'path', 'determinism'), _is_text), 'disk_bytes': _is_number}},
+    segment={'session!': _is_count, 'report!': {'seconds!': _is_number, 'hardware!': {}, 'energy!': {}, 'started': _is_text, 'finished': _is_text}, 'per_question': {}},
+    end={'session!': _is_count, 'status!': _is_text, 'finished!': _is_text, 'reason': _is_text, 'clock': {'seconds': _is_number}},
+    plan={**_plan, 'id!': _is_text, 'tokens!': _sums[0]},
+    attempt={'id!': _is_text, 'session': _is_count, 'attempt': _is_count, 'status': lambda x: x in ('answered', 'abstained', 'unparsed', 'failed'), 'can_retry': lambda x: isinstance(x, bool), 'tokens': _sums[0], 'seconds': _sums[1],
+             **dict.fromkeys(('finished', 'error', 'raw', 'context'), _is_text), 'cost_usd': _is_number, 'context_tokens': _is_count, 'gold_rank': _is_count, 'gold_in_context': lambda x: isinstance(x, bool), 'n_hits': _is_count,
+             'batch': {'size': _is_count}, 'prompt': {'system': _is_text, 'user!': _is_text}, 'snippets': [{}], 'queries': _texts, 'plan': _plan,
+             'answer': {**dict.fromkeys(('status', 'value', 'answer', 'explanation', 'supporting_materials', 'parsed_by'), _is_text), 'refs': _texts, 'ref_urls': _texts, 'confidence': _is_number}})
+
+def _odd(x, shape, at:str='') -> str:
+    "The first field that is not what it should be, '' if there is none."
+    if callable(shape): return '' if shape(x) else at
+    if isinstance(shape, list):
+        if not isinstance(x, list): return at
+        return next((o for i, v in enumerate(x) if (o := _odd(v, shape[0], f'{at}[{i}]'))), '')
+    if not isinstance(x, dict): return at
+    for k, of in shape.items():
+        name, needed = k.rstrip('!'), k.endswith('!')
+        where, v = f'{at}.{name}' if at else name, x.get(name)
+        if (needed if v is None else _odd(v, of, where)): return where if v is None else _odd(v, of, where)
+    return ''
+
 # %% ../nbs/06_a_journal.ipynb #3c33ec71
 class JournalContent:
     "The whole lines of a journal, in order of their numbers: where they are in the file, and the numbers of the attempts."
@@ -254,7 +290,8 @@ class JournalContent:
         e, note = _read_line(raw, self.run or None) if raw else (None, '')
         if e is not None:
             self.run = self.run or note
-            note = self.add(e, at + line.find(raw), len(raw))
+            odd = _odd(e.data, _SHAPES[e.kind]) if e.kind in _SHAPES else ''
+            note = f'not {"an" if e.kind[0] in "ae" else "a"} {e.kind}: {odd}' if odd else self.add(e, at + line.find(raw), len(raw))
         self._foreign += note.startswith('belongs to')
         if note: self.quarantined.append((self._n + 1, note)); self._tail = not whole
         if not self._tail: self._end = at + len(line) + whole

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
 
-from .workspace import ResultTable, UserError, Workspace, digest, jsonable, read_json, stale_files
+from .workspace import ResultTable, UserError, Workspace, digest, jsonable, read_json, refuse_links, stale_files
 from .questions import QuestionSet, read_questions
 from .index import open_index
 from .retrieval import DEFAULT_PRESET, PRESETS, make_settings
@@ -241,6 +241,7 @@ def plan_run(
     plan = RunPlan(s, ws, questions, entry, precision, above/(s.name or _default_name(s, entry, precision, planned_precision(entry))), identity, 'new', precision_requested=requested)
     before = above/_default_name(s, entry, requested, entry.precision) # as it was called while requests gave the name
     if not s.name and before != plan.run_dir and not _is_this_run(plan) and _is_this_run(plan, before): plan.run_dir = before
+    refuse_links(plan.run_dir)
     _find_state(plan)
     if plan.state != 'complete': _check_disk(plan.run_dir)
     return plan

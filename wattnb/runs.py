@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Sequence
 
 from .workspace import (UserError, Workspace, cache_dir, digest, file_sha256, log, progress, read_csv, read_json,
-                              write_json)
+                              stale_files, write_json)
 from .questions import FLAGS, Question
 from .scoring import SCORER_VERSION, Prediction, Scores, read_truth, score
 from .footprint import SETTINGS_FILE, RunEnergy, bill_of, energy_of, is_hosted, load_footprint, missed_factor, questions_at_a_time, run_footprint
@@ -95,7 +95,9 @@ class RunFolder:
     @property
     def is_ensemble(self) -> bool: return self.summary.get('type') == 'ensemble'
     @property
-    def complete(self) -> bool: return bool(self.summary) and self.summary.get('status', 'complete') == 'complete'
+    def complete(self) -> bool:
+        "Whether the summary says so, and is that of the journal as it is now."
+        return bool(self.summary) and self.summary.get('status', 'complete') == 'complete' and not stale_files(self.path, quick=True)
     @property
     def model(self) -> str:
         "Hub id of the model; for an ensemble its members."

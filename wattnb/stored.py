@@ -15,12 +15,11 @@ from itertools import islice
 from pathlib import Path
 
 from .workspace import ResultTable, UserError, Workspace, digest, jsonable, log, read_csv, read_json
-from .questions import Question
 from .scoring import score
 from .runs import RunFolder, TruthBook, check_place, doubt_notes, experiments_of, find_run, find_runs, run_numbers
 from .journal import read_journal
 from .run_energy import session_seconds
-from .run_files import derive, rebuild
+from .run_files import derive, questions_of, rebuild
 
 # %% ../nbs/06_d_stored.ipynb #6c064d8f
 class StoredRecords(Sequence):
@@ -214,7 +213,7 @@ def _same_rows(path:Path, files) -> bool:
 
 def _score_of_submission(folder:Path, head:dict) -> float|None:
     "The composite score of what would be handed in; None when it cannot be read."
-    try: return score([Question(**q) for q in head['questions']], RunFolder(folder).predictions).overall
+    try: return score(questions_of(head['questions']), RunFolder(folder).predictions).overall
     except UserError: return None
 
 def _clock_checks(s:dict, content):

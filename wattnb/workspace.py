@@ -6,8 +6,8 @@
 __all__ = ['log', 'DERIVED', 'MAX_COLUMNS', 'UserError', 'WorkError', 'optional', 'printable', 'redact_url', 'secret_values',
            'redact', 'keep_secret', 'secret_names', 'atomic_write', 'sync_folder', 'jsonable', 'write_json',
            'read_json', 'canonical_json', 'digest', 'file_sha256', 'file_mark', 'summary_mark', 'stale_files', 'sweep',
-           'CsvFile', 'read_csv', 'write_csv', 'csv_text', 'Workspace', 'cache_dir', 'folder_lock', 'is_running',
-           'progress', 'ResultTable', 'TableSet']
+           'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text', 'Workspace', 'cache_dir', 'folder_lock',
+           'is_running', 'progress', 'ResultTable', 'TableSet']
 
 # %% ../nbs/00_a_workspace.ipynb #18f848bb
 import csv, dataclasses, hashlib, importlib, io, json, logging, math, os, re, socket, sys, tempfile, time
@@ -325,6 +325,16 @@ def sweep(
         except OSError as e: log.debug('%s stays: %s', p, e)
     return out
 
+# %% ../nbs/00_a_workspace.ipynb #badff107
+def refuse_links(
+    folder, # into which files are about to be written
+):
+    "Raise `UserError` where a file that a run writes is a link."
+    written = re.compile(r'journal\.jsonl|power.*\.csv|.*\.ipynb|\.lock|\.lock\.json|' + '|'.join(map(re.escape, DERIVED)))
+    try: found = sorted(e.path for e in os.scandir(folder) if e.is_symlink() and written.fullmatch(e.name))
+    except OSError: return # no such folder yet, or one that cannot be read, which writing will tell
+    if found: raise UserError(f'{found[0]} is a link, and a run writes only inside its folder: remove the link')
+
 # %% ../nbs/00_a_workspace.ipynb #1a3514a3
 @dataclass(frozen=True)
 class CsvFile:
@@ -493,6 +503,8 @@ def folder_lock(
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise UserError(f'cannot write to {folder}: {e.strerror or e}') from None
     note = folder/'.lock.json'
+    for p in (folder/'.lock', note):
+        if p.is_symlink(): raise UserError(f'{p} is a link, and would be written through: remove it')
     lock = filelock.FileLock(folder/'.lock')
     try: lock.acquire(timeout=max(wait, .2)) # `is_running` holds it for an instant
     except filelock.Timeout:
