@@ -126,7 +126,8 @@ _HUB_FILES = ['*.json', '*.safetensors', '*.model', '*.txt', '*.jinja', '*.py', 
 
 def _hub_weights(entry:ModelEntry) -> Weights:
     hub = optional('huggingface_hub', 'local')
-    get = lambda patterns: hub.snapshot_download(entry.id, revision=entry.revision, allow_patterns=patterns, ignore_patterns=['original/*', 'metal/*', 'onnx/*', 'consolidated*'])
+    get = lambda patterns: hub.snapshot_download(entry.id, revision=entry.revision, allow_patterns=patterns, ignore_patterns=['original/*', 'metal/*', 'onnx/*', 'consolidated*'],
+                                                 local_files_only=bool(hub.constants.HF_HUB_OFFLINE)) # before 2.0 the hub's client asks for a commit's list of files even then
     try:
         path = Path(get(_HUB_FILES))
         if not any(path.glob('*.safetensors')): path = Path(get(_HUB_FILES + ['*.bin']))
