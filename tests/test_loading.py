@@ -137,6 +137,12 @@ def test_the_share_counts_numbers_not_bytes():
     fp8 = count_weights(Model(weight=torch.zeros(64, 64).to(torch.float8_e4m3fn), other=torch.zeros(64, 64)))
     assert (fp8['quantized_bits'], fp8['quantized_share']) == (8, .5)
     assert count_weights(Model(gate_up_proj_blocks=ints(4, 64, 2, 16, t=torch.uint8)))['quantized_bits'] == 4
+    from transformers.integrations.mxfp4 import Mxfp4GptOssExperts
+    experts = Mxfp4GptOssExperts(SimpleNamespace(num_local_experts=2, intermediate_size=64, hidden_size=64))
+    got = count_weights(experts)
+    assert got['quantized_bits'] == 4 and got['quantized_share'] > .95
+    for n in ('gate_up_proj', 'down_proj'): delattr(experts, n) # as the kernels of a GPU leave them
+    assert count_weights(experts)['quantized_bits'] == 4
 
 
 def mxfp4_checkpoint(folder, tokenizer):
@@ -160,12 +166,14 @@ def test_mxfp4_that_is_unpacked_is_planned_and_recorded_so(tmp_path, tokenizer, 
     entry = mxfp4_checkpoint(tmp_path, tokenizer)
     plan = plan_checkpoint(tmp_path, 'auto', on_gpu=False)
     packed = weight_bytes(checkpoint_tensors(tmp_path), 'auto', native='mxfp4')
-    assert plan.weights_bytes > packed and 'unpacked to bfloat16' in plan.notes[0]
+    assert plan.weights_bytes > packed and 'are unpacked, because a CPU' in plan.notes[0]
     with caplog.at_level('WARNING', 'wattnb'): got = load_local(entry, 'auto', device='cpu', tuned=False)
     per = {'float32': 2, 'bfloat16': 1}[got.info['effective_dtype']]
     assert got.info['quantization'] == 'none' and got.info['quantized_share'] == 0 and got.info['weights_bytes'] == pytest.approx(plan.weights_bytes * per, rel=.02)
-    assert 'unpacked to bfloat16' in caplog.text and got.info['notes'] == list(plan.notes)
-    with pytest.raises(WorkError, match='at 4bit: its MXFP4 weights are unpacked to bfloat16, because .*--precision bf16'): load_local(entry, '4bit', device='cpu')
+    assert 'are unpacked' in caplog.text and got.info['notes'] == list(plan.notes)
+    asked = load_local(entry, 'bf16', device='cpu')
+    assert (asked.info['effective_dtype'], asked.info['quantization']) == ('bfloat16', 'none') and asked.info['weights_bytes'] == pytest.approx(asked.info['planned_weights_bytes'], rel=.02)
+    with pytest.raises(WorkError, match='at 4bit: its MXFP4 weights are unpacked, because .*--precision bf16'): load_local(entry, '4bit', device='cpu')
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------------
@@ -329,6 +337,7 @@ def test_the_device_that_works_is_waited_for():
 def test_the_chosen_card_becomes_the_current_one():
     t = cuda(3, (7, 5))
     assert local._placed(t, dict(device_map={'': 2}), False) == (7, 5) and t.calls == ['set 2']
+    with pytest.raises(UserError, match='no cuda:3 here: torch sees 3 GPUs'): local._placed(cuda(3), dict(device_map={'': 'cuda:3'}), False)
     assert local._placed(cuda(3), dict(device_map={'': 'cuda:1'}), False) == (9, 0) and local._placed(t, dict(device_map={'': 'cpu'}), True) is None
     assert local._placed(cuda(2), dict(device_map='auto', max_memory={0: 1, 1: 1, 'cpu': 0}), False) == (9, 0)
 

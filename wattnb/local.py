@@ -133,7 +133,8 @@ _HUB_FILES = ['*.json', '*.safetensors', '*.model', '*.txt', '*.jinja', '*.py', 
 
 def _hub_weights(entry:ModelEntry) -> Weights:
     hub = optional('huggingface_hub', 'local')
-    get = lambda patterns: hub.snapshot_download(entry.id, revision=entry.revision, allow_patterns=patterns, ignore_patterns=['original/*', 'metal/*', 'onnx/*', 'consolidated*'])
+    get = lambda patterns: hub.snapshot_download(entry.id, revision=entry.revision, allow_patterns=patterns, ignore_patterns=['original/*', 'metal/*', 'onnx/*', 'consolidated*'],
+                                                 local_files_only=bool(hub.constants.HF_HUB_OFFLINE)) # before 2.0 the hub's client asks for a commit's list of files even then
     try:
         path = Path(get(_HUB_FILES))
         if not any(path.glob('*.safetensors')): path = Path(get(_HUB_FILES + ['*.bin']))
@@ -420,9 +421,12 @@ def _placed(torch, place:dict, on_cpu:bool) -> tuple:
     where = place.get('device_map')
     cards = [i for i in place['max_memory'] if i != 'cpu'] if where == 'auto' else [torch.device(d).index or 0 if isinstance(d, str) else d for d in where.values() if isinstance(d, int) or str(d).startswith('cuda')]
     if not cards: return None
+    if max(cards) >= torch.cuda.device_count(): raise UserError(f'no cuda:{max(cards)} here: torch sees {torch.cuda.device_count()} GPUs, the first is cuda:0')
+    capability = min(torch.cuda.get_device_capability(i) for i in cards)
     torch.cuda.set_device(cards[0]) # else torch opens a context on the first card, and waits for that one
-    for i in cards: torch.cuda.reset_peak_memory_stats(i)
-    return min(torch.cuda.get_device_capability(i) for i in cards)
+    with contextlib.suppress(RuntimeError): # nothing was allocated there yet
+        for i in cards: torch.cuda.reset_peak_memory_stats(i)
+    return capability
 
 def _memory_facts(model, plan:MemoryPlan, torch, effective:str) -> dict:
     "What the record says of memory: counted, measured by torch on a GPU, else planned."
@@ -483,12 +487,15 @@ def load_local(
         elif precision in ('4bit', '8bit'): _refuse_in_name_only(entry, precision, cls, config, torch, trust_remote_code, plan)
         for note in plan.notes: log.warning('%s: %s', entry.key, note)
         place = choose_place(plan.weights_bytes, gpus, psutil.virtual_memory().available, entry.key, precision, device, plan.load_peak_bytes - plan.weights_bytes, plan.notes)
-        dtype = compute_dtype(precision, stored, _placed(torch, place, on_cpu), on_cpu, cpu_bf16_is_native())
-        quant = None if native else _quantization(precision, torch, transformers, dtype, int8_threshold)
-        if quant is not None and on_cpu:
+        capability = _placed(torch, place, on_cpu)
+        dtype = compute_dtype(precision, stored, capability, on_cpu, cpu_bf16_is_native())
+        if dtype == 'bfloat16' and capability and capability < (8, 0): log.warning('%s: this GPU only emulates bfloat16: --precision fp16 is faster', entry.key)
+        unpack = native == 'mxfp4' and precision in _DTYPES # asked for by name
+        quant = transformers.Mxfp4Config(dequantize=True) if unpack else None if native else _quantization(precision, torch, transformers, dtype, int8_threshold)
+        if quant is not None and on_cpu and not native:
             place = dict(device_map={'': 'cpu'})
             log.warning('%s on a CPU saves memory and is slow on most of them: auto is the usual choice there', precision)
-        model = cls.from_pretrained(weights.path, config=config, **place, dtype='auto' if native else getattr(torch, dtype), trust_remote_code=trust_remote_code,
+        model = cls.from_pretrained(weights.path, config=config, **place, dtype='auto' if native and not unpack else getattr(torch, dtype), trust_remote_code=trust_remote_code,
                                     **({'attn_implementation': attention} if attention else {}), **({'quantization_config': quant} if quant else {}))
         spilled = {str(d) for d in (getattr(model, 'hf_device_map', None) or {}).values()} & {'cpu', 'disk'}
         if spilled and not on_cpu: raise WorkError(f'{entry.key} at {precision} does not fit the GPUs, and a part of it would lie on the {" and the ".join(sorted(spilled))}: {_fewer_bytes(precision)}')

@@ -236,8 +236,8 @@ def plan_checkpoint(
     except (OSError, ValueError) as e: raise WorkError(f'cannot read {folder/"config.json"}: {e}') from None
     config = stored if config is None else config
     tensors, native, notes = checkpoint_tensors(folder), native_quantization(stored), [] # a loaded model's config may tell of a quantisation that the checkpoint has not
-    why = mxfp4_problem(on_gpu) if native == 'mxfp4' else ''
-    if why: notes.append(f'its MXFP4 weights are unpacked to bfloat16, because {why}')
+    why = (f'{precision} was asked for' if precision in ('bf16', 'fp16', 'fp32') else mxfp4_problem(on_gpu)) if native == 'mxfp4' else ''
+    if why: notes.append(f'its MXFP4 weights are unpacked, because {why}')
     itemsize = 4 if precision == 'fp32' or precision == 'auto' and dtype == 'float32' else 2
     if tensors: weights = weight_bytes(tensors, precision, dtype, native, bool(why), bool(_field(config, 'tie_word_embeddings')))
     else:
@@ -260,7 +260,8 @@ def _held(name:str, p) -> tuple[int, float]:
         return (math.prod(state.shape) if state is not None and getattr(state, 'shape', None) else 2 * p.numel() * size), 4
     if kind == 'Int8Params' and dtype == 'int8': return p.numel(), 8
     if dtype.startswith('float8'): return p.numel(), 8
-    if dtype in ('int32', 'uint8', 'int8') and _PACKED.search(name): return p.numel() * size * 2, 4
+    packed = _PACKED.search(name) or dtype == 'uint8' and p.ndim == 3 and not name.endswith('_scales') # MXFP4 experts once loaded
+    if dtype in ('int32', 'uint8', 'int8') and packed: return p.numel() * size * 2, 4
     return p.numel(), 8 * size
 
 def _embeddings(model) -> set:
