@@ -330,6 +330,21 @@ def test_gpus_are_numbered_as_this_process_sees_them(ws, tmp_path, monkeypatch, 
             this_machine(replace(s, gpus=(4,)))
 
 
+@pytest.mark.parametrize('node, sizes', [(None, [10, 20, 30, 40]), ('2,1', [30, 20]), ('', [])])
+def test_a_node_tells_its_gpus_though_the_task_that_asks_was_given_none(node, sizes, monkeypatch):
+    "Some versions of Ray hide all GPUs from a task that asks for none: the node's own setting counts."
+    from wattnb.cluster import _shown_to_node, lent_gpus
+    from wattnb.machine import memory_here
+    env = {k: v for k, v in os.environ.items() if k != 'CUDA_VISIBLE_DEVICES'} | ({} if node is None else dict(CUDA_VISIBLE_DEVICES=node))
+    raylet = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE, env=env)
+    try:
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+        with scripted_nvml([ScriptedGpu(memory_gb=10. * (k + 1)) for k in range(4)]): card = memory_here(_shown_to_node(raylet.pid))
+    finally: raylet.communicate(b'x')
+    assert [round(g / 1.073741824) for g in card['gpu_gb']] == sizes
+    assert [round(g / 1.073741824) for g in lent_gpus(card, 2)] == [min(sizes)] * 2 if sizes else lent_gpus(card, 2) == []
+
+
 def test_a_slice_is_lent_by_its_own_uuid(ws, monkeypatch):
     from wattnb.benchmark import Here
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'MIG-00000001,MIG-00000000')

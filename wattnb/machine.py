@@ -283,11 +283,13 @@ def gpus() -> list[dict]:
     "The visible GPUs as records: uuid, name, memory (GiB), driver, power limit (W), clocks (MHz), scope, flags."
     return [g.to_json() for g in visible_gpus()]
 
-def memory_here() -> dict:
+def memory_here(
+    shown:str=None, # default: CUDA_VISIBLE_DEVICES of this process
+) -> dict:
     """`gpu_gb` (list, one per visible GPU), `ram_gb`, both in GB of total memory; a GPU that shares the RAM (GB10) counts with the RAM.
     One whose size is not told counts 0, and `gpu_unknown` says why: label → reason."""
     import psutil
-    ram, found = psutil.virtual_memory().total / 1e9, visible_gpus()
+    ram, found = psutil.virtual_memory().total / 1e9, visible_gpus(shown)
     unknown = {g.label: g.memory_reason for g in found if not g.unified and g.memory_total_bytes is None}
     return dict(gpu_gb=[ram if g.unified else (g.memory_total_bytes or 0) / 1e9 for g in found], ram_gb=ram) | (dict(gpu_unknown=unknown) if unknown else {})
 

@@ -339,7 +339,7 @@ def _seconds(src) -> list[dict]:
 def power_rows(
     run, # a `RunFolder`, or a run folder
 ) -> list[dict]:
-    "The data of `plot_power` from a run's `power.csv`: power where it was measured, else the memory of the process."
+    "The data of `plot_power` from a run's `power.csv`: power of the devices that were counted, where it was measured, else the memory of the process."
     from wattnb.runs import RunFolder
     run = run if isinstance(run, RunFolder) else RunFolder(Path(run), name=Path(run).name)
     path = run.path/'power.csv'
@@ -347,10 +347,11 @@ def power_rows(
     number = lambda v: float(v) if re.fullmatch(r'-?\d+(\.\d+)?([eE][-+]?\d+)?', v or '') else None
     rows = read_csv(path).rows
     column = 'watts' if any(number(r.get('watts')) is not None for r in rows) else 'memory_mb'
+    others = {d for d, v in (run.block('energy').get('by_device') or {}).items() if isinstance(v, dict) and v.get('counted') is False} # at work for somebody else
     n, title = run.summary.get('num_questions'), ' '.join(p for p in (run.name, run.env and f'on {run.env}') if p)
     out = [dict(kind='sample', stage=None, device=r.get('device'), time_s=number(r.get('time_s')), end_s=None,
                 value=number(r.get(column)), unit='W' if column == 'watts' else 'MB', title=title, n=n) for r in rows
-           if number(r.get(column)) is not None and number(r.get('time_s')) is not None]
+           if number(r.get(column)) is not None and number(r.get('time_s')) is not None and r.get('device') not in others]
     windows = run.block('timing').get('windows') or []
     return out + [dict(kind='stage', stage=w[0], device=None, time_s=w[1], end_s=w[2], value=None, unit=None,
                        title=title, n=n) for w in windows if out]

@@ -623,7 +623,7 @@ def _merge(out:dict, reports:list):
     for k in ('wh', 'wh_low', 'wh_high'): e['cpu'][k] = _total((x.get('cpu') or {}).get(k) for x in energy)
     ways = {x.get('method') for x in energy if x.get('counted') != []} or {x.get('method') for x in energy}
     e['method'] = h['gpu_energy_method'] = (next(iter(ways)) if len(ways) == 1 else 'none' if 'none' in ways else 'power_sampling' if 'power_sampling' in ways else '+'.join(sorted(map(str, ways))))
-    e['counted'] = sorted({d for x in energy for d in x.get('counted') or ()})
+    if any('counted' in x for x in energy): e['counted'] = sorted({d for x in energy for d in x.get('counted') or ()})
     e['by_device'] = _merge_devices([x.get('by_device') or {} for x in energy])
     e['by_phase'] = _merge_phases([x.get('by_phase') or {} for x in energy])
     e['excluded_s'] = {k: math.fsum((x.get('excluded_s') or {}).get(k, 0.) for x in energy) for k in dict.fromkeys(k for x in energy for k in x.get('excluded_s') or ())}
