@@ -217,7 +217,7 @@ def _pareto(cost):
         from wattnb.selection import pareto, singles
         p = src.panel
         ss = {s.label: s for s in singles(p)}
-        front = pareto(list(ss.values()), p.strata, cost=cost)
+        front = pareto(list(ss.values()), p.strata, cost=cost, clusters=p.papers())
         what = 'energy' if cost == 'wh' else 'price'
         if front is None: raise UserError(f'no run has its {what} known for every question')
         runs, out = {e.label: e.run for e in src.systems}, []
@@ -244,7 +244,7 @@ def _frontier(src) -> list[dict]:
     if np.isfinite(p.joules).all(axis=1).sum() < 2:
         raise UserError('fewer than two runs have their energy measured')
     few = len(p.labels) <= 8 # pairs of small models before a third: thousands with many runs
-    front = pareto(singles(p) + ensembles(p, most=16) + cascades(p, pairs=few), p.strata, reps=1000)
+    front = pareto(singles(p) + ensembles(p, most=16) + cascades(p, pairs=few), p.strata, reps=1000, clusters=p.papers())
     drop = _common_end(p.labels)
     return [dict(label=r['label'].replace(drop, '') if drop else r['label'], kind=r['kind'],
                  members=' + '.join(r['members']), overall=r['overall'], low=r['overall_ci'][0],

@@ -82,7 +82,7 @@ class Report:
         from wattnb.selection import pareto, singles
         try:
             p = self.source.panel
-            return pareto(singles(p), p.strata, cost=cost)
+            return pareto(singles(p), p.strata, cost=cost, clusters=p.papers())
         except UserError: return None
     @cached_property
     def audit(self): return audit(self.ws, ground_truth=self.ground_truth, **self.where)
