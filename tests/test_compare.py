@@ -229,7 +229,7 @@ def test_detectable_difference_belongs_to_holm_and_to_what_is_possible():
     assert twins.mde is None and twins.mde_overall is None and twins.pairs[0]['mde'] is None
     assert 'not known' in twins.pair_table.to_text() and ' 0.0 points' not in twins.to_text()
     rare = compare_scores(together(n=12, papers=12), clusters='none')
-    assert rare.mde is None and '%' in rare._mde_note() and json.loads(json.dumps(jsonable(rare.to_json())))['mde'] is None
+    assert rare.mde is None and '%' in rare.mde_note() and json.loads(json.dumps(jsonable(rare.to_json())))['mde'] is None
 
 
 def test_the_flag_of_unanswerable_questions():

@@ -241,3 +241,17 @@ def test_frontier_is_what_is_undominated(points):
     g, c = np.array([p[0] for p in points], float), np.array([p[1] for p in points], float)
     want = [not any(g[j] >= g[i] and c[j] <= c[i] and (g[j] > g[i] or c[j] < c[i]) for j in range(len(g))) for i in range(len(g))]
     assert on_frontier(g, c)[0].tolist() == want
+
+
+def test_a_model_has_one_interval():
+    "The frontier, the table of models and the run's own score give one and the same interval, by paper where papers are shared."
+    p = simulated()
+    for s, x in zip(p.scores, singles(p)):
+        [row] = [r for r in pareto(singles(p), p.strata, reps=200, clusters=p.papers()).rows if r['label'] == x.label]
+        assert row['overall_ci'] == pytest.approx(s.ci['overall'], abs=1e-12)
+
+
+def test_a_budget_names_no_model_above_it():
+    p = simulated(runs=4, spread=0.)
+    r = recommend_from(p, max_wh=1000 / 3600, repeats=4)
+    assert set(r.decision.tied) <= {'run0', 'run1'} and all(h.best.joules.mean() <= 1000 for h in r.families.values())

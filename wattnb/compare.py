@@ -131,7 +131,8 @@ class Comparison(TableSet):
     def mde_overall(self) -> float|None:
         "The same for the composite, at the mean spread of the paired differences. None where no two runs differ."
         return mde_mean(self._mean(lambda p: p['sd']) * self.effects[0] ** .5, self.n, alpha=self.level, df=self.n / self.paper_size - 1)
-    def _mde_note(self) -> str:
+    def mde_note(self) -> str:
+        "What difference would have been found, at the level of the decision, or why none can be named."
         d, n = self._mean(lambda p: p['discordant']) / self.n, self.n / self.effects[1]
         told = [f'{x * 100:.1f} points in {what}' for x, what in ((self.mde, 'value accuracy'), (self.mde_overall, 'the overall score')) if x is not None]
         where = f'at p ≤ {self.level:.2g}' + (f', the first step of Holm over {len(self.pairs)} pairs' if len(self.pairs) > 1 else '')
@@ -164,7 +165,7 @@ class Comparison(TableSet):
             (f'{self.n} questions. ci: 95 % bootstrap of the paired differences, Clopper-Pearson for fewer than ten unanswerable questions. p: paired permutation test; '
              f'Holm over {len(self.pairs)} pair{"s" * (len(self.pairs) > 1)}. a_only, b_only: questions that only one has right; mcnemar_p: '
              + ('exact McNemar on these.' if self.papers is None else 'McNemar on these for clustered pairs (signs of a paper flip together).'),
-             self._mde_note(), *self._cluster_note(), *self.notes))
+             self.mde_note(), *self._cluster_note(), *self.notes))
     def _cluster_note(self) -> list[str]:
         "Said only when papers would change what an interval says that is not by paper."
         flips = [f"{p['a']} – {p['b']} [{p['cluster_ci_low']:.3f}, {p['cluster_ci_high']:.3f}]" for p in self.pairs
@@ -214,7 +215,7 @@ class Comparison(TableSet):
                     runs=[dict(run=e.run.id if e.run else e.label, label=e.label,
                                **{k: v for k, v in e.scores.to_json(strict=True).items()
                                   if k not in ('problems', 'by_usage')}, numbers=e.numbers and e.numbers.to_json()) for e in self.entrants],
-                                  seeds=self.seed_table.to_json(), notes=[self._mde_note(), *self._cluster_note(), *self.notes])
+                                  seeds=self.seed_table.to_json(), notes=[self.mde_note(), *self._cluster_note(), *self.notes])
     def write(self,
         path, # .csv (pairs), .json, .tex, .md or .txt
     ) -> Path:

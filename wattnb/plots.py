@@ -222,7 +222,7 @@ def _pareto(cost):
         from wattnb.selection import pareto, singles
         p = src.panel
         ss = {s.label: s for s in singles(p)}
-        front = pareto(list(ss.values()), p.strata, cost=cost)
+        front = pareto(list(ss.values()), p.strata, cost=cost, clusters=p.papers())
         runs, unit = {e.label: e.run for e in src.systems}, {'wh': 'Wh', 'usd': 'USD'}[cost]
         def row(label, **more):
             x = src.numbers[label]
@@ -260,7 +260,7 @@ def _frontier(src) -> list[dict]:
         bounds = sum(x.energy.kind == 'at least' for x in src.numbers.values())
         raise UserError('fewer than two runs have their energy measured' + (f'; of {bounds} it is a lower bound, for not all GPUs were metered' if bounds else ''))
     few = len(p.labels) <= 8 # pairs of small models before a third: thousands with many runs
-    front = pareto(singles(p) + ensembles(p, most=16) + cascades(p, pairs=few), p.strata, reps=1000)
+    front = pareto(singles(p) + ensembles(p, most=16) + cascades(p, pairs=few), p.strata, reps=1000, clusters=p.papers())
     drop = _common_end(p.labels)
     def row(r):
         x, parts = src.numbers.get(r['label']) if r['kind'] == 'single' else None, [src.numbers[m].energy for m in r['members']]

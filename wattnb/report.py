@@ -86,7 +86,7 @@ class Report:
         from wattnb.selection import pareto, singles
         try:
             p = self.source.panel
-            return pareto(singles(p), p.strata, cost=cost)
+            return pareto(singles(p), p.strata, cost=cost, clusters=p.papers())
         except UserError: return None
     @cached_property
     def audit(self): return audit(self.ws, ground_truth=self.ground_truth, **self.where)
@@ -113,11 +113,11 @@ def summary_sentences(
     best, tied = order[0], [e for e in order[1:] if set(c.letters[e.label]) & set(c.letters[order[0].label])]
     lo, hi = best.scores.ci['overall']
     said = f'Best is **{best.label}** with a score of {best.scores.overall:.3f} [{lo:.3f}, {hi:.3f}]{_doubted(best.numbers, "score")}'
-    if len(tied) == len(order) - 1: out.append(f'{said}, but no run is told apart from it: these questions do not decide.')
-    elif tied: out.append(f'{said}. {_list([e.label for e in tied])} {"is" if len(tied) == 1 else "are"} not told apart from it '
+    if len(tied) == len(order) - 1: out.append(f'{said}, but no other run is significantly different from it: these questions do not decide.')
+    elif tied: out.append(f'{said}. {_list([e.label for e in tied])} {"is" if len(tied) == 1 else "are"} not significantly different from it '
                           f'(paired permutation test, Holm over {len(c.pairs)} pairs).')
     else: out.append(f'{said}, ahead of every other run (paired permutation test, Holm over {len(c.pairs)} pairs).')
-    out.append(f'A difference of {100 * c.mde_overall:.1f} points or more would have been found 4 times in 5.')
+    out.append(c.mde_note())
     out += _cost_sentences(order, tied)
     out += _budget_sentences(r, c)
     out += _refusal_sentences(order)
@@ -168,6 +168,8 @@ def _least(order, tied, ranked, among:str) -> str:
         out += f' Among the best, **{k}** takes the least energy: {_marked(ranked[k])}' + (f', {_sig(ranked[k].wh / right)} Wh per right answer' if right else '') + '.'
     return out
 
+def _steps(x:list) -> str: return ' and '.join([', '.join(x[:-1]), x[-1]] if len(x) > 1 else x)
+
 def _budget_sentences(r, c) -> list[str]:
     "What to pick under a budget: the steps of the frontier of single runs, and whether each step is more than chance."
     out = []
@@ -176,10 +178,10 @@ def _budget_sentences(r, c) -> list[str]:
         steps = sorted((x for x in front.rows if x['on_frontier']), key=lambda x: x['cost']) if front else []
         if len(steps) < 2: continue
         said = [f'from {_sig(x["cost"])} {unit} **{x["label"]}** ({x["overall"]:.3f})' for x in steps]
-        same = [f'**{b["label"]}** is not told apart from **{a["label"]}**' for a, b in zip(steps, steps[1:])
+        same = [f'**{b["label"]}** from **{a["label"]}**' for a, b in zip(steps, steps[1:])
                 if set(c.letters.get(a['label'], '')) & set(c.letters.get(b['label'], ''))]
         out.append(f'Under a budget of {unit} a question, the best score on these questions gives: ' + ', '.join(said) + '.'
-                   + (f' But {" and ".join(same)}: what is dearer may be no better.' if same else ''))
+                   + (f' What is dearer may be no better: not significantly different are {_steps(same)}.' if same else ''))
     return out
 
 def _refusal_sentences(order) -> list[str]:

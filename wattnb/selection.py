@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RULES', 'MARGIN', 'RULE', 'Panel', 'panel_of', 'read_panel', 'System', 'singles', 'subsets', 'ensembles', 'cascades',
-           'Honest', 'choose_honestly', 'choice_difference', 'Decision', 'decide_between', 'on_frontier', 'Frontier',
-           'pareto', 'Recommendation', 'recommend_from', 'recommend']
+           'Honest', 'composite_interval', 'choose_honestly', 'choice_difference', 'Decision', 'decide_between',
+           'keeps_to', 'on_frontier', 'Frontier', 'pareto', 'Recommendation', 'recommend_from', 'recommend']
 
 # %% ../nbs/08a_selection.ipynb #b8cab333
 import itertools, math
@@ -300,6 +300,20 @@ def _bags(strata:np.ndarray, clusters, reps:int, seed:int) -> np.ndarray:
     alone = [s for s in set(strata.tolist()) if len(set(units[strata == s].tolist())) < 2]
     return resamples(len(strata), None if alone else strata.tolist(), None if clusters is None else list(clusters), reps, seed)
 
+# %% ../nbs/08a_selection.ipynb #c9b41414
+def composite_interval(
+    x:np.ndarray,     # contributions per question
+    strata,           # stratum of each question: whether it is unanswerable
+    clusters=None,    # paper of each question; None: independent
+    every=None,       # contributions of all systems in question (systems x questions), whose range may be wider than the score's
+    level:float=.95,  # confidence
+) -> tuple[float, float]:
+    "Interval of a system's score, made as that of a run (`Scores.composite_ci`)."
+    rare, parts, every = np.asarray(strata).astype(bool), [], x[None] if every is None else every
+    for k, (low, high) in zip((~rare, rare), contribution_bounds(len(x), int(rare.sum()))):
+        if k.any(): parts.append((k.mean(), x[k], min(low, every[:, k].min()), max(high, every[:, k].max()), clusters and [c for c, m in zip(clusters, k) if m]))
+    return strata_ci(parts, level)
+
 # %% ../nbs/08a_selection.ipynb #c99a7161
 def choose_honestly(
     systems:Sequence[System], # the candidates
@@ -333,10 +347,7 @@ def choose_honestly(
 
 def _choice_ci(h:np.ndarray, spread:np.ndarray, x:np.ndarray, strata:np.ndarray, clusters, level:float=.95) -> tuple[float, float]:
     "Interval of the mean of out-of-bag scores: that of the composite over the questions, and the variance of the choice, in squares."
-    rare, parts = strata.astype(bool), []
-    for k, (low, high) in zip((~rare, rare), contribution_bounds(len(h), int(rare.sum()))):
-        if k.any(): parts.append((k.mean(), h[k], min(low, x[:, k].min()), max(high, x[:, k].max()), clusters and [c for c, m in zip(clusters, k) if m]))
-    lo, hi = strata_ci(parts, level)
+    lo, hi = composite_interval(h, strata, clusters, x, level)
     m, q = float(h.mean()), _quantile(level, len(h) - 1)
     t, more = q / _quantile(level), q * q * float(spread.var())
     return m - math.sqrt((t * (m - lo)) ** 2 + more), m + math.sqrt((t * (hi - m)) ** 2 + more)
@@ -410,7 +421,14 @@ def decide_between(
         saves = bool(not limits and d['ci_low'] is not None and min(d['diff'], d['diff_named']) - (d['diff'] - d['ci_low']) > -margin and cheap.joules.mean() < choice.joules.mean())
         choice = cheap if saves else choice
     for d in diffs: d |= dict(beats=d in better, wh=_wh(picks[d['family']].joules), wh_single=_wh(picks['single'].joules), wh_against=_wh(picks[d['against']].joules))
-    return Decision(choice, picks, tuple(diffs), tuple(d['family'] for d in better), _tied(families['single'], picks['single'].best, clusters, seed), saves, margin)
+    return Decision(choice, picks, tuple(diffs), tuple(d['family'] for d in better), _tied([s for s in families['single'] if keeps_to(s, limits)], picks['single'].best, clusters, seed), saves, margin)
+
+def keeps_to(
+    s:System,
+    limits:Sequence, # budgets, see `choose_honestly`
+) -> bool:
+    "Whether a system's mean cost over all questions is known and within each budget."
+    return all(np.isfinite(of(s)).all() and of(s).mean() <= most * (1 + 1e-12) for of, most, *_ in limits)
 
 def _wh(joules:float|None) -> float|None: return None if joules is None else joules / 3600
 
@@ -458,7 +476,8 @@ class Frontier(TableSet):
             [[r['label'], r['kind'], r['overall'], *r['overall_ci'], r['cost'], r['cost_per_correct'],
               *(r['cost_per_correct_ci'] or (None, None)), r['on_frontier'], r['p_frontier']] for r in rows],
               f'Overall score against {u}, {len(self.rows)} systems',
-              (f'{left} more are on it in at least 5 % of the resamples.',) if left else ())
+              (*((f'{left} more are on it in at least 5 % of the resamples.',) if left else ()),
+               f'low, high: 95 % interval as of a run; of {u}/correct: percentile bootstrap. P(frontier): share of joint resamples of the questions; what the meters may be off by is not in it.'))
     def to_json(self): return list(self.rows)
     def tables(self): return [self.table()]
 
@@ -481,7 +500,7 @@ def pareto(
     p, now = on_frontier(bx, bc).mean(0), on_frontier(np.round(x.mean(1), 12), c.mean(1))[0]
     with np.errstate(divide='ignore', invalid='ignore'): per = np.where(bv > 0, bc / bv, np.inf)
     ci = lambda a: tuple(float(q) for q in np.quantile(a, (.025, .975)))
-    rows = [dict(label=s.label, kind=s.kind, members=s.members, overall=float(x[k].mean()), overall_ci=ci(bx[:, k]),
+    rows = [dict(label=s.label, kind=s.kind, members=s.members, overall=float(x[k].mean()), overall_ci=tuple(min(1., max(0., e)) for e in composite_interval(s.x, strata, clusters)),
                  cost=float(c[k].mean()), cost_ci=ci(bc[:, k]),
                  cost_per_correct=float(c[k].sum() / v[k].sum()) if v[k].any() else None,
                  cost_per_correct_ci=ci(per[:, k]) if np.isfinite(per[:, k]).all() else None,
@@ -632,7 +651,7 @@ def recommend_from(
     if not 0 < margin < 1: raise UserError(f'a margin is a share of the score between 0 and 1, such as 0.02, not {margin:g}')
     families = dict(single=singles(panel), ensemble=ensembles(panel, most=most), cascade=cascades(panel))
     limits, papers = _budgets(families['single'], max_wh, max_usd), panel.papers(clusters)
-    fits = lambda s: all(np.isfinite(of(s)).all() and of(s).mean() <= most * (1 + 1e-12) for of, most, *_ in limits)
+    fits = lambda s: keeps_to(s, limits)
     if not any(map(fits, families['single'])): raise UserError(f'no run keeps to both {max_wh:g} Wh and {max_usd:g} USD per question')
     families = {k: v for k, v in families.items() if any(map(fits, v))}
     d = decide_between(families, panel.strata, papers, margin, limits, repeats, seed)
