@@ -1,9 +1,11 @@
 "The corpus from a real server to checked documents: redirects, missing pages, HTML in disguise, cut and slow files, broken PDFs."
-import io, json, threading, time
+import io, json, os, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pypdf, pytest
+
+os.environ['WATTNB_ALLOW_LOCAL'] = '1' # the servers of these tests are on this machine
 from hypothesis import given, settings, strategies as st
 
 from wattnb.corpus import (Document, Paper, Paragraph, Section, Sentence, build_corpus, check_text, fetch_papers, from_docling, join_lines, load_document, parse_pdf,
