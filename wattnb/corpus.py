@@ -7,7 +7,7 @@ __all__ = ['MAX_ID', 'MAX_DOCUMENT', 'LIGATURES', 'PARSER_VERSION', 'MAX_UNPRINT
            'MIN_KEPT', 'PARSERS', 'SECONDS', 'SECONDS_PER_MB', 'MAX_MEMORY', 'MAX_REDIRECTS', 'MAX_PDF', 'Paper',
            'read_bibliography', 'Sentence', 'Paragraph', 'Section', 'Document', 'load_document', 'split_sentences',
            'join_lines', 'Piece', 'unreadable', 'check_text', 'from_docling', 'parser_version', 'parse_pdf',
-           'PdfReader', 'FetchResult', 'fetch_papers', 'CorpusReport', 'build_corpus']
+           'PdfReader', 'FetchResult', 'why_failed', 'fetch_papers', 'CorpusReport', 'build_corpus']
 
 # %% ../nbs/00_corpus.ipynb #013784fa
 import asyncio, io, ipaddress, json, math, os, queue, re, socket, subprocess, sys, tempfile, threading, time, zlib
@@ -102,6 +102,7 @@ class Document:
             v = d.get(k) if isinstance(d, dict) else None
             if v is None and not needed: return kind()
             if not isinstance(v, kind): raise UserError(f'{where}: {at}{k} is missing or not {names[kind]}')
+            if isinstance(v, str) and not v.isascii(): v = v.encode('utf-8', 'replace').decode() # half a surrogate pair is no letter
             return _checked(v, f'{where}: {at}{k}') if k == 'metadata' else v
         secs = []
         for i, s in enumerate(get(o, 'sections', list, '')):
@@ -550,7 +551,7 @@ def _read_for(parser:str):
     except (ImportError, ValueError, OSError): pass # no such limit on this system
     for line in sys.stdin.buffer:
         try: said = json.dumps(parse_pdf(*json.loads(line), parser=parser).to_json())
-        except Exception as e: said = json.dumps(_reason(e))
+        except Exception as e: said = json.dumps(why_failed(e))
         out.write(said.encode() + b'\n'); out.flush()
 
 # %% ../nbs/00_corpus.ipynb #5bb3062e
@@ -666,7 +667,9 @@ async def _download(ws, p:Paper, path, tag, asked, timeout, retries, allow_local
     return FetchResult(p.id, None, f'{why} from {at}')
 
 # %% ../nbs/00_corpus.ipynb #4a30ac9d
-def _reason(e:Exception) -> str:
+def why_failed(
+    e:Exception, # that one paper raised
+) -> str:
     "Why a paper failed: an error that we raised says it itself; any other is named."
     if isinstance(e, (UserError, WorkError)): return str(e)
     return printable(f'{type(e).__name__}: {" ".join(str(e).split())}')[:200]
@@ -693,7 +696,7 @@ def fetch_papers(
                 else: got = await asyncio.wait_for(_download(ws, p, path, tag, asked, timeout, retries, allow_local), seconds)
                 if got.path is None and os.path.exists(path): got = FetchResult(p.id, path, got.reason)
             except asyncio.TimeoutError: got = FetchResult(p.id, path if os.path.exists(path) else None, f'not there after {seconds:g} s from {redact_url(p.url)}')
-            except Exception as e: got = FetchResult(p.id, path if os.path.exists(path) else None, _reason(e)) # whatever one paper brings, the others go on
+            except Exception as e: got = FetchResult(p.id, path if os.path.exists(path) else None, why_failed(e)) # whatever one paper brings, the others go on
         out[p.id] = got
         bar.update(1)
     async def every():
@@ -754,7 +757,7 @@ def build_corpus(
     with PdfReader(parser, seconds) as read:
         for id_ in progress(list(dict.fromkeys([*bib, *jsons])), desc='reading papers', unit='paper'):
             try: _take(ws, id_, bib.get(id_), reasons.get(id_, 'no PDF'), declared, read, report)
-            except Exception as e: report.failed.append(dict(id=printable(id_)[:60], reason=_reason(e))) # whatever one paper brings, the others go on
+            except Exception as e: report.failed.append(dict(id=printable(id_)[:60], reason=why_failed(e))) # whatever one paper brings, the others go on
     report.seconds = time.monotonic() - t0
     return report
 
