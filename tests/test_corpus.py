@@ -1,9 +1,11 @@
 "The corpus from a real server to checked documents: redirects, missing pages, HTML in disguise, cut and slow files, broken PDFs."
-import io, json, threading, time
+import io, json, os, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pypdf, pytest
+
+os.environ['WATTNB_ALLOW_LOCAL'] = '1' # the servers of these tests are on this machine
 from hypothesis import given, settings, strategies as st
 
 from wattnb.corpus import (Document, Paper, Paragraph, Section, Sentence, build_corpus, check_text, fetch_papers, from_docling, join_lines, load_document, parse_pdf,
@@ -225,3 +227,144 @@ def test_any_json_is_a_document_or_one_line(o):
 def test_gate_never_crashes(pages):
     try: check_text(pages)
     except WorkError as e: assert '\n' not in str(e)
+
+
+# --- whatever one paper brings, it is one line and the others go on ----------------------------------------------------------
+
+@pytest.fixture
+def odd_server():
+    "Answers that never end, unpack to far more than they are, ask for odd waits, or lead elsewhere. (address, paths that were asked)."
+    import gzip, zlib
+    asked = []
+    bomb = gzip.compress(b'%PDF-1.4\n' + b'0' * (64 << 20) + b'%%EOF')
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *a): pass
+        def head(self, status, **headers):
+            self.send_response(status)
+            for k, v in headers.items(): self.send_header(k.replace('_', '-'), v)
+            self.end_headers()
+        def do_GET(self):
+            asked.append(f'{self.client_address[0]} {self.headers["host"]} {self.path}')
+            what = self.path.strip('/').split('.pdf')[0]
+            try:
+                if what == 'good': self.head(200, content_length=len(PDF)); self.wfile.write(PDF)
+                elif what == 'packed': z = gzip.compress(PDF); self.head(200, content_encoding='gzip', content_length=len(z)); self.wfile.write(z)
+                elif what == 'wait': self.head(429, retry_after='1.2.3', content_length=0)
+                elif what == 'waits': self.head(503, retry_after='-5, Infinity', content_length=0)
+                elif what == 'drip':
+                    self.head(200)
+                    while True: self.wfile.write(b'%'); self.wfile.flush(); time.sleep(.1)
+                elif what == 'drip-head':
+                    while True: self.wfile.write(b'H'); self.wfile.flush(); time.sleep(.1)
+                elif what == 'endless':
+                    self.head(200)
+                    while True: self.wfile.write(b'%PDF-' * 20_000)
+                elif what == 'bomb': self.head(200, content_encoding='gzip', content_length=len(bomb)); self.wfile.write(bomb)
+                elif what == 'bombs': z = gzip.compress(bomb); self.head(200, content_encoding='gzip, gzip', content_length=len(z)); self.wfile.write(z)
+                elif what == 'torn': self.head(200, content_encoding='gzip', content_length=9); self.wfile.write(b'123456789')
+                elif what == 'round': self.head(302, location='/round.pdf', content_length=0)
+                elif what == 'inside': self.head(302, location=f'http://127.0.0.2:{self.server.server_address[1]}/secret.pdf', content_length=0)
+                elif what == 'file': self.head(302, location='file:///etc/passwd', content_length=0)
+                elif what == 'nowhere': self.head(302, location='http://', content_length=0)
+                elif what == 'tag': self.head(200, etag='x' * 5000, content_length=len(PDF)); self.wfile.write(PDF)
+                else: self.head(404, content_length=0)
+            except (BrokenPipeError, ConnectionResetError): pass
+    s = ThreadingHTTPServer(('0.0.0.0', 0), Handler); s.daemon_threads = True
+    threading.Thread(target=s.serve_forever, args=(.05,), daemon=True).start()
+    yield f'http://127.0.0.1:{s.server_address[1]}', asked
+    s.shutdown(); s.server_close()
+
+
+def test_downloads_are_bounded_in_time_and_size(tmp_path, odd_server, monkeypatch):
+    "Endless answers, drops of a byte, packed bombs, odd Retry-After headers and redirects without end: each is one line, the good paper is there."
+    import wattnb.corpus
+    monkeypatch.setattr(wattnb.corpus, 'MAX_PDF', 16 << 20)
+    url, _ = odd_server
+    names = 'wait waits drip drip-head endless bomb bombs torn round file nowhere good packed tag'.split()
+    ws = workspace(tmp_path, {n: f'{url}/{n}.pdf' for n in names})
+    got = {r.id: r for r in fetch_papers(ws, read_bibliography(ws.metadata).values(), workers=20, timeout=20, retries=1, seconds=8)}
+    for n in ('good', 'packed', 'tag'): assert got[n].path.read_bytes() == PDF, got[n]
+    why = {'wait': 'HTTP 429', 'waits': 'HTTP 503', 'drip': 'after 8 s', 'drip-head': 'after 8 s', 'endless': 'larger than 16 MB', 'bomb': 'larger than 16 MB', 'bombs': 'packed as', 'round': 'redirects', 'file': 'not a web address'}
+    for n, part in why.items(): assert got[n].path is None and part in got[n].reason and len(got[n].reason.splitlines()) == 1, got[n]
+    for n in ('torn', 'nowhere'): assert got[n].path is None and got[n].reason
+
+
+@pytest.mark.parametrize('host', ['127.0.0.1', '127.1', '2130706433', '0x7f000001', 'localhost', '[::1]', '[::ffff:127.0.0.1]', '0.0.0.0', '10.0.0.1', '192.168.1.1', '169.254.169.254', '[fe80::1]', '[64:ff9b::7f00:1]'])
+def test_only_public_addresses_are_asked(tmp_path, odd_server, host, monkeypatch):
+    "However loopback, private and link-local addresses are written, no request reaches them; --allow-local opens them."
+    monkeypatch.delenv('WATTNB_ALLOW_LOCAL')
+    for k in ('http_proxy', 'https_proxy', 'all_proxy', 'HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY'): monkeypatch.delenv(k, raising=False)
+    url, asked = odd_server
+    port = url.rpartition(':')[2]
+    ws = workspace(tmp_path, {'a': f'http://{host}:{port}/good.pdf'})
+    r = build_corpus(ws) # its only paper fails
+    assert not asked and '--allow-local' in r.failed[0]['reason'] and len(r.failed[0]['reason'].splitlines()) == 1, r.failed
+    if host in ('127.0.0.1', 'localhost'): assert list(build_corpus(ws, allow_local=True).ok) == ['a'] and asked
+
+
+def test_a_redirect_into_a_private_network_is_not_followed(tmp_path, odd_server, monkeypatch):
+    "Each redirect is looked at anew: 127.0.0.1 stands for a public server here, 127.0.0.2 for one of the own network."
+    import wattnb.corpus
+    monkeypatch.delenv('WATTNB_ALLOW_LOCAL')
+    monkeypatch.setattr(wattnb.corpus, '_is_public', lambda a: a == '127.0.0.1')
+    url, asked = odd_server
+    r = fetch_papers(workspace(tmp_path, {}), [Paper('a', url=f'{url}/inside.pdf'), Paper('b', url=f'{url}/good.pdf')])
+    assert '127.0.0.2' in r[0].reason and '--allow-local' in r[0].reason and r[1].path and not any('secret' in a for a in asked)
+
+
+def test_a_pdf_that_takes_for_ever_is_one_line(tmp_path):
+    "A PDF of some 100 kB whose page shows millions of pieces of text: its reading ends, the others are read."
+    import zlib
+    def heavy(path, stream):
+        w = pypdf.PdfWriter(); page = w.add_blank_page(200, 200)
+        o = pypdf.generic.StreamObject()
+        o._data = zlib.compress(stream, 9)
+        o.update({pypdf.generic.NameObject('/Filter'): pypdf.generic.NameObject('/FlateDecode')})
+        name, font = pypdf.generic.NameObject, pypdf.generic.DictionaryObject
+        page[name('/Contents')] = w._add_object(o)
+        page[name('/Resources')] = font({name('/Font'): font({name('/F1'): font({name('/Type'): name('/Font'), name('/Subtype'): name('/Type1'), name('/BaseFont'): name('/Helvetica')})})})
+        w.write(path)
+    ws = workspace(tmp_path, {'heavy': '', 'good': '', 'other': ''}); ws.pdfs.mkdir()
+    heavy(ws.pdfs / 'heavy.pdf', b'BT /F1 12 Tf (abc) Tj ET\n' * 2_000_000)
+    for n in ('good', 'other'): (ws.pdfs / f'{n}.pdf').write_bytes(PDF)
+    assert (ws.pdfs / 'heavy.pdf').stat().st_size < 300_000
+    r = build_corpus(ws, seconds=10)
+    assert sorted(r.ok) == ['good', 'other'] and 'longer than 10 s' in r.failed[0]['reason']
+
+
+def test_odd_papers_are_lines_of_the_report(tmp_path):
+    "An id of 300 letters, a PDF whose /Info holds what is no dictionary, a JSON whose metadata has other types: every one is that paper's line or is read."
+    from wattnb.index import build_index
+    ws = workspace(tmp_path, {'good': '', 'info': '', 'x' * 300: 'http://127.0.0.1:9/x.pdf', 'é' * 100: ''})
+    ws.pdfs.mkdir(); ws.corpus.mkdir()
+    (ws.pdfs / 'good.pdf').write_bytes(PDF)
+    w = pypdf.PdfWriter(clone_from=io.BytesIO(PDF)); w.metadata = None
+    w.write(ws.pdfs / 'info.pdf')
+    raw = (ws.pdfs / 'info.pdf').read_bytes()
+    (ws.pdfs / 'info.pdf').write_bytes(raw.replace(b'/Info', b'/Inf0') if b'/Info' in raw else raw)
+    r = build_corpus(ws)
+    assert {'good', 'info'} == set(r.ok) and sum('150 bytes' in f['reason'] for f in r.failed) == 2
+
+
+anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8) | st.sampled_from(['3', '\ud800', 'x\n[y, page 1]']), lambda c: st.lists(c, max_size=2) | st.dictionaries(st.text(max_size=4), c, max_size=2), max_leaves=4)
+meta = st.dictionaries(st.sampled_from(['page', 'section', 'kind', 'caption', 'caption_source', 'attachment_type', 'gate', 'pdf_sha256', 'parser', 'header', 'cells']), anything, max_size=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(meta, meta, meta, anything, st.booleans())
+def test_odd_metadata_costs_one_paper(doc_meta, section_meta, paragraph_meta, title, with_sentences):
+    "Whatever stands in the metadata of one JSON document, the index is built of the others."
+    import tempfile
+    from wattnb.index import build_index, open_index
+    with tempfile.TemporaryDirectory() as tmp:
+        ws = workspace(Path(tmp) / 'w' if (Path(tmp) / 'w').mkdir() is None else None, {})
+        ws.corpus.mkdir()
+        put = lambda id_, **kw: (ws.corpus / f'{id_}.json').write_text(json.dumps(dict(document_id=id_, title='T', text='t', metadata={}, sections=[]) | kw))
+        put('good', sections=[dict(title='Page 1', metadata=dict(page=1), paragraphs=[dict(text='Turbines gave 40 kWh of energy.', metadata={}, sentences=None)])])
+        put('odd', title=title, metadata=doc_meta, sections=[dict(title=title, metadata=section_meta, paragraphs=[dict(text='Energy of 12 kWh was measured \ud800 there.', metadata=paragraph_meta,
+            sentences=[dict(text='Energy.', metadata=paragraph_meta)] if with_sentences else None)])])
+        corpus = build_corpus(ws)
+        corpus.table().to_text()
+        report = build_index(ws, embedder='none', corpus=corpus)
+        ix = open_index(ws, 'none')
+        assert 'good' in ix.doc_ids and all(len(f['reason'].splitlines()) == 1 for f in report.failed) and all(isinstance(u.section, str) and isinstance(u.page, int) for u in ix.units)

@@ -9,6 +9,7 @@ __all__ = ['FORMAT', 'K1', 'B', 'HNSW_FROM', 'WINDOW', 'PASSAGES_PER_SECOND', 'B
 
 # %% ../nbs/01_index.ipynb #8b7a36b1
 import hashlib, io, json, logging, os, re, shutil, subprocess, sys, tempfile, time, tomllib, zipfile
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 
 from .workspace import (ResultTable, UserError, WorkError, Workspace, atomic_write, cache_dir, digest, file_sha256, folder_lock, jsonable, log,
                               optional, progress, read_json, write_json)
-from .corpus import Document, build_corpus, load_document, read_bibliography
+from .corpus import Document, build_corpus, load_document, read_bibliography, why_failed
 from .passages import UNITS_VERSION, Passage, PassageSettings, Unit, make_passages, node_tree, show_units, units_of, words
 
 # %% ../nbs/01_index.ipynb #cc90c64f
@@ -219,6 +220,15 @@ class BuildReport:
         if self.up_to_date: return f'the index is up to date: {self.documents} documents, {self.passages} passages (index {self.index_dir.name})'
         return f'{self.documents} documents, {self.passages} passages; {self.embedded} embedded, {self.removed} removed, in {self.seconds:.1f} s (index {self.index_dir.name})'
 
+def _hashes(report, failed:list) -> dict:
+    "SHA-256 of each document; one that cannot be read goes to `failed`."
+    out = {}
+    for k, p in report.ok.items():
+        try: out[k] = file_sha256(p)
+        except OSError as e: failed.append(dict(id=k, reason=f'cannot read {p}: {e.strerror or e}'))
+    if not out: raise WorkError('no document could be read: ' + '; '.join(f"{f['id']}: {f['reason']}" for f in failed[:3]))
+    return out
+
 def _text_key(text:str) -> str: return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]
 
 def _pieces(doc:Document, settings:PassageSettings, first:int) -> tuple[list[Unit], list[Passage]]:
@@ -229,6 +239,12 @@ def _pieces(doc:Document, settings:PassageSettings, first:int) -> tuple[list[Uni
     nodes = node_tree(doc)
     units = [Unit(n.text, n.kind, n.page or 1, '', n.id) for n in nodes]
     return units, [Passage(n.id, doc.document_id, n.page or 1, '', n.text, n.kind, len(n.text.split()), (n.id,), n.title, (first + i, first + i + 1)) for i, n in enumerate(nodes)]
+
+@contextmanager
+def _told(folder:Path):
+    "A disk that is full or refuses is one line that names the file, and no defect."
+    try: yield
+    except OSError as e: raise WorkError(f'cannot write the index {folder}: {e.strerror or e}' + (f' ({e.filename})' if e.filename else '')) from None
 
 def build_index(
     ws:Workspace,                                # workspace
@@ -249,14 +265,14 @@ def build_index(
     failed = list(report.failed)
     if not report.ok: raise WorkError('no document could be read: ' + '; '.join(f"{f['id']}: {f['reason']}" for f in failed[:3]))
     folder = ws.embeddings/(name or e.key + ('-nodes' if passages.nodes else ''))
-    hashes = {k: file_sha256(p) for k, p in report.ok.items()}
+    hashes = _hashes(report, failed)
     settings = jsonable(dict(format=FORMAT, embedder=jsonable(e), passages=asdict(passages), bm25=dict(k1=K1, b=B, of='term_text'), units=UNITS_VERSION))
     bib = file_sha256(ws.metadata) if ws.metadata.exists() else None
     old = _sound_manifest(folder)
     if old and old['settings'] == settings and old['documents'] == hashes and old.get('bibliography') == bib:
         return BuildReport(len(hashes), old['n_passages'], 0, 0, failed + old.get('failed', []), folder, time.monotonic() - t0, True)
     work = ws.embeddings/f'.{folder.name}.build'
-    with folder_lock(work, 'wattnb index'):
+    with folder_lock(work, 'wattnb index'), _told(folder):
         _finish_swap(folder)
         old = _sound_manifest(folder)
         log.info('%s', _forecast(folder.name, e, report.ok, hashes, old, settings))
@@ -271,10 +287,11 @@ def build_index(
                 doc.document_id, doc.title = id_, doc.title or titles.get(id_, '')
                 units, items = _pieces(doc, passages, table.n_units)
                 if not any(u.kind != 'section' and u.text.strip() for u in units): raise WorkError('no text to index')
-            except (UserError, WorkError) as err: bad.append(dict(id=id_, reason=str(err))); continue
-            keys = [_text_key(p.text if passages.nodes else p.search_text) for p in items]
-            table.add(doc, units, items, keys, [] if passages.nodes else [_ids(words(p.term_text), vocabulary) for p in items])
-            if store: store.add(keys, [p.text if passages.nodes else p.search_text for p in items], [not passages.nodes or p.kind == 'sentence' for p in items])
+                texts = [p.text if passages.nodes else p.search_text for p in items]
+                keys, terms = [_text_key(t) for t in texts], [] if passages.nodes else [words(p.term_text) for p in items]
+            except Exception as err: bad.append(dict(id=id_, reason=why_failed(err))); continue # whatever one paper brings, the others go on
+            table.add(doc, units, items, keys, [_ids(t, vocabulary) for t in terms])
+            if store: store.add(keys, texts, [not passages.nodes or p.kind == 'sentence' for p in items])
         if not table.keys: raise WorkError('no document could be indexed: ' + '; '.join(f"{f['id']}: {f['reason']}" for f in bad[:3]))
         table.close()
         embedded = store.write(new/'vectors.npy', table.keys) if store else 0
