@@ -326,7 +326,7 @@ def unmetered_gpus(
     else:
         by = e.get('by_device') or {}
         parts = list(by.values()) if isinstance(by, dict) else by if isinstance(by, list) else []
-        gpus = [x for x in parts if isinstance(x, dict) and x.get('part', 'gpu') == 'gpu']
+        gpus = [x for x in parts if isinstance(x, dict) and x.get('part', 'gpu') == 'gpu' and x.get('counted', True)]
         metered = sum(x.get('wh', 0) is not None for x in gpus)
         place = str(_block(summary, 'effective').get('device') or '')
         n = place.count('cuda') if place else _number(h.get('gpu_count'))
