@@ -3,9 +3,9 @@ import json, math, re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings as examples, strategies as st
 
-from wattnb.footprint import (BYTES, ELECTRICITY_USD, Device, Footprint, SETTINGS_FILE, Work, amortised, device_of,
+from wattnb.footprint import (energy_of, BYTES, ELECTRICITY_USD, Device, Footprint, SETTINGS_FILE, Work, amortised, device_of,
                               device_table, devices, find_device, find_grid, footprint, footprint_table, grid_table,
                               grids, load_footprint, measure_cpu, roofline, run_footprint, run_roofline)
 from wattnb.workspace import UserError, Workspace
@@ -206,6 +206,45 @@ def test_summaries():
     hosted = run_footprint(dict(OURS, llm_provider='openai', quantization='api', cost_usd=1.5))
     assert (hosted.wh, hosted.gco2e, hosted.total_usd) == (None, None, 1.5)
     assert run_footprint({}).wh is None
+
+
+# ---- what kind of number an energy is
+
+_WILD = st.one_of(st.none(), st.booleans(), st.text(max_size=3), st.integers(-5, 10**6), st.floats(allow_nan=True, allow_infinity=True), st.lists(st.integers(), max_size=2))
+_NUMBER = st.floats(.01, 1e5)
+_SUMMARY = st.fixed_dictionaries({}, optional=dict(
+    schema_version=st.just(1), llm_provider=st.sampled_from(['hf_local', 'openai', 'baseline', None]), quantization=st.sampled_from(['4bit', 'api', None]), num_questions=st.one_of(_WILD, st.integers(1, 300)),
+    avg_latency_seconds=st.one_of(_WILD, _NUMBER), avg_retrieval_seconds=st.one_of(_WILD, _NUMBER), avg_generation_seconds=st.one_of(_WILD, _NUMBER), total_time_seconds=st.one_of(_WILD, _NUMBER),
+    config_snapshot=st.one_of(_WILD, st.fixed_dictionaries({}, optional=dict(max_concurrent=st.one_of(_WILD, st.integers(1, 8))))),
+    effective=st.one_of(_WILD, st.fixed_dictionaries({}, optional=dict(device=st.sampled_from(['cpu', 'cuda:0', 'cuda:0, cuda:1'])))),
+    hardware=st.one_of(_WILD, st.fixed_dictionaries({}, optional=dict(gpu_energy_wh=st.one_of(_WILD, _NUMBER), gpu_energy_method=st.sampled_from(['nvml', 'power_sampling', 'none', None]), gpu_count=st.one_of(_WILD, st.integers(0, 4))))),
+    energy=st.one_of(_WILD, st.fixed_dictionaries({}, optional=dict(total_wh=st.one_of(_WILD, _NUMBER), method=st.sampled_from(['nvml', 'members']), by_device=st.one_of(_WILD, st.dictionaries(
+        st.text(max_size=3), st.fixed_dictionaries(dict(part=st.sampled_from(['gpu', 'cpu']), wh=st.one_of(st.none(), _NUMBER))), max_size=3)))))))
+
+
+@examples(max_examples=300, deadline=None)
+@given(_SUMMARY)
+def test_any_summary_says_what_kind_of_number_its_energy_is(s):
+    "Damaged summaries raise nothing; a number lies in its interval, its absence has a reason, a lower bound has no upper end, and the footprint takes the same number."
+    x = energy_of(s)
+    assert x.kind in ('measured', 'extrapolated', 'at least', 'members', 'not measured') and (x.wh is None) == (x.kind == 'not measured') and (x.wh is not None or x.reason)
+    if x.wh is not None:
+        assert x.wh >= 0 and x.factor_low <= x.factor <= x.factor_high * (1 + 1e-12) and x.wh == pytest.approx(x.reported * x.factor)
+        if x.low is not None and x.high is not None: assert x.low <= x.wh * (1 + 1e-12) and x.wh <= x.high * (1 + 1e-12)
+        assert (x.kind == 'at least') == bool(x.metered) == (not x.ranked) and (x.kind != 'at least' or x.high is None)
+        assert (x.kind == 'extrapolated') <= (x.factor > 1.1) and (x.factor == 1 or f'×{x.factor:.2f}' in x.is_)
+    i = run_footprint(s)
+    assert i.wh in (x.wh, None) and (i.wh is None or i.energy_is == x.is_)
+
+
+def test_a_resumed_run_costs_its_whole_time_and_energy():
+    "Grams, electricity and the price of the hardware follow the extrapolated number, with its interval."
+    s = dict(PEER, num_questions=100, avg_latency_seconds=72., avg_retrieval_seconds=1., avg_generation_seconds=53.)
+    i = run_footprint(s, Footprint(grid='FR', hardware_usd_per_hour=1.))
+    assert (i.wh, i.wh_low, i.wh_high) == pytest.approx((200, 150, 200)) and i.electricity_usd == pytest.approx(.2 * ELECTRICITY_USD) and i.hardware_usd == pytest.approx(2.)
+    assert i.energy_is == 'extrapolated ×2.00 [1.50–2.00]' and 'extrapolated' in i.table().to_text()
+    two = run_footprint(dict(s, hardware=dict(PEER['hardware'], gpu_count=2)))
+    assert two.energy_is.startswith('at least: 1 of 2 GPUs metered') and two.wh == pytest.approx(150) and two.gco2e_high is None and 'lower bound' in footprint_table({'r': two}).to_text()
 
 
 # ---- the devices

@@ -348,7 +348,7 @@ def cmd_eval(a) -> Result:
       Opt('--env', default=None, metavar='E'), Opt('--datafile', default=None, metavar='D', help='stem of the question file'))
 def cmd_results(a) -> Result:
     from wattnb.experiment import results_table
-    t = results_table(Workspace.find(a.root), a.env, a.datafile)
+    t = results_table(_tree(a), a.env, a.datafile)
     if not len(t.rows): return Result('no runs yet: `wattnb run --model extractive` makes one', [])
     return Result(t.to_text(), t.document())
 

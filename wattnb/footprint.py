@@ -326,7 +326,7 @@ def unmetered_gpus(
     else:
         by = e.get('by_device') or {}
         parts = list(by.values()) if isinstance(by, dict) else by if isinstance(by, list) else []
-        gpus = [x for x in parts if isinstance(x, dict) and x.get('part', 'gpu') == 'gpu']
+        gpus = [x for x in parts if isinstance(x, dict) and x.get('part', 'gpu') == 'gpu' and x.get('counted', True)]
         metered = sum(x.get('wh', 0) is not None for x in gpus)
         place = str(_block(summary, 'effective').get('device') or '')
         n = place.count('cuda') if place else _number(h.get('gpu_count'))
@@ -344,7 +344,7 @@ def energy_of(
     if wh is None: wh, low, high = _number(h.get('gpu_energy_wh')), None, None
     if wh is None or not ours and not wh or wh < 0 or _number(e.get('total_wh')) is None and method in (None, 'none'):
         return RunEnergy(reason=_why_no_energy(summary, method))
-    if low is None or high is None: low = high = None
+    if low is None or high is None or not 0 <= low <= wh <= high: low = high = None
     f, f_low, f_high = missed_factor(summary)
     metered = unmetered_gpus(summary)
     if metered: return RunEnergy(wh * f_low, wh * f_low, None, wh, 'at least', f_low, f_low, f_high, metered)
@@ -373,6 +373,7 @@ def run_footprint(
     "The footprint of a run from its summary."
     x, hosted = energy or energy_of(summary), is_hosted(summary)
     factor, total = missed_factor(summary)[0], _number(summary.get('total_time_seconds'))
+    if total is not None and total < 0: total = None # damaged
     i = footprint(x.wh, None if x.high is None else x.low, x.high, None if total is None else total * factor, bill_of(summary) if hosted else None,
                   settings, hosted, x.reason or 'the run measured none')
     i = replace(i, energy_is=x.is_)

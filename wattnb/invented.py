@@ -15,6 +15,7 @@ import numpy as np
 from .workspace import Workspace, write_csv, write_json
 from .questions import BASE_COLUMNS
 from .llm import load_registry
+from .footprint import BYTES
 
 # %% ../nbs/10_a_z_invented.ipynb #7b4f8726
 def invented_questions(
@@ -41,7 +42,6 @@ DEMO = (*(('PowerEdge', k, '4bit') for k in ('qwen1.5b', 'qwen3b', 'qwen7b', 'qw
         ('PowerEdge', 'qwen7b', 'bf16'), ('PowerEdge', 'qwen14b', 'bf16'),
         ('GB10', 'qwen7b', '4bit'), ('GB10', 'qwen14b', '4bit'), ('GB10', 'qwen3-30b-a3b', '4bit'),
         ('PowerEdge', 'nova-pro', ''), ('PowerEdge', 'claude35-haiku', ''), ('PowerEdge', 'deepseek-r1', ''))
-_BITS = {'4bit': 4, '8bit': 8, 'bf16': 16}
 
 def _answers(rng, questions, skill:float, hard) -> list[dict]:
     "What a model of some skill says to each question."
@@ -65,7 +65,7 @@ def _measured(rng, entry, precision:str, machine:str, ranks) -> list[dict]:
     "Tokens, seconds and joules of each question: prefill is bound by arithmetic, decode by the memory's bandwidth."
     _, slow, watts = MACHINES[machine]
     size, active = entry.params_b or 100., entry.active_b or entry.params_b or 100.
-    bytes_ = size and active * _BITS.get(precision, 8) / 8
+    bytes_ = size and active * BYTES.get(precision, 1.)
     out = []
     for rank in ranks:
         context, written = int(rng.normal(1300, 120)), int(30 + rng.lognormal(4, .5))

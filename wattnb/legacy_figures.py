@@ -136,7 +136,7 @@ RUN_COLUMNS = ('run', 'label', 'series', 'name', 'model', 'family', 'kind', 'env
                'usd_1000', 'wh_100', 'wh_100_low', 'wh_100_high', 'energy_kind', 'energy_is', 'energy_factor', 'doubts', 'failed')
 QUESTION_COLUMNS = ('run', 'label', 'series', 'model', 'kind', 'env', 'precision', 'id', 'is_na', 'value_correct',
                     'na_correct', 'refused', *TYPES, 'types_from', 'latency', 'retrieval', 'generation', 'latency_is',
-                    'batch')
+                    'batch', 'doubts')
 
 @dataclass(frozen=True)
 class LegacyData:
@@ -145,8 +145,9 @@ class LegacyData:
     questions: object                              # DataFrame, `QUESTION_COLUMNS`
     left_out: dict = field(default_factory=dict)   # run id -> why it is in neither
 
-def _run_row(run:RunFolder, scores, registry, truths) -> dict:
-    m, x, c, kind = model_of(run, registry), run_numbers(run, truths, scores), scores.ci, kind_of(run, registry)
+def _run_row(run:RunFolder, scores, registry, x) -> dict:
+    "`x`: its `RunNumbers`."
+    m, c, kind = model_of(run, registry), scores.ci, kind_of(run, registry)
     per = lambda total, each: None if total is None else total / x.n * each
     if kind in ('ensemble', 'baseline'): m |= dict(params_b=None, active_b=None)
     out = dict(run=run.id, name=run.name, model=run.model, kind=kind, env=run.env, precision=run.precision,
@@ -165,11 +166,12 @@ def _run_row(run:RunFolder, scores, registry, truths) -> dict:
                 doubts='; '.join(d.rule for d in x.doubts if d.severity != 'info'), failed=sum(r['status'] in ('failed', 'missing') for r in scores.rows) / scores.n)
     return out
 
-def _question_rows(run:RunFolder, truths:TruthBook) -> list[dict]:
+def _question_rows(run:RunFolder, truths:TruthBook, numbers) -> list[dict]:
     records = {str(r['id']): r for r in run.records}
     asked = {q.id: q for q in truths.of(run)}
     coded = any(q.flags.get(t) is not None for q in asked.values() for t in TYPES)
     out, s, waiting = [], run.summary, side_by_side(run)
+    doubts = '; '.join(d.rule for d in numbers.about('latency') if d.severity != 'info')
     stored = lambda k: None if (v := _number(s.get(k))) is None else v / waiting
     for r in tidy_rows(run, truths):
         q, rec = asked[r['id']], records.get(r['id'], {})
@@ -183,7 +185,7 @@ def _question_rows(run:RunFolder, truths:TruthBook) -> list[dict]:
             retrieval=r['retrieval_seconds'] if timed else stored('avg_retrieval_seconds') if whole else None,
             generation=r['generation_seconds'] if timed else stored('avg_generation_seconds') if whole else None,
             latency_is='question' if timed else 'mean of the run' if r['latency_seconds'] else 'not measured',
-            batch=str(rec.get('batch_id') or r['id'])))
+            batch=str(rec.get('batch_id') or r['id']), doubts=doubts))
     return out
 
 def legacy_data(
@@ -208,7 +210,8 @@ def legacy_tables(
     import pandas as pd
     rows, questions, why = [], [], dict(why or {})
     for run, scores in found:
-        row, mine = _run_row(run, scores, registry, truths), _question_rows(run, truths)
+        x = run_numbers(run, truths, scores)
+        row, mine = _run_row(run, scores, registry, x), _question_rows(run, truths, x)
         lat = [q['latency'] for q in mine if q['latency_is'] == 'question']
         if len(lat) > 1: # one question alone tells nothing about the spread
             batches = [q['batch'] for q in mine if q['latency_is'] == 'question']
@@ -816,7 +819,7 @@ def latency_rows(
     """A row per series (model, precision, mode) and machine: n, runs, mean seconds with low and high, and of retrieval,
     generation and the rest (waiting, planning). Repeated runs of one series on one machine are one row, their number in `runs`."""
     import pandas as pd
-    cols = ['series', 'env', 'kind', 'n', 'runs', 'seconds', 'low', 'high', 'retrieval', 'generation', 'other', 'latency_is']
+    cols = ['series', 'env', 'kind', 'n', 'runs', 'seconds', 'low', 'high', 'retrieval', 'generation', 'other', 'latency_is', 'doubts']
     q = frame_of(questions)
     q = q[(q['kind'] != 'ensemble') & q['latency'].notna()] if len(q) else q
     out = []
@@ -837,7 +840,8 @@ def latency_rows(
             other = None if None in parts else max(0., float(x.mean()) - sum(parts))
             out.append(dict(series=series, env=env or 'no machine named', kind=p['kind'].iloc[0], n=p['id'].nunique(), runs=runs,
                             seconds=float(x.mean()), low=ci[0], high=ci[1], retrieval=parts[0],
-                            generation=parts[1], other=other, latency_is='question' if each else 'mean of the run'))
+                            generation=parts[1], other=other, latency_is='question' if each else 'mean of the run',
+                            doubts='; '.join(sorted({d for v in p['doubts'] if v for d in v.split('; ')}))))
     return pd.DataFrame(out, columns=cols)
 
 def _machines(envs):

@@ -20,7 +20,7 @@ import numpy as np
 from .workspace import ResultTable, UserError, Workspace, atomic_write, log, read_csv
 from .questions import is_blank
 from .llm import load_registry
-from .footprint import find_device
+from .footprint import BYTES, find_device
 from .figures import (figure_style, headline, is_note, new_figure, note_figure, save, shared_end, small_png,
                             text_on)
 from . import question_figures as qf, system_figures as sf
@@ -228,7 +228,7 @@ def _pareto(cost):
             x = src.numbers[label]
             is_ = x.energy.is_ if cost == 'wh' else 'billed'
             return dict(label=label, family=src.model_of(runs[label])['family'], local=kind_of(runs[label]) != 'API', overall=x.score, low=x.score_low,
-                        high=x.score_high, cost=x.wh_per_question if cost == 'wh' else x.usd_per_question, n=p.n, unit=unit, cost_is=is_, **more)
+                        high=x.score_high, cost=x.wh_per_question if cost == 'wh' else x.usd_per_question, n=p.n, unit=unit, cost_is=is_, doubts=_warned([x], 'score', 'energy' if cost == 'wh' else 'usd'), **more)
         out = []
         for r in front.rows if front else ():
             s, (low, high) = ss[r['label']], _widened(r['cost_ci'], src.numbers[r['label']], cost)
@@ -241,6 +241,10 @@ def _pareto(cost):
         if not out: raise UserError(f'no run has its {"energy" if cost == "wh" else "price"} known for every question')
         return out
     return rows
+
+def _warned(numbers, *about) -> str:
+    "The audit's names of what is doubtful in the numbers of some runs."
+    return '; '.join(sorted({d.rule for x in numbers for d in x.about(*about) if d.severity != 'info'}))
 
 def _widened(ci, x, cost) -> tuple:
     "The interval of a cost over the questions, with what the energy of the run may be."
@@ -268,7 +272,7 @@ def _frontier(src) -> list[dict]:
         marks = sorted({e.is_ for e in parts if e.is_ != 'measured'})
         return dict(label=r['label'].replace(drop, '') if drop else r['label'], kind=r['kind'], members=' + '.join(r['members']), overall=score[0], low=score[1],
                     high=score[2], cost=x.wh_per_question if x else r['cost'], on_frontier=r['on_frontier'], p_frontier=r['p_frontier'], n=p.n, unit=front.unit,
-                    cost_is='; '.join(marks) or 'measured')
+                    cost_is='; '.join(marks) or 'measured', doubts=_warned([src.numbers[m] for m in r['members']], 'score', 'energy'))
     return [row(r) for r in front.rows] if front else []
 
 def _forest(src) -> list[dict]:
@@ -285,7 +289,7 @@ def _forest(src) -> list[dict]:
 def _letters(src) -> list[dict]:
     if src.comparison is None: return []
     return [dict(label=e.label, overall=e.scores.overall, low=e.scores.ci['overall'][0], high=e.scores.ci['overall'][1],
-                 letters=src.comparison.letters[e.label], n=e.scores.n) for e in src.best_first]
+                 letters=src.comparison.letters[e.label], n=e.scores.n, doubts=_warned([e.numbers], 'score')) for e in src.best_first]
 
 def _classes(src) -> list[dict]:
     return [dict(label=l, error_class=c, count=k, n=len(rows)) for l, rows in src.rows.items()
@@ -331,7 +335,8 @@ def _staged(e, stages, total, unit, is_='measured') -> list[dict]:
     "A row per stage, and one for what the run took beside them: together they are what a question of the run took."
     rest = 0. if total is None else total - math.fsum(v or 0. for v in stages.values())
     parts = dict(stages) | ({'other': (stages.get('other') or 0.) + rest} if total and rest > .002 * total else {})
-    return [dict(label=e.label, stage=s, amount=e.numbers.per(v), unit=unit, n=e.scores.n, amount_is=is_) for s, v in parts.items() if v]
+    return [dict(label=e.label, stage=s, amount=e.numbers.per(v), unit=unit, n=e.scores.n, amount_is=is_,
+                 doubts=_warned([e.numbers], 'energy' if unit == 'Wh' else 'wall')) for s, v in parts.items() if v]
 
 def _seconds(src) -> list[dict]:
     return [r for e in src.entrants if (of := e.run.block('timing').get('seconds_by_stage') or {}) for r in _staged(e, of, e.numbers.wall_s, 's')]
@@ -436,8 +441,6 @@ def _scaling(src) -> list[dict]:
                 for r in fit_band([r['active_b'] or r['params_b'] for r in part], [r['overall'] for r in part])]
     return out
 
-_BITS = {'4bit': 4, '8bit': 8, 'fp16': 16, 'float16': 16, 'bf16': 16, 'bfloat16': 16, 'fp32': 32, 'float32': 32}
-
 def _paired(src, of, same, order, name) -> list[dict]:
     "Rows of `plot_pairs` for runs that agree in `same` and differ in `of`, each against the last in `order`."
     groups = defaultdict(dict)
@@ -450,7 +453,8 @@ def _paired(src, of, same, order, name) -> list[dict]:
             p = compare_scores([by[o], by[base]]).pairs[0]
             pair = name(by[o].run, o, base)
             row = lambda m, v, lo, hi: dict(pair=pair, measure=m, value=v, low=lo, high=hi, n=p['n'], same_answers=p['cost']['same_answers'],
-                                            value_is=p['cost']['energy_mark'] or 'measured' if m == 'energy' else '')
+                                            value_is=p['cost']['energy_mark'] or 'measured' if m == 'energy' else '',
+                                            doubts=_warned([by[o].numbers, by[base].numbers], m))
             out.append(row('score', p['diff'], p['ci_low'], p['ci_high']))
             out += [row(m, *p['cost'][m]) for m in ('latency', 'energy', 'usd') if p['cost'][m]]
             if not p['cost']['energy'] and p['cost']['energy_mark']: out.append(row('energy', None, None, None)) # of a lower bound there is no ratio
@@ -460,7 +464,7 @@ def _model_name(run) -> str: return run.block('model').get('name') or re.split(r
 
 def _precisions(src) -> list[dict]:
     return _paired(src, lambda r: r.precision if kind_of(r) == 'local' else '', lambda r: (r.model, r.env),
-                   lambda p: (_BITS.get(p, 16), p), lambda r, a, b: ' '.join([_model_name(r),
+                   lambda p: (BYTES.get(p, 2.), p), lambda r, a, b: ' '.join([_model_name(r),
                                                                       *([r.env] if r.env else [])]) + f': {a} / {b}')
 
 def _machines(src) -> list[dict]:
@@ -470,7 +474,7 @@ def _machines(src) -> list[dict]:
 def _roofline(src) -> list[dict]:
     out = []
     for e in src.systems:
-        m, hw, eff = src.model_of(e.run), e.run.block('hardware'), e.run.block('effective')
+        m, hw = src.model_of(e.run), e.run.block('hardware')
         recs, size = e.run.records, (m['active_b'] or m['params_b'])
         secs = e.run.block('timing').get('seconds_by_stage') or {}
         if kind_of(e.run) != 'local' or not size or not recs: continue
@@ -478,16 +482,16 @@ def _roofline(src) -> list[dict]:
         machine = str(hw.get('gpu_name') or box.get('gpu_name') or box.get('cpu_model') or e.run.env or 'unknown')
         device = find_device(machine)
         peak = (device.fp16_tflops * 1e3, device.bandwidth_gbs) if device and device.fp16_tflops else (None, None) # GFLOP/s, GB/s
-        word = str(e.run.precision if e.run.precision in _BITS else eff.get('effective_dtype'))
+        word = e.run.precision
         batch = [r['batch_size'] for r in recs if r.get('batch_size')]
         tokens = [r.get('tokens') or {} for r in recs]
-        if word not in _BITS or not batch: continue
+        if word not in BYTES or not batch: continue
         per = np.mean(batch) # questions that share one pass over the weights
         for phase, key, at_once in (('prefill', 'prompt', per * np.mean([t.get('prompt') or 0 for t in tokens])),
                                     ('decode', 'completion', per)):
             n = sum(t.get(key) or 0 for t in tokens)
             if n and secs.get(phase):
-                out.append(dict(label=e.label, phase=phase, intensity=float(2 * at_once / (_BITS[word] / 8)),
+                out.append(dict(label=e.label, phase=phase, intensity=float(2 * at_once / BYTES[word]),
                                 gflops=2 * size * n / secs[phase], peak_gflops=peak[0], peak_gbs=peak[1],
                                 machine=machine, n=e.scores.n))
     return out

@@ -72,8 +72,10 @@ class Report:
         "Energy, carbon and money of each run, and what it reached of its device's limits. Ensembles ran nothing themselves."
         runs = {e.label: e.run for e in self.source.best_first if not e.run.is_ensemble}
         settings, numbers = self.source.truths.footprint, self.source.numbers
-        return footprint_table({k: run_footprint(r.summary, settings(r.env), numbers[k].energy) for k, r in runs.items()},
+        t = footprint_table({k: run_footprint(r.summary, settings(r.env), numbers[k].energy) for k, r in runs.items()},
                                {k: r.summary.get('roofline') or run_roofline(r.summary, r.records) for k, r in runs.items()})
+        t.notes = (*t.notes, *doubt_notes({k: numbers[k] for k in runs}, 'energy', 'usd'))
+        return t
     @cached_property
     def recommendation(self):
         "The honest choice, or None where there are fewer than two runs."

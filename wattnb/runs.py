@@ -451,7 +451,7 @@ def run_cost(
     wall, why = _num(s.get('total_time_seconds')), ''
     if run.is_ensemble: wall, why = None, 'an ensemble ran nothing itself'
     elif missed_factor(s)[0] > 1: wall, why = None, 'the time stored is that of the last session'
-    elif wall is None: why = 'no time stored'
+    elif wall is None or wall < 0: wall, why = None, 'no time stored'
     return RunCost(n, energy, usd, impact.electricity_usd, wall, why, all(c.ran_here for c in costs) if members else not is_hosted(s))
 
 # %% ../nbs/05a_runs.ipynb #a1000002
