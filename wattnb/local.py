@@ -6,7 +6,7 @@
 __all__ = ['log', 'PROMPT_DATE', 'THINKING_TOKENS', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_weights',
            'cpu_bf16_is_native', 'compute_dtype', 'weights_need', 'device_asked', 'check_gpus', 'choose_place',
            'pipeline_words', 'tune_for_cpu', 'last_token_only', 'effective_precision', 'Loaded', 'local_facts',
-           'load_local', 'attention_for', 'plain_text', 'template_facts', 'render_prompt', 'encode_prompt',
+           'attention_for', 'load_local', 'plain_text', 'template_facts', 'render_prompt', 'encode_prompt',
            'next_batch', 'rows_that_fit', 'token_budget', 'bytes_per_token', 'LocalModel', 'torch_device_index',
            'Sampling', 'checkpoint_sampling', 'position_switch']
 
@@ -453,6 +453,18 @@ def local_facts() -> dict:
     return dict(versions=_versions(), gpu_problem=problem, mxfp4_problem=mxfp4_problem(bool(found)))
 
 
+# %% ../nbs/03b_local.ipynb #726f1e95
+def attention_for(
+    config,        # the checkpoint's
+    asked:str=None, # 'sdpa', 'eager', 'flash_attention_2', 'flex_attention'; None: the model's usual one
+) -> str|None:
+    "The attention to load a model with; None leaves it to transformers. `UserError` for one that would drop the model's cap on attention scores."
+    c = config.get_text_config() if hasattr(config, 'get_text_config') else config
+    cap = getattr(c, 'attn_logit_softcapping', None) or getattr(c, 'attention_logit_cap', None)
+    if not cap: return asked
+    if asked == 'sdpa': raise UserError(f'{config.model_type} caps its attention scores at {cap:g}, which sdpa leaves out: ask for eager, flex_attention or flash_attention_2')
+    return asked or 'eager'
+
 # %% ../nbs/03b_local.ipynb #cef86668
 def load_local(
     entry:ModelEntry,
@@ -524,18 +536,6 @@ def _describe(entry, precision, model, tokenizer, weights, plan, on_cpu, tuned, 
     if plan.notes: info['notes'] = list(plan.notes)
     if words := pipeline_words(devices): info['placement'] = words
     return Loaded(model, tokenizer, info)
-
-# %% ../nbs/03b_local.ipynb #726f1e95
-def attention_for(
-    config,        # the checkpoint's
-    asked:str=None, # 'sdpa', 'eager', 'flash_attention_2', 'flex_attention'; None: the model's usual one
-) -> str|None:
-    "The attention to load a model with; None leaves it to transformers. `UserError` for one that would drop the model's cap on attention scores."
-    c = config.get_text_config() if hasattr(config, 'get_text_config') else config
-    cap = getattr(c, 'attn_logit_softcapping', None) or getattr(c, 'attention_logit_cap', None)
-    if not cap: return asked
-    if asked == 'sdpa': raise UserError(f'{config.model_type} caps its attention scores at {cap:g}, which sdpa leaves out: ask for eager, flex_attention or flash_attention_2')
-    return asked or 'eager'
 
 # %% ../nbs/03b_local.ipynb #36a672bc
 _END_OF_TURN = ('<|im_end|>', '<|eot_id|>', '<end_of_turn>', '<|return|>', '</s>')
