@@ -23,6 +23,17 @@ def generate(model, tokenizer, entry, request, n=20, **kw):
     return raw.strip()
 
 
+def lively(folder, tokenizer, kind, **over):
+    "A tiny model in which what was read matters for what is written: as initialised, some hardly look back."
+    entry = make(folder, tokenizer, kind, **over)
+    m = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        for n, p in m.named_parameters():
+            if p.ndim == 2 and 'embed' not in n and 'head' not in n and 'A_log' not in n: p.mul_(8)
+    m.save_pretrained(folder)
+    return entry
+
+
 # --- numbers that are none -------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('way', WAYS)
@@ -142,19 +153,19 @@ def test_a_broken_device_is_not_tried_again(tmp_path, tokenizer):
 
 HALF = 4 # of a head's 8 numbers: those that turn
 LONGROPE = dict(rope_scaling=dict(type='longrope', short_factor=[1. + .1 * i for i in range(HALF)], long_factor=[4. + 3 * i for i in range(HALF)]), original_max_position_embeddings=96)
-AROUND = [Request(f'q{i}', PREAMBLE[:len(PREAMBLE) // 2], 'how much energy and water ' * n + str(i), max_tokens=20) for i, n in enumerate((0, 2, 5, 6, 8, 9, 10, 12, 16))]
+AROUND = [Request(f'q{i}', PREAMBLE[:len(PREAMBLE) // 2], 'how much energy and water ' * n + str(i), max_tokens=3 if i in (2, 5) else 20) for i, n in enumerate((0, 2, 5, 6, 8, 9, 10, 12, 16))]
 
 
 @pytest.mark.parametrize('kind, over', [('phi3', LONGROPE), ('llama', dict(rope_scaling=dict(type='dynamic', factor=4.), max_position_embeddings=96))])
 def test_rows_on_both_sides_of_a_change_of_positions(tmp_path, tokenizer, kind, over):
     "Prompts below 96 tokens, above, and rows that pass 96 while they are written: each is what it is alone, and what `generate` makes of it, whatever stood beside it."
-    entry = replace(make(tmp_path, tokenizer, kind, **over), context=512)
+    entry = replace(lively(tmp_path, tokenizer, kind, **over), context=512)
     lengths = [len(encode_prompt(tokenizer, entry, render_prompt(tokenizer, entry, r))) for r in AROUND]
     assert min(lengths) + 20 < 96 < max(lengths) and any(n <= 96 < n + 20 for n in lengths), lengths
     want = []
     for r in AROUND: # loaded anew for each: dynamic positions remember the longest text so far
         if kind == 'llama' or not want: reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
-        want.append(generate(reference, tokenizer, entry, r, do_sample=False))
+        want.append(generate(reference, tokenizer, entry, r, r.max_tokens, do_sample=False))
     for way in (dict(latency_mode=True), dict(), dict(batch_size=3), dict(refill=False), dict(refill=False, batch_size=4), dict(prefix=False)):
         with LocalModel(entry, **way) as m:
             phases = []
@@ -171,7 +182,7 @@ def test_rows_on_both_sides_of_a_change_of_positions(tmp_path, tokenizer, kind, 
 
 @pytest.mark.parametrize('refill', [True, False])
 def test_a_shortage_around_a_change_of_positions(tmp_path, tokenizer, refill):
-    entry = replace(make(tmp_path, tokenizer, 'phi3', **LONGROPE), context=512)
+    entry = replace(lively(tmp_path, tokenizer, 'phi3', **LONGROPE), context=512)
     with LocalModel(entry, latency_mode=True) as m: want = [r.text for r in m.complete(AROUND)]
     for k in (2, 9, 20, 26, 30, 34):
         with LocalModel(entry, refill=refill) as m:
@@ -278,17 +289,6 @@ COLUMNS = dict(mpt=dict(d_model=32, n_heads=4, n_layers=2, max_seq_len=512), gpt
 HYBRID = dict(jamba=dict(num_experts=2, mamba_d_state=8, attn_layer_period=2, attn_layer_offset=1, use_mamba_kernels=False), lfm2=dict(layer_types=['conv', 'full_attention'], block_multiple_of=8), bamba=dict(mamba_n_heads=8, mamba_d_head=8, attn_layer_indices=[1]),
               granitemoehybrid=dict(mamba_n_heads=8, mamba_d_head=8, layer_types=['mamba', 'attention'], num_local_experts=2, num_experts_per_tok=1, shared_intermediate_size=32))
 
-def lively(folder, tokenizer, kind, **over):
-    "A tiny model in which what was read matters for what is written: as initialised, some hardly look back."
-    entry = make(folder, tokenizer, kind, **over)
-    m = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    with torch.no_grad():
-        for n, p in m.named_parameters():
-            if p.ndim == 2 and 'embed' not in n and 'head' not in n and 'A_log' not in n: p.mul_(8)
-    m.save_pretrained(folder)
-    return entry
-
-
 @pytest.mark.parametrize('kind', [*STATES, *COLUMNS, *HYBRID])
 def test_other_kinds_of_models_agree_with_generate(tmp_path, tokenizer, kind):
     "State-space models, models that count distance in columns of the cache, hybrids: in a batch, in a flow and alone the same text as from transformers' `generate`."
@@ -301,7 +301,7 @@ def test_other_kinds_of_models_agree_with_generate(tmp_path, tokenizer, kind):
         if name == 'sampled': continue
         with LocalModel(entry, **way) as m:
             got = m.complete(ASKED)
-            assert [r.text for r in got] == want and m.info['self_test'] < 1e-4, name
+            assert [r.text for r in got] == want and m.info.get('self_test', 0) < 1e-4, name
             sure[name] = [p for r in got for _, p in r.logprobs]
     assert sure['flow'] == pytest.approx(sure['alone'], abs=2e-3) and sure['batch'] == pytest.approx(sure['alone'], abs=2e-3)
 

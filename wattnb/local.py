@@ -1155,7 +1155,8 @@ def _batch(self:LocalModel, rows:list, prefix) -> Iterator[Reply]:
         left = [i for i, r in enumerate(live) if not r.finish]
         keep = torch.tensor(left, device=dev)
         nxt = torch.tensor(tokens, device=dev)[:, None]
-        if len(left) < len(live) and (4 * (len(live) - len(left)) >= len(live) or len(live) <= 4) and self._can_drop(cache): # finished rows leave
+        many = 4 * (len(live) - len(left)) >= len(live) or len(live) <= 4 or self._switch # whose positions would go on, and change those of the others
+        if len(left) < len(live) and many and self._can_drop(cache): # finished rows leave
             with torch.inference_mode(): cache.batch_select_indices(keep.cpu()) # an index on the host selects on any device
             live, mask, position, nxt = [live[i] for i in left], mask[keep], position[keep], nxt[keep]
         position = position + 1
@@ -1326,10 +1327,10 @@ def position_switch(
 @patch
 def _forget_lengths(self:LocalModel):
     "Positions of kind 'dynamic' remember the longest text so far: from here on they do not."
-    for m in self.model.modules():
+    for m in self.model.modules() if self._switch and self._switch[0] == 'dynamic' else ():
         if hasattr(m, 'max_seq_len_cached') and hasattr(m, 'original_inv_freq'):
             m.max_seq_len_cached = m.original_max_seq_len
-            m.inv_freq = m.original_inv_freq.to(m.inv_freq.device)
+            m.inv_freq = m.original_inv_freq.to(m.inv_freq.device, copy=True)
 
 @patch
 def _by_positions(self:LocalModel, rows:list) -> Iterator[Reply]:
