@@ -556,6 +556,7 @@ class RunNumbers(RunCost):
     refusal_precision: float|None = None
     latency_s: float|None = None
     latency_is: str = 'not measured'  # 'question', 'mean of the run' or 'not measured'
+    tokens: float|None = None         # read and written, over all attempts
     at_a_time: float = 1.             # what latencies were divided by
     doubts: tuple = ()
     def about(self, *what:str) -> list[Doubt]: return [d for d in self.doubts if set(d.about) & set(what)]
@@ -645,12 +646,13 @@ def run_numbers(
         scores = score(questions, run.predictions) if questions else None
     cost = run_cost(run, truths.footprint(run.env), scores.n if scores else None)
     latency, latency_is = latency_of(run)
+    read, written = _num(s.get('input_tokens')), _num(s.get('output_tokens'))
     facts = _of_scores(scores) if scores else _of_summary(s, why or 'no truth for its questions')
     doubts = tuple(Doubt(*d) for rule in (_doubt_score, _doubt_latency, _doubt_energy, _doubt_money)
                    for d in rule(run, scores, cost, lambda: truths.latencies(run.env)))
     return RunNumbers(**vars(cost), run=run.id, env=run.env, datafile=run.datafile, name=run.name, model=run.model, precision=run.precision,
                       precision_requested=run.precision_requested, score_stored=_num(s.get('overall_score')), latency_s=latency,
-                      latency_is=latency_is, at_a_time=side_by_side(run), doubts=doubts, **facts)
+                      latency_is=latency_is, tokens=read + (written or 0.) if read else None, at_a_time=side_by_side(run), doubts=doubts, **facts)
 
 def _of_scores(s:Scores) -> dict:
     kinds, (low, high) = Counter(r['status'] for r in s.rows), s.ci['overall']
