@@ -586,7 +586,8 @@ def _doubt_energy(run, scores, cost, latencies):
     wh, w = _num(h.get('gpu_energy_wh')), _num(h.get('gpu_avg_power_watts'))
     if not ours and wh and w and total and abs(w * total / 3600 / wh - 1) > .1:
         yield 'ENERGY_POWER', 'error', ('energy',), f'{w:.0f} W over {total:.0f} s is {w * total / 3600:.1f} Wh, the run says {wh:.1f} Wh'
-    for told in run.block('energy').get('warnings') or () if ours else ():
+    told = run.block('energy').get('warnings')
+    for told in told if ours and isinstance(told, list) else ():
         yield 'METER', 'warning', ('energy',), str(told)
 
 def _doubt_latency(run, scores, cost, latencies):
