@@ -523,3 +523,9 @@ def test_a_running_run_is_called_running(tmp_path):
     with folder_lock(d, 'wattnb run'): flags = next(r['flags'] for r in audit(root).runs if r['run'].endswith('new-bench'))
     assert [(f['rule'], f['severity']) for f in flags] == [('RUNNING', 'info')]
     assert 'INCOMPLETE' in {f['rule'] for r in audit(root).runs if r['run'].endswith('new-bench') for f in r['flags']}
+
+
+def test_a_new_workspace_shows_no_results(tmp_path):
+    "Its notebooks come without what they printed elsewhere."
+    assert main(['init', str(tmp_path / 'ws')]) == 0
+    for p in (tmp_path / 'ws/nbs').glob('*.ipynb'): assert all(not c.get('outputs') for c in read_json(p)['cells']), p
