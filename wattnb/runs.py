@@ -576,7 +576,7 @@ def _doubt_energy(run, scores, cost, latencies):
     if run.is_ensemble: return
     ours, total = 'schema_version' in s, _num(s.get('total_time_seconds'))
     if (f := missed_factor(s)[0]) > 1.1:
-        energy = f', {e.reported:.0f} Wh is only the last session (about {e.wh:.0f} Wh in all)' if e.wh is not None else ''
+        energy = f', {e.reported:.0f} Wh is only the last session ({"at least" if e.metered else "about"} {e.wh:.0f} Wh in all)' if e.wh is not None else ''
         yield 'RESUMED', 'warning', ('energy', 'wall'), f'latencies add up to {f:.2f} times the wall time: the run was resumed{energy}'
     if e.metered:
         yield 'ONE_GPU', 'warning', ('energy',), (f'{e.metered} metered: the energy is a lower bound' if ours else
