@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from wattnb.audit import audit
 from wattnb.cli import main
@@ -465,6 +466,33 @@ def test_an_energy_without_its_questions_is_shared_whole():
         if x.wh is not None and each and r.records and not r.is_ensemble: assert math.fsum(q['joules'] for q in each.values()) == pytest.approx(x.wh * 3600), r.id
 
 
+# ---- damaged summaries --------------------------------------------------------------------------------------------------
+
+WILD = st.one_of(st.none(), st.booleans(), st.text(max_size=4), st.integers(-9, 10**5), st.floats(), st.lists(st.integers(), max_size=2), st.dictionaries(st.sampled_from(['overall', 'wh', 'reasons', 'gpu']), st.integers(), max_size=2))
+KEYS = ('num_questions avg_latency_seconds avg_retrieval_seconds total_time_seconds overall_score value_accuracy na_accuracy questions_correct estimated_cost_usd cost_usd quantization precision precision_requested llm_provider '
+        'model_id scores by_status hardware energy effective effective_dtype config_snapshot error_count status input_tokens models member_runs type cost schema_version identity machine model timing').split()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), WILD, max_size=12), st.dictionaries(st.sampled_from('total_wh total_wh_low total_wh_high by_device warnings reasons cpu method'.split()), WILD), st.booleans())
+def test_a_wild_summary_costs_no_more_than_its_own_numbers(s, energy, answered):
+    "Whatever a summary holds, the run has a record, and its tables print."
+    with tempfile.TemporaryDirectory() as d:
+        root = Path(d)
+        rows = [dict(id=f'q{i}', question='?', answer_value=str(i), answer_unit='W', ref_id="['a']") for i in range(4)]
+        write_csv(root / 'data/x_QA.csv', list(rows[0]), rows)
+        run = root / 'artifacts/experiments/E/x_QA/r'
+        if answered: write_csv(run / 'submission.csv', ['id', 'answer_value', 'ref_id'], [dict(id=r['id'], answer_value=r['answer_value'], ref_id='["a"]') for r in rows])
+        run.mkdir(parents=True, exist_ok=True)
+        (run / 'summary.json').write_text(json.dumps({'energy': energy, 'name': 'r', **s}))
+        ws = Workspace(root)
+        x = run_numbers(find_runs(ws)[0], TruthBook(ws))
+        json.dumps(jsonable(x.to_json()), allow_nan=False)
+        assert (x.score == 1.) == answered or not answered
+        assert len(results_table(ws)) == 1 and results_table(ws).to_text()
+        audit(ws).to_text()
+
+
 # ---- places, running runs -----------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('args', [['results'], ['audit'], ['matrix'], ['errors'], ['recommend'], ['plots', '--output', 'x'], ['report', '--output', 'x.html'], ['compare', 'a', 'b'], ['scaling'],
@@ -495,3 +523,9 @@ def test_a_running_run_is_called_running(tmp_path):
     with folder_lock(d, 'wattnb run'): flags = next(r['flags'] for r in audit(root).runs if r['run'].endswith('new-bench'))
     assert [(f['rule'], f['severity']) for f in flags] == [('RUNNING', 'info')]
     assert 'INCOMPLETE' in {f['rule'] for r in audit(root).runs if r['run'].endswith('new-bench') for f in r['flags']}
+
+
+def test_a_new_workspace_shows_no_results(tmp_path):
+    "Its notebooks come without what they printed elsewhere."
+    assert main(['init', str(tmp_path / 'ws')]) == 0
+    for p in (tmp_path / 'ws/nbs').glob('*.ipynb'): assert all(not c.get('outputs') for c in read_json(p)['cells']), p

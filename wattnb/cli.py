@@ -158,6 +158,13 @@ def _shipped() -> Path:
 
 NOTEBOOKS = ('run_experiment.ipynb', 'report.ipynb', 'explore.ipynb')
 
+def _without_outputs(text:str) -> str:
+    "A notebook as somebody gets it who has run nothing yet."
+    nb = json.loads(text)
+    for c in nb['cells']:
+        if c['cell_type'] == 'code': c |= dict(outputs=[], execution_count=None)
+    return json.dumps(nb, indent=1, ensure_ascii=False) + '\n'
+
 def init_workspace(
     folder,          # where to make it; may exist
     demo:bool=False, # add the demo papers and questions
@@ -173,7 +180,7 @@ def init_workspace(
     put(root/'.gitignore', '/artifacts/\n/data/embeddings/\n/data/pdfs/\n/data/corpus/\n/data/test_solutions.csv\n')
     src = _shipped()
     for n in NOTEBOOKS:
-        if (src/'nbs'/n).exists(): put(root/'nbs'/n, (src/'nbs'/n).read_bytes())
+        if (src/'nbs'/n).exists(): put(root/'nbs'/n, _without_outputs((src/'nbs'/n).read_text('utf-8')))
     if demo:
         from wattnb.corpus import read_bibliography
         for f in ('metadata.csv', 'demo_QA.csv'): put(root/'data'/f, (src/'data'/f).read_bytes())

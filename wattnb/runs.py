@@ -558,6 +558,7 @@ class RunNumbers(RunCost):
     refusal_precision: float|None = None
     latency_s: float|None = None
     latency_is: str = 'not measured'  # 'question', 'mean of the run' or 'not measured'
+    tokens: float|None = None         # read and written, over all attempts
     at_a_time: float = 1.             # what latencies were divided by
     doubts: tuple = ()
     def about(self, *what:str) -> list[Doubt]: return [d for d in self.doubts if set(d.about) & set(what)]
@@ -577,7 +578,7 @@ def _doubt_energy(run, scores, cost, latencies):
     if run.is_ensemble: return
     ours, total = 'schema_version' in s, _num(s.get('total_time_seconds'))
     if (f := missed_factor(s)[0]) > 1.1:
-        energy = f', {e.reported:.0f} Wh is only the last session (about {e.wh:.0f} Wh in all)' if e.wh is not None else ''
+        energy = f', {e.reported:.0f} Wh is only the last session ({"at least" if e.metered else "about"} {e.wh:.0f} Wh in all)' if e.wh is not None else ''
         yield 'RESUMED', 'warning', ('energy', 'wall'), f'latencies add up to {f:.2f} times the wall time: the run was resumed{energy}'
     if e.metered:
         yield 'ONE_GPU', 'warning', ('energy',), (f'{e.metered} metered: the energy is a lower bound' if ours else
@@ -587,7 +588,8 @@ def _doubt_energy(run, scores, cost, latencies):
     wh, w = _num(h.get('gpu_energy_wh')), _num(h.get('gpu_avg_power_watts'))
     if not ours and wh and w and total and abs(w * total / 3600 / wh - 1) > .1:
         yield 'ENERGY_POWER', 'error', ('energy',), f'{w:.0f} W over {total:.0f} s is {w * total / 3600:.1f} Wh, the run says {wh:.1f} Wh'
-    for told in run.block('energy').get('warnings') or () if ours else ():
+    told = run.block('energy').get('warnings')
+    for told in told if ours and isinstance(told, list) else ():
         yield 'METER', 'warning', ('energy',), str(told)
 
 def _doubt_latency(run, scores, cost, latencies):
@@ -647,12 +649,13 @@ def run_numbers(
         scores = score(questions, run.predictions) if questions else None
     cost = run_cost(run, truths.footprint(run.env), scores.n if scores else None)
     latency, latency_is = latency_of(run)
+    read, written = _num(s.get('input_tokens')), _num(s.get('output_tokens'))
     facts = _of_scores(scores) if scores else _of_summary(s, why or 'no truth for its questions')
     doubts = tuple(Doubt(*d) for rule in (_doubt_score, _doubt_latency, _doubt_energy, _doubt_money)
                    for d in rule(run, scores, cost, lambda: truths.latencies(run.env)))
     return RunNumbers(**vars(cost), run=run.id, env=run.env, datafile=run.datafile, name=run.name, model=run.model, precision=run.precision,
                       precision_requested=run.precision_requested, score_stored=_num(s.get('overall_score')), latency_s=latency,
-                      latency_is=latency_is, at_a_time=side_by_side(run), doubts=doubts, **facts)
+                      latency_is=latency_is, tokens=read + (written or 0.) if read else None, at_a_time=side_by_side(run), doubts=doubts, **facts)
 
 def _of_scores(s:Scores) -> dict:
     kinds, (low, high) = Counter(r['status'] for r in s.rows), s.ci['overall']

@@ -277,17 +277,13 @@ def results_table(
     root = ws.root if isinstance(ws, Workspace) else base
     for r in find_runs(base, env, datafile) if base.exists() else []:
         try:
-            if r.summary: rows.append((run_numbers(r, truths), _tokens(r.summary), r.path/'run_experiment.ipynb'))
+            if r.summary: rows.append((run_numbers(r, truths), r.path/'run_experiment.ipynb'))
         except UserError as e: log.warning('%s', e)
     rows.sort(key=lambda x: (x[0].env, x[0].datafile, -(x[0].score or 0)))
     told = lambda x: f'{x.score_low:.3f}–{x.score_high:.3f}' if x.score_low is not None else None
     cells = [(x.env, x.datafile, x.name, x.n, x.score, told(x), x.score_is, x.value_accuracy, x.ref_overlap, x.na_recall, x.refusal_recall,
-              x.refusal_precision, x.wall_s_per_question, x.latency_s, x.wh_per_question, x.energy.is_, x.usd_per_question, x.per(tokens))
-             for x, tokens, _ in rows]
-    names = [x.name for x, *_ in rows]
-    notes = doubt_notes({x.name if names.count(x.name) == 1 else x.run: x for x, *_ in rows})
-    return Results(_RESULTS, cells, notes=notes, numbers=tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, _, nb in rows))
-
-def _tokens(s:dict) -> float|None:
-    i, o = s.get('input_tokens'), s.get('output_tokens')
-    return i + (o or 0) if i else None
+              x.refusal_precision, x.wall_s_per_question, x.latency_s, x.wh_per_question, x.energy.is_, x.usd_per_question, x.per(x.tokens))
+             for x, _ in rows]
+    names = [x.name for x, _ in rows]
+    notes = doubt_notes({x.name if names.count(x.name) == 1 else x.run: x for x, _ in rows})
+    return Results(_RESULTS, cells, notes=notes, numbers=tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in rows))
