@@ -503,6 +503,7 @@ def _describe(entry, precision, model, tokenizer, weights, plan, on_cpu, tuned, 
     effective, quantization = effective_precision(model)
     memory = _memory_facts(model, plan, torch, effective)
     if precision in ('4bit', '8bit') and memory['quantized_share'] < MIN_QUANTIZED_SHARE: raise WorkError(in_name_only(entry.key, precision, memory['quantized_share']))
+    if memory['weights_bytes'] > 1.15 * plan.weights_bytes + 1e6: log.warning('%s takes %.1f GB for its weights, and %.1f were planned', entry.key, memory['weights_bytes'] / 1e9, plan.weights_bytes / 1e9)
     gc.collect()
     if torch.cuda.is_available(): torch.cuda.empty_cache() # what loading staged would look taken
     devices = sorted({str(p.device) for p in model.parameters()})
