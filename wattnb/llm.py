@@ -263,6 +263,9 @@ def _entry(key:str, table:dict, where:str, origin:str='') -> ModelEntry:
         _check_table(t['pypi'], dict.fromkeys(_PYPI_KEYS, str) | dict(bytes=_COUNT, licence=str), f'{where}, pypi')
         if lacking := [k for k in _PYPI_KEYS if not t['pypi'].get(k)]: raise UserError(f'{where}, pypi: {", ".join(lacking)} is missing')
     if 'ids' in t: t['ids'] = {_provider(k, f'{where}, ids: '): str(v) for k, v in t['ids'].items()}
+    if t.get('native') and bits_per_parameter(t['native']) is None: raise UserError(f'{where}: native must be one of {", ".join(BITS_PER_PARAMETER)}, not {t["native"]!r}')
+    parts = (t.get('embedding_b') or 0) + (t.get('experts_b') or 0)
+    if t.get('params_b') is not None and parts > t['params_b']: raise UserError(f'{where}: embedding_b and experts_b are parts of params_b ({t["params_b"]:g}), and make {parts:g}')
     t['aliases'] = tuple(str(a) for a in t.get('aliases', ()))
     if not t.get('name'): t['name'] = key
     if t.get('thinking') in ('on', 'always') and not t.get('thinking_tokens'): t['thinking_tokens'] = 4096
@@ -622,8 +625,9 @@ def weights_gb(
     if precision == 'auto': precision = 'fp32' if entry.pypi else entry.native or 'bf16' # the embedded model runs on a CPU
     wide, embedding, experts = bytes_per_parameter(precision) or 2., entry.embedding_b or 0., entry.experts_b or 0.
     if precision in ('4bit', '8bit') and not entry.native and not entry.embedding_b: return max(entry.params_b * wide, entry.vram_4bit_gb or 0. if precision == '4bit' else 0.)
-    if entry.native and precision in (entry.native, '4bit', '8bit'): # the checkpoint keeps its own: experts alone
-        return (entry.params_b - experts) * 2. + experts * bytes_per_parameter(entry.native)
+    if entry.native and precision in (entry.native, '4bit', '8bit'): # the checkpoint keeps its own: of a mixture, the experts alone
+        packed = experts or entry.params_b - embedding
+        return (entry.params_b - packed) * 2. + packed * bytes_per_parameter(entry.native)
     rest = max(wide, 2.)
     return (entry.params_b - embedding - experts) * wide + (embedding + experts) * rest
 

@@ -131,13 +131,16 @@ _BROKEN = ('illegal memory access', 'illegal address', 'misaligned address', 'de
 
 _HUB_FILES = ['*.json', '*.safetensors', '*.model', '*.txt', '*.jinja', '*.py', 'tokenizer*']
 
-def _hub_weights(entry:ModelEntry) -> Weights:
+def _hub_files(entry:ModelEntry, patterns) -> Path:
+    "The folder of a revision in the hub's cache, after fetching the files that match."
     hub = optional('huggingface_hub', 'local')
-    get = lambda patterns: hub.snapshot_download(entry.id, revision=entry.revision, allow_patterns=patterns, ignore_patterns=['original/*', 'metal/*', 'onnx/*', 'consolidated*'],
-                                                 local_files_only=bool(hub.constants.HF_HUB_OFFLINE)) # before 2.0 the hub's client asks for a commit's list of files even then
+    return Path(hub.snapshot_download(entry.id, revision=entry.revision, allow_patterns=patterns, ignore_patterns=['original/*', 'metal/*', 'onnx/*', 'consolidated*'],
+                                      local_files_only=bool(hub.constants.HF_HUB_OFFLINE))) # before 2.0 the hub's client asks for a commit's list of files even then
+
+def _hub_weights(entry:ModelEntry) -> Weights:
     try:
-        path = Path(get(_HUB_FILES))
-        if not any(path.glob('*.safetensors')): path = Path(get(_HUB_FILES + ['*.bin']))
+        path = _hub_files(entry, _HUB_FILES)
+        if not any(path.glob('*.safetensors')): path = _hub_files(entry, _HUB_FILES + ['*.bin'])
     except Exception as e: raise explain_load_error(e, entry) from None
     if not any((*path.glob('*.safetensors'), *path.glob('*.bin'))):
         raise explain_load_error(FileNotFoundError('LocalEntryNotFoundError'), entry) if not (path/'config.json').exists() else WorkError(
@@ -376,10 +379,9 @@ def _model_class(entry:ModelEntry, config, transformers, trust_remote_code:bool)
 
 def _refuse_before_fetch(entry:ModelEntry, precision:str, source, torch, transformers, trust_remote_code:bool):
     "The same for a model of the hub, from its config alone, so that gigabytes are not fetched for nothing."
-    if Path(entry.id).expanduser().is_dir() or entry.pypi and source != 'hub': return
-    try: config = transformers.AutoConfig.from_pretrained(entry.id, revision=entry.revision, trust_remote_code=trust_remote_code)
-    except Exception as e: # whatever is wrong is explained where the weights are asked for
-        return log.debug('no config of %s: %s', entry.id, e)
+    if entry.id.startswith(('.', '/', '~')) or Path(entry.id).is_dir() or entry.pypi and source != 'hub': return
+    try: config = transformers.AutoConfig.from_pretrained(_hub_files(entry, ['*.json', '*.py']), trust_remote_code=trust_remote_code)
+    except Exception as e: raise explain_load_error(e, entry, precision) from None
     if not native_quantization(config): _refuse_in_name_only(entry, precision, _model_class(entry, config, transformers, trust_remote_code), config, torch, trust_remote_code)
 
 def _refuse_in_name_only(entry:ModelEntry, precision:str, cls, config, torch, trust_remote_code:bool, plan:MemoryPlan=None):
@@ -523,6 +525,7 @@ def _describe(entry, precision, model, tokenizer, weights, plan, on_cpu, tuned, 
     effective, quantization = effective_precision(model)
     memory = _memory_facts(model, plan, torch, effective)
     if precision in ('4bit', '8bit') and memory['quantized_share'] < MIN_QUANTIZED_SHARE: raise WorkError(in_name_only(entry.key, precision, memory['quantized_share']))
+    if memory['weights_bytes'] > 1.15 * plan.weights_bytes + 1e6: log.warning('%s takes %.1f GB for its weights, and %.1f were planned', entry.key, memory['weights_bytes'] / 1e9, plan.weights_bytes / 1e9)
     gc.collect()
     if torch.cuda.is_available(): torch.cuda.empty_cache() # what loading staged would look taken
     devices = sorted({str(p.device) for p in model.parameters()})

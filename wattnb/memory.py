@@ -233,7 +233,9 @@ def plan_checkpoint(
     "Plan the memory of a model from the tensors of its checkpoint. Raises `WorkError` where the folder has no config.json that can be read."
     folder = Path(folder)
     try: stored = json.loads((folder/'config.json').read_text('utf-8'))
-    except (OSError, ValueError) as e: raise WorkError(f'cannot read {folder/"config.json"}: {e}') from None
+    except (OSError, ValueError) as e:
+        if config is None: raise WorkError(f'cannot read {folder/"config.json"}: {e}') from None
+        stored = config
     config = stored if config is None else config
     tensors, native, notes = checkpoint_tensors(folder), native_quantization(stored), [] # a loaded model's config may tell of a quantisation that the checkpoint has not
     why = (f'{precision} was asked for' if precision in ('bf16', 'fp16', 'fp32') else mxfp4_problem(on_gpu)) if native == 'mxfp4' else ''
