@@ -847,6 +847,14 @@ def test_who_works_on_no_gpu_is_charged_none(device, tmp_path):
     got = play(ours_and_a_stranger(), lambda s, c: (s.uses(device), load_and_answer(s, c)), tmp_path, zones={'package-0': 40.})['report']['energy']
     assert got['total_wh'] == got['cpu']['wh'] == pytest.approx(40 * 40 / 3600, rel=.005) and got['gpu_wh'] is None
 
+def test_a_gpu_that_no_meter_knows(tmp_path):
+    "torch works on a GPU, and there is no driver library to read it: unknown, with what would help."
+    with scripted_nvml([], driver=None), Session(using=meters([], rapl=tmp_path), watch=False) as s:
+        s.uses('cuda:0')
+        e, why = s.report()['energy'], s.no_meter()
+    assert e['total_wh'] is None and e['reasons']['gpu'] == why and why.startswith('cuda:0: no NVIDIA driver') and 'zeus' in why
+
+
 def test_model_and_embedder_on_two_cards_are_both_charged(tmp_path):
     "Also where the embedder is opened later than the model."
     def work(s, clock):
