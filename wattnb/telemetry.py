@@ -734,8 +734,8 @@ def meter_command(
         try: p = subprocess.Popen(argv, stdout=stdout)
         except OSError as e: raise UserError(f'cannot run {argv[0]}: {e.strerror}') from None
         try: rc = p.wait()
-        except KeyboardInterrupt: rc = p.wait() # the command got the same signal; what it took is told all the same
-        s.ended()
+        except KeyboardInterrupt: rc = p.wait() # the command got the same signal; what it took is told all the same, without a wait
+        else: s.ended()
         rep = s.report()
     e = rep['energy']
     return Metered(list(argv), rc, rep, footprint(e['total_wh'], e['total_wh_low'], e['total_wh_high'], rep['seconds'], settings=settings, why_no_energy=e['reasons'].get('energy') or 'no meter'))
