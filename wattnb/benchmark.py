@@ -109,7 +109,6 @@ class Past:
     weights_gb: float|None = None   # GB (10^9 bytes), as loaded
     kv_gb: float|None = None        # keys and values of a token, GB
     load_peak_gb: float|None = None # while it was loaded, GB
-    steady_gb: float|None = None    # with one batch of fixed size, GB
 
 def _num(x): return x if isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) and x > 0 else None
 
@@ -137,12 +136,11 @@ def read_past(
             seconds = max(total - load, 0.) / n if ours and total else _num(s.get('avg_latency_seconds'))
             c = run_cost(r)
             loaded = r.block('effective')
-            fixed = 'steady_peak_bytes' if loaded.get('steady_peak_tokens') else '' # else it is the peak of whatever batch there was room for
-            weights, kv, peak, steady = (x and x / 1e9 for x in (_num(loaded.get(k)) for k in ('weights_bytes', 'kv_bytes_per_token', 'load_peak_bytes', fixed)))
+            weights, kv, peak = (x and x / 1e9 for x in (_num(loaded.get(k)) for k in ('weights_bytes', 'kv_bytes_per_token', 'load_peak_bytes')))
             e = by_id.get(s.get('model_id'))
             out.append(Past(r.id, str(s.get('model_id')), r.precision, str(r.block('identity').get('mode') or 'rag'),
                             str(hw.get('hostname') or ''), seconds, load, c.wh and c.wh / n,
-                            None if c.usd is None else c.usd / n, e.compute_b if e else None, 'cuda' in str(loaded.get('device')), weights, kv, peak, steady))
+                            None if c.usd is None else c.usd / n, e.compute_b if e else None, 'cuda' in str(loaded.get('device')), weights, kv, peak))
         except UserError as e: log.debug('%s', e)
     return out
 
@@ -227,7 +225,7 @@ def need_of(
     if not seen: return guess, 'estimated' if guess else ''
     def need(p):
         kv = p.kv_gb if p.kv_gb is not None else .13e-3 * math.sqrt((entry.params_b or 8) / 8)
-        return max(p.steady_gb or 1.03 * p.weights_gb + kv * BATCH_TOKENS + (.6 if p.weights_gb > 1 else .1), p.load_peak_gb or 0.)
+        return max(1.03 * p.weights_gb + kv * BATCH_TOKENS + (.6 if p.weights_gb > 1 else .1), p.load_peak_gb or 0.)
     return round(max(map(need, seen)), 2), 'measured'
 
 # %% ../nbs/07_benchmark.ipynb #19fd2a7d
