@@ -236,7 +236,7 @@ def _as_torch_sees(nv:Nvml, gpus:list[Gpu]) -> list[Gpu]:
 
 # %% ../nbs/04_a_machine.ipynb #f1be1f44
 def named_gpus(
-    devices,   # 'cuda:1', '1', 1, 'cuda' (the first), 'GPU-…', 'MIG-…', or several with commas; 'cpu', 'mps', 'remote' … mean none
+    devices,   # 'cuda:1', '1', 1, 'cuda' (the first), a UUID or its beginning, or several with commas; 'cpu', 'mps', 'remote' … mean none
     gpus=None, # where to look; default `visible_gpus()`
 ) -> tuple[list[Gpu], list[str]]:
     "(the GPUs that are meant, each once, in the order of the list; names of GPUs that are not visible)."
@@ -247,7 +247,8 @@ def named_gpus(
         if m := re.fullmatch(r'(?:cuda(?::(\d+))?|(\d+))', name):
             k = int(m[1] or m[2] or 0)
             hit = found[k:k + 1]
-        elif re.match(r'(GPU|MIG)-', name, re.I): hit = [g for g in found if g.uuid.lower().startswith(name.lower())][:1]
+        elif re.match(r'(GPU|MIG)-|[0-9a-f]{8}-[0-9a-f]{4}-', name, re.I): # torch tells a UUID without its beginning
+            hit = [g for g in found if g.uuid.lower().startswith((name.lower(), f'gpu-{name.lower()}', f'mig-{name.lower()}'))][:1]
         else: continue
         if hit: hits += hit
         else: lost.append(name)

@@ -275,7 +275,7 @@ class Session:
         if 'after' not in self.baselines: self._baseline('after', seconds, settle=seconds / 5)
     def _keep_peaks(self, phase:str):
         for d, (a, r) in _torch_peaks().items():
-            if self.used is not None and a > self.held.get(d, 0): self.uses(d.replace('gpu', 'cuda:')) # an embedder, a cross-encoder
+            if self.used is not None and a > self.held.get(d, 0) and self.places.get(d, d) not in self.used: self.uses(d.replace('gpu', 'cuda:')) # an embedder, a cross-encoder
             d = self.places.get(d, d)
             was = self.memory.setdefault(phase, {}).get(d, (0, 0))
             self.memory[phase][d] = (max(a, was[0]), max(r, was[1]))
@@ -314,30 +314,32 @@ def devices_of(
     embedder = getattr(getattr(getattr(index, '_embedder', None), '_model', None), 'device', None)
     return [*([told] if isinstance(told, (str, int)) else told), *([str(embedder)] if embedder is not None else [])]
 
+# %% ../nbs/04_telemetry.ipynb #3177a204
 def _card(g) -> str: return g.parent_uuid or g.uuid or g.label # slices of a GPU share its meter
 
 @patch
 def uses(self:Session,
-    devices, # names as `wattnb.machine.named_gpus` reads them: 'cuda:1', '1', 'GPU-…', 'cpu', or a list; None: nobody knows
+    devices, # names as `wattnb.machine.named_gpus` reads them: 'cuda:1', '1', 'GPU-…', 'cpu', or a list; []: nothing is computed; None: nobody knows
 ):
     "Charge only these GPUs, from the first moment of the session on; a further call adds to them. Without one all visible GPUs are charged."
     if devices is None: return
-    self.nothing = devices == [] if self.used is None else self.nothing and devices == []
+    self.nothing = devices == [] and (self.nothing or self.used is None)
+    self.used = set() if self.used is None else self.used
     now = visible_gpus()
     found, lost = named_gpus(devices, now)
     mine = {g.uuid or g.label: g.label for g in self.gpus}
     self.places = {g.label: mine[g.uuid or g.label] for g in now if (g.uuid or g.label) in mine}
-    self.used = set() if self.used is None else self.used
     for g in found:
         meter = next((x.label for x in self.gpus if _card(x) == _card(g)), None)
-        if meter is None: self.unmetered.append(g.uuid or g.label)
+        if meter is None: lost.append(g.uuid or g.label)
         else: self.used |= {meter, self.places.get(g.label, meter)}
-    others = {d for m in self.meters for d in m.devices} # of zeus, whose devices NVML does not know
+    by_zeus = {d.removeprefix('zeus-') for m in self.meters for d in m.devices if d.startswith('zeus-')}
     for name in lost:
         label = f"gpu{name.removeprefix('cuda').removeprefix(':') or 0}"
-        if f'zeus-{label}' in others: self.used.add(label)
-        else: self.unmetered.append(name)
+        if label in by_zeus: self.used.add(label)
+        elif name not in self.unmetered: self.unmetered.append(name)
 
+# %% ../nbs/04_telemetry.ipynb #f48467e3
 @patch
 def charges(self:Session,
     device:str, # label of a metered device of part 'gpu'
@@ -353,7 +355,9 @@ def working(self:Session) -> list:
 @patch
 def no_meter(self:Session) -> str:
     "Why no meter reaches the devices that work; '' where one does."
-    if self.unmetered: return f'{", ".join(self.unmetered)}: not among the devices that are metered (CUDA_DEVICE_ORDER=PCI_BUS_ID makes the numbers of unlike GPUs certain)'
+    if self.unmetered:
+        why = [m.reason for m in self.meters if m.part == 'gpu' and m.reason] if not self.gpus else ['not among the devices that are metered (CUDA_DEVICE_ORDER=PCI_BUS_ID makes the numbers of unlike GPUs certain)']
+        return f'{", ".join(self.unmetered)}: ' + '; '.join(dict.fromkeys(why))
     if any(m.part != 'gpu' or self.charges(d) for m in self.sampler.meters for d in m.devices): return ''
     return '; '.join(dict.fromkeys([*([NO_GPU] if self.used == set() else []), *(m.reason for m in self.meters if m.reason and m.kind != 'estimate')])) or 'nothing to read'
 
@@ -760,8 +764,8 @@ def meter_command(
         try: p = subprocess.Popen(argv, stdout=stdout)
         except OSError as e: raise UserError(f'cannot run {argv[0]}: {e.strerror}') from None
         try: rc = p.wait()
-        except KeyboardInterrupt: rc = p.wait() # the command got the same signal; what it took is told all the same
-        s.ended()
+        except KeyboardInterrupt: rc = p.wait() # the command got the same signal; what it took is told all the same, without a wait
+        else: s.ended()
         rep = s.report()
     e = rep['energy']
     return Metered(list(argv), rc, rep, footprint(e['total_wh'], e['total_wh_low'], e['total_wh_high'], rep['seconds'], settings=settings, why_no_energy=e['reasons'].get('energy') or 'no meter'))
