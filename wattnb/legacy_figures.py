@@ -24,7 +24,7 @@ import numpy as np
 from .workspace import UserError, Workspace
 from .llm import load_registry
 from .scoring import WEIGHTS
-from .statistics import bootstrap_ci, clopper_pearson, wilson
+from .statistics import bootstrap_ci, wilson
 from .runs import RunFolder, TruthBook, find_runs, run_cost, score_run, tidy_rows
 from .figures import (GREY, HATCHING, PALETTE, family_marks, figure_style, frame_of, grey_level, headline, height_for,
                             legend_columns, log_axis, n_of, new_figure, note_figure, place_labels, row_axis, short, text_on)
@@ -612,7 +612,7 @@ def type_rows(
         for t in (*TYPES, 'is_NA'):
             of = part[part['is_na'].astype(bool)] if t == 'is_NA' else part[part[t].astype(bool)]
             k, n = int(of['na_correct' if t == 'is_NA' else 'value_correct'].sum()), len(of)
-            ci = (clopper_pearson if t == 'is_NA' else wilson)(k, n) or (None, None)
+            ci = wilson(k, n) or (None, None)
             out.append(dict(label=label, kind=kind, type=t, n=n, correct=k, accuracy=k / n if n else None, low=ci[0],
                             high=ci[1], types_from=part['types_from'].iloc[0]))
     return pd.DataFrame(out, columns=['label', 'kind', 'type', 'n', 'correct', 'accuracy', 'low', 'high', 'types_from'])
@@ -763,7 +763,7 @@ def refusal_rows(
     for (label, kind), part in frame_of(questions).groupby(['label', 'kind'], sort=False, observed=True):
         for of, rows in (('unanswerable', part[part['is_na'].astype(bool)]), ('answerable', part[~part['is_na'].astype(bool)])):
             k, n = int(rows['refused'].sum()), len(rows)
-            ci = (clopper_pearson if of == 'unanswerable' else wilson)(k, n) or (None, None)
+            ci = wilson(k, n) or (None, None)
             out.append(dict(label=label, kind=kind, of=of, n=n, refused=k, share=k / n if n else None, low=ci[0], high=ci[1]))
     return pd.DataFrame(out, columns=['label', 'kind', 'of', 'n', 'refused', 'share', 'low', 'high'])
 
