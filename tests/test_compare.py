@@ -211,6 +211,16 @@ def test_questions_about_one_paper_are_not_independent():
         for x in c.pairs: assert x['ci_low'] <= x['diff'] <= x['ci_high'] and x['p'] <= x['p_holm'] and x['mcnemar_p'] <= x['mcnemar_p_holm']
 
 
+def test_costs_are_compared_by_fieller_and_by_paper(tree):
+    "The interval of a ratio is Fieller's, by paper as the other intervals; every table names its intervals."
+    es = [Entrant(e.label, e.scores, None, {i: dict(joules=float(3 + k * (j % 15) + (j % 7 == k)), latency_seconds=2. + j % 3 + k, energy_is='question') for j, i in enumerate(e.ids)}) for k, e in enumerate(together())]
+    a, b = compare_scores(es), compare_scores(es, clusters='none')
+    wide, narrow = a.pairs[0]['cost']['energy'], b.pairs[0]['cost']['energy']
+    assert wide[0] == narrow[0] and wide[2] - wide[1] > 1.5 * (narrow[2] - narrow[1]) > 0
+    text = a.to_text()
+    for name in ('Wilson', 'bootstrap of the paired differences', 'Fieller', 'ICC', 'design effect'): assert name in text, name
+
+
 def test_a_handful_of_papers_cannot_be_resampled():
     "With fewer than six papers no test by paper could ever reach 5 %: questions are the unit, and the table says what that means."
     es = together(papers=3)

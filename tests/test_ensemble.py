@@ -255,3 +255,16 @@ def test_a_budget_names_no_model_above_it():
     p = simulated(runs=4, spread=0.)
     r = recommend_from(p, max_wh=1000 / 3600, repeats=4)
     assert set(r.decision.tied) <= {'run0', 'run1'} and all(h.best.joules.mean() <= 1000 for h in r.families.values())
+
+
+def test_recommend_by_paper_or_not():
+    "`clusters='none'` takes questions as independent in every number of the recommendation, also in the table of models; the default says ICC and design effect."
+    n = 90
+    qs = [Question(f'q{i}', '?', answer_value=str(i + 2), ref_id=f"['p{i % 15}']") for i in range(n)]
+    rng = np.random.default_rng(0)
+    good = {k: rng.random(15) < .6 for k in 'abc'}
+    p = panel_of(qs, {k: [Prediction(q.id, q.answer_value if g[i % 15] else '-1', q.ref_id) for i, q in enumerate(qs)] for k, g in good.items()}, joules=dict(a=1, b=2, c=3))
+    by, none = (recommend_from(p, repeats=4, clusters=c) for c in ('auto', 'none'))
+    width = lambda r: r.families['single'].ci[1] - r.families['single'].ci[0]
+    assert width(by) > 1.5 * width(none) and 'design effect' in by.top.to_text() and 'By paper' in by.top.to_text() and 'By paper' not in none.top.to_text()
+    assert by.panel.papers('auto') is not None and none.panel.scores[0].papers is None

@@ -179,7 +179,7 @@ class Comparison(TableSet):
             for f, g in p['by_flag'].items(): rows.append([p['a'], p['b'], f, g['n'], g['diff'], g['a_only'],
                                                            g['b_only'], g['mcnemar_p']])
         return ResultTable(['a', 'b', 'flag', 'n', 'diff', 'a_only', 'b_only', 'mcnemar_p'], rows,
-                           'Value accuracy per evidence flag')
+                           'Value accuracy per evidence flag', ('mcnemar_p: as in the table of pairs, not corrected for the number of flags.',))
     @cached_property
     def cost_table(self) -> ResultTable:
         "Ratios a / b of latency, energy and money with 95 % intervals, and whether the two runs did the same work."
@@ -205,8 +205,9 @@ class Comparison(TableSet):
                             'questions that flip: right with some seeds, wrong with others.',))
     def tables(self) -> list[ResultTable]:
         "All tables that have something to say, in reading order."
-        return [self.ranking, self.pair_table] + ([self.seed_table] if len(self.seed_table) else []) + ([self.flag_table] if len(self.flag_table)
-                                                  else []) + ([self.cost_table]
+        named = lambda t, *notes: replace(t, notes=(*t.notes, *notes))
+        return [named(self.ranking, 'Runs: ' + self.entrants[0].scores.interval_note()), self.pair_table] + ([self.seed_table] if len(self.seed_table) else []) + ([self.flag_table] if len(self.flag_table)
+                                                  else []) + ([named(self.cost_table, "low, high: Fieller's interval" + (', by paper' if self.papers else '') + '; where it has no upper end, none is printed.')]
                                                               if any(p['cost']['any'] for p in self.pairs) else [])
     def to_json(self) -> dict:
         return dict(n=self.n, scorer_version=SCORER_VERSION, alpha=self.alpha, pairs=list(self.pairs),
@@ -284,6 +285,10 @@ def compare_scores(
     notes = ['strict score' * strict, _paper_note(pairs, rows, papers) if papers else '', 'on the questions in common only' if common else '']
     return Comparison(tuple(es), tuple(pairs), letters(best, told), alpha, tuple(n for n in notes if n), papers and len(set(papers)), dd.size, effects)
 
+def _papers_at(e:Entrant, ids:Sequence[str]) -> list|None:
+    "The paper of each of these questions, or None where questions are independent."
+    return None if e.scores.papers is None else [by[i] for by in [dict(zip(e.ids, e.scores.papers))] for i in ids]
+
 def _paper_note(pairs:Sequence[dict], rows, papers) -> str:
     "Units, ICC and design effect of the paired differences."
     span = lambda xs: f'{min(xs):.2f} to {max(xs):.2f}' if len(xs) > 1 else f'{xs[0]:.2f}'
@@ -302,7 +307,7 @@ def _cost_ratio(a:Entrant, b:Entrant) -> dict:
     where one has neither."""
     ids = [i for i in a.ids if i in a.costs and i in b.costs]
     col = lambda e, k: [e.costs[i].get(k) for i in ids]
-    out = {name: ratio_ci(col(a, key), col(b, key)) for name, key in (('latency', 'latency_seconds'),
+    out = {name: ratio_ci(col(a, key), col(b, key), clusters=_papers_at(a, ids)) for name, key in (('latency', 'latency_seconds'),
         ('energy', 'joules'), ('usd', 'cost_usd'))}
     ca, cb, mark = a.numbers, b.numbers, ''
     if ca and cb:

@@ -10,7 +10,7 @@ __all__ = ['RULES', 'MARGIN', 'RULE', 'Panel', 'panel_of', 'read_panel', 'System
 # %% ../nbs/08a_selection.ipynb #b8cab333
 import itertools, math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Sequence
 
@@ -539,6 +539,7 @@ class Recommendation(TableSet):
         return ResultTable(['model', 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB',
                             'agreement', 'Wh/question', 'energy is'], rows, 'The three best single models',
                            (*p.notes,
+                            p.scores[0].interval_note(),
                             'unique wins: questions that no other run has right; agreement: share of questions on which it and the other two are both right or both wrong.',))
     @cached_property
     def table(self) -> ResultTable:
@@ -649,6 +650,7 @@ def recommend_from(
 ) -> Recommendation:
     "Recommend a system for a panel. `UserError` when nothing keeps to the budget, its cost was not measured, or the margin is not above 0."
     if not 0 < margin < 1: raise UserError(f'a margin is a share of the score between 0 and 1, such as 0.02, not {margin:g}')
+    panel = replace(panel, scores=tuple(replace(s, clusters=clusters) for s in panel.scores))
     families = dict(single=singles(panel), ensemble=ensembles(panel, most=most), cascade=cascades(panel))
     limits, papers = _budgets(families['single'], max_wh, max_usd), panel.papers(clusters)
     fits = lambda s: keeps_to(s, limits)
@@ -690,7 +692,6 @@ def recommend(
     "Recommend a model, ensemble or cascade from the runs at hand."
     r = recommend_from(read_panel(ws, env, datafile, ground_truth), max_wh, max_usd, seed, margin=margin, clusters=clusters)
     if select_on is None: return r
-    from dataclasses import replace
     other, here = read_panel(ws, env, select_on), r.panel
     shared = [l for l in here.labels if l in other.labels]
     if len(shared) < 2: raise UserError(f'only {len(shared)} runs of the same name over {select_on} and {datafile}')
