@@ -421,3 +421,12 @@ def test_a_disk_that_refuses_is_no_defect(tmp_path):
     p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert p.returncode == 1 and 'defect' not in p.stderr and 'cannot write' in p.stderr, p.stderr
     assert (ws.embeddings/'none'/'manifest.json').read_bytes() == before and open_index(ws, 'none').manifest
+
+
+@pytest.mark.parametrize('line,why', [("provider = 'word2vec'", 'unknown provider'), ("provider = 5", 'provider is'), ("provider = 'none'\ndimensions = '384'", 'dimensions is'), ("provider = 'none'\ndimensions = true", 'dimensions is'),
+                                      ("provider = 'none'\npypi = 'x'", 'pypi is'), ("provider = 'none'\nquery_prompt = ['x']", 'query_prompt is')])
+def test_an_entry_of_odd_fields_is_one_line(tmp_path, line, why):
+    "An embedder of an unknown provider was looked for on the model hub for minutes."
+    ws = workspace(tmp_path, a='energy')
+    ws.models_toml.write_text(f"[embedder.odd]\nid = 'x'\n{line}\n")
+    with pytest.raises(UserError, match=why): build_index(ws, embedder='odd')

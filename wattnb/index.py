@@ -99,7 +99,15 @@ def _entries(table:str, kind, ws) -> dict:
             base = asdict(out[k]) if k in out else dict(key=k)
             try: out[k] = kind(**{**base, **t})
             except TypeError: raise UserError(f'{path}: [{table}.{k}] needs an id' + (' and a provider' if table == 'embedder' else '')) from None
+            _check_entry(out[k], f'{path}: [{table}.{k}]')
     return out
+
+def _check_entry(e, where:str):
+    "Fields of the right types, and a provider that there is. `UserError` names the first that is wrong."
+    for f in e.__dataclass_fields__.values():
+        v = getattr(e, f.name)
+        if not isinstance(v, f.type) or isinstance(v, bool) and f.type is int: raise UserError(f'{where}: {f.name} is {str(v)[:40]!r}, which is not {getattr(f.type, "__name__", "a table")}')
+    if getattr(e, 'provider', 'none') not in ('sentence-transformers', 'none'): raise UserError(f'{where}: unknown provider {e.provider!r}: sentence-transformers or none')
 
 @dataclass(frozen=True)
 class RerankerEntry:
