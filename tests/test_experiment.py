@@ -392,3 +392,14 @@ def test_what_is_loaded_counts_when_the_plan_was_mistaken(tiny):
     part = plan_run(at(name='part'), tiny)
     with Run(part, Loaded(part.entry, 'float32')) as r: r.load(); r.stop()
     with pytest.raises(UserError, match='begun at fp32, and speck is loaded at bf16 here: give --precision fp32'), Run(plan_run(at(name='part'), tiny), Loaded(part.entry, 'bfloat16')) as r: r.load()
+
+
+def test_the_kernel_is_this_python_whatever_is_installed_as_python3(ws, tmp_path):
+    "A shared machine may offer another interpreter under the kernel's usual name: the run is executed by the Python that runs the command."
+    pytest.importorskip('papermill')
+    spec = tmp_path / 'kernels/python3'; spec.mkdir(parents=True)
+    (spec / 'kernel.json').write_text(json.dumps(dict(argv=['/bin/false', '-f', '{connection_file}'], display_name='Another', language='python')))
+    p = subprocess.run([sys.executable, '-m', 'wattnb.cli', 'run', '--model', 'extractive', '--preset', 'words', '--limit', '2', '--env', 'k', '--name', 'kernel', '--root', str(ws.root)],
+                       capture_output=True, text=True, env={**{k: v for k, v in os.environ.items() if k != 'IN_TEST'}, 'JUPYTER_PATH': str(tmp_path)})
+    assert p.returncode == 0, p.stderr
+    assert (ws.experiments / 'k/demo_QA/kernel/run_experiment.ipynb').exists() and stored_run(ws.experiments / 'k/demo_QA/kernel').summary['status'] == 'complete'

@@ -304,6 +304,7 @@ def run_notebook(
     from wattnb.workspace import optional
     pm = optional('papermill', 'notebook')
     from wattnb.experiment import follow_progress, move_aside
+    from wattnb.notebook import own_kernel
     if plan.settings.force: # here, so that the executed notebook does not do it again when somebody executes it once more
         if plan.run_dir.exists(): move_aside(plan.run_dir)
         plan.settings = dataclasses.replace(plan.settings, force=False)
@@ -317,7 +318,7 @@ def run_notebook(
     for name in ('papermill', 'traitlets', 'blib2to3'): logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger('asyncio').setLevel(logging.CRITICAL) # after a signal it tells of the kernel's death, which is our doing
     with _environment(WATTNB_NOTEBOOK_OUT=str(out)), follow_progress(plan):
-        try: pm.execute_notebook(str(src), str(out), parameters=params, progress_bar=False, cwd=str(plan.ws.root), kernel_name='python3', log_output=False, extra_arguments=QUIET_KERNEL)
+        try: pm.execute_notebook(str(src), str(out), parameters=params, progress_bar=False, cwd=str(plan.ws.root), **own_kernel(), log_output=False, extra_arguments=QUIET_KERNEL)
         except pm.PapermillExecutionError as e:
             cls = {'UserError': UserError}.get(e.ename, WorkError)
             raise cls(redact(str(e.evalue) or e.ename) + f' (executed notebook: {out})') from None
@@ -634,6 +635,7 @@ def cmd_plots(a) -> Result:
       Opt('--html', action='store_true', help='one HTML file that works offline'), _TRUTH, Opt('--output', default=None, metavar='FILE', help='needed where the root is no workspace'))
 def cmd_report(a) -> Result:
     from wattnb.workspace import optional
+    from wattnb.notebook import own_kernel
     pm = optional('papermill', 'notebook')
     ws = _tree(a)
     own = isinstance(ws, Workspace)
@@ -642,7 +644,7 @@ def cmd_report(a) -> Result:
     out = Path(a.output).with_suffix('.ipynb') if a.output else ws.artifacts/'reports'/f"report{'-' + a.env if a.env else ''}.ipynb"
     out.parent.mkdir(parents=True, exist_ok=True)
     root, at = (ws.root, ws.root) if own else (ws, out.parent)
-    try: pm.execute_notebook(str(src), str(out), parameters=dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=str(Path(a.ground_truth).resolve()) if a.ground_truth else ''), progress_bar=False, cwd=str(at), kernel_name='python3', extra_arguments=QUIET_KERNEL)
+    try: pm.execute_notebook(str(src), str(out), parameters=dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=str(Path(a.ground_truth).resolve()) if a.ground_truth else ''), progress_bar=False, cwd=str(at), **own_kernel(), extra_arguments=QUIET_KERNEL)
     except pm.PapermillExecutionError as e: raise WorkError(f'{e.ename}: {e.evalue} (executed notebook: {out})') from None
     finally: _redact_file(out)
     if a.html:

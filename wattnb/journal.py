@@ -134,9 +134,10 @@ _plan = dict(id=_is_text, queries=_texts, seconds=_is_number, tokens=_sums[0], c
 _question = dict(dict.fromkeys(('id!', 'question!', 'answer', 'answer_value', 'answer_unit', 'ref_id', 'ref_url', 'supporting_materials', 'explanation', 'usage'), _is_text), flags={})
 # field → what it is: a test, fields of its own, or a list of them; `!`: it is never missing and never null
 _SHAPES = dict(
-    run={'name!': _is_text, 'identity!': {'scorer!': _is_text}, 'settings!': {'env!': _is_text}, 'precision!': _is_text, 'questions!': [_question], 'questions_file': _is_text, 'labelled': lambda x: isinstance(x, bool),
+    run={'name!': _is_text, 'identity!': {'scorer!': _is_text}, 'settings!': {'env!': _is_text}, 'precision!': _is_text, 'questions!': [_question], 'questions_file': _is_text, 'flag_names': _texts, 'labelled': lambda x: isinstance(x, bool),
          'entry!': {**dict.fromkeys(('provider!', 'id!', 'key!', 'name!', 'family!'), _is_text), 'params_b': _is_number, 'active_b': _is_number}, 'started!': _is_text, 'version': _is_text, 'precision_requested': _is_text},
-    session={'session!': _is_count, 'started': _is_text, 'machine': {}, 'footprint': {}},
+    session={'session!': _is_count, 'started': _is_text, 'footprint': {},
+             'machine': {**dict.fromkeys(('hostname', 'cpu_model', 'gpu_name', 'os_platform', 'run_environment'), _is_text), 'memory_gb': _is_number, 'gpus': [{'uuid': _is_text, 'name': _is_text}]}},
     load={'session!': _is_count, 'llm_seconds': _is_number, 'embedder_seconds': _is_number, 'device': {},
           'model!': {**dict.fromkeys(('effective_dtype', 'quantization', 'revision', 'device', 'path', 'determinism'), _is_text), 'disk_bytes': _is_number}},
     segment={'session!': _is_count, 'report!': {'seconds!': _is_number, 'hardware!': {}, 'energy!': {}, 'started': _is_text, 'finished': _is_text}, 'per_question': {}},

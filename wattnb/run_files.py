@@ -65,18 +65,21 @@ class RunFiles:
             yield (b'[\n' if not i else b',\n') + json.dumps(r, ensure_ascii=False, allow_nan=False).encode('utf-8', 'surrogatepass')
         yield b'\n]\n' if len(self.results) else b'[]\n'
 
-def _can_be_summed(segment:dict) -> bool:
-    "Whether readings of a session are what the sums over sessions are made of; else the session counts as one without readings."
-    try: merge_segments([segment['report']] * 2); question_energy([segment, segment]); return True
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
-        log.warning('the readings of session %s cannot be understood (%s): its energy is missing', segment['session'], e)
-        return False
+def _that_add_up(segments:list) -> list[dict]:
+    "The readings of those sessions of which sums can be made; another session counts as one without readings."
+    out = []
+    for s in segments:
+        try: merge_segments([(out or [s])[0]['report'], s['report']]); question_energy([s, s]); out.append(s)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
+            log.warning('the readings of session %s cannot be understood (%s): its energy is missing', s['session'], e)
+    return out
 
 def questions_of(
-    rows:Sequence[dict], # as the head of a journal has them
+    head:dict, # of a journal
 ) -> list[Question]:
-    "The questions that a run was asked."
-    return [Question(**{k: v for k, v in q.items() if v is not None and k in Question.__dataclass_fields__}) for q in rows]
+    "The questions that a run was asked, each with every flag of its file."
+    flags = lambda q: {n: bool((q.get('flags') or {}).get(n)) for n in head.get('flag_names', q.get('flags')) or ()}
+    return [Question(**{k: v for k, v in q.items() if v is not None and k in Question.__dataclass_fields__} | dict(flags=flags(q))) for q in head['questions']]
 
 def derive(
     content,        # `JournalContent`
@@ -86,14 +89,13 @@ def derive(
     heads = content.of('run')
     if not heads: raise UserError('the journal holds no run: its first line is missing or damaged')
     head = heads[0]
-    asked = head.pop('questions')
-    questions = questions_of(asked) if questions is None else list(questions)
-    del asked
-    segments = [s for s in last_segments(content) if _can_be_summed(s)]
+    questions = questions_of(head) if questions is None else list(questions)
+    del head['questions'] # a long list
+    segments = _that_add_up(last_segments(content))
     hosted = None if head['entry']['provider'] in LOCAL_PROVIDERS else {i: sum_or_none([a.seconds.generation for a in tried]) for i, tried in content.attempts.items()}
     joules = question_energy(segments, hosted)
     for s in segments: s.pop('per_question', None)
-    scores = score(questions, [prediction_of(counting(content.attempts.get(q.id, ())), q.id) for q in questions]) if head['labelled'] else None
+    scores = score(questions, [prediction_of(counting(content.attempts.get(q.id, ())), q.id) for q in questions]) if head.get('labelled') else None
     results = Records(content, questions, scores.rows if scores else (), joules)
     return RunFiles(results, _summary(head, content, results, scores, segments), scores)
 
@@ -210,12 +212,12 @@ def _summary(head, content, results, scores, segments) -> dict:
         input_tokens=tokens['prompt'], output_tokens=tokens['completion'], estimated_cost_usd=cost, hardware=hardware,
         config_snapshot=s, run_environment=s['env'], total_retries=sum(x.retries for x in all_),
         questions_retried=sum(x.retries > 0 for x in all_), avg_retries=mean([x.retries for x in all_]),
-        questions_file=head['questions_file'],
+        questions_file=head.get('questions_file'),
         # ours
         schema_version=SCHEMA_VERSION, run_id=content.run, status=status, started_at=head['started'], finished_at=finished,
-        model=dict(key=entry['key'], name=entry['name'], family=entry['family'], params_b=entry['params_b'], active_b=entry['active_b']),
+        model=dict(key=entry['key'], name=entry['name'], family=entry['family'], params_b=entry.get('params_b'), active_b=entry.get('active_b')),
         effective=model, precision=precision, precision_requested=head.get('precision_requested') or head['precision'],
-        precision_note=f"planned at {head['precision']}, loaded at {precision}" if precision != head['precision'] and 'precision_requested' in head else None, identity=head['identity'], code_version=head['version'], scorer_version=head['identity']['scorer'],
+        precision_note=f"planned at {head['precision']}, loaded at {precision}" if precision != head['precision'] and 'precision_requested' in head else None, identity=head['identity'], code_version=head.get('version'), scorer_version=head['identity']['scorer'],
         by_status=by_status, n_completed=len(done), scores=scores.to_json(strict=True) if scores else None,
         effective_dtype=model.get('effective_dtype'), effective_quantization=model.get('quantization'), determinism=model.get('determinism'),
         stopped_because=(ends or [{}])[-1].get('reason'), by_stage=_by_stage(content), parsed_by=_count(x.parsed_by for x in done),

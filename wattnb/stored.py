@@ -213,7 +213,7 @@ def _same_rows(path:Path, files) -> bool:
 
 def _score_of_submission(folder:Path, head:dict) -> float|None:
     "The composite score of what would be handed in; None when it cannot be read."
-    try: return score(questions_of(head['questions']), RunFolder(folder).predictions).overall
+    try: return score(questions_of(head), RunFolder(folder).predictions).overall
     except UserError: return None
 
 def _clock_checks(s:dict, content):
