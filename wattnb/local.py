@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['log', 'PROMPT_DATE', 'THINKING_TOKENS', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_weights',
-           'cpu_bf16_is_native', 'weights_need', 'choose_place', 'tune_for_cpu', 'last_token_only',
-           'effective_precision', 'Loaded', 'load_local', 'attention_for', 'plain_text', 'template_facts',
-           'render_prompt', 'encode_prompt', 'next_batch', 'rows_that_fit', 'token_budget', 'bytes_per_token',
-           'LocalModel', 'Sampling', 'checkpoint_sampling', 'position_switch']
+           'cpu_bf16_is_native', 'weights_need', 'choose_place', 'tune_for_cpu', 'last_token_only', 'attention_for',
+           'effective_precision', 'Loaded', 'load_local', 'plain_text', 'template_facts', 'render_prompt',
+           'encode_prompt', 'next_batch', 'rows_that_fit', 'token_budget', 'bytes_per_token', 'LocalModel', 'Sampling',
+           'checkpoint_sampling', 'position_switch']
 
 # %% ../nbs/03b_local.ipynb #753e7b4c
 import collections, contextlib, ctypes, datetime, errno, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, math, mmap, os, re, shutil, tempfile, time, weakref
@@ -292,6 +292,18 @@ def last_token_only(
     finally:
         for h in hooks: h.remove()
 
+# %% ../nbs/03b_local.ipynb #1826e0fa
+def attention_for(
+    config,        # the checkpoint's
+    asked:str=None, # 'sdpa', 'eager', 'flash_attention_2', 'flex_attention'; None: the model's usual one
+) -> str|None:
+    "The attention to load a model with; None leaves it to transformers. `UserError` for one that would drop the model's cap on attention scores."
+    c = config.get_text_config() if hasattr(config, 'get_text_config') else config
+    cap = getattr(c, 'attn_logit_softcapping', None) or getattr(c, 'attention_logit_cap', None)
+    if not cap: return asked
+    if asked == 'sdpa': raise UserError(f'{config.model_type} caps its attention scores at {cap:g}, which sdpa leaves out: ask for eager, flex_attention or flash_attention_2')
+    return asked or 'eager'
+
 # %% ../nbs/03b_local.ipynb #9e1fba88
 def _quantization(precision:str, torch, transformers, on_cpu:bool):
     if precision not in ('4bit', '8bit'): return None
@@ -375,18 +387,6 @@ def load_local(
                 load_seconds=round(time.monotonic() - t0, 3), threads=torch.get_num_threads() if on_cpu else None,
                 versions={n: importlib.metadata.version(n) for n in ('torch', 'transformers')})
     return Loaded(model, tokenizer, info)
-
-# %% ../nbs/03b_local.ipynb #726f1e95
-def attention_for(
-    config,        # the checkpoint's
-    asked:str=None, # 'sdpa', 'eager', 'flash_attention_2', 'flex_attention'; None: the model's usual one
-) -> str|None:
-    "The attention to load a model with; None leaves it to transformers. `UserError` for one that would drop the model's cap on attention scores."
-    c = config.get_text_config() if hasattr(config, 'get_text_config') else config
-    cap = getattr(c, 'attn_logit_softcapping', None) or getattr(c, 'attention_logit_cap', None)
-    if not cap: return asked
-    if asked == 'sdpa': raise UserError(f'{config.model_type} caps its attention scores at {cap:g}, which sdpa leaves out: ask for eager, flex_attention or flash_attention_2')
-    return asked or 'eager'
 
 # %% ../nbs/03b_local.ipynb #36a672bc
 _END_OF_TURN = ('<|im_end|>', '<|eot_id|>', '<end_of_turn>', '<|return|>', '</s>')
