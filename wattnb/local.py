@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['log', 'PROMPT_DATE', 'THINKING_TOKENS', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_weights',
            'cpu_bf16_is_native', 'compute_dtype', 'weights_need', 'device_asked', 'check_gpus', 'choose_place',
-           'pipeline_words', 'tune_for_cpu', 'last_token_only', 'effective_precision', 'Loaded', 'local_facts',
-           'attention_for', 'load_local', 'plain_text', 'template_facts', 'render_prompt', 'encode_prompt',
-           'next_batch', 'rows_that_fit', 'token_budget', 'bytes_per_token', 'LocalModel', 'torch_device_index',
-           'Sampling', 'checkpoint_sampling', 'position_switch']
+           'pipeline_words', 'tune_for_cpu', 'last_token_only', 'attention_for', 'effective_precision', 'Loaded',
+           'local_facts', 'load_local', 'plain_text', 'template_facts', 'render_prompt', 'encode_prompt', 'next_batch',
+           'rows_that_fit', 'token_budget', 'bytes_per_token', 'LocalModel', 'torch_device_index', 'Sampling',
+           'checkpoint_sampling', 'position_switch']
 
 # %% ../nbs/03b_local.ipynb #753e7b4c
 import collections, contextlib, ctypes, datetime, errno, gc, hashlib, importlib.metadata, importlib.util, inspect, itertools, json, logging, math, mmap, os, re, shutil, tempfile, time, weakref
@@ -356,6 +356,18 @@ def last_token_only(
     finally:
         for h in hooks: h.remove()
 
+# %% ../nbs/03b_local.ipynb #1826e0fa
+def attention_for(
+    config,        # the checkpoint's
+    asked:str=None, # 'sdpa', 'eager', 'flash_attention_2', 'flex_attention'; None: the model's usual one
+) -> str|None:
+    "The attention to load a model with; None leaves it to transformers. `UserError` for one that would drop the model's cap on attention scores."
+    c = config.get_text_config() if hasattr(config, 'get_text_config') else config
+    cap = getattr(c, 'attn_logit_softcapping', None) or getattr(c, 'attention_logit_cap', None)
+    if not cap: return asked
+    if asked == 'sdpa': raise UserError(f'{config.model_type} caps its attention scores at {cap:g}, which sdpa leaves out: ask for eager, flex_attention or flash_attention_2')
+    return asked or 'eager'
+
 # %% ../nbs/03b_local.ipynb #9e1fba88
 def _quantization(precision:str, torch, transformers, dtype:str='bfloat16', int8_threshold:float=None):
     if precision not in ('4bit', '8bit'): return None
@@ -454,18 +466,6 @@ def local_facts() -> dict:
     problem = f'the driver shows {found[0].name}, and this torch is built without CUDA' if found and not built and importlib.util.find_spec('torch') else ''
     return dict(versions=_versions(), gpu_problem=problem, mxfp4_problem=mxfp4_problem(bool(found)))
 
-
-# %% ../nbs/03b_local.ipynb #726f1e95
-def attention_for(
-    config,        # the checkpoint's
-    asked:str=None, # 'sdpa', 'eager', 'flash_attention_2', 'flex_attention'; None: the model's usual one
-) -> str|None:
-    "The attention to load a model with; None leaves it to transformers. `UserError` for one that would drop the model's cap on attention scores."
-    c = config.get_text_config() if hasattr(config, 'get_text_config') else config
-    cap = getattr(c, 'attn_logit_softcapping', None) or getattr(c, 'attention_logit_cap', None)
-    if not cap: return asked
-    if asked == 'sdpa': raise UserError(f'{config.model_type} caps its attention scores at {cap:g}, which sdpa leaves out: ask for eager, flex_attention or flash_attention_2')
-    return asked or 'eager'
 
 # %% ../nbs/03b_local.ipynb #cef86668
 def load_local(
