@@ -403,3 +403,16 @@ def test_the_kernel_is_this_python_whatever_is_installed_as_python3(ws, tmp_path
                        capture_output=True, text=True, env={**{k: v for k, v in os.environ.items() if k != 'IN_TEST'}, 'JUPYTER_PATH': str(tmp_path)})
     assert p.returncode == 0, p.stderr
     assert (ws.experiments / 'k/demo_QA/kernel/run_experiment.ipynb').exists() and stored_run(ws.experiments / 'k/demo_QA/kernel').summary['status'] == 'complete'
+
+
+def test_a_run_at_auto_that_another_machine_finished_is_done(tiny):
+    "The same request, settled otherwise elsewhere (a GPU loads `auto` in bfloat16): a finished run counts as done here, another request does not fit it."
+    class Elsewhere(Failing):
+        def __init__(self, entry): super().__init__([]); self.entry, self.info = entry, dict(effective_dtype='bfloat16', quantization='none', device='cuda:0')
+    plan = replace(plan_run(at(name='elsewhere'), tiny), precision='bf16')
+    plan.identity = plan.identity | dict(precision='bf16')
+    run_all(plan, Elsewhere(plan.entry))
+    here = plan_run(at(name='elsewhere'), tiny)
+    assert (here.state, here.run, here.precision) == ('complete', plan.run, 'fp32')
+    assert run_all(here).summary['precision'] == 'bf16'
+    with pytest.raises(UserError, match='precision: bf16 → fp32'): plan_run(at('fp32', name='elsewhere'), tiny)

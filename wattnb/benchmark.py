@@ -24,7 +24,7 @@ from .footprint import BYTES, Device, device_of, find_device, measure_cpu
 from .scoring import score
 from .runs import TruthBook, find_run, find_runs, run_cost, run_numbers
 from .journal import JournalContent, read_journal, utc_now
-from .plan import RunPlan, RunSettings, RunState, plan_run, planned_precision, prediction_of
+from .plan import RunPlan, RunSettings, RunState, plan_run, planned_precision, prediction_of, run_held
 from .run_files import rebuild
 from .experiment import keep_partial, run_all
 from .cluster import run_words
@@ -441,7 +441,7 @@ class Watch:
     "Follows one run through its journal."
     def __init__(self, r:PlannedRun):
         self.r, self._next, self._t0, self._done0 = r, 0., time.monotonic(), r.done
-        self._content = JournalContent(r.run_dir/'journal.jsonl', r.plan.run)
+        self._content = JournalContent(r.run_dir/'journal.jsonl', '' if r.plan.precision_requested == 'auto' else r.plan.run) # another machine may settle auto otherwise
         try: self._content = self._content.read_on()
         except UserError: pass # another run's, which --force is about to move aside
         self._before = 0 if r.plan.settings.force else len(self._content.of('session'))
@@ -678,7 +678,7 @@ def _conclude(r:PlannedRun, handle, code:int, s:BenchmarkSettings) -> threading.
 def _keep(r:PlannedRun, code:int):
     if code not in (DEADLINE, 134, 137, 139): return
     try: # unless the run has still written its own end
-        content = read_journal(r.run_dir/'journal.jsonl', r.plan.run)
+        content = read_journal(r.run_dir/'journal.jsonl', run_held(r.plan))
         if len(content) and content.entries[-1].kind != 'end': keep_partial(r.plan)
     except (UserError, WorkError) as e: log.warning('no partial summary for %s: %s', r.name, e)
 

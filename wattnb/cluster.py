@@ -309,14 +309,14 @@ class Cluster:
         ray, s = self.ray, r.plan.settings
         key = f'{r.name}-{secrets.token_hex(4)}'
         run = RemoteRun(self, node, key, r.run_dir)
-        if node.shared: base, words, so_far = str(self.ws.root), run_words(s, '{root}'), b''
+        if node.shared: base, words, so_far = str(self.ws.root), run_words(s, '{root}', name=r.name), b'' # a node may settle `auto`, and so the default name, otherwise
         else:
             if s.force and r.run_dir.exists(): # moved aside here, as there is nothing to move there
                 os.replace(r.run_dir, r.run_dir.with_name(f'{r.run_dir.name}.old-{time.strftime("%Y%m%d-%H%M%S")}'))
             run.hold.enter_context(folder_lock(r.run_dir, f'wattnb benchmark, on {node.machine.name}'))
             own = dict(model=f'{{root}}/models/{Path(s.model).name}') if s.model.endswith('.toml') else {}
             if self._base is None: self._base = ray.put(workspace_pack(self.ws, self.questions, self.models))
-            base, words = self._base, run_words(s, '{root}', questions='{root}/data/' + self.questions.name, **own)
+            base, words = self._base, run_words(s, '{root}', name=r.name, questions='{root}/data/' + self.questions.name, **own)
             so_far = pack(files_below(r.run_dir))
         has = next((n['Resources'].get('CPU', 1) for n in ray.nodes() if n['NodeID'] == node.id), 1)
         opts = dict(num_cpus=1 if gpus else min(has, max(1, has // self.jobs)), num_gpus=gpus, max_retries=0, scheduling_strategy=self._on(node.id))

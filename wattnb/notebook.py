@@ -14,7 +14,7 @@ from .index import open_index
 from .telemetry import machine
 from .scoring import score
 from .journal import Journal, JournalContent, read_journal, utc_now
-from .plan import RunPlan, RunState, is_ended, prediction_of
+from .plan import RunPlan, RunState, is_ended, prediction_of, run_held
 from .run_files import derive, rebuild
 from .stages import Run
 from .stored import StoredRun, stored_run
@@ -107,7 +107,7 @@ def keep_partial(
     "Write the files of an interrupted run from its journal, with status 'interrupted'. Returns (questions done, of all)."
     path = plan.run_dir/'journal.jsonl'
     if not path.exists(): return 0, len(plan.questions)
-    with folder_lock(plan.run_dir, 'wattnb run', wait=15), Journal(path, plan.run) as j:
+    with folder_lock(plan.run_dir, 'wattnb run', wait=15), Journal(path, run_held(plan)) as j:
         state = RunState(plan, j.content)
         done = len(state.done)
         if j.content.of('run') and done:

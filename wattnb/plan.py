@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MODES', 'PLANNERS', 'RunSettings', 'precision_of', 'planned_precision', 'RunPlan', 'plan_run', 'weights_digest',
-           'is_ended', 'counting', 'RunState', 'prediction_of']
+           'run_held', 'is_ended', 'counting', 'RunState', 'prediction_of']
 
 # %% ../nbs/06_b_plan.ipynb #3349360d
 import hashlib, json, os, re, shutil
@@ -293,13 +293,20 @@ def _precision_held(entry, content:JournalContent) -> str|None:
 
 def _same_run(plan:RunPlan, content:JournalContent) -> bool:
     """Whether a journal's run is the one that is asked for. Precisions are compared as they were loaded: a request can have been
-    settled otherwise (another version, a checkpoint that was not there yet)."""
+    settled otherwise (by another version, on another machine, before the checkpoint was there)."""
     head = (content.of('run') or [{}])[0]
     if not head.get('identity') or digest(head['identity']) != content.run: return content.run == plan.run
     rest = lambda identity: {k: v for k, v in jsonable(identity).items() if k != 'precision'}
     if rest(head['identity']) != rest(plan.identity): return False
     asked = head.get('precision_requested') or head['identity'].get('precision')
-    return plan.precision == _precision_held(plan.entry, content) or content.run == plan.run and asked == plan.precision_requested
+    return asked == plan.precision_requested or plan.precision == _precision_held(plan.entry, content)
+
+def run_held(
+    plan:RunPlan, # of a run that has been started since, maybe elsewhere
+) -> str:
+    "Hash of the run in its folder: the plan's, or that of the same request as another machine settled it."
+    found = read_journal(plan.run_dir/'journal.jsonl')
+    return found.run if found.run and _same_run(plan, found) else plan.run
 
 def _is_this_run(plan:RunPlan, folder:Path=None) -> bool:
     path = (folder or plan.run_dir)/'journal.jsonl'
