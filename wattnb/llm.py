@@ -665,8 +665,8 @@ def quantizable_share(
     if folder := _folder(entry):
         try: return quantized_share_of(checkpoint_tensors(folder)) if not native_quantization(json.loads((folder/'config.json').read_text('utf-8'))) else None
         except (OSError, ValueError): return None
-    if entry.native or not entry.params_b or entry.experts_b is None: return None
-    return max(0., 1 - entry.experts_b / (entry.params_b - (entry.embedding_b or 0.)))
+    if entry.native or not entry.params_b or entry.experts_b is None and entry.active_b: return None # a mixture whose experts are not told
+    return max(0., 1 - (entry.experts_b or 0.) / (entry.params_b - (entry.embedding_b or 0.)))
 
 def check_precision(
     entry:ModelEntry,

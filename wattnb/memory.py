@@ -284,9 +284,10 @@ def linear_share(
 def count_weights(
     model, # a loaded model: a `torch.nn.Module`
 ) -> dict:
-    """What is in memory: `bytes_by_dtype`, `weights_bytes`, `parameters`, `embedding_parameters`, `quantized_bits` (4, 8 or None), and `quantized_share`:
+    """What is in memory: `bytes_by_dtype`, `weights_bytes`, `parameters`, `embedding_parameters` (of the input embeddings alone), `quantized_bits` (4, 8 or None), and `quantized_share`:
     of the weights without embeddings and output layer, those that are stored at 8 bit or less."""
     own, seen = _embeddings(model), set()
+    first = getattr(model.get_input_embeddings(), 'weight', None) if hasattr(model, 'get_input_embeddings') else None
     by, total, few, bits, embedding = {}, 0, 0, {}, 0
     for m in model.modules(): # gpt-oss on a GPU with kernels: its experts are no parameters any more
         if type(m).__name__ == 'Mxfp4GptOssExperts' and not any(p.ndim > 2 for p in m.parameters(recurse=False)):
@@ -301,7 +302,7 @@ def count_weights(
         if id(p) in own: embedding += n
         elif width <= 8 and (p.dtype.is_floating_point or width < 8 * p.element_size() or type(p).__name__ in ('Params4bit', 'Int8Params')): few, total, bits[width] = few + n, total + n, bits.get(width, 0) + n
         elif p.dtype.is_floating_point and p.ndim > 1: total += n
-    return dict(weights_bytes=sum(by.values()), bytes_by_dtype=by, parameters=total + embedding, embedding_parameters=embedding,
+    return dict(weights_bytes=sum(by.values()), bytes_by_dtype=by, parameters=total + embedding, embedding_parameters=first.numel() if first is not None else 0,
                 quantized_share=few / total if total else 0., quantized_bits=max(bits, key=bits.get) if bits else None)
 
 def _state_bytes(p) -> int:
