@@ -836,7 +836,7 @@ class LocalModel(Model):
         self.pad = next(i for i in (tok.pad_token_id, tok.eos_token_id, 0) if i is not None)
         accepts = set(inspect.signature(m.forward).parameters)
         self._accepts = {n: n in accepts for n in ('position_ids', 'logits_to_keep')}
-        self._cache_name = 'cache' if 'cache' in accepts else 'past_key_values' # its name before transformers 5.20 or so
+        self._cache_name = next((n for n in ('cache', 'cache_params') if n in accepts), 'past_key_values') # the latter two before transformers 5.20 or so
         self.device = m.get_input_embeddings().weight.device
         self.context = self.entry.context or getattr(m.config.get_text_config(), 'max_position_embeddings', None)
         self._plain, self._states = _plain_cache(m) is not None, _only_states(m)
