@@ -661,9 +661,16 @@ def recommend_from(
     if limits:
         h = next(h for h in d.families.values() if h.best is d.choice)
         said += f' It takes {", ".join(f"{of(d.choice).mean() / scale:.3g} {unit}" for of, _, unit, scale in limits)} a question, and keeps to the budget in {h.keeps:.0%} of the resamples.'
+    said += _energy_marks(panel, [h.best for h in d.families.values()])
     everything = [s for v in families.values() for s in v if fits(s)]
     return Recommendation(panel, d.choice, d.families, d.differences, pareto(everything, panel.strata, seed=seed, clusters=papers),
                           float(panel.right.any(0).mean()), _leave_one_out(panel), said, decision=d)
+
+def _energy_marks(panel:Panel, named:Sequence[System]) -> str:
+    "A sentence on the energies behind the statement that are not what a meter read of the whole run."
+    used = {m for s in named for m in s.members}
+    marks = [f'{l} ({x.energy.is_})' for l, x in zip(panel.labels, getattr(panel, 'numbers', ())) if l in used and x is not None and x.energy.wh is not None and x.energy.is_ not in ('measured', 'members')]
+    return f' Energies that were not measured whole: {_listed(marks)}.' if marks else ''
 
 def _budgets(models:Sequence[System], max_wh:float|None, max_usd:float|None) -> list[tuple]:
     "(costs of a `System` per question, the most on average, the unit, what one unit is) of each budget; `UserError` where no single model keeps to it."

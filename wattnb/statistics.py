@@ -410,12 +410,13 @@ def ratio_ci(
     clusters=None,     # label per row: rows of one label are not independent
 ) -> tuple[float, float|None, float|None]|None:
     """(ratio, low, high) of mean(a) / mean(b) with Fieller's interval (1954); `high` is None where it is unbounded, both are with a single
-    row. None without pairs or when B's mean is 0. Rows with a missing value on either side are left out."""
+    row. None without pairs or when B's mean is 0 (or next to it). Rows with a missing value on either side are left out."""
     a, b = (np.array([math.nan if v is None else v for v in x], float) for x in (a, b))
     ok = np.isfinite(a) & np.isfinite(b)
     a, b = a[ok], b[ok]
     if not a.size or b.sum() <= 0: return None
     n, ma, mb = a.size, float(a.mean()), float(b.mean())
+    if mb <= ma / 1e300: return None
     est, d = ma / mb, np.c_[a - ma, b - mb]
     if clusters is not None: d = _cluster_sums(d, [c for c, k in zip(clusters, ok) if k])
     g = len(d)
