@@ -195,12 +195,10 @@ def weights_need(
 # %% ../nbs/03b_local.ipynb #c4d3f6ce
 def _memory_of(gpu) -> tuple|None:
     "(free, total) bytes of a visible GPU as its driver tells. None where it does not."
-    from wattnb.machine import nvml # sorts after this notebook; needed only where the driver is there
-    if gpu.unified:
-        import psutil
-        return psutil.virtual_memory().available, psutil.virtual_memory().total
-    mem = nvml().get('DeviceGetMemoryInfo', gpu.memory_handle)
-    return None if mem is None else (mem.total - mem.used, mem.total)
+    import psutil
+    from wattnb.machine import free_memory # sorts after this notebook; needed only where the driver is there
+    free, total = free_memory(gpu), psutil.virtual_memory().total if gpu.unified else gpu.memory_total_bytes
+    return None if free is None or total is None else (free, total)
 
 def _memory_by_torch(torch, i:int) -> tuple:
     "The same where the driver's library does not tell; opens a context."
