@@ -448,7 +448,7 @@ def plot_overall_ranking(
         _after(ax, max(_known(r.overall, r.overall_high)), i, f'{r.overall:.3f}')
     row_axis(ax, _suffix(s), 48); ax.set_xlim(0, 1.05); ax.set_xticks([0, .2, .4, .6, .8, 1])
     if max(_known(*s['overall'], *s['overall_high'])) > .97: ax.set_xlim(0, 1.12)
-    ax.set_xlabel('overall score = 0.75 value + 0.15 citations + 0.10 refusals')
+    ax.set_xlabel('overall score = 0.75 value + 0.15 citations + 0.10 NA recall')
     _kind_legend(fig, s['kind'])
     return headline(fig, 'Overall ranking', f"{n_of(s)}, {n_of(s, 'n_na', 'unanswerable')}; bars: 95 % intervals. Bars that "
                     f'overlap may still differ: the questions are the same{_failed(s)}')

@@ -118,8 +118,8 @@ attempts | | each attempt with its stage, reason, prompt hash, tokens, times, US
 *avg_generation_seconds | s | mean over questions
 *value_accuracy | 0–1 | the score's value component
 *ref_overlap | 0–1 | its citation component
-*na_accuracy | 0–1 | its refusal recall
-*overall_score | 0–1 | 0.75 value + 0.15 citations + 0.10 refusals
+*na_accuracy | 0–1 | NA recall: blank values among the unanswerable, unreadable replies too
+*overall_score | 0–1 | 0.75 value + 0.15 citations + 0.10 NA recall
 *questions_correct | | values counted as right
 *questions_wrong | | the others
 *error_count | | questions that failed
