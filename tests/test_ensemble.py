@@ -223,7 +223,7 @@ def test_questions_about_one_paper_widen_a_choice():
     papers = np.repeat(np.arange(20), 10)
     x = [(rng.random(20) < .6)[papers] for _ in range(4)]
     s = [plain(f's{k}', 'single', v, 1) for k, v in enumerate(x)]
-    (a, b), (c, d) = choose_honestly(s, [False] * 200, clusters=list(papers)).ci, choose_honestly(s, [False] * 200).ci
+    (a, b), (c, d) = choose_honestly(s, [False] * 200, clusters=papers).ci, choose_honestly(s, [False] * 200).ci
     assert b - a > 1.8 * (d - c)
 
 

@@ -103,9 +103,9 @@ def test_kinds_sizes_and_marks():
 
 
 def test_intervals_have_their_own_n():
-    from wattnb.statistics import wilson
+    from wattnb.statistics import clopper_pearson
     for r in made().legacy.runs.itertuples():
-        assert (r.na_low, r.na_high) == pytest.approx(wilson(round(r.na * 8), 8))
+        assert (r.na_low, r.na_high) == pytest.approx(clopper_pearson(round(r.na * 8), 8))
     df = drawn('accuracy_by_type')[1]
     assert df.drop_duplicates('type').set_index('type')['n'].to_dict() == dict(Table=15, Figure=9, Quote=40, Math=4, is_NA=8)
 

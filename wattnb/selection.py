@@ -311,7 +311,7 @@ def composite_interval(
     "Interval of a system's score, made as that of a run (`Scores.composite_ci`)."
     rare, parts, every = np.asarray(strata).astype(bool), [], x[None] if every is None else every
     for k, (low, high) in zip((~rare, rare), contribution_bounds(len(x), int(rare.sum()))):
-        if k.any(): parts.append((k.mean(), x[k], min(low, every[:, k].min()), max(high, every[:, k].max()), clusters and [c for c, m in zip(clusters, k) if m]))
+        if k.any(): parts.append((k.mean(), x[k], min(low, every[:, k].min()), max(high, every[:, k].max()), None if clusters is None else [c for c, m in zip(clusters, k) if m]))
     return strata_ci(parts, level)
 
 # %% ../nbs/08a_selection.ipynb #c99a7161
