@@ -684,7 +684,8 @@ def doubt_notes(
     about, said = about or ('score', 'refusals', 'latency', 'wall', 'energy', 'usd'), {}
     for label, x in numbers.items():
         if 'score' in about and x.score_is == 'inherited': said.setdefault(f'score inherited from the run, not worked out anew: {x.score_reason}', []).append(label)
-        if 'wall' in about and x.wall_s is None and x.wall_reason and not x.wall_reason.startswith('an ensemble') and 'energy' not in about: said.setdefault(f'no wall time: {x.wall_reason}', []).append(label)
+        if info and 'wall' in about and x.wall_s is None and not any(d.rule == 'RESUMED' for d in x.doubts): said.setdefault(f'no wall time: {x.wall_reason}', []).append(label)
+        if info and 'energy' in about and x.wh is None: said.setdefault(f'energy not measured: {x.energy.reason}', []).append(label)
         for d in x.about(*about):
             if info or d.severity != 'info': said.setdefault(f'{d.rule}: {d.message}', []).append(label)
     return [f'{k} ({_some(v)})' for k, v in said.items()]
