@@ -335,7 +335,8 @@ def _energy_ratio(ratio, a, b) -> tuple|None:
     ends = lambda x: (1., 1.) if x.low is None or x.high is None or not x.wh else (x.low / x.wh, x.high / x.wh)
     (a_low, a_high), (b_low, b_high) = ends(a), ends(b)
     if lo is None and (a_low, a_high, b_low, b_high) == (1., 1., 1., 1.): return ratio
-    return r, (r if lo is None else lo) * a_low / b_high, (r if hi is None else hi) * a_high / b_low if b_low else None
+    top = r if lo is None else hi # None beside a lower end: the interval has no upper one
+    return r, (r if lo is None else lo) * a_low / b_high, None if top is None or not b_low else top * a_high / b_low
 
 def compare(
     ws,                   # workspace or tree of runs

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BITS_PER_PARAMETER', 'BATCH_TOKENS', 'CHUNK_TOKENS', 'bits_per_parameter', 'bytes_per_parameter', 'nominal_bits',
-           'Tensor', 'checkpoint_tensors', 'tensor_kind', 'mxfp4_problem', 'weight_bytes', 'quantized_share_of',
-           'attention_layers', 'kv_bytes_per_token', 'work_bytes', 'MemoryPlan', 'native_quantization',
-           'plan_checkpoint', 'linear_share', 'count_weights']
+           'precision_of', 'Tensor', 'checkpoint_tensors', 'tensor_kind', 'mxfp4_problem', 'weight_bytes',
+           'quantized_share_of', 'attention_layers', 'kv_bytes_per_token', 'work_bytes', 'MemoryPlan',
+           'native_quantization', 'plan_checkpoint', 'linear_share', 'count_weights']
 
 # %% ../nbs/03_a_memory.ipynb #26c43f53
 import importlib.metadata, importlib.util, json, math, re, struct
@@ -40,6 +40,19 @@ def nominal_bits(
     "Width of the numbers without their scales: 4, 8, 16, 32 or 64; None where the name does not tell."
     bits = bits_per_parameter(precision)
     return None if bits is None else int(bits)
+
+# %% ../nbs/03_a_memory.ipynb #4d5a938d
+_WORDS = dict(bfloat16='bf16', float16='fp16', float32='fp32', nf4='4bit', fp4='4bit', mxfp4='4bit', nvfp4='4bit', awq='4bit', gptq='4bit', int8='8bit', fp8='8bit')
+
+def precision_of(
+    info:dict, # what a loaded model says of itself: `effective_dtype`, `quantization`
+) -> str|None:
+    "The precision of weights in memory: '4bit', '8bit', 'bf16', 'fp16' or 'fp32'; another quantisation by its name; None where it is not known (hosted models, baselines)."
+    dtype, kind = (str(info.get(k) or 'unknown') for k in ('effective_dtype', 'quantization'))
+    if kind == 'unknown' or dtype == 'none': return None
+    if kind == 'none': return _WORDS.get(dtype, None if dtype == 'unknown' else dtype)
+    word = kind.removeprefix('native ').strip() or 'quantised'
+    return _WORDS.get(word.lower(), word)
 
 # %% ../nbs/03_a_memory.ipynb #4951a068
 @dataclass(frozen=True)

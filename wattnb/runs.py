@@ -21,6 +21,7 @@ from typing import Sequence
 from .workspace import (UserError, Workspace, cache_dir, digest, file_sha256, log, progress, read_csv, read_json,
                               stale_files, write_json)
 from .questions import FLAGS, Question
+from .memory import precision_of
 from .scoring import SCORER_VERSION, Prediction, Scores, read_truth, score
 from .footprint import SETTINGS_FILE, RunEnergy, bill_of, energy_of, is_hosted, load_footprint, missed_factor, questions_at_a_time, run_footprint
 
@@ -119,19 +120,14 @@ class RunFolder:
             'results.json') or _CHUNK.search(f.name))
         return digest([(n, (st := (self.path/n).stat()).st_size, st.st_mtime_ns) for n in names])[:32]
 
-_LOADED = dict(nf4='4bit', fp4='4bit', int8='8bit', fp8='8bit', mxfp4='4bit', nvfp4='4bit', awq='4bit', gptq='4bit', bfloat16='bf16', float16='fp16',
-               float32='fp32') | {p: p for p in ('4bit', '8bit', 'bf16', 'fp16', 'fp32')}
-
 def loaded_precision(
     summary:dict, # content of a summary.json
 ) -> str:
     "'4bit', '8bit', 'bf16', 'fp16' or 'fp32', read from what a local run noted of its weights in memory; '' where it noted nothing."
     eff = summary.get('effective') if isinstance(summary.get('effective'), dict) else {}
     if summary.get('llm_provider') not in (None, 'hf_local'): return ''
-    kind, dtype = (str(v or '') for v in (summary.get('effective_quantization') or eff.get('quantization'), summary.get('effective_dtype') or eff.get('effective_dtype')))
-    word = kind.split()[-1].replace('-', '').lower() if kind else ''
-    if word not in ('', 'none', 'unknown', 'native'): return _LOADED.get(word, word)
-    return _LOADED.get(dtype.lower(), '')
+    kind, dtype = summary.get('effective_quantization') or eff.get('quantization'), summary.get('effective_dtype') or eff.get('effective_dtype')
+    return precision_of(dict(effective_dtype=dtype, quantization=kind or 'none')) or ''
 
 def _cell(v) -> str:
     "A record's field as the text that a CSV cell would hold."
