@@ -450,3 +450,14 @@ def test_a_recorded_vote_is_checked_without_its_members(tmp_path):
     assert {'VOTE_DRIFT', 'SHIFTED_MEMBERS'} <= flags()
     (d / 'results.json').write_text('[{"id": ')
     assert 'BAD_RESULTS_JSON' in flags()
+
+
+def test_a_ratio_without_an_upper_end_stays_without_one():
+    "What the energies of both runs may be widens the interval of their ratio; where Fieller's interval has no upper end, none is made up."
+    from wattnb.compare import _energy_ratio
+    from wattnb.footprint import RunEnergy
+    a, b = RunEnergy(10., 9., 12., kind='extrapolated'), RunEnergy(5., 5., 5., kind='measured')
+    assert _energy_ratio((2., 1.5, None), a, b) == (2., pytest.approx(1.35), None)
+    assert _energy_ratio((2., 1.5, 3.), a, b) == (2., pytest.approx(1.35), pytest.approx(3.6))
+    assert _energy_ratio((2., None, None), a, b) == (2., pytest.approx(1.8), pytest.approx(2.4))
+    assert _energy_ratio((2., 1.5, 3.), a, RunEnergy(5., 5., None, kind='at least')) is None
