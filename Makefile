@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test browser lab dev export docs readme benchmarks clean
+.PHONY: demo test browser lab dev export outputs docs readme benchmarks clean
 
 demo: $(VENV)/.demo            ## fresh environment, index, a real run, the score table
 	$(BIN)/wattnb index
@@ -46,6 +46,9 @@ export: $(VENV)/.test          ## library from notebooks
 
 readme: $(VENV)/.test          ## README.md from nbs/index.ipynb
 	$(BIN)/python tests/readme.py
+
+outputs: $(VENV)/.test         ## run the notebooks and store the outputs that changed (NB="nbs/x.ipynb ...": only these)
+	for n in $(or $(NB),$(wildcard nbs/*.ipynb)); do $(BIN)/python tests/outputs.py --renew $$n || exit 1; done
 
 docs: $(VENV)/.test            ## the site's pages, prepared and checked; rendered too where Quarto is installed
 	$(BIN)/python tests/site.py

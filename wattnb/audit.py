@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Callable
 
-from .workspace import ResultTable, TableSet, UserError, digest, stale_files
+from .workspace import ResultTable, TableSet, UserError, digest, is_running, stale_files
 from .questions import BLANK, is_blank, parse_refs
 from .scoring import SCORER_VERSION, Scores, score
-from . import workspace
 from .runs import RunFolder, RunNumbers, TruthBook, find_runs, run_cost, run_numbers
 from .ensemble import LEGACY, decide, kept_votes, rule_of
 
@@ -418,11 +417,11 @@ def audit(
             try: questions = truths.of(r)
             except UserError: questions = None # the truth given is that of another question file
             scores = score(questions, r.predictions) if questions else None
-            cases.append(Case(r, questions, scores, papers, cases, numbers=run_numbers(r, truths, scores), running=_at_work(r.path)))
+            cases.append(Case(r, questions, scores, papers, cases, numbers=run_numbers(r, truths, scores), running=is_running(r.path)))
         except UserError as e:
             told = str(e).replace(f'{r.path}{os.sep}', '').replace(str(r.path), 'the folder')
             empty = not (r.path/'submission.csv').exists() and not r.record_files and not (r.path/'summary.json').exists()
-            cases.append(Case(r, None, None, papers, cases, told, empty, running=_at_work(r.path)))
+            cases.append(Case(r, None, None, papers, cases, told, empty, running=is_running(r.path)))
     out = []
     for c in cases:
         x = c.numbers
@@ -431,8 +430,6 @@ def audit(
                         flags=[dict(rule=r.name, severity=r.severity, message=m) for r in RULES if not c.running or r.name == 'RUNNING'
                                for m in r.check(c)], numbers=x and x.to_json()))
     return Audit(tuple(out))
-
-def _at_work(folder) -> bool: return getattr(workspace, 'is_running', lambda folder: False)(folder)
 
 def _bibliography(truths:TruthBook) -> set|None:
     from wattnb.workspace import read_csv

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .workspace import ResultTable, UserError, Workspace, read_csv
+from .memory import bytes_per_parameter
 
 # %% ../nbs/04_c_footprint.ipynb #4896f220
 @dataclass(frozen=True)
@@ -489,8 +490,7 @@ def device_of(
     return d, '' if d else f'{gpu_name or "the GPU"} is not in the table of devices'
 
 # %% ../nbs/04_c_footprint.ipynb #566a9494
-# Bytes per weight. 4 bit is NF4 with one FP32 scale for 64 weights
-BYTES = {'4bit': .5625, '8bit': 1., 'bf16': 2., 'fp16': 2., 'fp32': 4.}
+BYTES = {p: bytes_per_parameter(p) for p in ('4bit', '8bit', 'bf16', 'fp16', 'fp32')} # of the precisions that runs are compared by
 
 @dataclass(frozen=True)
 class Work:
