@@ -1,13 +1,13 @@
 """Runs notebooks as nbdev_test does, and compares what they print with what they store: `python tests/outputs.py [--renew] NOTEBOOK ...`.
 
 Exits 1 when a cell raises, or prints another text than the stored one. Text that differs from run to run is masked: times, rates, memory,
-energy of the machine, dates, hashes, temporary folders (`MASKS`); a cell whose whole output may vary has the tag `varies`. Pictures are
-compared by `tests/test_plots.py`. What people run on their own data (`OVER_RUNS`) is run and not compared. `--renew` stores the new outputs
+energy of the machine, dates, hashes, temporary folders (`MASKS`). Two tags say more: of a cell tagged `varies` no number is compared, of one
+tagged `machine`, which shows the hardware that it ran on, nothing is. Pictures are compared by `tests/test_plots.py`. What shows the runs of this checkout (`OVER_RUNS`) is run and not compared. `--renew` stores the new outputs
 of the cells that differ, and the pictures."""
 import os, re, sys
 from pathlib import Path
 
-os.environ['IN_TEST'] = '1' # as nbdev_test does
+if '--renew' not in sys.argv[1:]: os.environ['IN_TEST'] = '1' # as nbdev_test does: the home page asks the baselines alone
 from execnb.nbio import read_nb, write_nb
 from execnb.shell import CaptureShell
 from fastcore.xtras import working_directory
@@ -25,10 +25,11 @@ MASKS = [(re.compile(p), to) for p, to in (
 )]
 
 
-OVER_RUNS = ('run_experiment', 'report', 'explore', 'gallery')
+OVER_RUNS = ('index', 'run_experiment', 'report', 'explore', 'gallery')
 
-def masked(text:str) -> str:
+def masked(text:str, tags=()) -> str:
     for pattern, to in MASKS: text = pattern.sub(to, text)
+    if 'varies' in tags: text = re.sub(_NUMBER, '<number>', text)
     return re.sub(r'[ \t]+', ' ', re.sub(r'-{3,}|─{3,}', '---', text)).strip()
 
 
@@ -62,8 +63,10 @@ def execute(path:Path):
 
 def differences(old, new, flags=frozenset()) -> list:
     "Cells (index) whose text outputs are not the stored ones."
-    return [i for i, (a, b) in enumerate(zip(old.cells, new.cells)) if a.cell_type == 'code' and not skipped(b, flags)
-            and 'varies' not in a.metadata.get('tags', ()) and masked(texts(a.get('outputs'))) != masked(texts(b.get('outputs')))]
+    def same(a, b):
+        tags = a.metadata.get('tags', ())
+        return 'machine' in tags or masked(texts(a.get('outputs')), tags) == masked(texts(b.get('outputs')), tags)
+    return [i for i, (a, b) in enumerate(zip(old.cells, new.cells)) if a.cell_type == 'code' and not skipped(b, flags) and not same(a, b)]
 
 
 def shown(old, new, i) -> str:
