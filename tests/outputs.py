@@ -52,7 +52,9 @@ def skipped(cell, flags) -> bool:
 
 def execute(path:Path):
     "(the notebook with the outputs of this run, the traceback of the cell that raised or '')"
+    from matplotlib.figure import Figure
     nb, shell = NBProcessor(path).nb, CaptureShell(path)
+    shell.display_formatter.formatters['image/png'].type_printers.pop(Figure, None) # figures show themselves, see `small_png`
     flags, fault = set(get_config().tst_flags.split()), ''
     sys.path.insert(0, str(root))
     with working_directory(path.parent):
