@@ -4,7 +4,7 @@ Exits 1 when a cell raises, or prints another text than the stored one. Text tha
 energy of the machine, dates, hashes, temporary folders (`MASKS`). Two tags say more: of a cell tagged `varies` no number is compared, of one
 tagged `machine`, which shows the hardware that it ran on, nothing is. Pictures are compared by `tests/test_plots.py`. What shows the runs of this checkout (`OVER_RUNS`) is run and not compared. `--renew` stores the new outputs
 of the cells that differ, and the pictures."""
-import os, re, sys
+import os, re, subprocess, sys
 from pathlib import Path
 
 if '--renew' not in sys.argv[1:]: os.environ['IN_TEST'] = '1' # as nbdev_test does: the home page asks the baselines alone
@@ -79,7 +79,9 @@ def shown(old, new, i) -> str:
 
 def main():
     renew, failed = '--renew' in sys.argv[1:], False
-    for path in [Path(a).resolve() for a in sys.argv[1:] if a != '--renew']:
+    paths = [Path(a).resolve() for a in sys.argv[1:] if a != '--renew']
+    if len(paths) > 1: sys.exit(max(subprocess.call([sys.executable, __file__, *['--renew'] * renew, p]) for p in paths)) # each in a process of its own
+    for path in paths:
         old = read_nb(path)
         new, fault = execute(path)
         if fault: print(f'{path.name}: {fault}'); failed = True; continue

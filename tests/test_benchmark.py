@@ -336,8 +336,9 @@ def test_a_node_tells_its_gpus_though_the_task_that_asks_was_given_none(node, si
     from wattnb.cluster import _shown_to_node, lent_gpus
     from wattnb.machine import memory_here
     env = {k: v for k, v in os.environ.items() if k != 'CUDA_VISIBLE_DEVICES'} | ({} if node is None else dict(CUDA_VISIBLE_DEVICES=node))
-    raylet = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE, env=env)
+    raylet = subprocess.Popen([sys.executable, '-c', 'print("up", flush=True); input()'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
     try:
+        assert raylet.stdout.readline() == b'up\n' # from then on its environment can be read
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
         with scripted_nvml([ScriptedGpu(memory_gb=10. * (k + 1)) for k in range(4)]): card = memory_here(_shown_to_node(raylet.pid))
     finally: raylet.communicate(b'x')

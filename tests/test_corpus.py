@@ -329,7 +329,7 @@ def test_a_pdf_that_takes_for_ever_is_one_line(tmp_path):
     for n in ('good', 'other'): (ws.pdfs / f'{n}.pdf').write_bytes(PDF)
     assert (ws.pdfs / 'heavy.pdf').stat().st_size < 300_000
     r = build_corpus(ws, seconds=10)
-    assert sorted(r.ok) == ['good', 'other'] and 'longer than 10 s' in r.failed[0]['reason']
+    assert sorted(r.ok) == ['good', 'other'] and re.search('longer than 10 s|LimitReachedError', r.failed[0]['reason']), 'the reader has a bound of its own, which a quick machine meets first'
 
 
 def test_odd_papers_are_lines_of_the_report(tmp_path):

@@ -118,7 +118,7 @@ def test_a_row_alone_gets_a_second_try_and_one_that_never_fits_fails_alone(tmp_p
     long = replace(MANY[2], user='word ' * 150)
     for refill in (True, False):
         with LocalModel(entry, refill=refill) as m:
-            scarce(m, lambda n, rows, tokens: tokens > 200)
+            scarce(m, lambda n, rows, tokens: tokens > 150)
             got = m.complete([*MANY[:2], long, *MANY[3:6]])
             assert [r.ok for r in got] == [True, True, False, True, True, True] and 'does not fit alone' in got[2].error
             assert [r.text for r in got if r.ok] == want[:2] + want[3:]
