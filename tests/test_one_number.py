@@ -2,7 +2,7 @@
 
 The walk goes over trees of all kinds that researchers have: the recorded runs, resumed runs and runs of one GPU of two as the older tools leave them,
 unreadable replies, runs without truth, hosted models, ensembles, and runs of wattnb that asked for the precision `auto`."""
-import csv, functools, json, math, re, shutil, tempfile
+import functools, json, math, re, shutil, tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,16 +13,14 @@ from wattnb.audit import audit
 from wattnb.cli import main
 from wattnb.compare import compare, matrix
 from wattnb.explorer import RunSet, numbers_line
-from wattnb.footprint import energy_of
 from wattnb.invented import invented_runs
 from wattnb.plots import FIGURES, Source, draw_all
 from wattnb.rehearsal import peer_tree
 from wattnb.report import Report, methods_text, summary_sentences
-from wattnb.runs import RunFolder, TruthBook, find_run, find_runs, load, question_costs, run_numbers
-from wattnb.scaling import scaling
-from wattnb.selection import read_panel, recommend
+from wattnb.runs import TruthBook, find_runs, load, question_costs, run_numbers
+from wattnb.selection import read_panel
 from wattnb.stored import results_table
-from wattnb.workspace import UserError, Workspace, folder_lock, jsonable, read_csv, read_json, write_csv, write_json
+from wattnb.workspace import Workspace, folder_lock, jsonable, read_csv, read_json, write_csv, write_json
 
 SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)
 recorded = pytest.mark.skipif(SHARED is None, reason='the recorded runs are not on this machine')
@@ -515,8 +513,6 @@ def test_models_counts_what_it_shows(capsys):
 
 def test_a_running_run_is_called_running(tmp_path):
     "Its files change while the audit reads them: that is no error."
-    from wattnb import workspace
-    if not hasattr(workspace, 'is_running'): pytest.skip('needs wattnb.workspace.is_running')
     root = older_tree()
     d = root / 'artifacts/experiments/GB10/hall_QA/new-bench'
     d.mkdir(); (d / 'journal.jsonl').write_text('{}\n')
