@@ -364,7 +364,8 @@ def is_hosted(
 def _why_no_energy(summary:dict, method) -> str:
     if is_hosted(summary): return HOSTED
     told = _block(_block(summary, 'energy'), 'reasons') | _block(_block(summary, 'hardware'), 'reasons')
-    said = '; '.join(dict.fromkeys(str(told[k]) for k in ('energy', 'gpu', 'cpu_energy') if told.get(k)))
+    parts = [str(told[k]) for k in ('energy', 'gpu', 'cpu_energy') if told.get(k)]
+    said = '; '.join(x for i, x in enumerate(parts) if not any(x in y for y in parts[:i])) # the first often has the others
     return said or (f'the meter {method} stored 0 Wh' if method not in (None, 'none') else 'the run measured none')
 
 # %% ../nbs/04_c_footprint.ipynb #b6682dbc
