@@ -405,8 +405,6 @@ def ratio_ci(
     a:Sequence[float], # seconds, joules or dollars per question of run A, not negative
     b:Sequence[float], # of run B, same questions in the same order
     level:float=.95,   # confidence
-    reps:int=REPS,     # not used any more: the interval is a formula
-    seed:int=0,        # not used any more
     clusters=None,     # label per row: rows of one label are not independent
 ) -> tuple[float, float|None, float|None]|None:
     """(ratio, low, high) of mean(a) / mean(b) with Fieller's interval (1954); `high` is None where it is unbounded, both are with a single
