@@ -589,7 +589,7 @@ def _doubt_energy(run, scores, cost, latencies):
         yield 'METER', 'warning', ('energy',), str(told)
 
 def _doubt_latency(run, scores, cost, latencies):
-    s, lat = run.summary, _num(run.summary.get('avg_latency_seconds'))
+    lat = _num(run.summary.get('avg_latency_seconds'))
     if not is_plain(run): return
     mine = (lat or 0.) / side_by_side(run)
     if lat and lat > 60 and len(peers := latencies()) > 2 and mine > 3 * peers[len(peers) // 2]:
