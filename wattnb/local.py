@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['log', 'PROMPT_DATE', 'THINKING_TOKENS', 'Weights', 'explain_load_error', 'is_out_of_memory', 'local_weights',
-           'cpu_bf16_is_native', 'compute_dtype', 'device_asked', 'check_gpus', 'choose_place', 'pipeline_words',
-           'tune_for_cpu', 'last_token_only', 'attention_for', 'effective_precision', 'Loaded', 'local_facts',
-           'load_local', 'plain_text', 'template_facts', 'render_prompt', 'encode_prompt', 'next_batch',
+           'cpu_bf16_is_native', 'compute_dtype', 'weights_need', 'device_asked', 'check_gpus', 'choose_place',
+           'pipeline_words', 'tune_for_cpu', 'last_token_only', 'attention_for', 'effective_precision', 'Loaded',
+           'local_facts', 'load_local', 'plain_text', 'template_facts', 'render_prompt', 'encode_prompt', 'next_batch',
            'rows_that_fit', 'token_budget', 'bytes_per_token', 'LocalModel', 'torch_device_index', 'Sampling',
            'checkpoint_sampling', 'position_switch']
 
@@ -182,6 +182,15 @@ def compute_dtype(
     wanted = 'bfloat16' if precision in ('4bit', '8bit') else stored
     if on_cpu and precision == 'auto': return 'bfloat16' if bf16_tiles and stored == 'bfloat16' else 'float32'
     return 'float16' if wanted == 'bfloat16' and capability is not None and tuple(capability) < (8, 0) else wanted
+
+def weights_need(
+    weights:Weights,
+    config,        # the checkpoint's
+    precision:str, # one of `PRECISIONS`
+    dtype:str,     # what 'auto' means here, e.g. 'bfloat16'
+) -> float:
+    "Bytes of memory that the weights will take."
+    return plan_checkpoint(weights.path, precision, config, dtype).weights_bytes
 
 # %% ../nbs/03b_local.ipynb #c4d3f6ce
 def _memory_of(gpu) -> tuple|None:
