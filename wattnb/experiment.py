@@ -51,4 +51,6 @@ def evaluate(
         plan = dataclasses.replace(plan, run_dir=Path(tmp)/plan.run_dir.name, state='new')
         run_all(plan)
         run = stored_run(plan.run_dir)
-        return dataclasses.replace(run, results=list(run.results)) # the folder goes
+        run = dataclasses.replace(run, results=list(run.results), ws=ws)
+        run.numbers # read before the folder is removed
+        return run
