@@ -13,7 +13,8 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
 from scipy.special import ndtri
 
-from wattnb.selection import MARGIN, System, choose_honestly, decide_between
+from wattnb.choice import MARGIN, choose_out_of_bag, decide_between
+from wattnb.systems import System
 
 SIZES = ((41, 2), (87, 5), (282, 16))
 CITED = np.array([.5, .9])
@@ -73,7 +74,7 @@ def study(sets, scenario, n, n_na, seed=1):
     for k in range(sets):
         families, skill, papers = draw(rng, scenario, n, n_na)
         d = decide_between(families, strata, papers, repeats=8, seed=k)
-        every = choose_honestly([s for v in families.values() for s in v], strata, 8, k, clusters=papers)
+        every = choose_out_of_bag([s for v in families.values() for s in v], strata, 8, k, clusters=papers)
         low, high = every.ci
         true = expected(n, n_na, skill[every.best.label])
         named = d.saves and skill[d.choice.label] < .75

@@ -1,4 +1,4 @@
-"""Votes: the recorded ensembles again, the old rules word for word, order and totality; honest selection."""
+"""Votes: the recorded ensembles again, the old rules word for word, order and totality; choice out of bag."""
 import importlib.util, json, random, shutil
 from collections import Counter
 from pathlib import Path
@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.ensemble import STRATEGIES, Ballot, VoteRule, decide, decisions_as_predictions, make_ensemble, same_values, vote
+from wattnb.ensemble import make_ensemble
+from wattnb.voting import STRATEGIES, Ballot, VoteRule, decide, decisions_as_predictions, same_values, vote
 from wattnb.questions import Question, is_blank
 from wattnb.runs import find_run, load
 from wattnb.scoring import Prediction, score
-from wattnb.selection import MARGIN, RULE, System, cascades, choose_honestly, decide_between, ensembles, on_frontier, panel_of, pareto, recommend, recommend_from, singles
+from wattnb.choice import MARGIN, choose_out_of_bag, decide_between
+from wattnb.frontier import on_frontier, pareto
+from wattnb.selection import RULE, recommend, recommend_from
+from wattnb.systems import System, cascades, ensembles, run_matrix, singles
 from wattnb.workspace import UserError
 
 SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)
@@ -105,30 +109,30 @@ def simulated(n=120, runs=6, seed=0, spread=.04):
     for k in range(runs):
         ok = hard + rng.normal(0, .3, n) < .5 + spread * k
         preds[f'run{k}'] = [Prediction(q.id, *(('is_blank', '["is_blank"]') if q.is_na or (not o and rng.random() < .5) else (q.answer_value, '["p"]') if o else ('-1', '["x"]'))) for q, o in zip(qs, ok)]
-    return panel_of(qs, preds, joules={f'run{k}': 500. * (k + 1) for k in range(runs)}, seconds={f'run{k}': 1. + k for k in range(runs)})
+    return run_matrix(qs, preds, joules={f'run{k}': 500. * (k + 1) for k in range(runs)}, seconds={f'run{k}': 1. + k for k in range(runs)})
 
 
 def test_systems_are_what_they_say():
     p = simulated()
     for s in singles(p): assert s.x.mean() == pytest.approx(score(p.questions, p.predictions[p.labels.index(s.label)]).overall)
     for s in ensembles(p, sizes=(3,))[:10]: assert s.joules.mean() == pytest.approx(sum(p.joules[p.labels.index(m)].mean() for m in s.members))
-    for s in cascades(p, pairs=False)[:10]:
+    for s in cascades(p, three=False)[:10]:
         small, big = (p.labels.index(m) for m in s.members)
         chain = [b if a.status != 'answered' else a for a, b in zip(p.predictions[small], p.predictions[big])]
         assert s.x.mean() == pytest.approx(score(p.questions, chain).overall)
-        assert s.joules.mean() == pytest.approx(p.joules[small].mean() + s.asked[1] * p.joules[big].mean())
+        assert s.joules.mean() == pytest.approx(p.joules[small].mean() + s.call_rate[1] * p.joules[big].mean())
 
 
-def test_honest_choice_is_not_optimistic():
-    "Over simulated sets with equally good runs, the in-sample winner looks better than it is; the honest score does not."
+def test_a_choice_out_of_bag_is_not_optimistic():
+    "Over simulated sets with equally good runs, the in-sample winner looks better than it is; the out-of-bag score does not."
     gaps = []
     for seed in range(12):
         p = simulated(n=96, runs=8, seed=seed, spread=0.)
-        h = choose_honestly(singles(p), p.strata, repeats=5)
+        h = choose_out_of_bag(singles(p), p.strata, repeats=5)
         truth = np.mean([s.x.mean() for s in singles(p)]) # all are equally good: the mean is the truth for any of them, up to noise
         gaps.append((h.in_sample - truth, h.score - truth))
-    biased, honest = np.mean(gaps, 0)
-    assert biased > .015 and abs(honest) < biased / 2, (biased, honest)
+    biased, out_of_bag = np.mean(gaps, 0)
+    assert biased > .015 and abs(out_of_bag) < biased / 2, (biased, out_of_bag)
 
 
 def benchmark(name):
@@ -188,17 +192,17 @@ def test_a_model_of_unknown_energy_is_never_the_cheaper_one():
 def test_candidates_do_not_know_the_truth():
     "Who breaks ties, who is asked first: the systems are the same whatever the scores are, so that nothing is chosen outside the resamples."
     p = simulated()
-    spoiled = panel_of([Question(q.id, q.question, answer_value='is_blank' if q.is_na else '-99', ref_id=q.ref_id) for q in p.questions], dict(zip(p.labels, p.predictions)),
+    spoiled = run_matrix([Question(q.id, q.question, answer_value='is_blank' if q.is_na else '-99', ref_id=q.ref_id) for q in p.questions], dict(zip(p.labels, p.predictions)),
                        joules=dict(zip(p.labels, p.joules)), seconds=dict(zip(p.labels, p.seconds)))
-    for make in (ensembles, cascades): assert [(s.label, s.members, s.asked) for s in make(p)] == [(s.label, s.members, s.asked) for s in make(spoiled)]
-    blind = panel_of(p.questions, dict(zip(p.labels, p.predictions)))
-    assert len(cascades(blind, pairs=False)) == 30 # without a cost every order
+    for make in (ensembles, cascades): assert [(s.label, s.members, s.call_rate) for s in make(p)] == [(s.label, s.members, s.call_rate) for s in make(spoiled)]
+    blind = run_matrix(p.questions, dict(zip(p.labels, p.predictions)))
+    assert len(cascades(blind, three=False)) == 30 # without a cost every order
 
 
 def test_choice_without_variance_claims_no_power():
     "Systems that never differ: no gain is said to have been findable, no interval of width zero is printed."
     qs = [Question(f'q{i}', '?', answer_value=str(i), ref_id="['p']") for i in range(20)]
-    p = panel_of(qs, {k: [Prediction(q.id, q.answer_value, '["p"]') for q in qs] for k in 'abc'}, joules=dict(a=1, b=2, c=3))
+    p = run_matrix(qs, {k: [Prediction(q.id, q.answer_value, '["p"]') for q in qs] for k in 'abc'}, joules=dict(a=1, b=2, c=3))
     r = recommend_from(p, repeats=3)
     assert 'cannot be said' in r.statement and '0.0 points' not in r.statement and '[+0.000, +0.000]' not in r.statement
     assert all(d['mde'] is None and d['ci_low'] is None and not d['beats'] for d in r.differences)
@@ -223,7 +227,7 @@ def test_questions_about_one_paper_widen_a_choice():
     papers = np.repeat(np.arange(20), 10)
     x = [(rng.random(20) < .6)[papers] for _ in range(4)]
     s = [plain(f's{k}', 'single', v, 1) for k, v in enumerate(x)]
-    (a, b), (c, d) = choose_honestly(s, [False] * 200, clusters=papers).ci, choose_honestly(s, [False] * 200).ci
+    (a, b), (c, d) = choose_out_of_bag(s, [False] * 200, clusters=papers).ci, choose_out_of_bag(s, [False] * 200).ci
     assert b - a > 1.8 * (d - c)
 
 
@@ -263,8 +267,8 @@ def test_recommend_by_paper_or_not():
     qs = [Question(f'q{i}', '?', answer_value=str(i + 2), ref_id=f"['p{i % 15}']") for i in range(n)]
     rng = np.random.default_rng(0)
     good = {k: rng.random(15) < .6 for k in 'abc'}
-    p = panel_of(qs, {k: [Prediction(q.id, q.answer_value if g[i % 15] else '-1', q.ref_id) for i, q in enumerate(qs)] for k, g in good.items()}, joules=dict(a=1, b=2, c=3))
+    p = run_matrix(qs, {k: [Prediction(q.id, q.answer_value if g[i % 15] else '-1', q.ref_id) for i, q in enumerate(qs)] for k, g in good.items()}, joules=dict(a=1, b=2, c=3))
     by, none = (recommend_from(p, repeats=4, clusters=c) for c in ('auto', 'none'))
     width = lambda r: r.families['single'].ci[1] - r.families['single'].ci[0]
     assert width(by) > 1.5 * width(none) and 'design effect' in by.top.to_text() and 'By paper' in by.top.to_text() and 'By paper' not in none.top.to_text()
-    assert by.panel.papers('auto') is not None and none.panel.scores[0].papers is None
+    assert by.runs.papers('auto') is not None and none.runs.scores[0].papers is None

@@ -18,7 +18,7 @@ from wattnb.plots import FIGURES, Source, draw_all
 from wattnb.rehearsal import peer_tree
 from wattnb.report import Report, methods_text, summary_sentences
 from wattnb.runs import TruthBook, find_runs, load, question_costs, run_numbers
-from wattnb.selection import read_panel
+from wattnb.systems import read_runs
 from wattnb.stored import results_table
 from wattnb.workspace import Workspace, folder_lock, jsonable, read_csv, read_json, write_csv, write_json
 
@@ -194,7 +194,7 @@ def test_tables_and_json_of_every_verb(name, capsys):
     got = said('recommend', '--env', env)
     of = {x.name: x for x in numbers.values() if x.env == env}
     assert check_rows('recommend', [t | dict(run=of[t['model']].run) for t in got['top']], numbers)
-    p = read_panel(ws, env, datafile)
+    p = read_runs(ws, env, datafile)
     assert check_rows('panel', [dict(run=of[l].run, overall=s.overall) for l, s in zip(p.labels, p.scores)], numbers)
     got = said('scaling', '--env', env, '--datafile', datafile, '--dry-run')
     assert got['rows'] and check_rows('scaling', got['rows'], numbers) > 8 * len(got['rows'])
