@@ -10,7 +10,8 @@ import argparse, itertools, os, platform, random, time
 os.environ.setdefault('OMP_NUM_THREADS', '2')
 import numpy as np
 
-from wattnb.compare import Entrant, compare_scores
+from wattnb.compare import compare_scores
+from wattnb.scored import ScoredRun
 from wattnb.questions import Question
 from wattnb.scoring import Prediction, Scores, score
 from wattnb.statistics import clopper_pearson, holm, mean_ci, mcnemar_exact, paired_ci, permutation_test, strata_ci, wilson
@@ -80,7 +81,7 @@ def twenty(n=282, runs=20, seed=3):
     es = []
     for k in range(runs):
         ok = hard + rng.normal(0, .2, n) < .5 + k / 60
-        es.append(Entrant(f'run{k}', score(qs, [Prediction(q.id, 'is_blank' if q.is_na else q.answer_value if o else '-1', '["is_blank"]' if q.is_na else '["a"]' if o else '["b"]') for q, o in zip(qs, ok)])))
+        es.append(ScoredRun(f'run{k}', score(qs, [Prediction(q.id, 'is_blank' if q.is_na else q.answer_value if o else '-1', '["is_blank"]' if q.is_na else '["a"]' if o else '["b"]') for q, o in zip(qs, ok)])))
     return es
 
 

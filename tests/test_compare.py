@@ -7,7 +7,9 @@ import pytest
 from scipy import stats
 
 from wattnb.audit import RULES, audit
-from wattnb.compare import Entrant, compare, compare_scores, matrix
+from wattnb.compare import compare, compare_scores
+from wattnb.results_matrix import matrix
+from wattnb.scored import ScoredRun
 from wattnb.errors import ERROR_CLASSES, decompose
 from wattnb.questions import BASE_COLUMNS, Question
 from wattnb.rescore import rescore
@@ -143,7 +145,7 @@ def simulated(k, n=60, seed=0, gap=.05):
     rng = np.random.default_rng(seed)
     qs = [Question(f'q{i}', '?', answer_value='is_blank' if i % 15 == 0 else str(i), ref_id='is_blank' if i % 15 == 0 else f"['p{i % 9}']", flags=dict(Quote=i % 2 > 0)) for i in range(n)]
     hard = rng.random(n)
-    return [Entrant(f'm{j}', score(qs, [Prediction(q.id, 'is_blank' if q.is_na and rng.random() < .8 else q.answer_value if o and not q.is_na else '-1', q.ref_id if rng.random() < .8 else '["z"]') for q, o in zip(qs, hard + rng.normal(0, .3, n) < .8 - gap * j)])) for j in range(k)]
+    return [ScoredRun(f'm{j}', score(qs, [Prediction(q.id, 'is_blank' if q.is_na and rng.random() < .8 else q.answer_value if o and not q.is_na else '-1', q.ref_id if rng.random() < .8 else '["z"]') for q, o in zip(qs, hard + rng.normal(0, .3, n) < .8 - gap * j)])) for j in range(k)]
 
 
 @pytest.mark.parametrize('strict', [False, True])
@@ -169,7 +171,7 @@ def test_runs_that_differ_in_their_seed_alone(tree):
     run(tree, 'PE/train_QA/m-other', rows, identity={**same, 'precision': '8bit', 'seed': 0})
     c = compare(tree, ['m-seed0', 'm-seed1', 'm-seed2', 'm-other', 'small-bench'], env='PE', datafile='train_QA')
     [r] = c.seed_table
-    of = [next(e for e in c.entrants if e.label == f'm-seed{k}').scores.overall for k in range(3)]
+    of = [next(e for e in c.runs if e.label == f'm-seed{k}').scores.overall for k in range(3)]
     assert (r['run'], r['seeds'], r['lowest'], r['highest']) == ('m-seed0', 3, min(of), max(of))
     assert r['mean'] == pytest.approx(sum(of) / 3) and r['sd'] == pytest.approx(statistics.stdev(of)) and r['questions that flip'] == pytest.approx(3 / len(rows))
     assert c.to_json()['seeds'] == [r] and 'seed alone' in c.to_text()
@@ -190,7 +192,7 @@ def together(n=90, papers=15, seed=1):
     rng = np.random.default_rng(seed)
     qs = [Question(f'q{i}', '?', answer_value=str(i + 2), ref_id=f"['P{i % papers}']", flags=dict(Quote=True)) for i in range(n)]
     good = [rng.random(papers) < s for s in (.85, .55)]
-    return [Entrant(f'm{k}', score(qs, [Prediction(q.id, q.answer_value if g[i % papers] else '-1', q.ref_id) for i, q in enumerate(qs)])) for k, g in enumerate(good)]
+    return [ScoredRun(f'm{k}', score(qs, [Prediction(q.id, q.answer_value if g[i % papers] else '-1', q.ref_id) for i, q in enumerate(qs)])) for k, g in enumerate(good)]
 
 
 def test_questions_about_one_paper_are_not_independent():
@@ -205,7 +207,7 @@ def test_questions_about_one_paper_are_not_independent():
     assert (p['cluster_ci_low'], p['cluster_ci_high']) == (p['ci_low'], p['ci_high']) == (q['cluster_ci_low'], q['cluster_ci_high'])
     assert p['mde'] is None or p['mde'] > q['mde']
     assert a.mde_overall > 2 * b.mde_overall
-    wide, narrow = a.entrants[0].scores.ci['overall'], b.entrants[0].scores.ci['overall']
+    wide, narrow = a.runs[0].scores.ci['overall'], b.runs[0].scores.ci['overall']
     assert wide[1] - wide[0] > 1.8 * (narrow[1] - narrow[0]) and wide == es[0].scores.ci['overall']
     for c in (a, b):
         for x in c.pairs: assert x['ci_low'] <= x['diff'] <= x['ci_high'] and x['p'] <= x['p_holm'] and x['mcnemar_p'] <= x['mcnemar_p_holm']
@@ -213,7 +215,7 @@ def test_questions_about_one_paper_are_not_independent():
 
 def test_costs_are_compared_by_fieller_and_by_paper(tree):
     "The interval of a ratio is Fieller's, by paper as the other intervals; every table names its intervals."
-    es = [Entrant(e.label, e.scores, None, {i: dict(joules=float(3 + k * (j % 15) + (j % 7 == k)), latency_seconds=2. + j % 3 + k, energy_is='question') for j, i in enumerate(e.ids)}) for k, e in enumerate(together())]
+    es = [ScoredRun(e.label, e.scores, None, {i: dict(joules=float(3 + k * (j % 15) + (j % 7 == k)), latency_seconds=2. + j % 3 + k, energy_is='question') for j, i in enumerate(e.ids)}) for k, e in enumerate(together())]
     a, b = compare_scores(es), compare_scores(es, clusters='none')
     wide, narrow = a.pairs[0]['cost']['energy'], b.pairs[0]['cost']['energy']
     assert wide[0] == narrow[0] and wide[2] - wide[1] > 1.5 * (narrow[2] - narrow[1]) > 0
@@ -235,7 +237,7 @@ def test_detectable_difference_belongs_to_holm_and_to_what_is_possible():
     for c in (few, many):
         for p in c.pairs: assert p['mde'] is None or 0 < p['mde'] <= p['discordant'] / p['n']
     same = simulated(1)
-    twins = compare_scores([same[0], Entrant('twin', same[0].scores)])
+    twins = compare_scores([same[0], ScoredRun('twin', same[0].scores)])
     assert twins.mde is None and twins.mde_overall is None and twins.pairs[0]['mde'] is None
     assert 'not known' in twins.pair_table.to_text() and ' 0.0 points' not in twins.to_text()
     rare = compare_scores(together(n=12, papers=12), clusters='none')
@@ -245,7 +247,7 @@ def test_detectable_difference_belongs_to_holm_and_to_what_is_possible():
 def test_the_flag_of_unanswerable_questions():
     "The old score counts every value of an unanswerable question as right: its row would be constant, so only the strict comparison has it."
     qs = [Question(f'q{i}', '?', answer_value='is_blank' if i % 3 == 0 else str(i), ref_id='is_blank' if i % 3 == 0 else f"['p{i}']", flags=dict(Quote=i % 3 > 0, is_NA=i % 3 == 0)) for i in range(30)]
-    es = [Entrant(k, score(qs, [Prediction(q.id, 'is_blank' if q.is_na and v else '-1' if q.is_na else q.answer_value, '[]') for q in qs])) for k, v in (('a', True), ('b', False))]
+    es = [ScoredRun(k, score(qs, [Prediction(q.id, 'is_blank' if q.is_na and v else '-1' if q.is_na else q.answer_value, '[]') for q in qs])) for k, v in (('a', True), ('b', False))]
     assert set(compare_scores(es).pairs[0]['by_flag']) == {'Quote'} and compare_scores(es, strict=True).pairs[0]['by_flag']['is_NA']['diff'] == 1
     assert 'counts as right whatever' in es[0].scores.group_table('flag').to_text()
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings, strategies as st
 
 from wattnb.audit import audit
 from wattnb.cli import main
-from wattnb.compare import compare, matrix
+from wattnb.compare import compare
+from wattnb.results_matrix import matrix
 from wattnb.explorer import RunSet, numbers_line
 from wattnb.invented import invented_runs
 from wattnb.plots import FIGURES, Source, draw_all
@@ -180,7 +181,7 @@ def test_tables_and_json_of_every_verb(name, capsys):
     assert check_rows('compare --json', [r | r['numbers'] | dict(run=r['run'], overall=r['overall']) for r in got['runs']], numbers) and len(got['runs']) == len(numbers)
     for r in got['runs']: assert r['numbers'] == jsonable(numbers[r['run']].to_json())
     c = compare(ws, names, datafile=datafile)
-    ids = {e.label: e.run.id for e in c.entrants}
+    ids = {e.label: e.run.id for e in c.runs}
     assert check_rows('compare', [r | dict(run=ids[r['run']]) for r in c.ranking.to_json()], numbers) > 8 * len(numbers)
     got = said('audit')
     assert check_rows('audit', [r | dict(run=r['run']) for r in got['runs']], numbers)
