@@ -358,8 +358,7 @@ class OpenAIModel(ApiModel):
         "What is sent."
         longest = self.entry.longest(r.max_tokens or self.max_new_tokens)
         both = f'{r.system}\n\n{r.user}'.strip()
-        shown = lambda text: [dict(type='text', text=text), *(dict(type='image_url', image_url=dict(url=u)) for u in r.images)] if r.images else text
-        messages = [dict(role='system', content=r.system), dict(role='user', content=shown(r.user))] if r.system and self.entry.system_role else [dict(role='user', content=shown(both))]
+        messages = [dict(role='system', content=r.system), dict(role='user', content=r.user)] if r.system and self.entry.system_role else [dict(role='user', content=both)]
         body = dict(model=self.entry.id, messages=messages, seed=self.seed, temperature=self.temperature, **{self._limit_name: longest}, **self._thinking())
         if self.latency_mode: body |= dict(stream=True, stream_options=dict(include_usage=True)) # when the first token comes
         if self.options.get('logprobs'): body['logprobs'] = True

@@ -203,16 +203,12 @@ def cmd_init(a) -> Result:
 @verb('index', 'build or refresh the index from data/ (only changed documents are embedded again)', 'wattnb index',
       Opt('--name', metavar='NAME', help='name of the index; default: the embedder\'s'), Opt('--embedder', default='minilm', metavar='KEY', help='embedder of the registry, or `none` for BM25 only'),
       Opt('--parser', default='pypdf', choices=('pypdf', 'docling'), help='how PDFs are read'), Opt('--offline', action='store_true', help='do not download missing papers'),
-      Opt('--allow-local', action='store_true', help='download also from this machine and private networks'),
-      Opt('--captions', default='', metavar='MODEL', help='a vision model of the registry describes the figures of the PDFs first; default: none'))
+      Opt('--allow-local', action='store_true', help='download also from this machine and private networks'))
 def cmd_index(a) -> Result:
     from wattnb.corpus import build_corpus
     from wattnb.index import build_index
     ws = Workspace.find(a.root)
     corpus = build_corpus(ws, parser=a.parser, fetch=not a.offline, allow_local=a.allow_local or None)
-    if a.captions:
-        from wattnb.captions import caption_figures
-        corpus.failed += caption_figures(ws, a.captions, list(corpus.ok)).failed
     report = build_index(ws, name=a.name, embedder=a.embedder, corpus=corpus)
     text = [str(report)] + [f'failed: {f["id"] or "(no id)"}: {f["reason"]}' for f in report.failed]
     return Result('\n'.join(text), report, 1 if report.failed else 0)

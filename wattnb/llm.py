@@ -36,7 +36,6 @@ class Request:
     max_tokens: int|None = None # longest reply in tokens; None means the model's own limit
     stage: str = 'answer'      # 'answer', 'plan' or 'retry': what the call is for
     schema: dict|None = None   # JSON schema of the reply, requested where the backend has it
-    images: tuple = ()         # pictures as data URLs, for a model that can see; chat servers only
 
 # %% ../nbs/03_llm.ipynb #c5ac94f6
 @dataclass(frozen=True)
