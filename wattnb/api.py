@@ -330,7 +330,7 @@ class OpenAIModel(ApiModel):
         self.url = self.base_url(self.entry)
         self._key = (os.environ.get(self.key_name) or '').strip()
         self._official = self.url == OpenAIModel.default_base
-        self.silent = 'the server told no token probabilities' if self.options.get('logprobs') else 'token probabilities were not asked for (options = { logprobs = true } in the model\'s entry)'
+        self.no_logprobs_reason = 'the server told no token probabilities' if self.options.get('logprobs') else 'token probabilities were not asked for (options = { logprobs = true } in the model\'s entry)'
         self._limit_name = 'max_completion_tokens' if self._official else 'max_tokens'
         if self._official and re.match(r'(gpt-5|o\d)', entry.id): self._dropped.add('temperature') # these take none but their default
         keep_secret([self.url]) # what it holds is shown nowhere

