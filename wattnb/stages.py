@@ -287,7 +287,7 @@ def _wave(self:Run, qs, level, bibliography, bar, tried, on_progress):
     retrieved, requests = self.retrieve(qs, level), {}
     for q in qs:
         ctx = retrieved[q.id].context if q.id in retrieved else None
-        requests[q.id] = (closed_book_request(q, self.model.entry) if ctx is None else
+        requests[q.id] = (closed_book_request(q) if ctx is None else
                           answer_request(q, ctx, self.model.entry, stage='retry' if level else 'answer', unread=bool(level) and self.state.last(q.id).status == 'unparsed'))
     t0, tokens = time.monotonic(), {}
     def reading(n):
