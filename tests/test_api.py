@@ -4,7 +4,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from wattnb.api import Gate
+from wattnb.calls import Gate
 from wattnb.llm import ModelEntry, Request, open_model
 from wattnb.testing import FAULTS, FakeServer, environment
 from wattnb.workspace import UserError

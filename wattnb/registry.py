@@ -141,7 +141,7 @@ def to_toml(self:ModelEntry) -> str:
 
 # %% ../nbs/03_b_registry.ipynb #c8fcb573
 PROVIDERS = {'hf_local': 'wattnb.local:LocalModel', 'openai': 'wattnb.api:OpenAIModel', 'openrouter': 'wattnb.api:OpenRouterModel',
-             'bedrock': 'wattnb.api:BedrockModel', 'baseline': 'wattnb.baselines:BaselineModel'} # provider → module:class, imported when it is used
+             'bedrock': 'wattnb.bedrock:BedrockModel', 'baseline': 'wattnb.baselines:BaselineModel'} # provider → module:class, imported when it is used
 _PROVIDER_ALIASES = {'hf': 'hf_local', 'local': 'hf_local', 'huggingface': 'hf_local', 'transformers': 'hf_local'}
 
 def did_you_mean(
