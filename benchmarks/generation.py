@@ -85,7 +85,7 @@ def compare(entry, pairs, a, shape, what):
     "All ways on one kind of prompt. Returns (table, record)."
     style, passages, limit = SHAPES[shape]
     e = replace(entry, prompt=style or entry.prompt)
-    requests = [answer_request(q, c, e) if passages else closed_book_request(q, e) for q, c in pairs]
+    requests = [answer_request(q, c, e) if passages else closed_book_request(q) for q, c in pairs]
     limit = a.max_new_tokens or limit or entry.max_new_tokens
     many, one = (LocalModel(e, precision='fp32', max_new_tokens=limit, tuned=a.tuned, **k) for k in (dict(batch_size=a.batch_size), dict(latency_mode=True)))
     plain = LocalModel(e, precision='fp32', max_new_tokens=limit, tuned=False, latency_mode=True) if a.transformers else None

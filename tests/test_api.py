@@ -4,7 +4,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from wattnb.api import Gate
+from wattnb.calls import Gate
 from wattnb.llm import ModelEntry, Request, open_model
 from wattnb.testing import FAULTS, FakeServer, environment
 from wattnb.workspace import UserError
@@ -275,7 +275,7 @@ def test_token_probabilities_where_asked_for(latency_mode):
     from wattnb.replies import token_confidence
     with FakeServer('{"answer": "much", "answer_value": "412"}') as s, environment(**KEYS, **where(s)):
         with open_model(entry('openai', options=dict(logprobs=True)), latency_mode=latency_mode) as m: r = m.complete(requests(1))[0]
-        with open_model(entry('openai')) as m: silent, why = m.complete(requests(1))[0], m.silent
+        with open_model(entry('openai')) as m: silent, why = m.complete(requests(1))[0], m.no_logprobs_reason
     assert ''.join(t for t, _ in r.logprobs) == r.text and s.bodies[0]['logprobs'] is True
     assert token_confidence(r.logprobs) == (pytest.approx(2.718281828 ** -.5), 'value tokens')
     assert silent.logprobs is None and 'not asked for' in why and 'logprobs' not in s.bodies[-1]
@@ -297,7 +297,7 @@ def test_a_server_that_refuses_probabilities_is_asked_without():
         def picky(h, body, fault): return s._send(h, 400, refuse[400]) if 'logprobs' in body else plain(h, body, fault)
         s._answer = picky
         with open_model(entry('openai', options=dict(logprobs=True))) as m: r = m.complete(requests(1))[0]
-    assert r.ok and r.logprobs is None and m.info['not_sent'] == ['logprobs'] and m.silent == 'the server told no token probabilities'
+    assert r.ok and r.logprobs is None and m.info['not_sent'] == ['logprobs'] and m.no_logprobs_reason == 'the server told no token probabilities'
 
 
 def test_a_server_that_does_not_stream_still_answers():

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from wattnb.llm import (Model, ModelEntry, PROVIDERS, Price, Registry, Reply, Request, Usage, check_provider, cost_usd, estimate_usd, estimate_vram, fetch_model,
-                        find_price, fits, import_peer_config, load_registry, open_model, split_thinking)
+                        find_price, fits, load_registry, open_model, split_thinking)
+from wattnb.wattbot_config import import_wattbot_config
 from wattnb.workspace import UserError, Workspace
 
 REG = load_registry()
@@ -249,7 +250,7 @@ def test_config_is_never_executed(tmp_path):
     p = tmp_path/'hf_gemma2_9b.py'
     p.write_text(f'import os\nopen({str(trap)!r}, "w").write("x")\nllm_provider = "hf_local"\nhf_model_id: str = "google/gemma-2-9b-it"\nhf_dtype = "bf16"\n'
                  'top_k = 8\nno_overlap = True\nmax_concurrent = 2\nhf_temperature = 0.2\nopenai_api_key = "sk-secret"\nhome = os.environ["HOME"]\n_private = 1\n', 'utf-8')
-    got = import_peer_config(p)
+    got = import_wattbot_config(p)
     assert not trap.exists()
     assert (got.entry.key, got.entry.precision, got.entry.max_concurrent, got.entry.system_role) == ('gemma2-9b', 'bf16', 2, False)
     assert got.settings == {'top_k': 8, 'hf_temperature': .2} and set(got.unknown) == {'no_overlap', 'openai_api_key'} and got.not_constant == ('home',)
@@ -261,18 +262,18 @@ def test_config_is_never_executed(tmp_path):
                                        ('hf_model_id = "a/b"\nhf_dtype = "int3"\n', 'hf_dtype must be one of'), ('x = "\x00"', 'not')])
 def test_bad_configs(tmp_path, text, why):
     p = tmp_path/'c.py'; p.write_text(text, 'utf-8')
-    with pytest.raises(UserError, match=why): import_peer_config(p)
+    with pytest.raises(UserError, match=why): import_wattbot_config(p)
 
 
 def test_configs_of_apis(tmp_path):
     p = tmp_path/'bedrock_claude35_haiku.py'
     p.write_text('llm_provider = "bedrock"\nbedrock_model = "us.anthropic.claude-3-5-haiku-20241022-v1:0"\nbedrock_region = "us-east-2"\n', 'utf-8')
-    got = import_peer_config(p).entry
+    got = import_wattbot_config(p).entry
     assert (got.key, got.options, got.precision) == ('claude35-haiku', {'region': 'us-east-2'}, 'auto')
     q = tmp_path/'openrouter_new_model.py'
     q.write_text('model = "vendor/new-model"\n', 'utf-8')
-    assert (import_peer_config(q).entry.provider, import_peer_config(q).entry.id) == ('openrouter', 'vendor/new-model')
-    with pytest.raises(UserError, match='no such file'): import_peer_config(tmp_path/'none.py')
+    assert (import_wattbot_config(q).entry.provider, import_wattbot_config(q).entry.id) == ('openrouter', 'vendor/new-model')
+    with pytest.raises(UserError, match='no such file'): import_wattbot_config(tmp_path/'none.py')
 
 
 # --- protocol --------------------------------------------------------------------------------------------------------

@@ -55,8 +55,8 @@ def test_bits_per_parameter_have_one_table():
     "Whatever asks for the bytes of a precision, as asked for or as loaded, gets the same; scales are in them."
     assert bytes_per_parameter('4bit') == bytes_per_parameter('nf4') == .5625 and bytes_per_parameter('native mxfp4') == .53125 and bytes_per_parameter('auto') is None
     assert {k: nominal_bits(k) for k in BITS_PER_PARAMETER} == {k: int(v) for k, v in BITS_PER_PARAMETER.items()}
-    from wattnb import llm
-    assert llm.bytes_per_parameter is bytes_per_parameter and not hasattr(llm, '_BYTES') and not hasattr(local, '_BYTES')
+    from wattnb import requirements
+    assert requirements.bytes_per_parameter is bytes_per_parameter and not hasattr(requirements, '_BYTES') and not hasattr(local, '_BYTES')
 
 
 # --- quantised, or so in name only -----------------------------------------------------------------------------------------

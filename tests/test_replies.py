@@ -161,11 +161,12 @@ def test_replies_are_read_in_linear_time():
 import json
 from wattnb.questions import Question
 from wattnb.replies import *
+from wattnb.protocol import split_thinking
 from wattnb.retrieval import Block, Context, parse_plan
 kwh, share, name, tf = Question('q', 'How much energy did it use?', answer_unit='kWh'), Question('q', 'What share?', answer_unit='%'), Question('q', 'Which hall?'), Question('q', 'True or false: it did.')
 shown = Context((Block('a2020', 1, '', 'It used 3 kWh.', 1., 1, ()),))
 whole = lambda t: json.dumps(dict(answer_value=t, ref_id=[t, t], confidence=t, explanation=t))
 entries = dict(number=lambda t: parse_reply(t, kwh, ['a2020'], compact=True, context=shown), share=lambda t: parse_reply(whole(t), share, ['a2020']), true_false=lambda t: parse_reply(t, tf, compact=True),
-    name=lambda t: parse_reply(whole(t), name, ['a2020']), value=lambda t: clean_value('1' + t + '1', kwh), refs=lambda t: clean_refs([t] * 3, ['a2020']), thoughts=without_thoughts,
+    name=lambda t: parse_reply(whole(t), name, ['a2020']), value=lambda t: clean_value('1' + t + '1', kwh), refs=lambda t: clean_refs([t] * 3, ['a2020']), thoughts=split_thinking, opened=lambda t: split_thinking(t, opened=True),
     tokens=lambda t: token_confidence([('answer_value: ' + t, -.1)]), plan=lambda t: parse_plan('q', '["' + t + '"]'))
 """)

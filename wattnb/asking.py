@@ -203,7 +203,7 @@ def answer_one(
         for attempt in range(1 if best_guess else settings.max_retries + 1):
             got, took = _search(q, model, settings, index, attempt, queries)
             if got: tell('found', got)
-            request = (closed_book_request(q, entry) if got is None else best_guess_request(q, got.context, entry) if best_guess
+            request = (closed_book_request(q) if got is None else best_guess_request(q, got.context) if best_guess
                        else answer_request(q, got.context, entry, stage='retry' if attempt else 'answer', unread=bool(attempt) and out.answer.status == 'unparsed'))
             tell('prompt', request)
             reply = call(request)

@@ -203,16 +203,12 @@ def cmd_init(a) -> Result:
 @verb('index', 'build or refresh the index from data/ (only changed documents are embedded again)', 'wattnb index',
       Opt('--name', metavar='NAME', help='name of the index; default: the embedder\'s'), Opt('--embedder', default='minilm', metavar='KEY', help='embedder of the registry, or `none` for BM25 only'),
       Opt('--parser', default='pypdf', choices=('pypdf', 'docling'), help='how PDFs are read'), Opt('--offline', action='store_true', help='do not download missing papers'),
-      Opt('--allow-local', action='store_true', help='download also from this machine and private networks'),
-      Opt('--captions', default='', metavar='MODEL', help='a vision model of the registry describes the figures of the PDFs first; default: none'))
+      Opt('--allow-local', action='store_true', help='download also from this machine and private networks'))
 def cmd_index(a) -> Result:
     from wattnb.corpus import build_corpus
     from wattnb.index import build_index
     ws = Workspace.find(a.root)
     corpus = build_corpus(ws, parser=a.parser, fetch=not a.offline, allow_local=a.allow_local or None)
-    if a.captions:
-        from wattnb.captions import caption_figures
-        corpus.failed += caption_figures(ws, a.captions, list(corpus.ok)).failed
     report = build_index(ws, name=a.name, embedder=a.embedder, corpus=corpus)
     text = [str(report)] + [f'failed: {f["id"] or "(no id)"}: {f["reason"]}' for f in report.failed]
     return Result('\n'.join(text), report, 1 if report.failed else 0)
@@ -397,7 +393,8 @@ def _run_dir(a, spec) -> Path:
       Opt('--fetch', metavar='KEY', help='download a model that is shipped as a Python distribution'),
       Opt('--import', dest='import_', nargs='+', metavar='FILE', help='convert Python config files of the existing tools (read, never executed) to entries of a models.toml'))
 def cmd_models(a) -> Result:
-    from wattnb.llm import Registry, fetch_model, import_peer_config, load_registry
+    from wattnb.llm import Registry, fetch_model, load_registry
+    from wattnb.wattbot_config import import_wattbot_config
     from wattnb.machine import memory_here
     try: ws = Workspace.find(a.root)
     except UserError:
@@ -408,7 +405,7 @@ def cmd_models(a) -> Result:
         return Result(f'{a.fetch} is in {path}', dict(key=a.fetch, path=str(path)))
     registry = load_registry(ws)
     if a.import_:
-        got = [import_peer_config(f, registry) for f in a.import_]
+        got = [import_wattbot_config(f, registry) for f in a.import_]
         for note in (n for g in got for n in g.notes): log.warning('%s', note) # on stderr, so that `>> models.toml` takes the entries alone
         return Result('\n'.join(g.entry.to_toml() for g in got), [g.to_json() for g in got])
     every, registry = len(registry), registry if not a.filter else Registry(e for e in registry.values() if a.filter.lower() in f'{e.key} {e.name} {e.family}'.lower())

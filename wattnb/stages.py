@@ -287,7 +287,7 @@ def _wave(self:Run, qs, level, bibliography, bar, tried, on_progress):
     retrieved, requests = self.retrieve(qs, level), {}
     for q in qs:
         ctx = retrieved[q.id].context if q.id in retrieved else None
-        requests[q.id] = (closed_book_request(q, self.model.entry) if ctx is None else
+        requests[q.id] = (closed_book_request(q) if ctx is None else
                           answer_request(q, ctx, self.model.entry, stage='retry' if level else 'answer', unread=bool(level) and self.state.last(q.id).status == 'unparsed'))
     t0, tokens = time.monotonic(), {}
     def reading(n):
@@ -376,7 +376,7 @@ def _attempt(self:Run, q, req, reply, got, level, bibliography) -> dict:
     allowed = list(context.doc_ids) if context else sorted(bibliography)
     answer = (Answer.failed(redact(reply.error)) if reply.error else
               parse_reply(reply.text, q, allowed, bibliography=bibliography, compact=self.model.entry.prompt == 'compact', context=context))
-    answer = with_confidence(answer, reply, getattr(self.model, 'silent', 'the model tells no token probabilities'))
+    answer = with_confidence(answer, reply, getattr(self.model, 'no_logprobs_reason', 'the model tells no token probabilities'))
     text = context.render() if context else ''
     seconds_retrieval = self.retrieved[q.id][1] if q.id in self.retrieved else 0.
     plan = (self.plans or {}).get(q.id) if not level else None # the first attempt carries what planning took
