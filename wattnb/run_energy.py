@@ -10,7 +10,7 @@ import math
 from dataclasses import fields
 from datetime import datetime
 
-from .footprint import HOSTED, LOCAL_PROVIDERS, Footprint, run_footprint, run_roofline
+from .footprint import HOSTED, LOCAL_PROVIDERS, Footprint, run_footprint
 from .telemetry import merge_segments
 
 # %% ../nbs/06_b_z_energy.ipynb #2357fb3a
@@ -123,11 +123,9 @@ def add_energy(
     if e:
         per = lambda k: None if not k or e.get('total_wh') is None else e['total_wh'] / k
         e.update(per_question_wh=per(n), per_correct_wh=per(summary.get('questions_correct')))
-    sessions, loads = content.of('session'), content.of('load')
+    sessions = content.of('session')
     known = {f.name for f in fields(Footprint)}
     told = next((s['footprint'] for s in reversed(sessions) if s.get('footprint')), {})
     impact = run_footprint(summary, Footprint(**{k: v for k, v in told.items() if k in known}))
     if e: e['co2_g'] = impact.gco2e
     summary['footprint'] = impact.to_json()
-    device = loads[-1].get('device') if loads else None
-    summary['roofline'] = run_roofline(summary, results, device).to_json()
