@@ -7,15 +7,18 @@ from hypothesis import assume, given, settings as hypothesis_settings, strategie
 
 from conftest import words_workspace
 from wattnb.audit import audit
+from wattnb.doctor import doctor
 from wattnb.experiment import Run, RunSettings, plan_run, replay, run_all, stored_run
 from wattnb.journal import read_journal
 from wattnb.ledger import Ledger, Window, slices
 from wattnb.machine import machine, visible_gpus
+from wattnb.merging import machine_key, merge_segments
+from wattnb.metering import meter_command
 from wattnb.meters import RAPL_HELP, CounterTrace, CpuTime, PowerTrace, Rapl, meters
 from wattnb.runs import find_runs, run_cost
 from wattnb.schema import FILES, fields_of, undocumented
 from wattnb.scripted import PowerCurve, ScriptedClock, ScriptedGpu, ScriptedRapl, bursts, scripted_nvml, square_wave
-from wattnb.telemetry import Session, doctor, machine_key, merge_segments, meter_command
+from wattnb.telemetry import Session
 from wattnb.workspace import UserError, Workspace
 
 
@@ -966,7 +969,7 @@ def test_doctor_names_the_help(capsys):
     assert main(['doctor', '--json']) == 0
     got = json.loads(capsys.readouterr().out)
     assert all({'name', 'available', 'scope', 'reason'} <= set(m) and (m['available'] or m['reason']) for m in got['meters']) and len(got['meters']) >= 5
-    with scripted_nvml([ScriptedGpu(100., memory_refused='Insufficient Permissions')]): assert 'memory not told: Insufficient Permissions' in (text := doctor().to_text()) and 'what is charged' in text and 'CUDA of torch' in text
+    with scripted_nvml([ScriptedGpu(100., memory_refused='Insufficient Permissions')]): assert 'memory unknown: Insufficient Permissions' in (text := doctor().to_text()) and 'what is charged' in text and 'CUDA of torch' in text
     with scripted_nvml([ScriptedGpu(100., mig=2)]): d = doctor()
     assert next(m for m in d.meters if m['kind'] == 'counter')['available'] and 'MIG' in d.to_text()
 
