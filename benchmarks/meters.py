@@ -8,7 +8,7 @@ in percent of the energy; `error` the mean distance of the stated energy. Seeded
 """
 import argparse, math, random
 
-from wattnb.ledger import Ledger, Window
+from wattnb.attribution import Attribution, Window
 from wattnb.meters import CounterTrace, PowerTrace
 from wattnb.scripted import PowerCurve, bursts, square_wave
 from wattnb.workspace import ResultTable
@@ -69,9 +69,9 @@ def one(make, read, rng):
     curve = make(rng)
     trace, windows, t = read(curve, rng), [], rng.uniform(2, 3)
     while t < 36: d = rng.uniform(.15, 2); windows.append(Window('decode', t, t + d, {len(windows): 1})); t += d
-    ledger = Ledger(windows, 2., 38.5, traces=[trace])
+    session = Attribution(windows, 2., 38.5, traces=[trace])
     row = lambda true, value, low, high: (abs(value - true) / true, (high - low) / true, low - 1e-6 <= true <= high + 1e-6)
-    asked, whole = ledger.by_question(), ledger.total
+    asked, whole = session.by_question(), session.total
     return row(curve.joules(38.5) - curve.joules(2), whole.value, whole.low, whole.high), [
         row(curve.joules(w.end) - curve.joules(w.start), *(asked[k]['decode'][x] for x in ('joules', 'low', 'high'))) for k, w in enumerate(windows)]
 

@@ -1,4 +1,4 @@
-"Energy, power, memory, time: scripted drivers with every fault, traces of known integral, ledgers that sum, runs that resume."
+"Energy, power, memory, time: simulated drivers with every fault, traces of known integral, parts that sum to the total, runs that resume."
 import csv, itertools, json, math, os, random, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from wattnb.audit import audit
 from wattnb.doctor import doctor
 from wattnb.experiment import Run, RunSettings, plan_run, replay, run_all, stored_run
 from wattnb.journal import read_journal
-from wattnb.ledger import Ledger, Window, slices
+from wattnb.attribution import Attribution, Window, intervals
 from wattnb.machine import machine, visible_gpus
 from wattnb.merging import machine_key, merge_segments
 from wattnb.metering import meter_command
@@ -115,10 +115,10 @@ def test_smooth_power_is_exact_to_half_a_percent():
 MOST = 800. # W that the device can draw
 
 def held(trace, truth, a, b):
-    "The interval of a window, alone and as a question of a ledger, holds the truth, or the window is unmeasured with a reason."
+    "The interval of a window, alone and as a question of a session, holds the truth, or the window is unmeasured with a reason."
     e, true = trace.energy(a, b), truth(b) - truth(a)
     if e.value is None: assert e.reason; return None
-    q = Ledger([Window('decode', a, b, {'q': 1})], a, b, traces=[trace]).by_question()['q']['decode']
+    q = Attribution([Window('decode', a, b, {'q': 1})], a, b, traces=[trace]).by_question()['q']['decode']
     tiny = 1e-9 * max(1., truth(b))
     for low, value, high in ((e.low, e.value, e.high), (q['low'], q['joules'], q['high'])):
         assert low - tiny <= true <= high + tiny and low <= value <= high, (low, value, true, high)
@@ -181,10 +181,10 @@ def test_loads_that_are_faster_than_the_poll(kind):
         while t < 40: tr.add(t, c.watts(t)); t += rng.uniform(.04, .07)
         windows, t = [], rng.uniform(1, 2)
         while t < 37: d = rng.uniform(.15, 2); windows.append(Window('decode', t, t + d, {len(windows): 1})); t += d
-        ledger = Ledger(windows, 0., 39., traces=[tr])
+        session = Attribution(windows, 0., 39., traces=[tr])
         holds = lambda w, e: e['low'] - 1e-6 <= c.joules(w.end) - c.joules(w.start) <= e['high'] + 1e-6
-        single += [holds(w, ledger.by_question()[k]['decode']) for k, w in enumerate(windows)]
-        whole.append(ledger.total.low <= c.joules(39) <= ledger.total.high)
+        single += [holds(w, session.by_question()[k]['decode']) for k, w in enumerate(windows)]
+        whole.append(session.total.low <= c.joules(39) <= session.total.high)
     assert sum(whole) >= 24 and sum(single) >= .95 * len(single), (sum(whole), sum(single) / len(single))
 
 @st.composite
@@ -286,7 +286,7 @@ def test_a_long_gap_is_a_warning(tmp_path):
         assert (e['total_wh_high'] - e['total_wh_low']) * 3600 < (60 if counter else 2 * 1.6 * 220 + 60)
 
 
-# ---- the ledger
+# ---- attribution
 
 @st.composite
 def sessions(draw):
@@ -313,11 +313,11 @@ def test_parts_sum_to_the_session(session, seed):
         trace.add(k * .05, j); j += rng.uniform(0, 45)
     power = PowerTrace()
     for k in range(int(end / .1) + 5): power.add(k * .1, rng.uniform(20, 300))
-    l = Ledger(windows, 0., end, pauses, [trace, power])
+    l = Attribution(windows, 0., end, pauses, [trace, power])
     total, questions = l.total, l.by_question(10.)
     scale = max(total.value, 1.)
     asked = math.fsum(e['joules'] for q in questions.values() for e in q.values())
-    alone = math.fsum(l.energy(a).value for a in l.alone.values())
+    alone = math.fsum(l.energy(a).value for a in l.unassigned.values())
     assert abs(asked + alone - total.value) <= 1e-9 * scale
     assert abs(math.fsum(e.value for _, e in l.by_stage().values()) - total.value) <= 1e-9 * scale
     assert abs(sum(s for s, _ in l.by_stage().values()) - l.whole.seconds) < 1e-9 * max(1, end)
@@ -561,7 +561,7 @@ def test_a_run_measures_idle_before_and_after(ws):
             with Run(stopped, Cuda()) as run:
                 try: run.load(); run.answer(lambda done, n: (_ for _ in ()).throw(KeyboardInterrupt()))
                 except KeyboardInterrupt: run.stop(); raise
-    s = ledger_of_a_run(plan.run_dir)
+    s = metered_run(plan.run_dir)
     e = s.summary['energy']
     assert None not in (e['idle_before_w'], e['idle_loaded_w'], e['idle_after_w']) and e['excluded_s']['idle baseline'] >= 1.2
     assert all(x['net_low'] <= x['net'] <= x['net_high'] for r in s.results for x in r['energy'].values())
@@ -663,7 +663,7 @@ class Cuda:
             yield r
     def close(self): pass
 
-def ledger_of_a_run(folder):
+def metered_run(folder):
     "The sum rule in the files of a run."
     s = stored_run(folder)
     e = s.summary['energy']
@@ -684,10 +684,10 @@ def test_a_real_run_with_two_gpus_and_a_resume(ws):
                     run.answer(lambda done, n: (_ for _ in ()).throw(KeyboardInterrupt()) if done >= 2 else None)
                 except KeyboardInterrupt:
                     run.stop(); raise
-        first = ledger_of_a_run(plan.run_dir).summary
+        first = metered_run(plan.run_dir).summary
         assert first['status'] == 'interrupted' and first['energy']['total_wh'] > 0
         run_all(plan_run(asked(name='metered', limit=4), ws), Cuda(devices=['0', '1']))
-    s = ledger_of_a_run(plan.run_dir).summary
+    s = metered_run(plan.run_dir).summary
     e, h = s['energy'], s['hardware']
     assert len(s['segments']) == 2 and e['total_wh'] == pytest.approx(math.fsum(x['energy']['total_wh'] for x in s['segments']), rel=1e-12)
     assert s['segments'][0]['energy']['total_wh'] == first['energy']['total_wh'] and s['segments'][1]['tokens']['prompt'] is not None and s['segments'][1]['machine']['hostname']
@@ -785,7 +785,7 @@ def test_warm_up_is_excluded_and_said(ws):
     model = Cuda()
     with scripted_nvml([ScriptedGpu(100., period=.01)]):
         plan = plan_run(asked(name='warm'), ws); run_all(plan, model)
-    s = ledger_of_a_run(plan.run_dir)
+    s = metered_run(plan.run_dir)
     assert model.seen[0] == 'warm-up' and 'warm-up' in s.summary['energy']['excluded_s'] and all(r['id'] != 'warm-up' for r in s.results)
     assert {'prefill', 'decode', 'retrieve'} <= set(s.results[0]['energy']) and s.results[0]['energy']['decode']['method'] == 'measured'
 
@@ -933,7 +933,7 @@ def test_a_run_on_the_processor_of_a_gpu_machine(ws):
 def test_a_run_on_one_of_two_cards(ws):
     with scripted_nvml(ours_and_a_stranger(period=.02)):
         plan = plan_run(asked(name='one-of-two'), ws); run_all(plan, Cuda('cuda:0'))
-    s = ledger_of_a_run(plan.run_dir).summary
+    s = metered_run(plan.run_dir).summary
     assert s['hardware']['gpu_peak_power_watts'] == pytest.approx(300, abs=1) and s['energy']['counted'] == ['gpu0'] and s['hardware']['gpu_avg_power_watts'] < 600
     from wattnb.plots import power_rows
     assert {r['device'] for r in power_rows(plan.run_dir) if r['kind'] == 'sample'} == {'gpu0'}, 'nor is it drawn'

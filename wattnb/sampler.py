@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from fastcore.basics import patch
 
-from .ledger import Curve, Ledger
+from .attribution import Curve, Attribution
 from .machine import foreign_processes, nvml
 from .meters import Joules, NvmlPower, missing
 from .workspace import log
@@ -263,21 +263,21 @@ def part_traces(
 
 # %% ../nbs/04_e_sampler.ipynb #f232efa2
 def compare_readings(
-    ledger:Ledger,
+    attribution:Attribution,
     sampler:Sampler,
     devices=None,          # labels of those to compare; default all
     least_seconds:float=5, # of load; in less time the boundaries dominate
     tolerance:float=.05,   # relative difference that is worth a warning
 ) -> dict:
     "Counter against polled power of each GPU, under load: device → counter_wh, polled_wh, difference, warning."
-    busy = [(a, b, 1.) for a, b, w in ledger.cuts if w is not None and w.stage != 'load']
+    busy = [(a, b, 1.) for a, b, w in attribution.intervals if w is not None and w.stage != 'load']
     seconds, out = sum(b - a for a, b, _ in busy), {}
     if not busy: return out
     for (name, d), counter in sampler.traces.items():
         power = sampler.traces.get((NvmlPower.name, d))
         if METHODS.get(name) != 'nvml' or power is None or devices is not None and d not in devices: continue
         if any(x.energy(busy[0][0], busy[-1][1]).value is None for x in (counter, power)): continue
-        c, p = (Curve([x], ledger.times).joules(busy).value for x in (counter, power))
+        c, p = (Curve([x], attribution.times).joules(busy).value for x in (counter, power))
         diff = None if seconds < least_seconds or c <= 0 else p / c - 1
         warning = '' if diff is None or abs(diff) <= tolerance else (
             f'{d}: the polled power is {100 * diff:+.1f} % of the counter over {seconds:.0f} s of load: one of them is wrong')

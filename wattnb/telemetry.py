@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from fastcore.basics import patch
 
 from .doctor import FLAGS
-from .ledger import Curve, Ledger, Window, net_of_idle
+from .attribution import Curve, Attribution, Window, net_of_idle
 from .machine import machine, named_gpus, visible_gpus
 from .merging import IDLE_SESSION, machine_key, machine_words, merge_segments
 from .meters import CpuTime, Joules, NvmlPower, meters, missing
@@ -228,7 +228,7 @@ def no_meter(self:Session) -> str:
 @dataclass
 class Reading:
     "The session evaluated at one moment; the sampler is held meanwhile."
-    ledger: Ledger
+    attribution: Attribution
     sources: list # `Source`s
     gpu: list     # traces of the GPUs that count
     no_gpu: str   # why there are none
@@ -245,13 +245,13 @@ def _read(self:Session, windows) -> Reading:
     gpus_work = self.unmetered or (self.gpus if self.used is None else self.used)
     nothing = '' if gpu or cpu else '; '.join(dict.fromkeys([no_gpu, no_cpu]))
     why = self.sampler.error or (no_gpu if gpus_work and not gpu else nothing)
-    ledger = Ledger(windows, self.work0, end, self.pauses, [] if why else [*gpu, *cpu], why)
-    return Reading(ledger, sources, gpu, no_gpu, cpu, no_cpu)
+    attribution = Attribution(windows, self.work0, end, self.pauses, [] if why else [*gpu, *cpu], why)
+    return Reading(attribution, sources, gpu, no_gpu, cpu, no_cpu)
 
 @patch
 def so_far(self:Session) -> Joules:
     "Energy of the work until now."
-    with self.sampler.lock: return self._read([]).ledger.total
+    with self.sampler.lock: return self._read([]).attribution.total
 
 # %% ../nbs/04_telemetry.ipynb #aada7107
 @patch
@@ -261,10 +261,10 @@ def segment(self:Session) -> dict:
     self._keep_peaks(self.sampler.phase)
     with self.sampler.lock:
         r = self._read(self.windows)
-        idle = self._idle_watts([] if r.ledger.why else [*r.gpu, *r.cpu])
-        reasons = dict(energy=r.ledger.why, gpu='' if r.gpu else r.no_gpu, cpu_energy='' if r.cpu else r.no_cpu)
+        idle = self._idle_watts([] if r.attribution.why else [*r.gpu, *r.cpu])
+        reasons = dict(energy=r.attribution.why, gpu='' if r.gpu else r.no_gpu, cpu_energy='' if r.cpu else r.no_cpu)
         report = self._report(r, idle, {k: v for k, v in reasons.items() if v})
-    return dict(report=report, per_question=r.ledger.by_question(idle['net']))
+    return dict(report=report, per_question=r.attribution.by_question(idle['net']))
 
 @patch
 def report(self:Session) -> dict: return self.segment()['report']
@@ -280,7 +280,7 @@ def _idle_watts(self:Session, traces) -> dict:
         a, b = self.baselines.get(name, (0, 0))
         if not traces or b <= a: out[name] = None, None, None
         else:
-            e = Ledger([], a, b, traces=traces).total
+            e = Attribution([], a, b, traces=traces).total
             out[name] = e.value / (b - a), e.low / (b - a), e.high / (b - a)
     before, after = out['idle'], out['after']
     both = None not in (before[0], after[0])
@@ -289,7 +289,7 @@ def _idle_watts(self:Session, traces) -> dict:
 # %% ../nbs/04_telemetry.ipynb #855839be
 @patch
 def _report(self:Session, r:Reading, idle:dict, reasons:dict) -> dict:
-    seconds, stages = r.ledger.whole.seconds, r.ledger.by_stage()
+    seconds, stages = r.attribution.whole.seconds, r.attribution.by_stage()
     if not self.idle_seconds: reasons['idle'] = self.idle_reason
     elif 'after' not in self.baselines:
         reasons['idle_after'] = 'the session was interrupted, or is not over yet: idle power was measured before the work alone'
@@ -297,7 +297,7 @@ def _report(self:Session, r:Reading, idle:dict, reasons:dict) -> dict:
     cpu_seconds = None if used is None or self.cpu0 is None else max(0., used - self.cpu0)
     energy, memory = self._energy(r, idle, reasons, cpu_seconds), self._memory()
     shift = self.work0 - self.sampler.t0 # the trace begins with the sampler
-    timing = dict(seconds_by_stage={k: s for k, (s, _) in stages.items()}, windows=[(n, a + shift, b + shift) for n, a, b in r.ledger.timeline()],
+    timing = dict(seconds_by_stage={k: s for k, (s, _) in stages.items()}, windows=[(n, a + shift, b + shift) for n, a, b in r.attribution.timeline()],
                   cpu_seconds=cpu_seconds)
     return dict(hardware=self._hardware(energy, memory, seconds), energy=energy, memory=memory, machine=self.machine, timing=timing,
                 conditions=self.sampler.conditions, started=self.started, finished=_now(), seconds=seconds)
@@ -309,14 +309,14 @@ def _wh(name:str, j:Joules) -> dict:
 
 @patch
 def _energy(self:Session, r:Reading, idle:dict, reasons:dict, cpu_seconds) -> dict:
-    ledger, sampler, total, seconds = r.ledger, self.sampler, r.ledger.total, r.ledger.whole.seconds
-    whole = [(a, b, 1.) for a, b, _ in ledger.cuts]
-    of = lambda traces: Curve(traces, ledger.times).joules(whole) if traces and whole else missing('')
-    readings = compare_readings(ledger, sampler, {s.device for s in r.sources if s.counted})
+    attribution, sampler, total, seconds = r.attribution, self.sampler, r.attribution.total, r.attribution.whole.seconds
+    whole = [(a, b, 1.) for a, b, _ in attribution.intervals]
+    of = lambda traces: Curve(traces, attribution.times).joules(whole) if traces and whole else missing('')
+    readings = compare_readings(attribution, sampler, {s.device for s in r.sources if s.counted})
     by_device = {s.device: self._device(s, of([s.trace] if s.trace is not None else []), readings.get(s.device, {})) for s in r.sources}
     methods = {s.method for s in r.sources if s.part == 'gpu' and s.counted and s.trace is not None}
     estimate = self.estimate.estimate(cpu_seconds, seconds)
-    session_only = [ledger.energy(a) for a in ledger.alone.values()]
+    session_only = [attribution.energy(a) for a in attribution.unassigned.values()]
     asked = missing('') if total.value is None else Joules(total.value - math.fsum(j.value for j in session_only), 0., 0.)
     idle_w, idle_low, idle_high = idle['net']
     return dict(
@@ -324,7 +324,7 @@ def _energy(self:Session, r:Reading, idle:dict, reasons:dict, cpu_seconds) -> di
         cpu=dict(**_wh('wh', of(r.cpu)), scope=', '.join(s.device for s in r.sources if s.part == 'cpu') or None),
         method=_method(methods) if r.gpu else 'none', counted=[d for d, v in by_device.items() if v['counted'] and v['part'] == 'gpu'],
         counted_by='all visible GPUs' if self.used is None else IDLE_SESSION if self.nothing else 'devices of the model and the embedder',
-        by_device=by_device, by_phase={k: dict(seconds=s, **_wh('wh', j)) for k, (s, j) in ledger.by_stage().items()},
+        by_device=by_device, by_phase={k: dict(seconds=s, **_wh('wh', j)) for k, (s, j) in attribution.by_stage().items()},
         questions_wh=asked.wh, polled_wh=sum(v['polled_wh'] for v in readings.values()) if readings else None,
         idle_w=idle_w, idle_w_low=idle_low, idle_w_high=idle_high, idle_before_w=idle['idle'][0], idle_loaded_w=idle['loaded'][0],
         idle_after_w=idle['after'][0], idle_seconds=self.idle_seconds or None, **_wh('net_wh', net_of_idle(total, seconds, idle['net'])),
