@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fastcore.basics import patch
 
 from .attribution import Curve, Attribution
-from .machine import foreign_processes, nvml
+from .machine import other_processes, nvml
 from .meters import Joules, NvmlPower, missing
 from .workspace import log
 
@@ -149,7 +149,7 @@ def _slow(self:Sampler, t:float) -> dict:
         self._peak('host_used', memory.total - memory.available)
         out['host'] = ('', '', '', rss // 2**20, '')
         for g in self.gpus:
-            if foreign_processes(g, [pid for pid, _ in tree]): self.flags[g.label].add('shared')
+            if other_processes(g, [pid for pid, _ in tree]): self.flags[g.label].add('shared')
         self._next_tree = t + max(SLOW, 300 * (time.perf_counter() - began))
     for g in self.gpus: out[g.label] = self._state(g, dt)
     if self._file: self._file.flush()
