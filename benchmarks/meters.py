@@ -1,16 +1,16 @@
-"""How often the intervals of energy hold the truth: traces of known integral, read as the sampler reads.
+"""How often the intervals of energy contain the true value: traces of known integral, read as the sampler reads.
 
     python benchmarks/meters.py --sessions 100
 
 Each session lasts 40 s and is cut into questions of .15 to 2 s. Power is polled each 40 to 70 ms, counters are read each 15 to 30 ms; both at
-uneven moments. `held` are the intervals that hold the true energy, of whole sessions and of single questions; `width` is that of the interval,
+uneven moments. `held` are the intervals that contain the true energy, of whole sessions and of single questions; `width` is that of the interval,
 in percent of the energy; `error` the mean distance of the stated energy. Seeded; takes about half a minute.
 """
 import argparse, math, random
 
 from wattnb.attribution import Attribution, Window
 from wattnb.meters import CounterTrace, PowerTrace
-from wattnb.scripted import PowerCurve, bursts, square_wave
+from wattnb.simulated import PowerCurve, bursts, square_wave
 from wattnb.workspace import ResultTable
 
 MOST, SECONDS = 840., 42. # W, s
