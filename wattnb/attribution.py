@@ -50,7 +50,7 @@ def intervals(
     for a, b in zip(times, times[1:]):
         while k < len(inside) and inside[k].start <= a:
             heapq.heappush(open_, (inside[k].stage != _PAUSE, -inside[k].start, inside[k].end, -k)); k += 1
-        while open_ and open_[0][2] <= a: heapq.heappop(open_) # a closed window deeper in the heap is removed when it reaches the top
+        while open_ and open_[0][2] <= a: heapq.heappop(open_) # a closed one below stays until it is on top
         window = inside[-open_[0][3]] if open_ else None
         if window is None or window.stage != _PAUSE: out.append((a, b, window))
     return out
@@ -122,7 +122,8 @@ class Attribution:
         self.intervals = intervals(windows, start, end, pauses)
         self.times = sorted({start, end, *(t for a, b, _ in self.intervals for t in (a, b))})
         self.curve = Curve(list(traces) if self.measured else [], self.times)
-        self.stages, self.questions, self.whole = defaultdict(Portion), defaultdict(lambda: defaultdict(Portion)), Portion()
+        self.stages, self.whole = defaultdict(Portion), Portion()
+        self.questions = defaultdict(lambda: defaultdict(Portion)) # question → stage
         self.unassigned = defaultdict(Portion) # stage → what belongs to no question
         for k, (a, b, w) in enumerate(self.intervals):
             stage, shares = (w.stage, w.shares) if w else ('idle', {})
@@ -145,19 +146,21 @@ def total(self:Attribution) -> Joules: return self.energy(self.whole)
 def by_stage(self:Attribution) -> dict:
     "Stage → (seconds, `Joules`), in the order of the work."
     order = {s: i for i, s in enumerate(STAGES)}
-    return {s: (self.stages[s].seconds, self.energy(self.stages[s])) for s in sorted(self.stages, key=lambda s: order.get(s, 99))}
+    return {s: (self.stages[s].seconds, self.energy(self.stages[s]))
+            for s in sorted(self.stages, key=lambda s: order.get(s, 99))}
 
 @patch
 def by_question(self:Attribution,
     idle_watts:float|tuple|None=None, # W of the idle machine, or (W, low, high): adds `net`
 ) -> dict:
-    """Question → stage → seconds, joules with low and high, net of idle with low and high, and the method: 'measured' alone,
-    'attributed' by tokens, or 'none'."""
+    """Question → stage → seconds, joules with low and high, net of idle with low and high, and the method:
+    'measured' alone, 'attributed' by tokens, or 'none'."""
     def entry(portion):
         e = self.energy(portion)
         net = net_of_idle(e, portion.seconds, idle_watts)
         method = 'none' if e.value is None else 'attributed' if portion.shared else 'measured'
-        return dict(seconds=portion.seconds, joules=e.value, low=e.low, high=e.high, net=net.value, net_low=net.low, net_high=net.high, method=method)
+        return dict(seconds=portion.seconds, joules=e.value, low=e.low, high=e.high, net=net.value, net_low=net.low,
+                    net_high=net.high, method=method)
     return {id_: {s: entry(p) for s, p in stages.items()} for id_, stages in self.questions.items()}
 
 # %% ../nbs/04_d_attribution.ipynb #0ab67304

@@ -40,8 +40,10 @@ class Device:
 def devices() -> tuple[Device, ...]:
     "All rows of the table."
     number = lambda s: float(s) if s else None
-    return tuple(Device(r['name'], r['kind'], float(r['bandwidth_gbs']), number(r['fp16_tflops']), number(r['fp32_tflops']),
-                        int(r['year']), r['source'], pattern=r['pattern']) for r in read_csv(resources.files('wattnb')/'devices.csv'))
+    return tuple(Device(r['name'], r['kind'], float(r['bandwidth_gbs']), number(r['fp16_tflops']),
+                        number(r['fp32_tflops']),
+                        int(r['year']), r['source'],
+                        pattern=r['pattern']) for r in read_csv(resources.files('wattnb')/'devices.csv'))
 
 # %% ../nbs/04_c_a_devices.ipynb #b03a6556
 _PARTIAL = re.compile(r'\bMIG\b|\bGRID\b|Laptop|Mobile|-\d+[ABCQ]\b|-\dg\b', re.I)
@@ -57,7 +59,8 @@ def find_device(
 def device_table() -> ResultTable:
     "The devices as a table."
     rows = [(d.name, d.bandwidth_gbs, d.fp16_tflops, d.fp32_tflops, str(d.year), d.source) for d in devices()]
-    return ResultTable(['device', 'GB/s', 'FP16 TFLOPS', 'FP32 TFLOPS', 'year', 'source'], rows, f'{len(rows)} devices', digits=1)
+    return ResultTable(['device', 'GB/s', 'FP16 TFLOPS', 'FP32 TFLOPS', 'year', 'source'], rows, f'{len(rows)} devices',
+                       digits=1)
 
 # %% ../nbs/04_c_a_devices.ipynb #f3825a94
 def gpu_limits(
@@ -81,7 +84,8 @@ def measure_cpu(
     square, out = np.ones((1024, 1024), np.float32), np.empty((1024, 1024), np.float32)
     with ThreadPoolExecutor(workers) as pool: read = _best(lambda: list(pool.map(lambda a: float(a @ a), parts)))
     multiply = _best(lambda: np.matmul(square, square, out=out))
-    return Device(name, 'cpu', round(4 * sum(map(len, parts)) / read / 1e9, 1), fp32_tflops=round(2 * 1024**3 / multiply / 1e12, 4), measured=True,
+    return Device(name, 'cpu', round(4 * sum(map(len, parts)) / read / 1e9, 1),
+                  fp32_tflops=round(2 * 1024**3 / multiply / 1e12, 4), measured=True,
                   source=f'measured: 256 MB read by {workers} threads, FP32 matrix product')
 
 def _best(work, seconds:float=.3) -> float:

@@ -16,9 +16,12 @@ from .sampler import SLOW
 from .workspace import ResultTable, cache_dir
 
 # %% ../nbs/04_g_doctor.ipynb #449e420d
-FLAGS = dict(mig='a MIG slice: the power is that of the whole GPU', vgpu='a virtual GPU: the reading may be that of all its guests',
-             module='the reading is of the module: GPU, CPU and memory', shared='other programs computed on this GPU at the same time: their energy is in the reading',
-             shared_mig='other slices of this GPU may work at the same time', order='unlike GPUs: CUDA may number them in another order (set CUDA_DEVICE_ORDER=PCI_BUS_ID)')
+FLAGS = dict(mig='a MIG slice: the power is that of the whole GPU',
+             vgpu='a virtual GPU: the reading may be that of all its guests',
+             module='the reading is of the module: GPU, CPU and memory',
+             shared='other programs computed on this GPU at the same time: their energy is in the reading',
+             shared_mig='other slices of this GPU may work at the same time',
+             order='unlike GPUs: CUDA may number them in another order (set CUDA_DEVICE_ORDER=PCI_BUS_ID)')
 
 # %% ../nbs/04_g_doctor.ipynb #223ccd50
 @dataclass
@@ -32,31 +35,39 @@ class Doctor:
     def to_json(self): return asdict(self)
     def to_text(self):
         tables = [ResultTable(['machine', ''], _machine_rows(self.machine)),
-                  ResultTable(['meter', 'available', 'scope', 'why not, and what helps'], [(x['name'], x['available'], x['scope'], x['reason']) for x in self.meters]),
-                  ResultTable(['extra', 'installed'], [*self.extras.items()]), ResultTable(['key', 'set'], [*self.keys.items()])]
-        return '\n\n'.join(t.to_text() for t in tables) + '\n\nmodels in the cache: ' + (', '.join(self.models_cached) or 'none')
+                  ResultTable(['meter', 'available', 'scope', 'why not, and what helps'],
+                              [(x['name'], x['available'], x['scope'], x['reason']) for x in self.meters]),
+                  ResultTable(['extra', 'installed'], [*self.extras.items()]),
+                  ResultTable(['key', 'set'], [*self.keys.items()])]
+        cached = ', '.join(self.models_cached) or 'none'
+        return '\n\n'.join([*(t.to_text() for t in tables), f'models in the cache: {cached}'])
     def _repr_markdown_(self): return '```\n' + self.to_text() + '\n```'
 
 def _machine_rows(m:dict) -> list:
-    rows = [('host', m['hostname']), ('processor', m['cpu_model']), ('memory, GiB', m['memory_gb']), ('container', m['container_kind'] or 'none seen'),
+    rows = [('host', m['hostname']), ('processor', m['cpu_model']), ('memory, GiB', m['memory_gb']),
+            ('container', m['container_kind'] or 'none seen'),
             ('governor', m['cpu_governor']), ('driver', m['driver'])]
     for g in m['gpus']:
-        size = ('unified memory' if g['unified'] else 'memory unknown: ' + g['memory_reason'] if g['memory_total_gb'] is None else
-                f"{g['memory_total_gb']} GiB")
-        rows.append((g['label'], f"{g['name']}, {size}, limit {g['power_limit_w']} W" + ''.join(f'; {FLAGS[f]}' for f in g['flags'])))
+        size = 'unified memory' if g['unified'] else f"{g['memory_total_gb']} GiB"
+        if not g['unified'] and g['memory_total_gb'] is None: size = 'memory unknown: ' + g['memory_reason']
+        flags = ''.join(f'; {FLAGS[f]}' for f in g['flags'])
+        rows.append((g['label'], f"{g['name']}, {size}, limit {g['power_limit_w']} W{flags}"))
     if not m['gpus']: return rows
     return [*rows, ('CUDA of torch', m['cuda_version'] or 'none: this torch sees no GPU'),
             ('what is charged', 'a run: the GPUs that it uses; `wattnb meter`: all that are visible')]
 
 # %% ../nbs/04_g_doctor.ipynb #dfe57078
-EXTRAS = dict(local=('torch', 'transformers', 'sentence_transformers'), bit4=('bitsandbytes',), hnsw=('hnswlib',), notebook=('papermill', 'jupyterlab'),
+EXTRAS = dict(local=('torch', 'transformers', 'sentence_transformers'), bit4=('bitsandbytes',), hnsw=('hnswlib',),
+              notebook=('papermill', 'jupyterlab'),
               api=('boto3',), plots=('matplotlib',), ray=('ray',), constrained=('llguidance',))
 KEYS = ('OPENAI_API_KEY', 'OPENROUTER_API_KEY', 'AWS_ACCESS_KEY_ID', 'AWS_PROFILE', 'HF_TOKEN')
 
 def doctor() -> Doctor:
     "What this machine can measure and run."
-    rows = [dict(name=m.name, kind=m.kind, available=not m.reason, scope=m.scope or None, period_s=m.period, limits=m.limits, reason=m.reason) for m in meters()]
-    rows.append(dict(name='process memory', kind='memory', available=True, scope='resident memory of the process tree', period_s=SLOW,
+    rows = [dict(name=m.name, kind=m.kind, available=not m.reason, scope=m.scope or None, period_s=m.period,
+                 limits=m.limits, reason=m.reason) for m in meters()]
+    rows.append(dict(name='process memory', kind='memory', available=True, scope='resident memory of the process tree',
+                     period_s=SLOW,
                      limits='shared pages count in each process', reason=''))
     extras = {k: all(find_spec(m) for m in modules) for k, modules in EXTRAS.items()}
     cached = sorted(p.name for p in cache_dir('models').iterdir() if p.is_dir())

@@ -31,8 +31,10 @@ class RunEnergy:
     @property
     def is_(self) -> str:
         "The label to print beside the number."
-        labels = [f'at least: {self.metered} metered' if self.metered else self.kind] if self.kind != 'extrapolated' else []
-        if self.factor != 1: labels += [f'extrapolated ×{self.factor:.2f} [{self.factor_low:.2f}–{self.factor_high:.2f}]']
+        labels = [f'at least: {self.metered} metered' if self.metered
+                  else self.kind] if self.kind != 'extrapolated' else []
+        if self.factor != 1:
+            labels += [f'extrapolated ×{self.factor:.2f} [{self.factor_low:.2f}–{self.factor_high:.2f}]']
         return ', '.join(labels)
 
 # %% ../nbs/04_c_energy.ipynb #d46ffa9c
@@ -56,8 +58,8 @@ def _block(d:dict, key:str) -> dict: return d[key] if isinstance(d.get(key), dic
 def questions_at_a_time(
     summary:dict, # content of a summary.json
 ) -> float:
-    """How many questions shared the model while WattBot timed them: each latency includes the wait for the others, so it is
-    divided by this. 1 for wattnb runs, which time each call."""
+    """How many questions shared the model while WattBot timed them: each latency includes the wait for the others,
+    so it is divided by this. 1 for wattnb runs, which time each call."""
     if 'schema_version' in summary: return 1.
     return max(1., _number(_block(summary, 'config_snapshot').get('max_concurrent')) or 1.)
 
@@ -67,9 +69,10 @@ RESUMED_FROM = 1.1 # sum of latencies over stored time above which the run was r
 def missed_factor(
     summary:dict, # content of a summary.json
 ) -> tuple[float, float, float]:
-    """The factor by which the latencies of a WattBot run exceed its stored time, and the smallest and largest plausible factor;
-    1, 1, 1 if the time covers the whole run."""
-    n, lat, total, *parts = (_number(summary.get(k)) for k in ('num_questions', 'avg_latency_seconds', 'total_time_seconds',
+    """The factor by which the latencies of a WattBot run exceed its stored time, and the smallest and largest plausible
+    one; 1, 1, 1 if the time covers the whole run."""
+    n, lat, total, *parts = (_number(summary.get(k)) for k in ('num_questions', 'avg_latency_seconds',
+                                                               'total_time_seconds',
                                                                'avg_retrieval_seconds', 'avg_generation_seconds'))
     if 'schema_version' in summary or not n or not lat or not total or total <= 0: return 1., 1., 1.
     ratio = lambda seconds: seconds * n / (total * questions_at_a_time(summary))
@@ -119,7 +122,7 @@ def _why_no_energy(summary:dict, method) -> str:
     if is_hosted(summary): return HOSTED
     stored = _block(_block(summary, 'energy'), 'reasons') | _block(_block(summary, 'hardware'), 'reasons')
     parts = [str(stored[k]) for k in ('energy', 'gpu', 'cpu_energy') if stored.get(k)]
-    reason = '; '.join(x for i, x in enumerate(parts) if not any(x in y for y in parts[:i])) # the first often includes the others
+    reason = '; '.join(x for i, x in enumerate(parts) if not any(x in y for y in parts[:i]))
     return reason or (f'the meter {method} stored 0 Wh' if method not in (None, 'none') else 'the run measured none')
 
 # %% ../nbs/04_c_energy.ipynb #66902a46
@@ -128,7 +131,8 @@ def joules_per_token(
 ) -> float|None:
     "Decode energy over decoded tokens; None if a question has no reading or no token count."
     joules = [r['energy']['decode'].get('joules') for r in results if (r.get('energy') or {}).get('decode')]
-    calls = [a for r in results for a in r.get('attempts') or () if a.get('attempt') == 1 and a.get('status') != 'failed']
+    calls = [a for r in results for a in r.get('attempts') or () if a.get('attempt') == 1
+             and a.get('status') != 'failed']
     tokens = [(a.get('tokens') or {}).get('completion') for a in calls]
     if None in joules or None in tokens: return None
     decoded = sum(max(t - 1, 0) for t in tokens)

@@ -14,7 +14,8 @@ from importlib import resources
 from fastcore.basics import patch
 
 from .devices import BYTES, Device, find_device # not used here: other modules import them from this one
-from .energy import (HOSTED, HOSTED_PROVIDERS, LOCAL_PROVIDERS, RunEnergy, _block, _number, energy_of, is_hosted, missed_factor,
+from .energy import (HOSTED, HOSTED_PROVIDERS, LOCAL_PROVIDERS, RunEnergy, _block, _number, energy_of, is_hosted,
+                           missed_factor,
                            questions_at_a_time, unmetered_gpus)
 from .workspace import ResultTable, UserError, Workspace, read_csv
 
@@ -74,7 +75,7 @@ ELECTRICITY_USD = .13 # per kWh; USA 2024, all sectors, rounded (EIA Electric Po
 
 @dataclass(frozen=True)
 class Footprint:
-    "The surroundings of a machine: grid, prices, cooling. None and '': not stated. Raises `UserError` for impossible values."
+    "Grid, prices and cooling of a machine. None and '': not stated. Raises `UserError` for impossible values."
     electricity_usd_per_kwh: float|None = None # default ELECTRICITY_USD
     pue: float|None = None                     # power usage effectiveness, facility over IT energy; default 1
     grid: str = ''                             # code or name of a grid in the table
@@ -205,7 +206,8 @@ def table(self:Impact,
     n:int=1, # of questions; more than 1 adds a column per question
 ) -> ResultTable:
     "The values with their intervals; assumptions and reasons are notes."
-    rows = [('energy of the machine, Wh', self.wh, self.wh_low, self.wh_high), ('carbon, gCO2e', self.gco2e, self.gco2e_low, self.gco2e_high)]
+    rows = [('energy of the machine, Wh', self.wh, self.wh_low, self.wh_high),
+            ('carbon, gCO2e', self.gco2e, self.gco2e_low, self.gco2e_high)]
     rows += [(f'{k}, USD', getattr(self, f'{k}_usd'), None, None) for k in ('electricity', 'hardware', 'api', 'total')]
     if n > 1: rows = [(*r, None if r[1] is None else r[1] / n) for r in rows]
     notes = [f'{k}: {v}' for k, v in self.reasons.items()]
@@ -248,7 +250,8 @@ def footprint(
     unknown = [k for k, v in costs.items() if v is None]
     reasons |= why | ({'total': f'not known: {", ".join(unknown)}'} if unknown else {})
     least, most = (wh, wh) if low is None else (low, high)
-    return Impact(wh, low, high, times(wh, grid.g_per_kwh), times(least, grid.low), times(most, grid.high), electricity, costs.get('hardware'), api_usd,
+    return Impact(wh, low, high, times(wh, grid.g_per_kwh), times(least, grid.low), times(most, grid.high), electricity,
+                  costs.get('hardware'), api_usd,
                   None if unknown else sum(costs.values()), () if unknown else tuple(costs), pue, price, grid, reasons)
 
 # %% ../nbs/04_c_footprint.ipynb #c36e014c
@@ -256,9 +259,11 @@ def _assumptions(settings:Footprint, interval:bool) -> dict:
     "What was not stated about the machine, and the default used instead."
     return {k: why for k, missing, why in (
         ('energy_interval', not interval, 'the meter gave none: the interval of the carbon is that of the grid alone'),
-        ('grid', not settings.grid and settings.gco2e_per_kwh is None, 'not stated: world average, interval over the countries'),
+        ('grid', not settings.grid and settings.gco2e_per_kwh is None,
+         'not stated: world average, interval over the countries'),
         ('pue', settings.pue is None, 'not stated: 1, the machine alone'),
-        ('price', settings.electricity_usd_per_kwh is None, f'not stated: {ELECTRICITY_USD} USD/kWh (USA 2024, EIA)')) if missing}
+        ('price', settings.electricity_usd_per_kwh is None,
+         f'not stated: {ELECTRICITY_USD} USD/kWh (USA 2024, EIA)')) if missing}
 
 def _costs(settings:Footprint, electricity, seconds, api_usd, hosted:bool) -> tuple[dict, dict]:
     "(part of the cost → USD or None, reasons) for the parts that apply."
@@ -282,7 +287,8 @@ def run_footprint(
     factor, total = missed_factor(summary)[0], _number(summary.get('total_time_seconds'))
     if total is not None and total < 0: total = None # damaged
     seconds, bill = None if total is None else total * factor, bill_of(summary) if hosted else None
-    i = footprint(x.wh, None if x.high is None else x.low, x.high, seconds, bill, settings, hosted, x.reason or 'the run measured none')
+    i = footprint(x.wh, None if x.high is None else x.low, x.high, seconds, bill, settings, hosted,
+                  x.reason or 'the run measured none')
     i = replace(i, energy_is=x.is_)
     if i.wh is None: return i
     if x.kind == 'at least':
@@ -306,10 +312,12 @@ def footprint_table(
     per_token:dict|None=None,  # label → joules per generated token, see `wattnb.energy.joules_per_token`
 ) -> ResultTable:
     "Wh, grams and USD, a row per run."
-    columns = ['run', 'Wh', 'energy is', 'gCO2e', 'low', 'high', 'electricity, USD', 'hardware, USD', 'API, USD', 'total, USD', 'J/token written']
+    columns = ['run', 'Wh', 'energy is', 'gCO2e', 'low', 'high', 'electricity, USD', 'hardware, USD', 'API, USD',
+               'total, USD', 'J/token written']
     rows, reasons = [], {}
     for label, i in impacts.items():
-        rows.append((label, i.wh, i.energy_is or None, i.gco2e, i.gco2e_low, i.gco2e_high, i.electricity_usd, i.hardware_usd, i.api_usd, i.total_usd,
+        rows.append((label, i.wh, i.energy_is or None, i.gco2e, i.gco2e_low, i.gco2e_high, i.electricity_usd,
+                     i.hardware_usd, i.api_usd, i.total_usd,
                      (per_token or {}).get(label)))
         for k in ('energy', 'energy_interval', 'grid', 'scope'):
             if i.reasons.get(k): reasons.setdefault(f'{k}: {i.reasons[k]}', []).append(label)

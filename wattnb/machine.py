@@ -27,10 +27,14 @@ def _output(*argv) -> str:
 
 # %% ../nbs/04_a_machine.ipynb #aeb2b11a
 # CPU implementer and part numbers: Arm MIDR_EL1, as in the kernel's arch/arm64/include/asm/cputype.h
-ARM_CORES = {('41', 'd03'): 'Cortex-A53', ('41', 'd08'): 'Cortex-A72', ('41', 'd0b'): 'Cortex-A76', ('41', 'd0c'): 'Neoverse-N1',
-             ('41', 'd40'): 'Neoverse-V1', ('41', 'd42'): 'Cortex-A78AE', ('41', 'd49'): 'Neoverse-N2', ('41', 'd4f'): 'Neoverse-V2',
-             ('41', 'd84'): 'Neoverse-V3', ('41', 'd85'): 'Cortex-X925', ('41', 'd87'): 'Cortex-A725', ('41', 'd8e'): 'Neoverse-N3',
-             ('4e', '004'): 'NVIDIA Carmel', ('4e', '010'): 'NVIDIA Olympus', ('c0', 'ac3'): 'Ampere-1', ('c0', 'ac4'): 'Ampere-1A'}
+ARM_CORES = {('41', 'd03'): 'Cortex-A53', ('41', 'd08'): 'Cortex-A72', ('41', 'd0b'): 'Cortex-A76',
+             ('41', 'd0c'): 'Neoverse-N1',
+             ('41', 'd40'): 'Neoverse-V1', ('41', 'd42'): 'Cortex-A78AE', ('41', 'd49'): 'Neoverse-N2',
+             ('41', 'd4f'): 'Neoverse-V2',
+             ('41', 'd84'): 'Neoverse-V3', ('41', 'd85'): 'Cortex-X925', ('41', 'd87'): 'Cortex-A725',
+             ('41', 'd8e'): 'Neoverse-N3',
+             ('4e', '004'): 'NVIDIA Carmel', ('4e', '010'): 'NVIDIA Olympus', ('c0', 'ac3'): 'Ampere-1',
+             ('c0', 'ac4'): 'Ampere-1A'}
 
 # %% ../nbs/04_a_machine.ipynb #938400ff
 def cpu_name(
@@ -64,7 +68,8 @@ def container(
     groups = _text(root/'proc/1/cgroup')
     for word in ('kubepods', 'docker', 'podman', 'lxc', 'containerd'):
         if word in groups: return 'kubernetes' if word == 'kubepods' else word
-    return env.get('container') or ('singularity' if env.get('SINGULARITY_CONTAINER') or env.get('APPTAINER_CONTAINER') else '')
+    return env.get('container') or ('singularity' if env.get('SINGULARITY_CONTAINER') or env.get('APPTAINER_CONTAINER')
+                                    else '')
 
 # %% ../nbs/04_a_machine.ipynb #f4b68960
 def governor(
@@ -75,7 +80,8 @@ def governor(
     return ','.join(sorted(got)) or None
 
 # %% ../nbs/04_a_machine.ipynb #ee88240f
-PACKAGES = ('wattnb', 'torch', 'transformers', 'accelerate', 'bitsandbytes', 'sentence-transformers', 'hnswlib', 'numpy',
+PACKAGES = ('wattnb', 'torch', 'transformers', 'accelerate', 'bitsandbytes', 'sentence-transformers', 'hnswlib',
+            'numpy',
             'nvidia-ml-py', 'psutil', 'httpx', 'boto3', 'zeus', 'zeus-ml')
 
 def versions(
@@ -192,7 +198,8 @@ def _wanted(nv:Nvml, shown:str|None) -> list[tuple]:
         if re.fullmatch(r'\d+', want):
             hit = [(h, i, None) for h, i, _ in cards if i == int(want)]
             if hit and id(hit[0][0]) in split: hit = [(s, None, p) for s, _, p in slices if p is hit[0][0]][:1]
-        elif want.upper().startswith('MIG-'): hit = [(s, None, p) for s, u, p in slices if u.lower().startswith(want.lower())]
+        elif want.upper().startswith('MIG-'):
+            hit = [(s, None, p) for s, u, p in slices if u.lower().startswith(want.lower())]
         elif want: hit = [(h, i, None) for h, i, u in cards if u.lower().startswith(want.lower())]
         else: hit = []
         if len(hit) != 1 or any(hit[0][0] is o[0] for o in out): break # CUDA stops at an entry that it cannot resolve
@@ -211,10 +218,14 @@ def _gpu(nv:Nvml, label:str, handle, index, parent, mixed:bool) -> Gpu:
     flags = [f for f, on in dict(mig=parent is not None, vgpu=mode == 2, module=module, order=mixed).items() if on]
     scope = ('whole GPU of which a MIG slice is used' if parent is not None else 'virtual GPU' if mode == 2 else
              'module: GPU, CPU and memory' if module else 'GPU')
-    return Gpu(label, index, nv.get('DeviceGetUUID', handle) or '', name, mem and mem.total, nv.get('SystemGetDriverVersion'),
-               f'{cuda // 1000}.{cuda % 1000 // 10}' if cuda else None, limit and limit / 1e3, nv.get('DeviceGetMaxClockInfo', card, 1),
-               nv.get('DeviceGetMaxClockInfo', card, 2), None if persistence is None else bool(persistence), scope, tuple(flags),
-               nv.get('DeviceGetUUID', parent) if parent is not None else None, unified, '' if unified else why, card, handle)
+    return Gpu(label, index, nv.get('DeviceGetUUID', handle) or '', name, mem and mem.total,
+               nv.get('SystemGetDriverVersion'),
+               f'{cuda // 1000}.{cuda % 1000 // 10}' if cuda else None, limit and limit / 1e3,
+               nv.get('DeviceGetMaxClockInfo', card, 1),
+               nv.get('DeviceGetMaxClockInfo', card,
+                      2), None if persistence is None else bool(persistence), scope, tuple(flags),
+               nv.get('DeviceGetUUID',
+                      parent) if parent is not None else None, unified, '' if unified else why, card, handle)
 
 # %% ../nbs/04_a_machine.ipynb #c4c526ac
 def visible_gpus(
@@ -245,7 +256,7 @@ def _as_torch_sees(nv:Nvml, gpus:list[Gpu]) -> list[Gpu]:
 
 # %% ../nbs/04_a_machine.ipynb #f1be1f44
 def named_gpus(
-    devices,   # 'cuda:1', '1', 1, 'cuda' (the first), a UUID or its prefix, or several with commas; 'cpu', 'mps', ... mean none
+    devices,   # 'cuda:1', '1', 1, 'cuda' (the first), a UUID or its prefix, several with commas; 'cpu' means none
     gpus=None, # default `visible_gpus()`
 ) -> tuple[list[Gpu], list[str]]:
     "(the named GPUs, each once, in visible order; names of GPUs that are not visible)."
@@ -257,7 +268,8 @@ def named_gpus(
             k = int(m[1] or m[2] or 0)
             hit = found[k:k + 1]
         elif re.match(r'(GPU|MIG)-|[0-9a-f]{8}-[0-9a-f]{4}-', name, re.I): # torch has UUIDs without the prefix
-            hit = [g for g in found if g.uuid.lower().startswith((name.lower(), f'gpu-{name.lower()}', f'mig-{name.lower()}'))][:1]
+            hit = [g for g in found if g.uuid.lower().startswith((name.lower(), f'gpu-{name.lower()}',
+                                                                  f'mig-{name.lower()}'))][:1]
         else: continue
         if hit: hits += hit
         else: lost.append(name)
@@ -293,8 +305,8 @@ def other_processes(
 def memory_here(
     shown:str|None=None, # default: CUDA_VISIBLE_DEVICES of this process
 ) -> dict:
-    """Total memory in GB: `gpu_gb` (a list, one per visible GPU) and `ram_gb`. A GPU that shares the RAM (GB10) has the size of the RAM.
-    One of unknown size counts 0, with its reason in `gpu_unknown`: label → reason."""
+    """Total memory in GB: `gpu_gb` (a list, one per visible GPU) and `ram_gb`. A GPU that shares the RAM (GB10) has its
+    size. One of unknown size counts 0, with its reason in `gpu_unknown`: label → reason."""
     import psutil
     ram, found = psutil.virtual_memory().total / 1e9, visible_gpus(shown)
     unknown = {g.label: g.memory_reason for g in found if not g.unified and g.memory_total_bytes is None}

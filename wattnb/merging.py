@@ -36,7 +36,8 @@ def _most(values): return max((v for v in values if v is not None), default=None
 
 def _keys(found) -> list: return list(dict.fromkeys(k for x in found for k in x))
 
-_SUMS = (*(f'{k}{end}' for k in ('total_wh', 'gpu_wh', 'net_wh') for end in ('', '_low', '_high')), 'questions_wh', 'polled_wh', 'window_s')
+_SUMS = (*(f'{k}{end}' for k in ('total_wh', 'gpu_wh', 'net_wh') for end in ('', '_low', '_high')), 'questions_wh',
+         'polled_wh', 'window_s')
 _WH = ('wh', 'wh_low', 'wh_high')
 
 # %% ../nbs/04_f_merging.ipynb #0c610e6f
@@ -76,7 +77,8 @@ def _merge_reasons(found:list) -> dict:
 # %% ../nbs/04_f_merging.ipynb #65aa2048
 def _merge_memory(found:list):
     "The largest of each number, level by level."
-    if all(isinstance(x, dict) for x in found): return {k: _merge_memory([x[k] for x in found if k in x]) for k in _keys(found)}
+    if all(isinstance(x, dict) for x in found):
+        return {k: _merge_memory([x[k] for x in found if k in x]) for k in _keys(found)}
     values = [x for x in found if x is not None]
     return any(values) if any(isinstance(v, bool) for v in values) else max(values, default=None)
 
@@ -112,7 +114,8 @@ def _merge(out:dict, reports:list):
     times = [r['timing'] for r in reports]
     stages = [t['seconds_by_stage'] for t in times]
     out['timing'].update(seconds_by_stage={k: math.fsum(s.get(k, 0.) for s in stages) for k in _keys(stages)},
-                         cpu_seconds=_total(t.get('cpu_seconds') for t in times), windows=times[0].get('windows')) # power.csv is of the first session
+                         cpu_seconds=_total(t.get('cpu_seconds') for t in times),
+                         windows=times[0].get('windows')) # power.csv is of the first session
     out['memory'] = _merge_memory([r.get('memory') or {} for r in reports])
     out['seconds'], out['started'] = math.fsum(r['seconds'] for r in reports), reports[0]['started']
     wh = out['hardware'].get('gpu_energy_wh')
@@ -135,7 +138,8 @@ def _merge_energy(e:dict, h:dict, found):
     excluded = [x.get('excluded_s') or {} for x in found]
     e['excluded_s'] = {k: math.fsum(x.get(k, 0.) for x in excluded) for k in _keys(excluded)}
     e['estimate'] = _merge_estimates([x.get('estimate') for x in found])
-    e['warnings'] = list(dict.fromkeys(f'session {i}: {w}' for i, x in enumerate(found, 1) for w in x.get('warnings') or ()))
+    e['warnings'] = list(dict.fromkeys(f'session {i}: {w}' for i,
+                                       x in enumerate(found, 1) for w in x.get('warnings') or ()))
     e['reasons'] = _merge_reasons([x.get('reasons') or {} for x in found])
     measured = [x['total_wh'] for x in found if x.get('total_wh') is not None]
     if e['total_wh'] is None and measured: e['measured_wh'] = math.fsum(measured)
@@ -144,7 +148,8 @@ def _merge_hardware(h:dict, found):
     "Hardware blocks: energy and samples are sums, memory and power are peaks."
     for k in ('gpu_energy_wh', 'gpu_power_samples'): h[k] = _total(x.get(k) for x in found)
     for k in h:
-        if k.startswith(('gpu_vram_allocated', 'gpu_vram_reserved', 'cpu_rss_peak', 'gpu_peak_power')): h[k] = _most(x.get(k) for x in found)
+        if k.startswith(('gpu_vram_allocated', 'gpu_vram_reserved', 'cpu_rss_peak', 'gpu_peak_power')):
+            h[k] = _most(x.get(k) for x in found)
     h['reasons'] = _merge_reasons([x.get('reasons') or {} for x in found])
 
 # %% ../nbs/04_f_merging.ipynb #cad0699c
@@ -154,7 +159,9 @@ def _as_hosted(out:dict) -> dict:
     for k in h:
         if k.startswith(('gpu_vram_', 'gpu_energy_wh', 'gpu_avg_', 'gpu_peak_', 'gpu_power_')): h[k] = 0
     h.update(gpu_energy_method='none', reasons={'gpu': HOSTED})
-    client = dict(wh=e['total_wh'], wh_low=e['total_wh_low'], wh_high=e['total_wh_high'], what='this machine while it waited for the provider')
-    out['energy'] = {k: None for k in e} | dict(window_s=e['window_s'], sampler=e['sampler'], excluded_s=e['excluded_s'], client=client, method='none',
+    client = dict(wh=e['total_wh'], wh_low=e['total_wh_low'], wh_high=e['total_wh_high'],
+                  what='this machine while it waited for the provider')
+    out['energy'] = {k: None for k in e} | dict(window_s=e['window_s'], sampler=e['sampler'],
+                                                excluded_s=e['excluded_s'], client=client, method='none',
         cpu=dict(wh=None, scope=None), by_device={}, by_phase={}, warnings=[], reasons=dict(energy=HOSTED))
     return out

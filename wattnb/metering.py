@@ -25,36 +25,46 @@ class Metered:
     impact: Impact
     def to_json(self):
         r = self.report
-        return dict(command=self.command, returncode=self.returncode, seconds=r['seconds'], energy=r['energy'], memory=r['memory'],
+        return dict(command=self.command, returncode=self.returncode, seconds=r['seconds'], energy=r['energy'],
+                    memory=r['memory'],
                     timing=dict(cpu_seconds=r['timing']['cpu_seconds']), footprint=self.impact.to_json())
     def to_text(self):
         e = self.report['energy']
         notes = self._notes() + list(e['warnings']) + ([e['estimate']['what']] if e['estimate'] else [])
-        return ResultTable(['measure', 'value', 'low', 'high'], self._rows(), title=' '.join(self.command)[:80], notes=notes, digits=4).to_text()
+        return ResultTable(['measure', 'value', 'low', 'high'], self._rows(), title=' '.join(self.command)[:80],
+                           notes=notes, digits=4).to_text()
 
 # %% ../nbs/04_z_metering.ipynb #00960a17
 @patch
 def _rows(self:Metered) -> list:
     e, r, i = self.report['energy'], self.report, self.impact
-    three = lambda d, k, times=1: tuple(None if d[key] is None else times * d[key] for key in (k, f'{k}_low', f'{k}_high'))
+    three = lambda d, k, times=1: tuple(None if d[key] is None else times * d[key]
+                                        for key in (k, f'{k}_low', f'{k}_high'))
     both = lambda what, d, k: [(f'{what}, J', *three(d, k, 3600)), (f'{what}, Wh', *three(d, k))]
-    rows = [('seconds', r['seconds'], None, None), ('CPU seconds', r['timing']['cpu_seconds'], None, None), *both('energy', e, 'total_wh')]
+    rows = [('seconds', r['seconds'], None, None), ('CPU seconds', r['timing']['cpu_seconds'], None, None),
+            *both('energy', e, 'total_wh')]
     if e['gpu_wh'] is not None and e['cpu']['wh'] is not None:
         rows += [('of it GPUs, Wh', *three(e, 'gpu_wh')), ('of it CPU, Wh', *three(e['cpu'], 'wh'))]
     watts = lambda wh: None if wh is None or not r['seconds'] else wh * 3600 / r['seconds']
-    rows += [('mean power, W', *map(watts, three(e, 'total_wh'))), ('peak power of the GPUs, W', r['hardware']['gpu_peak_power_watts'], None, None)]
-    if e['idle_w'] is not None: rows += [('idle power, W', *three(e, 'idle_w')), ('net of idle, Wh', *three(e, 'net_wh'))]
+    rows += [('mean power, W', *map(watts, three(e, 'total_wh'))),
+             ('peak power of the GPUs, W', r['hardware']['gpu_peak_power_watts'], None, None)]
+    if e['idle_w'] is not None:
+        rows += [('idle power, W', *three(e, 'idle_w')), ('net of idle, Wh', *three(e, 'net_wh'))]
     if e['estimate']: rows += both('CPU energy (an estimate)', e['estimate'], 'wh')
     rows += [('carbon, gCO2e', i.gco2e, i.gco2e_low, i.gco2e_high), ('electricity, USD', i.electricity_usd, None, None),
              ('memory peak of the process tree, GiB', r['memory']['host_rss_peak_gb'], None, None)]
-    return rows + [(f'memory peak in use, {d}, GiB', m['used_gb'], None, None) for d, m in r['memory']['load']['by_device'].items()]
+    return rows + [(f'memory peak in use, {d}, GiB', m['used_gb'], None, None) for d,
+                   m in r['memory']['load']['by_device'].items()]
 
 @patch
 def _notes(self:Metered) -> list:
     e, i = self.report['energy'], self.impact
-    notes = [f"counted: {', '.join(e['counted'])} ({e['counted_by']}; CUDA_VISIBLE_DEVICES chooses)"] if len(e['counted']) > 1 else []
+    notes = []
+    if len(e['counted']) > 1:
+        notes.append(f"counted: {', '.join(e['counted'])} ({e['counted_by']}; CUDA_VISIBLE_DEVICES chooses)")
     if gain := e['gain_in_intervals'] or e['gain_uncertainty']:
-        notes.append(f'the gain of the sensors (±{100 * gain:g} %) is {"in" if e["gain_in_intervals"] else "not in"} the intervals')
+        within = 'in' if e['gain_in_intervals'] else 'not in'
+        notes.append(f'the gain of the sensors (±{100 * gain:g} %) is {within} the intervals')
     reasons = {k: v for k, v in e['reasons'].items() if k != 'energy'} | (i.reasons if i.wh is not None else {})
     return notes + [f'{k}: {v}' for k, v in reasons.items()]
 

@@ -50,6 +50,9 @@ def _scope(cards) -> str:
     what = sorted({g.scope for g in cards})
     return f"{len(cards)} × {' and '.join(what)}" if cards else ''
 
+def _why_none(nv, missing:dict) -> str:
+    return nv.reason or '; '.join(sorted(set(missing.values()))) or 'no GPU is visible'
+
 NVIDIA_GAIN = .05 # of the power, for nearly all of 70 boards: Yang, Adamek and Armour 2024, arXiv:2312.02741
 
 # %% ../nbs/04_b_meters.ipynb #f8695e1b
@@ -63,7 +66,7 @@ class NvmlCounter:
         self.missing = {k: why for k, (v, why) in got.items() if v is None}
         self.cards = [g for g in self.cards if g.label not in self.missing]
         self.devices, self.scope = tuple(g.label for g in self.cards), _scope(self.cards)
-        self.reason = '' if self.cards else self.nv.reason or '; '.join(sorted(set(self.missing.values()))) or 'no GPU is visible'
+        self.reason = '' if self.cards else _why_none(self.nv, self.missing)
     def read(self):
         got = {g.label: self.nv.ask('DeviceGetTotalEnergyConsumption', g.handle) for g in self.cards}
         return {k: (None if v is None else v / 1e3, why) for k, (v, why) in got.items()}
@@ -74,14 +77,15 @@ class NvmlCounter:
 # %% ../nbs/04_b_meters.ipynb #897edc8a
 INSTANT = 186 # NVML_FI_DEV_POWER_INSTANT
 # nvmlDeviceGetPowerUsage is a mean of 1 s on Ampere and later except GA100; the Quadro RTX 3000 to 8000 are Turing
-AVERAGED = re.compile(r'(?<!Quadro )RTX (PRO|A\d|[3-6]0\d\d)|\bAda\b|\bBlackwell\b|\bA10G?\b|\bA16\b|\bA2\b|\bA40\b|\bL(2|4|20|40S?)\b'
-                      r'|\bH20\b|\bH[128]00|GH200|\bB[123]00|\bGB\d', re.I)
+AVERAGED = re.compile(r'(?<!Quadro )RTX (PRO|A\d|[3-6]0\d\d)|\bAda\b|\bBlackwell\b|\bA10G?\b|\bA16\b|\bA2\b|\bA40\b'
+                      r'|\bL(2|4|20|40S?)\b|\bH20\b|\bH[128]00|GH200|\bB[123]00|\bGB\d', re.I)
 
 # %% ../nbs/04_b_meters.ipynb #4b3ef0f2
 class NvmlPower:
     "Power of each visible GPU, polled: the instant value if the driver has it, else the averaged one."
     name, kind, part, gain = 'NVML power polling', 'power', 'gpu', NVIDIA_GAIN
-    limits = 'on A100 and H100 the sensor samples a quarter of the time; on most GPUs since Ampere the older reading is a mean of 1 s'
+    limits = ('on A100 and H100 the sensor samples a quarter of the time; '
+              'on most GPUs since Ampere the older reading is a mean of 1 s')
     def __init__(self, gpus=None):
         self.nv, self.cards = nvml(), _cards(visible_gpus() if gpus is None else gpus)
         self.instant = {g.label: self._instant(g) is not None for g in self.cards}
@@ -90,7 +94,7 @@ class NvmlPower:
         self.cards = [g for g in self.cards if g.label not in self.missing]
         self.devices, self.scope = tuple(g.label for g in self.cards), _scope(self.cards)
         self.period = 1. if any(self.averaging(g) for g in self.cards) else .1
-        self.reason = '' if self.cards else self.nv.reason or '; '.join(sorted(set(self.missing.values()))) or 'no GPU is visible'
+        self.reason = '' if self.cards else _why_none(self.nv, self.missing)
     def averaging(self, g:Gpu) -> float: return 0. if self.instant[g.label] or not AVERAGED.search(g.name) else 1.
     def _instant(self, g):
         got, _ = self.nv.ask('DeviceGetFieldValues', g.handle, [INSTANT])
@@ -118,7 +122,8 @@ class Rapl:
     def __init__(self, root:str=POWERCAP):
         self.files, denied, packages = {}, False, 0
         for p in sorted(Path(root).glob('*rapl:*')):
-            if not re.fullmatch(r'(intel|amd)-rapl:\d+(:\d+)?', p.name): continue # intel-rapl-mmio counts the same joules again
+            if not re.fullmatch(r'(intel|amd)-rapl:\d+(:\d+)?', p.name):
+                continue # intel-rapl-mmio counts the same joules again
             try:
                 kind = (p/'name').read_text().strip()
                 if not (kind.startswith('package') or kind == 'dram'): continue
@@ -135,7 +140,8 @@ class Rapl:
         self.scope = f"{packages} processor package{'s' * (packages != 1)}{' and DRAM' * dram}" if self.files else ''
         self.limits = 'whole packages, everything that runs on them' + ('' if dram else '; without DRAM')
         if packages > 1: self.limits += '; some dual-die AMD processors count twice'
-        self.reason = '' if self.files else RAPL_HELP if denied else 'this machine shows no RAPL counters (virtual machine, ARM, or no driver)'
+        none = 'this machine shows no RAPL counters (virtual machine, ARM, or no driver)'
+        self.reason = '' if self.files else RAPL_HELP if denied else none
     def read(self):
         out = {}
         for k, (f, _) in self.files.items():
@@ -162,7 +168,8 @@ class CpuTime:
         if self.tdp is not None and not 0 < self.tdp < 10_000: self.tdp = None
         self.reason = '' if self.tdp else (f'WATTNB_CPU_TDP_W is not a number of watts: {stated}' if stated else
                                            'no TDP is stated: set WATTNB_CPU_TDP_W to the watts of the processor')
-        self.devices, self.scope = (('process',) if self.tdp else ()), ('this process tree (estimate)' if self.tdp else '')
+        self.devices, self.scope = (('process',) if self.tdp else ()), ('this process tree (estimate)' if self.tdp
+                                                                        else '')
     def seconds(self) -> float|None:
         "CPU seconds of the process and its children so far."
         try:
@@ -174,7 +181,8 @@ class CpuTime:
         "J for CPU seconds used within wall-clock seconds."
         if not self.tdp: return missing(self.reason)
         if cpu_seconds is None: return missing('CPU time could not be read')
-        return Joules(cpu_seconds * self.tdp / self.threads, 0., max(self.tdp * seconds, cpu_seconds * self.tdp / self.threads))
+        return Joules(cpu_seconds * self.tdp / self.threads, 0.,
+                      max(self.tdp * seconds, cpu_seconds * self.tdp / self.threads))
     def read(self): return {'process': (self.estimate(self.seconds(), 0.).value, '')} if self.tdp else {}
     def trace(self, device): return CounterTrace()
 
@@ -185,7 +193,8 @@ def _soc_joules(soc) -> float|None:
     parts = {k: v for k, v in vars(soc).items() if isinstance(v, (int, float))}
     for k in ('total_energy_mj', 'total_mj'):
         if k in parts: return parts[k] / 1e3
-    got = [parts[k] for k in ('cpu_total_mj', 'cpu_energy_mj', 'gpu_mj', 'gpu_energy_mj', 'gpu_sram_mj', 'dram_mj', 'ane_mj') if k in parts]
+    got = [parts[k] for k in ('cpu_total_mj', 'cpu_energy_mj', 'gpu_mj', 'gpu_energy_mj', 'gpu_sram_mj', 'dram_mj',
+                              'ane_mj') if k in parts]
     return sum(got) / 1e3 if got else None
 
 # %% ../nbs/04_b_meters.ipynb #22a6edff
@@ -219,7 +228,8 @@ class Zeus:
 def _open(self:Zeus, only_chip:bool):
     try: found = find_spec('zeus.monitor') is not None
     except (ImportError, AttributeError, ValueError): found = False
-    if not found: self.reason = 'zeus is not installed (pip install zeus); it reads AMD, Apple and Jetson devices'; return
+    if not found:
+        self.reason = 'zeus is not installed (pip install zeus); it reads AMD, Apple and Jetson devices'; return
     try:
         from zeus.monitor import ZeusMonitor
         self.monitor = ZeusMonitor(**(dict(gpu_indices=[]) if only_chip else {}))
@@ -230,7 +240,8 @@ def _first_window(self:Zeus):
     try:
         self.monitor.begin_window('wattnb', sync_execution=False)
         self.read()
-    except Exception as e: self.monitor, self.totals, self.reason = None, {}, f'zeus cannot read this machine: {str(e)[:200]}'
+    except Exception as e:
+        self.monitor, self.totals, self.reason = None, {}, f'zeus cannot read this machine: {str(e)[:200]}'
     else: self.reason = '' if self.totals else 'zeus found no device to read'
 
 # %% ../nbs/04_b_meters.ipynb #370442f6
@@ -243,5 +254,6 @@ def meters(
     "Every meter, readable or not. Those with a `reason` cannot be read."
     found = visible_gpus() if gpus is None else list(gpus)
     counter, power = NvmlCounter(found), NvmlPower(found)
-    zeus = NoMeter('not needed: NVML reads the GPUs', 'zeus') if counter.devices or power.devices else Zeus(only_chip=bool(found))
+    zeus = NoMeter('not needed: NVML reads the GPUs',
+                   'zeus') if counter.devices or power.devices else Zeus(only_chip=bool(found))
     return [counter, power, Rapl(rapl), CpuTime(tdp, pid), zeus]

@@ -71,13 +71,15 @@ def question_energy(
             mine = out.setdefault(id_, {})
             for stage, e in stages.items(): mine[stage] = _sum_stage(mine[stage], e) if stage in mine else e
     for id_, seconds in (hosted or {}).items():
-        out.setdefault(id_, {})['generate'] = dict(seconds=seconds, **dict.fromkeys(_JOULES), method='none', reason=HOSTED)
+        out.setdefault(id_, {})['generate'] = dict(seconds=seconds, **dict.fromkeys(_JOULES), method='none',
+                                                   reason=HOSTED)
     return out
 
 def _sum_stage(a:dict, b:dict) -> dict:
     add = lambda k: None if a.get(k) is None or b.get(k) is None else a[k] + b[k]
     methods = {a.get('method'), b.get('method')}
-    return dict({k: add(k) for k in ('seconds', *_JOULES)}, method=next((m for m in ('none', 'attributed') if m in methods), 'measured'))
+    return dict({k: add(k) for k in ('seconds', *_JOULES)}, method=next((m for m in ('none', 'attributed')
+                                                                         if m in methods), 'measured'))
 
 # %% ../nbs/06_b_z_energy.ipynb #ca1fbf44
 def run_report(
@@ -100,7 +102,7 @@ def run_report(
 MOST_LOST = .1 # share of a run's seconds that may be without readings
 
 def _account_for_lost(out:dict, tails:dict, unread:list, seconds:float):
-    "Raise the upper bound by what killed sessions may have used after their last reading; too much of it leaves the run unmeasured."
+    "Raise the upper bounds by the tails; too long ones leave the run unmeasured."
     e, h, lost = out['energy'], out['hardware'], math.fsum(tails.values())
     lines = [f'session {k + 1} was killed {v:.0f} s after its last reading' for k, v in tails.items()]
     lines += [f'session {k + 1} ended before its first reading' for k in unread if k not in tails]

@@ -55,7 +55,8 @@ SLOWEST, SHARE = .1, .006       # longest interval in s; share of a core that th
 LATE = 1.                       # s without a reading that are worth a warning
 TRACE_COLUMNS = ['time_s', 'device', 'watts', 'temperature_c', 'utilisation_pct', 'sm_mhz', 'memory_mb', 'throttle']
 # NVML's bits of nvmlClocksEventReasons; the idle bit and user-set clocks are not throttling
-THROTTLE = {0x4: 'power cap', 0x8: 'hardware slowdown', 0x20: 'software thermal', 0x40: 'hardware thermal', 0x80: 'power brake'}
+THROTTLE = {0x4: 'power cap', 0x8: 'hardware slowdown', 0x20: 'software thermal', 0x40: 'hardware thermal',
+            0x80: 'power brake'}
 
 # %% ../nbs/04_e_sampler.ipynb #6d1afec9
 class Sampler:
@@ -74,7 +75,8 @@ class Sampler:
         for trace in self.traces.values(): trace.gain = gain
         self.lock, self.t0, self.phase = threading.RLock(), clock(), 'load'
         self.peaks = defaultdict(dict)       # phase → host_rss, host_used or device → bytes
-        self.conditions = {g.label: dict(temperature_max_c=None, sm_mhz_min=None, sm_mhz_max=None, throttled={}) for g in self.gpus}
+        self.conditions = {g.label: dict(temperature_max_c=None, sm_mhz_min=None, sm_mhz_max=None, throttled={})
+                           for g in self.gpus}
         self.flags = defaultdict(set)        # device → reasons to doubt its reading
         self.n, self.late, self.cpu_seconds, self.error, self.seconds_apart = 0, 0., None, '', FAST
         self._last = self._next_slow = self._next_tree = self._last_slow = self._row_due = self.t0
@@ -176,7 +178,8 @@ def _state(self:Sampler, g, dt:float) -> tuple:
     causes = [cause for bit, cause in THROTTLE.items() if (bits or 0) & bit]
     for cause in causes: c['throttled'][cause] = c['throttled'].get(cause, 0.) + dt
     either = lambda f, a, b: b if a is None else a if b is None else f(a, b)
-    c.update(temperature_max_c=either(max, c['temperature_max_c'], temperature), sm_mhz_min=either(min, c['sm_mhz_min'], mhz),
+    c.update(temperature_max_c=either(max, c['temperature_max_c'], temperature),
+             sm_mhz_min=either(min, c['sm_mhz_min'], mhz),
              sm_mhz_max=either(max, c['sm_mhz_max'], mhz))
     if memory: self._peak(g.label, memory.used)
     return temperature, util and util.gpu, mhz, memory and memory.used // 2**20, '+'.join(causes)
@@ -238,12 +241,15 @@ def choose_sources(
             e = trace.energy(start, end)
             if e.value is None: why[d, m.part].append(f'{m.name}: {e.reason}')
             elif (d, m.part) not in found:
-                found[d, m.part] = Source(d, m.part, METHODS.get(m.name, m.name), trace, e, counted=m.part != 'gpu' or charges(d))
-    others = [f'{m.name}: {m.reason}' for m in readers if m.part == 'gpu' and m.reason and not getattr(m, 'missing', None)]
+                found[d, m.part] = Source(d, m.part, METHODS.get(m.name, m.name), trace, e,
+                                          counted=m.part != 'gpu' or charges(d))
+    others = [f'{m.name}: {m.reason}' for m in readers if m.part == 'gpu' and m.reason
+              and not getattr(m, 'missing', None)]
     for d, part in why:
         if part == 'gpu' and (d, part) not in found: why[d, part] += others
     read = {d.removeprefix('zeus-') for d, part in found if part == 'gpu'}
-    lost = [Source(d, part, 'none', None, missing('; '.join(r)), '; '.join(r), part != 'gpu' or charges(d) and not read & {d, 'soc'})
+    lost = [Source(d, part, 'none', None, missing('; '.join(r)), '; '.join(r),
+                   part != 'gpu' or charges(d) and not read & {d, 'soc'})
             for (d, part), r in why.items() if (d, part) not in found]
     return sorted([*found.values(), *lost], key=lambda s: (s.part != 'gpu', s.device))
 
@@ -255,7 +261,8 @@ def part_traces(
 ) -> tuple[list, str]:
     "(traces, '') of a part of the machine that was measured, else ([], reason)."
     used = [s for s in sources if s.part == part and s.counted]
-    if lost := [s for s in used if s.trace is None]: return [], '; '.join(dict.fromkeys(f'{s.device}: {s.reason}' for s in lost))
+    if lost := [s for s in used if s.trace is None]:
+        return [], '; '.join(dict.fromkeys(f'{s.device}: {s.reason}' for s in lost))
     if used: return [s.trace for s in used], ''
     if any(s.part == part for s in sources): return [], NO_GPU
     reasons = [m.reason for m in meters if m.part == part and m.kind in ('counter', 'power', 'none') and m.reason]
@@ -280,6 +287,7 @@ def compare_readings(
         c, p = (Curve([x], attribution.times).joules(busy).value for x in (counter, power))
         diff = None if seconds < least_seconds or c <= 0 else p / c - 1
         warning = '' if diff is None or abs(diff) <= tolerance else (
-            f'{d}: the polled power is {100 * diff:+.1f} % of the counter over {seconds:.0f} s of load: one of them is wrong')
+            f'{d}: the polled power is {100 * diff:+.1f} % of the counter over {seconds:.0f} s of load: '
+            'one of them is wrong')
         out[d] = dict(counter_wh=c / 3600, polled_wh=p / 3600, seconds=seconds, difference=diff, warning=warning)
     return out

@@ -6,5 +6,6 @@
 __all__ = []
 
 # %% ../nbs/04_b_z_scripted.ipynb #1d78a350
-from .simulated import (PowerCurve, SimulatedClock as ScriptedClock, SimulatedGpu as ScriptedGpu, SimulatedNvml as ScriptedNvml,
+from .simulated import (PowerCurve, SimulatedClock as ScriptedClock, SimulatedGpu as ScriptedGpu,
+                              SimulatedNvml as ScriptedNvml,
                               SimulatedRapl as ScriptedRapl, bursts, simulated_nvml as scripted_nvml, square_wave)

@@ -38,9 +38,11 @@ class PowerCurve:
     def __init__(self,
         points, # (s, W) in order, or one number of W
     ):
-        self.points = [(0., float(points))] if isinstance(points, (int, float)) else [(float(t), float(w)) for t, w in points]
+        self.points = [(0., float(points))] if isinstance(points, (int, float)) else [(float(t), float(w)) for t,
+                                                                                      w in points]
         self.at = [t for t, _ in self.points]
-        self.sums = list(itertools.accumulate(((b - a) * (u + v) / 2 for (a, u), (b, v) in zip(self.points, self.points[1:])), initial=0.))
+        self.sums = list(itertools.accumulate(((b - a) * (u + v) / 2 for (a, u),
+                                               (b, v) in zip(self.points, self.points[1:])), initial=0.))
     def watts(self, t:float) -> float:
         "Power at `t`."
         i = bisect_right(self.at, t) - 1
@@ -62,7 +64,8 @@ def square_wave(
 ) -> PowerCurve:
     "Power that goes up and down at once."
     starts = [k * period for k in range(int(seconds / period) + 1)]
-    return PowerCurve([(t + d, w) for t in starts for d, w in ((0., high), (duty * period, high), (duty * period + 1e-7, low), (period - 1e-7, low))])
+    return PowerCurve([(t + d, w) for t in starts for d, w in ((0., high), (duty * period, high),
+                                                               (duty * period + 1e-7, low), (period - 1e-7, low))])
 
 def bursts(
     rng,          # `random.Random`
@@ -182,9 +185,11 @@ def nvmlDeviceGetMaxClockInfo(self:SimulatedNvml, h, kind): return self._of(h) a
 @patch
 def nvmlDeviceGetPersistenceMode(self:SimulatedNvml, h): return self._of(h) and 1
 @patch
-def nvmlDeviceGetComputeRunningProcesses(self:SimulatedNvml, h): return [SimpleNamespace(pid=p) for p in self._of(h).processes]
+def nvmlDeviceGetComputeRunningProcesses(self:SimulatedNvml, h): return [SimpleNamespace(pid=p)
+                                                                         for p in self._of(h).processes]
 @patch
-def nvmlDeviceGetTotalEnergyConsumption(self:SimulatedNvml, h): return int(self._of(h, 'counter').shown_joules(self.clock()) * 1e3)
+def nvmlDeviceGetTotalEnergyConsumption(self:SimulatedNvml, h):
+    return int(self._of(h, 'counter').shown_joules(self.clock()) * 1e3)
 @patch
 def nvmlDeviceGetPowerUsage(self:SimulatedNvml, h):
     g, t = self._of(h, 'power'), self.clock()
@@ -193,13 +198,15 @@ def nvmlDeviceGetPowerUsage(self:SimulatedNvml, h):
 def nvmlDeviceGetFieldValues(self:SimulatedNvml, h, ids):
     g = self._of(h)
     ok = g.power and g.instant
-    return [SimpleNamespace(nvmlReturn=0 if ok else 3, value=SimpleNamespace(uiVal=int(g.curve.watts(self.clock()) * 1e3))) for _ in ids]
+    return [SimpleNamespace(nvmlReturn=0 if ok else 3,
+                            value=SimpleNamespace(uiVal=int(g.curve.watts(self.clock()) * 1e3))) for _ in ids]
 @patch
 def nvmlDeviceGetTemperature(self:SimulatedNvml, h, kind): return int(30 + self._of(h).curve.watts(self.clock()) / 10)
 @patch
 def nvmlDeviceGetUtilizationRates(self:SimulatedNvml, h):
     g = self._of(h)
-    return self._no() if isinstance(h, _Slice) else SimpleNamespace(gpu=int(100 * min(1, g.curve.watts(self.clock()) / g.limit_w)), memory=0)
+    if isinstance(h, _Slice): self._no()
+    return SimpleNamespace(gpu=int(100 * min(1, g.curve.watts(self.clock()) / g.limit_w)), memory=0)
 @patch
 def nvmlDeviceGetClockInfo(self:SimulatedNvml, h, kind): return self._of(h) and 1980
 @patch

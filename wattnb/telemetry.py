@@ -34,7 +34,8 @@ def _torch_peaks() -> dict:
     "gpu0, ... → (allocated, reserved) peak bytes since the last call; {} if torch uses no GPU."
     torch = sys.modules.get('torch')
     if torch is None or not torch.cuda.is_initialized(): return {}
-    out = {f'gpu{i}': (torch.cuda.max_memory_allocated(i), torch.cuda.max_memory_reserved(i)) for i in range(torch.cuda.device_count())}
+    out = {f'gpu{i}': (torch.cuda.max_memory_allocated(i), torch.cuda.max_memory_reserved(i))
+           for i in range(torch.cuda.device_count())}
     for i in range(torch.cuda.device_count()): torch.cuda.reset_peak_memory_stats(i)
     return out
 
@@ -44,7 +45,8 @@ def _stated_gain() -> float:
     text = os.environ.get('WATTNB_SENSOR_GAIN', '')
     try: gain = float(text or 0)
     except ValueError: gain = -1.
-    if not 0 <= gain < 1: raise UserError(f'WATTNB_SENSOR_GAIN is a relative error from 0 to 1, such as 0.05, not {text!r}')
+    if not 0 <= gain < 1:
+        raise UserError(f'WATTNB_SENSOR_GAIN is a relative error from 0 to 1, such as 0.05, not {text!r}')
     return gain
 
 def _now() -> str: return datetime.now(timezone.utc).isoformat(timespec='seconds')
@@ -55,10 +57,10 @@ class Session:
     def __init__(self,
         trace_path=None,       # CSV of the samples, or None
         env:str='',            # label of the machine
-        idle_seconds:float=0,  # idle baselines before the work, after loading and (at most `AFTER` s) at its end; 0 skips them
+        idle_seconds:float=0,  # of the idle baselines before the work, after loading and at its end (at most `AFTER`)
         idle_reason:str='no idle baseline was asked for', # why they are skipped
         using=None,            # meters; default: all of this machine
-        gain:float|None=None,  # relative error of the sensors to include in the intervals; default WATTNB_SENSOR_GAIN, else 0
+        gain:float|None=None,  # relative error of the sensors to include in the intervals; default WATTNB_SENSOR_GAIN
         clock=time.monotonic, sleep=time.sleep, # simulated ones in tests
         watch:bool=True,       # sample in a thread; else call `sampler.sample` by hand
     ):
@@ -72,7 +74,8 @@ class Session:
         self.meters = list(meters(self.gpus) if self._using is None else self._using)
         self.estimate = next((m for m in self.meters if m.kind == 'estimate'), None) or CpuTime()
         self.sampler = Sampler(self.meters, self.gpus, self.trace_path, self.clock, self.gain)
-        if self.idle_seconds and not self.sampler.meters: self.idle_seconds, self.idle_reason = 0, 'no meter to take it with'
+        if self.idle_seconds and not self.sampler.meters:
+            self.idle_seconds, self.idle_reason = 0, 'no meter to take it with'
         self.started, self.machine = _now(), machine(self.env)
         _torch_peaks()
         self.held = {d: a for d, (a, _) in _torch_peaks().items()} # bytes of what was loaded before
@@ -179,9 +182,9 @@ def _card(g) -> str: return g.parent_uuid or g.uuid or g.label # slices of a GPU
 
 @patch
 def uses(self:Session,
-    devices, # names for `wattnb.machine.named_gpus`: 'cuda:1', '1', 'GPU-…', 'cpu', or a list; []: nothing was computed; None: unknown
+    devices, # name or names, see `wattnb.machine.named_gpus`; []: nothing was computed; None: unknown
 ):
-    "Charge only these GPUs, from the start of the session; further calls add to them. Without a call all visible GPUs are charged."
+    "Charge only these GPUs, from the start of the session; further calls add to them. Default: all visible GPUs."
     if devices is None: return
     self.nothing = devices == [] and (self.nothing or self.used is None)
     self.used = set() if self.used is None else self.used
@@ -217,7 +220,8 @@ def no_meter(self:Session) -> str:
     "Why no meter reaches the devices that work; '' if one does."
     if self.unmetered:
         why = [m.reason for m in self.meters if m.part == 'gpu' and m.reason] if not self.gpus else [
-            'not among the devices that are metered (CUDA_DEVICE_ORDER=PCI_BUS_ID makes the numbers of unlike GPUs certain)']
+            'not among the devices that are metered '
+            '(CUDA_DEVICE_ORDER=PCI_BUS_ID makes the numbers of unlike GPUs certain)']
         return f'{", ".join(self.unmetered)}: ' + '; '.join(dict.fromkeys(why))
     if any(m.part != 'gpu' or self.charges(d) for m in self.sampler.meters for d in m.devices): return ''
     reasons = [NO_GPU] if self.used == set() else []
@@ -256,7 +260,7 @@ def so_far(self:Session) -> Joules:
 # %% ../nbs/04_telemetry.ipynb #aada7107
 @patch
 def segment(self:Session) -> dict:
-    "The session so far: `report`, and `per_question`: question → stage → seconds, joules, low, high, net, net_low, net_high, method."
+    "The session so far: `report`, and `per_question` as of `Attribution.by_question`."
     _synchronise()
     self._keep_peaks(self.sampler.phase)
     with self.sampler.lock:
@@ -284,7 +288,8 @@ def _idle_watts(self:Session, traces) -> dict:
             out[name] = e.value / (b - a), e.low / (b - a), e.high / (b - a)
     before, after = out['idle'], out['after']
     both = None not in (before[0], after[0])
-    return out | dict(net=((before[0] + after[0]) / 2, min(before[1], after[1]), max(before[2], after[2])) if both else before)
+    mean = ((before[0] + after[0]) / 2, min(before[1], after[1]), max(before[2], after[2])) if both else before
+    return out | dict(net=mean)
 
 # %% ../nbs/04_telemetry.ipynb #855839be
 @patch
@@ -292,20 +297,24 @@ def _report(self:Session, r:Reading, idle:dict, reasons:dict) -> dict:
     seconds, stages = r.attribution.whole.seconds, r.attribution.by_stage()
     if not self.idle_seconds: reasons['idle'] = self.idle_reason
     elif 'after' not in self.baselines:
-        reasons['idle_after'] = 'the session was interrupted, or is not over yet: idle power was measured before the work alone'
+        reasons['idle_after'] = ('the session was interrupted, or is not over yet: '
+                                 'idle power was measured before the work alone')
     used = self.estimate.seconds()
     cpu_seconds = None if used is None or self.cpu0 is None else max(0., used - self.cpu0)
     energy, memory = self._energy(r, idle, reasons, cpu_seconds), self._memory()
     shift = self.work0 - self.sampler.t0 # the trace begins with the sampler
-    timing = dict(seconds_by_stage={k: s for k, (s, _) in stages.items()}, windows=[(n, a + shift, b + shift) for n, a, b in r.attribution.timeline()],
+    timing = dict(seconds_by_stage={k: s for k, (s, _) in stages.items()},
+                  windows=[(n, a + shift, b + shift) for n, a, b in r.attribution.timeline()],
                   cpu_seconds=cpu_seconds)
-    return dict(hardware=self._hardware(energy, memory, seconds), energy=energy, memory=memory, machine=self.machine, timing=timing,
+    return dict(hardware=self._hardware(energy, memory, seconds), energy=energy, memory=memory, machine=self.machine,
+                timing=timing,
                 conditions=self.sampler.conditions, started=self.started, finished=_now(), seconds=seconds)
 
 # %% ../nbs/04_telemetry.ipynb #889b8bad
 def _wh(name:str, j:Joules) -> dict:
     "The three fields of an energy in Wh."
-    return {name: j.wh, f'{name}_low': None if j.low is None else j.low / 3600, f'{name}_high': None if j.high is None else j.high / 3600}
+    return {name: j.wh, f'{name}_low': None if j.low is None else j.low / 3600,
+            f'{name}_high': None if j.high is None else j.high / 3600}
 
 @patch
 def _energy(self:Session, r:Reading, idle:dict, reasons:dict, cpu_seconds) -> dict:
@@ -313,29 +322,45 @@ def _energy(self:Session, r:Reading, idle:dict, reasons:dict, cpu_seconds) -> di
     whole = [(a, b, 1.) for a, b, _ in attribution.intervals]
     of = lambda traces: Curve(traces, attribution.times).joules(whole) if traces and whole else missing('')
     readings = compare_readings(attribution, sampler, {s.device for s in r.sources if s.counted})
-    by_device = {s.device: self._device(s, of([s.trace] if s.trace is not None else []), readings.get(s.device, {})) for s in r.sources}
+    by_device = {s.device: self._device(s, of([s.trace] if s.trace is not None else []), readings.get(s.device, {}))
+                 for s in r.sources}
     methods = {s.method for s in r.sources if s.part == 'gpu' and s.counted and s.trace is not None}
-    estimate = self.estimate.estimate(cpu_seconds, seconds)
     session_only = [attribution.energy(a) for a in attribution.unassigned.values()]
-    asked = missing('') if total.value is None else Joules(total.value - math.fsum(j.value for j in session_only), 0., 0.)
+    questions = None if total.value is None else (total.value - math.fsum(j.value for j in session_only)) / 3600
     idle_w, idle_low, idle_high = idle['net']
     return dict(
         **_wh('total_wh', total), **_wh('gpu_wh', of(r.gpu)),
         cpu=dict(**_wh('wh', of(r.cpu)), scope=', '.join(s.device for s in r.sources if s.part == 'cpu') or None),
-        method=_method(methods) if r.gpu else 'none', counted=[d for d, v in by_device.items() if v['counted'] and v['part'] == 'gpu'],
-        counted_by='all visible GPUs' if self.used is None else IDLE_SESSION if self.nothing else 'devices of the model and the embedder',
-        by_device=by_device, by_phase={k: dict(seconds=s, **_wh('wh', j)) for k, (s, j) in attribution.by_stage().items()},
-        questions_wh=asked.wh, polled_wh=sum(v['polled_wh'] for v in readings.values()) if readings else None,
-        idle_w=idle_w, idle_w_low=idle_low, idle_w_high=idle_high, idle_before_w=idle['idle'][0], idle_loaded_w=idle['loaded'][0],
-        idle_after_w=idle['after'][0], idle_seconds=self.idle_seconds or None, **_wh('net_wh', net_of_idle(total, seconds, idle['net'])),
-        estimate=None if estimate.value is None else dict(**_wh('wh', estimate), what=(
-            f'estimate: {cpu_seconds:.1f} CPU seconds × {self.estimate.tdp:g} W / {self.estimate.threads} threads; not in the total')),
-        sampler=dict(samples=sampler.n, seconds_apart=round(sampler.seconds_apart, 4), longest_gap_s=round(sampler.late, 3), cpu_seconds=sampler.cpu_seconds),
-        gain_uncertainty=max((m.gain for m in self.meters if getattr(m, 'gain', None) and METHODS.get(m.name) in methods), default=None),
+        method=_method(methods) if r.gpu else 'none',
+        counted=[d for d, v in by_device.items() if v['counted'] and v['part'] == 'gpu'],
+        counted_by=self._counted_by(),
+        by_device=by_device,
+        by_phase={k: dict(seconds=s, **_wh('wh', j)) for k, (s, j) in attribution.by_stage().items()},
+        questions_wh=questions, polled_wh=sum(v['polled_wh'] for v in readings.values()) if readings else None,
+        idle_w=idle_w, idle_w_low=idle_low, idle_w_high=idle_high, idle_before_w=idle['idle'][0],
+        idle_loaded_w=idle['loaded'][0], idle_after_w=idle['after'][0], idle_seconds=self.idle_seconds or None,
+        **_wh('net_wh', net_of_idle(total, seconds, idle['net'])),
+        estimate=self._estimate(cpu_seconds, seconds),
+        sampler=dict(samples=sampler.n, seconds_apart=round(sampler.seconds_apart, 4),
+                     longest_gap_s=round(sampler.late, 3), cpu_seconds=sampler.cpu_seconds),
+        gain_uncertainty=max((m.gain for m in self.meters if getattr(m, 'gain', None)
+                              and METHODS.get(m.name) in methods), default=None),
         gain_in_intervals=self.gain or None, window_s=seconds, excluded_s=dict(self.excluded),
         warnings=self._warnings(readings, by_device, bool(r.gpu or r.cpu)), reasons=dict(reasons))
 
 # %% ../nbs/04_telemetry.ipynb #8f419b4a
+@patch
+def _estimate(self:Session, cpu_seconds, seconds:float) -> dict|None:
+    e = self.estimate.estimate(cpu_seconds, seconds)
+    if e.value is None: return None
+    how = f'{cpu_seconds:.1f} CPU seconds × {self.estimate.tdp:g} W / {self.estimate.threads} threads'
+    return dict(**_wh('wh', e), what=f'estimate: {how}; not in the total')
+
+@patch
+def _counted_by(self:Session) -> str:
+    if self.used is None: return 'all visible GPUs'
+    return IDLE_SESSION if self.nothing else 'devices of the model and the embedder'
+
 def _method(methods:set) -> str:
     if 'power_sampling' in methods: return 'power_sampling'
     return 'nvml' if methods == {'nvml'} else '+'.join(sorted(methods))
@@ -344,7 +369,8 @@ def _method(methods:set) -> str:
 def _device(self:Session, source, energy:Joules, readings:dict) -> dict:
     g = next((g for g in self.gpus if g.label == source.device), None)
     flags = sorted({*(g.flags if g else ()), *self.sampler.flags[source.device], *getattr(source.trace, 'flags', ())})
-    return dict(**_wh('wh', energy), method=source.method, part=source.part, counted=source.counted, uuid=g.uuid if g else None,
+    return dict(**_wh('wh', energy), method=source.method, part=source.part, counted=source.counted,
+                uuid=g.uuid if g else None,
                 scope=g.scope if g else None, flags=flags, reason=source.reason or ('' if source.counted else UNUSED),
                 **{k: readings.get(k) for k in ('counter_wh', 'polled_wh', 'difference')})
 
@@ -353,8 +379,9 @@ def _warnings(self:Session, readings:dict, by_device:dict, measured:bool) -> lis
     out = [r['warning'] for r in readings.values() if r['warning']]
     out += [f'{d}: {FLAGS.get(f, f)}' for d, v in by_device.items() if v['counted'] for f in v['flags']]
     if self.sampler.late > LATE and measured:
-        out.append(f'no meter was read for {self.sampler.late:.1f} s at the longest (a busy machine, or a call that held the interpreter): '
-                   'what was drawn within is known from counters alone, not from polled power')
+        out.append(f'no meter was read for {self.sampler.late:.1f} s at the longest '
+                   '(a busy machine, or a call that held the interpreter): what was drawn within is known '
+                   'from counters alone, not from polled power')
     return out
 
 # %% ../nbs/04_telemetry.ipynb #a79cac96
@@ -368,30 +395,37 @@ def _memory(self:Session) -> dict:
         devices = {}
         for g in self.gpus:
             allocated, reserved = torch.get(g.label, (None, None))
-            devices[g.label] = dict(allocated_gb=_gb(allocated), reserved_gb=_gb(reserved), used_gb=_gb(peaks.get('host_used' if g.unified else g.label)),
+            devices[g.label] = dict(allocated_gb=_gb(allocated), reserved_gb=_gb(reserved),
+                                    used_gb=_gb(peaks.get('host_used' if g.unified else g.label)),
                                     total_gb=_gb(host if g.unified else g.memory_total_bytes))
         return dict(host_rss_gb=_gb(peaks.get('host_rss')), host_used_gb=_gb(peaks.get('host_used')), by_device=devices)
     rss = max((x for p in self.sampler.peaks.values() if (x := p.get('host_rss')) is not None), default=None)
-    return dict(host_rss_peak_gb=_gb(rss), host_rss_peak_bytes=rss, host_total_gb=_gb(host), unified=unified, load=phase('load'), steady=phase('steady'))
+    return dict(host_rss_peak_gb=_gb(rss), host_rss_peak_bytes=rss, host_total_gb=_gb(host), unified=unified,
+                load=phase('load'), steady=phase('steady'))
 
 # %% ../nbs/04_telemetry.ipynb #e40e6ff1
 @patch
 def _hardware(self:Session, energy:dict, memory:dict, seconds:float) -> dict:
     "The block with WattBot's field names and units."
     box, used = self.machine, self.working()
-    traces = [tr for (name, d), tr in self.sampler.traces.items() if name == NvmlPower.name and len(tr.at) and self.charges(d)]
+    traces = [tr for (name, d), tr in self.sampler.traces.items() if name == NvmlPower.name and len(tr.at)
+              and self.charges(d)]
     vram, wh = self._vram(used, memory['unified']), energy['gpu_wh']
     reasons = {k: v for k, v in energy['reasons'].items() if k in ('gpu', 'cpu_energy')}
     if vram['allocated'] is None: reasons['gpu_vram'] = 'torch used no GPU'
-    if vram['total'] is None and used: reasons['gpu_vram_total'] = '; '.join(f'{g.label}: {g.memory_reason}' for g in used if g.memory_reason)
+    if vram['total'] is None and used:
+        reasons['gpu_vram_total'] = '; '.join(f'{g.label}: {g.memory_reason}' for g in used if g.memory_reason)
     return dict(
         **{f'gpu_vram_{k}_bytes': v for k, v in vram.items()}, **{f'gpu_vram_{k}_gb': _gb(v) for k, v in vram.items()},
         model_disk_size_bytes=None, model_disk_size_gb=None, model_cache_path=None, gpu_energy_wh=wh,
-        gpu_avg_power_watts=wh * 3600 / seconds if wh is not None and seconds > 0 else None, gpu_peak_power_watts=_summed_peak(traces, self.work0),
-        gpu_power_samples=sum(len(t.at) for t in traces) or None, model_load_time_seconds=None, llm_load_time_seconds=None,
-        embedder_load_time_seconds=None, cpu_rss_peak_bytes=memory['host_rss_peak_bytes'], cpu_rss_peak_gb=memory['host_rss_peak_gb'],
-        gpu_energy_method=energy['method'], gpu_name=used[0].name if used else '', gpu_device_id=used[0].uuid if used else None,
-        gpu_count=box['gpu_count'], cuda_version=box['cuda_version'], hostname=box['hostname'], cpu_model=box['cpu_model'],
+        gpu_avg_power_watts=wh * 3600 / seconds if wh is not None and seconds > 0 else None,
+        gpu_peak_power_watts=_summed_peak(traces, self.work0),
+        gpu_power_samples=sum(len(t.at) for t in traces) or None, model_load_time_seconds=None,
+        llm_load_time_seconds=None, embedder_load_time_seconds=None,
+        cpu_rss_peak_bytes=memory['host_rss_peak_bytes'], cpu_rss_peak_gb=memory['host_rss_peak_gb'],
+        gpu_energy_method=energy['method'], gpu_name=used[0].name if used else '',
+        gpu_device_id=used[0].uuid if used else None, gpu_count=box['gpu_count'], cuda_version=box['cuda_version'],
+        hostname=box['hostname'], cpu_model=box['cpu_model'],
         os_platform=box['os_platform'], reasons=reasons)
 
 @patch

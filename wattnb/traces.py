@@ -26,7 +26,8 @@ class Joules:
         if o.value is None: return o
         return Joules(self.value + o.value, self.low + o.low, self.high + o.high)
     __radd__ = __add__
-    def __mul__(self, k:float): return self if self.value is None else Joules(self.value * k, self.low * k, self.high * k)
+    def __mul__(self, k:float): return self if self.value is None else Joules(self.value * k, self.low * k,
+                                                                              self.high * k)
     @property
     def wh(self): return None if self.value is None else self.value / 3600
 
@@ -43,7 +44,7 @@ class CounterTrace:
         resolution:float=1e-3, # J of the last digit
     ):
         self.wrap, self.max_watts, self.resolution = wrap, max_watts, resolution
-        # of each change: the reading before it, the reading, total J, and the uncertainty of that total by wraps and resets
+        # of each change: time of the reading before it, of the reading, total J, and its uncertainty (wraps, resets)
         self.before, self.at, self.joules, self.uncertainty = (array('d') for _ in range(4))
         self.last = self.raw = None
         self.flags, self.lost, self.why = [], None, ''
@@ -90,17 +91,21 @@ def _period(self:CounterTrace) -> float: return (self.at[-1] - self.at[0]) / max
 # %% ../nbs/04_b_a_traces.ipynb #1230b62b
 @patch
 def _step(self:CounterTrace, t:float, value:float) -> tuple[float, float]:
-    "(J since the last change, its error): exact if one number of wraps fits, else the best fit and the distance to the others."
+    "(J since the last change, its error): exact if one number of wraps fits, else the best fit."
     since = t - max(self.before[-1], self.at[-1] - STALE)
     step, most = value - self.raw, (self.max_watts or self._peak()) * since + self.resolution
     guess = self._power() * (t - self._moment(len(self.at) - 1))
     fits = [step] if step >= 0 else []
-    if self.wrap: fits = [x for k in range(int(max(0., most - step) // self.wrap) + 1) if 0 <= (x := step + k * self.wrap) <= most] or fits
+    if self.wrap:
+        fits = [x for k in range(int(max(0., most - step) // self.wrap) + 1)
+                if 0 <= (x := step + k * self.wrap) <= most] or fits
     if not fits and self.wrap and step + self.wrap < .5 * self.wrap: fits = [step + self.wrap]
     if not fits: # the energy between the last change and the reset was never shown
         self.flags.append(f'the counter was reset ({self.raw:.0f} J to {value:.0f} J)')
         return guess, max(guess, most - guess)
-    if len(fits) > 1: self.flags.append(f'the counter may have started over up to {len(fits)} times in {t - self.last:.0f} s without a reading')
+    if len(fits) > 1:
+        self.flags.append(f'the counter may have started over up to {len(fits)} times '
+                          f'in {t - self.last:.0f} s without a reading')
     best = min(fits, key=lambda x: abs(x - guess))
     return best, max(best - fits[0], fits[-1] - best)
 
@@ -206,7 +211,8 @@ def total(self:PowerTrace, t:float) -> tuple[float, float, float]:
         return -dt * w, 0., max(dt * w, self._unseen(dt, w))
     if i == n - 1:
         dt = t - self.at[-1]
-        return self.joules[-1] + dt * self.watts[-1], self.uncertainty[-1], max(dt * self._swing(t), self._unseen(dt, self.watts[-1]))
+        return self.joules[-1] + dt * self.watts[-1], self.uncertainty[-1], max(dt * self._swing(t),
+                                                                                self._unseen(dt, self.watts[-1]))
     f = (t - self.at[i]) / (self.at[i + 1] - self.at[i])
     w = self.watts[i] + f * (self.watts[i + 1] - self.watts[i])
     step = self.uncertainty[i + 1] - self.uncertainty[i]
