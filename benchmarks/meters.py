@@ -1,16 +1,16 @@
-"""How often the intervals of energy hold the truth: traces of known integral, read as the sampler reads.
+"""How often the intervals of energy contain the true value: traces of known integral, read as the sampler reads.
 
     python benchmarks/meters.py --sessions 100
 
 Each session lasts 40 s and is cut into questions of .15 to 2 s. Power is polled each 40 to 70 ms, counters are read each 15 to 30 ms; both at
-uneven moments. `held` are the intervals that hold the true energy, of whole sessions and of single questions; `width` is that of the interval,
+uneven moments. `held` are the intervals that contain the true energy, of whole sessions and of single questions; `width` is that of the interval,
 in percent of the energy; `error` the mean distance of the stated energy. Seeded; takes about half a minute.
 """
 import argparse, math, random
 
-from wattnb.ledger import Ledger, Window
+from wattnb.attribution import Attribution, Window
 from wattnb.meters import CounterTrace, PowerTrace
-from wattnb.scripted import PowerCurve, bursts, square_wave
+from wattnb.simulated import PowerCurve, bursts, square_wave
 from wattnb.workspace import ResultTable
 
 MOST, SECONDS = 840., 42. # W, s
@@ -69,9 +69,9 @@ def one(make, read, rng):
     curve = make(rng)
     trace, windows, t = read(curve, rng), [], rng.uniform(2, 3)
     while t < 36: d = rng.uniform(.15, 2); windows.append(Window('decode', t, t + d, {len(windows): 1})); t += d
-    ledger = Ledger(windows, 2., 38.5, traces=[trace])
+    session = Attribution(windows, 2., 38.5, traces=[trace])
     row = lambda true, value, low, high: (abs(value - true) / true, (high - low) / true, low - 1e-6 <= true <= high + 1e-6)
-    asked, whole = ledger.by_question(), ledger.total
+    asked, whole = session.by_question(), session.total
     return row(curve.joules(38.5) - curve.joules(2), whole.value, whole.low, whole.high), [
         row(curve.joules(w.end) - curve.joules(w.start), *(asked[k]['decode'][x] for x in ('joules', 'low', 'high'))) for k, w in enumerate(windows)]
 

@@ -1,17 +1,17 @@
-"""What measuring costs: share of a core that the sampler takes, and how much slower a piece of work gets under it.
+"""The cost of measuring: the share of a core that the sampler takes, and the slowdown of the work that it measures.
 
     python benchmarks/telemetry.py --pairs 40
 
-The share is the sampler thread's own CPU time over the time it watched. The slowdown is paired: the same work with and without a
-session, in alternating order, each pair beside the other in time. GPUs are scripted (the calls of the driver itself are
-not in it, except on a machine that has one: then `here` is the real thing).
+The share is the sampler thread's own CPU time over the time of the session. The slowdown is paired: the same work with and without a
+session, in alternating order, each pair beside the other in time. GPUs are simulated, so the calls of a
+real driver are not included, except under `here` on a machine that has one.
 """
 import argparse, random, statistics, time
 
 import numpy as np
 
 from wattnb.machine import cpu_name
-from wattnb.scripted import ScriptedGpu, scripted_nvml
+from wattnb.simulated import SimulatedGpu, simulated_nvml
 from wattnb.telemetry import Session
 from wattnb.workspace import ResultTable
 
@@ -27,7 +27,7 @@ def work(size=256, rounds=60):
 
 
 def share(seconds):
-    "(share of a core, readings per second) of a session that watches for some seconds."
+    "(share of a core, readings per second) of a session of some seconds."
     with Session() as s:
         time.sleep(seconds)
         r = s.report()['energy']['sampler']
@@ -60,7 +60,7 @@ def main():
     p = argparse.ArgumentParser(); p.add_argument('--pairs', type=int, default=40); p.add_argument('--seconds', type=float, default=10)
     a = p.parse_args()
     from contextlib import nullcontext
-    places = dict(here=nullcontext, **{f'{n} scripted GPU{"s" * (n > 1)}': (lambda n=n: scripted_nvml([ScriptedGpu(200.) for _ in range(n)])) for n in (1, 2, 8)})
+    places = dict(here=nullcontext, **{f'{n} simulated GPU{"s" * (n > 1)}': (lambda n=n: simulated_nvml([SimulatedGpu(200.) for _ in range(n)])) for n in (1, 2, 8)})
     rows = []
     for name, place in places.items():
         with place():

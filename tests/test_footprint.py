@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings as examples, strategies as st
 
-from wattnb.footprint import (energy_of, BYTES, ELECTRICITY_USD, Device, Footprint, SETTINGS_FILE, Work, amortised, device_of,
-                              device_table, devices, find_device, find_grid, footprint, footprint_table, grid_table,
-                              grids, load_footprint, measure_cpu, roofline, run_footprint, run_roofline)
+from wattnb.devices import device_table, devices, find_device, gpu_limits, measure_cpu
+from wattnb.energy import energy_of, joules_per_token
+from wattnb.footprint import (ELECTRICITY_USD, Footprint, SETTINGS_FILE, amortised, find_grid, footprint, footprint_table, grid_table, grids,
+                              load_footprint, run_footprint)
 from wattnb.workspace import UserError, Workspace
 
 amount = st.floats(0, 1e9, allow_nan=False)
@@ -187,9 +188,9 @@ def test_amortised():
 
 # ---- from a summary
 
-PEER = dict(llm_provider='hf_local', quantization='4bit', total_time_seconds=3600., estimated_cost_usd=0,
+WATTBOT = dict(llm_provider='hf_local', quantization='4bit', total_time_seconds=3600., estimated_cost_usd=0,
             hardware=dict(gpu_energy_wh=100., gpu_energy_method='nvml'))
-OURS = dict(PEER, schema_version=1, quantization='bf16', cost_usd=0.,
+OURS = dict(WATTBOT, schema_version=1, quantization='bf16', cost_usd=0.,
             energy=dict(total_wh=130., cpu=dict(wh=30.), reasons={}))
 UNMETERED = dict(OURS, hardware=dict(gpu_energy_wh=None, gpu_energy_method='none',
                                      reasons=dict(gpu='no NVIDIA driver')),
@@ -197,7 +198,7 @@ UNMETERED = dict(OURS, hardware=dict(gpu_energy_wh=None, gpu_energy_method='none
 
 
 def test_summaries():
-    assert run_footprint(PEER).wh == 100 and 'GPUs alone' in run_footprint(PEER).reasons['scope']
+    assert run_footprint(WATTBOT).wh == 100 and 'GPUs alone' in run_footprint(WATTBOT).reasons['scope']
     assert run_footprint(OURS).wh == 130 and 'scope' not in run_footprint(OURS).reasons
     ranged = dict(OURS, energy=dict(OURS['energy'], total_wh_low=125., total_wh_high=140.))
     assert (run_footprint(ranged).wh_low, run_footprint(ranged).wh_high) == (125, 140)
@@ -239,11 +240,11 @@ def test_any_summary_says_what_kind_of_number_its_energy_is(s):
 
 def test_a_resumed_run_costs_its_whole_time_and_energy():
     "Grams, electricity and the price of the hardware follow the extrapolated number, with its interval."
-    s = dict(PEER, num_questions=100, avg_latency_seconds=72., avg_retrieval_seconds=1., avg_generation_seconds=53.)
+    s = dict(WATTBOT, num_questions=100, avg_latency_seconds=72., avg_retrieval_seconds=1., avg_generation_seconds=53.)
     i = run_footprint(s, Footprint(grid='FR', hardware_usd_per_hour=1.))
     assert (i.wh, i.wh_low, i.wh_high) == pytest.approx((200, 150 / 1.1, 220)) and i.electricity_usd == pytest.approx(.2 * ELECTRICITY_USD) and i.hardware_usd == pytest.approx(2.)
     assert i.energy_is == 'extrapolated ×2.00 [1.36–2.20]' and 'extrapolated' in i.table().to_text()
-    two = run_footprint(dict(s, hardware=dict(PEER['hardware'], gpu_count=2)))
+    two = run_footprint(dict(s, hardware=dict(WATTBOT['hardware'], gpu_count=2)))
     assert two.energy_is.startswith('at least: 1 of 2 GPUs metered') and two.wh == pytest.approx(150 / 1.1) and two.gco2e_high is None and 'lower bound' in footprint_table({'r': two}).to_text()
 
 
@@ -283,9 +284,8 @@ def test_every_device():
     for d in ds:
         assert d.kind in ('gpu', 'soc', 'cpu') and 40 <= d.bandwidth_gbs <= 10_000, d
         assert 2017 <= d.year <= 2026 and len(d.source) > 10, d
-        assert not d.measured and (d.tdp_w is None or 10 <= d.tdp_w <= 1500), d
-        if d.kind == 'gpu': assert d.fp16_tflops and d.fp32_tflops and d.memory_gb and d.tdp_w, d
-        if d.fp16_tflops and d.int8_tops: assert 1 <= d.int8_tops / d.fp16_tflops <= 4.1, d # dense against dense
+        assert not d.measured, d
+        if d.kind == 'gpu': assert d.fp16_tflops and d.fp32_tflops, d
         if d.fp16_tflops: assert d.fp16_tflops / d.fp32_tflops > 1.9, d
     assert len(device_table()) == len(ds)
 
@@ -303,190 +303,37 @@ def test_every_row_is_reached_by_its_own_name():
         if '(one CPU)' not in d.name: assert find_device(d.name) == d, d.name
 
 
-def test_where_the_model_is():
-    assert device_of('cuda:0', 'NVIDIA L4')[0].name == 'NVIDIA L4'
-    assert device_of('cuda:0', 'Orin (nvgpu)', 'NVIDIA Jetson AGX Orin Developer Kit')[0].kind == 'gpu'
-    assert device_of('mps', '', 'Apple M2 Max')[0].bandwidth_gbs == 400
-    found, why = device_of('cuda:0', 'NVIDIA Future', 'AMD EPYC 9654 96-Core Processor')
-    assert found is None and why == 'NVIDIA Future is not in the table of devices'
-    assert device_of('cpu', 'NVIDIA L4', 'AMD EPYC')[1].startswith('AMD EPYC is not in the table')
-    assert device_of('cpu, cuda:0', 'NVIDIA L4')[1] == 'the model is partly on the CPU'
-    assert device_of('cpu', '', 'AMD EPYC 9654 96-Core Processor')[0].bandwidth_gbs == 460.8
+def test_the_limits_of_a_gpu():
+    assert gpu_limits('NVIDIA L4').name == 'NVIDIA L4'
+    assert gpu_limits('Orin (nvgpu)', 'NVIDIA Jetson AGX Orin Developer Kit').kind == 'gpu'
+    assert gpu_limits('', 'Apple M2 Max').bandwidth_gbs == 400
+    assert gpu_limits('NVIDIA Future', 'AMD EPYC 9654 96-Core Processor') is None
 
 
 def test_a_measured_cpu():
-    d = measure_cpu('mine', mb=64)
+    d = measure_cpu('mine')
     assert d.measured and 'measured' in d.source and .1 < d.bandwidth_gbs < 5000 and .0005 < d.fp32_tflops < 1000
-    assert measure_cpu('mine', mb=64) is d and device_of('cpu', measure=True)[0].measured
+    assert measure_cpu('mine') is d
 
 
-# ---- the floors
-
-H100, L4 = find_device('NVIDIA H100 80GB HBM3'), find_device('NVIDIA L4')
-SEVEN = dict(params=7.62e9, weight_bytes=15.24e9)
-
-
-def test_floors_by_hand():
-    r = roofline(Work(**SEVEN, prompt_tokens=3000, prompt_passes=1, reply_tokens=200, reply_passes=200,
-                      prefill_seconds=.1, decode_seconds=2., prefill_joules=60., decode_joules=900.), H100)
-    p, d = r['prefill'], r['decode']
-    assert p.bandwidth_s == pytest.approx(15.24e9 / 3350e9)
-    assert p.flops_s == pytest.approx(4.572e13 / 989.4e12) and p.bound == 'flops'
-    assert p.share == pytest.approx(.46210, rel=1e-4) and p.tokens_per_s == 30_000 and p.joules_per_token == .02
-    assert d.floor_s == pytest.approx(200 * 15.24 / 3350) and d.bound == 'bandwidth'
-    assert d.share == pytest.approx(.454925, rel=1e-5)
-    assert d.floor_tokens_per_s == pytest.approx(219.816, rel=1e-5) and d.joules_per_token == 4.5
-    assert d.floor_joules_per_token == pytest.approx(15.24 / 3350 * 700)
-
-
-def test_the_ceilings_of_the_literature():
-    "Qwen2.5-7B at 16 bit, one reply at a time: 316 tokens/s on an H200, 18 on a GB10."
-    w = Work(**SEVEN, reply_tokens=1, reply_passes=1)
-    assert roofline(w, find_device('NVIDIA H200'))['decode'].floor_tokens_per_s == pytest.approx(316, rel=.01)
-    assert roofline(w, find_device('NVIDIA GB10'))['decode'].floor_tokens_per_s == pytest.approx(18, rel=.01)
-
-
-def test_keys_values_embeddings_experts():
-    base = Work(**SEVEN, reply_tokens=100, reply_passes=100)
-    kv = Work(**SEVEN, reply_tokens=100, reply_passes=100, kv_bytes=57_344, context=3000)
-    assert kv.decode_bytes - base.decode_bytes == 100 * 3000 * 57_344
-    ten = dict(SEVEN, embedding=545e6, prompt_tokens=10, prompt_passes=1, reply_tokens=10, reply_passes=10)
-    untied, tied = Work(**ten), Work(**ten, tied=True)
-    assert untied.bytes_per_pass == 15.24e9 - 2 * 545e6 # the input table is not read
-    assert untied.prefill_flops == 20 * (7.62e9 - 2 * 545e6) and untied.decode_flops == 20 * (7.62e9 - 545e6)
-    assert tied.bytes_per_pass == 15.24e9
-    assert tied.decode_flops == 20 * 7.62e9 and tied.prefill_flops == 20 * (7.62e9 - 545e6)
-    moe = Work(30.5e9, 61e9, active=3.3e9, reply_tokens=1, reply_passes=1)
-    assert moe.bytes_per_pass == pytest.approx(6.6e9) and moe.decode_flops == 6.6e9
-
-
-def test_what_is_not_known():
-    w = Work(**SEVEN, reply_tokens=10, reply_passes=10, decode_seconds=1.)
-    r = roofline(w, None)
-    assert r.phases == () and r.reasons == {'device': 'the device is not known'} and r.to_json()['device'] is None
-    cpu = roofline(w, find_device('AMD EPYC 9654 96-Core Processor'))
-    assert cpu['decode'].flops_s is None and cpu['decode'].bound == 'bandwidth'
-    assert 'FP16' in cpu.reasons['flops'] and cpu.reasons['prefill'] == 'no tokens'
-    apple = roofline(w, find_device('Apple M2 Max'))
-    assert apple['decode'].floor_joules_per_token is None
-    free = roofline(Work(**SEVEN, reply_tokens=10, reply_passes=10), L4)
-    assert free['decode'].share is None and free['decode'].tokens_per_s is None
-    assert free.reasons['decode'] == 'its time was not measured'
-    fast = roofline(Work(**SEVEN, reply_tokens=10, reply_passes=10, decode_seconds=1e-3), L4)
-    assert fast['decode'].share > 1 and 'faster than its floor' in fast.reasons['decode']
-    for bad in (Work(0, 1), Work(1, 0), Work(1, 1, active=2), Work(1, 1, active=0), Work(1, 1, embedding=1)):
-        with pytest.raises(UserError): roofline(bad, L4)
-
-
-seconds = st.none() | st.floats(1e-3, 1e6)
-work = st.builds(Work, params=st.floats(1e6, 1e12), weight_bytes=st.floats(1e6, 4e12), kv_bytes=st.floats(0, 1e6),
-                 context=st.floats(0, 1e5), prompt_tokens=st.integers(1, 10**7), prompt_passes=st.floats(1, 1e4),
-                 reply_tokens=st.integers(1, 10**6), reply_passes=st.floats(1, 1e6), prefill_seconds=seconds,
-                 decode_seconds=seconds, compute=st.sampled_from(['fp16', 'fp32', 'int8']))
-COUNTS = ('params', 'weight_bytes', 'prompt_tokens', 'prompt_passes', 'reply_tokens', 'reply_passes', 'context')
-any_device = st.sampled_from(devices())
-
-
-@given(work, any_device, st.integers(1, 8))
-def test_floors_hold_together(w, d, n):
-    r = roofline(w, d, n)
-    for p in r.phases:
-        assert p.floor_s == max(p.bandwidth_s, p.flops_s or 0) > 0
-        assert p.tokens / p.floor_s == pytest.approx(p.floor_tokens_per_s)
-        if p.share is not None: assert p.share == pytest.approx(p.tokens_per_s / p.floor_tokens_per_s)
-    one = roofline(w, d)
-    for p, q in zip(r.phases, one.phases): assert p.floor_s * n == pytest.approx(q.floor_s)
-    json.dumps(r.to_json(), allow_nan=False)
-    assert r._repr_markdown_()
-
-
-@given(work, any_device, st.floats(1, 10), st.sampled_from(COUNTS))
-def test_more_work_is_never_faster(w, d, k, what):
-    from dataclasses import replace
-    more = replace(w, **{what: type(getattr(w, what))(getattr(w, what) * k)})
-    for p, q in zip(roofline(w, d).phases, roofline(more, d).phases): assert p.floor_s <= q.floor_s * (1 + 1e-12)
-
-
-@given(work, st.floats(1, 10), st.floats(1, 10))
-def test_a_better_device_is_never_slower(w, k, m):
-    a = Device('a', 'gpu', 100., 10., 20., 5., 8., 50., 2024)
-    b = Device('b', 'gpu', 100. * k, 10. * m, 20. * m, 5. * m, 8., 50., 2024)
-    for p, q in zip(roofline(w, a).phases, roofline(w, b).phases): assert q.floor_s <= p.floor_s * (1 + 1e-12)
-
-
-# ---- a run's roofline
-
-def a_run(n=16, batch=16, prompt=1500, completion=120, cached=0, **effective):
-    call = dict(attempt=1, status='answered', tokens=dict(prompt=prompt, completion=completion, cached=cached),
-                batch=dict(id=1, size=batch))
-    energy = dict(prefill=dict(joules=14.), decode=dict(joules=55.))
-    loaded = dict(memory_bytes=6e9, effective_dtype='bfloat16', quantization='none', device='cuda:0') | effective
-    summary = dict(llm_provider='hf_local', precision='bf16', effective=loaded,
-                   hardware=dict(gpu_name='NVIDIA H100 80GB HBM3', cpu_model='AMD EPYC'),
-                   model=dict(params_b=3., active_b=None), timing=dict(seconds_by_stage=dict(prefill=.5, decode=4.)))
-    return summary, [dict(id=f'q{i}', attempts=[call], energy=energy) for i in range(n)]
-
-
-def test_a_run():
-    r = run_roofline(*a_run())
-    assert r['prefill'].tokens == 24_000
-    assert r['prefill'].flops_s == pytest.approx(2 * 3e9 * 24_000 / 989.4e12)
-    assert r['prefill'].bandwidth_s == pytest.approx(6e9 / 3350e9) # one pass for the batch of 16
-    assert r['decode'].tokens == 16 * 119 and r['decode'].bandwidth_s == pytest.approx(119 * 6e9 / 3350e9)
-    assert r['decode'].share == pytest.approx(119 * 6e9 / 3350e9 / 4)
-    assert r['decode'].joules_per_token == pytest.approx(55 / 119)
-    alone = run_roofline(*a_run(batch=1))
-    assert alone['decode'].bandwidth_s == pytest.approx(16 * r['decode'].bandwidth_s)
-    assert run_roofline(*a_run(cached=500))['prefill'].tokens == 16_000
-    assert run_roofline(*a_run(device='cuda:0, cuda:1')).n_devices == 2
-    assert run_roofline(*a_run(kv_bytes_per_token=36_864))['decode'].bandwidth_s > r['decode'].bandwidth_s
-    assert json.loads(json.dumps(r.to_json(), allow_nan=False))['phases']['decode']['bound'] == 'bandwidth'
-
-
-def test_arithmetic_of_precisions():
-    flops = lambda **e: run_roofline(*a_run(**e))['prefill'].flops_s
-    assert flops(quantization='nf4') == flops() # NF4 is unpacked to 16 bit before it is multiplied
-    assert flops(quantization='int8') == pytest.approx(flops() * 989.4 / 1978.9)
-    assert flops(effective_dtype='float32') == pytest.approx(flops() * 989.4 / 67)
-    s, r = a_run(memory_bytes=None)
-    got = run_roofline(dict(s, precision='4bit'), r)
-    assert got['decode'].bandwidth_s == pytest.approx(119 * 3e9 * BYTES['4bit'] / 3350e9)
-    assert '4bit' in got.reasons['weights']
-
-
-def test_runs_without_a_roofline():
-    s, r = a_run()
-    why = lambda **change: run_roofline(dict(s, **change), r).reasons
-    assert why(llm_provider='openai') == {'model': 'hosted model: its machine is not known'}
-    assert why(llm_provider='baseline') == {'model': 'no language model was run'}
-    assert why(timing=None) == {'phases': 'the run did not time prefill and decode apart'}
-    assert why(hardware=dict(gpu_name='NVIDIA H20')) == {'device': 'NVIDIA H20 is not in the table of devices'}
-    assert why(model={}) == {'model': 'the number of its parameters is not known'}
-    assert run_roofline(s, []).reasons == {'tokens': 'not all replies counted their tokens'}
-    assert run_roofline({}, []).phases == ()
-    r[3] = dict(r[3], energy=dict(r[3]['energy'], decode=dict(joules=None)))
-    got = run_roofline(s, r)
-    assert got['decode'].joules_per_token is None and got['prefill'].joules_per_token is not None
-
-
-def test_a_run_on_a_measured_cpu():
-    s, r = a_run(device='cpu', effective_dtype='float32')
-    assert 'was not measured in the run' in run_roofline(s, r).reasons['device']
-    noted = Device('AMD EPYC', 'cpu', 20., fp32_tflops=.1, measured=True, source='measured: 256 MB')
-    stored = json.loads(json.dumps(run_roofline(s, r, noted).to_json()))['device']
-    again = run_roofline(s, r, stored)
-    assert again.device == noted and again['decode'].bandwidth_s == pytest.approx(119 * 6e9 / 20e9)
-
+# ---- runs side by side
 
 def test_runs_side_by_side():
-    run = run_roofline(*a_run())
-    t = footprint_table({'a': footprint(10., settings=Footprint(grid='FR')), 'b': footprint(None, api_usd=1., hosted=True)},
-                        {'a': run, 'b': run_roofline({}, []).to_json()})
+    t = footprint_table({'a': footprint(10., settings=Footprint(grid='FR')), 'b': footprint(None, api_usd=1., hosted=True)}, {'a': .46})
     a, b = t
-    assert a['gCO2e'] == pytest.approx(.442) and a['decode reaches'] == run['decode'].share
-    assert b['Wh'] is None and b['total, USD'] == 1 and b['decode reaches'] is None
+    assert a['gCO2e'] == pytest.approx(.442) and a['J/token written'] == .46
+    assert b['Wh'] is None and b['total, USD'] == 1 and b['J/token written'] is None
     assert any('provider' in n and n.endswith('(b)') for n in t.notes)
-    assert list(footprint_table({'c': footprint(1.)}))[0]['prefill reaches'] is None and len(footprint_table({})) == 0
+    assert list(footprint_table({'c': footprint(1.)}))[0]['J/token written'] is None and len(footprint_table({})) == 0
+
+
+def test_joules_per_token_count_decoded_tokens_of_first_attempts():
+    call = lambda attempt, n, status='answered': dict(attempt=attempt, status=status, tokens=dict(completion=n))
+    one = dict(energy=dict(prefill=dict(joules=14.), decode=dict(joules=55.)), attempts=[call(1, 120), call(2, 300)])
+    assert joules_per_token([one] * 16) == pytest.approx(55 / 119)
+    assert joules_per_token([one, dict(one, attempts=[call(1, 50, 'failed')])]) == pytest.approx(110 / 119)
+    assert joules_per_token([one, dict(one, energy=dict(decode=dict(joules=None)))]) is None
+    assert joules_per_token([]) is None and joules_per_token([dict(one, energy=None)]) is None
 
 
 def test_light_import():

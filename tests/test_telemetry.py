@@ -1,4 +1,4 @@
-"Energy, power, memory, time: scripted drivers with every fault, traces of known integral, ledgers that sum, runs that resume."
+"Energy, power, memory, time: simulated drivers with every fault, traces of known integral, parts that sum to the total, runs that resume."
 import csv, itertools, json, math, os, random, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -7,26 +7,29 @@ from hypothesis import assume, given, settings as hypothesis_settings, strategie
 
 from conftest import words_workspace
 from wattnb.audit import audit
+from wattnb.doctor import doctor
 from wattnb.experiment import Run, RunSettings, plan_run, replay, run_all, stored_run
 from wattnb.journal import read_journal
-from wattnb.ledger import Ledger, Window, slices
+from wattnb.attribution import Attribution, Window, intervals
 from wattnb.machine import machine, visible_gpus
+from wattnb.merging import machine_key, merge_segments
+from wattnb.metering import meter_command
 from wattnb.meters import RAPL_HELP, CounterTrace, CpuTime, PowerTrace, Rapl, meters
 from wattnb.runs import find_runs, run_cost
 from wattnb.schema import FILES, fields_of, undocumented
-from wattnb.scripted import PowerCurve, ScriptedClock, ScriptedGpu, ScriptedRapl, bursts, scripted_nvml, square_wave
-from wattnb.telemetry import Session, doctor, machine_key, merge_segments, meter_command
+from wattnb.simulated import PowerCurve, SimulatedClock, SimulatedGpu, SimulatedRapl, bursts, simulated_nvml, square_wave
+from wattnb.telemetry import Session
 from wattnb.workspace import UserError, Workspace
 
 
 def play(gpus, work, tmp, zones=None, shown=None, tdp=None, step=.05, **kw):
     "The segment of a session on a scripted machine whose clock runs as fast as it can."
-    clock = ScriptedClock(step)
-    with scripted_nvml(gpus, clock), pytest.MonkeyPatch.context() as patch:
+    clock = SimulatedClock(step)
+    with simulated_nvml(gpus, clock), pytest.MonkeyPatch.context() as patch:
         if shown is not None: patch.setenv('CUDA_VISIBLE_DEVICES', shown)
         folder = Path(tmp) / f'rapl{next(play.n)}'
         folder.mkdir()
-        rapl = ScriptedRapl(folder, zones or {}, clock)
+        rapl = SimulatedRapl(folder, zones or {}, clock)
         s = Session(using=meters(visible_gpus(), rapl=folder, tdp=tdp), clock=clock, sleep=clock.sleep, watch=False, **kw)
         clock.tick = lambda: (rapl.move(), s.sampler.sample())
         with s:
@@ -112,10 +115,10 @@ def test_smooth_power_is_exact_to_half_a_percent():
 MOST = 800. # W that the device can draw
 
 def held(trace, truth, a, b):
-    "The interval of a window, alone and as a question of a ledger, holds the truth, or the window is unmeasured with a reason."
+    "The interval of a window, alone and as a question of a session, holds the truth, or the window is unmeasured with a reason."
     e, true = trace.energy(a, b), truth(b) - truth(a)
     if e.value is None: assert e.reason; return None
-    q = Ledger([Window('decode', a, b, {'q': 1})], a, b, traces=[trace]).by_question()['q']['decode']
+    q = Attribution([Window('decode', a, b, {'q': 1})], a, b, traces=[trace]).by_question()['q']['decode']
     tiny = 1e-9 * max(1., truth(b))
     for low, value, high in ((e.low, e.value, e.high), (q['low'], q['joules'], q['high'])):
         assert low - tiny <= true <= high + tiny and low <= value <= high, (low, value, true, high)
@@ -178,10 +181,10 @@ def test_loads_that_are_faster_than_the_poll(kind):
         while t < 40: tr.add(t, c.watts(t)); t += rng.uniform(.04, .07)
         windows, t = [], rng.uniform(1, 2)
         while t < 37: d = rng.uniform(.15, 2); windows.append(Window('decode', t, t + d, {len(windows): 1})); t += d
-        ledger = Ledger(windows, 0., 39., traces=[tr])
+        session = Attribution(windows, 0., 39., traces=[tr])
         holds = lambda w, e: e['low'] - 1e-6 <= c.joules(w.end) - c.joules(w.start) <= e['high'] + 1e-6
-        single += [holds(w, ledger.by_question()[k]['decode']) for k, w in enumerate(windows)]
-        whole.append(ledger.total.low <= c.joules(39) <= ledger.total.high)
+        single += [holds(w, session.by_question()[k]['decode']) for k, w in enumerate(windows)]
+        whole.append(session.total.low <= c.joules(39) <= session.total.high)
     assert sum(whole) >= 24 and sum(single) >= .95 * len(single), (sum(whole), sum(single) / len(single))
 
 @st.composite
@@ -246,7 +249,7 @@ def test_three_resets_of_a_counter_under_a_steady_load():
 
 def test_a_gain_can_be_carried_and_is_told(tmp_path, monkeypatch):
     "A board that reads 4 % too little: outside of the interval, unless the gain is carried; then it is within, for questions, too."
-    run = lambda **kw: play([ScriptedGpu(300., gain=.96, power=False)], load_and_answer, tmp_path, **kw)
+    run = lambda **kw: play([SimulatedGpu(300., gain=.96, power=False)], load_and_answer, tmp_path, **kw)
     plain, wide = run()['report']['energy'], run(gain=.05)
     assert plain['total_wh_high'] < 300 * 40 / 3600 and (plain['gain_uncertainty'], plain['gain_in_intervals']) == (.05, None)
     e = wide['report']['energy']
@@ -264,7 +267,7 @@ INSTANT_ONES = ['Quadro RTX 6000', 'Quadro RTX 8000', 'Quadro RTX 4000', 'Tesla 
 
 @pytest.mark.parametrize('name', AVERAGING + INSTANT_ONES)
 def test_whose_older_power_field_is_a_mean_of_a_second(name):
-    with scripted_nvml([ScriptedGpu(name=name, instant=False)]):
+    with simulated_nvml([SimulatedGpu(name=name, instant=False)]):
         meter = next(m for m in meters() if m.kind == 'power')
         assert meter.trace('gpu0').averaging == (1. if name in AVERAGING else 0.)
 
@@ -277,13 +280,13 @@ def test_a_long_gap_is_a_warning(tmp_path):
             clock.sleep(1.5); clock.tick = tick
             clock.sleep(1)
     for counter in (True, False):
-        e = play([ScriptedGpu([(100, 200), (140.1, 200), (140.2, 330), (141.3, 330), (141.4, 200), (200, 200)], counter=counter)], work, tmp_path)['report']['energy']
+        e = play([SimulatedGpu([(100, 200), (140.1, 200), (140.2, 330), (141.3, 330), (141.4, 200), (200, 200)], counter=counter)], work, tmp_path)['report']['energy']
         assert e['sampler']['longest_gap_s'] == pytest.approx(1.55, abs=.06) and any('no meter was read for 1.5 s' in w or 'no meter was read for 1.6 s' in w for w in e['warnings'])
         assert e['total_wh_low'] <= (200 * 42.5 + 130 * 1.2) / 3600 <= e['total_wh_high']
         assert (e['total_wh_high'] - e['total_wh_low']) * 3600 < (60 if counter else 2 * 1.6 * 220 + 60)
 
 
-# ---- the ledger
+# ---- attribution
 
 @st.composite
 def sessions(draw):
@@ -310,11 +313,11 @@ def test_parts_sum_to_the_session(session, seed):
         trace.add(k * .05, j); j += rng.uniform(0, 45)
     power = PowerTrace()
     for k in range(int(end / .1) + 5): power.add(k * .1, rng.uniform(20, 300))
-    l = Ledger(windows, 0., end, pauses, [trace, power])
+    l = Attribution(windows, 0., end, pauses, [trace, power])
     total, questions = l.total, l.by_question(10.)
     scale = max(total.value, 1.)
     asked = math.fsum(e['joules'] for q in questions.values() for e in q.values())
-    alone = math.fsum(l.energy(a).value for a in l.alone.values())
+    alone = math.fsum(l.energy(a).value for a in l.unassigned.values())
     assert abs(asked + alone - total.value) <= 1e-9 * scale
     assert abs(math.fsum(e.value for _, e in l.by_stage().values()) - total.value) <= 1e-9 * scale
     assert abs(sum(s for s, _ in l.by_stage().values()) - l.whole.seconds) < 1e-9 * max(1, end)
@@ -330,7 +333,7 @@ def test_a_batch_is_shared_by_tokens_and_says_so(tmp_path):
         with s.stage('prefill', ids=['alone']): clock.sleep(4)
         with s.stage('decode', ids=['a', 'b', 'c'], weights=[10, 30, 60]): clock.sleep(10)
         with s.stage('decode', ids=['zero', 'also'], weights=[0, 0]): clock.sleep(2)
-    got = play([ScriptedGpu(200.)], work, tmp_path)
+    got = play([SimulatedGpu(200.)], work, tmp_path)
     q = got['per_question']
     assert q['alone']['prefill']['method'] == 'measured' and q['a']['decode']['method'] == 'attributed'
     assert [q[k]['decode']['joules'] for k in 'abc'] == pytest.approx([200, 600, 1200], rel=.02)
@@ -354,7 +357,7 @@ FAULTS = {
 def test_a_fault_never_makes_a_wrong_number(fault, tmp_path):
     kw, method, flag = FAULTS[fault]
     steps = [(100, 100), (112, 100), (112, 400), (125, 400), (125, 150), (200, 150)]
-    got = play([ScriptedGpu(steps, **H100 | kw)], load_and_answer, tmp_path)
+    got = play([SimulatedGpu(steps, **H100 | kw)], load_and_answer, tmp_path)
     e, truth = got['report']['energy'], PowerCurve(steps)
     whole = (truth.joules(140) - truth.joules(100)) / 3600
     assert e['method'] == got['report']['hardware']['gpu_energy_method'] == method
@@ -366,7 +369,7 @@ def test_a_fault_never_makes_a_wrong_number(fault, tmp_path):
 
 @pytest.mark.parametrize('kw,why', [(dict(counter=False, power=False), 'Not Supported'), (dict(lost_at=120.), 'GPU is lost')])
 def test_what_cannot_be_measured_is_null_with_the_reason(kw, why, tmp_path):
-    got = play([ScriptedGpu(200.), ScriptedGpu(200., **kw)], load_and_answer, tmp_path, zones={'package-0': 50.})
+    got = play([SimulatedGpu(200.), SimulatedGpu(200., **kw)], load_and_answer, tmp_path, zones={'package-0': 50.})
     r = got['report']
     assert r['energy']['total_wh'] is None and r['hardware']['gpu_energy_wh'] is None and r['hardware']['gpu_energy_method'] == 'none'
     assert why in r['energy']['reasons']['energy'] and why in r['hardware']['reasons']['gpu'] and 'gpu1' in r['energy']['reasons']['gpu']
@@ -377,7 +380,7 @@ def test_what_cannot_be_measured_is_null_with_the_reason(kw, why, tmp_path):
 
 
 def test_the_two_gpu_run_has_both(tmp_path):
-    got = play([ScriptedGpu(300.), ScriptedGpu(211.)], load_and_answer, tmp_path)
+    got = play([SimulatedGpu(300.), SimulatedGpu(211.)], load_and_answer, tmp_path)
     e = got['report']['energy']
     assert e['gpu_wh'] == pytest.approx(511 * 40 / 3600, rel=.01)
     assert {d: round(v['wh'] * 3600 / 40) for d, v in e['by_device'].items()} == {'gpu0': 300, 'gpu1': 211}
@@ -388,9 +391,9 @@ def test_the_two_gpu_run_has_both(tmp_path):
 def test_the_right_gpus_in_any_order(n, tmp_path):
     "Each of n GPUs draws its own power; whatever CUDA_VISIBLE_DEVICES leaves, in whatever order, is what is read."
     rng = random.Random(n)
-    gpus = [ScriptedGpu(100. + 10 * i) for i in range(n)]
+    gpus = [SimulatedGpu(100. + 10 * i) for i in range(n)]
     order = rng.sample(range(n), rng.randint(1, n))
-    with scripted_nvml(gpus): uuids = [g.uuid for g in gpus]
+    with simulated_nvml(gpus): uuids = [g.uuid for g in gpus]
     for shown in (','.join(map(str, order)), ','.join(uuids[i][:14] if i % 2 else uuids[i] for i in order)):
         if len({uuids[i][:14] for i in range(n)}) < n: continue
         got = play(gpus, lambda s, c: c.sleep(10), tmp_path, shown=shown)['report']
@@ -399,8 +402,8 @@ def test_the_right_gpus_in_any_order(n, tmp_path):
 
 
 def test_flags_of_doubtful_readings(tmp_path):
-    at = lambda **kw: play([ScriptedGpu(100., **kw)], load_and_answer, tmp_path, shown=kw.pop('shown', None))['report']
-    assert 'MIG slice' in ' '.join(play([ScriptedGpu(100., mig=2)], load_and_answer, tmp_path, shown='MIG-00000001')['report']['energy']['warnings'])
+    at = lambda **kw: play([SimulatedGpu(100., **kw)], load_and_answer, tmp_path, shown=kw.pop('shown', None))['report']
+    assert 'MIG slice' in ' '.join(play([SimulatedGpu(100., mig=2)], load_and_answer, tmp_path, shown='MIG-00000001')['report']['energy']['warnings'])
     assert 'virtual GPU' in ' '.join(at(vgpu=True)['energy']['warnings'])
     assert 'module' in ' '.join(at(name='NVIDIA GH200 480GB')['energy']['warnings'])
     assert 'other programs' in ' '.join(at(processes=(999999998,))['energy']['warnings'])
@@ -408,20 +411,20 @@ def test_flags_of_doubtful_readings(tmp_path):
 
 
 def test_two_slices_of_one_gpu_are_read_once(tmp_path):
-    got = play([ScriptedGpu(100., mig=2)], load_and_answer, tmp_path, shown='MIG-00000000,MIG-00000001')['report']
+    got = play([SimulatedGpu(100., mig=2)], load_and_answer, tmp_path, shown='MIG-00000000,MIG-00000001')['report']
     assert got['energy']['total_wh'] == pytest.approx(100 * 40 / 3600, rel=.01) and got['machine']['gpu_count'] == 2
 
 
 def test_counter_against_polling(tmp_path):
-    good, bad = (play([ScriptedGpu(300., gain=g)], load_and_answer, tmp_path)['report']['energy'] for g in (1., .8))
+    good, bad = (play([SimulatedGpu(300., gain=g)], load_and_answer, tmp_path)['report']['energy'] for g in (1., .8))
     assert abs(good['by_device']['gpu0']['difference']) < .01 and not good['warnings']
     assert bad['by_device']['gpu0']['difference'] == pytest.approx(.25, abs=.02) and '+25' in bad['warnings'][0].replace('+24.9', '+25').replace('+25.1', '+25')
-    short = play([ScriptedGpu(300., gain=.8)], lambda s, c: load_and_answer(s, c, 2), tmp_path)['report']['energy']
+    short = play([SimulatedGpu(300., gain=.8)], lambda s, c: load_and_answer(s, c, 2), tmp_path)['report']['energy']
     assert not short['warnings'], 'two seconds are all edges'
 
 
 def test_unified_memory(tmp_path):
-    got = play([ScriptedGpu(60., name='NVIDIA GB10', memory_gb=None)], load_and_answer, tmp_path)['report']
+    got = play([SimulatedGpu(60., name='NVIDIA GB10', memory_gb=None)], load_and_answer, tmp_path)['report']
     assert got['memory']['unified'] and got['hardware']['gpu_vram_total_bytes'] > 2**30
     assert got['memory']['steady']['by_device']['gpu0']['used_gb'] > 0 and got['memory']['steady']['by_device']['gpu0']['allocated_gb'] is None
 
@@ -430,13 +433,13 @@ def test_unified_memory(tmp_path):
 def test_only_a_card_without_memory_of_its_own_is_unified(why, tmp_path):
     "Not to be allowed to ask is not to have none: the memory of such a card is unknown, with the reason."
     from wattnb.machine import free_memory, memory_here
-    with scripted_nvml([ScriptedGpu(memory_refused=why), ScriptedGpu(memory_gb=None), ScriptedGpu(memory_gb=16., used_gb=6.)]):
+    with simulated_nvml([SimulatedGpu(memory_refused=why), SimulatedGpu(memory_gb=None), SimulatedGpu(memory_gb=16., used_gb=6.)]):
         a, b, c = visible_gpus()
         assert (a.unified, a.memory_total_bytes, a.memory_reason, free_memory(a)) == (False, None, why, None)
         assert b.unified and b.memory_reason == '' and free_memory(b) > 2**28 and free_memory(c) == 10 * 2**30
         here = memory_here()
         assert here['gpu_gb'][0] == 0 and here['gpu_gb'][1] == here['ram_gb'] and here['gpu_unknown'] == {'gpu0': why}
-    got = play([ScriptedGpu(60., memory_refused=why)], load_and_answer, tmp_path)['report']
+    got = play([SimulatedGpu(60., memory_refused=why)], load_and_answer, tmp_path)['report']
     assert not got['memory']['unified'] and got['hardware']['gpu_vram_total_bytes'] is None and why in got['hardware']['reasons']['gpu_vram_total']
     assert got['energy']['total_wh'] == pytest.approx(60 * 40 / 3600, rel=.01)
 
@@ -460,16 +463,16 @@ class ZeusMonitor:
 def test_a_board_that_nvml_lists_and_cannot_read(device, counted, tmp_path, monkeypatch):
     "A Jetson: NVML refuses energy, power and memory. The next meter reads the whole chip; without one the reasons of both are told."
     def work(s, clock): s.uses(device); load_and_answer(s, clock)
-    got = play([ScriptedGpu(**JETSON)], work, tmp_path)['report']
+    got = play([SimulatedGpu(**JETSON)], work, tmp_path)['report']
     assert got['energy']['total_wh'] is None and all(w in got['energy']['reasons']['energy'] for w in (['Not Supported', 'zeus is not installed'] if device != 'cpu' else ['no GPU was used']))
     (tmp_path / 'zeus').mkdir()
     (tmp_path / 'zeus/__init__.py').write_text(''); (tmp_path / 'zeus/monitor.py').write_text(ZEUS)
     monkeypatch.syspath_prepend(tmp_path)
     for name in ('zeus', 'zeus.monitor'): monkeypatch.delitem(sys.modules, name, raising=False)
     import zeus.monitor
-    clock = ScriptedClock()
+    clock = SimulatedClock()
     zeus.monitor.ZeusMonitor.clock = staticmethod(clock)
-    with scripted_nvml([ScriptedGpu(**JETSON)], clock):
+    with simulated_nvml([SimulatedGpu(**JETSON)], clock):
         s = Session(using=meters(visible_gpus(), rapl=tmp_path), clock=clock, sleep=clock.sleep, watch=False)
         clock.tick = lambda: s.sampler.sample()
         with s: work(s, clock); r = s.report()
@@ -480,7 +483,7 @@ def test_a_board_that_nvml_lists_and_cannot_read(device, counted, tmp_path, monk
 
 
 def test_memory_of_load_and_work_apart(tmp_path):
-    gpu = ScriptedGpu(100., used_gb=20.)
+    gpu = SimulatedGpu(100., used_gb=20.)
     def work(s, clock):
         with s.stage('load'): clock.sleep(3)
         s.loaded()
@@ -493,7 +496,7 @@ def test_memory_of_load_and_work_apart(tmp_path):
 
 def test_power_csv_and_conditions(tmp_path):
     path = tmp_path / 'power.csv'
-    got = play([ScriptedGpu(250., throttle=0x4 | 0x40)], load_and_answer, tmp_path, zones={'package-0': 70.}, trace_path=path)
+    got = play([SimulatedGpu(250., throttle=0x4 | 0x40)], load_and_answer, tmp_path, zones={'package-0': 70.}, trace_path=path)
     rows = list(csv.DictReader(open(path)))
     assert not undocumented('power.csv', rows[0]) and {r['device'] for r in rows} == {'gpu0', 'package-0', 'host'}
     gpu = [r for r in rows if r['device'] == 'gpu0']
@@ -507,7 +510,7 @@ def test_power_csv_and_conditions(tmp_path):
 
 def test_idle_baselines_gross_and_net(tmp_path):
     steps = [(100, 50), (110, 50), (110, 200), (115, 200), (115, 80), (125, 80), (125, 300), (300, 300)]
-    r = play([ScriptedGpu(steps)], load_and_answer, tmp_path, idle_seconds=10)['report']
+    r = play([SimulatedGpu(steps)], load_and_answer, tmp_path, idle_seconds=10)['report']
     e = r['energy']
     assert e['idle_w'] == pytest.approx(50, rel=.03) and e['idle_loaded_w'] == pytest.approx(80, rel=.03)
     assert e['window_s'] == pytest.approx(40) and e['excluded_s'] == {'idle baseline': pytest.approx(20)}
@@ -526,7 +529,7 @@ def test_idle_power_that_drifts_is_within_the_net_interval(before, after, work, 
         with s.stage('decode', ids=['a', 'b'], weights=[2, 1]): clock.sleep(30)
         clock.sleep(5)
         s.ended(); s.ended()
-    with tempfile.TemporaryDirectory() as d: got = play([ScriptedGpu(steps, limit_w=700.)], all_of_it, d, idle_seconds=10)
+    with tempfile.TemporaryDirectory() as d: got = play([SimulatedGpu(steps, limit_w=700.)], all_of_it, d, idle_seconds=10)
     e, idle = got['report']['energy'], before + when * (after - before)
     assert e['net_wh_low'] <= (work - idle) * 35 / 3600 <= e['net_wh_high'] and e['net_wh_low'] < e['net_wh'] < e['net_wh_high']
     assert e['idle_before_w'] == pytest.approx(before, rel=.03) and e['idle_after_w'] == pytest.approx(after, rel=.06) and e['idle_w'] == pytest.approx((e['idle_before_w'] + e['idle_after_w']) / 2)
@@ -542,23 +545,23 @@ def test_a_warm_machine_after_the_work(tmp_path):
     def work(s, clock):
         with s.stage('decode', ids=['q']): clock.sleep(60)
         s.ended()
-    e = play([ScriptedGpu(steps)], work, tmp_path, idle_seconds=10)['report']['energy']
+    e = play([SimulatedGpu(steps)], work, tmp_path, idle_seconds=10)['report']['energy']
     assert e['net_wh_low'] < (250 - 62) * 60 / 3600 < e['net_wh'] < (250 - 45) * 60 / 3600 < e['net_wh_high']
-    cut = play([ScriptedGpu(steps)], lambda s, c: c.sleep(60), tmp_path, idle_seconds=10)['report']['energy']
+    cut = play([SimulatedGpu(steps)], lambda s, c: c.sleep(60), tmp_path, idle_seconds=10)['report']['energy']
     assert cut['idle_after_w'] is None and 'interrupted' in cut['reasons']['idle_after'] and cut['net_wh'] == pytest.approx((250 - 45) * 60 / 3600, rel=.01)
-    none = play([ScriptedGpu(steps)], work, tmp_path)['report']['energy']
+    none = play([SimulatedGpu(steps)], work, tmp_path)['report']['energy']
     assert none['idle_w'] is None and none['net_wh'] is None and none['reasons']['idle'] and 'idle_after' not in none['reasons'] and none['excluded_s'] == {}
 
 
 def test_a_run_measures_idle_before_and_after(ws):
-    with scripted_nvml([ScriptedGpu(100., period=.02)]):
+    with simulated_nvml([SimulatedGpu(100., period=.02)]):
         plan = plan_run(asked(name='idle', idle_seconds=.4), ws); run_all(plan, Cuda())
         stopped = plan_run(asked(name='idle-cut', idle_seconds=.4), ws)
         with pytest.raises(KeyboardInterrupt):
             with Run(stopped, Cuda()) as run:
                 try: run.load(); run.answer(lambda done, n: (_ for _ in ()).throw(KeyboardInterrupt()))
                 except KeyboardInterrupt: run.stop(); raise
-    s = ledger_of_a_run(plan.run_dir)
+    s = metered_run(plan.run_dir)
     e = s.summary['energy']
     assert None not in (e['idle_before_w'], e['idle_loaded_w'], e['idle_after_w']) and e['excluded_s']['idle baseline'] >= 1.2
     assert all(x['net_low'] <= x['net'] <= x['net_high'] for r in s.results for x in r['energy'].values())
@@ -574,7 +577,7 @@ def test_what_a_budget_asks_is_the_total_of_the_report(tmp_path):
             load_and_answer(s, clock, seconds)
             with s.pause('board'): clock.sleep(4)
             seen.append((s.so_far().wh, s.report()['energy']['total_wh']))
-    play([ScriptedGpu([(100, 60), (118, 320), (140, 90), (300, 90)]), ScriptedGpu(200.)], work, tmp_path, idle_seconds=5)
+    play([SimulatedGpu([(100, 60), (118, 320), (140, 90), (300, 90)]), SimulatedGpu(200.)], work, tmp_path, idle_seconds=5)
     assert len(seen) == 3 and all(a == pytest.approx(b, rel=1e-9) for a, b in seen) and seen[0][0] < seen[1][0] < seen[2][0]
     assert play([], lambda s, c: seen.append(s.so_far()), tmp_path) and seen[-1].wh is None and seen[-1].reason
 
@@ -584,8 +587,8 @@ def test_rapl_wraps(tmp_path):
     assert r['report']['energy']['total_wh'] == pytest.approx(220 * 40 / 3600, rel=.005) and r['report']['energy']['method'] == 'none'
     assert r['report']['hardware']['gpu_energy_wh'] is None and r['report']['energy']['cpu']['scope'] == 'dram-0, package-0'
     sums_up(r)
-    clock = ScriptedClock()
-    rapl = ScriptedRapl(tmp_path / 'w', {'package-0': 100.}, clock, wrap_j=1000., start_j=900.)
+    clock = SimulatedClock()
+    rapl = SimulatedRapl(tmp_path / 'w', {'package-0': 100.}, clock, wrap_j=1000., start_j=900.)
     s = Session(using=[Rapl(tmp_path / 'w'), CpuTime(None)], clock=clock, sleep=clock.sleep, watch=False)
     clock.tick = lambda: (rapl.move(), s.sampler.sample())
     with s:
@@ -594,7 +597,7 @@ def test_rapl_wraps(tmp_path):
 
 
 def test_rapl_that_may_not_be_read(tmp_path, monkeypatch):
-    ScriptedRapl(tmp_path / 'r', {'package-0': 100.})
+    SimulatedRapl(tmp_path / 'r', {'package-0': 100.})
     real = Path.read_text
     def denied(self, *a, **k):
         if self.name == 'energy_uj': raise PermissionError(13, 'Permission denied')
@@ -618,8 +621,8 @@ def test_the_estimate_is_labelled_and_never_in_the_total(tmp_path):
 # ---- sessions of a run
 
 def test_segments_add_up_and_mixed_machines_are_labelled(tmp_path):
-    a = play([ScriptedGpu(300.)], load_and_answer, tmp_path, idle_seconds=5)['report']
-    b = play([ScriptedGpu(100.)], load_and_answer, tmp_path, idle_seconds=5)['report']
+    a = play([SimulatedGpu(300.)], load_and_answer, tmp_path, idle_seconds=5)['report']
+    b = play([SimulatedGpu(100.)], load_and_answer, tmp_path, idle_seconds=5)['report']
     m = merge_segments([a, b])
     for k in ('total_wh', 'total_wh_low', 'total_wh_high', 'gpu_wh', 'net_wh', 'questions_wh', 'window_s'): assert m['energy'][k] == pytest.approx(a['energy'][k] + b['energy'][k], rel=1e-12), k
     assert math.fsum(p['wh'] for p in m['energy']['by_phase'].values()) == pytest.approx(m['energy']['total_wh'], rel=1e-9)
@@ -627,7 +630,7 @@ def test_segments_add_up_and_mixed_machines_are_labelled(tmp_path):
     assert m['hardware']['gpu_avg_power_watts'] == pytest.approx(200, rel=.01) and m['hardware']['gpu_peak_power_watts'] == pytest.approx(300, abs=1)
     other = dict(b, machine=dict(b['machine'], hostname='elsewhere', cpu_model='another', container=False))
     assert len(merge_segments([a, other])['machine']['mixed']) == 2
-    lost = play([ScriptedGpu(100., lost_at=120)], load_and_answer, tmp_path)['report']
+    lost = play([SimulatedGpu(100., lost_at=120)], load_and_answer, tmp_path)['report']
     partly = merge_segments([a, lost])
     assert partly['energy']['total_wh'] is None and partly['energy']['measured_wh'] == a['energy']['total_wh'] and partly['hardware']['gpu_energy_method'] == 'none'
     assert partly['energy']['reasons']['energy'].startswith('session 2: ')
@@ -660,7 +663,7 @@ class Cuda:
             yield r
     def close(self): pass
 
-def ledger_of_a_run(folder):
+def metered_run(folder):
     "The sum rule in the files of a run."
     s = stored_run(folder)
     e = s.summary['energy']
@@ -672,7 +675,7 @@ def ledger_of_a_run(folder):
 
 def test_a_real_run_with_two_gpus_and_a_resume(ws):
     "The real thread, the real clock: a run that is stopped and goes on, on two scripted GPUs of 120 and 80 W."
-    with scripted_nvml([ScriptedGpu(120., period=.02), ScriptedGpu(80., period=.02)]):
+    with simulated_nvml([SimulatedGpu(120., period=.02), SimulatedGpu(80., period=.02)]):
         plan = plan_run(asked(name='metered', limit=4), ws)
         with pytest.raises(KeyboardInterrupt):
             with Run(plan, Cuda('cuda:0, cuda:1')) as run:
@@ -681,10 +684,10 @@ def test_a_real_run_with_two_gpus_and_a_resume(ws):
                     run.answer(lambda done, n: (_ for _ in ()).throw(KeyboardInterrupt()) if done >= 2 else None)
                 except KeyboardInterrupt:
                     run.stop(); raise
-        first = ledger_of_a_run(plan.run_dir).summary
+        first = metered_run(plan.run_dir).summary
         assert first['status'] == 'interrupted' and first['energy']['total_wh'] > 0
         run_all(plan_run(asked(name='metered', limit=4), ws), Cuda(devices=['0', '1']))
-    s = ledger_of_a_run(plan.run_dir).summary
+    s = metered_run(plan.run_dir).summary
     e, h = s['energy'], s['hardware']
     assert len(s['segments']) == 2 and e['total_wh'] == pytest.approx(math.fsum(x['energy']['total_wh'] for x in s['segments']), rel=1e-12)
     assert s['segments'][0]['energy']['total_wh'] == first['energy']['total_wh'] and s['segments'][1]['tokens']['prompt'] is not None and s['segments'][1]['machine']['hostname']
@@ -704,8 +707,8 @@ def test_a_real_run_with_two_gpus_and_a_resume(ws):
 KILLED = """
 import os, signal, sys
 from wattnb.experiment import Run, RunSettings, plan_run
-from wattnb.scripted import ScriptedGpu, scripted_nvml
-with scripted_nvml([ScriptedGpu(100., period=.02)]), Run(plan_run(RunSettings(**eval(sys.argv[2])), sys.argv[1])) as run:
+from wattnb.simulated import SimulatedGpu, simulated_nvml
+with simulated_nvml([SimulatedGpu(100., period=.02)]), Run(plan_run(RunSettings(**eval(sys.argv[2])), sys.argv[1])) as run:
     run.load(); run.telemetry.uses('cuda:0'); run.telemetry.sleep(.4); run._snapshot()
     run.answer(lambda done, n: os.kill(os.getpid(), signal.SIGKILL))
 """
@@ -714,7 +717,7 @@ def test_a_killed_run_keeps_its_energy(ws):
     how = {k: v for k, v in asked(name='killed').__dict__.items()}
     p = subprocess.run([sys.executable, '-c', KILLED, str(ws.root), repr(how)], capture_output=True, text=True)
     assert p.returncode == -signal.SIGKILL, p.stderr[-500:]
-    with scripted_nvml([ScriptedGpu(100., period=.02)]):
+    with simulated_nvml([SimulatedGpu(100., period=.02)]):
         plan = plan_run(asked(name='killed'), ws)
         content = read_journal(plan.run_dir / 'journal.jsonl', plan.run)
         assert not content.of('end') and content.of('segment')[-1]['report']['energy']['total_wh'] > 0
@@ -725,13 +728,13 @@ def test_a_killed_run_keeps_its_energy(ws):
 
 
 def test_another_machine_is_refused_unless_asked(ws):
-    with scripted_nvml([ScriptedGpu(100., period=.02)]):
+    with simulated_nvml([SimulatedGpu(100., period=.02)]):
         plan = plan_run(asked(name='moved'), ws)
         with pytest.raises(KeyboardInterrupt):
             with Run(plan) as run:
                 try: run.load(); run.answer(lambda done, n: (_ for _ in ()).throw(KeyboardInterrupt()))
                 except KeyboardInterrupt: run.stop(); raise
-    with scripted_nvml([ScriptedGpu(100., period=.02, name='NVIDIA GB10', memory_gb=None)]):
+    with simulated_nvml([SimulatedGpu(100., period=.02, name='NVIDIA GB10', memory_gb=None)]):
         with pytest.raises(UserError, match='was begun on .*NVIDIA L40S.*this is .*GB10.*--allow-mixed') as e: plan_run(asked(name='moved'), ws)
         assert '\n' not in str(e.value)
         run_all(plan_run(asked(name='moved', allow_mixed=True), ws))
@@ -756,7 +759,7 @@ def test_machines_are_told_apart():
 
 
 def test_without_a_meter_nothing_reads_zero(ws):
-    with scripted_nvml([], driver=None):
+    with simulated_nvml([], driver=None):
         plan = plan_run(asked(name='unmetered'), ws); run_all(plan)
     s = stored_run(plan.run_dir)
     e, h = s.summary['energy'], s.summary['hardware']
@@ -769,7 +772,7 @@ def test_without_a_meter_nothing_reads_zero(ws):
 
 def test_a_hosted_model_is_unknown_and_compatible(ws, monkeypatch):
     from wattnb.testing import FakeServer, environment
-    with FakeServer() as server, environment(**server.env(), OPENAI_API_KEY='k' * 20), scripted_nvml([ScriptedGpu(100., period=.02)]):
+    with FakeServer() as server, environment(**server.env(), OPENAI_API_KEY='k' * 20), simulated_nvml([SimulatedGpu(100., period=.02)]):
         plan = plan_run(asked(name='hosted', model='openai:gpt-4.1-mini'), ws); run_all(plan)
     s = stored_run(plan.run_dir)
     e, h = s.summary['energy'], s.summary['hardware']
@@ -780,9 +783,9 @@ def test_a_hosted_model_is_unknown_and_compatible(ws, monkeypatch):
 
 def test_warm_up_is_excluded_and_said(ws):
     model = Cuda()
-    with scripted_nvml([ScriptedGpu(100., period=.01)]):
+    with simulated_nvml([SimulatedGpu(100., period=.01)]):
         plan = plan_run(asked(name='warm'), ws); run_all(plan, model)
-    s = ledger_of_a_run(plan.run_dir)
+    s = metered_run(plan.run_dir)
     assert model.seen[0] == 'warm-up' and 'warm-up' in s.summary['energy']['excluded_s'] and all(r['id'] != 'warm-up' for r in s.results)
     assert {'prefill', 'decode', 'retrieve'} <= set(s.results[0]['energy']) and s.results[0]['energy']['decode']['method'] == 'measured'
 
@@ -791,7 +794,7 @@ def test_warm_up_is_excluded_and_said(ws):
 
 TWO_H100 = dict(name='NVIDIA H100 80GB HBM3', memory_gb=80., limit_w=700.)
 
-def ours_and_a_stranger(**kw): return [ScriptedGpu(300., **TWO_H100 | kw), ScriptedGpu(650., **TWO_H100 | kw)]
+def ours_and_a_stranger(**kw): return [SimulatedGpu(300., **TWO_H100 | kw), SimulatedGpu(650., **TWO_H100 | kw)]
 
 @pytest.mark.parametrize('shown, names', [(None, 'cuda:0'), (None, ['0']), ('1,0', 'cuda:1'), ('1,0', ['1']), (None, ['GPU-00000000']), ('GPU-00000001,GPU-00000000', 'cuda:1'), ('0', 'cuda')])
 def test_a_stranger_on_another_card_is_not_charged(shown, names, tmp_path):
@@ -802,7 +805,7 @@ def test_a_stranger_on_another_card_is_not_charged(shown, names, tmp_path):
         s.loaded()
         with s.stage('decode', ids=['q1', 'q2'], weights=[1, 3]): clock.sleep(30)
         clock.sleep(5)
-    with scripted_nvml(ours_and_a_stranger()) as driver: uuids = [g.uuid for g in driver.gpus]
+    with simulated_nvml(ours_and_a_stranger()) as driver: uuids = [g.uuid for g in driver.gpus]
     got = play(ours_and_a_stranger(processes=(999999998,)), work, tmp_path, shown=shown, idle_seconds=5)
     r = got['report']
     e, h = r['energy'], r['hardware']
@@ -821,9 +824,9 @@ def test_a_stranger_on_another_card_is_not_charged(shown, names, tmp_path):
 def test_whose_other_card_fails_is_measured_all_the_same(tmp_path):
     "A card that the work does not use may fall off the bus, or have no meter."
     for kw in (dict(lost_at=120.), dict(counter=False, power=False)):
-        got = play([ScriptedGpu(300.), ScriptedGpu(650., **kw)], lambda s, c: (s.uses('cuda:0'), load_and_answer(s, c)), tmp_path)['report']
+        got = play([SimulatedGpu(300.), SimulatedGpu(650., **kw)], lambda s, c: (s.uses('cuda:0'), load_and_answer(s, c)), tmp_path)['report']
         assert got['energy']['total_wh'] == pytest.approx(300 * 40 / 3600, rel=.002) and not got['energy']['by_device']['gpu1']['counted']
-        got = play([ScriptedGpu(300.), ScriptedGpu(650., **kw)], lambda s, c: (s.uses('cuda:1'), load_and_answer(s, c)), tmp_path)['report']
+        got = play([SimulatedGpu(300.), SimulatedGpu(650., **kw)], lambda s, c: (s.uses('cuda:1'), load_and_answer(s, c)), tmp_path)['report']
         assert got['energy']['total_wh'] is None and 'gpu1' in got['energy']['reasons']['energy']
 
 @pytest.mark.parametrize('device', ['cpu', 'remote', 'mps', []])
@@ -839,7 +842,7 @@ def test_who_works_on_no_gpu_is_charged_none(device, tmp_path):
 
 def test_a_gpu_that_no_meter_knows(tmp_path):
     "torch works on a GPU, and there is no driver library to read it: unknown, with what would help."
-    with scripted_nvml([], driver=None), Session(using=meters([], rapl=tmp_path), watch=False) as s:
+    with simulated_nvml([], driver=None), Session(using=meters([], rapl=tmp_path), watch=False) as s:
         s.uses('cuda:0')
         e, why = s.report()['energy'], s.no_meter()
     assert e['total_wh'] is None and e['reasons']['gpu'] == why and why.startswith('cuda:0: no NVIDIA driver') and 'zeus' in why
@@ -849,13 +852,13 @@ def test_model_and_embedder_on_two_cards_are_both_charged(tmp_path):
     "Also where the embedder is opened later than the model."
     def work(s, clock):
         s.uses('cuda:2'); load_and_answer(s, clock); s.uses(['cuda:0'])
-    e = play([ScriptedGpu(100.), ScriptedGpu(1000.), ScriptedGpu(30.)], work, tmp_path)['report']['energy']
+    e = play([SimulatedGpu(100.), SimulatedGpu(1000.), SimulatedGpu(30.)], work, tmp_path)['report']['energy']
     assert e['total_wh'] == pytest.approx(130 * 40 / 3600, rel=.005) and e['counted'] == ['gpu0', 'gpu2']
 
 def test_a_used_slice_is_charged_its_whole_card_and_no_other(tmp_path):
     "The power of a MIG slice is that of its card; two slices of one card share its meter, whichever of them works."
-    gpus = lambda: [ScriptedGpu(650.), ScriptedGpu(100., mig=2)]
-    with scripted_nvml(gpus()): uuids = [g.uuid for g in visible_gpus('MIG-00000000,MIG-00000001')]
+    gpus = lambda: [SimulatedGpu(650.), SimulatedGpu(100., mig=2)]
+    with simulated_nvml(gpus()): uuids = [g.uuid for g in visible_gpus('MIG-00000000,MIG-00000001')]
     for names in ('cuda:2', [uuids[1]], ['MIG-00000001']):
         e = play(gpus(), lambda s, c: (s.uses(names), load_and_answer(s, c)), tmp_path, shown='0,MIG-00000000,MIG-00000001')['report']['energy']
         assert e['total_wh'] == pytest.approx(100 * 40 / 3600, rel=.01) and e['counted'] == ['gpu1'] and not e['by_device']['gpu0']['counted']
@@ -875,8 +878,8 @@ class Torch:
 
 def test_unlike_cards_in_the_order_of_cuda(tmp_path, monkeypatch):
     "CUDA numbers unlike cards by speed, NVML by slot: what torch opened as cuda:0 is what is charged."
-    cards = lambda: [ScriptedGpu(100., name='NVIDIA RTX A2000'), ScriptedGpu(400., name='NVIDIA H100 PCIe')]
-    with scripted_nvml(cards()) as driver: uuids = [g.uuid for g in driver.gpus]
+    cards = lambda: [SimulatedGpu(100., name='NVIDIA RTX A2000'), SimulatedGpu(400., name='NVIDIA H100 PCIe')]
+    with simulated_nvml(cards()) as driver: uuids = [g.uuid for g in driver.gpus]
     def work(s, clock):
         monkeypatch.setitem(sys.modules, 'torch', Torch(uuids[::-1], held=[0]))
         s.uses('cuda:0'); load_and_answer(s, clock)
@@ -893,16 +896,16 @@ def test_unlike_cards_in_the_order_of_cuda(tmp_path, monkeypatch):
 def test_no_context_is_opened_on_a_card_that_holds_nothing_of_ours(tmp_path, monkeypatch):
     "A context is half a GB that every other run on the card sees as a stranger."
     from wattnb.machine import free_memory
-    cards = lambda: [ScriptedGpu(100.) for _ in range(4)]
-    with scripted_nvml(cards()) as driver: torch = Torch([g.uuid for g in driver.gpus], held=[2])
+    cards = lambda: [SimulatedGpu(100.) for _ in range(4)]
+    with simulated_nvml(cards()) as driver: torch = Torch([g.uuid for g in driver.gpus], held=[2])
     monkeypatch.setitem(sys.modules, 'torch', torch)
     play(cards(), lambda s, c: (s.uses('cuda:2'), load_and_answer(s, c), [free_memory(g) for g in visible_gpus()]), tmp_path, idle_seconds=2)
     assert torch.opened == {2}
 
 def test_what_torch_allocates_on_another_card_is_charged_too(tmp_path, monkeypatch):
     "A cross-encoder that is loaded with the first question; what lay there before the session is not of it."
-    cards = lambda: [ScriptedGpu(100.), ScriptedGpu(200.), ScriptedGpu(400.)]
-    with scripted_nvml(cards()) as driver: torch = Torch([g.uuid for g in driver.gpus], held=[0])
+    cards = lambda: [SimulatedGpu(100.), SimulatedGpu(200.), SimulatedGpu(400.)]
+    with simulated_nvml(cards()) as driver: torch = Torch([g.uuid for g in driver.gpus], held=[0])
     monkeypatch.setitem(sys.modules, 'torch', torch)
     def work(s, clock):
         s.uses('cuda:2'); torch.held |= {1, 2}; load_and_answer(s, clock)
@@ -921,16 +924,16 @@ def test_sessions_of_a_run_are_summed_over_what_each_used(tmp_path):
 
 def test_a_run_on_the_processor_of_a_gpu_machine(ws):
     "The real thread: the extractive baseline beside two busy cards."
-    with scripted_nvml(ours_and_a_stranger(period=.02)):
+    with simulated_nvml(ours_and_a_stranger(period=.02)):
         plan = plan_run(asked(name='processor'), ws); run_all(plan)
         with pytest.raises(UserError, match='max_wh: no meter works here .no GPU was used'): run_all(plan_run(asked(name='limited', max_wh=1.), ws))
     s = stored_run(plan.run_dir).summary
     assert s['hardware']['gpu_energy_wh'] is None and s['hardware']['gpu_name'] == '' and 'no GPU was used' in s['hardware']['reasons']['gpu']
 
 def test_a_run_on_one_of_two_cards(ws):
-    with scripted_nvml(ours_and_a_stranger(period=.02)):
+    with simulated_nvml(ours_and_a_stranger(period=.02)):
         plan = plan_run(asked(name='one-of-two'), ws); run_all(plan, Cuda('cuda:0'))
-    s = ledger_of_a_run(plan.run_dir).summary
+    s = metered_run(plan.run_dir).summary
     assert s['hardware']['gpu_peak_power_watts'] == pytest.approx(300, abs=1) and s['energy']['counted'] == ['gpu0'] and s['hardware']['gpu_avg_power_watts'] < 600
     from wattnb.plots import power_rows
     assert {r['device'] for r in power_rows(plan.run_dir) if r['kind'] == 'sample'} == {'gpu0'}, 'nor is it drawn'
@@ -966,13 +969,13 @@ def test_doctor_names_the_help(capsys):
     assert main(['doctor', '--json']) == 0
     got = json.loads(capsys.readouterr().out)
     assert all({'name', 'available', 'scope', 'reason'} <= set(m) and (m['available'] or m['reason']) for m in got['meters']) and len(got['meters']) >= 5
-    with scripted_nvml([ScriptedGpu(100., memory_refused='Insufficient Permissions')]): assert 'memory not told: Insufficient Permissions' in (text := doctor().to_text()) and 'what is charged' in text and 'CUDA of torch' in text
-    with scripted_nvml([ScriptedGpu(100., mig=2)]): d = doctor()
+    with simulated_nvml([SimulatedGpu(100., memory_refused='Insufficient Permissions')]): assert 'memory unknown: Insufficient Permissions' in (text := doctor().to_text()) and 'what is charged' in text and 'CUDA of torch' in text
+    with simulated_nvml([SimulatedGpu(100., mig=2)]): d = doctor()
     assert next(m for m in d.meters if m['kind'] == 'counter')['available'] and 'MIG' in d.to_text()
 
 
 def test_meter_measures_any_command():
-    with scripted_nvml([ScriptedGpu(100., period=.02)]):
+    with simulated_nvml([SimulatedGpu(100., period=.02)]):
         m = meter_command([sys.executable, '-c', 'import time; x = bytearray(60 << 20); time.sleep(1.2)'], idle_seconds=.5)
     e, text = m.report['energy'], m.to_text()
     assert m.returncode == 0 and e['total_wh'] * 3600 == pytest.approx(100 * m.report['seconds'], rel=.15) and e['idle_w'] == pytest.approx(100, rel=.2)
@@ -983,7 +986,7 @@ def test_meter_measures_any_command():
 
 def test_meter_counts_all_visible_gpus_and_says_so():
     "Nobody knows which GPUs a command uses: CUDA_VISIBLE_DEVICES tells."
-    with scripted_nvml([ScriptedGpu(100., period=.02), ScriptedGpu(50., period=.02)]):
+    with simulated_nvml([SimulatedGpu(100., period=.02), SimulatedGpu(50., period=.02)]):
         m = meter_command([sys.executable, '-c', 'import time; time.sleep(.8)'])
     assert m.report['energy']['counted'] == ['gpu0', 'gpu1'] and 'counted: gpu0, gpu1 (all visible GPUs; CUDA_VISIBLE_DEVICES chooses)' in m.to_text()
 

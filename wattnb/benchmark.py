@@ -20,7 +20,7 @@ from .workspace import (ResultTable, UserError, WorkError, Workspace, folder_loc
                               write_json)
 from .llm import check_provider, estimate_usd, estimate_vram, load_registry, open_model
 from .machine import cpu_name, memory_here, visible_gpus
-from .footprint import BYTES, Device, device_of, find_device, measure_cpu
+from .devices import BYTES, Device, find_device, gpu_limits, measure_cpu
 from .scoring import score
 from .runs import TruthBook, find_run, find_runs, run_cost, run_numbers
 from .journal import JournalContent, read_journal, utc_now
@@ -209,7 +209,7 @@ def seconds_by_limits(
 def _device_here() -> Device|None:
     if not memory_here().get('gpu_gb'): return measure_cpu(cpu_name())
     gpus = visible_gpus()
-    return device_of('cuda:0', gpus[0].name if gpus else '', cpu_name())[0]
+    return gpu_limits(gpus[0].name if gpus else '', cpu_name())
 
 # %% ../nbs/07_benchmark.ipynb #80f99b09
 BATCH_TOKENS = 8192 # prompt and reply tokens of the batch that a need is told for, as in `wattnb.llm.estimate_vram`

@@ -415,7 +415,7 @@ def cmd_models(a) -> Result:
 
 @verb('doctor', 'what this machine can do: GPU, meters, 4-bit, caches, keys (never printed)', 'wattnb doctor')
 def cmd_doctor(a) -> Result:
-    from wattnb.telemetry import doctor
+    from wattnb.doctor import doctor
     from wattnb.local import local_facts
     d, here = doctor(), local_facts()
     told = [f'{what}: {why}' for what, why in (('local models', here['gpu_problem']), ('gpt-oss takes twice its memory and more', here['mxfp4_problem'] if d.machine['gpus'] else '')) if why]
@@ -655,7 +655,7 @@ def cmd_report(a) -> Result:
       Opt('--trace', default=None, metavar='CSV', help='write the power trace there'), Opt('--env', default='', metavar='E', help='label of this machine, for the prices and grid in wattnb.toml'),
       Opt('command', nargs=argparse.REMAINDER, metavar='-- COMMAND'))
 def cmd_meter(a) -> Result:
-    from wattnb.telemetry import meter_command
+    from wattnb.metering import meter_command
     argv = a.command[1:] if a.command[:1] == ['--'] else a.command
     if not argv: raise UserError('no command: wattnb meter -- COMMAND')
     from wattnb.footprint import load_footprint

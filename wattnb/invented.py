@@ -15,7 +15,7 @@ import numpy as np
 from .workspace import Workspace, write_csv, write_json
 from .questions import BASE_COLUMNS
 from .llm import load_registry
-from .footprint import BYTES
+from .devices import BYTES
 
 # %% ../nbs/10_a_z_invented.ipynb #7b4f8726
 def invented_questions(

@@ -20,7 +20,7 @@ import numpy as np
 from .workspace import ResultTable, UserError, Workspace, atomic_write, log, read_csv
 from .questions import is_blank
 from .llm import load_registry
-from .footprint import BYTES, find_device
+from .devices import BYTES, find_device
 from .figures import (figure_style, headline, is_note, new_figure, note_figure, save, shared_end, small_png,
                             text_on)
 from . import question_figures as qf, system_figures as sf

@@ -14,7 +14,8 @@ from functools import cached_property
 from .workspace import ResultTable, UserError, Workspace
 from .audit import audit
 from .errors import ERROR_CLASSES, error_class
-from .footprint import footprint_table, run_footprint, run_roofline
+from .energy import joules_per_token
+from .footprint import footprint_table, run_footprint
 from .llm import load_registry
 from .runs import TruthBook, doubt_notes, find_runs, runs_root
 from .selection import recommend
@@ -73,7 +74,7 @@ class Report:
         runs = {e.label: e.run for e in self.source.best_first if not e.run.is_ensemble}
         settings, numbers = self.source.truths.footprint, self.source.numbers
         t = footprint_table({k: run_footprint(r.summary, settings(r.env), numbers[k].energy) for k, r in runs.items()},
-                               {k: r.summary.get('roofline') or run_roofline(r.summary, r.records) for k, r in runs.items()})
+                               {k: joules_per_token(r.records) for k, r in runs.items()})
         t.notes = (*t.notes, *doubt_notes({k: numbers[k] for k in runs}, 'energy', 'usd'))
         return t
     @cached_property

@@ -227,7 +227,7 @@ def _summary(head, content, results, scores, segments) -> dict:
         energy=merged.get('energy'), memory=merged.get('memory'), machine=merged.get('machine'),
         segments=_segments(segments, content), conditions=merged.get('conditions'),
         quarantined_lines=len(content.quarantined), journal=content.mark())
-    add_energy(out, results, content)
+    add_energy(out, content)
     return jsonable(out)
 
 def _count(words) -> dict:

@@ -163,7 +163,7 @@ machine | | identity of the machine; `mixed` when sessions ran on several
 segments | | per session of the run: its window, energy, tokens and machine
 conditions | | per device: hottest °C, clocks in MHz, seconds throttled by reason
 footprint | | Wh, gCO2e and USD with intervals, the grid and prices used, reasons
-roofline | | prefill and decode against the device's limits: floor, share reached, tokens/s, J/token
+roofline | | in older files: prefill and decode against the device's limits
 quarantined_lines | | damaged lines of the journal
 journal | | the journal that the files follow from: its lines, length in bytes, SHA-256
 files | | length and SHA-256 of results.json and submission.csv; SHA-256 of the rest of this summary

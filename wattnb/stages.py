@@ -22,7 +22,7 @@ from .index import open_index
 from .retrieval import parse_plan, retrieve
 from .llm import Request, cost_usd, open_model
 from .prompts import Answer, answer_request, closed_book_request, parse_reply, plan_request, with_confidence
-from .footprint import LOCAL_PROVIDERS, device_of, find_device, load_footprint
+from .footprint import LOCAL_PROVIDERS, load_footprint
 from .telemetry import Session, devices_of, machine
 from .scoring import score
 from .journal import Journal, read_journal, utc_now
@@ -142,7 +142,7 @@ def load(self:Run):
     warmup = self._warm_up()
     self.telemetry.loaded()
     self.journal.append('load', dict(session=self.session, llm_seconds=t1 - t0, embedder_seconds=t2 - t1 if self.index else None, warmup_seconds=warmup,
-                                     model=_shown_info(self.model.info), device=self._limits()))
+                                     model=_shown_info(self.model.info)))
     self._snapshot()
     return self
 
@@ -179,16 +179,6 @@ def _warm_up(self:Run) -> float|None:
     with self.telemetry.pause('warm-up'):
         for _ in self.model.stream([Request('warm-up', '', 'Say yes.', max_tokens=4)]): pass
     return time.monotonic() - t0
-
-@patch
-def _limits(self:Run) -> dict|None:
-    "What the device could do at most, for the roofline; a CPU that no table has is measured, outside of the session, unless the run is a quick one."
-    if self.plan.entry.provider != 'hf_local': return None
-    place, box = str(self.model.info.get('device') or ''), self.telemetry.machine
-    quick = self.settings.limit is not None
-    with self.telemetry.pause('measurement of the CPU'):
-        found, _ = device_of(place, next((g.name for g in self.telemetry.working()), ''), box['cpu_model'], measure=not quick and place.startswith('cpu') and find_device(box['cpu_model']) is None)
-    return None if found is None else dataclasses.asdict(found)
 
 # %% ../nbs/06_d_stages.ipynb #4358ffa0
 def shown_settings(

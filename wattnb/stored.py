@@ -93,7 +93,6 @@ class StoredRun:
                 ('CPU energy, Wh', (e.get('cpu') or {}).get('wh'), per((e.get('cpu') or {}).get('wh'))),
                 ('energy in all, Wh', e.get('total_wh'), e.get('per_question_wh')), *((f'energy in all, {w}', e.get(f'total_wh_{w}'), per(e.get(f'total_wh_{w}'))) for w in ('low', 'high') if e.get('total_wh') is not None),
                 *([('net of idle, Wh', e['net_wh'], per(e['net_wh']))] if e.get('net_wh') is not None else []), ('carbon, gCO2e', e.get('co2_g'), per(e.get('co2_g'))),
-                *((f'{k}: share of the device\'s limit', p.get('share'), None) for k, p in ((s.get('roofline') or {}).get('phases') or {}).items()),
                 ('host memory peak, GiB', h.get('cpu_rss_peak_gb'), None), ('model load, s', h.get('model_load_time_seconds'), None),
                 ('bill of the provider, USD', x.api_usd, x.usd_per_question)]
         notes = [f'stopped early: {s["stopped_because"]}'] if s.get('stopped_because') else []
