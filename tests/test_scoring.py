@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from wattnb.questions import Question
-from wattnb.scoring import (DIAGNOSES, Prediction, check_questions, diagnose, normalise_value, read_quantity, score, score_files, score_refs, score_value)
-from wattnb.statistics import clopper_pearson, wilson
+from wattnb.scoring import (METRICS, Metric, DIAGNOSES, Prediction, check_questions, diagnose, metric_rows, normalise_value, read_quantity, score, score_files, score_refs, score_value)
+from wattnb.statistics import bootstrap_ci, clopper_pearson, wilson
 from wattnb.workspace import UserError
 
 SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)
@@ -134,6 +134,22 @@ def test_missing_doubled_and_unknown(tmp_path):
     assert old.n == 3 and old.na_recall == 1 and old.overall == 1
 
 
+# ---- the registry of metrics ----------------------------------------------------------------------------------------
+
+def test_a_metric_declared_once_appears_in_text_json_table_and_comparison(tmp_path, capsys):
+    from wattnb.cli import main
+    METRICS.append(Metric('cites_one', 'cites one paper', lambda r: r['refs'].count('"') == 2, column='one paper'))
+    try:
+        t = write(tmp_path / 't.csv', *TRUTH)
+        p = write(tmp_path / 's.csv', SUB, [['q1', '24', '', '["a"]', 'x'], ['q2', 'is_blank', '', '["is_blank"]', 'x'], ['q3', 'NA model', '', '["a","b"]', 'x']])
+        s = score_files(t, p)
+        assert s.strict['cites_one'] == pytest.approx(2 / 3) and s.strict['ci']['cites_one'] == wilson(2, 3) and s.compared['one paper'] == pytest.approx(2 / 3)
+        assert ('strict cites one paper', s.strict['cites_one'], *wilson(2, 3)) in metric_rows(json.loads(json.dumps(s.to_json(strict=True))))
+        assert main(['score', str(t), str(p), '--strict']) == 0 and 'strict cites one paper' in capsys.readouterr().out
+        assert main(['score', str(t), str(p), '--strict', '--json']) == 0 and json.loads(capsys.readouterr().out)['strict']['cites_one'] == pytest.approx(2 / 3)
+    finally: METRICS.pop()
+
+
 # ---- recorded runs ------------------------------------------------------------------------------------------------
 
 @needs_shared
@@ -173,9 +189,9 @@ def test_every_kind_of_fault_of_a_question_file_is_found(tmp_path):
 def test_interval_by_paper_is_wider_where_papers_decide():
     qs = [Question(f'q{i}', '?', answer_value=str(i + 1), ref_id=f"['p{i % 8}']") for i in range(160)]
     s = score(qs, [Prediction(q.id, q.answer_value if i % 8 < 5 else '-1', q.ref_id) for i, q in enumerate(qs)])
-    width = lambda **kw: (ci := s.bootstrap_ci(**kw))[1] - ci[0]
-    assert width(by='paper') > 2 * width() and width(method='bca') < .2
-    lo, hi = s.bootstrap_ci()
+    boot = lambda clusters=None: bootstrap_ci(s.contributions(), [r['is_na'] for r in s.rows], clusters)
+    (lo, hi), (wide_lo, wide_hi) = boot(), boot(s.papers)
+    assert wide_hi - wide_lo > 2 * (hi - lo)
     independent = replace(s, clusters='none')
     assert lo < s.overall < hi and abs((hi - lo) - (independent.ci['overall'][1] - independent.ci['overall'][0])) < .03
     # what is printed is by paper: overall, shares, means, groups and the strict score

@@ -69,9 +69,8 @@ def test_with_equal_sizes_permutation_is_mcnemar(d):
 
 def test_bootstrap_matches_scipy():
     x = np.random.default_rng(1).choice([0, .15, .9], 282, p=[.2, .1, .7])
-    for method in ('percentile', 'bca'):
-        ref = stats.bootstrap((x,), np.mean, method=method, n_resamples=20_000, rng=2).confidence_interval
-        assert bootstrap_ci(x, method=method) == pytest.approx(tuple(ref), abs=3e-3)
+    ref = stats.bootstrap((x,), np.mean, method='percentile', n_resamples=20_000, rng=2).confidence_interval
+    assert bootstrap_ci(x, method='percentile') == pytest.approx(tuple(ref), abs=3e-3)
 
 
 def test_strata_keep_their_size():
@@ -224,7 +223,7 @@ def test_intervals_do_not_break_on_tiny_sets():
     assert mean_ci([1.])[1] == 1 and mean_ci([.5, .5])[0] < .5 < mean_ci([.5, .5])[1]
     lo, hi = strata_ci([(.5, [1.], 0, 1), (.5, [], 0, 1)])
     assert lo < .5 <= hi
-    for m in ('percentile', 'expanded', 'bca'):
+    for m in ('percentile', 'expanded'):
         for x in ([1.], [0., 1.], [0., 0., 1.]):
             lo, hi = bootstrap_ci(x, method=m, reps=200)
             assert lo <= np.mean(x) <= hi

@@ -375,12 +375,12 @@ def cmd_verify(a) -> Result:
       Opt('--peer', action='store_true', help='results_chunk_NNN.json, submission.csv and summary.json, as the existing tools read them'),
       Opt('--output', default='', metavar='DIR', help='where to; default artifacts/peer/<env>/<datafile>/<name>'))
 def cmd_export(a) -> Result:
-    from wattnb.peer import export_peer
+    from wattnb.wattbot_files import export_wattbot
     from wattnb.runs import find_run
     if not a.peer: raise UserError('say in which form: --peer writes the existing tools\' files')
     ws = Workspace.find(a.root)
     run = find_run(ws, a.run)
-    files = export_peer(run, a.output or ws.artifacts/'peer'/run.id)
+    files = export_wattbot(run, a.output or ws.artifacts/'peer'/run.id)
     return Result('\n'.join(map(str, files)), dict(run_dir=str(run.path), files=[str(f) for f in files]))
 
 def _run_dir(a, spec) -> Path:

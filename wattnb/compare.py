@@ -182,10 +182,9 @@ def ranking(self:Comparison) -> ResultTable:
     rows = []
     for e in sorted(self.runs, key=lambda e: -e.scores.overall):
         s, c = e.scores, e.numbers or RunNumbers()
-        rows.append([e.label, self.letters[e.label], s.overall, *s.ci['overall'], s.value_accuracy, s.ref_overlap,
-                     s.na_recall if s.n_na else None, s.strict['overall'], c.latency_s, c.wall_s_per_question, c.wh_per_question,
+        rows.append([e.label, self.letters[e.label], s.overall, *s.ci['overall'], *s.compared.values(), c.latency_s, c.wall_s_per_question, c.wh_per_question,
                      c.per(c.energy.low), c.per(c.energy.high), c.energy.is_, c.usd_per_question])
-    return ResultTable(['run', 'letters', 'overall', 'low', 'high', 'value', 'refs', 'na', 'strict', 'latency s', 's/question',
+    return ResultTable(['run', 'letters', 'overall', 'low', 'high', *self.runs[0].scores.compared, 'latency s', 's/question',
                         'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'], rows, f'{len(rows)} runs, {self.n} questions',
                        ('low, high: 95 % interval. Two runs with a common letter are not significantly different (paired permutation test, Holm, 5 %).', *self.doubts()))
 

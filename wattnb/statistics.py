@@ -22,8 +22,8 @@ _phi = NormalDist().cdf
 
 # %% ../nbs/05_a_statistics.ipynb #40181954
 def _quantile(
-    level:float,     # confidence, two-sided
-    df:float=None,   # degrees of freedom of Student's t; None: the normal distribution
+    level:float,        # confidence, two-sided
+    df:float|None=None, # degrees of freedom of Student's t; None: the normal distribution
 ) -> float:
     "What a standard error is multiplied by."
     if df is None: return _z(.5 + level / 2)
@@ -34,7 +34,7 @@ def wilson(
     k:float,           # successes; may be fractional (an effective count)
     n:float,           # trials
     level:float=.95,   # confidence
-    df:float=None,     # degrees of freedom, where the variance was estimated from few clusters
+    df:float|None=None,     # degrees of freedom, where the variance was estimated from few clusters
 ) -> tuple[float, float]|None:
     "Wilson score interval (low, high) of a share; None when n is 0."
     if n <= 0: return None
@@ -52,7 +52,8 @@ def clopper_pearson(
     if n <= 0: return None
     from scipy.special import betaincinv
     a = (1 - level) / 2
-    return (float(betaincinv(k, n - k + 1, a)) if k > 0 else 0., float(betaincinv(k + 1, n - k, 1 - a)) if k < n else 1.)
+    return (float(betaincinv(k, n - k + 1, a)) if k > 0 else 0.,
+            float(betaincinv(k + 1, n - k, 1 - a)) if k < n else 1.)
 
 # %% ../nbs/05_a_statistics.ipynb #b4d98251
 class Design(NamedTuple):
@@ -87,6 +88,7 @@ def design_effect(
     sandwich = g / (g - 1) * float(np.sum(sums ** 2)) / (n * total / (n - 1))
     return Design(float(icc), float(max(1., kish, sandwich)), g, float(np.sum(size ** 2) / n))
 
+# %% ../nbs/05_a_statistics.ipynb #cd5fb348
 def share_ci(
     hits,            # one 0 or 1 per row
     clusters=None,   # label per row, see `design_effect`
@@ -121,7 +123,7 @@ def mean_ci(
     return low + a * (high - low), low + b * (high - low)
 
 def strata_ci(
-    parts:Sequence[tuple], # (weight, scores, smallest, largest[, clusters]) of each stratum; the estimate is the weighted sum of the means
+    parts:Sequence[tuple], # of each stratum: weight, scores, smallest and largest possible score, and clusters if any
     level:float=.95,       # confidence
 ) -> tuple[float, float]:
     """Interval of a weighted sum of stratum means: each stratum's `mean_ci`, their half-widths added in squares (Zou
@@ -170,11 +172,21 @@ def _resamples(strata:tuple, clusters:tuple, reps:int, seed:int) -> np.ndarray:
     out.setflags(write=False)
     return out
 
+# %% ../nbs/05_a_statistics.ipynb #a693f3e7
+def _levels(n:int, method:str, level:float) -> tuple[float, float]:
+    "The two quantile levels to read off the means of resamples of n rows or clusters."
+    if method not in ('percentile', 'expanded'):
+        raise UserError(f'unknown interval method {method!r}: percentile or expanded')
+    if method == 'percentile' or n < 3: return (1 - level) / 2, (1 + level) / 2
+    from scipy.special import stdtrit
+    a = _phi(float(stdtrit(n - 1, (1 - level) / 2)) * math.sqrt(n / (n - 1)))
+    return a, 1 - a
+
 def bootstrap_ci(
     x,                     # one number per row, the statistic is their mean; or rows x m for m statistics at once
     strata=None,           # label per row, see `resamples`
     clusters=None,         # label per row, see `resamples`
-    method:str='expanded', # 'percentile', 'expanded' (percentile, widened for small n as t is), or 'bca'
+    method:str='expanded', # 'percentile', or 'expanded' (percentile, widened for small n as t is)
     level:float=.95,       # confidence
     reps:int=REPS,         # resamples
     seed:int=0,            # of the generator
@@ -186,70 +198,64 @@ def bootstrap_ci(
     cols = x[:, None] if x.ndim == 1 else x
     means = (resamples(cols.shape[0], strata, clusters, reps, seed) @ cols).T
     means.sort(axis=1)
-    out = []
+    at = np.array(_levels(len(cols) if clusters is None else len(set(clusters)), method, level)) * (reps - 1)
+    # linear interpolation between order statistics, as numpy's quantile
+    k, out = np.minimum(at.astype(int), reps - 2), []
     for c, m in zip(cols.T, means):
         if np.ptp(c) == 0: out.append((float(c[0]), float(c[0]))); continue
-        at = np.array(_levels(c, m, method, level, strata, clusters)) * (reps - 1)
-        k = np.minimum(at.astype(int), reps - 2) # linear interpolation between order statistics, as numpy's quantile
         lo, hi = m[k] + (at - k) * (m[k + 1] - m[k])
         out.append((min(float(lo), float(c.mean())), max(float(hi), float(c.mean()))))
     return out[0] if x.ndim == 1 else out
 
-def _levels(x, means, method, level, strata, clusters) -> tuple[float, float]:
-    "The two quantile levels to read off the resampled means."
-    if method == 'percentile': return (1 - level) / 2, (1 + level) / 2
-    if method == 'expanded': # Hesterberg 2015: undo the (n-1)/n of the plug-in variance, and t instead of z
-        from scipy.special import stdtrit
-        n = x.size if clusters is None else len(set(clusters))
-        if n < 3: return (1 - level) / 2, (1 + level) / 2
-        a = _phi(float(stdtrit(n - 1, (1 - level) / 2)) * math.sqrt(n / (n - 1)))
-        return a, 1 - a
-    if method != 'bca': raise UserError(f'unknown interval method {method!r}: percentile, expanded or bca')
-    s = _codes(strata, x.size)
-    inf = (x - np.array([x[s == k].mean() for k in range(s.max() + 1)])[s]) / x.size
-    if clusters is not None: inf = np.bincount(_codes(clusters, x.size), inf)
-    below = (np.sum(means < x.mean()) + .5 * np.sum(means == x.mean())) / means.size
-    z0, acc = _z(min(max(below, 1e-6), 1 - 1e-6)), np.sum(inf ** 3) / (6 * max(np.sum(inf ** 2) ** 1.5, 1e-300))
-    move = lambda q: _phi(z0 + (z0 + _z(q)) / (1 - acc * (z0 + _z(q))))
-    return move((1 - level) / 2), move((1 + level) / 2)
-
 # %% ../nbs/05_a_statistics.ipynb #76625381
+def _common_part(x, pairs, clusters, w:float, level:float, reps:int, seed:int):
+    "Squared lower and upper half-widths of each pair's difference over the common rows, which have the weight w."
+    d = np.stack([x[a] - x[b] for a, b in pairs], 1)
+    d[np.abs(d) < 1e-12] = 0
+    n, down, up = x.shape[1], np.zeros(len(pairs)), np.zeros(len(pairs))
+    for j, (lo, hi) in enumerate(bootstrap_ci(d, level=level, reps=reps, seed=seed)):
+        m, u = float(d[:, j].mean()), design_effect(d[:, j], clusters)
+        alone = u.clusters in (n, 1) # no two rows share a cluster, or all do
+        wide = 1. if alone else u.effect * (_quantile(level, u.df) / _quantile(level, n - 1)) ** 2
+        down[j], up[j] = wide * (w * (m - lo)) ** 2, wide * (w * (hi - m)) ** 2
+    return down, up
+
+def _rare_part(x, pairs, low:float, high:float, w:float, level:float):
+    "The same over the rare rows: two score intervals, added in squares (see benchmarks/intervals.py for the choice)."
+    k, down, up = x.shape[1], np.zeros(len(pairs)), np.zeros(len(pairs))
+    one = [(float(r.mean()), *mean_ci(r, low, high, level, exact=k < 10)) for r in x]
+    for j, (a, b) in enumerate(pairs):
+        (ma, la, ua), (mb, lb, ub), ra, rb = one[a], one[b], x[a], x[b]
+        known = k >= 10 and ra.std() > 1e-12 and rb.std() > 1e-12
+        phi = max(0., float(np.corrcoef(ra, rb)[0, 1])) if known else 0. # correlation of the two runs
+        square = lambda p, q: max(0., p * p - 2 * phi * p * q + q * q)
+        down[j], up[j] = w ** 2 * square(ma - la, ub - mb), w ** 2 * square(ua - ma, mb - lb)
+    return down, up
+
+# %% ../nbs/05_a_statistics.ipynb #5a0a0002
 def paired_ci(
-    x,               # runs x rows: what each row adds to each run's composite
+    x,                     # runs x rows: what each row adds to each run's composite
     pairs:Sequence[tuple], # (a, b) run numbers; the interval is of mean(x[a]) - mean(x[b])
-    rare,            # per row, whether it belongs to the small stratum
-    low:float=0.,    # smallest possible contribution of a rare row
-    high:float=1.,   # largest
-    clusters=None,   # label per row, see `design_effect`; for the other rows
-    level:float=.95, # confidence
-    reps:int=REPS,   # resamples
-    seed:int=0,      # of the generator
+    rare,                  # per row, whether it belongs to the small stratum
+    low:float=0.,          # smallest possible contribution of a rare row
+    high:float=1.,         # largest
+    clusters=None,         # label per row, see `design_effect`; for the other rows
+    level:float=.95,       # confidence
+    reps:int=REPS,         # resamples
+    seed:int=0,            # of the generator
 ) -> list[tuple[float, float]]:
-    """Intervals (low, high) of paired differences of means over two strata: bootstrap for the common rows (widened by the root of the
-    design effect where they come in clusters), score intervals for the rare ones."""
+    """Intervals (low, high) of paired differences of means over two strata: bootstrap for the common rows (widened
+    by the root of the design effect where they come in clusters), score intervals for the rare ones."""
     x, rare, pairs = np.asarray(x, float), np.asarray(rare, bool), list(pairs)
     n, k = x.shape[1], int(rare.sum())
     est = np.array([x[a].mean() - x[b].mean() for a, b in pairs])
     down, up = np.zeros(len(pairs)), np.zeros(len(pairs))
     if k < n:
-        d = np.stack([x[a, ~rare] - x[b, ~rare] for a, b in pairs], 1)
-        d[np.abs(d) < 1e-12] = 0
-        cl = None if clusters is None else [c for c, r in zip(clusters, rare) if not r]
-        w = (n - k) / n
-        for j, (lo, hi) in enumerate(bootstrap_ci(d, level=level, reps=reps, seed=seed)):
-            m, u = float(d[:, j].mean()), design_effect(d[:, j], cl)
-            wide = 1. if u.clusters in (n - k, 1) else u.effect * (_quantile(level, u.df) / _quantile(level, n - k - 1)) ** 2
-            down[j], up[j] = wide * (w * (m - lo)) ** 2, wide * (w * (hi - m)) ** 2
+        common = None if clusters is None else [c for c, r in zip(clusters, rare) if not r]
+        down, up = _common_part(x[:, ~rare], pairs, common, (n - k) / n, level, reps, seed)
     if k:
-        # the difference of two means of a few scores asks for more care than either mean (see benchmarks/intervals.py)
-        one = [(float(r.mean()), *mean_ci(r, low, high, level, exact=k < 10)) for r in x[:, rare]]
-        for j, (a, b) in enumerate(pairs):
-            (ma, la, ua), (mb, lb, ub) = one[a], one[b]
-            ra, rb = x[a, rare], x[b, rare]
-            phi = max(0., float(np.corrcoef(ra, rb)[0, 1])) if k >= 10 and ra.std() > 1e-12 and rb.std() > 1e-12 else 0.
-            square = lambda p, q: max(0., p * p - 2 * phi * p * q + q * q)
-            down[j] += (k / n) ** 2 * square(ma - la, ub - mb)
-            up[j] += (k / n) ** 2 * square(ua - ma, mb - lb)
+        more_down, more_up = _rare_part(x[:, rare], pairs, low, high, k / n, level)
+        down, up = down + more_down, up + more_up
     exact = lambda v: round(float(v), 12) + 0. # an end at zero is zero, not 7e-18
     return [(exact(e - math.sqrt(lo)), exact(e + math.sqrt(hi))) for e, lo, hi in zip(est, down, up)]
 
@@ -258,10 +264,11 @@ def mcnemar_exact(
     a_only:int, # questions that only A has right
     b_only:int, # questions that only B has right
 ) -> float:
-    "Two-sided exact p of equal accuracy; 1 when no question tells them apart."
+    "Two-sided exact p of equal accuracy; 1 when they differ on no question."
     n, k = a_only + b_only, min(a_only, b_only)
     return min(1., 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2 ** n) if n else 1.
 
+# %% ../nbs/05_a_statistics.ipynb #65585dea
 EXACT = 13 # up to this many differing questions all 2^k sign patterns are gone through
 
 @lru_cache(maxsize=4)
@@ -279,6 +286,7 @@ def _cluster_sums(
     out[np.abs(out) < 1e-12] = 0
     return out
 
+# %% ../nbs/05_a_statistics.ipynb #5a0a0004
 def permutation_test(
     d,             # paired differences: n, or n x m for m comparisons at once
     reps:int=REPS, # random sign patterns; with at most `EXACT` non-zero differences all of them are used instead
@@ -323,14 +331,15 @@ _CASES = 'abcdefghijklmnopqrstuvwxyz'
 def _sign(i:int) -> str:
     "The sign of the i-th group: one character, so that labels need no separator."
     signs = _CASES + _CASES.upper() + 'αβγδεζηθικλμνξπρστυφχψω'
-    return signs[i] if i < len(signs) else chr(0x4e00 + i - len(signs)) # thousands of single signs; nobody has so many runs
+    # thousands of single signs; nobody has so many runs
+    return signs[i] if i < len(signs) else chr(0x4e00 + i - len(signs))
 
 def letters(
     names:Sequence[str],     # runs, best first (the best gets 'a')
     different:Sequence[tuple], # pairs of names that are significantly different
 ) -> dict[str, str]:
-    """Compact letter display: two names share a letter exactly when they are not significantly different (insert and absorb, Piepho
-    2004). Every group has one character."""
+    """Compact letter display: two names share a letter exactly when they are not significantly different (insert and
+    absorb, Piepho 2004). Every group has one character."""
     groups = [set(names)]
     for a, b in different:
         split = []
@@ -344,7 +353,8 @@ def letters(
 # %% ../nbs/05_a_statistics.ipynb #5a5bcaf6
 @lru_cache(maxsize=32)
 def _rejections(n:int, alpha:float) -> tuple[np.ndarray, np.ndarray]:
-    "For each number m of discordant questions, 0..n: the largest smaller count at which McNemar's exact test rejects (-1: never)."
+    """For each number m of discordant questions, 0..n: the largest smaller count at which McNemar's exact test rejects;
+    -1: never."""
     from scipy.special import bdtr
     m = np.arange(n + 1)
     k = np.clip(np.floor(m / 2 - _z(1 - alpha / 2) * np.sqrt(m) / 2).astype(int) + 2, -1, m // 2)
@@ -358,14 +368,17 @@ def mcnemar_power(
     diff:float,       # true difference in accuracy, at most `discordant`
     alpha:float=.05,  # two-sided level of the test
 ) -> float:
-    "Chance that McNemar's exact test finds a true difference in accuracy: exact, over every number of discordant questions."
+    "Power of McNemar's exact test for a true difference in accuracy: exact, over every number of discordant questions."
     from scipy.special import bdtr, gammaln
     if not 0 <= abs(diff) <= discordant <= 1: raise ValueError(f'|{diff}| <= {discordant} <= 1 does not hold')
     n = int(n)
     m, k = _rejections(n, alpha)
     if discordant == 0 or (k < 0).all(): return 0.
-    log = lambda p, times: np.where(times == 0, 0., times * (math.log(p) if p > 0 else -math.inf)) if p > 0 else np.where(times == 0, 0., -math.inf)
-    weight = np.exp(gammaln(n + 1) - gammaln(m + 1) - gammaln(n - m + 1) + log(discordant, m) + log(1 - discordant, n - m))
+    log = lambda p, times: np.where(times == 0, 0.,
+                                    times * (math.log(p) if p > 0 else -math.inf)) if p > 0 else np.where(times == 0,
+                                                                                                          0., -math.inf)
+    weight = np.exp(gammaln(n + 1) - gammaln(m + 1) - gammaln(n - m + 1) + log(discordant, m) + log(1 - discordant,
+                                                                                                    n - m))
     p = min(1., max(0., (1 + diff / discordant) / 2))
     tail = lambda q: np.where(k < 0, 0., bdtr(np.maximum(k, 0), np.maximum(m, 1), q))
     return float(weight @ (tail(p) + tail(1 - p)))
@@ -377,8 +390,9 @@ def mde(
     power:float=.8,   # chance of finding it
     alpha:float=.05,  # two-sided level of the test
 ) -> float|None:
-    """Smallest true difference in accuracy that McNemar's exact test finds with the given power, 0..1. At most `discordant`, which no
-    difference exceeds (then found less often: see `mcnemar_power`); None where no question is discordant."""
+    """Smallest true difference in accuracy that McNemar's exact test finds with the given power, 0..1. At most
+    `discordant`, which no difference exceeds (then found less often: see `mcnemar_power`); None where no question is
+    discordant."""
     if not 0 <= discordant <= 1: raise ValueError(f'discordant must be a share, not {discordant}')
     if discordant == 0 or n < 1: return None
     low, high = 0., float(discordant)
@@ -389,13 +403,15 @@ def mde(
     return high
 
 def mde_mean(
-    sd:float,        # standard deviation of the paired differences; where they come in clusters, times the root of the design effect
+    sd:float,        # standard deviation of the paired differences; with clusters, times the root of the design effect
     n:int,           # questions
     power:float=.8,  # chance of finding it
     alpha:float=.05, # two-sided level of the test
-    df:float=None,   # degrees of freedom; default n - 1; with clusters n over the mean size of a row's cluster, less 1
+    df:float
+    |None=None,   # degrees of freedom; default n - 1; with clusters n over the mean size of a row's cluster, less 1
 ) -> float|None:
-    "Smallest true mean difference that a paired comparison finds with the given power. None where nothing varied: that says nothing about the variance."
+    """Smallest true mean difference that a paired comparison finds with the given power. None where nothing varied: the
+    variance is then unknown."""
     if n < 2 or not sd > 1e-12: return None
     df = n - 1 if df is None else df
     return (_quantile(1 - alpha, df) + _quantile(2 * power - 1, df)) * sd / math.sqrt(n)
@@ -407,8 +423,9 @@ def ratio_ci(
     level:float=.95,   # confidence
     clusters=None,     # label per row: rows of one label are not independent
 ) -> tuple[float, float|None, float|None]|None:
-    """(ratio, low, high) of mean(a) / mean(b) with Fieller's interval (1954); `high` is None where it is unbounded, both are with a single
-    row. None without pairs or when B's mean is 0 (or next to it). Rows with a missing value on either side are left out."""
+    """(ratio, low, high) of mean(a) / mean(b) with Fieller's interval (1954); `high` is None where it is unbounded,
+    both are with a single row. None without pairs or when B's mean is 0 (or next to it). Rows with a missing value
+    on either side are left out."""
     a, b = (np.array([math.nan if v is None else v for v in x], float) for x in (a, b))
     ok = np.isfinite(a) & np.isfinite(b)
     a, b = a[ok], b[ok]

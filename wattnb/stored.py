@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from .workspace import ResultTable, UserError, Workspace, digest, jsonable, log, read_csv, read_json
-from .scoring import score
+from .scoring import metric_rows, score
 from .runs import RunFolder, TruthBook, check_place, doubt_notes, experiments_of, find_run, find_runs, run_numbers
 from .journal import read_journal
 from .run_energy import session_seconds
@@ -73,14 +73,8 @@ class StoredRun:
         "Components with 95 % intervals, legacy and strict, as the run stored them."
         s, sc = self.summary, self.summary.get('scores')
         if not sc: return ResultTable(['score', 'value'], [], title=f"{s['name']}: the question file has no answers, nothing to score")
-        st = sc.get('strict') or {}
-        row = lambda what, key, of: (what, of.get(key), *((of.get('ci95') or of.get('ci') or {}).get(key) or (None, None)))
-        rows = [row('overall', 'overall', sc), row('value accuracy (0.75)', 'value_accuracy', sc), row('citation overlap (0.15)', 'ref_overlap', sc),
-                row('NA recall (0.10)', 'na_recall', sc)]
-        rows += [row('strict: ' + what, key, st) for what, key in (('overall', 'overall'), ('accuracy on answerable', 'answerable_value'), ('citation precision', 'citation_precision'),
-                 ('citation recall', 'citation_recall'), ('NA precision', 'na_precision'), ('coverage', 'coverage'), ('accuracy when it answers', 'selective_accuracy')) if key in st]
         b = s['by_status']
-        return ResultTable(['score', 'value', '95 % low', 'high'], rows, title=f"{s['name']}: {s['num_questions']} questions of {s['questions_file']}",
+        return ResultTable(['score', 'value', '95 % low', 'high'], metric_rows(sc), title=f"{s['name']}: {s['num_questions']} questions of {s['questions_file']}",
                            notes=[', '.join(f'{v} {k}' for k, v in b.items() if v), *(d.message for d in self.numbers.about('stored score'))])
 
     def cost_table(self) -> ResultTable:
