@@ -19,7 +19,8 @@ from .workspace import ResultTable, UserError
 # %% ../nbs/00_c_schema.ipynb #f558fdb9
 class JsonObject:
     "Base of the dataclasses below: one JSON object, its fields in the order of the file."
-    others, _order = {}, None # fields of the file that the class does not declare; names in the order of a file that was read
+    # fields of the file that the class does not declare; names in the order of a file that was read
+    others, _order = {}, None
 
     @classmethod
     def from_json(cls,

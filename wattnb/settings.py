@@ -28,7 +28,8 @@ def setting(
     usual=None,           # default of the command and the notebook where the field itself is required
 ):
     "A dataclass field that carries what the command and the notebook need of it."
-    return field(default=default, metadata=dict(help=help, metavar=metavar, choices=tuple(choices), notebook=notebook, usual=usual))
+    return field(default=default, metadata=dict(help=help, metavar=metavar, choices=tuple(choices), notebook=notebook,
+                                                usual=usual))
 
 # %% ../nbs/06_b_settings.ipynb #bb96b447
 MODES = ('rag', 'oracle', 'closed-book')
@@ -37,10 +38,12 @@ PLANNERS = ('none', 'keywords', 'llm')
 @dataclass(frozen=True)
 class RunSettings:
     "The parameters of a run. Empty strings and None mean the default."
-    model: str = setting(MISSING, 'registry key, provider:id, FILE.toml, or part of a key', 'M', notebook=True, usual='smollm2-135m')
+    model: str = setting(MISSING, 'registry key, provider:id, FILE.toml, or part of a key', 'M', notebook=True,
+                         usual='smollm2-135m')
     env: str = setting('', 'label of this machine; becomes a folder', 'E', notebook=True)
     precision: str = setting('', "4bit, 8bit, bf16, fp16, fp32 or auto; default: the model's", 'P', PRECISIONS, True)
-    questions: str = setting('', 'question file; default data/train_QA.csv, else data/demo_QA.csv', 'CSV', notebook=True)
+    questions: str = setting('', 'question file; default data/train_QA.csv, else data/demo_QA.csv', 'CSV',
+                             notebook=True)
     name: str = setting('', 'folder name; default <model>-bench', 'N', notebook=True)
     split: str = setting('', 'suffix of the default name', 'S', notebook=True)
     limit: int|None = setting(None, 'only the first K questions', 'K', notebook=True)
@@ -55,16 +58,19 @@ class RunSettings:
     latency_mode: bool = setting(False, 'one question at a time, to measure latency without batching')
     planner: str = setting('', "further queries: none, keywords or llm; default: the preset's", 'HOW', PLANNERS)
     retrieval: dict|str = setting('', 'changes to the preset, such as "top_k=40 max_tokens=3000"', 'K=V')
-    decode: str = setting('', "json constrains a local model to the reply's schema (extra `constrained`)", 'HOW', ['json'])
+    decode: str = setting('', "json constrains a local model to the reply's schema (extra `constrained`)", 'HOW',
+                          ['json'])
     sampling: str = setting('', "model: the checkpoint's own temperature, top-p and repetition penalty; default greedy",
                             'WHOSE', ['model'])
     index: str = setting('', "which index; default: the workspace's", 'NAME')
-    fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions makes the run a failure', 'F')
+    fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions makes the run a failure',
+                                   'F')
     idle_seconds: float|None = setting(None, 'idle baseline before the run, after loading and at the end (there 5 at most); '
                                        'default 10 in whole runs of local models', 'S')
     allow_mixed: bool = setting(False, 'resume a run that began on another machine; it is then labelled mixed')
     max_usd: float|None = setting(None, 'stop before the whole run costs more; a higher limit resumes it', 'USD')
-    max_wh: float|None = setting(None, 'stop when the whole run has used so much energy; a higher limit resumes it', 'WH')
+    max_wh: float|None = setting(None, 'stop when the whole run has used so much energy; a higher limit resumes it',
+                                 'WH')
     force: bool = setting(False, 'archive an earlier, different run in the same folder', notebook=True)
 
     def __post_init__(self): _settle(self)
@@ -186,7 +192,8 @@ def cli_options(
         kw = dict(help=f.metadata['help'])
         if bool in kinds: kw['action'] = 'store_true'
         else:
-            kw |= dict(default=f.metadata['usual'] if f.default is MISSING else f.default, metavar=f.metadata['metavar'])
+            kw |= dict(default=f.metadata['usual'] if f.default is MISSING else f.default,
+                       metavar=f.metadata['metavar'])
             if number := next((k for k in (int, float) if k in kinds), None): kw['type'] = number
         out.append((('--' + f.name.replace('_', '-'),), kw))
     return out

@@ -29,7 +29,7 @@ from .journal import Journal, read_journal, utc_now
 from .budget import expected_bill, most_usd, told_usd
 from .plan import RunPlan, RunSettings, RunState, precision_of, prediction_of
 from .run_energy import last_segments
-from .run_files import CONTEXT_HOLE, RunFiles, derive, sum_or_none
+from .run_files import CONTEXT_PLACEHOLDER, RunFiles, derive, sum_or_none
 
 # %% ../nbs/06_d_stages.ipynb #abe0140e
 IDLE_SECONDS = 10. # of each baseline, where none is asked for; the one at the end takes `wattnb.telemetry.AFTER`
@@ -268,7 +268,7 @@ def answer(self:Run,
         for _ in range(self.settings.max_retries + 1):
             todo = [q for q in self.todo() if q.id not in tried]
             levels = {}
-            for q in todo: levels.setdefault(self.state.level(q.id), []).append(q)
+            for q in todo: levels.setdefault(self.state.retry_index(q.id), []).append(q)
             if not todo: break
             for level, qs in sorted(levels.items()):
                 for i in range(0, len(qs), WAVE):
@@ -389,7 +389,7 @@ def _attempt(self:Run, q, req, reply, got, level, bibliography) -> dict:
         status=answer.status, answer=answer.to_json(), raw=redact(reply.text or ''), error=redact(reply.error) if reply.error else None,
         stage=req.stage, prompt_hash=reply.prompt_hash or digest([req.system, req.user])[:16], calls=reply.attempts, reasoning=redact(reply.reasoning or ''),
         can_retry=self.model.entry.key != 'abstain' and self.settings.mode == 'rag',
-        prompt=dict(system=req.system, user=req.user.replace(text, CONTEXT_HOLE) if text else req.user, context_at=text and text in req.user),
+        prompt=dict(system=req.system, user=req.user.replace(text, CONTEXT_PLACEHOLDER) if text else req.user, context_at=text and text in req.user),
         context=text, snippets=snippets, queries=list(got.queries) if got else [], n_hits=len(got.hits) if got else 0,
         context_tokens=context.n_tokens if context else 0, cut=jsonable(context.cut) if context else None,
         gold_rank=_gold_rank(q, got), gold_in_context=_gold_in_context(q, context),
