@@ -189,7 +189,8 @@ def to_json(self:Asked):
                 tokens=dict(zip(('prompt', 'completion'), self.tokens)), seconds=self.seconds, cost_usd=self.cost_usd,
                 energy=self.energy, attempts=len(self.attempts), model=self.entry.key, precision=self.precision,
                 queries=r.queries if r else [],
-                context=[dict(document=b.doc_id, page=b.page, section=b.section, text=b.text, score=b.score) for b in blocks])
+                context=[dict(document=b.doc_id, page=b.page, section=b.section, text=b.text, score=b.score)
+                         for b in blocks])
 
 # %% ../nbs/06_z_ask.ipynb #72ff402a
 @patch
@@ -207,7 +208,8 @@ def to_text(self:Asked,
 ) -> str:
     a, (p, c), parts = self.answer, self.tokens, []
     if show_prompt:
-        parts.append(f'--- system ---\n{self.request.system}\n--- user ---\n{self.request.user}\n--- reply ---\n{self.reply.text}\n---')
+        parts.append(f'--- system ---\n{self.request.system}\n--- user ---\n{self.request.user}\n'
+                     f'--- reply ---\n{self.reply.text}\n---')
     parts.append(self.headline())
     if a.status != 'failed':
         confidence = f'confidence {a.confidence:.2f}' if a.confidence is not None else ''
@@ -339,10 +341,11 @@ def answer_html(
     esc, s = html.escape, a.answer
     kind = dict(answered='', abstained='This is outside of what the papers shown support.',
                 unparsed='The reply could not be read; it is below.', failed=esc(redact(str(a.reply.error))))[s.status]
-    if s.status == 'answered': parts = [f'<div class="wattnb-value"><b>{esc(s.value)}</b> {esc(a.question.unit or "")}</div>']
-    else: parts = [f'<div class="wattnb-value wattnb-none">{kind}</div>']
+    value = f'<b>{esc(s.value)}</b> {esc(a.question.unit or "")}' if s.status == 'answered' else kind
+    parts = [f'<div class="wattnb-value{"" if s.status == "answered" else " wattnb-none"}">{value}</div>']
     if a.best_guess: parts.append(_confidence_html(s.confidence))
-    if s.explanation and s.status in ('answered', 'abstained'): parts.append(f'<p>{a.citations.text(s.explanation)}</p>')
+    if s.explanation and s.status in ('answered', 'abstained'):
+        parts.append(f'<p>{a.citations.text(s.explanation)}</p>')
     if s.refs: parts.append(f'<p>Sources: {a.citations.list(s.refs, s.ref_urls)}</p>')
     if s.supporting_materials: parts.append(f'<blockquote>{esc(s.supporting_materials[:600])}</blockquote>')
     if row := a.scored: parts.append(_truth_html(a, row))

@@ -36,7 +36,7 @@ def attempt_usd(
     entry:ModelEntry, # the model, with its price
     attempt:dict,     # of a journal
 ) -> float:
-    "What an attempt cost, in USD. A reply without a count of tokens is estimated at 3 bytes a token; a failed call costs nothing."
+    "What an attempt cost, in USD: by its token counts, else at 3 bytes a token; a failed call costs nothing."
     if attempt.get('cost_usd') is not None: return attempt['cost_usd']
     if attempt['status'] == 'failed': return 0.
     p = attempt.get('prompt') or {}
@@ -60,9 +60,11 @@ class Budget:
             if v is not None and not 0 < v < 1e12: raise UserError(f'{name} must be a number above 0, not {v:g}')
         here = entry.provider in ('hf_local', 'baseline')
         if self.usd is not None and not here and find_price(entry) is None:
-            raise UserError(f'max_usd: no price is known for {entry.provider}:{entry.id}: give it prices in models.toml')
+            raise UserError(f'max_usd: no price is known for {entry.provider}:{entry.id}: '
+                            'give it prices in models.toml')
         if self.wh is not None and not here:
-            raise UserError(f'max_wh: {entry.key} is served elsewhere, where its energy is not measured: limit it with max_usd')
+            raise UserError(f'max_wh: {entry.key} is served elsewhere, where its energy is not measured: '
+                            'limit it with max_usd')
 
 # %% ../nbs/06_b_budget.ipynb #30e43f7d
 @patch

@@ -64,9 +64,10 @@ def _finite(text):
 _SORTED = dict(sort_keys=True, separators=(',', ':'), allow_nan=False)
 
 def _is_whole(raw:bytes, o:dict) -> bool:
-    "Whether the checksum is that of the content: as spelled, in the usual spelling, or with sorted keys (before 2026-11-26)."
+    "Whether the checksum is that of the content: as spelled, in wattnb's spelling, or with sorted keys."
     key, stored, start = (o['seq'], o['run'], o['kind']), o['sum'], _head(o['seq'], o['run'], o['kind'])
-    if raw.startswith(start) and raw.endswith(b'"}') and isinstance(stored, str) and raw[-len(stored) - 2:-2] == stored.encode():
+    own_spelling = raw.startswith(start) and raw.endswith(b'"}') and isinstance(stored, str)
+    if own_spelling and raw[-len(stored) - 2:-2] == stored.encode():
         if _checksum(*key, raw[len(start):-len(stored) - 10].decode()) == stored: return True
     return stored in (_checksum(*key, _encode(o['data'])), _checksum(*key, json.dumps(o['data'], **_SORTED)))
 
@@ -139,7 +140,8 @@ def _attempt(seq:int, a:dict, same:Callable) -> AttemptNumbers:
         same(v.get('value') or ''), same(json.dumps(v['refs']) if v.get('refs') else BLANK), same(v.get('parsed_by')
                                                                                                   or ''),
         v.get('confidence'), a.get('error'), same(a.get('finished')), same(numbers(Tokens, a.get('tokens') or {})),
-        numbers(Seconds, a.get('seconds') or {}), a.get('cost_usd'), batch.get('size'), a.get('gold_rank'), a.get('gold_in_context'),
+        numbers(Seconds, a.get('seconds') or {}), a.get('cost_usd'), batch.get('size'), a.get('gold_rank'),
+        a.get('gold_in_context'),
         a.get('context_tokens'), (numbers(Tokens, plan.get('tokens') or {}), plan.get('cost_usd')) if plan else None)
 
 # %% ../nbs/06_a_journal.ipynb #f11c6994
@@ -204,7 +206,7 @@ def _misshapen(x, shape, at:str='') -> str:
 
 # %% ../nbs/06_a_journal.ipynb #3c33ec71
 class JournalContent:
-    "The whole lines of a journal, in order of their numbers: where they are in the file, and the numbers of the attempts."
+    "The whole lines of a journal, in order: their places in the file, and the numbers of the attempts."
     def __init__(self,
         path=None,  # the file
         run:str='', # hash of the run that the lines belong to
@@ -287,7 +289,8 @@ def _bytes(self:JournalContent, at:int, n:int) -> bytes:
 @patch
 def _entry(self:JournalContent, i:int) -> Entry:
     e = _read_line(self._bytes(self._at[i], self._sizes[i]), self.run)[0] if self._open() else None
-    if e is None or e.seq != self._seqs[i]: raise WorkError(f'{self.path} was changed by another program while it was read')
+    if e is None or e.seq != self._seqs[i]:
+        raise WorkError(f'{self.path} was changed by another program while it was read')
     return e
 
 @patch
@@ -296,7 +299,7 @@ def _data(self:JournalContent, i:int) -> dict: return self._entry(i).data
 # %% ../nbs/06_a_journal.ipynb #8bc38a8c
 @patch
 def mark(self:JournalContent) -> dict:
-    "Lines that count, length and SHA-256 of the file as it is now, for the files derived from it (`wattnb.workspace.stale_files`)."
+    "Whole lines, length and SHA-256 of the file as it is now; see `wattnb.workspace.stale_files`."
     h, at = hashlib.sha256(), 0
     while self._open() and (part := self._bytes(at, 1 << 20)):
         h.update(part); at += len(part)
@@ -373,7 +376,8 @@ def _take(self:JournalContent, at:int, line:bytes, whole:bool):
     if e is not None:
         self.run = self.run or note
         fault = _misshapen(e.data, _SHAPES[e.kind]) if e.kind in _SHAPES else ''
-        note = f'not {"an" if e.kind[0] in "ae" else "a"} {e.kind}: {fault}' if fault else self.add(e, at + line.find(raw), len(raw))
+        if fault: note = f'not {"an" if e.kind[0] in "ae" else "a"} {e.kind}: {fault}'
+        else: note = self.add(e, at + line.find(raw), len(raw))
     self._foreign += note.startswith('belongs to')
     if note: self.quarantined.append((self._n + 1, note)); self._tail = not whole
     if not self._tail: self._end = at + len(line) + whole
@@ -402,12 +406,13 @@ def read_journal(
     path,         # a `journal.jsonl`; a missing file reads as an empty journal
     run:str=None, # hash of the run the lines must belong to; None takes that of the first whole line
 ) -> JournalContent:
-    "Read what is whole. Raises `UserError` when no line is this run's but some are another's, or the file cannot be read."
+    "Read what is whole. Raises `UserError` when all lines are another run's, or the file cannot be read."
     out = JournalContent(path, run or '')
     try:
         if out._open(): out._read_pieces()
     except OSError as e: raise UserError(f'cannot read {path}: {e.strerror or e}') from None
-    if out._foreign and not len(out): raise UserError(f'{path} belongs to another run ({out._foreign} lines): move the folder away or use --force')
+    if out._foreign and not len(out):
+        raise UserError(f'{path} belongs to another run ({out._foreign} lines): move the folder away or use --force')
     return out
 
 # %% ../nbs/06_a_journal.ipynb #c1e7e5a2
@@ -423,7 +428,8 @@ class Journal:
         self.seq, self._torn = self.content.next_seq, self.content.torn
         self._flushed, self._took = 0., 0. # when the last flush ended, and how long it took, in seconds
         self._error = None                 # of a flush in the background; raised by the next append
-        self._due, self._closing, self._lock, self._flusher = threading.Event(), threading.Event(), threading.Lock(), None
+        self._due, self._closing, self._lock = threading.Event(), threading.Event(), threading.Lock()
+        self._flusher = None               # the thread, from the first append that does not wait
         try:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             self._size = os.fstat(self._fd).st_size
@@ -438,7 +444,8 @@ class Journal:
             if exc_type is None: raise # otherwise the first refusal is already on its way
 
     def _refused(self, e:OSError) -> WorkError:
-        return WorkError(f'cannot write {self.path}: {e.strerror or e}; what is in it is safe, and the same command goes on from there')
+        return WorkError(f'cannot write {self.path}: {e.strerror or e}; what is in it is safe, '
+                         'and the same command goes on from there')
 
 # %% ../nbs/06_a_journal.ipynb #f49b9b68
 @patch

@@ -145,7 +145,7 @@ def keep_notebook(
 
 # %% ../nbs/06_e_notebook.ipynb #8f554be9
 def own_kernel() -> dict:
-    "Arguments for papermill (or `nbclient`): the kernel is this interpreter, whatever kernels are installed. Needs the extra `notebook`."
+    "Arguments for papermill (or `nbclient`): the kernel is this interpreter. Needs the extra `notebook`."
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     class OwnKernel(AsyncKernelManager):
@@ -157,7 +157,7 @@ def own_kernel() -> dict:
 def keep_partial(
     plan:RunPlan, # of a run that was stopped from outside
 ) -> tuple[int, int]:
-    "Write the files of an interrupted run from its journal, with status 'interrupted'. Returns (questions done, of all)."
+    "Write the files of a stopped run from its journal, as 'interrupted'. Returns (questions done, of all)."
     path, n = plan.run_dir/'journal.jsonl', len(plan.questions)
     if not path.exists(): return 0, n
     with folder_lock(plan.run_dir, 'wattnb run', wait=15), Journal(path, run_held(plan)) as j:

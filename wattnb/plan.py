@@ -67,15 +67,15 @@ def _checkpoint(entry:ModelEntry) -> tuple[str, str]:
     first = lambda *keys: next((d[k] for d in (config, text) for k in keys if d.get(k)), None)
     dtype = first('dtype', 'torch_dtype') or ('float32' if config else 'bfloat16')
     quant = first('quantization_config')
-    native = str(quant.get('quant_method') or 'unknown') if isinstance(quant, dict) else getattr(entry, 'native',
-                                                                                                 '') if not config else ''
+    if isinstance(quant, dict): native = str(quant.get('quant_method') or 'unknown')
+    else: native = getattr(entry, 'native', '') if not config else ''
     return str(dtype).removeprefix('torch.'), native
 
 # %% ../nbs/06_b_plan.ipynb #cb9a7c69
 @dataclass
 class RunPlan:
-    """A checked request. Its `state` is 'new', 'resume' (questions are open), 'rebuild' (every question is done, but the files do not
-    follow from the journal: they are written again, without a model) or 'complete'."""
+    """A checked request. Its `state` is 'new', 'resume' (questions are open), 'rebuild' (every question is done, but
+    the files do not follow from the journal: they are written again, without a model) or 'complete'."""
     settings: RunSettings
     ws: Workspace
     questions: QuestionSet
@@ -143,7 +143,8 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
     optional = dict(decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
                     planner='llm' if s.planner == 'llm' else '', weights=weights_digest(folder) if local else '')
     return dict(
-        model=entry.key, model_id=entry.id, revision=entry.revision, provider=entry.provider, precision=precision, mode=s.mode,
+        model=entry.key, model_id=entry.id, revision=entry.revision, provider=entry.provider, precision=precision,
+        mode=s.mode,
         questions=questions.sha256, n=len(questions), index=index,
         retrieval=jsonable(s.search) if s.mode != 'closed-book' else None, prompt=prompt_digest(), seed=s.seed,
         temperature=s.temperature, max_retries=s.max_retries, max_new_tokens=s.max_new_tokens or entry.max_new_tokens,
@@ -157,8 +158,8 @@ _WEIGHTS = ('.safetensors', '.bin', '.pt', '.gguf', '.json', '.model', '.txt', '
 def weights_digest(
     folder, # of a model
 ) -> str:
-    """SHA-256 (hex) that changes when a model's folder does: over names and sizes, small files whole, of each large one 64 samples of
-    4 KiB spread over its length."""
+    """SHA-256 (hex) that changes when a model's folder does: over names and sizes, small files whole, of each large one
+    64 samples of 4 KiB spread over its length."""
     h = hashlib.sha256()
     for p in sorted(p for p in Path(folder).iterdir() if p.suffix in _WEIGHTS and not p.name.startswith('.')):
         try:
@@ -200,11 +201,12 @@ def plan_run(
     s, ws = settings, root if isinstance(root, Workspace) else Workspace.find(root)
     questions, registry = read_questions(ws.questions(s.questions or None), s.limit), load_registry(ws)
     entry = priced(registry.find(s.model, provider=s.provider or None), registry)
-    requested, precision, own = s.precision or entry.precision, planned_precision(entry, s.precision), planned_precision(entry)
+    requested, own = s.precision or entry.precision, planned_precision(entry)
+    precision = planned_precision(entry, s.precision)
     check_provider(entry, precision)
     if s.sampling and entry.provider != 'hf_local':
-        raise UserError(f'sampling = model is read from the checkpoint of a local model, and {entry.key} runs at {entry.provider}: '
-                        'give a temperature')
+        raise UserError(f'sampling = model is read from the checkpoint of a local model, and {entry.key} runs at '
+                        f'{entry.provider}: give a temperature')
     s.budget.check(entry)
     index = open_index(ws, s.index or None).manifest_digest if s.mode != 'closed-book' else None
     if s.mode == 'oracle' and not questions.labelled:
@@ -214,7 +216,8 @@ def plan_run(
                    _identity(s, entry, precision, questions, index), 'new', precision_requested=requested)
     # earlier versions put the requested precision into the name
     before = above/_default_name(s, entry, requested, entry.precision)
-    if not s.name and before != plan.run_dir and not _is_this_run(plan) and _is_this_run(plan, before): plan.run_dir = before
+    if not s.name and before != plan.run_dir and not _is_this_run(plan) and _is_this_run(plan, before):
+        plan.run_dir = before
     refuse_links(plan.run_dir)
     _find_state(plan)
     if plan.state != 'complete': _check_disk(plan.run_dir)
@@ -226,8 +229,8 @@ def _find_state(plan:RunPlan):
     path, s = plan.run_dir/'journal.jsonl', plan.settings
     if not path.exists():
         if (plan.run_dir/'summary.json').exists() and not s.force:
-            raise UserError(f'{plan.run_dir} holds a run without a journal (made by another tool): choose another --name, '
-                            'or --force to move it aside')
+            raise UserError(f'{plan.run_dir} holds a run without a journal (made by another tool): choose '
+                            'another --name, or --force to move it aside')
         return
     old = read_journal(path)
     if not _same_run(plan, old):
@@ -294,15 +297,16 @@ def _files_follow(folder:Path, content:JournalContent) -> bool:
     if stale is not None or os.access(folder, os.W_OK): return stale == []
     try: s = read_json(folder/'summary.json')
     except UserError: return False
-    return isinstance(s, dict) and s.get('status') == 'complete' and s.get('finished_at') == content.of('end')[-1].get('finished')
+    finished = content.of('end')[-1].get('finished')
+    return isinstance(s, dict) and s.get('status') == 'complete' and s.get('finished_at') == finished
 
 def _check_machine(plan:RunPlan, old:JournalContent):
     "Refuse to resume on a different machine unless `allow_mixed`: times and energies would not be comparable."
     was = next((s['machine'] for s in reversed(old.of('session')) if s.get('machine')), None)
     here = machine(plan.settings.env)
     if was and old.of('attempt') and machine_key(was) != machine_key(here):
-        raise UserError(f'{plan.run_dir} was begun on {machine_words(was)}, and this is {machine_words(here)}: go on there, or give '
-                        '--allow-mixed (its energy and times are then labelled mixed), or another --name')
+        raise UserError(f'{plan.run_dir} was begun on {machine_words(was)}, and this is {machine_words(here)}: '
+                        'go on there, or give --allow-mixed (its energy and times are then labelled mixed), or another --name')
 
 # %% ../nbs/06_b_plan.ipynb #d76e8b1c
 def final_attempt(

@@ -75,7 +75,8 @@ def sum_attempts(
     retries = max(0, sum(x.status != 'failed' for x in tried) - 1)
     return AttemptSums(a.status, len(tried), retries, a.parsed_by, seconds.total, a.seconds.retrieval or 0.,
                        a.seconds.generation or 0., seconds, total(Tokens, lambda x: x.tokens),
-                       sum_or_none([x.cost_usd for x in tried]), a.batch_size, a.gold_rank, a.gold_in_context, a.context_tokens)
+                       sum_or_none([x.cost_usd for x in tried]), a.batch_size, a.gold_rank, a.gold_in_context,
+                       a.context_tokens)
 
 # %% ../nbs/06_c_files.ipynb #7cc8f704
 def _whole_attempt(attempts:list, tried:Sequence[AttemptNumbers]) -> dict:
@@ -305,7 +306,8 @@ def _timing(merged:dict, sums:list[AttemptSums], seconds:float|None) -> dict:
     latencies, n = sorted(x.latency or 0. for x in sums if x.asked), len(sums)
     at = lambda p: latencies[min(len(latencies) - 1, int(p * len(latencies)))] if latencies else None
     batched = any((x.batch_size or 1) > 1 for x in sums)
-    meaning = 'from the start of its batch to its own last token, summed over attempts' if batched else 'one question at a time'
+    meaning = ('from the start of its batch to its own last token, summed over attempts' if batched
+               else 'one question at a time')
     return dict(merged.get('timing') or {}, latency_p50=at(.5), latency_p95=at(.95),
                 questions_per_second=n / seconds if seconds else None, latency_is=meaning)
 
@@ -326,12 +328,14 @@ def _run_fields(head:dict, content:JournalContent) -> dict:
     entry, loads, ends = head['entry'], content.of('load'), content.of('end')
     model, end = loads[-1]['model'] if loads else {}, ends[-1] if ends else {}
     planned, precision = head['precision'], precision_of(model) or head['precision']
-    note = f'planned at {planned}, loaded at {precision}' if precision != planned and 'precision_requested' in head else None
+    differs = precision != planned and 'precision_requested' in head
+    note = f'planned at {planned}, loaded at {precision}' if differs else None
     finished = end['finished'] if end else head['started']
     return dict(
         name=head['name'], config_path=None, model_id=entry['id'], llm_provider=entry['provider'],
         quantization='api' if entry['provider'] not in ('hf_local', 'baseline') else precision, timestamp=finished,
-        config_snapshot=head['settings'], run_environment=head['settings']['env'], questions_file=head.get('questions_file'),
+        config_snapshot=head['settings'], run_environment=head['settings']['env'],
+        questions_file=head.get('questions_file'),
         schema_version=SCHEMA_VERSION, run_id=content.run, status=end.get('status',
                                                                           'partial'), stopped_because=end.get('reason'),
         started_at=head['started'], finished_at=finished,
@@ -370,8 +374,8 @@ def rebuild(
     folder,                  # of a run, with a journal
     what:str='wattnb replay', # name of the holder of the folder's lock, for the message to other processes
 ):
-    """Write a run's files from its journal again. Raises `UserError` when it is in use or its journal holds no run, `WorkError` when
-    the disk refuses a file."""
+    """Write a run's files from its journal again. Raises `UserError` when it is in use or its journal holds no run,
+    `WorkError` when the disk refuses a file."""
     refuse_links(folder)
     with folder_lock(folder, what):
         sweep(folder)

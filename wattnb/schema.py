@@ -283,7 +283,7 @@ class RunIdentity(WattBotSummary):
     started_at: str                  # with zone
     finished_at: str                 # with zone
     model: dict                      # key, name, family and parameters from the registry
-    effective: dict                  # as loaded: dtype, quantization, attention, revision, device, versions, sizes in bytes
+    effective: dict                  # as loaded: dtype, quantization, attention, revision, device, sizes in bytes
     precision: str                   # of the loaded weights; what was planned, where nothing was loaded
     precision_requested: str         # 4bit, 8bit, bf16, fp16, fp32 or auto, as requested
     precision_note: str|None         # where the loaded precision is not the planned one
@@ -331,7 +331,8 @@ class Field:
     inherited: bool = False
 
 FILES = {'metadata.csv': PaperRow, 'train_QA.csv': QuestionRow, 'submission.csv': SubmissionRow, 'results.json': Record,
-         'attempts': Attempt, 'summary.json': Summary, 'hardware': Hardware, 'journal.jsonl': JournalLine, 'power.csv': PowerRow}
+         'attempts': Attempt, 'summary.json': Summary, 'hardware': Hardware, 'journal.jsonl': JournalLine,
+         'power.csv': PowerRow}
 
 # %% ../nbs/00_c_schema.ipynb #b0c7c7f1
 def file_fields(

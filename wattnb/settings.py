@@ -65,7 +65,7 @@ class RunSettings:
     index: str = setting('', "which index; default: the workspace's", 'NAME')
     fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions makes the run a failure',
                                    'F')
-    idle_seconds: float|None = setting(None, 'idle baseline before the run, after loading and at the end (there 5 at most); '
+    idle_seconds: float|None = setting(None, 'idle baseline before the run, after loading and at the end (5 at most); '
                                        'default 10 in whole runs of local models', 'S')
     allow_mixed: bool = setting(False, 'resume a run that began on another machine; it is then labelled mixed')
     max_usd: float|None = setting(None, 'stop before the whole run costs more; a higher limit resumes it', 'USD')
@@ -173,7 +173,8 @@ def _settle(s:RunSettings):
             raise UserError(f'unknown {f.name} {v!r}: one of {", ".join(choices)}')
     s.search # raises for an unknown retrieval setting
     for name, least in (('limit', 1), ('max_retries', 0), ('temperature', 0)):
-        if (v := getattr(s, name)) is not None and v < least: raise UserError(f'{name} must be at least {least}, not {v}')
+        v = getattr(s, name)
+        if v is not None and v < least: raise UserError(f'{name} must be at least {least}, not {v}')
     for name in ('env', 'name', 'split'): _check_folder_name(name, getattr(s, name))
 
 def _check_folder_name(what:str, v:str):
@@ -202,7 +203,7 @@ def cli_options(
 def notebook_parameters(
     settings, # a `RunSettings`
 ) -> dict:
-    "Parameters for papermill: the notebook's own by name, of the others those that differ from their default under `options`."
+    "Parameters for papermill: the notebook's own by name, the others under `options` where they differ from their default."
     out, options = {}, {}
     for f in fields(settings):
         v = getattr(settings, f.name)

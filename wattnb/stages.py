@@ -67,7 +67,7 @@ def move_aside(
 class SessionState:
     "What a session of a run knows beside its journal."
     retrieved: dict = field(default_factory=dict) # question → (`Retrieved`, seconds), of the current chunk
-    plans: dict|None = None         # question → queries that the model planned, with tokens and cost; None: not read yet
+    plans: dict|None = None         # question → planned queries, with tokens and cost; None: not read yet
     billed_usd: float|None = None   # of all attempts of the run; None: not summed yet
     earlier_wh: list|None = None    # energy of each earlier session; None: not read yet
     wh_after_load: float|None = None # energy of the run when its first request of this session was sent
@@ -181,7 +181,8 @@ def load(self:Run):
     warmup = self._warm_up()
     self.telemetry.loaded()
     self.journal.append('load', dict(
-        session=self.session, llm_seconds=t1 - t0, embedder_seconds=t2 - t1 if self.index else None, warmup_seconds=warmup,
+        session=self.session, llm_seconds=t1 - t0, embedder_seconds=t2 - t1 if self.index else None,
+        warmup_seconds=warmup,
         model=_public_info(self.model.info), device=self._device_limits()))
     self._snapshot()
     return self
@@ -202,7 +203,7 @@ def _public_info(info:dict) -> dict:
 
 @patch
 def _warm_up(self:Run) -> float|None:
-    "Seconds of a throw-away prompt on a GPU, whose first pass compiles and allocates; not measured. None without a GPU."
+    "Seconds of a throw-away prompt on a GPU, whose first pass compiles and allocates; None without a GPU."
     if 'cuda' not in str(self.model.info.get('device')): return None
     t0 = time.monotonic()
     with self.telemetry.pause('warm-up'):
@@ -222,8 +223,8 @@ def _check_revision(self:Run):
     was = next((l['model'].get('revision') for l in self.journal.content.of('load')), None)
     now = self.model.info.get('revision')
     if was and now and was != now:
-        raise UserError(f'{self.dir} was begun with revision {was[:12]} of {self.plan.entry.id}, and this is {now[:12]}: '
-                        'fix `revision` in models.toml, choose another --name, or --force to move it aside')
+        raise UserError(f'{self.dir} was begun with revision {was[:12]} of {self.plan.entry.id}, and this is '
+                        f'{now[:12]}: fix `revision` in models.toml, choose another --name, or --force to move it aside')
 
 @patch
 def _check_precision(self:Run):
@@ -231,8 +232,8 @@ def _check_precision(self:Run):
     now, p = precision_of(self.model.info), self.plan
     was = next((w for l in self.journal.content.of('load') if (w := precision_of(l['model']))), None)
     if was and now and was != now:
-        raise UserError(f'{self.dir} was begun at {was}, and {p.entry.key} is loaded at {now} here: give --precision {was}, '
-                        'or another --name')
+        raise UserError(f'{self.dir} was begun at {was}, and {p.entry.key} is loaded at {now} here: '
+                        f'give --precision {was}, or another --name')
     if now and now != p.precision:
         log.warning('%s was planned at %s and is loaded at %s, which is what the run is recorded at', p.entry.key,
                     p.precision, now)
@@ -256,7 +257,7 @@ def shown_settings(
     attempt:int=0,        # further attempts search deeper
     window:int|None=None, # tokens of the model's window left for the context
 ):
-    "The preset as this model gets it: cut to the model's `context_tokens`, deeper with each attempt, never beyond its window."
+    "The preset for this model: cut to its `context_tokens`, deeper with each attempt, never beyond its window."
     if entry.context_tokens:
         preset = dataclasses.replace(preset, max_tokens=min(preset.max_tokens, entry.context_tokens))
     return preset.deeper(attempt, max_tokens=window)
@@ -273,7 +274,7 @@ def context_window(
 def planned(self:Run,
     questions:Sequence[Question], # those to search for
 ) -> dict:
-    "Further queries by the model, all questions in one batch: id → queries, tokens, seconds; {} where the model does not plan."
+    "Further queries by the model, in one batch: id → queries, tokens, seconds; {} where it does not plan."
     if self.settings.planner != 'llm' or self.settings.mode != 'rag': return {}
     if self.now.plans is None: self.now.plans = {d['id']: d for d in self.journal.content.of('plan')}
     plans, n = self.now.plans, self.settings.search.planner_queries
@@ -285,7 +286,8 @@ def planned(self:Run,
                       reasoning=r.reasoning_tokens)
         plans[r.id] = dict(id=r.id, queries=list(p.queries), fallback=redact(r.error) if r.error else p.fallback,
                            seconds=r.seconds,
-                           tokens=tokens, cost_usd=cost_usd(self.model.entry, r.prompt_tokens, r.completion_tokens, r.cached_tokens or 0))
+                           tokens=tokens, cost_usd=cost_usd(self.model.entry, r.prompt_tokens, r.completion_tokens,
+                                                            r.cached_tokens or 0))
         self.journal.append('plan', plans[r.id])
     if lost := sum(bool(plans[i]['fallback']) for i in todo):
         log.warning('%d of %d plans could not be used: the question alone was searched', lost, len(todo))
@@ -370,7 +372,7 @@ def _log_bill(self:Run, requests:dict):
 # %% ../nbs/06_d_stages.ipynb #245233a5
 @patch
 def _answer_chunk(self:Run, qs, index, bibliography, bar, failed, on_progress):
-    "One attempt at each question. Questions whose call failed are added to `failed`: they are tried again on resume, not at once."
+    "One attempt at each question. Those whose call failed are added to `failed`: they wait for a resume."
     now = self.now
     now.retrieved = {}
     retrieved = self.retrieve(qs, index)
@@ -419,8 +421,8 @@ def _score_display(self:Run, bar) -> Callable:
 # %% ../nbs/06_d_stages.ipynb #cb760893
 @patch
 def _record_phases(self:Run, stage:str, on_prefill:Callable|None=None) -> list:
-    """Connect the model's phases to the meters, as `stage` or, if that is empty, under their own names; `on_prefill(n)` is called
-    when n prompts are prefilled one by one. Returns the list of phases, which grows."""
+    """Connect the model's phases to the meters, as `stage` or, if that is empty, under their own names. `on_prefill(n)`
+    is called when n prompts are prefilled one by one. Returns the list of phases, which grows."""
     phases, prefilled = [], set()
     def on_phase(name, t0, t1, ids, tokens):
         phases.append(name)
@@ -501,7 +503,7 @@ def _attempt(self:Run, q, req, reply, got, index, bibliography) -> dict:
 # %% ../nbs/06_d_stages.ipynb #21eaea19
 @patch
 def _parsed(self:Run, q:Question, reply, context, bibliography:dict) -> Answer:
-    "The answer in a reply, with its confidence; only papers of the context (closed-book: of the bibliography) are cited."
+    "The answer in a reply, with its confidence; cited are papers of the context (closed-book: of the bibliography)."
     if reply.error: answer = Answer.failed(redact(reply.error))
     else:
         allowed = list(context.doc_ids) if context else sorted(bibliography)
@@ -532,7 +534,7 @@ def _snippets(context, bibliography:dict) -> list[dict]:
     return [one(b) for b in context.blocks] if context else []
 
 def _gold_rank(q:Question, got) -> int|None:
-    "Rank (from 1) of the first gold document among the documents in hit order; None without gold or when it is not there."
+    "Rank (from 1) of the first gold document among the hits' documents; None where there is none."
     if got is None or not q.refs: return None
     order = list(dict.fromkeys(h.doc_id.lower() for h in got.hits))
     return min((order.index(r.lower()) + 1 for r in q.refs if r.lower() in order), default=None)

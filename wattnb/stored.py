@@ -100,7 +100,8 @@ def stored_run(
     "Read a written run."
     folder = Path(folder)
     if not (folder/'results.json').exists():
-        raise UserError(f'{folder} has no results.json: it is no finished run (`wattnb replay` makes one from a journal)')
+        raise UserError(f'{folder} has no results.json: it is no finished run '
+                        '(`wattnb replay` makes one from a journal)')
     return StoredRun(folder, StoredRecords(folder/'results.json'), read_json(folder/'summary.json'), ws)
 
 # %% ../nbs/06_d_stored.ipynb #66706051
@@ -114,7 +115,8 @@ def score_table(self:StoredRun) -> ResultTable:
     "Components with 95 % intervals, legacy and strict, as the run stored them."
     s, scores = self.typed, self.typed.scores
     if not scores:
-        return ResultTable(['score', 'value'], [], title=f'{s.name}: the question file has no answers, nothing to score')
+        title = f'{s.name}: the question file has no answers, nothing to score'
+        return ResultTable(['score', 'value'], [], title=title)
     strict = scores.get('strict') or {}
     def row(what, key, of):
         interval = (of.get('ci95') or of.get('ci') or {}).get(key) or (None, None)
@@ -149,7 +151,7 @@ def cost_table(self:StoredRun) -> ResultTable:
     phases = ((s.roofline or {}).get('phases') or {}).items()
     rows = [('time, s', s.total_time_seconds, per(s.total_time_seconds)),
             ('latency of a question, s (mean)', None, x.latency_s),
-            ('tokens read', s.input_tokens, per(s.input_tokens)), ('tokens written', s.output_tokens,
+            ('prompt tokens', s.input_tokens, per(s.input_tokens)), ('completion tokens', s.output_tokens,
                                                                    per(s.output_tokens)),
             *_energy_rows(s, per), *((f"{k}: share of the device's limit", p.get('share'), None) for k, p in phases),
             ('host memory peak, GiB', h.cpu_rss_peak_gb, None), ('model load, s', h.model_load_time_seconds, None),
@@ -227,9 +229,10 @@ def to_text(self:StoredRun) -> str:
 def replay(
     folder, # a run folder with a journal
 ) -> StoredRun:
-    "Derive `results.json`, `submission.csv` and `summary.json` from the journal, with no model. Raises `UserError` without a journal."
+    "Derive the files of a run from its journal, with no model. Raises `UserError` without a journal."
     folder = Path(folder)
-    if not (folder/'journal.jsonl').exists(): raise UserError(f'{folder} has no journal.jsonl: only runs of wattnb can be replayed')
+    if not (folder/'journal.jsonl').exists():
+        raise UserError(f'{folder} has no journal.jsonl: only runs of wattnb can be replayed')
     rebuild(folder)
     return stored_run(folder)
 
@@ -237,7 +240,7 @@ def replay(
 def verify(
     folder, # a run folder
 ) -> ResultTable:
-    "Check a run: config hash, journal damage, files against the journal, coverage, scores, times, energy. A row per check."
+    "Check a run: config hash, journal, files against the journal, coverage, scores, times, energy."
     folder = Path(folder)
     content = read_journal(folder/'journal.jsonl')
     if not content.of('run'): raise UserError(f'{folder} has no readable journal')
@@ -298,7 +301,8 @@ def _clock_checks(files:RunFiles, content:JournalContent):
     s = files.typed
     wall, work, size = s.total_time_seconds, 0., 1
     for r in files.results: work, size = work + (r['seconds']['generation'] or 0), max(size, r['batch_size'] or 1)
-    if wall and size == 1: yield 'times agree', '' if work <= wall * 1.05 + 1 else f'questions took {work:.1f} s of {wall:.1f} s'
+    if wall and size == 1:
+        yield 'times agree', '' if work <= wall * 1.05 + 1 else f'questions took {work:.1f} s of {wall:.1f} s'
     parts = [x.get('seconds') for x in s.segments or []]
     if parts and None not in parts and wall is not None:
         read = {x['session'] for x in s.segments}
@@ -306,7 +310,8 @@ def _clock_checks(files:RunFiles, content:JournalContent):
         whole = sum(parts) + sum(rest)
         close = abs(whole - wall) <= .02 * wall + 2
         yield 'time is the sum of the sessions', '' if close else f'{wall:.1f} s, its sessions {whole:.1f} s'
-    yield 'it ended after it began', '' if s.started_at <= s.finished_at else f'{s.finished_at} is before {s.started_at}'
+    right = s.started_at <= s.finished_at
+    yield 'it ended after it began', '' if right else f'{s.finished_at} is before {s.started_at}'
 
 # %% ../nbs/06_d_stored.ipynb #9748aff2
 def _energy_checks(files:RunFiles):
@@ -316,7 +321,8 @@ def _energy_checks(files:RunFiles):
         parts = [(x.get('energy') or {}).get('total_wh') for x in s.segments or []]
         if parts and None not in parts:
             close = math.isclose(sum(parts), total, rel_tol=.01, abs_tol=1e-6)
-            yield 'energy is the sum of the sessions', '' if close else f'{total:.4g} Wh, its sessions {sum(parts):.4g} Wh'
+            why = '' if close else f'{total:.4g} Wh, its sessions {sum(parts):.4g} Wh'
+            yield 'energy is the sum of the sessions', why
         stages = [e for r in files.results for e in (r['energy'] or {}).values() if isinstance(e, dict)]
         used = sum(e['joules'] for e in stages if e.get('joules') is not None) / 3600
         fits = used <= 1.02 * total + 1e-6
@@ -352,7 +358,7 @@ class Results(ResultTable):
         return [row | {'95 % interval': ends(x), 'executed notebook': nb, 'numbers': x.to_json()}
                 for row, (x, nb) in zip(super().to_json(), self.numbers)]
     def document(self) -> dict:
-        "What `wattnb results --json` prints: names of the columns, a list of cells per run, and the records under `runs`."
+        "What `wattnb results --json` prints: columns, a list of cells per run, and the records under `runs`."
         rows, cols = self.to_json(), [*self.columns, 'executed notebook']
         return dict(columns=cols, rows=[[r[c] for c in cols] for r in rows], runs=[r['numbers'] for r in rows],
                     title=self.title,
@@ -374,7 +380,7 @@ def results_table(
     env:str|None=None,      # only this machine label
     datafile:str|None=None, # only this question file's stem
 ) -> Results:
-    "All runs with a summary: score, parts, interval, and cost per question. `UserError` for a place without runs where others have some."
+    "All runs with a summary: score, parts, interval, cost per question. `UserError` for a filter that no run matches."
     check_place(ws, env, datafile)
     truths, base, found = TruthBook(ws), experiments_of(ws), []
     root = ws.root if isinstance(ws, Workspace) else base
