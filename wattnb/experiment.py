@@ -30,7 +30,7 @@ def run_all(
     model=None,                # an open model, to share weights between runs
     on_progress:Callable=None, # called with (done, of)
 ) -> RunFiles:
-    "All stages without a notebook. A complete run is read from its journal, and its files are written again if need be."
+    "All stages, without a notebook. A complete run is read from its journal, its files are mended if need be."
     if plan.state == 'rebuild': rebuild(plan.run_dir, f'wattnb run {plan.name}')
     if plan.state in ('rebuild', 'complete'): return derive(read_journal(plan.run_dir/'journal.jsonl', plan.run))
     with Run(plan, model) as run:

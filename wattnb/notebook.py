@@ -148,9 +148,9 @@ def own_kernel() -> dict:
     "Arguments for papermill (or `nbclient`): the kernel is this interpreter. Needs the extra `notebook`."
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
-    class OwnKernel(AsyncKernelManager):
-        kernel_spec = property(lambda self: KernelSpec(argv=[sys.executable, '-m', 'ipykernel_launcher', '-f',
-                                                             '{connection_file}'], display_name='Python 3', language='python'))
+    argv = [sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}']
+    spec = KernelSpec(argv=argv, display_name='Python 3', language='python')
+    class OwnKernel(AsyncKernelManager): kernel_spec = property(lambda self: spec)
     return dict(kernel_name='python3', kernel_manager_class=OwnKernel)
 
 # %% ../nbs/06_e_notebook.ipynb #256aa084

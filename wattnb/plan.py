@@ -306,7 +306,8 @@ def _check_machine(plan:RunPlan, old:JournalContent):
     here = machine(plan.settings.env)
     if was and old.of('attempt') and machine_key(was) != machine_key(here):
         raise UserError(f'{plan.run_dir} was begun on {machine_words(was)}, and this is {machine_words(here)}: '
-                        'go on there, or give --allow-mixed (its energy and times are then labelled mixed), or another --name')
+                        'go on there, or give --allow-mixed (its energy and times are then labelled mixed), '
+                        'or another --name')
 
 # %% ../nbs/06_b_plan.ipynb #d76e8b1c
 def final_attempt(

@@ -31,10 +31,10 @@ def setting(
     return field(default=default, metadata=dict(help=help, metavar=metavar, choices=tuple(choices), notebook=notebook,
                                                 usual=usual))
 
-# %% ../nbs/06_b_settings.ipynb #bb96b447
 MODES = ('rag', 'oracle', 'closed-book')
 PLANNERS = ('none', 'keywords', 'llm')
 
+# %% ../nbs/06_b_settings.ipynb #bb96b447
 @dataclass(frozen=True)
 class RunSettings:
     "The parameters of a run. Empty strings and None mean the default."
@@ -203,7 +203,7 @@ def cli_options(
 def notebook_parameters(
     settings, # a `RunSettings`
 ) -> dict:
-    "Parameters for papermill: the notebook's own by name, the others under `options` where they differ from their default."
+    "Parameters for papermill: the notebook's own by name, changed others under `options`."
     out, options = {}, {}
     for f in fields(settings):
         v = getattr(settings, f.name)

@@ -224,7 +224,8 @@ def _check_revision(self:Run):
     now = self.model.info.get('revision')
     if was and now and was != now:
         raise UserError(f'{self.dir} was begun with revision {was[:12]} of {self.plan.entry.id}, and this is '
-                        f'{now[:12]}: fix `revision` in models.toml, choose another --name, or --force to move it aside')
+                        f'{now[:12]}: fix `revision` in models.toml, choose another --name, '
+                        'or --force to move it aside')
 
 @patch
 def _check_precision(self:Run):
