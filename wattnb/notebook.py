@@ -8,6 +8,7 @@ __all__ = ['NotebookRun', 'start', 'one_line_errors', 'keep_notebook', 'own_kern
 # %% ../nbs/06_e_notebook.ipynb #d9166ce6
 import json, os, subprocess, sys, threading, time
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from fastcore.basics import patch
 
@@ -133,8 +134,7 @@ def keep_notebook(
     out = plan.run_dir/'run_experiment.ipynb'
     if out.exists() or os.environ.get('WATTNB_NOTEBOOK_OUT') or os.environ.get('IN_TEST'): return
     if not (plan.run_dir/'summary.json').exists(): return
-    try: import papermill
-    except ImportError: return
+    if find_spec('papermill') is None: return
     code = ('import json,sys; from wattnb.cli import run_notebook; from wattnb.experiment import *; '
             's = json.loads(sys.argv[1]); run_notebook(plan_run(RunSettings(**s), sys.argv[2]))')
     args = [sys.executable, '-c', code, json.dumps(plan.settings.public), str(plan.ws.root)]

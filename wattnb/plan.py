@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['planned_precision', 'RunPlan', 'weights_digest', 'plan_run', 'run_held', 'is_ended', 'final_attempt', 'RunState',
-           'prediction_of']
+           'prediction_of', 'MODES', 'PLANNERS', 'RunSettings']
 
 # %% ../nbs/06_b_plan.ipynb #3349360d
 import hashlib, os, re, shutil
@@ -27,6 +27,8 @@ from .budget import expected_bill
 from .settings import MODES, PLANNERS, RunSettings
 from .machine import memory_here
 from .telemetry import machine, machine_key, machine_words
+
+_all_ = ['MODES', 'PLANNERS', 'RunSettings'] # importable from here as well
 
 # %% ../nbs/06_b_plan.ipynb #60b9a522
 def planned_precision(

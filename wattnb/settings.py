@@ -14,7 +14,6 @@ from typing import get_args
 from fastcore.basics import patch
 
 from .workspace import ResultTable, UserError, jsonable
-from .retrieval import DEFAULT_PRESET, PRESETS, make_settings
 from .llm import PRECISIONS
 from .budget import Budget
 
@@ -48,7 +47,7 @@ class RunSettings:
     split: str = setting('', 'suffix of the default name', 'S', notebook=True)
     limit: int|None = setting(None, 'only the first K questions', 'K', notebook=True)
     provider: str = setting('', 'hf_local, openai, openrouter, bedrock', 'X', notebook=True)
-    preset: str = setting('', 'retrieval preset', 'R', PRESETS)
+    preset: str = setting('', 'retrieval preset', 'R')
     mode: str = setting('rag', 'rag, oracle (gold papers as context) or closed-book', 'MODE', MODES)
     seed: int = setting(0, 'random seed for sampling', notebook=True)
     temperature: float = setting(0., 'sampling temperature; 0 is greedy decoding')
@@ -130,6 +129,7 @@ def changes(self:RunSettings) -> dict:
 @patch(as_prop=True)
 def search(self:RunSettings):
     "The retrieval settings: the preset with the changes. Raises `UserError` for an unknown setting or value."
+    from wattnb.retrieval import DEFAULT_PRESET, make_settings # here, so that `wattnb --help` need not load the retrieval
     own = {'planner': self.planner} if self.planner and self.planner != 'llm' else {}
     return make_settings(self.preset or DEFAULT_PRESET, **self.changes, **own)
 
@@ -171,7 +171,7 @@ def _settle(s:RunSettings):
         object.__setattr__(s, f.name, v)
         if (choices := f.metadata['choices']) and v != f.default and v not in choices:
             raise UserError(f'unknown {f.name} {v!r}: one of {", ".join(choices)}')
-    s.search # raises for an unknown retrieval setting
+    _ = s.search # raises for an unknown preset or retrieval setting
     for name, least in (('limit', 1), ('max_retries', 0), ('temperature', 0)):
         v = getattr(s, name)
         if v is not None and v < least: raise UserError(f'{name} must be at least {least}, not {v}')
