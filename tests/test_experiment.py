@@ -171,6 +171,7 @@ def cli(ws, *args): return subprocess.run([sys.executable, '-m', 'wattnb.cli', *
     (('run', '--preset', 'best'), 'unknown preset'), (('run', '--questions', 'none.csv'), 'no such question file'), (('run', '--limit', '0'), 'at least 1'), (('run', '--index', 'other'), 'wattnb index'),
     (('ensemble', '--experiments', 'a', 'b', '--name', 'x'), 'no run'), (('search', 'x', '--preset', 'y'), 'unknown preset')])
 def test_mistakes_are_one_line_and_status_2(ws, args, why):
+    ws.experiments.mkdir(parents=True, exist_ok=True)
     p = cli(ws, *args)
     assert p.returncode == 2 and len(p.stderr.strip().splitlines()) == 1 and why in p.stderr and not p.stdout, p.stderr
 
