@@ -241,7 +241,7 @@ def test_a_question_across_runs(lab, ws):
     rows = settle('both runs are shown', lambda: (r := lab.all('.wattnb-runs .wattnb-detail tbody tr')) and len(r) == 2 and r)
     assert 'wrong_value' in next(r.text for r in rows if 'extractive' in r.text)
     lab.open('.wattnb-runs details')
-    lab.says('.wattnb-runs .wattnb-detail', r'truth: .*score 0\.\d{3}.*Wh per question.*prompt.*reply')
+    lab.says('.wattnb-runs .wattnb-detail', r'(?s)truth: .*score 0\.\d{3}.*Wh per question.*prompt.*reply')
     lab.d.execute_script('document.querySelectorAll(".wattnb-runs details").forEach(e => e.open = false)')
     lab.picture('explore-runs', '.wattnb-runs')
     lab.choose('.wattnb-runs .wattnb-class select', 'right')

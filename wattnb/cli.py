@@ -479,18 +479,18 @@ _PLACES = (Opt('--timeout', type=float, default=30, metavar='MIN', help='minutes
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), Opt('--force', action='store_true', help='set finished and different runs aside and run again'),
       *_PLACES, _MIXED, Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'), Opt('--dry-run', action='store_true', help='only the plan, with what it will take'))
 def cmd_benchmark(a) -> Result:
-    from wattnb.benchmark import Benchmark, BenchmarkSettings, Board, Here, plan_benchmark, run_benchmark, this_machine
+    from wattnb.benchmark import Benchmark, BenchmarkSettings, LocalExecutor, ProgressTable, plan_benchmark, run_benchmark, this_machine
     s = BenchmarkSettings(tuple(a.model), tuple(a.provider), tuple(a.precision) or ('',), tuple(a.seeds), a.env, a.questions, a.split, a.preset, a.mode, a.limit,
                           a.smoke_test, a.force, a.timeout, a.jobs, _gpus(a), a.share_gpus, a.temperature, a.fail_on_error, a.allow_mixed or bool(a.ray))
     ws = Workspace.find(a.root)
-    here = Here(this_machine(s), only_api=bool(a.ray))
-    places = [*([_cluster(a, ws, s)] if a.ray else []), here]
+    here = LocalExecutor(this_machine(s), only_api=bool(a.ray))
+    executors = [*([_cluster(a, ws, s)] if a.ray else []), here]
     try:
-        machines = [site.machine for p in places for site in p.refresh()]
+        machines = [h.machine for x in executors for h in x.hosts()]
         runs = plan_benchmark(s, ws, machines)
-        b = Benchmark(runs, s, machines) if a.dry_run else run_benchmark(runs, s, Board(sys.stderr), places=places)
+        b = Benchmark(runs, s, machines) if a.dry_run else run_benchmark(runs, s, ProgressTable(sys.stderr), executors=executors)
     finally:
-        for p in places: p.close()
+        for x in executors: x.close()
     return Result(b.to_text(), b, 1 if b.failed else 0)
 
 def _gpus(a) -> tuple:
@@ -509,7 +509,7 @@ def _cluster(a, ws, s):
       Opt('--force-all', action='store_true', help='run all sizes again; old runs are set aside'), Opt('--limit', type=int, default=None, metavar='K', help='only the first K questions'),
       *_PLACES, Opt('--dry-run', action='store_true', help='write and run nothing; with --run-missing or --force-all, show what would run'))
 def cmd_scaling(a) -> Result:
-    from wattnb.benchmark import Board, run_benchmark
+    from wattnb.benchmark import ProgressTable, run_benchmark
     from wattnb.scaling import plan_missing, scaling
     ws = Workspace.find(a.root)
     if not (a.run_missing or a.force_all):
@@ -520,7 +520,7 @@ def cmd_scaling(a) -> Result:
     if a.run_missing or a.force_all:
         b = plan_missing(r, ws, every=a.force_all, timeout=a.timeout, jobs=a.jobs, gpus=_gpus(a), share_gpus=a.share_gpus, limit=a.limit)
         if not a.dry_run:
-            b = run_benchmark(b.runs, b.settings, Board(sys.stderr))
+            b = run_benchmark(b.runs, b.settings, ProgressTable(sys.stderr))
             r = get()
     files = [] if a.dry_run else r.write(ws.experiments.joinpath(*[p for p in (a.env, r.datafile) if p]))
     text = '\n\n'.join([r.table.to_text(), *([b.to_text()] if b and b.runs else []), *(['\n'.join(map(str, files))] if files else [])])

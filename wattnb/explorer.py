@@ -387,6 +387,11 @@ def question_html(
 # %% ../nbs/10_z_explorer.ipynb #ae02d9cd
 def _not_shown(lines:Sequence[str]) -> str: return ''.join(f'<small class="wattnb-warn">not shown: {html.escape(x)}</small><br>' for x in lines[:5])
 
+def _choose(select, options:Sequence, value=None):
+    "Replace the options; select `value` if it is one of them, else the first."
+    select.options, values = options, [v for _, v in options]
+    select.value = value if value in values else values[0] if values else None
+
 def _datafiles(ws:Workspace, env:str|None=None, ensembles:bool=True) -> list[tuple]:
     "(label, stem) of each question file with finished runs, the most frequent first."
     n = Counter(r.datafile for r in find_runs(ws, env=env) if r.summary and (ensembles or not r.is_ensemble))
@@ -417,30 +422,30 @@ class RunsPanel(Panel):
 @patch
 def reload(self:RunsPanel, datafile:str=''):
     "Read the runs again."
-    self.file.options, self.set = _datafiles(self.e.ws), None
-    if datafile in dict(self.file.options).values(): self.file.value = datafile
+    self.set = None
+    _choose(self.file, _datafiles(self.e.ws), datafile)
     if self.set is None: self.load() # else the change of `file` has done it
 
 @patch
 def load(self:RunsPanel):
     "Read the runs over the chosen question file."
     self.set = s = RunSet(self.e.ws, self.file.value)
-    self.run.options = [(f'{s.scores[r].overall:.3f}  {r}', r) for r in s.best_first]
     self.status.value = _not_shown(s.unscored)
+    _choose(self.run, [(f'{s.scores[r].overall:.3f}  {r}', r) for r in s.best_first])
     self._classes()
 
 @patch
 def _classes(self:RunsPanel):
     n = Counter(self.set.classes(self.run.value).values())
-    self.kind.options = [(f'all ({sum(n.values())})', ''), *((f'{c} ({n[c]}): {ERROR_CLASSES[c]}'[:60], c) for c in ERROR_CLASSES if n[c])]
+    classes = [(f'{c} ({n[c]}): {ERROR_CLASSES[c]}'[:60], c) for c in ERROR_CLASSES if n[c]]
+    _choose(self.kind, [(f'all ({sum(n.values())})', ''), *classes], self.kind.value)
     self._fill()
 
 @patch
 def _fill(self:RunsPanel):
     words, questions, keep = self.words.value.lower().split(), self.set.questions, self.list.value
     got = {i: c for i, c in self.set.classes(self.run.value).items() if self.kind.value in ('', c) and all(t in f'{i} {questions[i].question}'.lower() for t in words)}
-    self.list.options = [(f'{i}  {"✓" if c == "right" else "✗"} {c:15} {questions[i].question[:110]}', i) for i, c in got.items()]
-    self.list.value = keep if keep in got else next(iter(got), None)
+    _choose(self.list, [(f'{i}  {"✓" if c == "right" else "✗"} {c:15} {questions[i].question[:110]}', i) for i, c in got.items()], keep)
     self._open()
 
 @patch
@@ -473,8 +478,7 @@ class EnsemblePanel(Panel):
         for x, f in ((self.file, self.load), (self.how, self.vote), (self.blank, self.vote)): x.observe(self.guard(f), 'value')
         return [self.row(self.file, self.how, self.blank), self.members, self.result]
     def _start(self, datafile):
-        self.file.options = _datafiles(self.e.ws, self.env, ensembles=False)
-        if datafile in dict(self.file.options).values(): self.file.value = datafile
+        _choose(self.file, _datafiles(self.e.ws, self.env, ensembles=False), datafile)
         if self.panel is None: self.load()
 
 # %% ../nbs/10_z_explorer.ipynb #bab7802b
