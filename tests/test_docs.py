@@ -40,6 +40,13 @@ def test_examples_of_the_help_parse():
     for name, (_, _, example, _) in VERBS.items(): _parser().parse_args(shlex.split(example)[1:])
 
 
+def test_no_verb_or_option_vanishes():
+    "`options.json` lists them; a new one is added there."
+    verbs = next(a for a in _parser()._actions if a.dest == 'verb').choices
+    have = {v: sorted({s for a in p._actions for s in a.option_strings or [a.dest]} - {'-h', '--help'}) for v, p in verbs.items()}
+    assert have == json.loads((root / 'tests/options.json').read_text())
+
+
 @pytest.mark.parametrize('run', sorted((root / 'artifacts/experiments').glob('nbdev-test/*/*-bench')), ids=lambda p: p.name)
 def test_the_schema_lists_every_field(run):
     s = json.loads((run / 'summary.json').read_text())
