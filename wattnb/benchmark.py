@@ -27,7 +27,8 @@ from .benchmark_plan import BenchmarkSettings, PlannedRun, need, plan_benchmark,
 from .progress import Benchmark, ProgressTable, Watch, clock, seconds_to_go, time_to_go
 from .cluster import run_words
 
-_all_ = ['Estimate', 'Past', 'estimate', 'need_of', 'read_past', 'BenchmarkSettings', 'PlannedRun', 'plan_benchmark', 'run_settings', 'this_machine',
+_all_ = ['Estimate', 'Past', 'estimate', 'need_of', 'read_past', 'BenchmarkSettings', 'PlannedRun', 'plan_benchmark',
+         'run_settings', 'this_machine',
          'Benchmark', 'ProgressTable', 'Watch', 'clock', 'seconds_to_go', 'time_to_go']
 
 # %% ../nbs/07_benchmark.ipynb #c570f284
@@ -46,12 +47,14 @@ class LocalExecutor:
         self.machine, self.only_api, self.allocator = machine, only_api, Allocator(machine)
         self.uuids = {str(k): g.uuid for k, g in enumerate(visible_gpus())}
     def hosts(self) -> list: return [self]
-    def accepts(self, r:PlannedRun) -> bool: return not self.only_api or r.plan.entry.provider not in ('hf_local', 'baseline')
+    def accepts(self, r:PlannedRun) -> bool:
+        return not self.only_api or r.plan.entry.provider not in ('hf_local', 'baseline')
     def label(self, a:Allocation) -> str: return f'GPU {",".join(map(str, a.devices))}' if a.devices else ''
     def start(self, r:PlannedRun, a:Allocation, seconds:float) -> Supervised:
         "Start a run on its GPUs; its output goes to `<run>.log` beside its folder."
         env = {**os.environ, 'WATTNB_PROGRESS': '0', 'PYTHONUNBUFFERED': '1'}
-        if self.machine.devices: env['CUDA_VISIBLE_DEVICES'] = ','.join(self.uuids.get(str(d)) or str(d) for d in a.devices)
+        if self.machine.devices:
+            env['CUDA_VISIBLE_DEVICES'] = ','.join(self.uuids.get(str(d)) or str(d) for d in a.devices)
         r.run_dir.parent.mkdir(parents=True, exist_ok=True)
         return Supervised([sys.executable, *command(r)], seconds, r.run_dir.parent/f'{r.run_dir.name}.log', env)
     def close(self): pass
@@ -65,7 +68,8 @@ class _Loop:
     "The state of a running benchmark: runs that wait, runs that run, and the hosts."
     def __init__(self, b:Benchmark, executors:Sequence, max_lost:int):
         self.b, self.executors, self.max_lost = b, executors, max_lost
-        self.waiting, self.active, self.threads, self.idle_since = [r for r in b.runs if r.state == 'wait'], [], [], None
+        self.waiting, self.active = [r for r in b.runs if r.state == 'wait'], []
+        self.threads, self.idle_since = [], None
         self.find_hosts()
     def find_hosts(self):
         self.hosts = [h for e in self.executors for h in e.hosts()]
@@ -74,7 +78,8 @@ class _Loop:
         "Start every waiting run that fits now; True if any was."
         moved = False
         for r in _longest_first(self.waiting):
-            for h in sorted((h for h in self.hosts if h.accepts(r)), key=lambda h: len(h.allocator.active)): # the least busy first
+            # the least busy first
+            for h in sorted((h for h in self.hosts if h.accepts(r)), key=lambda h: len(h.allocator.active)):
                 if (a := h.allocator.allocate(need(r, h.machine))) is None: continue
                 self.waiting.remove(r)
                 self.start(r, h, a); moved = True; break
@@ -128,7 +133,7 @@ def stop(self:_Loop):
 def run_benchmark(
     runs:Sequence[PlannedRun],      # from `plan_benchmark`
     settings:BenchmarkSettings,     # that they were planned with
-    on_change:Callable|None=None,   # called with the `Benchmark` when a state or a count changes, e.g. a `ProgressTable`
+    on_change:Callable|None=None,   # called with the `Benchmark` at each change, e.g. a `ProgressTable`
     poll:float=.5,                  # seconds between looks
     executors:Sequence|None=None,   # where runs execute; default this machine
     max_lost:int=3,                 # how often a run whose machine was lost is started again
@@ -167,7 +172,8 @@ def _conclude(r:PlannedRun, handle, code:int, s:BenchmarkSettings) -> threading.
     errors = [l[8:] for l in redact(handle.log_text()).splitlines() if l.startswith('wattnb: ')]
     r.state = 'pass' if code == 0 else 'fail'
     if code == 0: r.reason = ''
-    elif code == DEADLINE: r.reason = f'stopped after {s.timeout:g} minutes with {r.done}/{r.n} done; the same command resumes it'
+    elif code == DEADLINE:
+        r.reason = f'stopped after {s.timeout:g} minutes with {r.done}/{r.n} done; the same command resumes it'
     elif code in (137, 139, 134): r.reason = f'killed by signal {code - 128} (out of memory?); see {log_name}'
     else: r.reason = errors[-1] if errors else f'exit status {code}; see {log_name}'
     r.eta, r.seconds = None, took
@@ -201,8 +207,10 @@ def is_member(
     return bool(_MEMBER.search(name))
 
 def _member_plans(s:RunSettings, m:int, root) -> list[RunPlan]:
-    key = load_registry(root if isinstance(root, Workspace) else Workspace.find(root)).find(s.model, provider=s.provider or None).key
-    base = s.name or '-'.join([re.sub(r'[^\w.+-]+', '-', key), 'bench', *(x for x in (s.precision, s.preset, s.split) if x),
+    key = load_registry(root if isinstance(root, Workspace)
+                        else Workspace.find(root)).find(s.model, provider=s.provider or None).key
+    base = s.name or '-'.join([re.sub(r'[^\w.+-]+', '-', key), 'bench',
+                               *(x for x in (s.precision, s.preset, s.split) if x),
                                *([s.mode] if s.mode != 'rag' else [])])
     return [plan_run(replace(s, name=f'{base}-member{i + 1}of{m}', seed=s.seed + i), root) for i in range(m)]
 
@@ -213,15 +221,17 @@ def run_members(
     root=None,                      # workspace
     on_progress:Callable|None=None, # called with (member, questions done, of all)
 ) -> list[RunPlan]:
-    "Run a model `m` times with seeds `seed`, `seed`+1 …, loading it once. Complete members are not run again. Returns their plans."
+    "Run a model `m` times with seeds `seed`, `seed`+1 …, loading it once; complete members are skipped. Returns the plans."
     s = settings
     if m < 2: raise UserError(f'an ensemble needs at least 2 runs, not {m}')
-    if not s.temperature: raise UserError('at temperature 0 all runs of a model are the same: give --temperature, e.g. 0.7')
+    if not s.temperature:
+        raise UserError('at temperature 0 all runs of a model are the same: give --temperature, e.g. 0.7')
     plans = _member_plans(s, m, root)
     todo = [p for p in plans if p.state != 'complete']
     if not todo: return plans
     p = todo[0]
-    with open_model(p.entry, precision=p.precision_requested, ws=p.ws, seed=s.seed, temperature=s.temperature, max_new_tokens=s.max_new_tokens,
+    with open_model(p.entry, precision=p.precision_requested, ws=p.ws, seed=s.seed, temperature=s.temperature,
+                    max_new_tokens=s.max_new_tokens,
                     batch_size=s.batch_size, latency_mode=s.latency_mode) as model:
         for p in todo:
             model.seed = p.settings.seed # every request draws from it anew

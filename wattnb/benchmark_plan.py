@@ -41,11 +41,13 @@ class BenchmarkSettings:
     share_gpus: bool = False  # let runs that fit together share a GPU
     temperature: float = 0.
     fail_on_error: float = .2 # a larger share (below 1) or count of failed questions makes a run a failure
-    allow_mixed: bool = False # resume runs that another machine began: always so on a cluster, where a run may start on any node
+    # resume runs that another machine began: always so on a cluster, where a run may start on any node
+    allow_mixed: bool = False
     def __post_init__(self):
         if self.timeout < 0: raise UserError(f'timeout must be at least 0 minutes, not {self.timeout:g}')
         if self.jobs < 1: raise UserError(f'jobs must be at least 1, not {self.jobs}')
-        if len(set(self.gpus)) < len(self.gpus): raise UserError(f'a GPU is named twice: {",".join(map(str, self.gpus))}')
+        if len(set(self.gpus)) < len(self.gpus):
+            raise UserError(f'a GPU is named twice: {",".join(map(str, self.gpus))}')
         object.__setattr__(self, 'precisions', tuple(dict.fromkeys(self.precisions)) or ('',))
         object.__setattr__(self, 'seeds', tuple(dict.fromkeys(self.seeds)) or (0,))
 
@@ -123,11 +125,15 @@ def run_settings(
     s:BenchmarkSettings, # what the benchmark covers
 ) -> RunSettings:
     "The settings that `wattnb run` would get for this run of the benchmark."
-    parts = [re.sub(r'[^\w.+-]+', '-', entry.key), 'smoke', *([word] if (word := planned_precision(entry, precision)) != planned_precision(entry) else []),
-             *([s.mode] if s.mode != 'rag' else []), *([f'seed{seed}'] if seed else []), *([s.split] if s.split else [])]
-    return RunSettings(entry.key, env=s.env, precision=precision, questions=s.questions, name='-'.join(parts) if s.smoke_test else '',
+    parts = [re.sub(r'[^\w.+-]+', '-', entry.key), 'smoke',
+             *([word] if (word := planned_precision(entry, precision)) != planned_precision(entry) else []),
+             *([s.mode] if s.mode != 'rag' else []), *([f'seed{seed}'] if seed else []),
+             *([s.split] if s.split else [])]
+    return RunSettings(entry.key, env=s.env, precision=precision, questions=s.questions,
+                       name='-'.join(parts) if s.smoke_test else '',
                        split=s.split, limit=1 if s.smoke_test else s.limit, preset=s.preset, mode=s.mode, seed=seed,
-                       temperature=s.temperature, fail_on_error=s.fail_on_error, force=s.force, allow_mixed=s.allow_mixed)
+                       temperature=s.temperature, fail_on_error=s.fail_on_error, force=s.force,
+                       allow_mixed=s.allow_mixed)
 
 # %% ../nbs/07_b_a_plan.ipynb #2edc7544
 def _plan_one(ws, spec, entry, precision, seed, s:BenchmarkSettings, machines, past) -> PlannedRun:
@@ -142,7 +148,8 @@ def _plan_one(ws, spec, entry, precision, seed, s:BenchmarkSettings, machines, p
         r.state, r.reason = 'fail', str(e); return r
     r.n, r.done = len(r.plan.questions), r.plan.done
     if r.plan.state in ('complete', 'rebuild'):
-        r.state, r.reason, r.done = 'skip', 'complete' + '; its files are written again' * (r.plan.state == 'rebuild'), r.n
+        r.state, r.done = 'skip', r.n
+        r.reason = 'complete' + '; its files are written again' * (r.plan.state == 'rebuild')
         if r.plan.state == 'complete': read_result(r)
         return r
     r.estimate = estimate(entry, r.precision, r.n - r.done, past, s.mode)
@@ -162,11 +169,14 @@ def _in_use(folder:Path) -> str:
 def _select(registry, s:BenchmarkSettings) -> list[tuple]:
     "(what to name it in settings, registry entry) of each selected model."
     served = lambda e: not s.providers or e.provider in s.providers or 'all' in s.providers
-    chosen = [(e.key, e) for e in registry.values() if served(e) and (not s.models or any(m.lower() in e.key.lower() for m in s.models))]
+    chosen = [(e.key, e) for e in registry.values() if served(e)
+              and (not s.models or any(m.lower() in e.key.lower() for m in s.models))]
     if not chosen: # provider:id or a TOML file, else the registry's own error
         chosen = [(str(Path(m).resolve()) if m.endswith('.toml') else m, registry.find(m)) for m in s.models]
         chosen = [(m, e) for m, e in chosen if not s.providers or e.provider in s.providers]
-    if not chosen: raise UserError(f'no model of the registry is served by {", ".join(s.providers)} and matches {", ".join(s.models) or "anything"}')
+    if not chosen:
+        raise UserError(f'no model of the registry is served by {", ".join(s.providers)} and matches '
+                        f'{", ".join(s.models) or "anything"}')
     return chosen
 
 def plan_benchmark(
@@ -174,7 +184,7 @@ def plan_benchmark(
     root=None,                            # workspace
     machines:Sequence[Machine]|None=None, # where it may run; default this machine
 ) -> list[PlannedRun]:
-    "The runs of a benchmark, none started. Raises `UserError` if nothing is selected, or if all runs fail for the same reason."
+    "The runs of a benchmark, none started. Raises `UserError` if none is selected or all fail for the same reason."
     s, ws = settings, root if isinstance(root, Workspace) else Workspace.find(root)
     chosen = _select(load_registry(ws), s)
     ws.questions(s.questions or None)
@@ -183,7 +193,8 @@ def plan_benchmark(
             for p in (s.precisions if e.provider == 'hf_local' else ('',)) for seed in s.seeds]
     first = {}
     for r in runs: # two precisions can mean the same here
-        if r.state == 'wait' and first.setdefault(r.run_dir, r) is not r: r.state, r.reason = 'skip', f'the same run as another of {r.model} at {r.precision}'
+        if r.state == 'wait' and first.setdefault(r.run_dir, r) is not r:
+            r.state, r.reason = 'skip', f'the same run as another of {r.model} at {r.precision}'
     broken = {r.reason for r in runs if r.state == 'fail'}
     if len(broken) == 1 and all(r.state == 'fail' for r in runs) and len(runs) > 1: raise UserError(broken.pop())
     return runs

@@ -327,7 +327,8 @@ _MIXED = Opt('--allow-mixed', action='store_true',
 _FAIL_ON_ERROR = Opt('--fail-on-error', type=float, default=.2, metavar='F',
                      help='the run fails if more than this share (below 1) or number of questions failed')
 _SETTINGS = ('model', 'env', 'precision', 'questions', 'name', 'split', 'limit', 'provider', 'preset', 'mode', 'seed',
-             'temperature', 'max_retries', 'max_new_tokens', 'batch_size', 'latency_mode', 'planner', 'retrieval', 'decode',
+             'temperature', 'max_retries', 'max_new_tokens', 'batch_size', 'latency_mode', 'planner', 'retrieval',
+             'decode',
              'sampling', 'index', 'fail_on_error', 'idle_seconds', 'max_usd', 'max_wh', 'allow_mixed', 'force')
 
 def _settings(a) -> dict: return {k: getattr(a, k) for k in _SETTINGS if hasattr(a, k)}
@@ -583,7 +584,8 @@ def cmd_score(a) -> Result:
     s = score_files(a.truth, a.submission, legacy_join=a.legacy_join)
     groups = [s.group_table(by) for by, has in (('flag', s.by_flag), ('usage', s.by_usage)) if has]
     problems = '\n'.join(f"{p['id']}: {p['message']}" for p in s.problems[:10])
-    parts = [t.to_text() for t in (s.table(strict=a.strict), *groups, s.mismatches())] + ([problems] if problems else [])
+    parts = [t.to_text() for t in (s.table(strict=a.strict), *groups,
+                                   s.mismatches())] + ([problems] if problems else [])
     return Result('\n\n'.join(parts), s.to_json(strict=a.strict))
 
 # %% ../nbs/11_cli.ipynb #05905513
@@ -770,7 +772,8 @@ def cmd_ensemble(a) -> Result:
     members = a.experiments or _members(a)
     e = make_ensemble(_tree(a), members, name=a.name, strategy=a.strategy,
                       ignore_blank=a.ignore_blank, env=a.env, datafile=a.datafile, threshold=a.threshold, ties=a.ties,
-                      refs=a.refs, weights=a.weights, seed=a.seed, ground_truth=a.ground_truth, force=a.force, output=a.output)
+                      refs=a.refs, weights=a.weights, seed=a.seed, ground_truth=a.ground_truth, force=a.force,
+                      output=a.output)
     return Result(e.to_text(), dict(run_dir=str(e.run_dir), skipped=False, summary=e.summary))
 
 # %% ../nbs/11_cli.ipynb #6f98746a
@@ -780,7 +783,8 @@ def _members(a) -> list:
     from wattnb.experiment import RunSettings
     from wattnb.runs import RunFolder
     questions = a.questions or (f'{a.datafile}.csv' if a.datafile else '')
-    s = RunSettings(a.model, env=a.env or '', precision=a.precision, questions=questions, limit=a.limit, preset=a.preset,
+    s = RunSettings(a.model, env=a.env or '', precision=a.precision, questions=questions, limit=a.limit,
+                    preset=a.preset,
                     temperature=a.temperature, seed=a.seed)
     plans = run_members(s, a.num_runs, a.root)
     return [RunFolder(p.run_dir, a.env or '', p.questions.stem, p.name) for p in plans]
@@ -825,8 +829,10 @@ def cmd_report(a) -> Result:
     from wattnb.workspace import optional
     pm, ws = optional('papermill', 'notebook'), _tree(a)
     own = isinstance(ws, Workspace)
-    if not own and not a.output: raise UserError(f'{a.root} is no workspace and is only read: name the output (--output FILE)')
-    src = ws.notebooks/'report.ipynb' if own and (ws.notebooks/'report.ipynb').exists() else _shipped()/'nbs/report.ipynb'
+    if not own and not a.output:
+        raise UserError(f'{a.root} is no workspace and is only read: name the output (--output FILE)')
+    src = _shipped()/'nbs/report.ipynb'
+    if own and (ws.notebooks/'report.ipynb').exists(): src = ws.notebooks/'report.ipynb'
     name = f"report{'-' + a.env if a.env else ''}.ipynb"
     out = Path(a.output).with_suffix('.ipynb') if a.output else ws.artifacts/'reports'/name
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -834,7 +840,8 @@ def cmd_report(a) -> Result:
     truth = str(Path(a.ground_truth).resolve()) if a.ground_truth else ''
     parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth)
     try: _execute(src, out, parameters, cwd)
-    except pm.PapermillExecutionError as e: raise WorkError(f'{e.ename}: {e.evalue} (executed notebook: {out})') from None
+    except pm.PapermillExecutionError as e:
+        raise WorkError(f'{e.ename}: {e.evalue} (executed notebook: {out})') from None
     if a.html: out = _report_html(out)
     return Result(f'report: {out}', dict(report=str(out)))
 
@@ -842,7 +849,8 @@ def _report_html(path:Path) -> Path:
     from wattnb.workspace import optional
     from wattnb.report import offline_html
     nbc = optional('nbconvert', 'docs')
-    exporter = nbc.HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True)
+    exporter = nbc.HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True,
+                                embed_images=True)
     html, _ = exporter.from_filename(str(path))
     return atomic_write(path.with_suffix('.html'), offline_html(html, 'Report over runs'))
 

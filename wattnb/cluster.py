@@ -43,7 +43,8 @@ def unpack(
     with tarfile.open(fileobj=io.BytesIO(raw), mode='r:gz') as t:
         for m in t:
             to = (root/m.name).resolve()
-            if not m.isfile() or not to.is_relative_to(root): raise WorkError(f'the pack holds {m.name!r}, which is no plain file below it')
+            if not m.isfile() or not to.is_relative_to(root):
+                raise WorkError(f'the pack holds {m.name!r}, which is no plain file below it')
             atomic_write(to, t.extractfile(m).read())
 
 # %% ../nbs/07_b_ray.ipynb #112b784c
@@ -54,7 +55,8 @@ def files_below(
 ) -> dict:
     "Name → path of every plain file below a folder, for `pack`."
     base = Path(folder)
-    return {f'{name}/{p.relative_to(base).as_posix()}'.lstrip('/'): p for p in sorted(base.rglob('*')) if p.is_file() and p.name not in skip}
+    return {f'{name}/{p.relative_to(base).as_posix()}'.lstrip('/'): p for p in sorted(base.rglob('*')) if p.is_file()
+            and p.name not in skip}
 
 def workspace_pack(
     ws:Workspace,   # workspace
@@ -62,9 +64,12 @@ def workspace_pack(
     models:Sequence=(), # TOML files that runs name as their model
 ) -> bytes:
     "What a run needs of a workspace."
-    one = {f'data/{Path(questions).name}': Path(questions), 'data/metadata.csv': ws.metadata, 'models.toml': ws.models_toml,
-           'nbs/run_experiment.ipynb': ws.notebooks/'run_experiment.ipynb', **{f'models/{Path(m).name}': Path(m) for m in models}}
-    return pack({k: p for k, p in one.items() if p.is_file()} | (files_below(ws.embeddings, 'data/embeddings') if ws.embeddings.exists() else {}))
+    one = {f'data/{Path(questions).name}': Path(questions), 'data/metadata.csv': ws.metadata,
+           'models.toml': ws.models_toml,
+           'nbs/run_experiment.ipynb': ws.notebooks/'run_experiment.ipynb',
+           **{f'models/{Path(m).name}': Path(m) for m in models}}
+    return pack({k: p for k, p in one.items()
+                 if p.is_file()} | (files_below(ws.embeddings, 'data/embeddings') if ws.embeddings.exists() else {}))
 
 # %% ../nbs/07_b_ray.ipynb #2f47f399
 def run_words(
@@ -83,7 +88,8 @@ def run_words(
 # %% ../nbs/07_b_ray.ipynb #7672bfac
 def node_info() -> dict:
     "Version, CPUs, memory and GPUs of a node, measured on the node."
-    return dict(hostname=socket.gethostname(), version=__version__, cpus=os.cpu_count() or 1, **memory_here(_visible_devices()))
+    return dict(hostname=socket.gethostname(), version=__version__, cpus=os.cpu_count() or 1,
+                **memory_here(_visible_devices()))
 
 def _visible_devices(parent:int=None) -> str|None:
     "CUDA_VISIBLE_DEVICES of the node."
@@ -113,7 +119,7 @@ def run_on_node(
     so_far:bytes,    # from `pack`: the existing files of the run
     every:float=1.,  # seconds between messages
 ) -> dict:
-    "Execute one run on this node. Returns exit status, end of the log, and the run folder as a pack (None on shared storage)."
+    "Execute one run on this node: its exit status, end of the log, and folder as a pack (None on shared storage)."
     import ray
     shared = isinstance(base, str)
     root = Path(base) if shared else _node_workspace(base, key)
@@ -241,12 +247,14 @@ class Node:
     allocator: Allocator
     shared: bool # whether it sees the home workspace
     def accepts(self, r) -> bool: return r.plan.entry.provider in ('hf_local', 'baseline')
-    def label(self, a:Allocation) -> str: return self.machine.name + (f' GPU {",".join(a.devices)}' if a.devices else '')
-    def start(self, r, a:Allocation, seconds:float) -> RemoteRun: return self.cluster.submit(self, r, len(a.devices), seconds)
+    def label(self, a:Allocation) -> str:
+        return self.machine.name + (f' GPU {",".join(a.devices)}' if a.devices else '')
+    def start(self, r, a:Allocation, seconds:float) -> RemoteRun:
+        return self.cluster.submit(self, r, len(a.devices), seconds)
 
 # %% ../nbs/07_b_ray.ipynb #1315d09d
 class Cluster:
-    "A Ray cluster as an executor for `run_benchmark`. Raises `UserError` without Ray or if the cluster cannot be reached."
+    "A Ray cluster as an executor for `run_benchmark`. `UserError` without Ray or if the cluster cannot be reached."
     def __init__(self,
         address:str,             # 'auto', 'HOST:PORT' or 'ray://HOST:PORT'
         ws:Workspace,            # the home workspace
@@ -258,12 +266,14 @@ class Cluster:
         every:float=1.,          # seconds between messages of a run
     ):
         self.ray = ray = optional('ray', 'ray')
-        self.ws, self.questions, self.jobs, self.share_gpus, self.shared, self.every = ws, Path(questions), jobs, share_gpus, shared, every
+        self.ws, self.questions, self.jobs = ws, Path(questions), jobs
+        self.share_gpus, self.shared, self.every = share_gpus, shared, every
         self.models, self._mine = [Path(m) for m in models], not ray.is_initialized()
         if self._mine:
             try: ray.init(address=address, log_to_driver=False, logging_level='ERROR', configure_logging=False)
             except (ConnectionError, ValueError, RuntimeError, TimeoutError) as e:
-                raise UserError(f'no Ray cluster at {address!r}: {str(e).splitlines()[0]} (`ray start --head` starts one)') from None
+                why = str(e).splitlines()[0]
+                raise UserError(f'no Ray cluster at {address!r}: {why} (`ray start --head` starts one)') from None
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         self._on = lambda node: affinity(node_id=node, soft=False)
         home = self._on(ray.get_runtime_context().get_node_id()) # messages must outlive every other node
@@ -291,7 +301,8 @@ def hosts(self:Cluster,
     alive = {n['NodeID']: n for n in ray.nodes() if n['Alive']}
     for id_ in [i for i in self._nodes if i not in alive]: self._nodes.pop(id_)
     self._ask(i for i in alive if i not in self._nodes and i not in self._asked)
-    if self._asked: ray.wait(list(self._asked.values()), num_returns=len(self._asked), timeout=0 if self._nodes else wait)
+    if self._asked:
+        ray.wait(list(self._asked.values()), num_returns=len(self._asked), timeout=0 if self._nodes else wait)
     for id_, ref in list(self._asked.items()):
         done, _ = ray.wait([ref], timeout=0)
         if not done and id_ in alive: continue
@@ -315,18 +326,21 @@ def _ask(self:Cluster, ids):
 def _make(self:Cluster, id_, alive, info) -> Node|None:
     "The node as a host; None if it has another version or no CPU for tasks."
     if info['version'] != __version__:
-        log.warning('node %s (%s) is not used: it has wattnb %s, here is %s', id_[:8], info['hostname'], info['version'], __version__); return None
+        log.warning('node %s (%s) is not used: it has wattnb %s, here is %s', id_[:8], info['hostname'],
+                    info['version'], __version__); return None
     given = alive['Resources'] # what the cluster's owner offers
     if given.get('CPU', 0) < 1: return None
     gpus = tuple((str(i), g) for i, g in enumerate(node_gpus(info, int(given.get('GPU', 0)))))
-    m = Machine(f"{info['hostname']} ({id_[:6]})", gpus, self.jobs, min(.8 * info['ram_gb'], given.get('memory', math.inf) / 1e9), self.share_gpus)
+    m = Machine(f"{info['hostname']} ({id_[:6]})", gpus, self.jobs,
+                min(.8 * info['ram_gb'], given.get('memory', math.inf) / 1e9), self.share_gpus)
     return Node(self, id_, m, Allocator(m), info['sees'] if self.shared is None else self.shared)
 
 @patch
 def read_mail(self:Cluster):
     "Bring every run's journal at home up to date."
     try: messages = self.ray.get(self.mail.take.remote(), timeout=30)
-    except self.ray.exceptions.RayError as e: raise WorkError(f'the Ray cluster does not answer any more ({type(e).__name__})') from None
+    except self.ray.exceptions.RayError as e:
+        raise WorkError(f'the Ray cluster does not answer any more ({type(e).__name__})') from None
     for key, m in messages: self._runs[key].receive(m)
 
 # %% ../nbs/07_b_ray.ipynb #e42f2bb4
@@ -337,21 +351,26 @@ def submit(self:Cluster, node:Node, r, gpus:int, seconds:float) -> RemoteRun:
     run = self._runs[key] = RemoteRun(self, node, r.run_dir)
     base, words, so_far = self._shared_input(r) if node.shared else self._packed_input(node, r, run)
     has = next((n['Resources'].get('CPU', 1) for n in ray.nodes() if n['NodeID'] == node.id), 1)
-    opts = dict(num_cpus=1 if gpus else min(has, max(1, has // self.jobs)), num_gpus=gpus, max_retries=0, scheduling_strategy=self._on(node.id))
+    opts = dict(num_cpus=1 if gpus else min(has, max(1, has // self.jobs)), num_gpus=gpus, max_retries=0,
+                scheduling_strategy=self._on(node.id))
     if not gpus and r.need_gb: opts['memory'] = int(r.need_gb * 1e9)
     place = r.run_dir.relative_to(self.ws.root).as_posix()
-    run.ref = ray.remote(run_on_node).options(**opts).remote(key, self.mail, words, place, seconds, base, so_far, self.every)
+    run.ref = ray.remote(run_on_node).options(**opts).remote(key, self.mail, words, place, seconds, base, so_far,
+                                                             self.every)
     return run
 
 @patch
-def _shared_input(self:Cluster, r) -> tuple: # the name is given, since a node may resolve `auto`, and so the default name, differently
+# the name is given, since a node may resolve `auto`, and so the default name, differently
+def _shared_input(self:Cluster, r) -> tuple:
     return str(self.ws.root), run_words(r.plan.settings, '{root}', name=r.name), b''
 
 @patch
 def _packed_input(self:Cluster, node, r, run) -> tuple:
     s = r.plan.settings
-    if s.force and r.run_dir.exists(): os.replace(r.run_dir, r.run_dir.with_name(f'{r.run_dir.name}.old-{time.strftime("%Y%m%d-%H%M%S")}'))
+    if s.force and r.run_dir.exists():
+        os.replace(r.run_dir, r.run_dir.with_name(f'{r.run_dir.name}.old-{time.strftime("%Y%m%d-%H%M%S")}'))
     run.hold.enter_context(folder_lock(r.run_dir, f'wattnb benchmark, on {node.machine.name}'))
     own = dict(model=f'{{root}}/models/{Path(s.model).name}') if s.model.endswith('.toml') else {}
     if self._base is None: self._base = self.ray.put(workspace_pack(self.ws, self.questions, self.models))
-    return self._base, run_words(s, '{root}', name=r.name, questions='{root}/data/' + self.questions.name, **own), pack(files_below(r.run_dir))
+    return self._base, run_words(s, '{root}', name=r.name, questions='{root}/data/' + self.questions.name,
+                                 **own), pack(files_below(r.run_dir))

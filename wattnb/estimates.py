@@ -36,7 +36,8 @@ class Past:
     def at(self, precision:str) -> bool: return precision in (self.precision, self.requested)
 
 # %% ../nbs/07_a_estimates.ipynb #2d0337aa
-def _num(x): return x if isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) and x > 0 else None
+def _num(x):
+    return x if isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) and x > 0 else None
 
 def _past_of(r, entries:dict) -> Past|None:
     "What a run folder teaches; None for ensembles and unfinished runs."
@@ -45,10 +46,13 @@ def _past_of(r, entries:dict) -> Past|None:
     if r.is_ensemble or not r.complete or not n: return None
     total, load = _num(s.get('total_time_seconds')), _num(hw.get('model_load_time_seconds')) or 0.
     seconds = max(total - load, 0.) / n if 'schema_version' in s and total else _num(s.get('avg_latency_seconds'))
-    weights, kv, peak = (x and x / 1e9 for x in (_num(loaded.get(k)) for k in ('weights_bytes', 'kv_bytes_per_token', 'load_peak_bytes')))
+    weights, kv, peak = (x and x / 1e9 for x in (_num(loaded.get(k))
+                                                 for k in ('weights_bytes', 'kv_bytes_per_token', 'load_peak_bytes')))
     cost, e = run_cost(r), entries.get(s.get('model_id'))
-    return Past(r.id, str(s.get('model_id')), r.precision, str(r.block('identity').get('mode') or 'rag'), str(hw.get('hostname') or ''), seconds, load,
-                cost.wh_per_question, cost.usd_per_question, e.compute_b if e else None, 'cuda' in str(loaded.get('device')), weights, kv, peak, r.precision_requested)
+    return Past(r.id, str(s.get('model_id')), r.precision, str(r.block('identity').get('mode') or 'rag'),
+                str(hw.get('hostname') or ''), seconds, load,
+                cost.wh_per_question, cost.usd_per_question, e.compute_b if e else None,
+                'cuda' in str(loaded.get('device')), weights, kv, peak, r.precision_requested)
 
 # %% ../nbs/07_a_estimates.ipynb #135e6e84
 def _age(r) -> float:
@@ -57,7 +61,7 @@ def _age(r) -> float:
 
 def read_past(
     ws:Workspace,         # its complete runs are read
-    like:tuple|None=None, # (model id, precision, mode) of one run to estimate: reading stops after three like it on this machine
+    like:tuple|None=None, # (model id, precision, mode) of one run to estimate: reading stops after three like it
     most:int=60,          # with `like`: how many runs to read at most
 ) -> list[Past]:
     "Complete runs, as predictors."
@@ -65,7 +69,8 @@ def read_past(
     runs = find_runs(ws)
     if like: runs = sorted(runs, key=_age)[:most]
     for r in runs:
-        if like and sum((p.model_id, p.mode, p.host) == (like[0], like[2], here) and p.at(like[1]) for p in out) >= 3: break
+        if like and sum((p.model_id, p.mode, p.host) == (like[0], like[2], here) and p.at(like[1]) for p in out) >= 3:
+            break
         try: past = _past_of(r, entries)
         except UserError as e: log.debug('%s', e); continue
         if past: out.append(past)
@@ -95,15 +100,18 @@ def estimate(
     host = host or socket.gethostname()
     usd = estimate_usd(entry, [prompt_tokens] * n) if n else (0., 0.)
     priced = None if usd is None else sum(usd) / 2
-    same = [p for p in past if p.model_id == entry.id and (p.at(precision) or p.precision == 'api') and p.mode == mode and p.seconds]
+    same = [p for p in past if p.model_id == entry.id and (p.at(precision) or p.precision == 'api') and p.mode == mode
+            and p.seconds]
     if ps := [p for p in same if p.host == host] or same:
         p = sorted(ps, key=lambda p: p.seconds)[len(ps) // 2]
         return Estimate(p.load + p.seconds * n, None if p.wh is None else p.wh * n,
-                        p.usd * n if p.usd is not None and not entry.local else priced, p.run + (f' on {p.host}' if p.host != host else ''))
+                        p.usd * n if p.usd is not None and not entry.local else priced,
+                        p.run + (f' on {p.host}' if p.host != host else ''))
     if similar := [p for p in past if p.host == host and p.compute_b and p.seconds and entry.local and entry.compute_b]:
         p = min(similar, key=lambda p: (not p.at(precision), abs(math.log(p.compute_b / entry.compute_b))))
         f = entry.compute_b / p.compute_b
-        return Estimate((p.load + p.seconds * n) * f, None if p.wh is None else p.wh * n * f, priced, f'{p.run}, scaled by {f:.3g}')
+        return Estimate((p.load + p.seconds * n) * f, None if p.wh is None else p.wh * n * f, priced,
+                        f'{p.run}, scaled by {f:.3g}')
     if entry.provider == 'baseline': return Estimate(BASELINE_SECONDS * n, usd=priced, basis='no language model')
     return Estimate(usd=priced, basis='price list' if priced else Estimate.basis)
 
@@ -116,8 +124,8 @@ def need_of(
     past:Sequence[Past], # from `read_past`
     on_gpu:bool,         # whether this machine has one
 ) -> tuple[float|None, str]:
-    """(GB, 'measured' or 'estimated'): weights, keys and values of `BATCH_TOKENS` tokens, and working memory, or the peak of loading if that
-    is more. (None, '') for models that need none here or whose size is unknown."""
+    """(GB, 'measured' or 'estimated'): weights, keys and values of `BATCH_TOKENS` tokens, and working memory, or the peak
+    of loading if that is more. (None, '') for models that need none here or whose size is unknown."""
     if not entry.local: return None, ''
     guess = estimate_vram(entry, precision)
     seen = [p for p in past if p.model_id == entry.id and p.at(precision) and p.on_gpu == on_gpu and p.weights_gb]

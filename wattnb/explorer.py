@@ -123,7 +123,8 @@ def opened(self:Explorer, entry, precision:str, task:Task):
         yield self.model, took
 
 # %% ../nbs/10_z_explorer.ipynb #4ee2ddcd
-_STATUS = dict(plan='searching', found='preparing the prompt', prompt='waiting for the reply', attempt='parsing the reply')
+_STATUS = dict(plan='searching', found='preparing the prompt', prompt='waiting for the reply',
+               attempt='parsing the reply')
 
 @patch
 def answer(self:Explorer,
@@ -156,7 +157,8 @@ _STYLE = '''<style>
 .wattnb-panel details { margin: 3px 0; border-left: 3px solid var(--jp-border-color2, #ddd); padding-left: 8px }
 .wattnb-panel table { border-collapse: collapse; line-height: 1.35 }
 .wattnb-panel td, .wattnb-panel th { padding: 2px 8px; border-bottom: 1px solid var(--jp-border-color2, #ddd) }
-.wattnb-panel pre, .wattnb-page, .wattnb-stream { white-space: pre-wrap; max-height: 22em; overflow: auto; line-height: 1.4; padding: 6px }
+.wattnb-panel pre, .wattnb-page, .wattnb-stream { white-space: pre-wrap; line-height: 1.4; padding: 6px }
+.wattnb-panel pre, .wattnb-page, .wattnb-stream { max-height: 22em; overflow: auto }
 .wattnb-panel pre, .wattnb-page { background: var(--jp-layout-color2, #f4f4f4) }
 .wattnb-page mark { background: #ffe58a; color: #222 }
 .wattnb-value { font-size: 1.5em; line-height: 1.5 } .wattnb-none { font-size: 1.1em }
@@ -193,8 +195,11 @@ class ModelForm:
     "Model and precision, and a line that describes the choice."
     def __init__(self, explorer:Explorer, model:str):
         self.e, w = explorer, optional('ipywidgets', 'notebook')
-        self.model = _named('model', w.Combobox(value=model, options=list(explorer.registry), placeholder='key or provider:id', description='model', ensure_option=False))
-        self.precision = _named('precision', w.Dropdown(options=[('default', ''), *((p, p) for p in PRECISIONS)], description='precision', layout=w.Layout(width='190px')))
+        self.model = _named('model', w.Combobox(value=model, options=list(explorer.registry),
+                                                placeholder='key or provider:id', description='model',
+                                                ensure_option=False))
+        self.precision = _named('precision', w.Dropdown(options=[('default', ''), *((p, p) for p in PRECISIONS)],
+                                                        description='precision', layout=w.Layout(width='190px')))
         self.note = _named('note', w.HTML())
         for x in (self.model, self.precision): x.observe(self._describe, 'value')
         self.box = w.VBox([w.HBox([self.model, self.precision], layout=w.Layout(flex_flow='row wrap')), self.note])
@@ -205,10 +210,12 @@ class ModelForm:
     def _facts(self) -> list[str]:
         entry = self.e.registry.find(self.model.value)
         precision = self.precision.value or entry.precision
-        facts = [entry.name, {'hf_local': 'runs here', 'baseline': 'no language model'}.get(entry.provider, f'at {entry.provider}'), precision]
+        facts = [entry.name, {'hf_local': 'runs here',
+                              'baseline': 'no language model'}.get(entry.provider, f'at {entry.provider}'), precision]
         if entry.local:
             need, where = estimate_vram(entry, precision), fits(entry, precision, memory_here())
-            facts += [f'about {need:g} GB' if need else 'size not known', {'no': 'does not fit this machine', '?': ''}.get(where, f'fits the {where}')]
+            facts += [f'about {need:g} GB' if need else 'size not known',
+                      {'no': 'does not fit this machine', '?': ''}.get(where, f'fits the {where}')]
         check_provider(entry)
         return [f for f in facts if f]
 
@@ -218,11 +225,16 @@ class QuestionForm:
     def __init__(self, explorer:Explorer):
         w = optional('ipywidgets', 'notebook')
         wide, small = w.Layout(width='640px'), w.Layout(width='220px')
-        self.known = _named('known', w.Dropdown(options=[('a question of the file …', ''), *((f'{q.id}  {q.question[:90]}', q) for q in explorer.questions)], layout=wide))
-        self.text = _named('question', w.Textarea(placeholder='Ask something that the papers may answer', rows=2, layout=wide))
+        self.known = _named('known', w.Dropdown(options=[('a question of the file …', ''),
+                                                         *((f'{q.id}  {q.question[:90]}', q)
+                                                           for q in explorer.questions)], layout=wide))
+        self.text = _named('question', w.Textarea(placeholder='Ask something that the papers may answer', rows=2,
+                                                  layout=wide))
         self.unit = w.Text(placeholder='unit of the answer, e.g. MWh', layout=small)
-        self.preset = _named('preset', w.Dropdown(options=list(PRESETS), value=DEFAULT_PRESET, description='preset', layout=small))
-        self.guess, self.closed = (w.Checkbox(description=d, indent=False, layout=small) for d in ('best guess', 'closed-book'))
+        self.preset = _named('preset', w.Dropdown(options=list(PRESETS), value=DEFAULT_PRESET, description='preset',
+                                                  layout=small))
+        self.guess, self.closed = (w.Checkbox(description=d, indent=False, layout=small)
+                                   for d in ('best guess', 'closed-book'))
         self.known.observe(self._take, 'value')
         self.box = w.VBox([self.known, w.HBox([self.text, self.unit]), w.HBox([self.preset, self.guess, self.closed])])
     def _take(self, change):
@@ -231,9 +243,11 @@ class QuestionForm:
         "The question, with its truth if it is one of the file, word for word."
         q, text, unit = self.known.value, ' '.join(self.text.value.split()), self.unit.value.strip()
         if not text: raise UserError('there is no question: write one, or take one of the file')
-        return q if q and text == ' '.join(q.question.split()) and unit == (q.unit or '') else Question('asked', text, answer_unit=unit or BLANK)
+        same = q and text == ' '.join(q.question.split()) and unit == (q.unit or '')
+        return q if same else Question('asked', text, answer_unit=unit or BLANK)
     def settings(self, choice:ModelForm) -> RunSettings:
-        return RunSettings(choice.model.value.strip(), precision=choice.precision.value, preset=self.preset.value, mode='closed-book' if self.closed.value else 'rag')
+        return RunSettings(choice.model.value.strip(), precision=choice.precision.value, preset=self.preset.value,
+                           mode='closed-book' if self.closed.value else 'rag')
 
 # %% ../nbs/10_z_explorer.ipynb #67747334
 def _fold(title:str, body:str) -> str: return f'<details><summary>{title}</summary>{body}</details>' if body else ''
@@ -255,7 +269,8 @@ class AnswerView:
         self.asked, self.card.value = a, answer_html(a)
         self._show_hits(q, a.retrieved)
         attempts = attempts_table(a)._repr_html_() if len(a.attempts) > 1 else ''
-        self.prompt.value = _fold('Prompt and reply, word for word', prompt_html(a.last)) + _fold(f'{len(a.attempts)} attempts', attempts)
+        self.prompt.value = _fold('Prompt and reply, word for word',
+                                  prompt_html(a.last)) + _fold(f'{len(a.attempts)} attempts', attempts)
     def _show_text(self, text:str):
         if time.monotonic() - self._last < .08: return
         self._last = time.monotonic()
@@ -279,7 +294,8 @@ class AskPanel(Panel):
     def build(self):
         w, self.form = self.w, QuestionForm(self.e)
         self.sides = [(ModelForm(self.e, m), AnswerView(self.e)) for m in self._models]
-        self.go, self.stop = _named('go', w.Button(description=self.label, button_style='primary', icon='play')), _named('stop', w.Button(description='Cancel', icon='stop'))
+        self.go = _named('go', w.Button(description=self.label, button_style='primary', icon='play'))
+        self.stop = _named('stop', w.Button(description='Cancel', icon='stop'))
         self.go.on_click(self.guard(self._go)); self.stop.on_click(self.guard(lambda: self.task and self.task.cancel()))
         self.verdict = _named('verdict', w.HTML())
         column = w.Layout(width=f'{100 // len(self.sides)}%')
@@ -300,7 +316,8 @@ class AskPanel(Panel):
         if task.state == 'cancelled':
             for _, v in self.sides: v.card.value = v.card.value if v.asked else ''
         running = f'{task.status}{f" · {task.seconds:.0f} s" if task.seconds >= 1 else ""} …'
-        self.status.value = _error(task.error) if task.state == 'failed' else _note(running if task.state == 'running' else task.state)
+        self.status.value = _error(task.error) if task.state == 'failed' else _note(running if task.state == 'running'
+                                                                                    else task.state)
 
 # %% ../nbs/10_z_explorer.ipynb #277f6933
 def verdict_html(
@@ -308,8 +325,10 @@ def verdict_html(
 ) -> str:
     "Whether two answers agree, and which is right where the truth is known."
     g = same_values([a.answer.value, b.answer.value])
-    text = 'both refuse' if g == [0, 0] else 'they agree' if g[0] == g[1] else 'one refuses' if 0 in g else 'they disagree'
-    if a.scored and b.scored: text += ''.join(f' · {x.entry.key} {"right" if x.scored["value_correct"] else "wrong"}' for x in (a, b))
+    same = 'both refuse' if g[0] == 0 else 'they agree'
+    text = same if g[0] == g[1] else 'one refuses' if 0 in g else 'they disagree'
+    if a.scored and b.scored:
+        text += ''.join(f' · {x.entry.key} {"right" if x.scored["value_correct"] else "wrong"}' for x in (a, b))
     return f'<b>{"✓" if g[0] == g[1] else "≠"} {html.escape(text)}</b>'
 
 class ComparePanel(AskPanel):
@@ -339,7 +358,8 @@ class RunSet:
             self.scores[r.id] = score(qs, r.predictions)
             self.numbers[r.id] = run_numbers(r, truths, self.scores[r.id])
             for q in qs: self.questions.setdefault(q.id, q)
-        if not self.runs: raise UserError(f'no scored runs over {datafile}' + ''.join(f'; {u}' for u in self.unscored[:2]))
+        if not self.runs:
+            raise UserError(f'no scored runs over {datafile}' + ''.join(f'; {u}' for u in self.unscored[:2]))
         self.best_first = sorted(self.runs, key=lambda r: -self.scores[r].overall)
     def classes(self,
         run:str, # its id
@@ -350,7 +370,8 @@ class RunSet:
 # %% ../nbs/10_z_explorer.ipynb #d545e1dc
 def _num(v, digits:int) -> str: return '–' if v is None or v != v else f'{v:.{digits}f}'
 def _mark(energy_is:str) -> str:
-    return '≥ ' if 'at least' in energy_is else '~ ' if 'extrapolated' in energy_is or energy_is.startswith(('shared', 'run mean')) else ''
+    if 'at least' in energy_is: return '≥ '
+    return '~ ' if 'extrapolated' in energy_is or energy_is.startswith(('shared', 'run mean')) else ''
 
 def numbers_line(
     x, # `RunNumbers` of a run
@@ -358,12 +379,15 @@ def numbers_line(
     "The numbers of a run and the remarks of the audit about them, as HTML."
     per = lambda v, digits: '–' if v is None else f'{v:.{digits}g}'
     interval = f' [{x.score_low:.3f}, {x.score_high:.3f}]' if x.score_low is not None else ''
-    facts = [f'score {_num(x.score, 3)}{interval}', f'{per(x.wall_s_per_question, 4)} s per question', f'latency {per(x.latency_s, 4)} s',
-             f'{per(x.wh_per_question, 4)} Wh per question ({x.energy.is_})', f'{per(x.usd_per_question, 4)} USD per question']
+    facts = [f'score {_num(x.score, 3)}{interval}', f'{per(x.wall_s_per_question, 4)} s per question',
+             f'latency {per(x.latency_s, 4)} s',
+             f'{per(x.wh_per_question, 4)} Wh per question ({x.energy.is_})',
+             f'{per(x.usd_per_question, 4)} USD per question']
     remarks = ''.join(f'<br><small class="wattnb-warn">{html.escape(d.rule)}: {html.escape(d.message)}</small>'
                       for d in x.about('score', 'refusals', 'latency', 'wall', 'energy', 'usd'))
     return f'<p>{html.escape(x.run)}: {html.escape(" · ".join(facts))}{remarks}</p>'
 
+# %% ../nbs/10_z_explorer.ipynb #d3ee630c
 def question_html(
     s:RunSet,
     id:str,              # of the question
@@ -375,17 +399,24 @@ def question_html(
     for name in s.best_first:
         if (r := s.rows[name].get(id)) is None: continue
         c = error_class(r)
-        rows.append(f'<tr><td>{esc(name)}{" ◂" if name == run else ""}</td><td class="wattnb-{"right" if c == "right" else "wrong"}">{"✓" if c == "right" else "✗"} {c}</td>'
-                    f'<td><b>{esc(str(r["value"])[:80])}</b></td><td>{citations.list(parse_refs(r["refs"])) or "–"}</td><td>{_num(r["latency_seconds"], 2)}</td>'
-                    f'<td title="{esc(r["energy_is"])}">{_mark(r["energy_is"])}{_num(r["joules"], 1)}</td></tr>')
+        mark, css = ('✓', 'right') if c == 'right' else ('✗', 'wrong')
+        cells = [f'<td>{esc(name)}{" ◂" if name == run else ""}</td>', f'<td class="wattnb-{css}">{mark} {c}</td>',
+                 f'<td><b>{esc(str(r["value"])[:80])}</b></td>', f'<td>{citations.list(parse_refs(r["refs"])) or "–"}</td>',
+                 f'<td>{_num(r["latency_seconds"], 2)}</td>',
+                 f'<td title="{esc(r["energy_is"])}">{_mark(r["energy_is"])}{_num(r["joules"], 1)}</td>']
+        rows.append(f'<tr>{"".join(cells)}</tr>')
     record = next((r for r in s.runs[run].records if str(r['id']) == id), {})
-    texts = ''.join(_fold(title, f'<pre>{esc(redact(str(record[k])))}</pre>') for title, k in (('prompt', 'rendered_prompt'), ('reply', 'raw_response')) if record.get(k))
-    return (f'<p><b>{esc(id)}</b> {esc(q.question)}<br>truth: <b>{esc(q.answer_value)}</b> {esc(q.unit or "")} · {citations.list(q.refs) or "no paper"}</p>'
-            f'<table><thead><tr><th>run</th><th>class</th><th>value</th><th>papers</th><th>s</th><th>J</th></tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    texts = ''.join(_fold(title, f'<pre>{esc(redact(str(record[k])))}</pre>')
+                    for title, k in (('prompt', 'rendered_prompt'), ('reply', 'raw_response')) if record.get(k))
+    head = ''.join(f'<th>{h}</th>' for h in ('run', 'class', 'value', 'papers', 's', 'J'))
+    truth = f'<b>{esc(q.answer_value)}</b> {esc(q.unit or "")} · {citations.list(q.refs) or "no paper"}'
+    return (f'<p><b>{esc(id)}</b> {esc(q.question)}<br>truth: {truth}</p>'
+            f'<table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
             f'{numbers_line(s.numbers[run])}{texts}')
 
 # %% ../nbs/10_z_explorer.ipynb #ae02d9cd
-def _not_shown(lines:Sequence[str]) -> str: return ''.join(f'<small class="wattnb-warn">not shown: {html.escape(x)}</small><br>' for x in lines[:5])
+def _not_shown(lines:Sequence[str]) -> str:
+    return ''.join(f'<small class="wattnb-warn">not shown: {html.escape(x)}</small><br>' for x in lines[:5])
 
 def _choose(select, options:Sequence, value=None):
     "Replace the options; select `value` if it is one of them, else the first."
@@ -410,11 +441,14 @@ class RunsPanel(Panel):
         self.guard(lambda: self.reload(datafile))()
     def build(self):
         w, wide = self.w, lambda n: self.w.Layout(width=n)
-        self.file, self.run, self.kind = (_named(n, w.Dropdown(description=n, layout=wide(x))) for n, x in (('file', '300px'), ('run', '420px'), ('class', '330px')))
+        self.file, self.run, self.kind = (_named(n, w.Dropdown(description=n, layout=wide(x)))
+                                          for n, x in (('file', '300px'), ('run', '420px'), ('class', '330px')))
         self.words = _named('words', w.Text(placeholder='words in the question', layout=wide('220px')))
         self.refresh = w.Button(description='Read again', icon='refresh', layout=wide('120px'))
         self.list, self.detail = _named('list', w.Select(rows=10, layout=wide('100%'))), _named('detail', w.HTML())
-        for x, f in ((self.file, self.load), (self.run, self._classes), (self.kind, self._fill), (self.words, self._fill), (self.list, self._open)): x.observe(self.guard(f), 'value')
+        for x, f in ((self.file, self.load), (self.run, self._classes), (self.kind, self._fill),
+                     (self.words, self._fill), (self.list, self._open)):
+            x.observe(self.guard(f), 'value')
         self.refresh.on_click(self.guard(lambda: self.reload(self.file.value)))
         return [self.row(self.file, self.run, self.refresh), self.row(self.kind, self.words), self.list, self.detail]
 
@@ -444,8 +478,10 @@ def _classes(self:RunsPanel):
 @patch
 def _fill(self:RunsPanel):
     words, questions, keep = self.words.value.lower().split(), self.set.questions, self.list.value
-    got = {i: c for i, c in self.set.classes(self.run.value).items() if self.kind.value in ('', c) and all(t in f'{i} {questions[i].question}'.lower() for t in words)}
-    _choose(self.list, [(f'{i}  {"✓" if c == "right" else "✗"} {c:15} {questions[i].question[:110]}', i) for i, c in got.items()], keep)
+    got = {i: c for i, c in self.set.classes(self.run.value).items() if self.kind.value in ('', c)
+           and all(t in f'{i} {questions[i].question}'.lower() for t in words)}
+    _choose(self.list, [(f'{i}  {"✓" if c == "right" else "✗"} {c:15} {questions[i].question[:110]}', i)
+                        for i, c in got.items()], keep)
     self._open()
 
 @patch
@@ -455,7 +491,8 @@ def _open(self:RunsPanel):
 
 # %% ../nbs/10_z_explorer.ipynb #617aa425
 def _wh(energy) -> str:
-    return 'energy not measured' if energy.wh is None else f'{energy.wh:.3g} Wh' + (f' ({energy.is_})' if energy.is_ not in ('measured', 'members') else '')
+    if energy.wh is None: return 'energy not measured'
+    return f'{energy.wh:.3g} Wh' + ('' if energy.is_ in ('measured', 'members') else f' ({energy.is_})')
 
 class EnsemblePanel(Panel):
     "Build an ensemble by ticking its members."
@@ -471,11 +508,13 @@ class EnsemblePanel(Panel):
     def build(self):
         w = self.w
         self.file = w.Dropdown(description='questions', layout=w.Layout(width='300px'))
-        self.how = _named('strategy', w.Dropdown(options=STRATEGIES, description='vote', layout=w.Layout(width='260px')))
+        self.how = _named('strategy', w.Dropdown(options=STRATEGIES, description='vote',
+                                                 layout=w.Layout(width='260px')))
         self.blank = w.Checkbox(description='refusals do not vote', indent=False)
         self.members = _named('members', w.VBox(layout=w.Layout(max_height='260px', overflow='auto')))
         self.result = _named('result', w.HTML())
-        for x, f in ((self.file, self.load), (self.how, self.vote), (self.blank, self.vote)): x.observe(self.guard(f), 'value')
+        for x, f in ((self.file, self.load), (self.how, self.vote), (self.blank, self.vote)):
+            x.observe(self.guard(f), 'value')
         return [self.row(self.file, self.how, self.blank), self.members, self.result]
     def _start(self, datafile):
         _choose(self.file, _datafiles(self.e.ws, self.env, ensembles=False), datafile)
@@ -488,7 +527,9 @@ def load(self:EnsemblePanel):
     self.panel = p = read_panel(self.e.ws, self.env, self.file.value)
     self.result.value = ''
     order = sorted(range(len(p.labels)), key=lambda k: -p.scores[k].overall)
-    box = lambda k: self.w.Checkbox(description=f'{p.scores[k].overall:.3f} · {_wh(p.numbers[k].energy)} · {p.labels[k]}', indent=False, layout=self.w.Layout(width='98%', min_height='26px'))
+    label = lambda k: f'{p.scores[k].overall:.3f} · {_wh(p.numbers[k].energy)} · {p.labels[k]}'
+    wide = self.w.Layout(width='98%', min_height='26px')
+    box = lambda k: self.w.Checkbox(description=label(k), indent=False, layout=wide)
     self.boxes = {p.labels[k]: box(k) for k in order}
     for b in self.boxes.values(): b.observe(self.guard(self.vote), 'value')
     self.members.children = tuple(self.boxes.values())
@@ -500,10 +541,12 @@ def vote(self:EnsemblePanel):
     p, names = self.panel, [n for n, b in self.boxes.items() if b.value]
     if len(names) < 2: self.result.value = _note('tick two or more'); return
     ks = [p.labels.index(n) for n in names]
-    decisions = decide({n: list(p.predictions[k]) for n, k in zip(names, ks)}, [q.id for q in p.questions], VoteRule(self.how.value, self.blank.value))
+    decisions = decide({n: list(p.predictions[k]) for n, k in zip(names, ks)}, [q.id for q in p.questions],
+                       VoteRule(self.how.value, self.blank.value))
     s, energy = score(p.questions, decisions_as_predictions(decisions)), sum_energies([p.numbers[k].energy for k in ks])
     agreement = sum(d.agreement for d in decisions.values()) / len(decisions)
-    command = f'wattnb ensemble --experiments {" ".join(names)} --strategy {self.how.value}{" --ignore-blank" if self.blank.value else ""} --name vote --datafile {self.file.value}'
+    rule = f'--strategy {self.how.value}{" --ignore-blank" if self.blank.value else ""}'
+    command = f'wattnb ensemble --experiments {" ".join(names)} {rule} --name vote --datafile {self.file.value}'
     self.result.value = ensemble_html(p, ks, s, energy, agreement, command)
 
 # %% ../nbs/10_z_explorer.ipynb #93f799f4
@@ -518,8 +561,10 @@ def ensemble_html(
     "Score, energy and cost of a vote, beside its best member, as HTML."
     best, (lo, hi), usd = max(ks, key=lambda k: p.scores[k].overall), s.ci['overall'], float(p.usd[list(ks)].sum())
     money = 'price not known' if usd != usd else f'{usd:.4f} USD'
+    gain = f'{s.overall - p.scores[best].overall:+.3f} against its best member, {html.escape(p.labels[best])}'
     return (f'<div class="wattnb-value"><b>{s.overall:.3f}</b> <small>[{lo:.3f}, {hi:.3f}] · {_wh(energy)} · {money}</small></div>'
-            f'<p>{s.overall - p.scores[best].overall:+.3f} against its best member, {html.escape(p.labels[best])} · value {s.value_accuracy:.3f} · citations {s.ref_overlap:.3f} · '
+            f'<p>{gain} · value {s.value_accuracy:.3f} · citations {s.ref_overlap:.3f} · '
             f'refusals {s.na_recall:.3f} · agreement {agreement:.2f} · {p.n} questions</p>'
-            '<p><small class="wattnb-warn">Chosen and scored on the same questions: `wattnb recommend` estimates the score on others.</small><br>'
+            '<p><small class="wattnb-warn">Chosen and scored on the same questions: '
+            '`wattnb recommend` estimates the score on others.</small><br>'
             f'<small>to keep it:</small><pre>{html.escape(command)}</pre></p>')

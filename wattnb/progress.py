@@ -40,7 +40,8 @@ class Benchmark:
         dirs = [r.run_dir.parent for r in self.runs if r.run_dir]
         return dirs[0] if dirs else None
     def to_json(self):
-        return dict(runs=[r.to_json() for r in self.runs], settings=jsonable(self.settings), counts=self.count(), started=self.started,
+        return dict(runs=[r.to_json() for r in self.runs], settings=jsonable(self.settings), counts=self.count(),
+                    started=self.started,
                     finished=self.finished, version=__version__, machines=[jsonable(m) for m in self.machines])
     def to_text(self): return self.table.to_text()
     def _repr_markdown_(self): return self.table.to_markdown()
@@ -88,24 +89,30 @@ def plan_table(self:Benchmark) -> ResultTable:
     rows, waiting, seeds = [], [r for r in self.runs if r.state == 'wait'], len({r.seed for r in self.runs}) > 1
     for r in self.runs:
         e = r.estimate or Estimate(basis='')
-        rows.append((r.model, r.precision, *([r.seed] if seeds else []), 'RUN' if r.state == 'wait' else r.state.upper(),
-                     f'{r.done}/{r.n}' if r.n else '', r.need_gb, r.need_is, clock(e.seconds), e.wh, e.usd, r.reason[:90] or e.basis))
+        rows.append((r.model, r.precision, *([r.seed] if seeds else []),
+                     'RUN' if r.state == 'wait' else r.state.upper(),
+                     f'{r.done}/{r.n}' if r.n else '', r.need_gb, r.need_is, clock(e.seconds), e.wh, e.usd,
+                     r.reason[:90] or e.basis))
     of = lambda key: [getattr(r.estimate, key) for r in waiting if r.estimate]
     seconds, wh, usd = _total(of('seconds')), _total(of('wh')), _total(of('usd'))
     unknown = len(waiting) - sum(s is not None for s in of('seconds'))
     notes = [', '.join(f'{v} {"to run" if k == "wait" else k}' for k, v in self.count().items())]
     if seconds is not None:
-        notes.append(f'about {clock(seconds)} one after another' + (f', {unknown} of {len(waiting)} of unknown duration not counted' if unknown else ''))
+        notes.append(f'about {clock(seconds)} one after another'
+                     + (f', {unknown} of {len(waiting)} of unknown duration not counted' if unknown else ''))
     if wh is not None or usd is not None:
-        notes.append('in sum, where known: ' + ', '.join(f'{x:.3g} {u}' for x, u in ((wh, 'Wh'), (usd, 'USD')) if x is not None))
-    return ResultTable(['model', 'precision', *(['seed'] if seeds else []), 'state', 'questions', 'memory, GB', 'is', 'time', 'Wh', 'USD',
+        notes.append('in sum, where known: ' + ', '.join(f'{x:.3g} {u}' for x, u in ((wh, 'Wh'), (usd, 'USD'))
+                                                         if x is not None))
+    return ResultTable(['model', 'precision', *(['seed'] if seeds else []), 'state', 'questions', 'memory, GB', 'is',
+                        'time', 'Wh', 'USD',
                         'why, or estimated from'], rows, title='Benchmark: the plan', notes=notes)
 
 @patch
 def result_table(self:Benchmark) -> ResultTable:
     "PASS, FAIL and SKIP with scores and reasons."
     seeds = ['seed'] if len({r.seed for r in self.runs}) > 1 else []
-    rows = [(r.model, r.precision, *([r.seed] if seeds else []), r.state.upper(), f'{r.done}/{r.n}' if r.n else '', r.score, r.seconds, r.wh, r.usd,
+    rows = [(r.model, r.precision, *([r.seed] if seeds else []), r.state.upper(), f'{r.done}/{r.n}' if r.n else '',
+             r.score, r.seconds, r.wh, r.usd,
              r.reason[:90]) for r in self.runs]
     return ResultTable(['model', 'precision', *seeds, 'state', 'questions', 'score', 'seconds', 'Wh', 'USD', 'why'],
                        rows, title='Benchmark', notes=[', '.join(f'{v} {k}' for k, v in self.count().items())])
@@ -124,7 +131,7 @@ def seconds_to_go(
     expected:float|None=None,  # estimated seconds for the whole
     settled:int=32,            # after this many answers only the measured rate counts
 ) -> float|None:
-    "Remaining seconds: at first from the estimate, because the first answers come late, and with every answer more from the measured rate."
+    "Remaining seconds: from the estimate at first, as the first answers come late, and ever more from the measured rate."
     guess = max(0., expected - elapsed) if expected else 0. # a used-up estimate counts for nothing
     if not done: return guess or None
     rate, w = elapsed / done * left, min(1., done / settled) if guess else 1.
@@ -136,7 +143,8 @@ class Watch:
     def __init__(self, r:PlannedRun):
         self.r, self._next, self._began, self._done_before = r, 0., time.monotonic(), r.done
         # another machine may resolve `auto` differently, so its journal is read without checking the config hash
-        self._content = JournalContent(r.run_dir/'journal.jsonl', '' if r.plan.precision_requested == 'auto' else r.plan.run)
+        self._content = JournalContent(r.run_dir/'journal.jsonl', '' if r.plan.precision_requested == 'auto'
+                                       else r.plan.run)
         try: self._content = self._content.read_on()
         except UserError: pass # a different run's, which --force will archive
         self._sessions = 0 if r.plan.settings.force else len(self._content.of('session'))
@@ -172,7 +180,8 @@ def _update(self:Watch, content) -> bool:
     r, state = self.r, RunState(self.r.plan, content)
     done = state.done
     moved, r.done = len(done) != r.done, len(done)
-    if done and r.plan.questions.labelled: r.score = score(done, [prediction_of(state.last(q.id)) for q in done]).overall
+    if done and r.plan.questions.labelled:
+        r.score = score(done, [prediction_of(state.last(q.id)) for q in done]).overall
     whs = [(s['report'].get('energy') or {}).get('total_wh') for s in content.last_of_sessions('segment')]
     r.wh = sum(whs) if whs and all(w is not None for w in whs) else None
     r.eta = seconds_to_go(r.seconds, len(done) - self._done_before, r.n - len(done), r.estimate and r.estimate.seconds)
@@ -189,17 +198,21 @@ class ProgressTable:
         self._shown, self._lines, self._last, self._began, self._handle = {}, 0, 0., time.monotonic(), None
         terminal = getattr(self.stream, 'isatty', lambda: False)()
         self.kind = 'terminal' if terminal else 'notebook' if stream is None and _in_notebook() else 'file'
-    def __call__(self, b:Benchmark): dict(terminal=self._redraw, notebook=self._display, file=self._report)[self.kind](b)
+    def __call__(self, b:Benchmark):
+        dict(terminal=self._redraw, notebook=self._display, file=self._report)[self.kind](b)
     def table(self, b:Benchmark) -> ResultTable:
         "Model, state, questions, score so far, Wh, time and remaining time."
         rows = [(r.model, r.precision, r.state.upper(), f'{r.done}/{r.n}' if r.n else '', r.score, r.wh,
-                 clock(r.seconds) if r.state != 'wait' else '', clock(r.eta) if r.state == 'run' else '', r.where or '', r.reason[:60])
+                 clock(r.seconds) if r.state != 'wait' else '', clock(r.eta) if r.state == 'run' else '', r.where or '',
+                 r.reason[:60])
                 for r in sorted(b.runs, key=lambda r: _ORDER.index(r.state))]
-        return ResultTable(['model', 'precision', 'state', 'questions', 'score', 'Wh', 'time', 'to go', 'where', 'why'], rows, notes=[self.footer(b)])
+        return ResultTable(['model', 'precision', 'state', 'questions', 'score', 'Wh', 'time', 'to go', 'where', 'why'],
+                           rows, notes=[self.footer(b)])
     def footer(self, b:Benchmark) -> str:
         "Counts, elapsed time, and the remaining time if it is known."
         left = time_to_go(b)
-        return (', '.join(f'{v} {k}' for k, v in b.count().items()) + f'; {clock(time.monotonic() - self._began)} so far'
+        return (', '.join(f'{v} {k}' for k, v in b.count().items())
+                + f'; {clock(time.monotonic() - self._began)} so far'
                 + (f', at most about {clock(left)} to go' if left else ''))
 
 def _in_notebook() -> bool:
@@ -211,7 +224,8 @@ def time_to_go(
     b:Benchmark, # while it runs
 ) -> float|None:
     "The remaining seconds of all runs, added up; None if one is unknown."
-    left = [r.eta if r.state == 'run' else r.estimate and r.estimate.seconds for r in b.runs if r.state in ('run', 'wait')]
+    left = [r.eta if r.state == 'run' else r.estimate and r.estimate.seconds for r in b.runs
+            if r.state in ('run', 'wait')]
     return None if not left or any(x is None for x in left) else sum(left)
 
 # %% ../nbs/07_b_progress.ipynb #56b9713c
@@ -219,7 +233,8 @@ def time_to_go(
 def _redraw(self:ProgressTable, b):
     size = shutil.get_terminal_size((100, 30))
     lines = self.table(b).to_text().split('\n')
-    if len(lines) > size.lines - 1: lines = lines[:size.lines - 4] + [f'  … {len(lines) - size.lines + 3} more', lines[-1]]
+    if len(lines) > size.lines - 1:
+        lines = lines[:size.lines - 4] + [f'  … {len(lines) - size.lines + 3} more', lines[-1]]
     lines = [l[:size.columns - 1] for l in lines]
     up = f'\x1b[{self._lines}A' if self._lines else ''
     self.stream.write(up + ''.join(f'\x1b[2K{l}\n' for l in lines) + '\x1b[J')
@@ -253,6 +268,8 @@ def _line(r:PlannedRun) -> str:
     "A run in one line of a log."
     running = r.state == 'run'
     parts = [f'{datetime.now():%H:%M:%S} {r.model} {r.precision} {r.state.upper()}', f'{r.done}/{r.n}' if r.n else '',
-             f'score {r.score:.3f}' if r.score is not None else '', f'{r.wh:.3g} Wh' if r.wh is not None else '', clock(r.seconds),
-             f'to go {clock(r.eta)}' if running and r.eta else '', f'on {r.where}' if running and r.where else '', r.reason]
+             f'score {r.score:.3f}' if r.score is not None else '', f'{r.wh:.3g} Wh' if r.wh is not None else '',
+             clock(r.seconds),
+             f'to go {clock(r.eta)}' if running and r.eta else '', f'on {r.where}' if running and r.where else '',
+             r.reason]
     return ' '.join(p for p in parts if p)
