@@ -35,16 +35,16 @@ def test_shown_commands_parse(shown, words):
     except UserError as e: pytest.fail(f'{shown}: {e}')
 
 
-def test_examples_of_the_help_parse():
-    from wattnb.cli import VERBS
-    for name, (_, _, example, _) in VERBS.items(): _parser().parse_args(shlex.split(example)[1:])
-
-
 def test_no_verb_or_option_vanishes():
     "`options.json` lists them; a new one is added there."
     verbs = next(a for a in _parser()._actions if a.dest == 'verb').choices
     have = {v: sorted({s for a in p._actions for s in a.option_strings or [a.dest]} - {'-h', '--help'}) for v, p in verbs.items()}
     assert have == json.loads((root / 'tests/options.json').read_text())
+
+
+def test_examples_of_the_help_parse():
+    from wattnb.cli import VERBS
+    for name, (_, _, example, _) in VERBS.items(): _parser().parse_args(shlex.split(example)[1:])
 
 
 @pytest.mark.parametrize('run', sorted((root / 'artifacts/experiments').glob('nbdev-test/*/*-bench')), ids=lambda p: p.name)
