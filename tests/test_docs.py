@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from wattnb.cli import _parser
+import wattnb.cli # registers the verbs
+from wattnb.command import _parser
 from wattnb.schema import FILES, undocumented
 from wattnb.workspace import UserError
 

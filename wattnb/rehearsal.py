@@ -9,7 +9,7 @@ __all__ = ['SIMULATED', 'scratch_workspace', 'peer_tree']
 import atexit, csv, io, os, random, shutil, sys, tempfile
 from pathlib import Path
 
-from .cli import _shipped, init_workspace
+from .command import _shipped, init_workspace
 from .questions import read_questions
 from .scoring import Prediction, score
 from .workspace import Workspace, atomic_write, write_json
