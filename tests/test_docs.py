@@ -3,10 +3,16 @@ import json, re, shlex, subprocess, sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
+<<<<<<< HEAD
 import wattnb.cli # registers the verbs
 from wattnb.command import _parser
 from wattnb.schema import FILES, undocumented
+=======
+from wattnb.cli import _parser
+from wattnb.schema import Attempt, Hardware, Record, Summary, file_fields, undocumented
+>>>>>>> h-experiment
 from wattnb.workspace import UserError
 
 root = Path(__file__).resolve().parent.parent
@@ -48,13 +54,42 @@ def test_examples_of_the_help_parse():
     for name, (_, _, example, _) in VERBS.items(): _parser().parse_args(shlex.split(example)[1:])
 
 
-@pytest.mark.parametrize('run', sorted((root / 'artifacts/experiments').glob('nbdev-test/*/*-bench')), ids=lambda p: p.name)
-def test_the_schema_lists_every_field(run):
-    s = json.loads((run / 'summary.json').read_text())
-    if s.get('type') == 'ensemble': return
-    assert not undocumented('summary.json', s) and not undocumented('hardware', s['hardware'])
-    assert not undocumented('results.json', {k for r in json.loads((run / 'results.json').read_text()) for k in r})
-    for f in FILES['summary.json']:
-        if f.inherited: assert f.name in s, f.name
-    for f in FILES['hardware']:
-        if f.inherited: assert f.name in s['hardware'], f.name
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+    "The files of a small run with refusals and retries."
+    from conftest import words_workspace
+    from wattnb.experiment import RunSettings, plan_run, run_all
+    ws = words_workspace(tmp_path_factory.mktemp('schema'))
+    plan = plan_run(RunSettings('extractive', env='t', preset='words', limit=8), ws)
+    run_all(plan)
+    return [json.loads((plan.run_dir / name).read_text('utf-8')) for name in ('summary.json', 'results.json')]
+
+
+def test_the_schema_lists_every_field_in_the_order_of_the_files(written):
+    s, records = written
+    declared = lambda cls, d: [k for k in cls.__dataclass_fields__ if k in d]
+    for cls, objects in ((Summary, [s]), (Record, records), (Attempt, [a for r in records for a in r['attempts']])):
+        for d in objects: assert list(d) == declared(cls, d)
+    assert not undocumented('hardware', s['hardware'])
+    for name, d in (('summary.json', s), ('hardware', s['hardware']), ('results.json', records[0])):
+        assert not [f.name for f in file_fields(name) if f.inherited and f.name not in d]
+
+
+def test_records_of_files_round_trip(written):
+    s, records = written
+    same = lambda cls, d: json.dumps(cls.from_json(d).to_json()) == json.dumps(d)
+    assert same(Summary, s) and all(same(Record, r) for r in records)
+    assert isinstance(Summary.from_json(s).hardware, Hardware) and isinstance(Record.from_json(records[0]).attempts[0], Attempt)
+
+
+values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8), lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3), max_leaves=8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.sampled_from([Summary, Record, Hardware, Attempt]))
+def test_unknown_and_missing_fields_survive_a_round_trip(data, cls):
+    "Of any object, with known and unknown names in any order and values of any type: what was read is written."
+    names = st.sampled_from(list(cls.__dataclass_fields__)) | st.text(max_size=12) | st.sampled_from(['others', '_order', 'to_json', 'from_wattbot'])
+    d = data.draw(st.dictionaries(names, values, max_size=12))
+    again = cls.from_json(json.loads(json.dumps(d))).to_json()
+    assert list(again.items()) == list(d.items())

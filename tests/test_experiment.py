@@ -9,6 +9,7 @@ from wattnb.experiment import Run, RunSettings, derive, plan_run, replay, run_al
 from wattnb.journal import read_journal
 from wattnb.llm import Reply, load_registry, open_model
 from wattnb.scoring import score_files
+from wattnb.settings import notebook_parameters, parameters_cell
 from wattnb.workspace import UserError, WorkError, Workspace
 
 root = Path(__file__).resolve().parent.parent
@@ -18,6 +19,32 @@ run_environment total_retries questions_retried avg_retries questions_file'''.sp
 
 
 def settings(**kw): return RunSettings(**{'model': 'extractive', 'env': 't', 'preset': 'words', 'limit': 8, **kw})
+
+
+def parameters_of_the_notebook():
+    "The cell that papermill fills in, and its values."
+    nb = json.loads((root / 'nbs/run_experiment.ipynb').read_text('utf-8'))
+    [cell] = [''.join(c['source']) for c in nb['cells'] if 'parameters' in c['metadata'].get('tags', ())]
+    values = {}
+    exec(cell, values)
+    return cell, {k: v for k, v in values.items() if not k.startswith('__')}
+
+
+def test_the_parameters_of_the_notebook_are_those_of_the_settings():
+    cell, values = parameters_of_the_notebook()
+    assert cell == parameters_cell()
+    assert notebook_parameters(RunSettings(**{k: v for k, v in values.items() if k not in ('root', 'options')})) == {k: v for k, v in values.items() if k != 'root'}
+
+
+def test_values_that_papermill_guessed_become_text_again():
+    "`-p env 42 -p name 007` arrives as numbers: they are folder names again, and what the guess cut off is lost (`-r` keeps it)."
+    resolve = pytest.importorskip('papermill.cli')._resolve_type
+    given = dict(env='42', name='007', precision='None', split='True', limit='3', questions='1.5')
+    s = RunSettings('extractive', **{k: resolve(v) for k, v in given.items()})
+    assert (s.env, s.name, s.precision, s.split, s.limit, s.questions) == ('42', '7', '', 'True', 3, '1.5')
+    raw = RunSettings('extractive', **given | dict(precision=''))
+    assert (raw.name, raw.limit) == ('007', 3)
+    with pytest.raises(UserError, match="limit must be a whole number, not 'many'"): RunSettings('extractive', limit='many')
 
 
 def test_a_run_and_its_files(ws):

@@ -21,7 +21,8 @@ from .stages import Run, context_window, move_aside, shown_settings
 from .stored import StoredRun, Example, stored_run, replay, verify, results_table
 from .notebook import one_line_errors, NotebookRun, start, keep_notebook, keep_partial, follow_progress
 
-_all_ = ['MODES', 'PLANNERS', 'RunSettings', 'RunPlan', 'plan_run', 'RunState', 'SCHEMA_VERSION', 'RunFiles', 'derive', 'rebuild', 'Run', 'context_window', 'move_aside', 'shown_settings', 'StoredRun', 'Example', 'stored_run', 'replay', 'verify', 'results_table', 'one_line_errors', 'NotebookRun', 'start', 'keep_notebook', 'keep_partial', 'follow_progress']
+_all_ = ['MODES', 'PLANNERS', 'RunSettings', 'RunPlan', 'plan_run', 'RunState', 'SCHEMA_VERSION', 'RunFiles', 'derive',
+         'rebuild', 'Run', 'context_window', 'move_aside', 'shown_settings', 'StoredRun', 'Example', 'stored_run', 'replay', 'verify', 'results_table', 'one_line_errors', 'NotebookRun', 'start', 'keep_notebook', 'keep_partial', 'follow_progress']
 
 # %% ../nbs/06_experiment.ipynb #9f92aa90
 def run_all(
@@ -29,7 +30,7 @@ def run_all(
     model=None,                # an open model, to share weights between runs
     on_progress:Callable=None, # called with (done, of)
 ) -> RunFiles:
-    "All stages in one go, without a notebook. A complete run is read from its journal; files that do not follow from it are written again."
+    "All stages, without a notebook. A complete run is read from its journal, its files are mended if need be."
     if plan.state == 'rebuild': rebuild(plan.run_dir, f'wattnb run {plan.name}')
     if plan.state in ('rebuild', 'complete'): return derive(read_journal(plan.run_dir/'journal.jsonl', plan.run))
     with Run(plan, model) as run:
