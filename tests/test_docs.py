@@ -5,14 +5,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-<<<<<<< HEAD
 import wattnb.cli # registers the verbs
 from wattnb.command import _parser
-from wattnb.schema import FILES, undocumented
-=======
-from wattnb.cli import _parser
 from wattnb.schema import Attempt, Hardware, Record, Summary, file_fields, undocumented
->>>>>>> h-experiment
 from wattnb.workspace import UserError
 
 root = Path(__file__).resolve().parent.parent

@@ -15,7 +15,8 @@ from .workspace import UserError, WorkError, Workspace, folder_lock, jsonable
 from .llm import check_provider, load_registry
 from .machine import memory_here
 from .runs import TruthBook, find_run, run_numbers
-from .plan import RunPlan, RunSettings, plan_run, planned_precision
+from .settings import RunSettings, same_as, shared
+from .plan import RunPlan, plan_run, planned_precision
 from .schedule import Machine, Need
 from .estimates import Estimate, estimate, need_of, read_past
 
@@ -27,22 +28,21 @@ class BenchmarkSettings:
     providers: tuple = ()     # 'hf_local', 'openai', 'openrouter', 'bedrock', 'baseline' or 'all'
     precisions: tuple = ('',) # '' is each model's default
     seeds: tuple = (0,)
-    env: str = ''
-    questions: str = ''
-    split: str = ''
-    preset: str = ''
-    mode: str = 'rag'
-    limit: int|None = None
+    env: str = same_as('env')
+    questions: str = same_as('questions')
+    split: str = same_as('split')
+    preset: str = same_as('preset')
+    mode: str = same_as('mode')
+    limit: int|None = same_as('limit')
     smoke_test: bool = False  # one question per model, in its own -smoke folder
-    force: bool = False       # archive finished runs and start again
+    force: bool = same_as('force')
     timeout: float = 30       # minutes per run; 0 has no limit
     jobs: int = 1             # runs at a time that need no GPU of their own
     gpus: tuple = ()          # numbers of the GPUs to spread the runs over; empty: one run at a time sees them all
     share_gpus: bool = False  # let runs that fit together share a GPU
-    temperature: float = 0.
-    fail_on_error: float = .2 # a larger share (below 1) or count of failed questions makes a run a failure
-    # resume runs that another machine began: always so on a cluster, where a run may start on any node
-    allow_mixed: bool = False
+    temperature: float = same_as('temperature')
+    fail_on_error: float = same_as('fail_on_error')
+    allow_mixed: bool = same_as('allow_mixed') # always so on a cluster, where a run may start on any node
     def __post_init__(self):
         if self.timeout < 0: raise UserError(f'timeout must be at least 0 minutes, not {self.timeout:g}')
         if self.jobs < 1: raise UserError(f'jobs must be at least 1, not {self.jobs}')
@@ -129,11 +129,9 @@ def run_settings(
              *([word] if (word := planned_precision(entry, precision)) != planned_precision(entry) else []),
              *([s.mode] if s.mode != 'rag' else []), *([f'seed{seed}'] if seed else []),
              *([s.split] if s.split else [])]
-    return RunSettings(entry.key, env=s.env, precision=precision, questions=s.questions,
-                       name='-'.join(parts) if s.smoke_test else '',
-                       split=s.split, limit=1 if s.smoke_test else s.limit, preset=s.preset, mode=s.mode, seed=seed,
-                       temperature=s.temperature, fail_on_error=s.fail_on_error, force=s.force,
-                       allow_mixed=s.allow_mixed)
+    own = dict(model=entry.key, precision=precision, seed=seed, name='-'.join(parts) if s.smoke_test else '',
+               limit=1 if s.smoke_test else s.limit)
+    return RunSettings(**shared(s) | own)
 
 # %% ../nbs/07_b_a_plan.ipynb #2edc7544
 def _plan_one(ws, spec, entry, precision, seed, s:BenchmarkSettings, machines, past) -> PlannedRun:
