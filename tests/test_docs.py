@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.cli import _parser
+import wattnb.cli # registers the verbs
+from wattnb.command import _parser
 from wattnb.schema import Attempt, Hardware, Record, Summary, file_fields, undocumented
 from wattnb.workspace import UserError
 
@@ -34,6 +35,13 @@ def commands():
 def test_shown_commands_parse(shown, words):
     try: _parser().parse_args(words)
     except UserError as e: pytest.fail(f'{shown}: {e}')
+
+
+def test_no_verb_or_option_vanishes():
+    "`options.json` lists them; a new one is added there."
+    verbs = next(a for a in _parser()._actions if a.dest == 'verb').choices
+    have = {v: sorted({s for a in p._actions for s in a.option_strings or [a.dest]} - {'-h', '--help'}) for v, p in verbs.items()}
+    assert have == json.loads((root / 'tests/options.json').read_text())
 
 
 def test_examples_of_the_help_parse():

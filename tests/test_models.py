@@ -129,7 +129,7 @@ def test_the_command_stops_at_its_budget_and_tells_the_bill(ws, server):
     s = json.loads(p.stdout)['summary']
     assert s['status'] == 'budget' and s['cost_usd'] <= .006, p.stderr
     bill = next(l for l in p.stderr.splitlines() if l.startswith('bill'))
-    assert ' USD for 8 questions of about ' in bill and 'prices of 2026-11-01' in bill and 'a higher limit goes on from there' in p.stderr
+    assert ' USD for 8 questions of about ' in bill and 'prices of 2026-11-01' in bill and 'a higher limit resumes the run' in p.stderr
     assert CANARY not in p.stdout + p.stderr + ''.join(f.read_text('utf-8', 'replace') for f in (ws.experiments/'t/demo_QA/paid').iterdir() if f.is_file())
 
 

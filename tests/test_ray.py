@@ -1,4 +1,4 @@
-"Runs on a real Ray cluster of several nodes on this machine: work is spread, artefacts come back, a killed node's run goes on elsewhere."
+"Runs on a real Ray cluster of several nodes on this machine: work is spread, artefacts come back, a killed node's run is resumed elsewhere."
 import json, os, time
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def test_two_nodes_and_one_is_killed_in_the_middle(cluster, tmp_path):
             killed.update(done=x.done, node=node, journal=(x.run_dir / 'journal.jsonl').read_bytes())
             nodes.remove_node(by_id[node], allow_graceful=False)
     t0 = time.monotonic()
-    b = run_benchmark(runs, s, watch, poll=.2, places=[home])
+    b = run_benchmark(runs, s, watch, poll=.2, executors=[home])
     took = time.monotonic() - t0
     assert killed and 5 <= killed['done'] < 30, 'a node was killed in the middle'
     assert [r.state for r in b.runs] == ['pass', 'pass'], b
