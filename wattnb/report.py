@@ -52,8 +52,8 @@ class Report:
     @cached_property
     def source(self):
         "The runs as the figures read them, so that text and figures call them alike and nothing is read or compared twice."
-        from wattnb.plots import Source
-        return Source(self.ws, self.env or None, self.runs[0].datafile, self.ground_truth)
+        from wattnb.plots import FigureData
+        return FigureData(self.ws, self.env or None, self.runs[0].datafile, self.ground_truth)
     @property
     def numbers(self) -> dict:
         "Run label → its `wattnb.runs.RunNumbers`, best run first: where every table, figure and sentence takes its numbers."
