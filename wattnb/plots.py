@@ -52,7 +52,7 @@ def plot_scores(
     ax.legend(loc='upper center', bbox_to_anchor=(.45, -.12), ncols=2)
     ax.set_title(f"Score of {scores['n']} questions (bars: 95 %)")
 
-# %% ../nbs/10_plots.ipynb #5deef685
+# %% ../nbs/10_plots.ipynb #ac9e3755
 def outcome(
     record:dict, # a record of results.json
 ) -> str:
@@ -84,7 +84,7 @@ def plot_outcomes(
     ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
     ax.set_title('How the questions ended')
 
-# %% ../nbs/10_plots.ipynb #a7598261
+# %% ../nbs/10_plots.ipynb #f6058f3d
 def plot_latencies(
     records:list, # results.json
     ax,           # axes to draw on
@@ -112,7 +112,7 @@ def plot_prompt_tokens(
     ax.set_xlabel(f'{what} of a question (all attempts)'); ax.set_ylabel('questions')
     ax.set_title(what.capitalize() + (f' (completion: {sum(replies) / len(replies):.0f} on average)' if replies else ''))
 
-# %% ../nbs/10_plots.ipynb #f45ff508
+# %% ../nbs/10_plots.ipynb #8d558aab
 _PLOTTED = ('gt_value', 'status', 'strict_value_correct', 'latency_seconds', 'tokens', 'context_tokens')
 
 @figure_style()
@@ -148,7 +148,7 @@ def registered(
     name = _named(name)
     return FIGURES[ALIASES.get(name, name)]
 
-# %% ../nbs/10_plots.ipynb #8e39966a
+# %% ../nbs/10_plots.ipynb #41ead5fc
 def _shortened(df, end:str):
     "The table with the common suffix of run names replaced by an ellipsis."
     if not end: return df
@@ -170,7 +170,7 @@ def draw(
         return note_figure(f'{reason}Needs: {p.needs[:1].lower()}{p.needs[1:]}', p.title[:1].upper() + p.title[1:]), df
     return p.draw(_shortened(df, shared_end(e.label for e in data.entrants))), df
 
-# %% ../nbs/10_plots.ipynb #2c08e1d9
+# %% ../nbs/10_plots.ipynb #a4d54bd8
 def _folders(ws, base:Path, stem:str, env:str|None, names) -> list[tuple]:
     "(folder, machine or None, names) to draw of one question file: all machines together first, then each."
     of = lambda *where: [n for n in names if registered(n).where in where]
@@ -189,7 +189,7 @@ def _write(folder:Path, names, data, done:dict):
         else: files = [atomic_write(folder/f'{name}{Path(f).suffix}', Path(f).read_bytes()) for f in done[key]['files']]
         yield dict(done[key], figure=name, files=[str(f) for f in files])
 
-# %% ../nbs/10_plots.ipynb #e994ecc8
+# %% ../nbs/10_plots.ipynb #1188a8f0
 def _check(ws, env, stems, names, only):
     "`UserError` if a figure cannot be drawn for one machine, or nothing is there to draw."
     if env and only and (bad := [n for n in names if registered(n).where == 'across']):
@@ -226,7 +226,7 @@ def draw_all(
         notes.append('data are missing, a note says which: ' + ', '.join(missing))
     return ResultTable(['figure', 'datafile', 'machine', 'state', 'rows', 'files'], rows, f'{len(rows)} figures', tuple(notes))
 
-# %% ../nbs/10_plots.ipynb #3e9352a8
+# %% ../nbs/10_plots.ipynb #ab66c5f7
 def figure_list() -> ResultTable:
     "The figures as a table."
     also = {k: ', '.join(a for a, n in ALIASES.items() if n == k) for k in FIGURES}
@@ -246,7 +246,7 @@ def alt_text(
     parts = (text.get('headline'), '' if note else alt, text.get('subline'), note, f'Drawn from a table of {rows} rows' * bool(rows))
     return '. '.join(p.rstrip('.') for p in parts if p)
 
-# %% ../nbs/10_plots.ipynb #78eea9ee
+# %% ../nbs/10_plots.ipynb #1018a864
 class Gallery:
     "Every figure of `FIGURES` over some runs, as HTML that needs no other file."
     def __init__(self,
