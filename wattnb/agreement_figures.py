@@ -42,7 +42,8 @@ def _dots(ax, part, order):
     ax.set_xlim(-.06, 1.08); ax.set_xticks([0, .5, 1], ['0', '.5', '1'])
     ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
 
-@figure('accuracy_by_type', 'accuracy by kind of evidence', NEEDS['flags'], lambda data: type_rows(data.tables.questions),
+@figure('accuracy_by_type', 'accuracy by kind of evidence', NEEDS['flags'],
+        lambda data: type_rows(data.tables.questions),
         'A panel per kind of evidence (table, figure, quote, math, unanswerable): a dot with its interval per run',
         lambda df: df.loc[df['n'] > 0, ['accuracy', 'low', 'high']], where='machine')
 def plot_accuracy_by_type(
@@ -67,7 +68,8 @@ def plot_accuracy_by_type(
     kind_legend(fig, kinds.values(), bars=False)
     where = '' if (some['types_from'] == 'coded flags').all() else '; kinds read from the first words of the explanations'
     few = '; (!): fewer than 10 questions' if some['n'].min() < 10 else ''
-    return headline(fig, 'Accuracy by kind of evidence', f'lines: 95 % intervals (Wilson, is_NA: Clopper-Pearson); a question can be of several '
+    return headline(fig, 'Accuracy by kind of evidence',
+                    f'lines: 95 % intervals (Wilson, is_NA: Clopper-Pearson); a question can be of several '
                     f'kinds{few}{where}')
 
 # %% ../nbs/10_b_m_agreement.ipynb #838b121b
@@ -89,8 +91,8 @@ def agreement_rows(
             x, y = both[a].to_numpy(), both[b].to_numpy()
             same, pa, pb = float((x == y).mean()), x.mean(), y.mean()
             chance = pa * pb + (1 - pa) * (1 - pb)
-            out.append(dict(a=a, b=b, n=n, both_right=int((x & y).sum()), both_wrong=int((~x & ~y).sum()), agreement=same,
-                            kappa=float((same - chance) / (1 - chance)) if chance < 1 else None))
+            out.append(dict(a=a, b=b, n=n, both_right=int((x & y).sum()), both_wrong=int((~x & ~y).sum()),
+                            agreement=same, kappa=float((same - chance) / (1 - chance)) if chance < 1 else None))
     return pd.DataFrame(out, columns=['a', 'b', 'n', 'both_right', 'both_wrong', 'agreement', 'kappa'])
 
 # %% ../nbs/10_b_m_agreement.ipynb #48d36581
@@ -103,7 +105,8 @@ def _agreement_grid(df, names) -> np.ndarray:
         if r.kappa is not None and r.kappa == r.kappa: grid[i, j] = r.kappa
     return grid
 
-@figure('agreement_heatmap', 'which runs are right on the same questions', NEEDS['two'], lambda data: agreement_rows(data.tables.questions),
+@figure('agreement_heatmap', 'which runs are right on the same questions', NEEDS['two'],
+        lambda data: agreement_rows(data.tables.questions),
         'A heat map of runs by runs: below the diagonal the share of questions on which both are right or wrong, above it Cohen\'s kappa',
         ('agreement', 'kappa'), where='machine')
 def plot_agreement_heatmap(
@@ -120,14 +123,15 @@ def plot_agreement_heatmap(
     im = ax.imshow(np.ma.masked_invalid(grid), cmap=cmap, vmin=lo, vmax=1, aspect='auto')
     ax.grid(False)
     for (i, j), v in np.ndenumerate(grid):
-        if v == v: ax.text(j, i, '1' if v > .995 else f'{v:.2f}'.replace('0.', '.'), ha='center', va='center', fontsize=5.5,
-                           color=text_on(cmap((v - lo) / (1 - lo))))
+        if v == v: ax.text(j, i, '1' if v > .995 else f'{v:.2f}'.replace('0.', '.'), ha='center', va='center',
+                           fontsize=5.5, color=text_on(cmap((v - lo) / (1 - lo))))
     ax.set_yticks(range(k), [f'{short(n, 38)}  {i + 1}' for i, n in enumerate(names)])
     ax.set_xticks(range(k), [str(i + 1) for i in range(k)]); ax.tick_params(length=0)
     ax.plot([-.5, k - .5], [-.5, k - .5], '-', color='black', lw=.8)
     ax.set_xlim(-.5, k - .5); ax.set_ylim(k - .5, -.5)
     fig.colorbar(im, ax=ax, fraction=.03, pad=.01).outline.set_linewidth(.4)
-    return headline(fig, 'Which runs are right on the same questions', f"{n_of(df)} in common; below the diagonal: share both "
+    return headline(fig, 'Which runs are right on the same questions',
+                    f"{n_of(df)} in common; below the diagonal: share both "
                     "right or both wrong; above: Cohen's kappa, 0 is what chance gives; ensembles left out")
 
 # %% ../nbs/10_b_m_agreement.ipynb #a2b1e991
@@ -150,7 +154,8 @@ def unique_rows(
     return pd.DataFrame(out, columns=['label', 'model', 'kind', 'unique', 'correct', 'n'])
 
 # %% ../nbs/10_b_m_agreement.ipynb #d51338d1
-@figure('unique_wins', 'questions that only one model got right', NEEDS['two'], lambda data: unique_rows(data.tables.questions),
+@figure('unique_wins', 'questions that only one model got right', NEEDS['two'],
+        lambda data: unique_rows(data.tables.questions),
         'Horizontal bars: number of questions that only this model got right', ('unique',), where='machine')
 def plot_unique_wins(
     df, # label, model, kind, unique, correct, n: see `unique_rows`
@@ -168,7 +173,8 @@ def plot_unique_wins(
     ax.set_xticks(sorted({int(t) for t in np.linspace(0, top, min(top, 5) + 1)})); ax.set_xlabel('questions')
     kind_legend(fig, s['kind'])
     again = '; runs of one model do not take wins from each other' if s['model'].duplicated().any() else ''
-    return headline(fig, 'Questions that only one model got right', f"{n_of(s)}, {s['model'].nunique()} models; ensembles "
+    return headline(fig, 'Questions that only one model got right',
+                    f"{n_of(s)}, {s['model'].nunique()} models; ensembles "
                     f'left out{again}')
 
 # %% ../nbs/10_b_m_agreement.ipynb #20ef5d93
@@ -221,5 +227,6 @@ def plot_refusal_rates(
     axes = np.atleast_1d(axes).ravel()
     for ax, o in zip(axes, used): _refusal_panel(ax, s[s['of'] == o], order, o)
     row_axis(axes[0], [tagged(l, kinds[l]) for l in order], 48)
-    return headline(fig, 'Refusals', 'bars: 95 % intervals (Clopper-Pearson); failed and unparsed replies are not refusals; fewest '
+    return headline(fig, 'Refusals',
+                    'bars: 95 % intervals (Clopper-Pearson); failed and unparsed replies are not refusals; fewest '
                     f'{"wrong" if used[-1] == "answerable" else "right"} refusals on top')

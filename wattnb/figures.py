@@ -63,7 +63,8 @@ def small_png(
     from PIL import Image
     out = io.BytesIO()
     with Image.open(io.BytesIO(png_bytes(fig, dpi))) as img:
-        img.convert('RGB').quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(out, format='png', optimize=True)
+        img.convert('RGB').quantize(colours, Image.Quantize.FASTOCTREE,
+                                    dither=Image.Dither.NONE).save(out, format='png', optimize=True)
     return out.getvalue()
 
 # %% ../nbs/10_a_figures.ipynb #66db0a09
@@ -213,7 +214,8 @@ def plain_number(x:float, _pos: int|None = None) -> str:
     return f'{x:.4g}' if a >= 1e-4 else f'{x:.2g}'
 
 # %% ../nbs/10_a_figures.ipynb #dbd9739d
-_TICK_STEPS = ((1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9), (1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
+_TICK_STEPS = ((1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9), (1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5, 7),
+               (1, 2, 5), (1, 3), (1,))
 
 def _round_ticks(lo:float, hi:float, most:int) -> list[float]:
     "Round numbers between 10**lo and 10**hi, at most `most`, at least two."
@@ -241,7 +243,8 @@ def log_axis(
     is_x = axis.axis_name == 'x'
     (axis.axes.set_xscale if is_x else axis.axes.set_yscale)('log')
     (axis.axes.set_xlim if is_x else axis.axes.set_ylim)(10 ** lo, 10 ** hi)
-    axis.set_major_locator(FixedLocator(_round_ticks(lo, hi, most))); axis.set_major_formatter(FuncFormatter(plain_number))
+    axis.set_major_locator(FixedLocator(_round_ticks(lo, hi, most)))
+    axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_locator(NullLocator()); axis.set_minor_formatter(NullFormatter())
 
 # %% ../nbs/10_a_figures.ipynb #623450e7
@@ -371,7 +374,8 @@ def place_labels(
     pts = ax.transData.transform(np.column_stack([xs, ys]))
     points, taken, segments = _obstacles(ax, pts, lines, scale)
     between = ((pts[:, None] - pts[None]) ** 2).sum(-1)
-    order = sorted((i for i, l in enumerate(labels) if str(l).strip()), key=lambda i: (np.sort(between[i])[1:4].sum(), i))
+    order = sorted((i for i, l in enumerate(labels) if str(l).strip()),
+                   key=lambda i: (np.sort(between[i])[1:4].sum(), i))
     lost = []
     for i in order:
         for fs in (size, 5.5):
@@ -387,8 +391,9 @@ def _write_label(ax, point, text:str, offset, size:float, far:bool):
     "A label at an offset in points, with a line to its point if it is far."
     from matplotlib.patheffects import withStroke
     line = dict(arrowprops=dict(arrowstyle='-', lw=.4, color=GREY, shrinkA=0, shrinkB=2.5)) if far else {}
-    t = ax.annotate(text, point, xytext=tuple(offset), textcoords='offset points', ha='center', va='center', fontsize=size,
-                    annotation_clip=False, zorder=6, **line, path_effects=[withStroke(linewidth=1.8, foreground='white')])
+    t = ax.annotate(text, point, xytext=tuple(offset), textcoords='offset points', ha='center', va='center',
+                    fontsize=size, annotation_clip=False, zorder=6, **line,
+                    path_effects=[withStroke(linewidth=1.8, foreground='white')])
     t.set_in_layout(False)
 
 # %% ../nbs/10_a_figures.ipynb #65a3a7fb

@@ -34,7 +34,8 @@ def latency_rows(
     """A row per series and machine: n, runs, mean seconds with low and high, and those of retrieval, generation and the
     rest (waiting, planning). Repeated runs of a series on one machine are one row; `runs` is their number."""
     import pandas as pd
-    cols = ['series', 'env', 'kind', 'n', 'runs', 'seconds', 'low', 'high', 'retrieval', 'generation', 'other', 'latency_is', 'doubts']
+    cols = ['series', 'env', 'kind', 'n', 'runs', 'seconds', 'low', 'high', 'retrieval', 'generation', 'other',
+            'latency_is', 'doubts']
     q, out = frame_of(questions), []
     q = q[(q['kind'] != 'ensemble') & q['latency'].notna()] if len(q) else q
     for series, part in q.groupby('series', sort=True, observed=True) if len(q) else []:
@@ -62,7 +63,8 @@ def _grouped(df) -> list[float]:
 
 def _parts_of(r) -> list[str]:
     "The parts that are drawn of one row."
-    return [k for k in ('retrieval', 'generation', 'other') if getattr(r, k) > 0] if known(r.retrieval, r.generation) else ['seconds']
+    return [k for k in ('retrieval', 'generation', 'other')
+            if getattr(r, k) > 0] if known(r.retrieval, r.generation) else ['seconds']
 
 def _interval_note(df) -> str:
     return ('; no bar: only the mean of the run is known' if df['low'].isna().any() else '') + (
@@ -72,7 +74,8 @@ def _interval_note(df) -> str:
 @figure('cross_system_latency', 'mean latency of shared models by machine, with its parts', NEEDS['machines'],
         lambda data: latency_rows(data.tables.questions, shared=True),
         'Stacked horizontal bars, grouped by model: mean seconds per question on each machine, split into retrieval and generation',
-        ('seconds', 'low', 'high', 'retrieval', 'generation'), where='across', aliases=('cross_system_latency_breakdown',))
+        ('seconds', 'low', 'high', 'retrieval', 'generation'), where='across',
+        aliases=('cross_system_latency_breakdown',))
 def plot_cross_system_latency(
     df, # series, env, n, runs, seconds, low, high, retrieval, generation, other: see `latency_rows(questions, shared=True)`
 ):
@@ -87,13 +90,17 @@ def plot_cross_system_latency(
         for k in parts: draw_bar(ax, y, getattr(r, k), *_PARTS[k][:2], height=.86, left=left); left += getattr(r, k)
         used |= {k for k in parts if k != 'other' or r.other > .01 * r.seconds}
         draw_interval(ax, r.seconds, y, r.low, r.high)
-        text_after(ax, max(known(left, r.high)), y, f'{r.seconds:.3g} s' + (f', {r.retrieval:.2g} s of it retrieval' if known(r.retrieval) else ''))
-    ax.set_yticks(ys, [f'{short(r.series, 30)}, {short(r.env, 18)}' for r in df.itertuples()]); ax.set_ylim(ys[-1] + .7, -.7)
+        text_after(ax, max(known(left, r.high)), y,
+                   f'{r.seconds:.3g} s' + (f', {r.retrieval:.2g} s of it retrieval' if known(r.retrieval) else ''))
+    ax.set_yticks(ys, [f'{short(r.series, 30)}, {short(r.env, 18)}' for r in df.itertuples()])
+    ax.set_ylim(ys[-1] + .7, -.7)
     ax.tick_params(axis='y', length=0); ax.grid(axis='y', visible=False)
     ax.set_xlim(0, max(known(*df['seconds'], *df['high'])) * 1.3); ax.set_xlabel('mean seconds per question')
     shown = [k for k in _PARTS if k in used]
-    fig.legend([legend_patch(*_PARTS[k][:2]) for k in shown], [_PARTS[k][2] for k in shown], loc='outside lower left', ncols=4)
-    return headline(fig, 'Latency across machines', f'{n_of(df)} that all machines answered; bars: 95 % intervals of the mean'
+    fig.legend([legend_patch(*_PARTS[k][:2]) for k in shown], [_PARTS[k][2] for k in shown], loc='outside lower left',
+               ncols=4)
+    return headline(fig, 'Latency across machines',
+                    f'{n_of(df)} that all machines answered; bars: 95 % intervals of the mean'
                     + _interval_note(df))
 
 # %% ../nbs/10_b_n_latency.ipynb #9befb67d
@@ -121,8 +128,10 @@ def plot_cross_system_latency_all_models(
         if s['env'].iloc[i] != s['env'].iloc[i - 1]: ax.axhline(i - .5, color='black', lw=.5)
     row_axis(ax, [tagged(short(r.series, 32), r.kind) for r in s.itertuples()], 48)
     ax.set_xlim(0, max(known(*s['seconds'], *s['high'])) * 1.12); ax.set_xlabel('mean seconds per question')
-    fig.legend([legend_patch(*v) for v in looks.values()], list(looks), loc='outside lower left', ncols=min(4, len(looks)))
-    return headline(fig, 'Latency of all models, by machine', f'{n_of(s)}; bars: 95 % intervals of the mean{_interval_note(s)}')
+    fig.legend([legend_patch(*v) for v in looks.values()], list(looks), loc='outside lower left',
+               ncols=min(4, len(looks)))
+    return headline(fig, 'Latency of all models, by machine',
+                    f'{n_of(s)}; bars: 95 % intervals of the mean{_interval_note(s)}')
 
 # %% ../nbs/10_b_n_latency.ipynb #dcfe5f50
 def _box(ax, i:int, x, look):
@@ -151,8 +160,8 @@ def _medians(df):
 _TIMED = ['series', 'env', 'run', 'id', 'kind', 'latency', 'latency_is']
 
 @figure('cross_system_latency_distribution', 'latency of the questions, shared models by machine', NEEDS['machines'],
-        lambda data: data.tables.questions[_TIMED], 'A panel per shared model with one box plot per machine: seconds per question',
-        _medians, where='across')
+        lambda data: data.tables.questions[_TIMED],
+        'A panel per shared model with one box plot per machine: seconds per question', _medians, where='across')
 def plot_cross_system_latency_distribution(
     df, # question rows: series, env, id, kind, latency, latency_is
 ):
@@ -170,9 +179,12 @@ def plot_cross_system_latency_distribution(
     for ax, name in zip(axes, several):
         part = s[s['series'] == name]; part = part[part['id'].isin(_common(part))]
         ns.append(part['id'].nunique()); shown += list(part['latency'])
-        for i, (env, look) in enumerate(looks.items()): _box(ax, i, part.loc[part['env'] == env, 'latency'].to_numpy(float), look)
+        for i, (env, look) in enumerate(looks.items()): _box(ax, i,
+                                                             part.loc[part['env'] == env, 'latency'].to_numpy(float),
+                                                             look)
         ax.set_title(fill(short(name, 44), 22 if cols > 2 else 40))
     for ax in axes[len(several):]: ax.set_visible(False)
     _finish_panels(axes[:len(several)], [short(e or 'no machine named', 18) for e in looks], shown, cols)
-    return headline(fig, 'Latency distributions across machines', f'n = {span_of(ns)} questions that all machines answered; '
+    return headline(fig, 'Latency distributions across machines',
+                    f'n = {span_of(ns)} questions that all machines answered; '
                     'line: median, box: quartiles, whiskers: 1.5 box lengths, dots: beyond')

@@ -12,11 +12,11 @@ import math
 import numpy as np
 
 from .scoring import WEIGHTS
-from .figures import (GREY, PALETTE, family_marks, frame_of, headline, height_for, legend_columns, log_axis, n_of, new_figure,
-                            note_figure, place_labels, row_axis, short)
+from .figures import (GREY, PALETTE, family_marks, frame_of, headline, height_for, legend_columns, log_axis, n_of,
+                            new_figure, note_figure, place_labels, row_axis, short)
 from .figure_registry import NEEDS, figure
-from .run_marks import (KINDS, draw_bar, draw_interval, failed_note, kind_legend, known, left_out_note, legend_patch,
-                              tagged_labels, text_after, unread_note)
+from .run_marks import (KINDS, draw_bar, draw_interval, failed_note, kind_legend, known, left_out_note,
+                              legend_patch, tagged_labels, text_after, unread_note)
 
 # %% ../nbs/10_b_legacy_figures.ipynb #54c99414
 def runs_of(data): return data.tables.runs
@@ -55,7 +55,8 @@ def _key(fig, df, marks, names, numbered:bool, mixtures:bool=False):
     for k, (m, _, _, name) in KINDS.items():
         if (df['kind'] == k).any() and df['kind'].nunique() > 1: h.append(mark(m, GREY)); t.append(name)
     if mixtures: h.append(mark('s', GREY, ls=':', mfc='white', lw=.8)); t.append('active parameters')
-    if len(t) > 1: fig.legend(h, t, loc='outside lower left', ncols=legend_columns(fig, t), columnspacing=1.2, handletextpad=.4)
+    if len(t) > 1: fig.legend(h, t, loc='outside lower left', ncols=legend_columns(fig, t), columnspacing=1.2,
+                              handletextpad=.4)
 
 # %% ../nbs/10_b_legacy_figures.ipynb #3f843e2a
 def _points(ax, df, y:str, marks, at='params_b', low=None, high=None):
@@ -106,7 +107,9 @@ def plot_size_vs_scores(
     for ax, (k, title) in panels:
         ax.set_title(f"{title}, {n_of(s, 'n_na', 'unanswerable') if k == 'na' else n_of(s)}")
         ax.set_ylim(-.03, 1.06); ax.set_yticks([0, .25, .5, .75, 1])
-        if s[k].isna().all(): ax.text(.5, .5, 'no unanswerable questions', ha='center', transform=ax.transAxes); continue
+        if s[k].isna().all():
+            ax.text(.5, .5, 'no unanswerable questions', ha='center', transform=ax.transAxes)
+            continue
         _points(ax, s, k, marks, low=f'{k}_low', high=f'{k}_high')
     for ax, _ in panels: log_axis(ax.xaxis, _sizes(s), pad=.08)
     for ax in axes[1]: ax.set_xlabel('parameters in billions')
@@ -155,7 +158,8 @@ def plot_size_vs_latency(
     at_once = f'; {c[0]} to {c[-1]} questions at a time, which lengthens each' if len(c) > 1 else \
         f'; {c[0]} questions at a time' if c and c[0] > 1 else ''
     no_bar = '; no bar: only the mean of the run is known' if s['latency_low'].isna().any() else ''
-    return _one_panel(s, 'latency', 'seconds per question', 'Latency against model size', f'{n_of(s)}; bars: 95 % intervals '
+    return _one_panel(s, 'latency', 'seconds per question', 'Latency against model size',
+                      f'{n_of(s)}; bars: 95 % intervals '
                       f'of the mean{no_bar}{at_once}{_size_notes(s)}' + left_out_note(df, s, 'no size or no latency'),
                       'latency_low', 'latency_high')
 
@@ -170,8 +174,8 @@ def _too_few_prices(n:int, title:str):
                        'Local runs have none; prices of APIs are in models.toml.', title)
 
 @figure('size_vs_cost', 'USD per 1000 questions against size', f'{NEEDS["size"]} {NEEDS["usd"]}', runs_of,
-        'Points: USD per 1000 questions against parameters in billions', lambda df: _priced(df)[['usd_1000', 'params_b']],
-        where='machine')
+        'Points: USD per 1000 questions against parameters in billions',
+        lambda df: _priced(df)[['usd_1000', 'params_b']], where='machine')
 def plot_size_vs_cost(
     df, # label, family, kind, params_b, active_b, estimated, n, usd_1000
 ):
@@ -192,9 +196,11 @@ def plot_size_score_cost_bubble(
     df = frame_of(df); s = _priced(df)
     if len(s) < 2: return _too_few_prices(len(s), 'Score, size and cost')
     s = s.assign(label=[f'{r.label}, ${r.usd_1000:.{2 if r.usd_1000 >= .1 else 4}f}' for r in s.itertuples()])
-    return _one_panel(s, 'overall', 'overall score', 'Overall score, size and cost', f'{n_of(s)}; bars: 95 % intervals; area '
-                      f'and $: USD per 1000 questions{_size_notes(s)}' + left_out_note(df, s, 'no size or no cost in USD'),
-                      'overall_low', 'overall_high', log=False, area='usd_1000')
+    return _one_panel(s, 'overall', 'overall score', 'Overall score, size and cost',
+                      f'{n_of(s)}; bars: 95 % intervals; area '
+                      f'and $: USD per 1000 questions{_size_notes(s)}'
+                      + left_out_note(df, s, 'no size or no cost in USD'), 'overall_low', 'overall_high', log=False,
+                      area='usd_1000')
 
 # %% ../nbs/10_b_legacy_figures.ipynb #6eb95d04
 _PARTS = (('value', 'value accuracy', PALETTE[0], ''), ('ref', 'citation overlap', PALETTE[4], '////'),
@@ -226,10 +232,12 @@ def plot_overall_ranking(
             draw_bar(ax, i, w * v, colour, hatch, left=left); left += w * v
         draw_interval(ax, r.overall, i, r.overall_low, r.overall_high)
         text_after(ax, max(known(r.overall, r.overall_high)), i, f'{r.overall:.3f}')
-    row_axis(ax, tagged_labels(s), 48); ax.set_xlim(0, 1.12); ax.set_xticks([0, .2, .4, .6, .8, 1]); ax.set_xlabel('overall score')
-    fig.legend([legend_patch(c, h) for _, _, c, h in _PARTS[:3]], [f'{w:.2f} × {p[1]}' for p, w in zip(_PARTS, weights)],
-               loc='outside lower left', ncols=3)
-    return headline(fig, 'Overall scores and what they are made of', f"{n_of(s)}, {n_of(s, 'n_na', 'unanswerable')}; bars: 95 % "
+    row_axis(ax, tagged_labels(s), 48); ax.set_xlim(0, 1.12); ax.set_xticks([0, .2, .4, .6, .8, 1])
+    ax.set_xlabel('overall score')
+    fig.legend([legend_patch(c, h) for _, _, c, h in _PARTS[:3]],
+               [f'{w:.2f} × {p[1]}' for p, w in zip(_PARTS, weights)], loc='outside lower left', ncols=3)
+    return headline(fig, 'Overall scores and what they are made of',
+                    f"{n_of(s)}, {n_of(s, 'n_na', 'unanswerable')}; bars: 95 % "
                     f'intervals of the sum{failed_note(s)}')
 
 # %% ../nbs/10_b_legacy_figures.ipynb #51d4ff04
@@ -243,11 +251,15 @@ def _breakdown(s, parts, title, note):
             if not known(v):
                 ax.annotate('none asked', (0, y), xytext=(2, 0), textcoords='offset points', va='center', fontsize=5.5)
                 continue
-            draw_bar(ax, y, v, colour, hatch, h); draw_interval(ax, v, y, getattr(r, f'{c}_low'), getattr(r, f'{c}_high'))
+            draw_bar(ax, y, v, colour, hatch, h)
+            draw_interval(ax, v, y, getattr(r, f'{c}_low'), getattr(r, f'{c}_high'))
             if c == 'overall': text_after(ax, max(known(v, r.overall_high)), y, f'{v:.3f}')
-    row_axis(ax, tagged_labels(s), 48); ax.set_xlim(0, 1.08); ax.set_xticks([0, .2, .4, .6, .8, 1]); ax.set_xlabel('score')
-    fig.legend([legend_patch(c, h) for _, _, c, h in parts], [n for _, n, _, _ in parts], loc='outside lower left', ncols=len(parts))
-    return headline(fig, title, f"{n_of(s)}, NA recall {n_of(s, 'n_na', 'unanswerable')}; bars: 95 % intervals, each with its own "
+    row_axis(ax, tagged_labels(s), 48); ax.set_xlim(0, 1.08); ax.set_xticks([0, .2, .4, .6, .8, 1])
+    ax.set_xlabel('score')
+    fig.legend([legend_patch(c, h) for _, _, c, h in parts], [n for _, n, _, _ in parts], loc='outside lower left',
+               ncols=len(parts))
+    return headline(fig, title,
+                    f"{n_of(s)}, NA recall {n_of(s, 'n_na', 'unanswerable')}; bars: 95 % intervals, each with its own "
                     f'n{note}{unread_note(s)}{failed_note(s)}')
 
 # %% ../nbs/10_b_legacy_figures.ipynb #42172cf0
@@ -304,13 +316,15 @@ def _price_axes(paid, free, rows:int):
     ax, side = axes[-1], axes[0] if len(free) else None
     ax.set_ylim(0, 1.05); axes[0].set_ylabel('overall score'); ax.set_xlabel('USD per 1000 questions')
     if side is not None:
-        side.set_xlim(-.8, len(free) - .2); side.set_xticks([]); side.set_xlabel('no cost in USD'); side.grid(axis='x', visible=False)
+        side.set_xlim(-.8, len(free) - .2); side.set_xticks([]); side.set_xlabel('no cost in USD')
+        side.grid(axis='x', visible=False)
     return fig, side, ax
 
 # %% ../nbs/10_b_legacy_figures.ipynb #671b848b
 @figure('cost_vs_performance', 'score against USD, runs without a price beside', NEEDS['usd'], runs_of,
         'Points with error bars: overall score against USD per 1000 questions, runs without a price in a panel at the left',
-        lambda df: df.loc[df['kind'] != 'baseline', ['overall', 'usd_1000']], where='machine', aliases=('cost_vs_score',))
+        lambda df: df.loc[df['kind'] != 'baseline', ['overall', 'usd_1000']], where='machine',
+        aliases=('cost_vs_score',))
 def plot_cost_vs_performance(
     df, # label, family, kind, n, estimated, overall, overall_low, overall_high, usd_1000
 ):
@@ -329,15 +343,19 @@ def plot_cost_vs_performance(
     if wide: log_axis(ax.xaxis, paid['usd_1000'])
     else: ax.set_xlim(0, paid['usd_1000'].max() * 1.12)
     if side is not None: _points(side, free, 'overall', marks, 'at', 'overall_low', 'overall_high')
-    if len(steps := _best_so_far(paid)) > 1: ax.step(*zip(*steps), where='post', color='black', lw=.8, ls='--', zorder=1)
+    if len(steps := _best_so_far(paid)) > 1: ax.step(*zip(*steps), where='post', color='black', lw=.8, ls='--',
+                                                     zorder=1)
     _key(fig, every, marks, names, numbered)
     headline(fig, 'Overall score against cost', f'{n_of(every)}; bars: 95 % intervals'
              + '; dashed: best score so far at rising cost' * (len(steps) > 1)
              + '; left: runs without a price, ordered by score' * (len(free) > 0) + failed_note(every))
     text = [f'{i + 1}' if numbered else short(n, 30) for i, n in enumerate(names)]
-    for a, part, x, lines, labels in ((side, free, 'at', [], text[len(paid):]), (ax, paid, 'usd_1000', _corners(steps), text)):
-        if a is not None: _name_lost(a, place_labels(a, list(part[x]), list(part['overall']), labels[:len(part)], lines=[
-            *lines, *((getattr(r, x), r.overall_low, getattr(r, x), r.overall_high) for r in part.itertuples() if known(r.overall_low))]))
+    for a, part, x, lines, labels in ((side, free, 'at', [], text[len(paid):]),
+                                      (ax, paid, 'usd_1000', _corners(steps), text)):
+        if a is not None: _name_lost(a,
+                                     place_labels(a, list(part[x]), list(part['overall']), labels[:len(part)], lines=[
+            *lines, *((getattr(r, x), r.overall_low, getattr(r, x), r.overall_high) for r in part.itertuples()
+                      if known(r.overall_low))]))
     return fig
 
 # %% ../nbs/10_b_legacy_figures.ipynb #4b7fb19e
@@ -369,7 +387,8 @@ def plot_energy_per_experiment(
         draw_bar(ax, i, r.wh_100, *ENERGY_KINDS.get(r.energy_kind, ENERGY_KINDS['measured'])[:2])
         draw_interval(ax, r.wh_100, i, r.wh_100_low, r.wh_100_high)
         text_after(ax, max(known(r.wh_100, r.wh_100_high)), i, _energy_text(r))
-    row_axis(ax, tagged_labels(s), 48); ax.set_xlim(0, max(known(*s['wh_100'], *s['wh_100_high'])) * 1.18); ax.set_xlabel('Wh per 100 questions')
+    row_axis(ax, tagged_labels(s), 48); ax.set_xlim(0, max(known(*s['wh_100'], *s['wh_100_high'])) * 1.18)
+    ax.set_xlabel('Wh per 100 questions')
     used = [k for k in ENERGY_KINDS if (s['energy_kind'] == k).any()]
     if len(used) > 1 or used[0] in ('extrapolated', 'at least'):
         fig.legend([legend_patch(*ENERGY_KINDS[k][:2]) for k in used], [ENERGY_KINDS[k][2] for k in used],

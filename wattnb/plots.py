@@ -18,7 +18,8 @@ from .figures import figure_style, headline, is_note, new_figure, note_figure, s
 from .runs import find_runs, runs_root
 from .run_tables import kind_of, mode_of
 from .figure_registry import ALIASES, FIGURES, FigureData
-from . import legacy_figures, agreement_figures, latency_figures, system_figures, question_figures # these fill FIGURES
+# these fill FIGURES
+from . import legacy_figures, agreement_figures, latency_figures, system_figures, question_figures
 from .question_figures import power_rows
 
 _all_ = ['note_figure', 'save', 'new_figure', 'kind_of', 'mode_of', 'ALIASES', 'FIGURES', 'FigureData', 'power_rows']
@@ -67,7 +68,8 @@ def plot_outcomes(
     "How the questions ended, answerable and unanswerable apart."
     from matplotlib.patches import Patch
     found = Counter((is_blank(r['gt_value']), outcome(r)) for r in records)
-    rows = [(name, {o: found[blank, o] for o in OUTCOMES}) for name, blank in (('answerable', False), ('unanswerable', True))]
+    rows = [(name, {o: found[blank, o] for o in OUTCOMES})
+            for name, blank in (('answerable', False), ('unanswerable', True))]
     for i, (name, counts) in enumerate(rows):
         left = 0
         for o, n in counts.items():
@@ -80,7 +82,8 @@ def plot_outcomes(
     used = [o for o in OUTCOMES if found[False, o] or found[True, o]]
     ax.legend([Patch(facecolor=COLOURS[o], hatch=HATCHES[o], edgecolor='white') for o in used], used,
               loc='upper center', bbox_to_anchor=(.4, -.3), ncols=len(used))
-    ax.set_yticks(range(2), [f'{n} ({sum(c.values())})' for n, c in rows]); ax.invert_yaxis(); ax.set_xlabel('questions')
+    ax.set_yticks(range(2), [f'{n} ({sum(c.values())})' for n, c in rows]); ax.invert_yaxis()
+    ax.set_xlabel('questions')
     ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
     ax.set_title('How the questions ended')
 
@@ -110,7 +113,8 @@ def plot_prompt_tokens(
     ax.hist(counts, bins=min(20, max(5, len(counts) // 3)), color=COLOURS['tokens'], edgecolor='white')
     replies = [r['tokens']['completion'] for r in records if r['tokens'].get('completion')]
     ax.set_xlabel(f'{what} of a question (all attempts)'); ax.set_ylabel('questions')
-    ax.set_title(what.capitalize() + (f' (completion: {sum(replies) / len(replies):.0f} on average)' if replies else ''))
+    ax.set_title(what.capitalize()
+                 + (f' (completion: {sum(replies) / len(replies):.0f} on average)' if replies else ''))
 
 # %% ../nbs/10_plots.ipynb #8d558aab
 _PLOTTED = ('gt_value', 'status', 'strict_value_correct', 'latency_seconds', 'tokens', 'context_tokens')
@@ -122,7 +126,8 @@ def plot_run(
     "One run in one figure: score, outcomes, latency, tokens."
     fig, axes = new_figure('page', 4.9, 2, 2)
     s = run.summary
-    records = [{k: r.get(k) for k in _PLOTTED} for r in run.results] # without the texts, which fill the memory in a long run
+    # without the texts, which fill the memory in a long run
+    records = [{k: r.get(k) for k in _PLOTTED} for r in run.results]
     if s.get('scores'): plot_scores(s['scores'], axes[0, 0]); plot_outcomes(records, axes[0, 1])
     else:
         for a in axes[0]: a.set_axis_off(); a.text(.5, .5, 'the question file has no answers', ha='center')
@@ -139,7 +144,8 @@ def _named(name:str) -> str:
     if name in names: return name
     import difflib
     near = difflib.get_close_matches(name, names, 3, .5)
-    raise UserError(f'no figure {name!r}' + (f': did you mean {", ".join(near)}?' if near else f' (there are {", ".join(names)})'))
+    raise UserError(f'no figure {name!r}'
+                    + (f': did you mean {", ".join(near)}?' if near else f' (there are {", ".join(names)})'))
 
 def registered(
     name:str, # of `FIGURES`, or an alias
@@ -176,7 +182,8 @@ def _folders(ws, base:Path, stem:str, env:str|None, names) -> list[tuple]:
     of = lambda *where: [n for n in names if registered(n).where in where]
     if env: return [(base/env/stem, env, of('all', 'machine'))]
     envs = sorted({r.env for r in find_runs(ws, None, stem)})
-    return [(base/stem, None if len(envs) > 1 else envs[0], list(names)), *((base/e/stem, e, of('machine')) for e in envs if e)]
+    return [(base/stem, None if len(envs) > 1 else envs[0], list(names)),
+            *((base/e/stem, e, of('machine')) for e in envs if e)]
 
 def _write(folder:Path, names, data, done:dict):
     "Draw and save; what `done` has already is copied. A row per figure."
@@ -224,7 +231,8 @@ def draw_all(
         notes += [f'left out of {stem}: {k}: {why}' for k, why in next(iter(read.values()))[0].left_out.items()]
     if missing := sorted({r['figure'] for r in rows if r['state'] == 'note'}):
         notes.append('data are missing, a note says which: ' + ', '.join(missing))
-    return ResultTable(['figure', 'datafile', 'machine', 'state', 'rows', 'files'], rows, f'{len(rows)} figures', tuple(notes))
+    return ResultTable(['figure', 'datafile', 'machine', 'state', 'rows', 'files'], rows, f'{len(rows)} figures',
+                       tuple(notes))
 
 # %% ../nbs/10_plots.ipynb #ab66c5f7
 def figure_list() -> ResultTable:
@@ -241,9 +249,11 @@ def alt_text(
 ) -> str:
     "The text in place of the picture."
     flat = lambda t: ' '.join(t.get_text().split())
-    text = {t.get_gid(): flat(t) for t in [fig._suptitle, *fig.artists, *fig.texts] if t is not None and hasattr(t, 'get_text')}
+    text = {t.get_gid(): flat(t) for t in [fig._suptitle, *fig.artists, *fig.texts] if t is not None
+            and hasattr(t, 'get_text')}
     note = ' '.join(flat(t) for ax in fig.axes for t in ax.texts if t.get_gid() == 'note')
-    parts = (text.get('headline'), '' if note else alt, text.get('subline'), note, f'Drawn from a table of {rows} rows' * bool(rows))
+    parts = (text.get('headline'), '' if note else alt, text.get('subline'), note,
+             f'Drawn from a table of {rows} rows' * bool(rows))
     return '. '.join(p.rstrip('.') for p in parts if p)
 
 # %% ../nbs/10_plots.ipynb #1018a864

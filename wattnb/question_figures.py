@@ -85,7 +85,8 @@ def plot_error_classes(
                         bbox=dict(boxstyle='round,pad=.15', fc=colour, ec='none') if hatch else None)
             left += k
     row_axis(ax, labels)
-    ax.set_xlim(0, df['n'].max() * 1.01); ax.set_xlabel('questions'); ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_xlim(0, df['n'].max() * 1.01); ax.set_xlabel('questions')
+    ax.xaxis.get_major_locator().set_params(integer=True)
     group_legend(fig, [GROUP_OF[c] for c in df.loc[df['count'] > 0, 'error_class']])
     return headline(fig, 'How the questions ended', f'{n_of(df)} per run; bars: numbers of questions, classes of '
                     'one remedy in one colour')
@@ -106,8 +107,8 @@ def _draw_cells(ax, codes, symbols:bool):
     for k in range(1, cols): ax.axvline(k - .5, color='white', lw=.4)
     for g, (colour, _, sym, _) in GROUPS.items():
         at = np.argwhere(codes == groups.index(g))
-        if sym and len(at): ax.plot(at[:, 1], at[:, 0], marker=_SYMBOL[sym], color=text_on(colour), ms=min(3.2, 260 / cols),
-                                    mew=.5, ls='none')
+        if sym and len(at): ax.plot(at[:, 1], at[:, 0], marker=_SYMBOL[sym], color=text_on(colour),
+                                    ms=min(3.2, 260 / cols), mew=.5, ls='none')
 
 # %% ../nbs/10_d_question_figures.ipynb #f2e0e355
 @figure('question_map', 'every question in every run, by error class', NEEDS['run'], _map_rows,
@@ -139,9 +140,11 @@ def plot_question_map(
 def _abstention_rows(data) -> list[dict]:
     outcome, out = dict(answered='answered', abstained='refused'), []
     for l, rows in data.rows.items():
-        for truth, part in (('answerable', [r for r in rows if not r['is_na']]), ('unanswerable', [r for r in rows if r['is_na']])):
+        for truth, part in (('answerable', [r for r in rows if not r['is_na']]),
+                            ('unanswerable', [r for r in rows if r['is_na']])):
             seen = Counter(outcome.get(r['status'], 'no reply') for r in part)
-            out += [dict(label=l, truth=truth, outcome=o, count=seen[o], n=len(part), share=seen[o] / len(part) if part else None)
+            out += [dict(label=l, truth=truth, outcome=o, count=seen[o], n=len(part),
+                         share=seen[o] / len(part) if part else None)
                     for o in ('answered', 'refused', 'no reply')]
     return out
 
@@ -228,9 +231,11 @@ def _draw_curve(ax, part, k:int, named:bool) -> tuple:
 # %% ../nbs/10_d_question_figures.ipynb #66fe2335
 def _risk_note(df, named, n_runs:int) -> str:
     sure, unsure = df['confidence'].astype(bool).any(), not df['confidence'].astype(bool).all()
-    return (n_of(df) + ('; lines: most confident answers first; numbers: mean risk over the curve (smaller is better)' if sure else '')
+    return (n_of(df) + ('; lines: most confident answers first; numbers: mean risk over the curve (smaller is better)'
+                        if sure else '')
             + ('; hollow points: runs that record no confidence' if unsure else '')
-            + (f'; named: the {len(named)} with the least mean risk, grey: {n_runs - len(named)} others' if len(named) < n_runs else ''))
+            + (f'; named: the {len(named)} with the least mean risk, grey: {n_runs - len(named)} others'
+               if len(named) < n_runs else ''))
 
 @figure('risk_coverage', 'error rate against the share answered', NEEDS['run'], _risk_rows,
         'A falling or rising curve per run: share of wrong answers among the most confident answers, against the share of questions answered',
@@ -251,7 +256,8 @@ def plot_risk_coverage(
         lines += segments
         ends.append((x, y, '' if l not in named else short(l, 26) + (f' {r["area"]:.2f}' if r['confidence'] else '')))
     beside = big and runs['confidence'].astype(bool).mean() >= .5
-    ax.set_xlim(0, 1.34 if beside else 1.04); ax.set_xticks(np.linspace(0, 1, 6)); ax.set_ylim(-.02, min(1.08, df['risk'].max() * 1.15 + .08))
+    ax.set_xlim(0, 1.34 if beside else 1.04); ax.set_xticks(np.linspace(0, 1, 6))
+    ax.set_ylim(-.02, min(1.08, df['risk'].max() * 1.15 + .08))
     ax.set_xlabel('coverage: share of questions answered'); ax.set_ylabel('risk: share of these that is wrong')
     headline(fig, 'Risk and coverage', _risk_note(df, named, len(runs)))
     lost = []
@@ -287,7 +293,8 @@ def _time_rows(data) -> list[dict]:
             for r in _staged(e, of, e.numbers.wall_s, 's')]
 
 # %% ../nbs/10_d_question_figures.ipynb #e5066e77
-STAGE_COLOURS = {'load': '#999999', 'embed': '#F0E442', 'retrieve': '#009E73', 'prefill': '#56B4E9', 'decode': '#0072B2',
+STAGE_COLOURS = {'load': '#999999', 'embed': '#F0E442', 'retrieve': '#009E73', 'prefill': '#56B4E9',
+                 'decode': '#0072B2',
                  'plan': '#CC79A7', 'retry': '#D55E00', 'other': '#DDDDDD'}
 _STAGE_HATCH = dict(zip(STAGE_COLOURS, ('', '....', '\\\\\\\\', '////', '', '||||', 'xxxx', '')))
 
@@ -308,7 +315,8 @@ def plot_stages(
     df = frame_of(df)
     if df.empty: return note_figure('No run measured its energy by stage. It needs an NVIDIA GPU or readable RAPL counters: '
                                     '`wattnb doctor` says what this machine has.', 'Energy per stage')
-    unit, total, stages = df['unit'].iloc[0], df.groupby('label', observed=True)['amount'].sum().sort_values(), _stages_in(df['stage'])
+    unit, stages = df['unit'].iloc[0], _stages_in(df['stage'])
+    total = df.groupby('label', observed=True)['amount'].sum().sort_values()
     look = lambda s: dict(color=STAGE_COLOURS.get(s, GREY), hatch=_STAGE_HATCH.get(s, '++'), edgecolor='white')
     fig, ax = new_figure('page' if len(total) > 6 else 'column', height_for(len(total), 1.15, .19))
     for i, l in enumerate(total.index):
@@ -316,12 +324,14 @@ def plot_stages(
         for s in stages:
             if v := float(part.get(s, 0.) or 0.): ax.barh(i, v, .74, left=left, lw=.5, **look(s))
             left += v
-        ax.annotate(plain_number(float(f'{left:.3g}')), (left, i), xytext=(3, 0), textcoords='offset points', va='center', fontsize=6.5)
+        ax.annotate(plain_number(float(f'{left:.3g}')), (left, i), xytext=(3, 0), textcoords='offset points',
+                    va='center', fontsize=6.5)
     row_axis(ax, total.index, 26)
     ax.set_xlim(0, total.max() * 1.14); ax.set_xlabel(f'{"seconds" if unit == "s" else unit} per question')
     ax.locator_params(axis='x', nbins=6)
     patches = [Patch(facecolor=(p := look(s)).pop('color'), **p) for s in stages]
-    fig.legend(patches, stages, loc='outside lower left', ncols=min(len(stages), 5 if len(total) <= 6 else 9), columnspacing=1.)
+    fig.legend(patches, stages, loc='outside lower left', ncols=min(len(stages), 5 if len(total) <= 6 else 9),
+               columnspacing=1.)
     what, of = ('Energy', 'energy that the meters of the run saw') if unit == 'Wh' else ('Time', 'seconds of the run')
     return headline(fig, f'{what} per stage', f'{n_of(df)}; bars: {of}, divided by the questions')
 
@@ -338,11 +348,14 @@ def power_rows(
     if not path.exists(): return []
     rows = read_csv(path).rows
     column = 'watts' if any(_number(r.get('watts')) is not None for r in rows) else 'memory_mb'
-    others = {d for d, v in (run.block('energy').get('by_device') or {}).items() if isinstance(v, dict) and v.get('counted') is False}
-    more = dict(title=' '.join(p for p in (run.name, run.env and f'on {run.env}') if p), n=run.summary.get('num_questions'))
+    others = {d for d, v in (run.block('energy').get('by_device') or {}).items() if isinstance(v, dict)
+              and v.get('counted') is False}
+    more = dict(title=' '.join(p for p in (run.name, run.env and f'on {run.env}') if p),
+                n=run.summary.get('num_questions'))
     out = [dict(kind='sample', stage=None, device=r.get('device'), time_s=_number(r.get('time_s')), end_s=None,
                 value=_number(r.get(column)), unit='W' if column == 'watts' else 'MB', **more) for r in rows
-           if _number(r.get(column)) is not None and _number(r.get('time_s')) is not None and r.get('device') not in others]
+           if _number(r.get(column)) is not None and _number(r.get('time_s')) is not None
+           and r.get('device') not in others]
     windows = run.block('timing').get('windows') or []
     return out + [dict(kind='stage', stage=w[0], device=None, time_s=w[1], end_s=w[2], value=None, unit=None, **more)
                   for w in windows if out]
@@ -355,8 +368,9 @@ def _longest_trace(data) -> list[dict]:
 # %% ../nbs/10_d_question_figures.ipynb #e7e3de70
 _DASHES = ('-', '--', ':', '-.')
 
-@figure('power_trace', 'power over time of the run with the longest trace', 'A run with power.csv: `wattnb run` writes one.',
-        _longest_trace, 'A line over time: power of each device, the stages of the run shaded behind it', ('value', 'time_s'))
+@figure('power_trace', 'power over time of the run with the longest trace',
+        'A run with power.csv: `wattnb run` writes one.', _longest_trace,
+        'A line over time: power of each device, the stages of the run shaded behind it', ('value', 'time_s'))
 def plot_power(
     df, # time_s, device, value, unit ('W' or 'MB'); rows of kind 'stage': stage, time_s, end_s; title, n
 ):
@@ -365,7 +379,8 @@ def plot_power(
     from matplotlib.patches import Patch
     df = frame_of(df)
     trace = df[df['kind'] == 'sample'] if len(df) else df
-    if len(trace) < 2: return note_figure('This run has no power trace (power.csv). `wattnb run` writes one.', 'Power trace')
+    if len(trace) < 2: return note_figure('This run has no power trace (power.csv). `wattnb run` writes one.',
+                                          'Power trace')
     unit, stages, devices = trace['unit'].iloc[0], df[df['kind'] == 'stage'], list(dict.fromkeys(trace['device']))
     fig, ax = new_figure('page', 2.6)
     for r in stages.itertuples():
@@ -439,7 +454,8 @@ def _token_rows(data) -> list[dict]:
             t = r.get('tokens') or {}
             for what, v in (('context', r.get('context_tokens')), ('prompt', t.get('prompt', r.get('prompt_tokens'))),
                             ('completion', t.get('completion', r.get('completion_tokens')))):
-                if v: out.append(dict(label=e.label, id=r['id'], what=what, tokens=v, budget=budget if what == 'context' else None))
+                if v: out.append(dict(label=e.label, id=r['id'], what=what, tokens=v,
+                                      budget=budget if what == 'context' else None))
     return out
 
 _TOKENS = dict(context=('tokens of context', PALETTE[2]), prompt=('prompt tokens, all attempts', PALETTE[0]),
@@ -468,7 +484,8 @@ def plot_tokens(
     df = df[df['tokens'].notna()] if len(df) else df
     if df.empty: return note_figure('No run counted its tokens.', 'Token budget')
     used, labels = [w for w in _TOKENS if (df['what'] == w).any()], list(dict.fromkeys(df['label']))
-    fig, axes = new_figure('page' if len(used) > 1 else 'column', height_for(len(labels), .95, .21), 1, len(used), sharey=True)
+    fig, axes = new_figure('page' if len(used) > 1 else 'column', height_for(len(labels), .95, .21), 1, len(used),
+                           sharey=True)
     axes = np.atleast_1d(axes).ravel()
     for ax, w in zip(axes, used): _token_panel(ax, df[df['what'] == w], labels, w)
     row_axis(axes[0], labels, 26)
@@ -499,12 +516,14 @@ def _retrieval_rows(data, depth:int=20) -> list[dict]:
             hit = sum(r is not None and r <= k for r in ranks)
             lo, hi = wilson(hit, n)
             out.append(dict(part='hit', label=label, k=k, bin=None, share=hit / n, low=lo, high=hi, n=n))
-        out += [dict(part='rank', label=label, k=None, bin=b, share=bins[b] / n, low=None, high=None, n=n) for b in RANKS]
+        out += [dict(part='rank', label=label, k=None, bin=b, share=bins[b] / n, low=None, high=None, n=n)
+                for b in RANKS]
     return out
 
 # %% ../nbs/10_d_question_figures.ipynb #29aa8aac
-@figure('retrieval', 'hit@k and the rank of the gold paper', 'Runs of `wattnb run` in the mode rag, which record their hits.',
-        _retrieval_rows, 'Left, rising curves with bands: share of questions with a gold paper among the first k hits; right, bars of the rank of the first one',
+@figure('retrieval', 'hit@k and the rank of the gold paper',
+        'Runs of `wattnb run` in the mode rag, which record their hits.', _retrieval_rows,
+        'Left, rising curves with bands: share of questions with a gold paper among the first k hits; right, bars of the rank of the first one',
         ('share',))
 def plot_retrieval(
     df, # part ('hit' or 'rank'), label, k (hit) or bin (rank), share, low, high, n
@@ -512,7 +531,8 @@ def plot_retrieval(
     "hit@k curves with bands, and the rank of the first gold passage."
     from matplotlib.lines import Line2D
     df = frame_of(df)
-    if df.empty: return note_figure('No run recorded its retrieval: runs of `wattnb run` in the mode rag do.', 'Retrieval')
+    if df.empty: return note_figure('No run recorded its retrieval: runs of `wattnb run` in the mode rag do.',
+                                    'Retrieval')
     labels, most = list(dict.fromkeys(df['label'])), int(df.loc[df['part'] == 'hit', 'k'].max())
     fig, axes = new_figure('page', 2.9, 1, 2)
     (left, right), w = axes[0], .8 / len(labels)
@@ -523,7 +543,8 @@ def plot_retrieval(
         left.fill_between(hit['k'], hit['low'], hit['high'], color=c, alpha=.13, lw=0)
         left.plot(hit['k'], hit['share'], '-' + m, color=c, ms=3, markevery=max(1, len(hit) // 8), zorder=3)
         at = [RANKS.index(b) + (k - (len(labels) - 1) / 2) * w for b in rank['bin']]
-        right.bar(at, rank['share'], w * .92, color=c, hatch=('', '////', '....', 'xxxx')[k % 4], edgecolor='white', lw=.3)
+        right.bar(at, rank['share'], w * .92, color=c, hatch=('', '////', '....', 'xxxx')[k % 4], edgecolor='white',
+                  lw=.3)
     left.set_xlabel('among the first k hits'); left.set_ylabel('share found'); left.set_ylim(0, 1.04)
     left.set_xlim(.5, most + .5); left.set_xticks([1, *range(5, most + 1, 5)])
     right.set_xticks(range(len(RANKS)), RANKS); right.set_ylim(0, 1.04); right.grid(axis='x', visible=False)

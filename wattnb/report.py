@@ -23,7 +23,8 @@ from .selection import recommend
 # %% ../nbs/10_report.ipynb #78f42e53
 def _complete_runs(ws, where:dict) -> tuple[list, list]:
     "Finished runs over all questions, in the order of their ids, and those left out with their numbers of questions."
-    found = [(r, sum(1 for _ in r.predictions)) for r in find_runs(ws, **where) if r.complete and not r.name.endswith('-smoke')]
+    found = [(r, sum(1 for _ in r.predictions)) for r in find_runs(ws, **where) if r.complete
+             and not r.name.endswith('-smoke')]
     stems = sorted({r.datafile for r, _ in found})
     if not found: raise UserError('no finished runs yet: `wattnb run --model extractive` makes one')
     if len(stems) > 1: raise UserError(f'runs over several question files ({", ".join(stems)}): name one (--datafile)')
@@ -134,13 +135,15 @@ def _least(order, tied, ranked, among:str) -> str:
     "The run with the least energy, those that are not distinguishable from it, and the least among the best."
     low = min(ranked, key=lambda k: ranked[k].wh_per_question)
     high = lambda n: n.per(n.wh if n.energy.high is None else n.energy.high)
-    near = [k for k, n in ranked.items() if k != low and n.per(n.wh if n.energy.low is None else n.energy.low) < high(ranked[low])]
+    near = [k for k, n in ranked.items() if k != low
+            and n.per(n.wh if n.energy.low is None else n.energy.low) < high(ranked[low])]
     out = f'**{low}** takes the least energy {among}: {_marked(ranked[low])}, with a score of {ranked[low].score:.3f}'
     out += f'; within the uncertainty of these energies it is not distinguishable from {_list(near)}.' if near else '.'
     if top := [e.label for e in [order[0], *tied] if e.label in ranked]:
         k = min(top, key=lambda k: ranked[k].wh_per_question)
         right = sum(r['strict_value'] for r in next(e for e in order if e.label == k).scores.rows)
-        out += f' Among the best, **{k}** takes the least energy: {_marked(ranked[k])}' + (f', {_sig(ranked[k].wh / right)} Wh per right answer' if right else '') + '.'
+        each = f', {_sig(ranked[k].wh / right)} Wh per right answer' if right else ''
+        out += f' Among the best, **{k}** takes the least energy: {_marked(ranked[k])}{each}.'
     return out
 
 # %% ../nbs/10_report.ipynb #6922461b
@@ -184,8 +187,10 @@ def _budget_sentences(r, c) -> list[str]:
         texts = [f'from {_sig(x["cost"])} {unit} **{x["label"]}** ({x["overall"]:.3f})' for x in steps]
         same = [f'**{b["label"]}** from **{a["label"]}**' for a, b in zip(steps, steps[1:])
                 if set(c.letters.get(a['label'], '')) & set(c.letters.get(b['label'], ''))]
-        out.append(f'Under a budget of {unit} a question, the best score on these questions gives: ' + ', '.join(texts) + '.'
-                   + (f' A more expensive run may be no better: not significantly different are {_steps(same)}.' if same else ''))
+        out.append(f'Under a budget of {unit} a question, the best score on these questions gives: ' + ', '.join(texts)
+                   + '.'
+                   + (f' A more expensive run may be no better: not significantly different are {_steps(same)}.'
+                      if same else ''))
     return out
 
 # %% ../nbs/10_report.ipynb #24a793f2
@@ -210,18 +215,19 @@ def summary_sentences(
     if c is None: return out + [f'Only **{next(iter(r.rows))}** is there: a second run would show whether its score is good.']
     order = sorted(c.entrants, key=lambda e: -e.scores.overall)
     tied = _tied(order, c.letters)
-    out += [_score_sentence(order, tied, len(c.pairs)), c.mde_note(), *_energy_sentences(order, tied), _money_sentence(order),
-            *_budget_sentences(r, c), *_refusal_sentences(order)]
+    out += [_score_sentence(order, tied, len(c.pairs)), c.mde_note(), *_energy_sentences(order, tied),
+            _money_sentence(order), *_budget_sentences(r, c), *_refusal_sentences(order)]
     if r.recommendation is not None: out.append(r.recommendation.statement)
     warned = doubt_notes({e.label: e.numbers for e in order}, 'energy', 'latency', 'wall', 'usd', info=False)
     if warned: out.append('The audit warns of these numbers: ' + '; '.join(warned) + '.')
-    errors = {x['run']: sorted({f['rule'] for f in x['flags'] if f['severity'] == 'error'}) for x in r.audit.to_json()['runs']}
+    errors = {x['run']: sorted({f['rule'] for f in x['flags'] if f['severity'] == 'error'})
+              for x in r.audit.to_json()['runs']}
     flagged = [f'{k} ({", ".join(rules)})' for k, rules in errors.items() if rules]
     return out + ['The audit found errors in ' + ', '.join(flagged) + '.' if flagged else 'The audit found no errors.']
 
 # %% ../nbs/10_report.ipynb #e4a133b6
-_MARK = dict(right='✓', wrong_citation='✓c', format='✗f', unit='✗u', rounding='≈', wrong_value='✗', false_answer='✗!', refused='–',
-             not_retrieved='○', not_in_context='○', unparsed='?', failed='†')
+_MARK = dict(right='✓', wrong_citation='✓c', format='✗f', unit='✗u', rounding='≈', wrong_value='✗', false_answer='✗!',
+             refused='–', not_retrieved='○', not_in_context='○', unparsed='?', failed='†')
 assert set(_MARK) == set(ERROR_CLASSES)
 
 class Folded:
@@ -243,7 +249,8 @@ def drill_down(
     most:int=400, # questions shown
 ) -> Folded:
     "Each question with what every run answered, those that fewest runs have right first."
-    by, questions, esc = defaultdict(dict), {q.id: q for q in TruthBook(r.ws, r.ground_truth).of(r.runs[0])}, html.escape
+    by, questions, esc = defaultdict(dict), {q.id: q
+                                             for q in TruthBook(r.ws, r.ground_truth).of(r.runs[0])}, html.escape
     for label, rows in r.rows.items():
         for x in rows: by[x['id']][label] = (error_class(x), x)
     right = {i: sum(c == 'right' for c, _ in got.values()) for i, got in by.items()}
@@ -260,7 +267,8 @@ def drill_down(
 def _loaded_as(run) -> str:
     "The precision in memory, as recorded after loading; else the one of the settings."
     effective = run.block('effective')
-    return ', '.join(str(x) for x in (effective.get('effective_dtype'), effective.get('quantization')) if x) or run.precision
+    return ', '.join(str(x) for x in (effective.get('effective_dtype'), effective.get('quantization'))
+                     if x) or run.precision
 
 def provenance(
     r:Report, # any
@@ -275,15 +283,19 @@ def provenance(
                      *(str(identity.get(k) or '')[:10] or None for k in ('questions', 'index', 'prompt')),
                      str(s.get('started_at') or s.get('timestamp') or '')[:16].replace('T', ' '), flags.get(run.id, 0)))
     return ResultTable(
-        ['run', 'model', 'loaded as', 'machine', 'wattnb', 'scorer', 'questions', 'index', 'prompts', 'started', 'flags'], rows,
+        ['run', 'model', 'loaded as', 'machine', 'wattnb', 'scorer', 'questions', 'index', 'prompts', 'started',
+         'flags'], rows,
         'Where the runs come from',
         ('questions, index, prompts: first digits of the SHA-256 of what was read; flags: findings of the audit.',))
 
 # %% ../nbs/10_report.ipynb #1da26895
 # what is named in the text -> where a run records it
-_SETTINGS = {'retrieval settings': lambda x: x.block('identity').get('retrieval'), 'prompts': lambda x: x.block('identity').get('prompt'),
-             'the index': lambda x: x.block('identity').get('index'), 'temperature': lambda x: x.block('identity').get('temperature'),
-             'seed': lambda x: x.block('identity').get('seed'), 'precision': lambda x: x.precision, 'the machine': lambda x: x.env}
+_SETTINGS = {'retrieval settings': lambda x: x.block('identity').get('retrieval'),
+             'prompts': lambda x: x.block('identity').get('prompt'),
+             'the index': lambda x: x.block('identity').get('index'),
+             'temperature': lambda x: x.block('identity').get('temperature'),
+             'seed': lambda x: x.block('identity').get('seed'), 'precision': lambda x: x.precision,
+             'the machine': lambda x: x.env}
 
 def _setup_sentences(ours) -> list[str]:
     "Retrieval, and what was constant or different, of the runs that recorded their settings."
@@ -365,5 +377,6 @@ def offline_html(
     "The page without scripts and styles that come from the network."
     page = re.sub(r'<script\b[^>]*>.*?</script>', lambda m: '' if _REQUESTS.search(m[0]) else m[0], page, flags=re.S)
     page = re.sub(r'<link\b[^>]*\bhref="https?:[^>]*>', '', page)
-    page = re.sub(r'alt="No description has been provided for this image"', f'alt="Figure of: {html.escape(title)}"', page)
+    page = re.sub(r'alt="No description has been provided for this image"', f'alt="Figure of: {html.escape(title)}"',
+                  page)
     return re.sub(r'<title>.*?</title>', f'<title>{html.escape(title)}</title>', page, count=1, flags=re.S)

@@ -122,10 +122,10 @@ def model_of(
 # %% ../nbs/10_b_a_tables.ipynb #63591868
 RUN_COLUMNS = ('run', 'label', 'series', 'name', 'model', 'family', 'kind', 'env', 'precision', 'mode', 'params_b',
                'active_b', 'estimated', 'n', 'n_na',
-               *(f'{c}{e}' for c in ('overall', 'value', 'ref', 'na') for e in ('', '_low', '_high')), 'score_is', 'refusal_recall', 'refusal_precision', 'latency', 'latency_low', 'latency_high', 'latency_is',
-               'wall_s_per_question', 'concurrency',
-               'usd_1000', 'wh_100', 'wh_100_low', 'wh_100_high', 'energy_kind', 'energy_is', 'energy_factor',
-               'doubts', 'failed')
+               *(f'{c}{e}' for c in ('overall', 'value', 'ref', 'na') for e in ('', '_low', '_high')), 'score_is',
+               'refusal_recall', 'refusal_precision', 'latency', 'latency_low', 'latency_high', 'latency_is',
+               'wall_s_per_question', 'concurrency', 'usd_1000', 'wh_100', 'wh_100_low', 'wh_100_high', 'energy_kind',
+               'energy_is', 'energy_factor', 'doubts', 'failed')
 QUESTION_COLUMNS = ('run', 'label', 'series', 'model', 'kind', 'env', 'precision', 'id', 'is_na', 'value_correct',
                     'na_correct', 'refused', *TYPES, 'types_from', 'latency', 'retrieval', 'generation', 'latency_is',
                     'batch', 'doubts')
@@ -169,9 +169,9 @@ def _run_row(run:RunFolder, scores, registry, x) -> dict:
     if kind in ('ensemble', 'baseline'): m |= dict(params_b=None, active_b=None)
     failed = sum(r['status'] in ('failed', 'missing') for r in scores.rows) / scores.n
     return dict(run=run.id, name=run.name, model=run.model, kind=kind, env=run.env, precision=run.precision,
-                model_name=m.pop('name'), mode=mode_of(run), **m, n=scores.n, n_na=scores.n_na, **_score_cells(x, scores.ci),
-                score_is=x.score_is, refusal_recall=x.refusal_recall, refusal_precision=x.refusal_precision,
-                **_cost_cells(x), concurrency=_concurrency(run),
+                model_name=m.pop('name'), mode=mode_of(run), **m, n=scores.n, n_na=scores.n_na,
+                **_score_cells(x, scores.ci), score_is=x.score_is, refusal_recall=x.refusal_recall,
+                refusal_precision=x.refusal_precision, **_cost_cells(x), concurrency=_concurrency(run),
                 doubts='; '.join(d.rule for d in x.doubts if d.severity != 'info'), failed=failed)
 
 # %% ../nbs/10_b_a_tables.ipynb #f3b585bd
@@ -187,8 +187,8 @@ def _question_rows(run:RunFolder, truths:TruthBook, numbers) -> list[dict]:
         types = [t for t in TYPES if q.flags.get(t)] if coded else coded_types(q.explanation)
         timed = bool(_number(rec.get('latency_seconds')))
         out.append(dict(
-            id=r['id'], is_na=bool(r['is_na']), value_correct=bool(r['value_correct']), na_correct=bool(r['na_correct']),
-            refused=r['status'] == 'abstained', **{t: t in types for t in TYPES},
+            id=r['id'], is_na=bool(r['is_na']), value_correct=bool(r['value_correct']),
+            na_correct=bool(r['na_correct']), refused=r['status'] == 'abstained', **{t: t in types for t in TYPES},
             types_from='coded flags' if coded else 'explanations', latency=r['latency_seconds'],
             retrieval=r['retrieval_seconds'] if timed else mean('avg_retrieval_seconds'),
             generation=r['generation_seconds'] if timed else mean('avg_generation_seconds'),
@@ -228,7 +228,8 @@ def make_tables(
     for r, label in zip(rows, run_labels(rows)): r |= dict(label=label, series=_series(r, several))
     head = ('run', 'label', 'series', 'model', 'kind', 'env', 'precision')
     flat = [{**{k: r[k] for k in head}, **q} for r, qs in zip(rows, questions) for q in qs]
-    return RunTables(pd.DataFrame(rows, columns=list(RUN_COLUMNS)), pd.DataFrame(flat, columns=list(QUESTION_COLUMNS)), dict(why or {}))
+    return RunTables(pd.DataFrame(rows, columns=list(RUN_COLUMNS)), pd.DataFrame(flat, columns=list(QUESTION_COLUMNS)),
+                     dict(why or {}))
 
 def read_tables(
     ws,                     # workspace, or a tree of runs

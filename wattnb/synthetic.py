@@ -39,7 +39,8 @@ def synthetic_questions(
 MACHINES = {'PowerEdge': ('NVIDIA H100 80GB HBM3', 1., 420.), 'GB10': ('NVIDIA GB10', 4., 70.),
             'Lab-A6000': ('NVIDIA RTX A6000', 2.4, 260.)}
 
-DEMO = (*(('PowerEdge', k, '4bit') for k in ('qwen1.5b', 'qwen3b', 'qwen7b', 'qwen14b', 'qwen32b', 'qwen72b', 'mistral7b',
+DEMO = (*(('PowerEdge', k, '4bit')
+          for k in ('qwen1.5b', 'qwen3b', 'qwen7b', 'qwen14b', 'qwen32b', 'qwen72b', 'mistral7b',
                                              'mixtral-8x7b', 'qwen3-30b-a3b')),
         ('PowerEdge', 'qwen7b', 'bf16'), ('PowerEdge', 'qwen14b', 'bf16'),
         ('GB10', 'qwen7b', '4bit'), ('GB10', 'qwen14b', '4bit'), ('GB10', 'qwen3-30b-a3b', '4bit'),
@@ -49,7 +50,8 @@ DEMO = (*(('PowerEdge', k, '4bit') for k in ('qwen1.5b', 'qwen3b', 'qwen7b', 'qw
 def _skill(entry, precision:str) -> float:
     "A number to compare with difficulties, which are standard normal."
     size = entry.active_b or entry.params_b or 100
-    return -.9 + .85 * math.log10(1 + size ** .8 * (1.25 if entry.active_b else 1)) + (.03 if precision == 'bf16' else 0)
+    return -.9 + .85 * math.log10(1
+                                  + size ** .8 * (1.25 if entry.active_b else 1)) + (.03 if precision == 'bf16' else 0)
 
 def _answers(rng, questions, skill:float, difficulty) -> list[dict]:
     "The answers of a model to each question: right, wrong, refused, or a failed call."
@@ -61,9 +63,10 @@ def _answers(rng, questions, skill:float, difficulty) -> list[dict]:
         value = 'is_blank' if blank or failed else q['answer_value'] if right[i] and not na else str(i + 500 + rng.integers(9))
         ref = f"['paper{i % 20 if rng.random() < .85 else 3}']"
         out.append(dict(
-            id=q['id'], question=q['question'], gt_value=q['answer_value'], gt_unit=q['answer_unit'], gt_ref=q['ref_id'],
-            pred_value=value, pred_unit='' if value == 'is_blank' else 'kWh', pred_ref='is_blank' if value == 'is_blank' else ref,
-            pred_explanation='synthetic', retry_count=0, status='failed' if failed else 'abstained' if blank else 'answered',
+            id=q['id'], question=q['question'], gt_value=q['answer_value'], gt_unit=q['answer_unit'],
+            gt_ref=q['ref_id'], pred_value=value, pred_unit='' if value == 'is_blank' else 'kWh',
+            pred_ref='is_blank' if value == 'is_blank' else ref, pred_explanation='synthetic', retry_count=0,
+            status='failed' if failed else 'abstained' if blank else 'answered',
             error='simulated fault' if failed else None,
             confidence=None if blank or failed else float(np.clip(rng.normal(.75 if right[i] else .5, .15), 0, 1))))
     return out
@@ -82,10 +85,12 @@ def _measured(rng, entry, precision:str, machine:str, ranks) -> list[dict]:
             gold_rank=rank, gold_in_context=rank is not None and rank <= 12, context_tokens=min(1500, context),
             tokens=dict(prompt=context + 400, completion=completion, cached=0, reasoning=0),
             seconds=dict(retrieval=retrieve, generation=prefill + decode, prefill=prefill, decode=decode),
-            latency_seconds=retrieve + prefill + decode, retrieval_seconds=retrieve, generation_seconds=prefill + decode,
-            batch_size=1, cost_usd=0. if entry.local else (context * .8 + completion * 3.2) * 1e-6 * (1 + size / 100))
+            latency_seconds=retrieve + prefill + decode, retrieval_seconds=retrieve,
+            generation_seconds=prefill + decode, batch_size=1,
+            cost_usd=0. if entry.local else (context * .8 + completion * 3.2) * 1e-6 * (1 + size / 100))
         used = dict(retrieve=(retrieve, .3 * watts), prefill=(prefill, watts), decode=(decode, .8 * watts))
-        if entry.local: rec['energy'] = {k: dict(seconds=s, joules=s * w, method='attributed') for k, (s, w) in used.items()}
+        if entry.local: rec['energy'] = {k: dict(seconds=s, joules=s * w, method='attributed')
+                                         for k, (s, w) in used.items()}
         out.append(rec)
     return out
 
@@ -97,8 +102,9 @@ def _trace(path, recs, load:float, watts:float):
     rows, windows, t = [], [], 0.
     for name, seconds, w in stages:
         windows.append([name, t, t + seconds])
-        rows += [dict(time_s=round(t + seconds * (k + .5) / 40, 3), device='gpu0', watts=round(w * (1 + .05 * math.sin(k)), 1),
-                      temperature_c=55, utilisation_pct=90, sm_mhz=1500, memory_mb=20000) for k in range(40)]
+        rows += [dict(time_s=round(t + seconds * (k + .5) / 40, 3), device='gpu0',
+                      watts=round(w * (1 + .05 * math.sin(k)), 1), temperature_c=55, utilisation_pct=90, sm_mhz=1500,
+                      memory_mb=20000) for k in range(40)]
         t += seconds
     write_csv(path, list(rows[0]), rows)
     return windows
@@ -127,18 +133,23 @@ def _summary(name:str, entry, env:str, precision:str, datafile:str, answers, mea
     return dict(
         name=name, model_id=entry.id, llm_provider=entry.provider, quantization=precision or 'api', precision=precision,
         timestamp='2030-01-02T03:04:05+00:00', started_at='2030-01-02T03:04:05+00:00', num_questions=n,
-        total_time_seconds=sum(seconds.values()), avg_latency_seconds=float(np.mean([m['latency_seconds'] for m in measured])),
+        total_time_seconds=sum(seconds.values()),
+        avg_latency_seconds=float(np.mean([m['latency_seconds'] for m in measured])),
         error_count=sum(bool(a['error']) for a in answers), input_tokens=total(lambda m: m['tokens']['prompt']),
         output_tokens=total(lambda m: m['tokens']['completion']), estimated_cost_usd=usd, cost_usd=usd,
         run_environment=env, questions_file=f'{datafile}.csv', schema_version=1, status='complete',
         hardware=dict(gpu_name=gpu if entry.local else '', gpu_energy_wh=wh, gpu_energy_method=method),
-        machine=dict(gpu_name=gpu, cpu_model='synthetic'), effective=dict(effective_dtype='bfloat16', quantization=precision or None),
-        model=dict(key=entry.key, name=entry.name, family=entry.family, params_b=entry.params_b, active_b=entry.active_b),
-        config_snapshot=dict(mode='rag', max_concurrent=1 if entry.local else 8), code_version='synthetic', identity=_identity(n),
-        timing=dict(seconds_by_stage=seconds, windows=windows), energy=dict(total_wh=wh, method=method))
+        machine=dict(gpu_name=gpu, cpu_model='synthetic'),
+        effective=dict(effective_dtype='bfloat16', quantization=precision or None),
+        model=dict(key=entry.key, name=entry.name, family=entry.family, params_b=entry.params_b,
+                   active_b=entry.active_b),
+        config_snapshot=dict(mode='rag', max_concurrent=1 if entry.local else 8), code_version='synthetic',
+        identity=_identity(n), timing=dict(seconds_by_stage=seconds, windows=windows),
+        energy=dict(total_wh=wh, method=method))
 
 # %% ../nbs/10_a_z_synthetic.ipynb #8a204f63
-def _model_run(base:Path, rng, entry, env:str, precision:str, suffix:str, datafile:str, questions, difficulty, ranks) -> tuple:
+def _model_run(base:Path, rng, entry, env:str, precision:str, suffix:str, datafile:str, questions, difficulty,
+               ranks) -> tuple:
     "Writes one run; its parameters in billions, name and answers."
     name = '-'.join(p for p in (entry.key, precision if precision != '4bit' else '', suffix or 'bench') if p)
     answers = _answers(rng, questions, _skill(entry, precision), difficulty)
@@ -147,7 +158,8 @@ def _model_run(base:Path, rng, entry, env:str, precision:str, suffix:str, datafi
         retrieve=sum(m['retrieval_seconds'] for m in measured), load=4 + .3 * (entry.params_b or 0))
     folder = base/env/datafile/name
     windows = _trace(folder/'power.csv', measured, seconds['load'], MACHINES[env][2]) if entry.local else []
-    _write_run(folder, answers, measured, _summary(name, entry, env, precision, datafile, answers, measured, seconds, windows))
+    _write_run(folder, answers, measured,
+               _summary(name, entry, env, precision, datafile, answers, measured, seconds, windows))
     return entry.params_b or 0, name, answers
 
 # %% ../nbs/10_a_z_synthetic.ipynb #be33b4c4
@@ -155,7 +167,8 @@ def _ensemble_run(base:Path, runs, k:int, env:str, datafile:str):
     "Writes a majority vote over the three largest models from the k-th on."
     best = sorted(runs, key=lambda x: -x[0])[k:k + 3]
     n = len(best[0][2])
-    votes = [max((m[2][i] for m in best), key=lambda a: sum(a['pred_value'] == o[2][i]['pred_value'] for o in best)) for i in range(n)]
+    votes = [max((m[2][i] for m in best), key=lambda a: sum(a['pred_value'] == o[2][i]['pred_value'] for o in best))
+             for i in range(n)]
     name, members = f'ensemble-top3{f"-{k}" if k else ""}-majority', [m[1] for m in best]
     _write_run(base/env/datafile/name, votes, [{}] * n, dict(
         name=name, type='ensemble', strategy='majority', models=members, member_runs=members, num_questions=n,

@@ -16,8 +16,8 @@ import numpy as np
 from .workspace import UserError
 from .footprint import BYTES
 from .compare import compare_scores
-from .figures import (GREY, PALETTE, family_marks, frame_of, headline, height_for, legend_columns, log_axis, n_of, new_figure,
-                            note_figure, place_labels, row_axis, short)
+from .figures import (GREY, PALETTE, family_marks, frame_of, headline, height_for, legend_columns, log_axis, n_of,
+                            new_figure, note_figure, place_labels, row_axis, short)
 from .run_tables import kind_of, model_of
 from .figure_registry import NEEDS, doubts_of, figure
 
@@ -58,8 +58,9 @@ def _pareto_rows(cost:str):
             x = data.numbers[label]
             return dict(
                 label=label, family=model_of(runs[label], data.registry)['family'], local=kind_of(runs[label]) != 'API',
-                overall=x.score, low=x.score_low, high=x.score_high, cost=x.wh_per_question if cost == 'wh' else x.usd_per_question,
-                n=p.n, unit=unit, cost_is=x.energy.is_ if cost == 'wh' else 'billed',
+                overall=x.score, low=x.score_low, high=x.score_high,
+                cost=x.wh_per_question if cost == 'wh' else x.usd_per_question, n=p.n, unit=unit,
+                cost_is=x.energy.is_ if cost == 'wh' else 'billed',
                 doubts=doubts_of([x], 'score', 'energy' if cost == 'wh' else 'usd'), **more)
         out = []
         for r in front.rows if front else ():
@@ -118,14 +119,17 @@ def _draw_systems(ax, df, apart, marks, log:bool) -> list[float]:
             ends += [e[0].min(), e[0].max()]
             for a, b in (((r.cost_low, r.cost_high), (r.overall, r.overall)), ((r.cost, r.cost), (r.low, r.high))):
                 ax.plot(a, b, '-', color=m.colour, lw=.9, zorder=2)
-        ax.plot([r.cost], [r.overall], m.marker, color=m.colour, mfc=m.colour if r.local else 'white', mew=1, ms=5, zorder=4)
+        ax.plot([r.cost], [r.overall], m.marker, color=m.colour, mfc=m.colour if r.local else 'white', mew=1, ms=5,
+                zorder=4)
     return ends
 
 def _pareto_legend(fig, marks, hollow:bool):
     from matplotlib.lines import Line2D
     handles = [Line2D([], [], ls='none', marker=m.marker, color=m.colour, ms=4.5) for m in marks.values()]
     names = list(marks)
-    if hollow: handles.append(Line2D([], [], ls='none', marker='o', color=GREY, mfc='white', ms=4.5)); names.append('hollow: API')
+    if hollow:
+        handles.append(Line2D([], [], ls='none', marker='o', color=GREY, mfc='white', ms=4.5))
+        names.append('hollow: API')
     if len(names) > 1: fig.legend(handles, names, loc='outside lower left', ncols=legend_columns(fig, names, 9))
 
 # %% ../nbs/10_c_system_figures.ipynb #1272c112
@@ -150,7 +154,8 @@ _PARETO_ALT = 'Points with error bars and ellipses: overall score against {} per
 _PARETO_SHOWN = ('overall', 'low', 'high', 'cost', 'cost_low', 'cost_high')
 
 @figure('accuracy_usd', 'score against USD per question, with the frontier',
-        f'{NEEDS["two"]} Prices: in models.toml, for models of an API.', _pareto_rows('usd'), _PARETO_ALT.format('USD'), _PARETO_SHOWN)
+        f'{NEEDS["two"]} Prices: in models.toml, for models of an API.', _pareto_rows('usd'), _PARETO_ALT.format('USD'),
+        _PARETO_SHOWN)
 @figure('accuracy_energy', 'score against Wh per question, with the frontier', f'{NEEDS["two"]} {NEEDS["meter"]}',
         _pareto_rows('wh'), _PARETO_ALT.format('Wh'), _PARETO_SHOWN)
 def plot_pareto(
@@ -199,16 +204,18 @@ def _frontier_rows(data) -> list[dict]:
     p = data.panel
     if np.isfinite(p.joules).all(axis=1).sum() < 2: raise _no_energies(data)
     few, drop = len(p.labels) <= 8, _common_end(p.labels)
-    front = pareto(singles(p) + ensembles(p, most=16) + cascades(p, pairs=few), p.strata, reps=1000, clusters=p.papers())
+    front = pareto(singles(p) + ensembles(p, most=16) + cascades(p, pairs=few), p.strata, reps=1000,
+                   clusters=p.papers())
     def row(r):
         x = data.numbers.get(r['label']) if r['kind'] == 'single' else None
         parts = [data.numbers[m] for m in r['members']]
         score = (x.score, x.score_low, x.score_high) if x else (r['overall'], *r['overall_ci'])
         marks = sorted({m.energy.is_ for m in parts if m.energy.is_ != 'measured'})
-        return dict(label=r['label'].replace(drop, '') if drop else r['label'], kind=r['kind'], members=' + '.join(r['members']),
-                    overall=score[0], low=score[1], high=score[2], cost=x.wh_per_question if x else r['cost'],
-                    on_frontier=r['on_frontier'], p_frontier=r['p_frontier'], n=p.n, unit=front.unit,
-                    cost_is='; '.join(marks) or 'measured', doubts=doubts_of(parts, 'score', 'energy'))
+        return dict(label=r['label'].replace(drop, '') if drop else r['label'], kind=r['kind'],
+                    members=' + '.join(r['members']), overall=score[0], low=score[1], high=score[2],
+                    cost=x.wh_per_question if x else r['cost'], on_frontier=r['on_frontier'],
+                    p_frontier=r['p_frontier'], n=p.n, unit=front.unit, cost_is='; '.join(marks) or 'measured',
+                    doubts=doubts_of(parts, 'score', 'energy'))
     return [row(r) for r in front.rows] if front else []
 
 # %% ../nbs/10_c_system_figures.ipynb #206ad983
@@ -230,8 +237,9 @@ def _candidate_legend(fig, df):
                [f'{k} ({n[k]})' for k in FAMILIES if n[k]], loc='outside lower left', ncols=3)
 
 # %% ../nbs/10_c_system_figures.ipynb #c72fd4b0
-@figure('ensemble_frontier', 'single models, votes and cascades against Wh', f'{NEEDS["two"]} {NEEDS["meter"]}', _frontier_rows,
-        'Points by kind (single model, ensemble, cascade): overall score against Wh per question, a dashed line joins the frontier',
+@figure('ensemble_frontier', 'single models, votes and cascades against Wh', f'{NEEDS["two"]} {NEEDS["meter"]}',
+        _frontier_rows, 'Points by kind (single model, ensemble, cascade): overall score against Wh per question, '
+        'a dashed line joins the frontier',
         ('overall', 'cost'))
 def plot_ensemble_frontier(
     df,           # label, kind (single, ensemble, cascade), overall, low, high, cost, on_frontier, p_frontier, n, unit
@@ -336,7 +344,8 @@ def plot_letters(
     side.set_xlim(-.7, len(groups) - .3); side.set_ylim(ax.get_ylim()); side.grid(False); side.set_yticks([])
     side.set_xticks(range(len(groups)), groups); side.tick_params(length=0)
     for s in side.spines.values(): s.set_visible(False)
-    return headline(fig, 'Runs in one group are not significantly different', f'{n_of(df)}; bars: 95 % intervals; columns: '
+    return headline(fig, 'Runs in one group are not significantly different',
+                    f'{n_of(df)}; bars: 95 % intervals; columns: '
                     'groups by the paired permutation test, Holm, 5 %')
 
 # %% ../nbs/10_c_system_figures.ipynb #6c534cde
@@ -363,7 +372,8 @@ def _scaling_rows(data) -> list[dict]:
     precisions, envs = {e.run.precision for e, _ in es}, {e.run.env for e, _ in es}
     out = []
     for e, m in es:
-        family = ' '.join([m['family'], *([e.run.precision] if len(precisions) > 1 else []), *([e.run.env] if len(envs) > 1 else [])])
+        family = ' '.join([m['family'], *([e.run.precision] if len(precisions) > 1 else []),
+                           *([e.run.env] if len(envs) > 1 else [])])
         lo, hi = e.scores.ci['overall']
         out.append(dict(kind='run', label=e.label, family=family, params_b=m['params_b'], active_b=m['active_b'],
                         estimated=m['estimated'], overall=e.scores.overall, low=lo, high=hi, n=e.scores.n))
@@ -396,7 +406,9 @@ def _draw_sizes(ax, runs, marks) -> list[tuple]:
             ax.plot([x, r.params_b], [r.overall] * 2, ':', color=m.colour, lw=.8)
             ax.plot([r.params_b], [r.overall], m.marker, color=m.colour, mfc='white', ms=4)
             lines.append((x, r.overall, r.params_b, r.overall))
-        if r.low == r.low: ax.plot([x, x], [r.low, r.high], '-', color=m.colour, lw=1); lines.append((x, r.low, x, r.high))
+        if r.low == r.low:
+            ax.plot([x, x], [r.low, r.high], '-', color=m.colour, lw=1)
+            lines.append((x, r.low, x, r.high))
         ax.plot([x], [r.overall], m.marker, color=m.colour, ms=5, zorder=4)
     return lines
 
@@ -427,7 +439,8 @@ def plot_scaling(
     lo, hi = runs[['low', 'overall']].min().min(), runs[['high', 'overall']].max().max()
     ax.set_ylim(max(-.05, lo - .08), min(1.08, hi + .08))
     ax.set_xlabel('parameters at work per token, billions (logarithmic)'); ax.set_ylabel('overall score')
-    if len(marks) > 1: fig.legend([Line2D([], [], ls='none', marker=m.marker, color=m.colour, ms=4.5) for m in marks.values()],
+    if len(marks) > 1: fig.legend([Line2D([], [], ls='none', marker=m.marker, color=m.colour, ms=4.5)
+                                   for m in marks.values()],
                                   list(marks), loc='outside lower left', ncols=legend_columns(fig, marks, 9))
     headline(fig, 'Score against size', f'{n_of(runs)}; bars: 95 % intervals{_scaling_note(runs, fits)}')
     names = [short(r.label, 24) + '*' * bool(r.estimated == True) for r in runs.itertuples()] # noqa: E712 (or missing)
@@ -448,7 +461,8 @@ def _paired(data, of, same, order, name) -> list[dict]:
             pair, mark = name(by[o].run, o, base), p['cost']['energy_mark']
             row = lambda m, v, lo, hi: dict(
                 pair=pair, measure=m, value=v, low=lo, high=hi, n=p['n'], same_answers=p['cost']['same_answers'],
-                value_is=mark or 'measured' if m == 'energy' else '', doubts=doubts_of([by[o].numbers, by[base].numbers], m))
+                value_is=mark or 'measured' if m == 'energy' else '',
+                doubts=doubts_of([by[o].numbers, by[base].numbers], m))
             out.append(row('score', p['diff'], p['ci_low'], p['ci_high']))
             out += [row(m, *p['cost'][m]) for m in ('latency', 'energy', 'usd') if p['cost'][m]]
             if not p['cost']['energy'] and mark: out.append(row('energy', None, None, None))
@@ -477,8 +491,8 @@ def _pair_panel(ax, part, pairs, measure:str):
     for r in part.itertuples():
         significant = r.low == r.low and (r.low > equal or r.high < equal)
         guess = 'extrapolated' in str(getattr(r, 'value_is', ''))
-        interval(ax, r.value, pairs.index(r.pair), r.low, r.high, PALETTE[1] if guess else PALETTE[0], 'D' if guess else 'o',
-                 not significant, ms=4)
+        interval(ax, r.value, pairs.index(r.pair), r.low, r.high, PALETTE[1] if guess else PALETTE[0],
+                 'D' if guess else 'o', not significant, ms=4)
     if difference:
         span = max(.05, *np.abs(part[['low', 'high', 'value']].fillna(0).to_numpy().ravel())) * 1.1
         ax.set_xlim(-span, span); ax.locator_params(axis='x', nbins=4)
@@ -497,16 +511,19 @@ def plot_pairs(
     df = df[df['value'].notna()] if len(df) else df
     if df.empty: return note_figure('No two runs that differ in this alone.', title)
     used, pairs = [m for m in MEASURES if (df['measure'] == m).any()], list(dict.fromkeys(df['pair']))
-    fig, axes = new_figure('page' if len(used) > 1 else 'column', height_for(len(pairs), 1.05), 1, len(used), sharey=True)
+    fig, axes = new_figure('page' if len(used) > 1 else 'column', height_for(len(pairs), 1.05), 1, len(used),
+                           sharey=True)
     axes = np.atleast_1d(axes).ravel()
     for ax, m in zip(axes, used): _pair_panel(ax, df[df['measure'] == m], pairs, m)
     row_axis(axes[0], pairs, 44)
     for ax in axes[1:]: ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
     guess = 'value_is' in df and df['value_is'].astype(str).str.contains('extrapolated').any()
-    return headline(fig, title, f'{n_of(df)}, paired; first against second; bars: 95 % intervals; filled: the interval leaves out '
+    return headline(fig, title,
+                    f'{n_of(df)}, paired; first against second; bars: 95 % intervals; filled: the interval leaves out '
                     'equality' + '; diamonds: an energy is extrapolated' * bool(guess)
                     + (f'; no ratio of energy in {none}: not all GPUs were metered' if none else ''))
 
+# %% ../nbs/10_c_system_figures.ipynb #39248b4b
 _PAIRS_ALT = 'A panel each for the difference of score and the ratios of latency, energy and price: a dot with its interval per pair of {}'
 
 @figure('precisions', 'the same model at two precisions, paired',
@@ -518,8 +535,9 @@ def plot_precisions(
     "The same model at two precisions."
     return plot_pairs(df, 'The same model at two precisions')
 
-@figure('machines', 'the same model on two machines, paired', 'Runs of one model at one precision under two labels of --env.',
-        _machine_rows, _PAIRS_ALT.format('machines'), ('value', 'low', 'high'))
+@figure('machines', 'the same model on two machines, paired',
+        'Runs of one model at one precision under two labels of --env.', _machine_rows, _PAIRS_ALT.format('machines'),
+        ('value', 'low', 'high'))
 def plot_machines(
     df, # see `plot_pairs`
 ):
