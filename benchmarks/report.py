@@ -5,7 +5,7 @@
 import re, resource, subprocess, sys, tempfile, time
 from pathlib import Path
 
-from wattnb.invented import DEMO, invented_runs
+from wattnb.synthetic import DEMO, synthetic_runs
 
 LIMIT_S, LIMIT_MB = 60, 10
 
@@ -18,7 +18,7 @@ def requests_of(page: str) -> list[str]:
 
 def main():
     with tempfile.TemporaryDirectory() as d:
-        ws = invented_runs(d, DEMO[:12], questions=300, unanswerable=16, ensembles=0)
+        ws = synthetic_runs(d, DEMO[:12], questions=300, unanswerable=16, ensembles=0)
         t = time.perf_counter()
         subprocess.run([Path(sys.executable).parent / 'wattnb', 'report', '--html', '--root', d], check=True, capture_output=True)
         used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -17,6 +17,7 @@ proc = root / '_proc'
 REPO = 'https://github.com/wattnb/wattnb/blob/main'
 SITE = 'https://wattnb.github.io/wattnb'
 LIVE = ('run_experiment', 'report', 'explore', 'gallery')
+EXECUTED = ('gallery',) # stored without outputs: they are made with the site, so that a new figure appears by itself
 
 
 def sections() -> dict:
@@ -216,9 +217,21 @@ def linker(table:dict, page:str):
     return link
 
 
+def notebook(name:str):
+    "A notebook with its stored outputs, or for `EXECUTED` with new ones."
+    nb = read_nb(root / f'nbs/{name}.ipynb')
+    if name in EXECUTED:
+        from outputs import execute
+        made, fault = execute(root / f'nbs/{name}.ipynb')
+        if fault: raise RuntimeError(f'{name}: {fault}')
+        for cell, new in zip(nb.cells, made.cells):
+            if cell.cell_type == 'code': cell.outputs = new.get('outputs', [])
+    return nb
+
+
 def prepare(name:str, table:dict):
     "One notebook as readers see it, written to `_proc/`."
-    nb = read_nb(root / f'nbs/{name}.ipynb')
+    nb = notebook(name)
     module_of_nb[nb.path_] = module_of(nb)
     link = linker(table, name)
     for cell in nb.cells:

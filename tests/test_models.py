@@ -53,7 +53,7 @@ def test_one_entry_is_seen_everywhere(ws, server):
     pytest.importorskip('matplotlib')
     from wattnb.benchmark import BenchmarkSettings, plan_benchmark
     from wattnb.compare import compare
-    from wattnb.legacy_figures import legacy_data
+    from wattnb.run_tables import read_tables
     from wattnb.plots import draw_all
     from wattnb.scaling import scaling
     listed = {r['key']: r for r in load_registry(ws).table()}['newcomer-4b']
@@ -70,7 +70,7 @@ def test_one_entry_is_seen_everywhere(ws, server):
     assert [(r['model'], r['params_b'], r['est_cost_usd'] > 0) for r in study.rows] == [('Newcomer 4B', 4.0, True)] and not study.missing
     costs = compare(ws, ['newcomer-4b-bench-words', 'abstain-bench-words'], env='new').cost_table
     assert 'newcomer-4b-bench-words' in costs.to_text() and 'prompt tokens' in costs.to_text()
-    size = {r['run'] if 'run' in r else r['label']: r for r in legacy_data(ws, 'demo_QA', env='new').runs.to_dict('records')}
+    size = {r['run'] if 'run' in r else r['label']: r for r in read_tables(ws, 'demo_QA', env='new').runs.to_dict('records')}
     assert any(r['params_b'] == 4.0 and r['family'] == 'newcomer' and r['usd_1000'] > 0 for r in size.values())
     for name in ('overall_ranking', 'accuracy_usd'):
         draw_all(ws.root, datafile='demo_QA', only=name, env='new')

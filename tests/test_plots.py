@@ -1,6 +1,7 @@
-"""Every registered figure on invented runs: labels, ink, drawn numbers, looks; the whole way from runs to files.
+"""Every registered figure on synthetic runs: labels, drawn area, drawn numbers, looks; the whole way from runs to files.
 
-`python tests/test_plots.py --update` writes the looks (`tests/plot_hashes.json`) anew; look at the pictures before.
+`python tests/test_plots.py --update NAME ...` renews the baselines of these figures in `tests/plot_hashes.json`, and removes those of figures
+that are gone; look at the pictures before.
 """
 import functools, json, re, sys, tempfile
 from pathlib import Path
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 
 from wattnb.cli import main
-from wattnb.figures import grey_level, hash_distance, ink, is_note, missing_numbers, overlaps, perceptual_hash
-from wattnb.invented import DEMO, invented_runs
-from wattnb.plots import FIGURES, Gallery, Source, draw, draw_all
+from wattnb.figure_checks import hash_distance, ink_fraction, missing_numbers, overlaps, perceptual_hash
+from wattnb.figures import grey_level, is_note, shared_end
+from wattnb.plots import ALIASES, FIGURES, FigureData, Gallery, draw, draw_all
+from wattnb.synthetic import DEMO, synthetic_runs
 from wattnb.question_figures import GROUP_OF, GROUPS
 from wattnb.report import Report
 from wattnb.runs import find_runs
@@ -23,9 +25,9 @@ SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if
 
 
 @functools.cache
-def made() -> Source:
+def made() -> FigureData:
     made.folder = tempfile.TemporaryDirectory()
-    return Source(invented_runs(made.folder.name), None, 'made_QA')
+    return FigureData(synthetic_runs(made.folder.name), None, 'made_QA')
 
 
 @functools.cache
@@ -40,9 +42,9 @@ def numbers(name, df):
 @pytest.mark.parametrize('name', FIGURES)
 def test_figure(name):
     fig, df = drawn(name)
-    assert not is_note(fig), 'the invented runs have what every figure needs'
+    assert not is_note(fig), 'the synthetic runs have what every figure needs'
     assert overlaps(fig) == []
-    assert ink(fig) > .002
+    assert ink_fraction(fig) > .002
     want = numbers(name, df)
     assert np.isfinite(want).sum() > 0
     assert missing_numbers(fig, want) == []
@@ -86,7 +88,7 @@ def test_maps_are_their_tables_cell_by_cell():
 
 
 def test_kinds_sizes_and_marks():
-    df = made().legacy.runs
+    df = made().tables.runs
     assert (df.loc[df['kind'] == 'API', 'estimated'].sum() >= 2) and df['active_b'].notna().sum() >= 4
     fig, _ = drawn('size_vs_scores')
     starred = [t.get_text() for l in fig.legends for t in l.get_texts() if t.get_text().endswith('*')]
@@ -104,23 +106,22 @@ def test_kinds_sizes_and_marks():
 
 def test_intervals_have_their_own_n():
     from wattnb.statistics import clopper_pearson
-    for r in made().legacy.runs.itertuples():
+    for r in made().tables.runs.itertuples():
         assert (r.na_low, r.na_high) == pytest.approx(clopper_pearson(round(r.na * 8), 8))
     df = drawn('accuracy_by_type')[1]
     assert df.drop_duplicates('type').set_index('type')['n'].to_dict() == dict(Table=15, Figure=9, Quote=40, Math=4, is_NA=8)
 
 
-def test_colours_told_apart_without_colour():
-    "What colour says, a marker or a hatch says too."
-    for groups in (GROUPS.values(),):
-        looks = [(round(grey_level(c), 1), h) for c, h, *_ in groups]
-        assert len(set(looks)) == len(looks)
+def test_groups_differ_without_colour():
+    "Lightness and hatch distinguish the groups in print."
+    looks = [(round(grey_level(c), 1), h) for c, h, *_ in GROUPS.values()]
+    assert len(set(looks)) == len(looks)
     fig, _ = drawn('error_classes')
     assert len({p.get_hatch() for p in fig.axes[0].patches}) >= 5
 
 
 def test_files_and_folders(tmp_path, capsys):
-    ws = invented_runs(tmp_path, [*DEMO[2:4], *DEMO[11:13]], 20, 4)
+    ws = synthetic_runs(tmp_path, [*DEMO[2:4], *DEMO[11:13]], 20, 4)
     few = ['overall_ranking', 'cross_system_latency', 'told_apart']
     t = draw_all(ws, only=few)
     at = {str(p.parent.relative_to(ws.plots)): [] for p in ws.plots.rglob('*.png')}
@@ -140,9 +141,8 @@ def test_files_and_folders(tmp_path, capsys):
     truth = (ws.data / 'made_QA.csv').read_text()
     (tmp_path / 'elsewhere.csv').write_text(truth); (ws.data / 'made_QA.csv').unlink()
     for p in ws.experiments.rglob('results.json'): p.unlink()
-    # nothing tells the truth now
-    assert not Source(ws, None, 'made_QA').entrants
-    assert len(Source(ws, None, 'made_QA', tmp_path / 'elsewhere.csv').entrants) == 5
+    assert not FigureData(ws, None, 'made_QA').entrants
+    assert len(FigureData(ws, None, 'made_QA', tmp_path / 'elsewhere.csv').entrants) == 5
 
 
 def test_empty_workspace_says_what_to_do(tmp_path, capsys):
@@ -153,36 +153,50 @@ def test_empty_workspace_says_what_to_do(tmp_path, capsys):
 
 
 def test_fewer_questions_smoke_and_unfinished_runs_are_named(tmp_path):
-    ws = invented_runs(tmp_path, DEMO[:3], 20, 4, ensembles=0)
+    ws = synthetic_runs(tmp_path, DEMO[:3], 20, 4, ensembles=0)
     base = ws.experiments / 'PowerEdge/made_QA'
     (base / 'qwen1.5b-bench').rename(base / 'qwen1.5b-smoke')
     s = json.loads((base / 'qwen3b-bench/summary.json').read_text()); s['status'] = 'running'
     (base / 'qwen3b-bench/summary.json').write_text(json.dumps(s))
-    src = Source(ws, None, 'made_QA')
-    assert [e.label for e in src.entrants] == ['qwen7b-bench'] and len(src.left_out) == 2
-    assert list(src.legacy.runs['name']) == ['qwen7b-bench'] and src.legacy.left_out == src.left_out
+    data = FigureData(ws, None, 'made_QA')
+    assert [e.label for e in data.entrants] == ['qwen7b-bench'] and len(data.left_out) == 2
+    assert list(data.tables.runs['name']) == ['qwen7b-bench'] and data.tables.left_out == data.left_out
 
 
 def test_gallery_has_every_figure_with_words():
     page = Gallery(made(), ['told_apart', 'cross_system_latency'])._repr_html_()
     assert page.count('<figure id="') == page.count('alt="') == 2 and 'http' not in page
-    stored = json.loads((Path(__file__).parent.parent / 'nbs/gallery.ipynb').read_text())
-    shown = ''.join(''.join(o['data'].get('text/html', '')) for c in stored['cells'] for o in c.get('outputs', []) if 'data' in o)
-    assert set(re.findall(r'<figure id="(\w+)"', shown)) == set(FIGURES), 'execute nbs/gallery.ipynb again'
-    assert all(len(a) > 40 for a in re.findall(r' alt="([^"]*)"', shown))
+    assert all(p.alt in page for p in (FIGURES['told_apart'], FIGURES['cross_system_latency'])) and 'Also as <code>cross_system_latency_breakdown</code>' in page
 
 
-def test_long_names_and_close_roofs(tmp_path):
-    "Names without end on three machines, two of them with nearly the same peak: nothing collapses, collides or reads alike."
+def test_every_figure_is_described():
+    for p in FIGURES.values(): assert p.title and p.needs.endswith('.') and len(p.alt) > 30 and not p.alt.endswith('.'), p.name
+    assert not set(ALIASES) & set(FIGURES) and set(ALIASES.values()) <= set(FIGURES)
+
+
+def test_an_alias_is_the_same_picture_under_another_name(tmp_path):
+    "WattBot's names of figures that show the same: both files are written, and either name can be asked for."
+    ws = synthetic_runs(tmp_path, [*DEMO[2:4], *DEMO[11:13], *DEMO[14:16]], 20, 4)
+    draw_all(ws, only=[*ALIASES.values(), *ALIASES])
+    folder = ws.plots / 'made_QA'
+    for alias, name in ALIASES.items():
+        for x in ('png', 'svg', 'csv'): assert (folder / f'{alias}.{x}').read_bytes() == (folder / f'{name}.{x}').read_bytes()
+    draw_all(ws, only='cost_vs_score', out=tmp_path / 'one')
+    assert {p.name for p in (tmp_path / 'one/made_QA').iterdir()} == {f'cost_vs_score.{x}' for x in ('png', 'svg', 'csv')}
+    assert draw('overall_scores', FigureData(ws, None, 'made_QA'))[1].equals(draw('overall_ranking', FigureData(ws, None, 'made_QA'))[1])
+
+
+def test_long_names(tmp_path):
+    "Very long names on three machines: nothing collapses, collides or reads alike."
     import warnings
     plan = [('PowerEdge', 'qwen7b', '4bit'), ('GB10', 'qwen7b', '8bit'), ('Lab-A6000', 'qwen7b', 'bf16'), ('GB10', 'qwen14b', '8bit'),
             ('Lab-A6000', 'phi3-mini', 'bf16'), ('PowerEdge', 'mistral7b', '4bit')]
-    ws = invented_runs(tmp_path, plan, 40, 6, 'run-with-a-name-that-goes-on-and-on-until-nobody-reads-it', 1, 'long_QA')
-    src, faults = Source(ws, None, 'long_QA'), {}
-    assert src.shared_end.endswith('-goes-on-and-on-until-nobody-reads-it')
+    ws = synthetic_runs(tmp_path, plan, 40, 6, 'run-with-a-name-that-goes-on-and-on-until-nobody-reads-it', 1, 'long_QA')
+    src, faults = FigureData(ws, None, 'long_QA'), {}
+    assert shared_end(e.label for e in src.entrants).endswith('-goes-on-and-on-until-nobody-reads-it')
     with warnings.catch_warnings():
         warnings.simplefilter('error') # such as a layout that collapsed
-        for name in ('paired_differences', 'told_apart', 'roofline', 'accuracy_energy', 'error_classes'):
+        for name in ('paired_differences', 'told_apart', 'accuracy_energy', 'error_classes'):
             fig, df = draw(name, src)
             assert not is_note(fig), name
             if got := overlaps(fig) + missing_numbers(fig, numbers(name, df)): faults[name] = got
@@ -213,9 +227,9 @@ def test_recorded_runs(tmp_path):
     for d in ('data', 'artifacts/experiments'): (tmp_path / d).mkdir(parents=True)
     shutil.copy(SHARED / 'data/train_QA.csv', tmp_path / 'data')
     shutil.copytree(SHARED / 'recorded/PowerEdge', tmp_path / 'artifacts/experiments/PowerEdge')
-    src = Source(Workspace.find(tmp_path), None, 'train_QA')
-    n = set(src.legacy.runs['n'])
-    assert len(n) == 1 and src.legacy.runs['label'].is_unique
+    src = FigureData(Workspace.find(tmp_path), None, 'train_QA')
+    n = set(src.tables.runs['n'])
+    assert len(n) == 1 and src.tables.runs['label'].is_unique
     for name in set(FIGURES) - {'ensemble_frontier'}:
         fig, df = draw(name, src)
         assert (name, overlaps(fig)) == (name, [])
@@ -223,6 +237,8 @@ def test_recorded_runs(tmp_path):
 
 
 if __name__ == '__main__':
-    if sys.argv[1:] != ['--update']: sys.exit(__doc__)
-    HASHES.write_text(json.dumps({n: perceptual_hash(drawn(n)[0]) for n in FIGURES}, indent=0) + '\n')
-    print(f'{len(FIGURES)} baselines written to {HASHES.name}')
+    if len(sys.argv) < 3 or sys.argv[1] != '--update' or set(sys.argv[2:]) - set(FIGURES): sys.exit(f'{__doc__}\nNames: {", ".join(FIGURES)}')
+    old = json.loads(HASHES.read_text())
+    new = {n: perceptual_hash(drawn(n)[0]) if n in sys.argv[2:] else old[n] for n in FIGURES if n in sys.argv[2:] or n in old}
+    HASHES.write_text(json.dumps(new, indent=0) + '\n')
+    print(f'{len(sys.argv) - 2} baselines written to {HASHES.name}' + ''.join(f', {n} removed' for n in old if n not in new))
