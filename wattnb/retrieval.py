@@ -19,7 +19,8 @@ import numpy as np
 from .workspace import UserError, WorkError, jsonable, log, optional
 from .questions import Question
 from .passages import Passage, Unit, show_units, words
-from .index import Index, RerankerEntry, load_rerankers
+from .embedders import RerankerEntry, load_rerankers
+from .index import Index
 
 # %% ../nbs/02_retrieval.ipynb #d283d016
 @dataclass(frozen=True)
