@@ -2,13 +2,13 @@
 
     python benchmarks/generation.py                                  # 64 questions, as the model is shipped
     python benchmarks/generation.py --prompts shipped json closed    # other prompts: the full one with a JSON reply, and no passages
-    python benchmarks/generation.py --transformers                   # beside transformers' own generate, alone and padded by eights
+    python benchmarks/generation.py --transformers                   # also transformers' own generate, alone and in padded batches of eight
     python benchmarks/generation.py --precisions fp32 bf16 8bit 4bit # a table of precisions, few questions
 
-Prompts are the real ones: the workspace's index and questions where there is one, else invented passages of the same size. All ways run in the
-same process on the same prompts, so the ratios are of one run. What batching can win is what writing costs: reading a prompt keeps the
-processor as busy for one as for many, and the bound that this sets (all time of writing gone) is given. What a prompt shares with the one before
-is not read again, so a batch may pass it.
+Prompts are the real ones: the workspace's index and questions where there is one, else synthetic passages of the same size. All ways run in the
+same process on the same prompts, so the ratios are of one run. Batching saves time of decoding only: prefill keeps the processor as busy for
+one prompt as for many. The table gives the speed-up that a decode of no time would have, as an upper limit; a prefix that the prompts of a
+batch share is prefilled once, which is not part of it.
 """
 import argparse, json, random, statistics, time
 from dataclasses import replace
@@ -25,7 +25,7 @@ SHAPES = dict(shipped=('', True, None), json=('full', True, 192), closed=('full'
 
 
 def invented(n, tokens, seed=0):
-    "(question, context) pairs over invented passages, of uneven length around `tokens`."
+    "(question, context) pairs over synthetic passages, of uneven length around `tokens`."
     rng = random.Random(seed)
     nouns, sites = 'energy water carbon power cooling memory network storage training inference'.split(), 'Aster Birch Cedar Dune Elm Fjord Grove Heath'.split()
     out = []
@@ -49,7 +49,7 @@ def real(n, tokens):
 
 
 def timed(model, requests):
-    "Replies, and seconds in all, of the processors, of reading and of writing."
+    "(replies, seconds: total, of the processors, of prefill and decode; tokens per second)"
     phases = []
     model.on_phase = lambda *a: phases.append(a)
     t0, cpu = time.perf_counter(), time.process_time()
@@ -87,8 +87,7 @@ def compare(entry, pairs, a, shape, what):
     e = replace(entry, prompt=style or entry.prompt)
     requests = [answer_request(q, c, e) if passages else closed_book_request(q) for q, c in pairs]
     limit = a.max_new_tokens or limit or entry.max_new_tokens
-    many, one = (LocalModel(e, precision='fp32', max_new_tokens=limit, tuned=a.tuned, **k) for k in (dict(batch_size=a.batch_size), dict(latency_mode=True)))
-    plain = LocalModel(e, precision='fp32', max_new_tokens=limit, tuned=False, latency_mode=True) if a.transformers else None
+    many, one = (LocalModel(e, precision='fp32', max_new_tokens=limit, **k) for k in (dict(batch_size=a.batch_size), dict(latency_mode=True)))
     for m in (many, one): m.complete(requests[:1])
     replies, alone, together, batched, size = [], [], [], [], -(-len(requests) // a.turns)
     for k in range(a.turns): # in turns, so that a machine that slows down or speeds up does so for both
@@ -98,18 +97,17 @@ def compare(entry, pairs, a, shape, what):
             times.append(t)
     alone, batched = summed(alone), summed(batched, 1 / a.turns)
     got = {'one at a time': ([r.text for r in replies], alone), f'batched, {max(r.batch_size for r in together)} rows': ([r.text for r in together[-len(requests):]], batched)}
-    if plain: got |= {'generate, one at a time': generate(plain, requests, 1, limit), 'generate, padded by 8': generate(plain, requests, 8, limit)}
+    if a.transformers: got |= {'generate, one at a time': generate(one, requests, 1, limit), 'generate, padded by 8': generate(one, requests, 8, limit)}
     want, lengths, written = [r.text for r in replies], [r.prompt_tokens for r in replies], [r.completion_tokens for r in replies]
     same = lambda texts: sum(x == y for x, y in zip(texts, want))
     rows = [(k, t['seconds'], 60 * len(requests) / t['seconds'], alone['seconds'] / t['seconds'], t['prefill_s'], t['decode_s'], t['prefill_tok_s'], t['decode_tok_s'],
              f'{same(texts)} of {len(want)}') for k, (texts, t) in got.items()]
     bound = alone['seconds'] / (alone['seconds'] - alone['decode_s'])
-    table = ResultTable(['way', 'seconds', 'questions/min', 'times as fast', 'reading s', 'writing s', 'tokens read/s', 'tokens written/s', 'same replies'], rows, digits=2,
+    table = ResultTable(['way', 'seconds', 'questions/min', 'times as fast', 'prefill s', 'decode s', 'prefill tokens/s', 'decode tokens/s', 'same replies'], rows, digits=2,
                         title=f'{shape}: {len(requests)} {what}, {entry.name}, float32 on {many.info["device"]} ({many.info["threads"]} threads)',
-                        notes=(f'prompts of {min(lengths)}–{max(lengths)} tokens (median {statistics.median(lengths):.0f}; in a batch {statistics.mean(r.cached_tokens for r in together):.0f} of them, on average, have been read for another), replies of up to {limit} (mean {statistics.mean(written):.0f})',
-                               f'batched takes {alone["cpu_seconds"] / batched["cpu_seconds"]:.2f} times less processor time; were writing free, it would be {bound:.2f} times as fast as one at a time; linear layers tuned for this CPU: {many.info["tuned_layers"]}'))
-    for m in (many, one, plain):
-        if m: m.close()
+                        notes=(f'prompts of {min(lengths)}–{max(lengths)} tokens (median {statistics.median(lengths):.0f}; in a batch {statistics.mean(r.cached_tokens for r in together):.0f} of them come from the shared prefix), replies of up to {limit} (mean {statistics.mean(written):.0f})',
+                               f'batched takes {alone["cpu_seconds"] / batched["cpu_seconds"]:.2f} times less processor time; without any time for decoding it would be {bound:.2f} times as fast as one at a time'))
+    for m in (many, one): m.close()
     return table, dict(shape=shape, ways={k: t for k, (_, t) in got.items()}, ratio=alone['seconds'] / batched['seconds'], bound=bound, prompts=lengths, replies=written,
                        same={k: same(texts) for k, (texts, _) in got.items()})
 
@@ -122,7 +120,7 @@ def precisions(entry, pairs, names):
         wanted = wanted or [r.text for r in replies]
         rows.append((precision, f"{m.info['effective_dtype']}, {m.info['quantization']}", m.info['memory_bytes'] / 1e6, t['seconds'], t['prefill_tok_s'], t['decode_tok_s'], sum(r.text == w for r, w in zip(replies, wanted))))
         m.close()
-    return ResultTable(['precision', 'effective', 'weights MB', 'seconds', 'tokens read/s', 'tokens written/s', 'as float32 (of 6)'], rows, digits=1, title='Precisions, 6 questions of 24 tokens, one batch')
+    return ResultTable(['precision', 'effective', 'weights MB', 'seconds', 'prefill tokens/s', 'decode tokens/s', 'as float32 (of 6)'], rows, digits=1, title='Precisions, 6 questions of 24 tokens, one batch')
 
 
 def main():
@@ -135,8 +133,7 @@ def main():
     p.add_argument('--batch-size', type=int)
     p.add_argument('--turns', type=int, default=2, help='one at a time and batched take turns: the batch so often, the single questions in so many parts')
     p.add_argument('--transformers', action='store_true', help="also transformers' generate")
-    p.add_argument('--as-published', dest='tuned', action='store_false', help='linear layers and the last layer compute as transformers has them')
-    p.add_argument('--invented', action='store_true', help='invented passages even where there is a workspace')
+    p.add_argument('--invented', action='store_true', help='synthetic passages even where there is a workspace')
     p.add_argument('--precisions', nargs='*', default=[])
     p.add_argument('--json', action='store_true')
     a = p.parse_args()

@@ -1,4 +1,4 @@
-"What a local model writes is what it should write: finite, complete, the same in company as alone, and as transformers' own `generate` writes it."
+"What a local model generates: finite, complete, the same in a batch as alone, and the same as transformers' own `generate`."
 import math, random
 from dataclasses import replace
 
@@ -8,10 +8,12 @@ torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
 from test_local import ASKED, COMMON, PREAMBLE, make, tokenizer
+from wattnb.chat_template import encode_prompt, render_prompt
+from wattnb.checkpoint import is_out_of_memory
 from wattnb.llm import Request
-from wattnb.local import LocalModel, encode_prompt, is_out_of_memory, render_prompt
+from wattnb.local import LocalModel
 
-WAYS = dict(flow=dict(refill=True, batch_size=2), batch=dict(refill=False), alone=dict(latency_mode=True), sampled=dict(temperature=.7))
+WAYS = dict(pairs=dict(batch_size=2), batch=dict(), alone=dict(latency_mode=True), sampled=dict(temperature=.7))
 
 
 def generate(model, tokenizer, entry, request, n=20, **kw):
@@ -82,28 +84,26 @@ def scarce(m, when):
 MANY = [Request(f'q{i}', PREAMBLE, 'how much energy and water ' * (1 + i % 5) + str(i), max_tokens=4 + i % 5) for i in range(40)]
 
 
-@pytest.mark.parametrize('refill', [True, False])
-def test_a_shortage_while_the_shared_prefix_is_read_costs_no_answer(tmp_path, tokenizer, refill):
+def test_a_shortage_while_the_shared_prefix_is_read_costs_no_answer(tmp_path, tokenizer):
     entry = make(tmp_path, tokenizer, 'llama')
     with LocalModel(entry, latency_mode=True) as m: want = [r.text for r in m.complete(MANY[:9])]
-    with LocalModel(entry, refill=refill) as m:
+    with LocalModel(entry) as m:
         scarce(m, lambda n, rows, tokens: n == 1)
         got = m.complete(MANY[:9])
         assert [r.text for r in got] == want and all(r.ok for r in got) and m.info['out_of_memory'] == 1
         assert m.complete(MANY[:9])[0].cached_tokens > 16 # the next call shares it again
 
 
-@pytest.mark.parametrize('refill', [True, False])
-def test_rows_grow_back_after_a_shortage_that_passed(tmp_path, tokenizer, refill):
+def test_rows_grow_back_after_a_shortage_that_passed(tmp_path, tokenizer):
     "Another process took the memory for a moment. A shortage that stays is met again, but ever more seldom."
     entry = make(tmp_path, tokenizer, 'llama')
     with LocalModel(entry, latency_mode=True) as m: want = [r.text for r in m.complete(MANY)]
-    with LocalModel(entry, refill=refill, batch_size=8, batch_tokens=100_000) as m:
+    with LocalModel(entry, batch_size=8, batch_tokens=100_000) as m:
         scarce(m, lambda n, rows, tokens: 4 <= n <= 5 and rows * tokens > 1)
         assert [r.text for r in m.complete(MANY)] == want and m.info['out_of_memory'] >= 1
         for _ in range(3): again = m.complete(MANY)
         assert [r.text for r in again] == want and m._most == m.info['batch_rows'] == 8 and m._budget == 100_000
-    with LocalModel(entry, refill=refill, batch_size=8, batch_tokens=100_000) as m:
+    with LocalModel(entry, batch_size=8, batch_tokens=100_000) as m:
         scarce(m, lambda n, rows, tokens: rows > 4)
         for _ in range(8): assert [r.text for r in m.complete(MANY)] == want
         assert 1 < m.info['out_of_memory'] <= 4 # 320 rows
@@ -116,12 +116,11 @@ def test_a_row_alone_gets_a_second_try_and_one_that_never_fits_fails_alone(tmp_p
         scarce(m, lambda n, rows, tokens: n == 3)
         assert [r.text for r in m.complete(MANY[:6])] == want
     long = replace(MANY[2], user='word ' * 150)
-    for refill in (True, False):
-        with LocalModel(entry, refill=refill) as m:
-            scarce(m, lambda n, rows, tokens: tokens > 150)
-            got = m.complete([*MANY[:2], long, *MANY[3:6]])
-            assert [r.ok for r in got] == [True, True, False, True, True, True] and 'does not fit alone' in got[2].error
-            assert [r.text for r in got if r.ok] == want[:2] + want[3:]
+    with LocalModel(entry) as m:
+        scarce(m, lambda n, rows, tokens: tokens > 150)
+        got = m.complete([*MANY[:2], long, *MANY[3:6]])
+        assert [r.ok for r in got] == [True, True, False, True, True, True] and 'does not fit alone' in got[2].error
+        assert [r.text for r in got if r.ok] == want[:2] + want[3:]
 
 
 def test_which_errors_mean_that_memory_ran_out():
@@ -166,7 +165,7 @@ def test_rows_on_both_sides_of_a_change_of_positions(tmp_path, tokenizer, kind, 
     for r in AROUND: # loaded anew for each: dynamic positions remember the longest text so far
         reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
         want.append(generate(reference, tokenizer, entry, r, r.max_tokens, do_sample=False, **({} if kind == 'llama' else dict(use_cache=False)))) # without a cache: 5.17 drops it at the switch too late
-    for way in (dict(latency_mode=True), dict(), dict(batch_size=3), dict(refill=False), dict(refill=False, batch_size=4), dict(prefix=False)):
+    for way in (dict(latency_mode=True), dict(), dict(batch_size=3), dict(prefix=False)):
         with LocalModel(entry, **way) as m:
             phases = []
             m.on_phase = lambda name, t0, t1, ids, tokens: phases.append((name, t0, t1, sum(tokens)))
@@ -180,12 +179,11 @@ def test_rows_on_both_sides_of_a_change_of_positions(tmp_path, tokenizer, kind, 
             assert 2 * (wrote - 2 * len(AROUND)) <= sum(p[3] for p in phases if p[0] == 'decode') <= 2 * wrote # a token that is chosen right after reading may count as reading's
 
 
-@pytest.mark.parametrize('refill', [True, False])
-def test_a_shortage_around_a_change_of_positions(tmp_path, tokenizer, refill):
+def test_a_shortage_around_a_change_of_positions(tmp_path, tokenizer):
     entry = replace(lively(tmp_path, tokenizer, 'phi3', **LONGROPE), context=512)
     with LocalModel(entry, latency_mode=True) as m: want = [r.text for r in m.complete(AROUND)]
     for k in (2, 9, 20, 26, 30, 34):
-        with LocalModel(entry, refill=refill) as m:
+        with LocalModel(entry) as m:
             scarce(m, lambda n, rows, tokens: n in (k, k + 3))
             assert [r.text for r in m.complete(AROUND)] == want and m.info['out_of_memory'] == 2, k
 
@@ -227,10 +225,10 @@ def test_sampled_replies_are_drawn_from_the_distribution_of_generate(tmp_path, t
     "The same probability for each token as transformers' own chain of processors gives, at every step of every reply."
     entry = with_settings(tmp_path, tokenizer, **settings)
     reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
-    with LocalModel(entry, sampling='model', refill=False) as m:
+    with LocalModel(entry, sampling='model') as m:
         seen, draw = [], m._draw
         def watch(logits, rows):
-            seen.extend((r.text, p) for r, p in zip(rows, m._probabilities(logits)) if not r.finish)
+            seen.extend((r.all_ids, p) for r, p in zip(rows, m._probabilities(logits)) if not r.finish)
             return draw(logits, rows)
         m._draw = watch
         got = m.complete([replace(r, max_tokens=6) for r in ASKED[:4]])
@@ -245,7 +243,7 @@ def test_sampled_replies_are_drawn_from_the_distribution_of_generate(tmp_path, t
 
 
 def test_what_a_checkpoint_asks_for_and_does_not_get_is_recorded(tmp_path, tokenizer):
-    from wattnb.local import checkpoint_sampling, Sampling
+    from wattnb.batching import checkpoint_sampling, Sampling
     from wattnb.workspace import UserError
     G = transformers.GenerationConfig
     assert checkpoint_sampling(G()) == (Sampling(), {})
@@ -276,7 +274,7 @@ def test_whose_sampling_is_part_of_a_runs_identity(tmp_path, tokenizer):
     assert of(own)['ignored'] == {'do_sample': True, 'repetition_penalty': 9., 'temperature': 3.} and of(theirs)['repetition_penalty'] == 9. and of(theirs)['of'] == 'model'
     a, b = list(own.of('attempt')), list(theirs.of('attempt'))
     assert [x['prompt_hash'] for x in a] == [x['prompt_hash'] for x in b] and [x['raw'] for x in a] != [x['raw'] for x in b]
-    with LocalModel(plan().entry) as m: assert len({m._row(Request('q', 'a', t)).prompt_hash for t in 'xyz'}) == 3
+    with LocalModel(plan().entry) as m: assert len({m._sequence(Request('q', 'a', t)).prompt_hash for t in 'xyz'}) == 3
     with pytest.raises(UserError, match='unknown sampling'): plan(sampling='mine')
     with pytest.raises(UserError, match='checkpoint of a local model'): plan(model='extractive', sampling='model')
 
@@ -291,7 +289,7 @@ HYBRID = dict(jamba=dict(num_experts=2, mamba_d_state=8, attn_layer_period=2, at
 
 @pytest.mark.parametrize('kind', [*STATES, *COLUMNS, *HYBRID])
 def test_other_kinds_of_models_agree_with_generate(tmp_path, tokenizer, kind):
-    "State-space models, models that count distance in columns of the cache, hybrids: in a batch, in a flow and alone the same text as from transformers' `generate`."
+    "State-space models, models that count distance in columns of the cache, hybrids: in batches of two, in one batch and alone the same text as from transformers' `generate`."
     entry = lively(tmp_path, tokenizer, kind, **{**STATES, **COLUMNS, **HYBRID}[kind])
     reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     want = [generate(reference, tokenizer, entry, r, do_sample=False) for r in ASKED]
@@ -303,7 +301,7 @@ def test_other_kinds_of_models_agree_with_generate(tmp_path, tokenizer, kind):
             got = m.complete(ASKED)
             assert [r.text for r in got] == want and m.info.get('self_test', 0) < 1e-4, name
             sure[name] = [p for r in got for _, p in r.logprobs]
-    assert sure['flow'] == pytest.approx(sure['alone'], abs=2e-3) and sure['batch'] == pytest.approx(sure['alone'], abs=2e-3)
+    assert sure['pairs'] == pytest.approx(sure['alone'], abs=2e-3) and sure['batch'] == pytest.approx(sure['alone'], abs=2e-3)
 
 
 @pytest.mark.parametrize('kind, over', [('rwkv', dict(attention_hidden_size=32, context_length=512)), ('recurrent_gemma', dict(lru_width=32, head_dim=8, attention_window_size=64, num_hidden_layers=3)),
@@ -317,14 +315,14 @@ def test_a_model_that_keeps_no_cache_we_know_is_refused_when_it_is_loaded(tmp_pa
 @pytest.mark.parametrize('kind, precision', [('mamba', 'fp32'), ('mamba', 'bf16'), ('llama', 'fp32'), ('llama', 'bf16'), ('qwen2', 'fp16')])
 def test_a_cache_that_is_wrong_is_found_when_a_model_is_loaded(tmp_path, tokenizer, monkeypatch, kind, precision):
     "What would be wrong from the second token on, silently: a whole mask for one token of a state-space model, positions that are off, a cache that is empty."
-    import wattnb.local
+    import wattnb.decode
     from wattnb.workspace import WorkError
     entry, real = lively(tmp_path, tokenizer, kind, **STATES.get(kind, {})), LocalModel._forward
     LocalModel(entry, precision, device='cpu').close()
     def forgets(self, ids, mask, positions, cache):
         if ids.shape[1] == 1: return real(self, ids, mask[:, -1:], positions, None)
         return real(self, ids, mask, positions, cache)
-    if kind == 'mamba': monkeypatch.setattr(wattnb.local, '_only_states', lambda model: False)
+    if kind == 'mamba': monkeypatch.setattr(wattnb.decode, 'only_states', lambda model: False)
     else: monkeypatch.setattr(LocalModel, '_forward', forgets)
     with pytest.raises(WorkError, match='writes other text with its cache than without'): LocalModel(entry, precision, device='cpu')
 

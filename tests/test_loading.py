@@ -9,10 +9,15 @@ import pytest
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
+import wattnb.decode as decode
+import wattnb.loading as loading
 import wattnb.local as local
 from test_local import ASKED, COMMON, FAMILIES, SMOL, make, tokenizer # noqa: F401 (`tokenizer` is a fixture)
 from wattnb.llm import ModelEntry, check_precision, check_provider, estimate_vram, fits, load_registry, open_model, precision_advice, weights_gb
-from wattnb.local import LocalModel, check_gpus, choose_place, compute_dtype, effective_precision, explain_load_error, load_local, pipeline_words, rows_that_fit
+from wattnb.batching import sequences_that_fit
+from wattnb.checkpoint import compute_dtype, explain_load_error
+from wattnb.loading import check_gpus, choose_place, effective_precision, load_local, pipeline_words
+from wattnb.local import LocalModel
 from wattnb.memory import (BITS_PER_PARAMETER, Tensor, bytes_per_parameter, checkpoint_tensors, count_weights, kv_bytes_per_token, nominal_bits, plan_checkpoint, weight_bytes, work_bytes)
 from wattnb.scripted import ScriptedGpu, scripted_nvml
 from wattnb.workspace import UserError, WorkError
@@ -56,7 +61,7 @@ def test_bits_per_parameter_have_one_table():
     assert bytes_per_parameter('4bit') == bytes_per_parameter('nf4') == .5625 and bytes_per_parameter('native mxfp4') == .53125 and bytes_per_parameter('auto') is None
     assert {k: nominal_bits(k) for k in BITS_PER_PARAMETER} == {k: int(v) for k, v in BITS_PER_PARAMETER.items()}
     from wattnb import requirements
-    assert requirements.bytes_per_parameter is bytes_per_parameter and not hasattr(requirements, '_BYTES') and not hasattr(local, '_BYTES')
+    assert requirements.bytes_per_parameter is bytes_per_parameter and not hasattr(requirements, '_BYTES') and not hasattr(loading, '_BYTES')
 
 
 # --- quantised, or so in name only -----------------------------------------------------------------------------------------
@@ -107,7 +112,7 @@ def test_what_is_quantised_is_counted(tmp_path, tokenizer, precision, bits):
     pytest.importorskip('bitsandbytes')
     entry = make(tmp_path, tokenizer, 'qwen2', hidden_size=128, intermediate_size=256, tie_word_embeddings=False)
     plan = plan_checkpoint(tmp_path, precision, dtype='bfloat16')
-    got = load_local(entry, precision, device='cpu', tuned=False)
+    got = load_local(entry, precision, device='cpu')
     i = got.info
     packed = [p for p in got.model.parameters() if type(p).__name__ in ('Params4bit', 'Int8Params')]
     assert (i['quantized_bits'], i['quantized_share'], bool(packed)) == (bits, pytest.approx(1. if bits else 0., abs=.01), bool(bits))
@@ -167,7 +172,7 @@ def test_mxfp4_that_is_unpacked_is_planned_and_recorded_so(tmp_path, tokenizer, 
     plan = plan_checkpoint(tmp_path, 'auto', on_gpu=False)
     packed = weight_bytes(checkpoint_tensors(tmp_path), 'auto', native='mxfp4')
     assert plan.weights_bytes > packed and 'are unpacked, because a CPU' in plan.notes[0]
-    with caplog.at_level('WARNING', 'wattnb'): got = load_local(entry, 'auto', device='cpu', tuned=False)
+    with caplog.at_level('WARNING', 'wattnb'): got = load_local(entry, 'auto', device='cpu')
     per = {'float32': 2, 'bfloat16': 1}[got.info['effective_dtype']]
     assert got.info['quantization'] == 'none' and got.info['quantized_share'] == 0 and got.info['weights_bytes'] == pytest.approx(plan.weights_bytes * per, rel=.02)
     assert 'are unpacked' in caplog.text and got.info['notes'] == list(plan.notes)
@@ -246,12 +251,12 @@ def test_a_batch_is_as_large_as_keys_and_values_allow():
     "Qwen2.5-7B's shape with 62 GB free: activations are needed for one chunk of the prefill, not for every token."
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**QWEN7B))
     assert kv_bytes_per_token(config) == 57_344
-    rows = lambda m, prompt, reply: rows_that_fit(prompt, reply, m._room()[1], m._room()[0])
+    rows = lambda m, prompt, reply: sequences_that_fit(prompt, reply, *reversed(m._batch_limits()))
     m = placed(config, 62 * GB)
     assert (rows(m, 2000, 512), rows(m, 2000, 8704)) == (128, 57)
-    assert m._room()[1] * 57_344 + work_bytes(config, 2, 8192, 4096, 128) <= .6 * 62 * GB # and it fits
+    assert m._batch_limits()[1] * 57_344 + work_bytes(config, 2, 8192, 4096, 128) <= .6 * 62 * GB # and it fits
     assert rows(placed(config, 62 * GB, plain=False), 2000, 512) < 70 # caches of transformers' own are read whole
-    assert placed(config, 12 * GB, attention='eager')._room()[1] < placed(config, 12 * GB)._room()[1] # its scores are work space, too
+    assert placed(config, 12 * GB, attention='eager')._batch_limits()[1] < placed(config, 12 * GB)._batch_limits()[1] # its scores are work space, too
 
 
 def test_layers_without_keys_take_none():
@@ -264,9 +269,9 @@ def test_prompts_are_read_in_chunks(tmp_path, tokenizer, monkeypatch):
     entry, sizes = make(tmp_path, tokenizer, 'llama'), []
     real = LocalModel._forward
     def watch(self, ids, *a): sizes.append(ids.numel()); return real(self, ids, *a)
-    with LocalModel(entry, device='cpu', refill=False) as m: whole = m.complete(ASKED)
-    monkeypatch.setattr(LocalModel, '_forward', watch); monkeypatch.setattr(local, 'CHUNK_TOKENS', 60)
-    for way in (dict(refill=False), dict(refill=False, prefix=False), dict(prefix=False)):
+    with LocalModel(entry, device='cpu') as m: whole = m.complete(ASKED)
+    monkeypatch.setattr(LocalModel, '_forward', watch); monkeypatch.setattr(decode, 'CHUNK_TOKENS', 60)
+    for way in (dict(), dict(prefix=False)):
         sizes.clear()
         with LocalModel(entry, device='cpu', **way) as m: got = m.complete(ASKED)
         assert [r.text for r in got] == [r.text for r in whole]
@@ -278,11 +283,11 @@ def test_positions_that_depend_on_the_longest_text_are_read_whole(tmp_path, toke
     entry = make(tmp_path, tokenizer, 'phi3', max_position_embeddings=512, original_max_position_embeddings=32, initializer_range=.2,
                  rope_parameters=dict(rope_type='longrope', rope_theta=1e4, short_factor=[1.] * 4, long_factor=[32.] * 4, original_max_position_embeddings=32))
     sure = lambda m: [p for r in m.complete(ASKED) for _, p in r.logprobs]
-    with LocalModel(entry, device='cpu', refill=False, prefix=False) as m: whole = sure(m)
-    monkeypatch.setattr(local, 'CHUNK_TOKENS', 60)
-    with LocalModel(entry, device='cpu', refill=False, prefix=False) as m: assert sure(m) == pytest.approx(whole, abs=1e-4)
+    with LocalModel(entry, device='cpu', prefix=False) as m: whole = sure(m)
+    monkeypatch.setattr(decode, 'CHUNK_TOKENS', 60)
+    with LocalModel(entry, device='cpu', prefix=False) as m: assert sure(m) == pytest.approx(whole, abs=1e-4)
     monkeypatch.setattr(LocalModel, '_in_chunks', True)
-    with LocalModel(entry, device='cpu', refill=False, prefix=False) as m: assert sure(m) != pytest.approx(whole, abs=1e-4) # in chunks they would differ
+    with LocalModel(entry, device='cpu', prefix=False) as m: assert sure(m) != pytest.approx(whole, abs=1e-4) # in chunks they would differ
 
 
 # --- the device -------------------------------------------------------------------------------------------------------------
@@ -314,15 +319,15 @@ def test_free_memory_is_asked_of_the_driver(monkeypatch):
     import psutil
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     with scripted_nvml([ScriptedGpu(memory_gb=48, used_gb=40), ScriptedGpu(memory_gb=48, used_gb=2)]):
-        assert [round(f / 2**30) for f, _ in local._gpus(cuda(2))] == [8, 46]
+        assert [round(f / 2**30) for f, _ in loading._gpus(cuda(2))] == [8, 46]
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '1')
-        assert [round(f / 2**30) for f, _ in local._gpus(cuda(1))] == [46]
+        assert [round(f / 2**30) for f, _ in loading._gpus(cuda(1))] == [46]
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
     with scripted_nvml([ScriptedGpu(name='NVIDIA GB10', memory_gb=None)]):
-        (free, total), = local._gpus(cuda(1))
+        (free, total), = loading._gpus(cuda(1))
         assert total == psutil.virtual_memory().total and free == pytest.approx(psutil.virtual_memory().available, rel=.2)
     with scripted_nvml([], driver=None): # no library: torch tells
-        assert local._gpus(cuda(1, mem_get_info=lambda i: (5, 9))) == [(5, 9)]
+        assert loading._gpus(cuda(1, mem_get_info=lambda i: (5, 9))) == [(5, 9)]
 
 
 def test_unified_memory_has_one_view(monkeypatch):
@@ -333,7 +338,7 @@ def test_unified_memory_has_one_view(monkeypatch):
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     with scripted_nvml([ScriptedGpu(name='NVIDIA GB10', memory_gb=None)]):
         m = placed(config, None)
-        assert m._free_bytes() == local._gpus(m.torch)[0][0] == 100e9 and m._room() == placed(config, 100e9)._room()
+        assert m._free_bytes() == loading._gpus(m.torch)[0][0] == 100e9 and m._batch_limits() == placed(config, 100e9)._batch_limits()
 
 
 def test_the_device_that_works_is_waited_for():
@@ -350,10 +355,10 @@ def test_the_device_that_works_is_waited_for():
 
 def test_the_chosen_card_becomes_the_current_one():
     t = cuda(3, (7, 5))
-    assert local._placed(t, dict(device_map={'': 2}), False) == (7, 5) and t.calls == ['set 2']
-    with pytest.raises(UserError, match='no cuda:3 here: torch sees 3 GPUs'): local._placed(cuda(3), dict(device_map={'': 'cuda:3'}), False)
-    assert local._placed(cuda(3), dict(device_map={'': 'cuda:1'}), False) == (9, 0) and local._placed(t, dict(device_map={'': 'cpu'}), True) is None
-    assert local._placed(cuda(2), dict(device_map='auto', max_memory={0: 1, 1: 1, 'cpu': 0}), False) == (9, 0)
+    assert loading._use_devices(t, dict(device_map={'': 2}), False) == (7, 5) and t.calls == ['set 2']
+    with pytest.raises(UserError, match='no cuda:3 here: torch sees 3 GPUs'): loading._use_devices(cuda(3), dict(device_map={'': 'cuda:3'}), False)
+    assert loading._use_devices(cuda(3), dict(device_map={'': 'cuda:1'}), False) == (9, 0) and loading._use_devices(t, dict(device_map={'': 'cpu'}), True) is None
+    assert loading._use_devices(cuda(2), dict(device_map='auto', max_memory={0: 1, 1: 1, 'cpu': 0}), False) == (9, 0)
 
 
 def test_before_ampere_float16_takes_the_place_of_bfloat16():
@@ -361,7 +366,7 @@ def test_before_ampere_float16_takes_the_place_of_bfloat16():
     for old in ((7, 0), (7, 5)):
         assert [compute_dtype(p, 'bfloat16', old) for p in ('auto', '4bit', '8bit', 'bf16', 'fp32')] == ['float16', 'float16', 'float16', 'bfloat16', 'float32']
     assert [compute_dtype(p, 'bfloat16', (8, 6)) for p in ('auto', '4bit', 'fp16')] == ['bfloat16', 'bfloat16', 'float16'] and compute_dtype('auto', 'float32', (7, 5)) == 'float32'
-    assert local._quantization('4bit', torch, transformers, 'float16').bnb_4bit_compute_dtype is torch.float16
+    assert loading._bitsandbytes('4bit', torch, transformers, 'float16').bnb_4bit_compute_dtype is torch.float16
 
 
 def test_several_cards_are_one_pipeline_and_say_so():
@@ -408,7 +413,7 @@ SEEING = {'mistral3': dict(text_config=dict(model_type='mistral', **TEXT), visio
 @pytest.mark.parametrize('kind', SEEING)
 def test_models_that_see_answer_text(tmp_path, tokenizer, kind):
     "Checkpoints of class ImageTextToText: the same text in a batch, alone, and from transformers' own generate."
-    from wattnb.local import encode_prompt, render_prompt
+    from wattnb.chat_template import encode_prompt, render_prompt
     torch.manual_seed(7)
     model = transformers.AutoModelForImageTextToText.from_config(transformers.AutoConfig.for_model(kind, **SEEING[kind]))
     model.save_pretrained(tmp_path); tokenizer.save_pretrained(tmp_path)

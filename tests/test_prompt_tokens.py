@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from test_local import ASKED, SMOL, THINK_TEMPLATE, make, tokenizer
 from wattnb.llm import ModelEntry, Request
-from wattnb.local import LocalModel, encode_prompt, local_weights, plain_text, render_prompt, template_facts
+from wattnb.chat_template import encode_prompt, plain_text, render_prompt, template_facts
+from wattnb.checkpoint import local_weights
+from wattnb.local import LocalModel
 
 # special tokens, further tokens that are not special, template: as the families have them
 FAMILIES = dict(
@@ -125,7 +127,7 @@ def test_a_model_that_always_thinks_has_a_budget_for_it_undeclared(tmp_path, tok
     finally: tokenizer.chat_template = kept
     with LocalModel(entry) as m:
         r = m.complete(ASKED[:1])[0]
-        assert 30 <= r.reasoning_tokens <= 30 + len(m._cut) and r.reasoning and r.text and r.completion_tokens - r.reasoning_tokens <= 20
+        assert 30 <= r.reasoning_tokens <= 30 + len(m._closing_ids) and r.reasoning and r.text and r.completion_tokens - r.reasoning_tokens <= 20
 
 
 class Script:
@@ -139,7 +141,7 @@ class Script:
         return only
 
 
-@pytest.mark.parametrize('way', [dict(refill=True), dict(refill=False), dict(latency_mode=True)])
+@pytest.mark.parametrize('way', [dict(), dict(latency_mode=True)])
 @pytest.mark.parametrize('more', ['\n\nUSER: And the water?\n\nASSISTANT: 96', '\n\nQuestion: How many servers?\n{"answer_value": "96"}', '\nHuman: go on', '\n\n user: more'])
 def test_a_model_without_a_template_stops_before_a_turn_of_its_own(tmp_path, tokenizer, way, more):
     "It has learned to continue texts: after its answer it would ask the next question and answer that. With a template the end of a turn is a token."
