@@ -1,6 +1,5 @@
 "Carbon and cost: hand-computed vectors, monotonicity, every row of the tables."
 import json, math, re
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings as examples, strategies as st

@@ -10,13 +10,13 @@ from wattnb.audit import audit
 from wattnb.doctor import doctor
 from wattnb.experiment import Run, RunSettings, plan_run, replay, run_all, stored_run
 from wattnb.journal import read_journal
-from wattnb.attribution import Attribution, Window, intervals
+from wattnb.attribution import Attribution, Window
 from wattnb.machine import machine, visible_gpus
 from wattnb.merging import machine_key, merge_segments
 from wattnb.metering import meter_command
 from wattnb.meters import RAPL_HELP, CounterTrace, CpuTime, PowerTrace, Rapl, meters
 from wattnb.runs import find_runs, run_cost
-from wattnb.schema import FILES, fields_of, undocumented
+from wattnb.schema import fields_of, undocumented
 from wattnb.simulated import PowerCurve, SimulatedClock, SimulatedGpu, SimulatedRapl, bursts, simulated_nvml, square_wave
 from wattnb.telemetry import Session
 from wattnb.workspace import UserError, Workspace

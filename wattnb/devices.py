@@ -6,7 +6,7 @@
 __all__ = ['BYTES', 'Device', 'devices', 'find_device', 'device_table', 'gpu_limits', 'measure_cpu']
 
 # %% ../nbs/04_c_a_devices.ipynb #066f04b7
-import functools, math, os, re, time
+import functools, os, re, time
 from dataclasses import dataclass
 from importlib import resources
 
