@@ -86,7 +86,6 @@ def test_too_long_a_prompt_costs_no_parameter():
 
 
 def test_sampling_settings_are_always_sent(provider):
-    "W5.9, W4.6"
     with FakeServer() as s, environment(**KEYS, **where(s)):
         with open_model(entry(provider), seed=7, temperature=.5) as m: m.complete(requests(1))
     b = s.bodies[0]
@@ -95,7 +94,7 @@ def test_sampling_settings_are_always_sent(provider):
 
 
 def test_words_in_an_error_do_not_decide():
-    "W5.10: 'server' and '500' in the text of a 400 make no retry."
+    "The words 'server' and '500' in the text of a 400 make no retry."
     with FakeServer(errors={400: dict(error=dict(message='the server says: 1500 tokens'))}) as s, environment(**KEYS, **where(s)):
         with open_model(entry('openai')) as m: r = m.complete(requests(1))[0]
     assert not r.ok and r.attempts == s.calls == 1
@@ -151,7 +150,6 @@ def test_cached_tokens_are_part_of_the_prompt(provider):
 
 
 def test_thoughts_are_split_off(provider):
-    "W5.12"
     with FakeServer('<think>hm {"a": 1}</think>4') as s, environment(**KEYS, **where(s)):
         with open_model(entry(provider, thinking='always', thinking_tokens=900)) as m: r = m.complete(requests(1))[0]
     assert (r.text, r.reasoning) == ('4', 'hm {"a": 1}')
@@ -181,7 +179,7 @@ def test_unreachable_server_is_told_soon():
 
 
 def test_missing_key_is_one_line(provider, tmp_path):
-    "W5.11: no profile of anybody stands in for a missing one; and how often a call is tried has nothing to do with blank answers."
+    "No profile of anybody stands in for a missing one; and how often a call is tried has nothing to do with blank answers."
     gone = {**dict.fromkeys((*KEYS, 'OPENAI_BASE_URL', 'OPENROUTER_BASE_URL', 'AWS_BEARER_TOKEN_BEDROCK')), 'AWS_EC2_METADATA_DISABLED': 'true', 'AWS_REGION': 'us-east-1',
             'AWS_SHARED_CREDENTIALS_FILE': str(tmp_path / 'none'), 'AWS_CONFIG_FILE': str(tmp_path / 'none')}
     with environment(**gone):
@@ -271,7 +269,7 @@ def test_bedrock_without_leave_to_stream_is_asked_without(kind, said):
 
 @pytest.mark.parametrize('latency_mode', [False, True])
 def test_token_probabilities_where_asked_for(latency_mode):
-    "W4.6. In one piece and as a stream; without the option nothing is asked and the reason is told."
+    "In one piece and as a stream; without the option nothing is asked and the reason is told."
     from wattnb.replies import token_confidence
     with FakeServer('{"answer": "much", "answer_value": "412"}') as s, environment(**KEYS, **where(s)):
         with open_model(entry('openai', options=dict(logprobs=True)), latency_mode=latency_mode) as m: r = m.complete(requests(1))[0]

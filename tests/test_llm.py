@@ -13,7 +13,7 @@ from wattnb.workspace import UserError, Workspace
 
 REG = load_registry()
 SEED = 'qwen1.5b qwen3b qwen7b qwen14b qwen32b qwen72b llama3-8b gemma2-9b gemma2-27b mixtral-8x7b mistral7b phi3-mini'.split()
-PEER = ('qwen1.5-110b qwen3-30b-a3b qwen3-next-80b-a3b qwen3-next-80b-a3b-thinking olmoe-1b7b mixtral-8x22b haiku claude35-haiku sonnet claude37-sonnet '
+WATTBOT = ('qwen1.5-110b qwen3-30b-a3b qwen3-next-80b-a3b qwen3-next-80b-a3b-thinking olmoe-1b7b mixtral-8x22b haiku claude35-haiku sonnet claude37-sonnet '
         'llama3-70b llama4-scout llama4-maverick nova-pro deepseek-r1').split()
 
 
@@ -26,7 +26,7 @@ def workspace(tmp_path, toml):
 
 # --- the shipped file ------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('key', SEED + PEER + ['smollm2-135m', 'abstain', 'extractive'])
+@pytest.mark.parametrize('key', SEED + WATTBOT + ['smollm2-135m', 'abstain', 'extractive'])
 def test_known_models_are_there(key): assert key in REG and REG[key].name
 
 
@@ -48,7 +48,7 @@ VRAM = {'qwen1.5b': 2, 'qwen3b': 3, 'qwen7b': 6, 'qwen14b': 10, 'qwen32b': 20, '
         'mistral7b': 6, 'phi3-mini': 3, 'qwen3-30b-a3b': 18, 'qwen3-next-80b-a3b': 40, 'olmoe-1b7b': 4, 'qwen1.5-110b': 60}
 
 def test_the_old_tables_are_kept():
-    "The existing system's guesses of memory and sizes, under its keys."
+    "WattBot's estimates of memory and sizes, under its keys."
     assert {k: REG[k].vram_4bit_gb for k in VRAM} == VRAM
     sizes = {'qwen7b': (7.6, None), 'qwen3-30b-a3b': (30.5, 3.3), 'qwen3-next-80b-a3b': (80, 3), 'mixtral-8x7b': (46.7, 12.9), 'mixtral-8x22b': (141, 39), 'olmoe-1b7b': (6.9, 1.3), 'phi3-mini': (3.8, None),
              'llama4-scout': (109, 17), 'llama4-maverick': (400, 17), 'haiku': (8, None), 'sonnet': (70, None), 'nova-pro': (40, None), 'llama3.2-3b': (3.2, None), 'gemma2-2b': (2.6, None)}
@@ -76,7 +76,7 @@ def test_import_is_light():
 # --- a user's own ----------------------------------------------------------------------------------------------------
 
 def test_one_entry_adds_a_model(tmp_path):
-    "W0.1: no other list has to be edited."
+    "No other list has to be edited."
     ws = workspace(tmp_path, '[model.my-7b]\nprovider = "hf"\nid = "me/my-7b"\nfamily = "qwen2.5"\nparams_b = 7.6\n')
     reg = load_registry(ws)
     e = reg.find('my-7b')
@@ -174,7 +174,7 @@ def test_any_table_is_an_entry_or_one_line(table):
     ('openai:gpt-4o-audio-preview', None), ('openai:gpt-40', None), ('openrouter:deepseek/deepseek-chat', None), ('openrouter:meta-llama/llama-3.3-70b-instruct', None),
     ('bedrock:amazon.nova-premier-v1:0', None), ('openai:o3-mini', None), ('openai:qwen2.5-7b', None)])
 def test_prices(spec, usd):
-    "W5.7: the longest name, whole; an unknown price is none, never 0, and never a neighbour's."
+    "The longest name, whole; an unknown price is none, never 0, and never a neighbour's."
     got = cost_usd(REG.find(spec), 10**6, 10**6)
     assert got == (pytest.approx(usd) if usd is not None else None)
 
@@ -242,10 +242,9 @@ def test_what_fits():
     assert len(REG.table(none)) == len(REG) and '| qwen7b |' in REG.table(big).to_markdown()
 
 
-# --- the peer's configs ----------------------------------------------------------------------------------------------
+# --- WattBot's configs -----------------------------------------------------------------------------------------------
 
 def test_config_is_never_executed(tmp_path):
-    "W0.3, W0.2, W5.13"
     trap = tmp_path/'ran'
     p = tmp_path/'hf_gemma2_9b.py'
     p.write_text(f'import os\nopen({str(trap)!r}, "w").write("x")\nllm_provider = "hf_local"\nhf_model_id: str = "google/gemma-2-9b-it"\nhf_dtype = "bf16"\n'

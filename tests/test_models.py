@@ -49,7 +49,7 @@ def cli(ws, *args, **env):
 # --- one entry ---------------------------------------------------------------------------------------------------------
 
 def test_one_entry_is_seen_everywhere(ws, server):
-    "W0.1: a table in models.toml, and the model is in the list, the run, the benchmark, the scaling study, the cost table and the figures."
+    "A table in models.toml, and the model is in the list, the run, the benchmark, the scaling study, the cost table and the figures."
     pytest.importorskip('matplotlib')
     from wattnb.benchmark import BenchmarkSettings, plan_benchmark
     from wattnb.compare import compare
@@ -136,7 +136,7 @@ def test_the_command_stops_at_its_budget_and_tells_the_bill(ws, server):
 # --- attempts ----------------------------------------------------------------------------------------------------------
 
 def test_every_attempt_is_kept(ws):
-    "W4.9, W4.10, W5.6, W5.8: a reply that cannot be read is asked again, deeper; each try has its prompt, tokens, time, bill and reason."
+    "A reply that cannot be read is asked again, deeper; each try has its prompt, tokens, time, bill and reason."
     tries = {}
     def sometimes(prompt):
         q = prompt.rpartition('Question: ')[2].split('\n')[0]
@@ -144,7 +144,7 @@ def test_every_attempt_is_kept(ws):
         return 'no idea, sorry' if tries[q] == 1 else '{"explanation": "x", "answer": "7", "answer_value": "7", "ref_id": []}' if tries[q] == 2 else ''
     with FakeServer(sometimes) as s, environment(**KEYS, **s.env()): got = run_all(plan_run(settings(name='again', limit=3), ws))
     sent = [b['messages'][-1]['content'] for b in s.bodies]
-    assert ['could not be read' in p for p in sent] == [False] * 3 + [True] * 3 # W4.6: the second prompt says what was wrong
+    assert ['could not be read' in p for p in sent] == [False] * 3 + [True] * 3 # the second prompt says what was wrong
     for r in got.results:
         a, b = r['attempts']
         assert (a['reason'], a['status'], a['stage'], b['reason'], b['status'], b['stage']) == ('first', 'unparsed', 'answer', 'unparsed', 'answered', 'retry')
@@ -157,7 +157,6 @@ def test_every_attempt_is_kept(ws):
 
 
 def test_planning_is_a_stage_of_its_own(ws):
-    "W5.8"
     write = lambda p: '["energy of the hall", "power of the site"]' if 'search queries' in p else '{"explanation": "x", "answer": "7", "answer_value": "7", "ref_id": []}'
     with FakeServer(write) as s, environment(**KEYS, **s.env()): got = run_all(plan_run(settings(name='planned', limit=3, planner='llm'), ws))
     by, total = got.summary['by_stage'], got.summary['tokens']
@@ -166,7 +165,7 @@ def test_planning_is_a_stage_of_its_own(ws):
 
 
 def test_retries_end_and_a_lasting_refusal_is_no_failure(ws):
-    "W4.5, W4.8: blank replies are asked again twice and no more, and stay refusals."
+    "Blank replies are asked again twice and no more, and stay refusals."
     with FakeServer('{"answer_value": "N/A", "ref_id": ["is_blank"]}') as s, environment(**KEYS, **s.env()): got = run_all(plan_run(settings(name='blank', limit=2), ws))
     assert s.calls == 6 and [r['retry_count'] for r in got.results] == [2, 2] and got.summary['by_status'] == dict(answered=0, abstained=2, unparsed=0, failed=0)
     assert got.summary['by_stage']['retry']['calls'] == 4
@@ -175,7 +174,7 @@ def test_retries_end_and_a_lasting_refusal_is_no_failure(ws):
 # --- how sure ------------------------------------------------------------------------------------------------------------
 
 def test_confidence_reaches_the_record_and_what_reads_it(ws):
-    "W4.6: asked for, it is that of the value's tokens; it stands in the record, orders the risk-coverage curve and weighs a vote. Not asked for, it is null and says why."
+    "Asked for, it is that of the value's tokens; it stands in the record, orders the risk-coverage curve and weighs a vote. Not asked for, it is null and says why."
     from wattnb.runs import RunFolder
     with FakeServer('{"explanation": "x", "answer": "7", "answer_value": "7", "ref_id": []}') as s, environment(**KEYS, **s.env()):
         silent = run_all(plan_run(settings(name='silent', limit=2, max_retries=0), ws))

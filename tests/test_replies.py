@@ -1,4 +1,4 @@
-"Replies: any string is read, nothing raises, the four states are not mixed (issues of the old parser: W4.1, W4.5, W4.8, W4.11)."
+"Replies: any string is read, nothing raises, the four states are not mixed."
 import json
 
 import linear
@@ -63,7 +63,7 @@ def test_a_whole_object_survives_what_is_around_it(explanation, quote, ref, arou
 
 @pytest.mark.parametrize('cut', range(40, 105, 5))
 def test_a_cut_reply_keeps_its_value(cut):
-    "Out of tokens anywhere after the value (W4.5)."
+    "Out of tokens anywhere after the value."
     text = '{"explanation": "page 3", "answer": "4 kWh", "answer_value": "412", "ref_id": ["okafor2031"], "supporting_materials": "The hall used 412 kWh'
     a = parse_reply(text[:max(cut, text.index('412",') + 5)], KWH, IDS)
     assert (a.status, a.value) == ('answered', '412')
@@ -74,12 +74,11 @@ def test_a_cut_reply_keeps_its_value(cut):
     ('{"answer_value": "is_blank", "ref_id": ["is_blank"]}', 'abstained'), ('{"answer_value": "N/A"}', 'abstained'), ('{"answer_value": NaN}', 'abstained'),
     ('{"answer_value": "Unable to answer with confidence based on the provided documents."}', 'abstained'), ('{"answer_value": 0}', 'answered'), ('{"answer_value": false}', 'answered')])
 def test_states(text, status):
-    "A reply that cannot be read is no refusal, and what the scorer calls blank is blank here (W4.1, W4.8)."
+    "A reply that cannot be read is no refusal, and what the scorer calls blank is blank here."
     assert parse_reply(text, KWH, IDS).status == status
 
 
 def test_ids_not_shown_are_dropped():
-    "W4.11"
     assert clean_refs(['[ref_id=OKAFOR2031]', 'lindh2030 (page 4)', 'made-up', {'id': 'okafor2031'}, None, 7], IDS) == ('okafor2031', 'Lindh2030')
     assert clean_refs('nsw-2029.b.', IDS) == ('nsw-2029.b',)
 
@@ -98,7 +97,7 @@ def test_the_end_of_a_long_reply_is_read():
 def test_a_megabyte_of_anything_ends(nasty): check(parse_reply(nasty, KWH, IDS, compact=True, context=SHOWN))
 
 
-# --- what is asked (W4.2, W4.3, W4.4, W4.6, W4.12) -----------------------------------------------------------------------
+# --- what is asked -----------------------------------------------------------------------
 
 KINDS = [KWH, Question('t', 'True or false: the hall was cooled by air.', answer_unit='is_blank'), Question('n', 'Which hall used least?', answer_unit='is_blank'),
          Question('c', 'How many racks were moved?', answer_unit='racks'), Question('nothing', 'How much energy did the hall use?')]
@@ -107,19 +106,18 @@ KINDS = [KWH, Question('t', 'True or false: the hall was cooled by air.', answer
 @pytest.mark.parametrize('q', KINDS, ids=lambda q: q.id)
 @pytest.mark.parametrize('make', [lambda q: answer_request(q, SHOWN), lambda q: answer_request(q, SHOWN, stage='retry'), lambda q: best_guess_request(q, SHOWN), closed_book_request], ids=['answer', 'retry', 'guess', 'closed'])
 def test_every_prompt_says_the_form_of_the_value(q, make):
-    "W4.2: the rules of form stand in every prompt, once; W4.6: with the schema of the reply."
+    "The rules of form stand in every prompt, once; with the schema of the reply."
     r = make(q)
     assert r.user.count(answer_form(q)) == 1 and r.schema['required'][:3] == ['explanation', 'answer', 'answer_value']
     assert answer_request(q, SHOWN).user.count('Papers you may cite: okafor2031') == 1
 
 
 def test_true_or_false_wins_over_a_missing_unit():
-    "W4.3"
     assert answer_form(KINDS[1]) == PROMPTS['true_false'] and '1 if the statement is true' in answer_request(KINDS[1], SHOWN).user and 'name or short phrase' not in answer_request(KINDS[1], SHOWN).user
 
 
 def test_no_address_is_asked_for():
-    "W4.4: the address of a cited paper comes from the bibliography."
+    "The address of a cited paper comes from the bibliography."
     from wattnb.corpus import Paper
     assert 'url' not in json.dumps([PROMPTS, REPLY_SCHEMA]).lower()
     paper = Paper(id='okafor2031', type='paper', title='Halls', year='2031', citation='', url='https://example.org/okafor.pdf')
@@ -128,7 +126,7 @@ def test_no_address_is_asked_for():
 
 
 def test_the_prompt_is_the_questions_alone():
-    "W4.12: no id and no NaN in it, so that the same question has the same prompt, also for a cache."
+    "No id and no NaN in it, so that the same question has the same prompt, also for a cache."
     one, two = Question('q017', 'How much energy did the hall use?'), Question('q200', 'How much energy did the hall use?', answer_unit='is_blank')
     assert answer_request(one, SHOWN).user == answer_request(two, SHOWN).user and 'q017' not in answer_request(one, SHOWN).user and 'nan' not in answer_request(one, SHOWN).user.lower()
 
@@ -143,7 +141,7 @@ def test_any_tokens_give_a_confidence_or_a_reason(tokens):
 
 
 def test_a_confidence_belongs_to_the_value_alone():
-    "W4.6: whatever is written around it, and however it is cut into tokens; of several objects the last counts, as in the parser."
+    "Whatever is written around it, and however it is cut into tokens; of several objects the last counts, as in the parser."
     def cut(text, n): return [text[i:i + n] for i in range(0, len(text), n)]
     def told(text, value, n): # log-probability -1 where a token touches the value, -9 elsewhere
         at, end, out = 0, text.rindex(value), []
