@@ -23,7 +23,7 @@ from .runs import RunNumbers
 from .voting import decide, decisions_as_predictions
 from .systems import RunMatrix, System, cascades, ensembles, read_runs, singles
 from .frontier import Frontier, pareto
-from .choice import MARGIN, Decision, OutOfBagChoice, decide_between, keeps_to
+from .choice import MARGIN, SystemDecision, OutOfBagChoice, decide_between, keeps_to
 
 # %% ../nbs/08a_selection.ipynb #cb9e3179
 def _nan(x): return None if x is None or not math.isfinite(x) else float(x)
@@ -69,7 +69,7 @@ def _price(d:dict) -> str: return f', for {d["wh"] / d["wh_against"]:.2g} times 
 def _listed(names:Sequence[str]) -> str: return ' and '.join([', '.join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 # %% ../nbs/08a_selection.ipynb #7aa01a02
-def _frugal_sentence(d:Decision) -> str:
+def _frugal_sentence(d:SystemDecision) -> str:
     "What the cheapest system that is about as good saves, or why none is named."
     x, points = next((x for x in d.differences if x['family'] == 'frugal'), None), _points(d.margin * 100)
     if x is None: return 'No energy was measured that systems could be compared by, so no cheaper one is named.'
@@ -83,7 +83,7 @@ def _frugal_sentence(d:Decision) -> str:
 
 # %% ../nbs/08a_selection.ipynb #92fe72ed
 def _statement(
-    d:Decision,     # the decision
+    d:SystemDecision,     # the decision
     n:int,          # questions
     budget:str='',  # 'at most 1 Wh per question', or nothing
 ) -> str:
@@ -103,7 +103,7 @@ def _statement(
     return ' '.join(out)
 
 # %% ../nbs/08a_selection.ipynb #f36b072d
-def _budget_sentence(d:Decision, limits) -> str:
+def _budget_sentence(d:SystemDecision, limits) -> str:
     "What the choice takes of each budget, and how often it keeps to it."
     if not limits: return ''
     h = next(h for h in d.families.values() if h.best is d.choice)
@@ -124,13 +124,13 @@ class Recommendation(TableSet):
     runs: RunMatrix
     choice: System
     families: dict
-    differences: tuple   # family against the best single model (frugal: against the choice without it), see `Decision`
+    differences: tuple   # family against the best single model (frugal: against the choice without it), see `SystemDecision`
     frontier: Frontier|None
     oracle: float        # value accuracy if the right member were known each time
     leave_one_out: tuple
     statement: str
     transfer: dict|None = None
-    decision: Decision|None = None
+    decision: SystemDecision|None = None
 
     @cached_property
     def top(self) -> ResultTable: return top_models(self.runs)
