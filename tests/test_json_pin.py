@@ -43,8 +43,8 @@ def merged(shapes):
 
 
 def differences(now, pinned, at='') -> list:
-    "Where two shapes differ. What one machine measures and another does not is null in one of them."
-    if 'NoneType' in (now, pinned): return []
+    "Where two shapes differ. What one machine measures or has and another does not is null or empty in one of them."
+    if 'NoneType' in (now, pinned) or [] in (now, pinned): return []
     if isinstance(now, dict) and isinstance(pinned, dict):
         return [f'{at}.{k} is ' + ('new' if k in now else 'gone') for k in now.keys() ^ pinned.keys()] + [
             d for k in now.keys() & pinned.keys() for d in differences(now[k], pinned[k], f'{at}.{k}')]
