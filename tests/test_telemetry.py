@@ -115,7 +115,7 @@ def test_smooth_power_is_exact_to_half_a_percent():
 MOST = 800. # W that the device can draw
 
 def held(trace, truth, a, b):
-    "The interval of a window, alone and as a question of a session, holds the truth, or the window is unmeasured with a reason."
+    "The interval of a window, alone and as a question of a session, contains the true energy, or the window is unmeasured with a reason."
     e, true = trace.energy(a, b), truth(b) - truth(a)
     if e.value is None: assert e.reason; return None
     q = Attribution([Window('decode', a, b, {'q': 1})], a, b, traces=[trace]).by_question()['q']['decode']
@@ -410,7 +410,7 @@ def test_flags_of_doubtful_readings(tmp_path):
     assert not at(processes=(os.getpid(),))['energy']['warnings']
 
 
-def test_two_slices_of_one_gpu_are_read_once(tmp_path):
+def test_two_mig_slices_of_one_gpu_are_read_once(tmp_path):
     got = play([SimulatedGpu(100., mig=2)], load_and_answer, tmp_path, shown='MIG-00000000,MIG-00000001')['report']
     assert got['energy']['total_wh'] == pytest.approx(100 * 40 / 3600, rel=.01) and got['machine']['gpu_count'] == 2
 
@@ -794,10 +794,10 @@ def test_warm_up_is_excluded_and_said(ws):
 
 TWO_H100 = dict(name='NVIDIA H100 80GB HBM3', memory_gb=80., limit_w=700.)
 
-def ours_and_a_stranger(**kw): return [SimulatedGpu(300., **TWO_H100 | kw), SimulatedGpu(650., **TWO_H100 | kw)]
+def ours_and_another_job(**kw): return [SimulatedGpu(300., **TWO_H100 | kw), SimulatedGpu(650., **TWO_H100 | kw)]
 
 @pytest.mark.parametrize('shown, names', [(None, 'cuda:0'), (None, ['0']), ('1,0', 'cuda:1'), ('1,0', ['1']), (None, ['GPU-00000000']), ('GPU-00000001,GPU-00000000', 'cuda:1'), ('0', 'cuda')])
-def test_a_stranger_on_another_card_is_not_charged(shown, names, tmp_path):
+def test_another_job_on_another_card_is_not_charged(shown, names, tmp_path):
     "Two H100s, ours draws 300 W, another job 650 W on the other: all figures are of ours, the loading before the choice included."
     def work(s, clock):
         with s.stage('load'): clock.sleep(5)
@@ -805,8 +805,8 @@ def test_a_stranger_on_another_card_is_not_charged(shown, names, tmp_path):
         s.loaded()
         with s.stage('decode', ids=['q1', 'q2'], weights=[1, 3]): clock.sleep(30)
         clock.sleep(5)
-    with simulated_nvml(ours_and_a_stranger()) as driver: uuids = [g.uuid for g in driver.gpus]
-    got = play(ours_and_a_stranger(processes=(999999998,)), work, tmp_path, shown=shown, idle_seconds=5)
+    with simulated_nvml(ours_and_another_job()) as driver: uuids = [g.uuid for g in driver.gpus]
+    got = play(ours_and_another_job(processes=(999999998,)), work, tmp_path, shown=shown, idle_seconds=5)
     r = got['report']
     e, h = r['energy'], r['hardware']
     assert h['gpu_avg_power_watts'] == pytest.approx(300, rel=.002) and h['gpu_peak_power_watts'] == pytest.approx(300, abs=.1)
@@ -832,12 +832,12 @@ def test_whose_other_card_fails_is_measured_all_the_same(tmp_path):
 @pytest.mark.parametrize('device', ['cpu', 'remote', 'mps', []])
 def test_who_works_on_no_gpu_is_charged_none(device, tmp_path):
     "A model on the processor, or elsewhere, on a machine whose GPUs idle or serve others."
-    got = play(ours_and_a_stranger(), lambda s, c: (s.uses(device), load_and_answer(s, c)), tmp_path)['report']
+    got = play(ours_and_another_job(), lambda s, c: (s.uses(device), load_and_answer(s, c)), tmp_path)['report']
     e, h = got['energy'], got['hardware']
     assert h['gpu_energy_wh'] is None and h['gpu_avg_power_watts'] is None and h['gpu_peak_power_watts'] is None and h['gpu_name'] == '' and h['gpu_device_id'] is None
     assert e['total_wh'] is None and 'no GPU was used' in e['reasons']['energy'] and e['reasons']['gpu'] == 'no GPU was used' and e['method'] == h['gpu_energy_method'] == 'none'
     assert not e['counted'] and h['gpu_vram_total_bytes'] is None and not any(v['counted'] for v in e['by_device'].values())
-    got = play(ours_and_a_stranger(), lambda s, c: (s.uses(device), load_and_answer(s, c)), tmp_path, zones={'package-0': 40.})['report']['energy']
+    got = play(ours_and_another_job(), lambda s, c: (s.uses(device), load_and_answer(s, c)), tmp_path, zones={'package-0': 40.})['report']['energy']
     assert got['total_wh'] == got['cpu']['wh'] == pytest.approx(40 * 40 / 3600, rel=.005) and got['gpu_wh'] is None
 
 def test_a_gpu_that_no_meter_knows(tmp_path):
@@ -894,7 +894,7 @@ def test_unlike_cards_in_the_order_of_cuda(tmp_path, monkeypatch):
     assert r['energy']['total_wh'] is None and 'CUDA_DEVICE_ORDER' in r['energy']['reasons']['energy']
 
 def test_no_context_is_opened_on_a_card_that_holds_nothing_of_ours(tmp_path, monkeypatch):
-    "A context is half a GB that every other run on the card sees as a stranger."
+    "A context is half a GB that every other run on the card sees as another process."
     from wattnb.machine import free_memory
     cards = lambda: [SimulatedGpu(100.) for _ in range(4)]
     with simulated_nvml(cards()) as driver: torch = Torch([g.uuid for g in driver.gpus], held=[2])
@@ -913,7 +913,7 @@ def test_what_torch_allocates_on_another_card_is_charged_too(tmp_path, monkeypat
 
 def test_sessions_of_a_run_are_summed_over_what_each_used(tmp_path):
     "A session that worked on another card, and one that used none because nothing was left to do."
-    at = lambda name: play(ours_and_a_stranger(), lambda s, c: (s.uses(name), load_and_answer(s, c)), tmp_path)['report']
+    at = lambda name: play(ours_and_another_job(), lambda s, c: (s.uses(name), load_and_answer(s, c)), tmp_path)['report']
     a, b, none = at('cuda:0'), at('cuda:1'), at([])
     m = merge_segments([a, b, none])
     assert m['energy']['total_wh'] == pytest.approx(950 * 40 / 3600, rel=.002) and m['energy']['gpu_wh'] == m['hardware']['gpu_energy_wh'] == m['energy']['total_wh']
@@ -924,14 +924,14 @@ def test_sessions_of_a_run_are_summed_over_what_each_used(tmp_path):
 
 def test_a_run_on_the_processor_of_a_gpu_machine(ws):
     "The real thread: the extractive baseline beside two busy cards."
-    with simulated_nvml(ours_and_a_stranger(period=.02)):
+    with simulated_nvml(ours_and_another_job(period=.02)):
         plan = plan_run(asked(name='processor'), ws); run_all(plan)
         with pytest.raises(UserError, match='max_wh: no meter works here .no GPU was used'): run_all(plan_run(asked(name='limited', max_wh=1.), ws))
     s = stored_run(plan.run_dir).summary
     assert s['hardware']['gpu_energy_wh'] is None and s['hardware']['gpu_name'] == '' and 'no GPU was used' in s['hardware']['reasons']['gpu']
 
 def test_a_run_on_one_of_two_cards(ws):
-    with simulated_nvml(ours_and_a_stranger(period=.02)):
+    with simulated_nvml(ours_and_another_job(period=.02)):
         plan = plan_run(asked(name='one-of-two'), ws); run_all(plan, Cuda('cuda:0'))
     s = metered_run(plan.run_dir).summary
     assert s['hardware']['gpu_peak_power_watts'] == pytest.approx(300, abs=1) and s['energy']['counted'] == ['gpu0'] and s['hardware']['gpu_avg_power_watts'] < 600
