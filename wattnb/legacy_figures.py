@@ -15,7 +15,7 @@ from .scoring import WEIGHTS
 from .figures import (GREY, PALETTE, family_marks, frame_of, headline, height_for, legend_columns, log_axis, n_of,
                             new_figure, note_figure, place_labels, row_axis, short)
 from .figure_registry import NEEDS, figure
-from .run_marks import (KINDS, draw_bar, draw_interval, failed_note, kind_legend, known, left_out_note,
+from .run_marks import (KINDS, draw_bar, draw_interval, failed_note, known, left_out_note,
                               legend_patch, tagged_labels, text_after, unread_note)
 
 # %% ../nbs/10_b_legacy_figures.ipynb #54c99414

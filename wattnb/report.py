@@ -8,7 +8,7 @@ __all__ = ['Report', 'frontier', 'summary_sentences', 'Folded', 'drill_down', 'p
 
 # %% ../nbs/10_report.ipynb #aabb0c0b
 import html, re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 
