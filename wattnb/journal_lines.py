@@ -129,14 +129,13 @@ def _attempt(seq:int, a:dict, same:Callable) -> AttemptNumbers:
     def numbers(kind, d): return kind(*(x if (x := d.get(k)) else same(x) for k in kind._fields))
     v, plan, batch = a.get('answer') or {}, a.get('plan'), a.get('batch') or {}
     return AttemptNumbers(
-        seq, str(a['id']), a.get('session'), a.get('attempt') or 1, same(a.get('status')
-                                                                         or 'failed'), bool(a.get('can_retry', True)),
-        same(v.get('value') or ''), same(json.dumps(v['refs']) if v.get('refs') else BLANK), same(v.get('parsed_by')
-                                                                                                  or ''),
+        seq, str(a['id']), a.get('session'), a.get('attempt') or 1, same(a.get('status') or 'failed'),
+        bool(a.get('can_retry', True)), same(v.get('value') or ''),
+        same(json.dumps(v['refs']) if v.get('refs') else BLANK), same(v.get('parsed_by') or ''),
         v.get('confidence'), a.get('error'), same(a.get('finished')), same(numbers(Tokens, a.get('tokens') or {})),
         numbers(Seconds, a.get('seconds') or {}), a.get('cost_usd'), batch.get('size'), a.get('gold_rank'),
-        a.get('gold_in_context'),
-        a.get('context_tokens'), (numbers(Tokens, plan.get('tokens') or {}), plan.get('cost_usd')) if plan else None)
+        a.get('gold_in_context'), a.get('context_tokens'),
+        (numbers(Tokens, plan.get('tokens') or {}), plan.get('cost_usd')) if plan else None)
 
 # %% ../nbs/06_a_a_lines.ipynb #f11c6994
 def _is_number(x) -> bool: return type(x) in (int, float) and abs(x) < 1e15

@@ -35,8 +35,8 @@ class NotebookRun:
         self._run = Run(plan).__enter__() if plan.state != 'complete' else None
 
     def _content(self):
-        return self._run.journal.content if self._run else read_journal(self.plan.run_dir/'journal.jsonl',
-                                                                        self.plan.run)
+        if self._run: return self._run.journal.content
+        return read_journal(self.plan.run_dir/'journal.jsonl', self.plan.run)
 
 def start(
     plan:RunPlan, # from `plan_run`

@@ -131,8 +131,8 @@ def table(self:RunPlan) -> ResultTable:
                 ('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)]
     rows = [('model', f'{e.name} ({e.key})'), ('provider', e.provider), ('precision', precision),
             ('machine (env)', s.env or None),
-            ('questions', questions), ('mode', s.mode), ('retrieval preset', preset), ('planner', s.planner
-                                                                                       or s.search.planner),
+            ('questions', questions), ('mode', s.mode), ('retrieval preset', preset),
+            ('planner', s.planner or s.search.planner),
             ('seed, temperature', f'{s.seed}, {s.temperature:g}'), *((what, v) for what, v in optional if v),
             ('run folder', _below(self.run_dir, self.ws.root)), ('identity', self.run[:16]), ('state', state)]
     return ResultTable(['asked', ''], rows, title='This run')
@@ -241,8 +241,8 @@ def _find_state(plan:RunPlan):
     plan.identity = (old.of('run') or [{}])[0].get('identity') or plan.identity
     if s.force: return
     plan.done = len(RunState(plan, old).done)
-    if plan.done == len(plan.questions) and is_ended(old): plan.state = 'complete' if _files_follow(plan.run_dir,
-                                                                                                    old) else 'rebuild'
+    if plan.done == len(plan.questions) and is_ended(old):
+        plan.state = 'complete' if _files_follow(plan.run_dir, old) else 'rebuild'
     else: plan.state = 'resume' if len(old) else 'new'
     if plan.state == 'resume' and not s.allow_mixed: _check_machine(plan, old)
 

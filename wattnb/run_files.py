@@ -113,8 +113,8 @@ def _record(q:Question, attempts:list, tried:Sequence[AttemptNumbers], row:dict,
         confidence_from=v.get('confidence_from') or None, parsed_by=v['parsed_by'], diagnosis=row.get('diagnosis'),
         strict_value_correct=row.get('strict_value'), strict_ref_score=row.get('strict_ref'),
         gold_rank=a['gold_rank'], gold_in_context=a['gold_in_context'], context_tokens=a['context_tokens'],
-        tokens=n.tokens._asdict(), seconds={k: getattr(n.seconds, k) for k in ('retrieval', 'generation', 'prefill',
-                                                                               'decode')},
+        tokens=n.tokens._asdict(),
+        seconds={k: getattr(n.seconds, k) for k in ('retrieval', 'generation', 'prefill', 'decode')},
         ttft_seconds=(a.get('seconds') or {}).get('ttft'), batch_size=n.batch_size, cost_usd=n.cost_usd, energy=energy,
         attempts=[_attempt_record(x) for x in attempts])
 
@@ -145,9 +145,9 @@ class Records(Sequence):
 def _submission_row(r:dict) -> dict:
     refs, blank = json.loads(r['pred_ref']), is_blank(r['pred_value'])
     why = r['pred_explanation'].strip() or (r['error'] or '').strip() or BLANK
+    words = (r['pred_answer'] or '').strip() or (REFUSAL if blank else str(r['pred_value']))
     return SubmissionRow(
-        id=r['id'], question=r['question'], answer=(r['pred_answer'] or '').strip() or (REFUSAL if blank
-                                                                                        else str(r['pred_value'])),
+        id=r['id'], question=r['question'], answer=words,
         answer_value=BLANK if blank else r['pred_value'], answer_unit=r['gt_unit'],
         ref_id=BLANK if blank or refs == [BLANK] else json.dumps(refs),
         ref_url=BLANK if blank or not r['pred_ref_url'] else json.dumps(r['pred_ref_url']),
@@ -336,8 +336,8 @@ def _run_fields(head:dict, content:JournalContent) -> dict:
         quantization='api' if entry['provider'] not in ('hf_local', 'baseline') else precision, timestamp=finished,
         config_snapshot=head['settings'], run_environment=head['settings']['env'],
         questions_file=head.get('questions_file'),
-        schema_version=SCHEMA_VERSION, run_id=content.run, status=end.get('status',
-                                                                          'partial'), stopped_because=end.get('reason'),
+        schema_version=SCHEMA_VERSION, run_id=content.run, status=end.get('status', 'partial'),
+        stopped_because=end.get('reason'),
         started_at=head['started'], finished_at=finished,
         model={k: entry.get(k) for k in ('key', 'name', 'family', 'params_b', 'active_b')}, effective=model,
         effective_dtype=model.get('effective_dtype'), effective_quantization=model.get('quantization'),
@@ -357,8 +357,8 @@ def _summary(head:dict, content:JournalContent, sums:list[AttemptSums], scores:S
     by_status = {k: sum(x.status == k for x in sums) for k in ('answered', 'abstained', 'unparsed', 'failed')}
     return Summary(
         **_run_fields(head, content), **_score_fields(scores), num_questions=n, total_time_seconds=seconds,
-        avg_latency_seconds=mean([x.latency or 0. for x in sums]), avg_retrieval_seconds=mean([x.retrieval
-                                                                                               for x in sums]),
+        avg_latency_seconds=mean([x.latency or 0. for x in sums]),
+        avg_retrieval_seconds=mean([x.retrieval for x in sums]),
         avg_generation_seconds=mean([x.generation for x in sums]), error_count=by_status['failed'],
         input_tokens=tokens['prompt'], output_tokens=tokens['completion'], estimated_cost_usd=cost,
         hardware=_hardware(merged, content.of('load')), total_retries=sum(x.retries for x in sums),

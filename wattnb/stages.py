@@ -346,8 +346,8 @@ def _requests(self:Run, qs:Sequence[Question], index:int, retrieved:dict) -> dic
     for q in qs:
         context = retrieved[q.id].context if q.id in retrieved else None
         unread = bool(index) and self.state.last(q.id).status == 'unparsed'
-        out[q.id] = closed_book_request(q) if context is None else answer_request(q, context, entry, stage=stage,
-                                                                                         unread=unread)
+        out[q.id] = (closed_book_request(q) if context is None else
+                     answer_request(q, context, entry, stage=stage, unread=unread))
     return out
 
 @patch

@@ -138,14 +138,14 @@ def cost_table(self:StoredRun) -> ResultTable:
     per = lambda v: None if v is None else v / n
     rows = [('time, s', s.total_time_seconds, per(s.total_time_seconds)),
             ('latency of a question, s (mean)', None, x.latency_s),
-            ('prompt tokens', s.input_tokens, per(s.input_tokens)), ('completion tokens', s.output_tokens,
-                                                                   per(s.output_tokens)),
+            ('prompt tokens', s.input_tokens, per(s.input_tokens)),
+            ('completion tokens', s.output_tokens, per(s.output_tokens)),
             *_energy_rows(s, per),
             ('host memory peak, GiB', h.cpu_rss_peak_gb, None), ('model load, s', h.model_load_time_seconds, None),
             ('bill of the provider, USD', x.api_usd, x.usd_per_question)]
     notes = [f'stopped early: {s.stopped_because}'] if s.stopped_because else []
-    notes += [f'{k}: {v}' for k, v in (h.reasons or e.get('reasons') or {}).items()][:4] + list(e.get('warnings')
-                                                                                                or ())[:4]
+    notes += [f'{k}: {v}' for k, v in (h.reasons or e.get('reasons') or {}).items()][:4]
+    notes += list(e.get('warnings') or ())[:4]
     return ResultTable(['', 'run', 'per question'], rows, title='What it took', notes=notes)
 
 # %% ../nbs/06_d_stored.ipynb #2e84b7ee
@@ -329,8 +329,8 @@ class Results(ResultTable):
         "As it is printed: without empty columns, and with `score is` only where a run was scored again."
         if not self.rows: return self
         def informative(i, c):
-            return any(r[i] is not None for r in self.rows) and (c != 'score is'
-                                                                 or any(r[i] != 'rescored' for r in self.rows))
+            if c == 'score is' and all(r[i] == 'rescored' for r in self.rows): return False
+            return any(r[i] is not None for r in self.rows)
         keep = [i for i, c in enumerate(self.columns) if informative(i, c)]
         cut = lambda row: [row[i] for i in keep]
         return ResultTable(cut(self.columns), [cut(r) for r in self.rows], self.title, self.notes, self.digits)
