@@ -144,8 +144,16 @@ def lab(ws, server, tmp_path_factory):
             page.one('.jp-NotebookPanel .jp-CodeCell')
             settle('the kernel is idle', lambda: page.all('.jp-NotebookPanel [data-status="idle"]') or page.all('.jp-Notebook-ExecutionIndicator[data-status="idle"]'))
             menu = lambda label: [e for e in page.all('.lm-MenuBar-item, .lm-Menu-item') if e.text.split('\n')[0].strip() == label][0]
-            menu('Run').click()
-            settle('the menu opens', lambda: menu('Run All Cells')).click()
+            accept = lambda: [e.click() for e in page.all('.jp-Dialog .jp-mod-accept')] # a busy server is asked twice which kernel to use
+            started = lambda: any(re.search(r'\[[*\d]', e.get_attribute('textContent')) for e in page.all('.jp-InputArea-prompt'))
+            for _ in range(10): # a click before the notebook is connected is lost
+                try:
+                    accept()
+                    settle('the menu bar is there', lambda: menu('Run')).click()
+                    settle('the menu opens', lambda: menu('Run All Cells'), 30).click()
+                    settle('the cells start', started, 30)
+                    break
+                except (AssertionError, WebDriverException): page.d.find_element(By.TAG_NAME, 'body').send_keys(Keys.ESCAPE)
             settle('the cells have run', lambda: page.all('.wattnb-ensemble') and page.all('.jp-OutputArea-output table'))
             yield page
         finally: page.d.quit()

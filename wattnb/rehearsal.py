@@ -38,7 +38,7 @@ SIMULATED = {'org/Large-70B': (.72, .06, 1.9), 'org/Medium-32B': (.68, .08, .9),
              'org/Tiny-7B': (.50, .10, .2), 'org/Wide-8x22B': (.56, .05, 2.6)} # accuracy, refusals, Wh per question
 
 def _answer(q, accuracy:float, refuses:float, difficulty:float, rng) -> tuple[str, str]:
-    "(value, cited papers) of a simulated model: right if its accuracy, plus noise, exceeds the difficulty of the question."
+    "(value, cited papers) of a simulated model: right if its accuracy, plus noise, exceeds the difficulty."
     if rng.random() < (.75 if q.is_na else refuses): return 'is_blank', 'is_blank'
     if not q.is_na and rng.gauss(accuracy, .18) > difficulty: return q.answer_value, q.ref_id
     return str(rng.randint(2, 900)), q.ref_id if rng.random() < .5 else "['nobody2030']"
@@ -47,16 +47,16 @@ def _answer(q, accuracy:float, refuses:float, difficulty:float, rng) -> tuple[st
 def _records(qs, answers, s, seconds) -> list[dict]:
     return [dict(id=q.id, question=q.question, gt_value=q.answer_value, gt_unit=q.answer_unit, gt_ref=q.ref_id,
                  pred_value=answers[q.id][0], pred_unit=q.answer_unit, pred_ref=answers[q.id][1],
-                 pred_explanation='simulated', raw_response='', value_correct=r['value_correct'], ref_score=r['ref_score'],
-                 na_correct=r['na_correct'], weighted_score=r['weighted_score'], latency_seconds=seconds[q.id],
+                 pred_explanation='simulated', raw_response='', value_correct=r['value_correct'],
+                 ref_score=r['ref_score'], na_correct=r['na_correct'], weighted_score=r['weighted_score'], latency_seconds=seconds[q.id],
                  retrieval_seconds=.2, generation_seconds=seconds[q.id] - .2, error=None) for q, r in zip(qs, s.rows)]
 
 def _summary(folder, model, qs, s, seconds, wh, env) -> dict:
     total, right, n = sum(seconds.values()), sum(r['value_correct'] for r in s.rows), len(qs)
     hardware = dict(gpu_energy_wh=wh * n, gpu_energy_method='power_sampling', gpu_name='simulated', gpu_count=1)
-    return dict(name=folder.name, config_path='simulated.py', model_id=model, llm_provider='hf_local', quantization='4bit',
-                timestamp='2030-01-01T00:00:00', num_questions=n, total_time_seconds=total, avg_latency_seconds=total / n,
-                avg_retrieval_seconds=.2, avg_generation_seconds=total / n - .2, value_accuracy=s.value_accuracy,
+    return dict(name=folder.name, config_path='simulated.py', model_id=model, llm_provider='hf_local',
+                quantization='4bit', timestamp='2030-01-01T00:00:00', num_questions=n, total_time_seconds=total,
+                avg_latency_seconds=total / n, avg_retrieval_seconds=.2, avg_generation_seconds=total / n - .2, value_accuracy=s.value_accuracy,
                 ref_overlap=s.ref_overlap, na_accuracy=s.na_recall, overall_score=s.overall, questions_correct=right,
                 questions_wrong=n - right, error_count=0, input_tokens=0, output_tokens=0, estimated_cost_usd=0,
                 hardware=hardware, config_snapshot={}, run_environment=env, questions_file=qs.path.name)
@@ -77,7 +77,7 @@ def peer_tree(
     questions:str='demo_QA.csv', # question file
     seed:int=0,                  # of everything random
 ) -> list[Path]:
-    "Write a simulated run of each model as WattBot does: `summary.json`, `results.json`, `submission.csv`. Returns the folders."
+    "Write a simulated run of each model in the formats of WattBot. Returns the folders."
     ws, rng, out = Workspace(Path(root).resolve()), random.Random(seed), []
     qs = read_questions(ws.questions(questions))
     difficulty = {q.id: rng.random() for q in qs}
