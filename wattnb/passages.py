@@ -200,7 +200,7 @@ def _guessed(lines, page, section, node, out) -> str:
 
 # %% ../nbs/01_a_passages.ipynb #9a2f875b
 def _mark_references(units:list[Unit]) -> list[Unit]:
-    "Sentences among many bibliography cues become references; below a references heading few cues are enough. A number in brackets and a page range make a line look like a row: it is none there."
+    "Sentences among many bibliography cues become references; below a references heading few cues are enough. A number in brackets and a page range make a line look like a row there."
     cues, out = [reference_cues(u.text) for u in units], []
     for i, u in enumerate(units):
         near = cues[max(0, i - 3):i + 4]

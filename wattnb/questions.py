@@ -76,7 +76,7 @@ class Question:
         return None if is_blank(self.answer_unit) else self.answer_unit.strip()
     @cached_property
     def kind(self) -> str:
-        "What form of answer is asked for, from the question alone: `true_false`, `number` (a unit or 'how many'), or `text`."
+        "The form of the expected answer, from the question alone: `true_false`, `number` (a unit or 'how many'), or `text`."
         q = self.question.lower()
         if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', q): return 'true_false'
         if self.unit or re.search(r'\bhow (many|much|large|long|big|far|fast|high)\b|\bwhat (percent|percentage|share|fraction|ratio|number|factor)\b', q): return 'number'
