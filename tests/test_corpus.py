@@ -303,7 +303,7 @@ def test_only_public_addresses_are_asked(tmp_path, odd_server, host, monkeypatch
 
 
 def test_a_redirect_into_a_private_network_is_not_followed(tmp_path, odd_server, monkeypatch):
-    "Each redirect is looked at anew: 127.0.0.1 stands for a public server here, 127.0.0.2 for one of the own network."
+    "Each redirect is checked again: 127.0.0.1 plays a public server here, 127.0.0.2 one of a private network."
     import wattnb.corpus
     monkeypatch.delenv('WATTNB_ALLOW_LOCAL')
     monkeypatch.setattr(wattnb.corpus, '_is_public', lambda a: a == '127.0.0.1')
@@ -349,7 +349,7 @@ meta = st.dictionaries(st.sampled_from(['page', 'section', 'kind', 'caption', 'c
 @settings(max_examples=150, deadline=None)
 @given(meta, meta, meta, anything, st.booleans())
 def test_odd_metadata_costs_one_paper(doc_meta, section_meta, paragraph_meta, title, with_sentences):
-    "Whatever stands in the metadata of one JSON document, the index is built of the others."
+    "Whatever is in the metadata of one JSON document, the index is built of the others."
     import tempfile
     from wattnb.index import build_index, open_index
     with tempfile.TemporaryDirectory() as tmp:

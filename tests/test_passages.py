@@ -1,4 +1,4 @@
-"From papers to passages, for any paper: no text lost, none doubled, sizes kept; and ids as the existing tools make them."
+"From papers to passages, for any paper: no text lost, none doubled, sizes kept; and ids as WattBot makes them."
 import re
 from pathlib import Path
 

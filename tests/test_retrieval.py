@@ -1,4 +1,4 @@
-"Fusion, reranking, deduplication, budgets and the metrics, on any input; the existing tools' formulas; `ir-measures` as the judge of the metrics."
+"Fusion, reranking, deduplication, budgets and the metrics, on any input; WattBot's formulas; the metrics agree with `ir-measures`."
 import os, random, re, tempfile
 from pathlib import Path
 
@@ -78,14 +78,14 @@ def test_reranking_keeps_each_match_once(ms, how):
     assert sorted(got) == sorted({i for i, _ in ms})
     seen = list(dict.fromkeys(i for i, _ in ms))
     f, t = {i: sum(j == i for j, _ in ms) for i in seen}, {i: sum(s for j, s in ms if j == i) for i in seen}
-    key = dict(none=lambda i: 0, frequency=lambda i: (f[i], t[i]), score=lambda i: t[i],                     # reference 3.4
+    key = dict(none=lambda i: 0, frequency=lambda i: (f[i], t[i]), score=lambda i: t[i],                     # WattBot's formula
                combined=lambda i: .4 * f[i] / max([1, *f.values()]) + .6 * t[i] / max([.001, *t.values()]))[how]
     assert [key(i) for i in got] == pytest.approx(sorted((key(i) for i in seen), reverse=True)) if how != 'frequency' else [key(i)[0] for i in got] == sorted((f[i] for i in seen), reverse=True)
     assert how != 'none' or got == seen
 
 
 def test_deduplication_first_leaves_nothing_to_rerank():
-    "W3.1: with repeats dropped first every frequency is 1 and each strategy is the order of first-seen scores."
+    "With repeats dropped first every frequency is 1 and each strategy is the order of first-seen scores."
     ms = [('a', .9), ('b', .5), ('b', .6), ('b', .6)]
     first = list({i: s for i, s in reversed(ms)}.items())
     assert {tuple(rerank_matches(list(dict.fromkeys(first)), h)) for h in ('frequency', 'score', 'combined')} and rerank_matches(ms, 'combined') == ['b', 'a']
@@ -242,7 +242,7 @@ def test_report_has_intervals_and_paired_differences(demo, questions):
 
 
 def test_legacy_preset_searches_nodes_as_the_existing_tools(tmp_path):
-    "Top sentences and paragraphs by cosine; each with its parent and children; nothing deduplicated between hits (reference 3.2 - 3.7)."
+    "Top sentences and paragraphs by cosine; each with its parent and children; nothing deduplicated between hits, as in WattBot."
     from wattnb.passages import PassageSettings
     from test_index import tiny as make_tiny, workspace
     model = make_tiny.__wrapped__ if hasattr(make_tiny, '__wrapped__') else None
@@ -289,7 +289,7 @@ pieces = st.lists(st.sampled_from(['[', ']', '\n', '\r', '\u2028', ' ', ', page 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(st.tuples(pieces, pieces), min_size=1, max_size=4))
 def test_no_paper_forges_the_header_of_another(parts):
-    "Whatever stands in a section's title or in a text, the context has one header for each of its blocks: no answer is credited to a paper that did not say it."
+    "Whatever is in a section's title or in a text, the context has one header for each of its blocks: no answer is credited to the wrong paper."
     from wattnb.retrieval import Block
     from wattnb.testing import read_prompt
     blocks = tuple(Block(f'a{i}', i + 1, section, text, 1., 1, ()) for i, (section, text) in enumerate(parts))

@@ -72,7 +72,7 @@ WORD = st.text(string.ascii_lowercase, max_size=8)
     '{s}://{k}@h.example/v1', '{s}://{w}:{k}@h.example/v1', '{s}://{w}:a/{k}@h.example/v1', '{s}://h.example/v1?{w}={k}', '{s}://h.example/v1#{k}', '{s}://h.example/{k}/v1',
     '{s}://h.example/v1;{k}', '{s}://h.example/a-{k}', '{w}:{k}@h.example', ' {s}://{k}@h.example', '{s}:\\\\{k}@h.example\\v1')))
 def test_no_part_of_an_address_shows_a_key(key, word, scheme, form):
-    "Wherever a key stands in an address, `redact_url` leaves it out and keeps the host."
+    "Wherever a key is in an address, `redact_url` leaves it out and keeps the host."
     shown = redact_url(form.format(k=key, w=word, s=scheme))
     assert key not in shown and 'h.example' in shown
 

@@ -127,7 +127,7 @@ def _tls():
 MAX_PDF = 256 << 20 # bytes of a download, also once it is unpacked
 
 def _check_pdf(f):
-    "A file object that should hold a PDF. `WorkError` says why it does not."
+    "A file object that should hold a PDF. `WorkError` with the reason where it does not."
     f.seek(0); start = f.read(1024)
     f.seek(max(0, f.seek(0, 2) - 2048)); end = f.read()
     head = start.lstrip()
@@ -137,7 +137,7 @@ def _check_pdf(f):
 
 # %% ../nbs/00_corpus.ipynb #d61c50c3
 async def _body(r, f):
-    "Write the body of an answer to `f`, unpacked where it comes packed. `WorkError` when it is too large or packed in a way that was not asked for."
+    "Write the body of an answer to `f`, decompressed where it is compressed. `WorkError` when it is too large or compressed in a way that was not requested."
     packed = r.headers.get('content-encoding', 'identity').strip().lower()
     if packed not in ('', 'identity', 'gzip', 'deflate'): raise WorkError(f'the answer is packed as {printable(packed)[:20]!r}, which was not asked for')
     unpack, n = zlib.decompressobj(47) if packed in ('gzip', 'deflate') else None, 0
@@ -185,7 +185,7 @@ def fetch_papers(
     workers:int=4,            # downloads at a time
     timeout:float=60,         # seconds without a byte
     retries:int=3,            # further tries after 429, 5xx and broken connections
-    refresh:bool=False,       # also ask whether cached papers have changed (`If-None-Match`); one that cannot be asked for is kept
+    refresh:bool=False,       # also check whether cached papers have changed (`If-None-Match`); one that cannot be checked is kept
     seconds:float=600,        # for one paper, all tries and redirects together
     allow_local:bool|None=None,    # also from this machine and private networks; default: only with `WATTNB_ALLOW_LOCAL=1`
 ) -> list[FetchResult]:

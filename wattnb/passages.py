@@ -92,7 +92,7 @@ def reference_cues(
     "How many marks of a bibliography entry a sentence has."
     return len(_REF_CUE.findall(text)) + 2 * bool(_REF_START.match(text)) + bool(re.search(r'\b(?:19|20)\d\d[a-z]?\b', text)) + min(2, len(_INITIALS.findall(text)))
 
-def _furniture(pages:Sequence[Sequence[str]]) -> set:
+def _headers_footers(pages:Sequence[Sequence[str]]) -> set:
     "Masked head and foot lines that repeat."
     seen = Counter(m for lines in pages for m in {re.sub(r'\d+', '#', x) for x in [*lines[:2], *lines[-2:]]})
     return {m for m, k in seen.items() if len(pages) > 2 and k >= max(3, .3 * len(pages)) and len(m) < 140}
@@ -130,6 +130,7 @@ def _split_long(text:str) -> list[str]:
     w = text.split()
     return [text] if len(w) <= LONGEST else [' '.join(w[i:i + LONGEST]) for i in range(0, len(w), LONGEST)]
 
+# %% ../nbs/01_a_passages.ipynb #ef7ea857
 def units_of(
     doc:Document, # a parsed paper
 ) -> list[Unit]:
@@ -144,16 +145,17 @@ def units_of(
         pages.append((sec.metadata.get('page', i), here))
     if not pages and doc.text: pages = [(1, [(f'{doc.document_id}:sec1:p{k}', Paragraph(t)) for k, t in enumerate(re.split(r'\n\s*\n', doc.text), 1)])]
     raw = {node: [l for l in map(clean_line, par.text.split('\n')) if l] for _, here in pages for node, par in here if not par.metadata.get('kind')}
-    furniture = _furniture([[l for node, _ in here for l in raw.get(node, ())] for _, here in pages])
+    repeated = _headers_footers([[l for node, _ in here for l in raw.get(node, ())] for _, here in pages])
     out, section = [], ''
     for page, here in pages:
         for node, par in here:
             if par.metadata.get('kind'): section = _known(par, page, section, node, out)
-            else: section = _guessed([l for l in raw[node] if re.sub(r'\d+', '#', l) not in furniture and not re.fullmatch(r'\d{1,4}', l)], page, section, node, out)
+            else: section = _guessed([l for l in raw[node] if re.sub(r'\d+', '#', l) not in repeated and not re.fullmatch(r'\d{1,4}', l)], page, section, node, out)
     return _mark_references(out)
 
+# %% ../nbs/01_a_passages.ipynb #aa4c9ee5
 def _known(par, page, section, node, out) -> str:
-    "Units of a paragraph whose kind the parser knows. Returns the section in force."
+    "Units of a paragraph whose kind the parser knows. Returns the section that applies."
     kind, section = par.metadata['kind'], par.metadata.get('section', section)
     text = clean_line(par.text)
     caption = clean_line(par.metadata.get('caption') or '')
@@ -165,8 +167,9 @@ def _known(par, page, section, node, out) -> str:
     out += [Unit(y, kind, page, section, node) for x in parts for y in _split_long(x) if y]
     return section
 
+# %% ../nbs/01_a_passages.ipynb #4d9ee26f
 def _guessed(lines, page, section, node, out) -> str:
-    "Units of a page of lines: headings, captions and tables found by their look. Returns the section in force."
+    "Units of a page of lines: headings, captions and tables found by their form. Returns the section that applies."
     kinds, prose, i, n = [line_kind(l) for l in lines], [], 0, len(lines)
     def flush():
         out.extend(Unit(y, 'text', page, section, node) for x in split_sentences(join_broken(prose)) for y in _split_long(x))
@@ -195,8 +198,9 @@ def _guessed(lines, page, section, node, out) -> str:
     flush()
     return section
 
+# %% ../nbs/01_a_passages.ipynb #9a2f875b
 def _mark_references(units:list[Unit]) -> list[Unit]:
-    "Sentences among many bibliography cues become references; below a references heading few cues are enough. A number in brackets and a page range make a line look like a row: it is none there."
+    "Sentences among many bibliography cues become references; below a references heading few cues are enough. A number in brackets and a page range make a line look like a row there."
     cues, out = [reference_cues(u.text) for u in units], []
     for i, u in enumerate(units):
         near = cues[max(0, i - 3):i + 4]
@@ -211,8 +215,9 @@ class PassageSettings:
     "How papers are cut. Sizes in words (about 1.4 tokens each)."
     words: int = 100   # a passage ends at the unit that reaches it
     overlap: int = 25  # of the passage before, in whole sentences of running text
-    nodes: bool = False # index the nodes of the tree instead, with averaged vectors, as the existing tools do (for the preset `legacy`)
+    nodes: bool = False # index the nodes of the tree instead, with averaged vectors, as WattBot does (for the preset `legacy`)
 
+# %% ../nbs/01_a_passages.ipynb #1684542e
 @dataclass(frozen=True)
 class Passage:
     "A unit of retrieval. `text` is shown; `search_text` (title and section in front) is embedded, the words of `term_text` (section in front) are searched."
@@ -229,8 +234,9 @@ class Passage:
     @property
     def search_text(self) -> str: return '. '.join(x for x in (self.title, self.section) if x) + '\n' + self.text
     @property
-    def term_text(self) -> str: return self.section + '\n' + self.text # the title is the same all through a paper: its words would be rare no more, and tell no passage from another
+    def term_text(self) -> str: return self.section + '\n' + self.text 
 
+# %% ../nbs/01_a_passages.ipynb #6d4b3b41
 def show_units(
     units:Sequence[Unit], # neighbours
 ) -> str:
@@ -241,10 +247,11 @@ def show_units(
         out += ('' if not i else '\n' if line else ' ') + u.text
     return out
 
+# %% ../nbs/01_a_passages.ipynb #9679323d
 def make_passages(
     doc:Document,                                # a parsed paper
     settings:PassageSettings=PassageSettings(),  # sizes
-    units:Sequence[Unit]=None,                   # its units, where they are known already
+    units:Sequence[Unit]|None=None,                 # its units, where they are known already
     first:int=0,                                 # number of its first unit in the whole index
 ) -> list[Passage]:
     "Passages of a paper in reading order; every unit is in at least one, none across pages or sections."
@@ -272,7 +279,7 @@ def _together(a:Unit, b:Unit) -> bool: return a.page == b.page and a.section == 
 # %% ../nbs/01_a_passages.ipynb #1ef14474
 STOP = frozenset('a an and are as at be been by for from had has have how in into is it its of on or that the their this these those to was were what when where which who with '
                  'does do did true false than then there they we you your our not no if can could would should according paper study authors reported report many much'.split())
-_SAME = [(signs.split(' '), re.compile(a), b) for signs, a, b in ( # a pattern is only tried where one of its signs stands in the text
+_SAME = [(signs.split(' '), re.compile(a), b) for signs, a, b in ( # a pattern is only tried if the text contains one of its first words
     ('kilo', r'\bkilo\s?watt[- ]?hours?', ' kwh '), ('mega', r'\bmega\s?watt[- ]?hours?', ' mwh '), ('giga', r'\bgiga\s?watt[- ]?hours?', ' gwh '), ('tera', r'\btera\s?watt[- ]?hours?', ' twh '),
     ('watt', r'\bwatt[- ]hours?', ' wh '), ('cent %', r'\bper ?cent(?:age)?s?\b|%', ' percent '), ('$ dollar', r'(?:\bus)?\$|\bus dollars?\b|\bdollars?\b', ' usd '), ('€', r'€', ' eur '),
     ('giga', r'\bgiga\s?bytes?\b', ' gb '), ('tera', r'\btera\s?bytes?\b', ' tb '), ('mega', r'\bmega\s?bytes?\b', ' mb '), ('milli', r'\bmillilit(?:er|re)s?\b', ' ml '), ('l', r'\blit(?:er|re)s?\b|(?<=\d)\s?l\b', ' liter '),
@@ -283,6 +290,8 @@ _SAME = [(signs.split(' '), re.compile(a), b) for signs, a, b in ( # a pattern i
     *((long.split(' ')[0], rf'\b{long.replace(" ", "[ -]")}s?\b', rf'\g<0> {short} ') for long, short in (('power usage effectiveness', 'pue'), ('water usage effectiveness', 'wue'),
       ('thermal design power', 'tdp'), ('greenhouse gas', 'ghg'), ('large language model', 'llm'), ('service level objective', 'slo'), ('total cost of ownership', 'tco'),
       ('life cycle assessment', 'lca'), ('renewable energy certificate', 'rec'), ('neural architecture search', 'nas'), ('mixture of expert', 'moe'))))]
+
+# %% ../nbs/01_a_passages.ipynb #e9403abe
 _WORD = re.compile(r'\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)+|\d+(?:\.\d+)?(?:[a-z](?![a-z]))?|[^\W\d_]+\d[^\W_]*|[^\W\d_]+')
 _JOINED = re.compile(r'\b[a-z]+(?:[-.][a-z]*\d[\w.]*)+|\b[a-z]+(?:[-.][a-z]+)+')
 

@@ -6,13 +6,13 @@
 __all__ = ['BLANK', 'REFUSAL', 'BASE_COLUMNS', 'FLAGS', 'is_blank', 'parse_refs', 'Question', 'QuestionSet', 'read_questions']
 
 # %% ../nbs/00_b_questions.ipynb #3fd92e1d
-import ast, json, math, re
+import ast, json, re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Sequence
 
-from .workspace import UserError, Workspace, read_csv, file_sha256
+from .workspace import UserError, file_sha256, read_csv
 
 # %% ../nbs/00_b_questions.ipynb #6c80eabb
 BLANK = 'is_blank'
@@ -22,7 +22,7 @@ _BLANK_TOKENS, _REFUSED = {'', 'na', 'n/a', BLANK}, REFUSAL.lower().rstrip('.')
 def is_blank(
     value, # a cell of a question file, a submission or a reply; None counts as empty
 ) -> bool:
-    "Whether `value` withholds an answer (the peer's rule: `''`, `na`, `n/a`, `is_blank`, or the refusal sentence, in any case)."
+    "Whether `value` withholds an answer (WattBot's rule: `''`, `na`, `n/a`, `is_blank`, or the refusal sentence, in any case)."
     s = '' if value is None else str(value).strip().lower()
     return s in _BLANK_TOKENS or s.startswith(_REFUSED)
 
@@ -76,7 +76,7 @@ class Question:
         return None if is_blank(self.answer_unit) else self.answer_unit.strip()
     @cached_property
     def kind(self) -> str:
-        "What form of answer is asked for, from the question alone: `true_false`, `number` (a unit or 'how many'), or `text`."
+        "The form of the expected answer, from the question alone: `true_false`, `number` (a unit or 'how many'), or `text`."
         q = self.question.lower()
         if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', q): return 'true_false'
         if self.unit or re.search(r'\bhow (many|much|large|long|big|far|fast|high)\b|\bwhat (percent|percentage|share|fraction|ratio|number|factor)\b', q): return 'number'
@@ -100,7 +100,7 @@ class QuestionSet(Sequence):
     @property
     def flag_names(self) -> list[str]: return [f for f in FLAGS if f in self.columns]
     def subset(self,
-        limit:int=None, # the first `limit` questions; None keeps all
+        limit:int|None=None, # the first `limit` questions; None keeps all
     ) -> 'QuestionSet':
         if limit is None: return self
         if limit < 1: raise UserError(f'--limit must be at least 1, not {limit}')
@@ -110,9 +110,10 @@ class QuestionSet(Sequence):
         na = sum(q.is_na for q in self) if self.labelled else '–'
         return f'**{self.path.name}**: {len(self)} questions, {na} unanswerable, flags: {", ".join(self.flag_names) or "none"}'
 
+# %% ../nbs/00_b_questions.ipynb #e033bf20
 def read_questions(
     path,           # question CSV (UTF-8 with or without BOM, or cp1252)
-    limit:int=None, # only the first `limit` questions
+    limit:int|None=None, # only the first `limit` questions
 ) -> QuestionSet:
     "Read a question file. `UserError` (one line: file, line, column) for a missing column, an empty or doubled id, an empty question, or no rows."
     t = read_csv(path, required=('id', 'question'))

@@ -7,16 +7,19 @@ __all__ = ['METRICS', 'numbers_of', 'value_in_context', 'document_ranking', 'ran
            'evaluate_retrieval', 'Calibration', 'calibrate_threshold']
 
 # %% ../nbs/02a_retrieval_metrics.ipynb #4a3c0923
-import json, math, re
-from dataclasses import dataclass, field
+import math, re
+from dataclasses import dataclass
 from typing import Callable, Sequence
 
 import numpy as np
+from fastcore.basics import patch
 
-from .workspace import ResultTable, UserError, cache_dir, jsonable, log
-from .questions import BLANK, Question, is_blank
+from .workspace import ResultTable, UserError, cache_dir
+from .questions import Question
 from .index import Index
-from .retrieval import DEFAULT_PRESET, PRESETS, RetrievalSettings, count_tokens_roughly, retrieve
+from .retrieval import DEFAULT_PRESET, PRESETS, count_tokens_roughly, retrieve
+from .statistics import mean_ci, paired_ci
+from .scoring import papers_of
 
 # %% ../nbs/02a_retrieval_metrics.ipynb #485c180c
 _NUMBER = re.compile(r'(?<![\w.,])(?<![^\W\d_][-‑])[-−]?(?:(?:\d{1,3}(?:[,\u2009\u202f ]\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?(?![\d]|[.,]\d)')
@@ -38,6 +41,7 @@ def numbers_of(
             if after.startswith(word) and not after[len(word):len(word) + 1].isalpha(): out.add(v * f); break
     return out
 
+# %% ../nbs/02a_retrieval_metrics.ipynb #6e9e9b87
 def _values(q:Question) -> list[str]:
     v = q.answer_value.strip()
     if v[:1] == '[' and v[-1:] == ']': return [x.strip().strip('\'"') for x in v[1:-1].split(',') if x.strip()]
@@ -87,7 +91,7 @@ METRICS = ('any_at_8', 'all_at_8', 'mrr', 'ndcg_at_8', 'answer_in_context', 'con
 _TITLES = dict(zip(METRICS, ('any@8', 'all@8', 'MRR', 'nDCG@8', 'value in context', 'tokens')))
 
 def default_counter() -> tuple[Callable, str]:
-    "(token counter, its name): the embedded model's tokenizer where it is in the cache, else an estimate on the safe side."
+    "(token counter, its name): the embedded model's tokenizer where it is in the cache, else a high estimate."
     try:
         for p in sorted(cache_dir('models').glob('smollm2-135m-*/tokenizer.json')):
             from tokenizers import Tokenizer
@@ -102,12 +106,19 @@ def _interval(
     bounded=True,    # a metric between 0 and 1; else a difference of two, or a number of tokens
 ) -> list|None:
     "95 % interval of a mean: Wilson at its own variance, or the bootstrap of paired differences; by paper."
-    from wattnb.statistics import mean_ci, paired_ci
     keep = [i for i, x in enumerate(xs) if x is not None]
     if len(keep) < 2: return None
     x, by = np.array([xs[i] for i in keep], float), papers and [papers[i] for i in keep]
     got = mean_ci(x, clusters=by) if bounded else paired_ci(np.stack([x, np.zeros(len(x))]), [(0, 1)], np.zeros(len(x), bool), clusters=by, reps=4000)[0]
     return [float(v) for v in got]
+
+# %% ../nbs/02a_retrieval_metrics.ipynb #e4e348a1
+def _shown(p:dict, metric:str) -> str|None:
+    "A mean with its interval."
+    if p[metric] is None: return None
+    if metric == 'context_tokens': return f'{p[metric]:,.0f}'
+    ci = p.get(metric + '_ci')
+    return f'{p[metric]:.3f}' + (f' [{ci[0]:.2f}, {ci[1]:.2f}]' if ci else '')
 
 @dataclass
 class RetrievalReport:
@@ -119,41 +130,75 @@ class RetrievalReport:
     tokens_by: str
     index: str
     by_paper: bool = False # whether the intervals are by paper
-    def to_json(self): return dict(default=self.default, presets=self.presets, differences=self.differences, tokens_by=self.tokens_by, index=self.index, clusters='paper' if self.by_paper else 'question', rows=self.rows)
+    def to_json(self) -> dict:
+        by = 'paper' if self.by_paper else 'question'
+        return dict(default=self.default, presets=self.presets, differences=self.differences, tokens_by=self.tokens_by, index=self.index, clusters=by, rows=self.rows)
     @property
     def table(self) -> ResultTable:
-        show = lambda p, m: None if p[m] is None else f'{p[m]:.3f}' + (f' [{p[m + "_ci"][0]:.2f}, {p[m + "_ci"][1]:.2f}]' if p.get(m + '_ci') and m != 'context_tokens' else '') if m != 'context_tokens' else f'{p[m]:,.0f}'
+        rows = [[k + ('*' if k == self.default else '')] + [_shown(p, m) for m in METRICS] for k, p in self.presets.items()]
+        by = 'by paper (first gold paper).' if self.by_paper else 'questions as independent.'
         n = next(iter(self.presets.values()))['n']
-        return ResultTable(['preset', *_TITLES.values()], [[k + ('*' if k == self.default else '')] + [show(p, m) for m in METRICS] for k, p in self.presets.items()],
-                           title=f'Retrieval over {n} answerable questions, 95 % intervals', notes=[f'* default; tokens counted by {self.tokens_by}. Intervals: Wilson at the variance of the metric, ' + ('by paper (first gold paper).' if self.by_paper else 'questions as independent.')])
-    def figure(self,
-        metrics:Sequence[str]=('any_at_8', 'all_at_8', 'mrr', 'answer_in_context'), # one panel each
-    ):
-        "Presets side by side, a dot with its 95 % interval each; the default is filled. A matplotlib `Figure`."
-        from matplotlib.figure import Figure
-        names = list(self.presets)[::-1]
-        fig = Figure(figsize=(2.6 * len(metrics), .8 + .3 * len(names)), layout='constrained')
-        for ax, m in zip(fig.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics):
-            for y, k in enumerate(names):
-                p = self.presets[k]
-                if p[m] is None: continue
-                if p.get(m + '_ci'): ax.plot(p[m + '_ci'], (y, y), color='0.6', lw=1.5, zorder=1)
-                ax.plot(p[m], y, 'o', ms=6, color='tab:blue', mfc='tab:blue' if k == self.default else 'white', zorder=2)
-            ax.set_title(_TITLES[m], fontsize=9)
-            ax.set_yticks(range(len(names)), names, fontsize=8)
-            ax.tick_params(axis='x', labelsize=8); ax.grid(axis='x', alpha=.3)
-        return fig
+        return ResultTable(['preset', *_TITLES.values()], rows, title=f'Retrieval over {n} answerable questions, 95 % intervals',
+                           notes=[f'* default; tokens counted by {self.tokens_by}. Intervals: Wilson at the variance of the metric, {by}'])
     def to_text(self): return self.table.to_text()
     def __repr__(self): return self.to_text()
     def _repr_markdown_(self): return self.table.to_markdown()
     def _repr_html_(self): return self.table._repr_html_()
 
+# %% ../nbs/02a_retrieval_metrics.ipynb #47f7fc1d
+@patch
+def figure(self:RetrievalReport,
+    metrics:Sequence[str]=('any_at_8', 'all_at_8', 'mrr', 'answer_in_context'), # one panel each
+):
+    "Presets side by side, a dot with its 95 % interval each; the default is filled. A matplotlib `Figure`."
+    from matplotlib.figure import Figure
+    names = list(self.presets)[::-1]
+    fig = Figure(figsize=(2.6 * len(metrics), .8 + .3 * len(names)), layout='constrained')
+    for ax, m in zip(fig.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics):
+        for y, k in enumerate(names):
+            p = self.presets[k]
+            if p[m] is None: continue
+            if p.get(m + '_ci'): ax.plot(p[m + '_ci'], (y, y), color='0.6', lw=1.5, zorder=1)
+            ax.plot(p[m], y, 'o', ms=6, color='tab:blue', mfc='tab:blue' if k == self.default else 'white', zorder=2)
+        ax.set_title(_TITLES[m], fontsize=9)
+        ax.set_yticks(range(len(names)), names, fontsize=8)
+        ax.tick_params(axis='x', labelsize=8); ax.grid(axis='x', alpha=.3)
+    return fig
+
+# %% ../nbs/02a_retrieval_metrics.ipynb #10a935ea
+def _question_rows(index, questions, s, count) -> list[dict]:
+    "The metrics of each question for one setting."
+    out = []
+    for q, r in zip(questions, retrieve(index, questions, s, count_tokens=count)):
+        found = value_in_context(q, r.context.render())
+        out.append(dict(id=q.id, **rank_metrics(document_ranking(r), q.refs), answer_in_context=None if found is None else float(found),
+                        context_tokens=r.context.n_tokens))
+    return out
+
+def _summary(rows:list[dict], papers) -> dict:
+    "Means of all metrics with intervals."
+    out = dict(n=len(rows), n_value=sum(r['answer_in_context'] is not None for r in rows))
+    for m in METRICS:
+        xs = [r[m] for r in rows if r[m] is not None]
+        out[m] = float(np.mean(xs)) if xs else None
+        out[m + '_ci'] = _interval([r[m] for r in rows], papers, m != 'context_tokens')
+    return out | dict(context_tokens_max=max(r['context_tokens'] for r in rows))
+
+def _differences(rows:list[dict], default:list[dict], papers) -> dict:
+    "Paired differences of all metrics to the default preset."
+    out = {}
+    for m in METRICS:
+        d = [None if a[m] is None or b[m] is None else a[m] - b[m] for a, b in zip(rows, default)]
+        if any(x is not None for x in d): out[m] = dict(diff=float(np.mean([x for x in d if x is not None])), ci=_interval(d, papers, False))
+    return out
+
+# %% ../nbs/02a_retrieval_metrics.ipynb #0a5d4d73
 def evaluate_retrieval(
-    index:Index,                  # an open index
-    questions:Sequence[Question], # labelled questions
+    index:Index,                             # an open index
+    questions:Sequence[Question],            # labelled questions
     presets:Sequence[str]=(DEFAULT_PRESET,), # rows of PRESETS
-    count_tokens:Callable=None,   # tokenizer; default: see `default_counter`
-    settings:dict=None,           # name → `RetrievalSettings`, for presets of one's own
+    count_tokens:Callable|None=None,         # tokenizer; default: see `default_counter`
+    settings:dict|None=None,                 # name → `RetrievalSettings`, for presets of one's own
 ) -> RetrievalReport:
     "Retrieval metrics per preset. `UserError` when no question names a gold paper."
     qs = [q for q in questions if not q.is_na and q.refs]
@@ -161,22 +206,11 @@ def evaluate_retrieval(
     count, by = (count_tokens, 'given tokenizer') if count_tokens else default_counter()
     table = {**{p: PRESETS[p] for p in presets}, **(settings or {})}
     default = DEFAULT_PRESET if DEFAULT_PRESET in table else next(iter(table))
-    from wattnb.scoring import papers_of
-    papers, rows = papers_of([dict(id=q.id, is_na=False, truth_refs=q.ref_id) for q in qs]), {}
-    for name, s in table.items():
-        got = retrieve(index, qs, s, count_tokens=count)
-        rows[name] = [dict(id=q.id, **rank_metrics(document_ranking(r), q.refs), answer_in_context=(lambda v: None if v is None else float(v))(value_in_context(q, r.context.render())), context_tokens=r.context.n_tokens)
-                      for q, r in zip(qs, got)]
-    def summary(rs):
-        out = dict(n=len(rs), n_value=sum(r['answer_in_context'] is not None for r in rs))
-        for m in METRICS:
-            xs = [r[m] for r in rs if r[m] is not None]
-            out[m], out[m + '_ci'] = (float(np.mean(xs)) if xs else None), _interval([r[m] for r in rs], papers, m != 'context_tokens')
-        return out | dict(context_tokens_max=max(r['context_tokens'] for r in rs))
-    paired = lambda name, m: [None if a[m] is None or b[m] is None else a[m] - b[m] for a, b in zip(rows[name], rows[default])]
-    def difference(d): return dict(diff=float(np.mean([x for x in d if x is not None])), ci=_interval(d, papers, False))
-    differences = {name: {m: difference(d) for m in METRICS if (d := paired(name, m)) != [None] * len(qs)} for name in table if name != default}
-    return RetrievalReport(default, {k: summary(v) for k, v in rows.items()}, differences, rows, by, index.name, papers is not None)
+    papers = papers_of([dict(id=q.id, is_na=False, truth_refs=q.ref_id) for q in qs])
+    rows = {name: _question_rows(index, qs, s, count) for name, s in table.items()}
+    summaries = {name: _summary(r, papers) for name, r in rows.items()}
+    differences = {name: _differences(r, rows[default], papers) for name, r in rows.items() if name != default}
+    return RetrievalReport(default, summaries, differences, rows, by, index.name, papers is not None)
 
 # %% ../nbs/02a_retrieval_metrics.ipynb #5a1c0de8
 @dataclass(frozen=True)

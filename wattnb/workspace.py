@@ -29,10 +29,10 @@ class _OneLine(Exception):
     def __init__(self, message:str=''): super().__init__(' '.join(re.sub(r'[\x00-\x1f\x7f-\x9f]', ' ', str(message)).split()))
 
 class UserError(_OneLine):
-    "The input or the command line is wrong; one line says what, where and what to do (exit status 2)."
+    "The input or the command line is wrong; the one line of the message names what, where and what to do (exit status 2)."
 
 class WorkError(_OneLine):
-    "The work was rightly asked for and failed; one line says why (exit status 1)."
+    "Valid work failed; the one line of the message is the reason (exit status 1)."
 
 # %% ../nbs/00_a_workspace.ipynb #c4180c30
 def optional(
@@ -458,7 +458,7 @@ def progress(
     unit:str='it',  # what is counted
     every:float=30, # seconds between lines where the output is a log
 ):
-    "A tqdm bar with an ETA that moves on a terminal and in JupyterLab, and is a line now and then in a log; `update(0)` lets its time go on. `WATTNB_PROGRESS=0` turns it off."
+    "A tqdm bar with an ETA that moves on a terminal and in JupyterLab, and is a line now and then in a log; `update(0)` refreshes the elapsed time. `WATTNB_PROGRESS=0` turns it off."
     off = os.environ.get('WATTNB_PROGRESS') == '0'
     if 'JPY_SESSION_NAME' in os.environ and 'ipykernel' in sys.modules: # a kernel that a person's Jupyter server started
         from tqdm.auto import tqdm
