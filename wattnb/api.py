@@ -14,8 +14,8 @@ from fastcore.basics import patch
 
 from .workspace import UserError, keep_secret, redact_url
 from .protocol import Reply, Request
-from .calls import (BROKEN, RETRY_STATUS, SLOW, TOO_LONG, UNKNOWN_FIELD, ApiModel, CallError, StreamedText, is_loopback,
-                          message_text, plausible_count, quiet_loggers, retry_after)
+from .calls import (BROKEN, RETRY_STATUS, SLOW, TOO_LONG, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
+                          is_loopback, message_text, plausible_count, quiet_loggers, retry_after)
 
 # %% ../nbs/03c_api.ipynb #836afcce
 MAX_ANSWER = 64 << 20 # bytes of an answer; no chat completion is so long
@@ -26,7 +26,9 @@ class OpenAIModel(ApiModel):
     key_name, base_name, default_base = 'OPENAI_API_KEY', 'OPENAI_BASE_URL', 'https://api.openai.com/v1'
 
     @classmethod
-    def base_url(cls, entry) -> str: return (entry.options.get('base_url') or os.environ.get(cls.base_name) or cls.default_base).strip().rstrip('/')
+    def base_url(cls, entry) -> str:
+        url = entry.options.get('base_url') or os.environ.get(cls.base_name) or cls.default_base
+        return url.strip().rstrip('/')
 
     @classmethod
     def check(cls, entry):
@@ -35,8 +37,10 @@ class OpenAIModel(ApiModel):
             source = 'base_url' if entry.options.get('base_url') else cls.base_name
             raise UserError(f'{entry.key}: {source} is not a web address that begins with http:// or https://')
         if not key and url == cls.default_base:
-            raise UserError(f'{entry.key} needs {cls.key_name}: set it in the environment' + (f' (or {cls.base_name} for a server of your own)' if cls is OpenAIModel else ''))
-        if key and not (key.isascii() and key.isprintable()): raise UserError(f'{cls.key_name} holds a character that no key has: set it anew')
+            own = f' (or {cls.base_name} for a server of your own)' if cls is OpenAIModel else ''
+            raise UserError(f'{entry.key} needs {cls.key_name}: set it in the environment{own}')
+        if key and not (key.isascii() and key.isprintable()):
+            raise UserError(f'{cls.key_name} holds a character that no key has: set it anew')
 
     def __init__(self, entry, *args, **kw):
         super().__init__(entry, *args, **kw)
@@ -44,7 +48,8 @@ class OpenAIModel(ApiModel):
         self._key = (os.environ.get(self.key_name) or '').strip()
         self._official = self.url == OpenAIModel.default_base
         self._limit_name = 'max_completion_tokens' if self._official else 'max_tokens'
-        if self._official and re.match(r'(gpt-5|o\d)', entry.id): self._dropped.add('temperature') # these accept only their default
+        # these accept only their default
+        if self._official and re.match(r'(gpt-5|o\d)', entry.id): self._dropped.add('temperature')
         keep_secret([self.url])
         self.info['server'] = self._shown = redact_url(self.url)
         self.no_logprobs_reason = ('the server told no token probabilities' if self.options.get('logprobs') else
@@ -70,30 +75,35 @@ async def _session(self:OpenAIModel):
     quiet_loggers('httpx', 'httpcore')
     pool = httpx.Limits(max_connections=self.limit + 2, max_keepalive_connections=self.limit + 2)
     timeout = httpx.Timeout(self.timeout, connect=min(5., self.timeout), pool=None)
-    async with httpx.AsyncClient(headers=self._headers(), timeout=timeout, trust_env=not is_loopback(self.url), limits=pool) as self._client: yield
+    async with httpx.AsyncClient(headers=self._headers(), timeout=timeout, trust_env=not is_loopback(self.url),
+                                 limits=pool) as self._client: yield
 
 # %% ../nbs/03c_api.ipynb #8564f7f6
 @patch
 def _thinking(self:OpenAIModel) -> dict:
     "The fields that turn reasoning on or off: those of vLLM and SGLang, which OpenAI's own server does not know."
-    return dict(chat_template_kwargs=dict(enable_thinking=self.entry.thinks)) if self.entry.thinking in ('on', 'off') and not self._official else {}
+    if self.entry.thinking not in ('on', 'off') or self._official: return {}
+    return dict(chat_template_kwargs=dict(enable_thinking=self.entry.thinks))
 
 @patch
 def body(self:OpenAIModel,
     r:Request,
 ) -> dict:
     "The JSON of the call."
-    if r.system and self.entry.system_role: messages = [dict(role='system', content=r.system), dict(role='user', content=r.user)]
+    if r.system and self.entry.system_role:
+        messages = [dict(role='system', content=r.system), dict(role='user', content=r.user)]
     else: messages = [dict(role='user', content=f'{r.system}\n\n{r.user}'.strip())]
     body = dict(model=self.entry.id, messages=messages, seed=self.seed, temperature=self.temperature,
                 **{self._limit_name: self.entry.longest(r.max_tokens or self.max_new_tokens)}, **self._thinking())
     if self.latency_mode: body |= dict(stream=True, stream_options=dict(include_usage=True))
     if self.options.get('logprobs'): body['logprobs'] = True
-    if r.schema: body['response_format'] = dict(type='json_schema', json_schema=dict(name='reply', strict=True, schema=r.schema))
+    if r.schema:
+        body['response_format'] = dict(type='json_schema', json_schema=dict(name='reply', strict=True, schema=r.schema))
     return {k: v for k, v in {**body, **self.options.get('body', {})}.items() if k not in self._dropped}
 
 # %% ../nbs/03c_api.ipynb #ef12b864
-_DROPPABLE = dict(response_format=r'response_format|json_schema|\bschema\b|grammar|structured|guided', seed=r'\bseed\b', temperature=r'temperature',
+_DROPPABLE = dict(response_format=r'response_format|json_schema|\bschema\b|grammar|structured|guided',
+                  seed=r'\bseed\b', temperature=r'temperature',
                   chat_template_kwargs=r'chat_template_kwargs|enable_thinking', reasoning=r'\breasoning\b', stream_options=r'stream_options|include_usage',
                   logprobs=r'log_?prob') # field → pattern of its name in an error message
 
@@ -104,8 +114,8 @@ def _change_request(self:OpenAIModel, message:str, error:dict, body:dict, status
         self._limit_name = 'max_completion_tokens'
         raise CallError(f'HTTP {status}: {message}', again=True, free=True)
     for name, pattern in _DROPPABLE.items():
-        named = str(error.get('param') or '').startswith(name) or re.search(pattern, message, re.I) and (name == 'response_format' or UNKNOWN_FIELD.search(message))
-        if name in body and named:
+        in_text = re.search(pattern, message, re.I) and (name == 'response_format' or UNKNOWN_FIELD.search(message))
+        if name in body and (str(error.get('param') or '').startswith(name) or in_text):
             self._dropped.add(name) # for the rest of the run
             raise CallError(f'HTTP {status}: {message}', again=True, free=True)
 
@@ -123,13 +133,17 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict):
     try: message, e = _error_of(json.loads(raw))
     except (ValueError, RecursionError): message, e = raw.decode('utf-8', 'replace') or a.reason_phrase, {}
     if s in (400, 422, 501) and not TOO_LONG.search(message): self._change_request(message, e, body, s)
-    if s == 401: raise CallError(f'HTTP 401: {self.key_name} {"was refused" if self._key else "is not set"}: {message}', down=True)
-    if s == 402 or str(e.get('code')) == 'insufficient_quota': raise CallError(f'HTTP {s}: no credit left: {message}', down=True)
+    if s == 401:
+        raise CallError(f'HTTP 401: {self.key_name} {"was refused" if self._key else "is not set"}: {message}',
+                        down=True)
+    if s == 402 or str(e.get('code')) == 'insufficient_quota':
+        raise CallError(f'HTTP {s}: no credit left: {message}', down=True)
     if s == 404: raise CallError(f'HTTP 404: {self._shown} does not know {self.entry.id}: {message}', down=True)
     if s not in RETRY_STATUS: raise CallError(f'HTTP {s}: {message}')
     ms = retry_after(a.headers.get('retry-after-ms'))
     wait = ms / 1e3 if ms is not None else retry_after(a.headers.get('retry-after'))
-    raise CallError(f'HTTP {s}: {message}', again=True, wait=wait, first=SLOW if s in (429, 529) else BROKEN, limited=s in (429, 529))
+    raise CallError(f'HTTP {s}: {message}', again=True, wait=wait, first=SLOW if s in (429, 529) else BROKEN,
+                    limited=s in (429, 529))
 
 # %% ../nbs/03c_api.ipynb #17e008ce
 @patch
@@ -156,7 +170,8 @@ def _add_event(d:dict, so_far:StreamedText, out:dict, tokens:list) -> bool:
     grown = False
     for c in d.get('choices') or ():
         delta = c.get('delta') or {}
-        grown |= so_far.add(message_text(delta.get('content')), message_text(delta.get('reasoning_content') or delta.get('reasoning')))
+        grown |= so_far.add(message_text(delta.get('content')),
+                            message_text(delta.get('reasoning_content') or delta.get('reasoning')))
         tokens += (c.get('logprobs') or {}).get('content') or ()
         out['finish'] = c.get('finish_reason') or out.get('finish')
     return grown
@@ -173,11 +188,13 @@ async def _read_stream(self:OpenAIModel, a, id:str, so_far:StreamedText) -> tupl
             d = json.loads(line[5:])
             if d.get('error'): return d, {}
             grown = _add_event(d, so_far, out, tokens)
-        except (ValueError, RecursionError, AttributeError, TypeError): raise CallError('the stream is not a chat completion', again=True) from None
+        except (ValueError, RecursionError, AttributeError, TypeError):
+            raise CallError('the stream is not a chat completion', again=True) from None
         if grown: self._report_text(id, so_far)
     if not ended and not out.get('finish'): raise CallError('the stream broke off', again=True)
     message = dict(content=so_far.text, reasoning_content=so_far.reasoning)
-    return dict(out, choices=[dict(message=message, finish_reason=out.get('finish'), logprobs=dict(content=tokens))]), so_far.times()
+    choice = dict(message=message, finish_reason=out.get('finish'), logprobs=dict(content=tokens))
+    return dict(out, choices=[choice]), so_far.times()
 
 # %% ../nbs/03c_api.ipynb #b3d2eece
 @patch
@@ -188,7 +205,8 @@ def _transport_errors(self:OpenAIModel):
     try: yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as e:
         bad = bool(re.search(r'certificate|ssl|tls', str(e), re.I))
-        raise CallError(f'cannot reach {self._shown}: {e or "no connection"}', again=True, first=.2, unreachable=True, down=bad) from None
+        raise CallError(f'cannot reach {self._shown}: {e or "no connection"}', again=True, first=.2, unreachable=True,
+                        down=bad) from None
     except httpx.TimeoutException: raise CallError(f'no answer within {self.timeout:.3g} s', again=True) from None
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as e:
         raise CallError(f'the call cannot be made ({type(e).__name__})', down=True) from None
@@ -214,18 +232,21 @@ def _reply_of(self:OpenAIModel, d:dict, id:str, times:dict) -> Reply:
     if isinstance(d, dict) and d.get('error'):
         message, e = _error_of(d)
         status = plausible_count(e.get('code')) or 500
-        raise CallError(f'error {status}: {message}', again=status in RETRY_STATUS, first=SLOW if status == 429 else BROKEN, limited=status == 429)
+        raise CallError(f'error {status}: {message}', again=status in RETRY_STATUS,
+                        first=SLOW if status == 429 else BROKEN, limited=status == 429)
     try:
         c = d['choices'][0]
         m = c['message']
         text, thoughts = message_text(m.get('content')), m.get('reasoning_content') or m.get('reasoning') or ''
         u = d.get('usage') if isinstance(d.get('usage'), dict) else {}
         part = lambda k: u.get(k) if isinstance(u.get(k), dict) else {}
-    except (KeyError, IndexError, TypeError, AttributeError): raise CallError('the answer is not a chat completion', again=True) from None
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise CallError('the answer is not a chat completion', again=True) from None
     for k in ('model', 'system_fingerprint'):
         if isinstance(d.get(k), str): self.info[f'served_{k}' if k == 'model' else k] = self._short_text(d[k], 120)
     cached = plausible_count(part('prompt_tokens_details').get('cached_tokens'))
-    return Reply(id, text, prompt_tokens=plausible_count(u.get('prompt_tokens')), completion_tokens=plausible_count(u.get('completion_tokens')),
+    return Reply(id, text, prompt_tokens=plausible_count(u.get('prompt_tokens')),
+                 completion_tokens=plausible_count(u.get('completion_tokens')),
                  cached_tokens=cached if cached is not None else plausible_count(u.get('prompt_cache_hit_tokens')),
                  reasoning_tokens=plausible_count(part('completion_tokens_details').get('reasoning_tokens')), finish_reason=c.get('finish_reason'),
                  reasoning=thoughts if isinstance(thoughts, str) else '', logprobs=_logprobs(c), **times)
@@ -236,7 +257,8 @@ class OpenRouterModel(OpenAIModel):
     key_name, base_name, default_base = 'OPENROUTER_API_KEY', 'OPENROUTER_BASE_URL', 'https://openrouter.ai/api/v1'
 
     def _headers(self):
-        named = {h: str(self.options[k]) for k, h in (('site_url', 'HTTP-Referer'), ('app_name', 'X-Title')) if self.options.get(k)}
+        headers = (('site_url', 'HTTP-Referer'), ('app_name', 'X-Title'))
+        named = {h: str(self.options[k]) for k, h in headers if self.options.get(k)}
         return {**super()._headers(), **{k: v for k, v in named.items() if v.isascii() and v.isprintable()}}
 
     def _thinking(self):

@@ -21,7 +21,8 @@ from .replies import NUMBER, REPLY_KEYS
 # %% ../nbs/03d_baselines.ipynb #6fdd59e1
 _NUM = re.compile(rf'(?<![\w.,]){NUMBER}(?!\w*\d)')
 _SCALES = {'thousand': 1e3, 'million': 1e6, 'billion': 1e9, 'trillion': 1e12}
-_UNIT_WORDS = {'%': ('%', 'percent', 'per cent'), 'percent': ('%', 'percent'), 'usd': ('$', 'usd', 'dollars'), 'l': ('l', 'liters', 'litres', 'liter', 'litre'),
+_UNIT_WORDS = {'%': ('%', 'percent', 'per cent'), 'percent': ('%', 'percent'), 'usd': ('$', 'usd', 'dollars'),
+               'l': ('l', 'liters', 'litres', 'liter', 'litre'),
                'liters': ('l', 'liters', 'litres', 'liter'), 'hours': ('h', 'hours', 'hour'), 'days': ('days', 'day'), 'x': ('x', '×', 'times', 'fold')}
 
 class FoundNumber(NamedTuple):
@@ -43,7 +44,8 @@ def numbers_in(
         s = m[0].replace(',', '').replace('−', '-')
         if scale := next((w for w in _SCALES if after.startswith(w)), ''):
             s, after = f'{float(s) * _SCALES[scale]:.10g}', after[len(scale):].lstrip()
-        beside = bool(unit) and (any(after.startswith(u) for u in _unit_forms(unit)) or ('$' in before and unit.lower() in ('usd', '$')))
+        beside = bool(unit) and (any(after.startswith(u) for u in _unit_forms(unit))
+                                 or ('$' in before and unit.lower() in ('usd', '$')))
         out.append(FoundNumber(s, m.start(), beside))
     return out
 
@@ -57,7 +59,8 @@ class _Candidate(NamedTuple):
 
 def _sentences(context) -> list[tuple]:
     "(passage, sentence) of all that is shown."
-    return [(b, s) for b in context.blocks for s in (b.text.split('\n') if b.kind == 'table' else split_sentences(b.text))]
+    parts = lambda b: b.text.split('\n') if b.kind == 'table' else split_sentences(b.text)
+    return [(b, s) for b in context.blocks for s in parts(b)]
 
 def _weights(terms:set, sentences:list) -> dict:
     "The weight of each word of the question: higher the fewer sentences contain it, and higher with a digit."
@@ -89,10 +92,12 @@ def _truth(q:str, best:_Candidate) -> str:
 def _nearest_number(q:str, best:_Candidate) -> str|None:
     if not best.numbers: return None
     at = [m.start() for w in set(words(q)) for m in re.finditer(re.escape(w[:5]), best.sentence, re.I)] or [0]
-    return min([x for x in best.numbers if x.beside_unit] or best.numbers, key=lambda x: min(abs(x.at - k) for k in at)).text
+    return min([x for x in best.numbers if x.beside_unit] or best.numbers,
+               key=lambda x: min(abs(x.at - k) for k in at)).text
 
 def _longest_name(q:str, best:_Candidate) -> str|None:
-    names = [m[0] for m in re.finditer(r'\b[A-Z][\w-]*(?:\s(?:of\s|the\s)?[A-Z0-9][\w-]*)*', best.sentence) if m[0].lower() not in q.lower() and m.start() > 0]
+    found = re.finditer(r'\b[A-Z][\w-]*(?:\s(?:of\s|the\s)?[A-Z0-9][\w-]*)*', best.sentence)
+    names = [m[0] for m in found if m[0].lower() not in q.lower() and m.start() > 0]
     return max(names, key=len, default=None)
 
 # %% ../nbs/03d_baselines.ipynb #6482f06c
@@ -121,15 +126,19 @@ class BaselineModel(Model):
     "`abstain` and `extractive` behind the model protocol: no tokens, no weights."
     def __init__(self, entry, precision=None, ws=None, **options):
         super().__init__(entry, precision=precision, ws=ws, **options)
-        if entry.id not in ('abstain', 'extractive'): raise UserError(f'unknown baseline {entry.id!r}: abstain or extractive')
-        self.info = dict(effective_dtype='none', quantization='none', device='cpu', determinism='the same replies each time')
+        if entry.id not in ('abstain', 'extractive'):
+            raise UserError(f'unknown baseline {entry.id!r}: abstain or extractive')
+        self.info = dict(effective_dtype='none', quantization='none', device='cpu',
+                         determinism='the same replies each time')
 
     def count_tokens(self, text:str) -> int: return count_tokens_roughly(text)
 
     def stream(self, requests:Sequence[Request]) -> Iterator[Reply]:
         for r in requests:
             t0 = time.monotonic()
-            d = extract(r.question, r.context) if self.entry.id == 'extractive' else _refusal('This baseline refuses every question.')
+            if self.entry.id == 'extractive': d = extract(r.question, r.context)
+            else: d = _refusal('This baseline refuses every question.')
             t1 = time.monotonic()
-            yield Reply(r.id, json.dumps(d), prompt_tokens=0, completion_tokens=0, cached_tokens=0, reasoning_tokens=0, seconds=t1 - t0,
+            yield Reply(r.id, json.dumps(d), prompt_tokens=0, completion_tokens=0, cached_tokens=0, reasoning_tokens=0,
+                        seconds=t1 - t0,
                         ttft_seconds=t1 - t0, prefill_seconds=0., decode_seconds=0., finish_reason='stop', started=t0, finished=t1)

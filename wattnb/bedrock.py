@@ -14,8 +14,8 @@ from fastcore.basics import patch
 
 from .workspace import UserError, keep_secret, optional
 from .protocol import Reply, Request
-from .calls import (BROKEN, RETRY_STATUS, SLOW, TOO_LONG, UNKNOWN_FIELD, ApiModel, CallError, StreamedText, is_loopback,
-                          message_text, plausible_count, quiet_loggers, retry_after)
+from .calls import (BROKEN, RETRY_STATUS, SLOW, TOO_LONG, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
+                          is_loopback, message_text, plausible_count, quiet_loggers, retry_after)
 
 # %% ../nbs/03c_b_bedrock.ipynb #07553b2e
 _AWS_SECRETS = ('AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN', 'AWS_BEARER_TOKEN_BEDROCK', 'AWS_ACCESS_KEY_ID')
@@ -41,7 +41,8 @@ class BedrockModel(ApiModel):
         self._schemas = 'outputConfig' in members # boto3 of 2026 and later
         self._dropped.add('seed')
 
-    def _secrets(self): return [*self._credentials, *(v for k in _AWS_SECRETS if (v := (os.environ.get(k) or '').strip()))]
+    def _secrets(self):
+        return [*self._credentials, *(v for k in _AWS_SECRETS if (v := (os.environ.get(k) or '').strip()))]
 
     def close(self):
         if hasattr(self, '_client'): self._client.close()
@@ -67,7 +68,8 @@ def _connect(self:BedrockModel, boto3):
     elif not env.get('AWS_BEARER_TOKEN_BEDROCK'):
         raise UserError(f'{key}: no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY')
     wait = min(self.timeout, self.deadline)
-    config = Config(retries=dict(total_max_attempts=1), read_timeout=wait, connect_timeout=min(5., wait), max_pool_connections=self.limit + 2,
+    config = Config(retries=dict(total_max_attempts=1), read_timeout=wait, connect_timeout=min(5., wait),
+                    max_pool_connections=self.limit + 2,
                     **({'proxies': {}} if endpoint and is_loopback(endpoint) else {}))
     self._client = session.client('bedrock-runtime', endpoint_url=endpoint, config=config)
     self.info['region'] = session.region_name
@@ -82,10 +84,12 @@ def body(self:BedrockModel,
     user = r.user if system else f'{r.system}\n\n{r.user}'.strip()
     settings = dict(maxTokens=self.entry.longest(r.max_tokens or self.max_new_tokens))
     if 'temperature' not in self._dropped: settings['temperature'] = float(self.temperature)
-    body = dict(modelId=self.entry.id, messages=[dict(role='user', content=[dict(text=user)])], inferenceConfig=settings)
+    body = dict(modelId=self.entry.id, messages=[dict(role='user', content=[dict(text=user)])],
+                inferenceConfig=settings)
     if system: body['system'] = [dict(text=r.system)]
     if r.schema and self._schemas and 'response_format' not in self._dropped:
-        body['outputConfig'] = dict(textFormat=dict(type='json_schema', structure=dict(jsonSchema=dict(schema=json.dumps(r.schema), name='reply'))))
+        schema = dict(jsonSchema=dict(schema=json.dumps(r.schema), name='reply'))
+        body['outputConfig'] = dict(textFormat=dict(type='json_schema', structure=schema))
     if isinstance(self.options.get('body'), dict): body['additionalModelRequestFields'] = self.options['body']
     return body
 
@@ -99,8 +103,10 @@ def _converse_stream(self:BedrockModel, body:dict, id:str) -> tuple[dict, dict]:
     so_far, out = StreamedText(), {}
     for event in self._client.converse_stream(**body)['stream']:
         delta = (event.get('contentBlockDelta') or {}).get('delta') or {}
-        if so_far.add(delta.get('text') or '', (delta.get('reasoningContent') or {}).get('text') or ''): self._report_text(id, so_far)
-        out |= {k: v for part in ('messageStop', 'metadata') for k, v in (event.get(part) or {}).items() if k in ('stopReason', 'usage')}
+        reasoning = (delta.get('reasoningContent') or {}).get('text') or ''
+        if so_far.add(delta.get('text') or '', reasoning): self._report_text(id, so_far)
+        for part, k in (('messageStop', 'stopReason'), ('metadata', 'usage')):
+            if k in (event.get(part) or {}): out[k] = event[part][k]
     if 'stopReason' not in out: raise CallError('the stream broke off', again=True)
     content = [dict(reasoningContent=dict(reasoningText=dict(text=so_far.reasoning))), dict(text=so_far.text)]
     return dict(out, output=dict(message=dict(content=content))), so_far.times()
@@ -113,12 +119,16 @@ async def _call(self:BedrockModel, r:Request) -> Reply:
     call = self._converse_stream if self.latency_mode and 'stream' not in self._dropped else self._converse
     try: d, times = await asyncio.get_running_loop().run_in_executor(self._threads, call, body, r.id)
     except ClientError as e: self._refused(e.response, body)
-    except NoCredentialsError: raise CallError('no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY', down=True) from None
-    except (EndpointConnectionError, ConnectTimeoutError) as e: raise CallError(f'cannot reach Bedrock: {e}', again=True, first=.2, unreachable=True) from None
+    except NoCredentialsError:
+        raise CallError('no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY',
+                        down=True) from None
+    except (EndpointConnectionError, ConnectTimeoutError) as e:
+        raise CallError(f'cannot reach Bedrock: {e}', again=True, first=.2, unreachable=True) from None
     except ReadTimeoutError: raise CallError(f'no answer within {self.timeout:.3g} s', again=True) from None
     except ParamValidationError as e: raise CallError(str(e)) from None
     except CallError: raise
-    except Exception as e: raise CallError(f'the answer cannot be read ({type(e).__name__})', again=True) from None # botocore's parser raises many kinds
+    # botocore's parser raises many kinds
+    except Exception as e: raise CallError(f'the answer cannot be read ({type(e).__name__})', again=True) from None
     return self._reply_of(d, r.id, times)
 
 @patch
@@ -126,15 +136,19 @@ def _reply_of(self:BedrockModel, d:dict, id:str, times:dict) -> Reply:
     try:
         parts = d['output']['message']['content']
         text = ''.join(message_text(p.get('text')) for p in parts)
-        thoughts = ''.join(((p.get('reasoningContent') or {}).get('reasoningText') or {}).get('text') or '' for p in parts)
+        reasoning = [(p.get('reasoningContent') or {}).get('reasoningText') or {} for p in parts]
+        thoughts = ''.join(x.get('text') or '' for x in reasoning)
         u = d.get('usage') or {}
-    except (KeyError, TypeError, AttributeError): raise CallError('the answer is not a Converse reply', again=True) from None
-    new, read, written = (plausible_count(u.get(k)) for k in ('inputTokens', 'cacheReadInputTokens', 'cacheWriteInputTokens'))
+    except (KeyError, TypeError, AttributeError):
+        raise CallError('the answer is not a Converse reply', again=True) from None
+    keys = ('inputTokens', 'cacheReadInputTokens', 'cacheWriteInputTokens')
+    new, read, written = (plausible_count(u.get(k)) for k in keys)
     return Reply(id, text, prompt_tokens=None if new is None else new + (read or 0) + (written or 0), # `inputTokens` excludes the cache
                  completion_tokens=plausible_count(u.get('outputTokens')), cached_tokens=read, finish_reason=d.get('stopReason'), reasoning=thoughts, **times)
 
 # %% ../nbs/03c_b_bedrock.ipynb #82eec0b1
-_BEDROCK_DOWN = ('UnrecognizedClientException', 'InvalidSignatureException', 'ExpiredTokenException', 'ExpiredToken', 'InvalidClientTokenId',
+_BEDROCK_DOWN = ('UnrecognizedClientException', 'InvalidSignatureException', 'ExpiredTokenException', 'ExpiredToken',
+                 'InvalidClientTokenId',
                  'AccessDeniedException', 'ResourceNotFoundException')
 _BEDROCK_LIMITS = ('ThrottlingException', 'TooManyRequestsException', 'ServiceQuotaExceededException')
 
@@ -144,9 +158,10 @@ def _change_request(self:BedrockModel, message:str, code:str, body:dict):
     invalid = code == 'ValidationException'
     parts = (('response_format', 'outputConfig' in body, r'outputConfig|textFormat|json_schema|structured|schema'),
              ('temperature', 'temperature' in body['inferenceConfig'], 'temperature'))
-    drop = next((name for name, there, pattern in parts if there and re.search(pattern, message, re.I) and UNKNOWN_FIELD.search(message)), None) \
-        if invalid and not TOO_LONG.search(message) else None
-    cannot_stream = code == 'AccessDeniedException' or invalid and re.search(r'stream', message, re.I) and UNKNOWN_FIELD.search(message)
+    unknown, drop = invalid and UNKNOWN_FIELD.search(message), None
+    if unknown and not TOO_LONG.search(message):
+        drop = next((name for name, there, pattern in parts if there and re.search(pattern, message, re.I)), None)
+    cannot_stream = code == 'AccessDeniedException' or unknown and re.search(r'stream', message, re.I)
     if not drop and self.latency_mode and 'stream' not in self._dropped and cannot_stream: drop = 'stream'
     if drop:
         self._dropped.add(drop)

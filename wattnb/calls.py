@@ -63,9 +63,11 @@ class Gate:
         limit:int, # concurrent calls to begin with, and at most
     ):
         self.top = self.limit = self.goal = max(1, limit) # start; now; where recovery becomes slow
-        self.open = self.most = self.good = 0             # calls under way; the most so far; successes since the limit changed
+        # calls under way; the most so far; successes since the limit changed
+        self.open = self.most = self.good = 0
         self.lowest = self.limit
-        self._cut, self._until, self._waiting, self._timer = -math.inf, 0., deque(), None # last cut; no call before; futures; wake-up
+        # last cut; no call before; futures; wake-up
+        self._cut, self._until, self._waiting, self._timer = -math.inf, 0., deque(), None
 
     def slower(self,
         started:float,        # when the refused call was sent (`time.monotonic`)
@@ -82,7 +84,8 @@ class Gate:
     def fine(self):
         "A call succeeded."
         self.good += 1
-        if self.limit < self.top and (self.limit < self.goal or self.good >= self.limit): self.limit, self.good = self.limit + 1, 0
+        if self.limit < self.top and (self.limit < self.goal or self.good >= self.limit):
+            self.limit, self.good = self.limit + 1, 0
 
 # %% ../nbs/03c_a_calls.ipynb #9aa47872
 @patch
@@ -187,9 +190,11 @@ class ApiModel(Model):
     _grace = 0.         # seconds that a call has to end by itself, where it cannot be cancelled
     _known_secrets = () # those of the running calls
 
-    def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None, batch_size=None,
+    def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None,
+                 batch_size=None,
                  latency_mode=False, **options):
-        super().__init__(entry, precision, ws, seed, temperature, max_new_tokens, batch_tokens, batch_size, latency_mode, **options)
+        super().__init__(entry, precision, ws, seed, temperature, max_new_tokens, batch_tokens, batch_size,
+                         latency_mode, **options)
         self.entry = entry = replace(entry, options=self.options)
         self.check(entry)
         self.timeout = self._positive('timeout', max(120., entry.longest(self.max_new_tokens) / 10))
@@ -197,9 +202,11 @@ class ApiModel(Model):
         self.tries = int(self._positive('tries', TRIES))
         most = entry.max_concurrent or 64
         self.limit = 1 if latency_mode else min(most, batch_size or most)
-        self.info = dict(provider=entry.provider, id=entry.id, effective_dtype='unknown', quantization='unknown', device='remote', concurrency=self.limit,
+        self.info = dict(provider=entry.provider, id=entry.id, effective_dtype='unknown', quantization='unknown',
+                         device='remote', concurrency=self.limit,
                          determinism='replies of a service may differ from call to call, also when they are greedy and have a seed')
-        self._down, self._reached, self._dropped = None, -math.inf, set() # why all calls fail; last contact; fields that are not sent
+        # why all calls fail; last contact; fields that are not sent
+        self._down, self._reached, self._dropped = None, -math.inf, set()
 
     def _positive(self, name, default) -> float:
         v = self.options.get(name, default)
@@ -287,15 +294,18 @@ async def _all(self:ApiModel, requests, done, stop, job):
     self._down, self._known_secrets, gate = None, self._secret_texts(), Gate(self.limit)
     async def one(r):
         try: reply = await self._one(r, gate)
-        except Exception as e: reply = self._failed(r, f'{type(e).__name__}: {e}', 1) # a question never stops the others
+        # a question never stops the others
+        except Exception as e: reply = self._failed(r, f'{type(e).__name__}: {e}', 1)
         done.put(reply)
     async with self._session():
         try: await asyncio.gather(*(one(r) for r in requests))
-        finally: self.info.update(concurrency_used=gate.most, concurrency_lowest=gate.lowest, not_sent=sorted(self._dropped))
+        finally: self.info.update(concurrency_used=gate.most, concurrency_lowest=gate.lowest,
+                                  not_sent=sorted(self._dropped))
 
 @patch
 def _failed(self:ApiModel, r:Request, why:str, tries:int, **times) -> Reply:
-    return Reply(r.id, error=self._one_line(why if tries < 2 else f'{why} ({tries} calls)'), finish_reason='error', attempts=tries, **times)
+    return Reply(r.id, error=self._one_line(why if tries < 2 else f'{why} ({tries} calls)'), finish_reason='error',
+                 attempts=tries, **times)
 
 # %% ../nbs/03c_a_calls.ipynb #73dc02b2
 @patch
@@ -338,7 +348,8 @@ def _after_failure(self:ApiModel, r:Request, e:CallError, t0:float, gate:Gate, h
     late = now + wait - h.first > self.deadline
     if e.limited: gate.slower(t0, None if late else e.wait)
     times = dict(started=t0, finished=now, seconds=now - t0)
-    if not e.again or e.down or h.faults >= self.tries or h.limits >= 2 * self.tries: return self._failed(r, h.why, h.calls, **times), 0.
+    if not e.again or e.down or h.faults >= self.tries or h.limits >= 2 * self.tries:
+        return self._failed(r, h.why, h.calls, **times), 0.
     if late:
         why = f'{h.why}; the next try would be in {wait:.0f} s, over the {self.deadline:g} s of a question'
         return self._failed(r, why, h.calls, **times), 0.
@@ -354,7 +365,8 @@ def _finished(self:ApiModel, reply:Reply, t0:float, t1:float, tries:int) -> Repl
         inline, text = split_thinking(text)
         thoughts = '\n'.join(x for x in (thoughts, inline) if x)
     spelled = ''.join(token for token, _ in reply.logprobs or ())
-    return replace(reply, text=text, reasoning=self._redacted(thoughts), logprobs=reply.logprobs if self._redacted(spelled) == spelled else None,
+    return replace(reply, text=text, reasoning=self._redacted(thoughts),
+                   logprobs=reply.logprobs if self._redacted(spelled) == spelled else None,
                    finish_reason=self._short_text(reply.finish_reason), seconds=t1 - t0, started=t0, finished=t1, attempts=tries)
 
 # %% ../nbs/03c_a_calls.ipynb #2cdea907

@@ -31,7 +31,8 @@ def narrow_schema(
     if pattern and 'answer_value' in props: props['answer_value'] = dict(type='string', pattern=f'^{pattern}$')
     if request.context is not None and 'ref_id' in props:
         ids = list(request.context.doc_ids)
-        props['ref_id'] = dict(type='array', items=dict(type='string', enum=ids), maxItems=len(ids)) if ids else dict(type='array', maxItems=0)
+        if ids: props['ref_id'] = dict(type='array', items=dict(type='string', enum=ids), maxItems=len(ids))
+        else: props['ref_id'] = dict(type='array', maxItems=0)
     return schema
 
 # %% ../nbs/03a_z_constrained.ipynb #42185221
@@ -61,7 +62,8 @@ def json_constraint(
     def constrain(generated, logits):
         if state['matcher'] is None:
             state['matcher'] = llg.LLMatcher(_vocabulary(tokenizer, logits.shape[-1]), grammar)
-            if state['matcher'].is_error(): raise UserError(f"the schema cannot be compiled: {state['matcher'].get_error()}")
+            if state['matcher'].is_error():
+                raise UserError(f"the schema cannot be compiled: {state['matcher'].get_error()}")
             state['mask'] = llt.allocate_token_bitmask(1, logits.shape[-1])
         m = state['matcher']
         for t in generated[state['consumed']:]: m.consume_token(t)

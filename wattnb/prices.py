@@ -17,7 +17,8 @@ log = logging.getLogger('wattnb')
 # %% ../nbs/03_d_prices.ipynb #d51bd3ee
 _VENDOR = re.compile(r'^(?:(?:us|eu|apac|jp|au|global|us-gov)\.)?(?P<vendor>[a-z0-9-]+)[./](?=[a-z])')
 _VERSION = re.compile(r'(?:[-:@](?:v?\d[\d.:-]*|latest|preview|instruct|it))*')
-_SAME_PRICE_EVERYWHERE = {'openai': 'gpt', 'anthropic': 'claude', 'amazon': 'nova'} # vendor → how the names of its models begin
+# vendor → how the names of its models begin
+_SAME_PRICE_EVERYWHERE = {'openai': 'gpt', 'anthropic': 'claude', 'amazon': 'nova'}
 
 def _vendor_and_name(id:str) -> tuple[str, str]:
     "(vendor or '', model name with dots as dashes) of a provider's model id."
@@ -45,7 +46,8 @@ def find_price(
         if not e.prices or not _price_carries_over(vendor, entry, e): continue
         if e.ids.get(entry.provider, '').lower() == entry.id.lower(): return e.prices # exactly that model
         for n in {_vendor_and_name(e.id)[1], *(_vendor_and_name(a)[1] for a in e.aliases)}:
-            if name.startswith(n) and _VERSION.fullmatch(name, len(n)) and (best is None or len(n) > best[0]): best = len(n), e.prices
+            if name.startswith(n) and _VERSION.fullmatch(name, len(n)) and (best is None or len(n) > best[0]):
+                best = len(n), e.prices
     return best[1] if best else None
 
 def priced(
@@ -71,7 +73,8 @@ def cost_usd(
     if price is None:
         if (entry.provider, entry.id) not in _warned:
             _warned.add((entry.provider, entry.id))
-            log.warning('no price known for %s:%s, so its cost is not counted: give it prices in models.toml', entry.provider, entry.id)
+            log.warning('no price known for %s:%s, so its cost is not counted: give it prices in models.toml',
+                        entry.provider, entry.id)
         return None
     if prompt is None or completion is None: return None
     return price.usd(prompt, completion, cached or 0)

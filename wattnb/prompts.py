@@ -115,7 +115,8 @@ def answer_request(
     "The request for one question with its passages, in the model's own style of prompt."
     more = dict(question=question, context=context, stage=stage)
     if getattr(entry, 'prompt', 'full') == 'compact':
-        user = PROMPTS['compact'].format(context=_passages(context), question=question.question, form=answer_form(question, 'compact_'))
+        user = PROMPTS['compact'].format(context=_passages(context), question=question.question,
+                                         form=answer_form(question, 'compact_'))
         return Request(question.id, PROMPTS['compact_system'], user, **more)
     user = _answer_prompt(question, context)
     if stage == 'retry': user += '\n' + PROMPTS['retry'] + (' ' + PROMPTS['unread'] if unread else '')

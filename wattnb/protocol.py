@@ -89,7 +89,8 @@ class Usage:
         return not (self.uncounted or self.unpriced)
 
     def _repr_markdown_(self):
-        notes = [f'{n} of {self.calls} calls {why}' for n, why in ((self.uncounted, 'reported no tokens'), (self.unpriced, 'have no known price')) if n]
+        missing = ((self.uncounted, 'reported no tokens'), (self.unpriced, 'have no known price'))
+        notes = [f'{n} of {self.calls} calls {why}' for n, why in missing if n]
         return (f'{self.calls} calls: {self.prompt:,} prompt tokens ({self.cached:,} cached), {self.completion:,} completion tokens '
                 f'({self.reasoning:,} reasoning), {self.usd:.4f} USD' + (f'; {"; ".join(notes)}' if notes else ''))
 
@@ -103,12 +104,15 @@ def of(cls:Usage,
     p, c = reply.prompt_tokens, reply.completion_tokens
     known = p is not None and c is not None
     usd = cost_usd(entry, p, c, reply.cached_tokens or 0) if entry is not None and known else None
-    return Usage(p or 0, c or 0, reply.cached_tokens or 0, reply.reasoning_tokens or 0, usd or 0., 1, int(not known), int(usd is None))
+    return Usage(p or 0, c or 0, reply.cached_tokens or 0, reply.reasoning_tokens or 0, usd or 0., 1, int(not known),
+                 int(usd is None))
 
 # %% ../nbs/03_e_protocol.ipynb #62c93b78
-THINK_MARKS = (('<think>', '</think>'), ('<|channel|>analysis<|message|>', '<|channel|>final<|message|>'), ('[THINK]', '[/THINK]'),
+THINK_MARKS = (('<think>', '</think>'), ('<|channel|>analysis<|message|>', '<|channel|>final<|message|>'),
+               ('[THINK]', '[/THINK]'),
                ('<thinking>', '</thinking>'), ('<reasoning>', '</reasoning>'))
-_BLOCKS = tuple((re.compile(rf'{re.escape(start)}(.*?)(?:{re.escape(end)}|\Z)', re.S | re.I), re.compile(re.escape(end), re.I)) for start, end in THINK_MARKS)
+_BLOCKS = tuple((re.compile(rf'{re.escape(start)}(.*?)(?:{re.escape(end)}|\Z)', re.S | re.I),
+                 re.compile(re.escape(end), re.I)) for start, end in THINK_MARKS)
 
 def split_thinking(
     text:str,          # a raw reply
@@ -145,7 +149,8 @@ class Model:
         latency_mode:bool=False,      # one request at a time, so that latencies are those of a single user
         **options,                    # of the provider; they override the entry's
     ):
-        if precision and precision not in PRECISIONS: raise UserError(f'unknown precision {precision!r}: one of {", ".join(PRECISIONS)}')
+        if precision and precision not in PRECISIONS:
+            raise UserError(f'unknown precision {precision!r}: one of {", ".join(PRECISIONS)}')
         if temperature < 0: raise UserError(f'temperature must be at least 0, not {temperature}')
         for name, v in (('max_new_tokens', max_new_tokens), ('batch_tokens', batch_tokens), ('batch_size', batch_size)):
             if v is not None and v < 1: raise UserError(f'{name} must be at least 1, not {v}')
@@ -234,7 +239,8 @@ def open_model(
     "A model ready to answer; use it as a context manager. Raises `UserError` or `WorkError` in one line when it cannot be opened."
     if not isinstance(entry, ModelEntry): entry = load_registry(ws).find(entry)
     check_provider(entry, precision or entry.precision)
-    return provider_class(entry.provider)(entry, precision=precision, ws=ws, seed=seed, temperature=temperature, max_new_tokens=max_new_tokens,
+    return provider_class(entry.provider)(entry, precision=precision, ws=ws, seed=seed, temperature=temperature,
+                                          max_new_tokens=max_new_tokens,
                                           batch_tokens=batch_tokens, batch_size=batch_size, latency_mode=latency_mode, **options)
 
 def fetch_model(

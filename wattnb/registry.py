@@ -41,7 +41,8 @@ class Price:
 
     def to_json(self) -> dict:
         "The fields that are set, in the spelling of `models.toml`."
-        d = {'in': self.input, 'out': self.output, 'cached': self.cached, 'date': self.date, 'source': self.source, 'estimated': self.estimated}
+        d = {'in': self.input, 'out': self.output, 'cached': self.cached, 'date': self.date, 'source': self.source,
+             'estimated': self.estimated}
         return {k: v for k, v in d.items() if v is not None and v is not False and v != ''} # a price of 0 is a price
 
 # %% ../nbs/03_b_registry.ipynb #16648c70
@@ -140,8 +141,10 @@ def to_toml(self:ModelEntry) -> str:
     return '\n'.join(lines) + '\n'
 
 # %% ../nbs/03_b_registry.ipynb #c8fcb573
-PROVIDERS = {'hf_local': 'wattnb.local:LocalModel', 'openai': 'wattnb.api:OpenAIModel', 'openrouter': 'wattnb.api:OpenRouterModel',
-             'bedrock': 'wattnb.bedrock:BedrockModel', 'baseline': 'wattnb.baselines:BaselineModel'} # provider → module:class, imported when it is used
+# provider → module:class, imported when it is used
+PROVIDERS = {'hf_local': 'wattnb.local:LocalModel', 'openai': 'wattnb.api:OpenAIModel',
+             'openrouter': 'wattnb.api:OpenRouterModel', 'bedrock': 'wattnb.bedrock:BedrockModel',
+             'baseline': 'wattnb.baselines:BaselineModel'}
 _PROVIDER_ALIASES = {'hf': 'hf_local', 'local': 'hf_local', 'huggingface': 'hf_local', 'transformers': 'hf_local'}
 
 def did_you_mean(
@@ -166,7 +169,8 @@ _NUMBER, _COUNT = (int, float), (int,)
 _TOML_TYPES = {str: str, str|None: str, bool: bool, int: _COUNT, int|None: _COUNT, float|None: _NUMBER,
                tuple: list, dict: dict, dict|None: dict, Price|None: dict}
 _FIELD_TYPES = {f.name: _TOML_TYPES[f.type] for f in fields(ModelEntry) if f.name not in ('key', 'origin')}
-_TYPE_NAMES = {str: 'a text', bool: 'true or false', dict: 'a table', list: 'a list', _NUMBER: 'a number', _COUNT: 'a whole number'}
+_TYPE_NAMES = {str: 'a text', bool: 'true or false', dict: 'a table', list: 'a list', _NUMBER: 'a number',
+               _COUNT: 'a whole number'}
 _CHOICES = dict(precision=PRECISIONS, thinking=THINKING, bos=BOS, prompt=PROMPT_STYLES)
 _SECRET_KEY = re.compile(r'key|secret|token$|password', re.I)
 
@@ -174,12 +178,15 @@ def _check_table(table:dict, types:dict, where:str):
     "Raise `UserError` for the first key or value of a TOML table that is not allowed."
     for k, v in table.items():
         if k not in types:
-            if _SECRET_KEY.search(k): raise UserError(f'{where}: {k} does not belong into a file: keys come from the environment')
+            if _SECRET_KEY.search(k):
+                raise UserError(f'{where}: {k} does not belong into a file: keys come from the environment')
             raise UserError(f'{where}: unknown key {k!r}{did_you_mean(k, types)}')
         t = types[k]
-        if not isinstance(v, t) or isinstance(v, bool) and t is not bool: raise UserError(f'{where}: {k} must be {_TYPE_NAMES[t]}, not {v!r}')
+        if not isinstance(v, t) or isinstance(v, bool) and t is not bool:
+            raise UserError(f'{where}: {k} must be {_TYPE_NAMES[t]}, not {v!r}')
         if t in (_NUMBER, _COUNT) and (v < 0 or not math.isfinite(v)): raise UserError(f'{where}: {k} must not be {v}')
-        if k in _CHOICES and v not in _CHOICES[k]: raise UserError(f'{where}: {k} must be one of {", ".join(_CHOICES[k])}, not {v!r}')
+        if k in _CHOICES and v not in _CHOICES[k]:
+            raise UserError(f'{where}: {k} must be one of {", ".join(_CHOICES[k])}, not {v!r}')
 
 # %% ../nbs/03_b_registry.ipynb #d1a16264
 _PRICE_KEYS = {'in': _NUMBER, 'out': _NUMBER, 'cached': _NUMBER, 'date': str, 'source': str, 'estimated': bool}
@@ -187,12 +194,15 @@ _PYPI_KEYS = ('distribution', 'version', 'member', 'sha256')
 
 def _read_price(table:dict, where:str) -> Price:
     _check_table(table, _PRICE_KEYS, where)
-    if not {'in', 'out'} <= set(table): raise UserError(f'{where}: both in and out are needed, in USD per million tokens')
-    return Price(table['in'], table['out'], table.get('cached'), table.get('date', ''), table.get('source', ''), table.get('estimated', False))
+    if not {'in', 'out'} <= set(table):
+        raise UserError(f'{where}: both in and out are needed, in USD per million tokens')
+    return Price(table['in'], table['out'], table.get('cached'), table.get('date', ''), table.get('source', ''),
+                 table.get('estimated', False))
 
 def _check_pypi(table:dict, where:str):
     _check_table(table, dict.fromkeys(_PYPI_KEYS, str) | dict(bytes=_COUNT, licence=str), where)
-    if lacking := [k for k in _PYPI_KEYS if not table.get(k)]: raise UserError(f'{where}: {", ".join(lacking)} is missing')
+    if lacking := [k for k in _PYPI_KEYS if not table.get(k)]:
+        raise UserError(f'{where}: {", ".join(lacking)} is missing')
 
 def _check_sizes(t:dict, where:str):
     if t.get('native') and bits_per_parameter(t['native']) is None:
@@ -230,7 +240,8 @@ def _read_tables(path) -> dict:
     try: doc = tomllib.loads(raw)
     except tomllib.TOMLDecodeError as e: raise UserError(f'{path}: not valid TOML: {e}') from None
     for k in doc:
-        if k not in ('model', 'embedder'): raise UserError(f'{path}: unknown table [{k}]: models are declared as [model.KEY]')
+        if k not in ('model', 'embedder'):
+            raise UserError(f'{path}: unknown table [{k}]: models are declared as [model.KEY]')
     models = doc.get('model', {})
     if not isinstance(models, dict) or not all(isinstance(v, dict) for v in models.values()):
         raise UserError(f'{path}: [model] must hold tables, one per model: [model.KEY]')
@@ -280,7 +291,8 @@ def load_registry(
 ) -> Registry:
     "All models that are known here. Raises `UserError` naming file, table and key for a bad entry."
     reg = _shipped_registry()
-    if ws is not None and ws.models_toml.exists(): reg = reg.with_tables(_read_tables(ws.models_toml), str(ws.models_toml))
+    if ws is not None and ws.models_toml.exists():
+        reg = reg.with_tables(_read_tables(ws.models_toml), str(ws.models_toml))
     return reg
 
 # %% ../nbs/03_b_registry.ipynb #134d632c
@@ -288,7 +300,8 @@ def slug(id:str) -> str:
     "A key made from a provider's id: its last part, with letters, digits, dots and dashes."
     return re.sub(r'[^a-z0-9._-]+', '-', id.rstrip('/').split('/')[-1].lower()).strip('-.') or 'model'
 
-_WATTBOT_NAME = re.compile(r'(?:(?:hf|bedrock|openrouter|openai)_(?P<config>[\w.-]+?)(?:\.py)?|(?P<run>[\w.-]+)-bench)') # hf_qwen7b.py, qwen7b-bench
+# hf_qwen7b.py, qwen7b-bench
+_WATTBOT_NAME = re.compile(r'(?:(?:hf|bedrock|openrouter|openai)_(?P<config>[\w.-]+?)(?:\.py)?|(?P<run>[\w.-]+)-bench)')
 
 @patch
 def _by_name(self:Registry, spec:str, provider:str|None=None) -> ModelEntry|None:
@@ -328,7 +341,8 @@ def _at_provider(self:Registry, provider:str, id:str) -> ModelEntry:
 def _moved_to(self:Registry, e:ModelEntry, provider:str) -> ModelEntry:
     "The same model as served by `provider`."
     if e.provider == provider: return e
-    if provider in e.ids: return replace(e, provider=provider, id=e.ids[provider], revision=None, prices=None, pypi=None,
+    if provider in e.ids:
+        return replace(e, provider=provider, id=e.ids[provider], revision=None, prices=None, pypi=None,
                                          precision='auto' if provider != 'hf_local' else e.precision)
     elsewhere = [x for x in self.entries.values() if x.provider == provider and x.name == e.name]
     if elsewhere: return elsewhere[0]
@@ -340,7 +354,8 @@ def _from_file(self:Registry, path:Path, key:str='') -> ModelEntry:
     tables = _read_tables(path)
     if key and key not in tables: raise UserError(f'{path}: no [model.{key}]{did_you_mean(key, tables)}')
     if not tables: raise UserError(f'{path} declares no model: it needs a table [model.KEY] with provider and id')
-    if not key and len(tables) > 1: raise UserError(f'{path} declares {len(tables)} models: name one as {path}#KEY ({", ".join(tables)})')
+    if not key and len(tables) > 1:
+        raise UserError(f'{path} declares {len(tables)} models: name one as {path}#KEY ({", ".join(tables)})')
     key = key or next(iter(tables))
     return self.with_tables({key: tables[key]}, str(path))[key]
 
@@ -376,8 +391,11 @@ def _not_found(self:Registry, spec:str, part:list) -> UserError:
     "The error for a name that no entry or several have."
     prefix, colon, _ = spec.partition(':')
     if part: return UserError(f'model {spec!r} is ambiguous: {", ".join(e.key for e in part)}')
-    if colon and re.fullmatch(r'[a-z_]+', prefix): return UserError(f'model {spec!r}: unknown provider {prefix!r}{did_you_mean(prefix, [*PROVIDERS, "hf"])}')
-    if '/' in spec: return UserError(f'unknown model {spec!r}: write hf:{spec} for a model of the hub, or openrouter:{spec}')
+    if colon and re.fullmatch(r'[a-z_]+', prefix):
+        return UserError(f'model {spec!r}: unknown provider {prefix!r}{did_you_mean(prefix, [*PROVIDERS, "hf"])}')
+    if '/' in spec:
+        return UserError(f'unknown model {spec!r}: write hf:{spec} for a model of the hub, or openrouter:{spec}')
     known = {n.lower(): e.key for e in self.entries.values() for n in (e.key, e.name, e.id.split('/')[-1], *e.aliases)}
     near = list(dict.fromkeys(known[n] for n in difflib.get_close_matches(spec.lower(), known, n=6, cutoff=.5)))[:4]
-    return UserError(f'unknown model {spec!r}: ' + (f'did you mean {" or ".join(near)}? ' if near else '') + '`wattnb models` lists them')
+    suggestion = f'did you mean {" or ".join(near)}? ' if near else ''
+    return UserError(f'unknown model {spec!r}: {suggestion}`wattnb models` lists them')

@@ -105,7 +105,8 @@ def _from_repair(text:str, braces:list) -> dict|None:
         try:
             from json_repair import repair_json
             return _fields(repair_json(text[p:p + MAX_REPAIR], return_objects=True))
-        except Exception: continue # a third party's parser on arbitrary input: whatever it raises, the lines are tried next
+        # a third party's parser on arbitrary input: whatever it raises, the lines are tried next
+        except Exception: continue
 
 # %% ../nbs/03a_a_replies.ipynb #ea5d7236
 MAX_LINE = 2_000     # characters of a value in a line of its own
@@ -145,7 +146,8 @@ def find_fields(
     return (lines, 'lines') if lines else (None, '')
 
 # %% ../nbs/03a_a_replies.ipynb #cb771239
-NUMBER = r'[-−]?(?:\d{1,3}(?:,\d{3})+|\d++)(?:\.\d++)?(?:[eE][+-]?\d++)?' # pattern of a number in a text; also for `wattnb.baselines`
+# pattern of a number in a text; also for `wattnb.baselines`
+NUMBER = r'[-−]?(?:\d{1,3}(?:,\d{3})+|\d++)(?:\.\d++)?(?:[eE][+-]?\d++)?'
 MAX_VALUE = 500 # characters of a value, cut before anything is done with it
 _HEDGES = re.compile(r'^(?:about|approximately|approx\.?|around|roughly|nearly|circa|ca\.|~|≈)\s*', re.I)
 _RANGE = re.compile(rf'^\[?\s*(?:from\s+|between\s+)?({NUMBER})\s*(?:-|–|—|to|and|,\s)\s*({NUMBER})\s*\]?$', re.I)
@@ -180,7 +182,8 @@ def clean_value(
         if unit: t = _without_unit(t, unit)
     t = re.sub(r'^(?:US)?[$€£]\s*(?=\d)', '', t).strip()
     if re.fullmatch(NUMBER, t): return _plain_number(t)
-    if (m := _RANGE.match(t)) and _plain_number(m[1]) != _plain_number(m[2]): return f'[{_plain_number(m[1])},{_plain_number(m[2])}]'
+    if (m := _RANGE.match(t)) and _plain_number(m[1]) != _plain_number(m[2]):
+        return f'[{_plain_number(m[1])},{_plain_number(m[2])}]'
     return t if re.search(r'\d', t) else s
 
 # %% ../nbs/03a_a_replies.ipynb #2bf4f75c
@@ -194,7 +197,8 @@ def clean_refs(
     for item in (cited if isinstance(cited, list) else [cited])[:200]:
         for ref in parse_refs(_text(item)[:2000]):
             low = ref.lower()
-            if low not in known: low = next((w for w in re.findall(r'[\w.+-]+', low) if w.rstrip('.') in known), '').rstrip('.')
+            if low not in known:
+                low = next((w for w in re.findall(r'[\w.+-]+', low) if w.rstrip('.') in known), '').rstrip('.')
             if low in known: found.append(known[low])
     return tuple(dict.fromkeys(found))
 
@@ -213,7 +217,8 @@ def _short_value(line:str, question:Question) -> str|None:
     if question.kind == 'true_false':
         m = re.search(r'\b(true|false|yes|no)\b', line, re.I)
         return None if not m else '1' if m[1].lower() in ('true', 'yes') else '0'
-    if question.kind != 'number': return re.sub(r'^(?:the )?answer(?: is)?\W+', '', line, flags=re.I).strip().rstrip('.')
+    if question.kind != 'number':
+        return re.sub(r'^(?:the )?answer(?: is)?\W+', '', line, flags=re.I).strip().rstrip('.')
     found = list(re.finditer(NUMBER, line))
     if not found: return None
     unit = (question.unit or '').lower()
@@ -242,7 +247,8 @@ def read_short(
     s = split_thinking((text or '')[-MAX_REPLY:])[1]
     line = next((l.strip() for l in s.split('\n') if l.strip()), '')[:MAX_VALUE]
     if not line: return Answer('unparsed', value='', explanation='The reply is empty.')
-    if is_blank(line) or _REFUSES.match(line): return Answer('abstained', explanation=line, answer=REFUSAL, parsed_by='text')
+    if is_blank(line) or _REFUSES.match(line):
+        return Answer('abstained', explanation=line, answer=REFUSAL, parsed_by='text')
     value = _short_value(line, question)
     if not value: return Answer('unparsed', value='', explanation=line)
     found = _blocks_with(value, question, context.blocks if context else ())[:1]
@@ -279,7 +285,8 @@ def parse_reply(
         return Answer('unparsed', value='', explanation='The reply could not be read.')
     answer, explanation, quote = (_text(fields.get(k)) for k in ('answer', 'explanation', 'supporting_materials'))
     if 'answer_value' not in fields:
-        return Answer('unparsed', value='', explanation=explanation or 'The reply has no answer_value.', answer=answer, parsed_by=how)
+        return Answer('unparsed', value='', explanation=explanation or 'The reply has no answer_value.', answer=answer,
+                      parsed_by=how)
     value, confidence = clean_value(fields['answer_value'], question), _confidence(fields.get('confidence'))
     source = '' if confidence is None else 'stated'
     if is_blank(value):
@@ -306,7 +313,8 @@ def token_confidence(
         if text[a:b].strip(): lo, hi, origin = a, b, 'value tokens'
     mine = [p for (t, p), end in zip(logprobs, ends) if t.strip() and end > lo and end - len(t) < hi]
     if not mine: return None, 'an empty reply'
-    if not all(isinstance(p, (int, float)) and math.isfinite(p) and p < .01 for p in mine): return None, 'the log-probabilities are no numbers up to 0'
+    if not all(isinstance(p, (int, float)) and math.isfinite(p) and p < .01 for p in mine):
+        return None, 'the log-probabilities are no numbers up to 0'
     return min(1., math.exp(math.fsum(max(p, -1e4) for p in mine) / len(mine))), origin
 
 def with_confidence(

@@ -25,11 +25,13 @@ def _folder(entry:ModelEntry) -> Path|None:
 
 def _registry_weights_gb(entry:ModelEntry, precision:str) -> float:
     "GB of weights from the sizes in the registry."
-    if precision == 'auto': precision = 'fp32' if entry.pypi else entry.native or 'bf16' # the embedded model runs on a CPU
+    # the embedded model runs on a CPU
+    if precision == 'auto': precision = 'fp32' if entry.pypi else entry.native or 'bf16'
     per_b, embedding, experts = bytes_per_parameter(precision) or 2., entry.embedding_b or 0., entry.experts_b or 0.
     if precision in ('4bit', '8bit') and not entry.native and not entry.embedding_b: # the parts are not known
         return max(entry.params_b * per_b, entry.vram_4bit_gb or 0. if precision == '4bit' else 0.)
-    if entry.native and precision in (entry.native, '4bit', '8bit'): # the checkpoint keeps its own: of a mixture, the experts alone
+    # the checkpoint keeps its own: of a mixture, the experts alone
+    if entry.native and precision in (entry.native, '4bit', '8bit'):
         packed = experts or entry.params_b - embedding
         return (entry.params_b - packed) * 2. + packed * bytes_per_parameter(entry.native)
     return (entry.params_b - embedding - experts) * per_b + (embedding + experts) * max(per_b, 2.)
@@ -56,12 +58,14 @@ def estimate_vram(
     if weights is None: return None
     if folder := _folder(entry):
         p = plan_checkpoint(folder, precision or entry.precision)
-        return round(max(p.load_peak_bytes, p.weights_bytes + tokens * p.kv_bytes_per_token + p.work_bytes) / 1e9 + .1, 1)
+        steady = p.weights_bytes + tokens * p.kv_bytes_per_token + p.work_bytes
+        return round(max(p.load_peak_bytes, steady) / 1e9 + .1, 1)
     keys_and_values = tokens * .13e-3 * math.sqrt((entry.active_b or entry.params_b) / 8)
     return round(weights * 1.03 + keys_and_values + (.6 if entry.params_b > .5 else .1), 1)
 
 # %% ../nbs/03_c_requirements.ipynb #5c52d391
-MIN_QUANTIZED_SHARE = .8 # of the weights without embeddings and output layer: below it a model is quantised in name only
+# of the weights without embeddings and output layer: below it a model is quantised in name only
+MIN_QUANTIZED_SHARE = .8
 
 def in_name_only(
     key:str,                 # of the model
@@ -83,7 +87,8 @@ def quantizable_share(
         try: native = native_quantization(json.loads((folder/'config.json').read_text('utf-8')))
         except (OSError, ValueError): return None
         return None if native else quantized_share_of(checkpoint_tensors(folder))
-    if entry.native or not entry.params_b or entry.experts_b is None and entry.active_b: return None # a mixture whose experts are not listed
+    # a mixture whose experts are not listed
+    if entry.native or not entry.params_b or entry.experts_b is None and entry.active_b: return None
     return max(0., 1 - (entry.experts_b or 0.) / (entry.params_b - (entry.embedding_b or 0.)))
 
 def check_precision(
@@ -93,7 +98,8 @@ def check_precision(
     "Raise `WorkError` when the entry cannot be loaded at `precision`, before anything is loaded."
     precision = precision or entry.precision
     share = quantizable_share(entry) if entry.local and precision in ('4bit', '8bit') else None
-    if share is not None and share < MIN_QUANTIZED_SHARE: raise WorkError(in_name_only(entry.key, precision, share, weights_gb(entry, 'bf16')))
+    if share is not None and share < MIN_QUANTIZED_SHARE:
+        raise WorkError(in_name_only(entry.key, precision, share, weights_gb(entry, 'bf16')))
 
 # %% ../nbs/03_c_requirements.ipynb #e9c8389c
 def fits(
@@ -128,8 +134,9 @@ def precision_advice(
 def _table_row(e:ModelEntry, machine:dict|None) -> tuple:
     size = None if e.params_b is None or e.provider == 'baseline' else f'~{e.params_b:g}' if e.estimated else f'{e.params_b:g}'
     p = e.prices
-    return (e.key, e.name + (' (gated)' if e.gated else ''), e.family, e.provider, size, e.active_b, e.context, e.precision if e.local else None,
-            estimate_vram(e), fits(e, machine=machine), p and p.input, p and p.output, p and p.date + (' ~' if p.estimated else ''))
+    return (e.key, e.name + (' (gated)' if e.gated else ''), e.family, e.provider, size, e.active_b, e.context,
+            e.precision if e.local else None, estimate_vram(e), fits(e, machine=machine),
+            p and p.input, p and p.output, p and p.date + (' ~' if p.estimated else ''))
 
 def _table_notes(entries:list, machine:dict|None) -> tuple:
     m = machine or {}
@@ -140,7 +147,8 @@ def _table_notes(entries:list, machine:dict|None) -> tuple:
     if better := [e.key for e in entries if precision_advice(e, machine=machine)]:
         notes.append(f'{len(better)} of the models with a default of 4 or 8 bit fit one GPU here in bf16, which is recommended: 4bit saves memory, '
                      'not time or energy (bitsandbytes unpacks the weights in every pass). --precision bf16 selects it.')
-    if refused := [e.key for e in entries if e.local and e.precision in ('4bit', '8bit') and (quantizable_share(e) or 1.) < MIN_QUANTIZED_SHARE]:
+    quantized = [e for e in entries if e.local and e.precision in ('4bit', '8bit')]
+    if refused := [e.key for e in quantized if (quantizable_share(e) or 1.) < MIN_QUANTIZED_SHARE]:
         notes.append(f'Mixtures of experts that bitsandbytes does not quantise need --precision bf16: {", ".join(refused)}.')
     return tuple(notes)
 
@@ -149,8 +157,10 @@ def table(self:Registry,
     machine:dict|None=None, # `gpu_gb` (list), `ram_gb`, from `wattnb.machine.memory_here`; without it nothing is said about what fits
 ) -> ResultTable:
     "The registry as a table: sizes, default precision, memory, whether it fits the machine, prices."
-    cols = ['key', 'name', 'family', 'provider', 'params (B)', 'active (B)', 'context', 'precision', 'memory (GB)', 'fits here', 'USD/M in', 'USD/M out', 'price of']
-    return ResultTable(cols, [_table_row(e, machine) for e in self.values()], title=f'{len(self)} model' + 's' * (len(self) != 1), digits=2,
+    cols = ['key', 'name', 'family', 'provider', 'params (B)', 'active (B)', 'context', 'precision', 'memory (GB)',
+            'fits here', 'USD/M in', 'USD/M out', 'price of']
+    return ResultTable(cols, [_table_row(e, machine) for e in self.values()],
+                       title=f'{len(self)} model' + 's' * (len(self) != 1), digits=2,
                        notes=_table_notes(list(self.values()), machine))
 
 # %% ../nbs/03_c_requirements.ipynb #765693f5

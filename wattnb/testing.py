@@ -34,7 +34,8 @@ def read_prompt(
     marks = list(_BLOCK.finditer(before))
     ends = [m.start() for m in marks[1:]] + [len(before)]
     texts = [before[m.end():e].rstrip().removesuffix('---').rstrip() for m, e in zip(marks, ends, strict=False)]
-    blocks = tuple(Block(m[1], int(m[2]), m[3] or '', text, 0., n, ()) for n, (m, text) in enumerate(zip(marks, texts, strict=True), 1))
+    found = enumerate(zip(marks, texts, strict=True), 1)
+    blocks = tuple(Block(m[1], int(m[2]), m[3] or '', text, 0., n, ()) for n, (m, text) in found)
     return Question('q', question.strip(), answer_unit=(unit[1] or unit[2]) if unit else ''), Context(blocks, len(before) // 4)
 
 # %% ../nbs/03e_testing.ipynb #03edd946
@@ -63,7 +64,8 @@ class FakeServer:
         self.model = answer if hasattr(answer, 'complete') else None
         self.faults, self.share, self.latency, self.pause, self.retry_after, self.hang = list(faults), share, latency, pause, retry_after, hang
         self.knows_schema, self.kinds, self.max_open, self.errors = knows_schema, list(kinds or [f for f in FAULTS if f != 'hang']), max_open, errors
-        self.rng, self.lock, self.one = random.Random(seed), threading.Lock(), threading.Lock() # `one`: a model answers one call at a time
+        # `one`: a model answers one call at a time
+        self.rng, self.lock, self.one = random.Random(seed), threading.Lock(), threading.Lock()
         self.calls = self.open = self.most = 0             # so far; now; most calls that were open at once
         self.asked_wait = 0.                               # seconds that rate limits asked for, in sum
         self.given, self.bodies, self.headers = [], [], [] # the fault, body and headers of each call
@@ -100,7 +102,8 @@ def __exit__(self:FakeServer, *exc):
 @patch
 def env(self:FakeServer) -> dict:
     "Environment variables that direct all providers to this server, for `environment`."
-    return dict(OPENAI_BASE_URL=self.url, OPENROUTER_BASE_URL=self.url, AWS_ENDPOINT_URL_BEDROCK_RUNTIME=self.bedrock_url, AWS_REGION='us-east-1')
+    return dict(OPENAI_BASE_URL=self.url, OPENROUTER_BASE_URL=self.url,
+                AWS_ENDPOINT_URL_BEDROCK_RUNTIME=self.bedrock_url, AWS_REGION='us-east-1')
 
 # %% ../nbs/03e_testing.ipynb #4d4dfa76
 @contextmanager
@@ -149,7 +152,8 @@ def _wait(self:FakeServer, h, seconds) -> bool:
     "Wait; False when the client disconnected meanwhile."
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and not self._stop.is_set():
-        if select.select([h.connection], [], [], min(left, .05))[0] and not h.connection.recv(1, socket.MSG_PEEK): return False
+        if select.select([h.connection], [], [], min(left, .05))[0] and not h.connection.recv(1, socket.MSG_PEEK):
+            return False
     return not self._stop.is_set()
 
 @patch
@@ -169,7 +173,8 @@ def _disconnect(self:FakeServer, h):
     h.connection.shutdown(socket.SHUT_RDWR)
 
 # %% ../nbs/03e_testing.ipynb #35662c59
-_AWS_ERRORS = {'429': 'ThrottlingException', '500': 'InternalServerException', '503': 'ServiceUnavailableException', '400': 'ValidationException'}
+_AWS_ERRORS = {'429': 'ThrottlingException', '500': 'InternalServerException', '503': 'ServiceUnavailableException',
+               '400': 'ValidationException'}
 
 def _error(message:str, **more) -> dict: return dict(error=dict(message=message, **more), message=message)
 
@@ -183,11 +188,13 @@ def _error_type(h, status:str) -> list:
 def _send_fault(self:FakeServer, h, body:dict, fault:str) -> bool:
     "Answer with an error or not at all, where the call has such a fault; whether it had."
     for status, data in (self.errors or {}).items():
-        self._send(h, status, data, [('x-amzn-errortype', 'ThrottlingException' if status == 429 else 'SomeException')] if _is_converse(h) else [])
+        name = 'ThrottlingException' if status == 429 else 'SomeException'
+        self._send(h, status, data, [('x-amzn-errortype', name)] if _is_converse(h) else [])
         return True
     if fault.startswith('429'):
         # a date has whole seconds: the next one but one is at most 2 s away
-        wait = {'429': f'{self.retry_after:g}', '429-date': formatdate(time.time() + 1, usegmt=True), '429-garbage': 'soon'}[fault]
+        wait = {'429': f'{self.retry_after:g}', '429-date': formatdate(time.time() + 1, usegmt=True),
+                '429-garbage': 'soon'}[fault]
         with self.lock: self.asked_wait += {'429': self.retry_after, '429-date': 1., '429-garbage': 0.}[fault]
         self._send(h, 429, _error('slow down'), [('retry-after', wait), *_error_type(h, '429')])
     elif fault in ('500', '503'): self._send(h, int(fault), _error('1500 tokens of trouble'), _error_type(h, fault))
@@ -212,18 +219,22 @@ def _text(self:FakeServer, texts) -> tuple[int, str, int]:
 
 def _token_logprobs(text:str) -> dict:
     "Token probabilities in OpenAI's form: words are the tokens; digits are less certain than letters."
-    return dict(content=[dict(token=t, logprob=-.5 if any(map(str.isdigit, t)) else -.01) for t in re.findall(r'\s*\S+?\b|\s*\S', text)])
+    tokens = re.findall(r'\s*\S+?\b|\s*\S', text)
+    return dict(content=[dict(token=t, logprob=-.5 if any(map(str.isdigit, t)) else -.01) for t in tokens])
 
 def _converse_reply(n:int, text:str, k:int) -> dict:
     "A reply of Converse to `n` prompt tokens, of `k` tokens."
-    return dict(output=dict(message=dict(role='assistant', content=[dict(text=text)])), stopReason='end_turn', metrics=dict(latencyMs=1),
+    return dict(output=dict(message=dict(role='assistant', content=[dict(text=text)])), stopReason='end_turn',
+                metrics=dict(latencyMs=1),
                 usage=dict(inputTokens=n - n // 2, cacheReadInputTokens=n // 2, outputTokens=k, totalTokens=n + k))
 
 def _chat_reply(model:str, n:int, text:str, k:int, logprobs:bool) -> dict:
     "A chat completion for `n` prompt tokens, of `k` tokens."
-    choice = dict(index=0, message=dict(role='assistant', content=text), finish_reason='stop', **(dict(logprobs=_token_logprobs(text)) if logprobs else {}))
+    choice = dict(index=0, message=dict(role='assistant', content=text), finish_reason='stop',
+                  **(dict(logprobs=_token_logprobs(text)) if logprobs else {}))
     return dict(id='chat-1', object='chat.completion', model=model, choices=[choice],
-                usage=dict(prompt_tokens=n, completion_tokens=k, total_tokens=n + k, prompt_tokens_details=dict(cached_tokens=n // 2),
+                usage=dict(prompt_tokens=n, completion_tokens=k, total_tokens=n + k,
+                           prompt_tokens_details=dict(cached_tokens=n // 2),
                            completion_tokens_details=dict(reasoning_tokens=0)))
 
 # %% ../nbs/03e_testing.ipynb #7a57dd87
@@ -247,7 +258,8 @@ def _answer(self:FakeServer, h, body, fault):
 def _event(kind:str, data:dict) -> bytes:
     "A frame of an AWS event stream: lengths, CRC, string headers, JSON, CRC."
     named = {':event-type': kind, ':content-type': 'application/json', ':message-type': 'event'}
-    headers = b''.join(bytes([len(k)]) + k.encode() + b'\x07' + struct.pack('>H', len(v)) + v.encode() for k, v in named.items())
+    header = lambda k, v: bytes([len(k)]) + k.encode() + b'\x07' + struct.pack('>H', len(v)) + v.encode()
+    headers = b''.join(header(k, v) for k, v in named.items())
     raw = json.dumps(data).encode()
     start = struct.pack('>II', 16 + len(headers) + len(raw), len(headers))
     frame = start + struct.pack('>I', zlib.crc32(start)) + headers + raw

@@ -15,11 +15,14 @@ from .registry import PRECISIONS, ModelEntry, Registry, did_you_mean, load_regis
 
 # %% ../nbs/05d_wattbot_config.ipynb #94cfacf0
 _PROVIDERS = ('hf_local', 'bedrock', 'openrouter', 'openai')
-_SETTINGS = {'db', 'table_prefix', 'questions', 'output', 'metadata', 'planner_max_queries', 'deduplicate_retrieval', 'rerank_strategy', 'top_k', 'top_k_final',
+_SETTINGS = {'db', 'table_prefix', 'questions', 'output', 'metadata', 'planner_max_queries', 'deduplicate_retrieval',
+             'rerank_strategy', 'top_k', 'top_k_final',
              'retrieval_threshold', 'max_retries', 'use_reordered_prompt', 'embedding_model', 'embedding_dim', 'embedding_task', 'embedding_model_id', 'hf_temperature'}
-_MODEL_KEYS = {'llm_provider', 'hf_model_id', 'hf_dtype', 'hf_max_new_tokens', 'model', 'max_concurrent', 'bedrock_model', 'bedrock_profile', 'bedrock_region',
+_MODEL_KEYS = {'llm_provider', 'hf_model_id', 'hf_dtype', 'hf_max_new_tokens', 'model', 'max_concurrent',
+               'bedrock_model', 'bedrock_profile', 'bedrock_region',
                'openrouter_api_key', 'site_url', 'app_name'}
-_OPTIONS = dict(bedrock_profile='profile', bedrock_region='region', site_url='site_url', app_name='app_name') # key → option of the provider
+# key → option of the provider
+_OPTIONS = dict(bedrock_profile='profile', bedrock_region='region', site_url='site_url', app_name='app_name')
 
 @dataclass(frozen=True)
 class ImportedConfig:
@@ -35,11 +38,13 @@ class ImportedConfig:
     def notes(self) -> list[str]:
         "One line per key that was left out."
         return ([f'{self.path}: unknown key {k}: left out' for k in self.unknown]
-                + [f'{self.path}: {k} is not a constant: left out (the file is not executed)' for k in self.not_constant]
+                + [f'{self.path}: {k} is not a constant: left out (the file is not executed)'
+                   for k in self.not_constant]
                 + [f'{self.path}: {k} is not copied: set the environment variable {k.upper()}' for k in self.secrets])
 
     def to_json(self) -> dict:
-        return dict(path=str(self.path), key=self.entry.key, entry=self.entry.to_json(), toml=self.entry.to_toml(), settings=self.settings,
+        return dict(path=str(self.path), key=self.entry.key, entry=self.entry.to_json(), toml=self.entry.to_toml(),
+                    settings=self.settings,
                     unknown=list(self.unknown), not_constant=list(self.not_constant), secrets=list(self.secrets), notes=self.notes)
     def _repr_markdown_(self): return f'```toml\n{self.entry.to_toml()}```\n' + '\n'.join(f'- {n}' for n in self.notes)
 
@@ -50,7 +55,8 @@ def _constants(path:Path) -> tuple[dict, list]:
     except FileNotFoundError: raise UserError(f'no such file: {path}') from None
     except OSError as e: raise UserError(f'cannot read {path}: {e.strerror or e}') from None
     except SyntaxError as e: raise UserError(f'{path}:{e.lineno}: not valid Python: {e.msg}') from None
-    except (ValueError, RecursionError, MemoryError) as e: raise UserError(f'{path} is not a Python config: {e}') from None
+    except (ValueError, RecursionError, MemoryError) as e:
+        raise UserError(f'{path} is not a Python config: {e}') from None
     values, computed = {}, []
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) and node.value else []
@@ -64,10 +70,13 @@ def _constants(path:Path) -> tuple[dict, list]:
 def _base_entry(path:Path, values:dict, registry:Registry) -> ModelEntry:
     "The registry's entry of the model that the file names, or a new one."
     text = lambda k: str(values[k]).strip() if values.get(k) else ''
-    provider = text('llm_provider') or ('hf_local' if text('hf_model_id') else 'bedrock' if text('bedrock_model') else 'openrouter')
-    if provider not in _PROVIDERS: raise UserError(f'{path}: unknown llm_provider {provider!r}{did_you_mean(provider, _PROVIDERS)}')
+    provider = text('llm_provider') or ('hf_local' if text('hf_model_id')
+                                        else 'bedrock' if text('bedrock_model') else 'openrouter')
+    if provider not in _PROVIDERS:
+        raise UserError(f'{path}: unknown llm_provider {provider!r}{did_you_mean(provider, _PROVIDERS)}')
     id = text({'hf_local': 'hf_model_id', 'bedrock': 'bedrock_model'}.get(provider, 'model')) or text('model')
-    if not id: raise UserError(f'{path}: names no model ({"hf_model_id" if provider == "hf_local" else "model"} is missing)')
+    if not id:
+        raise UserError(f'{path}: names no model ({"hf_model_id" if provider == "hf_local" else "model"} is missing)')
     known = next((e for e in registry.values() if e.provider == provider and e.id.lower() == id.lower()), None)
     if known: return known
     stem = re.sub(r'^(hf|bedrock|openrouter|openai)_', '', path.stem).replace('_', '-' if provider == 'bedrock' else '.')
@@ -78,7 +87,8 @@ def _changes(path:Path, values:dict, base:ModelEntry) -> dict:
     "The fields of the entry that the file sets."
     out = dict(origin=str(path))
     if values.get('hf_dtype'):
-        if values['hf_dtype'] not in PRECISIONS: raise UserError(f'{path}: hf_dtype must be one of {", ".join(PRECISIONS)}, not {values["hf_dtype"]!r}')
+        if values['hf_dtype'] not in PRECISIONS:
+            raise UserError(f'{path}: hf_dtype must be one of {", ".join(PRECISIONS)}, not {values["hf_dtype"]!r}')
         out['precision'] = values['hf_dtype']
     elif base.provider != 'hf_local': out['precision'] = 'auto'
     for k, f in (('hf_max_new_tokens', 'max_new_tokens'), ('max_concurrent', 'max_concurrent')):
@@ -96,6 +106,7 @@ def import_wattbot_config(
     values, computed = _constants(path)
     base = _base_entry(path, values, registry or load_registry())
     public = {k for k in values if not k.startswith('_')}
-    return ImportedConfig(path, replace(base, **_changes(path, values, base)), {k: values[k] for k in sorted(public & _SETTINGS)},
+    return ImportedConfig(path, replace(base, **_changes(path, values, base)),
+                          {k: values[k] for k in sorted(public & _SETTINGS)},
                           unknown=tuple(sorted(public - _SETTINGS - _MODEL_KEYS)), not_constant=tuple(k for k in computed if not k.startswith('_')),
                           secrets=tuple(k for k in sorted(public) if k.endswith('api_key') and values[k]))
