@@ -56,7 +56,7 @@ def test_a_row_whose_logits_are_not_finite_fails_and_the_others_are_answered(tmp
 
 
 @pytest.mark.parametrize('way', WAYS)
-def test_an_overflow_in_fp16_is_told_as_one(tmp_path, tokenizer, way):
+def test_an_overflow_in_fp16_is_reported_as_one(tmp_path, tokenizer, way):
     "A real one: weights that float16 holds and whose products it does not."
     entry = make(tmp_path, tokenizer, 'llama')
     with LocalModel(entry, precision='fp16', device='cpu', **WAYS[way]) as m:

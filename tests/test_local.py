@@ -371,6 +371,7 @@ def test_wrong_names_and_options(tmp_path, tokenizer):
     with pytest.raises(UserError, match="source must be"): local_weights(SMOL, 'web')
     entry = make(tmp_path, tokenizer, 'llama')
     with pytest.raises(UserError, match='unknown option speed of a local model'): open_model(entry, speed=11)
+    open_model(entry, refill=True, tuned=False).close() # options of earlier versions have no effect
     with LocalModel(entry) as m, pytest.raises(ValueError, match="two requests have the id 'q0'"): m.complete([ASKED[0], ASKED[0]])
     (tmp_path/'model.safetensors').write_bytes(b'not weights')
     with pytest.raises(WorkError, match='cannot load'): LocalModel(entry)

@@ -81,7 +81,7 @@ def test_marks_in_another_spelling(tokenizer):
 DATED = "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}Today: {{ date_string }} / {{ strftime_now('%Y-%m-%d') }}\n{% for m in messages %}{{ m.content }}{% endfor %}"
 
 def test_the_prompt_is_the_same_on_every_day(tmp_path, tokenizer):
-    "Templates that write today's date are told a fixed one, which the record holds; the hash of a reply's prompt is of the text that the model read."
+    "Templates that write today's date get a fixed one, which the record holds; the hash of a reply's prompt is of the text that the model read."
     kept = tokenizer.chat_template
     try:
         tokenizer.chat_template = DATED
@@ -98,7 +98,7 @@ def test_the_prompt_is_the_same_on_every_day(tmp_path, tokenizer):
 
 
 @pytest.mark.parametrize('switch', ['enable_thinking', 'thinking', 'reasoning'])
-def test_a_thinking_model_that_no_registry_knows_is_told_not_to(tmp_path, tokenizer, caplog, switch):
+def test_thinking_is_turned_off_in_a_model_that_no_registry_knows(tmp_path, tokenizer, caplog, switch):
     "Its template has a switch. Left on, the thoughts would take the whole reply."
     kept = tokenizer.chat_template
     try:
@@ -107,7 +107,7 @@ def test_a_thinking_model_that_no_registry_knows_is_told_not_to(tmp_path, tokeni
     finally: tokenizer.chat_template = kept
     assert entry.thinking == 'no'
     with caplog.at_level('INFO', 'wattnb'), LocalModel(entry) as m:
-        assert m.info['template']['thinking'] == {switch: False} and 'can think, and is told not to' in caplog.text
+        assert m.info['template']['thinking'] == {switch: False} and 'can think, which is turned off' in caplog.text
         assert m.prompt_text(ASKED[0]).rstrip().endswith('</think>')
         r = m.complete(ASKED[:1])[0]
         assert r.text and r.reasoning_tokens == 0

@@ -97,7 +97,7 @@ def _template_record(self:LocalModel) -> dict:
     facts, e = template_facts(self.tokenizer), self.entry
     switches = {s: e.thinking == 'on' for s in facts['switches']} if e.thinking != 'always' else {}
     if switches and e.thinking == 'no':
-        log.info('%s can think, and is told not to (%s): thinking = "on" in its entry of a models.toml turns it on',
+        log.info('%s can think, which is turned off (%s): thinking = "on" in its entry of a models.toml turns it on',
                  e.key, ', '.join(switches))
     return dict(sha256=facts['sha256'], date=facts['date'], thinking=switches)
 
