@@ -14,7 +14,7 @@ from wattnb.cluster import run_words
 from wattnb.experiment import Run, RunSettings, plan_run, run_all
 from wattnb.llm import load_registry
 from wattnb.processes import DEADLINE, Supervised
-from wattnb.scripted import ScriptedGpu, scripted_nvml
+from wattnb.simulated import SimulatedGpu, simulated_nvml
 from wattnb.schedule import HEADROOM, Allocation, Allocator, Machine, Need
 from wattnb.workspace import UserError, Workspace, read_json
 
@@ -126,7 +126,7 @@ def test_a_run_that_another_machine_began(ws):
     "Alone it is refused, in the plan; on a cluster, and where it is asked for, it is resumed and labelled mixed."
     s = BenchmarkSettings(models=('extractive',), preset='words', env='moved', limit=4)
     [r] = plan_benchmark(s, ws)
-    with scripted_nvml([ScriptedGpu(100., period=.02)]):
+    with simulated_nvml([SimulatedGpu(100., period=.02)]):
         with Run(r.plan) as run:
             run.load()
             with pytest.raises(KeyboardInterrupt): run.answer(lambda done, n: (_ for _ in ()).throw(KeyboardInterrupt()))
@@ -275,7 +275,7 @@ def test_gpus_are_numbered_as_this_process_sees_them(ws, tmp_path, monkeypatch, 
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     if shown is not None: monkeypatch.setenv('CUDA_VISIBLE_DEVICES', shown)
     monkeypatch.setattr(benchmark, 'command', lambda r: ['-c', 'import os; print(os.environ["CUDA_VISIBLE_DEVICES"])'])
-    with scripted_nvml([ScriptedGpu(memory_gb=10. * (k + 1)) for k in range(4)]) as driver:
+    with simulated_nvml([SimulatedGpu(memory_gb=10. * (k + 1)) for k in range(4)]) as driver:
         s = BenchmarkSettings(models=('abstain',), preset='words', env='uuids', limit=1, gpus=gpus)
         [r] = plan_benchmark(s, ws)
         here, got = LocalExecutor(this_machine(s)), []
@@ -299,7 +299,7 @@ def test_a_node_reports_its_gpus_though_the_task_that_asks_was_given_none(node, 
     try:
         assert raylet.stdout.readline() == b'up\n' # from then on its environment can be read
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-        with scripted_nvml([ScriptedGpu(memory_gb=10. * (k + 1)) for k in range(4)]): info = memory_here(_visible_devices(raylet.pid))
+        with simulated_nvml([SimulatedGpu(memory_gb=10. * (k + 1)) for k in range(4)]): info = memory_here(_visible_devices(raylet.pid))
     finally: raylet.communicate(b'x')
     assert [round(g / 1.073741824) for g in info['gpu_gb']] == sizes
     assert [round(g / 1.073741824) for g in node_gpus(info, 2)] == [min(sizes)] * 2 if sizes else node_gpus(info, 2) == []
@@ -308,7 +308,7 @@ def test_a_node_reports_its_gpus_though_the_task_that_asks_was_given_none(node, 
 def test_a_mig_slice_is_used_by_its_own_uuid(ws, monkeypatch):
     from wattnb.benchmark import LocalExecutor
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'MIG-00000001,MIG-00000000')
-    with scripted_nvml([ScriptedGpu(mig=2)]):
+    with simulated_nvml([SimulatedGpu(mig=2)]):
         here = LocalExecutor(this_machine(BenchmarkSettings(gpus=(0, 1))))
     assert [here.uuids[d][:12] for d, _ in here.machine.devices] == ['MIG-00000001', 'MIG-00000000']
 

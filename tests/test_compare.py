@@ -13,7 +13,7 @@ from wattnb.scored import ScoredRun
 from wattnb.errors import ERROR_CLASSES, decompose
 from wattnb.questions import BASE_COLUMNS, Question
 from wattnb.rescore import rescore
-from wattnb.runs import TIDY_COLUMNS, Store, TruthBook, find_run, find_runs, load, pick_runs, run_cost, score_run
+from wattnb.runs import TIDY_COLUMNS, Store, GroundTruth, find_run, find_runs, load, pick_runs, run_cost, score_run
 from wattnb.scoring import Prediction, score
 from wattnb.workspace import UserError, jsonable, write_csv, write_json
 
@@ -68,7 +68,7 @@ def test_all_nestings(tree):
     got = {(r.env, r.datafile, r.name) for r in find_runs(tree)}
     assert got == {('PE', 'train_QA', 'large-bench'), ('PE', 'train_QA', 'small-bench'), ('PE', 'test_solutions', 'large-bench'), ('GB10', 'train_QA', 'large-bench'), ('', 'train_QA', 'no-env'),
                    ('GB10', 'train_QA', 'no-datafile'), ('PE', 'train_QA', 'flat-v1')}
-    for r in find_runs(tree): assert score_run(r, TruthBook(tree)).overall == pytest.approx(r.summary['overall_score'], abs=1e-12), r.id
+    for r in find_runs(tree): assert score_run(r, GroundTruth(tree)).overall == pytest.approx(r.summary['overall_score'], abs=1e-12), r.id
 
 
 def test_names_paths_and_ambiguity(tree):
@@ -89,17 +89,17 @@ def test_chunks_are_read_in_numeric_order(tmp_path):
 
 def test_recorded_truth_serves_when_the_file_is_missing(tree):
     (tree / 'data/train_QA.csv').unlink()
-    assert score_run(find_run(tree, 'small-bench'), TruthBook(tree)).overall == pytest.approx(find_run(tree, 'small-bench').summary['overall_score'])
-    assert score_run(find_run(tree, 'no-env'), TruthBook(tree)) is None
+    assert score_run(find_run(tree, 'small-bench'), GroundTruth(tree)).overall == pytest.approx(find_run(tree, 'small-bench').summary['overall_score'])
+    assert score_run(find_run(tree, 'no-env'), GroundTruth(tree)) is None
 
 
 def test_a_limited_run_is_scored_on_what_it_was_asked(tmp_path):
     rows = truth(tmp_path)
     run(tmp_path, 'PE/train_QA/few', rows[:5], wrong=['q1'], questions_file='train_QA.csv')
-    assert score_run(find_run(tmp_path, 'few'), TruthBook(tmp_path)).n == 5
+    assert score_run(find_run(tmp_path, 'few'), GroundTruth(tmp_path)).n == 5
     d = run(tmp_path, 'PE/train_QA/lost', rows, questions_file='train_QA.csv')
     write_csv(d / 'submission.csv', BASE_COLUMNS, find_run(tmp_path, 'lost').submission[:7], quote_all=True)
-    s = score_run(find_run(tmp_path, 'lost'), TruthBook(tmp_path))
+    s = score_run(find_run(tmp_path, 'lost'), GroundTruth(tmp_path))
     assert s.n == 12 and s.strict['missing'] == 5
 
 
@@ -115,7 +115,7 @@ def test_store_is_incremental_and_equal_to_no_store(tree):
     store._rows = lambda r, f=store._rows: (read.append(r.id), f(r))[1]
     assert len(store.frame()) == len(df) and read == []
     run(tree, 'PE/train_QA/small-bench', truth(tree), wrong=['q0'], questions_file='train_QA.csv', run_environment='PE')
-    store.truths = TruthBook(tree)
+    store.truths = GroundTruth(tree)
     assert len(store.frame()) == len(df)
     assert 'PE/train_QA/small-bench' in read
     assert load(tree, runs=['small-bench'])['value_correct'].sum() == 11

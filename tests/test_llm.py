@@ -218,17 +218,17 @@ def test_memory_is_that_of_the_visible_gpus(monkeypatch):
     "One enumeration of devices for the meters and for what fits: CUDA's order and choice, MIG slices, memory shared with the CPU (GB10)."
     import psutil
     from wattnb.machine import memory_here
-    from wattnb.scripted import ScriptedClock, ScriptedGpu, scripted_nvml
+    from wattnb.simulated import SimulatedClock, SimulatedGpu, simulated_nvml
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     ram = psutil.virtual_memory().total / 1e9
-    with scripted_nvml([ScriptedGpu(memory_gb=48.), ScriptedGpu(name='NVIDIA H100 80GB HBM3', memory_gb=80.)], ScriptedClock()):
+    with simulated_nvml([SimulatedGpu(memory_gb=48.), SimulatedGpu(name='NVIDIA H100 80GB HBM3', memory_gb=80.)], SimulatedClock()):
         assert memory_here() == dict(gpu_gb=[pytest.approx(48 * 1.073741824), pytest.approx(80 * 1.073741824)], ram_gb=ram)
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '1')
         assert memory_here()['gpu_gb'] == [pytest.approx(85.9, abs=.1)] and fits(REG['qwen72b'], '4bit', memory_here()) == 'GPU'
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
         assert memory_here() == dict(gpu_gb=[], ram_gb=ram)
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
-    with scripted_nvml([ScriptedGpu(name='NVIDIA GB10', memory_gb=None)], ScriptedClock()): assert memory_here() == dict(gpu_gb=[ram], ram_gb=ram)
+    with simulated_nvml([SimulatedGpu(name='NVIDIA GB10', memory_gb=None)], SimulatedClock()): assert memory_here() == dict(gpu_gb=[ram], ram_gb=ram)
     assert fits(REG['qwen7b']) == '?' and fits(REG['gpt-4o']) == 'API' # nobody said which machine
 
 

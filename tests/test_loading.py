@@ -19,7 +19,7 @@ from wattnb.checkpoint import compute_dtype, explain_load_error
 from wattnb.loading import check_gpus, choose_place, effective_precision, load_local, pipeline_words
 from wattnb.local import LocalModel
 from wattnb.memory import (BITS_PER_PARAMETER, Tensor, bytes_per_parameter, checkpoint_tensors, count_weights, kv_bytes_per_token, nominal_bits, plan_checkpoint, weight_bytes, work_bytes)
-from wattnb.scripted import ScriptedGpu, scripted_nvml
+from wattnb.simulated import SimulatedGpu, simulated_nvml
 from wattnb.workspace import UserError, WorkError
 
 REG, GB = load_registry(), 1e9
@@ -32,7 +32,7 @@ no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason='a CUDA device is
 @pytest.fixture
 def h100(monkeypatch):
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False); monkeypatch.delenv('WATTNB_DEVICE', raising=False)
-    with scripted_nvml([ScriptedGpu(name='NVIDIA H100 80GB HBM3', memory_gb=80)]): yield
+    with simulated_nvml([SimulatedGpu(name='NVIDIA H100 80GB HBM3', memory_gb=80)]): yield
 
 
 def cuda(n, capability=(9, 0), **over):
@@ -101,7 +101,7 @@ def test_planning_knows_what_a_precision_is_worth(tmp_path, monkeypatch):
     with pytest.raises(WorkError, match='olmoe-1b7b at 4bit would be 4bit in name only'): plan_run(RunSettings(model='olmoe-1b7b', preset='words'), ws)
     (r,) = plan_benchmark(BenchmarkSettings(models=('olmoe-1b7b',), preset='words'), ws)
     assert r.state == 'skip' and 'in name only' in r.reason
-    with scripted_nvml([ScriptedGpu(name='NVIDIA H100 80GB HBM3', memory_gb=80)]):
+    with simulated_nvml([SimulatedGpu(name='NVIDIA H100 80GB HBM3', memory_gb=80)]):
         said = plan_run(RunSettings(model='qwen7b', preset='words'), ws).table.to_text()
         assert 'bf16 fits this GPU' in said and 'bf16 fits' not in plan_run(RunSettings(model='qwen7b', precision='bf16', preset='words'), ws).table.to_text()
 
@@ -318,15 +318,15 @@ def test_free_memory_is_asked_of_the_driver(monkeypatch):
     "In CUDA's order and choice, without a context on any card; a device without memory of its own counts what the system has free."
     import psutil
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
-    with scripted_nvml([ScriptedGpu(memory_gb=48, used_gb=40), ScriptedGpu(memory_gb=48, used_gb=2)]):
+    with simulated_nvml([SimulatedGpu(memory_gb=48, used_gb=40), SimulatedGpu(memory_gb=48, used_gb=2)]):
         assert [round(f / 2**30) for f, _ in loading._gpus(cuda(2))] == [8, 46]
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '1')
         assert [round(f / 2**30) for f, _ in loading._gpus(cuda(1))] == [46]
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
-    with scripted_nvml([ScriptedGpu(name='NVIDIA GB10', memory_gb=None)]):
+    with simulated_nvml([SimulatedGpu(name='NVIDIA GB10', memory_gb=None)]):
         (free, total), = loading._gpus(cuda(1))
         assert total == psutil.virtual_memory().total and free == pytest.approx(psutil.virtual_memory().available, rel=.2)
-    with scripted_nvml([], driver=None): # no library: torch tells
+    with simulated_nvml([], driver=None): # no library: torch tells
         assert loading._gpus(cuda(1, mem_get_info=lambda i: (5, 9))) == [(5, 9)]
 
 
@@ -336,7 +336,7 @@ def test_unified_memory_has_one_view(monkeypatch):
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**QWEN7B))
     monkeypatch.setattr(psutil, 'virtual_memory', lambda: SimpleNamespace(available=100e9, total=128e9))
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
-    with scripted_nvml([ScriptedGpu(name='NVIDIA GB10', memory_gb=None)]):
+    with simulated_nvml([SimulatedGpu(name='NVIDIA GB10', memory_gb=None)]):
         m = placed(config, None)
         assert m._free_bytes() == loading._gpus(m.torch)[0][0] == 100e9 and m._batch_limits() == placed(config, 100e9)._batch_limits()
 

@@ -16,9 +16,9 @@ from wattnb.results_matrix import matrix
 from wattnb.explorer import RunSet, numbers_line
 from wattnb.synthetic import synthetic_runs
 from wattnb.plots import ALIASES, FIGURES, FigureData, draw_all
-from wattnb.rehearsal import peer_tree
+from wattnb.rehearsal import wattbot_runs
 from wattnb.report import Report, methods_text, summary_sentences
-from wattnb.runs import TruthBook, find_runs, load, question_costs, run_numbers
+from wattnb.runs import GroundTruth, find_runs, load, question_costs, run_numbers
 from wattnb.systems import read_runs
 from wattnb.stored import results_table
 from wattnb.workspace import Workspace, folder_lock, jsonable, read_csv, read_json, write_csv, write_json
@@ -58,7 +58,7 @@ def older_tree() -> Path:
                  ref_id='is_blank' if i % 5 == 0 else f"['paper{i % 7}']", ref_url='is_blank', supporting_materials='is_blank', explanation='Quote') for i in range(40)]
     write_csv(root / 'data/hall_QA.csv', list(rows[0]), rows)
     models = {'Qwen/Qwen2.5-7B-Instruct': (.5, .1, .2), 'Qwen/Qwen2.5-14B-Instruct': (.62, .2, .5), 'Qwen/Qwen2.5-32B-Instruct': (.7, .1, .9), 'Qwen/Qwen2.5-72B-Instruct': (.72, .06, 1.9)}
-    for env, seed in (('GB10', 1), ('PowerEdge', 2)): peer_tree(root, models, env, 'hall_QA.csv', seed)
+    for env, seed in (('GB10', 1), ('PowerEdge', 2)): wattbot_runs(root, models, env, 'hall_QA.csv', seed)
     at = lambda env, m: root / f'artifacts/experiments/{env}/hall_QA/qwen2.5-{m}b-instruct-bench'
     for m in (7, 14, 32, 72): change(at('PowerEdge', m), hardware=dict(gpu_count=2, gpu_device_id=0))    # one GPU of two
     s = read_json(at('GB10', 14) / 'summary.json')
@@ -111,7 +111,7 @@ TREES = dict(older=older_tree, own=own_tree, recorded=recorded_tree)
 @functools.cache
 def tree(name):
     root = TREES[name]()
-    ws, truths = Workspace(root), TruthBook(Workspace(root))
+    ws, truths = Workspace(root), GroundTruth(Workspace(root))
     return ws, {r.id: run_numbers(r, truths) for r in find_runs(ws)}
 
 
@@ -487,7 +487,7 @@ def test_a_wild_summary_costs_no_more_than_its_own_numbers(s, energy, answered):
         run.mkdir(parents=True, exist_ok=True)
         (run / 'summary.json').write_text(json.dumps({'energy': energy, 'name': 'r', **s}))
         ws = Workspace(root)
-        x = run_numbers(find_runs(ws)[0], TruthBook(ws))
+        x = run_numbers(find_runs(ws)[0], GroundTruth(ws))
         json.dumps(jsonable(x.to_json()), allow_nan=False)
         assert (x.score == 1.) == answered or not answered
         assert len(results_table(ws)) == 1 and results_table(ws).to_text()

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from .workspace import ResultTable, TableSet, UserError, is_running, read_csv
 from .scoring import SCORER_VERSION, score
-from .runs import TruthBook, find_runs, run_numbers
+from .runs import GroundTruth, find_runs, run_numbers
 from .rules import RULES, Case
 
 # %% ../nbs/09_a_audit.ipynb #e1df6c7b
@@ -63,13 +63,13 @@ def to_json(self:Audit) -> dict:
                 rules=[dict(rule=r.name, severity=r.severity, what=r.what) for r in RULES])
 
 # %% ../nbs/09_a_audit.ipynb #5c08268a
-def _bibliography(truths:TruthBook) -> set|None:
+def _bibliography(truths:GroundTruth) -> set|None:
     "Ids of the papers, lower case; None without a bibliography."
     for d in truths.folders:
         if (d/'metadata.csv').is_file(): return {r['id'].strip().lower() for r in read_csv(d/'metadata.csv', required=('id',)).rows}
     return None
 
-def _case(r, truths:TruthBook, papers, cases:list) -> Case:
+def _case(r, truths:GroundTruth, papers, cases:list) -> Case:
     "The case of one run, scored again where there is truth."
     running = is_running(r.path)
     try:
@@ -100,7 +100,7 @@ def audit(
     "Check every run. Damaged runs are findings, not exceptions. `UserError` when there are no runs."
     runs = find_runs(ws, env, datafile)
     if not runs: raise UserError('no runs' + ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v))
-    truths, cases = TruthBook(ws, ground_truth), []
+    truths, cases = GroundTruth(ws, ground_truth), []
     papers = _bibliography(truths)
     for r in runs: cases.append(_case(r, truths, papers, cases))
     return Audit(tuple(_findings(c) for c in cases))

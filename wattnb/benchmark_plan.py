@@ -14,7 +14,7 @@ from typing import Sequence
 from .workspace import UserError, WorkError, Workspace, folder_lock, jsonable
 from .llm import check_provider, load_registry
 from .machine import memory_here
-from .runs import TruthBook, find_run, run_numbers
+from .runs import GroundTruth, find_run, run_numbers
 from .settings import RunSettings, same_as, shared
 from .plan import RunPlan, plan_run, planned_precision
 from .schedule import Machine, Need
@@ -97,7 +97,7 @@ def read_result(
 ):
     "Fill in the run's score, time, energy and cost from its files."
     if not (r.run_dir/'summary.json').is_file(): return
-    try: x = run_numbers(find_run(r.plan.ws, r.run_dir), TruthBook(r.plan.ws))
+    try: x = run_numbers(find_run(r.plan.ws, r.run_dir), GroundTruth(r.plan.ws))
     except UserError: return
     r.score, r.seconds, r.usd, r.wh = x.score, x.wall_s, x.api_usd, x.wh
 

@@ -174,9 +174,9 @@ def run_notebook(
 ):
     "Execute `run_experiment.ipynb` into the run folder. Raises `WorkError` or `UserError` if the run fails."
     from wattnb.workspace import optional
-    from wattnb.experiment import follow_progress, move_aside
+    from wattnb.experiment import follow_progress, archive_run
     if plan.settings.force: # here, so that executing the notebook again does not archive the run again
-        if plan.run_dir.exists(): move_aside(plan.run_dir)
+        if plan.run_dir.exists(): archive_run(plan.run_dir)
         plan.settings = dataclasses.replace(plan.settings, force=False)
     src = plan.ws.notebooks/'run_experiment.ipynb'
     if not src.exists(): src = _shipped()/'nbs/run_experiment.ipynb'

@@ -15,7 +15,7 @@ from typing import Sequence
 from .workspace import ResultTable, TableSet, UserError, jsonable, write_csv, write_json
 from .questions import BASE_COLUMNS, BLANK, is_blank, parse_refs
 from .scoring import SCORER_VERSION, Prediction, Scores, score
-from .runs import (RunFolder, TruthBook, experiments_of, is_own, latency_of, pick_runs, question_cost, run_cost,
+from .runs import (RunFolder, GroundTruth, experiments_of, is_own, latency_of, pick_runs, question_cost, run_cost,
                          side_by_side)
 from .voting import LEGACY, STRATEGIES, Ballot, Decision, VoteRule, _first, decide, decisions_as_predictions, same_values, vote
 
@@ -196,7 +196,7 @@ def make_ensemble(
     rule = VoteRule(strategy, ignore_blank, threshold, ties, refs, tuple(float(w) for w in weights), seed)
     runs, labels, place = _pick_members(ws, experiments, name, env, datafile)
     members = {m: r.predictions for m, r in zip(labels, runs)}
-    questions = TruthBook(ws, ground_truth).of(runs[0])
+    questions = GroundTruth(ws, ground_truth).of(runs[0])
     have = dict.fromkeys(p.id for ps in members.values() for p in ps)
     decisions = decide(members, [i for i in dict.fromkeys([*(q.id for q in questions or ()), *have]) if i in have], rule)
     scores = score(questions, decisions_as_predictions(decisions)) if questions else None

@@ -13,7 +13,7 @@ from typing import Sequence
 
 from .workspace import ResultTable, TableSet, UserError
 from .statistics import bootstrap_ci, mcnemar_exact
-from .runs import ERROR_CLASSES, TruthBook, error_class, pick_runs, tidy_rows
+from .runs import ERROR_CLASSES, GroundTruth, error_class, pick_runs, tidy_rows
 
 # %% ../nbs/09_b_errors.ipynb #8b10c483
 _all_ = ['ERROR_CLASSES', 'error_class'] # defined where the long table needs them: `wattnb.runs`
@@ -87,7 +87,7 @@ def decompose(
     ground_truth=None,       # truth file to use
 ) -> Errors:
     "Classify every question of runs. Runs without truth are left out, unless they were named."
-    folders, truths, out = pick_runs(ws, runs, env, datafile), TruthBook(ws, ground_truth), {}
+    folders, truths, out = pick_runs(ws, runs, env, datafile), GroundTruth(ws, ground_truth), {}
     names = Counter(r.name for r in folders)
     for r in folders:
         try: t = tidy_rows(r, truths)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['run_all', 'evaluate', 'MODES', 'PLANNERS', 'RunSettings', 'RunPlan', 'plan_run', 'RunState', 'SCHEMA_VERSION',
-           'RunFiles', 'derive', 'rebuild', 'Run', 'context_window', 'move_aside', 'shown_settings', 'StoredRun',
+           'RunFiles', 'derive', 'rebuild', 'Run', 'context_window', 'archive_run', 'shown_settings', 'StoredRun',
            'Example', 'stored_run', 'replay', 'verify', 'results_table', 'one_line_errors', 'NotebookRun', 'start',
            'keep_notebook', 'keep_partial', 'follow_progress']
 
@@ -17,12 +17,12 @@ from .workspace import Workspace
 from .journal import read_journal
 from .plan import MODES, PLANNERS, RunSettings, RunPlan, plan_run, RunState
 from .run_files import SCHEMA_VERSION, RunFiles, derive, rebuild
-from .stages import Run, context_window, move_aside, shown_settings
+from .stages import Run, context_window, archive_run, shown_settings
 from .stored import StoredRun, Example, stored_run, replay, verify, results_table
 from .notebook import one_line_errors, NotebookRun, start, keep_notebook, keep_partial, follow_progress
 
 _all_ = ['MODES', 'PLANNERS', 'RunSettings', 'RunPlan', 'plan_run', 'RunState', 'SCHEMA_VERSION', 'RunFiles', 'derive',
-         'rebuild', 'Run', 'context_window', 'move_aside', 'shown_settings', 'StoredRun', 'Example', 'stored_run', 'replay', 'verify', 'results_table', 'one_line_errors', 'NotebookRun', 'start', 'keep_notebook', 'keep_partial', 'follow_progress']
+         'rebuild', 'Run', 'context_window', 'archive_run', 'shown_settings', 'StoredRun', 'Example', 'stored_run', 'replay', 'verify', 'results_table', 'one_line_errors', 'NotebookRun', 'start', 'keep_notebook', 'keep_partial', 'follow_progress']
 
 # %% ../nbs/06_experiment.ipynb #9f92aa90
 def run_all(

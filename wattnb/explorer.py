@@ -23,7 +23,7 @@ from .retrieval import DEFAULT_PRESET, PRESETS
 from .llm import PRECISIONS, check_provider, estimate_vram, fits, load_registry, open_model, split_thinking
 from .machine import memory_here
 from .scoring import Scores, score
-from .runs import TruthBook, find_runs, run_numbers, sum_energies, tidy_rows
+from .runs import GroundTruth, find_runs, run_numbers, sum_energies, tidy_rows
 from .voting import STRATEGIES, VoteRule, decide, decisions_as_predictions, same_values
 from .systems import read_runs
 from .errors import ERROR_CLASSES, error_class
@@ -349,7 +349,7 @@ class RunSet:
         datafile:str, # stem of the question file
     ):
         self.runs, self.rows, self.scores, self.numbers, self.questions, self.unscored = {}, {}, {}, {}, {}, []
-        truths = TruthBook(ws)
+        truths = GroundTruth(ws)
         for r in find_runs(ws, datafile=datafile):
             try: qs, rows = truths.of(r), tidy_rows(r, truths)
             except UserError as e: self.unscored.append(f'{r.id}: {one_line(e)}'); continue

@@ -14,7 +14,7 @@ from typing import Callable
 from .workspace import UserError, Workspace
 from .llm import load_registry
 from .figures import figure_style
-from .runs import TruthBook, question_costs, ranked_joules, run_numbers, tidy_rows
+from .runs import GroundTruth, question_costs, ranked_joules, run_numbers, tidy_rows
 from .run_tables import RunTables, make_tables, mode_of, scored_runs
 from .compare import compare_scores
 from .scored import ScoredRun
@@ -65,7 +65,7 @@ NEEDS = dict(
     machines='Runs of one model at one precision under two labels of --env, with the latency of each question.')
 
 # %% ../nbs/10_b_a_z_registry.ipynb #420aaa28
-def _entrants(found, truths:TruthBook) -> list[ScoredRun]:
+def _entrants(found, truths:GroundTruth) -> list[ScoredRun]:
     "Scored runs as the comparison needs them, each with a label of its own."
     names = Counter(r.name for r, _ in found)
     short = lambda r: r.name if names[r.name] == 1 else '/'.join(p for p in (r.env, r.name) if p)
@@ -95,7 +95,7 @@ class FigureData:
         datafile:str|None=None, # only this question file
         ground_truth=None,      # truth file for runs that name none
     ):
-        self.ws, self.env, self.datafile, self.truths = ws, env, datafile, TruthBook(ws, ground_truth)
+        self.ws, self.env, self.datafile, self.truths = ws, env, datafile, GroundTruth(ws, ground_truth)
     @cached_property
     def _found(self) -> tuple: return scored_runs(self.ws, self.env, self.datafile, self.truths)
     @property

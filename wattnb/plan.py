@@ -26,7 +26,7 @@ from .journal import AttemptNumbers, JournalContent, read_journal
 from .budget import expected_bill
 from .settings import MODES, PLANNERS, RunSettings
 from .machine import memory_here
-from .telemetry import machine, machine_key, machine_words
+from .telemetry import machine, machine_key, machine_description
 
 _all_ = ['MODES', 'PLANNERS', 'RunSettings'] # importable from here as well
 
@@ -307,7 +307,7 @@ def _check_machine(plan:RunPlan, old:JournalContent):
     was = next((s['machine'] for s in reversed(old.of('session')) if s.get('machine')), None)
     here = machine(plan.settings.env)
     if was and old.of('attempt') and machine_key(was) != machine_key(here):
-        raise UserError(f'{plan.run_dir} was begun on {machine_words(was)}, and this is {machine_words(here)}: '
+        raise UserError(f'{plan.run_dir} was begun on {machine_description(was)}, and this is {machine_description(here)}: '
                         'go on there, or give --allow-mixed (its energy and times are then labelled mixed), '
                         'or another --name')
 

@@ -18,7 +18,7 @@ from .errors import ERROR_CLASSES, error_class
 from .energy import joules_per_token
 from .footprint import footprint_table, run_footprint
 from .llm import load_registry
-from .runs import TruthBook, doubt_notes, find_runs, runs_root
+from .runs import GroundTruth, doubt_notes, find_runs, runs_root
 from .selection import recommend
 
 # %% ../nbs/10_report.ipynb #78f42e53
@@ -252,7 +252,7 @@ def drill_down(
 ) -> Folded:
     "Each question with what every run answered, those that fewest runs have right first."
     by, questions, esc = defaultdict(dict), {q.id: q
-                                             for q in TruthBook(r.ws, r.ground_truth).of(r.runs[0])}, html.escape
+                                             for q in GroundTruth(r.ws, r.ground_truth).of(r.runs[0])}, html.escape
     for label, rows in r.rows.items():
         for x in rows: by[x['id']][label] = (error_class(x), x)
     right = {i: sum(c == 'right' for c, _ in got.values()) for i, got in by.items()}

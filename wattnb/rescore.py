@@ -18,7 +18,7 @@ from .replies import find_fields
 from .retrieval import Block, Context
 from .scoring import SCORER_VERSION, Prediction, Scores, normalise_value, score
 from .run_folders import cell_text
-from .runs import RunFolder, TruthBook, is_own, pick_runs, snippet_paper
+from .runs import RunFolder, GroundTruth, is_own, pick_runs, snippet_paper
 
 # %% ../nbs/05b_rescore.ipynb #c82fa013
 def _cited(raw:str) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ def rescore(
 ) -> list[Rescored]:
     """Parse and score runs again. `UserError` for a run without stored answers, or a folder that cannot be written;
     a run without truth is parsed but not scored."""
-    truths, out = TruthBook(ws, ground_truth), []
+    truths, out = GroundTruth(ws, ground_truth), []
     output = output or (None if is_own(ws) else 'rescored')
     bibliography = next((p for d in truths.folders if (p := d/'metadata.csv').is_file()), None)
     papers = [r['id'].strip() for r in read_csv(bibliography, required=('id',)).rows] if bibliography else []

@@ -14,7 +14,7 @@ from typing import Sequence
 
 from .workspace import ResultTable, TableSet, UserError, read_csv, write_csv
 from .scoring import read_predictions, score
-from .runs import TruthBook, experiments_of, find_runs, is_own
+from .runs import GroundTruth, experiments_of, find_runs, is_own
 
 # %% ../nbs/09_d_results_matrix.ipynb #093de5c7
 _PER_RUN = ('Value', 'Ref', 'ValCorrect', 'RefScore', 'NACorrect')
@@ -93,7 +93,7 @@ class Matrices(TableSet):
         return [ResultTable(['env', 'datafile', 'questions', 'runs'], rows, 'Results matrices')]
 
 # %% ../nbs/09_d_results_matrix.ipynb #90e3c494
-def _truth_stem(preds, truths:TruthBook, datafile:str|None=None) -> str|None:
+def _truth_stem(preds, truths:GroundTruth, datafile:str|None=None) -> str|None:
     "The question file, of all or the one named, whose truth has most of the answered ids; None where none has any."
     ids = {p.id for p in preds}
     if datafile: stems = [Path(datafile).name.removesuffix('.csv')]
@@ -101,7 +101,7 @@ def _truth_stem(preds, truths:TruthBook, datafile:str|None=None) -> str|None:
     best = max(((len(ids & {q.id for q in t}), s) for s in stems if (t := truths.of_file(s))), default=(0, None))
     return best[1] if best[0] else None
 
-def _truth_path(stem:str, truths:TruthBook, ground_truth) -> Path|None:
+def _truth_path(stem:str, truths:GroundTruth, ground_truth) -> Path|None:
     "The CSV file that holds the truth of a question file."
     if ground_truth: return Path(ground_truth)
     return next((p for d in truths.folders if (p := d/f'{stem}.csv').is_file()), None)
@@ -159,7 +159,7 @@ def matrix(
     "The results matrices. `UserError` when nothing matches or no truth fits."
     base = experiments_of(ws)
     folder = base.parent if is_own(ws) else Path() # a tree of runs that is no workspace is only read
-    truths, parts, why = TruthBook(ws, ground_truth), [], []
+    truths, parts, why = GroundTruth(ws, ground_truth), [], []
     if submissions: return Matrices((_from_files(submissions, truths, ground_truth, env or '', datafile),), folder)
     for (e, stem), (runs, loose) in _groups(base, truths, env, datafile, why).items():
         truth, answers = _group_answers(stem, runs, loose, truths, why)

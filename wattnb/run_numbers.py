@@ -14,7 +14,7 @@ from .workspace import UserError
 from .scoring import SCORER_VERSION, Scores, score
 from .footprint import missed_factor
 from .run_folders import RunFolder, finite, is_plain, side_by_side, some_of
-from .truths import TruthBook
+from .truths import GroundTruth
 from .run_costs import RunCost, latency_of, run_cost
 
 # %% ../nbs/05a_d_run_numbers.ipynb #a1000004
@@ -192,7 +192,7 @@ def _from_summary(s:dict, why:str) -> dict:
                 refusal_precision=finite(strict.get('na_precision')))
 
 # %% ../nbs/05a_d_run_numbers.ipynb #a1000007
-def _scored(run:RunFolder, truths:TruthBook) -> tuple[Scores|None, str]:
+def _scored(run:RunFolder, truths:GroundTruth) -> tuple[Scores|None, str]:
     "(scores of the stored answers, why there are none)"
     if not (run.submission or run.records):
         if not run.summary: raise UserError(f'{run.path} has neither a summary nor answers')
@@ -203,11 +203,11 @@ def _scored(run:RunFolder, truths:TruthBook) -> tuple[Scores|None, str]:
 
 def run_numbers(
     run:RunFolder,              # any run
-    truths:TruthBook|None=None, # where the truth comes from; default: the current workspace
+    truths:GroundTruth|None=None, # where the truth comes from; default: the current workspace
     scores:Scores|None=None,    # of its answers, where they are known already
 ) -> RunNumbers:
     "The numbers of a run. `UserError` when its files cannot be read."
-    truths, s, why = truths or TruthBook(), run.summary, ''
+    truths, s, why = truths or GroundTruth(), run.summary, ''
     if scores is None: scores, why = _scored(run, truths)
     cost = run_cost(run, truths.footprint(run.env), scores.n if scores else None)
     latency, latency_is = latency_of(run)

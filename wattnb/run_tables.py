@@ -15,7 +15,7 @@ from typing import Sequence
 from .workspace import UserError, Workspace
 from .llm import load_registry
 from .statistics import bootstrap_ci
-from .runs import RunFolder, TruthBook, find_runs, run_numbers, score_run, side_by_side, tidy_rows
+from .runs import RunFolder, GroundTruth, find_runs, run_numbers, score_run, side_by_side, tidy_rows
 
 # %% ../nbs/10_b_a_tables.ipynb #ac22e4d2
 def run_labels(
@@ -55,10 +55,10 @@ def scored_runs(
     ws,                # workspace, or a tree of runs
     env:str=None,      # only this machine
     datafile:str=None, # only this question file (stem)
-    truths=None,       # `TruthBook`; default: of the workspace
+    truths=None,       # `GroundTruth`; default: of the workspace
 ) -> tuple[list, dict]:
     "([(run, scores)] over the largest question set, {run id: why it is left out})."
-    truths = truths or TruthBook(ws)
+    truths = truths or GroundTruth(ws)
     found, why = [], {}
     for r in find_runs(ws, env, datafile):
         try:
@@ -175,7 +175,7 @@ def _run_row(run:RunFolder, scores, registry, x) -> dict:
                 doubts='; '.join(d.rule for d in x.doubts if d.severity != 'info'), failed=failed)
 
 # %% ../nbs/10_b_a_tables.ipynb #f3b585bd
-def _question_rows(run:RunFolder, truths:TruthBook, numbers) -> list[dict]:
+def _question_rows(run:RunFolder, truths:GroundTruth, numbers) -> list[dict]:
     "The rows of `questions` of one run."
     records, questions = {str(r['id']): r for r in run.records}, {q.id: q for q in truths.of(run)}
     coded = any(q.flags.get(t) is not None for q in questions.values() for t in TYPES)
@@ -213,7 +213,7 @@ def _series(r:dict, several:bool) -> str:
 # %% ../nbs/10_b_a_tables.ipynb #0aabfc7e
 def make_tables(
     found,    # [(run, scores)] of `scored_runs`
-    truths,   # `TruthBook`
+    truths,   # `GroundTruth`
     registry, # `Registry`
     why:dict|None=None, # run id -> why it is left out
 ) -> RunTables:
@@ -238,6 +238,6 @@ def read_tables(
     env:str|None=None,      # only this machine
 ) -> RunTables:
     "The tables of all comparable runs of a workspace; `left_out` gives the reason for each other run."
-    truths = TruthBook(ws, ground_truth)
+    truths = GroundTruth(ws, ground_truth)
     found, why = scored_runs(ws, env, datafile, truths)
     return make_tables(found, truths, load_registry(ws if isinstance(ws, Workspace) else None), why)

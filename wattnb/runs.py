@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Store', 'load', 'RunFolder', 'check_place', 'experiments_of', 'find_run', 'find_runs', 'is_own', 'is_plain',
-           'loaded_precision', 'pick_runs', 'runs_root', 'side_by_side', 'TruthBook', 'score_run', 'RunCost',
+           'loaded_precision', 'pick_runs', 'runs_root', 'side_by_side', 'GroundTruth', 'score_run', 'RunCost',
            'latency_of', 'marked', 'member_runs', 'question_cost', 'question_costs', 'ranked_joules', 'run_cost',
            'sum_energies', 'Doubt', 'RunNumbers', 'doubt_notes', 'run_numbers', 'stored_drift', 'ERROR_CLASSES',
            'TIDY_COLUMNS', 'TIDY_VERSION', 'error_class', 'found_gold', 'snippet_paper', 'tidy_rows']
@@ -22,7 +22,7 @@ from .scoring import SCORER_VERSION
 from .run_folders import (RunFolder, check_place, experiments_of, find_run, find_runs, is_own, is_plain,
                                 loaded_precision,
                                 pick_runs, runs_root, side_by_side, some_of)
-from .truths import TruthBook, score_run
+from .truths import GroundTruth, score_run
 from .run_costs import (RunCost, latency_of, marked, member_runs, question_cost, question_costs, ranked_joules,
                               run_cost,
                               sum_energies)
@@ -33,7 +33,7 @@ from .tidy import (ERROR_CLASSES, FLAG_COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS, TI
 
 _all_ = ['RunFolder', 'check_place', 'experiments_of', 'find_run', 'find_runs', 'is_own', 'is_plain',
          'loaded_precision', 'pick_runs',
-         'runs_root', 'side_by_side', 'TruthBook', 'score_run', 'RunCost', 'latency_of', 'marked', 'member_runs',
+         'runs_root', 'side_by_side', 'GroundTruth', 'score_run', 'RunCost', 'latency_of', 'marked', 'member_runs',
          'question_cost',
          'question_costs', 'ranked_joules', 'run_cost', 'sum_energies', 'Doubt', 'RunNumbers', 'doubt_notes',
          'run_numbers',
@@ -48,7 +48,7 @@ class Store:
         ground_truth=None, # a truth file to use for every run
         cache:bool=True,   # False: read every run anew and keep nothing
     ):
-        self.base, self.truths = experiments_of(root), TruthBook(root, ground_truth)
+        self.base, self.truths = experiments_of(root), GroundTruth(root, ground_truth)
         self.cached = cache and _arrow(quiet=True) is not None
         key = digest([str(self.base.resolve()), str(ground_truth or ''), TIDY_VERSION])[:24]
         self.folder = cache_dir('tidy', key) if self.cached else None

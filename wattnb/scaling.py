@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from .workspace import ResultTable, UserError, Workspace, atomic_write, optional, write_csv, write_json
 from .llm import load_registry
 from .retrieval import DEFAULT_PRESET
-from .runs import TruthBook, doubt_notes, find_runs, run_numbers
+from .runs import GroundTruth, doubt_notes, find_runs, run_numbers
 from .benchmark import Benchmark, BenchmarkSettings, is_member, plan_benchmark, this_machine
 
 # %% ../nbs/07_c_scaling.ipynb #be9a6b30
@@ -231,7 +231,7 @@ def scaling(
     datafile = Path(datafile).name.removesuffix('.csv') if datafile else ws.questions().stem
     entries = family_entries(ws, family, sizes)
     runs = find_runs(ws, env, datafile) if ws.experiments.exists() else []
-    rows, missing, summaries, numbers, truths = [], [], {}, {}, TruthBook(ws)
+    rows, missing, summaries, numbers, truths = [], [], {}, {}, GroundTruth(ws)
     for e in entries:
         r = own_run(runs, e, precision or e.precision, preset)
         size = f'{e.params_b:g}'

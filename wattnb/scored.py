@@ -15,7 +15,7 @@ from typing import Sequence
 from .workspace import UserError
 from .questions import parse_refs
 from .scoring import Scores
-from .runs import RunFolder, RunNumbers, TruthBook, pick_runs, question_costs, run_numbers, score_run
+from .runs import RunFolder, RunNumbers, GroundTruth, pick_runs, question_costs, run_numbers, score_run
 
 # %% ../nbs/09_b_scored.ipynb #0f04b456
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def scored_runs(
 ) -> list[ScoredRun]:
     "Load and score runs. `UserError` for unknown or ambiguous names and for a named run without truth."
     folders = pick_runs(ws, runs, env, datafile)
-    truths, out = TruthBook(ws, ground_truth), []
+    truths, out = GroundTruth(ws, ground_truth), []
     for label, r in zip(_labels(folders), folders):
         try: s = score_run(r, truths)
         except UserError:

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from .workspace import ResultTable, UserError, Workspace, digest, jsonable, log, read_csv, read_json
 from .schema import Hardware, Summary
 from .scoring import metric_rows, score
-from .runs import RunFolder, TruthBook, check_place, doubt_notes, experiments_of, find_run, find_runs, run_numbers
+from .runs import RunFolder, GroundTruth, check_place, doubt_notes, experiments_of, find_run, find_runs, run_numbers
 from .journal import JournalContent, read_journal
 from .run_energy import session_seconds
 from .run_files import RunFiles, derive, questions_of, rebuild
@@ -83,7 +83,7 @@ class StoredRun:
     def numbers(self):
         "The numbers of the run as every table has them, see `wattnb.runs.run_numbers`."
         base = self.ws or (self.dir.parents[2] if len(self.dir.parents) > 2 else self.dir.parent)
-        return run_numbers(find_run(base, self.dir.resolve()), TruthBook(base))
+        return run_numbers(find_run(base, self.dir.resolve()), GroundTruth(base))
 
     def to_json(self): return dict(run_dir=str(self.dir), summary=self.summary)
     def _repr_markdown_(self): return self.score_table().to_markdown()
@@ -369,7 +369,7 @@ def results_table(
 ) -> Results:
     "All runs with a summary: score, parts, interval, cost per question. `UserError` for a filter that no run matches."
     check_place(ws, env, datafile)
-    truths, base, found = TruthBook(ws), experiments_of(ws), []
+    truths, base, found = GroundTruth(ws), experiments_of(ws), []
     root = ws.root if isinstance(ws, Workspace) else base
     for r in find_runs(base, env, datafile) if base.exists() else []:
         try:

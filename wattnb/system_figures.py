@@ -206,7 +206,7 @@ def _frontier_rows(data) -> list[dict]:
     p = data.panel
     if np.isfinite(p.joules).all(axis=1).sum() < 2: raise _no_energies(data)
     few, drop = len(p.labels) <= 8, _common_end(p.labels)
-    front = pareto(singles(p) + ensembles(p, most=16) + cascades(p, pairs=few), p.strata, reps=1000,
+    front = pareto(singles(p) + ensembles(p, most=16) + cascades(p, three=few), p.strata, reps=1000,
                    clusters=p.papers())
     def row(r):
         x = data.numbers.get(r['label']) if r['kind'] == 'single' else None

@@ -16,7 +16,7 @@ import numpy as np
 
 from .workspace import UserError
 from .scoring import Prediction, papers_of, score
-from .runs import TruthBook, doubt_notes, find_runs, ranked_joules, run_numbers, tidy_rows
+from .runs import GroundTruth, doubt_notes, find_runs, ranked_joules, run_numbers, tidy_rows
 from .voting import Ballot, VoteRule, decisions_as_predictions, same_values, vote
 
 # %% ../nbs/08_b_systems.ipynb #b6fec954
@@ -139,7 +139,7 @@ def read_runs(
     if not runs: raise UserError('no runs' + ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v))
     files = sorted({r.datafile for r in runs})
     if len(files) > 1: raise UserError(f'runs over several question files ({", ".join(files)}): name one with --datafile')
-    truths = TruthBook(ws, ground_truth)
+    truths = GroundTruth(ws, ground_truth)
     rows, skipped = _comparable(runs, truths)
     rows = _over_the_same_questions(rows, skipped)
     first, t = next(iter(rows.values()))

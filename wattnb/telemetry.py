@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from .doctor import FLAGS
 from .attribution import Curve, Attribution, Window, net_of_idle
 from .machine import machine, named_gpus, visible_gpus
-from .merging import IDLE_SESSION, machine_key, machine_words, merge_segments
+from .merging import IDLE_SESSION, machine_key, machine_description, merge_segments
 from .meters import CpuTime, Joules, NvmlPower, meters, missing
 from .sampler import LATE, METHODS, NO_GPU, Sampler, choose_sources, compare_readings, part_traces
 from .workspace import UserError

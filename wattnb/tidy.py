@@ -12,7 +12,7 @@ import math
 from .questions import FLAGS, Question
 from .scoring import score
 from .run_folders import RunFolder, finite
-from .truths import TruthBook
+from .truths import GroundTruth
 from .run_costs import latency_of, marked, question_cost, question_costs, run_cost
 
 # %% ../nbs/05a_e_tidy.ipynb #71c0de02
@@ -106,7 +106,7 @@ def _shared_costs(run:RunFolder, ids) -> dict[str, dict]:
 # %% ../nbs/05a_e_tidy.ipynb #5b0e0011
 def tidy_rows(
     run:RunFolder,    # any run
-    truths:TruthBook, # where the truth comes from
+    truths:GroundTruth, # where the truth comes from
 ) -> list[dict]:
     "The rows of one run, keys `TIDY_COLUMNS`; [] when there is no truth for it."
     truth = truths.of(run)
