@@ -48,7 +48,7 @@ readme: $(VENV)/.test          ## README.md from nbs/index.ipynb
 	$(BIN)/python tests/readme.py
 
 outputs: $(VENV)/.test         ## run the notebooks and store the outputs that changed (NB="nbs/x.ipynb ...": only these)
-	for n in $(or $(NB),$(wildcard nbs/*.ipynb)); do $(BIN)/python tests/outputs.py --renew $$n || exit 1; done
+	for n in $(or $(NB),$(wildcard nbs/*.ipynb nbs/*/*.ipynb)); do $(BIN)/python tests/outputs.py --renew $$n || exit 1; done
 
 docs: $(VENV)/.test            ## the site's pages, prepared and checked; rendered too where Quarto is installed
 	$(BIN)/python tests/site.py

@@ -2,7 +2,7 @@
 
 Quarto renders `_proc/` when the site is published, and `tests/site.py` checks the same files. Behind each exported cell stands its reference, made from signatures and docments; the cell
 itself is folded. `exec_show_docs` of nbdev, which would run the imports of every notebook again, is left out for that."""
-import ast, importlib, inspect, re, shutil
+import ast, importlib, inspect, os, re, shutil
 from pathlib import Path
 
 from execnb.nbio import mk_cell, read_nb, write_nb
@@ -21,17 +21,28 @@ EXECUTED = ('gallery',) # stored without outputs: they are made with the site, s
 
 
 def sections() -> dict:
-    "The sidebar: section → pages, in reading order. `nbs/sidebar.yml` is written from it (`python tests/site.py --sidebar`)."
-    names = sorted(p.stem for p in (root / 'nbs').glob('*.ipynb'))
-    guides, live = [n for n in names if n.startswith('guide_')], [n for n in LIVE if n in names]
-    kinds = dict(tutorials=[], howto=[], reference=[])
-    for n in guides: kinds[KIND.get(n.split('_')[1], 'howto')].append(n)
-    chapters = [n for n in names if n not in ('index', *live, *guides)]
-    return {'': ['index'], 'Start': kinds['tutorials'], 'How to': kinds['howto'], 'To run and to look at': live,
-            'Reference': [*kinds['reference'], 'api'], 'The library, chapter by chapter': chapters}
+    "The sidebar: section → pages (paths below `nbs/`, without suffix) in reading order. `nbs/sidebar.yml` is written from it (`python tests/site.py --sidebar`)."
+    names = sorted(p.relative_to(root / 'nbs').with_suffix('').as_posix() for p in notebooks())
+    live, guides = [n for n in LIVE if n in names], [n for n in names if n.startswith('guides/')]
+    tutorials, reference = ([n for n in guides if n in kind] for kind in (TUTORIALS, REFERENCE))
+    out = {'': ['index'], 'Start': tutorials, 'How to': [n for n in guides if n not in TUTORIALS + REFERENCE], 'To run and to look at': live,
+           'Reference': [*reference, 'api']}
+    for n in names:
+        if n not in ('index', *live, *guides): out.setdefault(n.rpartition('/')[0], []).append(n)
+    return out
 
 
-KIND = dict(a='tutorials', b='tutorials', g='reference', h='reference', i='reference') # by the letter of `guide_<letter>_…`
+def notebooks() -> list:
+    "The paths of all notebooks of the project."
+    return sorted(p for p in (root / 'nbs').rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(root / 'nbs').parts))
+
+
+def library() -> list: return [n for folder, names in sections().items() if folder in FOLDERS for n in names]
+
+
+FOLDERS = sorted(p.name for p in (root / 'nbs').iterdir() if p.is_dir() and p.name not in ('guides', 'images') and p.name[0] not in '._')
+TUTORIALS = ['guides/01_start', 'guides/02_own_papers']
+REFERENCE = ['guides/09_methods', 'guides/10_files', 'guides/11_faq']
 
 
 def order() -> list: return [n for names in sections().values() for n in names]
@@ -199,6 +210,11 @@ def anchor(heading:str) -> str:
     return re.sub(r'^[^a-z]+', '', re.sub(r'\s+', '-', text)) or 'section'
 
 
+def relative(target:str, page:str) -> str:
+    "A link to `target` (a path below `nbs/`) as the page `page` writes it."
+    return os.path.relpath(target, os.path.dirname(page) or '.').replace(os.sep, '/')
+
+
 def linker(table:dict, page:str):
     "A function that links `names` of the library in a text, once each, outside of headings, links and code."
     def link(text:str) -> str:
@@ -210,7 +226,7 @@ def linker(table:dict, page:str):
                     name = m[1].removesuffix('()')
                     if name in done or name not in table or table[name].startswith(f'{page}.ipynb'): return m[0]
                     done.add(name)
-                    return f'[{m[0]}]({table[name]})'
+                    return f'[{m[0]}]({relative(table[name], page)})'
                 line = re.sub(r'(?<![\[`])`([A-Za-z_][\w.]*(?:\(\))?)`(?!\]|`)', one, line)
             out.append(line)
         return '\n'.join(out)
@@ -241,13 +257,14 @@ def prepare(name:str, table:dict):
     NBProcessor(nb=nb, procs=[FrontmatterProc, OwnName, populate_language, Reference, strip_ansi, hide_line, filter_stream_, rm_header_dash,
                               drop_hidden, Described, clean_magics, hide_, add_links, strip_hidden_metadata], process=True)
     nb.cells = [c for c in nb.cells if c.cell_type != 'code' or c.source.strip() or c.get('outputs')]
+    (proc / name).parent.mkdir(parents=True, exist_ok=True)
     write_nb(nb, proc / f'{name}.ipynb')
 
 
 def chapters(link=SITE + '/{}.html') -> str:
     "Every notebook of the library and its module: the table of the README, made from the notebooks."
     rows = []
-    for n in sections()['The library, chapter by chapter']:
+    for n in library():
         nb = read_nb(root / f'nbs/{n}.ipynb')
         said = next((m[1] for c in nb.cells if c.cell_type == 'markdown' and (m := re.search(r'^>\s*(.+)', c.source, re.M))), '')
         module = module_of(nb)
@@ -284,7 +301,7 @@ def llms() -> str:
 
 
 def output_of(name:str) -> str:
-    "File name of a page. nbdev would drop the numbers in front, and 01_index would then replace the home page."
+    "File name of a page. nbdev would drop the numbers in front."
     return f'{name}.html'
 
 

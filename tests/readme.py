@@ -16,7 +16,7 @@ root = Path(__file__).resolve().parent.parent
 
 def in_the_repository(text):
     "Links to pages of the site lead to their notebooks: those are there in every checkout, and GitHub shows them."
-    return re.sub(re.escape(SITE) + r'/(\w+)\.html', lambda m: f'nbs/{m[1]}.ipynb' if (root / f'nbs/{m[1]}.ipynb').exists() else m[0], text)
+    return re.sub(re.escape(SITE) + r'/([\w/]+)\.html', lambda m: f'nbs/{m[1]}.ipynb' if (root / f'nbs/{m[1]}.ipynb').exists() else m[0], text)
 
 
 def render():

@@ -7,6 +7,8 @@ import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pages
+
 root = Path(__file__).resolve().parent.parent
 bin_ = Path(sys.executable).parent
 tally = dict(passed=0, failed=0, skipped=0)
@@ -33,7 +35,7 @@ def hashes(pattern):
 
 def leaves_no_diff():
     "Exporting and cleaning change nothing: the library is what the notebooks say, and no notebook carries noise."
-    for what, cmd, pattern in (('nbdev_export leaves no diff', 'nbdev_export', 'wattnb/*.py'), ('nbdev_clean leaves no diff', 'nbdev_clean', 'nbs/*.ipynb')):
+    for what, cmd, pattern in (('nbdev_export leaves no diff', 'nbdev_export', 'wattnb/**/*.py'), ('nbdev_clean leaves no diff', 'nbdev_clean', 'nbs/**/*.ipynb')):
         t, before = time.time(), hashes(pattern)
         rc, out = run(bin_ / cmd)
         changed = [p.name for p, h in hashes(pattern).items() if before.get(p) != h]
@@ -49,13 +51,13 @@ def index():
 def notebook(path):
     t = time.time()
     rc, out = run(sys.executable, root / 'tests/outputs.py', path, OMP_NUM_THREADS='1') # as nbdev_test, and compares the outputs with the stored ones
-    report('failed' if rc else 'passed', f'notebook {path.name}', time.time() - t, out * bool(rc))
+    report('failed' if rc else 'passed', f'notebook {path.relative_to(root / "nbs")}', time.time() - t, out * bool(rc))
 
 
 OVER_RUNS = ('report.ipynb', 'explore.ipynb', 'gallery.ipynb') # these read the runs that index.ipynb makes
 
 def notebooks():
-    found = sorted((root / 'nbs').glob('*.ipynb'))
+    found = pages.notebooks()
     with ThreadPoolExecutor(2) as pool: list(pool.map(notebook, [p for p in found if p.name not in OVER_RUNS]))
     for p in found:
         if p.name in OVER_RUNS: notebook(p)

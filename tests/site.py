@@ -1,7 +1,7 @@
 """Checks what Quarto will render: `python tests/site.py` prepares the pages in `_proc/` and checks links, anchors, pictures, outputs
 and configuration; it exits 1 with a list of faults. `--prepare` only prepares, `--sidebar` writes `nbs/sidebar.yml`.
 The publishing workflow then runs Quarto on the same `_proc/`."""
-import html, json, re, sys
+import html, json, os, re, sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,6 +13,7 @@ try:
     from pages import REPO, SITE, order, output_of, proc, root, source_of
 except ModuleNotFoundError as e: sys.exit(f"the site needs {e.name}: pip install -e '.[plots,notebook,dev]'")
 
+nbs = root / 'nbs'
 MACHINE = re.compile(r'(?<![\w/.])/(?:home|root|work|tmp|Users|var/folders)/[\w.-]+')
 
 
@@ -90,13 +91,14 @@ def link_faults(where:str, page:Page, site:dict, here:Path):
     "Every internal link, anchor and picture of a page is there. `site`: name of a page → Page; `here`: the folder that relative links start from."
     for link in page.links:
         target, _, anchor = unquote(link).partition('#')
-        if target.startswith(SITE): target = Path(target.removeprefix(SITE).strip('/') or 'index.html').with_suffix('.ipynb').name
-        elif target.startswith(REPO + '/'): target = str(root / target.removeprefix(REPO + '/'))
+        if target.startswith(SITE): path = nbs / (Path(target.removeprefix(SITE).strip('/') or 'index.html').with_suffix('.ipynb'))
+        elif target.startswith(REPO + '/'): path = root / target.removeprefix(REPO + '/')
         elif re.match(r'\w+:', target): continue
-        name = Path(target).stem
-        if target.endswith('.html') and name in site: yield f'{where}: link to {target}: write the notebook\'s name, {name}.ipynb'; continue
-        goal = site.get(name) if target.endswith(('.ipynb', '.qmd')) else page if not target else None
-        if goal is None and not (here / target).exists(): yield f'{where}: link to {link}, which is not there'
+        else: path = Path(os.path.normpath(here / target))
+        name = path.relative_to(nbs).with_suffix('').as_posix() if path.is_relative_to(nbs) else ''
+        if target.endswith('.html') and not target.startswith(SITE) and name in site: yield f'{where}: link to {target}: write the notebook\'s name, {path.stem}.ipynb'; continue
+        goal = page if not target else site.get(name) if path.suffix in ('.ipynb', '.qmd') else None
+        if goal is None and not path.exists(): yield f'{where}: link to {link}, which is not there'
         elif goal and anchor and anchor not in goal.ids: yield f'{where}: no anchor #{anchor} in {name or where}'
     for src, alt in page.images:
         if not alt.strip() or 'No description' in alt: yield f'{where}: picture without alt text: {src[:90]}'
@@ -114,8 +116,8 @@ def configuration_faults():
     listed = leaves(yaml.safe_load((proc / 'sidebar.yml').read_text('utf-8'))['website']['sidebar']['contents'])
     for f in listed:
         if not (proc / f).exists(): yield f'sidebar.yml names {f}, which is not prepared'
-    for p in proc.glob('*.ipynb'):
-        if p.name not in listed: yield f'{p.name} is not in the sidebar'
+    for p in proc.rglob('*.ipynb'):
+        if p.relative_to(proc).as_posix() not in listed: yield f'{p.name} is not in the sidebar'
     names = [output_of(n) for n in order()]
     yield from (f'two pages are called {n}' for n in sorted({n for n in names if names.count(n) > 1}))
 
@@ -125,7 +127,7 @@ def all_faults() -> list:
     for n, page in site.items():
         if not pages.about(n)[1]: faults.append(f'{n}: no description under its title')
         if n != 'api': faults += stored_faults(n)
-        faults += link_faults(n, page, site, proc if n == 'api' else root / 'nbs')
+        faults += link_faults(n, page, site, (nbs / n).parent)
     for f in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'):
         page = Page(); page.add_markdown((root / f).read_text('utf-8'))
         faults += link_faults(f, page, site, root)

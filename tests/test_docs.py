@@ -20,7 +20,7 @@ def test_readme_is_what_the_notebooks_say():
 
 
 def commands():
-    for p in sorted([*(root / 'nbs').glob('*.ipynb'), root / 'README.md']):
+    for p in sorted([*(root / 'nbs').rglob('*.ipynb'), root / 'README.md']):
         texts = [''.join(c['source']) for c in json.loads(p.read_text('utf-8'))['cells'] if c['cell_type'] == 'markdown'] if p.suffix == '.ipynb' else [p.read_text('utf-8')]
         for t in texts:
             for block in re.findall(r'```(?:sh|bash)\n(.*?)```', t, re.S):

@@ -18,7 +18,7 @@ def python(code, **env):
     return p.stdout.strip()
 
 
-@pytest.mark.parametrize('module', ['wattnb', *sorted(f'wattnb.{p.stem}' for p in (root / 'wattnb').glob('*.py') if not p.stem.startswith('_'))])
+@pytest.mark.parametrize('module', ['wattnb', *sorted('.'.join(p.relative_to(root).with_suffix('').parts).removesuffix('.__init__') for p in (root / 'wattnb').rglob('*.py') if p.stem not in ('_modidx', '__main__'))])
 def test_import_is_light(module):
     assert python(f'import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])') == '[]'
 
