@@ -8,9 +8,10 @@ times the run without faults plus the waits that `Retry-After` demanded. A hangi
 """
 import argparse, time
 
-from wattnb.llm import ModelEntry, Request, open_model
-from wattnb.testing import FAULTS, FakeServer, environment
-from wattnb.workspace import ResultTable
+from wattnb.llm.registry import ModelEntry
+from wattnb.llm.protocol import Request, open_model
+from wattnb.testing.server import FAULTS, FakeServer, environment
+from wattnb.core.tables import ResultTable
 
 KEYS = dict(OPENAI_API_KEY='sk-benchmark-not-a-key', OPENROUTER_API_KEY='sk-benchmark-not-a-key', AWS_ACCESS_KEY_ID='benchmark-not-an-id',
             AWS_SECRET_ACCESS_KEY='benchmark-not-a-key', AWS_PROFILE=None)

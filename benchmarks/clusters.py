@@ -12,8 +12,8 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
 from scipy.special import ndtri
 
-from wattnb.scoring import contribution_bounds
-from wattnb.statistics import paired_ci, permutation_test, strata_ci
+from wattnb.scoring.scores import contribution_bounds
+from wattnb.scoring.statistics import paired_ci, permutation_test, strata_ci
 
 SIZES = ((41, 2, 32), (87, 5, 32), (282, 16, 32)) # questions, unanswerable ones, papers
 SKILL = (.55, .80)                                # share of right values

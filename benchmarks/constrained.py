@@ -10,15 +10,19 @@ uses the machine.
 import argparse, json, sys, time
 from dataclasses import replace
 
-from wattnb.constrained import json_constraint, narrow_schema
-from wattnb.index import open_index
-from wattnb.llm import load_registry
-from wattnb.local import LocalModel
-from wattnb.prompts import answer_request, parse_reply
-from wattnb.questions import read_questions
-from wattnb.retrieval import make_settings, retrieve
-from wattnb.scoring import Prediction, score
-from wattnb.workspace import ResultTable, Workspace
+from wattnb.llm.constrained import json_constraint, narrow_schema
+from wattnb.index.store import open_index
+from wattnb.llm.registry import load_registry
+from wattnb.llm.local import LocalModel
+from wattnb.llm.prompts import answer_request
+from wattnb.llm.parsing import parse_reply
+from wattnb.core.questions import read_questions
+from wattnb.retrieval.queries import make_settings
+from wattnb.retrieval.search import retrieve
+from wattnb.scoring.answers import Prediction
+from wattnb.scoring.scores import score
+from wattnb.core.tables import ResultTable
+from wattnb.core.workspace import Workspace
 
 
 def xgrammar(tokenizer, request, cache={}):

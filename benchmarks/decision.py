@@ -13,8 +13,8 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
 from scipy.special import ndtri
 
-from wattnb.choice import MARGIN, choose_out_of_bag, decide_between
-from wattnb.systems import System
+from wattnb.ensemble.choice import MARGIN, choose_out_of_bag, decide_between
+from wattnb.ensemble.systems import System
 
 SIZES = ((41, 2), (87, 5), (282, 16))
 CITED = np.array([.5, .9])

@@ -79,11 +79,11 @@ def faults():
 class Scripted:
     "Answers by rule; refuses some questions, so that there are second attempts. Stops, as by Ctrl-C, before answer number `stop`."
     def __init__(self, stop=None):
-        from wattnb.llm import load_registry
+        from wattnb.llm.registry import load_registry
         self.entry, self.info, self.stop, self.asked = load_registry().find('extractive'), dict(effective_dtype='none', quantization='none', device='cpu'), stop, 0
     def count_tokens(self, text): return len(text.split())
     def stream(self, requests):
-        from wattnb.llm import Reply
+        from wattnb.llm.protocol import Reply
         for r in requests:
             if self.asked == self.stop: raise KeyboardInterrupt
             self.asked += 1
@@ -94,7 +94,9 @@ class Scripted:
 
 
 def ask(ws, name, model=None):
-    from wattnb.experiment import RunSettings, plan_run, run_all
+    from wattnb.experiment.settings import RunSettings
+    from wattnb.experiment.plan import plan_run
+    from wattnb.experiment.execute import run_all
     plan = plan_run(RunSettings('extractive', env='f', mode='closed-book', name=name, max_retries=1), ws)
     said, model = plan.state, model or Scripted()
     run_all(plan, model)
@@ -133,7 +135,7 @@ def one_point(ws, run, template, shim, at, mode, sticky):
             os.close(r)
             for fd in (1, 2): os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
             shim.faults_arm(str(run).encode(), at, mode, int(sticky))
-            from wattnb.workspace import UserError, WorkError
+            from wattnb.core.workspace import UserError, WorkError
             try: ask(ws, 'run'); how = 'ended'
             except (UserError, WorkError) as e: how = 'told' if len(str(e).splitlines()) == 1 else 'told in several lines'
             except BaseException as e: how = f'defect: {type(e).__name__}: {e}'[:300]
@@ -147,9 +149,9 @@ def one_point(ws, run, template, shim, at, mode, sticky):
 
 def what_is_wrong(ws, run, whole):
     "After the next command; '' if nothing is."
-    from wattnb.experiment import verify
-    from wattnb.journal import read_journal
-    from wattnb.workspace import stale_files
+    from wattnb.experiment.stored import verify
+    from wattnb.experiment.journal import read_journal
+    from wattnb.core.workspace import stale_files
     before = [a['id'] for a in read_journal(run / 'journal.jsonl').of('attempt')] if (run / 'journal.jsonl').exists() else []
     try: plan, said, asked = ask(ws, 'run')
     except BaseException as e: return f'the next command fails: {type(e).__name__}: {e}'
@@ -170,7 +172,7 @@ def what_is_wrong(ws, run, whole):
 
 def work(sample, seed):
     import ctypes
-    from wattnb.workspace import Workspace
+    from wattnb.core.workspace import Workspace
     shim, t0 = ctypes.CDLL(os.environ['LD_PRELOAD']), time.monotonic()
     wrong, counts, ends = [], collections.Counter(), collections.Counter()
     with tempfile.TemporaryDirectory() as d:

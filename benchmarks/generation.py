@@ -13,12 +13,14 @@ batch share is prefilled once, which is not part of it.
 import argparse, json, random, statistics, time
 from dataclasses import replace
 
-from wattnb.llm import load_registry
-from wattnb.local import LocalModel, encode_prompt
-from wattnb.prompts import answer_request, closed_book_request
-from wattnb.questions import Question, read_questions
-from wattnb.retrieval import Block, Context
-from wattnb.workspace import ResultTable, UserError, Workspace
+from wattnb.llm.registry import load_registry
+from wattnb.llm.local import LocalModel
+from wattnb.llm.chat_template import encode_prompt
+from wattnb.llm.prompts import answer_request, closed_book_request
+from wattnb.core.questions import Question, read_questions
+from wattnb.retrieval.context import Block, Context
+from wattnb.core.tables import ResultTable
+from wattnb.core.workspace import UserError, Workspace
 
 # what is asked → (style of prompt, with passages, tokens of a reply at most (None: the model's own))
 SHAPES = dict(shipped=('', True, None), json=('full', True, 192), closed=('full', False, 192))
@@ -41,8 +43,9 @@ def invented(n, tokens, seed=0):
 
 def real(n, tokens):
     "(question, context) pairs of the workspace, as its index finds them."
-    from wattnb.index import open_index
-    from wattnb.retrieval import make_settings, retrieve
+    from wattnb.index.store import open_index
+    from wattnb.retrieval.queries import make_settings
+    from wattnb.retrieval.search import retrieve
     ws = Workspace.find()
     questions = list(read_questions(ws.questions()))[:n]
     return [(q, r.context) for q, r in zip(questions, retrieve(open_index(ws), questions, make_settings(max_tokens=tokens)))]

@@ -5,7 +5,7 @@ def seconds(code):
     t = time.perf_counter(); subprocess.run([sys.executable, '-c', code], check=True, capture_output=True); return time.perf_counter() - t
 
 n = int(sys.argv[1]) if len(sys.argv) > 1 else 15
-what = {'bare': 'pass', 'wattnb': 'import wattnb', 'wattnb.scoring': 'import wattnb.scoring', 'wattnb.experiment': 'import wattnb.experiment', 'wattnb.cli': 'import wattnb.cli'}
+what = {'bare': 'pass', 'wattnb': 'import wattnb', 'wattnb.scoring': 'import wattnb.scoring.scores', 'wattnb.experiment': 'import wattnb.experiment.execute', 'wattnb.cli': 'import wattnb.cli.verbs'}
 times = {k: [] for k in what}
 for _ in range(n):
     for k, c in what.items(): times[k].append(seconds(c))

@@ -6,16 +6,16 @@ import json, os, resource, shutil, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
 os.environ.setdefault('WATTNB_PROGRESS', '0')
-from wattnb.corpus import build_corpus
-from wattnb.index import build_index, open_index
-from wattnb.workspace import Workspace
+from wattnb.index.corpus import build_corpus
+from wattnb.index.store import build_index, open_index
+from wattnb.core.workspace import Workspace
 
 FRESH = '''import sys, time; t = time.perf_counter()
-from wattnb.index import open_index; from wattnb.retrieval import PRESETS, retrieve; from wattnb.workspace import Workspace
+from wattnb.index.store import open_index; from wattnb.retrieval.queries import PRESETS; from wattnb.retrieval.search import retrieve; from wattnb.core.workspace import Workspace
 r = retrieve(open_index(Workspace.find(sys.argv[1]), sys.argv[2]), ["How much electricity did training take?"], PRESETS["words"])
 assert r[0].hits and "torch" not in sys.modules; print(time.perf_counter() - t)'''
 BUILD = '''import os, resource, sys; os.environ["WATTNB_PROGRESS"] = "0"
-from wattnb.index import build_index; from wattnb.workspace import Workspace
+from wattnb.index.store import build_index; from wattnb.core.workspace import Workspace
 if sys.argv[2] != "none": import sentence_transformers
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 r = build_index(Workspace.find(sys.argv[1]), embedder=sys.argv[2])

@@ -10,11 +10,13 @@ import argparse, itertools, os, platform, random, time
 os.environ.setdefault('OMP_NUM_THREADS', '2')
 import numpy as np
 
-from wattnb.compare import compare_scores
-from wattnb.scored import ScoredRun
-from wattnb.questions import Question
-from wattnb.scoring import Prediction, Scores, score
-from wattnb.statistics import clopper_pearson, holm, mean_ci, mcnemar_exact, paired_ci, permutation_test, strata_ci, wilson
+from wattnb.compare.paired import compare_scores
+from wattnb.compare.scored import ScoredRun
+from wattnb.core.questions import Question
+from wattnb.scoring.answers import Prediction
+from wattnb.scoring.scores import Scores, score
+from wattnb.scoring.statistics import (clopper_pearson, holm, mean_ci, mcnemar_exact, paired_ci, permutation_test,
+                                       strata_ci, wilson)
 
 SIZES = ((41, 2), (282, 16))
 MODELS = ((.80, .85), (.55, .50), (.35, .95), (.90, .90)) # value accuracy on answerable questions, refusal recall

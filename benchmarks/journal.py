@@ -13,12 +13,14 @@ os.environ['WATTNB_PROGRESS'] = '0'
 
 
 def shares(limit=40):
-    from wattnb.cli import init_workspace
-    from wattnb.corpus import build_corpus
-    from wattnb.experiment import RunSettings, plan_run, run_all
-    from wattnb.index import build_index
-    from wattnb.journal import Journal
-    from wattnb.workspace import Workspace
+    from wattnb.cli.command import init_workspace
+    from wattnb.index.corpus import build_corpus
+    from wattnb.experiment.settings import RunSettings
+    from wattnb.experiment.plan import plan_run
+    from wattnb.experiment.execute import run_all
+    from wattnb.index.store import build_index
+    from wattnb.experiment.journal import Journal
+    from wattnb.core.workspace import Workspace
     spent = dict(s=0., depth=0, lines=0)
     def timed(f):
         def g(*a, **kw):
@@ -52,7 +54,9 @@ def long_run(n):
             for i in range(n): f.write(f'''q{i:06d},How many watts does server {i} take?,{i} W,{i if i % 10 else "is_blank"},W,"['a2024']",is_blank,is_blank,Quote\n''')
         code = f'''
 import sys
-from wattnb.experiment import RunSettings, plan_run, run_all
+from wattnb.experiment.settings import RunSettings
+from wattnb.experiment.plan import plan_run
+from wattnb.experiment.execute import run_all
 run_all(plan_run(RunSettings('abstain', env='j', mode='closed-book', idle_seconds=0), {d!r}))'''
         words = ['-m', 'wattnb.cli', 'run', '--root', d, '--model', 'abstain', '--mode', 'closed-book', '--env', 'command']
         for what, argv in (('in a process', ['-c', code]), ('wattnb run', words)):

@@ -14,12 +14,12 @@ def main():
     p.add_argument('--model', default='extractive'); p.add_argument('--kills', type=int, default=200)
     p.add_argument('--limit', type=int, default=12); p.add_argument('--seed', type=int, default=0)
     a = p.parse_args()
-    from wattnb.cli import init_workspace
-    from wattnb.corpus import build_corpus
-    from wattnb.index import build_index
-    from wattnb.journal import read_journal
-    from wattnb.stored import verify
-    from wattnb.workspace import Workspace
+    from wattnb.cli.command import init_workspace
+    from wattnb.index.corpus import build_corpus
+    from wattnb.index.store import build_index
+    from wattnb.experiment.journal import read_journal
+    from wattnb.experiment.stored import verify
+    from wattnb.core.workspace import Workspace
     os.environ['WATTNB_PROGRESS'] = '0'
     rng = random.Random(a.seed)
     with tempfile.TemporaryDirectory() as d:

@@ -10,7 +10,7 @@ import argparse, os, platform
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
 
-from wattnb.statistics import mcnemar_exact, mcnemar_power, mde, mde_mean, permutation_test
+from wattnb.scoring.statistics import mcnemar_exact, mcnemar_power, mde, mde_mean, permutation_test
 
 SIZES = ((41, .35), (87, .25), (282, .2)) # questions, share of discordant ones
 LEVELS = {'5 %': .05, 'Holm, 6 pairs': .05 / 6, 'Holm, 21 pairs': .05 / 21}

@@ -8,10 +8,10 @@ in percent of the energy; `error` the mean distance of the stated energy. Seeded
 """
 import argparse, math, random
 
-from wattnb.attribution import Attribution, Window
-from wattnb.meters import CounterTrace, PowerTrace
-from wattnb.simulated import PowerCurve, bursts, square_wave
-from wattnb.workspace import ResultTable
+from wattnb.telemetry.attribution import Attribution, Window
+from wattnb.telemetry.traces import CounterTrace, PowerTrace
+from wattnb.testing.simulated import PowerCurve, bursts, square_wave
+from wattnb.core.tables import ResultTable
 
 MOST, SECONDS = 840., 42. # W, s
 

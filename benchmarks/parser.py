@@ -6,9 +6,9 @@ Times are of the processor, so that they repeat on a busy machine.
 """
 import argparse, json, random, string, time
 
-from wattnb.questions import Question
-from wattnb.replies import parse_reply
-from wattnb.workspace import ResultTable
+from wattnb.core.questions import Question
+from wattnb.llm.parsing import parse_reply
+from wattnb.core.tables import ResultTable
 
 Q, IDS = Question('q', 'How much energy did the hall use?', answer_unit='kWh'), ['okafor2031', 'lindh2030']
 NASTY = {'opening braces': '{' * 10 ** 6, 'opening brackets': '[' * 10 ** 6, 'nested objects': '{"a":' * 200_000, 'quotes': '"' * 10 ** 6, 'backslashes': '\\' * 10 ** 6,

@@ -10,7 +10,7 @@ import argparse, os, platform
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
 
-from wattnb.statistics import ratio_ci, resamples
+from wattnb.scoring.statistics import ratio_ci, resamples
 
 SIZES = (8, 20, 41, 87, 282)
 KINDS = {'paired, σ .5 and .1': lambda r, n: (lambda b: (b * r.lognormal(-.005, .1, n), b))(r.lognormal(0, .5, n)),

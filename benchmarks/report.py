@@ -5,7 +5,7 @@
 import re, resource, subprocess, sys, tempfile, time
 from pathlib import Path
 
-from wattnb.synthetic import DEMO, synthetic_runs
+from wattnb.testing.synthetic import DEMO, synthetic_runs
 
 LIMIT_S, LIMIT_MB = 60, 10
 

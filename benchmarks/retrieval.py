@@ -11,12 +11,13 @@ from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault('WATTNB_PROGRESS', '0')
-from wattnb.corpus import build_corpus, load_document
-from wattnb.index import build_index, open_index
-from wattnb.questions import Question, read_questions
-from wattnb.retrieval import PRESETS
-from wattnb.retrieval_metrics import evaluate_retrieval
-from wattnb.workspace import Workspace
+from wattnb.index.corpus import build_corpus
+from wattnb.index.documents import load_document
+from wattnb.index.store import build_index, open_index
+from wattnb.core.questions import Question, read_questions
+from wattnb.retrieval.queries import PRESETS
+from wattnb.scoring.retrieval_metrics import evaluate_retrieval
+from wattnb.core.workspace import Workspace
 
 NUMBER = re.compile(r'(?<![\w.,-])\d+(?:,\d{3})*(?:\.\d+)?(?!\w|[.,]\d)')
 UNIT = re.compile(r'\s?(%|percent|[kMGT]?Wh|[kM]?W|[kgt]*CO2e?q?|kg|tons?|[GT]B|[mM]?L|hours?|days?|seconds?|years?|ms|USD|million|billion)\b')

@@ -2,7 +2,7 @@
 
 1. 1,200 queries in one batch over 25,000 vectors of 384 dimensions, beside the bare float32 matrix product.
 2. Single queries, one after another.
-3. Exact and HNSW for growing indexes: where they cross (`wattnb.index.HNSW_FROM`).
+3. Exact and HNSW for growing indexes: where they cross (`wattnb.index.store.HNSW_FROM`).
 4. With --million: HNSW over 1,000,000 vectors, recall@10 against the exact search, and queries per second, by the clock and by CPU time
    (the second says what idle cores would do); --graph keeps the graph, or takes it from there.
 
@@ -11,7 +11,7 @@ noise in all 384 (MiniLM's passages of the 32 papers have about 20). Queries are
 import json, os, platform, sys, time
 
 import numpy as np
-from wattnb.index import HNSW_FROM, _make_graph, exact_search
+from wattnb.index.store import HNSW_FROM, _make_graph, exact_search
 
 DIM, TOPICS, INNER = 384, 2000, 24
 

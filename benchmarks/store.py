@@ -31,7 +31,8 @@ if __name__ == '__main__':
     root = Path(a.keep or tempfile.mkdtemp())
     os.environ['WATTNB_CACHE'], os.environ['WATTNB_PROGRESS'] = str(root / 'cache'), '0'
     if not (root / 'data').exists(): make(root, a.runs, a.questions)
-    from wattnb.runs import Store, find_runs, load
+    from wattnb.scoring.store import Store, load
+    from wattnb.scoring.run_folders import find_runs
     rows = []
     def timed(what, f):
         t = time.perf_counter(); out = f(); rows.append((what, time.perf_counter() - t, out)); return out

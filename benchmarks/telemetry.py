@@ -10,10 +10,10 @@ import argparse, random, statistics, time
 
 import numpy as np
 
-from wattnb.machine import cpu_name
-from wattnb.simulated import SimulatedGpu, simulated_nvml
-from wattnb.telemetry import Session
-from wattnb.workspace import ResultTable
+from wattnb.core.hardware import cpu_name
+from wattnb.testing.simulated import SimulatedGpu, simulated_nvml
+from wattnb.telemetry.session import Session
+from wattnb.core.tables import ResultTable
 
 
 def work(size=256, rounds=60):

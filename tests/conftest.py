@@ -5,14 +5,14 @@ import pytest
 
 os.environ['WATTNB_CONFIG'] = tempfile.mkdtemp(prefix='wattnb-config-') # what tests name as trusted is not the user's
 
-from wattnb.corpus import build_corpus
-from wattnb.index import build_index
-from wattnb.workspace import Workspace
+from wattnb.index.corpus import build_corpus
+from wattnb.index.store import build_index
+from wattnb.core.workspace import Workspace
 
 
 def words_workspace(folder, **files):
     "A demo workspace with an index of words only, so that no embedder is loaded. `files`: texts by their field of `Workspace`."
-    from wattnb.cli import init_workspace
+    from wattnb.cli.command import init_workspace
     init_workspace(folder, demo=True)
     w = Workspace.find(folder)
     for field, text in files.items(): getattr(w, field).write_text(text, 'utf-8')
@@ -34,7 +34,7 @@ if os.environ.get({variable!r}):
     import importlib.abc, importlib.machinery
     class Hook(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path, target=None):
-            if name != 'wattnb.baselines': return None
+            if name != 'wattnb.llm.baselines': return None
             sys.meta_path.remove(self)
             spec = importlib.machinery.PathFinder.find_spec(name, path)
             inner = spec.loader

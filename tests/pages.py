@@ -76,7 +76,7 @@ def _code(text) -> str: return f'`{_cell(text)}`' if one_line(text) else ''
 
 def _type(anno) -> str:
     if anno is inspect.Parameter.empty or anno is None: return ''
-    return anno if isinstance(anno, str) else getattr(anno, '__name__', '') if isinstance(anno, type) else re.sub(r'\b(?:typing|collections\.abc|pathlib|wattnb\.\w+)\.', '', str(anno))
+    return anno if isinstance(anno, str) else getattr(anno, '__name__', '') if isinstance(anno, type) else re.sub(r'\b(?:typing|collections\.abc|pathlib|wattnb(?:\.\w+)+)\.', '', str(anno))
 
 
 def _default(value) -> str:

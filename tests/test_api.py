@@ -4,10 +4,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from wattnb.calls import Gate
-from wattnb.llm import ModelEntry, Request, open_model
-from wattnb.testing import FAULTS, FakeServer, environment
-from wattnb.workspace import UserError
+from wattnb.llm.calls import Gate
+from wattnb.llm.registry import ModelEntry
+from wattnb.llm.protocol import Request, open_model
+from wattnb.testing.server import FAULTS, FakeServer, environment
+from wattnb.core.workspace import UserError
 
 CANARY = 'sk-CANARY-9876543210-do-not-print'
 KEYS = dict(OPENAI_API_KEY=CANARY, OPENROUTER_API_KEY=CANARY, AWS_ACCESS_KEY_ID='AKIACANARY0000000000', AWS_SECRET_ACCESS_KEY=CANARY, AWS_PROFILE=None, AWS_SESSION_TOKEN=None)
@@ -270,7 +271,7 @@ def test_bedrock_without_leave_to_stream_is_asked_without(kind, said):
 @pytest.mark.parametrize('latency_mode', [False, True])
 def test_token_probabilities_where_asked_for(latency_mode):
     "In one piece and as a stream; without the option nothing is asked and the reason is told."
-    from wattnb.replies import token_confidence
+    from wattnb.llm.parsing import token_confidence
     with FakeServer('{"answer": "much", "answer_value": "412"}') as s, environment(**KEYS, **where(s)):
         with open_model(entry('openai', options=dict(logprobs=True)), latency_mode=latency_mode) as m: r = m.complete(requests(1))[0]
         with open_model(entry('openai')) as m: silent, why = m.complete(requests(1))[0], m.no_logprobs_reason
@@ -321,7 +322,7 @@ def test_words_are_told_as_they_come_and_the_listener_can_end_the_call(provider)
 
 
 def test_the_server_answers_from_a_model():
-    from wattnb.llm import Reply
+    from wattnb.llm.protocol import Reply
     asked = []
     class Model:
         def complete(self, rs): asked.extend(rs); return [Reply(r.id, r.user[::-1], prompt_tokens=7, completion_tokens=3) for r in rs]
@@ -421,8 +422,8 @@ def test_a_stream_of_no_text_is_a_failed_call(content):
 
 def test_an_endless_answer_ends(monkeypatch):
     "An answer longer than any chat completion is a failed call before it fills the memory."
-    import wattnb.api
-    monkeypatch.setattr(wattnb.api, 'MAX_ANSWER', 1 << 20)
+    import wattnb.llm.api
+    monkeypatch.setattr(wattnb.llm.api, 'MAX_ANSWER', 1 << 20)
     with FakeServer('x' * (3 << 20)) as s, environment(**KEYS, **where(s)):
         for latency in (False, True):
             with open_model(entry('openai'), tries=1, latency_mode=latency) as m: r = m.complete(requests(1))[0]
@@ -433,8 +434,10 @@ def test_an_endless_answer_ends(monkeypatch):
 def test_a_run_against_a_server_that_repeats_its_caller_keeps_nothing(how, tmp_path, capfd, caplog):
     "The same through a whole run and a question: no file of the workspace, no output and no log holds a key."
     from conftest import words_workspace
-    from wattnb.cli import main
-    from wattnb.experiment import RunSettings, plan_run, run_all
+    from wattnb.cli.command import main
+    from wattnb.experiment.settings import RunSettings
+    from wattnb.experiment.plan import plan_run
+    from wattnb.experiment.execute import run_all
     w = words_workspace(tmp_path/'ws')
     (w.root/'models.toml').write_text('[model.mine]\nprovider = "openai"\nid = "gpt-mine"\nmax_new_tokens = 40\noptions = { tries = 1 }\n')
     with Echo(how) as s, environment(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=f'http://{WHO}:{WHO}-pass@{s.host}/{PATH}/v1?key={QUERY}'):

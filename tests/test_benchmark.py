@@ -8,15 +8,20 @@ import pytest
 from hypothesis import given, settings as hyp, strategies as st
 
 from conftest import plug
-from wattnb.benchmark import (Benchmark, BenchmarkSettings, Estimate, ProgressTable, Watch, command, estimate, is_member, need_of, plan_benchmark, read_past,
-                              run_benchmark, run_members, this_machine)
-from wattnb.cluster import run_words
-from wattnb.experiment import Run, RunSettings, plan_run, run_all
-from wattnb.llm import load_registry
-from wattnb.processes import DEADLINE, Supervised
-from wattnb.simulated import SimulatedGpu, simulated_nvml
-from wattnb.schedule import HEADROOM, Allocation, Allocator, Machine, Need
-from wattnb.workspace import UserError, Workspace, read_json
+from wattnb.benchmark.progress import Benchmark, ProgressTable, Watch
+from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark, this_machine
+from wattnb.benchmark.estimates import Estimate, estimate, need_of, read_past
+from wattnb.benchmark.runner import command, is_member, run_benchmark, run_members
+from wattnb.benchmark.cluster import run_words
+from wattnb.experiment.stages import Run
+from wattnb.experiment.settings import RunSettings
+from wattnb.experiment.plan import plan_run
+from wattnb.experiment.execute import run_all
+from wattnb.llm.registry import load_registry
+from wattnb.benchmark.processes import DEADLINE, Supervised
+from wattnb.testing.simulated import SimulatedGpu, simulated_nvml
+from wattnb.benchmark.allocation import HEADROOM, Allocation, Allocator, Machine, Need
+from wattnb.core.workspace import UserError, Workspace, read_json
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +62,8 @@ def test_no_allocation_exceeds_the_machine_and_all_of_them_can_be_released(m, st
 
 
 def test_runs_start_longest_first(ws):
-    from wattnb.benchmark import PlannedRun, _longest_first
+    from wattnb.benchmark.plan import PlannedRun
+    from wattnb.benchmark.runner import _longest_first
     runs = [PlannedRun(n, '', 0, 'wait', need_gb=gb, estimate=Estimate(s)) for n, gb, s in (('short', 1., 10.), ('long', 1., 100.), ('unknown', 1., None), ('longer', 2., 100.))]
     assert [r.model for r in _longest_first(runs)] == ['unknown', 'longer', 'long', 'short']
 
@@ -153,7 +159,7 @@ def test_nothing_outlives_the_process_that_started_it(ws, tmp_path, how):
     pids = tmp_path / 'pids'
     code = f'''
 import sys, time
-from wattnb.processes import Supervised
+from wattnb.benchmark.processes import Supervised
 p = Supervised([sys.executable, '-c', {HANG!r} + 'import ctypes; ctypes.PyDLL(None).sleep(600)'], grace=.5)
 time.sleep(600)'''
     p = subprocess.Popen([sys.executable, '-c', code], env={**os.environ, 'PIDS': str(pids)})
@@ -220,11 +226,11 @@ def test_reasons(ws):
 
 
 def test_a_folder_in_use_is_skipped_with_its_owner(ws):
-    from wattnb.workspace import folder_lock
+    from wattnb.core.workspace import folder_lock
     s = BenchmarkSettings(models=('abstain',), preset='words', env='busy', limit=3)
     [r] = plan_benchmark(s, ws)
     with folder_lock(r.run_dir, 'wattnb run of a colleague'):
-        p = subprocess.run([sys.executable, '-c', f'from wattnb.benchmark import *; [r] = plan_benchmark({s!r}, {str(ws.root)!r}); print(r.state, r.reason)'],
+        p = subprocess.run([sys.executable, '-c', f'from wattnb.benchmark.runner import *; [r] = plan_benchmark({s!r}, {str(ws.root)!r}); print(r.state, r.reason)'],
                            capture_output=True, text=True)
     assert p.stdout.startswith('skip') and 'colleague' in p.stdout, p
 
@@ -251,7 +257,7 @@ def past_run(ws, name, hardware, effective, precision='4bit'):
 
 def test_what_a_model_needs_is_never_the_peak_of_a_batch_that_fills_the_card(ws, tmp_path):
     "A batch takes what is free: a run that held 47.2 GB on a large card says nothing about what the model needs."
-    from wattnb.llm import estimate_vram
+    from wattnb.llm.requirements import estimate_vram
     e, w = load_registry(ws)['qwen7b'], Workspace(tmp_path)
     (tmp_path / 'data').mkdir()
     filled = dict(gpu_vram_allocated_gb=47.2, gpu_vram_reserved_gb=50., cpu_rss_peak_gb=60.)
@@ -270,8 +276,8 @@ def test_what_a_model_needs_is_never_the_peak_of_a_batch_that_fills_the_card(ws,
 @pytest.mark.parametrize('shown, gpus, meant', [(None, (0, 1), [0, 1]), ('2,3', (0,), [2]), ('3,2', (0, 1), [3, 2]), ('GPU-00000001', (0,), [1])])
 def test_gpus_are_numbered_as_this_process_sees_them(ws, tmp_path, monkeypatch, shown, gpus, meant):
     "Inside CUDA_VISIBLE_DEVICES=2,3 device 0 is the machine's third: workers get UUIDs, which mean the same everywhere."
-    from wattnb import benchmark
-    from wattnb.benchmark import LocalExecutor
+    from wattnb.benchmark import runner as benchmark
+    from wattnb.benchmark.runner import LocalExecutor
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     if shown is not None: monkeypatch.setenv('CUDA_VISIBLE_DEVICES', shown)
     monkeypatch.setattr(benchmark, 'command', lambda r: ['-c', 'import os; print(os.environ["CUDA_VISIBLE_DEVICES"])'])
@@ -292,8 +298,8 @@ def test_gpus_are_numbered_as_this_process_sees_them(ws, tmp_path, monkeypatch, 
 @pytest.mark.parametrize('node, sizes', [(None, [10, 20, 30, 40]), ('2,1', [30, 20]), ('', [])])
 def test_a_node_reports_its_gpus_though_the_task_that_asks_was_given_none(node, sizes, monkeypatch):
     "Some versions of Ray hide all GPUs from a task that asks for none: the node's own setting counts."
-    from wattnb.cluster import _visible_devices, node_gpus
-    from wattnb.machine import memory_here
+    from wattnb.benchmark.cluster import _visible_devices, node_gpus
+    from wattnb.core.hardware import memory_here
     env = {k: v for k, v in os.environ.items() if k != 'CUDA_VISIBLE_DEVICES'} | ({} if node is None else dict(CUDA_VISIBLE_DEVICES=node))
     raylet = subprocess.Popen([sys.executable, '-c', 'print("up", flush=True); input()'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
     try:
@@ -306,7 +312,7 @@ def test_a_node_reports_its_gpus_though_the_task_that_asks_was_given_none(node, 
 
 
 def test_a_mig_slice_is_used_by_its_own_uuid(ws, monkeypatch):
-    from wattnb.benchmark import LocalExecutor
+    from wattnb.benchmark.runner import LocalExecutor
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'MIG-00000001,MIG-00000000')
     with simulated_nvml([SimulatedGpu(mig=2)]):
         here = LocalExecutor(this_machine(BenchmarkSettings(gpus=(0, 1))))
@@ -314,7 +320,7 @@ def test_a_mig_slice_is_used_by_its_own_uuid(ws, monkeypatch):
 
 
 def test_all_broken_alike_is_one_error(ws, tmp_path):
-    from wattnb.cli import init_workspace
+    from wattnb.cli.command import init_workspace
     init_workspace(tmp_path, demo=True)
     with pytest.raises(UserError, match='index'): plan_benchmark(BenchmarkSettings(models=('abstain', 'extractive')), tmp_path)
 
@@ -339,8 +345,8 @@ def test_the_progress_table_on_a_terminal_redraws_in_place(ws):
 
 
 def test_members_share_one_model_and_are_no_run_of_its_own(ws):
-    from wattnb.scaling import own_run
-    from wattnb.runs import find_runs
+    from wattnb.benchmark.scaling_study import own_run
+    from wattnb.scoring.run_folders import find_runs
     plans = run_members(RunSettings('extractive', env='members', preset='words', limit=3, temperature=.5), 3, ws)
     assert all(is_member(p.name) for p in plans) and len({p.run for p in plans}) == 3
     assert own_run(find_runs(ws, 'members'), load_registry(ws)['extractive'], 'auto', 'words') is None
@@ -356,7 +362,7 @@ RECORDED = Path(__file__).resolve().parent.parent.parent / 'shared/wattbot/recor
 @pytest.mark.skipif(not RECORDED.exists(), reason='the recorded runs are not here')
 def test_recorded_runs_fill_the_table_and_no_other_machine_does(ws, tmp_path):
     import shutil
-    from wattnb.scaling import SCALING_COLUMNS, scaling
+    from wattnb.benchmark.scaling_study import SCALING_COLUMNS, scaling
     (tmp_path / 'data').mkdir(); shutil.copytree(RECORDED / 'PowerEdge', tmp_path / 'artifacts/experiments/PowerEdge')
     w = Workspace.find(tmp_path)
     s = scaling(w, 'qwen2.5', env='PowerEdge', datafile='train_QA')
@@ -368,7 +374,7 @@ def test_recorded_runs_fill_the_table_and_no_other_machine_does(ws, tmp_path):
 
 def test_few_earlier_runs_are_read_to_estimate_one(ws, monkeypatch):
     "With hundreds of earlier runs, estimating one must stay fast."
-    import wattnb.estimates as bench
+    import wattnb.benchmark.estimates as bench
     run_all(plan_run(RunSettings('extractive', env='many', preset='words', limit=2, name='first'), ws))
     first = ws.experiments / 'many/demo_QA/first'
     for i in range(150):
@@ -384,7 +390,7 @@ def test_few_earlier_runs_are_read_to_estimate_one(ws, monkeypatch):
 
 def test_the_progress_table_shows_what_a_run_without_answers_does(ws):
     "In a file, too: starting, loading the model, first batch."
-    from wattnb.experiment import Run
+    from wattnb.experiment.stages import Run
     [r] = plan_benchmark(BenchmarkSettings(models=('extractive',), preset='words', env='says', limit=4), ws)
     r.state, r.estimate = 'run', Estimate(60.)
     w, out, said = Watch(r), io.StringIO(), []

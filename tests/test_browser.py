@@ -15,13 +15,15 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from wattnb.cli import init_workspace
-from wattnb.corpus import build_corpus
-from wattnb.experiment import RunSettings, plan_run, run_all
-from wattnb.index import build_index
-from wattnb.questions import read_questions
-from wattnb.testing import FakeServer
-from wattnb.workspace import Workspace
+from wattnb.cli.command import init_workspace
+from wattnb.index.corpus import build_corpus
+from wattnb.experiment.settings import RunSettings
+from wattnb.experiment.plan import plan_run
+from wattnb.experiment.execute import run_all
+from wattnb.index.store import build_index
+from wattnb.core.questions import read_questions
+from wattnb.testing.server import FakeServer
+from wattnb.core.workspace import Workspace
 
 root = Path(__file__).resolve().parent.parent
 browser = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'))), None)
@@ -133,7 +135,7 @@ def lab(ws, server, tmp_path_factory):
         f.parent.mkdir(parents=True, exist_ok=True); f.write_text(json.dumps(content))
     nb = json.loads((ws.notebooks/'explore.ipynb').read_text())
     nb['cells'].append(dict(cell_type='code', id='sorted', metadata={}, outputs=[], execution_count=None,
-                            source=["from wattnb.workspace import ResultTable\n", "ResultTable(['n', 'square'], [(i, i * i if i % 7 else None) for i in range(60)])"]))
+                            source=["from wattnb.core.tables import ResultTable\n", "ResultTable(['n', 'square'], [(i, i * i if i % 7 else None) for i in range(60)])"]))
     (ws.notebooks/'explore.ipynb').write_text(json.dumps(nb))
     env = dict(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=server.url, PYTHONPATH=f'{root}{os.pathsep}{os.environ.get("PYTHONPATH", "")}', WATTNB_PROGRESS='0')
     args = [sys.executable, '-m', 'jupyter', 'lab', '--no-browser', '--allow-root', '--ServerApp.port={port}', '--IdentityProvider.token=a-token', f'--ServerApp.root_dir={ws.root}']

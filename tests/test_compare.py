@@ -6,16 +6,23 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wattnb.audit import RULES, audit
-from wattnb.compare import compare, compare_scores
-from wattnb.results_matrix import matrix
-from wattnb.scored import ScoredRun
-from wattnb.errors import ERROR_CLASSES, decompose
-from wattnb.questions import BASE_COLUMNS, Question
-from wattnb.rescore import rescore
-from wattnb.runs import TIDY_COLUMNS, Store, GroundTruth, find_run, find_runs, load, pick_runs, run_cost, score_run
-from wattnb.scoring import Prediction, score
-from wattnb.workspace import UserError, jsonable, write_csv, write_json
+from wattnb.compare.rules import RULES
+from wattnb.compare.auditing import audit
+from wattnb.compare.paired import compare, compare_scores
+from wattnb.compare.results_matrix import matrix
+from wattnb.compare.scored import ScoredRun
+from wattnb.scoring.tidy import ERROR_CLASSES
+from wattnb.compare.errors import decompose
+from wattnb.core.questions import BASE_COLUMNS, Question
+from wattnb.legacy.rescoring import rescore
+from wattnb.scoring.tidy import TIDY_COLUMNS
+from wattnb.scoring.store import Store, load
+from wattnb.scoring.truths import GroundTruth, score_run
+from wattnb.scoring.run_folders import find_run, find_runs, pick_runs
+from wattnb.scoring.run_costs import run_cost
+from wattnb.scoring.answers import Prediction
+from wattnb.scoring.scores import score
+from wattnb.core.workspace import UserError, jsonable, write_csv, write_json
 
 SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)
 
@@ -403,7 +410,7 @@ def test_recorded_tree_as_it_lies_there():
 # ---- a tree that is only looked at --------------------------------------------------------------------------------
 
 def test_a_bare_tree_is_read_by_the_verbs_and_never_written(tree, tmp_path_factory, monkeypatch, capsys):
-    from wattnb.cli import main
+    from wattnb.cli.command import main
     here = tmp_path_factory.mktemp('here'); monkeypatch.chdir(here); monkeypatch.delenv('WATTNB_ROOT', raising=False)
     base = tree / 'artifacts/experiments'
     state = lambda: {p: (p.stat().st_size, p.stat().st_mtime_ns) for p in [*base.parent.rglob('*')]}
@@ -456,8 +463,8 @@ def test_a_recorded_vote_is_checked_without_its_members(tmp_path):
 
 def test_a_ratio_without_an_upper_end_stays_without_one():
     "What the energies of both runs may be widens the interval of their ratio; where Fieller's interval has no upper end, none is made up."
-    from wattnb.compare import _energy_ratio
-    from wattnb.footprint import RunEnergy
+    from wattnb.compare.paired import _energy_ratio
+    from wattnb.telemetry.energy import RunEnergy
     a, b = RunEnergy(10., 9., 12., kind='extrapolated'), RunEnergy(5., 5., 5., kind='measured')
     assert _energy_ratio((2., 1.5, None), a, b) == (2., pytest.approx(1.35), None)
     assert _energy_ratio((2., 1.5, 3.), a, b) == (2., pytest.approx(1.35), pytest.approx(3.6))

@@ -8,9 +8,10 @@ import pypdf, pytest
 os.environ['WATTNB_ALLOW_LOCAL'] = '1' # the servers of these tests are on this machine
 from hypothesis import given, settings, strategies as st
 
-from wattnb.corpus import (Document, Paper, Paragraph, Section, Sentence, build_corpus, check_text, fetch_papers, from_docling, join_lines, load_document, parse_pdf,
-                           read_bibliography, split_sentences)
-from wattnb.workspace import UserError, WorkError, Workspace, write_csv, write_json
+from wattnb.index.documents import (Document, Paragraph, Section, Sentence, check_text, from_docling, join_lines,
+                                    load_document, parse_pdf, split_sentences)
+from wattnb.index.corpus import Paper, build_corpus, fetch_papers, read_bibliography
+from wattnb.core.workspace import UserError, WorkError, Workspace, write_csv, write_json
 
 data = Path(__file__).resolve().parent.parent / 'data'
 PDF = (data / 'pdfs/halvorsen2029.pdf').read_bytes()
@@ -277,8 +278,8 @@ def odd_server():
 
 def test_downloads_are_bounded_in_time_and_size(tmp_path, odd_server, monkeypatch):
     "Endless answers, drops of a byte, packed bombs, odd Retry-After headers and redirects without end: each is one line, the good paper is there."
-    import wattnb.corpus
-    monkeypatch.setattr(wattnb.corpus, 'MAX_PDF', 16 << 20)
+    import wattnb.index.corpus
+    monkeypatch.setattr(wattnb.index.corpus, 'MAX_PDF', 16 << 20)
     url, _ = odd_server
     names = 'wait waits drip drip-head endless bomb bombs torn round file nowhere good packed tag'.split()
     ws = workspace(tmp_path, {n: f'{url}/{n}.pdf' for n in names})
@@ -304,9 +305,9 @@ def test_only_public_addresses_are_asked(tmp_path, odd_server, host, monkeypatch
 
 def test_a_redirect_into_a_private_network_is_not_followed(tmp_path, odd_server, monkeypatch):
     "Each redirect is checked again: 127.0.0.1 plays a public server here, 127.0.0.2 one of a private network."
-    import wattnb.corpus
+    import wattnb.index.corpus
     monkeypatch.delenv('WATTNB_ALLOW_LOCAL')
-    monkeypatch.setattr(wattnb.corpus, '_is_public', lambda a: a == '127.0.0.1')
+    monkeypatch.setattr(wattnb.index.corpus, '_is_public', lambda a: a == '127.0.0.1')
     url, asked = odd_server
     r = fetch_papers(workspace(tmp_path, {}), [Paper('a', url=f'{url}/inside.pdf'), Paper('b', url=f'{url}/good.pdf')])
     assert '127.0.0.2' in r[0].reason and '--allow-local' in r[0].reason and r[1].path and not any('secret' in a for a in asked)
@@ -351,7 +352,7 @@ meta = st.dictionaries(st.sampled_from(['page', 'section', 'kind', 'caption', 'c
 def test_odd_metadata_costs_one_paper(doc_meta, section_meta, paragraph_meta, title, with_sentences):
     "Whatever is in the metadata of one JSON document, the index is built of the others."
     import tempfile
-    from wattnb.index import build_index, open_index
+    from wattnb.index.store import build_index, open_index
     with tempfile.TemporaryDirectory() as tmp:
         ws = workspace(Path(tmp) / 'w' if (Path(tmp) / 'w').mkdir() is None else None, {})
         ws.corpus.mkdir()

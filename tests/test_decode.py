@@ -8,10 +8,10 @@ torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
 from test_local import ASKED, COMMON, PREAMBLE, make, tokenizer
-from wattnb.chat_template import encode_prompt, render_prompt
-from wattnb.checkpoint import is_out_of_memory
-from wattnb.llm import Request
-from wattnb.local import LocalModel
+from wattnb.llm.chat_template import encode_prompt, render_prompt
+from wattnb.llm.checkpoint import is_out_of_memory
+from wattnb.llm.protocol import Request
+from wattnb.llm.local import LocalModel
 
 WAYS = dict(pairs=dict(batch_size=2), batch=dict(), alone=dict(latency_mode=True), sampled=dict(temperature=.7))
 
@@ -243,8 +243,8 @@ def test_sampled_replies_are_drawn_from_the_distribution_of_generate(tmp_path, t
 
 
 def test_what_a_checkpoint_asks_for_and_does_not_get_is_recorded(tmp_path, tokenizer):
-    from wattnb.batching import checkpoint_sampling, Sampling
-    from wattnb.workspace import UserError
+    from wattnb.llm.batching import checkpoint_sampling, Sampling
+    from wattnb.core.workspace import UserError
     G = transformers.GenerationConfig
     assert checkpoint_sampling(G()) == (Sampling(), {})
     assert checkpoint_sampling(G(**OWN), .3) == (Sampling(.3), OWN)
@@ -258,9 +258,11 @@ def test_what_a_checkpoint_asks_for_and_does_not_get_is_recorded(tmp_path, token
 def test_whose_sampling_is_part_of_a_runs_identity(tmp_path, tokenizer):
     "A run with the checkpoint's own settings is another run than the greedy one, and says whose they were; the hash of each prompt is of what the model read."
     from conftest import words_workspace
-    from wattnb.experiment import RunSettings, plan_run, run_all
-    from wattnb.journal import read_journal
-    from wattnb.workspace import UserError
+    from wattnb.experiment.settings import RunSettings
+    from wattnb.experiment.plan import plan_run
+    from wattnb.experiment.execute import run_all
+    from wattnb.experiment.journal import read_journal
+    from wattnb.core.workspace import UserError
     with_settings(tmp_path / 'tiny', tokenizer, repetition_penalty=9., do_sample=True, temperature=3.)
     (tmp_path / 'tiny/config.json').write_text((tmp_path / 'tiny/config.json').read_text().replace('"max_position_embeddings": 512', '"max_position_embeddings": 4096'))
     ws = words_workspace(tmp_path / 'ws', models_toml=f'[model.tiny]\nprovider = "hf_local"\nid = "{tmp_path / "tiny"}"\nprecision = "fp32"\nmax_new_tokens = 8\n')
@@ -307,7 +309,7 @@ def test_other_kinds_of_models_agree_with_generate(tmp_path, tokenizer, kind):
 @pytest.mark.parametrize('kind, over', [('rwkv', dict(attention_hidden_size=32, context_length=512)), ('recurrent_gemma', dict(lru_width=32, head_dim=8, attention_window_size=64, num_hidden_layers=3)),
                                         ('openai-gpt', dict(n_embd=32, n_layer=2, n_head=4, n_positions=512)), ('xlstm', dict(num_heads=4))])
 def test_a_model_that_keeps_no_cache_we_know_is_refused_when_it_is_loaded(tmp_path, tokenizer, kind, over):
-    from wattnb.workspace import WorkError
+    from wattnb.core.workspace import WorkError
     with pytest.raises(WorkError) as e: LocalModel(make(tmp_path, tokenizer, kind, **over))
     assert '\n' not in str(e.value) and f'tiny-{kind} ({kind})' in str(e.value) and ('returns no cache' in str(e.value) or 'cannot go on' in str(e.value))
 
@@ -315,14 +317,14 @@ def test_a_model_that_keeps_no_cache_we_know_is_refused_when_it_is_loaded(tmp_pa
 @pytest.mark.parametrize('kind, precision', [('mamba', 'fp32'), ('mamba', 'bf16'), ('llama', 'fp32'), ('llama', 'bf16'), ('qwen2', 'fp16')])
 def test_a_cache_that_is_wrong_is_found_when_a_model_is_loaded(tmp_path, tokenizer, monkeypatch, kind, precision):
     "What would be wrong from the second token on, silently: a whole mask for one token of a state-space model, positions that are off, a cache that is empty."
-    import wattnb.decode
-    from wattnb.workspace import WorkError
+    import wattnb.llm.decode
+    from wattnb.core.workspace import WorkError
     entry, real = lively(tmp_path, tokenizer, kind, **STATES.get(kind, {})), LocalModel._forward
     LocalModel(entry, precision, device='cpu').close()
     def forgets(self, ids, mask, positions, cache):
         if ids.shape[1] == 1: return real(self, ids, mask[:, -1:], positions, None)
         return real(self, ids, mask, positions, cache)
-    if kind == 'mamba': monkeypatch.setattr(wattnb.decode, 'only_states', lambda model: False)
+    if kind == 'mamba': monkeypatch.setattr(wattnb.llm.decode, 'only_states', lambda model: False)
     else: monkeypatch.setattr(LocalModel, '_forward', forgets)
     with pytest.raises(WorkError, match='writes other text with its cache than without'): LocalModel(entry, precision, device='cpu')
 
@@ -339,7 +341,7 @@ def test_a_model_that_takes_padding_for_text_answers_one_at_a_time(tmp_path, tok
 def test_a_cap_on_attention_scores_is_never_left_out(tmp_path, tokenizer, monkeypatch):
     "Gemma 2, also where transformers would choose an attention that has no cap."
     from transformers.models.gemma2 import modeling_gemma2
-    from wattnb.workspace import UserError
+    from wattnb.core.workspace import UserError
     entry = lively(tmp_path / 'capped', tokenizer, 'gemma2', attn_logit_softcapping=.5)
     reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / 'capped', attn_implementation='eager').eval()
     want = [generate(reference, tokenizer, entry, r, do_sample=False) for r in ASKED]

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pypdf, pytest
 
-from wattnb.corpus import parse_pdf, read_bibliography
-from wattnb.questions import is_blank, parse_refs, read_questions
-from wattnb.scoring import check_questions, score_value
+from wattnb.index.documents import parse_pdf
+from wattnb.index.corpus import read_bibliography
+from wattnb.core.questions import is_blank, parse_refs, read_questions
+from wattnb.scoring.answers import check_questions
+from wattnb.scoring.wattbot_score import score_value
 
 root = Path(__file__).resolve().parent.parent
 data = root / 'data'

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-import wattnb.cli # registers the verbs
-from wattnb.command import _parser
-from wattnb.schema import Attempt, Hardware, Record, Summary, file_fields, undocumented
-from wattnb.workspace import UserError
+import wattnb.cli.verbs # registers the verbs
+from wattnb.cli.command import _parser
+from wattnb.core.records import Attempt, Hardware, Record, Summary, file_fields, undocumented
+from wattnb.core.workspace import UserError
 
 root = Path(__file__).resolve().parent.parent
 
@@ -45,7 +45,7 @@ def test_no_verb_or_option_vanishes():
 
 
 def test_examples_of_the_help_parse():
-    from wattnb.cli import VERBS
+    from wattnb.cli.command import VERBS
     for name, (_, _, example, _) in VERBS.items(): _parser().parse_args(shlex.split(example)[1:])
 
 
@@ -53,7 +53,9 @@ def test_examples_of_the_help_parse():
 def written(tmp_path_factory):
     "The files of a small run with refusals and retries."
     from conftest import words_workspace
-    from wattnb.experiment import RunSettings, plan_run, run_all
+    from wattnb.experiment.settings import RunSettings
+    from wattnb.experiment.plan import plan_run
+    from wattnb.experiment.execute import run_all
     ws = words_workspace(tmp_path_factory.mktemp('schema'))
     plan = plan_run(RunSettings('extractive', env='t', preset='words', limit=8), ws)
     run_all(plan)

@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.ensemble import make_ensemble
-from wattnb.voting import STRATEGIES, Ballot, VoteRule, decide, decisions_as_predictions, same_values, vote
-from wattnb.questions import Question, is_blank
-from wattnb.runs import find_run, load
-from wattnb.scoring import Prediction, score
-from wattnb.choice import MARGIN, choose_out_of_bag, decide_between
-from wattnb.frontier import on_frontier, pareto
-from wattnb.selection import RULE, recommend, recommend_from
-from wattnb.systems import System, cascades, ensembles, run_matrix, singles
-from wattnb.workspace import UserError
+from wattnb.ensemble.ensemble_runs import make_ensemble
+from wattnb.ensemble.voting import STRATEGIES, Ballot, VoteRule, decide, decisions_as_predictions, same_values, vote
+from wattnb.core.questions import Question, is_blank
+from wattnb.scoring.run_folders import find_run
+from wattnb.scoring.store import load
+from wattnb.scoring.answers import Prediction
+from wattnb.scoring.scores import score
+from wattnb.ensemble.choice import MARGIN, choose_out_of_bag, decide_between
+from wattnb.ensemble.frontier import on_frontier, pareto
+from wattnb.ensemble.recommendation import RULE, recommend, recommend_from
+from wattnb.ensemble.systems import System, cascades, ensembles, run_matrix, singles
+from wattnb.core.workspace import UserError
 
 SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)
 needs_shared = pytest.mark.skipif(SHARED is None, reason='recorded runs are not on this machine')

@@ -5,12 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from wattnb.experiment import Run, RunSettings, derive, plan_run, replay, run_all, stored_run, verify
-from wattnb.journal import read_journal
-from wattnb.llm import Reply, load_registry, open_model
-from wattnb.scoring import score_files
-from wattnb.settings import notebook_parameters, parameters_cell
-from wattnb.workspace import UserError, WorkError, Workspace
+from wattnb.experiment.stages import Run
+from wattnb.experiment.settings import RunSettings
+from wattnb.experiment.run_files import derive
+from wattnb.experiment.plan import plan_run
+from wattnb.experiment.stored import replay, stored_run, verify
+from wattnb.experiment.execute import run_all
+from wattnb.experiment.journal import read_journal
+from wattnb.llm.protocol import Reply, open_model
+from wattnb.llm.registry import load_registry
+from wattnb.scoring.scores import score_files
+from wattnb.experiment.settings import notebook_parameters, parameters_cell
+from wattnb.core.workspace import UserError, WorkError, Workspace
 
 root = Path(__file__).resolve().parent.parent
 PEER_SUMMARY = '''name model_id llm_provider quantization timestamp num_questions total_time_seconds avg_latency_seconds avg_retrieval_seconds avg_generation_seconds
@@ -209,7 +215,7 @@ def test_an_executed_notebook_executes_again_from_the_journal(ws, monkeypatch):
     "The copy in the run folder, executed once more as it is: nothing is asked, the same numbers, and it notices another journal."
     nbclient, nbformat = pytest.importorskip('nbclient'), pytest.importorskip('nbformat')
     pytest.importorskip('papermill')
-    from wattnb.cli import run_notebook
+    from wattnb.cli.verbs import run_notebook
     monkeypatch.delenv('IN_TEST', raising=False)
     s = settings(env='book', name='again', limit=4, max_retries=0)
     run_all(plan_run(s, ws))
@@ -263,7 +269,7 @@ LOOKS = {
 
 def test_json_of_every_verb_that_looks_is_one_document(ws, tmp_path, capfd):
     "What a verb shows as text it can also hand out as JSON: one strict document on stdout, with the status that the text has."
-    from wattnb.cli import VERBS, main
+    from wattnb.cli.command import VERBS, main
     assert set(LOOKS) | WRITES == set(VERBS), 'a new verb is tried here too'
     plan = plan_run(settings(env='looks', name='one'), ws)
     run_all(plan); run_all(plan_run(settings(env='looks', name='two', model='abstain'), ws))
@@ -289,8 +295,8 @@ def test_no_key_of_an_address_or_option_is_kept_or_shown(tmp_path, place, addres
     "A server's address with a key as user, password, part of the path, query or fragment, from the environment or from models.toml: whether the run succeeds or fails, nothing of the key reaches a file, a message or an exception."
     import traceback
     from conftest import words_workspace
-    from wattnb.testing import FakeServer
-    monkeypatch.setattr('wattnb.redaction._KEPT', set())
+    from wattnb.testing.server import FakeServer
+    monkeypatch.setattr('wattnb.core.redaction._KEPT', set())
     monkeypatch.delenv('OPENAI_BASE_URL', raising=False); monkeypatch.setenv('OPENAI_API_KEY', 'sk-other-0123456789')
     w = words_workspace(tmp_path / 'ws')
     with FakeServer() as server:
@@ -304,7 +310,7 @@ def test_no_key_of_an_address_or_option_is_kept_or_shown(tmp_path, place, addres
             try: said += run_all(plan_run(s, w)).summary['status']
             except (UserError, WorkError) as e: said += traceback.format_exc()
             main_words = ['results', '--json', '--root', str(w.root)]
-            from wattnb.cli import main
+            from wattnb.cli.command import main
             main(main_words)
         if '@' in address and '?' not in address: assert 'complete' in said, 'such an address works'
     out, err = capfd.readouterr()
@@ -341,7 +347,7 @@ def at(precision='', **kw): return settings(**{'model': 'speck', 'env': 'p', 'pr
 
 def test_auto_and_what_it_means_are_one_run(tiny):
     "On a CPU a float32 checkpoint at `auto` is loaded in float32: `--precision fp32` finds the run done, under the precision that was loaded; bf16 is another run, with its word in the name."
-    from wattnb.runs import RunFolder
+    from wattnb.scoring.run_folders import RunFolder
     plan = plan_run(at(), tiny)
     assert (plan.precision, plan.precision_requested, plan.name, plan.identity['precision']) == ('fp32', 'auto', 'speck-bench-closed-book', 'fp32')
     assert 'fp32 (auto was asked for)' in plan.table.to_text()
@@ -353,15 +359,15 @@ def test_auto_and_what_it_means_are_one_run(tiny):
     assert (other.state, other.precision, other.name) == ('new', 'bf16', 'speck-bench-bf16-closed-book')
     assert run_all(other).summary['precision'] == 'bf16' and plan_run(at('bf16'), tiny).state == 'complete'
     assert {RunFolder(p.run_dir).precision for p in (plan, other)} == {'fp32', 'bf16'}
-    from wattnb.benchmark import BenchmarkSettings, plan_benchmark
+    from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark
     runs = plan_benchmark(BenchmarkSettings(models=('speck',), precisions=('auto', 'fp32', 'bf16'), env='sweep', mode='closed-book', limit=3), tiny)
     assert [(r.precision, r.state) for r in runs] == [('fp32', 'wait'), ('fp32', 'skip'), ('bf16', 'wait')] and 'the same run' in runs[1].reason
 
 
 def as_before(folder, to, precision):
     "A run folder as earlier versions wrote it: identity and head have the precision that was asked for; the summary no marks."
-    from wattnb.journal import _line, _text
-    from wattnb.workspace import digest, write_json
+    from wattnb.experiment.journal_lines import _line, _text
+    from wattnb.core.workspace import digest, write_json
     entries = list(read_journal(folder / 'journal.jsonl').entries)
     head = entries[0].data
     head['identity']['precision'] = head['precision'] = precision

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from wattnb.experiment import RunSettings, plan_run, run_all, stored_run, verify
-from wattnb.journal import read_journal
-from wattnb.llm import Reply, load_registry, open_model
-from wattnb.plan import RunState
-from wattnb.workspace import DERIVED, UserError, WorkError, Workspace, read_json, stale_files, write_json
+from wattnb.experiment.settings import RunSettings
+from wattnb.experiment.plan import plan_run
+from wattnb.experiment.execute import run_all
+from wattnb.experiment.stored import stored_run, verify
+from wattnb.experiment.journal import read_journal
+from wattnb.llm.protocol import Reply, open_model
+from wattnb.llm.registry import load_registry
+from wattnb.experiment.plan import RunState
+from wattnb.core.workspace import DERIVED, UserError, WorkError, Workspace, read_json, stale_files, write_json
 
 KILLS = int(os.environ.get('WATTNB_KILLS', 30))
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='POSIX only')
@@ -313,7 +317,8 @@ def test_runs_of_before_the_marks_are_derived_once_more(ws, whole):
 
 def test_the_benchmark_mends_files_that_do_not_follow(ws, whole):
     "It skips the run, as its journal is complete, writes its files and reads the score from them; a plan alone writes nothing."
-    from wattnb.benchmark import BenchmarkSettings, plan_benchmark, run_benchmark
+    from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark
+    from wattnb.benchmark.runner import run_benchmark
     s = BenchmarkSettings(models=('extractive',), env='f', mode='closed-book')
     plan = plan_run(settings(), ws)
     run_all(plan, Scripted(0))
@@ -329,13 +334,13 @@ def test_the_benchmark_mends_files_that_do_not_follow(ws, whole):
 
 def test_an_interrupt_while_the_files_are_written_leaves_the_run_complete(ws, whole, monkeypatch):
     "The end is in the journal: Ctrl-C cannot take it back."
-    import wattnb.run_files
-    plan, real = plan_run(settings(name='late'), ws), wattnb.run_files.atomic_write
+    import wattnb.experiment.run_files
+    plan, real = plan_run(settings(name='late'), ws), wattnb.core.workspace.atomic_write
     def write(*a):
-        monkeypatch.setattr(wattnb.run_files, 'atomic_write', real)
+        monkeypatch.setattr(wattnb.experiment.run_files, 'atomic_write', real)
         raise KeyboardInterrupt
-    monkeypatch.setattr(wattnb.run_files, 'atomic_write', write)
-    from wattnb.notebook import start
+    monkeypatch.setattr(wattnb.experiment.run_files, 'atomic_write', write)
+    from wattnb.experiment.notebook import start
     nb = start(plan)
     nb._run._given_model = nb._run.model = Scripted(0)
     nb.load(); nb.answer()
@@ -346,8 +351,8 @@ def test_an_interrupt_while_the_files_are_written_leaves_the_run_complete(ws, wh
 
 def test_whoever_reads_a_run_asks_whether_its_files_are_those_of_the_journal(ws, whole):
     "A resumed run whose files are those of an earlier session, or of before a change: neither the list of complete runs nor the audit takes them for the run's."
-    from wattnb.audit import audit
-    from wattnb.runs import RunFolder
+    from wattnb.compare.auditing import audit
+    from wattnb.scoring.run_folders import RunFolder
     plan = plan_run(settings(env='read', name='read'), ws)
     run_all(plan, Scripted(0))
     flags = lambda: {f['rule'] for r in audit(ws, env='read').to_json()['runs'] for f in r['flags']}
@@ -368,8 +373,8 @@ def test_a_fault_at_any_system_call(tmp_path):
 @pytest.mark.parametrize('name', [*DERIVED, 'journal.jsonl', 'power.csv', 'run_experiment.ipynb', '.lock', '.lock.json'])
 def test_a_link_in_a_run_folder_is_not_written_through(ws, whole, tmp_path, name):
     "A folder from elsewhere may lead a file of the run to another place: planning and replaying refuse, and what is there stays."
-    from wattnb.experiment import replay
-    from wattnb.workspace import folder_lock
+    from wattnb.experiment.stored import replay
+    from wattnb.core.workspace import folder_lock
     outside = tmp_path / 'precious'
     outside.write_text('precious')
     plan = plan_run(settings(env='links', name=f'link{name}'), ws)

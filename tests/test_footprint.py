@@ -4,11 +4,11 @@ import json, math, re
 import pytest
 from hypothesis import given, settings as examples, strategies as st
 
-from wattnb.devices import device_table, devices, find_device, gpu_limits, measure_cpu
-from wattnb.energy import energy_of, joules_per_token
-from wattnb.footprint import (ELECTRICITY_USD, Footprint, SETTINGS_FILE, amortised, find_grid, footprint, footprint_table, grid_table, grids,
-                              load_footprint, run_footprint)
-from wattnb.workspace import UserError, Workspace
+from wattnb.telemetry.device_limits import device_table, devices, find_device, gpu_limits, measure_cpu
+from wattnb.telemetry.energy import energy_of, joules_per_token
+from wattnb.telemetry.footprints import (ELECTRICITY_USD, Footprint, SETTINGS_FILE, amortised, find_grid, footprint,
+                                         footprint_table, grid_table, grids, load_footprint, run_footprint)
+from wattnb.core.workspace import UserError, Workspace
 
 amount = st.floats(0, 1e9, allow_nan=False)
 anywhere = st.sampled_from([g.code for g in grids()])
@@ -338,5 +338,5 @@ def test_joules_per_token_count_decoded_tokens_of_first_attempts():
 def test_light_import():
     import subprocess, sys
     heavy = ('torch', 'numpy', 'pandas', 'scipy', 'matplotlib')
-    code = f'import sys, wattnb.footprint; print([m for m in {heavy} if m in sys.modules])'
+    code = f'import sys, wattnb.telemetry.footprints; print([m for m in {heavy} if m in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip() == '[]'

@@ -9,11 +9,12 @@ import numpy as np, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from wattnb.embedders import Embedder, fetch_pypi_weights, load_embedders
-from wattnb.index import Index, bm25_model, build_index, exact_search, open_index
-from wattnb.passages import PassageSettings, words
-from wattnb.retrieval import PRESETS, retrieve
-from wattnb.workspace import UserError, WorkError, Workspace, file_sha256, write_json
+from wattnb.index.embedders import Embedder, fetch_pypi_weights, load_embedders
+from wattnb.index.store import Index, bm25_model, build_index, exact_search, open_index
+from wattnb.index.passages import PassageSettings, words
+from wattnb.retrieval.queries import PRESETS
+from wattnb.retrieval.search import retrieve
+from wattnb.core.workspace import UserError, WorkError, Workspace, file_sha256, write_json
 
 WORDS = 'energy carbon model training water data center gpu power kwh cooling turbine battery grid reactor solar panel ridge lamp mill'.split()
 
@@ -79,7 +80,7 @@ class History(RuleBasedStateMachine):
         if self.embedder == 'none': return
         def die(*a, **k): raise KeyboardInterrupt
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt) if self.changed() else nullcontext():
-            patch.setattr('wattnb.index._Vectors.rows', die)
+            patch.setattr('wattnb.index.store._Vectors.rows', die)
             build_index(self.ws, embedder=self.embedder)
         for f in (self.ws.embeddings / f'.{self.embedder}.build').glob('*/*/*.npy'):
             if len(t) % 2: os.truncate(f, max(0, f.stat().st_size - len(t) % 70))
@@ -120,8 +121,8 @@ def test_only_what_changed_is_embedded_again(tmp_path, tiny):
 
 KILLED = '''
 import os, sys
-import wattnb.index as ix
-from wattnb.workspace import Workspace
+import wattnb.index.store as ix
+from wattnb.core.workspace import Workspace
 ix.WINDOW = 3
 write, done = ix.atomic_write, []
 def _write(path, data):
@@ -151,7 +152,7 @@ def test_two_builds_at_once_name_the_holder_and_readers_see_the_old_index(tmp_pa
     build_index(ws, embedder='none')
     hold = subprocess.Popen([sys.executable, '-c', textwrap.dedent('''
         import sys, time
-        from wattnb.workspace import Workspace, folder_lock
+        from wattnb.core.workspace import Workspace, folder_lock
         with folder_lock(Workspace.find(sys.argv[1]).embeddings/'.none.build', 'wattnb index'): print('held', flush=True); sys.stdin.read()'''), str(ws.root)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -246,7 +247,7 @@ def test_prompts_of_queries_and_passages(tmp_path, tiny):
 
 def test_bm25_is_its_formula(tmp_path):
     "Scores are those of Lucene's BM25, also for passages without a word and for a corpus without any."
-    import wattnb.index as module
+    import wattnb.index.store as module
     ws = workspace(tmp_path, a=' '.join(WORDS) + '. energy energy', b='carbon energy 12.\fgrid', c='the of and')
     build_index(ws, embedder='none')
     ix = open_index(ws)
@@ -265,7 +266,7 @@ def test_bm25_is_its_formula(tmp_path):
 @pytest.mark.parametrize('part,value', [('indptr', [0, 10 ** 9]), ('indices', -1), ('indices', 10 ** 6), ('data', np.zeros(3, np.float32))])
 def test_words_of_a_foreign_index_are_checked(tmp_path, part, value):
     "Files that fit their hashes but not each other are one line before the first search."
-    import wattnb.index as module
+    import wattnb.index.store as module
     ws = workspace(tmp_path, a='energy of training', b='carbon of water')
     folder = build_index(ws, embedder='none').index_dir
     f = folder / f'bm25/{part}.csc.index.npy'
@@ -332,7 +333,7 @@ def foreign(root, entry, **fields):
 @pytest.mark.parametrize('key', ['minilm', 'theirs'])
 def test_a_search_runs_no_code_of_an_index(tmp_path, evil, capsys, key, declared):
     "The embedder that only the manifest of an index names, or the workspace it came with, is not loaded; with --trust-index it is."
-    from wattnb.cli import main
+    from wattnb.cli.command import main
     folder, canary = evil
     logging.getLogger('wattnb').handlers.clear() # of an earlier call of `main`
     ws = foreign(tmp_path/'ws', dict(key=key, id=str(folder), trust_remote_code=True))
@@ -437,7 +438,7 @@ def test_a_disk_that_refuses_is_no_defect(tmp_path):
     build_index(ws, embedder='none')
     before = (ws.embeddings/'none'/'manifest.json').read_bytes()
     put(ws, 'b', 'carbon of power ' * 4000)
-    code = f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); import sys; from wattnb.cli import main; sys.exit(main(['index', '--embedder', 'none', '--root', {str(ws.root)!r}]))"
+    code = f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); import sys; from wattnb.cli.command import main; sys.exit(main(['index', '--embedder', 'none', '--root', {str(ws.root)!r}]))"
     p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert p.returncode == 1 and 'defect' not in p.stderr and 'cannot write' in p.stderr, p.stderr
     assert (ws.embeddings/'none'/'manifest.json').read_bytes() == before and open_index(ws, 'none').manifest

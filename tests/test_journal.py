@@ -4,8 +4,8 @@ import pickle, random
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from wattnb.journal import Journal, JournalContent, read_journal
-from wattnb.workspace import UserError
+from wattnb.experiment.journal import Journal, JournalContent, read_journal
+from wattnb.core.workspace import UserError
 
 slow = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 payload = st.dictionaries(st.text(max_size=6), st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30), max_size=4)
@@ -108,9 +108,12 @@ def test_lines_that_are_whole_but_odd_are_set_aside(tmp_path):
     """Any field of any line lost, or replaced by a value of another kind, under a right checksum: it is set aside where the run's files are
     made from it, and planning, going on, replaying and verifying end well or in one line."""
     import json, shutil
-    from wattnb.experiment import RunSettings, plan_run, replay, run_all, stored_run, verify
-    from wattnb.journal import _line, _text
-    from wattnb.workspace import WorkError, Workspace
+    from wattnb.experiment.settings import RunSettings
+    from wattnb.experiment.plan import plan_run
+    from wattnb.experiment.stored import replay, stored_run, verify
+    from wattnb.experiment.execute import run_all
+    from wattnb.experiment.journal_lines import _line, _text
+    from wattnb.core.workspace import WorkError, Workspace
     (tmp_path / 'data').mkdir(); (tmp_path / 'artifacts').mkdir()
     rows = ''.join(f'q{i},Which number has question {i}?,,{i},W,"[\'orrin2024\']",,,\n' for i in range(4))
     (tmp_path / 'data/demo_QA.csv').write_text('id,question,answer,answer_value,answer_unit,ref_id,ref_url,supporting_materials,explanation\n' + rows)

@@ -4,7 +4,7 @@
 import contextlib, io, json, re, shutil, sys, tempfile
 from pathlib import Path
 
-from wattnb.cli import VERBS, main
+from wattnb.cli.command import VERBS, main
 
 PIN = Path(__file__).with_name('json_pin.json')
 EXACT = re.compile(r'(overall|value_accuracy|ref_overlap|na_recall|strict|n|na_|citation_|any_at_8|all_at_8|mrr|ndcg|answer_in_context|diff|ci_low|ci_high|p|p_holm|mcnemar_p|a_only|b_only|documents|passages)\w*')

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.llm import (Model, ModelEntry, PROVIDERS, Price, Registry, Reply, Request, Usage, check_provider, cost_usd, estimate_usd, estimate_vram, fetch_model,
-                        find_price, fits, load_registry, open_model, split_thinking)
-from wattnb.wattbot_config import import_wattbot_config
-from wattnb.workspace import UserError, Workspace
+from wattnb.llm.protocol import Model, Reply, Request, Usage, check_provider, fetch_model, open_model, split_thinking
+from wattnb.llm.registry import ModelEntry, PROVIDERS, Price, Registry, load_registry
+from wattnb.llm.prices import cost_usd, estimate_usd, find_price
+from wattnb.llm.requirements import estimate_vram, fits
+from wattnb.legacy.wattbot_config import import_wattbot_config
+from wattnb.core.workspace import UserError, Workspace
 
 REG = load_registry()
 SEED = 'qwen1.5b qwen3b qwen7b qwen14b qwen32b qwen72b llama3-8b gemma2-9b gemma2-27b mixtral-8x7b mistral7b phi3-mini'.split()
@@ -68,7 +70,7 @@ def test_the_longest_reply_is_never_more_than_the_model_can_write():
 
 
 def test_import_is_light():
-    p = subprocess.run([sys.executable, '-c', "import sys, wattnb.llm as l; l.load_registry().find('qwen7b'); "
+    p = subprocess.run([sys.executable, '-c', "import sys, wattnb.llm.protocol as l; l.load_registry().find('qwen7b'); "
                         "print([m for m in ('torch', 'transformers', 'pandas', 'matplotlib', 'hnswlib', 'scipy', 'boto3') if m in sys.modules])"], capture_output=True, text=True)
     assert p.stdout.strip() == '[]', p.stdout + p.stderr
 
@@ -217,8 +219,8 @@ def test_usage_adds_up():
 def test_memory_is_that_of_the_visible_gpus(monkeypatch):
     "One enumeration of devices for the meters and for what fits: CUDA's order and choice, MIG slices, memory shared with the CPU (GB10)."
     import psutil
-    from wattnb.machine import memory_here
-    from wattnb.simulated import SimulatedClock, SimulatedGpu, simulated_nvml
+    from wattnb.core.hardware import memory_here
+    from wattnb.testing.simulated import SimulatedClock, SimulatedGpu, simulated_nvml
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     ram = psutil.virtual_memory().total / 1e9
     with simulated_nvml([SimulatedGpu(memory_gb=48.), SimulatedGpu(name='NVIDIA H100 80GB HBM3', memory_gb=80.)], SimulatedClock()):

@@ -9,18 +9,21 @@ import pytest
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
-import wattnb.decode as decode
-import wattnb.loading as loading
-import wattnb.local as local
+import wattnb.llm.decode as decode
+import wattnb.llm.loading as loading
+import wattnb.llm.local as local
 from test_local import ASKED, COMMON, FAMILIES, SMOL, make, tokenizer # noqa: F401 (`tokenizer` is a fixture)
-from wattnb.llm import ModelEntry, check_precision, check_provider, estimate_vram, fits, load_registry, open_model, precision_advice, weights_gb
-from wattnb.batching import sequences_that_fit
-from wattnb.checkpoint import compute_dtype, explain_load_error
-from wattnb.loading import check_gpus, choose_place, effective_precision, load_local, pipeline_words
-from wattnb.local import LocalModel
-from wattnb.memory import (BITS_PER_PARAMETER, Tensor, bytes_per_parameter, checkpoint_tensors, count_weights, kv_bytes_per_token, nominal_bits, plan_checkpoint, weight_bytes, work_bytes)
-from wattnb.simulated import SimulatedGpu, simulated_nvml
-from wattnb.workspace import UserError, WorkError
+from wattnb.llm.registry import ModelEntry, load_registry
+from wattnb.llm.requirements import check_precision, estimate_vram, fits, precision_advice, weights_gb
+from wattnb.llm.protocol import check_provider, open_model
+from wattnb.llm.batching import sequences_that_fit
+from wattnb.llm.checkpoint import compute_dtype, explain_load_error
+from wattnb.llm.loading import check_gpus, choose_place, effective_precision, load_local, pipeline_words
+from wattnb.llm.local import LocalModel
+from wattnb.llm.memory import (BITS_PER_PARAMETER, Tensor, bytes_per_parameter, checkpoint_tensors, count_weights,
+                               kv_bytes_per_token, nominal_bits, plan_checkpoint, weight_bytes, work_bytes)
+from wattnb.testing.simulated import SimulatedGpu, simulated_nvml
+from wattnb.core.workspace import UserError, WorkError
 
 REG, GB = load_registry(), 1e9
 GRANITE_H = dict(num_local_experts=8, num_experts_per_tok=2, layer_types=['mamba', 'attention'], mamba_n_heads=8, mamba_d_head=8, mamba_d_state=8, shared_intermediate_size=32)
@@ -60,7 +63,7 @@ def test_bits_per_parameter_have_one_table():
     "Whatever asks for the bytes of a precision, as asked for or as loaded, gets the same; scales are in them."
     assert bytes_per_parameter('4bit') == bytes_per_parameter('nf4') == .5625 and bytes_per_parameter('native mxfp4') == .53125 and bytes_per_parameter('auto') is None
     assert {k: nominal_bits(k) for k in BITS_PER_PARAMETER} == {k: int(v) for k, v in BITS_PER_PARAMETER.items()}
-    from wattnb import requirements
+    from wattnb.llm import requirements
     assert requirements.bytes_per_parameter is bytes_per_parameter and not hasattr(requirements, '_BYTES') and not hasattr(loading, '_BYTES')
 
 
@@ -85,7 +88,7 @@ def test_a_mixture_of_the_hub_is_refused_before_it_is_fetched(tmp_path, tokenize
     snapshot.mkdir(parents=True); (snapshot.parent.parent/'refs').mkdir()
     (snapshot.parent.parent/'refs/main').write_text('a' * 40)
     (snapshot/'config.json').write_text((tmp_path/'made/config.json').read_text())
-    code = "from wattnb.llm import open_model\nfrom wattnb.workspace import WorkError\ntry: open_model('hf:org/mixture', precision='4bit', device='cpu')\nexcept WorkError as e: print(e)"
+    code = "from wattnb.llm.protocol import open_model\nfrom wattnb.core.workspace import WorkError\ntry: open_model('hf:org/mixture', precision='4bit', device='cpu')\nexcept WorkError as e: print(e)"
     env = {**{k: v for k, v in os.environ.items() if not k.startswith(('HF_', 'TRANSFORMERS_'))}, 'HF_HOME': str(tmp_path/'home'), 'HF_HUB_OFFLINE': '1'}
     p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
     assert p.stdout.startswith('mixture at 4bit would be 4bit in name only'), p.stdout + p.stderr[-1500:]
@@ -94,8 +97,9 @@ def test_a_mixture_of_the_hub_is_refused_before_it_is_fetched(tmp_path, tokenize
 def test_planning_knows_what_a_precision_is_worth(tmp_path, monkeypatch):
     "The plan of a run and of a benchmark refuse a mixture at 4 bit before anything is fetched, and say what 4 bit costs where bf16 fits."
     from conftest import words_workspace
-    from wattnb.benchmark import BenchmarkSettings, plan_benchmark
-    from wattnb.experiment import RunSettings, plan_run
+    from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark
+    from wattnb.experiment.settings import RunSettings
+    from wattnb.experiment.plan import plan_run
     ws = words_workspace(tmp_path)
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     with pytest.raises(WorkError, match='olmoe-1b7b at 4bit would be 4bit in name only'): plan_run(RunSettings(model='olmoe-1b7b', preset='words'), ws)
@@ -413,7 +417,7 @@ SEEING = {'mistral3': dict(text_config=dict(model_type='mistral', **TEXT), visio
 @pytest.mark.parametrize('kind', SEEING)
 def test_models_that_see_answer_text(tmp_path, tokenizer, kind):
     "Checkpoints of class ImageTextToText: the same text in a batch, alone, and from transformers' own generate."
-    from wattnb.chat_template import encode_prompt, render_prompt
+    from wattnb.llm.chat_template import encode_prompt, render_prompt
     torch.manual_seed(7)
     model = transformers.AutoModelForImageTextToText.from_config(transformers.AutoConfig.for_model(kind, **SEEING[kind]))
     model.save_pretrained(tmp_path); tokenizer.save_pretrained(tmp_path)
@@ -439,7 +443,7 @@ def test_models_that_do_not_write_are_refused_in_a_line(tmp_path, tokenizer, kin
 # --- the commands ---------------------------------------------------------------------------------------------------------------
 
 def test_models_counts_what_it_shows(capsys):
-    from wattnb.cli import main
+    from wattnb.cli.command import main
     for part, n in (('qwen7b', 1), ('olmo', 4)):
         assert main(['models', part]) == 0
         told = capsys.readouterr().out
@@ -449,7 +453,7 @@ def test_models_counts_what_it_shows(capsys):
 
 def test_doctor_tells_the_libraries_of_local_models(h100, capsys):
     "And a GPU that torch cannot use."
-    from wattnb.cli import main
+    from wattnb.cli.command import main
     assert main(['doctor', '--json']) == 0
     got = json.loads(capsys.readouterr().out)
     assert {'torch', 'transformers', 'bitsandbytes'} <= set(got['local']['versions']) and {'meters', 'extras', 'models_cached', 'keys'} <= set(got)

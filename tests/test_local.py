@@ -8,13 +8,14 @@ import pytest
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
-from wattnb.llm import ModelEntry, Request, load_registry, open_model
-from wattnb.batching import next_batch, token_budget
-from wattnb.chat_template import encode_prompt, render_prompt
-from wattnb.checkpoint import Weights, explain_load_error, is_out_of_memory, local_weights
-from wattnb.loading import choose_place, effective_precision, load_local
-from wattnb.local import LocalModel
-from wattnb.workspace import UserError, WorkError
+from wattnb.llm.registry import ModelEntry, load_registry
+from wattnb.llm.protocol import Request, open_model
+from wattnb.llm.batching import next_batch, token_budget
+from wattnb.llm.chat_template import encode_prompt, render_prompt
+from wattnb.llm.checkpoint import Weights, explain_load_error, is_out_of_memory, local_weights
+from wattnb.llm.loading import choose_place, effective_precision, load_local
+from wattnb.llm.local import LocalModel
+from wattnb.core.workspace import UserError, WorkError
 
 SMOL = load_registry()['smollm2-135m']
 COMMON = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=49152, max_position_embeddings=512,
@@ -65,8 +66,8 @@ def test_size_on_disk_is_of_the_revision_used_and_counts_links_once(tmp_path, to
         (folder / 'again.safetensors').symlink_to(Path('../../blobs') / f'{commit[0]}-model.safetensors')
     code = """
         import json
-        from wattnb.llm import ModelEntry
-        from wattnb.checkpoint import local_weights
+        from wattnb.llm.registry import ModelEntry
+        from wattnb.llm.checkpoint import local_weights
         for revision in (None, 'a' * 40):
             w = local_weights(ModelEntry('tiny', 'hf_local', 'org/tiny-llama', revision=revision))
             print(json.dumps([w.source, w.revision[0], w.bytes]))"""
@@ -207,8 +208,9 @@ def test_out_of_memory_halves_the_batch_and_remembers(tmp_path, tokenizer):
     got = _linux(f'''
         import json, resource, sys
         import torch; torch.set_num_threads(1)
-        from wattnb.llm import ModelEntry, Request
-        from wattnb.local import LocalModel, log
+        from wattnb.llm.registry import ModelEntry
+        from wattnb.llm.protocol import Request
+        from wattnb.llm.local import LocalModel, log
         short = []
         log.addFilter(lambda r: short.append(r.args[0]) or True)
         m = LocalModel(ModelEntry('tiny', 'hf_local', {str(tmp_path)!r}, precision='fp32', max_new_tokens=4), batch_size=16, batch_tokens=10**9, prefix=False)
@@ -309,7 +311,7 @@ def test_precisions_are_read_from_the_model(tmp_path, tokenizer, precision, dtyp
 
 
 def test_auto_on_a_cpu_is_float32(tmp_path, tokenizer):
-    from wattnb.checkpoint import cpu_bf16_is_native
+    from wattnb.llm.checkpoint import cpu_bf16_is_native
     entry = make(tmp_path, tokenizer, 'llama', dtype=torch.float16)
     got = load_local(entry, 'auto', device='cpu')
     assert got.info['effective_dtype'] == 'float32' and got.info['requested_precision'] == 'auto'
@@ -359,7 +361,7 @@ def test_errors_have_one_line_and_a_way_out(tmp_path, monkeypatch):
 
 def test_hub_offline_is_one_line(tmp_path):
     "Really offline: the hub's client raises what it raises, and one line comes out."
-    script = "from wattnb.llm import open_model\nfrom wattnb.workspace import WorkError, UserError\ntry: open_model('hf:owner-x/model-y')\nexcept WorkError as e: print(e)"
+    script = "from wattnb.llm.protocol import open_model\nfrom wattnb.core.workspace import WorkError, UserError\ntry: open_model('hf:owner-x/model-y')\nexcept WorkError as e: print(e)"
     env = {**os.environ, 'HF_HUB_OFFLINE': '1', 'HF_HOME': str(tmp_path)}
     p = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, env=env)
     assert p.stdout.strip().startswith('owner-x/model-y is not in the cache and HF_HUB_OFFLINE is set'), p.stdout + p.stderr[-1500:]

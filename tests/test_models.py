@@ -4,12 +4,16 @@ import json, os, subprocess, sys
 import pytest
 
 from conftest import words_workspace
-from wattnb.budget import Budget, most_usd
-from wattnb.experiment import Run, RunSettings, plan_run, run_all, stored_run
-from wattnb.journal import read_journal
-from wattnb.llm import load_registry
-from wattnb.testing import FakeServer, environment
-from wattnb.workspace import UserError, Workspace, read_json
+from wattnb.experiment.budget import Budget, most_usd
+from wattnb.experiment.stages import Run
+from wattnb.experiment.settings import RunSettings
+from wattnb.experiment.plan import plan_run
+from wattnb.experiment.execute import run_all
+from wattnb.experiment.stored import stored_run
+from wattnb.experiment.journal import read_journal
+from wattnb.llm.registry import load_registry
+from wattnb.testing.server import FakeServer, environment
+from wattnb.core.workspace import UserError, Workspace, read_json
 
 CANARY = 'sk-CANARY-9876543210-do-not-print'
 KEYS = dict(OPENAI_API_KEY=CANARY, OPENROUTER_API_KEY=CANARY, AWS_ACCESS_KEY_ID='AKIACANARY0000000000', AWS_SECRET_ACCESS_KEY=CANARY, AWS_PROFILE=None, AWS_SESSION_TOKEN=None)
@@ -51,11 +55,11 @@ def cli(ws, *args, **env):
 def test_one_entry_is_seen_everywhere(ws, server):
     "A table in models.toml, and the model is in the list, the run, the benchmark, the scaling study, the cost table and the figures."
     pytest.importorskip('matplotlib')
-    from wattnb.benchmark import BenchmarkSettings, plan_benchmark
-    from wattnb.compare import compare
-    from wattnb.run_tables import read_tables
-    from wattnb.plots import draw_all
-    from wattnb.scaling import scaling
+    from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark
+    from wattnb.compare.paired import compare
+    from wattnb.plots.run_tables import read_tables
+    from wattnb.plots.figures import draw_all
+    from wattnb.benchmark.scaling_study import scaling
     listed = {r['key']: r for r in load_registry(ws).table()}['newcomer-4b']
     assert (listed['name'], listed['USD/M in'], listed['fits here']) == ('Newcomer 4B', 1.0, 'API') and 'newcomer-4b' not in load_registry()
     new = plan_run(settings(env='new', limit=6), ws)
@@ -102,11 +106,11 @@ def test_a_reply_without_a_count_of_tokens_is_not_free(ws):
 
 def test_a_budget_in_wh_stops(ws, monkeypatch):
     "A tenth of a Wh for each question, and one Wh in all: waves that grow, and an end within the limit."
-    from wattnb.index import open_index
+    from wattnb.index.store import open_index
     monkeypatch.setattr(Run, 'spent', lambda self: (0., .1 * sum(map(len, self.state.content.attempts.values()))))
     plan = plan_run(settings(name='wh', model='extractive', limit=20, max_retries=0, max_wh=1.), ws)
     with Run(plan) as run:
-        from wattnb.llm import open_model
+        from wattnb.llm.protocol import open_model
         run.model, run.index = open_model('extractive'), open_index(ws)
         part = run.answer().finish().summary
     asked = 20 - part['by_status']['failed']
@@ -175,7 +179,7 @@ def test_retries_end_and_a_lasting_refusal_is_no_failure(ws):
 
 def test_confidence_reaches_the_record_and_what_reads_it(ws):
     "Asked for, it is that of the value's tokens; it stands in the record, orders the risk-coverage curve and weighs a vote. Not asked for, it is null and says why."
-    from wattnb.runs import RunFolder
+    from wattnb.scoring.run_folders import RunFolder
     with FakeServer('{"explanation": "x", "answer": "7", "answer_value": "7", "ref_id": []}') as s, environment(**KEYS, **s.env()):
         silent = run_all(plan_run(settings(name='silent', limit=2, max_retries=0), ws))
         toml = ws.root / 'sure.toml'

@@ -9,19 +9,24 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.audit import audit
-from wattnb.cli import main
-from wattnb.compare import compare
-from wattnb.results_matrix import matrix
-from wattnb.explorer import RunSet, numbers_line
-from wattnb.synthetic import synthetic_runs
-from wattnb.plots import ALIASES, FIGURES, FigureData, draw_all
-from wattnb.rehearsal import wattbot_runs
-from wattnb.report import Report, methods_text, summary_sentences
-from wattnb.runs import GroundTruth, find_runs, load, question_costs, run_numbers
-from wattnb.systems import read_runs
-from wattnb.stored import results_table
-from wattnb.workspace import Workspace, folder_lock, jsonable, read_csv, read_json, write_csv, write_json
+from wattnb.compare.auditing import audit
+from wattnb.cli.command import main
+from wattnb.compare.paired import compare
+from wattnb.compare.results_matrix import matrix
+from wattnb.cli.explorer import RunSet, numbers_line
+from wattnb.testing.synthetic import synthetic_runs
+from wattnb.plots.registry import ALIASES, FIGURES, FigureData
+from wattnb.plots.figures import draw_all
+from wattnb.testing.scratch import wattbot_runs
+from wattnb.plots.reports import Report, methods_text, summary_sentences
+from wattnb.scoring.truths import GroundTruth
+from wattnb.scoring.run_folders import find_runs
+from wattnb.scoring.store import load
+from wattnb.scoring.run_costs import question_costs
+from wattnb.scoring.numbers import run_numbers
+from wattnb.ensemble.systems import read_runs
+from wattnb.experiment.stored import results_table
+from wattnb.core.workspace import Workspace, folder_lock, jsonable, read_csv, read_json, write_csv, write_json
 
 SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)
 recorded = pytest.mark.skipif(SHARED is None, reason='the recorded runs are not on this machine')

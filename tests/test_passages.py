@@ -6,8 +6,9 @@ import linear
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.corpus import Document, Paragraph, Section, Sentence, load_document
-from wattnb.passages import LONGEST, PassageSettings, Unit, clean_line, join_broken, make_passages, node_tree, show_units, units_of, words
+from wattnb.index.documents import Document, Paragraph, Section, Sentence, load_document
+from wattnb.index.passages import (LONGEST, PassageSettings, Unit, clean_line, join_broken, make_passages, node_tree,
+                                   show_units, units_of, words)
 
 shared = Path(__file__).resolve().parents[2] / 'shared/wattbot/data/corpus'
 
@@ -135,8 +136,8 @@ def test_shipped_corpus_has_the_nodes_of_the_existing_tools():
 def test_papers_are_read_in_linear_time():
     "Whatever a paper repeats, cutting it takes time in proportion to its length: initials (`V. V. V.`), numbers with signs (`1-1%-1%`) and hyphens did not."
     linear.check("""
-from wattnb.corpus import Document, Paragraph, Section, check_text, join_lines, split_sentences
-from wattnb.passages import *
+from wattnb.index.documents import Document, Paragraph, Section, check_text, join_lines, split_sentences
+from wattnb.index.passages import *
 doc = lambda t, **meta: Document('d', 't', t, {}, [Section('Page 1', [Paragraph(t, dict(meta))], dict(page=1))])
 entries = dict(raw=lambda t: make_passages(doc(t)), known=lambda t: make_passages(doc(t, kind='text', page=1)), plain=lambda t: units_of(Document('d', 't', t)), tree=lambda t: node_tree(doc(t)),
     words=words, sentences=split_sentences, lines=lambda t: join_lines(t.split('\\n')), broken=lambda t: join_broken(t.split('\\n')), gate=lambda t: check_text([t]), cues=reference_cues, kind=line_kind)

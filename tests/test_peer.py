@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from wattnb.wattbot_files import WATTBOT_HARDWARE, WATTBOT_RECORD, WATTBOT_SUMMARY, export_wattbot
-from wattnb.runs import RunFolder, find_run, find_runs
+from wattnb.legacy.wattbot_files import WATTBOT_HARDWARE, WATTBOT_RECORD, WATTBOT_SUMMARY, export_wattbot
+from wattnb.scoring.run_folders import RunFolder, find_run, find_runs
 
 RECORDED = Path(__file__).resolve().parent.parent.parent / 'shared/wattbot/recorded'
 ENSEMBLE = dict(name='e', type='ensemble', ensemble_type='cross-model', strategy='majority', ignore_blank=True, models=['a', 'b'], num_models=2, num_questions=3,

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wattnb.cli import main
-from wattnb.figure_checks import hash_distance, ink_fraction, missing_numbers, overlaps, perceptual_hash
-from wattnb.figures import grey_level, is_note, shared_end
-from wattnb.plots import ALIASES, FIGURES, FigureData, Gallery, draw, draw_all
-from wattnb.synthetic import DEMO, synthetic_runs
-from wattnb.question_figures import GROUP_OF, GROUPS
-from wattnb.report import Report
-from wattnb.runs import find_runs
-from wattnb.workspace import Workspace
+from wattnb.cli.command import main
+from wattnb.plots.checks import hash_distance, ink_fraction, missing_numbers, overlaps, perceptual_hash
+from wattnb.plots.style import grey_level, is_note, shared_end
+from wattnb.plots.registry import ALIASES, FIGURES, FigureData
+from wattnb.plots.figures import Gallery, draw, draw_all
+from wattnb.testing.synthetic import DEMO, synthetic_runs
+from wattnb.plots.questions import GROUP_OF, GROUPS
+from wattnb.plots.reports import Report
+from wattnb.scoring.run_folders import find_runs
+from wattnb.core.workspace import Workspace
 
 HASHES = Path(__file__).with_name('plot_hashes.json')
 CLOSE = 40  # bits of 256 that versions of matplotlib and FreeType may change
@@ -105,7 +106,7 @@ def test_kinds_sizes_and_marks():
 
 
 def test_intervals_have_their_own_n():
-    from wattnb.statistics import clopper_pearson
+    from wattnb.scoring.statistics import clopper_pearson
     for r in made().tables.runs.itertuples():
         assert (r.na_low, r.na_high) == pytest.approx(clopper_pearson(round(r.na * 8), 8))
     df = drawn('accuracy_by_type')[1]

@@ -9,10 +9,11 @@ transformers = pytest.importorskip('transformers')
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from test_local import ASKED, SMOL, THINK_TEMPLATE, make, tokenizer
-from wattnb.llm import ModelEntry, Request
-from wattnb.chat_template import encode_prompt, plain_text, render_prompt, template_facts
-from wattnb.checkpoint import local_weights
-from wattnb.local import LocalModel
+from wattnb.llm.registry import ModelEntry
+from wattnb.llm.protocol import Request
+from wattnb.llm.chat_template import encode_prompt, plain_text, render_prompt, template_facts
+from wattnb.llm.checkpoint import local_weights
+from wattnb.llm.local import LocalModel
 
 # special tokens, further tokens that are not special, template: as the families have them
 FAMILIES = dict(
@@ -117,8 +118,8 @@ def test_thinking_is_turned_off_in_a_model_that_no_registry_knows(tmp_path, toke
 
 def test_a_model_that_always_thinks_has_a_budget_for_it_undeclared(tmp_path, tokenizer, monkeypatch):
     "A template that opens the thoughts and has no switch: they get a budget of their own instead of the reply's."
-    import wattnb.local
-    monkeypatch.setattr(wattnb.local, 'THINKING_TOKENS', 30)
+    import wattnb.llm.local
+    monkeypatch.setattr(wattnb.llm.local, 'THINKING_TOKENS', 30)
     kept = tokenizer.chat_template
     try:
         tokenizer.chat_template = kept.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n")

@@ -8,11 +8,15 @@ pytest.importorskip('ray', reason="pip install 'wattnb[ray]'")
 pytest.importorskip('papermill')
 
 from conftest import plug, words_workspace
-from wattnb.benchmark import BenchmarkSettings, plan_benchmark, run_benchmark
-from wattnb.cluster import Cluster
-from wattnb.experiment import RunSettings, plan_run, run_all, verify
-from wattnb.journal import read_journal
-from wattnb.workspace import read_json
+from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark
+from wattnb.benchmark.runner import run_benchmark
+from wattnb.benchmark.cluster import Cluster
+from wattnb.experiment.settings import RunSettings
+from wattnb.experiment.plan import plan_run
+from wattnb.experiment.execute import run_all
+from wattnb.experiment.stored import verify
+from wattnb.experiment.journal import read_journal
+from wattnb.core.workspace import read_json
 
 SLOW = plug('SLOW_MODEL', '''
 def stream(self, requests):

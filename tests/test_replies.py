@@ -5,10 +5,11 @@ import linear
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.questions import BLANK, Question, is_blank
-from wattnb.prompts import PROMPTS, REPLY_SCHEMA, answer_form, answer_request, best_guess_request, closed_book_request
-from wattnb.replies import MAX_REPLY, Answer, clean_refs, clean_value, find_fields, parse_reply, token_confidence
-from wattnb.retrieval import Block, Context
+from wattnb.core.questions import BLANK, Question, is_blank
+from wattnb.llm.prompts import (PROMPTS, REPLY_SCHEMA, answer_form, answer_request, best_guess_request,
+                                closed_book_request)
+from wattnb.llm.parsing import MAX_REPLY, Answer, clean_refs, clean_value, find_fields, parse_reply, token_confidence
+from wattnb.retrieval.context import Block, Context
 
 KWH = Question('q', 'How much energy did the hall use?', answer_unit='kWh')
 IDS = ['okafor2031', 'Lindh2030', 'nsw-2029.b']
@@ -118,7 +119,7 @@ def test_true_or_false_wins_over_a_missing_unit():
 
 def test_no_address_is_asked_for():
     "The address of a cited paper comes from the bibliography."
-    from wattnb.corpus import Paper
+    from wattnb.index.corpus import Paper
     assert 'url' not in json.dumps([PROMPTS, REPLY_SCHEMA]).lower()
     paper = Paper(id='okafor2031', type='paper', title='Halls', year='2031', citation='', url='https://example.org/okafor.pdf')
     a = parse_reply('{"answer_value": "4", "ref_id": ["okafor2031"], "ref_url": ["https://invented.example"]}', KWH, IDS, bibliography={'okafor2031': paper})
@@ -157,10 +158,11 @@ def test_replies_are_read_in_linear_time():
     "Whatever a reply repeats, its reading takes time in proportion to its length: one reply of blanks after a number held a run for minutes."
     linear.check("""
 import json
-from wattnb.questions import Question
-from wattnb.replies import *
-from wattnb.protocol import split_thinking
-from wattnb.retrieval import Block, Context, parse_plan
+from wattnb.core.questions import Question
+from wattnb.llm.parsing import *
+from wattnb.llm.protocol import split_thinking
+from wattnb.retrieval.context import Block, Context
+from wattnb.retrieval.queries import parse_plan
 kwh, share, name, tf = Question('q', 'How much energy did it use?', answer_unit='kWh'), Question('q', 'What share?', answer_unit='%'), Question('q', 'Which hall?'), Question('q', 'True or false: it did.')
 shown = Context((Block('a2020', 1, '', 'It used 3 kWh.', 1., 1, ()),))
 whole = lambda t: json.dumps(dict(answer_value=t, ref_id=[t, t], confidence=t, explanation=t))

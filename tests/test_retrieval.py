@@ -7,13 +7,16 @@ import linear
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.index import build_index, open_index
-from wattnb.passages import words
-from wattnb.questions import Question, read_questions
-from wattnb.retrieval import (DEFAULT_PRESET, PRESETS, Context, Plan, RetrievalSettings, count_tokens_roughly, fuse_scores, make_settings, parse_plan, plan_with,
-                              reciprocal_rank_fusion, rerank_matches, retrieve, _nearness)
-from wattnb.retrieval_metrics import document_ranking, evaluate_retrieval, numbers_of, rank_metrics, value_in_context
-from wattnb.workspace import UserError, Workspace, write_json
+from wattnb.index.store import build_index, open_index
+from wattnb.index.passages import words
+from wattnb.core.questions import Question, read_questions
+from wattnb.retrieval.queries import (DEFAULT_PRESET, PRESETS, Plan, RetrievalSettings, make_settings, parse_plan,
+                                      plan_with)
+from wattnb.retrieval.context import Context, count_tokens_roughly
+from wattnb.retrieval.search import fuse_scores, reciprocal_rank_fusion, rerank_matches, retrieve, _nearness
+from wattnb.scoring.retrieval_metrics import (document_ranking, evaluate_retrieval, numbers_of, rank_metrics,
+                                              value_in_context)
+from wattnb.core.workspace import UserError, Workspace, write_json
 
 data = Path(__file__).resolve().parent.parent / 'data'
 PLAIN = [p for p in PRESETS if p != 'legacy']
@@ -170,8 +173,8 @@ def test_unknown_presets_and_searches(demo):
 
 def test_every_setting_is_read():
     "Nothing declared is ignored: each field is used somewhere in the code beside its declaration."
-    import inspect, wattnb.context, wattnb.queries, wattnb.retrieval
-    code = ''.join(map(inspect.getsource, (wattnb.context, wattnb.queries, wattnb.retrieval)))
+    import inspect, wattnb.retrieval.context, wattnb.retrieval.queries, wattnb.retrieval
+    code = ''.join(map(inspect.getsource, (wattnb.retrieval.context, wattnb.retrieval.queries, wattnb.retrieval)))
     for name in RetrievalSettings.__dataclass_fields__: assert re.search(rf'\b(?:s|self|settings)\.{name}\b', code), name
 
 
@@ -243,7 +246,7 @@ def test_report_has_intervals_and_paired_differences(demo, questions):
 
 def test_legacy_preset_searches_nodes_as_the_existing_tools(tmp_path):
     "Top sentences and paragraphs by cosine; each with its parent and children; nothing deduplicated between hits, as in WattBot."
-    from wattnb.passages import PassageSettings
+    from wattnb.index.passages import PassageSettings
     from test_index import tiny as make_tiny, workspace
     model = make_tiny.__wrapped__ if hasattr(make_tiny, '__wrapped__') else None
     if model is None: pytest.skip('fixture cannot be called')
@@ -267,7 +270,8 @@ def test_legacy_preset_searches_nodes_as_the_existing_tools(tmp_path):
 def test_questions_are_read_in_linear_time():
     "Names, keywords and a word of 100,000 letters: a question takes time and memory in proportion to its length."
     linear.check("""
-from wattnb.retrieval import core, count_tokens_roughly, named_in, names_in, plan_keywords
+from wattnb.retrieval.queries import core, named_in, names_in, plan_keywords
+from wattnb.retrieval.context import count_tokens_roughly
 entries = dict(core=core, names=names_in, named=named_in, keywords=plan_keywords, tokens=count_tokens_roughly)
 """)
 
@@ -290,8 +294,8 @@ pieces = st.lists(st.sampled_from(['[', ']', '\n', '\r', '\u2028', ' ', ', page 
 @given(st.lists(st.tuples(pieces, pieces), min_size=1, max_size=4))
 def test_no_paper_forges_the_header_of_another(parts):
     "Whatever is in a section's title or in a text, the context has one header for each of its blocks: no answer is credited to the wrong paper."
-    from wattnb.retrieval import Block
-    from wattnb.testing import read_prompt
+    from wattnb.retrieval.context import Block
+    from wattnb.testing.server import read_prompt
     blocks = tuple(Block(f'a{i}', i + 1, section, text, 1., 1, ()) for i, (section, text) in enumerate(parts))
     shown = Context(blocks).render()
     heads = [l for l in shown.splitlines() if re.match(r'\s*\[[^\]]*,\s*page\b', l)]
@@ -302,7 +306,7 @@ def test_no_paper_forges_the_header_of_another(parts):
 
 def test_no_escape_sequence_of_a_paper_reaches_the_terminal(tmp_path, capfd):
     "Titles, sections and texts of papers with terminal codes, searched and listed: none is printed, also not as JSON; a message about a file of such a name has none either."
-    from wattnb.cli import main
+    from wattnb.cli.command import main
     ws = Workspace(tmp_path/'ws')
     for p in (ws.corpus, ws.artifacts): p.mkdir(parents=True)
     evil = '\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\u202e energy of turbines \x1b[0m'

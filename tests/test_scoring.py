@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.questions import Question
-from wattnb.scoring import (METRICS, Metric, DIAGNOSES, Prediction, check_questions, diagnose, metric_rows, normalise_value, read_quantity, score, score_files, score_refs, score_value)
-from wattnb.statistics import bootstrap_ci, clopper_pearson, wilson
-from wattnb.workspace import UserError
+from wattnb.core.questions import Question
+from wattnb.scoring.metrics import METRICS, Metric, metric_rows
+from wattnb.scoring.diagnosis import DIAGNOSES, diagnose, read_quantity
+from wattnb.scoring.answers import Prediction, check_questions
+from wattnb.scoring.wattbot_score import normalise_value, score_refs, score_value
+from wattnb.scoring.scores import score, score_files
+from wattnb.scoring.statistics import bootstrap_ci, clopper_pearson, wilson
+from wattnb.core.workspace import UserError
 
 SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)
 needs_shared = pytest.mark.skipif(SHARED is None, reason='recorded runs are not on this machine')
@@ -137,7 +141,7 @@ def test_missing_doubled_and_unknown(tmp_path):
 # ---- the registry of metrics ----------------------------------------------------------------------------------------
 
 def test_a_metric_declared_once_appears_in_text_json_table_and_comparison(tmp_path, capsys):
-    from wattnb.cli import main
+    from wattnb.cli.command import main
     METRICS.append(Metric('cites_one', 'cites one paper', lambda r: r['refs'].count('"') == 2, column='one paper'))
     try:
         t = write(tmp_path / 't.csv', *TRUTH)

@@ -11,7 +11,9 @@ from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from wattnb.statistics import (bootstrap_ci, clopper_pearson, design_effect, holm, letters, mcnemar_exact, mcnemar_power, mde, mde_mean, mean_ci, paired_ci, permutation_test, ratio_ci, resamples, share_ci, strata_ci, wilson)
+from wattnb.scoring.statistics import (bootstrap_ci, clopper_pearson, design_effect, holm, letters, mcnemar_exact,
+                                       mcnemar_power, mde, mde_mean, mean_ci, paired_ci, permutation_test, ratio_ci,
+                                       resamples, share_ci, strata_ci, wilson)
 
 
 def benchmark(name):

@@ -6,20 +6,27 @@ import pytest
 from hypothesis import assume, given, settings as hypothesis_settings, strategies as st
 
 from conftest import words_workspace
-from wattnb.audit import audit
-from wattnb.doctor import doctor
-from wattnb.experiment import Run, RunSettings, plan_run, replay, run_all, stored_run
-from wattnb.journal import read_journal
-from wattnb.attribution import Attribution, Window
-from wattnb.machine import machine, visible_gpus
-from wattnb.merging import machine_key, merge_segments
-from wattnb.metering import meter_command
-from wattnb.meters import RAPL_HELP, CounterTrace, CpuTime, PowerTrace, Rapl, meters
-from wattnb.runs import find_runs, run_cost
-from wattnb.schema import fields_of, undocumented
-from wattnb.simulated import PowerCurve, SimulatedClock, SimulatedGpu, SimulatedRapl, bursts, simulated_nvml, square_wave
-from wattnb.telemetry import Session
-from wattnb.workspace import UserError, Workspace
+from wattnb.compare.auditing import audit
+from wattnb.telemetry.capabilities import doctor
+from wattnb.experiment.stages import Run
+from wattnb.experiment.settings import RunSettings
+from wattnb.experiment.plan import plan_run
+from wattnb.experiment.stored import replay, stored_run
+from wattnb.experiment.execute import run_all
+from wattnb.experiment.journal import read_journal
+from wattnb.telemetry.attribution import Attribution, Window
+from wattnb.core.hardware import machine, visible_gpus
+from wattnb.telemetry.merging import machine_key, merge_segments
+from wattnb.telemetry.metering import meter_command
+from wattnb.telemetry.power_meters import RAPL_HELP, CpuTime, Rapl, meters
+from wattnb.telemetry.traces import CounterTrace, PowerTrace
+from wattnb.scoring.run_folders import find_runs
+from wattnb.scoring.run_costs import run_cost
+from wattnb.core.records import fields_of, undocumented
+from wattnb.testing.simulated import (PowerCurve, SimulatedClock, SimulatedGpu, SimulatedRapl, bursts, simulated_nvml,
+                                      square_wave)
+from wattnb.telemetry.session import Session
+from wattnb.core.workspace import UserError, Workspace
 
 
 def play(gpus, work, tmp, zones=None, shown=None, tdp=None, step=.05, **kw):
@@ -432,7 +439,7 @@ def test_unified_memory(tmp_path):
 @pytest.mark.parametrize('why', ['Insufficient Permissions', 'GPU is lost', 'Unknown Error'])
 def test_only_a_card_without_memory_of_its_own_is_unified(why, tmp_path):
     "Not to be allowed to ask is not to have none: the memory of such a card is unknown, with the reason."
-    from wattnb.machine import free_memory, memory_here
+    from wattnb.core.hardware import free_memory, memory_here
     with simulated_nvml([SimulatedGpu(memory_refused=why), SimulatedGpu(memory_gb=None), SimulatedGpu(memory_gb=16., used_gb=6.)]):
         a, b, c = visible_gpus()
         assert (a.unified, a.memory_total_bytes, a.memory_reason, free_memory(a)) == (False, None, why, None)
@@ -650,7 +657,8 @@ def asked(**kw): return RunSettings(**{'model': 'extractive', 'env': 't', 'prese
 class Cuda:
     "The extractive baseline that says it is on a GPU: the real one needs a card."
     def __init__(self, device='cuda:0', **info):
-        from wattnb.llm import load_registry, open_model
+        from wattnb.llm.registry import load_registry
+        from wattnb.llm.protocol import open_model
         self.inner = open_model(load_registry().find('extractive'))
         self.entry, self.info, self.on_phase, self.seen = self.inner.entry, dict(self.inner.info, device=device, **info), None, []
     def count_tokens(self, t): return self.inner.count_tokens(t)
@@ -706,8 +714,10 @@ def test_a_real_run_with_two_gpus_and_a_resume(ws):
 
 KILLED = """
 import os, signal, sys
-from wattnb.experiment import Run, RunSettings, plan_run
-from wattnb.simulated import SimulatedGpu, simulated_nvml
+from wattnb.experiment.stages import Run
+from wattnb.experiment.settings import RunSettings
+from wattnb.experiment.plan import plan_run
+from wattnb.testing.simulated import SimulatedGpu, simulated_nvml
 with simulated_nvml([SimulatedGpu(100., period=.02)]), Run(plan_run(RunSettings(**eval(sys.argv[2])), sys.argv[1])) as run:
     run.load(); run.telemetry.uses('cuda:0'); run.telemetry.sleep(.4); run._snapshot()
     run.answer(lambda done, n: os.kill(os.getpid(), signal.SIGKILL))
@@ -771,7 +781,7 @@ def test_without_a_meter_nothing_reads_zero(ws):
 
 
 def test_a_hosted_model_is_unknown_and_compatible(ws, monkeypatch):
-    from wattnb.testing import FakeServer, environment
+    from wattnb.testing.server import FakeServer, environment
     with FakeServer() as server, environment(**server.env(), OPENAI_API_KEY='k' * 20), simulated_nvml([SimulatedGpu(100., period=.02)]):
         plan = plan_run(asked(name='hosted', model='openai:gpt-4.1-mini'), ws); run_all(plan)
     s = stored_run(plan.run_dir)
@@ -895,7 +905,7 @@ def test_unlike_cards_in_the_order_of_cuda(tmp_path, monkeypatch):
 
 def test_no_context_is_opened_on_a_card_that_holds_nothing_of_ours(tmp_path, monkeypatch):
     "A context is half a GB that every other run on the card sees as another process."
-    from wattnb.machine import free_memory
+    from wattnb.core.hardware import free_memory
     cards = lambda: [SimulatedGpu(100.) for _ in range(4)]
     with simulated_nvml(cards()) as driver: torch = Torch([g.uuid for g in driver.gpus], held=[2])
     monkeypatch.setitem(sys.modules, 'torch', torch)
@@ -935,7 +945,7 @@ def test_a_run_on_one_of_two_cards(ws):
         plan = plan_run(asked(name='one-of-two'), ws); run_all(plan, Cuda('cuda:0'))
     s = metered_run(plan.run_dir).summary
     assert s['hardware']['gpu_peak_power_watts'] == pytest.approx(300, abs=1) and s['energy']['counted'] == ['gpu0'] and s['hardware']['gpu_avg_power_watts'] < 600
-    from wattnb.plots import power_rows
+    from wattnb.plots.questions import power_rows
     assert {r['device'] for r in power_rows(plan.run_dir) if r['kind'] == 'sample'} == {'gpu0'}, 'nor is it drawn'
 
 
@@ -965,7 +975,7 @@ def test_resumed_runs_of_older_tools_are_flagged(name, latencies, total, resumed
 # ---- the command
 
 def test_doctor_names_the_help(capsys):
-    from wattnb.cli import main
+    from wattnb.cli.command import main
     assert main(['doctor', '--json']) == 0
     got = json.loads(capsys.readouterr().out)
     assert all({'name', 'available', 'scope', 'reason'} <= set(m) and (m['available'] or m['reason']) for m in got['meters']) and len(got['meters']) >= 5

@@ -4,9 +4,11 @@ import json, string
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from wattnb.questions import is_blank, parse_refs, read_questions
-from wattnb import redaction
-from wattnb.workspace import UserError, atomic_write, canonical_json, digest, folder_lock, is_running, jsonable, keep_secret, read_csv, redact, redact_url, write_csv
+from wattnb.core.questions import is_blank, parse_refs, read_questions
+from wattnb.core import redaction
+from wattnb.core.workspace import (UserError, atomic_write, canonical_json, digest, folder_lock, is_running, jsonable,
+                                   read_csv, write_csv)
+from wattnb.core.redaction import keep_secret, redact, redact_url
 
 slow = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 cell = st.text(st.characters(blacklist_categories=('Cs',), blacklist_characters='\x00'), max_size=40)
@@ -109,7 +111,7 @@ def test_a_folder_is_running_while_a_live_process_owns_it(tmp_path):
     "Asked from another process; asking takes no lock, makes no file, and a killed owner owns nothing."
     import signal, subprocess, sys
     held = tmp_path / 'run'
-    code = f'import sys, time; from wattnb.workspace import folder_lock\nwith folder_lock({str(held)!r}, "x"): print("in", flush=True); time.sleep(60)'
+    code = f'import sys, time; from wattnb.core.workspace import folder_lock\nwith folder_lock({str(held)!r}, "x"): print("in", flush=True); time.sleep(60)'
     assert not is_running(held) and not held.exists()
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
     assert p.stdout.readline().strip() == 'in'

@@ -1,0 +1,9 @@
+"""Many runs: select, place, supervise; scaling studies."""
+from .processes import *
+from .allocation import *
+from .estimates import *
+from .plan import *
+from .progress import *
+from .cluster import *
+from .runner import *
+from .scaling_study import *

@@ -1,0 +1,3 @@
+"""The `wattnb` command, and the explorer for JupyterLab."""
+from .command import *
+from .verbs import *

@@ -1,0 +1,7 @@
+"""Workspace, tables, question files, the machine, and the records of files: what every other package starts from."""
+from .redaction import *
+from .tables import *
+from .workspace import *
+from .questions import *
+from .hardware import *
+from .records import *

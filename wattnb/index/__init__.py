@@ -1,0 +1,6 @@
+"""From a bibliography to an index: papers, passages, vectors and words on disk."""
+from .documents import *
+from .corpus import *
+from .passages import *
+from .embedders import *
+from .store import *
