@@ -230,7 +230,7 @@ def test_a_folder_in_use_is_skipped_with_its_owner(ws):
     s = BenchmarkSettings(models=('abstain',), preset='words', env='busy', limit=3)
     [r] = plan_benchmark(s, ws)
     with folder_lock(r.run_dir, 'wattnb run of a colleague'):
-        p = subprocess.run([sys.executable, '-c', f'from wattnb.benchmark.runner import *; [r] = plan_benchmark({s!r}, {str(ws.root)!r}); print(r.state, r.reason)'],
+        p = subprocess.run([sys.executable, '-c', f'from wattnb.benchmark import *; [r] = plan_benchmark({s!r}, {str(ws.root)!r}); print(r.state, r.reason)'],
                            capture_output=True, text=True)
     assert p.stdout.startswith('skip') and 'colleague' in p.stdout, p
 
