@@ -12,7 +12,6 @@ import re
 from dataclasses import MISSING, dataclass, fields
 from typing import get_args, get_origin
 
-from fastcore.docments import docments
 
 from .tables import ResultTable
 from .workspace import UserError
@@ -340,6 +339,7 @@ def file_fields(
     file:str, # a key of FILES
 ) -> list[Field]:
     "The fields of one file, in its order. `UserError` for a file that is not known."
+    from fastcore.docments import docments
     if file not in FILES: raise UserError(f'unknown file {file!r}: one of {", ".join(FILES)}')
     cls, out = FILES[file], []
     comments = {}
@@ -366,5 +366,6 @@ def undocumented(
     names,      # fields that a file has
 ) -> list[str]:
     "The names that the declaration lacks."
+    from fastcore.docments import docments
     if file not in FILES: raise UserError(f'unknown file {file!r}: one of {", ".join(FILES)}')
     return [n for n in names if n not in FILES[file].__dataclass_fields__]
