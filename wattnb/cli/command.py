@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
                 epilog='`wattnb VERB --help` shows the options of a verb and an example.', **style)
     p.add_argument('--version', action='version', version=f'wattnb {__version__}')
     sub = p.add_subparsers(dest='verb', metavar='VERB', parser_class=_Parser)
-    for name, (f, what, example, options) in VERBS.items():
+    for name, (_, what, example, options) in VERBS.items():
         s = sub.add_parser(name, help=what, description=what, epilog=f'example:\n  {example}', **style)
         for o in options: s.add_argument(*o.names, **o.kw)
         s.add_argument('--root', metavar='DIR',

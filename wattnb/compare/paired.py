@@ -22,10 +22,9 @@ from ..scoring.statistics import (REPS, design_effect, holm, letters, mcnemar_ex
 from ..scoring.wattbot_score import SCORER_VERSION
 from ..scoring.scores import contribution_bounds
 from ..scoring.judging import papers_of
-from .auditing import audit
+from ..scoring.run_folders import find_run, find_runs # noqa: F401 (offered here too)
+from ..scoring.store import load # noqa: F401
 from ..scoring.numbers import RunNumbers, doubt_notes
-from ..scoring.run_folders import find_run, find_runs
-from ..scoring.store import load
 from .scored import ScoredRun, replicates, same_questions, scored_runs
 
 _all_ = ['load', 'find_run', 'find_runs']

@@ -16,8 +16,7 @@ from typing import Callable
 from fastcore.basics import patch
 
 from ..core.workspace import UserError, WorkError, sync_folder
-from .journal_lines import (AttemptNumbers, Entry, Seconds, Tokens, _SHAPES, _attempt, _line,
-                                             _misshapen, _read_line, _text, utc_now)
+from .journal_lines import Entry, _SHAPES, _attempt, _line, _misshapen, _read_line, _text
 
 # %% ../../nbs/06_experiment/03_journal.ipynb #3c33ec71
 class JournalContent:

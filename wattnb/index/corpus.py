@@ -19,9 +19,7 @@ from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, file_sha256, optional, printable,
                                    progress, read_csv, write_json)
 from ..core.redaction import redact_url
-from .documents import (LIGATURES, PARSERS, Document, Paragraph, PdfReader, Section, Sentence, check_text,
-                                    from_docling, join_lines, load_document, page_text, parse_pdf, parser_version,
-                                    split_sentences, unreadable, why_failed)
+from .documents import PARSERS, PdfReader, check_text, load_document, page_text, parser_version, why_failed
 
 # %% ../../nbs/01_index/01_corpus.ipynb #65fc6589
 @dataclass(frozen=True)

@@ -437,7 +437,7 @@ def _parse_pypdf(path, reader) -> list[Section]:
     sentence = lambda h: h.endswith('.') and len(h.split()) >= 8
     running = {h for h, k in heads.items() if k >= max(2, n / 2) and len(h) < 120 and not sentence(h)} if n > 1 else set()
     sections, section, bodies = [], '', []
-    for i, rows in enumerate(raw, 1):
+    for rows in raw:
         body = [r for k, r in enumerate(rows) if not ((k < 2 or k >= len(rows) - 2) and (_mask(line(r)) in running or re.fullmatch(r'(?:Page\s+)?\d{1,4}(?:\s+of\s+\d+)?', line(r))))]
         bodies.append(body or rows) # a page that is nothing but what other pages have, too, keeps it
     gutters = [_gutter(rows) for rows in bodies]

@@ -495,7 +495,7 @@ def _self_test(self:BatchedModel):
             return self._without_padding()
     except WorkError: raise
     except Exception as e:
-        if is_out_of_memory(e): raise explain_load_error(e, self.entry)
+        if is_out_of_memory(e): raise explain_load_error(e, self.entry) from e
         first = (str(e).strip() or 'no message').splitlines()[0][:150]
         raise WorkError(f'{self.entry.key} ({kind}) cannot go on from what it has read: '
                         f'{type(e).__name__}: {first}') from None

@@ -16,8 +16,8 @@ from fastcore.basics import patch
 from ..core.workspace import UserError, WorkError, digest, optional
 from .memory import CHUNK_TOKENS, work_bytes
 from .protocol import Model, Reply, Request, THINK_MARKS, unique_requests
-from .checkpoint import Weights, compute_dtype, cpu_bf16_is_native, local_weights, weights_need
-from .loading import Loaded, _gpus, load_local, local_facts
+from .checkpoint import local_weights
+from .loading import _gpus, load_local
 from .chat_template import encode_prompt, render_prompt, template_facts
 from .batching import SequenceState, bytes_per_token, checkpoint_sampling, token_budget
 from .decode import BatchedModel

@@ -18,11 +18,10 @@ from ..core.workspace import UserError, WorkError, optional
 from ..index.passages import words
 from ..index.embedders import RerankerEntry, load_rerankers
 from ..index.store import Index
-from .queries import (DEFAULT_PRESET, PRESETS, Plan, RetrievalSettings, core, make_settings, named_in,
-                                      names_in, parse_plan, plan_keywords, plan_with, queries_of, query_terms,
+from .queries import (DEFAULT_PRESET, PRESETS, RetrievalSettings, core, queries_of, query_terms,
                                       term_weight, text_of, unit_terms)
-from .context import (Block, Context, Hit, context_evidence, count_tokens_roughly, extracts,
-                                      node_context, whole_passages)
+from .context import (Context, Hit, context_evidence, count_tokens_roughly, extracts, node_context,
+                                      whole_passages)
 
 # %% ../../nbs/02_retrieval/02_search.ipynb #d301f9a0
 def fuse_scores(

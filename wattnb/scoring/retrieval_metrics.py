@@ -99,7 +99,7 @@ def default_counter() -> tuple[Callable, str]:
         for p in sorted(cache_dir('models').glob('smollm2-135m-*/tokenizer.json')):
             from tokenizers import Tokenizer
             t = Tokenizer.from_file(str(p))
-            return (lambda text: len(t.encode(text, add_special_tokens=False).ids)), 'smollm2-135m'
+            return (lambda text, t=t: len(t.encode(text, add_special_tokens=False).ids)), 'smollm2-135m'
     except (ImportError, OSError, UserError): pass
     return count_tokens_roughly, 'estimate'
 

@@ -228,7 +228,7 @@ def _rare_part(x, pairs, low:float, high:float, w:float, level:float):
         (ma, la, ua), (mb, lb, ub), ra, rb = one[a], one[b], x[a], x[b]
         known = k >= 10 and ra.std() > 1e-12 and rb.std() > 1e-12
         phi = max(0., float(np.corrcoef(ra, rb)[0, 1])) if known else 0. # correlation of the two runs
-        square = lambda p, q: max(0., p * p - 2 * phi * p * q + q * q)
+        square = lambda p, q, phi=phi: max(0., p * p - 2 * phi * p * q + q * q)
         down[j], up[j] = w ** 2 * square(ma - la, ub - mb), w ** 2 * square(ua - ma, mb - lb)
     return down, up
 

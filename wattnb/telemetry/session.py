@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from .capabilities import FLAGS
 from .attribution import Curve, Attribution, Window, net_of_idle
 from ..core.hardware import machine, named_gpus, visible_gpus
-from .merging import IDLE_SESSION, machine_key, machine_description, merge_segments
+from .merging import IDLE_SESSION
 from .power_meters import CpuTime, NvmlPower, meters
 from .traces import Joules, missing
 from .sampler import LATE, METHODS, NO_GPU, Sampler, choose_sources, compare_readings, part_traces
