@@ -91,7 +91,7 @@ def node_info() -> dict:
     return dict(hostname=socket.gethostname(), version=__version__, cpus=os.cpu_count() or 1,
                 **memory_here(_visible_devices()))
 
-def _visible_devices(parent:int=None) -> str|None:
+def _visible_devices(parent:int|None=None) -> str|None:
     "CUDA_VISIBLE_DEVICES of the node."
     mine = os.environ.get('CUDA_VISIBLE_DEVICES')
     if mine != '': return mine

@@ -20,9 +20,9 @@ from .stored import StoredRun, stored_run
 
 # %% ../../nbs/06_experiment/10_execute.ipynb #9f92aa90
 def run_all(
-    plan:RunPlan,              # from `plan_run`
-    model=None,                # an open model, to share weights between runs
-    on_progress:Callable=None, # called with (done, of)
+    plan:RunPlan,                   # from `plan_run`
+    model=None,                     # an open model, to share weights between runs
+    on_progress:Callable|None=None, # called with (done, of)
 ) -> RunFiles:
     "All stages, without a notebook. A complete run is read from its journal, its files are mended if need be."
     if plan.state == 'rebuild': rebuild(plan.run_dir, f'wattnb run {plan.name}')

@@ -217,8 +217,8 @@ def _read_pieces(self:JournalContent):
 
 # %% ../../nbs/06_experiment/03_journal.ipynb #e085629b
 def read_journal(
-    path,         # a `journal.jsonl`; a missing file reads as an empty journal
-    run:str=None, # hash of the run the lines must belong to; None takes that of the first whole line
+    path,              # a `journal.jsonl`; a missing file reads as an empty journal
+    run:str|None=None, # hash of the run the lines must belong to; None takes that of the first whole line
 ) -> JournalContent:
     "Read what is whole. Raises `UserError` when all lines are another run's, or the file cannot be read."
     out = JournalContent(path, run or '')
