@@ -312,7 +312,7 @@ def compare_scores(
     best = [e.label for _, e in sorted(zip(x.mean(1), runs), key=lambda z: -z[0])]
     different = [(p['a'], p['b']) for p in pairs if p['p_holm'] <= alpha]
     notes = ['strict score' * strict, _paper_note(pairs, rows, papers) if papers else '', 'on the questions in common only' if common else '']
-    return Comparison(tuple(runs), tuple(pairs), letters(best, different), alpha, tuple(n for n in notes if n), papers and len(set(papers)), size, effects)
+    return Comparison(tuple(runs), tuple(pairs), letters(best, different), alpha, tuple(n for n in notes if n), len(set(papers)) if papers else None, size, effects)
 
 # %% ../../nbs/09_compare/03_paired.ipynb #e23c2fea
 def compare(

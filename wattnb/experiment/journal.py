@@ -133,8 +133,8 @@ def add(self:JournalContent,
         return '' if self._entry(i) == e else f'a different line {e.seq} came before'
     try: a = _attempt(e.seq, e.data, self._once) if e.kind == 'attempt' else None
     except (KeyError, TypeError, AttributeError, ValueError): return 'not an attempt'
-    for xs, x in ((self._seqs, e.seq), (self._at, at), (self._sizes, size),
-                  (self._kinds, sys.intern(e.kind))): xs.insert(i, x)
+    self._seqs.insert(i, e.seq); self._at.insert(i, at); self._sizes.insert(i, size)
+    self._kinds.insert(i, sys.intern(e.kind))
     self._late |= i < len(self) - 1
     self._of.setdefault(e.kind, array('q')).append(i)
     if a is not None: self.attempts[a.id] = (*self.attempts.get(a.id, ()), a)

@@ -35,7 +35,7 @@ def fuse_scores(
     if dense is not None:
         low = float(np.nanmean(dense))
         out = out + weights[1] / total * np.nan_to_num((dense - low) / max(float(np.nanmax(dense)) - low, 1e-9), nan=0.)
-    return out
+    return out # type: ignore[return-value]
 
 def reciprocal_rank_fusion(
     rankings, # list of (weight, row numbers best first)
@@ -115,7 +115,7 @@ class _Ranker:
             best = np.argsort(-np.where(ok, score, -np.inf), kind='stable')[:s.top_k]
             score[best] += s.near * _nearness(self.index, query, best)
         if s.paper: score = score + s.paper * _paper_evidence(np.where(ok, score, 0.), self.paper_of, len(self.papers))[self.paper_of]
-        if s.author: score = score + s.author * _named_authors(question, self.papers)[self.paper_of]
+        if s.author: score = score + s.author * _named_authors(question, self.papers)[self.paper_of] # type: ignore
         found = np.zeros(len(self.index), bool)
         if lexical is not None: found |= lexical > 0
         if dense is not None: found |= ~np.isnan(dense)

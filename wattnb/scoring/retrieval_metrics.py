@@ -180,7 +180,7 @@ def _question_rows(index, questions, s, count) -> list[dict]:
 
 def _summary(rows:list[dict], papers) -> dict:
     "Means of all metrics with intervals."
-    out = dict(n=len(rows), n_value=sum(r['answer_in_context'] is not None for r in rows))
+    out: dict = dict(n=len(rows), n_value=sum(r['answer_in_context'] is not None for r in rows))
     for m in RETRIEVAL_METRICS:
         xs = [r[m] for r in rows if r[m] is not None]
         out[m] = float(np.mean(xs)) if xs else None

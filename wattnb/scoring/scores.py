@@ -259,4 +259,4 @@ def tables(self:Scores) -> list[ResultTable]: return [self.table(strict=True)]
 
 @patch
 def __repr__(self:Scores): return self.table().to_text()
-Scores.__str__ = Scores.__repr__
+Scores.__str__ = Scores.__repr__ # type: ignore[method-assign]

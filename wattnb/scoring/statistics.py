@@ -102,12 +102,12 @@ def share_ci(
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #bbb2e2d9
 def mean_ci(
-    x:Sequence[float], # scores
-    low:float=0.,      # smallest possible score
-    high:float=1.,     # largest possible score
-    level:float=.95,   # confidence
-    exact:bool=False,  # Clopper-Pearson instead of Wilson: never too narrow, for a handful of scores
-    clusters=None,     # label per row, see `design_effect`
+    x:Sequence[float]|np.ndarray, # scores
+    low:float=0.,                 # smallest possible score
+    high:float=1.,                # largest possible score
+    level:float=.95,              # confidence
+    exact:bool=False,             # Clopper-Pearson instead of Wilson: never too narrow, for a handful of scores
+    clusters=None,                # label per row, see `design_effect`
 ) -> tuple[float, float]|None:
     "Interval (low, high) of the mean of bounded scores: Wilson at the effective sample size. None without scores."
     x = np.asarray(x, float)
@@ -141,7 +141,7 @@ REPS = 10_000 # resamples and permutations; the Monte-Carlo error of a p of .05 
 def _codes(labels, n:int) -> np.ndarray:
     "Labels as 0..k-1, in order of first appearance."
     if labels is None: return np.zeros(n, int)
-    seen = {}
+    seen: dict[object, int] = {}
     out = np.array([seen.setdefault(x, len(seen)) for x in labels], int)
     if out.size != n: raise ValueError(f'{out.size} labels for {n} rows')
     return out
