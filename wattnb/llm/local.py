@@ -189,7 +189,8 @@ def _sequence(self:LocalModel, request:Request) -> SequenceState|Reply:
         error = (f'the prompt has {len(ids)} tokens and the window of {self.entry.key} {self.context}: '
                  f'too long by {over}')
         return Reply(request.id, error=error, prompt_tokens=len(ids), finish_reason='error', prompt_hash=prompt_hash)
-    s = SequenceState(request, ids, *limits, opened, self._uniforms(request, sum(limits) + len(self._closing_ids)))
+    uniforms = self._uniforms(request, sum(limits) + len(self._closing_ids))
+    s = SequenceState(request, ids, *limits, opened, uniforms) # type: ignore[call-arg]
     s.closing_ids, s.prompt_hash = self._closing_ids, prompt_hash
     if self.options.get('constrain'): s.constraint = self.options['constrain'](self.tokenizer, request)
     return s
