@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test browser lab dev export outputs docs readme benchmarks clean
+.PHONY: demo test lint browser lab dev export outputs docs readme benchmarks clean
 
 demo: $(VENV)/.demo            ## fresh environment, index, a real run, the score table
 	$(BIN)/wattnb index
@@ -16,6 +16,9 @@ demo: $(VENV)/.demo            ## fresh environment, index, a real run, the scor
 
 test: $(VENV)/.test browser    ## everything CI checks; the last line is "N passed, N failed"
 	@$(BIN)/python tests/run_all.py
+
+lint: $(VENV)/.test             ## layout and types: ruff and mypy, by pyproject.toml
+	@$(BIN)/python tests/run_all.py lint
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -25,7 +25,7 @@ from wattnb.core.tables import ResultTable
 from wattnb.core.workspace import Workspace
 
 
-def xgrammar(tokenizer, request, cache={}):
+def xgrammar(tokenizer, request, cache={}): # noqa: B006 (kept from call to call)
     import torch, xgrammar as xg
     state = {}
     def constrain(generated, logits):
@@ -51,7 +51,7 @@ def _token_bytes(tokenizer):
     return {i: bytes(back[c] for c in t) for t, i in tokenizer.get_vocab().items() if i not in special and all(c in back for c in t)}
 
 
-def outlines(tokenizer, request, cache={}):
+def outlines(tokenizer, request, cache={}): # noqa: B006 (kept from call to call)
     import torch
     from outlines_core import Guide, Index, Vocabulary
     from outlines_core.json_schema import build_regex_from_schema
@@ -71,7 +71,7 @@ def outlines(tokenizer, request, cache={}):
     return constrain
 
 
-def lm_format_enforcer(tokenizer, request, cache={}):
+def lm_format_enforcer(tokenizer, request, cache={}): # noqa: B006 (kept from call to call)
     import torch
     from lmformatenforcer import JsonSchemaParser, TokenEnforcer, TokenEnforcerTokenizerData
     if 'data' not in cache:

@@ -2,7 +2,7 @@
 
 Build time beside a bare loop that only embeds the same passages; size on disk; opening it and the first query in a fresh process (torch is not
 loaded: the preset `words`); and with --copies the peak memory of a build over the papers and over ten copies of each."""
-import json, os, resource, shutil, statistics, subprocess, sys, tempfile, time
+import json, os, shutil, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
 os.environ.setdefault('WATTNB_PROGRESS', '0')
@@ -58,7 +58,7 @@ def cost(ws):
         ix = open_index(ws, name).load_embedder()
         texts = [p.search_text for p in ix.passages]
         order = sorted(texts, key=len, reverse=True)
-        ratios, first = [], None
+        ratios = []
         for _ in range(2):
             shutil.rmtree(ix.folder)
             t = time.perf_counter(); built = build_index(ws, name=name, corpus=corpus); build = time.perf_counter() - t

@@ -14,7 +14,7 @@ from wattnb.compare.paired import compare_scores
 from wattnb.compare.scored import ScoredRun
 from wattnb.core.questions import Question
 from wattnb.scoring.answers import Prediction
-from wattnb.scoring.scores import Scores, score
+from wattnb.scoring.scores import score
 from wattnb.scoring.statistics import (clopper_pearson, holm, mean_ci, mcnemar_exact, paired_ci, permutation_test,
                                        strata_ci, wilson)
 
@@ -49,7 +49,7 @@ def coverage(sets, reps=2000, seed=1, sizes=SIZES, models=MODELS):
         t, hit, width = truths(n, n_na, pv, pna), {}, {}
         a, strata = n - n_na, [0] * (n - n_na) + [1] * n_na
         other = truths(n, n_na, pv - .1, pna)
-        for k in range(sets):
+        for _ in range(sets):
             hard = rng.random(a)
             c, v, r, z = draw(rng, n, n_na, pv, pna, hard)
             c2, *_ = draw(rng, n, n_na, pv - .1, pna, np.where(rng.random(a) < .7, hard, rng.random(a))) # a worse run that finds mostly the same questions hard
@@ -65,7 +65,7 @@ def coverage(sets, reps=2000, seed=1, sizes=SIZES, models=MODELS):
 def family_wise(sets, n=282, n_na=16, runs=6, reps=2000, seed=2):
     "Share of simulated sets of equally good runs in which Holm over all pairs raises any alarm: (permutation on the composite, McNemar on values)."
     rng, alarms = np.random.default_rng(seed), np.zeros(2)
-    for k in range(sets):
+    for _ in range(sets):
         hard = rng.random(n - n_na)
         xs = [draw(rng, n, n_na, .75, .85, np.where(rng.random(n - n_na) < .6, hard, rng.random(n - n_na)))[:2] for _ in range(runs)]
         pairs = list(itertools.combinations(range(runs), 2))
@@ -93,7 +93,7 @@ def one_score(n=282, tries=20, seed=1):
     qs = [Question(f'q{i}', f'Question {i}?', answer_value='is_blank' if i % 18 == 0 else str(rng.random() * 1000), answer_unit='MWh', ref_id="['a', 'b']", flags=dict(Quote=True, Table=i % 3 == 0)) for i in range(n)]
     for k in range(tries):
         ps = [Prediction(q.id, f'about {float(q.answer_value) + k * 1e-9:,.6f}' if not q.is_na else 'is_blank', f'["a", "p{k}"]') for q in qs]
-        t = time.perf_counter(); score(qs, ps).overall; out.append(time.perf_counter() - t)
+        t = time.perf_counter(); _ = score(qs, ps).overall; out.append(time.perf_counter() - t)
     return sorted(out)[len(out) // 2]
 
 

@@ -19,7 +19,7 @@ DIM, TOPICS, INNER = 384, 2000, 24
 def unit(v): return v / np.linalg.norm(v, axis=1, keepdims=True)
 
 
-def made(n, seed, space=np.random.default_rng(7)):
+def made(n, seed, space=np.random.default_rng(7)): # noqa: B008 (one generator for all calls)
     "n unit vectors; the topics are the same for every seed."
     if not hasattr(made, 'centres'):
         made.centres = unit(space.normal(size=(TOPICS, DIM)).astype(np.float32))

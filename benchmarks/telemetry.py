@@ -41,7 +41,7 @@ def ratios(pairs):
         got = {}
         for metered in rng.sample((True, False), 2):
             if metered:
-                with Session() as s:
+                with Session():
                     time.sleep(.05)
                     got[True] = work()
             else: time.sleep(.05); got[False] = work()

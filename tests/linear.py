@@ -13,7 +13,6 @@ AROUND = [('', ''), ('answer', 'x' * 3000), ('1', ' x'), ('1', 'x!'), ('{"answer
 
 def work(entries, seed):
     "Every function over every string; the file `at` holds what is being read when the process is ended."
-    import random
     from hypothesis import given, seed as seeded, settings, strategies as st
     at = Path(sys.argv[3])
     def read(name, f, before, unit, after):

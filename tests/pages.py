@@ -190,7 +190,7 @@ def symbols() -> dict:
     seen = {}
     for n in order():
         if n == 'api': continue
-        for name, obj, module in exported(n): seen.setdefault(name, set()).add(f'{n}.ipynb#{anchor(name)}')
+        for name, *_ in exported(n): seen.setdefault(name, set()).add(f'{n}.ipynb#{anchor(name)}')
     return {k: v.pop() for k, v in seen.items() if len(v) == 1 and len(k) > 3}
 
 

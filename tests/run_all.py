@@ -1,10 +1,11 @@
-"""Everything CI checks, in one go: `python tests/run_all.py [part ...]` (parts: export, notebooks, tests, site).
+"""Everything CI checks, in one go: `python tests/run_all.py [part ...]` (parts: lint, export, index, notebooks, tests, site).
 
 Prints a line for each check; the last line is "N passed, N failed" (and the number skipped, where there are any).
 """
 import hashlib, os, subprocess, sys, tempfile, time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import pages
@@ -40,6 +41,15 @@ def leaves_no_diff():
         rc, out = run(bin_ / cmd)
         changed = [p.name for p, h in hashes(pattern).items() if before.get(p) != h]
         report('failed' if rc or changed else 'passed', what, time.time() - t, out * bool(rc) + ('changed: ' + ', '.join(changed) if changed else ''))
+
+
+def lint():
+    "Layout and types by the tables of pyproject.toml. Both are in the extra `dev`; one that is not installed is skipped."
+    for what, module, args in (('ruff', 'ruff', ('check', '-q', '.')), ('mypy', 'mypy', ())):
+        t = time.time()
+        if find_spec(module) is None: report('skipped', f'{what}: not installed', 0); continue
+        rc, out = run(sys.executable, '-m', module, *args)
+        report('failed' if rc else 'passed', what, time.time() - t, out * bool(rc))
 
 
 def index():
@@ -81,7 +91,7 @@ def site():
     report('failed' if rc else 'passed', 'documentation site', time.time() - t, out * bool(rc))
 
 
-PARTS = dict(export=leaves_no_diff, index=index, notebooks=notebooks, tests=tests, site=site)
+PARTS = dict(lint=lint, export=leaves_no_diff, index=index, notebooks=notebooks, tests=tests, site=site)
 
 if __name__ == '__main__':
     for name in sys.argv[1:] or PARTS:

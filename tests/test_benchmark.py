@@ -18,7 +18,6 @@ from wattnb.experiment.settings import RunSettings
 from wattnb.experiment.plan import plan_run
 from wattnb.experiment.execute import run_all
 from wattnb.llm.registry import load_registry
-from wattnb.benchmark.processes import DEADLINE, Supervised
 from wattnb.testing.simulated import SimulatedGpu, simulated_nvml
 from wattnb.benchmark.allocation import HEADROOM, Allocation, Allocator, Machine, Need
 from wattnb.core.workspace import UserError, Workspace, read_json

@@ -1,12 +1,11 @@
 """Comparison, matrix, audit, tidy store, error classes: on made-up trees in all nestings, and on the recorded runs."""
-import csv, itertools, json, os, random, shutil, statistics
+import csv, json, random, shutil, statistics
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from wattnb.compare.rules import RULES
 from wattnb.compare.auditing import audit
 from wattnb.compare.paired import compare, compare_scores
 from wattnb.compare.results_matrix import matrix
@@ -19,7 +18,6 @@ from wattnb.scoring.tidy import TIDY_COLUMNS
 from wattnb.scoring.store import Store, load
 from wattnb.scoring.truths import GroundTruth, score_run
 from wattnb.scoring.run_folders import find_run, find_runs, pick_runs
-from wattnb.scoring.run_costs import run_cost
 from wattnb.scoring.answers import Prediction
 from wattnb.scoring.scores import score
 from wattnb.core.workspace import UserError, jsonable, write_csv, write_json
@@ -295,7 +293,6 @@ def test_matrix_columns_truth_and_collisions(tree):
 
 
 def test_matrix_from_files_and_round_trip(tree):
-    subs = [tree / f'artifacts/experiments/PE/train_QA/{n}/submission.csv' for n in ('large-bench', 'small-bench')]
     m = matrix(tree, submissions=[str(tree / 'artifacts/experiments/PE/train_QA/*/submission.csv')])
     assert m[0].datafile == 'train_QA' and set(m[0].models) == {'large-bench', 'small-bench'}
     [path] = m.write(tree / 'm.csv')
@@ -381,7 +378,7 @@ def test_audit_survives_any_json(tmp_path):
 
 def test_error_classes_sum_to_n(tree):
     e = decompose(tree, env='PE', datafile='train_QA')
-    for r, c in e.counts.items(): assert sum(c.values()) == 12 and set(c) <= set(ERROR_CLASSES)
+    for c in e.counts.values(): assert sum(c.values()) == 12 and set(c) <= set(ERROR_CLASSES)
     assert e.counts['small-bench'] == dict(right=7, refused=1, wrong_value=4)
 
 
@@ -442,7 +439,7 @@ def test_older_records_tell_what_was_retrieved_and_waited(tree):
     assert set(df.energy_is) == {'shared by latency'} or df.energy_is.str.startswith('shared by latency').all()
     counts = decompose(tree, ['PE/train_QA/small-bench']).counts['small-bench']
     assert sum(counts.values()) == 12 and counts == df.error_class.astype(str).value_counts().to_dict()
-    assert counts['not_retrieved'] > 0 and (df.error_class == 'not_retrieved').sum() == ((df.gold_in_context == False) & ~df.strict_value & ~df.is_na).sum()
+    assert counts['not_retrieved'] > 0 and (df.error_class == 'not_retrieved').sum() == (df.gold_in_context.eq(False) & ~df.strict_value & ~df.is_na).sum()
 
 
 def test_a_recorded_vote_is_checked_without_its_members(tmp_path):

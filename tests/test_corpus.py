@@ -235,7 +235,7 @@ def test_gate_never_crashes(pages):
 @pytest.fixture
 def odd_server():
     "Answers that never end, unpack to far more than they are, ask for odd waits, or lead elsewhere. (address, paths that were asked)."
-    import gzip, zlib
+    import gzip
     asked = []
     bomb = gzip.compress(b'%PDF-1.4\n' + b'0' * (64 << 20) + b'%%EOF')
     class Handler(BaseHTTPRequestHandler):

@@ -1,5 +1,5 @@
 "What a local model generates: finite, complete, the same in a batch as alone, and the same as transformers' own `generate`."
-import math, random
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
-from test_local import ASKED, COMMON, PREAMBLE, make, tokenizer
+from test_local import ASKED, PREAMBLE, make, tokenizer # noqa: F401 (`tokenizer` is a fixture)
 from wattnb.llm.chat_template import encode_prompt, render_prompt
 from wattnb.llm.checkpoint import is_out_of_memory
 from wattnb.llm.protocol import Request

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-import wattnb.cli.verbs # registers the verbs
+import wattnb.cli.verbs # noqa: F401 (registers the verbs)
 from wattnb.cli.command import _parser
 from wattnb.core.records import Attempt, Hardware, Record, Summary, file_fields, undocumented
 from wattnb.core.workspace import UserError
@@ -46,7 +46,7 @@ def test_no_verb_or_option_vanishes():
 
 def test_examples_of_the_help_parse():
     from wattnb.cli.command import VERBS
-    for name, (_, _, example, _) in VERBS.items(): _parser().parse_args(shlex.split(example)[1:])
+    for _, _, example, _ in VERBS.values(): _parser().parse_args(shlex.split(example)[1:])
 
 
 @pytest.fixture(scope='module')

@@ -1,5 +1,5 @@
 """Votes: the recorded ensembles again, the old rules word for word, order and totality; choice out of bag."""
-import importlib.util, json, random, shutil
+import importlib.util, json, shutil
 from collections import Counter
 from pathlib import Path
 
@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from wattnb.ensemble.ensemble_runs import make_ensemble
-from wattnb.ensemble.voting import STRATEGIES, Ballot, VoteRule, decide, decisions_as_predictions, same_values, vote
+from wattnb.ensemble.voting import STRATEGIES, Ballot, VoteRule, decide, same_values, vote
 from wattnb.core.questions import Question, is_blank
 from wattnb.scoring.run_folders import find_run
-from wattnb.scoring.store import load
 from wattnb.scoring.answers import Prediction
 from wattnb.scoring.scores import score
 from wattnb.ensemble.choice import MARGIN, choose_out_of_bag, decide_between

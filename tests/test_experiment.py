@@ -308,7 +308,7 @@ def test_no_key_of_an_address_or_option_is_kept_or_shown(tmp_path, place, addres
         for server.errors in (None, {401: dict(error=dict(message=f'no key {CANARY} for {url}'))}):
             s = settings(model='mine', name=f'address{bool(server.errors)}', limit=2, max_retries=0)
             try: said += run_all(plan_run(s, w)).summary['status']
-            except (UserError, WorkError) as e: said += traceback.format_exc()
+            except (UserError, WorkError): said += traceback.format_exc()
             main_words = ['results', '--json', '--root', str(w.root)]
             from wattnb.cli.command import main
             main(main_words)

@@ -9,9 +9,9 @@ import pytest
 from wattnb.experiment.settings import RunSettings
 from wattnb.experiment.plan import plan_run
 from wattnb.experiment.execute import run_all
-from wattnb.experiment.stored import stored_run, verify
+from wattnb.experiment.stored import verify
 from wattnb.experiment.journal import read_journal
-from wattnb.llm.protocol import Reply, open_model
+from wattnb.llm.protocol import Reply
 from wattnb.llm.registry import load_registry
 from wattnb.experiment.plan import RunState
 from wattnb.core.workspace import DERIVED, UserError, WorkError, Workspace, read_json, stale_files, write_json
@@ -69,7 +69,7 @@ def whole(ws):
 
 
 def test_killed_again_and_again_a_run_ends_as_if_nothing_had_happened(ws, whole):
-    rng, cut, kills, finished, sessions = random.Random(3), None, 0, 0, 0
+    rng, kills, finished, sessions = random.Random(3), 0, 0, 0
     while kills < KILLS:
         s = settings(name=f'cut{finished}')
         pid = in_child(lambda: run_all(plan_run(s, ws), Scripted()))

@@ -1,12 +1,11 @@
 "The registry, the price table, and what goes wrong in other people's files."
 import json, subprocess, sys, tomllib
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.llm.protocol import Model, Reply, Request, Usage, check_provider, fetch_model, open_model, split_thinking
+from wattnb.llm.protocol import Model, Reply, Request, Usage, fetch_model, open_model, split_thinking
 from wattnb.llm.registry import ModelEntry, PROVIDERS, Price, Registry, load_registry
 from wattnb.llm.prices import cost_usd, estimate_usd, find_price
 from wattnb.llm.requirements import estimate_vram, fits

@@ -14,13 +14,13 @@ import wattnb.llm.loading as loading
 import wattnb.llm.local as local
 from test_local import ASKED, COMMON, FAMILIES, SMOL, make, tokenizer # noqa: F401 (`tokenizer` is a fixture)
 from wattnb.llm.registry import ModelEntry, load_registry
-from wattnb.llm.requirements import check_precision, estimate_vram, fits, precision_advice, weights_gb
+from wattnb.llm.requirements import check_precision, fits, precision_advice, weights_gb
 from wattnb.llm.protocol import check_provider, open_model
 from wattnb.llm.batching import sequences_that_fit
 from wattnb.llm.checkpoint import compute_dtype, explain_load_error
 from wattnb.llm.loading import check_gpus, choose_place, effective_precision, load_local, pipeline_words
 from wattnb.llm.local import LocalModel
-from wattnb.llm.memory import (BITS_PER_PARAMETER, Tensor, bytes_per_parameter, checkpoint_tensors, count_weights,
+from wattnb.llm.memory import (BITS_PER_PARAMETER, bytes_per_parameter, checkpoint_tensors, count_weights,
                                kv_bytes_per_token, nominal_bits, plan_checkpoint, weight_bytes, work_bytes)
 from wattnb.testing.simulated import SimulatedGpu, simulated_nvml
 from wattnb.core.workspace import UserError, WorkError

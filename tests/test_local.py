@@ -51,7 +51,7 @@ def make(folder, tokenizer, kind, dtype=torch.float32, **over):
 
 def test_size_on_disk_is_of_the_revision_used_and_counts_links_once(tmp_path, tokenizer):
     "A hub cache as the hub's client lays it out: two revisions that share a blob, files that are links into `blobs`."
-    entry = make(tmp_path / 'made', tokenizer, 'llama')
+    make(tmp_path / 'made', tokenizer, 'llama')
     repo = tmp_path / 'home/hub/models--org--tiny-llama'
     blobs, size = repo / 'blobs', (tmp_path / 'made/model.safetensors').stat().st_size
     blobs.mkdir(parents=True); (repo / 'refs').mkdir()
@@ -167,7 +167,7 @@ def test_a_slow_consumer_does_not_count_as_generation(tmp_path, tokenizer):
         phases = []
         m.on_phase = lambda name, t0, t1, ids, tokens: phases.append(t1 - t0)
         last, began = None, time.monotonic()
-        for last in m.stream(uneven): time.sleep(.5)
+        for last in m.stream(uneven): time.sleep(.5) # noqa: B007 (read after the loop)
         worked = time.monotonic() - began - len(uneven) * .5
     assert last.seconds <= worked + .05 and sum(phases) <= worked + .05 # all that was not spent waiting for the consumer
 
@@ -176,9 +176,9 @@ def test_stopping_early_leaves_a_model_that_works(tmp_path, tokenizer):
     entry = make(tmp_path, tokenizer, 'llama')
     with LocalModel(entry) as m:
         want = m.complete(ASKED[:1])
-        for r in m.stream([replace(a, max_tokens=n) for a, n in zip(ASKED, (1, 20))]): break
+        for _ in m.stream([replace(a, max_tokens=n) for a, n in zip(ASKED, (1, 20))]): break
         with pytest.raises(KeyboardInterrupt):
-            for r in m.stream(ASKED[:2]): raise KeyboardInterrupt
+            for _ in m.stream(ASKED[:2]): raise KeyboardInterrupt
         assert m.complete(ASKED[:1])[0].text == want[0].text
     m.close()
     with pytest.raises(WorkError, match='is closed'): m.complete(ASKED[:1])

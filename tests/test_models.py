@@ -4,16 +4,13 @@ import json, os, subprocess, sys
 import pytest
 
 from conftest import words_workspace
-from wattnb.experiment.budget import Budget, most_usd
 from wattnb.experiment.stages import Run
 from wattnb.experiment.settings import RunSettings
 from wattnb.experiment.plan import plan_run
 from wattnb.experiment.execute import run_all
-from wattnb.experiment.stored import stored_run
-from wattnb.experiment.journal import read_journal
 from wattnb.llm.registry import load_registry
 from wattnb.testing.server import FakeServer, environment
-from wattnb.core.workspace import UserError, Workspace, read_json
+from wattnb.core.workspace import UserError, read_json
 
 CANARY = 'sk-CANARY-9876543210-do-not-print'
 KEYS = dict(OPENAI_API_KEY=CANARY, OPENROUTER_API_KEY=CANARY, AWS_ACCESS_KEY_ID='AKIACANARY0000000000', AWS_SECRET_ACCESS_KEY=CANARY, AWS_PROFILE=None, AWS_SESSION_TOKEN=None)

@@ -1,5 +1,5 @@
 "What a request says stays text: it becomes no control token, no date, no switch; and what a template would do with a model that nobody declared."
-import copy, json
+import copy
 from dataclasses import replace
 
 import pytest
@@ -8,11 +8,9 @@ torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from test_local import ASKED, SMOL, THINK_TEMPLATE, make, tokenizer
-from wattnb.llm.registry import ModelEntry
+from test_local import ASKED, SMOL, THINK_TEMPLATE, make, tokenizer # noqa: F401 (`tokenizer` is a fixture)
 from wattnb.llm.protocol import Request
-from wattnb.llm.chat_template import encode_prompt, plain_text, render_prompt, template_facts
-from wattnb.llm.checkpoint import local_weights
+from wattnb.llm.chat_template import encode_prompt, plain_text, render_prompt
 from wattnb.llm.local import LocalModel
 
 # special tokens, further tokens that are not special, template: as the families have them

@@ -1,6 +1,5 @@
 "Runs on a real Ray cluster of several nodes on this machine: work is spread, artefacts come back, a killed node's run is resumed elsewhere."
 import json, os, time
-from pathlib import Path
 
 import pytest
 

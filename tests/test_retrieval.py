@@ -1,5 +1,5 @@
 "Fusion, reranking, deduplication, budgets and the metrics, on any input; WattBot's formulas; the metrics agree with `ir-measures`."
-import os, random, re, tempfile
+import os, random, re
 from pathlib import Path
 
 os.environ.setdefault('WATTNB_PROGRESS', '0')
@@ -10,11 +10,11 @@ from hypothesis import given, settings, strategies as st
 from wattnb.index.store import build_index, open_index
 from wattnb.index.passages import words
 from wattnb.core.questions import Question, read_questions
-from wattnb.retrieval.queries import (DEFAULT_PRESET, PRESETS, Plan, RetrievalSettings, make_settings, parse_plan,
+from wattnb.retrieval.queries import (PRESETS, Plan, RetrievalSettings, make_settings, parse_plan,
                                       plan_with)
 from wattnb.retrieval.context import Context, count_tokens_roughly
 from wattnb.retrieval.search import fuse_scores, reciprocal_rank_fusion, rerank_matches, retrieve, _nearness
-from wattnb.scoring.retrieval_metrics import (document_ranking, evaluate_retrieval, numbers_of, rank_metrics,
+from wattnb.scoring.retrieval_metrics import (evaluate_retrieval, numbers_of, rank_metrics,
                                               value_in_context)
 from wattnb.core.workspace import UserError, Workspace, write_json
 

@@ -6,8 +6,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from wattnb.core.questions import is_blank, parse_refs, read_questions
 from wattnb.core import redaction
-from wattnb.core.workspace import (UserError, atomic_write, canonical_json, digest, folder_lock, is_running, jsonable,
-                                   read_csv, write_csv)
+from wattnb.core.workspace import (UserError, atomic_write, canonical_json, digest, folder_lock, is_running, read_csv, write_csv)
 from wattnb.core.redaction import keep_secret, redact, redact_url
 
 slow = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

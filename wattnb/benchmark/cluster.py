@@ -91,7 +91,7 @@ def node_info() -> dict:
     return dict(hostname=socket.gethostname(), version=__version__, cpus=os.cpu_count() or 1,
                 **memory_here(_visible_devices()))
 
-def _visible_devices(parent:int=None) -> str|None:
+def _visible_devices(parent:int|None=None) -> str|None:
     "CUDA_VISIBLE_DEVICES of the node."
     mine = os.environ.get('CUDA_VISIBLE_DEVICES')
     if mine != '': return mine
@@ -122,7 +122,7 @@ def run_on_node(
     "Execute one run on this node: its exit status, end of the log, and folder as a pack (None on shared storage)."
     import ray
     shared = isinstance(base, str)
-    root = Path(base) if shared else _node_workspace(base, key)
+    root = Path(base) if shared else _node_workspace(base, key) # type: ignore[arg-type]
     folder = root/place
     if not shared: unpack(so_far, folder)
     journal = folder/'journal.jsonl'
@@ -196,7 +196,8 @@ class RemoteRun:
     "A run on a node, with the interface of `Supervised`. `lost`: the node is gone."
     def __init__(self, cluster, node, folder:Path):
         self.cluster, self.node, self.folder, self.ref, self.hold = cluster, node, folder, None, ExitStack()
-        self.lost, self.began, self._code, self._log, self.submitted = False, None, None, '', time.monotonic()
+        self.began: float|None = None
+        self.lost, self._code, self._log, self.submitted = False, None, '', time.monotonic()
     @property
     def seconds(self) -> float: return time.monotonic() - (self.began or self.submitted)
     def log_text(self) -> str: return self._log
@@ -250,7 +251,7 @@ class Node:
     def label(self, a:Allocation) -> str:
         return self.machine.name + (f' GPU {",".join(a.devices)}' if a.devices else '')
     def start(self, r, a:Allocation, seconds:float) -> RemoteRun:
-        return self.cluster.submit(self, r, len(a.devices), seconds)
+        return self.cluster.submit(self, r, len(a.devices), seconds) # type: ignore[attr-defined]
 
 # %% ../../nbs/07_benchmark/05_cluster.ipynb #1315d09d
 class Cluster:

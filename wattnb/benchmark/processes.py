@@ -72,7 +72,7 @@ def _supervise(argv:Sequence[str]) -> int:
     threading.Thread(target=watch_owner, daemon=True).start()
     def on_signal(*_): state['status'] = 143; over.set()
     signal.signal(signal.SIGTERM, on_signal); signal.signal(signal.SIGINT, on_signal)
-    threading.Thread(target=lambda: (child.wait(), over.set()), daemon=True).start()
+    threading.Thread(target=lambda: (child.wait(), over.set()), daemon=True).start() # type: ignore[func-returns-value]
     over.wait(None if end is None else max(0., end - time.monotonic()))
     if child.poll() is not None and state['status'] is None:
         stop_tree(None, mark, grace) # what it left running
@@ -90,7 +90,7 @@ def _start(command, timeout, grace, mark, log, env, cwd) -> subprocess.Popen:
         return subprocess.Popen(args, env=env, cwd=cwd, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT,
                                 start_new_session=os.name == 'posix')
     finally:
-        if log: out.close()
+        if log: out.close() # type: ignore[union-attr]
 
 # %% ../../nbs/07_benchmark/00_processes.ipynb #dcb2e7d2
 class Supervised:

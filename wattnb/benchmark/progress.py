@@ -186,7 +186,7 @@ def _update(self:Watch, content) -> bool:
         r.score = score(done, [prediction_of(state.last(q.id)) for q in done]).overall
     whs = [(s['report'].get('energy') or {}).get('total_wh') for s in content.last_of_sessions('segment')]
     r.wh = sum(whs) if whs and all(w is not None for w in whs) else None
-    r.eta = seconds_to_go(r.seconds, len(done) - self._done_before, r.n - len(done), r.estimate and r.estimate.seconds)
+    r.eta = seconds_to_go(r.seconds, len(done) - self._done_before, r.n - len(done), r.estimate.seconds if r.estimate else None)
     return moved
 
 # %% ../../nbs/07_benchmark/04_progress.ipynb #e3d4ef98

@@ -8,6 +8,7 @@ __all__ = ['command', 'LocalExecutor', 'run_benchmark', 'is_member', 'run_member
 # %% ../../nbs/07_benchmark/06_runner.ipynb #715b4686
 import math, os, re, sys, threading, time
 from dataclasses import replace
+from functools import partial
 from typing import Callable, Sequence
 
 from fastcore.basics import patch
@@ -25,10 +26,8 @@ from ..experiment.notebook import keep_partial
 from ..experiment.execute import run_all
 from .processes import DEADLINE, Supervised
 from .allocation import Allocation, Allocator, Machine
-from .estimates import Estimate, Past, estimate, need_of, read_past
-from .plan import (BenchmarkSettings, PlannedRun, need, plan_benchmark, read_result, run_settings,
-                                   this_machine)
-from .progress import Benchmark, ProgressTable, Watch, clock, seconds_to_go, time_to_go
+from .plan import BenchmarkSettings, PlannedRun, need, read_result, this_machine
+from .progress import Benchmark, Watch
 from .cluster import run_words
 
 # %% ../../nbs/07_benchmark/06_runner.ipynb #c570f284
@@ -235,5 +234,5 @@ def run_members(
                     batch_size=s.batch_size, latency_mode=s.latency_mode) as model:
         for p in todo:
             model.seed = p.settings.seed # every request draws from it anew
-            run_all(p, model, (lambda k, n, i=plans.index(p): on_progress(i + 1, k, n)) if on_progress else None)
+            run_all(p, model, partial(on_progress, plans.index(p) + 1) if on_progress else None)
     return plans

@@ -51,12 +51,12 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(message + ('' if self.prog == 'wattnb' else f' (`{self.prog} --help` shows the options)'))
 
 def _parser() -> argparse.ArgumentParser:
-    style = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
+    style: dict = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
     p = _Parser(prog='wattnb', description=TAGLINE,
                 epilog='`wattnb VERB --help` shows the options of a verb and an example.', **style)
     p.add_argument('--version', action='version', version=f'wattnb {__version__}')
     sub = p.add_subparsers(dest='verb', metavar='VERB', parser_class=_Parser)
-    for name, (f, what, example, options) in VERBS.items():
+    for name, (_, what, example, options) in VERBS.items():
         s = sub.add_parser(name, help=what, description=what, epilog=f'example:\n  {example}', **style)
         for o in options: s.add_argument(*o.names, **o.kw)
         s.add_argument('--root', metavar='DIR',
@@ -73,7 +73,7 @@ def main(
     argv=None, # the words after `wattnb`; default: those of the command line
 ) -> int:
     "Run one verb; the exit status is returned (and used by the console script)."
-    try: sys.stdout.reconfigure(line_buffering=True)
+    try: sys.stdout.reconfigure(line_buffering=True) # type: ignore[union-attr]
     except AttributeError: pass # not a real stream, e.g. captured in a notebook
     previous, verbose = _catch_sigterm(), False
     try:
@@ -132,7 +132,7 @@ def _fail(what, status:int) -> int:
 
 def _logging(verbose:bool):
     log.handlers[:] = [h for h in log.handlers if not getattr(h, 'wattnb_cli', False)]
-    h = logging.StreamHandler(sys.stderr); h.wattnb_cli = True
+    h = logging.StreamHandler(sys.stderr); h.wattnb_cli = True # type: ignore[attr-defined]
     h.setFormatter(_FromHere('%(message)s'))
     log.addHandler(h); log.setLevel(logging.DEBUG if verbose else logging.INFO); log.propagate = False
     os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error'); os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')

@@ -186,7 +186,7 @@ class Panel:
     def __init__(self, explorer:Explorer):
         self.e, self.w = explorer, optional('ipywidgets', 'notebook')
         self.status = _named('line', self.w.HTML())
-        self.box = _named(self.name, _named('panel', self.w.VBox([self.w.HTML(_STYLE), *self.build(), self.status])))
+        self.box = _named(self.name, _named('panel', self.w.VBox([self.w.HTML(_STYLE), *self.build(), self.status]))) # type: ignore[attr-defined]
     def guard(self, f:Callable) -> Callable:
         "The handler `f` with errors shown in the status line; its argument (the change, or the button) is dropped."
         def g(*_):

@@ -17,7 +17,7 @@ from ..core.tables import ResultTable
 from ..core.workspace import UserError, WorkError, Workspace, atomic_write, jsonable, log
 from ..core.redaction import redact
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
-from .command import Opt, Result, VERBS, _shipped, init_workspace, main, verb
+from .command import Opt, Result, _shipped, init_workspace, verb
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #c6d52b40
 @verb('init', 'make a workspace: data, models.toml, the notebooks to run and edit',

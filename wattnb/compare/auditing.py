@@ -77,7 +77,7 @@ def _case(r, truths:GroundTruth, papers, cases:list) -> Case:
     "The case of one run, scored again where there is truth."
     running = is_running(r.path)
     try:
-        r.summary, r.records, r.predictions # these raise when a file cannot be read
+        r.summary, r.records, r.predictions # noqa: B018 (these raise when a file cannot be read)
         try: questions = truths.of(r)
         except UserError: questions = None # the truth that was given is that of another question file
         scores = score(questions, r.predictions) if questions else None

@@ -22,10 +22,9 @@ from ..scoring.statistics import (REPS, design_effect, holm, letters, mcnemar_ex
 from ..scoring.wattbot_score import SCORER_VERSION
 from ..scoring.scores import contribution_bounds
 from ..scoring.judging import papers_of
-from .auditing import audit
+from ..scoring.run_folders import find_run, find_runs # noqa: F401 (offered here too)
+from ..scoring.store import load # noqa: F401
 from ..scoring.numbers import RunNumbers, doubt_notes
-from ..scoring.run_folders import find_run, find_runs
-from ..scoring.store import load
 from .scored import ScoredRun, replicates, same_questions, scored_runs
 
 _all_ = ['load', 'find_run', 'find_runs']
@@ -313,7 +312,7 @@ def compare_scores(
     best = [e.label for _, e in sorted(zip(x.mean(1), runs), key=lambda z: -z[0])]
     different = [(p['a'], p['b']) for p in pairs if p['p_holm'] <= alpha]
     notes = ['strict score' * strict, _paper_note(pairs, rows, papers) if papers else '', 'on the questions in common only' if common else '']
-    return Comparison(tuple(runs), tuple(pairs), letters(best, different), alpha, tuple(n for n in notes if n), papers and len(set(papers)), size, effects)
+    return Comparison(tuple(runs), tuple(pairs), letters(best, different), alpha, tuple(n for n in notes if n), len(set(papers)) if papers else None, size, effects)
 
 # %% ../../nbs/09_compare/03_paired.ipynb #e23c2fea
 def compare(

@@ -27,15 +27,15 @@ class JsonObject:
         d:dict, # the object as it was read
     ):
         "The record of an object. Fields that it lacks are None."
-        self, known = object.__new__(cls), cls.__dataclass_fields__
+        self, known = object.__new__(cls), cls.__dataclass_fields__ # type: ignore[attr-defined]
         self.__dict__.update({k: _typed(d.get(k), f.type) for k, f in known.items()})
-        self.others, self._order = {k: v for k, v in d.items() if k not in known}, tuple(d)
+        self.others, self._order = {k: v for k, v in d.items() if k not in known}, tuple(d) # type: ignore[assignment]
         return self
 
     def to_json(self) -> dict:
         "The object as it is written, with the unknown fields in their old places."
         out = {k: self.others[k] if k in self.others else _plain(getattr(self, k)) for k in self._order or ()}
-        for k, f in self.__dataclass_fields__.items():
+        for k, f in self.__dataclass_fields__.items(): # type: ignore[attr-defined]
             if k in out: continue
             v = getattr(self, k)
             if v is not None or self._order is None and f.default is MISSING: out[k] = _plain(v)
@@ -368,4 +368,4 @@ def undocumented(
     "The names that the declaration lacks."
     from fastcore.docments import docments
     if file not in FILES: raise UserError(f'unknown file {file!r}: one of {", ".join(FILES)}')
-    return [n for n in names if n not in FILES[file].__dataclass_fields__]
+    return [n for n in names if n not in {f.name for f in fields(FILES[file])}]

@@ -8,6 +8,7 @@ __all__ = ['ResultTable', 'TableSet']
 # %% ../../nbs/00_core/01_tables.ipynb #8250c43b
 import math
 from dataclasses import dataclass
+from typing import Sequence
 
 from fastcore.basics import patch
 
@@ -24,10 +25,10 @@ def _cell(v, digits:int=3) -> str:
 @dataclass
 class ResultTable:
     "Rows with named columns that print themselves. `rows` are dicts or sequences in the order of `columns`."
-    columns: list
-    rows: list
+    columns: Sequence[str]
+    rows: Sequence
     title: str = ''
-    notes: tuple = ()
+    notes: Sequence[str] = ()
     digits: int = 3
     def __post_init__(self):
         self.columns = list(self.columns)

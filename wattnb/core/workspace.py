@@ -17,8 +17,6 @@ from typing import Iterable, Iterator, Sequence
 
 from fastcore.basics import patch
 
-from .tables import ResultTable, TableSet
-from .redaction import keep_secret, redact, redact_url, secret_names, secret_values
 
 log = logging.getLogger('wattnb')
 

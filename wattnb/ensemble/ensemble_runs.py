@@ -21,8 +21,7 @@ from ..scoring.scores import Scores, score
 from ..scoring.run_folders import RunFolder, experiments_of, is_own, pick_runs, side_by_side
 from ..scoring.truths import GroundTruth
 from ..scoring.run_costs import latency_of, question_cost, run_cost
-from .voting import (LEGACY, STRATEGIES, Ballot, Decision, VoteRule, _first, decide,
-                                    decisions_as_predictions, same_values, vote)
+from .voting import Decision, VoteRule, _first, decide, decisions_as_predictions
 
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #62227f9b
 def _total(values, f=sum):

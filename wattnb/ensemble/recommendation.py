@@ -24,7 +24,7 @@ from ..scoring.numbers import RunNumbers
 from .voting import decide, decisions_as_predictions
 from .systems import RunMatrix, System, cascades, ensembles, read_runs, singles
 from .frontier import Frontier, pareto
-from .choice import MARGIN, SystemDecision, OutOfBagChoice, decide_between, keeps_to
+from .choice import MARGIN, SystemDecision, decide_between, keeps_to
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #cb9e3179
 def _nan(x): return None if x is None or not math.isfinite(x) else float(x)

@@ -240,8 +240,8 @@ def _cascade(p:RunMatrix, members:tuple, how:str, called:tuple, keep:int|None=No
     seconds = p.seconds[list(members[:side])].max(0) + sum(np.where(m, p.seconds[k], 0.) for k, m in zip(members[side:], called[side:]))
     names = tuple(p.labels[k] for k in members)
     label = f'{(" → " if keep is None else " & ").join(names[:-1])} → {names[-1]} on {how}'
-    return System(label, 'cascade', names, how, p.x[who, at], p.right[who, at], spent(p.joules), spent(p.usd), seconds,
-                  tuple(float(m.mean()) for m in called))
+    return System(label, 'cascade', names, how, p.x[who, at], p.right[who, at], spent(p.joules), # type: ignore[arg-type]
+                  spent(p.usd), seconds, tuple(float(m.mean()) for m in called)) # type: ignore[arg-type]
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #5413d73c
 def _least_confident(predictions) -> list[tuple]:

@@ -12,19 +12,17 @@ from typing import Callable
 
 from ..core.workspace import Workspace
 from .journal import read_journal
-from .settings import MODES, PLANNERS, RunSettings
-from .plan import RunPlan, plan_run, RunState
-from .run_files import SCHEMA_VERSION, RunFiles, derive, rebuild
-from .stages import Run, context_window, archive_run, shown_settings
-from .stored import StoredRun, Example, stored_run, replay, verify, results_table
-from .notebook import (one_line_errors, NotebookRun, start, keep_notebook, keep_partial,
-                                        follow_progress)
+from .settings import RunSettings
+from .plan import RunPlan, plan_run
+from .run_files import RunFiles, derive, rebuild
+from .stages import Run
+from .stored import StoredRun, stored_run
 
 # %% ../../nbs/06_experiment/10_execute.ipynb #9f92aa90
 def run_all(
-    plan:RunPlan,              # from `plan_run`
-    model=None,                # an open model, to share weights between runs
-    on_progress:Callable=None, # called with (done, of)
+    plan:RunPlan,                   # from `plan_run`
+    model=None,                     # an open model, to share weights between runs
+    on_progress:Callable|None=None, # called with (done, of)
 ) -> RunFiles:
     "All stages, without a notebook. A complete run is read from its journal, its files are mended if need be."
     if plan.state == 'rebuild': rebuild(plan.run_dir, f'wattnb run {plan.name}')
@@ -49,5 +47,5 @@ def evaluate(
         run_all(plan)
         run = stored_run(plan.run_dir)
         run = dataclasses.replace(run, results=list(run.results), ws=ws)
-        run.numbers # read before the folder is removed
+        run.numbers # noqa: B018 (read before the folder is removed)
         return run

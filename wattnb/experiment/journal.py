@@ -16,8 +16,7 @@ from typing import Callable
 from fastcore.basics import patch
 
 from ..core.workspace import UserError, WorkError, sync_folder
-from .journal_lines import (AttemptNumbers, Entry, Seconds, Tokens, _SHAPES, _attempt, _line,
-                                             _misshapen, _read_line, _text, utc_now)
+from .journal_lines import Entry, _SHAPES, _attempt, _line, _misshapen, _read_line, _text
 
 # %% ../../nbs/06_experiment/03_journal.ipynb #3c33ec71
 class JournalContent:
@@ -134,8 +133,8 @@ def add(self:JournalContent,
         return '' if self._entry(i) == e else f'a different line {e.seq} came before'
     try: a = _attempt(e.seq, e.data, self._once) if e.kind == 'attempt' else None
     except (KeyError, TypeError, AttributeError, ValueError): return 'not an attempt'
-    for xs, x in ((self._seqs, e.seq), (self._at, at), (self._sizes, size),
-                  (self._kinds, sys.intern(e.kind))): xs.insert(i, x)
+    self._seqs.insert(i, e.seq); self._at.insert(i, at); self._sizes.insert(i, size)
+    self._kinds.insert(i, sys.intern(e.kind))
     self._late |= i < len(self) - 1
     self._of.setdefault(e.kind, array('q')).append(i)
     if a is not None: self.attempts[a.id] = (*self.attempts.get(a.id, ()), a)
@@ -218,8 +217,8 @@ def _read_pieces(self:JournalContent):
 
 # %% ../../nbs/06_experiment/03_journal.ipynb #e085629b
 def read_journal(
-    path,         # a `journal.jsonl`; a missing file reads as an empty journal
-    run:str=None, # hash of the run the lines must belong to; None takes that of the first whole line
+    path,              # a `journal.jsonl`; a missing file reads as an empty journal
+    run:str|None=None, # hash of the run the lines must belong to; None takes that of the first whole line
 ) -> JournalContent:
     "Read what is whole. Raises `UserError` when all lines are another run's, or the file cannot be read."
     out = JournalContent(path, run or '')

@@ -55,7 +55,7 @@ def _finite(text):
     return x
 
 # %% ../../nbs/06_experiment/02_journal_lines.ipynb #17e00946
-_SORTED = dict(sort_keys=True, separators=(',', ':'), allow_nan=False)
+_SORTED: dict = dict(sort_keys=True, separators=(',', ':'), allow_nan=False)
 
 def _is_whole(raw:bytes, o:dict) -> bool:
     "Whether the checksum is that of the content: as spelled, in wattnb's spelling, or with sorted keys."

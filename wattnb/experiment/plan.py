@@ -30,7 +30,7 @@ from ..scoring.wattbot_score import SCORER_VERSION
 from .journal_lines import AttemptNumbers
 from .journal import JournalContent, read_journal
 from .budget import expected_bill
-from .settings import MODES, PLANNERS, RunSettings
+from .settings import RunSettings
 from ..core.hardware import memory_here
 from ..core.hardware import machine
 from ..telemetry.merging import machine_key, machine_description

@@ -361,7 +361,8 @@ def _summary(head:dict, content:JournalContent, sums:list[AttemptSums], scores:S
         avg_latency_seconds=mean([x.latency or 0. for x in sums]),
         avg_retrieval_seconds=mean([x.retrieval for x in sums]),
         avg_generation_seconds=mean([x.generation for x in sums]), error_count=by_status['failed'],
-        input_tokens=tokens['prompt'], output_tokens=tokens['completion'], estimated_cost_usd=cost,
+        input_tokens=tokens['prompt'], output_tokens=tokens['completion'], # type: ignore[arg-type]
+        estimated_cost_usd=cost,
         hardware=_hardware(merged, content.of('load')), total_retries=sum(x.retries for x in sums),
         questions_retried=sum(x.retries > 0 for x in sums), avg_retries=mean([x.retries for x in sums]),
         by_status=by_status, n_completed=len(asked), scores=scores.to_json(strict=True) if scores else None,

@@ -198,7 +198,7 @@ def load(self:Run):
 @patch
 def _open_model(self:Run):
     s, p = self.settings, self.plan
-    local = dict(decode=s.decode, sampling=s.sampling) if p.entry.provider == 'hf_local' else {}
+    local: dict = dict(decode=s.decode, sampling=s.sampling) if p.entry.provider == 'hf_local' else {}
     return open_model(p.entry, precision=p.precision_requested or p.precision, ws=self.ws, seed=s.seed,
                       temperature=s.temperature, max_new_tokens=s.max_new_tokens, batch_size=s.batch_size,
                       latency_mode=s.latency_mode, **{k: v for k, v in local.items() if v})

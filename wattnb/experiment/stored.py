@@ -342,7 +342,8 @@ class Results(ResultTable):
     def to_text(self) -> str: return ResultTable.to_text(self.shown())
     def to_markdown(self) -> str: return ResultTable.to_markdown(self.shown())
     def _repr_html_(self) -> str: return ResultTable._repr_html_(self.shown())
-    __str__ = __repr__ = lambda self: self.to_text()
+    def __repr__(self): return self.to_text()
+    __str__ = __repr__
     def to_json(self):
         "A dict per run: the cells, the interval as two numbers, and the whole record under `numbers`."
         ends = lambda x: None if x.score_low is None else [x.score_low, x.score_high]

@@ -19,9 +19,7 @@ from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, file_sha256, optional, printable,
                                    progress, read_csv, write_json)
 from ..core.redaction import redact_url
-from .documents import (LIGATURES, PARSERS, Document, Paragraph, PdfReader, Section, Sentence, check_text,
-                                    from_docling, join_lines, load_document, page_text, parse_pdf, parser_version,
-                                    split_sentences, unreadable, why_failed)
+from .documents import PARSERS, PdfReader, check_text, load_document, page_text, parser_version, why_failed
 
 # %% ../../nbs/01_index/01_corpus.ipynb #65fc6589
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ async def _addresses(u, allow_local:bool) -> list[str]:
     except socket.gaierror:
         if proxied: return ['']
         raise
-    out = list(dict.fromkeys(i[4][0] for i in found))
+    out = list(dict.fromkeys(str(i[4][0]) for i in found))
     for a in out:
         if not allow_local and not _is_public(a): raise WorkError(f'{u.host} ({a}) is an address of this machine or of a private network: only --allow-local fetches from there')
     return [''] if proxied else out[:4]
@@ -104,7 +102,7 @@ async def _answer(url:str, headers:dict, timeout:float, allow_local:bool):
         if u.scheme not in ('http', 'https') or not u.host: raise WorkError(f'not a web address: {redact_url(url)[:80]}')
         for at in (hosts := await _addresses(u, allow_local)):
             async with httpx.AsyncClient(timeout=timeout, trust_env=not at, verify=_tls()) as client:
-                more = dict(extensions=dict(sni_hostname=u.raw_host.decode())) if at else {}
+                more: dict = dict(extensions=dict(sni_hostname=u.raw_host.decode())) if at else {}
                 request = client.build_request('GET', u.copy_with(host=at) if at else u, headers={'User-Agent': 'wattnb', 'Accept-Encoding': 'identity', **headers, 'Host': u.netloc.decode()}, **more)
                 try: r = await client.send(request, stream=True)
                 except (httpx.ConnectError, httpx.ConnectTimeout):

@@ -69,10 +69,10 @@ class Document:
         "Raises `UserError` that names the key that is missing or of the wrong type."
         fields = _field(o, 'document_id', str, where), *(_field(o, k, t, where, False) for k, t in (('title', str), ('text', str), ('metadata', dict)))
         sections = [_section(x, i, f'{where}: sections[{i}]') for i, x in enumerate(_field(o, 'sections', list, where))]
-        return cls(*fields, sections)
+        return cls(*fields, sections) # type: ignore[call-arg]
 
 # %% ../../nbs/01_index/00_documents.ipynb #66772cda
-_KINDS = {str: 'text', list: 'a list', dict: 'an object'}
+_KINDS: dict[type, str] = {str: 'text', list: 'a list', dict: 'an object'}
 
 def _field(o, key:str, kind:type, where:str, needed:bool=True):
     "A field of a JSON object. `UserError` that names it when it is missing (unless not `needed`) or of another type."
@@ -81,7 +81,7 @@ def _field(o, key:str, kind:type, where:str, needed:bool=True):
     where = f'{where}.{key}' if where.endswith(']') else f'{where}: {key}'
     if not isinstance(v, kind): raise UserError(f'{where} is missing or not {_KINDS[kind]}')
     if isinstance(v, str) and not v.isascii(): v = v.encode('utf-8', 'replace').decode() # half a surrogate pair is not a character
-    return _checked(v, where) if key == 'metadata' else v
+    return _checked(v, where) if key == 'metadata' else v # type: ignore[arg-type]
 
 def _sentence(o, where:str) -> Sentence: return Sentence(_field(o, 'text', str, where), _field(o, 'metadata', dict, where, False))
 
@@ -437,7 +437,7 @@ def _parse_pypdf(path, reader) -> list[Section]:
     sentence = lambda h: h.endswith('.') and len(h.split()) >= 8
     running = {h for h, k in heads.items() if k >= max(2, n / 2) and len(h) < 120 and not sentence(h)} if n > 1 else set()
     sections, section, bodies = [], '', []
-    for i, rows in enumerate(raw, 1):
+    for rows in raw:
         body = [r for k, r in enumerate(rows) if not ((k < 2 or k >= len(rows) - 2) and (_mask(line(r)) in running or re.fullmatch(r'(?:Page\s+)?\d{1,4}(?:\s+of\s+\d+)?', line(r))))]
         bodies.append(body or rows) # a page that is nothing but what other pages have, too, keeps it
     gutters = [_gutter(rows) for rows in bodies]
@@ -550,7 +550,9 @@ class PdfReader:
     def __init__(self,
         parser:str='pypdf', # key of `PARSERS`
         seconds:float|None=None, # for one paper; default by its size
-    ): self.parser, self.seconds, self._p = parser, seconds, None
+    ):
+        self.parser, self.seconds = parser, seconds
+        self._p: subprocess.Popen|None = None
     def __enter__(self): return self
     def __exit__(self, *exc): self._stop()
     def _stop(self):
@@ -586,6 +588,6 @@ def _read_for(parser:str):
         if parser != 'docling': resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     except (ImportError, ValueError, OSError): pass # no such limit on this system
     for line in sys.stdin.buffer:
-        try: reply = json.dumps(parse_pdf(*json.loads(line), parser=parser).to_json())
+        try: reply = json.dumps(parse_pdf(*json.loads(line), parser=parser).to_json()) # type: ignore[misc]
         except Exception as e: reply = json.dumps(why_failed(e))
         out.write(reply.encode() + b'\n'); out.flush()

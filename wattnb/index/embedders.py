@@ -10,7 +10,7 @@ __all__ = ['EmbedderEntry', 'RerankerEntry', 'load_embedders', 'load_rerankers',
 import logging, os, re, shutil, subprocess, sys, tempfile, tomllib, zipfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
 
 import numpy as np
 from fastcore.basics import patch
@@ -204,7 +204,9 @@ def trusted_embedder(
 # %% ../../nbs/01_index/03_embedders.ipynb #4558fc29
 class Embedder:
     "Maps texts to unit vectors (float32, n × dimensions). Loaded when first used, or by `load`."
-    def __init__(self, entry:EmbedderEntry): self.entry, self._model = entry, None
+    def __init__(self, entry:EmbedderEntry):
+        self.entry = entry
+        self._model: Any = None # of sentence-transformers
     def load(self):
         if self._model is not None or self.entry.provider == 'none': return self
         for name in ('sentence_transformers', 'transformers'): logging.getLogger(name).setLevel(logging.ERROR)

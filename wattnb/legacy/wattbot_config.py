@@ -62,7 +62,7 @@ def _constants(path:Path) -> tuple[dict, list]:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) and node.value else []
         for t in targets:
             if not isinstance(t, ast.Name): continue
-            try: values[t.id] = ast.literal_eval(node.value)
+            try: values[t.id] = ast.literal_eval(node.value) # type: ignore[attr-defined]
             except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError): computed.append(t.id)
     return values, computed
 

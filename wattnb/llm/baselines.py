@@ -8,7 +8,7 @@ __all__ = ['THRESHOLD', 'FoundNumber', 'numbers_in', 'extract', 'BaselineModel']
 # %% ../../nbs/03_llm/18_baselines.ipynb #2d961361
 import json, math, re, time
 from collections import Counter
-from typing import Iterator, NamedTuple, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 from ..core.workspace import UserError
 from ..core.questions import BLANK, REFUSAL, Question
@@ -53,7 +53,7 @@ def numbers_in(
 class _Candidate(NamedTuple):
     score: float     # by which the best is chosen
     share: float     # of the question's word weight
-    block: object    # the passage
+    block: Any       # the passage
     sentence: str
     numbers: list    # `FoundNumber`s that may be the answer
 

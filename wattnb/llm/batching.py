@@ -11,7 +11,7 @@ __all__ = ['MIN_PREFIX', 'sequences_that_fit', 'next_batch', 'token_budget', 'by
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Sequence
+from typing import Any, Sequence
 
 from fastcore.basics import patch
 
@@ -114,7 +114,7 @@ def common_prefix(
     prompts:Sequence[Sequence[int]], # token ids
 ) -> int:
     "Number of tokens that all prompts begin with, at least one less than the shortest has."
-    a, b = min(prompts), max(prompts)
+    a, b = min(prompts), max(prompts) # type: ignore[type-var]
     n = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
     return min(n, min(map(len, prompts)) - 1)
 
@@ -124,7 +124,8 @@ class SequenceState:
     closing_ids = () # tokens that end the think part
     saved, position_limit = None, None # state when it left a batch; the length at which it has to
     retried_alone = False # it ran out of memory alone once, which may have been another process's doing
-    constraint, prompt_hash = None, None # a function that masks logits; hash of the prompt
+    constraint: Any = None         # a function that masks logits
+    prompt_hash: str|None = None   # of the prompt
     cached = 0 # tokens of the prompt that came from a shared prefix
     def __init__(self,
         request:Request,
@@ -237,7 +238,7 @@ def checkpoint_sampling(
     if whose != 'model': return Sampling(temperature), given
     sampled = temperature > 0 or given.get('do_sample', False)
     number = lambda k: float(given.get(k, _NEUTRAL[k]))
-    applied = dict(repetition_penalty=number('repetition_penalty'))
+    applied: dict = dict(repetition_penalty=number('repetition_penalty'))
     if sampled:
         top_k = getattr(config, 'top_k', None)
         applied |= dict(temperature=temperature or number('temperature'), top_p=number('top_p'), min_p=number('min_p'),
@@ -256,3 +257,4 @@ def position_switch(
         kind = p.get('rope_type')
         if kind == 'longrope' or kind == 'dynamic' and not p.get('alpha'):
             return kind, kind == 'longrope' and p.get('original_max_position_embeddings') or c.max_position_embeddings
+    return None

@@ -298,7 +298,7 @@ async def _all(self:ApiModel, requests, done, stop, job):
         # a question never stops the others
         except Exception as e: reply = self._failed(r, f'{type(e).__name__}: {e}', 1)
         done.put(reply)
-    async with self._session():
+    async with self._session(): # type: ignore[attr-defined]
         try: await asyncio.gather(*(one(r) for r in requests))
         finally: self.info.update(concurrency_used=gate.most, concurrency_lowest=gate.lowest,
                                   not_sent=sorted(self._dropped))
@@ -329,7 +329,7 @@ async def _attempt(self:ApiModel, r:Request, gate:Gate, h:_History) -> tuple[Rep
     if left <= 0: return self._failed(r, f'{h.why}; gave up after {self.deadline:g} s', h.calls), 0.
     h.calls += 1
     try:
-        try: reply = await asyncio.wait_for(self._call(r), left + self._grace)
+        try: reply = await asyncio.wait_for(self._call(r), left + self._grace) # type: ignore[attr-defined]
         except asyncio.TimeoutError: raise CallError(f'no answer within {left:.3g} s', again=True) from None
     except CallError as e: return self._after_failure(r, e, t0, gate, h)
     self._reached = t1 = time.monotonic()

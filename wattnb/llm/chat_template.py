@@ -51,7 +51,7 @@ def plain_text(
     ids, marks = _once(tokenizer, 'control', lambda: _control(tokenizer))
     for gap in ('\u200b', ' ', '_'): # a tokenizer may drop the first
         for _ in range(9): # repeated, for overlapping marks
-            text = marks.sub(lambda m: m[0][:-1][:1] + gap + m[0][1:], text)
+            text = marks.sub(lambda m, gap=gap: m[0][:-1][:1] + gap + m[0][1:], text)
         if ids.isdisjoint(tokenizer(text, add_special_tokens=False)['input_ids']): return text
         if not tokenizer.is_fast: continue
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True) # another spelling of a mark

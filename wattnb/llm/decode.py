@@ -9,7 +9,7 @@ __all__ = ['log', 'BatchedModel']
 import gc, inspect, itertools, logging, math, re, time
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Iterator
+from typing import Any, Callable, Iterator
 
 from fastcore.basics import patch
 
@@ -27,8 +27,12 @@ log = logging.getLogger('wattnb')
 # %% ../../nbs/03_llm/13_decode.ipynb #9b77a9a2
 class BatchedModel:
     "Generation in batches with a loaded transformers model."
-    model = _prefix = None
-    latency_mode, options, on_phase, on_text = False, {}, None, None
+    entry: Any         # the `ModelEntry` that a subclass sets
+    model: Any = None  # of transformers
+    _prefix: Any = None
+    latency_mode, options = False, {}
+    on_phase: Callable|None = None
+    on_text: Callable|None = None
     _most, _budget, _sampling = 32, 100_000, Sampling() # greedy
 
     def attach(self, loaded:Loaded):
@@ -243,16 +247,17 @@ def _shared(self:BatchedModel, seqs:list) -> tuple|None:
     self._free() # here the traceback no longer holds the tensors
     self.info['out_of_memory'] += 1
     log.warning('out of memory while the prefix of %d prompts was prefilled: each is prefilled as a whole', len(seqs))
+    return None
 
 # %% ../../nbs/03_llm/13_decode.ipynb #d376f8f0
 @dataclass
 class _Batch:
     "Sequences that are decoded together."
     seqs: list
-    logits: object     # (sequences, vocabulary) after the newest token of each
-    cache: object
-    mask: object       # (sequences, columns): 0 for padding
-    position: object   # (sequences, 1) of the newest token
+    logits: Any        # (sequences, vocabulary) after the newest token of each
+    cache: Any
+    mask: Any          # (sequences, columns): 0 for padding
+    position: Any      # (sequences, 1) of the newest token
     width: int         # columns in use
     prefilled: float   # when its prefill ended
 
@@ -495,7 +500,7 @@ def _self_test(self:BatchedModel):
             return self._without_padding()
     except WorkError: raise
     except Exception as e:
-        if is_out_of_memory(e): raise explain_load_error(e, self.entry)
+        if is_out_of_memory(e): raise explain_load_error(e, self.entry) from e
         first = (str(e).strip() or 'no message').splitlines()[0][:150]
         raise WorkError(f'{self.entry.key} ({kind}) cannot go on from what it has read: '
                         f'{type(e).__name__}: {first}') from None

@@ -10,7 +10,7 @@ __all__ = ['log', 'device_asked', 'check_gpus', 'choose_place', 'pipeline_words'
 import contextlib, gc, importlib.metadata, importlib.util, itertools, logging, os, re, time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
 
 from fastcore.basics import patch
 
@@ -176,7 +176,7 @@ def _refuse_in_name_only(entry:ModelEntry, precision:str, cls, config, torch, tr
             share = linear_share(cls.from_config(config, **(dict(trust_remote_code=True) if trust_remote_code else {})))
     except Exception as e:
         log.debug('%s cannot be built without memory: %s', entry.id, e)
-        share = plan and plan.quantizable_share
+        share = plan.quantizable_share if plan else None
     if share is not None and share < MIN_QUANTIZED_SHARE:
         raise WorkError(in_name_only(entry.key, precision, share, (plan and plan.bf16_bytes or 0) / 1e9))
 
@@ -237,19 +237,19 @@ class _Loading:
     attention: str|None
     trust_remote_code: bool
     int8_threshold: float|None
-    torch: object
-    transformers: object
+    torch: Any
+    transformers: Any
     weights: Weights|None = None # the last one that `load_local` sets
-    config: object = None        # from here on set by `read_config`
-    cls: type|None = None        # the class that loads it
-    tokenizer: object = None
+    config: Any = None           # from here on set by `read_config`
+    cls: Any = None              # the class that loads it
+    tokenizer: Any = None
     gpus: list|None = None       # (free, total) bytes of each
     on_cpu: bool = False
     native: str = ''             # the checkpoint's own quantisation
     plan: MemoryPlan|None = None
     place: dict|None = None      # set by `choose_device`: arguments of `from_pretrained`
     dtype: str = ''              # likewise: the type to compute in
-    quant: object = None         # likewise: the quantisation config
+    quant: Any = None            # likewise: the quantisation config
 
 # %% ../../nbs/03_llm/10_loading.ipynb #8f6d0ba0
 @patch
@@ -351,8 +351,8 @@ def local_facts() -> dict:
 @dataclass
 class Loaded:
     "A model in memory with its tokenizer and the facts of its record."
-    model: object
-    tokenizer: object
+    model: Any
+    tokenizer: Any
     info: dict
 
 def _determinism(effective:str, quantization:str) -> str:

@@ -16,8 +16,8 @@ from fastcore.basics import patch
 from ..core.workspace import UserError, WorkError, digest, optional
 from .memory import CHUNK_TOKENS, work_bytes
 from .protocol import Model, Reply, Request, THINK_MARKS, unique_requests
-from .checkpoint import Weights, compute_dtype, cpu_bf16_is_native, local_weights, weights_need
-from .loading import Loaded, _gpus, load_local, local_facts
+from .checkpoint import local_weights
+from .loading import _gpus, load_local
 from .chat_template import encode_prompt, render_prompt, template_facts
 from .batching import SequenceState, bytes_per_token, checkpoint_sampling, token_budget
 from .decode import BatchedModel
@@ -189,7 +189,8 @@ def _sequence(self:LocalModel, request:Request) -> SequenceState|Reply:
         error = (f'the prompt has {len(ids)} tokens and the window of {self.entry.key} {self.context}: '
                  f'too long by {over}')
         return Reply(request.id, error=error, prompt_tokens=len(ids), finish_reason='error', prompt_hash=prompt_hash)
-    s = SequenceState(request, ids, *limits, opened, self._uniforms(request, sum(limits) + len(self._closing_ids)))
+    uniforms = self._uniforms(request, sum(limits) + len(self._closing_ids))
+    s = SequenceState(request, ids, *limits, opened, uniforms) # type: ignore[call-arg]
     s.closing_ids, s.prompt_hash = self._closing_ids, prompt_hash
     if self.options.get('constrain'): s.constraint = self.options['constrain'](self.tokenizer, request)
     return s

@@ -356,6 +356,8 @@ def count_weights(
     own, seen, embedding = _embeddings(model), set(), 0
     first = getattr(model.get_input_embeddings(), 'weight', None) if hasattr(model, 'get_input_embeddings') else None
     n = _kernel_experts(model)
+    by: dict[str, int]
+    bits: dict[float, int]
     by, total, few, bits = ({'mxfp4': int(n * bytes_per_parameter('mxfp4'))}, n, n, {4: n}) if n else ({}, 0, 0, {})
     for name, p in (*model.named_parameters(), *model.named_buffers()):
         if id(p) in seen: continue

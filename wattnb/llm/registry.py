@@ -167,7 +167,7 @@ def provider_key(
 
 # %% ../../nbs/03_llm/01_registry.ipynb #16269862
 _NUMBER, _COUNT = (int, float), (int,)
-_TOML_TYPES = {str: str, str|None: str, bool: bool, int: _COUNT, int|None: _COUNT, float|None: _NUMBER,
+_TOML_TYPES: dict = {str: str, str|None: str, bool: bool, int: _COUNT, int|None: _COUNT, float|None: _NUMBER,
                tuple: list, dict: dict, dict|None: dict, Price|None: dict}
 _FIELD_TYPES = {f.name: _TOML_TYPES[f.type] for f in fields(ModelEntry) if f.name not in ('key', 'origin')}
 _TYPE_NAMES = {str: 'a text', bool: 'true or false', dict: 'a table', list: 'a list', _NUMBER: 'a number',

@@ -17,11 +17,8 @@ from ..core.questions import is_blank
 from .style import (figure_style, headline, is_note, new_figure, note_figure, save, shared_end, small_png,
                                 text_on)
 from ..scoring.run_folders import find_runs, runs_root
-from .run_tables import kind_of, mode_of
 from .registry import ALIASES, FIGURES, FigureData
-# these fill FIGURES
-from . import wattbot_figures as legacy_figures; from wattnb.plots import agreement as agreement_figures; from wattnb.plots import latency as latency_figures; from wattnb.plots import systems as system_figures; from wattnb.plots import questions as question_figures
-from .questions import power_rows
+from . import agreement, latency, questions, systems, wattbot_figures # noqa: F401 (these fill FIGURES)
 
 # %% ../../nbs/10_plots/10_figures.ipynb #59a719fd
 COLOURS = dict(right='#0072B2', wrong='#D55E00', abstained='#999999', unparsed='#CC79A7', failed='#000000',
@@ -69,7 +66,7 @@ def plot_outcomes(
     found = Counter((is_blank(r['gt_value']), outcome(r)) for r in records)
     rows = [(name, {o: found[blank, o] for o in OUTCOMES})
             for name, blank in (('answerable', False), ('unanswerable', True))]
-    for i, (name, counts) in enumerate(rows):
+    for i, (_, counts) in enumerate(rows):
         left = 0
         for o, n in counts.items():
             if not n: continue

@@ -262,7 +262,7 @@ def plot_risk_coverage(
     headline(fig, 'Risk and coverage', _risk_note(df, named, len(runs)))
     lost = []
     if beside: _names_beside(ax, [e for e in ends if e[2]], 1.04)
-    else: lost = place_labels(ax, *zip(*ends), lines=lines)
+    else: lost = place_labels(ax, *zip(*ends), lines=lines) # type: ignore[misc, arg-type]
     if lost: ax.set_xlabel(ax.get_xlabel() + f'\nnot named: {", ".join(lost)}')
     return fig
 
@@ -467,7 +467,7 @@ def _token_panel(ax, part, labels, what:str):
         mine = part[part['label'] == l]
         spread(ax, i, mine['tokens'], _TOKENS[what][1])
         b = mine['budget'].dropna() if 'budget' in mine else []
-        if len(b): ax.plot([b.iloc[0]] * 2, [i - .42, i + .42], '-', color=PALETTE[5], lw=2, zorder=2)
+        if len(b): ax.plot([b.iloc[0]] * 2, [i - .42, i + .42], '-', color=PALETTE[5], lw=2, zorder=2) # type: ignore[union-attr]
     top = max([part['tokens'].max(), *(part['budget'].dropna() if 'budget' in part else [])])
     ax.set_xlim(0, top * 1.06 or 1); ax.set_xlabel(_TOKENS[what][0]); ax.locator_params(axis='x', nbins=4)
     ax.xaxis.set_major_formatter(plain_number)

@@ -55,10 +55,10 @@ def coded_types(
 
 # %% ../../nbs/10_plots/02_run_tables.ipynb #a72f7599
 def scored_runs(
-    ws,                # workspace, or a tree of runs
-    env:str=None,      # only this machine
-    datafile:str=None, # only this question file (stem)
-    truths=None,       # `GroundTruth`; default: of the workspace
+    ws,                     # workspace, or a tree of runs
+    env:str|None=None,      # only this machine
+    datafile:str|None=None, # only this question file (stem)
+    truths=None,            # `GroundTruth`; default: of the workspace
 ) -> tuple[list, dict]:
     "([(run, scores)] over the largest question set, {run id: why it is left out})."
     truths = truths or GroundTruth(ws)

@@ -9,6 +9,7 @@ __all__ = ['FAMILIES', 'MEASURES', 'interval', 'plot_pareto', 'plot_ensemble_fro
 # %% ../../nbs/10_plots/08_systems.ipynb #0de3693c
 import math, re
 from collections import Counter, defaultdict
+from functools import partial
 from typing import Sequence
 
 import numpy as np
@@ -450,6 +451,11 @@ def plot_scaling(
     return fig
 
 # %% ../../nbs/10_plots/08_systems.ipynb #4da899e3
+def _pair_row(pair, n, same_answers, mark, doubts, m, v, lo, hi) -> dict:
+    "The difference of a pair in one measure."
+    return dict(pair=pair, measure=m, value=v, low=lo, high=hi, n=n, same_answers=same_answers,
+                value_is=mark or 'measured' if m == 'energy' else '', doubts=doubts(m))
+
 def _paired(data, of, same, order, name) -> list[dict]:
     "Rows of `plot_pairs` for runs that agree in `same` and differ in `of`, each against the last in `order`."
     groups = defaultdict(dict)
@@ -461,10 +467,8 @@ def _paired(data, of, same, order, name) -> list[dict]:
         for o in others:
             p = compare_scores([by[o], by[base]]).pairs[0]
             pair, mark = name(by[o].run, o, base), p['cost']['energy_mark']
-            row = lambda m, v, lo, hi: dict(
-                pair=pair, measure=m, value=v, low=lo, high=hi, n=p['n'], same_answers=p['cost']['same_answers'],
-                value_is=mark or 'measured' if m == 'energy' else '',
-                doubts=doubts_of([by[o].numbers, by[base].numbers], m))
+            doubts = partial(doubts_of, [by[o].numbers, by[base].numbers])
+            row = partial(_pair_row, pair, p['n'], p['cost']['same_answers'], mark, doubts)
             out.append(row('score', p['diff'], p['ci_low'], p['ci_high']))
             out += [row(m, *p['cost'][m]) for m in ('latency', 'energy', 'usd') if p['cost'][m]]
             if not p['cost']['energy'] and mark: out.append(row('energy', None, None, None))

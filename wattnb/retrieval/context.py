@@ -191,7 +191,7 @@ def _unit_scores(index, question, hits, s:RetrievalSettings) -> dict[int, tuple[
         for h in hits:
             a, b = index.passages[h.row].units
             for k in _table_rest(index, a, b - 1, *bounds[h.doc_id]): place.setdefault(k, h)
-    raw = {k: _unit_score(index, k, *bounds[h.doc_id], asked, s) + h.score for k, h in place.items()
+    raw = {k: _unit_score(index, k, *bounds[h.doc_id], asked, s) + h.score for k, h in place.items() # type: ignore[call-arg]
            if s.references or index.units[k].kind != 'reference'}
     if s.spread: raw = {k: max(x, s.spread * max(raw.get(k - 1, 0.), raw.get(k + 1, 0.))) for k, x in raw.items()}
     scores = {k: (x, place[k]) for k, x in raw.items()}
@@ -266,7 +266,7 @@ def whole_passages(index, question, hits, s:RetrievalSettings, count:Callable) -
         fits = not s.max_tokens or n + count(h.text) // 2 <= s.max_tokens
         if fits:
             more = _ordered(_merge_hits(index, [*taken, h]), s.order)
-            m = count(Context(more).render())
+            m = count(Context(tuple(more)).render())
             fits = not s.max_tokens or m <= s.max_tokens
         if fits: blocks, n = more, m; taken.append(h)
         else: left += 1

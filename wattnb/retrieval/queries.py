@@ -82,7 +82,7 @@ def _check_settings(s:RetrievalSettings):
     if not s.lexical and not s.dense: raise UserError('retrieval needs a weight above 0 for lexical or dense')
 
 # %% ../../nbs/02_retrieval/00_queries.ipynb #02dd4e3d
-_PLAIN = dict(names=0, asked=0, near=0., paper=0., author=0., context='passages')
+_PLAIN: dict = dict(names=0, asked=0, near=0., paper=0., author=0., context='passages')
 PRESETS = dict(
     hybrid=RetrievalSettings(),                                         # the default
     words=RetrievalSettings(dense=0.),                                  # the same without vectors: no embedder, no torch

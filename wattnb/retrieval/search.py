@@ -18,11 +18,10 @@ from ..core.workspace import UserError, WorkError, optional
 from ..index.passages import words
 from ..index.embedders import RerankerEntry, load_rerankers
 from ..index.store import Index
-from .queries import (DEFAULT_PRESET, PRESETS, Plan, RetrievalSettings, core, make_settings, named_in,
-                                      names_in, parse_plan, plan_keywords, plan_with, queries_of, query_terms,
+from .queries import (DEFAULT_PRESET, PRESETS, RetrievalSettings, core, queries_of, query_terms,
                                       term_weight, text_of, unit_terms)
-from .context import (Block, Context, Hit, context_evidence, count_tokens_roughly, extracts,
-                                      node_context, whole_passages)
+from .context import (Context, Hit, context_evidence, count_tokens_roughly, extracts, node_context,
+                                      whole_passages)
 
 # %% ../../nbs/02_retrieval/02_search.ipynb #d301f9a0
 def fuse_scores(
@@ -36,7 +35,7 @@ def fuse_scores(
     if dense is not None:
         low = float(np.nanmean(dense))
         out = out + weights[1] / total * np.nan_to_num((dense - low) / max(float(np.nanmax(dense)) - low, 1e-9), nan=0.)
-    return out
+    return out # type: ignore[return-value]
 
 def reciprocal_rank_fusion(
     rankings, # list of (weight, row numbers best first)
@@ -116,7 +115,7 @@ class _Ranker:
             best = np.argsort(-np.where(ok, score, -np.inf), kind='stable')[:s.top_k]
             score[best] += s.near * _nearness(self.index, query, best)
         if s.paper: score = score + s.paper * _paper_evidence(np.where(ok, score, 0.), self.paper_of, len(self.papers))[self.paper_of]
-        if s.author: score = score + s.author * _named_authors(question, self.papers)[self.paper_of]
+        if s.author: score = score + s.author * _named_authors(question, self.papers)[self.paper_of] # type: ignore
         found = np.zeros(len(self.index), bool)
         if lexical is not None: found |= lexical > 0
         if dense is not None: found |= ~np.isnan(dense)

@@ -91,14 +91,14 @@ def _number_miss(want:float, got:float, stated:str, unit:str) -> str:
     return 'wrong_value'
 
 # %% ../../nbs/05_scoring/03_diagnosis.ipynb #5a1d0014
-def _range_miss(want:list, got:list|None, number:tuple|None, unit:str) -> str:
+def _range_miss(want:list, got:list|None, number:tuple[float, str]|None, unit:str) -> str:
     "The class of an answer to a question whose truth is a list of numbers."
     if got and all_numbers(got):
         near = len(got) == len(want) and all(math.isclose(x, y, rel_tol=.1) for x, y in zip(sorted(want), sorted(got)))
         return 'rounding' if near else 'wrong_value'
     if not number: return 'wrong_kind'
     if len(want) == 2 and min(want) <= number[0] <= max(want): return 'format'
-    return _number_miss(min(want, key=lambda x: abs(x - number[0])), *number, unit)
+    return _number_miss(min(want, key=lambda x: abs(x - number[0])), number[0], number[1], unit)
 
 def _loose(s:str) -> str:
     "A text without case, punctuation and a trailing abbreviation."

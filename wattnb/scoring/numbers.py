@@ -231,7 +231,7 @@ def doubt_notes(
     "One line per remark."
     about, notes = about or ('score', 'refusals', 'latency', 'wall', 'energy', 'usd'), {}
     for label, x in numbers.items():
-        note = lambda text: notes.setdefault(text, []).append(label)
+        note = lambda text, label=label: notes.setdefault(text, []).append(label)
         if 'score' in about and x.score_is == 'inherited':
             note(f'score inherited from the run, not worked out anew: {x.score_reason}')
         if info and 'wall' in about and x.wall_s is None and not any(d.rule == 'RESUMED' for d in x.doubts):

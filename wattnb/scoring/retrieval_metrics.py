@@ -99,7 +99,7 @@ def default_counter() -> tuple[Callable, str]:
         for p in sorted(cache_dir('models').glob('smollm2-135m-*/tokenizer.json')):
             from tokenizers import Tokenizer
             t = Tokenizer.from_file(str(p))
-            return (lambda text: len(t.encode(text, add_special_tokens=False).ids)), 'smollm2-135m'
+            return (lambda text, t=t: len(t.encode(text, add_special_tokens=False).ids)), 'smollm2-135m'
     except (ImportError, OSError, UserError): pass
     return count_tokens_roughly, 'estimate'
 
@@ -180,7 +180,7 @@ def _question_rows(index, questions, s, count) -> list[dict]:
 
 def _summary(rows:list[dict], papers) -> dict:
     "Means of all metrics with intervals."
-    out = dict(n=len(rows), n_value=sum(r['answer_in_context'] is not None for r in rows))
+    out: dict = dict(n=len(rows), n_value=sum(r['answer_in_context'] is not None for r in rows))
     for m in RETRIEVAL_METRICS:
         xs = [r[m] for r in rows if r[m] is not None]
         out[m] = float(np.mean(xs)) if xs else None

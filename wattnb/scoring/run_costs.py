@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Sequence
 
 from ..telemetry.energy import RunEnergy, energy_of, is_hosted, missed_factor
-from ..telemetry.footprints import bill_of, run_footprint
+from ..telemetry.footprints import Footprint, bill_of, run_footprint
 from .run_folders import RunFolder, finite, side_by_side
 
 # %% ../../nbs/05_scoring/09_run_costs.ipynb #50f56866
@@ -102,7 +102,7 @@ def run_cost(
         if any(m.get('energy') == 'scaled' for m in old):
             reported = math.fsum(m.get('wh_reported') or 0. for m in old)
             energy = replace(energy, factor=energy.wh / (reported or energy.wh))
-    impact = run_footprint(s, *([settings] if settings else []), energy=energy)
+    impact = run_footprint(s, settings or Footprint(), energy=energy)
     return RunCost(n, energy, usd, impact.electricity_usd, *_wall(run), here)
 
 # %% ../../nbs/05_scoring/09_run_costs.ipynb #a1000002

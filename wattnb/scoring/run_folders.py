@@ -252,7 +252,7 @@ def find_runs(
         except UserError: return {}
     stem, out = datafile and Path(datafile).name.removesuffix('.csv'), []
     for path, parts in _walk(experiments_of(root)):
-        r = RunFolder(path, *_levels(parts, lambda: summary_of(path)))
+        r = RunFolder(path, *_levels(parts, lambda path=path: summary_of(path)))
         if (env is None or r.env == env) and (datafile is None or r.datafile == stem): out.append(r)
     return sorted(out, key=lambda r: r.id)
 

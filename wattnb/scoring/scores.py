@@ -15,13 +15,11 @@ from fastcore.basics import patch
 from ..core.tables import ResultTable, TableSet
 from ..core.questions import Question, parse_refs
 from .statistics import Design, design_effect, share_ci, strata_ci
-from .wattbot_score import (SCORER_VERSION, WEIGHTS, composite, normalise_value, parse_collection,
-                                          score_refs, score_value)
-from .answers import Prediction, check_questions, file_problems, read_predictions, read_truth
-from .diagnosis import DIAGNOSES, diagnose, read_quantity
-from .judging import CLUSTERS, MIN_PAPERS, judged_rows, papers_of
-from .metrics import (INTERVAL_NOTE, METRICS, Estimate, Metric, counts_of, find_metric, mean,
-                                    metric_rows, risk_coverage)
+from .wattbot_score import SCORER_VERSION, WEIGHTS, composite
+from .answers import file_problems, read_predictions, read_truth
+from .judging import MIN_PAPERS, judged_rows, papers_of
+from .metrics import (INTERVAL_NOTE, METRICS, Estimate, counts_of, find_metric, mean,
+                                    risk_coverage)
 
 # %% ../../nbs/05_scoring/06_scores.ipynb #48135a75
 @dataclass(frozen=True, repr=False)
@@ -167,7 +165,7 @@ def _group_where(s:Scores, keep) -> dict:
 def by_flag(self:Scores) -> dict[str, dict]:
     "Evidence flag -> n, correct, value_accuracy, ref_overlap, ci."
     flags = [k for k in (self.rows[0] if self.rows else ()) if k.startswith('flag_')]
-    return {k.removeprefix('flag_'): _group_where(self, lambda r: r[k]) for k in flags if any(r[k] for r in self.rows)}
+    return {k.removeprefix('flag_'): _group_where(self, lambda r, k=k: r[k]) for k in flags if any(r[k] for r in self.rows)}
 
 @patch(as_prop=True)
 def by_usage(self:Scores) -> dict[str, dict]:
@@ -175,7 +173,7 @@ def by_usage(self:Scores) -> dict[str, dict]:
     out = {}
     for u in sorted({r['usage'] for r in self.rows if r['usage']}):
         part = replace(self, rows=tuple(r for r in self.rows if r['usage'] == u), problems=())
-        out[u] = dict(_group_where(self, lambda r: r['usage'] == u), overall=part.overall, na_recall=part.na_recall,
+        out[u] = dict(_group_where(self, lambda r, u=u: r['usage'] == u), overall=part.overall, na_recall=part.na_recall,
                       overall_ci=part.composite_ci())
     return out
 
@@ -261,4 +259,4 @@ def tables(self:Scores) -> list[ResultTable]: return [self.table(strict=True)]
 
 @patch
 def __repr__(self:Scores): return self.table().to_text()
-Scores.__str__ = Scores.__repr__
+Scores.__str__ = Scores.__repr__ # type: ignore[method-assign]

@@ -102,12 +102,12 @@ def share_ci(
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #bbb2e2d9
 def mean_ci(
-    x:Sequence[float], # scores
-    low:float=0.,      # smallest possible score
-    high:float=1.,     # largest possible score
-    level:float=.95,   # confidence
-    exact:bool=False,  # Clopper-Pearson instead of Wilson: never too narrow, for a handful of scores
-    clusters=None,     # label per row, see `design_effect`
+    x:Sequence[float]|np.ndarray, # scores
+    low:float=0.,                 # smallest possible score
+    high:float=1.,                # largest possible score
+    level:float=.95,              # confidence
+    exact:bool=False,             # Clopper-Pearson instead of Wilson: never too narrow, for a handful of scores
+    clusters=None,                # label per row, see `design_effect`
 ) -> tuple[float, float]|None:
     "Interval (low, high) of the mean of bounded scores: Wilson at the effective sample size. None without scores."
     x = np.asarray(x, float)
@@ -141,7 +141,7 @@ REPS = 10_000 # resamples and permutations; the Monte-Carlo error of a p of .05 
 def _codes(labels, n:int) -> np.ndarray:
     "Labels as 0..k-1, in order of first appearance."
     if labels is None: return np.zeros(n, int)
-    seen = {}
+    seen: dict[object, int] = {}
     out = np.array([seen.setdefault(x, len(seen)) for x in labels], int)
     if out.size != n: raise ValueError(f'{out.size} labels for {n} rows')
     return out
@@ -228,7 +228,7 @@ def _rare_part(x, pairs, low:float, high:float, w:float, level:float):
         (ma, la, ua), (mb, lb, ub), ra, rb = one[a], one[b], x[a], x[b]
         known = k >= 10 and ra.std() > 1e-12 and rb.std() > 1e-12
         phi = max(0., float(np.corrcoef(ra, rb)[0, 1])) if known else 0. # correlation of the two runs
-        square = lambda p, q: max(0., p * p - 2 * phi * p * q + q * q)
+        square = lambda p, q, phi=phi: max(0., p * p - 2 * phi * p * q + q * q)
         down[j], up[j] = w ** 2 * square(ma - la, ub - mb), w ** 2 * square(ua - ma, mb - lb)
     return down, up
 

@@ -15,14 +15,9 @@ from typing import Sequence
 from fastcore.basics import patch
 from ..core.workspace import UserError, cache_dir, digest, progress, write_json
 from .wattbot_score import SCORER_VERSION
-from .run_folders import (RunFolder, check_place, experiments_of, find_run, find_runs, is_own, is_plain,
-                                        loaded_precision, pick_runs, runs_root, side_by_side, some_of)
-from .truths import GroundTruth, score_run
-from .run_costs import (RunCost, latency_of, marked, member_runs, question_cost, question_costs,
-                                      ranked_joules, run_cost, sum_energies)
-from .numbers import Doubt, RunNumbers, doubt_notes, run_numbers, stored_drift
-from .tidy import (ERROR_CLASSES, FLAG_COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS, TIDY_COLUMNS,
-                                 TIDY_VERSION, error_class, found_gold, snippet_paper, tidy_rows)
+from .run_folders import RunFolder, experiments_of, find_runs, pick_runs, some_of
+from .truths import GroundTruth
+from .tidy import FLAG_COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS, TIDY_COLUMNS, TIDY_VERSION, tidy_rows
 
 # %% ../../nbs/05_scoring/12_store.ipynb #60ee1abf
 class Store:

@@ -169,7 +169,7 @@ def timeline(self:Attribution,
     most:int=400, # windows to keep; the shortest are dropped first
 ) -> list[tuple[str, float, float]]:
     "(stage, from, to) in seconds since the start: neighbours of one stage joined."
-    out = []
+    out: list[list] = []
     for a, b, w in self.intervals:
         if w is None: continue
         if out and out[-1][0] == w.stage and a - out[-1][2] < 1e-3: out[-1][2] = b

@@ -13,9 +13,7 @@ from importlib import resources
 
 from fastcore.basics import patch
 
-from .device_limits import BYTES, Device, find_device # not used here: other modules import them from this one
-from .energy import (HOSTED, HOSTED_PROVIDERS, LOCAL_PROVIDERS, RunEnergy, _block, _number, energy_of,
-                                     is_hosted, missed_factor, questions_at_a_time, unmetered_gpus)
+from .energy import HOSTED, RunEnergy, _block, _number, energy_of, is_hosted, missed_factor
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, read_csv
 

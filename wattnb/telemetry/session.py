@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from .capabilities import FLAGS
 from .attribution import Curve, Attribution, Window, net_of_idle
 from ..core.hardware import machine, named_gpus, visible_gpus
-from .merging import IDLE_SESSION, machine_key, machine_description, merge_segments
+from .merging import IDLE_SESSION
 from .power_meters import CpuTime, NvmlPower, meters
 from .traces import Joules, missing
 from .sampler import LATE, METHODS, NO_GPU, Sampler, choose_sources, compare_readings, part_traces
@@ -289,7 +289,8 @@ def _idle_watts(self:Session, traces) -> dict:
             out[name] = e.value / (b - a), e.low / (b - a), e.high / (b - a)
     before, after = out['idle'], out['after']
     both = None not in (before[0], after[0])
-    mean = ((before[0] + after[0]) / 2, min(before[1], after[1]), max(before[2], after[2])) if both else before
+    mean = before
+    if both: mean = (before[0] + after[0]) / 2, min(before[1], after[1]), max(before[2], after[2]) # type: ignore[operator]
     return out | dict(net=mean)
 
 # %% ../../nbs/04_telemetry/09_session.ipynb #855839be

@@ -46,8 +46,10 @@ class CounterTrace:
         self.wrap, self.max_watts, self.resolution = wrap, max_watts, resolution
         # of each change: time of the reading before it, of the reading, total J, and its uncertainty (wraps, resets)
         self.before, self.at, self.joules, self.uncertainty = (array('d') for _ in range(4))
-        self.last = self.raw = None
-        self.flags, self.lost, self.why = [], None, ''
+        self.last: float|None = None
+        self.raw: float|None = None
+        self.lost: float|None = None
+        self.flags, self.why = [], ''
         self.gain = 0. # relative error of the sensor to include in the intervals
 
     def add(self, t:float, value:float|None, why:str=''):
@@ -169,7 +171,8 @@ class PowerTrace:
         self.averaging, self.gap, self.max_watts, self.resolution = averaging, gap, max_watts, resolution
         self.at, self.watts, self.joules, self.uncertainty = (array('d') for _ in range(4))
         self.burst = 0. # largest excess in W of a single reading over its neighbours
-        self.gaps, self.lost, self.why = [], None, ''
+        self.lost: float|None = None
+        self.gaps, self.why = [], ''
         self.gain = 0. # relative error of the sensor to include in the intervals
 
     def add(self, t:float, value:float|None, why:str=''):

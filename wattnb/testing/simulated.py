@@ -221,7 +221,7 @@ def simulated_nvml(
 ):
     "Replace the driver of this machine by a simulated one."
     own, simulated = sys.modules.get('pynvml'), SimulatedNvml(gpus, clock, driver)
-    sys.modules['pynvml'] = simulated
+    sys.modules['pynvml'] = simulated # type: ignore[assignment]
     try: yield simulated
     finally:
         if own is None: sys.modules.pop('pynvml', None)
