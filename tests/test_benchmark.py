@@ -216,10 +216,10 @@ def test_sweeps_multiply_and_names_differ(ws):
 
 def test_reasons(ws):
     with open(ws.models_toml, 'a') as f:
-        f.write('\n[model.colossus]\nname = "Colossus"\nfamily = "colossus"\nprovider = "hf_local"\nid = "nobody/colossus"\nparams_b = 5000\n')
-    s = BenchmarkSettings(models=('colossus', 'gpt-4.1-nano', 'abstain'), preset='words', env='why', limit=3)
+        f.write('\n[model.oversized]\nname = "Oversized"\nfamily = "oversized"\nprovider = "hf_local"\nid = "example/oversized"\nparams_b = 5000\n')
+    s = BenchmarkSettings(models=('oversized', 'gpt-4.1-nano', 'abstain'), preset='words', env='why', limit=3)
     why = {r.model: (r.state, r.reason) for r in plan_benchmark(s, ws)}
-    assert why['abstain'] == ('wait', '') and why['colossus'][0] == 'skip' and 'GB' in why['colossus'][1]
+    assert why['abstain'] == ('wait', '') and why['oversized'][0] == 'skip' and 'GB' in why['oversized'][1]
     assert why['gpt-4.1-nano'][0] == 'skip' and 'OPENAI_API_KEY' in why['gpt-4.1-nano'][1]
     text = Benchmark(plan_benchmark(s, ws), s, [this_machine(s)]).to_text()
     assert 'RUN' in text and 'SKIP' in text and '1 to run' in text

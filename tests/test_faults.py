@@ -135,7 +135,7 @@ def test_a_file_that_may_not_grow_ends_the_run_with_its_name_and_keeps_what_is_t
         try: run_all(plan, Scripted(0))
         except WorkError as e: note.write_text(str(e))
     os.waitpid(in_child(work), 0)
-    assert 'journal.jsonl' in note.read_text() and 'goes on from there' in note.read_text()
+    assert 'journal.jsonl' in note.read_text() and 'resumes the run' in note.read_text()
     kept = read_journal(plan.run_dir / 'journal.jsonl')
     assert not kept.quarantined and not kept.torn, 'the refused line was taken back'
     again = plan_run(settings(name='limit'), ws)
@@ -164,7 +164,7 @@ def test_a_disk_that_fills_up_in_the_middle(small_disk, whole):
                 while True: f.write(b'x' * 65536); f.flush()
             except OSError: pass
     plan = plan_run(settings(name='full'), small_disk)
-    with pytest.raises(WorkError, match=r'journal\.jsonl: No space left.*goes on from there'):
+    with pytest.raises(WorkError, match=r'journal\.jsonl: No space left.*resumes the run'):
         run_all(plan, Scripted(0, fill))
     with pytest.raises(UserError, match='MB free'): plan_run(settings(name='full'), small_disk) # met before the run
     filler.unlink()

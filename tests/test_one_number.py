@@ -315,7 +315,7 @@ def test_every_figure(name):
         for l, rows in by_label(csvs[f], key).items():
             x, value = (numbers.get(l) or label.get(l)), [r['latency'] if 'latency' in r else r['latency_seconds'] for r in rows]
             if x.latency_s is not None: assert same(math.fsum(v for v in value if v is not None) / sum(v is not None for v in value), x.latency_s, 9), (f, l)
-    for f in ('accuracy_energy', 'accuracy_usd', 'ensemble_frontier', 'told_apart'):
+    for f in ('accuracy_energy', 'accuracy_usd', 'ensemble_frontier', 'significance_groups'):
         for r in csvs[f]:
             x = label.get(r['label']) or label.get(f'{r["label"]}-bench')
             if r.get('kind', 'single') == 'single':
@@ -337,7 +337,7 @@ def test_every_figure(name):
             assert fit, (f, r)
             if r['measure'] == 'energy': assert any(all(n.energy.is_ == 'measured' or n.energy.is_ in r['value_is'] for n in pair) for pair in fit), (f, r)
     seen |= BY_RUN | {'accuracy_by_type', 'refusal_rates', 'abstention', 'error_classes', 'risk_coverage', 'cross_system_latency', 'cross_system_latency_breakdown', 'cross_system_latency_all_models',
-                      'cross_system_latency_distribution', 'latency', 'accuracy_energy', 'accuracy_usd', 'ensemble_frontier', 'told_apart', 'paired_differences', 'scaling_fit', 'energy_stages', 'time_stages',
+                      'cross_system_latency_distribution', 'latency', 'accuracy_energy', 'accuracy_usd', 'ensemble_frontier', 'significance_groups', 'paired_differences', 'scaling_fit', 'energy_stages', 'time_stages',
                       'precisions', 'machines'}
     for f in {*FIGURES, *ALIASES} - seen: # a figure that no list above names: its scores are those of the runs
         for r in csvs[f]: assert r.get('label') not in label or 'overall' not in r or same(r['overall'], label[r['label']].score), (f, r)

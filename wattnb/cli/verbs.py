@@ -304,6 +304,7 @@ def cmd_models(a) -> Result:
     t = registry.table(memory_here())
     return Result(t.to_text(), t)
 
+# %% ../../nbs/11_cli/01_verbs.ipynb #d37a9c4e
 @verb('doctor', 'describe this machine: GPU, energy meters, 4-bit support, caches, keys (never printed)',
       'wattnb doctor')
 def cmd_doctor(a) -> Result:

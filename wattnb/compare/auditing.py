@@ -89,7 +89,7 @@ def _case(r, truths:GroundTruth, papers, cases:list) -> Case:
 
 # %% ../../nbs/09_compare/01_auditing.ipynb #0827f40e
 def _findings(c:Case) -> dict:
-    "The entry of one run. While it runs, only that is said of it."
+    "The entry of one run. A run in progress gets only the finding `RUNNING`."
     x, flags = c.numbers, [dict(rule=r.name, severity=r.severity, message=m) for r in RULES if not c.running or r.name == 'RUNNING' for m in r.check(c)]
     return dict(run=c.run.id, path=str(c.run.path), model='' if c.damage else c.run.model, overall=x and x.score, score_is=x and x.score_is,
                 overall_reported=c.num('overall_score'), wh=x and x.wh, energy_is=x and x.energy.is_, wh_reported=x and x.energy.reported,

@@ -73,7 +73,7 @@ class Frontier(TableSet):
 
 # %% ../../nbs/08_ensemble/03_frontier.ipynb #7970c840
 def _frontier_row(s:System, cost, strata, clusters, sampled_cost, per_correct, now:bool, p:float) -> dict:
-    "What the table says of one system; `sampled_cost`, `per_correct`: per resample."
+    "The row of one system in the table; `sampled_cost`, `per_correct`: per resample."
     ci = lambda a: tuple(float(q) for q in np.quantile(a, (.025, .975)))
     return dict(label=s.label, kind=s.kind, members=s.members, overall=float(s.x.mean()),
                 overall_ci=tuple(min(1., max(0., e)) for e in composite_interval(s.x, strata, clusters)), cost=float(cost.mean()), cost_ci=ci(sampled_cost),

@@ -55,7 +55,7 @@ def leave_one_out(p:RunMatrix) -> tuple:
         return score(p.questions, decisions_as_predictions(won)).overall
     full = overall(order)
     without = [(p.labels[k], overall([j for j in order if j != k])) for k in order]
-    return dict(without='nobody', overall=full, change=0.), *(dict(without=l, overall=o, change=o - full) for l, o in without)
+    return dict(without='none', overall=full, change=0.), *(dict(without=l, overall=o, change=o - full) for l, o in without)
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #51929a77
 RULE = 'the best single model is kept unless a vote or a cascade beats it, and then the cheapest system that is not worse by more than the margin takes its place'

@@ -64,7 +64,7 @@ def archive_run(
     name = lambda: f'{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S}'
     to, n = folder.with_name(name()), 1
     while to.exists(): n += 1; to = to.with_name(f'{name()}-{n}')
-    with folder_lock(folder, 'wattnb run --force'): pass # nobody is writing it
+    with folder_lock(folder, 'wattnb run --force'): pass # no other process is writing it
     os.replace(folder, to)
     log.info('moved the earlier run to %s', to)
     return to

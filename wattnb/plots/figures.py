@@ -14,7 +14,7 @@ from pathlib import Path
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, atomic_write
 from ..core.questions import is_blank
-from .style import (figure_style, headline, is_note, new_figure, note_figure, save, shared_end, small_png,
+from .style import (figure_style, headline, is_note, new_figure, note_figure, save, common_suffix, small_png,
                                 text_on)
 from ..scoring.run_folders import find_runs, runs_root
 from .run_tables import kind_of, mode_of
@@ -173,7 +173,7 @@ def draw(
     if df.empty:
         reason = f'{why[:1].upper()}{why[1:].rstrip(".")}. ' if why else ''
         return note_figure(f'{reason}Needs: {p.needs[:1].lower()}{p.needs[1:]}', p.title[:1].upper() + p.title[1:]), df
-    return p.draw(_shortened(df, shared_end(e.label for e in data.entrants))), df
+    return p.draw(_shortened(df, common_suffix(e.label for e in data.entrants))), df
 
 # %% ../../nbs/10_plots/10_figures.ipynb #a4d54bd8
 def _folders(ws, base:Path, stem:str, env:str|None, names) -> list[tuple]:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COLUMN', 'PAGE', 'PALETTE', 'STYLE', 'MARKERS', 'HATCHING', 'GREY', 'figure_style', 'png_bytes', 'small_png',
            'new_figure', 'wrap_text', 'headline', 'Mark', 'family_marks', 'grey_level', 'text_on', 'note_figure',
-           'is_note', 'plain_number', 'log_axis', 'frame_of', 'short', 'shared_end', 'n_of', 'row_axis', 'height_for',
-           'legend_columns', 'place_labels', 'svg_text', 'save']
+           'is_note', 'plain_number', 'log_axis', 'frame_of', 'short', 'common_suffix', 'n_of', 'row_axis',
+           'height_for', 'legend_columns', 'place_labels', 'svg_text', 'save']
 
 # %% ../../nbs/10_plots/00_style.ipynb #4c73c3ec
 import functools, io, math, re
@@ -188,7 +188,7 @@ def note_figure(
     text:str,     # what is missing, and how to get it
     title:str='', # which figure this would be
 ):
-    "A figure that says why there is none."
+    "A placeholder with the reason why there is no figure."
     fig, ax = new_figure('column', .9)
     ax.set_axis_off()
     lines = wrap_text(fig, text, COLUMN * 72 - 24, 7.5)
@@ -265,7 +265,7 @@ def short(
     s = str(label)
     return s if len(s) <= most else f'{s[:most // 2]}…{s[-(most - most // 2 - 1):]}'
 
-def shared_end(
+def common_suffix(
     labels,           # of all runs
     most:int=34,      # characters of a label that is long
     share:float=.8,   # of the long labels that must share the ending
