@@ -221,7 +221,8 @@ def run_members(
     root=None,                      # workspace
     on_progress:Callable|None=None, # called with (member, questions done, of all)
 ) -> list[RunPlan]:
-    "Run a model `m` times with seeds `seed`, `seed`+1 …, loading it once; complete members are skipped. Returns the plans."
+    """Run a model `m` times with seeds `seed`, `seed`+1 …, loading it once; complete members are skipped. Returns the
+    plans."""
     s = settings
     if m < 2: raise UserError(f'an ensemble needs at least 2 runs, not {m}')
     if not s.temperature:

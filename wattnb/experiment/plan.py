@@ -312,7 +312,8 @@ def _check_machine(plan:RunPlan, old:JournalContent):
     was = next((s['machine'] for s in reversed(old.of('session')) if s.get('machine')), None)
     here = machine(plan.settings.env)
     if was and old.of('attempt') and machine_key(was) != machine_key(here):
-        raise UserError(f'{plan.run_dir} was begun on {machine_description(was)}, and this is {machine_description(here)}: '
+        raise UserError(f'{plan.run_dir} was begun on {machine_description(was)}, and this is '
+                        f'{machine_description(here)}: '
                         'go on there, or give --allow-mixed (its energy and times are then labelled mixed), '
                         'or another --name')
 

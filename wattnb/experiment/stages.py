@@ -43,7 +43,8 @@ from .run_energy import last_segments
 from .run_files import CONTEXT_PLACEHOLDER, RunFiles, derive, sum_or_none
 
 # %% ../../nbs/06_experiment/07_stages.ipynb #eb291702
-IDLE_SECONDS = 10. # of each baseline, where none is asked for; the one at the end takes `wattnb.telemetry.session.AFTER`
+# of each baseline, where none is asked for; the one at the end takes `wattnb.telemetry.session.AFTER`
+IDLE_SECONDS = 10.
 
 def idle_baseline(
     settings:RunSettings, # of the run
@@ -505,7 +506,8 @@ def _parsed(self:Run, q:Question, reply, context, bibliography:dict) -> Answer:
         allowed = list(context.doc_ids) if context else sorted(bibliography)
         answer = parse_reply(reply.text, q, allowed, bibliography=bibliography,
                              compact=self.model.entry.prompt == 'compact', context=context)
-    return with_confidence(answer, reply, getattr(self.model, 'no_logprobs_reason', 'the model reports no token probabilities'))
+    return with_confidence(answer, reply,
+                           getattr(self.model, 'no_logprobs_reason', 'the model reports no token probabilities'))
 
 def _tokens(reply, plan:dict|None) -> dict:
     own = dict(prompt=reply.prompt_tokens, completion=reply.completion_tokens, cached=reply.cached_tokens,

@@ -59,7 +59,8 @@ def small_png(
     dpi:float=100,   # pixels per inch
     colours:int=64,  # of its palette
 ) -> bytes:
-    "The figure as a PNG with a palette (an octree keeps greys grey): a quarter of the bytes, for notebooks and pages that are kept."
+    """The figure as a PNG with a palette (an octree keeps greys grey): a quarter of the bytes, for notebooks and pages
+    that are kept."""
     from PIL import Image
     out = io.BytesIO()
     with Image.open(io.BytesIO(png_bytes(fig, dpi))) as img:

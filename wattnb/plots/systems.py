@@ -140,7 +140,8 @@ def _pareto_note(df, apart) -> str:
     some, all_ = apart.any(), apart.all()
     return (f'{n_of(df)}; ' + ('' if all_ else 'ellipses: joint 95 % regions, ') + 'bars: 95 % intervals'
             + ('' if all_ else '; dashed: frontier; %: share of resamples on the frontier')
-            + (f'; triangles: {int(apart.sum())} runs that metered not all of their GPUs: at least so much, not on the frontier' if some else '')
+            + (f'; triangles: {int(apart.sum())} runs that metered not all of their GPUs: at least so much, not on the '
+               'frontier' if some else '')
             + (f'; ~: {guess} runs whose energy is extrapolated' if guess else '')
             + (f'; {shared} runs have a total only, shared among their questions' if shared else ''))
 
@@ -151,7 +152,8 @@ def _pareto_label(r, apart:bool) -> str:
             + (f' {100 * p:.0f}%' if p is not None and p == p and p >= .05 else ''))
 
 # %% ../../nbs/10_plots/08_systems.ipynb #c1c01a28
-_PARETO_ALT = 'Points with error bars and ellipses: overall score against {} per question, a dashed line joins the systems on the frontier'
+_PARETO_ALT = ('Points with error bars and ellipses: overall score against {} per question, a dashed line joins the '
+               'systems on the frontier')
 _PARETO_SHOWN = ('overall', 'low', 'high', 'cost', 'cost_low', 'cost_high')
 
 @figure('accuracy_usd', 'score against USD per question, with the frontier',
@@ -160,8 +162,9 @@ _PARETO_SHOWN = ('overall', 'low', 'high', 'cost', 'cost_low', 'cost_high')
 @figure('accuracy_energy', 'score against Wh per question, with the frontier', f'{NEEDS["two"]} {NEEDS["meter"]}',
         _pareto_rows('wh'), _PARETO_ALT.format('Wh'), _PARETO_SHOWN)
 def plot_pareto(
-    df, # label, family, local, overall, low, high, cost, cost_low, cost_high, corr, on_frontier, p_frontier, n, unit; where
-        # known: shared (a total only, shared among the questions), apart (a lower bound), cost_is ('measured', or what else)
+    df, # label, family, local, overall, low, high, cost, cost_low, cost_high, corr, on_frontier, p_frontier, n, unit;
+        # where known: shared (a total only, shared among the questions), apart (a lower bound),
+        # cost_is ('measured', or what else)
 ):
     "Score against cost per question, with joint regions and the frontier."
     df = frame_of(df)
@@ -322,7 +325,8 @@ def _letter_rows(data) -> list[dict]:
 
 # %% ../../nbs/10_plots/08_systems.ipynb #fb439dcb
 @figure('significance_groups', 'groups of runs that are not significantly different', NEEDS['two'], _letter_rows,
-        'A dot with its interval per run, best on top, and beside it a column per group of runs that are not significantly different',
+        'A dot with its interval per run, best on top, and beside it a column per group of runs that are not '
+        'significantly different',
         ('overall', 'low', 'high'), aliases=('told_apart',))
 def plot_significance_groups(
     df, # label, overall, low, high, letters, n
@@ -356,7 +360,8 @@ def fit_band(
     y:Sequence[float], # scores
     points:int=25,     # of the line
 ) -> list[dict]:
-    "Least squares of the score on log10 of the size, with the 95 % band of its mean (four points or more); [] below three sizes."
+    """Least squares of the score on log10 of the size, with the 95 % band of its mean (four points or more); [] below
+    three sizes."""
     x, y = np.log10(np.asarray(x, float)), np.asarray(y, float)
     if len(set(x.tolist())) < 3: return []
     from scipy.stats import t
@@ -431,8 +436,9 @@ def plot_scaling(
     from matplotlib.lines import Line2D
     df = frame_of(df)
     runs, fits = (df[df['kind'] == k] if len(df) else df for k in ('run', 'fit'))
-    if len(runs) < 2: return note_figure('Needs runs of two models or more whose size is known (params_b in models.toml).',
-                                         'Score against size')
+    if len(runs) < 2:
+        return note_figure('Needs runs of two models or more whose size is known (params_b in models.toml).',
+                           'Score against size')
     big, marks = len(runs) > 5, family_marks(runs['family'])
     fig, ax = new_figure('page' if big else 'column', 3.6 if big else 2.9)
     fit_lines = _draw_fits(ax, fits, marks)
@@ -504,7 +510,8 @@ def _pair_panel(ax, part, pairs, measure:str):
 
 # %% ../../nbs/10_plots/08_systems.ipynb #a29d98e0
 def plot_pairs(
-    df,         # pair (row name), measure (of `MEASURES`), value, low, high, n; value_is: '', 'measured' or what else the energies are
+    df,         # pair (row name), measure (of `MEASURES`), value, low, high, n;
+                # value_is: '', 'measured' or what else the energies are
     title:str,  # headline
 ):
     "One panel per measure, a row per pair of runs."
@@ -526,7 +533,8 @@ def plot_pairs(
                     + (f'; no ratio of energy in {none}: not all GPUs were metered' if none else ''))
 
 # %% ../../nbs/10_plots/08_systems.ipynb #39248b4b
-_PAIRS_ALT = 'A panel each for the difference of score and the ratios of latency, energy and price: a dot with its interval per pair of {}'
+_PAIRS_ALT = ('A panel each for the difference of score and the ratios of latency, energy and price: a dot with its '
+              'interval per pair of {}')
 
 @figure('precisions', 'the same model at two precisions, paired',
         'Runs of one model at two precisions: `wattnb run --precision 4bit`, then bf16.', _precision_rows,
