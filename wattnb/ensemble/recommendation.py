@@ -117,8 +117,7 @@ def _statement(
     if rivals and not d.better:
         out.append(f'A gain of {max(gains) * 100:.1f} points or more would have been found 4 times in 5 on these {n} '
                    'questions.' if gains
-                   else f'What gain would have been found cannot be said: on these {n} questions the systems never '
-                        'differed.')
+                   else f'No detectable gain can be given: on these {n} questions the systems never differed.')
     if not budget: out.append(f'Rule: {RULE} ({_points(d.margin * 100)}).')
     return ' '.join(out)
 

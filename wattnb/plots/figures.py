@@ -177,7 +177,7 @@ def draw(
     if df.empty:
         reason = f'{why[:1].upper()}{why[1:].rstrip(".")}. ' if why else ''
         return note_figure(f'{reason}Needs: {p.needs[:1].lower()}{p.needs[1:]}', p.title[:1].upper() + p.title[1:]), df
-    return p.draw(_shortened(df, common_suffix(e.label for e in data.entrants))), df
+    return p.draw(_shortened(df, common_suffix(e.label for e in data.scored))), df
 
 # %% ../../nbs/10_plots/10_figures.ipynb #a4d54bd8
 def _folders(ws, base:Path, stem:str, env:str|None, names) -> list[tuple]:

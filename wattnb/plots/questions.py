@@ -282,7 +282,7 @@ def _staged(e, stages, total, unit, is_='measured') -> list[dict]:
 def _energy_rows(data) -> list[dict]:
     "Runs that know the joules of every stage of every question."
     out = []
-    for e in data.entrants:
+    for e in data.scored:
         total, whole = defaultdict(float), True
         for r in e.run.records:
             stages = r.get('energy') if isinstance(r.get('energy'), dict) else {}
@@ -294,7 +294,7 @@ def _energy_rows(data) -> list[dict]:
     return out
 
 def _time_rows(data) -> list[dict]:
-    return [r for e in data.entrants if (of := e.run.block('timing').get('seconds_by_stage') or {})
+    return [r for e in data.scored if (of := e.run.block('timing').get('seconds_by_stage') or {})
             for r in _staged(e, of, e.numbers.wall_s, 's')]
 
 # %% ../../nbs/10_plots/09_questions.ipynb #e5066e77
@@ -425,7 +425,7 @@ def spread(
 
 # %% ../../nbs/10_plots/09_questions.ipynb #ffea69b8
 def _latency_rows(data) -> list[dict]:
-    timed = {e.label for e in data.entrants if any(r.get('latency_seconds') for r in e.run.records)}
+    timed = {e.label for e in data.scored if any(r.get('latency_seconds') for r in e.run.records)}
     return [dict(label=l, id=r['id'], latency_seconds=r['latency_seconds']) for l, rows in data.rows.items()
             if l in timed for r in rows if r['latency_seconds'] is not None]
 

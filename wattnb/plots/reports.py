@@ -161,7 +161,7 @@ def _energy_sentences(order, tied) -> list[str]:
     none = [k for k, n in x.items() if n.wh is None and n.ran_here]
     out = []
     if ranked: out.append(_least(order, tied, ranked, 'of those measured whole' if bounds or none else 'of all'))
-    elif not bounds: out.append('No run measured its energy: nothing is said about it.')
+    elif not bounds: out.append('No run measured its energy, so it is not compared.')
     if bounds:
         metered = ", ".join(sorted({x[k].energy.metered for k in bounds}))
         values = ", ".join(_sig(x[k].wh_per_question) for k in bounds)
@@ -180,7 +180,7 @@ def _money_sentence(order) -> str:
                 f'with a score of {x[k].score:.3f}{_doubted(x[k], "usd")}.')
     if any(n.electricity_usd is not None for n in x.values()):
         return 'No run was billed by a provider; what the electricity costs is in the footprint.'
-    return 'No run was billed by a provider, and no electricity was metered: nothing is said about money.'
+    return 'No run was billed by a provider, and no electricity was metered, so costs are not compared.'
 
 # %% ../../nbs/10_plots/11_reports.ipynb #9cecf080
 def _steps(x:list) -> str: return ' and '.join([', '.join(x[:-1]), x[-1]] if len(x) > 1 else x)
