@@ -12,7 +12,7 @@ from wattnb.benchmark.progress import Benchmark, ProgressTable, Watch
 from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark, this_machine
 from wattnb.benchmark.estimates import Estimate, estimate, need_of, read_past
 from wattnb.benchmark.runner import command, is_member, run_benchmark, run_members
-from wattnb.benchmark.cluster import run_words
+from wattnb.benchmark.cluster import run_argv
 from wattnb.experiment.stages import Run
 from wattnb.experiment.settings import RunSettings
 from wattnb.experiment.plan import plan_run
@@ -141,7 +141,7 @@ def test_a_run_that_another_machine_began(ws):
     assert r.state == 'fail' and 'was begun on' in r.reason and '--allow-mixed' in r.reason
     s = replace(s, allow_mixed=True)
     [r] = plan_benchmark(s, ws)
-    assert r.state == 'wait' and 0 < r.done < 4 and '--allow-mixed' in run_words(r.plan.settings, '{root}')
+    assert r.state == 'wait' and 0 < r.done < 4 and '--allow-mixed' in run_argv(r.plan.settings, '{root}')
     assert len(run_all(r.plan).summary['machine']['mixed']) == 2
 
 

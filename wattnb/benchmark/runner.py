@@ -29,14 +29,14 @@ from .estimates import Estimate, Past, estimate, need_of, read_past
 from .plan import (BenchmarkSettings, PlannedRun, need, plan_benchmark, read_result, run_settings,
                                    this_machine)
 from .progress import Benchmark, ProgressTable, Watch, clock, seconds_to_go, time_to_go
-from .cluster import run_words
+from .cluster import run_argv
 
 # %% ../../nbs/07_benchmark/06_runner.ipynb #c570f284
 def command(
     r:PlannedRun, # a planned run
 ) -> list[str]:
     "The arguments of `python` that make a run: `wattnb run` with its options."
-    return run_words(r.plan.settings, r.plan.ws.root)
+    return run_argv(r.plan.settings, r.plan.ws.root)
 
 class LocalExecutor:
     "Runs in child processes of this machine."

@@ -178,7 +178,7 @@ class Comparison(TableSet):
         return mde_mean(self._mean(lambda p: p['sd']) * self.effects[0] ** .5, self.n, alpha=self.level,
                         df=self.n / self.paper_size - 1)
     def doubts(self, *about:str) -> list[str]:
-        "What is doubtful in the numbers of the runs, a line per remark."
+        "Remarks of the audit on the numbers of the runs, a line each."
         return doubt_notes({e.label: e.numbers for e in self.runs if e.numbers}, *about)
 
 # %% ../../nbs/09_compare/03_paired.ipynb #9a7a48d0

@@ -79,7 +79,7 @@ def _listed(names:Sequence[str]) -> str:
     return ' and '.join([', '.join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #7aa01a02
-def _frugal_sentence(d:SystemDecision) -> str:
+def _cheapest_sentence(d:SystemDecision) -> str:
     "What the cheapest system that is about as good saves, or why none is named."
     x, points = next((x for x in d.differences if x['family'] == 'frugal'), None), _points(d.margin * 100)
     if x is None: return 'No energy was measured that systems could be compared by, so no cheaper one is named.'
@@ -112,7 +112,7 @@ def _statement(
     if d.tied:
         out.append(f'Among the single models, {_listed(d.tied)} {"is" if len(d.tied) == 1 else "are"} not '
                    f'significantly different from {single.best.label}.')
-    out.append(_frugal_sentence(d))
+    out.append(_cheapest_sentence(d))
     gains = [x['mde'] for x in rivals if x['mde'] is not None]
     if rivals and not d.better:
         out.append(f'A gain of {max(gains) * 100:.1f} points or more would have been found 4 times in 5 on these {n} '

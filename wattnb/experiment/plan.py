@@ -269,7 +269,7 @@ def _precision_held(entry:ModelEntry, content:JournalContent) -> str|None:
     return loaded or head.get('precision') and planned_precision(entry, head['precision'])
 
 def _same_run(plan:RunPlan, content:JournalContent) -> bool:
-    "Whether a journal's run is the one that is asked for."
+    "Whether a journal's run is the requested one."
     head = (content.of('run') or [{}])[0]
     if not head.get('identity') or digest(head['identity']) != content.run: return content.run == plan.run
     rest = lambda identity: {k: v for k, v in jsonable(identity).items() if k != 'precision'}

@@ -50,7 +50,7 @@ def idle_baseline(
     settings:RunSettings, # of the run
     provider:str,         # of the model
 ) -> tuple[float, str]:
-    "(seconds, why there is none): as asked for, else a baseline for whole runs of local language models."
+    "(seconds, why there is none): as set, else a baseline for whole runs of local language models."
     if settings.idle_seconds is not None:
         return settings.idle_seconds, 'no idle baseline was asked for (idle_seconds is 0)'
     if provider != 'hf_local': return 0., 'skipped: no language model runs on this machine'
@@ -168,7 +168,7 @@ def _snapshot(self:Run):
 # %% ../../nbs/06_experiment/07_stages.ipynb #453ab21a
 @patch
 def load(self:Run):
-    "Open the model and the index. Raises `UserError` or `WorkError` in one line when either cannot be had."
+    "Open the model and the index. Raises `UserError` or `WorkError` in one line when either cannot be opened."
     s = self.settings
     if not self.todo():
         self.telemetry.uses([]) # nothing is computed

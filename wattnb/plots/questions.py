@@ -280,7 +280,7 @@ def _staged(e, stages, total, unit, is_='measured') -> list[dict]:
                  doubts=doubts_of([e.numbers], 'energy' if unit == 'Wh' else 'wall')) for s, v in parts.items() if v]
 
 def _energy_rows(data) -> list[dict]:
-    "Runs that know the joules of every stage of every question."
+    "Runs with the joules of every stage of every question."
     out = []
     for e in data.scored:
         total, whole = defaultdict(float), True

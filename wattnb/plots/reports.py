@@ -129,7 +129,7 @@ def _score_sentence(order, tied, n_pairs:int) -> str:
 
 # %% ../../nbs/10_plots/11_reports.ipynb #e564c7f2
 def _doubted(x, *about) -> str:
-    "What is doubtful in a number, in brackets behind it; '' for a sound number."
+    "The audit's remarks on a number, in brackets; '' without any."
     reasons = [d.message for d in x.about(*about) if d.severity != 'info']
     return f' ({"; ".join(reasons)})' if reasons else ''
 
