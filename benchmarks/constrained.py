@@ -45,7 +45,7 @@ def xgrammar(tokenizer, request, cache={}): # noqa: B006 (kept from call to call
 
 def _token_bytes(tokenizer):
     "Token id → bytes, of a byte-level BPE."
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)] # bytes that stand for themselves (GPT-2's table)
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)] # bytes that are their own characters (GPT-2's table)
     back = {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(b for b in range(256) if b not in shown)}
     special = set(tokenizer.all_special_ids)
     return {i: bytes(back[c] for c in t) for t, i in tokenizer.get_vocab().items() if i not in special and all(c in back for c in t)}

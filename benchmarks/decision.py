@@ -52,7 +52,7 @@ def draw(rng, scenario, n, n_na):
     if scenario.startswith('cheap'):
         skills = [.75 - (MARGIN / worth + 1e-9 if scenario == 'cheap' else 0), .75]
         x = models(rng, n, n_na, [.75, .75])
-        # the cheap one answers as the dear one does, but for a few questions: the closest contest there is
+        # the cheap one answers as the expensive one does, but for a few questions: the closest contest there is
         swap = np.r_[rng.random(n - n_na) < .05, np.zeros(n_na, bool)]
         x[0] = np.where(swap, x[0], x[1])
         if scenario == 'cheap': x[0, :n - n_na] *= rng.random(n - n_na) >= MARGIN / expected(n, n_na, .75) * n / (n - n_na) * (expected(n, n_na, .75) / x[1, :n - n_na].mean())

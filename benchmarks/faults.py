@@ -76,7 +76,7 @@ def faults():
     return KILLS | {f'{e}{once}': (getattr(errno, e), not once) for e in ('ENOSPC', 'EIO', 'EROFS') for once in ('', ' once')}
 
 
-class Scripted:
+class Simulated:
     "Answers by rule; refuses some questions, so that there are second attempts. Stops, as by Ctrl-C, before answer number `stop`."
     def __init__(self, stop=None):
         from wattnb.llm.registry import load_registry
@@ -98,7 +98,7 @@ def ask(ws, name, model=None):
     from wattnb.experiment.plan import plan_run
     from wattnb.experiment.execute import run_all
     plan = plan_run(RunSettings('extractive', env='f', mode='closed-book', name=name, max_retries=1), ws)
-    said, model = plan.state, model or Scripted()
+    said, model = plan.state, model or Simulated()
     run_all(plan, model)
     return plan, said, model.asked
 
@@ -107,7 +107,7 @@ def make_templates(ws):
     """Folders to begin from: none; an interrupted run with its files; one with all answers, whose end is not journalled; one with stale
     files, whose journal is complete."""
     folder = ask(ws, 'whole')[0].run_dir
-    with contextlib.suppress(KeyboardInterrupt): ask(ws, 'run', Scripted(QUESTIONS // 2))
+    with contextlib.suppress(KeyboardInterrupt): ask(ws, 'run', Simulated(QUESTIONS // 2))
     run = folder.with_name('run')
     cut, out = Path(ws.root) / 'cut', {'fresh': None}
     shutil.move(run, cut)
@@ -137,7 +137,7 @@ def one_point(ws, run, template, shim, at, mode, sticky):
             shim.faults_arm(str(run).encode(), at, mode, int(sticky))
             from wattnb.core.workspace import UserError, WorkError
             try: ask(ws, 'run'); how = 'ended'
-            except (UserError, WorkError) as e: how = 'told' if len(str(e).splitlines()) == 1 else 'told in several lines'
+            except (UserError, WorkError) as e: how = 'reported' if len(str(e).splitlines()) == 1 else 'reported in several lines'
             except BaseException as e: how = f'defect: {type(e).__name__}: {e}'[:300]
             os.write(w, json.dumps([shim.faults_calls(), how]).encode())
         finally: os._exit(0)
@@ -161,12 +161,12 @@ def what_is_wrong(ws, run, whole):
     if (run / 'submission.csv').read_bytes() != (whole / 'submission.csv').read_bytes() or answers(run) != answers(whole): return f'other files ({said})'
     if summary['status'] != 'complete' or summary['overall_score'] != json.loads((whole / 'summary.json').read_text())['overall_score']: return f'another summary: {summary["status"]}'
     if stale_files(run) != []: return f'{stale_files(run)} do not follow from the journal'
-    if len(tried) != len(set(tried)): return 'an answer that was kept was asked for again'
+    if len(tried) != len(set(tried)): return 'an answer that was kept was generated again'
     if [a['id'] for a in journal.of('attempt')][:len(before)] != before: return 'an answer was lost'
-    if asked != len(tried) - len(before): return f'{asked} answers were asked for, {len(tried) - len(before)} were missing'
+    if asked != len(tried) - len(before): return f'{asked} answers were generated, {len(tried) - len(before)} were missing'
     if left := [p.name for p in run.iterdir() if p.name.endswith('.tmp') and asked]: return f'{left} stay'
     if bad := [c['check'] for c in verify(run) if c['result'] != 'passed' and c['check'] != 'journal whole']: return f'verify: {bad}'
-    if (again := ask(ws, 'run')[1]) != 'complete': return f'the command after it says {again}'
+    if (again := ask(ws, 'run')[1]) != 'complete': return f'the state after it is {again}'
     return ''
 
 

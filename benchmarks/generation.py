@@ -22,11 +22,11 @@ from wattnb.retrieval.context import Block, Context
 from wattnb.core.tables import ResultTable
 from wattnb.core.workspace import UserError, Workspace
 
-# what is asked → (style of prompt, with passages, tokens of a reply at most (None: the model's own))
+# questions → (style of prompt, with passages, tokens of a reply at most (None: the model's own))
 SHAPES = dict(shipped=('', True, None), json=('full', True, 192), closed=('full', False, 192))
 
 
-def invented(n, tokens, seed=0):
+def synthetic(n, tokens, seed=0):
     "(question, context) pairs over synthetic passages, of uneven length around `tokens`."
     rng = random.Random(seed)
     nouns, sites = 'energy water carbon power cooling memory network storage training inference'.split(), 'Aster Birch Cedar Dune Elm Fjord Grove Heath'.split()
@@ -145,7 +145,7 @@ def main():
     try:
         if a.invented: raise UserError('asked for')
         pairs, what = real(a.questions, tokens), 'questions of this workspace'
-    except UserError as e: pairs, what = invented(a.questions, tokens), f'invented questions ({e})'
+    except UserError as e: pairs, what = synthetic(a.questions, tokens), f'synthetic questions ({e})'
     out = []
     for shape in a.prompts:
         table, record = compare(entry, pairs, a, shape, what)

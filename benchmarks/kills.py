@@ -4,7 +4,7 @@
     python benchmarks/kills.py --model smollm2-135m --kills 12   # fewer, with the embedded model
 
 Prints how many kills fell in the middle of a run and whether every finished run equals the undisturbed one: its answers, none lost,
-none asked twice, and `wattnb verify` content with it but for the lines that the kills tore."""
+none generated twice, and `wattnb verify` content with it but for the lines that the kills tore."""
 import argparse, json, os, random, signal, subprocess, sys, tempfile, time
 
 

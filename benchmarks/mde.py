@@ -1,4 +1,4 @@
-"""Is the minimum detectable difference found four times in five, at the level of the decision that it stands beside? Prints Markdown.
+"""Is the minimum detectable difference found four times in five, at the level of its decision? Prints Markdown.
 
     python benchmarks/mde.py [--sets 20000]
 

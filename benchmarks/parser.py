@@ -30,7 +30,7 @@ def main():
     p.add_argument('--json', action='store_true')
     a = p.parse_args()
     rng = random.Random(0)
-    good = json.dumps(dict(explanation='The third table gives it for the whole hall, in the asked unit.', answer='It used 412 kWh.', answer_value='412', ref_id=['okafor2031'], supporting_materials='Hall A | 412 kWh | 2031 ' * 4))
+    good = json.dumps(dict(explanation='The third table gives it for the whole hall, in the requested unit.', answer='It used 412 kWh.', answer_value='412', ref_id=['okafor2031'], supporting_materials='Hall A | 412 kWh | 2031 ' * 4))
     kinds = {'whole objects': [good] * a.n, 'fenced, with prose': [f'Let me see.\n```json\n{good}\n```\nDone.'] * a.n, 'cut off (repaired)': [good[:rng.randint(200, len(good) - 1)] for _ in range(a.n // 5)],
              'random printable text, 4 kB': [''.join(rng.choices(string.printable, k=4096)) for _ in range(a.n // 5)],
              'random braces and keys, 4 kB': [''.join(rng.choices(['{', '}', '"', ':', 'answer_value', 'a', ' ', '\\', "'"], k=1500)) for _ in range(a.n // 5)]}

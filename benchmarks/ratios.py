@@ -2,7 +2,7 @@
 
     python benchmarks/ratios.py [--sets 4000]
 
-Costs per question of two runs are lognormal: `paired` where the question sets both costs (long questions are dear for both runs), `independent` where each
+Costs per question of two runs are lognormal: `paired` where the question sets both costs (long questions are expensive for both runs), `independent` where each
 run has its own. The last two are what Fieller's interval is not made for: a spread of σ = 1 in the ratio itself, and one run that is far more skewed.
 """
 import argparse, os, platform

@@ -1,9 +1,9 @@
 """Quality of retrieval: python benchmarks/retrieval.py [WORKSPACE] [--preset P ...] [--index NAME] [--known N] [--json FILE]
 
 Every preset on the workspace's question files (the demo set, and train_QA.csv where it is). With --known also on questions that are made here,
-N sentences and N table rows of each paper at most: what is wanted is the paper, and a number that stands in the sentence or row; what is asked
+N sentences and N table rows of each paper at most: what is wanted is the paper, and a number that is in the sentence or row; what is asked
 are a few of its other words among words that come from anywhere. They are made from the papers' JSON without the units and passages of the
-library, so that two ways of cutting can be compared; the numbers say which of two presets is better, not how good one is on real questions.
+library, so that two ways of cutting can be compared; the numbers show which of two presets is better, not how good one is on real questions.
 
 Cost of an index: benchmarks/index.py. Speed of the search: benchmarks/search.py."""
 import argparse, json, os, random, re
@@ -28,7 +28,7 @@ SMALL = frozenset('a an and are as at be been by for from had has have in into i
 def content(text): return list(dict.fromkeys(w for w in re.findall(r'[A-Za-z][\w.-]+\w', text) if w.lower() not in SMALL))
 
 
-def told(number): return not re.fullmatch(r'\d\d?|(?:19|20)\d\d', number) # small whole numbers and years are found by chance
+def distinctive(number): return not re.fullmatch(r'\d\d?|(?:19|20)\d\d', number) # small whole numbers and years are found by chance
 
 
 def pages_of(doc):
@@ -49,7 +49,7 @@ def known_sentences(pages):
             w = s.split()
             if not 10 <= len(w) <= 45 or sum(any(c.isdigit() for c in x) for x in w) > .35 * len(w) or len(re.findall(r'arXiv|doi|https?:|Proceedings|pp\.', s)) > 1: continue
             for m in NUMBER.finditer(re.sub(r'\[[\d,\s–-]+\]', lambda m: ' ' * len(m[0]), s)):
-                if told(m[0]): yield m[0], (UNIT.match(s, m.end()) or ['', ''])[1], content(s[:m.start()] + ' ' + s[m.end():]); break
+                if distinctive(m[0]): yield m[0], (UNIT.match(s, m.end()) or ['', ''])[1], content(s[:m.start()] + ' ' + s[m.end():]); break
 
 
 def known_rows(pages):
@@ -61,7 +61,7 @@ def known_rows(pages):
             if re.match(r'table\s+\w+\s*[.:|]', line.strip(), re.I): caption = line
             numbers, label = [x.strip('%()') for x in w if NUMBER.fullmatch(x.strip('%()'))], [x for x in content(line)]
             if caption and len(numbers) > 1 and 0 < len(label) < 7 and len(numbers) + len(label) >= .8 * len(w):
-                good = [x for x in numbers if told(x)]
+                good = [x for x in numbers if distinctive(x)]
                 if good: yield good[len(good) // 2], '', label[:4] + content(caption)[:4]
 
 

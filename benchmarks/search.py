@@ -4,7 +4,7 @@
 2. Single queries, one after another.
 3. Exact and HNSW for growing indexes: where they cross (`wattnb.index.store.HNSW_FROM`).
 4. With --million: HNSW over 1,000,000 vectors, recall@10 against the exact search, and queries per second, by the clock and by CPU time
-   (the second says what idle cores would do); --graph keeps the graph, or takes it from there.
+   (the second is what idle cores would do); --graph keeps the graph, or takes it from there.
 
 The vectors are made here to lie as sentence embeddings do: 2,000 topics, and inside a topic a cloud of 24 dimensions with a little
 noise in all 384 (MiniLM's passages of the 32 papers have about 20). Queries are made the same way and are not in the index."""

@@ -1,7 +1,7 @@
 """Runs functions that read foreign text over strings made to be slow, in a process whose CPU time is bounded.
 
 `check` starts this file as a program. A pattern that takes quadratic time needs minutes for a string that a linear one reads
-in a tenth of a second, so the bound of each call is generous and no clock on the wall is asked."""
+in a tenth of a second, so the bound of each call is generous and no wall clock is used."""
 import json, resource, subprocess, sys, tempfile
 from pathlib import Path
 

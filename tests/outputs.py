@@ -1,13 +1,13 @@
 """Runs notebooks as nbdev_test does, and compares what they print with what they store: `python tests/outputs.py [--renew] NOTEBOOK ...`.
 
 Exits 1 when a cell raises, or prints another text than the stored one. Text that differs from run to run is masked: times, rates, memory,
-energy of the machine, dates, hashes, temporary folders (`MASKS`). Two tags say more: of a cell tagged `varies` no number is compared, of one
+energy of the machine, dates, hashes, temporary folders (`MASKS`). Two tags change this: of a cell tagged `varies` no number is compared, of one
 tagged `machine`, which shows the hardware that it ran on, nothing is. Pictures are compared by `tests/test_plots.py`. What shows the runs of this checkout (`OVER_RUNS`) is run and not compared. `--renew` stores the new outputs
 of the cells that differ, and the pictures."""
 import os, re, subprocess, sys
 from pathlib import Path
 
-if '--renew' not in sys.argv[1:]: os.environ['IN_TEST'] = '1' # as nbdev_test does: the home page asks the baselines alone
+if '--renew' not in sys.argv[1:]: os.environ['IN_TEST'] = '1' # as nbdev_test does: the home page then uses the baselines alone
 from execnb.nbio import read_nb, write_nb
 from execnb.shell import CaptureShell
 from fastcore.xtras import working_directory
@@ -46,8 +46,8 @@ def texts(outputs) -> str:
 
 def skipped(cell, flags) -> bool:
     if cell.cell_type != 'code' or 'nbdev_export(' in cell.source: return True
-    said = getattr(cell, 'directives_', None) or {}
-    return said.get('eval:', [''])[0].lower() == 'false' or bool(flags & said.keys())
+    directives = getattr(cell, 'directives_', None) or {}
+    return directives.get('eval:', [''])[0].lower() == 'false' or bool(flags & directives.keys())
 
 
 def execute(path:Path):

@@ -1,4 +1,4 @@
-"""Writes README.md from nbs/index.ipynb: `python tests/readme.py`; with --check it only says whether they agree (exit 1 if not).
+"""Writes README.md from nbs/index.ipynb: `python tests/readme.py`; with --check it only checks whether they agree (exit 1 if not).
 
 With --session FILE it first puts the text of that file, a recorded terminal session, into the page:
 
@@ -45,7 +45,7 @@ SESSION = re.compile(r'(<!-- session: .*? -->\n```console\n).*?(?=```)', re.S)
 
 
 def put_session(text):
-    "Put a terminal session into its place in nbs/index.ipynb, without lines that only say how far it is and without blanks at the ends."
+    "Put a terminal session into its place in nbs/index.ipynb, without lines that only show progress and without blanks at the ends."
     path = root / 'nbs/index.ipynb'
     nb = nbformat.read(path, 4)
     [cell] = [c for c in nb.cells if SESSION.search(c.source)]
@@ -59,7 +59,7 @@ if __name__ == '__main__':
     text, images = render()
     if '--check' in sys.argv:
         same = (root / 'README.md').read_text('utf-8') == text and all((root / 'nbs/images' / n).exists() and (root / 'nbs/images' / n).read_bytes() == b for n, b in images.items())
-        if not same: sys.exit('README.md is not what nbs/index.ipynb says: run `make readme`')
+        if not same: sys.exit('README.md differs from nbs/index.ipynb: run `make readme`')
     else:
         (root / 'nbs/images').mkdir(exist_ok=True)
         for n, b in images.items(): (root / 'nbs/images' / n).write_bytes(b)

@@ -58,7 +58,7 @@ def test_rate_limit_halves_the_calls_in_flight():
     assert all(r.ok for r in got) and s.most <= 6
 
 
-def test_server_without_schema_is_asked_without(provider):
+def test_server_without_schema_gets_a_request_without_it(provider):
     "Also where several calls are refused at once; no question fails for it."
     with FakeServer(knows_schema=False, latency=.05) as s, environment(**KEYS, **where(s)):
         with open_model(entry(provider, max_concurrent=5)) as m: got = m.complete(requests(12))
@@ -67,7 +67,7 @@ def test_server_without_schema_is_asked_without(provider):
 
 
 def test_unknown_parameters_are_left_out():
-    "A server that knows neither seed nor temperature nor `max_tokens` still answers; what was left out is told."
+    "A server that knows neither seed nor temperature nor `max_tokens` still answers; what was left out is recorded."
     with FakeServer() as s, environment(**KEYS, **where(s)):
         plain = s._answer
         def picky(h, body, fault):
@@ -123,7 +123,7 @@ def test_a_wait_beyond_the_deadline_is_not_waited():
     assert '3600 s' in r.error and time.monotonic() - t < 2
 
 
-def test_nobody_calls_before_the_named_time():
+def test_no_call_before_the_named_time():
     times = []
     with FakeServer(lambda p: times.append(time.monotonic()) or 'x', faults=['429'], retry_after=.5) as s, environment(**KEYS, **where(s)):
         t = time.monotonic()
@@ -172,7 +172,7 @@ def test_one_burst_halves_once():
     assert asyncio.run(run()) == 8
 
 
-def test_unreachable_server_is_told_soon():
+def test_unreachable_server_is_reported_soon():
     with environment(**KEYS, OPENAI_BASE_URL='http://127.0.0.1:9/v1'):
         t = time.monotonic()
         with open_model(entry('openai')) as m: got = m.complete(requests(60))
@@ -180,14 +180,14 @@ def test_unreachable_server_is_told_soon():
 
 
 def test_missing_key_is_one_line(provider, tmp_path):
-    "No profile of anybody stands in for a missing one; and how often a call is tried has nothing to do with blank answers."
+    "A missing profile is not replaced by another one, and the number of attempts at a call does not depend on blank answers."
     gone = {**dict.fromkeys((*KEYS, 'OPENAI_BASE_URL', 'OPENROUTER_BASE_URL', 'AWS_BEARER_TOKEN_BEDROCK')), 'AWS_EC2_METADATA_DISABLED': 'true', 'AWS_REGION': 'us-east-1',
             'AWS_SHARED_CREDENTIALS_FILE': str(tmp_path / 'none'), 'AWS_CONFIG_FILE': str(tmp_path / 'none')}
     with environment(**gone):
         with pytest.raises(UserError) as e: open_model(entry(provider))
         assert 'set ' in str(e.value) and '\n' not in str(e.value)
         if provider == 'bedrock':
-            with pytest.raises(UserError, match='nobody'): open_model(entry(provider, options=dict(profile='nobody')))
+            with pytest.raises(UserError, match='no-such-profile'): open_model(entry(provider, options=dict(profile='no-such-profile')))
 
 
 def test_inside_a_running_loop():
@@ -209,7 +209,7 @@ LEAKY = {
 
 @pytest.mark.parametrize('how', LEAKY)
 def test_no_key_anywhere(provider, how, caplog, capsys):
-    "The server repeats the key in all it says; it reaches no reply, log or stream, not even by half."
+    "The server repeats the key in everything it sends; it reaches no reply, log or stream, not even by half."
     caplog.set_level(logging.DEBUG)
     with FakeServer(errors=LEAKY[how]) as s, environment(**KEYS, **where(s)):
         with open_model(entry(provider), tries=2) as m: got = m.complete(requests(3))
@@ -257,7 +257,7 @@ def test_one_fault_costs_one_try_in_a_stream(provider, fault):
 
 
 @pytest.mark.parametrize('kind, said', [('AccessDeniedException', 'not authorized to perform: bedrock:InvokeModelWithResponseStream'), ('ValidationException', 'The model is unsupported for streaming')])
-def test_bedrock_without_leave_to_stream_is_asked_without(kind, said):
+def test_bedrock_without_permission_to_stream_is_called_without_a_stream(kind, said):
     pytest.importorskip('boto3')
     with FakeServer('whole') as s, environment(**KEYS, **where(s)):
         plain = s._answer
@@ -269,8 +269,8 @@ def test_bedrock_without_leave_to_stream_is_asked_without(kind, said):
 # --- how sure -----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('latency_mode', [False, True])
-def test_token_probabilities_where_asked_for(latency_mode):
-    "In one piece and as a stream; without the option nothing is asked and the reason is told."
+def test_token_probabilities_where_requested(latency_mode):
+    "In one piece and as a stream; without the option they are not requested, and the reason is recorded."
     from wattnb.llm.parsing import token_confidence
     with FakeServer('{"answer": "much", "answer_value": "412"}') as s, environment(**KEYS, **where(s)):
         with open_model(entry('openai', options=dict(logprobs=True)), latency_mode=latency_mode) as m: r = m.complete(requests(1))[0]
@@ -282,14 +282,14 @@ def test_token_probabilities_where_asked_for(latency_mode):
 
 @pytest.mark.parametrize('content', [None, 'x', [], [None], [dict(token=None, logprob=-1)], [dict(token='x')], [dict(token='x', logprob=None)], [dict(token='x', logprob='much')], [dict(token=c, logprob=-.1) for c in CANARY]])
 def test_odd_probabilities_cost_no_answer(content):
-    "What is no list of tokens is none told; a key that is spelled out token by token is not kept."
+    "Anything but a list of tokens counts as no probabilities; a key that is spelled out token by token is not kept."
     choice = dict(message=dict(content='{"answer_value": 4}'), finish_reason='stop', logprobs=dict(content=content))
     with FakeServer(errors={200: dict(choices=[choice])}) as s, environment(**KEYS, **where(s)):
         with open_model(entry('openai', options=dict(logprobs=True))) as m: r = m.complete(requests(1))[0]
     assert r.ok and r.text == '{"answer_value": 4}' and r.logprobs in (None, (('None', -1.),))
 
 
-def test_a_server_that_refuses_probabilities_is_asked_without():
+def test_a_server_that_refuses_probabilities_is_called_without():
     with FakeServer(errors={400: dict(error=dict(message="You are not allowed to request logprobs from this model", param='logprobs'))}) as s, environment(**KEYS, **where(s)):
         refuse, s.errors = s.errors, None
         plain = s._answer
@@ -306,7 +306,7 @@ def test_a_server_that_does_not_stream_still_answers():
     assert (r.text, r.ttft_seconds) == ('whole', None) and r.prompt_tokens
 
 
-def test_words_are_told_as_they_come_and_the_listener_can_end_the_call(provider):
+def test_text_is_streamed_to_the_callback_which_can_end_the_call(provider):
     text, heard = 'a reply of forty characters, more or less.', []
     def enough(id, so_far): raise RuntimeError('enough')
     with FakeServer(text, pause=.01) as s, environment(**KEYS, **where(s)):
@@ -378,7 +378,7 @@ HOW = ['plain', 'stream', 'redirect', 'error in 200', '400', '401', '402', '403'
 
 @pytest.mark.parametrize('how', HOW)
 def test_a_server_that_repeats_its_caller_leaks_nothing(how, caplog, capsys):
-    "Key in the header, in the user part, the path and the query of the address; the server says them in every field: none is in a reply, in what a model says of itself, in a log or in an exception."
+    "Key in the header, in the user part, the path and the query of the address; the server returns them in every field: none is in a reply, in the model's info, in a log or in an exception."
     caplog.set_level(logging.DEBUG)
     with Echo(how) as s, environment(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=f'http://{WHO}:{WHO}-pass@{s.host}/{PATH}/v1?key={QUERY}', OTHER_API_KEY='canary'):
         heard = []
@@ -408,7 +408,7 @@ def test_bedrock_that_repeats_its_caller_leaks_nothing(how, tmp_path, caplog, ca
 
 @pytest.mark.parametrize('content', [5, {'a': 1}, [1, 'x', {'text': 5}], True])
 def test_a_stream_of_no_text_is_a_failed_call(content):
-    "Content that is neither text nor a list of parts is a bad answer of the server, which is asked again, and no error of ours."
+    "Content that is neither text nor a list of parts is a bad answer of the server: the call is repeated, and no exception of wattnb is raised."
     class Odd(Echo):
         def answer(self, h):
             raw = f'data: {json.dumps(dict(choices=[dict(delta=dict(content=content))]))}\n\ndata: [DONE]\n\n'.encode()

@@ -12,7 +12,7 @@ from wattnb.benchmark.progress import Benchmark, ProgressTable, Watch
 from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark, this_machine
 from wattnb.benchmark.estimates import Estimate, estimate, need_of, read_past
 from wattnb.benchmark.runner import command, is_member, run_benchmark, run_members
-from wattnb.benchmark.cluster import run_words
+from wattnb.benchmark.cluster import run_argv
 from wattnb.experiment.stages import Run
 from wattnb.experiment.settings import RunSettings
 from wattnb.experiment.plan import plan_run
@@ -83,7 +83,7 @@ def alive(path):
 
 
 class NeverAnswers:
-    "A server on this machine that accepts calls and says nothing."
+    "A server on this machine that accepts calls and sends nothing."
     def __enter__(self):
         self.s = socket.create_server(('127.0.0.1', 0)); self.kept = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -128,7 +128,7 @@ def stream(self, requests):
 
 
 def test_a_run_that_another_machine_began(ws):
-    "Alone it is refused, in the plan; on a cluster, and where it is asked for, it is resumed and labelled mixed."
+    "Alone it is refused, in the plan; on a cluster, and with `allow_mixed`, it is resumed and labelled mixed."
     s = BenchmarkSettings(models=('extractive',), preset='words', env='moved', limit=4)
     [r] = plan_benchmark(s, ws)
     with simulated_nvml([SimulatedGpu(100., period=.02)]):
@@ -140,7 +140,7 @@ def test_a_run_that_another_machine_began(ws):
     assert r.state == 'fail' and 'was begun on' in r.reason and '--allow-mixed' in r.reason
     s = replace(s, allow_mixed=True)
     [r] = plan_benchmark(s, ws)
-    assert r.state == 'wait' and 0 < r.done < 4 and '--allow-mixed' in run_words(r.plan.settings, '{root}')
+    assert r.state == 'wait' and 0 < r.done < 4 and '--allow-mixed' in run_argv(r.plan.settings, '{root}')
     assert len(run_all(r.plan).summary['machine']['mixed']) == 2
 
 
@@ -215,10 +215,10 @@ def test_sweeps_multiply_and_names_differ(ws):
 
 def test_reasons(ws):
     with open(ws.models_toml, 'a') as f:
-        f.write('\n[model.colossus]\nname = "Colossus"\nfamily = "colossus"\nprovider = "hf_local"\nid = "nobody/colossus"\nparams_b = 5000\n')
-    s = BenchmarkSettings(models=('colossus', 'gpt-4.1-nano', 'abstain'), preset='words', env='why', limit=3)
+        f.write('\n[model.oversized]\nname = "Oversized"\nfamily = "oversized"\nprovider = "hf_local"\nid = "example/oversized"\nparams_b = 5000\n')
+    s = BenchmarkSettings(models=('oversized', 'gpt-4.1-nano', 'abstain'), preset='words', env='why', limit=3)
     why = {r.model: (r.state, r.reason) for r in plan_benchmark(s, ws)}
-    assert why['abstain'] == ('wait', '') and why['colossus'][0] == 'skip' and 'GB' in why['colossus'][1]
+    assert why['abstain'] == ('wait', '') and why['oversized'][0] == 'skip' and 'GB' in why['oversized'][1]
     assert why['gpt-4.1-nano'][0] == 'skip' and 'OPENAI_API_KEY' in why['gpt-4.1-nano'][1]
     text = Benchmark(plan_benchmark(s, ws), s, [this_machine(s)]).to_text()
     assert 'RUN' in text and 'SKIP' in text and '1 to run' in text
@@ -245,7 +245,7 @@ def test_estimates_come_from_earlier_runs(ws):
 
 
 def past_run(ws, name, hardware, effective, precision='4bit'):
-    "A complete run of qwen7b, as its summary tells it."
+    "A complete run of qwen7b, as its summary records it."
     e = load_registry(ws)['qwen7b']
     folder = ws.root / 'artifacts/experiments/needs/demo_QA' / name
     folder.mkdir(parents=True)
@@ -255,7 +255,7 @@ def past_run(ws, name, hardware, effective, precision='4bit'):
 
 
 def test_what_a_model_needs_is_never_the_peak_of_a_batch_that_fills_the_card(ws, tmp_path):
-    "A batch takes what is free: a run that held 47.2 GB on a large card says nothing about what the model needs."
+    "A batch takes what is free: a run that held 47.2 GB on a large card does not show what the model needs."
     from wattnb.llm.requirements import estimate_vram
     e, w = load_registry(ws)['qwen7b'], Workspace(tmp_path)
     (tmp_path / 'data').mkdir()
@@ -324,7 +324,7 @@ def test_all_broken_alike_is_one_error(ws, tmp_path):
     with pytest.raises(UserError, match='index'): plan_benchmark(BenchmarkSettings(models=('abstain', 'extractive')), tmp_path)
 
 
-def test_the_command_line_says_what_the_settings_say(ws):
+def test_the_command_line_has_the_settings(ws):
     [r] = plan_benchmark(BenchmarkSettings(models=('smollm2-135m',), precisions=('bf16',), seeds=(3,), env='x', preset='words', limit=2, force=True, fail_on_error=3), ws)
     words = command(r)
     for pair in ('--precision bf16', '--fail-on-error 3', '--seed 3', '--env x', '--preset words', '--limit 2'): assert pair in ' '.join(words)
@@ -380,7 +380,7 @@ def test_few_earlier_runs_are_read_to_estimate_one(ws, monkeypatch):
         (first.parent / f'x{i}').mkdir(); (first.parent / f'x{i}/summary.json').write_bytes((first / 'summary.json').read_bytes())
     seen, cost = [], bench.run_cost
     monkeypatch.setattr(bench, 'run_cost', lambda r: seen.append(r.id) or cost(r))
-    past = read_past(ws, like=('nobody/else', '4bit', 'rag'))
+    past = read_past(ws, like=('other/model', '4bit', 'rag'))
     assert 0 < len(past) <= 60
     seen.clear()
     own = read_past(ws, like=(past[0].model_id, past[0].precision, past[0].mode))

@@ -54,7 +54,7 @@ def server():
 
 
 def settle(what, get, seconds=PATIENCE):
-    "Wait until `get()` is true; its value. A page that redraws itself meanwhile is asked again."
+    "Wait until `get()` is true; its value. A page that redraws itself meanwhile is read again."
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:

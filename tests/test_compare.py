@@ -98,7 +98,7 @@ def test_recorded_truth_serves_when_the_file_is_missing(tree):
     assert score_run(find_run(tree, 'no-env'), GroundTruth(tree)) is None
 
 
-def test_a_limited_run_is_scored_on_what_it_was_asked(tmp_path):
+def test_a_limited_run_is_scored_on_its_own_questions(tmp_path):
     rows = truth(tmp_path)
     run(tmp_path, 'PE/train_QA/few', rows[:5], wrong=['q1'], questions_file='train_QA.csv')
     assert score_run(find_run(tmp_path, 'few'), GroundTruth(tmp_path)).n == 5
@@ -206,7 +206,7 @@ def test_questions_about_one_paper_are_not_independent():
     a, b = compare_scores(es), compare_scores(es, clusters='none')
     p, q = a.pairs[0], b.pairs[0]
     assert p['design_effect'] == pytest.approx(6, rel=.1) and p['icc'] == pytest.approx(1) and q['design_effect'] == 1 and q['icc'] is None
-    d = np.array([x - y for x, y in zip(*(e.scores.contributions() for e in es))]).reshape(6, 15).sum(0) # what fifteen papers say
+    d = np.array([x - y for x, y in zip(*(e.scores.contributions() for e in es))]).reshape(6, 15).sum(0) # of fifteen papers
     assert p['p'] == pytest.approx(stats.permutation_test((d,), np.mean, permutation_type='samples', n_resamples=np.inf).pvalue) and p['mcnemar_p'] > q['mcnemar_p']
     assert q['p'] < .01 < p['p'] and p['ci_high'] - p['ci_low'] > 2 * (q['ci_high'] - q['ci_low'])
     assert (p['cluster_ci_low'], p['cluster_ci_high']) == (p['ci_low'], p['ci_high']) == (q['cluster_ci_low'], q['cluster_ci_high'])
@@ -229,7 +229,7 @@ def test_costs_are_compared_by_fieller_and_by_paper(tree):
 
 
 def test_a_handful_of_papers_cannot_be_resampled():
-    "With fewer than six papers no test by paper could ever reach 5 %: questions are the unit, and the table says what that means."
+    "With fewer than six papers no test by paper could ever reach 5 %: questions are the unit, and the table has a note about it."
     es = together(papers=3)
     assert compare_scores(es).papers is None and 'not for other papers' in es[0].scores.table().to_text()
     assert compare_scores(es, clusters='papers').pairs[0]['p'] >= 2 / 2 ** 3
@@ -300,8 +300,8 @@ def test_matrix_from_files_and_round_trip(tree):
     assert rows[1]['large-bench_ValCorrect'] == 'False' and rows[0]['large-bench_RefScore'] == '1.0' and len(rows) == 12
 
 
-def test_matrix_takes_the_loose_submissions_of_older_tools(tree):
-    "artifacts/submission_<name>.csv is read beside the runs; it names no machine, and its questions tell its truth."
+def test_matrix_takes_the_loose_submissions_of_wattbot(tree):
+    "artifacts/submission_<name>.csv is read beside the runs; it names no machine, and its truth is found by its questions."
     import shutil
     loose, run = tree / 'artifacts', tree / 'artifacts/experiments/PE/train_QA/large-bench/submission.csv'
     shutil.copy(run, loose / 'submission_old-v1.csv'); shutil.copy(run, loose / 'submission_flat.csv')
@@ -423,9 +423,9 @@ def test_a_bare_tree_is_read_by_the_verbs_and_never_written(tree, tmp_path_facto
     assert main(['audit', '--root', str(here / 'empty')]) == 2 and 'neither a workspace' in capsys.readouterr().err
 
 
-# ---- records of the older tools -----------------------------------------------------------------------------------
+# ---- records of WattBot -----------------------------------------------------------------------------------
 
-def test_older_records_tell_what_was_retrieved_and_waited(tree):
+def test_older_records_have_retrieval_and_waiting_time(tree):
     d = tree / 'artifacts/experiments/PE/train_QA/small-bench'
     recs = json.loads((d / 'results.json').read_text())
     for k, r in enumerate(recs): r['retrieved_snippets'] = [dict(node_id=f'{"p9" if k % 2 else "P" + str(k % 3)}:sec1:p1', rank=3, text='x')]
@@ -444,9 +444,9 @@ def test_older_records_tell_what_was_retrieved_and_waited(tree):
 
 def test_a_recorded_vote_is_checked_without_its_members(tmp_path):
     rows = truth(tmp_path)
-    says = {'a': lambda r: r['answer_value'], 'b': lambda r: 'is_blank', 'c': lambda r: r['answer_value']}
+    value_of = {'a': lambda r: r['answer_value'], 'b': lambda r: 'is_blank', 'c': lambda r: r['answer_value']}
     d = run(tmp_path, 'PE/train_QA/ens', rows, questions_file='train_QA.csv', type='ensemble', strategy='majority', ignore_blank=True, models=list('abc'), num_models=3)
-    recs = [{**r, 'individual_answers': {m: f(q) for m, f in says.items()}, 'individual_refs': {m: r['pred_ref'] for m in says}} for r, q in zip(json.loads((d / 'results.json').read_text()), rows)]
+    recs = [{**r, 'individual_answers': {m: f(q) for m, f in value_of.items()}, 'individual_refs': {m: r['pred_ref'] for m in value_of}} for r, q in zip(json.loads((d / 'results.json').read_text()), rows)]
     flags = lambda: {f['rule'] for f in audit(tmp_path).runs[0]['flags']}
     write_json(d / 'results.json', recs)
     assert not flags() & {'VOTE_DRIFT', 'MEMBERS_MISSING', 'SHIFTED_MEMBERS'}

@@ -64,10 +64,10 @@ def test_every_download_ends_with_a_file_or_a_reason(tmp_path, server):
         assert got[n].path is None and why in got[n].reason and len(got[n].reason.splitlines()) == 1
     assert sorted(p.stem for p in ws.pdfs.iterdir()) == ['busy', 'flaky', 'good', 'moved']
     before = dict(calls)
-    assert fetch_papers(ws, [Paper('good', url=f'{url}/good.pdf')])[0].path and calls == before, 'a cached paper is not asked for again'
+    assert fetch_papers(ws, [Paper('good', url=f'{url}/good.pdf')])[0].path and calls == before, 'a cached paper is not requested again'
 
 
-def test_cached_papers_are_asked_for_again_only_on_request_and_by_etag(tmp_path, server):
+def test_cached_papers_are_requested_again_only_on_request_and_by_etag(tmp_path, server):
     url, calls = server
     ws = workspace(tmp_path, {'tagged': f'{url}/tagged.pdf', 'html': f'{url}/html.pdf'})
     papers = list(read_bibliography(ws.metadata).values())
@@ -166,7 +166,7 @@ def test_bad_bibliography_is_one_line(tmp_path, text, why):
     with pytest.raises(UserError, match=why): read_bibliography(tmp_path / 'm.csv')
 
 
-def test_bibliography_of_the_old_tools_reads(tmp_path):
+def test_bibliography_of_wattbot_reads(tmp_path):
     (tmp_path / 'm.csv').write_bytes('id,type,title,year,citation,url\r\nx1,paper,Énergie,2020,É. Müller, http://a/b.pdf \r\n'.encode('cp1252'))
     p = read_bibliography(tmp_path / 'm.csv')['x1']
     assert p.title == 'Énergie' and p.url == 'http://a/b.pdf'
@@ -234,7 +234,7 @@ def test_gate_never_crashes(pages):
 
 @pytest.fixture
 def odd_server():
-    "Answers that never end, unpack to far more than they are, ask for odd waits, or lead elsewhere. (address, paths that were asked)."
+    "Answers that never end, unpack to far more than they are, ask for odd waits, or lead elsewhere. (address, paths that were requested)."
     import gzip
     asked = []
     bomb = gzip.compress(b'%PDF-1.4\n' + b'0' * (64 << 20) + b'%%EOF')
@@ -291,7 +291,7 @@ def test_downloads_are_bounded_in_time_and_size(tmp_path, odd_server, monkeypatc
 
 
 @pytest.mark.parametrize('host', ['127.0.0.1', '127.1', '2130706433', '0x7f000001', 'localhost', '[::1]', '[::ffff:127.0.0.1]', '0.0.0.0', '10.0.0.1', '192.168.1.1', '169.254.169.254', '[fe80::1]', '[64:ff9b::7f00:1]'])
-def test_only_public_addresses_are_asked(tmp_path, odd_server, host, monkeypatch):
+def test_only_public_addresses_are_requested(tmp_path, odd_server, host, monkeypatch):
     "However loopback, private and link-local addresses are written, no request reaches them; --allow-local opens them."
     monkeypatch.delenv('WATTNB_ALLOW_LOCAL')
     for k in ('http_proxy', 'https_proxy', 'all_proxy', 'HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY'): monkeypatch.delenv(k, raising=False)

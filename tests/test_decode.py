@@ -71,11 +71,11 @@ def test_an_overflow_in_fp16_is_reported_as_one(tmp_path, tokenizer, way):
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 def scarce(m, when):
-    "Forward passes of `m` run out of memory where `when(number of the pass, rows, tokens of each)` says so; returns the sizes that were tried."
+    "Forward passes of `m` run out of memory where `when(number of the pass, rows, tokens of each)` is true; returns the sizes that were tried."
     real, tried = m._forward, []
     def forward(ids, *rest):
         tried.append(tuple(ids.shape))
-        if when(len(tried), *ids.shape): raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate (scripted)')
+        if when(len(tried), *ids.shape): raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate (simulated)')
         return real(ids, *rest)
     m._forward = forward
     return tried
@@ -157,7 +157,7 @@ AROUND = [Request(f'q{i}', PREAMBLE[:len(PREAMBLE) // 2], 'how much energy and w
 
 @pytest.mark.parametrize('kind, over', [('phi3', LONGROPE), ('llama', dict(rope_scaling=dict(type='dynamic', factor=4.), max_position_embeddings=96))])
 def test_rows_on_both_sides_of_a_change_of_positions(tmp_path, tokenizer, kind, over):
-    "Prompts below 96 tokens, above, and rows that pass 96 while they are written: each is what it is alone, and what `generate` makes of it (of longrope, reading all of the text for each token), whatever stood beside it."
+    "Prompts below 96 tokens, above, and rows that pass 96 while they are written: each equals its reply alone and that of `generate` (for longrope: with the whole text processed for each token), whatever its batch."
     entry = replace(lively(tmp_path, tokenizer, kind, **over), context=512)
     lengths = [len(encode_prompt(tokenizer, entry, render_prompt(tokenizer, entry, r))) for r in AROUND]
     assert min(lengths) + 20 < 96 < max(lengths) and any(n <= 96 < n + 20 for n in lengths), lengths
@@ -204,7 +204,7 @@ def with_settings(folder, tokenizer, **kw):
 
 @pytest.mark.parametrize('penalty', [1.05, 1.1, 1.3])
 def test_the_checkpoints_repetition_penalty_as_generate_applies_it(tmp_path, tokenizer, penalty):
-    "`generate` applies it to greedy replies too, unasked. Here it is applied when asked for, exactly so, and recorded when not."
+    "`generate` applies it to greedy replies by default. Here it is applied only on request, in the same way, and recorded otherwise."
     entry = with_settings(tmp_path, tokenizer, repetition_penalty=penalty)
     reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     want = [generate(reference, tokenizer, entry, r, do_sample=False) for r in ASKED]
@@ -256,7 +256,7 @@ def test_what_a_checkpoint_asks_for_and_does_not_get_is_recorded(tmp_path, token
 
 
 def test_whose_sampling_is_part_of_a_runs_identity(tmp_path, tokenizer):
-    "A run with the checkpoint's own settings is another run than the greedy one, and says whose they were; the hash of each prompt is of what the model read."
+    "A run with the checkpoint's own settings is another run than the greedy one, and records their origin; the hash of each prompt is of what the model read."
     from conftest import words_workspace
     from wattnb.experiment.settings import RunSettings
     from wattnb.experiment.plan import plan_run

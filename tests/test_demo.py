@@ -1,4 +1,4 @@
-"The demo corpus is what it says: enough papers and questions, coded truly, each answer proven in the paper, made again byte by byte."
+"The demo corpus is as described: enough papers and questions, coded truly, each answer proven in the paper, made again byte by byte."
 import csv, hashlib, re, sys
 from pathlib import Path
 

@@ -14,7 +14,7 @@ root = Path(__file__).resolve().parent.parent
 
 
 def test_readme_is_what_the_notebooks_say():
-    "The table of chapters included: a new notebook without `make readme` is told here."
+    "The table of chapters included: a new notebook without `make readme` fails here."
     p = subprocess.run([sys.executable, root / 'tests/readme.py', '--check'], capture_output=True, text=True)
     assert p.returncode == 0, p.stderr
 

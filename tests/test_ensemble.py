@@ -166,17 +166,17 @@ def test_a_winner_that_is_there_is_found():
 
 
 def test_the_cheapest_that_is_not_worse_is_named():
-    "Equal on all but a few questions at half the energy: named. Three points worse: not named, and how much worse it may be is said. Under a budget the best is named."
+    "Equal on all but a few questions at half the energy: named. Three points worse: not named, and the bound is stated. Under a budget the best is named."
     rng = np.random.default_rng(1)
     right = rng.random(400) < .75
     near = right.copy(); near[np.flatnonzero(right)[:2]] = False
     far = right & (rng.random(400) > .04)
     for cheap, named in ((near, True), (far, False)):
-        d = decide_between(dict(single=[plain('cheap', 'single', cheap, 1800), plain('dear', 'single', right, 3600)]), [False] * 400)
-        assert d.saves == named and d.choice.label == ('cheap' if named else 'dear')
-    wide = decide_between(dict(single=[plain('cheap', 'single', far, 1800), plain('dear', 'single', right, 3600)]), [False] * 400, margin=.1)
+        d = decide_between(dict(single=[plain('cheap', 'single', cheap, 1800), plain('expensive', 'single', right, 3600)]), [False] * 400)
+        assert d.saves == named and d.choice.label == ('cheap' if named else 'expensive')
+    wide = decide_between(dict(single=[plain('cheap', 'single', far, 1800), plain('expensive', 'single', right, 3600)]), [False] * 400, margin=.1)
     assert wide.saves
-    d = decide_between(dict(single=[plain('cheap', 'single', near, 1800), plain('dear', 'single', right, 3600)]), [False] * 400, limits=[(lambda s: s.joules, 4000)])
+    d = decide_between(dict(single=[plain('cheap', 'single', near, 1800), plain('expensive', 'single', right, 3600)]), [False] * 400, limits=[(lambda s: s.joules, 4000)])
     assert not d.saves and d.choice is max(d.families['single'].best, d.families['single'].best, key=lambda s: s.x.mean())
 
 
@@ -191,7 +191,7 @@ def test_a_model_of_unknown_energy_is_never_the_cheaper_one():
 
 
 def test_candidates_do_not_know_the_truth():
-    "Who breaks ties, who is asked first: the systems are the same whatever the scores are, so that nothing is chosen outside the resamples."
+    "The order of members and of calls does not depend on the scores, so that nothing is chosen outside the resamples."
     p = simulated()
     spoiled = run_matrix([Question(q.id, q.question, answer_value='is_blank' if q.is_na else '-99', ref_id=q.ref_id) for q in p.questions], dict(zip(p.labels, p.predictions)),
                        joules=dict(zip(p.labels, p.joules)), seconds=dict(zip(p.labels, p.seconds)))
@@ -201,16 +201,16 @@ def test_candidates_do_not_know_the_truth():
 
 
 def test_choice_without_variance_claims_no_power():
-    "Systems that never differ: no gain is said to have been findable, no interval of width zero is printed."
+    "Systems that never differ: no detectable gain is stated, no interval of width zero is printed."
     qs = [Question(f'q{i}', '?', answer_value=str(i), ref_id="['p']") for i in range(20)]
     p = run_matrix(qs, {k: [Prediction(q.id, q.answer_value, '["p"]') for q in qs] for k in 'abc'}, joules=dict(a=1, b=2, c=3))
     r = recommend_from(p, repeats=3)
-    assert 'cannot be said' in r.statement and '0.0 points' not in r.statement and '[+0.000, +0.000]' not in r.statement
+    assert 'No detectable gain' in r.statement and '0.0 points' not in r.statement and '[+0.000, +0.000]' not in r.statement
     assert all(d['mde'] is None and d['ci_low'] is None and not d['beats'] for d in r.differences)
     assert json.loads(json.dumps(r.to_json()['differences']))
 
 
-def test_recommendation_says_its_rule_and_who_is_not_different():
+def test_recommendation_states_its_rule_and_the_models_that_do_not_differ():
     p = simulated(runs=4, spread=.0)
     r = recommend_from(p, repeats=5)
     assert RULE in r.statement and f'{MARGIN * 100:g} points' in r.statement and 'not significantly different from' in r.statement
@@ -263,7 +263,7 @@ def test_a_budget_names_no_model_above_it():
 
 
 def test_recommend_by_paper_or_not():
-    "`clusters='none'` takes questions as independent in every number of the recommendation, also in the table of models; the default says ICC and design effect."
+    "`clusters='none'` takes questions as independent in every number of the recommendation, also in the table of models; the default states ICC and design effect."
     n = 90
     qs = [Question(f'q{i}', '?', answer_value=str(i + 2), ref_id=f"['p{i % 15}']") for i in range(n)]
     rng = np.random.default_rng(0)

@@ -203,7 +203,7 @@ def test_a_signal_keeps_what_is_done(ws, sig, status):
     out, err = p.communicate(timeout=90)
     assert p.returncode in (status, 0) and 'Traceback' not in err, err
     if p.returncode == 0: return # it was faster than the signal
-    assert 'the same command goes on' in err.splitlines()[-1]
+    assert 'the same command resumes the run' in err.splitlines()[-1]
     assert json.loads((journal.parent / 'summary.json').read_text())['status'] == 'interrupted'
     plan = plan_run(s, ws)
     assert plan.state == 'resume' and plan.done >= 1
@@ -212,7 +212,7 @@ def test_a_signal_keeps_what_is_done(ws, sig, status):
 
 
 def test_an_executed_notebook_executes_again_from_the_journal(ws, monkeypatch):
-    "The copy in the run folder, executed once more as it is: nothing is asked, the same numbers, and it notices another journal."
+    "The copy in the run folder, executed once more as it is: no call, the same numbers, and it notices another journal."
     nbclient, nbformat = pytest.importorskip('nbclient'), pytest.importorskip('nbformat')
     pytest.importorskip('papermill')
     from wattnb.cli.verbs import run_notebook
@@ -365,7 +365,7 @@ def test_auto_and_what_it_means_are_one_run(tiny):
 
 
 def as_before(folder, to, precision):
-    "A run folder as earlier versions wrote it: identity and head have the precision that was asked for; the summary no marks."
+    "A run folder as earlier versions wrote it: identity and head have the requested precision; the summary has no marks."
     from wattnb.experiment.journal_lines import _line, _text
     from wattnb.core.workspace import digest, write_json
     entries = list(read_journal(folder / 'journal.jsonl').entries)
@@ -382,7 +382,7 @@ def as_before(folder, to, precision):
 
 
 class Untouched:
-    "A model that must not be asked."
+    "A model that must not be called."
     def __init__(self, entry): self.entry, self.info = entry, dict(effective_dtype='float32', quantization='none', device='cpu')
     def count_tokens(self, t): return len(t.split())
     def stream(self, rs): raise AssertionError('a model was asked')
@@ -390,7 +390,7 @@ class Untouched:
 
 
 @pytest.mark.parametrize('was,name,asked', [('auto', 'speck-bench-closed-book', ''), ('auto', 'speck-bench-closed-book', 'fp32'), ('fp32', 'speck-bench-fp32-closed-book', 'fp32'), ('fp32', 'speck-bench-fp32-closed-book', 'auto')])
-def test_runs_whose_identity_has_what_was_asked_for_go_on(tiny, was, name, asked):
+def test_runs_whose_identity_has_the_requested_precision_resume(tiny, was, name, asked):
     "Earlier versions put the request into the identity and the folder's name. Where what is loaded is the same, a finished run counts as done and a part is resumed."
     env = f'was-{was}-{asked or "own"}'
     if (was, asked) == ('fp32', 'auto'): asked_name = dict(name=name) # `auto` never had this name

@@ -1,5 +1,5 @@
 """Runs under real faults: SIGKILL at random times, a journal cut at every byte, a full disk, a disk that answers EIO. The children are
-forks of this process with a scripted model, so that a kill costs a tenth of a second; `WATTNB_KILLS=200` makes a night of it
+forks of this process with a simulated model, so that a kill costs a tenth of a second; `WATTNB_KILLS=200` makes many more kills
 (`benchmarks/kills.py` does the same to the command with real models)."""
 import json, os, random, shutil, signal, subprocess, sys, time
 from pathlib import Path
@@ -135,7 +135,7 @@ def test_a_file_that_may_not_grow_ends_the_run_with_its_name_and_keeps_what_is_t
         try: run_all(plan, Scripted(0))
         except WorkError as e: note.write_text(str(e))
     os.waitpid(in_child(work), 0)
-    assert 'journal.jsonl' in note.read_text() and 'goes on from there' in note.read_text()
+    assert 'journal.jsonl' in note.read_text() and 'resumes the run' in note.read_text()
     kept = read_journal(plan.run_dir / 'journal.jsonl')
     assert not kept.quarantined and not kept.torn, 'the refused line was taken back'
     again = plan_run(settings(name='limit'), ws)
@@ -164,7 +164,7 @@ def test_a_disk_that_fills_up_in_the_middle(small_disk, whole):
                 while True: f.write(b'x' * 65536); f.flush()
             except OSError: pass
     plan = plan_run(settings(name='full'), small_disk)
-    with pytest.raises(WorkError, match=r'journal\.jsonl: No space left.*goes on from there'):
+    with pytest.raises(WorkError, match=r'journal\.jsonl: No space left.*resumes the run'):
         run_all(plan, Scripted(0, fill))
     with pytest.raises(UserError, match='MB free'): plan_run(settings(name='full'), small_disk) # met before the run
     filler.unlink()
@@ -224,7 +224,7 @@ def test_a_disk_that_answers_eio(ws, whole, tmp_path, call, after):
 
 
 class Silent(Scripted):
-    "Fails the test when it is asked."
+    "Fails the test when it is called."
     def stream(self, requests): raise AssertionError('a model was asked')
 
 
@@ -251,7 +251,7 @@ def is_as_the_whole(plan, whole):
 
 @pytest.mark.parametrize('at', range(3))
 def test_killed_after_the_end_of_the_journal_and_before_a_file(ws, whole, at):
-    "An earlier session left its files; the resumed one has answered all and dies before its own stand. The files are derived again, and nobody is asked."
+    "An earlier session left its files; the resumed one has answered all and dies before it writes its own. The files are derived again, without a call."
     def before():
         real, seen = os.replace, []
         def replace(a, b):
@@ -294,7 +294,7 @@ def test_a_complete_journal_alone_is_a_run(ws, whole):
 
 
 def test_runs_of_before_the_marks_are_derived_once_more(ws, whole):
-    "A summary of an older version says nothing of the journal: its files are derived again once. Where nothing can be written, its word is taken."
+    "A summary of an older version has no mark of the journal: its files are derived again once. Where nothing can be written, they are used as they are."
     plan = plan_run(settings(name='older'), ws)
     run_all(plan, Scripted(0))
     path = plan.run_dir / 'summary.json'

@@ -224,7 +224,7 @@ _SUMMARY = st.fixed_dictionaries({}, optional=dict(
 
 @examples(max_examples=300, deadline=None)
 @given(_SUMMARY)
-def test_any_summary_says_what_kind_of_number_its_energy_is(s):
+def test_any_summary_has_the_kind_of_its_energy(s):
     "Damaged summaries raise nothing; a number lies in its interval, its absence has a reason, a lower bound has no upper end, and the footprint takes the same number."
     x = energy_of(s)
     assert x.kind in ('measured', 'extrapolated', 'at least', 'members', 'not measured') and (x.wh is None) == (x.kind == 'not measured') and (x.wh is not None or x.reason)

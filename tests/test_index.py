@@ -189,7 +189,7 @@ def test_read_only_folder_is_read_without_a_write(tmp_path, tiny):
 @pytest.mark.parametrize('file', ['units.jsonl', 'passages.jsonl', 'vectors.npy', 'bm25/data.csc.index.npy', 'manifest.json'])
 @pytest.mark.parametrize('harm', ['cut', 'gone', 'garbage', 'one bit', 'a letter'])
 def test_damage_is_one_line_and_the_next_build_mends_it(tmp_path, tiny, file, harm):
-    "Also damage that keeps a file's size: it is found when the index is opened, before a search gives what nobody wrote."
+    "Also damage that keeps a file's size: it is found when the index is opened, before a search returns a text that is in no paper."
     ws = workspace(tmp_path, tiny, a='energy of training', b='carbon of water')
     r = build_index(ws, embedder='tiny')
     good, f = content(r.index_dir), r.index_dir / file
@@ -352,7 +352,7 @@ def test_a_search_runs_no_code_of_an_index(tmp_path, evil, capsys, key, declared
 
 
 def test_an_embedder_named_at_the_build_is_loaded_later(tmp_path, tiny, evil):
-    "Who built an index here with a key of their own searches it without a flag; on another machine the flag is asked for."
+    "An index built here with an embedder of one's own is searched without a flag; on another machine the flag is required."
     ws = workspace(tmp_path/'ws', tiny, a='energy carbon', b='water')
     build_index(ws, embedder='tiny')
     assert open_index(ws, 'tiny').embed_queries(['energy']).shape == (1, 16)
@@ -406,7 +406,7 @@ odd = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_n
 @given(st.sampled_from([('settings',), ('documents',), ('n_passages',), ('n_units',), ('files',), ('sha256',), ('seal',), ('failed',), ('passages_sha256',), ('settings', 'format'), ('settings', 'embedder'), ('settings', 'passages'), ('settings', 'bm25'),
                         ('settings', 'embedder', 'id'), ('settings', 'embedder', 'key'), ('settings', 'embedder', 'provider'), ('settings', 'embedder', 'dimensions'), ('settings', 'embedder', 'pypi'), ('settings', 'passages', 'nodes'), ('files', 'units.jsonl')]), odd, st.booleans())
 def test_an_odd_manifest_is_one_line(tmp_path_factory, path, value, sealed):
-    "Any value at any place of a manifest, also under a seal that fits: the index opens and is searched, or one line says what is wrong."
+    "Any value at any place of a manifest, also under a seal that fits: the index opens and is searched, or the error is one line."
     global _odd
     try: ws, text = _odd
     except NameError:

@@ -105,7 +105,7 @@ ODD = [None, True, 0, -1, 1.5, 1e308, 10**30, '', 'x', '\x00', [], ['x'], [1, No
 
 
 def test_lines_that_are_whole_but_odd_are_set_aside(tmp_path):
-    """Any field of any line lost, or replaced by a value of another kind, under a right checksum: it is set aside where the run's files are
+    """Any field of any line lost, or replaced by a value of another kind, under a right checksum: it is quarantined where the run's files are
     made from it, and planning, going on, replaying and verifying end well or in one line."""
     import json, shutil
     from wattnb.experiment.settings import RunSettings

@@ -39,7 +39,7 @@ def test_every_entry_is_whole():
         if e.active_b: assert e.active_b < e.params_b
         if e.prices: assert e.prices.date and e.prices.source and e.prices.output >= e.prices.input > 0, e.key
         if e.thinks: assert e.thinking_tokens > 0
-    assert len({i for i in ids}) >= len(ids) - 1 # one hub model stands twice: told to think and told not to
+    assert len({i for i in ids}) >= len(ids) - 1 # one hub model is there twice: with and without thinking
     assert all(not REG[k].system_role for k in ('gemma2-2b', 'gemma2-9b', 'gemma2-27b'))
     assert {k: REG[k].vram_4bit_gb for k in ('qwen1.5b', 'qwen7b', 'qwen72b', 'gemma2-27b', 'mixtral-8x22b', 'olmoe-1b7b')} == {
         'qwen1.5b': 2, 'qwen7b': 6, 'qwen72b': 40, 'gemma2-27b': 17, 'mixtral-8x22b': 80, 'olmoe-1b7b': 4}
@@ -230,7 +230,7 @@ def test_memory_is_that_of_the_visible_gpus(monkeypatch):
         assert memory_here() == dict(gpu_gb=[], ram_gb=ram)
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
     with simulated_nvml([SimulatedGpu(name='NVIDIA GB10', memory_gb=None)], SimulatedClock()): assert memory_here() == dict(gpu_gb=[ram], ram_gb=ram)
-    assert fits(REG['qwen7b']) == '?' and fits(REG['gpt-4o']) == 'API' # nobody said which machine
+    assert fits(REG['qwen7b']) == '?' and fits(REG['gpt-4o']) == 'API' # no machine was given
 
 
 def test_what_fits():

@@ -1,4 +1,4 @@
-"Loading and planning local models: what is really quantised, what memory it takes, on which device. Tiny random models, a scripted driver, stand-ins for CUDA."
+"Loading and planning local models: what is really quantised, what memory it takes, on which device. Tiny random models, a simulated driver and CUDA."
 import json, os, re, subprocess, sys
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +39,7 @@ def h100(monkeypatch):
 
 
 def cuda(n, capability=(9, 0), **over):
-    "A stand-in for torch with `n` CUDA devices. `calls` holds what was synchronised; asking torch for memory would open a context, so it fails the test."
+    "A replacement of torch with `n` CUDA devices. `calls` holds what was synchronised; asking torch for memory would open a context, so it fails the test."
     calls = []
     def mem_get_info(i): raise AssertionError(f'a context was opened on card {i}')
     d = dict(is_available=lambda: n > 0, device_count=lambda: n, mem_get_info=mem_get_info, get_device_properties=lambda i: SimpleNamespace(is_integrated=False),
@@ -60,7 +60,7 @@ def placed(config, free, context=32768, plain=True, attention='sdpa', batch_size
 # --- one table ---------------------------------------------------------------------------------------------------------
 
 def test_bits_per_parameter_have_one_table():
-    "Whatever asks for the bytes of a precision, as asked for or as loaded, gets the same; scales are in them."
+    "The bytes of a precision, requested or loaded, are the same everywhere, scales included."
     assert bytes_per_parameter('4bit') == bytes_per_parameter('nf4') == .5625 and bytes_per_parameter('native mxfp4') == .53125 and bytes_per_parameter('auto') is None
     assert {k: nominal_bits(k) for k in BITS_PER_PARAMETER} == {k: int(v) for k, v in BITS_PER_PARAMETER.items()}
     from wattnb.llm import requirements
@@ -72,7 +72,7 @@ def test_bits_per_parameter_have_one_table():
 @pytest.mark.parametrize('precision', ['4bit', '8bit'])
 @pytest.mark.parametrize('kind', MIXTURES)
 def test_a_mixture_of_experts_is_not_quantised_in_name_only(tmp_path, tokenizer, kind, precision):
-    "bitsandbytes leaves experts at 16 bit, which transformers 5 keeps as three-dimensional parameters: refused from the config alone, in one line that names what works; planning says the same."
+    "bitsandbytes leaves experts at 16 bit, which transformers 5 keeps as three-dimensional parameters: refused from the config alone, in one line that names what works; planning refuses it alike."
     entry = make(tmp_path, tokenizer, kind, **GRANITE_H if kind == 'granitemoehybrid' else {})
     with pytest.raises(WorkError, match='in name only') as planned: check_provider(entry, precision)
     assert fits(entry, precision, dict(gpu_gb=[80.], ram_gb=100.)) == 'no' and fits(entry, 'bf16', dict(gpu_gb=[80.], ram_gb=100.)) == 'GPU'
@@ -95,7 +95,7 @@ def test_a_mixture_of_the_hub_is_refused_before_it_is_fetched(tmp_path, tokenize
 
 
 def test_planning_knows_what_a_precision_is_worth(tmp_path, monkeypatch):
-    "The plan of a run and of a benchmark refuse a mixture at 4 bit before anything is fetched, and say what 4 bit costs where bf16 fits."
+    "The plan of a run and of a benchmark refuse a mixture at 4 bit before anything is fetched, and state what 4 bit costs where bf16 fits."
     from conftest import words_workspace
     from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark
     from wattnb.experiment.settings import RunSettings
@@ -127,7 +127,7 @@ def test_what_is_quantised_is_counted(tmp_path, tokenizer, precision, bits):
 
 
 def test_a_label_of_quantisation_is_not_believed(tmp_path, tokenizer):
-    "A config and flags that say 4 bit, weights that are not: the effective precision is that of the weights."
+    "A config and flags for 4 bit, weights that are not: the effective precision is that of the weights."
     make(tmp_path, tokenizer, 'llama')
     m = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
     m.is_loaded_in_4bit, m.config.quantization_config = True, dict(quant_method='bitsandbytes', load_in_4bit=True, bnb_4bit_quant_type='nf4')
@@ -171,7 +171,7 @@ def mxfp4_checkpoint(folder, tokenizer):
 
 
 def test_mxfp4_that_is_unpacked_is_planned_and_recorded_so(tmp_path, tokenizer, caplog):
-    "Without its kernels (here: on a CPU) gpt-oss becomes bfloat16: planned at that size, said, and recorded as what it is; as 4 bit it is refused."
+    "Without its kernels (here: on a CPU) gpt-oss becomes bfloat16: planned at that size, reported, and recorded as bfloat16; as 4 bit it is refused."
     entry = mxfp4_checkpoint(tmp_path, tokenizer)
     plan = plan_checkpoint(tmp_path, 'auto', on_gpu=False)
     packed = weight_bytes(checkpoint_tensors(tmp_path), 'auto', native='mxfp4')
@@ -218,13 +218,13 @@ def test_every_shipped_model_can_be_planned():
         if e.active_b: assert e.experts_b, e.key
 
 
-def test_what_4_bit_costs_is_said_where_bf16_fits():
+def test_the_cost_of_4_bit_is_reported_where_bf16_fits():
     assert 'bf16 fits this GPU' in precision_advice(REG['qwen7b'], machine=dict(gpu_gb=[80.], ram_gb=1.)) and not precision_advice(REG['qwen7b'], machine=dict(gpu_gb=[12.], ram_gb=1.))
     assert not precision_advice(REG['qwen7b'], 'bf16', dict(gpu_gb=[80.], ram_gb=1.)) and 'recommended' in ' '.join(REG.table(dict(gpu_gb=[80.], ram_gb=1.)).notes)
 
 
 def test_a_folder_is_planned_from_its_headers(tmp_path):
-    "Names and shapes stand at the beginning of a safetensors file, so a plan needs no weights: a folder that the registry does not know has a size and fits, or not."
+    "Names and shapes are at the beginning of a safetensors file, so a plan needs no weights: a folder that the registry does not know has a size and fits, or not."
     tensors = {'model.embed_tokens.weight': (1000, 64), 'lm_head.weight': (1000, 64), 'model.layers.0.mlp.up_proj.weight': (256, 64), 'model.layers.0.input_layernorm.weight': (64,)}
     for i, part in enumerate(({k: tensors[k] for k in list(tensors)[:2]}, {k: tensors[k] for k in list(tensors)[2:]})):
         head = json.dumps({k: dict(dtype='BF16', shape=s, data_offsets=[0, 2 * (s[0] * (s[1] if len(s) > 1 else 1))]) for k, s in part.items()}).encode()
@@ -318,7 +318,7 @@ def test_a_driver_that_is_too_old_is_named(h100):
     with pytest.raises(UserError, match='built for CUDA 13.2, and driver 580.142 serves CUDA 13.0 at most: install a build of torch for CUDA 13.0 or earlier'): check_gpus(old, 'm')
 
 
-def test_free_memory_is_asked_of_the_driver(monkeypatch):
+def test_free_memory_comes_from_the_driver(monkeypatch):
     "In CUDA's order and choice, without a context on any card; a device without memory of its own counts what the system has free."
     import psutil
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
@@ -330,7 +330,7 @@ def test_free_memory_is_asked_of_the_driver(monkeypatch):
     with simulated_nvml([SimulatedGpu(name='NVIDIA GB10', memory_gb=None)]):
         (free, total), = loading._gpus(cuda(1))
         assert total == psutil.virtual_memory().total and free == pytest.approx(psutil.virtual_memory().available, rel=.2)
-    with simulated_nvml([], driver=None): # no library: torch tells
+    with simulated_nvml([], driver=None): # no library: torch is used
         assert loading._gpus(cuda(1, mem_get_info=lambda i: (5, 9))) == [(5, 9)]
 
 
@@ -366,7 +366,7 @@ def test_the_chosen_card_becomes_the_current_one():
 
 
 def test_before_ampere_float16_takes_the_place_of_bfloat16():
-    "T4 and V100 only emulate bfloat16. What was asked for by name stays."
+    "T4 and V100 only emulate bfloat16. A precision requested by name stays."
     for old in ((7, 0), (7, 5)):
         assert [compute_dtype(p, 'bfloat16', old) for p in ('auto', '4bit', '8bit', 'bf16', 'fp32')] == ['float16', 'float16', 'float16', 'bfloat16', 'float32']
     assert [compute_dtype(p, 'bfloat16', (8, 6)) for p in ('auto', '4bit', 'fp16')] == ['bfloat16', 'bfloat16', 'float16'] and compute_dtype('auto', 'float32', (7, 5)) == 'float32'
@@ -446,12 +446,12 @@ def test_models_counts_what_it_shows(capsys):
     from wattnb.cli.command import main
     for part, n in (('qwen7b', 1), ('olmo', 4)):
         assert main(['models', part]) == 0
-        told = capsys.readouterr().out
-        assert told.startswith(f'{n} model') and sum(l.startswith(part) for l in told.splitlines()) == n
-    assert 'need --precision bf16: olmoe-1b7b.' in told
+        text = capsys.readouterr().out
+        assert text.startswith(f'{n} model') and sum(l.startswith(part) for l in text.splitlines()) == n
+    assert 'need --precision bf16: olmoe-1b7b.' in text
 
 
-def test_doctor_tells_the_libraries_of_local_models(h100, capsys):
+def test_doctor_lists_the_libraries_of_local_models(h100, capsys):
     "And a GPU that torch cannot use."
     from wattnb.cli.command import main
     assert main(['doctor', '--json']) == 0

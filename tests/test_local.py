@@ -104,7 +104,7 @@ def test_log_probabilities_are_the_models_own(tmp_path, tokenizer, way):
             ids = encode_prompt(tokenizer, entry, render_prompt(tokenizer, entry, req))
             assert 0 < len(r.logprobs) <= 8 and ''.join(t for t, _ in r.logprobs).strip() == r.text
             known = [tokenizer(t, add_special_tokens=False)['input_ids'] for t, _ in r.logprobs]
-            if any(len(k) != 1 for k in known): continue # a piece that does not stand for one token again
+            if any(len(k) != 1 for k in known): continue # a piece that is not one token again
             with torch.inference_mode(): logits = m2(torch.tensor([ids + [k[0] for k in known]])).logits[0, len(ids) - 1:-1].float().log_softmax(-1)
             assert [p for _, p in r.logprobs] == pytest.approx([logits[i, k[0]].item() for i, k in enumerate(known)], abs=1e-4)
 

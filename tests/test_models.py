@@ -80,7 +80,7 @@ def test_one_entry_is_seen_everywhere(ws, server):
 
 # --- budgets -----------------------------------------------------------------------------------------------------------
 
-def test_a_budget_in_usd_stops_and_goes_on(ws, server):
+def test_a_budget_in_usd_stops_and_a_higher_one_resumes(ws, server):
     "Never above the limit, whatever is under way; what is done is kept; more money finishes the same run as one without a limit."
     free = run_all(plan_run(settings(name='free', max_retries=0), ws)).summary
     tight = settings(name='tight', max_retries=0, max_usd=free['cost_usd'] / 2)
@@ -115,7 +115,7 @@ def test_a_budget_in_wh_stops(ws, monkeypatch):
 
 
 def test_limits_that_cannot_be_kept_are_refused(ws, server):
-    with pytest.raises(UserError, match='max_usd: no price is known for openai:nobody'): plan_run(settings(model='openai:nobody', max_usd=1.), ws)
+    with pytest.raises(UserError, match='max_usd: no price is known for openai:unknown'): plan_run(settings(model='openai:unknown', max_usd=1.), ws)
     with pytest.raises(UserError, match='max_wh: newcomer-4b is served elsewhere'): plan_run(settings(max_wh=1.), ws)
     with pytest.raises(UserError, match='max_usd must be a number above 0'): plan_run(settings(max_usd=-1.), ws)
     plan = plan_run(settings(model='extractive', name='unmetered', max_wh=1.), ws)
@@ -124,7 +124,7 @@ def test_limits_that_cannot_be_kept_are_refused(ws, server):
         with pytest.raises(UserError, match='max_wh: no meter works here'): run.load()
 
 
-def test_the_command_stops_at_its_budget_and_tells_the_bill(ws, server):
+def test_the_command_stops_at_its_budget_and_reports_the_bill(ws, server):
     p = cli(ws, 'run', '--model', 'newcomer-4b', '--preset', 'words', '--env', 't', '--name', 'paid', '--limit', '8', '--max-usd', '0.006', '--json')
     assert p.returncode == 0 and p.stdout, p.stderr
     s = json.loads(p.stdout)['summary']
@@ -137,7 +137,7 @@ def test_the_command_stops_at_its_budget_and_tells_the_bill(ws, server):
 # --- attempts ----------------------------------------------------------------------------------------------------------
 
 def test_every_attempt_is_kept(ws):
-    "A reply that cannot be read is asked again, deeper; each try has its prompt, tokens, time, bill and reason."
+    "A reply that cannot be read is followed by another attempt, deeper; each attempt has its prompt, tokens, time, bill and reason."
     tries = {}
     def sometimes(prompt):
         q = prompt.rpartition('Question: ')[2].split('\n')[0]
@@ -166,7 +166,7 @@ def test_planning_is_a_stage_of_its_own(ws):
 
 
 def test_retries_end_and_a_lasting_refusal_is_no_failure(ws):
-    "Blank replies are asked again twice and no more, and stay refusals."
+    "Blank replies get two more attempts, and stay refusals."
     with FakeServer('{"answer_value": "N/A", "ref_id": ["is_blank"]}') as s, environment(**KEYS, **s.env()): got = run_all(plan_run(settings(name='blank', limit=2), ws))
     assert s.calls == 6 and [r['retry_count'] for r in got.results] == [2, 2] and got.summary['by_status'] == dict(answered=0, abstained=2, unparsed=0, failed=0)
     assert got.summary['by_stage']['retry']['calls'] == 4
@@ -175,7 +175,7 @@ def test_retries_end_and_a_lasting_refusal_is_no_failure(ws):
 # --- how sure ------------------------------------------------------------------------------------------------------------
 
 def test_confidence_reaches_the_record_and_what_reads_it(ws):
-    "Asked for, it is that of the value's tokens; it stands in the record, orders the risk-coverage curve and weighs a vote. Not asked for, it is null and says why."
+    "On request it is that of the value's tokens; it is in the record, orders the risk-coverage curve and weighs a vote. Otherwise it is null, with the reason."
     from wattnb.scoring.run_folders import RunFolder
     with FakeServer('{"explanation": "x", "answer": "7", "answer_value": "7", "ref_id": []}') as s, environment(**KEYS, **s.env()):
         silent = run_all(plan_run(settings(name='silent', limit=2, max_retries=0), ws))
@@ -202,7 +202,7 @@ def test_a_run_with_each_provider(ws, server, provider, model):
 
 @pytest.mark.parametrize('precision, effective', [('fp32', ('float32', 'none')), ('bf16', ('bfloat16', 'none')), ('8bit', ('float16', 'int8')), ('4bit', (None, 'nf4'))])
 def test_the_embedded_model_at_each_precision(ws, precision, effective, caplog):
-    "On a CPU: it runs, the record says what was really loaded, and what is slow there is said."
+    "On a CPU: it runs, the record has what was loaded, and what is slow there is reported."
     pytest.importorskip('torch')
     if precision in ('8bit', '4bit'): pytest.importorskip('bitsandbytes')
     with caplog.at_level('WARNING', 'wattnb'):

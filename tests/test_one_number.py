@@ -1,6 +1,6 @@
-"""One run, one number: every verb, table, figure, sentence and JSON document says of a run what `run_numbers` says of it.
+"""One run, one number: every verb, table, figure, sentence and JSON document has the numbers of a run that `run_numbers` has.
 
-The walk goes over trees of all kinds that researchers have: the recorded runs, resumed runs and runs of one GPU of two as the older tools leave them,
+The walk goes over trees of all kinds that researchers have: the recorded runs, resumed runs and runs of one GPU of two as WattBot leaves them,
 unreadable replies, runs without truth, hosted models, ensembles, and runs of wattnb that asked for the precision `auto`."""
 import functools, json, math, re, shutil, tempfile
 from html.parser import HTMLParser
@@ -47,7 +47,7 @@ def change(folder:Path, **summary):
 
 
 def unread(folder:Path, ids):
-    "Replies that could not be read, as the older tools store them: an empty value."
+    "Replies that could not be read, as WattBot stores them: an empty value."
     for name in ('submission.csv',):
         t = read_csv(folder / name)
         write_csv(folder / name, t.columns, [{**r, 'answer_value': '' if r['id'] in ids else r['answer_value'], 'ref_id': '' if r['id'] in ids else r['ref_id']} for r in t.rows], quote_all=True)
@@ -56,7 +56,7 @@ def unread(folder:Path, ids):
 
 
 def older_tree() -> Path:
-    "Runs of the older tools on two machines, with the faults that such runs have."
+    "Runs of WattBot on two machines, with the faults that such runs have."
     root = Path(tempfile.mkdtemp()) / 'older'
     (root / 'data').mkdir(parents=True)
     rows = [dict(id=f'q{i:02}', question=f'What is the value of hall {i}?', answer=f'{i + 3} kWh', answer_value='is_blank' if i % 5 == 0 else str(i + 3), answer_unit='kWh',
@@ -87,7 +87,7 @@ def older_tree() -> Path:
 
 
 def own_tree() -> Path:
-    "Runs of wattnb: local ones at three precisions, one of them asked for as `auto`, hosted ones, an ensemble; loading and idling took energy and time."
+    "Runs of wattnb: local ones at three precisions, one of them requested as `auto`, hosted ones, an ensemble; loading and idling took energy and time."
     root = Path(tempfile.mkdtemp()) / 'own'
     plan = (('PowerEdge', 'qwen1.5b', '4bit'), ('PowerEdge', 'qwen7b', '4bit'), ('PowerEdge', 'qwen7b', 'bf16'), ('PowerEdge', 'qwen14b', '4bit'), ('GB10', 'qwen7b', '4bit'), ('PowerEdge', 'nova-pro', ''),
             ('PowerEdge', 'claude35-haiku', ''))
@@ -193,7 +193,7 @@ def test_tables_and_json_of_every_verb(name, capsys):
     for r in got['runs']: assert r['numbers'] == jsonable(numbers[r['run']].to_json())
     assert check_rows('audit table', audit(ws).table.to_json(), numbers)
     r = Report(ws.root, datafile=datafile)
-    ids = {e.label: e.run.id for e in r.source.entrants}
+    ids = {e.label: e.run.id for e in r.source.scored}
     assert check_rows('footprint', [f | dict(run=ids[f['run']]) for f in r.footprint.to_json()], numbers, skip=('overall',))
     assert {l: n.to_json() for l, n in r.numbers.items()} == {l: numbers[i].to_json() for l, i in ids.items()}
     env = next(x.env for x in numbers.values() if x.env != 'GB10')
@@ -283,7 +283,7 @@ def test_every_figure(name):
     csvs, seen = figures(name), set(NO_RUN_NUMBERS)
     legacy = {r['label']: numbers[r['run']] for r in csvs['overall_ranking']} # the labels of the legacy figures
     src = FigureData(ws, None, next(iter(numbers.values())).datafile)
-    label = {e.label: numbers[e.run.id] for e in src.entrants}
+    label = {e.label: numbers[e.run.id] for e in src.scored}
     for f in BY_RUN:
         seen.add(f)
         for r in csvs[f]:
@@ -315,7 +315,7 @@ def test_every_figure(name):
         for l, rows in by_label(csvs[f], key).items():
             x, value = (numbers.get(l) or label.get(l)), [r['latency'] if 'latency' in r else r['latency_seconds'] for r in rows]
             if x.latency_s is not None: assert same(math.fsum(v for v in value if v is not None) / sum(v is not None for v in value), x.latency_s, 9), (f, l)
-    for f in ('accuracy_energy', 'accuracy_usd', 'ensemble_frontier', 'told_apart'):
+    for f in ('accuracy_energy', 'accuracy_usd', 'ensemble_frontier', 'significance_groups'):
         for r in csvs[f]:
             x = label.get(r['label']) or label.get(f'{r["label"]}-bench')
             if r.get('kind', 'single') == 'single':
@@ -337,7 +337,7 @@ def test_every_figure(name):
             assert fit, (f, r)
             if r['measure'] == 'energy': assert any(all(n.energy.is_ == 'measured' or n.energy.is_ in r['value_is'] for n in pair) for pair in fit), (f, r)
     seen |= BY_RUN | {'accuracy_by_type', 'refusal_rates', 'abstention', 'error_classes', 'risk_coverage', 'cross_system_latency', 'cross_system_latency_breakdown', 'cross_system_latency_all_models',
-                      'cross_system_latency_distribution', 'latency', 'accuracy_energy', 'accuracy_usd', 'ensemble_frontier', 'told_apart', 'paired_differences', 'scaling_fit', 'energy_stages', 'time_stages',
+                      'cross_system_latency_distribution', 'latency', 'accuracy_energy', 'accuracy_usd', 'ensemble_frontier', 'significance_groups', 'paired_differences', 'scaling_fit', 'energy_stages', 'time_stages',
                       'precisions', 'machines'}
     for f in {*FIGURES, *ALIASES} - seen: # a figure that no list above names: its scores are those of the runs
         for r in csvs[f]: assert r.get('label') not in label or 'overall' not in r or same(r['overall'], label[r['label']].score), (f, r)
@@ -348,7 +348,7 @@ def test_every_figure(name):
 
 @trees
 def test_sentences(name):
-    "What a sentence says of energy and score is the record's, with the mark of what is not simply measured; a lower bound is never the least."
+    "Energy and score in a sentence are those of the record, with the mark of what is not simply measured; a lower bound is never the least."
     ws, numbers = tree(name)
     r = Report(ws.root, datafile=next(iter(numbers.values())).datafile)
     text = summary_sentences(r)
@@ -385,7 +385,7 @@ class Tables(HTMLParser):
 
 
 def test_the_page_of_a_report(tmp_path):
-    "Every table of the HTML report that names runs, over the older tools' runs."
+    "Every table of the HTML report that names runs, over WattBot's runs."
     pytest.importorskip('papermill'); pytest.importorskip('nbconvert')
     ws, numbers = tree('older')
     assert main(['report', '--html', '--root', str(ws.root), '--output', str(tmp_path / 'r.html')]) == 0
@@ -401,8 +401,8 @@ def test_the_page_of_a_report(tmp_path):
 
 # ---- the kinds of numbers -----------------------------------------------------------------------------------------------
 
-def test_kinds_of_energy_in_the_older_tree():
-    "Extrapolated with factor and interval; a lower bound; nothing; the sum over members: each run says which."
+def test_kinds_of_energy_in_a_tree_of_wattbot():
+    "Extrapolated with factor and interval; a lower bound; nothing; the sum over members: each run records which."
     _, numbers = tree('older')
     x = of_label(numbers, 'GB10/qwen2.5-14b-instruct-bench')
     assert x.energy.kind == 'extrapolated' and x.energy.factor == pytest.approx(2.85) and x.energy.low <= x.wh <= x.energy.high and x.wall_s is None and x.score != .1 and x.score_stored == .1
@@ -436,7 +436,7 @@ def test_ratios_of_extrapolated_energy_carry_the_mark_and_an_interval(capsys):
 
 
 @recorded
-def test_without_truth_a_score_is_inherited_and_says_so(capsys):
+def test_without_truth_a_score_is_inherited_and_marked(capsys):
     root = recorded_tree(truth=False)
     assert main(['results', '--root', str(root), '--json']) == 0
     got = json.loads(capsys.readouterr().out)
@@ -455,7 +455,7 @@ def test_expected_scores_of_the_recorded_runs():
 
 
 def test_auto_is_the_precision_that_was_loaded():
-    "A run asked for as auto stands in the figure of precisions, and its label names what was loaded."
+    "A run requested as auto is in the figure of precisions, and its label names what was loaded."
     ws, numbers = tree('own')
     x = next(x for x in numbers.values() if x.precision_requested == 'auto' and x.energy.kind == 'measured')
     assert x.precision == 'bf16'

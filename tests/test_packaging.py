@@ -1,4 +1,4 @@
-"What a stranger installs: light core, working wheel and sdist, workspace files inside, imports that load nothing heavy."
+"What a new user installs: light core, working wheel and sdist, workspace files inside, imports that load nothing heavy."
 import json, os, re, subprocess, sys, tarfile, zipfile
 from configparser import ConfigParser
 from importlib import metadata
@@ -48,7 +48,7 @@ def test_core_is_at_most_25_distributions_without_torch():
     assert not [n for n in got if not re.search(rf'\b{re.escape(n)}\b', reasons, re.I)], 'each has its reason in CONTRIBUTING.md'
 
 
-def test_the_deprecated_nvml_distribution_is_not_asked_for():
+def test_the_deprecated_nvml_distribution_is_not_required():
     assert 'pynvml' not in (root / 'settings.ini').read_text().replace('module `pynvml`', '').split()
 
 

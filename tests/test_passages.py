@@ -39,10 +39,10 @@ def squeezed(text): return re.sub(r'[\s-]+', '', text) # line-end hyphens and wh
 @given(documents())
 def test_units_hold_the_papers_text_in_order(doc):
     text = squeezed(' '.join(clean_line(l) for p in doc.paragraphs for l in p.text.split('\n') if p.metadata.get('kind') or not re.fullmatch(r'\d{1,4}', clean_line(l))))
-    furniture = {squeezed(l) for p in doc.paragraphs for l in p.text.split('\n')} if doc.pages > 2 else set()
+    margins = {squeezed(l) for p in doc.paragraphs for l in p.text.split('\n')} if doc.pages > 2 else set()
     got = squeezed(' '.join(u.text for u in units_of(doc)))
     if doc.pages <= 2: assert got == text
-    else: assert len(got) <= len(text) and all(squeezed(u.text) in text for u in units_of(doc)) and (furniture or got == text)
+    else: assert len(got) <= len(text) and all(squeezed(u.text) in text for u in units_of(doc)) and (margins or got == text)
 
 
 @settings(max_examples=200, deadline=None)

@@ -11,7 +11,7 @@ import pytest
 
 from wattnb.cli.command import main
 from wattnb.plots.checks import hash_distance, ink_fraction, missing_numbers, overlaps, perceptual_hash
-from wattnb.plots.style import grey_level, is_note, shared_end
+from wattnb.plots.style import grey_level, is_note, common_suffix
 from wattnb.plots.registry import ALIASES, FIGURES, FigureData
 from wattnb.plots.figures import Gallery, draw, draw_all
 from wattnb.testing.synthetic import DEMO, synthetic_runs
@@ -52,7 +52,7 @@ def test_figure(name):
     words = {t.get_gid(): t.get_text() for t in (fig._suptitle, *fig.artists) if hasattr(t, 'get_text')}
     assert words['headline'].strip() and words['subline'].strip()
     titles = ' '.join(ax.get_title(loc='left') for ax in fig.axes)
-    assert re.search(r'\bn = \d+', words['subline'] + titles), 'the title says n'
+    assert re.search(r'\bn = \d+', words['subline'] + titles), 'n is in the title'
     assert hash_distance(perceptual_hash(fig), json.loads(HASHES.read_text())[name]) <= CLOSE
 
 
@@ -123,7 +123,7 @@ def test_groups_differ_without_colour():
 
 def test_files_and_folders(tmp_path, capsys):
     ws = synthetic_runs(tmp_path, [*DEMO[2:4], *DEMO[11:13]], 20, 4)
-    few = ['overall_ranking', 'cross_system_latency', 'told_apart']
+    few = ['overall_ranking', 'cross_system_latency', 'significance_groups']
     t = draw_all(ws, only=few)
     at = {str(p.parent.relative_to(ws.plots)): [] for p in ws.plots.rglob('*.png')}
     for p in ws.plots.rglob('*.*'): at[str(p.parent.relative_to(ws.plots))].append(p.name)
@@ -132,21 +132,21 @@ def test_files_and_folders(tmp_path, capsys):
     assert {r['machine'] for r in t} == {'all', 'GB10', 'PowerEdge'}
     one = (ws.plots / 'GB10/made_QA/overall_ranking.csv').read_text()
     assert 'PowerEdge' not in one and one != (ws.plots / 'made_QA/overall_ranking.csv').read_text()
-    assert main(['plots', '--root', str(tmp_path), '--datafile', 'made_QA', '--only', 'told_apart', '--env', 'GB10', '--json']) == 0
+    assert main(['plots', '--root', str(tmp_path), '--datafile', 'made_QA', '--only', 'significance_groups', '--env', 'GB10', '--json']) == 0
     rows = json.loads(capsys.readouterr().out)['figures']
     assert [r['state'] for r in rows] == ['drawn'] and len(rows[0]['files']) == 3
     assert main(['plots', '--root', str(tmp_path), '--list', '--json']) == 0
     assert json.loads(capsys.readouterr().out) == list(FIGURES)
-    assert main(['plots', '--root', str(tmp_path), '--only', 'told_appart']) == 2
-    assert 'did you mean told_apart' in capsys.readouterr().err
+    assert main(['plots', '--root', str(tmp_path), '--only', 'significance_group_']) == 2
+    assert 'did you mean significance_groups' in capsys.readouterr().err
     truth = (ws.data / 'made_QA.csv').read_text()
     (tmp_path / 'elsewhere.csv').write_text(truth); (ws.data / 'made_QA.csv').unlink()
     for p in ws.experiments.rglob('results.json'): p.unlink()
-    assert not FigureData(ws, None, 'made_QA').entrants
-    assert len(FigureData(ws, None, 'made_QA', tmp_path / 'elsewhere.csv').entrants) == 5
+    assert not FigureData(ws, None, 'made_QA').scored
+    assert len(FigureData(ws, None, 'made_QA', tmp_path / 'elsewhere.csv').scored) == 5
 
 
-def test_empty_workspace_says_what_to_do(tmp_path, capsys):
+def test_error_for_an_empty_workspace_names_the_next_command(tmp_path, capsys):
     for d in ('data', 'artifacts/experiments'): (tmp_path / d).mkdir(parents=True)
     assert main(['plots', '--root', str(tmp_path)]) != 0
     err = capsys.readouterr().err
@@ -160,14 +160,14 @@ def test_fewer_questions_smoke_and_unfinished_runs_are_named(tmp_path):
     s = json.loads((base / 'qwen3b-bench/summary.json').read_text()); s['status'] = 'running'
     (base / 'qwen3b-bench/summary.json').write_text(json.dumps(s))
     data = FigureData(ws, None, 'made_QA')
-    assert [e.label for e in data.entrants] == ['qwen7b-bench'] and len(data.left_out) == 2
+    assert [e.label for e in data.scored] == ['qwen7b-bench'] and len(data.left_out) == 2
     assert list(data.tables.runs['name']) == ['qwen7b-bench'] and data.tables.left_out == data.left_out
 
 
 def test_gallery_has_every_figure_with_words():
-    page = Gallery(made(), ['told_apart', 'cross_system_latency'])._repr_html_()
+    page = Gallery(made(), ['significance_groups', 'cross_system_latency'])._repr_html_()
     assert page.count('<figure id="') == page.count('alt="') == 2 and 'http' not in page
-    assert all(p.alt in page for p in (FIGURES['told_apart'], FIGURES['cross_system_latency'])) and 'Also as <code>cross_system_latency_breakdown</code>' in page
+    assert all(p.alt in page for p in (FIGURES['significance_groups'], FIGURES['cross_system_latency'])) and 'Also as <code>cross_system_latency_breakdown</code>' in page
 
 
 def test_every_figure_is_described():
@@ -176,7 +176,7 @@ def test_every_figure_is_described():
 
 
 def test_an_alias_is_the_same_picture_under_another_name(tmp_path):
-    "WattBot's names of figures that show the same: both files are written, and either name can be asked for."
+    "WattBot's names of figures that show the same: both files are written, and either name can be drawn."
     ws = synthetic_runs(tmp_path, [*DEMO[2:4], *DEMO[11:13], *DEMO[14:16]], 20, 4)
     draw_all(ws, only=[*ALIASES.values(), *ALIASES])
     folder = ws.plots / 'made_QA'
@@ -192,20 +192,20 @@ def test_long_names(tmp_path):
     import warnings
     plan = [('PowerEdge', 'qwen7b', '4bit'), ('GB10', 'qwen7b', '8bit'), ('Lab-A6000', 'qwen7b', 'bf16'), ('GB10', 'qwen14b', '8bit'),
             ('Lab-A6000', 'phi3-mini', 'bf16'), ('PowerEdge', 'mistral7b', '4bit')]
-    ws = synthetic_runs(tmp_path, plan, 40, 6, 'run-with-a-name-that-goes-on-and-on-until-nobody-reads-it', 1, 'long_QA')
+    ws = synthetic_runs(tmp_path, plan, 40, 6, 'run-with-a-very-long-name-that-does-not-fit-beside-a-figure', 1, 'long_QA')
     src, faults = FigureData(ws, None, 'long_QA'), {}
-    assert shared_end(e.label for e in src.entrants).endswith('-goes-on-and-on-until-nobody-reads-it')
+    assert common_suffix(e.label for e in src.scored).endswith('-very-long-name-that-does-not-fit-beside-a-figure')
     with warnings.catch_warnings():
         warnings.simplefilter('error') # such as a layout that collapsed
-        for name in ('paired_differences', 'told_apart', 'accuracy_energy', 'error_classes'):
+        for name in ('paired_differences', 'significance_groups', 'accuracy_energy', 'error_classes'):
             fig, df = draw(name, src)
             assert not is_note(fig), name
             if got := overlaps(fig) + missing_numbers(fig, numbers(name, df)): faults[name] = got
-            if 'label' in df: assert set(df['label']) <= {e.label for e in src.entrants}, 'the table keeps the full names'
+            if 'label' in df: assert set(df['label']) <= {e.label for e in src.scored}, 'the table keeps the full names'
     assert faults == {}
-    fig, df = draw('told_apart', src)
+    fig, df = draw('significance_groups', src)
     shown = [t.get_text() for ax in fig.axes for t in ax.get_yticklabels() if t.get_text()]
-    assert len(set(shown)) == len(src.entrants) and max(map(len, shown)) <= 34
+    assert len(set(shown)) == len(src.scored) and max(map(len, shown)) <= 34
 
 
 def test_a_bare_tree_is_only_read(tmp_path):

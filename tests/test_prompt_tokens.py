@@ -1,4 +1,4 @@
-"What a request says stays text: it becomes no control token, no date, no switch; and what a template would do with a model that nobody declared."
+"The text of a request stays text: it becomes no control token, no date, no switch; and what a template would do with a model that is not declared."
 import copy
 from dataclasses import replace
 

@@ -98,7 +98,7 @@ def test_the_end_of_a_long_reply_is_read():
 def test_a_megabyte_of_anything_ends(nasty): check(parse_reply(nasty, KWH, IDS, compact=True, context=SHOWN))
 
 
-# --- what is asked -----------------------------------------------------------------------
+# --- prompts -----------------------------------------------------------------------------
 
 KINDS = [KWH, Question('t', 'True or false: the hall was cooled by air.', answer_unit='is_blank'), Question('n', 'Which hall used least?', answer_unit='is_blank'),
          Question('c', 'How many racks were moved?', answer_unit='racks'), Question('nothing', 'How much energy did the hall use?')]
@@ -106,8 +106,8 @@ KINDS = [KWH, Question('t', 'True or false: the hall was cooled by air.', answer
 
 @pytest.mark.parametrize('q', KINDS, ids=lambda q: q.id)
 @pytest.mark.parametrize('make', [lambda q: answer_request(q, SHOWN), lambda q: answer_request(q, SHOWN, stage='retry'), lambda q: best_guess_request(q, SHOWN), closed_book_request], ids=['answer', 'retry', 'guess', 'closed'])
-def test_every_prompt_says_the_form_of_the_value(q, make):
-    "The rules of form stand in every prompt, once; with the schema of the reply."
+def test_every_prompt_has_the_form_of_the_value(q, make):
+    "The rules of form are in every prompt, once; with the schema of the reply."
     r = make(q)
     assert r.user.count(answer_form(q)) == 1 and r.schema['required'][:3] == ['explanation', 'answer', 'answer_value']
     assert answer_request(q, SHOWN).user.count('Papers you may cite: okafor2031') == 1
@@ -117,12 +117,12 @@ def test_true_or_false_wins_over_a_missing_unit():
     assert answer_form(KINDS[1]) == PROMPTS['true_false'] and '1 if the statement is true' in answer_request(KINDS[1], SHOWN).user and 'name or short phrase' not in answer_request(KINDS[1], SHOWN).user
 
 
-def test_no_address_is_asked_for():
+def test_no_address_is_requested():
     "The address of a cited paper comes from the bibliography."
     from wattnb.index.corpus import Paper
     assert 'url' not in json.dumps([PROMPTS, REPLY_SCHEMA]).lower()
     paper = Paper(id='okafor2031', type='paper', title='Halls', year='2031', citation='', url='https://example.org/okafor.pdf')
-    a = parse_reply('{"answer_value": "4", "ref_id": ["okafor2031"], "ref_url": ["https://invented.example"]}', KWH, IDS, bibliography={'okafor2031': paper})
+    a = parse_reply('{"answer_value": "4", "ref_id": ["okafor2031"], "ref_url": ["https://made-up.example"]}', KWH, IDS, bibliography={'okafor2031': paper})
     assert a.ref_urls == ('https://example.org/okafor.pdf',)
 
 
@@ -144,12 +144,12 @@ def test_any_tokens_give_a_confidence_or_a_reason(tokens):
 def test_a_confidence_belongs_to_the_value_alone():
     "Whatever is written around it, and however it is cut into tokens; of several objects the last counts, as in the parser."
     def cut(text, n): return [text[i:i + n] for i in range(0, len(text), n)]
-    def told(text, value, n): # log-probability -1 where a token touches the value, -9 elsewhere
+    def reply_with(text, value, n): # log-probability -1 where a token touches the value, -9 elsewhere
         at, end, out = 0, text.rindex(value), []
         for t in cut(text, n): out.append((t, -1. if at < end + len(value) and at + len(t) > end else -9.)); at += len(t)
         return out
     for text in ('{"explanation": "so", "answer_value": "412", "ref_id": []}', '{"answer_value":412}', "answer_value: 412\nref_id: x", '{"answer_value": "1"} no: {"answer_value": "412"}', '{"answerValue": "412"} {"answer_value" : "412'):
-        for n in (1, 2, 3, 5): assert token_confidence(told(text, '412', n)) == (pytest.approx(2.718281828 ** -1), 'value tokens'), (text, n)
+        for n in (1, 2, 3, 5): assert token_confidence(reply_with(text, '412', n)) == (pytest.approx(2.718281828 ** -1), 'value tokens'), (text, n)
 
 
 # --- no reply keeps a run waiting -----------------------------------------------------------------------------------------

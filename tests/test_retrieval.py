@@ -226,7 +226,7 @@ def test_number_is_found_alone_and_not_inside_a_longer_one(n, around):
     assert not value_in_context(ask(str(n)), f'it was 7{n}7 in all') or float(n) in numbers_of(f'7{n}7')
 
 
-def test_values_are_not_asked_of_blank_and_true_false():
+def test_blank_and_true_false_need_no_value_in_the_passages():
     assert value_in_context(ask('is_blank'), '5') is None and value_in_context(Question('q', 'True or False: it rains', answer_value='1'), '1') is None
 
 

@@ -87,8 +87,8 @@ def test_quoting_bom_newlines_and_column_order_do_not_matter(tmp_path):
     want = None
     for i, kw in enumerate([{}, dict(quoting=csv.QUOTE_ALL), dict(encoding='utf-8-sig'), dict(lineterminator='\n'), dict(encoding='cp1252', quoting=csv.QUOTE_ALL)]):
         s = score_files(t, write(tmp_path / f's{i}.csv', SUB, rows, **kw))
-        told = [p['kind'] for p in s.problems]
-        assert told == (['encoding'] if kw.get('encoding') == 'cp1252' else []) # what another encoding may have cost is said
+        kinds = [p['kind'] for p in s.problems]
+        assert kinds == (['encoding'] if kw.get('encoding') == 'cp1252' else []) # another encoding is reported
         want = want or s.to_json()
         assert {**s.to_json(), 'problems': []} == want and s.overall == 1
     assert score_files(t, write(tmp_path / 'r.csv', SUB[::-1], [r[::-1] for r in rows])).overall == 1
@@ -107,7 +107,7 @@ def test_a_megabyte_cell(tmp_path):
 
 @pytest.mark.parametrize('raw, why', [(b'', 'empty'), (b'\x00\x01\x02' * 9, 'NUL'), (b'a,b\n1,2\n', 'no column id'), (b'id,answer_value,ref_id\nq1,1,a,extra\n', '4 cells'), (b'id,id,answer_value,ref_id\n', 'twice'),
                                       (b'id,answer_value,ref_id\nzz,1,a\n', 'no id in common')])
-def test_bad_submissions_are_told_in_one_line(tmp_path, raw, why):
+def test_bad_submissions_are_reported_in_one_line(tmp_path, raw, why):
     t = write(tmp_path / 't.csv', *TRUTH)
     (tmp_path / 's.csv').write_bytes(raw)
     with pytest.raises(UserError, match=why) as e: score_files(t, tmp_path / 's.csv')
@@ -207,7 +207,7 @@ def test_interval_by_paper_is_wider_where_papers_decide():
 
 
 def test_intervals_are_named_and_refusals_have_exact_ones():
-    "Recall and precision of refusals are Clopper-Pearson (they rest on a handful), and the foot of the table says how each interval was made."
+    "Recall and precision of refusals are Clopper-Pearson (they rest on a handful), and a note of the table describes each interval."
     qs = [Question(f'q{i}', '?', answer_value='is_blank' if i < 2 else str(i), ref_id='is_blank' if i < 2 else f"['p{i}']") for i in range(40)]
     s = score(qs, [Prediction(q.id, 'is_blank' if i < 3 else q.answer_value, q.ref_id) for i, q in enumerate(qs)])
     assert s.ci['na_recall'] == clopper_pearson(2, 2) == s.strict['ci']['na_recall'] and s.strict['ci']['na_precision'] == clopper_pearson(2, 3)

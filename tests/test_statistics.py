@@ -200,7 +200,7 @@ def test_short_simulation_of_coverage():
 
 
 def test_wilson_covers():
-    "Exact coverage, averaged over the true share: what can be asked of an interval for 16 questions."
+    "Exact coverage, averaged over the true share: what an interval for 16 questions can achieve."
     for n in (16, 41, 282):
         p, k = np.linspace(.02, .98, 97), np.arange(n + 1)
         inside = np.array([[lo <= x <= hi for lo, hi in (wilson(int(j), n) for j in k)] for x in p])

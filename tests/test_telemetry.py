@@ -30,7 +30,7 @@ from wattnb.core.workspace import UserError, Workspace
 
 
 def play(gpus, work, tmp, zones=None, shown=None, tdp=None, step=.05, **kw):
-    "The segment of a session on a scripted machine whose clock runs as fast as it can."
+    "The segment of a session on a simulated machine whose clock runs as fast as it can."
     clock = SimulatedClock(step)
     with simulated_nvml(gpus, clock), pytest.MonkeyPatch.context() as patch:
         if shown is not None: patch.setenv('CUDA_VISIBLE_DEVICES', shown)
@@ -135,7 +135,7 @@ watts = st.floats(0, MOST).map(lambda w: round(w, 1))
 
 @st.composite
 def gappy_power(draw):
-    "(curve, readings): stretches with a level read each 50 ms or so, and stretches of any power up to the limit that nobody read."
+    "(curve, readings): stretches with a level read each 50 ms or so, and stretches of any power up to the limit without a reading."
     t, points, read, rng = 0., [], [], random.Random(draw(st.integers(0, 10**6)))
     for _ in range(draw(st.integers(2, 6))):
         w, end = draw(watts), t + draw(st.floats(.5, 4))
@@ -213,7 +213,7 @@ def counted(draw, gaps):
 @hypothesis_settings(max_examples=150, deadline=None)
 @given(counted(st.floats(.5, 60)), st.sampled_from([500., 4000., 65532.6, 262143.3]), st.floats(0, 1), st.floats(0, 1))
 def test_a_counter_that_may_have_started_over_more_than_once(trace, wrap, x, y):
-    "A processor's counter wraps; within a long gap it may do so twice, which no reading tells."
+    "A processor's counter wraps; within a long gap it may do so twice, which no reading shows."
     curve, read = trace
     tr = CounterTrace(wrap=wrap, max_watts=MOST, resolution=1e-4)
     for t in read: tr.add(t, (17. + curve.joules(math.floor(t / .001) * .001)) % wrap)
@@ -226,7 +226,7 @@ def test_two_wraps_in_one_gap(power, gap, wrap, wide):
     for t in [k * .05 for k in range(200)] + [10 + gap + k * .05 for k in range(200)]: tr.add(t, (5. + power * t) % wrap)
     width, true = held(tr, lambda t: power * t, 1., 15 + gap), power * (14 + gap)
     assert (width > wrap if wide else width < .01 * true + 100) and any('started over' in f for f in tr.flags) == wide
-    assert not wide or abs(tr.energy(1., 15 + gap).value - true) < .1 * true, 'the power before says which number of wraps is likely'
+    assert not wide or abs(tr.energy(1., 15 + gap).value - true) < .1 * true, 'the power before shows which number of wraps is likely'
 
 @hypothesis_settings(max_examples=100, deadline=None)
 @given(counted(st.floats(.1, 1.)), st.lists(st.floats(.2, .9), min_size=1, max_size=5, unique=True), st.floats(.02, .12), st.floats(0, 1), st.floats(0, 1))
@@ -239,7 +239,7 @@ def test_a_counter_that_is_reset_several_times(trace, resets, period, x, y):
     for t in read:
         at = math.floor(t / period) * period
         value = curve.joules(at) + 5e4 if not (past := [r for r in resets if r <= t]) else max(0., curve.joules(at) - curve.joules(past[-1]))
-        if len(past) > seen: assume(value < tr.raw); seen = len(past) # a reset that no reading shows as a fall nobody can know of
+        if len(past) > seen: assume(value < tr.raw); seen = len(past) # a reset that no reading shows as a fall cannot be detected
         tr.add(t, value)
     a, b = sorted(read[0] + .3 + z * (read[-1] - read[0] - .6) for z in (x, y))
     if b - a > .01: held(tr, curve.joules, a, b)
@@ -254,7 +254,7 @@ def test_three_resets_of_a_counter_under_a_steady_load():
     e = tr.energy(.5, 40.5)
     assert e.low <= 12000 <= e.high and abs(e.value - 12000) < 40 and e.high - e.low < 600 and len(tr.flags) == 3
 
-def test_a_gain_can_be_carried_and_is_told(tmp_path, monkeypatch):
+def test_a_gain_is_recorded(tmp_path, monkeypatch):
     "A board that reads 4 % too little: outside of the interval, unless the gain is carried; then it is within, for questions, too."
     run = lambda **kw: play([SimulatedGpu(300., gain=.96, power=False)], load_and_answer, tmp_path, **kw)
     plain, wide = run()['report']['energy'], run(gain=.05)
@@ -279,7 +279,7 @@ def test_whose_older_power_field_is_a_mean_of_a_second(name):
         assert meter.trace('gpu0').averaging == (1. if name in AVERAGING else 0.)
 
 def test_a_long_gap_is_a_warning(tmp_path):
-    "The sampler did not run for three seconds: said, and in the interval of polled power."
+    "The sampler did not run for three seconds: recorded, and in the interval of polled power."
     def work(s, clock):
         with s.stage('decode', ids=['q']):
             clock.sleep(40)
@@ -335,7 +335,7 @@ def test_parts_sum_to_the_session(session, seed):
     assert total.low <= total.value <= total.high
 
 
-def test_a_batch_is_shared_by_tokens_and_says_so(tmp_path):
+def test_a_batch_is_shared_by_tokens_and_marked(tmp_path):
     def work(s, clock):
         with s.stage('prefill', ids=['alone']): clock.sleep(4)
         with s.stage('decode', ids=['a', 'b', 'c'], weights=[10, 30, 60]): clock.sleep(10)
@@ -380,7 +380,7 @@ def test_what_cannot_be_measured_is_null_with_the_reason(kw, why, tmp_path):
     r = got['report']
     assert r['energy']['total_wh'] is None and r['hardware']['gpu_energy_wh'] is None and r['hardware']['gpu_energy_method'] == 'none'
     assert why in r['energy']['reasons']['energy'] and why in r['hardware']['reasons']['gpu'] and 'gpu1' in r['energy']['reasons']['gpu']
-    assert r['energy']['by_device']['gpu0']['wh'] == pytest.approx(200 * 40 / 3600, rel=.01), 'what was measured is still told'
+    assert r['energy']['by_device']['gpu0']['wh'] == pytest.approx(200 * 40 / 3600, rel=.01), 'what was measured is still reported'
     assert r['energy']['cpu']['wh'] == pytest.approx(50 * 40 / 3600, rel=.01)
     assert all(e['joules'] is None and e['method'] == 'none' for q in got['per_question'].values() for e in q.values())
     assert not any(v == 0 for k, v in r['hardware'].items() if k.startswith('gpu_e') or k.startswith('gpu_avg'))
@@ -468,7 +468,7 @@ class ZeusMonitor:
 
 @pytest.mark.parametrize('device, counted', [('cuda:0', ['soc']), ('cpu', ['soc']), (None, ['soc'])])
 def test_a_board_that_nvml_lists_and_cannot_read(device, counted, tmp_path, monkeypatch):
-    "A Jetson: NVML refuses energy, power and memory. The next meter reads the whole chip; without one the reasons of both are told."
+    "A Jetson: NVML refuses energy, power and memory. The next meter reads the whole chip; without one the reasons of both are recorded."
     def work(s, clock): s.uses(device); load_and_answer(s, clock)
     got = play([SimulatedGpu(**JETSON)], work, tmp_path)['report']
     assert got['energy']['total_wh'] is None and all(w in got['energy']['reasons']['energy'] for w in (['Not Supported', 'zeus is not installed'] if device != 'cpu' else ['no GPU was used']))
@@ -655,7 +655,7 @@ def asked(**kw): return RunSettings(**{'model': 'extractive', 'env': 't', 'prese
 
 
 class Cuda:
-    "The extractive baseline that says it is on a GPU: the real one needs a card."
+    "The extractive baseline that pretends to be on a GPU: the real one needs a card."
     def __init__(self, device='cuda:0', **info):
         from wattnb.llm.registry import load_registry
         from wattnb.llm.protocol import open_model
@@ -682,7 +682,7 @@ def metered_run(folder):
 
 
 def test_a_real_run_with_two_gpus_and_a_resume(ws):
-    "The real thread, the real clock: a run that is stopped and goes on, on two scripted GPUs of 120 and 80 W."
+    "The real thread, the real clock: a run that is stopped and resumed, on two simulated GPUs of 120 and 80 W."
     with simulated_nvml([SimulatedGpu(120., period=.02), SimulatedGpu(80., period=.02)]):
         plan = plan_run(asked(name='metered', limit=4), ws)
         with pytest.raises(KeyboardInterrupt):
@@ -737,7 +737,7 @@ def test_a_killed_run_keeps_its_energy(ws):
     assert s['energy']['total_wh'] == pytest.approx(sum(x['energy']['total_wh'] for x in s['segments'])) if s['energy']['total_wh'] else 'killed' in s['energy']['reasons']['energy']
 
 
-def test_another_machine_is_refused_unless_asked(ws):
+def test_another_machine_is_refused_unless_allowed(ws):
     with simulated_nvml([SimulatedGpu(100., period=.02)]):
         plan = plan_run(asked(name='moved'), ws)
         with pytest.raises(KeyboardInterrupt):
@@ -755,13 +755,13 @@ def test_another_machine_is_refused_unless_asked(ws):
 @pytest.mark.parametrize('line, version', [("cuda: Optional[str] = '12.6'", '12.6'), ("cuda = '11.8'", '11.8'), ('cuda: Optional[str] = None', None), ('', None)])
 def test_the_cuda_version_is_known_before_torch_is_imported(tmp_path, monkeypatch, line, version):
     (tmp_path / 'torch').mkdir()
-    (tmp_path / 'torch/__init__.py').write_text('raise RuntimeError("nobody may import this")')
+    (tmp_path / 'torch/__init__.py').write_text('raise RuntimeError("must not be imported")')
     (tmp_path / 'torch/version.py').write_text(f"from typing import Optional\n__version__ = '2.9.0'\ndebug = False\n{line}\nhip: Optional[str] = None\n")
     monkeypatch.syspath_prepend(tmp_path); monkeypatch.delitem(sys.modules, 'torch', raising=False)
     assert machine()['cuda_version'] == version and 'torch' not in sys.modules
 
 
-def test_machines_are_told_apart():
+def test_machines_are_distinguished():
     a = machine('x')
     assert machine_key(a) == machine_key(dict(json.loads(json.dumps(a)), versions={}, run_environment='y'))
     assert machine_key(dict(a, container=True)) == machine_key(dict(a, container=True, hostname='another-pod'))
@@ -791,7 +791,7 @@ def test_a_hosted_model_is_unknown_and_compatible(ws, monkeypatch):
     assert all(r['energy']['generate']['joules'] is None for r in s.results), 'the search alone is not what the question took'
 
 
-def test_warm_up_is_excluded_and_said(ws):
+def test_warm_up_is_excluded_and_recorded(ws):
     model = Cuda()
     with simulated_nvml([SimulatedGpu(100., period=.01)]):
         plan = plan_run(asked(name='warm'), ws); run_all(plan, model)
@@ -896,7 +896,7 @@ def test_unlike_cards_in_the_order_of_cuda(tmp_path, monkeypatch):
     r = play(cards(), work, tmp_path)['report']
     assert r['hardware']['gpu_name'] == 'NVIDIA H100 PCIe' and r['energy']['total_wh'] == pytest.approx(400 * 40 / 3600, rel=.005)
     assert r['memory']['steady']['by_device']['gpu1']['allocated_gb'] == 1 and r['hardware']['gpu_vram_allocated_gb'] == 1
-    def hidden(s, clock): # the list of visible devices was read as NVML's numbers before torch told better
+    def hidden(s, clock): # the list of visible devices was read as NVML's numbers before torch's order was known
         monkeypatch.setitem(sys.modules, 'torch', Torch(uuids[1:]))
         s.uses('cuda:0'); load_and_answer(s, clock)
     monkeypatch.delitem(sys.modules, 'torch')
@@ -949,9 +949,9 @@ def test_a_run_on_one_of_two_cards(ws):
     assert {r['device'] for r in power_rows(plan.run_dir) if r['kind'] == 'sample'} == {'gpu0'}, 'nor is it drawn'
 
 
-# ---- older tools
+# ---- WattBot
 
-def peer(folder, n, latency_sum, total, wh):
+def wattbot_run(folder, n, latency_sum, total, wh):
     folder.mkdir(parents=True)
     lat = latency_sum / n
     (folder / 'summary.json').write_text(json.dumps(dict(name=folder.name, model_id='Qwen/Qwen2.5-14B-Instruct', llm_provider='hf_local', quantization='4bit', num_questions=n, total_time_seconds=total,
@@ -961,8 +961,8 @@ def peer(folder, n, latency_sum, total, wh):
         raw_response='', value_correct=True, ref_score=1., na_correct=True, weighted_score=1., latency_seconds=lat, error=None) for i in range(n)]))
 
 @pytest.mark.parametrize('name,latencies,total,resumed', [('gb10-14b', 25674, 9022, True), ('gb10-32b', 24791, 16252, True), ('pe-72b', 9755, 7977, True), ('pe-30b', 13278, 10891, True), ('pe-7b', 2760, 2758, False)])
-def test_resumed_runs_of_older_tools_are_flagged(name, latencies, total, resumed, tmp_path):
-    peer(tmp_path / 'artifacts/experiments/GB10/train_QA' / name, 282, latencies, total, 160.)
+def test_resumed_runs_of_wattbot_are_flagged(name, latencies, total, resumed, tmp_path):
+    wattbot_run(tmp_path / 'artifacts/experiments/GB10/train_QA' / name, 282, latencies, total, 160.)
     (tmp_path / 'data').mkdir()
     w = Workspace(tmp_path)
     run = find_runs(w)[0]
@@ -994,8 +994,8 @@ def test_meter_measures_any_command():
     assert m.report['memory']['host_rss_peak_gb'] > 60 / 1024 and all(w in text for w in ('energy, J', 'energy, Wh', 'mean power, W', 'gCO2e', 'memory peak', 'net of idle'))
 
 
-def test_meter_counts_all_visible_gpus_and_says_so():
-    "Nobody knows which GPUs a command uses: CUDA_VISIBLE_DEVICES tells."
+def test_meter_counts_all_visible_gpus_and_notes_it():
+    "Which GPUs a command uses is unknown: those of CUDA_VISIBLE_DEVICES are metered."
     with simulated_nvml([SimulatedGpu(100., period=.02), SimulatedGpu(50., period=.02)]):
         m = meter_command([sys.executable, '-c', 'import time; time.sleep(.8)'])
     assert m.report['energy']['counted'] == ['gpu0', 'gpu1'] and 'counted: gpu0, gpu1 (all visible GPUs; CUDA_VISIBLE_DEVICES chooses)' in m.to_text()

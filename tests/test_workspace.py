@@ -1,4 +1,4 @@
-"Property tests of the files layer: what is written is read back, whatever it holds; damage is told in one line."
+"Property tests of the files layer: what is written is read back, whatever it holds; damage is reported in one line."
 import json, string
 
 import pytest
@@ -117,7 +117,7 @@ def test_a_folder_is_running_while_a_live_process_owns_it(tmp_path):
     before = sorted(f.name for f in held.iterdir())
     assert is_running(held) and is_running(str(held)) and sorted(f.name for f in held.iterdir()) == before
     p.send_signal(signal.SIGKILL); p.wait()
-    assert not is_running(held) and (held / '.lock.json').exists(), 'the note of a dead owner says nothing'
+    assert not is_running(held) and (held / '.lock.json').exists(), 'the note of a dead owner is ignored'
     with folder_lock(held, 'y'): assert is_running(held)
     held.chmod(0o555)
     try: assert not is_running(held)

@@ -119,7 +119,8 @@ def estimate(
     return Estimate(usd=priced, basis='price list' if priced else Estimate.basis)
 
 # %% ../../nbs/07_benchmark/02_estimates.ipynb #dc4beadc
-BATCH_TOKENS = 8192 # prompt and completion tokens of the batch that a need includes, as in `wattnb.llm.requirements.estimate_vram`
+# prompt and completion tokens of the batch that a need includes, as in `wattnb.llm.requirements.estimate_vram`
+BATCH_TOKENS = 8192
 
 def need_of(
     entry,               # the model
@@ -127,8 +128,8 @@ def need_of(
     past:Sequence[Past], # from `read_past`
     on_gpu:bool,         # whether this machine has one
 ) -> tuple[float|None, str]:
-    """(GB, 'measured' or 'estimated'): weights, keys and values of `BATCH_TOKENS` tokens, and working memory, or the peak
-    of loading if that is more. (None, '') for models that need none here or whose size is unknown."""
+    """(GB, 'measured' or 'estimated'): weights, keys and values of `BATCH_TOKENS` tokens, and working memory, or the
+    peak of loading if that is more. (None, '') for models that need none here or whose size is unknown."""
     if not entry.local: return None, ''
     guess = estimate_vram(entry, precision)
     seen = [p for p in past if p.model_id == entry.id and p.at(precision) and p.on_gpu == on_gpu and p.weights_gb]

@@ -133,7 +133,8 @@ def seconds_to_go(
     expected:float|None=None,  # estimated seconds for the whole
     settled:int=32,            # after this many answers only the measured rate counts
 ) -> float|None:
-    "Remaining seconds: from the estimate at first, as the first answers come late, and ever more from the measured rate."
+    """Remaining seconds: from the estimate at first, as the first answers come late, and ever more from the measured
+    rate."""
     guess = max(0., expected - elapsed) if expected else 0. # a used-up estimate counts for nothing
     if not done: return guess or None
     rate, w = elapsed / done * left, min(1., done / settled) if guess else 1.

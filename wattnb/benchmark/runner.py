@@ -28,14 +28,15 @@ from .processes import DEADLINE, Supervised
 from .allocation import Allocation, Allocator, Machine
 from .plan import BenchmarkSettings, PlannedRun, need, read_result, this_machine
 from .progress import Benchmark, Watch
-from .cluster import run_words
+from .cluster import run_argv
+
 
 # %% ../../nbs/07_benchmark/06_runner.ipynb #c570f284
 def command(
     r:PlannedRun, # a planned run
 ) -> list[str]:
     "The arguments of `python` that make a run: `wattnb run` with its options."
-    return run_words(r.plan.settings, r.plan.ws.root)
+    return run_argv(r.plan.settings, r.plan.ws.root)
 
 class LocalExecutor:
     "Runs in child processes of this machine."
@@ -220,7 +221,8 @@ def run_members(
     root=None,                      # workspace
     on_progress:Callable|None=None, # called with (member, questions done, of all)
 ) -> list[RunPlan]:
-    "Run a model `m` times with seeds `seed`, `seed`+1 …, loading it once; complete members are skipped. Returns the plans."
+    """Run a model `m` times with seeds `seed`, `seed`+1 …, loading it once; complete members are skipped. Returns the
+    plans."""
     s = settings
     if m < 2: raise UserError(f'an ensemble needs at least 2 runs, not {m}')
     if not s.temperature:

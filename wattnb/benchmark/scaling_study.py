@@ -208,7 +208,8 @@ def write(self:Scaling,
     folder, # where the files go, e.g. artifacts/experiments/<env>/<datafile>
 ) -> list[Path]:
     "`<family>_scaling_comparison.csv` and `.json`, WattBot's columns first, and the figure. Returns their paths."
-    name = ''.join(c for c in self.family.split('2.5')[0].lower() if c.isalnum() or c in '-_.') # qwen2.5 is `qwen` there
+    # qwen2.5 is `qwen` there
+    name = ''.join(c for c in self.family.split('2.5')[0].lower() if c.isalnum() or c in '-_.')
     stem = Path(folder)/f"{name or 'family'}_scaling_comparison"
     # as in WattBot's files
     digits = {c: nd for of in (_TOP, _HARDWARE, _END) for c, (_, nd) in of.items() if nd is not None}

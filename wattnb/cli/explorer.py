@@ -161,7 +161,8 @@ def answer(self:Explorer,
 _STYLE = '''<style>
 .wattnb-panel { padding: 4px 2px; max-width: 1100px }
 .wattnb-panel a { color: var(--jp-content-link-color, #1565c0); text-decoration: underline }
-.wattnb-panel p, .wattnb-panel small, .wattnb-panel summary, .wattnb-panel blockquote { line-height: 1.4; margin: 4px 0 }
+.wattnb-panel p, .wattnb-panel small, .wattnb-panel summary,
+.wattnb-panel blockquote { line-height: 1.4; margin: 4px 0 }
 .wattnb-panel details { margin: 3px 0; border-left: 3px solid var(--jp-border-color2, #ddd); padding-left: 8px }
 .wattnb-panel table { border-collapse: collapse; line-height: 1.35 }
 .wattnb-panel td, .wattnb-panel th { padding: 2px 8px; border-bottom: 1px solid var(--jp-border-color2, #ddd) }
@@ -409,7 +410,8 @@ def question_html(
         c = error_class(r)
         mark, css = ('✓', 'right') if c == 'right' else ('✗', 'wrong')
         cells = [f'<td>{esc(name)}{" ◂" if name == run else ""}</td>', f'<td class="wattnb-{css}">{mark} {c}</td>',
-                 f'<td><b>{esc(str(r["value"])[:80])}</b></td>', f'<td>{citations.list(parse_refs(r["refs"])) or "–"}</td>',
+                 f'<td><b>{esc(str(r["value"])[:80])}</b></td>',
+                 f'<td>{citations.list(parse_refs(r["refs"])) or "–"}</td>',
                  f'<td>{_num(r["latency_seconds"], 2)}</td>',
                  f'<td title="{esc(r["energy_is"])}">{_mark(r["energy_is"])}{_num(r["joules"], 1)}</td>']
         rows.append(f'<tr>{"".join(cells)}</tr>')
@@ -570,7 +572,8 @@ def ensemble_html(
     best, (lo, hi), usd = max(ks, key=lambda k: p.scores[k].overall), s.ci['overall'], float(p.usd[list(ks)].sum())
     money = 'price not known' if usd != usd else f'{usd:.4f} USD'
     gain = f'{s.overall - p.scores[best].overall:+.3f} against its best member, {html.escape(p.labels[best])}'
-    return (f'<div class="wattnb-value"><b>{s.overall:.3f}</b> <small>[{lo:.3f}, {hi:.3f}] · {_wh(energy)} · {money}</small></div>'
+    return (f'<div class="wattnb-value"><b>{s.overall:.3f}</b> <small>[{lo:.3f}, {hi:.3f}] · {_wh(energy)} · '
+            f'{money}</small></div>'
             f'<p>{gain} · value {s.value_accuracy:.3f} · citations {s.ref_overlap:.3f} · '
             f'refusals {s.na_recall:.3f} · agreement {agreement:.2f} · {p.n} questions</p>'
             '<p><small class="wattnb-warn">Chosen and scored on the same questions: '

@@ -114,7 +114,8 @@ _MODEL = _options('model', 'precision', 'provider', 'preset', 'index', 'mode', '
                   'max_new_tokens', 'batch_size', 'planner', 'retrieval', 'decode', 'sampling', 'latency_mode')
 
 @verb('ask', 'answer one question, with citations',
-      'wattnb ask "What was the PUE of the Tarn hall?" --model extractive', Opt('question', help='the question'), *_MODEL,
+      'wattnb ask "What was the PUE of the Tarn hall?" --model extractive', Opt('question', help='the question'),
+      *_MODEL,
       Opt('--unit', default='', help='unit of the wanted value'),
       Opt('--show-prompt', action='store_true', help='also print the prompt'),
       Opt('--best-guess', action='store_true',
@@ -304,6 +305,7 @@ def cmd_models(a) -> Result:
     t = registry.table(memory_here())
     return Result(t.to_text(), t)
 
+# %% ../../nbs/11_cli/01_verbs.ipynb #d37a9c4e
 @verb('doctor', 'describe this machine: GPU, energy meters, 4-bit support, caches, keys (never printed)',
       'wattnb doctor')
 def cmd_doctor(a) -> Result:
@@ -377,7 +379,8 @@ def _cluster(a, ws, s):
       _many('--provider', 'hf_local, openai, openrouter, bedrock, baseline or all', metavar='X'),
       _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='P'),
       Opt('--seeds', type=int, nargs='+', default=[0], metavar='N', help='a run for each seed'),
-      *_options('env', 'questions', 'split', 'preset', 'mode', 'limit', 'temperature', 'fail_on_error', 'allow_mixed', 'force'),
+      *_options('env', 'questions', 'split', 'preset', 'mode', 'limit', 'temperature', 'fail_on_error', 'allow_mixed',
+                'force'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),
       Opt('--dry-run', action='store_true',
@@ -389,7 +392,8 @@ def cmd_benchmark(a) -> Result:
     same = {k: getattr(a, k) for k in ('smoke_test', 'timeout', 'jobs', 'share_gpus')}
     same |= {k: v for k, v in shared(a).items() if k not in ('model', 'provider', 'precision')}
     same['allow_mixed'] |= bool(a.ray) # on a cluster a run may be resumed on any node
-    s = BenchmarkSettings(tuple(a.model), tuple(a.provider), tuple(a.precision) or ('',), tuple(a.seeds), gpus=_gpus(a), **same)
+    s = BenchmarkSettings(tuple(a.model), tuple(a.provider), tuple(a.precision) or ('',), tuple(a.seeds),
+                          gpus=_gpus(a), **same)
     ws = Workspace.find(a.root)
     here = LocalExecutor(this_machine(s), only_api=bool(a.ray))
     executors = [*([_cluster(a, ws, s)] if a.ray else []), here]

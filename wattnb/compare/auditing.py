@@ -26,7 +26,8 @@ SEVERITIES = ('error', 'warning', 'info')
 
 @dataclass(frozen=True, repr=False)
 class Audit(TableSet):
-    "Findings per run: `runs` has one dict each (run, model, overall, score_is, overall_reported, wh, energy_is, wh_reported, flags, numbers)."
+    """Findings per run: `runs` has one dict each (run, model, overall, score_is, overall_reported, wh, energy_is,
+    wh_reported, flags, numbers)."""
     runs: tuple
 
     @property
@@ -38,15 +39,19 @@ class Audit(TableSet):
     @cached_property
     def table(self) -> ResultTable:
         "A row per run: what it reports, what its answers score and cost today, how many findings."
-        rows = [[r['run'], r['overall_reported'], r['overall'], r['score_is'], r['wh_reported'], r['wh'], r['energy_is'],
+        rows = [[r['run'], r['overall_reported'], r['overall'], r['score_is'], r['wh_reported'], r['wh'],
+                 r['energy_is'],
                  *(_count(r, s) for s in SEVERITIES)] for r in sorted(self.runs, key=lambda r: -(r['overall'] or 0))]
-        return ResultTable(['run', 'overall reported', 'overall', 'score is', 'Wh reported', 'Wh', 'energy is', 'errors', 'warnings', 'info'], rows,
-                           f'{len(self.runs)} runs: {self.errors} errors, {self.warnings} warnings, {len(self.clean)} clean')
+        return ResultTable(['run', 'overall reported', 'overall', 'score is', 'Wh reported', 'Wh', 'energy is',
+                            'errors', 'warnings', 'info'], rows,
+                           f'{len(self.runs)} runs: {self.errors} errors, {self.warnings} warnings, {len(self.clean)} '
+                           'clean')
     @cached_property
     def findings(self) -> ResultTable:
         "A row per finding, errors first."
         rows = [[f['severity'], f['rule'], r['run'], f['message']] for r in self.runs for f in r['flags']]
-        return ResultTable(['severity', 'rule', 'run', 'finding'], sorted(rows, key=lambda r: (SEVERITIES.index(r[0]), r[1], r[2])), 'Findings')
+        return ResultTable(['severity', 'rule', 'run', 'finding'],
+                           sorted(rows, key=lambda r: (SEVERITIES.index(r[0]), r[1], r[2])), 'Findings')
     def tables(self): return [self.table] + [self.by_rule] * bool(len(self.by_rule))
 
 def _count(run:dict, severity:str) -> int: return sum(f['severity'] == severity for f in run['flags'])
@@ -57,20 +62,24 @@ def by_rule(self:Audit) -> ResultTable:
     "A row per rule that found something: how many runs, and one finding as an example."
     out = {}
     for r in self.runs:
-        for f in r['flags']: out.setdefault((SEVERITIES.index(f['severity']), f['rule']), []).append((r['run'], f['message']))
+        for f in r['flags']:
+            out.setdefault((SEVERITIES.index(f['severity']), f['rule']), []).append((r['run'], f['message']))
     return ResultTable(['severity', 'rule', 'runs', 'for example', 'finding'],
-                       [[SEVERITIES[s], rule, len({r for r, _ in fs}), *fs[0]] for (s, rule), fs in sorted(out.items())], 'Findings by rule')
+                       [[SEVERITIES[s], rule, len({r for r, _ in fs}), *fs[0]]
+                        for (s, rule), fs in sorted(out.items())], 'Findings by rule')
 
 @patch
 def to_json(self:Audit) -> dict:
-    return dict(runs=list(self.runs), errors=self.errors, warnings=self.warnings, clean=self.clean, scorer_version=SCORER_VERSION,
+    return dict(runs=list(self.runs), errors=self.errors, warnings=self.warnings, clean=self.clean,
+                scorer_version=SCORER_VERSION,
                 rules=[dict(rule=r.name, severity=r.severity, what=r.what) for r in RULES])
 
 # %% ../../nbs/09_compare/01_auditing.ipynb #5c08268a
 def _bibliography(truths:GroundTruth) -> set|None:
     "Ids of the papers, lower case; None without a bibliography."
     for d in truths.folders:
-        if (d/'metadata.csv').is_file(): return {r['id'].strip().lower() for r in read_csv(d/'metadata.csv', required=('id',)).rows}
+        if (d/'metadata.csv').is_file():
+            return {r['id'].strip().lower() for r in read_csv(d/'metadata.csv', required=('id',)).rows}
     return None
 
 def _case(r, truths:GroundTruth, papers, cases:list) -> Case:
@@ -89,10 +98,13 @@ def _case(r, truths:GroundTruth, papers, cases:list) -> Case:
 
 # %% ../../nbs/09_compare/01_auditing.ipynb #0827f40e
 def _findings(c:Case) -> dict:
-    "The entry of one run. While it runs, only that is said of it."
-    x, flags = c.numbers, [dict(rule=r.name, severity=r.severity, message=m) for r in RULES if not c.running or r.name == 'RUNNING' for m in r.check(c)]
-    return dict(run=c.run.id, path=str(c.run.path), model='' if c.damage else c.run.model, overall=x and x.score, score_is=x and x.score_is,
-                overall_reported=c.num('overall_score'), wh=x and x.wh, energy_is=x and x.energy.is_, wh_reported=x and x.energy.reported,
+    "The entry of one run. A run in progress gets only the finding `RUNNING`."
+    rules = [r for r in RULES if not c.running or r.name == 'RUNNING']
+    x, flags = c.numbers, [dict(rule=r.name, severity=r.severity, message=m) for r in rules for m in r.check(c)]
+    return dict(run=c.run.id, path=str(c.run.path), model='' if c.damage else c.run.model, overall=x and x.score,
+                score_is=x and x.score_is,
+                overall_reported=c.num('overall_score'), wh=x and x.wh, energy_is=x and x.energy.is_,
+                wh_reported=x and x.energy.reported,
                 flags=flags, numbers=x and x.to_json())
 
 def audit(
@@ -103,7 +115,8 @@ def audit(
 ) -> Audit:
     "Check every run. Damaged runs are findings, not exceptions. `UserError` when there are no runs."
     runs = find_runs(ws, env, datafile)
-    if not runs: raise UserError('no runs' + ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v))
+    if not runs:
+        raise UserError('no runs' + ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v))
     truths, cases = GroundTruth(ws, ground_truth), []
     papers = _bibliography(truths)
     for r in runs: cases.append(_case(r, truths, papers, cases))

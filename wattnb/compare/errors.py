@@ -21,23 +21,29 @@ from ..scoring.run_folders import pick_runs
 # %% ../../nbs/09_compare/05_errors.ipynb #8b10c483
 _all_ = ['ERROR_CLASSES', 'error_class']
 
-STAGE_OF_ERROR = dict(right='right', wrong_citation='citation', not_retrieved='retrieval', not_in_context='retrieval', failed='run', unparsed='run',
-                      false_answer='reading', refused='reading', wrong_value='reading', format='form', unit='form', rounding='form')
+STAGE_OF_ERROR = dict(right='right', wrong_citation='citation', not_retrieved='retrieval', not_in_context='retrieval',
+                      failed='run', unparsed='run',
+                      false_answer='reading', refused='reading', wrong_value='reading', format='form', unit='form',
+                      rounding='form')
 STAGES_OF_ERROR = ('right', 'retrieval', 'reading', 'form', 'citation', 'run')
 
 # %% ../../nbs/09_compare/05_errors.ipynb #09e98244
 def _bound(label:str, t, other:str, u) -> dict|None:
-    "The difference of run `other` (rows `u`) to run `label` (rows `t`) in strict value accuracy, with its interval; None without a shared question."
+    """The difference of run `other` (rows `u`) to run `label` (rows `t`) in strict value accuracy, with its interval;
+    None without a shared question."""
     right = {r['id']: bool(r['strict_value']) for r in u}
     both = [(bool(r['strict_value']), right[r['id']], r['is_na']) for r in t if r['id'] in right]
     if not both: return None
     d, n = [b - a for a, b, _ in both], len(both)
     lo, hi = bootstrap_ci(d, strata=[na for _, _, na in both])
-    return {'run': label, 'bound': u[0]['mode'], 'n': n, 'value': sum(a for a, _, _ in both) / n, 'diff': sum(d) / n, 'ci_low': lo, 'ci_high': hi,
-            'mcnemar_p': mcnemar_exact(sum(x < 0 for x in d), sum(x > 0 for x in d)), 'bound run': other, 'value of bound': sum(b for _, b, _ in both) / n}
+    return {'run': label, 'bound': u[0]['mode'], 'n': n, 'value': sum(a for a, _, _ in both) / n, 'diff': sum(d) / n,
+            'ci_low': lo, 'ci_high': hi,
+            'mcnemar_p': mcnemar_exact(sum(x < 0 for x in d), sum(x > 0 for x in d)), 'bound run': other,
+            'value of bound': sum(b for _, b, _ in both) / n}
 
 def _bounds(runs:dict):
-    "Every pair of a retrieval run and an oracle or closed-book run of the same model, precision, machine and question file."
+    """Every pair of a retrieval run and an oracle or closed-book run of the same model, precision, machine and
+    question file."""
     key = lambda t: (t[0]['env'], t[0]['datafile'], t[0]['model'], t[0]['precision'])
     for label, t in runs.items():
         if not t or t[0]['mode'] != 'rag': continue
@@ -60,18 +66,22 @@ class Errors(TableSet):
         "A row per run, a column per class that occurs."
         seen = [c for c in ERROR_CLASSES if any(c in ids.values() for ids in self.rows.values())]
         rows = [[run, len(ids), *(Counter(ids.values())[c] for c in seen)] for run, ids in self.rows.items()]
-        return ResultTable(['run', 'n', *seen], rows, 'Where the questions ended', tuple(f'{c}: {ERROR_CLASSES[c]}' for c in seen))
+        return ResultTable(['run', 'n', *seen], rows, 'Where the questions ended',
+                           tuple(f'{c}: {ERROR_CLASSES[c]}' for c in seen))
     @cached_property
     def stages(self) -> ResultTable:
         "The same, by stage."
-        rows = [[run, len(ids), *(Counter(STAGE_OF_ERROR[c] for c in ids.values())[s] for s in STAGES_OF_ERROR)] for run, ids in self.rows.items()]
+        rows = [[run, len(ids), *(Counter(STAGE_OF_ERROR[c] for c in ids.values())[s] for s in STAGES_OF_ERROR)]
+                for run, ids in self.rows.items()]
         return ResultTable(['run', 'n', *STAGES_OF_ERROR], rows, 'By stage')
     @cached_property
     def bounds_table(self) -> ResultTable:
         "Runs with an oracle or closed-book run of the same model."
-        return ResultTable(['run', 'bound', 'bound run', 'n', 'value', 'value of bound', 'diff', 'ci_low', 'ci_high', 'mcnemar_p'], list(self.bounds),
+        return ResultTable(['run', 'bound', 'bound run', 'n', 'value', 'value of bound', 'diff', 'ci_low', 'ci_high',
+                            'mcnemar_p'], list(self.bounds),
                            'Bounds: the same model with the gold papers (oracle) or none (closed-book)')
-    def to_json(self): return dict(counts=self.counts, classes=ERROR_CLASSES, bounds=list(self.bounds), questions=self.rows)
+    def to_json(self): return dict(counts=self.counts, classes=ERROR_CLASSES, bounds=list(self.bounds),
+                                   questions=self.rows)
     def tables(self): return [self.table, self.stages] + [self.bounds_table] * bool(self.bounds)
 
 # %% ../../nbs/09_compare/05_errors.ipynb #6854543f

@@ -36,7 +36,8 @@ def reachable_mde(
     level:float,      # two-sided p that decides
     power:float=.8,   # probability of finding it
 ) -> float|None:
-    "`wattnb.scoring.statistics.mde`, or None where no difference that the discordant share allows is found with that power."
+    """`wattnb.scoring.statistics.mde`, or None where no difference that the discordant share allows is found with that
+    power."""
     d = mde(n, discordant, power, level)
     return None if d is None or mcnemar_power(n, discordant, d, level) < power - 1e-6 else d
 
@@ -60,7 +61,8 @@ def _ratios(a:ScoredRun, b:ScoredRun, ids) -> dict:
 
 # %% ../../nbs/09_compare/03_paired.ipynb #55bc3204
 def _energy_ratio(ratio, a, b) -> tuple|None:
-    "The ratio with the uncertainty of both energies in its interval; None where one of them is a lower bound. `a`, `b`: `RunEnergy`."
+    """The ratio with the uncertainty of both energies in its interval; None where one of them is a lower bound. `a`,
+    `b`: `RunEnergy`."""
     if ratio is None or not a.ranked or not b.ranked: return None
     r, lo, hi = ratio
     ends = lambda x: (1., 1.) if x.low is None or x.high is None or not x.wh else (x.low / x.wh, x.high / x.wh)
@@ -81,52 +83,65 @@ def _cost_ratio(a:ScoredRun, b:ScoredRun) -> dict:
     same = [x == y for x, y in zip(a.answers, b.answers)]
     share, determinism = sum(same) / len(same), ''
     if a.run and b.run and (a.run.model, a.run.precision) == (b.run.model, b.run.precision):
-        determinism = 'identical answers' if share == 1 else f'same setup, {len(same) - sum(same)} of {len(same)} answers differ'
-    return out | dict(energy_mark='; '.join(marks), same_tokens=sum(x == y for x, y in tokens) / len(tokens) if tokens else None,
+        differ = f'same setup, {len(same) - sum(same)} of {len(same)} answers differ'
+        determinism = 'identical answers' if share == 1 else differ
+    return out | dict(energy_mark='; '.join(marks),
+                      same_tokens=sum(x == y for x, y in tokens) / len(tokens) if tokens else None,
                       same_answers=share, any=any(out[k] for k in ('latency', 'energy', 'usd')),
-                      energy_is=sorted({e.costs[i]['energy_is'] for e in (a, b) for i in ids if e.costs[i].get('energy_is')}),
+                      energy_is=sorted({e.costs[i]['energy_is'] for e in (a, b)
+                                        for i in ids if e.costs[i].get('energy_is')}),
                       determinism=determinism)
 
 # %% ../../nbs/09_compare/03_paired.ipynb #7cc854cf
 def _mcnemar(vd:np.ndarray, mask:np.ndarray, papers, reps:int, seed:int) -> list[float]:
-    "p of equal value accuracy for every pair over the rows of `mask`: exact McNemar, or with papers its form for clustered pairs."
+    """p of equal value accuracy for every pair over the rows of `mask`: exact McNemar, or with papers its form for
+    clustered pairs."""
     d = vd[mask]
     if papers is None: return [mcnemar_exact(int((x > 0).sum()), int((x < 0).sum())) for x in d.T]
     return [float(p) for p in permutation_test(d, reps, seed, [p for p, m in zip(papers, mask) if m])]
 
 def _flag_masks(rows, strict:bool) -> dict:
-    """evidence flag -> mask. The legacy score counts any value of an unanswerable question as right, so that no two runs differ there,
-    and the flag of unanswerable questions is left out."""
+    """evidence flag -> mask. The legacy score counts any value of an unanswerable question as right, so that no two
+    runs differ there, and the flag of unanswerable questions is left out."""
     flags = [k for k in rows[0] if k.startswith('flag_') and (strict or k != 'flag_is_NA')]
     masks = {k[5:]: np.array([bool(r.get(k)) for r in rows]) for k in flags}
     return {f: m for f, m in masks.items() if m.any()}
 
 # %% ../../nbs/09_compare/03_paired.ipynb #21f50376
 def _pair(a:ScoredRun, b:ScoredRun, va, vb, d, ci, paper_ci, p, mcnemar, j, masks, papers) -> dict:
-    "Pair number `j`: `va`, `vb` value verdicts, `d` differences of the composite, `mcnemar`: mask name (None: all) -> p per pair."
+    """Pair number `j`: `va`, `vb` value verdicts, `d` differences of the composite, `mcnemar`: mask name (None: all)
+    -> p per pair."""
     only = lambda m: (int((va & ~vb & m).sum()), int((vb & ~va & m).sum()))
     a_only, b_only = only(True)
-    by_flag = {f: dict(n=int(m.sum()), diff=float(va[m].mean() - vb[m].mean()), a_only=only(m)[0], b_only=only(m)[1], mcnemar_p=mcnemar[f][j])
+    by_flag = {f: dict(n=int(m.sum()), diff=float(va[m].mean() - vb[m].mean()), a_only=only(m)[0], b_only=only(m)[1],
+                       mcnemar_p=mcnemar[f][j])
                for f, m in masks.items()}
     effect, value_effect = design_effect(d, papers), design_effect(va.astype(float) - vb, papers)
-    return dict(a=a.label, b=b.label, n=len(d), diff=float(d.mean()), ci_low=ci[0], ci_high=ci[1], cluster_ci_low=paper_ci[0],
-                cluster_ci_high=paper_ci[1], p=float(p), p_holm=None, mcnemar_p=mcnemar[None][j], mcnemar_p_holm=None, a_only=a_only, b_only=b_only,
-                discordant=a_only + b_only, value_diff=(a_only - b_only) / len(d), sd=float(d.std(ddof=1)) if len(d) > 1 else 0.,
-                icc=effect.icc, design_effect=effect.effect, value_icc=value_effect.icc, by_flag=by_flag, cost=_cost_ratio(a, b))
+    return dict(a=a.label, b=b.label, n=len(d), diff=float(d.mean()), ci_low=ci[0], ci_high=ci[1],
+                cluster_ci_low=paper_ci[0],
+                cluster_ci_high=paper_ci[1], p=float(p), p_holm=None, mcnemar_p=mcnemar[None][j], mcnemar_p_holm=None,
+                a_only=a_only, b_only=b_only,
+                discordant=a_only + b_only, value_diff=(a_only - b_only) / len(d),
+                sd=float(d.std(ddof=1)) if len(d) > 1 else 0.,
+                icc=effect.icc, design_effect=effect.effect, value_icc=value_effect.icc, by_flag=by_flag,
+                cost=_cost_ratio(a, b))
 
 # %% ../../nbs/09_compare/03_paired.ipynb #cf5efbf7
 def _pairs(runs, x, v, rows, strict, papers, shared, reps, seed) -> list[dict]:
-    "All pairs, uncorrected. `papers`: clusters of the tests; `shared`: the papers, whether or not the tests are by paper."
+    """All pairs, uncorrected. `papers`: clusters of the tests; `shared`: the papers, whether or not the tests are by
+    paper."""
     index, strata = list(itertools.combinations(range(len(runs)), 2)), [r['is_na'] for r in rows]
     d = np.stack([x[a] - x[b] for a, b in index], 1)
     d[np.abs(d) < 1e-12] = 0 # what is equal up to rounding is equal
     vd = np.stack([v[a].astype(float) - v[b] for a, b in index], 1)
     bounds = contribution_bounds(len(rows), sum(strata), strict)[1]
-    ps, cis = permutation_test(d, reps, seed, papers), paired_ci(x, index, strata, *bounds, papers, reps=reps, seed=seed)
+    ps = permutation_test(d, reps, seed, papers)
+    cis = paired_ci(x, index, strata, *bounds, papers, reps=reps, seed=seed)
     by_paper = cis if papers == shared else paired_ci(x, index, strata, *bounds, shared, reps=reps, seed=seed)
     masks = _flag_masks(rows, strict)
     mcnemar = {f: _mcnemar(vd, m, papers, reps, seed) for f, m in {None: np.ones(len(rows), bool), **masks}.items()}
-    return [_pair(runs[a], runs[b], v[a], v[b], d[:, j], cis[j], by_paper[j], ps[j], mcnemar, j, masks, papers) for j, (a, b) in enumerate(index)]
+    return [_pair(runs[a], runs[b], v[a], v[b], d[:, j], cis[j], by_paper[j], ps[j], mcnemar, j, masks, papers)
+            for j, (a, b) in enumerate(index)]
 
 # %% ../../nbs/09_compare/03_paired.ipynb #388a0e04
 @dataclass(frozen=True, repr=False)
@@ -139,26 +154,30 @@ class Comparison(TableSet):
     notes: tuple = ()
     papers: int|None = None   # clusters that p values and intervals are made by; None: questions are independent
     paper_size: float = 1.    # questions about the paper of a question, on average
-    effects: tuple = (1., 1.) # design effects of a difference in the composite and in value accuracy, from the mean ICC of all pairs
+    # design effects of a difference in the composite and in value accuracy, from the mean ICC of all pairs
+    effects: tuple = (1., 1.)
 
     @property
     def n(self) -> int: return self.runs[0].scores.n
     @property
     def level(self) -> float:
-        "The p that Holm's first step requires: enough for a pair to be significantly different whatever the other pairs are."
+        """The p that Holm's first step requires: enough for a pair to be significantly different whatever the other
+        pairs are."""
         return self.alpha / len(self.pairs)
     def _mean(self, of) -> float: return sum(map(of, self.pairs)) / len(self.pairs)
     @cached_property
     def mde(self) -> float|None:
-        """Smallest true difference in value accuracy that a pair of these runs would show with 80 % power at `level` (with their
-        mean share of discordant questions and their design effect). None where no difference would be found so often."""
+        """Smallest true difference in value accuracy that a pair of these runs would show with 80 % power at `level`
+        (with their mean share of discordant questions and their design effect). None where no difference would be found
+        so often."""
         return reachable_mde(self.n / self.effects[1], self._mean(lambda p: p['discordant']) / self.n, self.level)
     @cached_property
     def mde_overall(self) -> float|None:
         "The same for the composite, at the mean spread of the paired differences. None where no two runs differ."
-        return mde_mean(self._mean(lambda p: p['sd']) * self.effects[0] ** .5, self.n, alpha=self.level, df=self.n / self.paper_size - 1)
+        return mde_mean(self._mean(lambda p: p['sd']) * self.effects[0] ** .5, self.n, alpha=self.level,
+                        df=self.n / self.paper_size - 1)
     def doubts(self, *about:str) -> list[str]:
-        "What is doubtful in the numbers of the runs, a line per remark."
+        "Remarks of the audit on the numbers of the runs, a line each."
         return doubt_notes({e.label: e.numbers for e in self.runs if e.numbers}, *about)
 
 # %% ../../nbs/09_compare/03_paired.ipynb #9a7a48d0
@@ -166,19 +185,27 @@ class Comparison(TableSet):
 def mde_note(self:Comparison) -> str:
     "What difference would have been found, at the level of the decision, or why none can be named."
     d, n = self._mean(lambda p: p['discordant']) / self.n, self.n / self.effects[1]
-    found = [f'{x * 100:.1f} points in {what}' for x, what in ((self.mde, 'value accuracy'), (self.mde_overall, 'the overall score')) if x is not None]
-    where = f'at p ≤ {self.level:.2g}' + (f', the first step of Holm over {len(self.pairs)} pairs' if len(self.pairs) > 1 else '')
-    out = f'A true difference of {", or ".join(found)} would be found 4 times in 5 ({where}).' if found else f'What difference would be found is not known ({where}).'
+    found = [f'{x * 100:.1f} points in {what}'
+             for x, what in ((self.mde, 'value accuracy'), (self.mde_overall, 'the overall score')) if x is not None]
+    where = f'at p ≤ {self.level:.2g}' + (f', the first step of Holm over {len(self.pairs)} pairs'
+                                          if len(self.pairs) > 1 else '')
+    if found: out = f'A true difference of {", or ".join(found)} would be found 4 times in 5 ({where}).'
+    else: out = f'What difference would be found is not known ({where}).'
     if self.mde is not None: return out
-    if not d: return out + ' Value accuracy: no two runs disagree on any question, which says nothing about how much they would vary.'
-    return out + f' Value accuracy: two runs disagree on {d:.1%} of the questions; even if one run had all of these right, that would be found {mcnemar_power(n, d, d, self.level):.0%} of the time.'
+    if not d:
+        return out + (' Value accuracy: no two runs disagree on any question, which says nothing about how much they '
+                      'would vary.')
+    power = mcnemar_power(n, d, d, self.level)
+    return out + (f' Value accuracy: two runs disagree on {d:.1%} of the questions; even if one run had all of these '
+                  f'right, that would be found {power:.0%} of the time.')
 
 @patch
 def _cluster_note(self:Comparison) -> list[str]:
     "Present only when resampling papers would change what an interval by question says."
     flips = [f"{p['a']} – {p['b']} [{p['cluster_ci_low']:.3f}, {p['cluster_ci_high']:.3f}]" for p in self.pairs
              if (p['ci_low'] > 0 or p['ci_high'] < 0) != (p['cluster_ci_low'] > 0 or p['cluster_ci_high'] < 0)]
-    return [f'Resampling papers instead of questions moves zero into or out of the interval for: {"; ".join(flips[:5])}.'] if flips else []
+    return ['Resampling papers instead of questions moves zero into or out of the interval for: '
+            f'{"; ".join(flips[:5])}.'] if flips else []
 
 # %% ../../nbs/09_compare/03_paired.ipynb #411d9d41
 @patch(as_prop=True)
@@ -187,44 +214,59 @@ def ranking(self:Comparison) -> ResultTable:
     rows = []
     for e in sorted(self.runs, key=lambda e: -e.scores.overall):
         s, c = e.scores, e.numbers or RunNumbers()
-        rows.append([e.label, self.letters[e.label], s.overall, *s.ci['overall'], *s.compared.values(), c.latency_s, c.wall_s_per_question, c.wh_per_question,
+        rows.append([e.label, self.letters[e.label], s.overall, *s.ci['overall'], *s.compared.values(), c.latency_s,
+                     c.wall_s_per_question, c.wh_per_question,
                      c.per(c.energy.low), c.per(c.energy.high), c.energy.is_, c.usd_per_question])
-    return ResultTable(['run', 'letters', 'overall', 'low', 'high', *self.runs[0].scores.compared, 'latency s', 's/question',
-                        'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'], rows, f'{len(rows)} runs, {self.n} questions',
-                       ('low, high: 95 % interval. Two runs with a common letter are not significantly different (paired permutation test, Holm, 5 %).', *self.doubts()))
+    return ResultTable(['run', 'letters', 'overall', 'low', 'high', *self.runs[0].scores.compared, 'latency s',
+                        's/question',
+                        'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'], rows,
+                       f'{len(rows)} runs, {self.n} questions',
+                       ('low, high: 95 % interval. Two runs with a common letter are not significantly different '
+                        '(paired permutation test, Holm, 5 %).', *self.doubts()))
 
 # %% ../../nbs/09_compare/03_paired.ipynb #f701ac58
 @patch(as_prop=True)
 def pair_table(self:Comparison) -> ResultTable:
-    "Each pair: difference of the composite (a minus b), its interval and p values, and how many questions only one has right."
-    test = 'exact McNemar on these.' if self.papers is None else 'McNemar on these for clustered pairs (signs of a paper flip together).'
+    """Each pair: difference of the composite (a minus b), its interval and p values, and how many questions only one
+    has right."""
+    test = ('exact McNemar on these.' if self.papers is None
+            else 'McNemar on these for clustered pairs (signs of a paper flip together).')
     return ResultTable(
-        ['a', 'b', 'n', 'diff', 'ci_low', 'ci_high', 'p', 'p_holm', 'a_only', 'b_only', 'mcnemar_p', 'mcnemar_p_holm'], list(self.pairs),
+        ['a', 'b', 'n', 'diff', 'ci_low', 'ci_high', 'p', 'p_holm', 'a_only', 'b_only', 'mcnemar_p', 'mcnemar_p_holm'],
+        list(self.pairs),
         'Paired differences (a − b) of the overall score',
-        (f'{self.n} questions. ci: 95 % bootstrap of the paired differences, Clopper-Pearson for fewer than ten unanswerable questions. p: paired permutation test; '
-         f'Holm over {len(self.pairs)} pair{"s" * (len(self.pairs) > 1)}. a_only, b_only: questions that only one has right; mcnemar_p: {test}',
+        (f'{self.n} questions. ci: 95 % bootstrap of the paired differences, Clopper-Pearson for fewer than ten '
+         'unanswerable questions. p: paired permutation test; '
+         f'Holm over {len(self.pairs)} pair{"s" * (len(self.pairs) > 1)}. a_only, b_only: questions that only one has '
+         f'right; mcnemar_p: {test}',
          self.mde_note(), *self._cluster_note(), *self.notes))
 
 @patch(as_prop=True)
 def flag_table(self:Comparison) -> ResultTable:
     "Difference in value accuracy per evidence flag; p values not corrected for the number of flags."
-    rows = [[p['a'], p['b'], f, g['n'], g['diff'], g['a_only'], g['b_only'], g['mcnemar_p']] for p in self.pairs for f, g in p['by_flag'].items()]
-    return ResultTable(['a', 'b', 'flag', 'n', 'diff', 'a_only', 'b_only', 'mcnemar_p'], rows, 'Value accuracy per evidence flag',
+    rows = [[p['a'], p['b'], f, g['n'], g['diff'], g['a_only'], g['b_only'], g['mcnemar_p']] for p in self.pairs
+            for f, g in p['by_flag'].items()]
+    return ResultTable(['a', 'b', 'flag', 'n', 'diff', 'a_only', 'b_only', 'mcnemar_p'], rows,
+                       'Value accuracy per evidence flag',
                        ('mcnemar_p: as in the table of pairs, not corrected for the number of flags.',))
 
 # %% ../../nbs/09_compare/03_paired.ipynb #d1dcaa26
 @patch(as_prop=True)
 def cost_table(self:Comparison) -> ResultTable:
     "Ratios a / b of latency, energy and money with 95 % intervals, and whether the two runs did the same work."
-    rows = [[p['a'], p['b'], *(x for k in ('latency', 'energy', 'usd') for x in (p['cost'][k] or (None,) * 3)), p['cost']['energy_mark'] or None,
+    rows = [[p['a'], p['b'], *(x for k in ('latency', 'energy', 'usd') for x in (p['cost'][k] or (None,) * 3)),
+             p['cost']['energy_mark'] or None,
              p['cost']['same_tokens'], p['cost']['same_answers'], p['cost']['determinism']] for p in self.pairs]
     kinds = sorted({k for p in self.pairs for k in p['cost']['energy_is'] if k not in ('question', 'not measured')})
     return ResultTable(
-        ['a', 'b', 'latency a/b', 'low', 'high', 'energy a/b', 'low', 'high', 'USD a/b', 'low', 'high', 'energy is', 'same prompt tokens',
+        ['a', 'b', 'latency a/b', 'low', 'high', 'energy a/b', 'low', 'high', 'USD a/b', 'low', 'high', 'energy is',
+         'same prompt tokens',
          'same answers', 'determinism'], rows, 'Cost ratios',
         (*(f'Energy of a question is {k}.' for k in kinds),
-         'An interval is left out where a run stores only its total. Latencies of questions that waited for each other are divided by their number. '
-         'An interval of energy is widened by what the energies of both runs may be; no ratio is made of a lower bound.', *self.doubts('energy', 'latency', 'usd')))
+         'An interval is left out where a run stores only its total. Latencies of questions that waited for each other '
+         'are divided by their number. '
+         'An interval of energy is widened by what the energies of both runs may be; no ratio is made of a lower '
+         'bound.', *self.doubts('energy', 'latency', 'usd')))
 
 # %% ../../nbs/09_compare/03_paired.ipynb #e8fe1e1e
 @patch(as_prop=True)
@@ -234,9 +276,12 @@ def seed_table(self:Comparison) -> ResultTable:
     for group in replicates(self.runs):
         x = np.array([e.scores.overall for e in group])
         right = np.array([[r['value_correct'] for r in e.scores.rows] for e in group])
-        rows.append([group[0].label, len(group), x.mean(), x.std(ddof=1), x.min(), x.max(), (right.any(0) != right.all(0)).mean()])
-    return ResultTable(['run', 'seeds', 'mean', 'sd', 'lowest', 'highest', 'questions that flip'], rows, 'Runs that differ in their seed alone',
-                       ('sd: between the seeds, of the overall score; a pair of single runs differs by sd × √2 through the seed alone. '
+        rows.append([group[0].label, len(group), x.mean(), x.std(ddof=1), x.min(), x.max(),
+                     (right.any(0) != right.all(0)).mean()])
+    return ResultTable(['run', 'seeds', 'mean', 'sd', 'lowest', 'highest', 'questions that flip'], rows,
+                       'Runs that differ in their seed alone',
+                       ('sd: between the seeds, of the overall score; a pair of single runs differs by sd × √2 through '
+                        'the seed alone. '
                         'questions that flip: right with some seeds, wrong with others.',))
 
 # %% ../../nbs/09_compare/03_paired.ipynb #26423479
@@ -244,7 +289,8 @@ def seed_table(self:Comparison) -> ResultTable:
 def tables(self:Comparison) -> list[ResultTable]:
     "All tables that have rows, in reading order."
     named = lambda t, *notes: replace(t, notes=(*t.notes, *notes))
-    fieller = "low, high: Fieller's interval" + (', by paper' if self.papers else '') + '; where it has no upper end, none is printed.'
+    by = ', by paper' if self.papers else ''
+    fieller = f"low, high: Fieller's interval{by}; where it has no upper end, none is printed."
     costs = [named(self.cost_table, fieller)] if any(p['cost']['any'] for p in self.pairs) else []
     return [named(self.ranking, 'Runs: ' + self.runs[0].scores.interval_note()), self.pair_table,
             *(t for t in (self.seed_table, self.flag_table) if len(t)), *costs]
@@ -254,7 +300,8 @@ def to_json(self:Comparison) -> dict:
     runs = [dict(run=e.run.id if e.run else e.label, label=e.label,
                  **{k: v for k, v in e.scores.to_json(strict=True).items() if k not in ('problems', 'by_usage')},
                  numbers=e.numbers and e.numbers.to_json()) for e in self.runs]
-    return dict(n=self.n, scorer_version=SCORER_VERSION, alpha=self.alpha, pairs=list(self.pairs), letters=self.letters, mde=self.mde,
+    return dict(n=self.n, scorer_version=SCORER_VERSION, alpha=self.alpha, pairs=list(self.pairs),
+                letters=self.letters, mde=self.mde,
                 mde_overall=self.mde_overall, mde_level=self.level,
                 clusters=dict(unit='question' if self.papers is None else 'paper', units=self.papers or self.n),
                 runs=runs, seeds=self.seed_table.to_json(), notes=[self.mde_note(), *self._cluster_note(), *self.notes])
@@ -278,8 +325,11 @@ def _paper_note(pairs:Sequence[dict], rows, papers) -> str:
     "Units, intraclass correlation and design effect of the paired differences."
     span = lambda xs: f'{min(xs):.2f} to {max(xs):.2f}' if len(xs) > 1 else f'{xs[0]:.2f}'
     n_na, icc = sum(r['is_na'] for r in rows), [p['icc'] for p in pairs if p['icc'] is not None]
-    return (f'Intervals and tests by paper: {len(rows) - n_na} answerable questions about {len(set(papers)) - n_na} papers. Paired differences: '
-            + (f'ICC {span(icc)}, ' if icc else '') + f'design effect {span([p["design_effect"] for p in pairs])} (1: none). --clusters none takes questions as independent.')
+    return (f'Intervals and tests by paper: {len(rows) - n_na} answerable questions about {len(set(papers)) - n_na} '
+            'papers. Paired differences: '
+            + (f'ICC {span(icc)}, ' if icc else '')
+            + f'design effect {span([p["design_effect"] for p in pairs])} (1: none). --clusters none takes questions '
+              'as independent.')
 
 def _correct(pairs, n:int, alpha:float, size:float) -> tuple:
     "Adds corrected p values and the smallest detectable difference to every pair; returns the design effects."
@@ -293,7 +343,7 @@ def _correct(pairs, n:int, alpha:float, size:float) -> tuple:
 def compare_scores(
     runs:Sequence[ScoredRun], # two or more, over the same questions
     strict:bool=False,        # compare the strict composite instead of the legacy one
-    clusters='auto',          # intervals and tests by paper: 'auto' (where questions share papers), 'papers' or 'none', see `papers_of`
+    clusters='auto',          # by paper: 'auto' (if questions share papers), 'papers' or 'none', see `papers_of`
     alpha:float=.05,          # family-wise level of the letters
     reps:int=REPS,            # resamples and permutations
     seed:int=0,               # of the generators
@@ -311,8 +361,11 @@ def compare_scores(
     effects = _correct(pairs, len(rows), alpha, size)
     best = [e.label for _, e in sorted(zip(x.mean(1), runs), key=lambda z: -z[0])]
     different = [(p['a'], p['b']) for p in pairs if p['p_holm'] <= alpha]
-    notes = ['strict score' * strict, _paper_note(pairs, rows, papers) if papers else '', 'on the questions in common only' if common else '']
-    return Comparison(tuple(runs), tuple(pairs), letters(best, different), alpha, tuple(n for n in notes if n), len(set(papers)) if papers else None, size, effects)
+    notes = ['strict score' * strict, _paper_note(pairs, rows, papers) if papers else '',
+             'on the questions in common only' if common else '']
+    return Comparison(tuple(runs), tuple(pairs), letters(best, different), alpha, tuple(n for n in notes if n),
+                      len(set(papers)) if papers else None, size, effects)
+
 
 # %% ../../nbs/09_compare/03_paired.ipynb #e23c2fea
 def compare(
@@ -329,4 +382,5 @@ def compare(
     seed:int=0,             # of the generators
 ) -> Comparison:
     "Compare runs pair by pair, on one machine or across machines."
-    return compare_scores(scored_runs(ws, runs, env, datafile, ground_truth), strict, clusters, alpha, reps, seed, common)
+    return compare_scores(scored_runs(ws, runs, env, datafile, ground_truth), strict, clusters, alpha, reps, seed,
+                          common)

@@ -40,10 +40,12 @@ class Matrix(TableSet):
     def tidy(self) -> list[dict]:
         "The same, a row per question and run."
         fixed = [c for c in self.columns if not any(c.startswith(f'{m}_') for m in self.models)]
-        return [{**{c: r[c] for c in fixed}, 'model': m, **{k: r[f'{m}_{k}'] for k in _PER_RUN}} for r in self.rows for m in self.models]
+        return [{**{c: r[c] for c in fixed}, 'model': m, **{k: r[f'{m}_{k}'] for k in _PER_RUN}} for r in self.rows
+                for m in self.models]
     def to_csv(self, path) -> Path: return write_csv(path, self.columns, self.rows)
     def to_json(self): return list(self.rows)
-    def tables(self): return [ResultTable(self.columns, self.rows, ', '.join(x for x in (self.env, self.datafile) if x))]
+    def tables(self): return [ResultTable(self.columns, self.rows,
+                                          ', '.join(x for x in (self.env, self.datafile) if x))]
 
 # %% ../../nbs/09_compare/04_results_matrix.ipynb #77822d56
 def _short(name:str) -> str:
@@ -53,7 +55,8 @@ def _short(name:str) -> str:
 def _wide(truth:list, answers:dict, env:str, datafile:str, extra:dict) -> Matrix:
     "`answers`: column prefix -> list of `Prediction`; `extra`: question id -> further truth cells."
     optional = [c for c in ('GT_Explanation', 'answer_unit', 'question_type') if any(c in x for x in extra.values())]
-    rows = {q.id: dict(id=q.id, question=q.question, GT_Value=q.answer_value, GT_Ref=q.ref_id, **extra.get(q.id, {})) for q in truth}
+    rows = {q.id: dict(id=q.id, question=q.question, GT_Value=q.answer_value, GT_Ref=q.ref_id, **extra.get(q.id, {}))
+            for q in truth}
     for m, preds in answers.items():
         given = {p.id for p in preds}
         for r in score(truth, preds).rows:
@@ -83,14 +86,16 @@ class Matrices(TableSet):
         output=None, # file; with several matrices its stem gets `_<env>`; default `artifacts/results_matrix_<env>.csv`
     ) -> list[Path]:
         "Write all matrices; returns their paths."
-        base, files, out = Path(output) if output else self.folder/'results_matrix.csv', Counter(p.env for p in self.parts), []
+        base = Path(output) if output else self.folder/'results_matrix.csv'
+        files, out = Counter(p.env for p in self.parts), []
         for p in self.parts:
             tail = [p.env] if p.env and (not output or len(files) > 1) else []
             if files[p.env] > 1: tail.append(p.datafile)
             name = '_'.join([base.stem, *(t.replace('/', '-') for t in tail)]) + (base.suffix or '.csv')
             out.append(p.to_csv(base.with_name(name)))
         return out
-    def to_json(self): return [dict(env=p.env, datafile=p.datafile, rows=len(p), models=list(p.models)) for p in self.parts]
+    def to_json(self): return [dict(env=p.env, datafile=p.datafile, rows=len(p), models=list(p.models))
+                               for p in self.parts]
     def tables(self):
         rows = [[p.env, p.datafile, len(p), len(p.models)] for p in self.parts]
         return [ResultTable(['env', 'datafile', 'questions', 'runs'], rows, 'Results matrices')]
@@ -111,12 +116,14 @@ def _truth_path(stem:str, truths:GroundTruth, ground_truth) -> Path|None:
 
 def _from_files(patterns, truths, ground_truth, env, datafile) -> Matrix:
     "The matrix of submission files. `UserError` when no truth has their ids."
-    paths, answers = sorted({Path(p) for pat in patterns for p in (glob.glob(str(pat), recursive=True) or [str(pat)])}), {}
+    paths, answers = sorted({Path(p) for pat in patterns
+                             for p in (glob.glob(str(pat), recursive=True) or [str(pat)])}), {}
     for p in paths:
         name = _short(p.parent.name if p.name == 'submission.csv' else p.stem.removeprefix('submission_'))
         answers[name if name not in answers else f'{p.parent.parent.name}-{name}'] = read_predictions(p)
     stem = _truth_stem([p for preds in answers.values() for p in preds], truths, datafile)
-    if stem is None: raise UserError('no truth file in data/ has the ids of these submissions: name one with --ground-truth')
+    if stem is None:
+        raise UserError('no truth file in data/ has the ids of these submissions: name one with --ground-truth')
     truth = truths.of_file(stem)
     return _wide(truth, answers, env, stem, _extra_cells(_truth_path(stem, truths, ground_truth), truth))
 
@@ -129,7 +136,8 @@ def _groups(base, truths, env, datafile, why:list) -> dict:
     "(env, question file) -> (runs, {name: predictions of a loose file}); reasons of what is left out go to `why`."
     groups = {}
     for r in sorted(find_runs(base, env, datafile), key=lambda r: r.path.parts):
-        if (r.path/'submission.csv').exists() or r.record_files: groups.setdefault((r.env, r.datafile), ([], {}))[0].append(r)
+        if (r.path/'submission.csv').exists() or r.record_files:
+            groups.setdefault((r.env, r.datafile), ([], {}))[0].append(r)
     for p in [] if env else _loose_files(base):
         preds = read_predictions(p)
         stem = _truth_stem(preds, truths, datafile)
@@ -143,7 +151,9 @@ def _group_answers(stem, runs, loose, truths, why:list) -> tuple:
     for r in runs:
         try: mine = truths.of_file(stem) or truths.of(r)
         except UserError as err: why.append(str(err)); continue
-        if mine is None or not {p.id for p in r.predictions} & {q.id for q in mine}: why.append(f'{r.id}: no truth for its questions'); continue
+        if mine is None or not {p.id for p in r.predictions} & {q.id for q in mine}:
+            why.append(f'{r.id}: no truth for its questions')
+            continue
         truth = truth or mine
         answers[_short(r.name) if taken[_short(r.name)] == 1 else r.name] = r.predictions
     for name, preds in loose.items(): # where a run has the name, the file keeps its prefix

@@ -115,7 +115,8 @@ recorded('error', 'MISSING_QUESTIONS', 'questions without an answer')
 
 @rule('error', 'a question answered twice')
 def _double_ids(c):
-    twice = [i for ids in ((p.id for p in c.preds), (str(r['id']) for r in c.records)) for i, n in Counter(ids).items() if n > 1]
+    twice = [i for ids in ((p.id for p in c.preds), (str(r['id']) for r in c.records)) for i, n in Counter(ids).items()
+             if n > 1]
     if twice: yield f'{_few(dict.fromkeys(twice))} more than once'
 
 @rule('error', 'answers to questions that the question file does not have')
@@ -127,21 +128,25 @@ def _unknown_questions(c):
 def _question_count(c):
     n = c.num('num_questions')
     for what, rows in (('submission', c.preds), ('records', c.records)):
-        if n is not None and rows and len(rows) != n: yield f'summary says {n:.0f} questions, the {what} have {len(rows)}'
+        if n is not None and rows and len(rows) != n:
+            yield f'summary says {n:.0f} questions, the {what} have {len(rows)}'
 
 @rule('error', 'chunk files are not numbered without gaps')
 def _chunk_gap(c):
     nums = [int(m[1]) for p in ([] if c.damage else c.run.record_files) if (m := re.search(r'chunk_(\d+)', p.name))]
-    if nums and (nums != list(range(nums[0], nums[0] + len(nums))) or nums[0] not in (0, 1)): yield f'chunks {_few(nums)} of results have a gap'
+    if nums and (nums != list(range(nums[0], nums[0] + len(nums))) or nums[0] not in (0, 1)):
+        yield f'chunks {_few(nums)} of results have a gap'
 
 # %% ../../nbs/09_compare/00_rules.ipynb #b29432b9
-_RUN_KEYS = 'name model_id llm_provider num_questions value_accuracy ref_overlap na_accuracy overall_score hardware'.split()
+_RUN_KEYS = ('name model_id llm_provider num_questions value_accuracy ref_overlap na_accuracy overall_score '
+             'hardware').split()
 _ENSEMBLE_KEYS = 'name type strategy models num_questions value_accuracy ref_overlap na_accuracy overall_score'.split()
 
 @rule('warning', 'the summary lacks keys, or they have the wrong type')
 def _schema(c):
     if not c.s: return
-    if lost := [k for k in (_ENSEMBLE_KEYS if c.ensemble else _RUN_KEYS) if k not in c.s]: yield f'summary lacks {_few(lost)}'
+    if lost := [k for k in (_ENSEMBLE_KEYS if c.ensemble else _RUN_KEYS) if k not in c.s]:
+        yield f'summary lacks {_few(lost)}'
     numbers = ('num_questions', 'value_accuracy', 'overall_score', 'avg_latency_seconds', 'total_time_seconds')
     bad = [k for k in numbers if c.s.get(k) is not None and c.num(k) is None]
     if bad: yield f'summary holds no number for {_few(bad)}'
@@ -150,7 +155,8 @@ def _schema(c):
 def _stale_files(c):
     if c.damage or c.running: return
     if stale := stale_files(c.run.path):
-        yield f'{_few(stale)}: older than the journal, or changed since: the same `wattnb run` again, or `wattnb replay`, writes them anew'
+        yield (f'{_few(stale)}: older than the journal, or changed since: the same `wattnb run` again, or `wattnb '
+               'replay`, writes them anew')
 
 # %% ../../nbs/09_compare/00_rules.ipynb #1c15f0c7
 recorded('error', 'SCORE_MISMATCH', 'the summary\'s score is off by more than a point')
@@ -161,13 +167,15 @@ def _json_csv_drift(c):
     if not c.records or not c.submission: return
     csv = {r['id'].strip(): r for r in c.submission}
     norm = lambda v: BLANK if is_blank(v) else str(v).strip().replace('\r\n', '\n')
-    bad = [i for r in c.records if (i := str(r['id'])) in csv and 'pred_value' in r and norm(r['pred_value']) != norm(csv[i]['answer_value'])]
+    bad = [i for r in c.records if (i := str(r['id'])) in csv and 'pred_value' in r
+           and norm(r['pred_value']) != norm(csv[i]['answer_value'])]
     if bad: yield f'the answers to {len(bad)} questions differ between records and submission: {_few(bad)}'
 
 @rule('warning', 'stored verdicts per question disagree with the scorer')
 def _record_scores(c):
     now = {r['id']: r['value_correct'] for r in c.scores.rows} if c.scores else {}
-    bad = [i for r in c.records if (i := str(r['id'])) in now and isinstance(r.get('value_correct'), bool) and r['value_correct'] != now[i]]
+    bad = [i for r in c.records if (i := str(r['id'])) in now and isinstance(r.get('value_correct'), bool)
+           and r['value_correct'] != now[i]]
     if bad: yield f'{len(bad)} stored verdicts are not what the scorer says today: {_few(bad)}'
 
 recorded('error', 'ERRORS', 'more than one question in ten failed')
@@ -215,12 +223,14 @@ recorded('info', 'CONCURRENT', 'questions ran side by side, so latencies hold wa
 # %% ../../nbs/09_compare/00_rules.ipynb #15fdf7f7
 @rule('info', 'tokens were not counted')
 def _no_tokens(c):
-    if c.plain and c.s and c.s.get('input_tokens') == 0 and c.s.get('output_tokens') == 0: yield '0 tokens in and out: no joules per token, no cost'
+    if c.plain and c.s and c.s.get('input_tokens') == 0 and c.s.get('output_tokens') == 0:
+        yield '0 tokens in and out: no joules per token, no cost'
 
 @rule('info', 'an API run that counted neither tokens nor money')
 def _no_cost_data(c):
     if not c.plain or not c.s or c.local or c.ours: return
-    if not any(c.num(k) for k in ('input_tokens', 'output_tokens', 'estimated_cost_usd')): yield 'no tokens and no cost stored: what it cost is unknown'
+    if not any(c.num(k) for k in ('input_tokens', 'output_tokens', 'estimated_cost_usd')):
+        yield 'no tokens and no cost stored: what it cost is unknown'
 
 recorded('warning', 'ZERO_COST', 'an API run without a price')
 
@@ -230,18 +240,21 @@ def _disk_size(c):
     gb, m = c.num('model_disk_size_gb', c.hw), re.search(r'(\d+(?:\.\d+)?)b\b', str(c.s.get('model_id', '')).lower())
     if not c.local or c.ours: return
     if gb == 0: yield 'model size on disk is 0: not found, not measured'
-    elif gb and m and gb > 3.2 * float(m[1]): yield f'{gb:.1f} GiB on disk for {m[1]} B parameters: links counted twice?'
+    elif gb and m and gb > 3.2 * float(m[1]):
+        yield f'{gb:.1f} GiB on disk for {m[1]} B parameters: links counted twice?'
 
 @rule('info', 'the embedder was loaded inside the first question')
 def _lazy_embedder(c):
     t = c.num('embedder_load_time_seconds', c.hw)
-    if t is not None and not c.ours and 0 < t < .01: yield f'embedder load of {t * 1000:.1f} ms: it was loaded inside the first question'
+    if t is not None and not c.ours and 0 < t < .01:
+        yield f'embedder load of {t * 1000:.1f} ms: it was loaded inside the first question'
 
 # %% ../../nbs/09_compare/00_rules.ipynb #955262dc
 @rule('error', 'precision of the summary and of the configuration differ')
 def _precision(c):
     a, b = c.s.get('quantization'), c.block('config_snapshot').get('hf_dtype')
-    if isinstance(a, str) and isinstance(b, str) and a and b and a != b and 'auto' not in (a, b): yield f'summary says {a}, the configuration {b}'
+    if isinstance(a, str) and isinstance(b, str) and a and b and a != b and 'auto' not in (a, b):
+        yield f'summary says {a}, the configuration {b}'
 
 @rule('warning', 'no model named')
 def _no_model(c):
@@ -250,38 +263,44 @@ def _no_model(c):
 @rule('error', 'something like a key in the configuration')
 def _secret(c):
     for k, v in c.block('config_snapshot').items():
-        looks = isinstance(v, str) and (re.match(r'(sk|hf|AKIA|ghp)[-_]?[A-Za-z0-9_-]{16,}$', v) or re.search(r'api_key|secret', k, re.I) and len(v) > 8)
+        looks = isinstance(v, str) and (re.match(r'(sk|hf|AKIA|ghp)[-_]?[A-Za-z0-9_-]{16,}$', v)
+                                        or re.search(r'api_key|secret', k, re.I) and len(v) > 8)
         if looks: yield f'config_snapshot.{k} looks like a key: revoke it'
 
 # %% ../../nbs/09_compare/00_rules.ipynb #05e79818
 def _answers_key(c) -> str:
     "A digest of all answers and explanations; '' when there are none."
     if not c.submission: return ''
-    if not hasattr(c, '_key'): c._key = digest([[r.get(k, '') for k in ('id', 'answer_value', 'ref_id', 'explanation')] for r in c.submission])
+    if not hasattr(c, '_key'):
+        c._key = digest([[r.get(k, '') for k in ('id', 'answer_value', 'ref_id', 'explanation')] for r in c.submission])
     return c._key
 
 @rule('warning', 'two runs with the same answers')
 def _copied(c):
     key = _answers_key(c)
     repeats = lambda o: o.s.get('model_id') == c.s.get('model_id') and (o.ours or c.ours)
-    same = [o.run.id for o in c.others if o is not c and key and o.run.id < c.run.id and _answers_key(o) == key and not repeats(o)]
+    same = [o.run.id for o in c.others if o is not c and key and o.run.id < c.run.id and _answers_key(o) == key
+            and not repeats(o)]
     if same: yield f'every answer and explanation equals that of {_few(same)}'
 
 def _configuration(c) -> tuple:
     "What two runs of the same kind have in common."
     snapshot = {k: v for k, v in c.block('config_snapshot').items() if k not in ('output', '_config_path')}
-    return c.run.env, c.run.datafile, str(c.s.get('model_id')), str(c.s.get('quantization')), digest(c.block('identity') or snapshot)
+    return (c.run.env, c.run.datafile, str(c.s.get('model_id')), str(c.s.get('quantization')),
+            digest(c.block('identity') or snapshot))
 
 @rule('info', 'the same model, precision and settings more than once on one machine')
 def _duplicate(c):
     if not c.plain or not c.s: return
-    same = [o.run.id for o in c.others if o is not c and o.s and o.plain and o.run.id < c.run.id and _configuration(o) == _configuration(c)]
+    same = [o.run.id for o in c.others if o is not c and o.s and o.plain and o.run.id < c.run.id
+            and _configuration(o) == _configuration(c)]
     if same: yield f'repeats {_few(same)}: average them, do not pick the best'
 
 # %% ../../nbs/09_compare/00_rules.ipynb #dfb7f654
 def _members(c) -> list:
     "The cases of an ensemble's members, None for those not in the tree."
-    near = {o.run.id: o for o in c.others} | {o.run.name: o for o in c.others if (o.run.env, o.run.datafile) == (c.run.env, c.run.datafile)}
+    near = {o.run.id: o for o in c.others} | {o.run.name: o for o in c.others
+                                              if (o.run.env, o.run.datafile) == (c.run.env, c.run.datafile)}
     return [near.get(n) for n in c.run.members]
 
 @rule('warning', 'members of the ensemble are not in the tree')
@@ -294,8 +313,10 @@ def _members_missing(c):
 def _shifted_members(c):
     if not c.ensemble or c.ours: return
     n = c.num('num_models') or len(c.run.members)
-    bad = [str(r['id']) for r in c.records if isinstance(r.get('individual_answers'), dict) and 0 < len(r['individual_answers']) < n]
-    if bad: yield f'{len(bad)} questions have fewer answers than members: WattBot then names the wrong ones: {_few(bad)}'
+    bad = [str(r['id']) for r in c.records if isinstance(r.get('individual_answers'), dict)
+           and 0 < len(r['individual_answers']) < n]
+    if bad:
+        yield f'{len(bad)} questions have fewer answers than members: WattBot then names the wrong ones: {_few(bad)}'
 
 # %% ../../nbs/09_compare/00_rules.ipynb #052b1650
 @rule('error', 'the members\' answers give another vote')
@@ -307,8 +328,11 @@ def _vote_drift(c):
     if len(votes) < 2 or r.weights or r.threshold or r.refs: return
     again = decide(votes, rule=r)
     bad = [p.id for p in c.preds if p.id in again and again[p.id].value != p.value]
-    if bad: yield f'{len(bad)} values differ from the vote of its members{" today" if here else ", as its records keep them"}: {_few(bad)}'
-    odd = [p.id for p in c.preds if p.id in again and p.id not in bad and set(parse_refs(again[p.id].refs)) != set(parse_refs(p.refs))]
+    if bad:
+        yield (f'{len(bad)} values differ from the vote of its '
+               f'members{" today" if here else ", as its records keep them"}: {_few(bad)}')
+    odd = [p.id for p in c.preds if p.id in again and p.id not in bad
+           and set(parse_refs(again[p.id].refs)) != set(parse_refs(p.refs))]
     if odd: yield f'{len(odd)} citations differ from those of the winners: {_few(odd)}'
 
 @rule('info', 'an ensemble without its cost')

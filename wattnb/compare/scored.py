@@ -58,7 +58,8 @@ def scored_runs(
             continue
         if s is not None: out.append(ScoredRun(label, s, r, question_costs(r), run_numbers(r, truths, s)))
         elif runs is not None:
-            raise UserError(f'{r.id}: no truth for its questions (no {r.datafile or "question file"}.csv with answers in data/, none in its records)')
+            raise UserError(f'{r.id}: no truth for its questions (no {r.datafile or "question file"}.csv with answers '
+                            'in data/, none in its records)')
     return out
 
 # %% ../../nbs/09_compare/02_scored.ipynb #bc18981b

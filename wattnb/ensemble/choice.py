@@ -23,7 +23,8 @@ def _resamples(strata:np.ndarray, clusters, reps:int, seed:int) -> np.ndarray:
     "Weights, resamples × questions."
     units = np.arange(len(strata)) if clusters is None else np.unique(np.asarray(clusters, str), return_inverse=True)[1]
     alone = [s for s in set(strata.tolist()) if len(set(units[strata == s].tolist())) < 2]
-    return resamples(len(strata), None if alone else strata.tolist(), None if clusters is None else list(clusters), reps, seed)
+    return resamples(len(strata), None if alone else strata.tolist(), None if clusters is None else list(clusters),
+                     reps, seed)
 
 # %% ../../nbs/08_ensemble/04_choice.ipynb #1f914290
 def _pick(
@@ -40,7 +41,8 @@ def _pick(
 
 # %% ../../nbs/08_ensemble/04_choice.ipynb #adad1d08
 def _within_budget(systems, limits, w) -> np.ndarray:
-    "Whether each system keeps to every budget, weights × systems. `limits`: (cost per question of a `System`, the most on average, ...)."
+    """Whether each system keeps to every budget, weights × systems. `limits`: (cost per question of a `System`, the
+    most on average, ...)."""
     keep = np.ones((len(w), len(systems)), bool)
     for of, most, *_ in limits:
         spent = np.stack([of(s) for s in systems])
@@ -55,9 +57,11 @@ def keeps_to(
     return all(np.isfinite(of(s)).all() and of(s).mean() <= most * (1 + 1e-12) for of, most, *_ in limits)
 
 # %% ../../nbs/08_ensemble/04_choice.ipynb #61049d94
-def _choice_ci(h:np.ndarray, spread:np.ndarray, x:np.ndarray, strata:np.ndarray, clusters, level:float=.95) -> tuple[float, float]:
-    """Interval of the mean of the out-of-bag scores `h`: that of the composite over the questions, and the variance of `spread` (the
-    overall score of the system picked in each resample), added in squares. `x`: contributions of all systems."""
+def _choice_ci(h:np.ndarray, spread:np.ndarray, x:np.ndarray, strata:np.ndarray, clusters,
+               level:float=.95) -> tuple[float, float]:
+    """Interval of the mean of the out-of-bag scores `h`: that of the composite over the questions, and the variance of
+    `spread` (the overall score of the system picked in each resample), added in squares. `x`: contributions of all
+    systems."""
     lo, hi = composite_interval(h, strata, clusters, x, level)
     m, q = float(h.mean()), _quantile(level, len(h) - 1)
     t, more = q / _quantile(level), q * q * float(spread.var())
@@ -81,7 +85,8 @@ class OutOfBagChoice:
     def optimism(self) -> float: return self.in_sample - self.score
 
 def _out_of_bag(values:np.ndarray, w:np.ndarray, at:np.ndarray, best:int) -> np.ndarray:
-    "Per question, the mean of `values[picked]` over the resamples without it; that of `best` where there is none. `values`: systems × questions."
+    """Per question, the mean of `values[picked]` over the resamples without it; that of `best` where there is none.
+    `values`: systems × questions."""
     out = w == 0
     return np.where(out.any(0), np.where(out, values[at], 0.).sum(0) / np.maximum(out.sum(0), 1), values[best])
 
@@ -104,12 +109,14 @@ def choose_out_of_bag(
     h, spread = _out_of_bag(x, w, at, best), x.mean(1)[at]
     spent = float(_out_of_bag(joules, w, at, best).mean())
     picked = tuple((systems[k].label, m / len(w)) for k, m in Counter(at.tolist()).most_common(5))
-    return OutOfBagChoice(systems[best], float(x[best].mean()), float(h.mean()), _choice_ci(h, spread, x, strata, clusters), h,
+    return OutOfBagChoice(systems[best], float(x[best].mean()), float(h.mean()),
+                          _choice_ci(h, spread, x, strata, clusters), h,
                           spent if math.isfinite(spent) else None, picked, spread, float(fits[:, best].mean()))
 
 # %% ../../nbs/08_ensemble/04_choice.ipynb #c5000711
 def _difference_bounds(a, b, strata, clusters, level:float, seed:int) -> tuple[float, float]:
-    "How far the interval reaches below and above the out-of-bag difference of two choices, without the variance of the choice."
+    """How far the interval reaches below and above the out-of-bag difference of two choices, without the variance of
+    the choice."""
     rare, n = np.asarray(strata).astype(bool), len(strata)
     rows = np.stack([a.best.x, b.best.x, a.per_question, b.per_question])
     low, high = contribution_bounds(n, int(rare.sum()))[1]
@@ -126,8 +133,9 @@ def choice_difference(
     tests:int=1,      # how many such differences are looked at: the interval is simultaneous over them
     seed:int=0,       # of the bootstrap
 ) -> dict:
-    """`diff` (a minus b), `ci_low`, `ci_high` (simultaneous 95 %), `p` (times `tests`), `mde`: the difference that is found 4 times in 5. Interval and
-    `mde` are None where the two never differed. `diff_named`: of the two systems chosen on all questions, on these questions."""
+    """`diff` (a minus b), `ci_low`, `ci_high` (simultaneous 95 %), `p` (times `tests`), `mde`: the difference that is
+    found 4 times in 5. Interval and `mde` are None where the two never differed. `diff_named`: of the two systems
+    chosen on all questions, on these questions."""
     from scipy.special import stdtr
     n, level, d = len(strata), 1 - .05 / tests, a.per_question - b.per_question
     d[np.abs(d) < 1e-12] = 0
@@ -138,17 +146,20 @@ def choice_difference(
     down, up = (math.sqrt(e ** 2 + q * q * moved) for e in _difference_bounds(a, b, strata, clusters, level, seed))
     se = (down if m > 0 else up) / q # on the side that faces zero
     p = min(1., tests * 2 * float(stdtr(n - 1, -abs(m) / se))) if se else 1.
-    return dict(diff=m, ci_low=m - down, ci_high=m + up, p=p, mde=(q + _quantile(.6, n - 1)) * (down + up) / (2 * q) or None, diff_named=named)
+    mde = (q + _quantile(.6, n - 1)) * (down + up) / (2 * q) or None
+    return dict(diff=m, ci_low=m - down, ci_high=m + up, p=p, mde=mde, diff_named=named)
 
 # %% ../../nbs/08_ensemble/04_choice.ipynb #548a91ec
 MARGIN = .02 # of the overall score: what a cheaper system may be worse by
 
 @dataclass(frozen=True)
 class SystemDecision:
-    "The outcome of `decide_between`. `families`: 'single', 'ensemble', 'cascade' and 'frugal' (the cheapest within half the margin) -> `OutOfBagChoice`."
+    """The outcome of `decide_between`. `families`: 'single', 'ensemble', 'cascade' and 'frugal' (the cheapest within
+    half the margin) -> `OutOfBagChoice`."""
     choice: System
     families: dict
-    differences: tuple # one dict per family but single, see `choice_difference`; `against`: the family it is compared with
+    # one dict per family but single, see `choice_difference`; `against`: the family it is compared with
+    differences: tuple
     better: tuple      # families that beat the best single model
     tied: tuple        # single models that are not significantly different from the best one
     saves: bool        # the choice is the cheaper system that is not worse by the margin
@@ -161,20 +172,26 @@ def _tied(models:Sequence[System], best:System, clusters, seed:int) -> tuple:
     pairs = list(itertools.combinations(models, 2))
     d = np.stack([a.x - b.x for a, b in pairs], 1)
     d[np.abs(d) < 1e-12] = 0
-    p = dict(zip((frozenset((a.label, b.label)) for a, b in pairs), holm(permutation_test(d, seed=seed, clusters=clusters))))
-    return tuple(m.label for m in sorted(models, key=lambda m: -m.x.mean()) if m is not best and p[frozenset((m.label, best.label))] > .05)
+    p = dict(zip((frozenset((a.label, b.label)) for a, b in pairs),
+                 holm(permutation_test(d, seed=seed, clusters=clusters))))
+    return tuple(m.label for m in sorted(models, key=lambda m: -m.x.mean()) if m is not best
+                 and p[frozenset((m.label, best.label))] > .05)
 
 # %% ../../nbs/08_ensemble/04_choice.ipynb #0c357cae
 def _wh(joules:float|None) -> float|None: return None if joules is None else joules / 3600
 
-def _cheaper_one(picks:dict, top:str, priced, pick, margin:float, strata, clusters, limits, seed:int) -> tuple[dict, bool]:
+def _cheaper_one(picks:dict, top:str, priced, pick, margin:float, strata, clusters, limits,
+                 seed:int) -> tuple[dict, bool]:
     "(difference of the cheapest choice to that of family `top`, whether it takes its place)"
     picks['frugal'] = pick(priced, margin / 2)
-    d, cheap, other = choice_difference(picks['frugal'], picks[top], strata, clusters, 1, seed), picks['frugal'].best, picks[top].best
+    d = choice_difference(picks['frugal'], picks[top], strata, clusters, 1, seed)
+    cheap, other = picks['frugal'].best, picks[top].best
     known = d['ci_low'] is not None and not limits
-    saves = known and min(d['diff'], d['diff_named']) - (d['diff'] - d['ci_low']) > -margin and cheap.joules.mean() < other.joules.mean()
+    worst = min(d['diff'], d['diff_named']) - (d['diff'] - d['ci_low']) if known else None
+    saves = known and worst > -margin and cheap.joules.mean() < other.joules.mean()
     return dict(family='frugal', against=top, **d), bool(saves)
 
+# %% ../../nbs/08_ensemble/04_choice.ipynb #31d95abe
 def decide_between(
     families:dict,         # 'single' -> `System`s, and further families
     strata:Sequence,       # stratum of each question: whether it is unanswerable
@@ -188,13 +205,17 @@ def decide_between(
     pick = lambda systems, within=0.: choose_out_of_bag(systems, strata, repeats, seed, within, clusters, limits)
     picks = {k: pick(v) for k, v in families.items() if v}
     rivals = [k for k in picks if k != 'single']
-    diffs = [dict(family=k, against='single', **choice_difference(picks[k], picks['single'], strata, clusters, len(rivals), seed)) for k in rivals]
+    diffs = [dict(family=k, against='single',
+                  **choice_difference(picks[k], picks['single'], strata, clusters, len(rivals), seed)) for k in rivals]
     better = [d for d in diffs if d['ci_low'] is not None and d['ci_low'] > 0]
     top = max(better, key=lambda d: d['diff'])['family'] if better else 'single'
     priced, saves = [s for v in families.values() for s in v if np.isfinite(s.joules).all()], False
     if priced:
         d, saves = _cheaper_one(picks, top, priced, pick, margin, strata, clusters, limits, seed)
         diffs.append(d)
-    for d in diffs: d |= dict(beats=d in better, wh=_wh(picks[d['family']].joules), wh_single=_wh(picks['single'].joules), wh_against=_wh(picks[d['against']].joules))
+    for d in diffs:
+        d |= dict(beats=d in better, wh=_wh(picks[d['family']].joules), wh_single=_wh(picks['single'].joules),
+                  wh_against=_wh(picks[d['against']].joules))
     tied = _tied([s for s in families['single'] if keeps_to(s, limits)], picks['single'].best, clusters, seed)
-    return SystemDecision(picks['frugal' if saves else top].best, picks, tuple(diffs), tuple(d['family'] for d in better), tied, saves, margin)
+    return SystemDecision(picks['frugal' if saves else top].best, picks, tuple(diffs),
+                          tuple(d['family'] for d in better), tied, saves, margin)

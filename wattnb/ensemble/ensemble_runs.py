@@ -35,7 +35,8 @@ def _ensemble_cost(runs, labels) -> dict:
     wh, usd = _total(c.wh for c in costs), [c.api_usd for c in costs if c.api_usd is not None or not c.ran_here]
     members = {l: dict(wh=c.wh, wh_reported=c.energy.reported, energy=c.energy.is_, usd=c.api_usd, latency=s)
                for l, c, s in zip(labels, costs, seconds)}
-    return dict(wh=wh, usd=_total(usd) if usd else None, latency_parallel=_total(seconds, max), latency_serial=_total(seconds),
+    return dict(wh=wh, usd=_total(usd) if usd else None, latency_parallel=_total(seconds, max),
+                latency_serial=_total(seconds),
                 method='none' if wh is None else 'members', members=members)
 
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #5b4f2013
@@ -46,15 +47,18 @@ def _summary(name, runs, labels, rule, decisions, scores, env) -> dict:
     wattbot = dict(
         name=name, type='ensemble', ensemble_type='same-model' if same else 'cross-model', strategy=rule.strategy,
         ignore_blank=rule.ignore_blank, models=labels, num_models=len(labels), num_questions=n,
-        value_accuracy=scores and scores.value_accuracy, ref_overlap=scores and scores.ref_overlap, na_accuracy=scores and scores.na_recall,
+        value_accuracy=scores and scores.value_accuracy, ref_overlap=scores and scores.ref_overlap,
+        na_accuracy=scores and scores.na_recall,
         overall_score=scores and scores.overall, questions_correct=scores and scores.questions_correct,
         questions_wrong=scores and n - scores.questions_correct)
     return wattbot | (dict(num_runs=len(labels)) if same else {}) | dict(
-        schema_version=1, status='complete', timestamp=datetime.now(timezone.utc).isoformat(timespec='seconds'), run_environment=env,
+        schema_version=1, status='complete', timestamp=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        run_environment=env,
         questions_file=f'{runs[0].datafile}.csv' if runs[0].datafile else None,
         rule=dict(threshold=rule.threshold, ties=rule.ties, refs=rule.refs, weights=list(rule.weights), seed=rule.seed),
         member_runs=[r.id for r in runs], scorer_version=SCORER_VERSION,
-        mean_agreement=sum(agreement) / len(agreement) if agreement else None, ties=sum(d.tie for d in decisions.values()),
+        mean_agreement=sum(agreement) / len(agreement) if agreement else None,
+        ties=sum(d.tie for d in decisions.values()),
         cost=cost, cost_usd=cost['usd'], energy=dict(total_wh=cost['wh'], method='members'),
         avg_latency_seconds=cost['latency_parallel'], scores=scores.to_json(strict=True) if scores else None)
 
@@ -69,7 +73,8 @@ def _urls(d:Decision, cells:dict, id:str) -> list[str]:
     return [known[r] for r in parse_refs(d.refs) if r in known]
 
 def _costs(spent, members, id) -> dict:
-    "What the members used for one question; `spent`: member -> {id: `question_cost`}, `members`: those that have the question."
+    """What the members used for one question; `spent`: member -> {id: `question_cost`}, `members`: those that have the
+    question."""
     def of(key, f=sum): return _total((spent[m].get(id, {}).get(key) for m in members), f) if members else None
     joules = of('joules')
     return dict(latency_seconds=of('latency_seconds', max), latency_serial_seconds=of('latency_seconds'),
@@ -81,16 +86,21 @@ def _record(id, d:Decision, given:dict, row:dict, cells:dict, spent:dict, labels
     "One record of `results.json`."
     source = next((m for m in [*d.winners, *labels] if id in cells[m]), None)
     c, first = cells[source][id] if source else {}, d.winners[0] if d.winners else None
-    why, text = (c.get('explanation') or '').strip() if first else '', f'Ensemble ({rule.strategy}) of {len(labels)} runs: {", ".join(labels)}'
+    why = (c.get('explanation') or '').strip() if first else ''
+    text = f'Ensemble ({rule.strategy}) of {len(labels)} runs: {", ".join(labels)}'
     if why and not is_blank(why): text = f'{text}. {first}: {why}'
     cost = _costs(spent, given, id)
     return dict(
-        id=id, question=row.get('question') or c.get('question', ''), gt_value=row.get('truth_value', ''), gt_unit=row.get('unit', ''),
+        id=id, question=row.get('question') or c.get('question', ''), gt_value=row.get('truth_value', ''),
+        gt_unit=row.get('unit', ''),
         gt_ref=row.get('truth_refs', ''), pred_value=d.value, pred_unit=c.get('answer_unit', ''), pred_ref=d.refs,
         pred_explanation=text, raw_response='', individual_answers={m: p.value for m, p in given.items()},
-        individual_refs={m: p.refs for m, p in given.items()}, value_correct=row.get('value_correct'), ref_score=row.get('ref_score'),
-        na_correct=row.get('na_correct'), status='abstained' if is_blank(d.value) else 'answered', votes=d.votes, agreement=d.agreement,
-        confidence=d.agreement, winners=list(d.winners), tie=d.tie, **cost, members_missing=[m for m in labels if m not in given],
+        individual_refs={m: p.refs for m, p in given.items()}, value_correct=row.get('value_correct'),
+        ref_score=row.get('ref_score'),
+        na_correct=row.get('na_correct'), status='abstained' if is_blank(d.value) else 'answered', votes=d.votes,
+        agreement=d.agreement,
+        confidence=d.agreement, winners=list(d.winners), tie=d.tie, **cost,
+        members_missing=[m for m in labels if m not in given],
         pred_answer=c.get('answer', '') if first else '', pred_ref_url=_urls(d, cells, id),
         pred_supporting_materials=c.get('supporting_materials', '') if first else '')
 
@@ -99,7 +109,8 @@ def _records(runs, labels, members, decisions, scores, rule) -> list[dict]:
     rows, by_id = {r['id']: r for r in scores.rows} if scores else {}, {m: _first(ps) for m, ps in members.items()}
     cells = {m: {row['id'].strip(): row for row in r.submission} for m, r in zip(labels, runs)}
     spent = {m: {str(x['id']): question_cost(x, side_by_side(r)) for x in r.records} for m, r in zip(labels, runs)}
-    return [_record(i, d, {m: by_id[m][i] for m in labels if i in by_id[m]}, rows.get(i, {}), cells, spent, labels, rule)
+    return [_record(i, d, {m: by_id[m][i] for m in labels if i in by_id[m]}, rows.get(i, {}), cells, spent, labels,
+                    rule)
             for i, d in decisions.items()]
 
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #269b2449
@@ -125,20 +136,25 @@ class EnsembleRun(TableSet):
     @property
     def run_id(self) -> str:
         s = self.summary
-        return '/'.join(p for p in (s['run_environment'], (s['questions_file'] or '').removesuffix('.csv'), s['name']) if p)
+        return '/'.join(p for p in (s['run_environment'], (s['questions_file'] or '').removesuffix('.csv'), s['name'])
+                        if p)
     @property
     def table(self) -> ResultTable:
         s, c = self.summary, self.summary['cost']
         show = lambda v, d: 'not measured' if v is None else f'{v:.{d}f}'
-        rows = [['members', ', '.join(s['models'])], ['strategy', s['strategy'] + (', blanks ignored' if s['ignore_blank'] else '')],
+        rows = [['members', ', '.join(s['models'])],
+                ['strategy', s['strategy'] + (', blanks ignored' if s['ignore_blank'] else '')],
                 ['questions', s['num_questions']]]
         if self.scores:
             lo, hi = self.scores.ci['overall']
             rows += [['overall', f'{self.scores.overall:.4f} [{lo:.3f}, {hi:.3f}]'],
-                     ['value, refs, NA', ', '.join(f'{s[k]:.4f}' for k in ('value_accuracy', 'ref_overlap', 'na_accuracy'))],
+                     ['value, refs, NA',
+                      ', '.join(f'{s[k]:.4f}' for k in ('value_accuracy', 'ref_overlap', 'na_accuracy'))],
                      ['strict', f'{self.scores.strict["overall"]:.4f}']]
-        rows += [['mean agreement', show(s['mean_agreement'], 3)], ['energy, Wh', show(c['wh'], 1)], ['cost, USD', show(c['usd'], 4)],
-                 ['latency, s: side by side / in turn', f"{show(c['latency_parallel'], 1)} / {show(c['latency_serial'], 1)}"],
+        rows += [['mean agreement', show(s['mean_agreement'], 3)], ['energy, Wh', show(c['wh'], 1)],
+                 ['cost, USD', show(c['usd'], 4)],
+                 ['latency, s: side by side / in turn',
+                  f"{show(c['latency_parallel'], 1)} / {show(c['latency_serial'], 1)}"],
                  ['run', self.run_id]]
         return ResultTable(['', s['name']], rows)
     def tables(self): return [self.table]
@@ -156,7 +172,8 @@ def _check_folder(folder:Path, new:dict, force:bool):
     differ = [k for k in ('models', 'strategy', 'ignore_blank') if old.get(k) != new[k]]
     if 'rule' in old and old['rule'] != jsonable(new['rule']): differ.append('rule')
     if differ and not force:
-        raise UserError(f'{folder} holds another ensemble (its {", ".join(differ)} differ): choose another --name, or --force to replace it')
+        raise UserError(f'{folder} holds another ensemble (its {", ".join(differ)} differ): choose another --name, or '
+                        '--force to replace it')
 
 def _write(folder:Path, records, summary):
     "All files of the ensemble; the summary is written last."
@@ -168,14 +185,17 @@ def _write(folder:Path, records, summary):
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #bdd576d1
 def _pick_members(ws, experiments, name, env, datafile) -> tuple[list[RunFolder], list[str], str]:
     "(runs, their labels, the environment of the ensemble). `UserError` for members that cannot vote together."
-    if not name or name in ('.', '..') or '/' in name or '\\' in name: raise UserError(f'name {name!r} cannot be a folder name')
+    if not name or name in ('.', '..') or '/' in name or '\\' in name:
+        raise UserError(f'name {name!r} cannot be a folder name')
     runs = pick_runs(ws, experiments, env, datafile)
     if len({r.datafile for r in runs}) > 1:
-        raise UserError(f'members answer different question files: {", ".join(f"{r.name} {r.datafile}" for r in runs)} (narrow with --datafile)')
+        raise UserError(f'members answer different question files: {", ".join(f"{r.name} {r.datafile}" for r in runs)} '
+                        '(narrow with --datafile)')
     envs = {r.env for r in runs}
     place = env if env is not None else envs.pop() if len(envs) == 1 else 'mixed'
     labels = [r.name if sum(x.name == r.name for x in runs) == 1 else r.id for r in runs]
-    if name in labels and place in {r.env for r in runs}: raise UserError(f'{name} is one of its own members: choose another --name')
+    if name in labels and place in {r.env for r in runs}:
+        raise UserError(f'{name} is one of its own members: choose another --name')
     return runs, labels, place
 
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #bab5fb6f
@@ -194,15 +214,17 @@ def make_ensemble(
     seed:int=0,                 # for random ties
     ground_truth=None,          # truth file; default: the one that belongs to the question file
     force:bool=False,           # replace another ensemble of that name
-    output=None,                # folder to write below, instead of the tree of runs (required when that is not a workspace)
+    output=None,                # folder to write below instead of the tree of runs; required outside a workspace
 ) -> EnsembleRun:
-    "Vote over finished runs and write the result as a run folder. `UserError` for members that cannot vote together or a name that is taken."
+    """Vote over finished runs and write the result as a run folder. `UserError` for members that cannot vote together
+    or a name that is taken."""
     rule = VoteRule(strategy, ignore_blank, threshold, ties, refs, tuple(float(w) for w in weights), seed)
     runs, labels, place = _pick_members(ws, experiments, name, env, datafile)
     members = {m: r.predictions for m, r in zip(labels, runs)}
     questions = GroundTruth(ws, ground_truth).of(runs[0])
     have = dict.fromkeys(p.id for ps in members.values() for p in ps)
-    decisions = decide(members, [i for i in dict.fromkeys([*(q.id for q in questions or ()), *have]) if i in have], rule)
+    decisions = decide(members, [i for i in dict.fromkeys([*(q.id for q in questions or ()), *have]) if i in have],
+                       rule)
     scores = score(questions, decisions_as_predictions(decisions)) if questions else None
     if output is None and not is_own(ws):
         raise UserError(f'{ws} is a tree of runs, not a workspace: name a folder for the result with --output')
@@ -217,8 +239,8 @@ def make_ensemble(
 def kept_votes(
     run:RunFolder, # an ensemble, written by wattnb or by WattBot
 ) -> dict[str, list[Prediction]]:
-    """The members' answers in the ensemble's own records: member -> predictions, in voting order; {} when the records have none.
-    A question that a member lacks has no prediction of it."""
+    """The members' answers in the ensemble's own records: member -> predictions, in voting order; {} when the records
+    have none. A question that a member lacks has no prediction of it."""
     out, text = {}, lambda v: '' if v is None else v if isinstance(v, str) else json.dumps(v)
     for r in run.records:
         values, refs = r.get('individual_answers'), r.get('individual_refs')

@@ -26,7 +26,8 @@ def on_frontier(
     order = np.lexsort((-good, cost), axis=-1)
     g, c = np.take_along_axis(good, order, -1), np.take_along_axis(cost, order, -1)
     best = np.concatenate([np.full(g.shape[:-1] + (1,), -np.inf), np.maximum.accumulate(g, -1)[..., :-1]], -1)
-    equal = np.concatenate([np.zeros(g.shape[:-1] + (1,), bool), (g[..., 1:] == g[..., :-1]) & (c[..., 1:] == c[..., :-1])], -1)
+    equal = np.concatenate([np.zeros(g.shape[:-1] + (1,), bool),
+                            (g[..., 1:] == g[..., :-1]) & (c[..., 1:] == c[..., :-1])], -1)
     keep = g > best
     for i in range(1, g.shape[-1]): keep[..., i] |= equal[..., i] & keep[..., i - 1]
     out = np.empty_like(keep)
@@ -38,7 +39,7 @@ def composite_interval(
     x:np.ndarray,     # contributions per question
     strata,           # stratum of each question: whether it is unanswerable
     clusters=None,    # paper of each question; None: independent
-    every=None,       # contributions of all systems in question (systems × questions), whose range may be wider than the score's
+    every=None,       # systems × questions: contributions whose range may be wider than the score's
     level:float=.95,  # confidence
 ) -> tuple[float, float]:
     "Interval of a system's score, made as that of a run (`Scores.composite_ci`)."
@@ -62,23 +63,27 @@ class Frontier(TableSet):
         rows = [r for r in self.rows if r['on_frontier'] or r['p_frontier'] >= .05] if most else list(self.rows)
         keep = sorted(rows, key=lambda r: (-r['on_frontier'], -r['p_frontier']))[:most]
         rows, left, u = [r for r in rows if r in keep], len(rows) - len(keep), self.unit
-        columns = ['system', 'kind', 'overall', 'low', 'high', f'{u}/question', f'{u}/correct', 'low ', 'high ', 'on frontier', 'P(frontier)']
+        columns = ['system', 'kind', 'overall', 'low', 'high', f'{u}/question', f'{u}/correct', 'low ', 'high ',
+                   'on frontier', 'P(frontier)']
         cells = [[r['label'], r['kind'], r['overall'], *r['overall_ci'], r['cost'], r['cost_per_correct'],
                   *(r['cost_per_correct_ci'] or (None, None)), r['on_frontier'], r['p_frontier']] for r in rows]
         more = (f'{left} more are on it in at least 5 % of the resamples.',) if left else ()
         return ResultTable(columns, cells, f'Overall score against {u}, {len(self.rows)} systems', (*more,
-            f'low, high: 95 % interval as of a run; of {u}/correct: percentile bootstrap. P(frontier): share of joint resamples of the questions; the uncertainty of the meters is not in it.'))
+            f'low, high: 95 % interval as of a run; of {u}/correct: percentile bootstrap. P(frontier): share of joint '
+            'resamples of the questions; the uncertainty of the meters is not in it.'))
     def to_json(self): return list(self.rows)
     def tables(self): return [self.table()]
 
 # %% ../../nbs/08_ensemble/03_frontier.ipynb #7970c840
 def _frontier_row(s:System, cost, strata, clusters, sampled_cost, per_correct, now:bool, p:float) -> dict:
-    "What the table says of one system; `sampled_cost`, `per_correct`: per resample."
+    "The row of one system in the table; `sampled_cost`, `per_correct`: per resample."
     ci = lambda a: tuple(float(q) for q in np.quantile(a, (.025, .975)))
     return dict(label=s.label, kind=s.kind, members=s.members, overall=float(s.x.mean()),
-                overall_ci=tuple(min(1., max(0., e)) for e in composite_interval(s.x, strata, clusters)), cost=float(cost.mean()), cost_ci=ci(sampled_cost),
+                overall_ci=tuple(min(1., max(0., e)) for e in composite_interval(s.x, strata, clusters)),
+                cost=float(cost.mean()), cost_ci=ci(sampled_cost),
                 cost_per_correct=float(cost.sum() / s.right.sum()) if s.right.any() else None,
-                cost_per_correct_ci=ci(per_correct) if np.isfinite(per_correct).all() else None, on_frontier=bool(now), p_frontier=float(p))
+                cost_per_correct_ci=ci(per_correct) if np.isfinite(per_correct).all() else None, on_frontier=bool(now),
+                p_frontier=float(p))
 
 def pareto(
     systems:Sequence[System], # candidates

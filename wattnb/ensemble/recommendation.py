@@ -33,17 +33,21 @@ def _top_row(p:RunMatrix, k:int, best:Sequence[int]) -> list:
     "Run `k` among the `best`: score, refusals, unique wins, latency, memory, agreement and energy."
     s, alone = p.scores[k], int((p.right[k] & ~np.delete(p.right, k, 0).any(0)).sum())
     agree = float(np.mean([(p.right[k] == p.right[j]).mean() for j in best if j != k])) if len(best) > 1 else None
-    x = (p.numbers[k] if p.numbers else None) or RunNumbers(n=p.n, latency_s=_nan(p.seconds[k].mean()), energy=RunEnergy(_nan(p.joules[k].sum() / 3600)))
-    return [p.labels[k], s.overall, *s.ci['overall'], s.na_recall, alone, x.latency_s, p.vram[k] if p.vram else None, agree,
+    x = (p.numbers[k] if p.numbers else None) or RunNumbers(n=p.n, latency_s=_nan(p.seconds[k].mean()),
+                                                            energy=RunEnergy(_nan(p.joules[k].sum() / 3600)))
+    return [p.labels[k], s.overall, *s.ci['overall'], s.na_recall, alone, x.latency_s, p.vram[k] if p.vram else None,
+            agree,
             x.wh_per_question, x.energy.is_ if p.numbers else None]
 
 def top_models(p:RunMatrix) -> ResultTable:
     "The three best single models."
     best = sorted(range(len(p.labels)), key=lambda k: -p.x[k].mean())[:3]
     return ResultTable(
-        ['model', 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB', 'agreement', 'Wh/question', 'energy is'],
+        ['model', 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB', 'agreement',
+         'Wh/question', 'energy is'],
         [_top_row(p, k, best) for k in best], 'The three best single models', (*p.notes, p.scores[0].interval_note(),
-         'unique wins: questions that no other run has right; agreement: share of questions on which it and the other two are both right or both wrong.'))
+         'unique wins: questions that no other run has right; agreement: share of questions on which it and the other '
+         'two are both right or both wrong.'))
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #e4893a0e
 def leave_one_out(p:RunMatrix) -> tuple:
@@ -55,32 +59,42 @@ def leave_one_out(p:RunMatrix) -> tuple:
         return score(p.questions, decisions_as_predictions(won)).overall
     full = overall(order)
     without = [(p.labels[k], overall([j for j in order if j != k])) for k in order]
-    return dict(without='nobody', overall=full, change=0.), *(dict(without=l, overall=o, change=o - full) for l, o in without)
+    return dict(without='none', overall=full, change=0.), *(dict(without=l, overall=o, change=o - full)
+                                                            for l, o in without)
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #51929a77
-RULE = 'the best single model is kept unless a vote or a cascade beats it, and then the cheapest system that is not worse by more than the margin takes its place'
+RULE = ('the best single model is kept unless a vote or a cascade beats it, and then the cheapest system that is not '
+        'worse by more than the margin takes its place')
 
 def _ci(d:dict) -> str:
-    return f'{d["diff"]:+.3f}' + (' (no interval: the two never differed)' if d['ci_low'] is None else f' [{d["ci_low"]:+.3f}, {d["ci_high"]:+.3f}]')
+    return f'{d["diff"]:+.3f}' + (' (no interval: the two never differed)' if d['ci_low'] is None
+                                  else f' [{d["ci_low"]:+.3f}, {d["ci_high"]:+.3f}]')
 
 def _points(x:float) -> str: return f'{x:g} point' + 's' * (x != 1)
 
-def _price(d:dict) -> str: return f', for {d["wh"] / d["wh_against"]:.2g} times the energy' if d['wh'] and d['wh_against'] else ''
+def _price(d:dict) -> str:
+    return f', for {d["wh"] / d["wh_against"]:.2g} times the energy' if d['wh'] and d['wh_against'] else ''
 
-def _listed(names:Sequence[str]) -> str: return ' and '.join([', '.join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+def _listed(names:Sequence[str]) -> str:
+    return ' and '.join([', '.join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #7aa01a02
-def _frugal_sentence(d:SystemDecision) -> str:
+def _cheapest_sentence(d:SystemDecision) -> str:
     "What the cheapest system that is about as good saves, or why none is named."
     x, points = next((x for x in d.differences if x['family'] == 'frugal'), None), _points(d.margin * 100)
     if x is None: return 'No energy was measured that systems could be compared by, so no cheaper one is named.'
     cheap, other = d.families['frugal'].best, d.families[x['against']].best
-    if not math.isfinite(other.joules.mean()): return f'The energy of {other.label} is not known, so no cheaper system is named in its place.'
+    if not math.isfinite(other.joules.mean()):
+        return f'The energy of {other.label} is not known, so no cheaper system is named in its place.'
     if d.saves: return f'{cheap.label} is not worse than {other.label} by more than {points}: {_ci(x)}{_price(x)}.'
-    if cheap is other or cheap.joules.mean() >= other.joules.mean(): return f'Nothing cheaper comes within {_points(d.margin * 50)} of the best on these questions.'
-    if x['ci_low'] is None: return f'{cheap.label} never differed from {other.label}: how far apart they may be elsewhere is not known.'
-    worse = f'may be worse by up to {-x["ci_low"] * 100:.1f} points, more than {points}' if x['ci_low'] <= -d.margin else f'is not worse by more than {points}'
-    return f'Always taking the cheapest system within {_points(d.margin * 50)} of the best (here {cheap.label}) changes the score by {_ci(x)}{_price(x)}: it {worse}.'
+    if cheap is other or cheap.joules.mean() >= other.joules.mean():
+        return f'Nothing cheaper comes within {_points(d.margin * 50)} of the best on these questions.'
+    if x['ci_low'] is None:
+        return f'{cheap.label} never differed from {other.label}: how far apart they may be elsewhere is not known.'
+    worse = (f'may be worse by up to {-x["ci_low"] * 100:.1f} points, more than {points}' if x['ci_low'] <= -d.margin
+             else f'is not worse by more than {points}')
+    return (f'Always taking the cheapest system within {_points(d.margin * 50)} of the best (here {cheap.label}) '
+            f'changes the score by {_ci(x)}{_price(x)}: it {worse}.')
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #92fe72ed
 def _statement(
@@ -93,13 +107,17 @@ def _statement(
     rivals = [x for x in d.differences if x['family'] != 'frugal']
     for x in rivals:
         art = 'An' if x['family'][0] in 'ae' else 'A'
-        out.append(f'{art} {x["family"]} chosen the same way {"beats" if x["beats"] else "does not beat"} the best single model ({single.best.label}): {_ci(x)}{_price(x)}.')
-    if d.tied: out.append(f'Among the single models, {_listed(d.tied)} {"is" if len(d.tied) == 1 else "are"} not significantly different from {single.best.label}.')
-    out.append(_frugal_sentence(d))
+        out.append(f'{art} {x["family"]} chosen the same way {"beats" if x["beats"] else "does not beat"} the best '
+                   f'single model ({single.best.label}): {_ci(x)}{_price(x)}.')
+    if d.tied:
+        out.append(f'Among the single models, {_listed(d.tied)} {"is" if len(d.tied) == 1 else "are"} not '
+                   f'significantly different from {single.best.label}.')
+    out.append(_cheapest_sentence(d))
     gains = [x['mde'] for x in rivals if x['mde'] is not None]
     if rivals and not d.better:
-        out.append(f'A gain of {max(gains) * 100:.1f} points or more would have been found 4 times in 5 on these {n} questions.' if gains
-                   else f'What gain would have been found cannot be said: on these {n} questions the systems never differed.')
+        out.append(f'A gain of {max(gains) * 100:.1f} points or more would have been found 4 times in 5 on these {n} '
+                   'questions.' if gains
+                   else f'No detectable gain can be given: on these {n} questions the systems never differed.')
     if not budget: out.append(f'Rule: {RULE} ({_points(d.margin * 100)}).')
     return ' '.join(out)
 
@@ -125,7 +143,9 @@ class Recommendation(TableSet):
     runs: RunMatrix
     choice: System
     families: dict
-    differences: tuple   # family against the best single model (frugal: against the choice without it), see `SystemDecision`
+    # family against the best single model (the cheapest within half the margin: against the choice without it),
+    # see `SystemDecision`
+    differences: tuple
     frontier: Frontier|None
     oracle: float        # value accuracy if the right member were known each time
     leave_one_out: tuple
@@ -138,9 +158,11 @@ class Recommendation(TableSet):
     @cached_property
     def members_table(self) -> ResultTable:
         "What the vote over all runs loses without each member."
-        return ResultTable(['without', 'overall', 'change'], [[m['without'], m['overall'], m['change']] for m in self.leave_one_out],
+        return ResultTable(['without', 'overall', 'change'],
+                           [[m['without'], m['overall'], m['change']] for m in self.leave_one_out],
                            'Majority over all runs, leaving one out',
-                           (f'An oracle that always picked a right member would reach a value accuracy of {self.oracle:.3f}.',))
+                           ('An oracle that always picked a right member would reach a value accuracy of '
+                            f'{self.oracle:.3f}.',))
     def tables(self) -> list[ResultTable]:
         return [self.top, self.table, self.members_table, *([self.frontier.table()] if self.frontier else [])]
     def closing(self) -> str: return self.statement
@@ -153,12 +175,17 @@ def table(self:Recommendation) -> ResultTable:
     for k, h in self.families.items():
         d = by.get(k)
         compared = [d[x] for x in ('against', 'diff', 'ci_low', 'ci_high', 'p')] if d else [None] * 5
-        rows.append([k, h.best.label, h.in_sample, h.score, *h.ci, h.optimism, *compared, None if h.joules is None else h.joules / 3600])
+        rows.append(['cheapest' if k == 'frugal' else k, h.best.label, h.in_sample, h.score, *h.ci, h.optimism,
+                     *compared, None if h.joules is None else h.joules / 3600])
     rivals = sum(d['family'] != 'frugal' for d in self.differences)
-    return ResultTable(['family', 'best on all questions', 'in-sample', 'out-of-bag', 'low', 'high', 'optimism', 'against', 'difference', 'low ', 'high ',
+    return ResultTable(['family', 'best on all questions', 'in-sample', 'out-of-bag', 'low', 'high', 'optimism',
+                        'against', 'difference', 'low ', 'high ',
                         'p', 'Wh/question'], rows, 'Chosen on some questions, scored on others',
-        ('out-of-bag: mean score, on the questions left out, of the whole choice, repeated in 1,000 resamples; low, high: its 95 % interval, with the variance of the choice. '
-         f'difference: of two such choices on the same resamples, interval and p simultaneous over {rivals} famil{"y" if rivals == 1 else "ies"} (Bonferroni; frugal: 95 %).', self.statement))
+        ('out-of-bag: mean score, on the questions left out, of the whole choice, repeated in 1,000 resamples; low, '
+         'high: its 95 % interval, with the variance of the choice. '
+         f'difference: of two such choices on the same resamples, interval and p simultaneous over {rivals} '
+         f'famil{"y" if rivals == 1 else "ies"} (Bonferroni). cheapest: the cheapest system within half the margin, '
+         'interval of 95 %.', self.statement))
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #c62eaa63
 @patch
@@ -166,27 +193,35 @@ def to_json(self:Recommendation) -> dict:
     "Everything as one document; the frontier holds the systems that are on it in at least 5 % of the resamples."
     c, d, p = self.choice, self.decision, self.runs
     choice = dict(label=c.label, kind=c.kind, members=list(c.members), how=c.how, overall=float(c.x.mean()),
-                  wh_per_question=_nan(c.joules.mean() / 3600), usd_per_question=_nan(c.usd.mean()), asked=list(c.call_rate))
-    families = {k: dict(best=h.best.label, members=list(h.best.members), in_sample=h.in_sample, honest=h.score, ci_low=h.ci[0], ci_high=h.ci[1],
-                        optimism=h.optimism, wh_per_question=None if h.joules is None else h.joules / 3600, picked=[list(x) for x in h.picked])
+                  wh_per_question=_nan(c.joules.mean() / 3600), usd_per_question=_nan(c.usd.mean()),
+                  asked=list(c.call_rate))
+    families = {k: dict(best=h.best.label, members=list(h.best.members), in_sample=h.in_sample, honest=h.score,
+                        ci_low=h.ci[0], ci_high=h.ci[1],
+                        optimism=h.optimism, wh_per_question=None if h.joules is None else h.joules / 3600,
+                        picked=[list(x) for x in h.picked])
                 for k, h in self.families.items()}
     rule = dict(rule=RULE, margin=d.margin, not_significantly_different=list(d.tied), saves=d.saves) if d else {}
-    return dict(choice=choice, statement=self.statement, **rule, families=families, differences=list(self.differences), top=self.top.to_json(),
+    return dict(choice=choice, statement=self.statement, **rule, families=families, differences=list(self.differences),
+                top=self.top.to_json(),
                 oracle=self.oracle, leave_one_out=list(self.leave_one_out),
-                frontier=self.frontier and [r for r in self.frontier.rows if r['p_frontier'] >= .05], transfer=self.transfer,
+                frontier=self.frontier and [r for r in self.frontier.rows if r['p_frontier'] >= .05],
+                transfer=self.transfer,
                 notes=list(p.notes), skipped=[list(s) for s in p.skipped], n=p.n, runs=list(p.labels))
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #932592c3
 def _budgets(models:Sequence[System], max_wh:float|None, max_usd:float|None) -> list[tuple]:
-    "(costs of a `System` per question, the most on average, the unit, what one unit is) of each budget; `UserError` where no single model keeps to it."
+    """(costs of a `System` per question, the most on average, the unit, what one unit is) of each budget; `UserError`
+    where no single model keeps to it."""
     out = []
     for what, limit, of, scale in (('Wh', max_wh, lambda s: s.joules, 3600), ('USD', max_usd, lambda s: s.usd, 1)):
         if limit is None: continue
         known = [of(s).mean() / scale for s in models if np.isfinite(of(s)).all()]
         if not known: raise UserError(f'the runs do not say how many {what} they used: no budget can be kept')
-        if min(known) > limit: raise UserError(f'no run keeps to {limit:g} {what} per question: the cheapest takes {min(known):.3g}')
+        if min(known) > limit:
+            raise UserError(f'no run keeps to {limit:g} {what} per question: the cheapest takes {min(known):.3g}')
         out.append((of, limit * scale, what, scale))
-    if out and not any(keeps_to(s, out) for s in models): raise UserError(f'no run keeps to both {max_wh:g} Wh and {max_usd:g} USD per question')
+    if out and not any(keeps_to(s, out) for s in models):
+        raise UserError(f'no run keeps to both {max_wh:g} Wh and {max_usd:g} USD per question')
     return out
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #6346b06b
@@ -200,17 +235,21 @@ def recommend_from(
     margin:float=MARGIN,     # of the overall score: what a cheaper system may be worse by
     clusters='auto',         # by paper: 'auto', 'papers' or 'none', see `wattnb.scoring.judging.papers_of`
 ) -> Recommendation:
-    "Recommend a system for runs at hand. `UserError` when nothing keeps to the budget, its cost was not measured, or the margin is not above 0."
-    if not 0 < margin < 1: raise UserError(f'a margin is a share of the score between 0 and 1, such as 0.02, not {margin:g}')
+    """Recommend a system for runs at hand. `UserError` when nothing keeps to the budget, its cost was not measured, or
+    the margin is not above 0."""
+    if not 0 < margin < 1:
+        raise UserError(f'a margin is a share of the score between 0 and 1, such as 0.02, not {margin:g}')
     runs = replace(runs, scores=tuple(replace(s, clusters=clusters) for s in runs.scores))
     families = dict(single=singles(runs), ensemble=ensembles(runs, most=most), cascade=cascades(runs))
     limits, papers = _budgets(families['single'], max_wh, max_usd), runs.papers(clusters)
     families = {k: v for k, v in families.items() if any(keeps_to(s, limits) for s in v)}
     d = decide_between(families, runs.strata, papers, margin, limits, repeats, seed)
-    text = _statement(d, runs.n, ' and '.join(f'at most {most / scale:g} {unit} per question' for _, most, unit, scale in limits))
+    text = _statement(d, runs.n,
+                      ' and '.join(f'at most {most / scale:g} {unit} per question' for _, most, unit, scale in limits))
     text += _budget_sentence(d, limits) + _energy_sentence(runs, [h.best for h in d.families.values()])
     affordable = [s for v in families.values() for s in v if keeps_to(s, limits)]
-    return Recommendation(runs, d.choice, d.families, d.differences, pareto(affordable, runs.strata, seed=seed, clusters=papers),
+    return Recommendation(runs, d.choice, d.families, d.differences,
+                          pareto(affordable, runs.strata, seed=seed, clusters=papers),
                           float(runs.right.any(0).mean()), leave_one_out(runs), text, decision=d)
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #a7c3c29e
@@ -218,7 +257,8 @@ def _only(p:RunMatrix, labels) -> RunMatrix:
     "The matrix with these runs alone."
     at = [p.labels.index(l) for l in labels]
     take = lambda xs: tuple(xs[k] for k in at)
-    return RunMatrix(tuple(labels), p.questions, take(p.predictions), take(p.scores), p.joules[at], p.usd[at], p.seconds[at], take(p.vram))
+    return RunMatrix(tuple(labels), p.questions, take(p.predictions), take(p.scores), p.joules[at], p.usd[at],
+                     p.seconds[at], take(p.vram))
 
 def transfer(
     here:RunMatrix,  # runs over the questions to judge on
@@ -229,7 +269,8 @@ def transfer(
 ) -> dict:
     "The best system on `there`, and its difference to the best single model there, on the questions `here`."
     shared = [l for l in here.labels if l in there.labels]
-    if len(shared) < 2: raise UserError(f'only {len(shared)} runs of the same name over {chosen_on} and the questions to judge on')
+    if len(shared) < 2:
+        raise UserError(f'only {len(shared)} runs of the same name over {chosen_on} and the questions to judge on')
     here, there = _only(here, shared), _only(there, shared)
     build = lambda p: singles(p) + ensembles(p) + cascades(p)
     # the order of voters may differ between the files, the order of a cascade may not
@@ -240,8 +281,10 @@ def transfer(
     got, ref, papers = ours[key(best)], ours[key(one)], here.papers(clusters)
     d = got.x - ref.x
     d[np.abs(d) < 1e-12] = 0
-    (lo, hi), = paired_ci(np.stack([got.x, ref.x]), [(0, 1)], here.strata, *contribution_bounds(here.n, sum(here.strata))[1], papers, seed=seed)
-    return dict(chosen_on=chosen_on, system=best.label, there=float(best.x.mean()), here=float(got.x.mean()), best_single=one.label,
+    (lo, hi), = paired_ci(np.stack([got.x, ref.x]), [(0, 1)], here.strata,
+                          *contribution_bounds(here.n, sum(here.strata))[1], papers, seed=seed)
+    return dict(chosen_on=chosen_on, system=best.label, there=float(best.x.mean()), here=float(got.x.mean()),
+                best_single=one.label,
                 diff=float(d.mean()), ci_low=lo, ci_high=hi, p=permutation_test(d, seed=seed, clusters=papers))
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #9a5ff231
@@ -258,6 +301,7 @@ def recommend(
     clusters='auto',          # by paper: 'auto', 'papers' or 'none', see `wattnb.scoring.judging.papers_of`
 ) -> Recommendation:
     "Recommend a model, ensemble or cascade from the runs at hand."
-    r = recommend_from(read_runs(ws, env, datafile, ground_truth), max_wh, max_usd, seed, margin=margin, clusters=clusters)
+    r = recommend_from(read_runs(ws, env, datafile, ground_truth), max_wh, max_usd, seed, margin=margin,
+                       clusters=clusters)
     if select_on is None: return r
     return replace(r, transfer=transfer(r.runs, read_runs(ws, env, select_on), select_on, clusters, seed))

@@ -28,7 +28,8 @@ from .voting import Ballot, VoteRule, decisions_as_predictions, same_values, vot
 # %% ../../nbs/08_ensemble/02_systems.ipynb #b6fec954
 @dataclass(frozen=True)
 class RunMatrix:
-    "Runs over the same questions. Arrays are runs × questions; `joules`, `usd` and `seconds` hold NaN where not measured."
+    """Runs over the same questions. Arrays are runs × questions; `joules`, `usd` and `seconds` hold NaN where not
+    measured."""
     labels: tuple
     questions: tuple
     predictions: tuple      # per run, a tuple of `Prediction` in question order
@@ -85,7 +86,8 @@ def run_matrix(
     notes:Sequence=(),        # what a reader of the costs must know
     numbers:dict|None=None,   # label -> its `RunNumbers`
 ) -> RunMatrix:
-    "A `RunMatrix` from parts. A question that a run lacks counts as failed; of two predictions for one question the first counts."
+    """A `RunMatrix` from parts. A question that a run lacks counts as failed; of two predictions for one question the
+    first counts."""
     questions, labels, rows = tuple(questions), tuple(predictions), []
     for p in predictions.values():
         by = {}
@@ -93,7 +95,8 @@ def run_matrix(
         rows.append(tuple(by.get(q.id) or Prediction(q.id, status='failed') for q in questions))
     array = lambda costs: _cost_array(costs, labels, len(questions))
     return RunMatrix(labels, questions, tuple(rows), tuple(score(questions, list(p)) for p in predictions.values()),
-                     array(joules), array(usd), array(seconds), tuple((vram or {}).get(l) for l in labels), tuple(skipped),
+                     array(joules), array(usd), array(seconds), tuple((vram or {}).get(l) for l in labels),
+                     tuple(skipped),
                      tuple(notes), tuple((numbers or {}).get(l) for l in labels))
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #534549b3
@@ -106,7 +109,8 @@ def _comparable(runs, truths) -> tuple[dict, list]:
             if r.is_ensemble: continue
             mode = r.block('config_snapshot').get('mode') or r.block('identity').get('mode')
             if not r.complete: skipped.append((label, 'not complete'))
-            elif mode in ('oracle', 'closed-book'): skipped.append((label, 'oracle or closed-book: a bound, not a system'))
+            elif mode in ('oracle', 'closed-book'):
+                skipped.append((label, 'oracle or closed-book: a bound, not a system'))
             elif t := tidy_rows(r, truths): rows[label] = (r, t)
             else: skipped.append((label, 'no truth'))
         except UserError as e: skipped.append((label, str(e)))
@@ -128,9 +132,11 @@ def _cost_notes(rows:dict) -> tuple:
     "What is known of these runs' energy when it was not measured per question."
     kinds, out = Counter(t[0]['energy_is'] for _, t in rows.values()), []
     if coarse := [k for k in kinds if k not in ('question', 'not measured')]:
-        out.append(f'Energy per question is {" or ".join(sorted(coarse))} in {sum(kinds[k] for k in coarse)} of {len(rows)} runs: the cost of a cascade assumes that hard questions cost no more than easy ones.')
+        out.append(f'Energy per question is {" or ".join(sorted(coarse))} in {sum(kinds[k] for k in coarse)} of '
+                   f'{len(rows)} runs: the cost of a cascade assumes that hard questions cost no more than easy ones.')
     if len(machines := sorted({r.env for r, _ in rows.values()})) > 1:
-        out.append(f'Runs of {len(machines)} machines ({", ".join(m or "unnamed" for m in machines)}) are side by side: their Wh are those of different machines and meters. --env takes one.')
+        out.append(f'Runs of {len(machines)} machines ({", ".join(m or "unnamed" for m in machines)}) are side by '
+                   'side: their Wh are those of different machines and meters. --env takes one.')
     if n := kinds['not measured']: out.append(f'{n} runs have no energy: systems with them are not on the frontier.')
     return tuple(out)
 
@@ -140,11 +146,14 @@ def read_runs(
     datafile:str|None=None, # question file; needed when the tree has several
     ground_truth=None,      # truth file to use
 ) -> RunMatrix:
-    "The single, complete runs of a tree over one question file. `UserError` with fewer than two, or when the choice of the file is open."
+    """The single, complete runs of a tree over one question file. `UserError` with fewer than two, or when the choice
+    of the file is open."""
     runs = find_runs(ws, env, datafile)
-    if not runs: raise UserError('no runs' + ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v))
+    if not runs:
+        raise UserError('no runs' + ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v))
     files = sorted({r.datafile for r in runs})
-    if len(files) > 1: raise UserError(f'runs over several question files ({", ".join(files)}): name one with --datafile')
+    if len(files) > 1:
+        raise UserError(f'runs over several question files ({", ".join(files)}): name one with --datafile')
     truths = GroundTruth(ws, ground_truth)
     rows, skipped = _comparable(runs, truths)
     rows = _over_the_same_questions(rows, skipped)
@@ -153,8 +162,10 @@ def read_runs(
     by = {l: {x['id']: x for x in t} for l, (_, t) in rows.items()}
     column = lambda of: {l: [of(by[l][q.id]) for q in questions] for l in rows}
     numbers = {l: run_numbers(r, truths) for l, (r, _) in rows.items()}
-    return run_matrix(questions, {l: r.predictions for l, (r, _) in rows.items()}, column(ranked_joules), column(lambda x: x['cost_usd']),
-                      column(lambda x: x['latency_seconds']), {l: r.block('hardware').get('gpu_vram_allocated_gb') or None for l, (r, _) in rows.items()},
+    return run_matrix(questions, {l: r.predictions for l, (r, _) in rows.items()}, column(ranked_joules),
+                      column(lambda x: x['cost_usd']),
+                      column(lambda x: x['latency_seconds']),
+                      {l: r.block('hardware').get('gpu_vram_allocated_gb') or None for l, (r, _) in rows.items()},
                       skipped, (*_cost_notes(rows), *doubt_notes(numbers, 'energy', 'latency', 'usd')), numbers)
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #27d21f0d
@@ -215,7 +226,8 @@ def ensembles(
 ) -> list[System]:
     "Votes over sets of members, the most expensive member first. All members are called on all questions."
     out, order = [], _expensive_first(p)
-    ballots = [[Ballot(l, a.value, a.refs, a.status, a.confidence) for a in ps] for l, ps in zip(p.labels, p.predictions)]
+    ballots = [[Ballot(l, a.value, a.refs, a.status, a.confidence) for a in ps]
+               for l, ps in zip(p.labels, p.predictions)]
     for c in subsets(len(p.labels), [s for s in sizes if s <= len(p.labels)], most):
         ks = [int(order[i]) for i in c]
         members = tuple(p.labels[k] for k in ks)
@@ -223,7 +235,8 @@ def ensembles(
             won = {q.id: vote([ballots[k][j] for k in ks], rule, q.id) for j, q in enumerate(p.questions)}
             s = score(p.questions, decisions_as_predictions(won))
             out.append(System(f'{name}: {" + ".join(members)}', 'ensemble', members, name, np.array(s.contributions()),
-                              np.array([r['value_correct'] for r in s.rows], bool), p.joules[ks].sum(0), p.usd[ks].sum(0),
+                              np.array([r['value_correct'] for r in s.rows], bool), p.joules[ks].sum(0),
+                              p.usd[ks].sum(0),
                               p.seconds[ks].max(0), (1.,) * len(ks)))
     return out
 
@@ -237,7 +250,8 @@ def _cascade(p:RunMatrix, members:tuple, how:str, called:tuple, keep:int|None=No
     who = np.array(members)[stage]
     spent = lambda a: sum(np.where(m, a[k], 0.) for k, m in zip(members, called))
     side = 1 if keep is None else 2 # models called side by side
-    seconds = p.seconds[list(members[:side])].max(0) + sum(np.where(m, p.seconds[k], 0.) for k, m in zip(members[side:], called[side:]))
+    seconds = p.seconds[list(members[:side])].max(0) + sum(np.where(m, p.seconds[k], 0.)
+                                                           for k, m in zip(members[side:], called[side:]))
     names = tuple(p.labels[k] for k in members)
     label = f'{(" → " if keep is None else " & ").join(names[:-1])} → {names[-1]} on {how}'
     return System(label, 'cascade', names, how, p.x[who, at], p.right[who, at], spent(p.joules), # type: ignore[arg-type]
@@ -257,18 +271,20 @@ def cascades(
     p:RunMatrix,
     three:bool=True, # also cascades of three models
 ) -> list[System]:
-    """All cascades from cheap to expensive: two models on refusal or low confidence; with `three` also two models whose disagreement calls a
-    third, and chains of refusals. Where no cost is known, every order is a candidate."""
+    """All cascades from cheap to expensive: two models on refusal or low confidence; with `three` also two models whose
+    disagreement calls a third, and chains of refusals. Where no cost is known, every order is a candidate."""
     price, k, out = _prices(p), range(len(p.labels)), []
     cheaper = lambda i, j: price is None or price[i] < price[j]
     for i, j in itertools.permutations(k, 2):
         if not cheaper(i, j): continue
         out.append(_cascade(p, (i, j), 'refusal', (p.open[i],)))
-        out += [_cascade(p, (i, j), f'refusal or low confidence ({share})', (p.open[i] | m,)) for share, m in _least_confident(p.predictions[i])]
+        out += [_cascade(p, (i, j), f'refusal or low confidence ({share})', (p.open[i] | m,))
+                for share, m in _least_confident(p.predictions[i])]
     for i, j, b in itertools.permutations(k, 3) if three else ():
         if not (cheaper(i, b) and cheaper(j, b)): continue
         differ = (p.groups[i] != p.groups[j]) | (p.groups[i] == 0)
         out.append(_cascade(p, (i, j, b), 'disagreement', (np.ones(p.n, bool), differ), keep=0))
     for i, j, b in itertools.permutations(k, 3) if three else ():
-        if cheaper(i, j) and cheaper(j, b): out.append(_cascade(p, (i, j, b), 'refusal', (p.open[i], p.open[i] & p.open[j])))
+        if cheaper(i, j) and cheaper(j, b):
+            out.append(_cascade(p, (i, j, b), 'refusal', (p.open[i], p.open[i] & p.open[j])))
     return out

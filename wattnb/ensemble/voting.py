@@ -126,7 +126,8 @@ def _shared(ballots, share:float) -> str:
     return _cell({names[k] for k, c in n.items() if c >= share * len(sets)})
 
 # %% ../../nbs/08_ensemble/00_voting.ipynb #0b9dee0e
-_STRATEGY_CITES = dict(first_non_blank='all', canonical='support', confidence='support', independent='vote', union='all',
+_STRATEGY_CITES = dict(first_non_blank='all', canonical='support', confidence='support', independent='vote',
+                       union='all',
                        intersection='intersection')
 
 def _cite(rule:VoteRule, ballots, cast, given, won) -> str:
@@ -158,7 +159,8 @@ def _decision(value, ballots, cast, won, rule, outcome=None) -> Decision:
     given = [b for b in ballots if b.value == value] if legacy else won
     refs = BLANK if _blank(value) and not legacy else _cite(rule, ballots, cast, given, won)
     winners = tuple(b.member for b in given)
-    return Decision(value, refs, winners, **(outcome or dict(votes=dict(Counter(b.value for b in cast)), agreement=_share(winners, cast))))
+    return Decision(value, refs, winners,
+                    **(outcome or dict(votes=dict(Counter(b.value for b in cast)), agreement=_share(winners, cast))))
 
 # %% ../../nbs/08_ensemble/00_voting.ipynb #9728fcfa
 def _count(ballots, cast, rule:VoteRule, key:str) -> Decision:

@@ -243,7 +243,7 @@ def _truth_html(a:Asked, row:dict) -> str:
     return f'<p style="color:{colour}">{mark} truth: {truth} {unit}, {papers}; citations {row["ref_score"]:.2f}</p>'
 
 def _confidence_html(c:float|None) -> str:
-    if c is None: return '<p class="wattnb-warn">A best guess; the model did not say how sure it is.</p>'
+    if c is None: return '<p class="wattnb-warn">A best guess; the model reported no confidence.</p>'
     word = 'high' if c >= .7 else 'medium' if c >= .4 else 'low'
     meter = f'<meter min="0" max="1" low="0.4" high="0.7" optimum="1" value="{c:.2f}"></meter>'
     return (f'<p class="{"wattnb-warn" if c < .4 else ""}">{meter} '

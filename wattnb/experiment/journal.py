@@ -259,7 +259,7 @@ class Journal:
 
     def _refused(self, e:OSError) -> WorkError:
         return WorkError(f'cannot write {self.path}: {e.strerror or e}; what is in it is safe, '
-                         'and the same command goes on from there')
+                         'and the same command resumes the run')
 
 # %% ../../nbs/06_experiment/03_journal.ipynb #f49b9b68
 @patch

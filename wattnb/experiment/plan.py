@@ -269,7 +269,7 @@ def _precision_held(entry:ModelEntry, content:JournalContent) -> str|None:
     return loaded or head.get('precision') and planned_precision(entry, head['precision'])
 
 def _same_run(plan:RunPlan, content:JournalContent) -> bool:
-    "Whether a journal's run is the one that is asked for."
+    "Whether a journal's run is the requested one."
     head = (content.of('run') or [{}])[0]
     if not head.get('identity') or digest(head['identity']) != content.run: return content.run == plan.run
     rest = lambda identity: {k: v for k, v in jsonable(identity).items() if k != 'precision'}
@@ -312,7 +312,8 @@ def _check_machine(plan:RunPlan, old:JournalContent):
     was = next((s['machine'] for s in reversed(old.of('session')) if s.get('machine')), None)
     here = machine(plan.settings.env)
     if was and old.of('attempt') and machine_key(was) != machine_key(here):
-        raise UserError(f'{plan.run_dir} was begun on {machine_description(was)}, and this is {machine_description(here)}: '
+        raise UserError(f'{plan.run_dir} was begun on {machine_description(was)}, and this is '
+                        f'{machine_description(here)}: '
                         'go on there, or give --allow-mixed (its energy and times are then labelled mixed), '
                         'or another --name')
 

@@ -31,7 +31,7 @@ from .plan import final_attempt, prediction_of
 from ..llm.memory import precision_of
 
 # %% ../../nbs/06_experiment/06_run_files.ipynb #e7bcf82e
-CONTEXT_PLACEHOLDER = '\x00context\x00' # stands in a journalled prompt for the passages, which the journal has once
+CONTEXT_PLACEHOLDER = '\x00context\x00' # for the passages in a journalled prompt; the journal has them once
 
 def sum_or_none(
     values, # numbers; None is not measured

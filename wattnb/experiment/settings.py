@@ -130,7 +130,8 @@ def changes(self:RunSettings) -> dict:
 @patch(as_prop=True)
 def search(self:RunSettings):
     "The retrieval settings: the preset with the changes. Raises `UserError` for an unknown setting or value."
-    from wattnb.retrieval.queries import DEFAULT_PRESET, make_settings # here, so that `wattnb --help` need not load the retrieval
+    # here, so that `wattnb --help` need not load the retrieval
+    from wattnb.retrieval.queries import DEFAULT_PRESET, make_settings
     own = {'planner': self.planner} if self.planner and self.planner != 'llm' else {}
     return make_settings(self.preset or DEFAULT_PRESET, **self.changes, **own)
 

@@ -43,13 +43,14 @@ from .run_energy import last_segments
 from .run_files import CONTEXT_PLACEHOLDER, RunFiles, derive, sum_or_none
 
 # %% ../../nbs/06_experiment/07_stages.ipynb #eb291702
-IDLE_SECONDS = 10. # of each baseline, where none is asked for; the one at the end takes `wattnb.telemetry.session.AFTER`
+# of each baseline, where none is asked for; the one at the end takes `wattnb.telemetry.session.AFTER`
+IDLE_SECONDS = 10.
 
 def idle_baseline(
     settings:RunSettings, # of the run
     provider:str,         # of the model
 ) -> tuple[float, str]:
-    "(seconds, why there is none): as asked for, else a baseline for whole runs of local language models."
+    "(seconds, why there is none): as set, else a baseline for whole runs of local language models."
     if settings.idle_seconds is not None:
         return settings.idle_seconds, 'no idle baseline was asked for (idle_seconds is 0)'
     if provider != 'hf_local': return 0., 'skipped: no language model runs on this machine'
@@ -64,7 +65,7 @@ def archive_run(
     name = lambda: f'{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S}'
     to, n = folder.with_name(name()), 1
     while to.exists(): n += 1; to = to.with_name(f'{name()}-{n}')
-    with folder_lock(folder, 'wattnb run --force'): pass # nobody is writing it
+    with folder_lock(folder, 'wattnb run --force'): pass # no other process is writing it
     os.replace(folder, to)
     log.info('moved the earlier run to %s', to)
     return to
@@ -167,7 +168,7 @@ def _snapshot(self:Run):
 # %% ../../nbs/06_experiment/07_stages.ipynb #453ab21a
 @patch
 def load(self:Run):
-    "Open the model and the index. Raises `UserError` or `WorkError` in one line when either cannot be had."
+    "Open the model and the index. Raises `UserError` or `WorkError` in one line when either cannot be opened."
     s = self.settings
     if not self.todo():
         self.telemetry.uses([]) # nothing is computed
@@ -505,7 +506,8 @@ def _parsed(self:Run, q:Question, reply, context, bibliography:dict) -> Answer:
         allowed = list(context.doc_ids) if context else sorted(bibliography)
         answer = parse_reply(reply.text, q, allowed, bibliography=bibliography,
                              compact=self.model.entry.prompt == 'compact', context=context)
-    return with_confidence(answer, reply, getattr(self.model, 'no_logprobs_reason', 'the model reports no token probabilities'))
+    return with_confidence(answer, reply,
+                           getattr(self.model, 'no_logprobs_reason', 'the model reports no token probabilities'))
 
 def _tokens(reply, plan:dict|None) -> dict:
     own = dict(prompt=reply.prompt_tokens, completion=reply.completion_tokens, cached=reply.cached_tokens,

@@ -326,7 +326,8 @@ def _energy_checks(files:RunFiles):
 # %% ../../nbs/06_experiment/08_stored.ipynb #06d00002
 @dataclass(repr=False)
 class Results(ResultTable):
-    "A table of runs; `numbers` holds a `wattnb.scoring.numbers.RunNumbers` and the path of the executed notebook per row."
+    """A table of runs; `numbers` holds a `wattnb.scoring.numbers.RunNumbers` and the path of the executed notebook per
+    row."""
     numbers: tuple = ()
 
     def shown(self) -> ResultTable:

@@ -17,7 +17,8 @@ from ..llm.registry import PRECISIONS, ModelEntry, Registry, did_you_mean, load_
 _PROVIDERS = ('hf_local', 'bedrock', 'openrouter', 'openai')
 _SETTINGS = {'db', 'table_prefix', 'questions', 'output', 'metadata', 'planner_max_queries', 'deduplicate_retrieval',
              'rerank_strategy', 'top_k', 'top_k_final',
-             'retrieval_threshold', 'max_retries', 'use_reordered_prompt', 'embedding_model', 'embedding_dim', 'embedding_task', 'embedding_model_id', 'hf_temperature'}
+             'retrieval_threshold', 'max_retries', 'use_reordered_prompt', 'embedding_model', 'embedding_dim',
+             'embedding_task', 'embedding_model_id', 'hf_temperature'}
 _MODEL_KEYS = {'llm_provider', 'hf_model_id', 'hf_dtype', 'hf_max_new_tokens', 'model', 'max_concurrent',
                'bedrock_model', 'bedrock_profile', 'bedrock_region',
                'openrouter_api_key', 'site_url', 'app_name'}
@@ -45,7 +46,8 @@ class ImportedConfig:
     def to_json(self) -> dict:
         return dict(path=str(self.path), key=self.entry.key, entry=self.entry.to_json(), toml=self.entry.to_toml(),
                     settings=self.settings,
-                    unknown=list(self.unknown), not_constant=list(self.not_constant), secrets=list(self.secrets), notes=self.notes)
+                    unknown=list(self.unknown), not_constant=list(self.not_constant), secrets=list(self.secrets),
+                    notes=self.notes)
     def _repr_markdown_(self): return f'```toml\n{self.entry.to_toml()}```\n' + '\n'.join(f'- {n}' for n in self.notes)
 
 # %% ../../nbs/legacy/02_wattbot_config.ipynb #d3f99063
@@ -59,7 +61,8 @@ def _constants(path:Path) -> tuple[dict, list]:
         raise UserError(f'{path} is not a Python config: {e}') from None
     values, computed = {}, []
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) and node.value else []
+        targets = (node.targets if isinstance(node, ast.Assign)
+                   else [node.target] if isinstance(node, ast.AnnAssign) and node.value else [])
         for t in targets:
             if not isinstance(t, ast.Name): continue
             try: values[t.id] = ast.literal_eval(node.value) # type: ignore[attr-defined]
@@ -79,7 +82,8 @@ def _base_entry(path:Path, values:dict, registry:Registry) -> ModelEntry:
         raise UserError(f'{path}: names no model ({"hf_model_id" if provider == "hf_local" else "model"} is missing)')
     known = next((e for e in registry.values() if e.provider == provider and e.id.lower() == id.lower()), None)
     if known: return known
-    stem = re.sub(r'^(hf|bedrock|openrouter|openai)_', '', path.stem).replace('_', '-' if provider == 'bedrock' else '.')
+    stem = re.sub(r'^(hf|bedrock|openrouter|openai)_', '', path.stem)
+    stem = stem.replace('_', '-' if provider == 'bedrock' else '.')
     key = slug(stem if provider != 'hf_local' else id)
     return Registry([]).with_tables({key: dict(provider=provider, id=id)}, str(path))[key]
 
@@ -108,5 +112,6 @@ def import_wattbot_config(
     public = {k for k in values if not k.startswith('_')}
     return ImportedConfig(path, replace(base, **_changes(path, values, base)),
                           {k: values[k] for k in sorted(public & _SETTINGS)},
-                          unknown=tuple(sorted(public - _SETTINGS - _MODEL_KEYS)), not_constant=tuple(k for k in computed if not k.startswith('_')),
+                          unknown=tuple(sorted(public - _SETTINGS - _MODEL_KEYS)),
+                          not_constant=tuple(k for k in computed if not k.startswith('_')),
                           secrets=tuple(k for k in sorted(public) if k.endswith('api_key') and values[k]))

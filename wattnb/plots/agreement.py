@@ -44,6 +44,7 @@ def _dots(ax, part, order):
     ax.set_xlim(-.06, 1.08); ax.set_xticks([0, .5, 1], ['0', '.5', '1'])
     ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
 
+# %% ../../nbs/10_plots/06_agreement.ipynb #6e04ba72
 @figure('accuracy_by_type', 'accuracy by kind of evidence', NEEDS['flags'],
         lambda data: type_rows(data.tables.questions),
         'A panel per kind of evidence (table, figure, quote, math, unanswerable): a dot with its interval per run',
@@ -54,8 +55,9 @@ def plot_accuracy_by_type(
     "Accuracy by kind of evidence, a panel per kind."
     df = frame_of(df)
     some = df[df['n'] > 0] if len(df) else df
-    if not len(some): return note_figure('No questions have coded evidence (columns Quote, Table, Figure, Math, is_NA).',
-                                         'Accuracy by kind of evidence')
+    if not len(some):
+        return note_figure('No questions have coded evidence (columns Quote, Table, Figure, Math, is_NA).',
+                           'Accuracy by kind of evidence')
     used, kinds = [t for t in (*TYPES, 'is_NA') if (some['type'] == t).any()], dict(zip(some['label'], some['kind']))
     mean = some.groupby('label', observed=True)[['correct', 'n']].sum()
     order = list((mean['correct'] / mean['n']).sort_values(ascending=False, kind='stable').index)
@@ -68,7 +70,8 @@ def plot_accuracy_by_type(
     row_axis(axes[0], [tagged(l, kinds[l]) for l in order], 48)
     axes[len(used) // 2].set_xlabel('accuracy' + ' (is_NA: refusal recall)' * ('is_NA' in used))
     kind_legend(fig, kinds.values(), bars=False)
-    where = '' if (some['types_from'] == 'coded flags').all() else '; kinds read from the first words of the explanations'
+    coded = (some['types_from'] == 'coded flags').all()
+    where = '' if coded else '; kinds read from the first words of the explanations'
     few = '; (!): fewer than 10 questions' if some['n'].min() < 10 else ''
     return headline(fig, 'Accuracy by kind of evidence',
                     f'lines: 95 % intervals (Wilson, is_NA: Clopper-Pearson); a question can be of several '
@@ -109,7 +112,8 @@ def _agreement_grid(df, names) -> np.ndarray:
 
 @figure('agreement_heatmap', 'which runs are right on the same questions', NEEDS['two'],
         lambda data: agreement_rows(data.tables.questions),
-        'A heat map of runs by runs: below the diagonal the share of questions on which both are right or wrong, above it Cohen\'s kappa',
+        'A heat map of runs by runs: below the diagonal the share of questions on which both are right or wrong, above '
+        'it Cohen\'s kappa',
         ('agreement', 'kappa'), where='machine')
 def plot_agreement_heatmap(
     df, # a, b, n, agreement, kappa: see `agreement_rows`
@@ -214,7 +218,8 @@ def _refusal_panel(ax, part, order, of:str):
     ax.grid(axis='y', visible=False); ax.tick_params(axis='y', length=0)
 
 @figure('refusal_rates', 'right and wrong refusals', NEEDS['run'], lambda data: refusal_rows(data.tables.questions),
-        'Two panels of horizontal bars with intervals: share of unanswerable and of answerable questions refused, per run',
+        'Two panels of horizontal bars with intervals: share of unanswerable and of answerable questions refused, per '
+        'run',
         lambda df: df.loc[df['n'] > 0, ['share', 'low', 'high']], where='machine')
 def plot_refusal_rates(
     df, # label, kind, of, n, refused, share, low, high: see `refusal_rows`

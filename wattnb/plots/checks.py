@@ -72,7 +72,8 @@ def _pixels(fig, dpi:float=100) -> np.ndarray:
 def ink_fraction(
     fig, # any figure
 ) -> float:
-    "Share of the pixels inside the axes that something is drawn on, without the grid: the smallest over the visible axes."
+    """Share of the pixels inside the axes that something is drawn on, without the grid: the smallest over the visible
+    axes."""
     used = [ax for ax in fig.axes if ax.get_visible()]
     if not used: return 0.
     lines = [g for ax in used for axis in (ax.xaxis, ax.yaxis) for g in axis.get_gridlines()]
@@ -95,7 +96,8 @@ def ink_fraction(
 def drawn_numbers(
     fig, # any figure
 ) -> np.ndarray:
-    "Every number that the artists hold in data coordinates (bars, points, lines, bands, error bars, images), sorted and unique."
+    """Every number that the artists hold in data coordinates (bars, points, lines, bands, error bars, images), sorted
+    and unique."""
     from matplotlib.patches import Rectangle
     out, flat = [], lambda a: np.ravel(np.ma.filled(np.ma.asarray(a, float), np.nan)).tolist()
     for ax in fig.axes:

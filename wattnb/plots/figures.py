@@ -14,11 +14,12 @@ from pathlib import Path
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, atomic_write
 from ..core.questions import is_blank
-from .style import (figure_style, headline, is_note, new_figure, note_figure, save, shared_end, small_png,
-                                text_on)
+from .style import (figure_style, headline, is_note, new_figure, note_figure, save, common_suffix,
+                                small_png, text_on)
 from ..scoring.run_folders import find_runs, runs_root
 from .registry import ALIASES, FIGURES, FigureData
 from . import agreement, latency, questions, systems, wattbot_figures # noqa: F401 (these fill FIGURES)
+
 
 # %% ../../nbs/10_plots/10_figures.ipynb #59a719fd
 COLOURS = dict(right='#0072B2', wrong='#D55E00', abstained='#999999', unparsed='#CC79A7', failed='#000000',
@@ -170,7 +171,7 @@ def draw(
     if df.empty:
         reason = f'{why[:1].upper()}{why[1:].rstrip(".")}. ' if why else ''
         return note_figure(f'{reason}Needs: {p.needs[:1].lower()}{p.needs[1:]}', p.title[:1].upper() + p.title[1:]), df
-    return p.draw(_shortened(df, shared_end(e.label for e in data.entrants))), df
+    return p.draw(_shortened(df, common_suffix(e.label for e in data.scored))), df
 
 # %% ../../nbs/10_plots/10_figures.ipynb #a4d54bd8
 def _folders(ws, base:Path, stem:str, env:str|None, names) -> list[tuple]:
@@ -209,8 +210,8 @@ def draw_all(
     ground_truth=None,      # truth file to use; default: the file in data/ that belongs to each run
     env:str|None=None,      # only this machine
 ) -> ResultTable:
-    """Draw the figures: PNG, SVG and CSV, in `<datafile>/` over all machines, and in `<machine>/<datafile>/` those that WattBot
-    draws for each. A figure without its data is a note that names them. `UserError` without runs."""
+    """Draw the figures: PNG, SVG and CSV, in `<datafile>/` over all machines, and in `<machine>/<datafile>/` those that
+    WattBot draws for each. A figure without its data is a note that names them. `UserError` without runs."""
     ws = root if isinstance(root, Workspace) else runs_root(root)
     if out is None and not isinstance(ws, Workspace):
         raise UserError(f'{root} is no workspace and is only read: say where the figures go (--output DIR)')
@@ -266,6 +267,8 @@ class Gallery:
         fig, df = draw(name, self.data)
         p, picture = registered(name), base64.b64encode(small_png(fig, self.dpi)).decode()
         also = ', '.join(f'<code>{a}</code>' for a, n in ALIASES.items() if n == name)
-        return (f'<figure id="{name}" style="margin:1.5em 0"><figcaption><b><code>{name}</code></b>: {html.escape(p.title)}. '
+        return (f'<figure id="{name}" style="margin:1.5em 0"><figcaption><b><code>{name}</code></b>: '
+                f'{html.escape(p.title)}. '
                 f'<small>Needs: {html.escape(p.needs)}{f" Also as {also}." if also else ""}</small></figcaption>'
-                f'<img style="max-width:100%" alt="{html.escape(alt_text(fig, len(df), p.alt))}" src="data:image/png;base64,{picture}"></figure>')
+                f'<img style="max-width:100%" alt="{html.escape(alt_text(fig, len(df), p.alt))}" '
+                f'src="data:image/png;base64,{picture}"></figure>')

@@ -74,16 +74,18 @@ def _interval_note(df) -> str:
 # %% ../../nbs/10_plots/07_latency.ipynb #ef79e666
 @figure('cross_system_latency', 'mean latency of shared models by machine, with its parts', NEEDS['machines'],
         lambda data: latency_rows(data.tables.questions, shared=True),
-        'Stacked horizontal bars, grouped by model: mean seconds per question on each machine, split into retrieval and generation',
+        'Stacked horizontal bars, grouped by model: mean seconds per question on each machine, split into retrieval '
+        'and generation',
         ('seconds', 'low', 'high', 'retrieval', 'generation'), where='across',
         aliases=('cross_system_latency_breakdown',))
 def plot_cross_system_latency(
-    df, # series, env, n, runs, seconds, low, high, retrieval, generation, other: see `latency_rows(questions, shared=True)`
+    df, # series, env, n, runs, seconds, low, high, retrieval, generation, other: see `latency_rows`
 ):
     "Mean latency of shared models and its parts, machine beside machine."
     df = frame_of(df)
-    if not len(df): return note_figure('No model ran on two machines at one precision with its latency recorded. `wattnb run '
-                                       '--env NAME` gives a run its machine.', 'Latency across machines')
+    if not len(df):
+        return note_figure('No model ran on two machines at one precision with its latency recorded. `wattnb run '
+                           '--env NAME` gives a run its machine.', 'Latency across machines')
     ys, used = _grouped(df), set()
     fig, ax = new_figure('page', 1.15 + .17 * max(3, ys[-1] + 1))
     for y, r in zip(ys, df.itertuples()):
@@ -171,8 +173,9 @@ def plot_cross_system_latency_distribution(
     df = frame_of(df)
     s = df[(df['kind'] != 'ensemble') & df['latency'].notna() & (df['latency_is'] == 'question')] if len(df) else df
     several = [k for k, p in s.groupby('series', sort=True, observed=True) if p['env'].nunique() > 1] if len(s) else []
-    if not several: return note_figure('No model ran on two machines with the latency of each question recorded (results.json).',
-                                       'Latency distributions across machines')
+    if not several:
+        return note_figure('No model ran on two machines with the latency of each question recorded (results.json).',
+                           'Latency distributions across machines')
     looks, cols = _machine_looks(s.loc[s['series'].isin(several), 'env']), min(4, len(several))
     rows = math.ceil(len(several) / cols)
     fig, axes = new_figure('page', .75 + (.75 + .2 * len(looks)) * rows, rows, cols, sharex=True, sharey=True)

@@ -121,7 +121,8 @@ def plot_question_map(
     df = frame_of(df)
     if df.empty: return note_figure('No scored runs yet. `wattnb run --model extractive` makes one.', 'Question map')
     names = list(dict.fromkeys(df['label']))
-    wide = df.assign(g=df['error_class'].astype(str).map(GROUP_OF)).pivot(index='label', columns='id', values='g').loc[names]
+    wide = df.assign(g=df['error_class'].astype(str).map(GROUP_OF)).pivot(index='label', columns='id',
+                                                                          values='g').loc[names]
     right = (wide == 'right').sum()
     ids = sorted(wide.columns, key=lambda c: (-right[c], str(c)))
     wide = wide[ids]
@@ -134,7 +135,8 @@ def plot_question_map(
     ax.set_xlabel(f'{len(ids)} questions, by the number of runs that have them right'); ax.tick_params(length=0)
     group_legend(fig, wide.to_numpy().ravel(), symbols=len(ids) <= 120)
     return headline(fig, 'Every question in every run', f'n = {len(ids)} questions, {len(names)} runs; cells: error '
-                    f'class; {int((right == 0).sum())} right in no run, {int((right == len(names)).sum())} right in every run')
+                    f'class; {int((right == 0).sum())} right in no run, {int((right == len(names)).sum())} right in '
+                    'every run')
 
 # %% ../../nbs/10_plots/09_questions.ipynb #740f940e
 def _abstention_rows(data) -> list[dict]:
@@ -164,7 +166,8 @@ def _abstention_columns(ax, used):
 
 # %% ../../nbs/10_plots/09_questions.ipynb #b82f16ba
 @figure('abstention', 'answered and refused, answerable and not', NEEDS['run'], _abstention_rows,
-        'A table of cells per run: numbers and shares of answerable and unanswerable questions that were answered or refused',
+        'A table of cells per run: numbers and shares of answerable and unanswerable questions that were answered or '
+        'refused',
         lambda df: df.loc[(df['outcome'] != 'no reply') | (df['count'] > 0), 'share'])
 def plot_abstention(
     df, # label, truth ('answerable', 'unanswerable'), outcome ('answered', 'refused', 'no reply'), count, n (of truth)
@@ -204,7 +207,8 @@ def _risk_rows(data) -> list[dict]:
 
 # %% ../../nbs/10_plots/09_questions.ipynb #104a4f93
 def _names_beside(ax, ends, x:float):
-    "Names in a column at `x`, in the order of the ends (x, y, name) of their curves, each tied to its own by a thin line."
+    """Names in a column at `x`, in the order of the ends (x, y, name) of their curves, each tied to its own by a thin
+    line."""
     fig = ax.get_figure(); fig.draw_without_rendering()
     lo, hi = ax.get_ylim()
     gap = 8.5 / (ax.get_window_extent().height / fig.dpi * 72) * (hi - lo)
@@ -238,7 +242,8 @@ def _risk_note(df, named, n_runs:int) -> str:
                if len(named) < n_runs else ''))
 
 @figure('risk_coverage', 'error rate against the share answered', NEEDS['run'], _risk_rows,
-        'A falling or rising curve per run: share of wrong answers among the most confident answers, against the share of questions answered',
+        'A falling or rising curve per run: share of wrong answers among the most confident answers, against the share '
+        'of questions answered',
         ('coverage', 'risk'))
 def plot_risk_coverage(
     df,           # label, coverage, risk, area (of the whole curve), confidence (whether the run has one), n
@@ -275,9 +280,9 @@ def _staged(e, stages, total, unit, is_='measured') -> list[dict]:
                  doubts=doubts_of([e.numbers], 'energy' if unit == 'Wh' else 'wall')) for s, v in parts.items() if v]
 
 def _energy_rows(data) -> list[dict]:
-    "Runs that know the joules of every stage of every question."
+    "Runs with the joules of every stage of every question."
     out = []
-    for e in data.entrants:
+    for e in data.scored:
         total, whole = defaultdict(float), True
         for r in e.run.records:
             stages = r.get('energy') if isinstance(r.get('energy'), dict) else {}
@@ -289,7 +294,7 @@ def _energy_rows(data) -> list[dict]:
     return out
 
 def _time_rows(data) -> list[dict]:
-    return [r for e in data.entrants if (of := e.run.block('timing').get('seconds_by_stage') or {})
+    return [r for e in data.scored if (of := e.run.block('timing').get('seconds_by_stage') or {})
             for r in _staged(e, of, e.numbers.wall_s, 's')]
 
 # %% ../../nbs/10_plots/09_questions.ipynb #e5066e77
@@ -313,8 +318,9 @@ def plot_stages(
     "What each stage of a run takes, per question."
     from matplotlib.patches import Patch
     df = frame_of(df)
-    if df.empty: return note_figure('No run measured its energy by stage. It needs an NVIDIA GPU or readable RAPL counters: '
-                                    '`wattnb doctor` says what this machine has.', 'Energy per stage')
+    if df.empty:
+        return note_figure('No run measured its energy by stage. It needs an NVIDIA GPU or readable RAPL counters: '
+                           '`wattnb doctor` says what this machine has.', 'Energy per stage')
     unit, stages = df['unit'].iloc[0], _stages_in(df['stage'])
     total = df.groupby('label', observed=True)['amount'].sum().sort_values()
     look = lambda s: dict(color=STAGE_COLOURS.get(s, GREY), hatch=_STAGE_HATCH.get(s, '++'), edgecolor='white')
@@ -341,7 +347,8 @@ def _number(v) -> float|None: return float(v) if re.fullmatch(r'-?\d+(\.\d+)?([e
 def power_rows(
     run, # a `RunFolder`, or a run folder
 ) -> list[dict]:
-    "The data of `plot_power` from a run's `power.csv`: power of the counted devices, or memory where no power was measured."
+    """The data of `plot_power` from a run's `power.csv`: power of the counted devices, or memory where no power was
+    measured."""
     from wattnb.scoring.run_folders import RunFolder
     run = run if isinstance(run, RunFolder) else RunFolder(Path(run), name=Path(run).name)
     path = run.path/'power.csv'
@@ -418,7 +425,7 @@ def spread(
 
 # %% ../../nbs/10_plots/09_questions.ipynb #ffea69b8
 def _latency_rows(data) -> list[dict]:
-    timed = {e.label for e in data.entrants if any(r.get('latency_seconds') for r in e.run.records)}
+    timed = {e.label for e in data.scored if any(r.get('latency_seconds') for r in e.run.records)}
     return [dict(label=l, id=r['id'], latency_seconds=r['latency_seconds']) for l, rows in data.rows.items()
             if l in timed for r in rows if r['latency_seconds'] is not None]
 
@@ -475,7 +482,8 @@ def _token_panel(ax, part, labels, what:str):
 # %% ../../nbs/10_plots/09_questions.ipynb #952dfcd7
 @figure('tokens', 'tokens of context against the budget, of prompts and of completions',
         'Runs that count tokens: any model but the baselines.', _token_rows,
-        'Three panels with a row of dots and a box plot per run: context, prompt and completion tokens of each question', ('tokens',))
+        'Three panels with a row of dots and a box plot per run: context, prompt and completion tokens of each '
+        'question', ('tokens',))
 def plot_tokens(
     df, # label, id, what ('context', 'prompt', 'completion'), tokens, budget (of the context; or missing)
 ):
@@ -523,7 +531,8 @@ def _retrieval_rows(data, depth:int=20) -> list[dict]:
 # %% ../../nbs/10_plots/09_questions.ipynb #29aa8aac
 @figure('retrieval', 'hit@k and the rank of the gold paper',
         'Runs of `wattnb run` in the mode rag, which record their hits.', _retrieval_rows,
-        'Left, rising curves with bands: share of questions with a gold paper among the first k hits; right, bars of the rank of the first one',
+        'Left, rising curves with bands: share of questions with a gold paper among the first k hits; right, bars of '
+        'the rank of the first one',
         ('share',))
 def plot_retrieval(
     df, # part ('hit' or 'rank'), label, k (hit) or bin (rank), share, low, high, n

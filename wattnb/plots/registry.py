@@ -68,7 +68,7 @@ NEEDS = dict(
     machines='Runs of one model at one precision under two labels of --env, with the latency of each question.')
 
 # %% ../../nbs/10_plots/03_registry.ipynb #420aaa28
-def _entrants(found, truths:GroundTruth) -> list[ScoredRun]:
+def _scored(found, truths:GroundTruth) -> list[ScoredRun]:
     "Scored runs as the comparison needs them, each with a label of its own."
     names = Counter(r.name for r, _ in found)
     short = lambda r: r.name if names[r.name] == 1 else '/'.join(p for p in (r.env, r.name) if p)
@@ -110,9 +110,9 @@ class FigureData:
     @cached_property
     def tables(self) -> RunTables: return make_tables(self._found[0], self.truths, self.registry, self.left_out)
     @cached_property
-    def entrants(self) -> list[ScoredRun]: return _entrants(self._found[0], self.truths)
+    def scored(self) -> list[ScoredRun]: return _scored(self._found[0], self.truths)
     @cached_property
-    def best_first(self) -> list[ScoredRun]: return sorted(self.entrants, key=lambda e: -e.scores.overall)
+    def best_first(self) -> list[ScoredRun]: return sorted(self.scored, key=lambda e: -e.scores.overall)
     @property
     def systems(self) -> list[ScoredRun]:
         "Best first, without ensembles, and without runs that are given the gold papers or none."
@@ -126,7 +126,7 @@ class FigureData:
         "Label -> tidy rows, best run first."
         return {e.label: tidy_rows(e.run, self.truths) for e in self.best_first}
     @cached_property
-    def comparison(self): return compare_scores(self.best_first) if len(self.entrants) > 1 else None
+    def comparison(self): return compare_scores(self.best_first) if len(self.scored) > 1 else None
     @cached_property
     def panel(self): return _panel(self)
 

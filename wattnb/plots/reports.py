@@ -48,8 +48,8 @@ def _footprint(r) -> ResultTable:
 # %% ../../nbs/10_plots/11_reports.ipynb #68c491dc
 @dataclass(frozen=True)
 class Report:
-    """A report over one question file. `UserError` when there are runs over several question files and none is named, or
-    no scored run."""
+    """A report over one question file. `UserError` when there are runs over several question files and none is named,
+    or no scored run."""
     root: object = None         # workspace, any folder of runs, or None for the workspace at hand
     env: str = ''               # only this machine; '' takes all
     datafile: str = ''          # stem of the question file; '' where there is only one
@@ -118,16 +118,18 @@ def _tied(order, letters) -> list:
 def _score_sentence(order, tied, n_pairs:int) -> str:
     best = order[0]
     lo, hi = best.scores.ci['overall']
-    text = f'Best is **{best.label}** with a score of {best.scores.overall:.3f} [{lo:.3f}, {hi:.3f}]{_doubted(best.numbers, "score")}'
+    text = (f'Best is **{best.label}** with a score of {best.scores.overall:.3f} [{lo:.3f}, '
+            f'{hi:.3f}]{_doubted(best.numbers, "score")}')
     if len(tied) == len(order) - 1:
         return f'{text}, but no other run is significantly different from it: these questions do not decide.'
     test = f'(paired permutation test, Holm over {n_pairs} pairs).'
     if not tied: return f'{text}, ahead of every other run {test}'
-    return f'{text}. {_list([e.label for e in tied])} {"is" if len(tied) == 1 else "are"} not significantly different from it {test}'
+    return (f'{text}. {_list([e.label for e in tied])} {"is" if len(tied) == 1 else "are"} not significantly different '
+            f'from it {test}')
 
 # %% ../../nbs/10_plots/11_reports.ipynb #e564c7f2
 def _doubted(x, *about) -> str:
-    "What is doubtful in a number, in brackets behind it; '' for a sound number."
+    "The audit's remarks on a number, in brackets; '' without any."
     reasons = [d.message for d in x.about(*about) if d.severity != 'info']
     return f' ({"; ".join(reasons)})' if reasons else ''
 
@@ -159,7 +161,7 @@ def _energy_sentences(order, tied) -> list[str]:
     none = [k for k, n in x.items() if n.wh is None and n.ran_here]
     out = []
     if ranked: out.append(_least(order, tied, ranked, 'of those measured whole' if bounds or none else 'of all'))
-    elif not bounds: out.append('No run measured its energy: nothing is said about it.')
+    elif not bounds: out.append('No run measured its energy, so it is not compared.')
     if bounds:
         metered = ", ".join(sorted({x[k].energy.metered for k in bounds}))
         values = ", ".join(_sig(x[k].wh_per_question) for k in bounds)
@@ -173,11 +175,12 @@ def _money_sentence(order) -> str:
     billed = {k: n for k, n in x.items() if n.usd_per_question}
     if billed:
         k = min(billed, key=lambda k: billed[k].usd_per_question)
-        return (f'Of the runs that a provider billed, **{k}** costs the least: {_sig(billed[k].usd_per_question)} USD a question, '
+        return (f'Of the runs that a provider billed, **{k}** costs the least: {_sig(billed[k].usd_per_question)} USD '
+                'a question, '
                 f'with a score of {x[k].score:.3f}{_doubted(x[k], "usd")}.')
     if any(n.electricity_usd is not None for n in x.values()):
         return 'No run was billed by a provider; what the electricity costs is in the footprint.'
-    return 'No run was billed by a provider, and no electricity was metered: nothing is said about money.'
+    return 'No run was billed by a provider, and no electricity was metered, so costs are not compared.'
 
 # %% ../../nbs/10_plots/11_reports.ipynb #9cecf080
 def _steps(x:list) -> str: return ' and '.join([', '.join(x[:-1]), x[-1]] if len(x) > 1 else x)
@@ -205,9 +208,11 @@ def _refusal_sentences(order) -> list[str]:
     if not n_na or not s: return []
     worst = max(s, key=lambda k: s[k]['false_answers']); least = min(s, key=lambda k: s[k]['false_answers'])
     unread = [f'{e.label} ({e.scores.strict["unparsed"]})' for e in order if e.scores.strict['unparsed']]
-    return [f'Of the {n_na} questions that the papers do not answer, **{worst}** answers {s[worst]["false_answers"]} all the same'
+    return [f'Of the {n_na} questions that the papers do not answer, **{worst}** answers {s[worst]["false_answers"]} '
+            'all the same'
             + (f', **{least}** {s[least]["false_answers"]}.' if worst != least else '.')] + ([
-            f'Replies could not be read in {_list(unread)}: they are neither answers nor refusals, but NA recall counts them as blanks.'] if unread else [])
+            f'Replies could not be read in {_list(unread)}: they are neither answers nor refusals, but NA recall '
+            'counts them as blanks.'] if unread else [])
 
 # %% ../../nbs/10_plots/11_reports.ipynb #ad8a8c0a
 def summary_sentences(
@@ -217,7 +222,8 @@ def summary_sentences(
     n, c = len(next(iter(r.rows.values()))), r.comparison
     out = [f'{len(r.rows)} run{"s" * (len(r.rows) > 1)} over the {n} questions of {r.runs[0].datafile}.']
     if r.left_out: out.append('Left out: ' + ', '.join(r.left_out) + '.')
-    if c is None: return out + [f'Only **{next(iter(r.rows))}** is there: a second run would show whether its score is good.']
+    if c is None:
+        return out + [f'Only **{next(iter(r.rows))}** is there: a second run would show whether its score is good.']
     order = sorted(c.runs, key=lambda e: -e.scores.overall)
     tied = _tied(order, c.letters)
     out += [_score_sentence(order, tied, len(c.pairs)), c.mde_note(), *_energy_sentences(order, tied),
@@ -244,7 +250,8 @@ class Folded:
 def _answers_table(answers:dict) -> str:
     "HTML of one question: a row per run with class, value and cited papers."
     esc = html.escape
-    rows = ''.join(f'<tr><td>{esc(l)}</td><td title="{c}">{_MARK.get(c, c)}</td><td>{esc(str(x.get("value") or ""))[:120]}</td>'
+    rows = ''.join(f'<tr><td>{esc(l)}</td><td '
+                   f'title="{c}">{_MARK.get(c, c)}</td><td>{esc(str(x.get("value") or ""))[:120]}</td>'
                    f'<td>{esc(str(x.get("refs") or ""))[:120]}</td><td>{c}</td></tr>' for l, (c, x) in answers.items())
     return f'<table><tr><th>run</th><th></th><th>value</th><th>papers</th><th>class</th></tr>{rows}</table>'
 
@@ -254,8 +261,8 @@ def drill_down(
     most:int=400, # questions shown
 ) -> Folded:
     "Each question with what every run answered, those that fewest runs have right first."
-    by, questions, esc = defaultdict(dict), {q.id: q
-                                             for q in GroundTruth(r.ws, r.ground_truth).of(r.runs[0])}, html.escape
+    by, esc = defaultdict(dict), html.escape
+    questions = {q.id: q for q in GroundTruth(r.ws, r.ground_truth).of(r.runs[0])}
     for label, rows in r.rows.items():
         for x in rows: by[x['id']][label] = (error_class(x), x)
     right = {i: sum(c == 'right' for c, _ in got.values()) for i, got in by.items()}
@@ -263,9 +270,11 @@ def drill_down(
     for i in ids[:most]:
         q = questions.get(i)
         truth = f'{esc(q.answer_value)} {esc(q.unit or "")} · {esc(", ".join(q.refs))}' if q else ''
-        out.append(f'<details><summary>{right[i]}/{len(by[i])} · <b>{esc(i)}</b> {esc(q.question if q else "")}</summary><p>truth: {truth}</p>'
+        out.append(f'<details><summary>{right[i]}/{len(by[i])} · <b>{esc(i)}</b> '
+                   f'{esc(q.question if q else "")}</summary><p>truth: {truth}</p>'
                    f'{_answers_table(by[i])}</details>')
-    more = f'<p>{len(ids) - most} further questions are in the store (<code>wattnb.scoring.store.load</code>).</p>' if len(ids) > most else ''
+    more = (f'<p>{len(ids) - most} further questions are in the store (<code>wattnb.scoring.store.load</code>).</p>'
+            if len(ids) > most else '')
     return Folded('\n'.join(out) + more)
 
 # %% ../../nbs/10_plots/11_reports.ipynb #e91c90f1
@@ -307,7 +316,8 @@ def _setup_sentences(ours) -> list[str]:
     values = {what: {str(get(x)) for x in ours} for what, get in _SETTINGS.items()}
     held = {what: next(iter(v)) for what, v in values.items() if len(v) == 1}
     s = ours[0].block('identity').get('retrieval') or {}
-    kind = 'BM25 and dense vectors' if s.get('dense') and s.get('lexical') else 'BM25' if s.get('lexical') else 'dense vectors'
+    kind = ('BM25 and dense vectors' if s.get('dense') and s.get('lexical') else 'BM25' if s.get('lexical')
+            else 'dense vectors')
     named = lambda k, v: f'{k} ({v})' if k in ('temperature', 'seed', 'precision', 'the machine') and v else k
     out = [f'Passages are found by {kind}, and contexts hold at most {s.get("max_tokens")} tokens.',
            'Held constant over all runs: ' + ', '.join(named(k, v) for k, v in held.items()) + '.']
@@ -320,10 +330,11 @@ def _energy_methods(r:Report) -> list[str]:
     x = r.numbers.values()
     meters = ' and '.join(m for m in methods if m != 'none') or 'estimate'
     out = ['Energy was not measured.' if methods == ['none'] and all(n.wh is None for n in x) else
-           f'Energy is that of the devices named in each run, by {meters}; other parts of the machine are not included.']
+           f'Energy is that of the devices named in each run, by {meters}; other parts of the machine are not '
+           'included.']
     if any(n.energy.factor != 1 for n in x):
-        out.append('Where a resumed run stored the energy of its last session alone, it is extrapolated by the latencies of its '
-                   'questions, with the interval of the plausible factors.')
+        out.append('Where a resumed run stored the energy of its last session alone, it is extrapolated by the '
+                   'latencies of its questions, with the interval of the plausible factors.')
     if any(n.energy.kind == 'at least' for n in x):
         out.append('Where not all GPUs were metered, energy is a lower bound and is not ranked.')
     return out
@@ -333,14 +344,15 @@ def methods_text(
 ) -> str:
     "A methods paragraph in Markdown, from the settings that the runs recorded."
     ours, rows = [x for x in r.runs if x.block('identity')], next(iter(r.rows.values()))
-    out = [f'We compare {len(r.rows)} systems on {len(rows)} questions ({sum(x["is_na"] for x in rows)} of which the papers do not answer).']
+    out = [f'We compare {len(r.rows)} systems on {len(rows)} questions ({sum(x["is_na"] for x in rows)} of which the '
+           'papers do not answer).']
     if ours: out += _setup_sentences(ours)
-    out.append('Answers are scored as 0.75 × value accuracy + 0.15 × Jaccard overlap of the cited papers + 0.10 × NA recall (blank values '
-               'among the unanswerable) (relative tolerance 10⁻³); the strict score gives no credit for values invented for unanswerable '
-               'questions or for failed calls.')
-    out.append('Intervals are 95 %: Wilson for proportions, bootstrap stratified by answerability for the composite. Runs are compared '
-               'pairwise on the same questions by a permutation test on the composite and the exact McNemar test on values, with Holm’s '
-               'correction over all pairs.')
+    out.append('Answers are scored as 0.75 × value accuracy + 0.15 × Jaccard overlap of the cited papers + 0.10 × NA '
+               'recall (blank values among the unanswerable) (relative tolerance 10⁻³); the strict score gives no '
+               'credit for values invented for unanswerable questions or for failed calls.')
+    out.append('Intervals are 95 %: Wilson for proportions, bootstrap stratified by answerability for the composite. '
+               'Runs are compared pairwise on the same questions by a permutation test on the composite and the exact '
+               'McNemar test on values, with Holm’s correction over all pairs.')
     return ' '.join(out + _energy_methods(r))
 
 # %% ../../nbs/10_plots/11_reports.ipynb #f7d7e22f
@@ -368,7 +380,8 @@ def bibtex(
     out = [_model_entry(x, reg) for x in models.values()]
     out.append(f'@misc{{{r.runs[0].datafile},\n  title = {{{{Question set {r.runs[0].datafile}}}}},\n'
                f'  note = {{SHA-256 {str(r.runs[0].block("identity").get("questions") or "not recorded")}}}\n}}')
-    out.append('@software{wattnb,\n  title = {{wattnb: question answering over papers, measured}},\n  author = {{The wattnb authors}},\n'
+    out.append('@software{wattnb,\n  title = {{wattnb: question answering over papers, measured}},\n'
+               '  author = {{The wattnb authors}},\n'
                f'  version = {{{__version__}}},\n  url = {{https://github.com/wattnb/wattnb}}\n}}')
     return '\n\n'.join(out)
 

@@ -49,8 +49,8 @@ def coded_types(
     explanation:str, # cell of a question file without coded columns
 ) -> tuple[str, ...]:
     "The coded words with which the explanation begins, in the order of `TYPES`."
-    m = re.match(r'\s*((?:Table|Figure|Quote|Math)\b(?:\s+\d+)?(?:\s*[,;/&+]\s*(?:Table|Figure|Quote|Math)\b(?:\s+\d+)?)*)'
-                 r'\s*(?::|$)', explanation or '')
+    m = re.match(r'\s*((?:Table|Figure|Quote|Math)\b(?:\s+\d+)?'
+                 r'(?:\s*[,;/&+]\s*(?:Table|Figure|Quote|Math)\b(?:\s+\d+)?)*)\s*(?::|$)', explanation or '')
     return tuple(t for t in TYPES if m and re.search(rf'\b{t}\b', m[1]))
 
 # %% ../../nbs/10_plots/02_run_tables.ipynb #a72f7599

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COLUMN', 'PAGE', 'PALETTE', 'STYLE', 'MARKERS', 'HATCHING', 'GREY', 'figure_style', 'png_bytes', 'small_png',
            'new_figure', 'wrap_text', 'headline', 'Mark', 'family_marks', 'grey_level', 'text_on', 'note_figure',
-           'is_note', 'plain_number', 'log_axis', 'frame_of', 'short', 'shared_end', 'n_of', 'row_axis', 'height_for',
-           'legend_columns', 'place_labels', 'svg_text', 'save']
+           'is_note', 'plain_number', 'log_axis', 'frame_of', 'short', 'common_suffix', 'n_of', 'row_axis',
+           'height_for', 'legend_columns', 'place_labels', 'svg_text', 'save']
 
 # %% ../../nbs/10_plots/00_style.ipynb #4c73c3ec
 import functools, io, math, re
@@ -59,7 +59,8 @@ def small_png(
     dpi:float=100,   # pixels per inch
     colours:int=64,  # of its palette
 ) -> bytes:
-    "The figure as a PNG with a palette (an octree keeps greys grey): a quarter of the bytes, for notebooks and pages that are kept."
+    """The figure as a PNG with a palette (an octree keeps greys grey): a quarter of the bytes, for notebooks and pages
+    that are kept."""
     from PIL import Image
     out = io.BytesIO()
     with Image.open(io.BytesIO(png_bytes(fig, dpi))) as img:
@@ -188,7 +189,7 @@ def note_figure(
     text:str,     # what is missing, and how to get it
     title:str='', # which figure this would be
 ):
-    "A figure that says why there is none."
+    "A placeholder with the reason why there is no figure."
     fig, ax = new_figure('column', .9)
     ax.set_axis_off()
     lines = wrap_text(fig, text, COLUMN * 72 - 24, 7.5)
@@ -265,7 +266,7 @@ def short(
     s = str(label)
     return s if len(s) <= most else f'{s[:most // 2]}…{s[-(most - most // 2 - 1):]}'
 
-def shared_end(
+def common_suffix(
     labels,           # of all runs
     most:int=34,      # characters of a label that is long
     share:float=.8,   # of the long labels that must share the ending

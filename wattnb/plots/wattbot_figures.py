@@ -92,15 +92,17 @@ _PANELS = (('overall', 'overall score'), ('value', 'value accuracy (75 %)'), ('r
            ('na', 'NA recall (10 %)'))
 
 @figure('size_vs_scores', 'overall score and its parts against size', NEEDS['size'], runs_of,
-        'Four panels of points with error bars: overall score, value accuracy, citation overlap and NA recall against parameters in billions',
+        'Four panels of points with error bars: overall score, value accuracy, citation overlap and NA recall against '
+        'parameters in billions',
         lambda df: _sized(df)[[*with_ci('overall', 'value', 'ref', 'na'), 'params_b']], where='machine')
 def plot_size_vs_scores(
     df, # label, family, kind, params_b, active_b, estimated, n, n_na; overall, value, ref, na, each with _low and _high
 ):
     "Overall score and its three parts against size."
     df = frame_of(df); s = _sized(df)
-    if not len(s): return note_figure('No scored run of a model whose size is known. Sizes are in models.toml (params_b).',
-                                      'Scores against size')
+    if not len(s):
+        return note_figure('No scored run of a model whose size is known. Sizes are in models.toml (params_b).',
+                           'Scores against size')
     numbered = len(s) > 6
     fig, axes = new_figure('page', 4.9 + .14 * (math.ceil(len(s) / 3) if numbered else 1), 2, 2, sharex=True)
     marks, names, panels = family_marks(s['family']), _names(s), list(zip(axes.ravel(), _PANELS))
@@ -148,7 +150,8 @@ def _one_panel(df, y, ylabel, title, sub, low=None, high=None, log=None, area=No
         'Points with error bars: mean seconds per question against parameters in billions',
         lambda df: _sized(df)[['latency', 'latency_low', 'latency_high', 'params_b']], where='machine')
 def plot_size_vs_latency(
-    df, # label, family, kind, params_b, active_b, estimated, n, latency, latency_low, latency_high, latency_is, concurrency
+    df, # label, family, kind, params_b, active_b, estimated, n, latency, latency_low, latency_high, latency_is,
+        # concurrency
 ):
     "Mean seconds per question against size."
     df = frame_of(df); s = _sized(df)
@@ -214,7 +217,8 @@ def _no_scores(title:str): return note_figure('No scored runs. `wattnb run --mod
 
 # %% ../../nbs/10_plots/05_wattbot_figures.ipynb #f655eb97
 @figure('overall_ranking', 'overall score of every run, as the sum of its parts', NEEDS['run'], runs_of,
-        'Stacked horizontal bars, best run on top: weighted value accuracy, citation overlap and NA recall, with the interval of their sum',
+        'Stacked horizontal bars, best run on top: weighted value accuracy, citation overlap and NA recall, with the '
+        'interval of their sum',
         tuple(with_ci('overall')), where='machine', aliases=('overall_scores',))
 def plot_overall_ranking(
     df, # label, kind, n, n_na, overall, overall_low, overall_high, value, ref, na, failed
@@ -275,7 +279,8 @@ def plot_score_breakdown_models(
     return _breakdown(s, _PARTS[:3], 'Score breakdown of single models, best overall on top', '')
 
 @figure('score_breakdown', 'parts and overall of the ten best runs', NEEDS['run'], runs_of,
-        'Four horizontal bars with intervals for each of the ten best runs: value accuracy, citation overlap, NA recall, overall score',
+        'Four horizontal bars with intervals for each of the ten best runs: value accuracy, citation overlap, NA '
+        'recall, overall score',
         lambda df: df.nlargest(10, 'overall')[with_ci('overall', 'value', 'ref', 'na')], where='machine',
         aliases=('score_breakdown_top10',))
 def plot_score_breakdown(
@@ -322,7 +327,8 @@ def _price_axes(paid, free, rows:int):
 
 # %% ../../nbs/10_plots/05_wattbot_figures.ipynb #671b848b
 @figure('cost_vs_performance', 'score against USD, runs without a price beside', NEEDS['usd'], runs_of,
-        'Points with error bars: overall score against USD per 1000 questions, runs without a price in a panel at the left',
+        'Points with error bars: overall score against USD per 1000 questions, runs without a price in a panel at the '
+        'left',
         lambda df: df.loc[df['kind'] != 'baseline', ['overall', 'usd_1000']], where='machine',
         aliases=('cost_vs_score',))
 def plot_cost_vs_performance(
@@ -331,7 +337,8 @@ def plot_cost_vs_performance(
     "Overall score against cost; runs without a price beside it."
     paid, free = _by_price(frame_of(df))
     if len(paid) + len(free) < 2 or not len(paid):
-        return note_figure('Two runs are needed, and one of them with a cost in USD. Local runs have none; prices of APIs '
+        return note_figure('Two runs are needed, and one of them with a cost in USD. Local runs have none; prices of '
+                           'APIs '
                            'are in models.toml.', 'Cost against score')
     import pandas as pd
     every = (pd.concat([paid, free]) if len(free) else paid).assign(estimated=False, active_b=np.nan)
@@ -378,7 +385,8 @@ def plot_energy_per_experiment(
     "Energy per 100 questions, least on top."
     df = frame_of(df); s = df[df['wh_100'].notna() & (df['wh_100'] > 0)] if len(df) else df
     if len(s) < 2:
-        return note_figure(f'Two runs with measured energy are needed, there {"is" if len(s) == 1 else "are"} {len(s)}. '
+        return note_figure(f'Two runs with measured energy are needed, there {"is" if len(s) == 1 else "are"} '
+                           f'{len(s)}. '
                            '`wattnb doctor` says which meters this machine has.', 'Energy per run')
     bound = s['energy_kind'] == 'at least'
     s = s.assign(_bound=bound, _by=s['wh_100'].where(~bound, 0.)).sort_values(['_bound', '_by', 'label'], kind='stable')

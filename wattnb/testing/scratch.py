@@ -49,7 +49,8 @@ def _records(qs, answers, s, seconds) -> list[dict]:
     return [dict(id=q.id, question=q.question, gt_value=q.answer_value, gt_unit=q.answer_unit, gt_ref=q.ref_id,
                  pred_value=answers[q.id][0], pred_unit=q.answer_unit, pred_ref=answers[q.id][1],
                  pred_explanation='simulated', raw_response='', value_correct=r['value_correct'],
-                 ref_score=r['ref_score'], na_correct=r['na_correct'], weighted_score=r['weighted_score'], latency_seconds=seconds[q.id],
+                 ref_score=r['ref_score'], na_correct=r['na_correct'], weighted_score=r['weighted_score'],
+                 latency_seconds=seconds[q.id],
                  retrieval_seconds=.2, generation_seconds=seconds[q.id] - .2, error=None) for q, r in zip(qs, s.rows)]
 
 def _summary(folder, model, qs, s, seconds, wh, env) -> dict:
@@ -57,7 +58,8 @@ def _summary(folder, model, qs, s, seconds, wh, env) -> dict:
     hardware = dict(gpu_energy_wh=wh * n, gpu_energy_method='power_sampling', gpu_name='simulated', gpu_count=1)
     return dict(name=folder.name, config_path='simulated.py', model_id=model, llm_provider='hf_local',
                 quantization='4bit', timestamp='2030-01-01T00:00:00', num_questions=n, total_time_seconds=total,
-                avg_latency_seconds=total / n, avg_retrieval_seconds=.2, avg_generation_seconds=total / n - .2, value_accuracy=s.value_accuracy,
+                avg_latency_seconds=total / n, avg_retrieval_seconds=.2, avg_generation_seconds=total / n - .2,
+                value_accuracy=s.value_accuracy,
                 ref_overlap=s.ref_overlap, na_accuracy=s.na_recall, overall_score=s.overall, questions_correct=right,
                 questions_wrong=n - right, error_count=0, input_tokens=0, output_tokens=0, estimated_cost_usd=0,
                 hardware=hardware, config_snapshot={}, run_environment=env, questions_file=qs.path.name)

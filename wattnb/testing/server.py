@@ -36,14 +36,15 @@ def read_prompt(
     texts = [before[m.end():e].rstrip().removesuffix('---').rstrip() for m, e in zip(marks, ends, strict=False)]
     found = enumerate(zip(marks, texts, strict=True), 1)
     blocks = tuple(Block(m[1], int(m[2]), m[3] or '', text, 0., n, ()) for n, (m, text) in found)
-    return Question('q', question.strip(), answer_unit=(unit[1] or unit[2]) if unit else ''), Context(blocks, len(before) // 4)
+    answer_unit = (unit[1] or unit[2]) if unit else ''
+    return Question('q', question.strip(), answer_unit=answer_unit), Context(blocks, len(before) // 4)
 
 # %% ../../nbs/testing/02_server.ipynb #03edd946
 FAULTS = ('429', '429-date', '429-garbage', '500', '503', 'hang', 'gone', 'cut', 'garbage', 'not-json', 'no-usage')
 
 class FakeServer:
-    """A chat-completions and Converse server on a free port of this machine. A context manager; `url` is its base address, `bedrock_url`
-    the endpoint for Bedrock."""
+    """A chat-completions and Converse server on a free port of this machine. A context manager; `url` is its base
+    address, `bedrock_url` the endpoint for Bedrock."""
     def __init__(self,
         answer=CANNED,          # text, 'extractive', a function: prompt → text, or an open model of wattnb
         faults=(),              # one of `FAULTS` ('' for none) per call, in order; then none
@@ -62,8 +63,9 @@ class FakeServer:
         if unknown: raise ValueError(f'unknown fault {", ".join(sorted(unknown))}: there are {", ".join(FAULTS)}')
         self.answer = (lambda p: json.dumps(extract(*read_prompt(p)))) if answer == 'extractive' else answer
         self.model = answer if hasattr(answer, 'complete') else None
-        self.faults, self.share, self.latency, self.pause, self.retry_after, self.hang = list(faults), share, latency, pause, retry_after, hang
-        self.knows_schema, self.kinds, self.max_open, self.errors = knows_schema, list(kinds or [f for f in FAULTS if f != 'hang']), max_open, errors
+        self.faults, self.share, self.latency, self.pause = list(faults), share, latency, pause
+        self.retry_after, self.hang, self.knows_schema = retry_after, hang, knows_schema
+        self.kinds, self.max_open, self.errors = list(kinds or [f for f in FAULTS if f != 'hang']), max_open, errors
         # `one`: a model answers one call at a time
         self.rng, self.lock, self.one = random.Random(seed), threading.Lock(), threading.Lock()
         self.calls = self.open = self.most = 0             # so far; now; most calls that were open at once
@@ -127,7 +129,8 @@ def _serve(self:FakeServer, h):
         self.calls += 1
         self.open += 1
         self.most = max(self.most, self.open)
-        fault = self.faults.pop(0) if self.faults else self.rng.choice(self.kinds) if self.rng.random() < self.share else ''
+        if self.faults: fault = self.faults.pop(0)
+        else: fault = self.rng.choice(self.kinds) if self.rng.random() < self.share else ''
         if not fault and self.max_open and self.open > self.max_open: fault = '429'
         self.given.append(fault)
         self.headers.append(dict(h.headers))
@@ -244,7 +247,8 @@ def _answer(self:FakeServer, h, body, fault):
     texts = [m.get('content') for m in body.get('messages', [])]
     texts = [t if isinstance(t, str) else ''.join(p.get('text', '') for p in t or ()) for t in texts]
     n, text, k = self._text(texts)
-    reply = _converse_reply(n, text, k) if _is_converse(h) else _chat_reply(str(body.get('model')), n, text, k, bool(body.get('logprobs')))
+    if _is_converse(h): reply = _converse_reply(n, text, k)
+    else: reply = _chat_reply(str(body.get('model')), n, text, k, bool(body.get('logprobs')))
     if fault == 'no-usage': reply.pop('usage')
     if fault in ('', 'cut', 'no-usage'):
         if h.path.endswith('/converse-stream'): return self._stream_converse(h, reply, text, fault)
@@ -310,7 +314,8 @@ def _stream(self:FakeServer, h, reply, text, body, fault):
         if p is None: return
         put(chunk(dict(content=p), **(dict(logprobs=_token_logprobs(p)) if body.get('logprobs') else {})))
     put(chunk({}, 'stop'))
-    if (body.get('stream_options') or {}).get('include_usage') and 'usage' in reply: put(dict(id=reply['id'], choices=[], usage=reply['usage']))
+    if (body.get('stream_options') or {}).get('include_usage') and 'usage' in reply:
+        put(dict(id=reply['id'], choices=[], usage=reply['usage']))
     self._closed(h)
     put('[DONE]')
     h.wfile.write(b'0\r\n\r\n')

@@ -60,7 +60,8 @@ def _answers(rng, questions, skill:float, difficulty) -> list[dict]:
         na = q['answer_value'] == 'is_blank'
         blank = rng.random() < (.55 + .1 * skill if na else max(.02, .12 - .05 * skill))
         failed = rng.random() < .012
-        value = 'is_blank' if blank or failed else q['answer_value'] if right[i] and not na else str(i + 500 + rng.integers(9))
+        if blank or failed: value = 'is_blank'
+        else: value = q['answer_value'] if right[i] and not na else str(i + 500 + rng.integers(9))
         ref = f"['paper{i % 20 if rng.random() < .85 else 3}']"
         out.append(dict(
             id=q['id'], question=q['question'], gt_value=q['answer_value'], gt_unit=q['answer_unit'],
