@@ -1,8 +1,12 @@
 "What several test files start from."
-import os, tempfile
+import os, sys, tempfile
+from pathlib import Path
 
 import pytest
 
+root = str(Path(__file__).resolve().parent.parent)
+sys.path.insert(0, root) # this checkout, whatever is installed; in processes that tests start, too
+os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [root, os.environ.get('PYTHONPATH')]))
 os.environ['WATTNB_CONFIG'] = tempfile.mkdtemp(prefix='wattnb-config-') # what tests name as trusted is not the user's
 
 from wattnb.index.corpus import build_corpus

@@ -5,7 +5,7 @@ in a tenth of a second, so the bound of each call is generous and no wall clock 
 import json, resource, subprocess, sys, tempfile
 from pathlib import Path
 
-SIZE, SECONDS = 100_000, 4 # characters of a string; CPU seconds of one call
+SIZE, SECONDS = 50_000, 1 # characters of a string; CPU seconds of one call
 UNITS = [' ', '\n', 'a', 'A', '1', '.', ',', '-', '_', '"', '[', '{', '<', '%', '\u00a0', 'A.', 'V. ', 'A.A', 'Smith, J. ', '-1%', '1,', '1.', 'a-', 'e-1', 'et al.', 'doi', '(a', '-e-1', 'x-\n',
          'answer', 'answer_value: ', '{"a":', '<think>', 'kWh ', 'about ', 'Table 1 ', 'CO2 ', '[1, ', 'é', '\\']
 AROUND = [('', ''), ('answer', 'x' * 3000), ('1', ' x'), ('1', 'x!'), ('{"answer_value": "1', 'x"}')]

