@@ -26,6 +26,7 @@ MASKS = [(re.compile(p), to) for p, to in (
 
 
 OVER_RUNS = ('index', 'run_experiment', 'report', 'explore', 'gallery')
+TEMPLATES = OVER_RUNS[1:] # stored without outputs
 
 def masked(text:str, tags=()) -> str:
     for pattern, to in MASKS: text = pattern.sub(to, text)
@@ -85,7 +86,7 @@ def main():
         old = read_nb(path)
         new, fault = execute(path)
         if fault: print(f'{path.name}: {fault}'); failed = True; continue
-        if path.stem in OVER_RUNS and not renew: continue
+        if path.stem in (TEMPLATES if renew else OVER_RUNS): continue
         other = differences(old, new, set(get_config().tst_flags.split()))
         if renew:
             for i, (a, b) in enumerate(zip(old.cells, new.cells)):

@@ -42,7 +42,7 @@ def library() -> list: return [n for folder, names in sections().items() if fold
 
 FOLDERS = sorted(p.name for p in (root / 'nbs').iterdir() if p.is_dir() and p.name not in ('guides', 'images') and p.name[0] not in '._')
 TUTORIALS = ['guides/01_start', 'guides/02_own_papers']
-REFERENCE = ['guides/09_methods', 'guides/10_files', 'guides/11_faq']
+REFERENCE = ['guides/09_methods', 'guides/10_files', 'guides/11_faq', 'guides/12_glossary']
 
 
 def order() -> list: return [n for names in sections().values() for n in names]
@@ -262,14 +262,18 @@ def prepare(name:str, table:dict):
 
 
 def chapters(link=SITE + '/{}.html') -> str:
-    "Every notebook of the library and its module: the table of the README, made from the notebooks."
+    "The table of the README: a row for each package, with links to its notebooks, made from the folders and the packages."
     rows = []
-    for n in library():
-        nb = read_nb(root / f'nbs/{n}.ipynb')
-        said = next((m[1] for c in nb.cells if c.cell_type == 'markdown' and (m := re.search(r'^>\s*(.+)', c.source, re.M))), '')
-        module = module_of(nb)
-        rows.append(f'| [`{n}`]({link.format(n)}) | {f"`{module}`" if module else "–"} | {_cell(said)} |')
-    return '\n'.join(['| notebook | module | what lives there |', '|---|---|---|', *rows])
+    for folder in FOLDERS:
+        package = bare(folder)
+        notebooks = ' · '.join(f'[{bare(n.rpartition("/")[2])}]({link.format(n)})' for n in sections()[folder])
+        rows.append(f'| `{package}` | {_cell(ast.get_docstring(ast.parse((root / f"wattnb/{package}/__init__.py").read_text("utf-8"))))} | {notebooks} |')
+    return '\n'.join(['| package | purpose | notebooks |', '|---|---|---|', *rows])
+
+
+def bare(name:str) -> str:
+    "A folder or notebook without the number in front: the name of its package or module."
+    return re.sub(r'^\d+_', '', name)
 
 
 def api_page() -> str:

@@ -19,6 +19,11 @@ def test_readme_is_what_the_notebooks_say():
     assert p.returncode == 0, p.stderr
 
 
+@pytest.mark.parametrize('name', ['run_experiment', 'report', 'explore', 'gallery'])
+def test_templates_are_stored_without_results(name):
+    assert not [c['id'] for c in json.loads((root / f'nbs/{name}.ipynb').read_text('utf-8'))['cells'] if c.get('outputs')]
+
+
 def commands():
     for p in sorted([*(root / 'nbs').rglob('*.ipynb'), root / 'README.md']):
         texts = [''.join(c['source']) for c in json.loads(p.read_text('utf-8'))['cells'] if c['cell_type'] == 'markdown'] if p.suffix == '.ipynb' else [p.read_text('utf-8')]
