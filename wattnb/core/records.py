@@ -366,6 +366,5 @@ def undocumented(
     names,      # fields that a file has
 ) -> list[str]:
     "The names that the declaration lacks."
-    from fastcore.docments import docments
     if file not in FILES: raise UserError(f'unknown file {file!r}: one of {", ".join(FILES)}')
     return [n for n in names if n not in {f.name for f in fields(FILES[file])}]
