@@ -1,0 +1,62 @@
+"The house: how the notebooks are written. Layout and types are checked by ruff and mypy (`make lint`)."
+import json, re
+from pathlib import Path
+
+import pytest
+
+root = Path(__file__).resolve().parent.parent
+CELLS = {p.relative_to(root / 'nbs'): json.loads(p.read_text('utf-8'))['cells'] for p in sorted((root / 'nbs').glob('*/*.ipynb')) if '#| default_exp' in p.read_text('utf-8')}
+text = lambda c: ''.join(c['source'])
+exported = lambda c: c['cell_type'] == 'code' and re.search(r'^#\|\s*exports?\b', text(c), re.M)
+words = lambda s: len(re.findall(r"[A-Za-z][A-Za-z'’-]*", s))
+IMPORTS = re.compile(r'(#\|.*|from .*|import .*|\s.*|log = .*|_all_ = .*|)(\n(#.*|from .*|import .*|\s.*|log = .*|_all_ = .*|))*')
+LONG = {} # (notebook, id of a cell) -> why it has more than 40 lines
+
+def exported_lines(cells): return sum(len(text(c).splitlines()) for c in cells if exported(c))
+def prose(cells): return sum(words(text(c)) for c in cells if c['cell_type'] == 'markdown')
+
+
+@pytest.mark.parametrize('notebook', CELLS, ids=str)
+def test_an_exported_cell_has_at_most_40_lines(notebook):
+    long = {c['id']: len(text(c).splitlines()) for c in CELLS[notebook] if exported(c)}
+    assert {i: n for i, n in long.items() if n > 40 and (str(notebook), i) not in LONG} == {}
+
+
+@pytest.mark.parametrize('notebook', CELLS, ids=str)
+def test_prose_stands_before_the_exported_cells(notebook):
+    "A markdown cell comes before each exported cell; one may introduce two. Imports need none."
+    bare, free = [], 0
+    for c in CELLS[notebook]:
+        if c['cell_type'] == 'markdown': free = 2
+        elif exported(c) and not IMPORTS.fullmatch(text(c)):
+            if not free: bare.append(c['id'])
+            free = max(0, free - 1)
+    assert bare == []
+
+
+def test_three_words_of_prose_per_exported_line():
+    by = {k: [c for p, cells in CELLS.items() if p.parent.name == k for c in cells] for k in {p.parent.name for p in CELLS}}
+    ratio = {k: round(prose(cells) / exported_lines(cells), 2) for k, cells in by.items()}
+    assert {k: r for k, r in ratio.items() if r < 2.5} == {}, 'a package has less than 2.5'
+    everything = [c for cells in CELLS.values() for c in cells]
+    assert prose(everything) / exported_lines(everything) >= 3
+
+
+FORBIDDEN = [ # home-made words, each with its standard term in the message of the test
+    ('in company|(the|keeps?|of|what) company (wins|of)|keeps? company', 'batch'), ('told apart', 'significantly different'),
+    ('dearer', 'more expensive'), ('in vain', 'wasted'), ('older tools?|existing tools?|peer tools?|old tools', 'WattBot'),
+    ('strangers', 'other processes'), ('whose joules?', 'attribution'), ('colossus', 'a model that is too large'),
+    ('rehearsals?', 'dry run'), ('ModelShelf', 'ModelCache'), ('Entrant', 'ScoredRun'), ('night_seconds', 'makespan'),
+    ('choose_honestly|the honest score', 'cross-validation'), ('FewRowsLinear', 'small-batch linear'), ('TruthBook', 'GroundTruth'),
+    ('run_words|machine_words', 'argv, description'), ('told_usd', 'reported cost'), ('CONTEXT_HOLE', 'placeholder')]
+ALLOWED = {} # (file, word as it is written there, lower case) -> why
+TEXTS = [p for pattern in ('nbs/**/*.ipynb', 'tests/*.py', 'benchmarks/*.py', '*.md') for p in sorted(root.glob(pattern))
+         if p.name not in ('test_house.py', 'CHANGELOG.md') and '.ipynb_checkpoints' not in p.parts]
+
+@pytest.mark.parametrize('path', TEXTS, ids=lambda p: str(p.relative_to(root)))
+def test_standard_words(path):
+    "In prose, docstrings, messages and names."
+    s = path.read_text('utf-8')
+    if path.suffix == '.ipynb': s = '\n'.join(text(c) for c in json.loads(s)['cells'])
+    found = {(m[0], say) for word, say in FORBIDDEN for m in re.finditer(rf'\b(?:{word})\b', s, re.I)}
+    assert {(w, say) for w, say in found if (path.name, w.lower()) not in ALLOWED} == set()
