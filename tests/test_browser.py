@@ -157,7 +157,11 @@ def lab(ws, server, tmp_path_factory):
                     settle('the cells start', started, 30)
                     break
                 except (AssertionError, WebDriverException): page.d.find_element(By.TAG_NAME, 'body').send_keys(Keys.ESCAPE)
-            settle('the cells have run', lambda: page.all('.wattnb-ensemble') and page.all('.jp-OutputArea-output table'))
+            def have_run():
+                errors = [e.get_attribute('textContent') for e in page.all('.jp-OutputArea-output') if 'Traceback (most recent call last)' in e.get_attribute('textContent')]
+                assert not errors, errors[0][-1000:]
+                return page.all('.wattnb-ensemble') and page.all('.jp-OutputArea-output table')
+            settle('the cells have run', have_run)
             yield page
         finally: page.d.quit()
 
