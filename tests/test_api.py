@@ -234,7 +234,7 @@ def test_many_questions_many_faults(provider):
 # --- latency mode: answers as a stream -----------------------------------------------------------------------------------
 
 def test_latency_mode_times_the_first_token(provider):
-    with FakeServer('a reply of forty characters, more or less.', latency=.05, pause=.02) as s, environment(**KEYS, **where(s)):
+    with FakeServer('a reply of forty characters, more or less.', latency=.05, pause=.1) as s, environment(**KEYS, **where(s)):
         with open_model(entry(provider), latency_mode=True) as m: got = m.complete(requests(2))
     for r in got:
         assert r.text == 'a reply of forty characters, more or less.' and r.finish_reason in ('stop', 'end_turn') and r.prompt_tokens and r.completion_tokens and r.cached_tokens is not None

@@ -148,16 +148,22 @@ def lab(ws, server, tmp_path_factory):
             settle('the kernel is idle', lambda: page.all('.jp-NotebookPanel [data-status="idle"]') or page.all('.jp-Notebook-ExecutionIndicator[data-status="idle"]'))
             menu = lambda label: [e for e in page.all('.lm-MenuBar-item, .lm-Menu-item') if e.text.split('\n')[0].strip() == label][0]
             accept = lambda: [e.click() for e in page.all('.jp-Dialog .jp-mod-accept')] # a busy server is asked twice which kernel to use
-            started = lambda: any(re.search(r'\[[*\d]', e.get_attribute('textContent')) for e in page.all('.jp-InputArea-prompt'))
+            def started():
+                accept() # it may ask after the click, too
+                return any(re.search(r'\[[*\d]', e.get_attribute('textContent')) for e in page.all('.jp-InputArea-prompt'))
             for _ in range(10): # a click before the notebook is connected is lost
                 try:
                     accept()
                     settle('the menu bar is there', lambda: menu('Run')).click()
                     settle('the menu opens', lambda: menu('Run All Cells'), 30).click()
-                    settle('the cells start', started, 30)
+                    settle('the cells start', started, 15)
                     break
                 except (AssertionError, WebDriverException): page.d.find_element(By.TAG_NAME, 'body').send_keys(Keys.ESCAPE)
-            settle('the cells have run', lambda: page.all('.wattnb-ensemble') and page.all('.jp-OutputArea-output table'))
+            def have_run():
+                errors = [e.get_attribute('textContent') for e in page.all('.jp-OutputArea-output') if 'Traceback (most recent call last)' in e.get_attribute('textContent')]
+                assert not errors, errors[0][-1000:]
+                return page.all('.wattnb-ensemble') and page.all('.jp-OutputArea-output table')
+            settle('the cells have run', have_run)
             yield page
         finally: page.d.quit()
 
