@@ -3,7 +3,7 @@
 Exits 1 when a cell raises, or prints another text than the stored one. Text that differs from run to run is masked: times, hours of the day, rates, memory,
 energy of the machine, dates, hashes, temporary folders (`MASKS`). Two tags change this: of a cell tagged `varies` no number is compared, of one
 tagged `machine`, which shows the hardware that it ran on, nothing is. Pictures are compared by `tests/test_plots.py`. What shows the runs of this checkout (`OVER_RUNS`) is run and not compared. `--renew` stores the new outputs
-of the cells that differ, and the pictures."""
+of the cells that differ, and the pictures; `--renew --machine` also those of the cells tagged `machine`."""
 import os, re, subprocess, sys
 from pathlib import Path
 
@@ -79,9 +79,9 @@ def shown(old, new, i) -> str:
 
 
 def main():
-    renew, failed = '--renew' in sys.argv[1:], False
-    paths = [Path(a).resolve() for a in sys.argv[1:] if a != '--renew']
-    if len(paths) > 1: sys.exit(max(subprocess.call([sys.executable, __file__, *['--renew'] * renew, p]) for p in paths)) # each in a process of its own
+    options, failed = [a for a in sys.argv[1:] if a in ('--renew', '--machine')], False
+    renew, paths = '--renew' in options, [Path(a).resolve() for a in sys.argv[1:] if a not in options]
+    if len(paths) > 1: sys.exit(max(subprocess.call([sys.executable, __file__, *options, p]) for p in paths)) # each in a process of its own
     for path in paths:
         old = read_nb(path)
         new, fault = execute(path)
@@ -90,7 +90,8 @@ def main():
         other = differences(old, new, set(get_config().tst_flags.split()))
         if renew:
             for i, (a, b) in enumerate(zip(old.cells, new.cells)):
-                if i in other or any(k.startswith('image/') for o in b.get('outputs') or () for k in o.get('data', {})): a.outputs = b.outputs
+                shows_machine = '--machine' in options and 'machine' in a.metadata.get('tags', ())
+                if i in other or shows_machine or any(k.startswith('image/') for o in b.get('outputs') or () for k in o.get('data', {})): a.outputs = b.outputs
             write_nb(old, path)
         elif other: failed = True
         for i in other: print(f'{path.name} {shown(old, new, i)}')

@@ -95,7 +95,7 @@ def link_faults(where:str, page:Page, site:dict, here:Path):
         elif target.startswith(REPO + '/'): path = root / target.removeprefix(REPO + '/')
         elif re.match(r'\w+:', target): continue
         else: path = Path(os.path.normpath(here / target))
-        name = path.relative_to(nbs).with_suffix('').as_posix() if path.is_relative_to(nbs) else ''
+        name = path.relative_to(nbs).with_suffix('').as_posix() if path.is_relative_to(nbs) and path != nbs else ''
         if target.endswith('.html') and not target.startswith(SITE) and name in site: yield f'{where}: link to {target}: write the notebook\'s name, {path.stem}.ipynb'; continue
         goal = page if not target else site.get(name) if path.suffix in ('.ipynb', '.qmd') else None
         if goal is None and not path.exists(): yield f'{where}: link to {link}, which is not there'
