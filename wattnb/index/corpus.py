@@ -97,7 +97,7 @@ async def _addresses(u, allow_local:bool) -> list[str]:
 # %% ../../nbs/01_index/01_corpus.ipynb #0a177a55
 @asynccontextmanager
 async def _answer(url:str, headers:dict, timeout:float, allow_local:bool):
-    "The answer to a GET, its body unread, after redirects. `WorkError` for an address that may not be asked."
+    "The answer to a GET, its body unread, after redirects. `WorkError` for an address that may not be contacted."
     import httpx
     for _ in range(MAX_REDIRECTS + 1):
         u = httpx.URL(url)
@@ -147,20 +147,20 @@ async def _body(r, f):
             f.write(data)
 
 # %% ../../nbs/01_index/01_corpus.ipynb #6a36478f
-def _wait(asked:str, attempt:int) -> float:
+def _wait(retry_after:str, attempt:int) -> float:
     "Seconds before the next try: those of `Retry-After`, 30 at most; without a readable value an exponential backoff."
-    try: s = float(asked)
+    try: s = float(retry_after)
     except ValueError: s = math.nan
     return min(30., s) if s >= 0 else .5 * 2 ** attempt
 
-async def _download(ws, p:Paper, path, tag, asked, timeout, retries, allow_local) -> FetchResult:
+async def _download(ws, p:Paper, path, tag, headers, timeout, retries, allow_local) -> FetchResult:
     import httpx
     if not re.match(r'https?://', p.url): return FetchResult(p.id, None, 'no URL in metadata.csv' if not p.url else f'not a web address: {redact_url(p.url)[:80]}')
     why, at = '', redact_url(p.url)
     for attempt in range(retries + 1):
         wait = .2 * 2 ** attempt
         try:
-            async with _answer(p.url, asked, timeout, allow_local) as r:
+            async with _answer(p.url, headers, timeout, allow_local) as r:
                 if r.status_code == 304: return FetchResult(p.id, path)
                 if r.status_code == 200:
                     with tempfile.TemporaryFile() as f:
@@ -194,9 +194,9 @@ def fetch_papers(
         path, tag = ws.pdfs/f'{p.id}.pdf', ws.pdfs/'.etag'/p.id
         async with gate:
             try:
-                asked = {'If-None-Match': tag.read_text('utf-8')} if path.exists() and tag.exists() else {}
+                headers = {'If-None-Match': tag.read_text('utf-8')} if path.exists() and tag.exists() else {}
                 if path.exists() and not refresh: got = FetchResult(p.id, path)
-                else: got = await asyncio.wait_for(_download(ws, p, path, tag, asked, timeout, retries, allow_local), seconds)
+                else: got = await asyncio.wait_for(_download(ws, p, path, tag, headers, timeout, retries, allow_local), seconds)
                 if got.path is None and os.path.exists(path): got = FetchResult(p.id, path, got.reason)
             except asyncio.TimeoutError: got = FetchResult(p.id, path if os.path.exists(path) else None, f'not there after {seconds:g} s from {redact_url(p.url)}')
             except Exception as e: got = FetchResult(p.id, path if os.path.exists(path) else None, why_failed(e)) # whatever is wrong with one paper, the others are processed

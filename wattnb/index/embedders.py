@@ -198,7 +198,7 @@ def trusted_embedder(
                        truncate_dim=e.truncate_dim, task=e.task)
     if _loads(e) in _trusted_here(): return e
     raise UserError(f'the index names the embedder {e.key[:60]!r} ({e.id[:120]!r}), which is not one of wattnb: loading a model can run its code. '
-                    'If you trust it, say --trust-index (or WATTNB_TRUST_INDEX=1), or build the index here with `wattnb index --embedder`; '
+                    'If you trust it, use --trust-index (or WATTNB_TRUST_INDEX=1), or build the index here with `wattnb index --embedder`; '
                     'the preset `words` needs no embedder')
 
 # %% ../../nbs/01_index/03_embedders.ipynb #4558fc29
@@ -239,6 +239,6 @@ def _encode(self:Embedder, texts, prompt, batch_size, bar=False) -> np.ndarray:
         v = self._model.encode([prompt + texts[i] for i in ids], batch_size=batch_size, normalize_embeddings=True,
                                show_progress_bar=False, convert_to_numpy=True, **task)
         if v.shape[1] != e.dimensions:
-            raise UserError(f'embedder {e.key} gives {v.shape[1]} dimensions, its entry says {e.dimensions}')
+            raise UserError(f'embedder {e.key} gives {v.shape[1]} dimensions, its entry declares {e.dimensions}')
         out[ids] = v
     return out

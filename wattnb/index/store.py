@@ -407,7 +407,7 @@ def _read_graph(ix:Index):
 
 # %% ../../nbs/01_index/04_store.ipynb #8aeb7e2e
 def _read_bm25(ix:Index):
-    "The BM25 model of an index. Its settings are ours, whatever its files say."
+    "The BM25 model of an index. Its settings are ours, whatever its files contain."
     import bm25s
     if ix.has_nodes: raise UserError(f'index {ix.name} holds nodes, not passages: use the preset `legacy` with it, or another index')
     folder, model = ix.folder/'bm25', bm25s.BM25(method='lucene', k1=K1, b=B)
