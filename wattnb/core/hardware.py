@@ -27,11 +27,12 @@ def _output(*argv) -> str:
 
 # %% ../../nbs/00_core/04_hardware.ipynb #aeb2b11a
 # CPU implementer and part numbers: Arm MIDR_EL1, as in the kernel's arch/arm64/include/asm/cputype.h
-ARM_CORES = {
-    ('41', 'd03'): 'Cortex-A53', ('41', 'd08'): 'Cortex-A72', ('41', 'd0b'): 'Cortex-A76', ('41', 'd0c'): 'Neoverse-N1',
-    ('41', 'd40'): 'Neoverse-V1', ('41', 'd42'): 'Cortex-A78AE', ('41', 'd49'): 'Neoverse-N2', ('41', 'd4f'): 'Neoverse-V2',
-    ('41', 'd84'): 'Neoverse-V3', ('41', 'd85'): 'Cortex-X925', ('41', 'd87'): 'Cortex-A725', ('41', 'd8e'): 'Neoverse-N3',
-    ('4e', '004'): 'NVIDIA Carmel', ('4e', '010'): 'NVIDIA Olympus', ('c0', 'ac3'): 'Ampere-1', ('c0', 'ac4'): 'Ampere-1A'}
+_ARM = dict(d03='Cortex-A53', d08='Cortex-A72', d0b='Cortex-A76', d0c='Neoverse-N1', d40='Neoverse-V1',
+            d42='Cortex-A78AE', d49='Neoverse-N2', d4f='Neoverse-V2', d84='Neoverse-V3', d85='Cortex-X925',
+            d87='Cortex-A725', d8e='Neoverse-N3')
+ARM_CORES = {('41', part): name for part, name in _ARM.items()} | {
+    ('4e', '004'): 'NVIDIA Carmel', ('4e', '010'): 'NVIDIA Olympus',
+    ('c0', 'ac3'): 'Ampere-1', ('c0', 'ac4'): 'Ampere-1A'}
 
 # %% ../../nbs/00_core/04_hardware.ipynb #938400ff
 def cpu_name(
