@@ -173,8 +173,8 @@ def test_unknown_presets_and_searches(demo):
 
 def test_every_setting_is_read():
     "Nothing declared is ignored: each field is used somewhere in the code beside its declaration."
-    import inspect, wattnb.retrieval.context, wattnb.retrieval.queries, wattnb.retrieval
-    code = ''.join(map(inspect.getsource, (wattnb.retrieval.context, wattnb.retrieval.queries, wattnb.retrieval)))
+    import inspect, wattnb.retrieval.context, wattnb.retrieval.queries, wattnb.retrieval.search
+    code = ''.join(map(inspect.getsource, (wattnb.retrieval.context, wattnb.retrieval.queries, wattnb.retrieval.search)))
     for name in RetrievalSettings.__dataclass_fields__: assert re.search(rf'\b(?:s|self|settings)\.{name}\b', code), name
 
 
