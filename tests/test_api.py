@@ -271,7 +271,7 @@ def test_token_probabilities_where_requested(latency_mode):
         with open_model(entry('openai')) as m: silent, why = m.complete(requests(1))[0], m.no_logprobs_reason
     assert ''.join(t for t, _ in r.logprobs) == r.text and s.bodies[0]['logprobs'] is True
     assert token_confidence(r.logprobs) == (pytest.approx(2.718281828 ** -.5), 'value tokens')
-    assert silent.logprobs is None and 'not asked for' in why and 'logprobs' not in s.bodies[-1]
+    assert silent.logprobs is None and 'not requested' in why and 'logprobs' not in s.bodies[-1]
 
 
 @pytest.mark.parametrize('content', [None, 'x', [], [None], [dict(token=None, logprob=-1)], [dict(token='x')], [dict(token='x', logprob=None)], [dict(token='x', logprob='much')], [dict(token=c, logprob=-.1) for c in CANARY]])
@@ -290,7 +290,7 @@ def test_a_server_that_refuses_probabilities_is_called_without():
         def picky(h, body, fault): return s._send(h, 400, refuse[400]) if 'logprobs' in body else plain(h, body, fault)
         s._answer = picky
         with open_model(entry('openai', options=dict(logprobs=True))) as m: r = m.complete(requests(1))[0]
-    assert r.ok and r.logprobs is None and m.info['not_sent'] == ['logprobs'] and m.no_logprobs_reason == 'the server told no token probabilities'
+    assert r.ok and r.logprobs is None and m.info['not_sent'] == ['logprobs'] and m.no_logprobs_reason == 'the server returned no token probabilities'
 
 
 def test_a_server_that_does_not_stream_still_answers():

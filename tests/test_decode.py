@@ -326,7 +326,7 @@ def test_a_cache_that_is_wrong_is_found_when_a_model_is_loaded(tmp_path, tokeniz
         return real(self, ids, mask, positions, cache)
     if kind == 'mamba': monkeypatch.setattr(wattnb.llm.decode, 'only_states', lambda model: False)
     else: monkeypatch.setattr(LocalModel, '_forward', forgets)
-    with pytest.raises(WorkError, match='writes other text with its cache than without'): LocalModel(entry, precision, device='cpu')
+    with pytest.raises(WorkError, match='generates other text with its cache than without'): LocalModel(entry, precision, device='cpu')
 
 
 def test_a_model_that_takes_padding_for_text_answers_one_at_a_time(tmp_path, tokenizer, monkeypatch, caplog):
@@ -335,7 +335,7 @@ def test_a_model_that_takes_padding_for_text_answers_one_at_a_time(tmp_path, tok
     monkeypatch.setattr(LocalModel, '_forward', lambda self, ids, mask, positions, cache: real(self, ids, torch.ones_like(mask), positions, cache))
     with LocalModel(entry) as m:
         got = m.complete(ASKED)
-        assert [r.text for r in got] == want and {r.batch_size for r in got} == {1} and 'takes padding for text' in m.info['padding'] and m.info['batch_rows'] == 1
+        assert [r.text for r in got] == want and {r.batch_size for r in got} == {1} and 'treats padding as text' in m.info['padding'] and m.info['batch_rows'] == 1
 
 
 def test_a_cap_on_attention_scores_is_never_left_out(tmp_path, tokenizer, monkeypatch):

@@ -320,10 +320,10 @@ def test_a_measured_cpu():
 def test_runs_side_by_side():
     t = footprint_table({'a': footprint(10., settings=Footprint(grid='FR')), 'b': footprint(None, api_usd=1., hosted=True)}, {'a': .46})
     a, b = t
-    assert a['gCO2e'] == pytest.approx(.442) and a['J/token written'] == .46
-    assert b['Wh'] is None and b['total, USD'] == 1 and b['J/token written'] is None
+    assert a['gCO2e'] == pytest.approx(.442) and a['J/token generated'] == .46
+    assert b['Wh'] is None and b['total, USD'] == 1 and b['J/token generated'] is None
     assert any('provider' in n and n.endswith('(b)') for n in t.notes)
-    assert list(footprint_table({'c': footprint(1.)}))[0]['J/token written'] is None and len(footprint_table({})) == 0
+    assert list(footprint_table({'c': footprint(1.)}))[0]['J/token generated'] is None and len(footprint_table({})) == 0
 
 
 def test_joules_per_token_count_decoded_tokens_of_first_attempts():

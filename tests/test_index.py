@@ -217,7 +217,7 @@ def test_other_embedders_are_named(tmp_path, tiny):
 def test_wrong_dimensions_and_absent_models_are_one_line(tmp_path, tiny):
     ws = workspace(tmp_path, tiny, a='energy')
     ws.models_toml.write_text(ws.models_toml.read_text().replace('dimensions = 16', 'dimensions = 8'))
-    with pytest.raises(UserError, match='gives 16 dimensions, its entry says 8'): build_index(ws, embedder='tiny')
+    with pytest.raises(UserError, match='gives 16 dimensions, its entry declares 8'): build_index(ws, embedder='tiny')
 
 
 def test_bad_documents_are_listed_and_the_others_go_on(tmp_path):

@@ -183,7 +183,7 @@ def test_confidence_reaches_the_record_and_what_reads_it(ws):
         toml.write_text(NEW.replace('max_concurrent = 4', 'max_concurrent = 4\noptions = { logprobs = true }'))
         plan = plan_run(settings(model=str(toml), name='sure', limit=2, max_retries=0), ws)
         sure = run_all(plan)
-    assert [(r['confidence'], 'not asked for' in r['confidence_from']) for r in silent.results] == [(None, True)] * 2
+    assert [(r['confidence'], 'not requested' in r['confidence_from']) for r in silent.results] == [(None, True)] * 2
     assert [(r['confidence'], r['confidence_from']) for r in sure.results] == [(pytest.approx(2.718281828 ** -.5), 'value tokens')] * 2
     assert sure.summary['scores']['strict']['risk_coverage']['confidence'] is True and silent.summary['scores']['strict']['risk_coverage']['confidence'] is False
     assert all(p.confidence == pytest.approx(.60653, abs=1e-4) for p in RunFolder(plan.run_dir).predictions)

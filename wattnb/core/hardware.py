@@ -27,14 +27,12 @@ def _output(*argv) -> str:
 
 # %% ../../nbs/00_core/04_hardware.ipynb #aeb2b11a
 # CPU implementer and part numbers: Arm MIDR_EL1, as in the kernel's arch/arm64/include/asm/cputype.h
-ARM_CORES = {('41', 'd03'): 'Cortex-A53', ('41', 'd08'): 'Cortex-A72', ('41', 'd0b'): 'Cortex-A76',
-             ('41', 'd0c'): 'Neoverse-N1',
-             ('41', 'd40'): 'Neoverse-V1', ('41', 'd42'): 'Cortex-A78AE', ('41', 'd49'): 'Neoverse-N2',
-             ('41', 'd4f'): 'Neoverse-V2',
-             ('41', 'd84'): 'Neoverse-V3', ('41', 'd85'): 'Cortex-X925', ('41', 'd87'): 'Cortex-A725',
-             ('41', 'd8e'): 'Neoverse-N3',
-             ('4e', '004'): 'NVIDIA Carmel', ('4e', '010'): 'NVIDIA Olympus', ('c0', 'ac3'): 'Ampere-1',
-             ('c0', 'ac4'): 'Ampere-1A'}
+_ARM = dict(d03='Cortex-A53', d08='Cortex-A72', d0b='Cortex-A76', d0c='Neoverse-N1', d40='Neoverse-V1',
+            d42='Cortex-A78AE', d49='Neoverse-N2', d4f='Neoverse-V2', d84='Neoverse-V3', d85='Cortex-X925',
+            d87='Cortex-A725', d8e='Neoverse-N3')
+ARM_CORES = {('41', part): name for part, name in _ARM.items()} | {
+    ('4e', '004'): 'NVIDIA Carmel', ('4e', '010'): 'NVIDIA Olympus',
+    ('c0', 'ac3'): 'Ampere-1', ('c0', 'ac4'): 'Ampere-1A'}
 
 # %% ../../nbs/00_core/04_hardware.ipynb #938400ff
 def cpu_name(
@@ -81,8 +79,7 @@ def governor(
 
 # %% ../../nbs/00_core/04_hardware.ipynb #ee88240f
 PACKAGES = ('wattnb', 'torch', 'transformers', 'accelerate', 'bitsandbytes', 'sentence-transformers', 'hnswlib',
-            'numpy',
-            'nvidia-ml-py', 'psutil', 'httpx', 'boto3', 'zeus', 'zeus-ml')
+            'numpy', 'nvidia-ml-py', 'psutil', 'httpx', 'boto3', 'zeus', 'zeus-ml')
 
 def versions(
     names=PACKAGES, # distributions to look up
@@ -162,7 +159,7 @@ class Gpu:
     max_memory_mhz: int|None = None
     persistence: bool|None = None
     scope: str = 'GPU'           # what its power reading covers
-    flags: tuple = ()            # doubts about the reading: mig, vgpu, module, order, shared, shared_mig
+    flags: tuple = ()            # what limits the reading: mig, vgpu, module, order, shared, shared_mig
     parent_uuid: str|None = None # of a MIG slice: the GPU whose power is read
     unified: bool = False        # it shares the memory of the system
     memory_reason: str = ''      # why the size of its memory is unknown
@@ -218,14 +215,14 @@ def _gpu(nv:Nvml, label:str, handle, index, parent, mixed:bool) -> Gpu:
     flags = [f for f, on in dict(mig=parent is not None, vgpu=mode == 2, module=module, order=mixed).items() if on]
     scope = ('whole GPU of which a MIG slice is used' if parent is not None else 'virtual GPU' if mode == 2 else
              'module: GPU, CPU and memory' if module else 'GPU')
-    return Gpu(label, index, nv.get('DeviceGetUUID', handle) or '', name, mem and mem.total,
-               nv.get('SystemGetDriverVersion'),
-               f'{cuda // 1000}.{cuda % 1000 // 10}' if cuda else None, limit and limit / 1e3,
-               nv.get('DeviceGetMaxClockInfo', card, 1),
-               nv.get('DeviceGetMaxClockInfo', card,
-                      2), None if persistence is None else bool(persistence), scope, tuple(flags),
-               nv.get('DeviceGetUUID',
-                      parent) if parent is not None else None, unified, '' if unified else why, card, handle)
+    return Gpu(
+        label=label, index=index, uuid=nv.get('DeviceGetUUID', handle) or '', name=name,
+        memory_total_bytes=mem and mem.total, unified=unified, memory_reason='' if unified else why,
+        driver=nv.get('SystemGetDriverVersion'), cuda_driver=f'{cuda // 1000}.{cuda % 1000 // 10}' if cuda else None,
+        power_limit_w=limit and limit / 1e3, persistence=None if persistence is None else bool(persistence),
+        max_sm_mhz=nv.get('DeviceGetMaxClockInfo', card, 1), max_memory_mhz=nv.get('DeviceGetMaxClockInfo', card, 2),
+        scope=scope, flags=tuple(flags), parent_uuid=None if parent is None else nv.get('DeviceGetUUID', parent),
+        handle=card, memory_handle=handle)
 
 # %% ../../nbs/00_core/04_hardware.ipynb #c4c526ac
 def visible_gpus(

@@ -22,7 +22,8 @@ _BLANK_TOKENS, _REFUSED = {'', 'na', 'n/a', BLANK}, REFUSAL.lower().rstrip('.')
 def is_blank(
     value, # a cell of a question file, a submission or a reply; None counts as empty
 ) -> bool:
-    "Whether `value` withholds an answer (WattBot's rule: `''`, `na`, `n/a`, `is_blank`, or the refusal sentence, in any case)."
+    """Whether `value` withholds an answer (WattBot's rule: `''`, `na`, `n/a`,
+    `is_blank`, or the refusal sentence, in any case)."""
     s = '' if value is None else str(value).strip().lower()
     return s in _BLANK_TOKENS or s.startswith(_REFUSED)
 
@@ -47,7 +48,8 @@ def parse_refs(
     return out
 
 # %% ../../nbs/00_core/03_questions.ipynb #30238c15
-BASE_COLUMNS = ('id', 'question', 'answer', 'answer_value', 'answer_unit', 'ref_id', 'ref_url', 'supporting_materials', 'explanation')
+BASE_COLUMNS = ('id', 'question', 'answer', 'answer_value', 'answer_unit', 'ref_id', 'ref_url', 'supporting_materials',
+                'explanation')
 FLAGS = ('Quote', 'Table', 'Figure', 'Math', 'is_NA')
 
 @dataclass(frozen=True)
@@ -76,16 +78,20 @@ class Question:
         return None if is_blank(self.answer_unit) else self.answer_unit.strip()
     @cached_property
     def kind(self) -> str:
-        "The form of the expected answer, from the question alone: `true_false`, `number` (a unit or 'how many'), or `text`."
+        """The form of the expected answer, from the question alone:
+        `true_false`, `number` (a unit or 'how many'), or `text`."""
         q = self.question.lower()
         if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', q): return 'true_false'
-        if self.unit or re.search(r'\bhow (many|much|large|long|big|far|fast|high)\b|\bwhat (percent|percentage|share|fraction|ratio|number|factor)\b', q): return 'number'
+        if self.unit or re.search(r'\bhow (many|much|large|long|big|far|fast|high)\b|\bwhat (percent|percentage|share'
+                                  r'|fraction|ratio|number|factor)\b', q):
+            return 'number'
         return 'text'
 
 # %% ../../nbs/00_core/03_questions.ipynb #fb110aac
 @dataclass(frozen=True, repr=False)
 class QuestionSet(Sequence):
-    "The questions of one file, in file order. `labelled` is False when the file has no `answer_value` column or no value in it."
+    """The questions of one file, in file order. `labelled` is False when the
+    file has no `answer_value` column or no value in it."""
     path: Path
     questions: tuple
     columns: tuple
@@ -108,14 +114,16 @@ class QuestionSet(Sequence):
     def __repr__(self): return f'QuestionSet({self.path.name}: {len(self)} questions)'
     def _repr_markdown_(self):
         na = sum(q.is_na for q in self) if self.labelled else '–'
-        return f'**{self.path.name}**: {len(self)} questions, {na} unanswerable, flags: {", ".join(self.flag_names) or "none"}'
+        flags = ', '.join(self.flag_names) or 'none'
+        return f'**{self.path.name}**: {len(self)} questions, {na} unanswerable, flags: {flags}'
 
 # %% ../../nbs/00_core/03_questions.ipynb #e033bf20
 def read_questions(
     path,           # question CSV (UTF-8 with or without BOM, or cp1252)
     limit:int|None=None, # only the first `limit` questions
 ) -> QuestionSet:
-    "Read a question file. `UserError` (one line: file, line, column) for a missing column, an empty or doubled id, an empty question, or no rows."
+    """Read a question file. `UserError` (one line: file, line, column) for a missing
+    column, an empty or doubled id, an empty question, or no rows."""
     t = read_csv(path, required=('id', 'question'))
     if not t.rows: raise UserError(f'{path} has a header but no questions')
     seen, out, held = {}, [], {}
@@ -127,6 +135,7 @@ def read_questions(
         if not r['question'].strip(): raise UserError(f'{t.where(i, "question")}: empty question (id {id_})')
         seen[id_] = t.lines[i]
         flags = {f: r[f].strip().lower() in ('1', '1.0', 'true', 'yes') for f in FLAGS if f in t.columns}
-        out.append(Question(id_, r['question'].strip(), **{c: same(r.get(c, '')) for c in BASE_COLUMNS[2:]}, flags=flags, usage=r.get('Usage', '').strip()))
+        out.append(Question(id_, r['question'].strip(), **{c: same(r.get(c, '')) for c in BASE_COLUMNS[2:]},
+                            flags=flags, usage=r.get('Usage', '').strip()))
     labelled = 'answer_value' in t.columns and any(q.answer_value.strip() for q in out)
     return QuestionSet(Path(path), tuple(out), t.columns, labelled, file_sha256(path)).subset(limit)

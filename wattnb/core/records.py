@@ -188,7 +188,7 @@ class Record(WattBotRecord):
     confidence_from: str|None       # stated, value tokens or reply tokens; where there is no confidence, why
     parsed_by: str                  # json, repair, lines or text
     diagnosis: str|None             # what is wrong with the value, for people; never in a score
-    strict_value_correct: float|None # right, and not invented for an unanswerable question
+    strict_value_correct: float|None # right; any value for an unanswerable question is wrong
     strict_ref_score: float|None    # citation credit of the strict score
     gold_rank: int|None             # rank of the first true paper among the hits; null without one
     gold_in_context: bool|None      # whether a true paper reached the prompt

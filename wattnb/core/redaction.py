@@ -13,7 +13,8 @@ from urllib.parse import unquote
 # %% ../../nbs/00_core/00_redaction.ipynb #4217a22f
 _SECRET_NAME = re.compile(r'(API_?KEY|ACCESS_?KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL)', re.I)
 _NOT_SECRET = re.compile(r'(TOKENIZ|_TOKENS$|TOKEN_LIMIT|TOKEN_FILE)', re.I)
-_KEY_WORD = re.compile(r'(^|[-_. ])(key|apikey|secret|token|password|passwd|pwd|credential|auth|authorization|bearer|cookie|sig|signature)s?([-_. ]|$)', re.I)
+_KEY_WORD = re.compile(r'(^|[-_. ])(key|apikey|secret|token|password|passwd|pwd|credential|auth|authorization|bearer'
+                       r'|cookie|sig|signature)s?([-_. ]|$)', re.I)
 _KEY_START = re.compile(r'((sk|pk|rk|hf|gh[pousr]|glpat|xox[abprs]|nvapi|gsk|r8)[-_]|AKIA|ASIA|AIza|eyJ)\w')
 _WORD = re.compile(r'[A-Za-z]{1,16}\d{0,3}|\d{1,4}[A-Za-z]{0,4}|[vV]\d{1,3}[a-z]{0,6}\d{0,2}')
 
@@ -33,7 +34,8 @@ def _url_parts(url:str) -> tuple[str, str, str, str, str]:
     scheme, rest = (m[1] or '', text[m.end():]) if m else ('', text)
     until = lambda s: re.split(r'[/\\?#]', s)[0]
     user, at, host = until(rest).rpartition('@')
-    if not at and ':' in host and not re.fullmatch(r'.*:\d*', host): user, at, _ = rest.rpartition('@') # a password that holds one of /?#
+    # a password that holds one of /?#
+    if not at and ':' in host and not re.fullmatch(r'.*:\d*', host): user, at, _ = rest.rpartition('@')
     rest = rest[len(user + at):]
     host, path = until(rest), re.split('[?#]', rest)[0][len(until(rest)):]
     return scheme, user, host, path, rest[len(host + path):]
@@ -42,9 +44,11 @@ def _url_parts(url:str) -> tuple[str, str, str, str, str]:
 def redact_url(
     url:str, # an address
 ) -> str:
-    "Scheme, host, port and path of an address: no user, password, query and fragment, and `[redacted]` for each part of the path that looks like a key."
+    """Scheme, host, port and path of an address: no user, password, query and fragment, and
+    `[redacted]` for each part of the path that looks like a key."""
     scheme, _, host, path, _ = _url_parts(str(url))
-    shown = ''.join(p if p in '/\\' or not _like_a_key(unquote(p)) else '[redacted]' for p in re.split(r'([/\\])', path))
+    shown = ''.join(p if p in '/\\' or not _like_a_key(unquote(p)) else '[redacted]'
+                    for p in re.split(r'([/\\])', path))
     return redact((f'{scheme}://' if scheme else '') + host + shown)
 
 # %% ../../nbs/00_core/00_redaction.ipynb #a93cd3a0
@@ -53,7 +57,8 @@ def _url_secrets(url:str) -> tuple:
     "The secret parts of an address: password (or a user without one), keys in query and path."
     _, user, _, path, query = _url_parts(url)
     found = [p for p in re.split(r'[/\\]', path) if _like_a_key(unquote(p))]
-    found += [v if eq else k for k, eq, v in (p.partition('=') for p in re.split('[?&;#]', query)) if _KEY_WORD.search(k) or _names_secret(k) or _like_a_key(unquote(v or k))]
+    found += [v if eq else k for k, eq, v in (p.partition('=') for p in re.split('[?&;#]', query))
+              if _KEY_WORD.search(k) or _names_secret(k) or _like_a_key(unquote(v or k))]
     name, colon, password = user.partition(':')
     found += [user, password if colon else name] if user else []
     return tuple(x for p in found for x in dict.fromkeys((p, unquote(p))) if x)
@@ -63,7 +68,8 @@ _KEPT = set() # secrets that came from elsewhere than the environment
 _BLANK = '[redacted]'
 
 def secret_values() -> list[str]:
-    "Values of the environment variables that look like secrets, those in addresses, and those registered with `keep_secret`: longest first (8 characters or more)."
+    """Values of the environment variables that look like secrets, those in addresses, and those
+    registered with `keep_secret`: longest first (8 characters or more)."""
     found = {v for k, v in os.environ.items() if _names_secret(k)}
     for v in os.environ.values():
         if '://' in v and len(v) < 2000: found.update(_url_secrets(v))
@@ -85,11 +91,15 @@ def keep_secret(
     _redacted(options, _KEPT.update)
 
 # %% ../../nbs/00_core/00_redaction.ipynb #ed276972
-_IN_TEXT = re.compile(r'''(\b(?:bearer|basic)\s+|\b[\w-]*(?:key|secret|token|password|passwd|credential|authorization|signature)["']?\s*[:=]\s*["']?(?:bearer\s+|basic\s+)?)([^\s"',;&]+)''', re.I)
+_IN_TEXT = re.compile(r'(\b(?:bearer|basic)\s+'
+                      r'|\b[\w-]*(?:key|secret|token|password|passwd|credential|authorization|signature)["\']?'
+                      r'\s*[:=]\s*["\']?(?:bearer\s+|basic\s+)?)'
+                      r'([^\s"\',;&]+)', re.I)
 _LONG_KEY = re.compile(r'(?=[^\s]*\d)(?=[^\s]*[A-Za-z])[A-Za-z0-9_+=-]{24,}')
 _HASH = re.compile('[0-9a-f]{40}|[0-9a-f]{64}') # of a revision, of a file
 
-_MARK = re.compile(r'(stop|bos|eos|pad|unk|sep|cls|mask|think|image)_token|(max|min)_.*|.*_tokens|.*_token_ids?', re.I) # of a text, not of a user
+# of a text, not of a user
+_MARK = re.compile(r'(stop|bos|eos|pad|unk|sep|cls|mask|think|image)_token|(max|min)_.*|.*_tokens|.*_token_ids?', re.I)
 
 def _is_secret_name(k) -> bool:
     k = re.sub(r'(?<=[a-z])(?=[A-Z])', '_', str(k))
@@ -114,10 +124,12 @@ def secret_names(
 def _redacted(x, note):
     "A copy of nested options without their secrets; `note` is called with the texts that were left out."
     if isinstance(x, dict):
-        pair = 'value' in x and any(isinstance(v, str) and _is_secret_name(v) for k, v in x.items() if k != 'value') # {"name": "x-api-key", "value": ...}
+        # {"name": "x-api-key", "value": ...}
+        pair = 'value' in x and any(isinstance(v, str) and _is_secret_name(v) for k, v in x.items() if k != 'value')
         secret = lambda k: pair if k == 'value' else _is_secret_name(k) and not (k == 'key' and 'value' in x)
         return {redact(k): _left_out(v, note) if secret(k) else _redacted(v, note) for k, v in x.items()}
-    if isinstance(x, (list, tuple)) and len(x) == 2 and isinstance(x[0], str) and _is_secret_name(x[0]): return [_redacted_text(x[0], note), _left_out(x[1], note)]
+    if isinstance(x, (list, tuple)) and len(x) == 2 and isinstance(x[0], str) and _is_secret_name(x[0]):
+        return [_redacted_text(x[0], note), _left_out(x[1], note)]
     if isinstance(x, (list, tuple, set, frozenset)): return [_redacted(v, note) for v in x]
     return _redacted_text(x, note) if isinstance(x, str) else x
 
@@ -136,5 +148,6 @@ def _redacted_text(x:str, note) -> str:
     x = re.sub(r'''[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>]+''', address, x)
     x = _IN_TEXT.sub(lambda m: m[1] + (m[2] if m[2] == _BLANK else blank(m[2])), x)
     whole = x.strip()
-    if _KEY_START.match(whole) and ' ' not in whole or _LONG_KEY.fullmatch(whole) and _like_a_key(whole) and not _HASH.fullmatch(whole): return blank(whole)
+    long_key = _LONG_KEY.fullmatch(whole) and _like_a_key(whole) and not _HASH.fullmatch(whole)
+    if _KEY_START.match(whole) and ' ' not in whole or long_key: return blank(whole)
     return redact(x)

@@ -43,14 +43,16 @@ class ResultTable:
     def to_json(self): return [dict(zip(self.columns, r)) for r in self.rows]
     def _cells(self): return [[_cell(v, self.digits) for v in r] for r in self.rows]
     def _right(self):
-        return [bool(self.rows) and all(v is None or isinstance(v, (int, float)) and not isinstance(v, bool) for v in col)
+        return [bool(self.rows) and all(v is None or isinstance(v, (int, float)) and not isinstance(v, bool)
+                                        for v in col)
                 for col in zip(*self.rows)] or [False] * len(self.columns)
     def to_text(self) -> str:
         "Aligned plain text for a terminal."
         cells, right = self._cells(), self._right()
         w = [max([len(str(c))] + [len(r[i]) for r in cells]) for i, c in enumerate(self.columns)]
         line = lambda r: '  '.join(s.rjust(n) if a else s.ljust(n) for s, n, a in zip(r, w, right)).rstrip()
-        return '\n'.join(([self.title] if self.title else []) + [line([str(c) for c in self.columns]), '  '.join('-' * n for n in w)]
+        return '\n'.join(([self.title] if self.title else [])
+                         + [line([str(c) for c in self.columns]), '  '.join('-' * n for n in w)]
                          + [line(r) for r in cells] + [f'  {n}' for n in self.notes])
     def __str__(self): return self.to_text()
     __repr__ = __str__
@@ -64,30 +66,38 @@ def to_markdown(self:ResultTable) -> str:
     rows = ['| ' + ' | '.join(esc(str(c)) for c in self.columns) + ' |',
             '|' + '|'.join('---:' if a else '---' for a in self._right()) + '|']
     rows += ['| ' + ' | '.join(esc(c) for c in r) + ' |' for r in self._cells()]
-    return '\n'.join(([f'**{self.title}**', ''] if self.title else []) + rows + ([''] + [f'*{n}*  ' for n in self.notes] if self.notes else []))
+    return '\n'.join(([f'**{self.title}**', ''] if self.title else []) + rows
+                     + ([''] + [f'*{n}*  ' for n in self.notes] if self.notes else []))
 
 # %% ../../nbs/00_core/01_tables.ipynb #982deb29
+_LATEX = {c: '\\' + c for c in '&%$#_{}'} | {
+    '\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '–': '--', '±': r'$\pm$',
+    '≥': r'$\ge$', '≤': r'$\le$', '×': r'$\times$'}
+
 @patch
 def to_latex(self:ResultTable) -> str:
     "A booktabs table for a paper."
-    special = {c: '\\' + c for c in '&%$#_{}'} | {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}',
-                                                 '–': '--', '±': r'$\pm$', '≥': r'$\ge$', '≤': r'$\le$', '×': r'$\times$'}
-    esc = lambda s: ''.join(special.get(c, c) for c in s.replace('\n', ' '))
+    esc = lambda s: ''.join(_LATEX.get(c, c) for c in s.replace('\n', ' '))
     body = [' & '.join(esc(str(c)) for c in r) + r' \\' for r in [self.columns, *self._cells()]]
+    align = ''.join('r' if a else 'l' for a in self._right())
     out = [r'\begin{table}', r'\centering'] + ([rf'\caption{{{esc(self.title)}}}'] if self.title else [])
-    out += [rf"\begin{{tabular}}{{{''.join('r' if a else 'l' for a in self._right())}}}", r'\toprule', body[0], r'\midrule', *body[1:],
-            r'\bottomrule', r'\end{tabular}'] + [rf'\par\footnotesize {esc(n)}' for n in self.notes] + [r'\end{table}']
-    return '\n'.join(out)
+    out += [rf'\begin{{tabular}}{{{align}}}', r'\toprule', body[0], r'\midrule', *body[1:], r'\bottomrule',
+            r'\end{tabular}']
+    return '\n'.join(out + [rf'\par\footnotesize {esc(n)}' for n in self.notes] + [r'\end{table}'])
 
 # %% ../../nbs/00_core/01_tables.ipynb #381816d0
 _LONG, _SHOWN = 40, 20 # rows: a table longer than the first shows only the second until it is opened
-_SORT = ("const h=event.target.closest('th');if(h){const i=h.cellIndex,b=h.closest('table').tBodies[0],d=h.dataset.d=h.dataset.d=='1'?-1:1,"
-         "v=r=>{const t=r.cells[i].textContent.trim(),m=t.replace(/,/g,'').match(/^~?([+-]?\\d*\\.?\\d+(e[+-]?\\d+)?)(?=$|[\\s%–])/i);return t=='–'?null:m?+m[1]:t};"
+_SORT = ("const h=event.target.closest('th');if(h){const i=h.cellIndex,b=h.closest('table').tBodies[0],"
+         "d=h.dataset.d=h.dataset.d=='1'?-1:1,"
+         "v=r=>{const t=r.cells[i].textContent.trim(),"
+         "m=t.replace(/,/g,'').match(/^~?([+-]?\\d*\\.?\\d+(e[+-]?\\d+)?)(?=$|[\\s%–])/i);"
+         "return t=='–'?null:m?+m[1]:t};"
          "[...b.rows].sort((p,q)=>{const x=v(p),y=v(q);return x===null||y===null?(x===null)-(y===null):"
-         "d*(typeof x+typeof y=='numbernumber'?x-y:String(x).localeCompare(String(y),undefined,{numeric:true}))}).forEach(r=>b.append(r))}")
+         "d*(typeof x+typeof y=='numbernumber'?x-y:String(x).localeCompare(String(y),undefined,{numeric:true}))})"
+         ".forEach(r=>b.append(r))}")
 
 def _fold(n:int) -> str:
-    "What precedes a long table in HTML: hides the rows after the first ones until it is opened."
+    "The HTML before a long table: hides the rows after the first ones until it is opened."
     if n <= _LONG: return ''
     return (f'<style>.wattnb-fold:not([open])+table>tbody>tr:nth-child(n+{_SHOWN + 1}){{display:none}}</style>'
             f'<details class="wattnb-fold"><summary>{n} rows, {_SHOWN} shown: open for all</summary></details>')
@@ -96,24 +106,29 @@ def _fold(n:int) -> str:
 @patch
 def _repr_html_(self:ResultTable) -> str:
     from html import escape
-    al = ['right' if a else 'left' for a in self._right()]
-    row = lambda r, t, more='': '<tr>' + ''.join(f'<{t} style="text-align:{a}{more}">{escape(str(c))}</{t}>' for c, a in zip(r, al)) + '</tr>'
-    cap = f'<caption style="caption-side:top;text-align:left"><b>{escape(self.title)}</b></caption>' if self.title else ''
-    notes = ''.join(f'<div><small>{escape(n)}</small></div>' for n in self.notes)
+    align = ['right' if a else 'left' for a in self._right()]
+    def row(cells, tag, more=''):
+        cell = lambda c, a: f'<{tag} style="text-align:{a}{more}">{escape(str(c))}</{tag}>'
+        return '<tr>' + ''.join(map(cell, cells, align)) + '</tr>'
+    title, notes = f'<b>{escape(self.title)}</b>', [f'<div><small>{escape(n)}</small></div>' for n in self.notes]
+    caption = f'<caption style="caption-side:top;text-align:left">{title}</caption>' if self.title else ''
     head = row(self.columns, 'th', ';cursor:pointer')
-    return (_fold(len(self)) + f'<table>{cap}<thead title="a click on a heading sorts" onclick="{escape(_SORT)}">{head}</thead><tbody>'
-            + ''.join(row(r, 'td') for r in self._cells()) + f'</tbody></table>{notes}')
+    return (_fold(len(self)) + f'<table>{caption}<thead title="a click on a heading sorts" '
+            f'onclick="{escape(_SORT)}">{head}</thead><tbody>'
+            + ''.join(row(r, 'td') for r in self._cells()) + '</tbody></table>' + ''.join(notes))
 
 # %% ../../nbs/00_core/01_tables.ipynb #6bdc2d05
 class TableSet:
-    "Base of results of several tables: a subclass lists them in `tables()` and may add a line below them in `closing()`."
+    """Base of results of several tables: a subclass lists them in `tables()`
+    and may add a line below them in `closing()`."""
     def tables(self) -> list[ResultTable]:
         "The tables that are not empty, in reading order."
         raise NotImplementedError
     def closing(self) -> str: return ''
     def _parts(self, form) -> list[str]: return [getattr(t, form)() for t in self.tables()]
     def to_text(self) -> str: return '\n\n'.join(self._parts('to_text') + [self.closing()] * bool(self.closing()))
-    def to_markdown(self) -> str: return '\n\n'.join(self._parts('to_markdown') + [f'**{self.closing()}**'] * bool(self.closing()))
+    def to_markdown(self) -> str:
+        return '\n\n'.join(self._parts('to_markdown') + [f'**{self.closing()}**'] * bool(self.closing()))
     def to_latex(self) -> str: return '\n\n'.join(self._parts('to_latex'))
     @property
     def df(self):
@@ -122,6 +137,7 @@ class TableSet:
     def _repr_markdown_(self): return self.to_markdown()
     def _repr_html_(self):
         from html import escape
-        return ''.join(self._parts('_repr_html_')) + (f'<p><b>{escape(self.closing())}</b></p>' if self.closing() else '')
+        return ''.join(self._parts('_repr_html_')) + (f'<p><b>{escape(self.closing())}</b></p>'
+                                                      if self.closing() else '')
     def __repr__(self): return self.to_text()
     __str__ = __repr__

@@ -22,10 +22,12 @@ log = logging.getLogger('wattnb')
 
 # %% ../../nbs/00_core/02_workspace.ipynb #d260b455
 class _OneLine(Exception):
-    def __init__(self, message:str=''): super().__init__(' '.join(re.sub(r'[\x00-\x1f\x7f-\x9f]', ' ', str(message)).split()))
+    def __init__(self, message:str=''):
+        super().__init__(' '.join(re.sub(r'[\x00-\x1f\x7f-\x9f]', ' ', str(message)).split()))
 
 class UserError(_OneLine):
-    "The input or the command line is wrong; the one line of the message names what, where and what to do (exit status 2)."
+    """The input or the command line is wrong; the one line of the message
+    names what, where and what to do (exit status 2)."""
 
 class WorkError(_OneLine):
     "Valid work failed; the one line of the message is the reason (exit status 1)."
@@ -43,30 +45,33 @@ def optional(
         raise UserError(f"this needs {root}, which is not installed: pip install 'wattnb[{extra}]'") from None
 
 # %% ../../nbs/00_core/02_workspace.ipynb #3d56cc1f
-_ESCAPES = re.compile(r'(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|\x1b[\]PX^_][^\x07\x1b\x9c]{0,500}(?:\x07|\x1b\\|\x9c)|\x1b.?', re.S)
+_ESCAPES = re.compile(r'(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?'
+                      r'|\x1b[\]PX^_][^\x07\x1b\x9c]{0,500}(?:\x07|\x1b\\|\x9c)|\x1b.?', re.S)
 _CONTROLS = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]')
 
 def printable(
     text:str, # anything from elsewhere
 ) -> str:
-    "`text` without terminal escapes, control characters (but tab and newline) and marks that turn the direction of writing."
+    """`text` without terminal escapes, control characters (but tab and
+    newline) and marks that turn the direction of writing."""
     return text if text.isprintable() and text.isascii() else _CONTROLS.sub('', _ESCAPES.sub('', text))
 
 # %% ../../nbs/00_core/02_workspace.ipynb #002fcc3e
 def atomic_write(
     path,           # target file; its folder is made if missing
-    data,           # whole content: text (written as UTF-8 with `\n`), bytes, or an iterable of bytes, for what is too large to hold
+    data,           # whole content: text (written as UTF-8 with `\n`), bytes, or an iterable of bytes for large data
 ) -> Path:
-    "Replace `path` by `data` in one step that survives a crash. Raises `WorkError` naming the file when the disk refuses."
+    """Replace `path` by `data` in one step that survives a crash. Raises
+    `WorkError` naming the file when the disk refuses."""
     path = Path(path)
-    parts = [data.encode('utf-8', 'surrogatepass')] if isinstance(data, str) else [data] if isinstance(data, bytes) else data
+    if isinstance(data, str): data = data.encode('utf-8', 'surrogatepass')
     tmp = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         real = Path(os.path.realpath(path)) # through a link: the link stays, its target is replaced
         fd, tmp = tempfile.mkstemp(prefix=f'.{real.name}.', suffix='.tmp', dir=real.parent)
         with os.fdopen(fd, 'wb') as f:
-            for raw in parts: f.write(raw)
+            for raw in [data] if isinstance(data, bytes) else data: f.write(raw)
             f.flush(); os.fsync(f.fileno())
         os.chmod(tmp, real.stat().st_mode & 0o777 if real.exists() else 0o666 & ~_umask())
         os.replace(tmp, real); tmp = None
@@ -175,8 +180,9 @@ def stale_files(
     folder,           # of a run
     quick:bool=False, # compare lengths only, not the content
 ) -> list[str]|None:
-    """Those of a run's `DERIVED` files that are missing, were changed, or do not follow from `journal.jsonl` as it is now.
-    None where that cannot be known: no journal, or a summary without marks (older versions, other tools, ensembles)."""
+    """Those of a run's `DERIVED` files that are missing, were changed, or do not follow from `journal.jsonl` as it
+    is now. None where that cannot be known: no journal, or a summary without marks (older versions, other tools,
+    ensembles)."""
     folder = Path(folder)
     if not (folder/'journal.jsonl').exists(): return None
     try: s = read_json(folder/'summary.json')
@@ -189,7 +195,9 @@ def stale_files(
     return [n for n in DERIVED if not (own if n == 'summary.json' else _agrees(folder/n, marks.get(n), quick))]
 
 def _agrees(path:Path, mark, quick:bool) -> bool:
-    try: return isinstance(mark, dict) and path.stat().st_size == mark.get('bytes') and (quick or file_sha256(path) == mark.get('sha256'))
+    try:
+        if not isinstance(mark, dict) or path.stat().st_size != mark.get('bytes'): return False
+        return quick or file_sha256(path) == mark.get('sha256')
     except OSError: return False
 
 # %% ../../nbs/00_core/02_workspace.ipynb #49fa751d
@@ -209,7 +217,8 @@ def refuse_links(
     folder, # into which files are about to be written
 ):
     "Raise `UserError` where a file that a run writes is a link."
-    written = re.compile(r'journal\.jsonl|power.*\.csv|.*\.ipynb|\.lock|\.lock\.json|' + '|'.join(map(re.escape, DERIVED)))
+    written = re.compile(r'journal\.jsonl|power.*\.csv|.*\.ipynb|\.lock|\.lock\.json|'
+                         + '|'.join(map(re.escape, DERIVED)))
     try: found = sorted(e.path for e in os.scandir(folder) if e.is_symlink() and written.fullmatch(e.name))
     except OSError: return # no such folder yet, or one that cannot be read; writing will fail
     if found: raise UserError(f'{found[0]} is a link, and a run writes only inside its folder: remove the link')
@@ -248,7 +257,8 @@ def _header(reader, path:Path, required:Sequence[str]) -> list[str]:
     "The columns of a CSV. `UserError` for a missing or doubled one, or too many."
     try: columns = [c.strip() for c in next(reader)]
     except (StopIteration, csv.Error): raise UserError(f'{path} has no header line') from None
-    if len(columns) > MAX_COLUMNS: raise UserError(f'{path}:1: {len(columns):,} columns, more than the {MAX_COLUMNS:,} that a table may have')
+    if len(columns) > MAX_COLUMNS:
+        raise UserError(f'{path}:1: {len(columns):,} columns, more than the {MAX_COLUMNS:,} that a table may have')
     twice = sorted({c for c in columns if c and columns.count(c) > 1})
     if twice: raise UserError(f'{path}:1: column {twice[0]} appears twice')
     missing = [c for c in required if c not in columns]
@@ -260,7 +270,8 @@ def read_csv(
     path,                      # CSV file in UTF-8 (with or without BOM) or cp1252
     required:Sequence[str]=(), # columns that must be there
 ) -> CsvFile:
-    "Read a CSV as text. `UserError` for a missing, empty, binary or undecodable file, a missing or doubled column, too many columns, or a row with too many cells."
+    """Read a CSV as text. `UserError` for a missing, empty, binary or undecodable file, a missing
+    or doubled column, too many columns, or a row with too many cells."""
     path = Path(path)
     text, encoding = _decode(path, _read_raw(path))
     old = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
@@ -272,7 +283,8 @@ def read_csv(
             for cells in reader:
                 if any(c.strip() for c in cells):
                     if any(c.strip() for c in cells[len(columns):]):
-                        raise UserError(f'{path}:{start}: {len(cells)} cells under {len(columns)} columns (a cell with a comma needs quotes)')
+                        raise UserError(f'{path}:{start}: {len(cells)} cells under {len(columns)} columns (a cell with '
+                                        'a comma needs quotes)')
                     rows.append(dict(zip(columns, cells + [''] * (len(columns) - len(cells)))))
                     lines.append(start)
                 start = reader.line_num + 1
@@ -300,7 +312,8 @@ def write_csv(
     quote_all:bool=False,  # quote every cell (Kaggle submissions), else only where needed
 ) -> Path:
     "Write a CSV (UTF-8, no BOM, `\\n`), atomically."
-    return atomic_write(path, csv_text([list(columns), *(['' if r.get(c) is None else r[c] for c in columns] for r in rows)], quote_all))
+    return atomic_write(path, csv_text([list(columns), *(['' if r.get(c) is None else r[c] for c in columns]
+                                                         for r in rows)], quote_all))
 
 def csv_text(
     rows:Iterable[Sequence], # cells
@@ -344,16 +357,16 @@ class Workspace:
         root=None, # the folder, if given; else `WATTNB_ROOT`, else upwards from the working folder
     ) -> 'Workspace':
         "The workspace to use. Raises `UserError` when there is none."
-        given = root or os.environ.get('WATTNB_ROOT')
-        if given:
+        if given := root or os.environ.get('WATTNB_ROOT'):
             p = Path(given).expanduser().resolve()
             if not (p/'data').is_dir():
                 raise UserError(f'{p} is not a workspace (no data/ folder): make one with `wattnb init {given}`')
             return cls(p)
-        here = Path.cwd().resolve()
+        here, marks = Path.cwd().resolve(), ('artifacts', 'models.toml', 'settings.ini')
         for p in (here, *here.parents):
-            if (p/'data').is_dir() and any((p/m).exists() for m in ('artifacts', 'models.toml', 'settings.ini')): return cls(p)
-        raise UserError(f'no workspace at or above {here}: name one with --root or make one with `wattnb init DIR --demo`')
+            if (p/'data').is_dir() and any((p/m).exists() for m in marks): return cls(p)
+        raise UserError(f'no workspace at or above {here}: name one with --root or make one with '
+                        '`wattnb init DIR --demo`')
 
 # %% ../../nbs/00_core/02_workspace.ipynb #c2595603
 @patch
@@ -381,7 +394,8 @@ def cache_dir(
         base = user_cache_dir('wattnb', appauthor=False)
     p = Path(base).expanduser().joinpath(*parts)
     try: p.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise UserError(f'cannot make the cache folder {p}: {e.strerror or e} (set WATTNB_CACHE)') from None
+    except OSError as e:
+        raise UserError(f'cannot make the cache folder {p}: {e.strerror or e} (set WATTNB_CACHE)') from None
     return p
 
 # %% ../../nbs/00_core/02_workspace.ipynb #1ed99cc8
@@ -404,11 +418,14 @@ def folder_lock(
     except filelock.Timeout:
         try: o = json.loads(note.read_text('utf-8'))
         except (OSError, ValueError): o = {}
-        who = f"{o.get('what', 'another process')} (process {o.get('pid', '?')} on {o.get('host', '?')}, since {o.get('since', '?')})"
+        what, pid, host, since = (o.get(k, '?') for k in ('what', 'pid', 'host', 'since'))
+        who = f'{"another process" if what == "?" else what} (process {pid} on {host}, since {since})'
         raise UserError(f'{folder} is in use by {who}: wait for it or stop it') from None
     except OSError as e: raise UserError(f'cannot write to {folder}: {e.strerror or e}') from None
     try:
-        try: note.write_text(json.dumps(dict(what=what, pid=os.getpid(), host=socket.gethostname(), since=time.strftime('%Y-%m-%d %H:%M:%S'))), 'utf-8')
+        try:
+            note.write_text(json.dumps(dict(what=what, pid=os.getpid(), host=socket.gethostname(),
+                                            since=time.strftime('%Y-%m-%d %H:%M:%S'))), 'utf-8')
         except OSError as e: log.debug('%s: %s', note, e) # a full disk: the lock holds without the owner's name
         yield folder
     finally:
@@ -420,7 +437,8 @@ def folder_lock(
 def is_running(
     folder, # of a run, an index or a benchmark
 ) -> bool:
-    "Whether a live process owns `folder` (see `folder_lock`). Writes nothing; False where there is no such folder or it cannot be known."
+    """Whether a live process owns `folder` (see `folder_lock`). Writes nothing;
+    False where there is no such folder or it cannot be known."""
     at = Path(folder)/'.lock'
     if not at.exists(): return False
     try: import fcntl
@@ -454,12 +472,16 @@ def progress(
     unit:str='it',  # what is counted
     every:float=30, # seconds between lines where the output is a log
 ):
-    "A tqdm bar with an ETA that moves on a terminal and in JupyterLab, and is a line now and then in a log; `update(0)` refreshes the elapsed time. `WATTNB_PROGRESS=0` turns it off."
+    """A tqdm bar with an ETA that moves on a terminal and in JupyterLab, and is a line now and then in a
+    log; `update(0)` refreshes the elapsed time. `WATTNB_PROGRESS=0` turns it off."""
     off = os.environ.get('WATTNB_PROGRESS') == '0'
-    if 'JPY_SESSION_NAME' in os.environ and 'ipykernel' in sys.modules: # a kernel that a person's Jupyter server started
+    # a kernel that a person's Jupyter server started
+    if 'JPY_SESSION_NAME' in os.environ and 'ipykernel' in sys.modules:
         from tqdm.auto import tqdm
         return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, mininterval=.3, miniters=0)
     from tqdm import tqdm
-    if sys.stderr.isatty(): return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, mininterval=.2, miniters=0, dynamic_ncols=True)
+    if sys.stderr.isatty():
+        return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, mininterval=.2, miniters=0,
+                    dynamic_ncols=True)
     return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, mininterval=every, miniters=0, ascii=True,
                 ncols=90, file=_Lines(sys.stderr))

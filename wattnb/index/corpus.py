@@ -41,8 +41,8 @@ def _no_id(id_:str) -> str:
     return '' if _FILE_NAME.fullmatch(id_) else f'id {id_!r} cannot be a file name (letters, digits, dots, dashes)'
 
 def read_bibliography(
-    path,               # `metadata.csv` (UTF-8 or cp1252) with the columns id, type, title, year, citation, url
-    problems:list|None=None, # a list that takes `{id, reason}` for each bad row, which is then left out; default: the first bad row is an error
+    path,                    # `metadata.csv` (UTF-8 or cp1252) with the columns id, type, title, year, citation, url
+    problems:list|None=None, # a list that takes `{id, reason}` for each bad row; default: the first one is an error
 ) -> dict[str, Paper]:
     "Papers by id, in file order. `UserError` for an empty or doubled id, or one that cannot be a file name."
     t = read_csv(path, required=('id',))
@@ -72,38 +72,47 @@ MAX_REDIRECTS = 8
 def _is_public(address:str) -> bool:
     "Whether an IP address is public; for one that embeds another (IPv4 in IPv6), whether both are."
     ip = ipaddress.ip_address(address.partition('%')[0])
-    inner = getattr(ip, 'ipv4_mapped', None) or getattr(ip, 'sixtofour', None) or (ipaddress.ip_address(int(ip) & 0xffffffff) if ip in _NAT64 else None)
+    inner = getattr(ip, 'ipv4_mapped', None) or getattr(ip, 'sixtofour', None)
+    if not inner and ip in _NAT64: inner = ipaddress.ip_address(int(ip) & 0xffffffff)
     return ip.is_global and not ip.is_multicast and (inner is None or inner.is_global)
 _NAT64 = ipaddress.ip_network('64:ff9b::/96')
 
 # %% ../../nbs/01_index/01_corpus.ipynb #79edcdd6
 async def _addresses(u, allow_local:bool) -> list[str]:
-    "The addresses of a host, or [''] where a proxy asks for them. `WorkError` when one of them is local, `OSError` when the name is not known."
+    """The addresses of a host, or [''] where a proxy asks for them. `WorkError` when
+    one of them is local, `OSError` when the name is not known."""
     from urllib.request import getproxies, proxy_bypass
     proxies = getproxies()
     proxied = bool(proxies.get(u.scheme) or proxies.get('all')) and not proxy_bypass(u.host)
     flags = socket.AI_NUMERICHOST if proxied and u.host != 'localhost' else 0
-    try: found = await asyncio.get_running_loop().getaddrinfo(u.host, u.port or (443 if u.scheme == 'https' else 80), type=socket.SOCK_STREAM, flags=flags)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(u.host, u.port or (443 if u.scheme == 'https' else 80),
+                                                             type=socket.SOCK_STREAM, flags=flags)
     except socket.gaierror:
         if proxied: return ['']
         raise
     out = list(dict.fromkeys(str(i[4][0]) for i in found))
     for a in out:
-        if not allow_local and not _is_public(a): raise WorkError(f'{u.host} ({a}) is an address of this machine or of a private network: only --allow-local fetches from there')
+        if not allow_local and not _is_public(a):
+            raise WorkError(f'{u.host} ({a}) is an address of this machine or of a private network: only --allow-local '
+                            'fetches from there')
     return [''] if proxied else out[:4]
 
 # %% ../../nbs/01_index/01_corpus.ipynb #0a177a55
 @asynccontextmanager
 async def _answer(url:str, headers:dict, timeout:float, allow_local:bool):
-    "The answer to a GET, its body unread, after redirects. `WorkError` for an address that may not be asked."
+    "The answer to a GET, its body unread, after redirects. `WorkError` for an address that may not be contacted."
     import httpx
     for _ in range(MAX_REDIRECTS + 1):
         u = httpx.URL(url)
-        if u.scheme not in ('http', 'https') or not u.host: raise WorkError(f'not a web address: {redact_url(url)[:80]}')
+        if u.scheme not in ('http', 'https') or not u.host:
+            raise WorkError(f'not a web address: {redact_url(url)[:80]}')
         for at in (hosts := await _addresses(u, allow_local)):
             async with httpx.AsyncClient(timeout=timeout, trust_env=not at, verify=_tls()) as client:
                 more: dict = dict(extensions=dict(sni_hostname=u.raw_host.decode())) if at else {}
-                request = client.build_request('GET', u.copy_with(host=at) if at else u, headers={'User-Agent': 'wattnb', 'Accept-Encoding': 'identity', **headers, 'Host': u.netloc.decode()}, **more)
+                request = client.build_request('GET', u.copy_with(host=at) if at else u,
+                                               headers={'User-Agent': 'wattnb', 'Accept-Encoding': 'identity',
+                                                        **headers, 'Host': u.netloc.decode()}, **more)
                 try: r = await client.send(request, stream=True)
                 except (httpx.ConnectError, httpx.ConnectTimeout):
                     if at == hosts[-1]: raise
@@ -133,9 +142,11 @@ def _check_pdf(f):
 
 # %% ../../nbs/01_index/01_corpus.ipynb #d61c50c3
 async def _body(r, f):
-    "Write the body of an answer to `f`, decompressed where it is compressed. `WorkError` when it is too large or compressed in a way that was not requested."
+    """Write the body of an answer to `f`, decompressed where it is compressed. `WorkError`
+    when it is too large or compressed in a way that was not requested."""
     packed = r.headers.get('content-encoding', 'identity').strip().lower()
-    if packed not in ('', 'identity', 'gzip', 'deflate'): raise WorkError(f'the answer is packed as {printable(packed)[:20]!r}, which was not asked for')
+    if packed not in ('', 'identity', 'gzip', 'deflate'):
+        raise WorkError(f'the answer is packed as {printable(packed)[:20]!r}, which was not asked for')
     unpack, n = zlib.decompressobj(47) if packed in ('gzip', 'deflate') else None, 0
     async for part in r.aiter_raw(1 << 16):
         while part:
@@ -145,20 +156,22 @@ async def _body(r, f):
             f.write(data)
 
 # %% ../../nbs/01_index/01_corpus.ipynb #6a36478f
-def _wait(asked:str, attempt:int) -> float:
+def _wait(retry_after:str, attempt:int) -> float:
     "Seconds before the next try: those of `Retry-After`, 30 at most; without a readable value an exponential backoff."
-    try: s = float(asked)
+    try: s = float(retry_after)
     except ValueError: s = math.nan
     return min(30., s) if s >= 0 else .5 * 2 ** attempt
 
-async def _download(ws, p:Paper, path, tag, asked, timeout, retries, allow_local) -> FetchResult:
+async def _download(ws, p:Paper, path, tag, headers, timeout, retries, allow_local) -> FetchResult:
     import httpx
-    if not re.match(r'https?://', p.url): return FetchResult(p.id, None, 'no URL in metadata.csv' if not p.url else f'not a web address: {redact_url(p.url)[:80]}')
+    if not re.match(r'https?://', p.url):
+        bad = f'not a web address: {redact_url(p.url)[:80]}' if p.url else 'no URL in metadata.csv'
+        return FetchResult(p.id, None, bad)
     why, at = '', redact_url(p.url)
     for attempt in range(retries + 1):
         wait = .2 * 2 ** attempt
         try:
-            async with _answer(p.url, asked, timeout, allow_local) as r:
+            async with _answer(p.url, headers, timeout, allow_local) as r:
                 if r.status_code == 304: return FetchResult(p.id, path)
                 if r.status_code == 200:
                     with tempfile.TemporaryFile() as f:
@@ -170,9 +183,17 @@ async def _download(ws, p:Paper, path, tag, asked, timeout, retries, allow_local
                 if r.status_code not in (429, 500, 502, 503, 504): break
                 wait = _wait(r.headers.get('retry-after', ''), attempt)
         except httpx.TimeoutException: why = f'no answer within {timeout:g} s'
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error) as e: why = f'{type(e).__name__}: {printable(str(e))[:80]}'
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error) as e:
+            why = f'{type(e).__name__}: {printable(str(e))[:80]}'
         if attempt < retries: await asyncio.sleep(wait)
     return FetchResult(p.id, None, f'{why} from {at}')
+
+# %% ../../nbs/01_index/01_corpus.ipynb #w1c00010
+def _finish(work):
+    "Run a coroutine to its end, also where a notebook's event loop is running already."
+    try: asyncio.get_running_loop()
+    except RuntimeError: return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool: return pool.submit(asyncio.run, work).result()
 
 # %% ../../nbs/01_index/01_corpus.ipynb #2b1c20bf
 def fetch_papers(
@@ -181,9 +202,9 @@ def fetch_papers(
     workers:int=4,            # downloads at a time
     timeout:float=60,         # seconds without a byte
     retries:int=3,            # further tries after 429, 5xx and broken connections
-    refresh:bool=False,       # also check whether cached papers have changed (`If-None-Match`); one that cannot be checked is kept
+    refresh:bool=False,       # also check whether cached papers have changed (`If-None-Match`)
     seconds:float=600,        # for one paper, all tries and redirects together
-    allow_local:bool|None=None,    # also from this machine and private networks; default: only with `WATTNB_ALLOW_LOCAL=1`
+    allow_local:bool|None=None, # also from this machine and private networks; default: WATTNB_ALLOW_LOCAL
 ) -> list[FetchResult]:
     "Download what is missing. Every paper ends with a path or a reason, whatever answers there."
     todo, out = list(papers), {}
@@ -192,25 +213,25 @@ def fetch_papers(
         path, tag = ws.pdfs/f'{p.id}.pdf', ws.pdfs/'.etag'/p.id
         async with gate:
             try:
-                asked = {'If-None-Match': tag.read_text('utf-8')} if path.exists() and tag.exists() else {}
+                headers = {'If-None-Match': tag.read_text('utf-8')} if path.exists() and tag.exists() else {}
                 if path.exists() and not refresh: got = FetchResult(p.id, path)
-                else: got = await asyncio.wait_for(_download(ws, p, path, tag, asked, timeout, retries, allow_local), seconds)
+                else:
+                    got = await asyncio.wait_for(_download(ws, p, path, tag, headers, timeout, retries, allow_local),
+                                                 seconds)
                 if got.path is None and os.path.exists(path): got = FetchResult(p.id, path, got.reason)
-            except asyncio.TimeoutError: got = FetchResult(p.id, path if os.path.exists(path) else None, f'not there after {seconds:g} s from {redact_url(p.url)}')
-            except Exception as e: got = FetchResult(p.id, path if os.path.exists(path) else None, why_failed(e)) # whatever is wrong with one paper, the others are processed
+            except asyncio.TimeoutError:
+                got = FetchResult(p.id, path if os.path.exists(path) else None,
+                                  f'not there after {seconds:g} s from {redact_url(p.url)}')
+            # whatever is wrong with one paper, the others are processed
+            except Exception as e: got = FetchResult(p.id, path if os.path.exists(path) else None, why_failed(e))
         out[p.id] = got
         bar.update(1)
     async def every():
         gate = asyncio.Semaphore(max(1, workers))
-        with progress(total=len(todo), desc='fetching papers', unit='pdf') as bar: await asyncio.gather(*(one(p, gate, bar) for p in todo))
+        with progress(total=len(todo), desc='fetching papers', unit='pdf') as bar:
+            await asyncio.gather(*(one(p, gate, bar) for p in todo))
     if todo: _finish(every())
     return [out[p.id] for p in todo]
-
-def _finish(work):
-    "Run a coroutine to its end, also where a notebook's event loop is running already."
-    try: asyncio.get_running_loop()
-    except RuntimeError: return asyncio.run(work)
-    with ThreadPoolExecutor(1) as pool: return pool.submit(asyncio.run, work).result()
 
 # %% ../../nbs/01_index/01_corpus.ipynb #0f1c8fc4
 @dataclass
@@ -223,16 +244,20 @@ class CorpusReport:
     gates: dict = field(default_factory=dict)
     def table(self) -> ResultTable:
         g = lambda k: [self.gates.get(k, {}).get(x) for x in ('pages', 'characters_per_page', 'tables')]
-        return ResultTable(['document', 'state', 'pages', 'characters per page', 'tables', 'why'], [(k, 'ok', *g(k), '') for k in self.ok] +
-                           [(f['id'], 'failed', None, None, None, f['reason']) for f in self.failed], title=f'{len(self.ok)} documents, {len(self.failed)} failed')
+        rows = [(k, 'ok', *g(k), '') for k in self.ok]
+        rows += [(f['id'], 'failed', None, None, None, f['reason']) for f in self.failed]
+        return ResultTable(['document', 'state', 'pages', 'characters per page', 'tables', 'why'], rows,
+                           title=f'{len(self.ok)} documents, {len(self.failed)} failed')
     def _repr_markdown_(self): return self.table().to_markdown()
     def _repr_html_(self): return self.table()._repr_html_()
 
 # %% ../../nbs/01_index/01_corpus.ipynb #99e420af
 def _check_id(id_:str, path:Path, declared:dict):
-    "An id must be fit for a citation and a file, and be that of one file only. `declared` (id in lower case → file) takes it."
+    """An id must be fit for a citation and a file, and be that of one file
+    only. `declared` (id in lower case → file) takes it."""
     for x in (id_, path.stem):
-        if why := _no_id(x): raise WorkError(f'{path.name[:60]}: document_{why}' if x == id_ else f'{path.name[:60]!r}: {why}')
+        if why := _no_id(x):
+            raise WorkError(f'{path.name[:60]}: document_{why}' if x == id_ else f'{path.name[:60]!r}: {why}')
     other = declared.setdefault(id_.lower(), path.name)
     if other != path.name: raise WorkError(f'{path.name}: document_id {id_!r} is already that of {other}')
 
@@ -251,7 +276,9 @@ def build_corpus(
     report = CorpusReport({}, [])
     bib = read_bibliography(ws.metadata, report.failed) if ws.metadata.exists() else {}
     jsons = {p.stem: p for p in sorted(ws.corpus.glob('*.json'))} if ws.corpus.exists() else {}
-    if not bib and not jsons: raise UserError(f'nothing to index: put metadata.csv into {ws.data} (and PDFs into {ws.pdfs}), or JSON documents into {ws.corpus}')
+    if not bib and not jsons:
+        raise UserError(f'nothing to index: put metadata.csv into {ws.data} (and PDFs into {ws.pdfs}), or JSON '
+                        f'documents into {ws.corpus}')
     if fetch:
         missing = [p for p in bib.values() if p.id not in jsons and not (ws.pdfs/f'{p.id}.pdf').exists()]
         reasons = {r.id: r.reason for r in fetch_papers(ws, missing, allow_local=allow_local) if r.path is None}
@@ -260,7 +287,8 @@ def build_corpus(
     with PdfReader(parser, seconds) as read:
         for id_ in progress(list(dict.fromkeys([*bib, *jsons])), desc='reading papers', unit='paper'):
             try: _take(ws, id_, bib.get(id_), reasons.get(id_, 'no PDF'), declared, read, report)
-            except Exception as e: report.failed.append(dict(id=printable(id_)[:60], reason=why_failed(e))) # whatever is wrong with one paper, the others are processed
+            # whatever is wrong with one paper, the others are processed
+            except Exception as e: report.failed.append(dict(id=printable(id_)[:60], reason=why_failed(e)))
     report.seconds = time.monotonic() - t0
     return report
 
@@ -273,7 +301,8 @@ def _take(ws, id_:str, paper, why:str, declared:dict, read, report:CorpusReport)
         _check_id(doc.document_id, js, declared)
         check_text([page_text(s) for s in doc.sections] or [doc.text], 1)
         made = doc.metadata.get('pdf_sha256')
-        if not made or not pdf.exists() or (made == file_sha256(pdf) and doc.metadata.get('parser') == parser_version(read.parser)):
+        if not made or not pdf.exists() or (made == file_sha256(pdf)
+                                            and doc.metadata.get('parser') == parser_version(read.parser)):
             gate = doc.metadata.get('gate')
             report.ok[id_], report.gates[id_] = js, gate if isinstance(gate, dict) and gate else dict(pages=doc.pages)
             return

@@ -61,15 +61,21 @@ class Document:
     @property
     def paragraphs(self) -> list: return [p for s in self.sections for p in s.paragraphs]
     def to_json(self) -> dict:
-        return dict(document_id=self.document_id, title=self.title, text=self.text, metadata=self.metadata, sections=[
-            dict(title=s.title, metadata=s.metadata, paragraphs=[dict(text=p.text, metadata=p.metadata,
-                 sentences=None if p.sentences is None else [dict(text=x.text, metadata=x.metadata) for x in p.sentences]) for p in s.paragraphs]) for s in self.sections])
+        def sentences(p):
+            return None if p.sentences is None else [dict(text=x.text, metadata=x.metadata) for x in p.sentences]
+        def paragraphs(s):
+            return [dict(text=p.text, metadata=p.metadata, sentences=sentences(p)) for p in s.paragraphs]
+        sections = [dict(title=s.title, metadata=s.metadata, paragraphs=paragraphs(s)) for s in self.sections]
+        return dict(document_id=self.document_id, title=self.title, text=self.text, metadata=self.metadata,
+                    sections=sections)
     @classmethod
     def from_json(cls, o:dict, where:str='document') -> 'Document':
         "Raises `UserError` that names the key that is missing or of the wrong type."
-        fields = _field(o, 'document_id', str, where), *(_field(o, k, t, where, False) for k, t in (('title', str), ('text', str), ('metadata', dict)))
+        key = _field(o, 'document_id', str, where)
+        optional = [_field(o, k, t, where, False) for k, t in (('title', str), ('text', str), ('metadata', dict))]
         sections = [_section(x, i, f'{where}: sections[{i}]') for i, x in enumerate(_field(o, 'sections', list, where))]
-        return cls(*fields, sections) # type: ignore[call-arg]
+        return cls(key, *optional, sections) # type: ignore[call-arg]
+
 
 # %% ../../nbs/01_index/00_documents.ipynb #66772cda
 _KINDS: dict[type, str] = {str: 'text', list: 'a list', dict: 'an object'}
@@ -80,10 +86,12 @@ def _field(o, key:str, kind:type, where:str, needed:bool=True):
     if v is None and not needed: return kind()
     where = f'{where}.{key}' if where.endswith(']') else f'{where}: {key}'
     if not isinstance(v, kind): raise UserError(f'{where} is missing or not {_KINDS[kind]}')
-    if isinstance(v, str) and not v.isascii(): v = v.encode('utf-8', 'replace').decode() # half a surrogate pair is not a character
+    # half a surrogate pair is not a character
+    if isinstance(v, str) and not v.isascii(): v = v.encode('utf-8', 'replace').decode()
     return _checked(v, where) if key == 'metadata' else v # type: ignore[arg-type]
 
-def _sentence(o, where:str) -> Sentence: return Sentence(_field(o, 'text', str, where), _field(o, 'metadata', dict, where, False))
+def _sentence(o, where:str) -> Sentence:
+    return Sentence(_field(o, 'text', str, where), _field(o, 'metadata', dict, where, False))
 
 def _paragraph(o, where:str) -> Paragraph:
     text, sentences = _field(o, 'text', str, where), None
@@ -93,16 +101,19 @@ def _paragraph(o, where:str) -> Paragraph:
 
 def _section(o, i:int, where:str) -> Section:
     paragraphs = [_paragraph(x, f'{where}.paragraphs[{j}]') for j, x in enumerate(_field(o, 'paragraphs', list, where))]
-    return Section(_field(o, 'title', str, where, False) or f'Page {i + 1}', paragraphs, _field(o, 'metadata', dict, where, False))
+    return Section(_field(o, 'title', str, where, False) or f'Page {i + 1}', paragraphs,
+                   _field(o, 'metadata', dict, where, False))
 
 # %% ../../nbs/01_index/00_documents.ipynb #780e1218
 def _checked(meta:dict, where:str) -> dict:
-    "Metadata whose fields that later steps read have their types: `page` a whole number, `section`, `kind`, `caption` texts. `UserError` names the one that has not."
+    """Metadata whose fields that later steps read have their types: `page` a whole number,
+    `section`, `kind`, `caption` texts. `UserError` names the one that has not."""
     for k in ('page', 'section', 'kind', 'caption', 'caption_source', 'attachment_type', 'pdf_sha256', 'parser'):
         v = meta.get(k)
         if v is None: continue
         if k == 'page' and isinstance(v, str) and re.fullmatch('[0-9]{1,6}', v): meta = {**meta, k: int(v)}
-        elif k == 'page' and (isinstance(v, bool) or not isinstance(v, int) or not 0 <= v < 10**6): raise UserError(f'{where}.page is not a page number: {str(v)[:40]!r}')
+        elif k == 'page' and (isinstance(v, bool) or not isinstance(v, int) or not 0 <= v < 10**6):
+            raise UserError(f'{where}.page is not a page number: {str(v)[:40]!r}')
         elif k != 'page' and not isinstance(v, str): raise UserError(f'{where}.{k} is not text: {str(v)[:40]!r}')
     return {k: v for k, v in meta.items() if v is not None}
 
@@ -113,12 +124,14 @@ def load_document(
     path, # a `<id>.json` of data/corpus
 ) -> Document:
     "Read a parsed paper. `UserError` names the file and the key that is wrong."
-    if (n := os.path.getsize(path)) > MAX_DOCUMENT: raise UserError(f'{path} has {n >> 20} MB, more than a paper ({MAX_DOCUMENT >> 20} MB)')
+    if (n := os.path.getsize(path)) > MAX_DOCUMENT:
+        raise UserError(f'{path} has {n >> 20} MB, more than a paper ({MAX_DOCUMENT >> 20} MB)')
     o = read_json(path)
     return Document.from_json(o if isinstance(o, dict) else {}, str(path))
 
 # %% ../../nbs/01_index/00_documents.ipynb #dcd3244e
-_ABBR = r'(?:et al|e\.g|i\.e|cf|vs|etc|Fig|Figs|Tab|Sec|Eq|Eqs|Ref|Refs|No|Nos|approx|resp|Dr|Prof|Inc|Ltd|Corp|Co|St|U\.S|U\.K|a\.k\.a|[A-Z])'
+_ABBR = (r'(?:et al|e\.g|i\.e|cf|vs|etc|Fig|Figs|Tab|Sec|Eq|Eqs|Ref|Refs|No|Nos|approx|resp|Dr|Prof|Inc|Ltd|Corp|Co|St'
+         r'|U\.S|U\.K|a\.k\.a|[A-Z])')
 _ABBREVIATED = re.compile(rf'(?<![^\s(]){_ABBR}\.$')
 _END = re.compile(r'(?<=[.!?])["\')\]]*\s+(?=["\'(\[]*[A-Z0-9])')
 
@@ -135,7 +148,10 @@ def split_sentences(
     return out
 
 # %% ../../nbs/01_index/00_documents.ipynb #c877a798
-LIGATURES = str.maketrans({'ﬀ': 'ff', 'ﬁ': 'fi', 'ﬂ': 'fl', 'ﬃ': 'ffi', 'ﬄ': 'ffl', '\u00ad': '', '\u00a0': ' ', '\u2010': '-', '\u2011': '-'})
+LIGATURES = str.maketrans({'ﬀ': 'ff', 'ﬁ': 'fi', 'ﬂ': 'fl', 'ﬃ': 'ffi', 'ﬄ': 'ffl', '\u00ad': '', '\u00a0': ' ',
+                           '\u2010': '-', '\u2011': '-'})
+
+_COMPOUND = re.compile(r'\b(?:non|self|co|pre|post|low|high|multi|semi|re|cross|real|long|short|state-of-the|end-to)-$')
 
 def join_lines(
     lines:Sequence[str], # lines of one paragraph
@@ -144,7 +160,8 @@ def join_lines(
     out, tail = [], '' # what a joint depends on is the last word
     for line in (' '.join(l.split()) for l in lines):
         if not line: continue
-        if tail.endswith('-') and line[:1].islower() and re.search(r'[^\W\d_]{2}-$', tail) and not re.search(r'\b(?:non|self|co|pre|post|low|high|multi|semi|re|cross|real|long|short|state-of-the|end-to)-$', tail):
+        broken = tail.endswith('-') and line[:1].islower() and re.search(r'[^\W\d_]{2}-$', tail)
+        if broken and not _COMPOUND.search(tail):
             out[-1], tail = out[-1][:-1], tail[:-1]
         elif out and not re.search(r'\w-$', tail): out.append(' '); tail += ' '
         out.append(line)
@@ -154,7 +171,8 @@ def join_lines(
 # %% ../../nbs/01_index/00_documents.ipynb #79689d70
 @dataclass(frozen=True)
 class Piece:
-    "A stretch of text on a page: left edge, baseline (both in points from the lower left), estimated right edge, font size."
+    """A stretch of text on a page: left edge, baseline (both in points from
+    the lower left), estimated right edge, font size."""
     x: float
     y: float
     right: float
@@ -170,14 +188,16 @@ def _pieces(page) -> list[Piece]:
         x, y = cm[0] * tm[4] + cm[2] * tm[5] + cm[4], cm[1] * tm[4] + cm[3] * tm[5] + cm[5]
         s = abs((size or 1) * (tm[3] or tm[1] or 1) * (cm[3] or cm[1] or 1)) or 10.
         lead = len(t) - len(t.lstrip())
-        w = sum(.26 if c in "iljtfr.,:;'!|()[]I " else .75 if c in 'mwMW%' else .62 if c.isupper() else .45 for c in t) * s
+        w = sum(.26 if c in "iljtfr.,:;'!|()[]I " else .75 if c in 'mwMW%' else .62 if c.isupper() else .45
+                for c in t) * s
         out.append(Piece(x + .25 * s * lead, y, x + w, s, t.strip()))
     page.extract_text(visitor_text=visit)
     return out
 
 # %% ../../nbs/01_index/00_documents.ipynb #b350ac82
 def _rows(pieces:list[Piece]) -> list[list[Piece]]:
-    "Pieces on one baseline, left to right, rows from top to bottom; pieces that touch are joined, superscripts go with their line."
+    """Pieces on one baseline, left to right, rows from top to bottom; pieces that
+    touch are joined, superscripts go with their line."""
     rows = []
     for p in sorted(pieces, key=lambda p: (-p.y, p.x)):
         for r in rows[-3:]:
@@ -190,7 +210,9 @@ def _rows(pieces:list[Piece]) -> list[list[Piece]]:
         for p in r[1:]:
             q = line[-1]
             gap = p.x - q.right
-            if gap < .9 * max(q.size, p.size): line[-1] = Piece(q.x, q.y, max(q.right, p.right), max(q.size, p.size), q.text + ('' if gap < -.1 * q.size and len(p.text) < 3 else ' ') + p.text)
+            if gap < .9 * max(q.size, p.size):
+                line[-1] = Piece(q.x, q.y, max(q.right, p.right), max(q.size, p.size),
+                                 q.text + ('' if gap < -.1 * q.size and len(p.text) < 3 else ' ') + p.text)
             else: line.append(p)
         out.append(line)
     return out
@@ -209,7 +231,8 @@ def _gutter(rows:list[list[Piece]]) -> float|None:
     return x2 - 4. if exact >= .2 * len(rows) and n >= .3 * len(rows) and crossing < .6 * n else None
 
 def _fits(rows, x2:float) -> bool:
-    "Whether a page keeps a gutter that other pages of the paper have: something starts there and hardly anything crosses it."
+    """Whether a page keeps a gutter that other pages of the paper have:
+    something starts there and hardly anything crosses it."""
     n = sum(any(-2 <= p.x - x2 <= 22 for p in r) for r in rows)
     return n >= 3 and sum(any(p.x < x2 - 12 and p.right > x2 + 40 for p in r) for r in rows) <= max(2, n / 2)
 
@@ -232,10 +255,13 @@ def _reading_order(rows:list[list[Piece]], x2:float|None) -> list[list[Piece]]:
     return out
 
 # %% ../../nbs/01_index/00_documents.ipynb #5d7f1dc6
-_HEADING = re.compile(r'^(?:(?:\d+(?:\.\d+)*\.?|[IVX]+\.|[A-Z]\.)\s+[A-Z][^.]{2,70}|Abstract|Introduction|Conclusions?|References|Acknowledge?ments?|Discussion|Related Work|Methods?|Results|Appendix.*)$')
+_HEADING = re.compile(r'^(?:(?:\d+(?:\.\d+)*\.?|[IVX]+\.|[A-Z]\.)\s+[A-Z][^.]{2,70}|Abstract|Introduction|Conclusions?'
+                      r'|References|Acknowledge?ments?|Discussion|Related Work|Methods?|Results|Appendix.*)$')
 _CAPTION = re.compile(r'^(?:Fig(?:ure|\.)|Table)\s*\d+[.:]', re.I)
 
-def _number_like(s:str) -> bool: return len(s) < 80 and bool(re.fullmatch(r'[-−~<>≈±$€]?\s*\d[\d.,]*\s*(?:[%×x°]|\S{0,8})?(?:\s*[±–-]\s*\d[\d.,]*)?|[-–—]|n/?a|none|yes|no', s.strip(), re.I))
+def _number_like(s:str) -> bool:
+    return len(s) < 80 and bool(re.fullmatch(r'[-−~<>≈±$€]?\s*\d[\d.,]*\s*(?:[%×x°]|\S{0,8})?(?:\s*[±–-]\s*\d[\d.,]*)?'
+                                             r'|[-–—]|n/?a|none|yes|no', s.strip(), re.I))
 
 def _is_row(r:list[Piece]) -> bool:
     "Whether a line is a row of a table: three cells or more, or a label and a distant number."
@@ -243,7 +269,8 @@ def _is_row(r:list[Piece]) -> bool:
 
 # %% ../../nbs/01_index/00_documents.ipynb #22bd3614
 def _table(rows:list[list[Piece]]) -> tuple[list, list]:
-    "(header cells, rows of cells) of consecutive table lines. Lines without a number in the middle of a table continue the cells above or below."
+    """(header cells, rows of cells) of consecutive table lines. Lines without a number
+    in the middle of a table continue the cells above or below."""
     cols = []
     for x in sorted(p.x for r in rows if len(r) == max(map(len, rows)) for p in r):
         if not cols or x - cols[-1] > 12: cols.append(x)
@@ -261,7 +288,8 @@ def _table(rows:list[list[Piece]]) -> tuple[list, list]:
     out = []
     for r, is_data in zip(placed[first:], data[first:]):
         filled = sum(bool(c) for c in r)
-        if out and not is_data and filled < len(cols) and (filled == 1 or not r[0]): out[-1] = [f'{a} {b}'.strip() for a, b in zip(out[-1], r)]
+        if out and not is_data and filled < len(cols) and (filled == 1 or not r[0]):
+            out[-1] = [f'{a} {b}'.strip() for a, b in zip(out[-1], r)]
         else: out.append(r)
     return header, out
 
@@ -271,7 +299,8 @@ def _row_text(caption:str, header:list, cells:list) -> str:
 
 # %% ../../nbs/01_index/00_documents.ipynb #2faf0c05
 class _PageText:
-    "The paragraphs of a page, built from its rows in reading order. `section` is the heading that applies, `caption` the last one not used up by a table."
+    """The paragraphs of a page, built from its rows in reading order. `section` is the
+    heading that applies, `caption` the last one not used up by a table."""
     def __init__(self, rows:list[list[Piece]], page:int, section:str):
         self.rows, self.page, self.section, self.caption = rows, page, section, ''
         self.out, self.block, self.last = [], [], None
@@ -304,7 +333,8 @@ def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
     "The row after the table that begins in row `i`."
     size, j, miss = rows[i][0].size, i, 0
     def bridged(r, following):
-        return (miss < 2 and abs(r[0].size - size) < .6 and max(len(p.text) for p in r) < 45 and r[0].y > rows[i][0].y - 700
+        return (miss < 2 and abs(r[0].size - size) < .6 and max(len(p.text) for p in r) < 45
+                and r[0].y > rows[i][0].y - 700
                 and not _CAPTION.match(r[0].text) and any(_is_row(x) for x in following if x))
     while j < len(rows) and rows[j] and (_is_row(rows[j]) or bridged(rows[j], rows[j + 1:j + 2])):
         miss = 0 if _is_row(rows[j]) else miss + 1
@@ -314,7 +344,8 @@ def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
         if len(p.text) < 30 and abs(p.size - size) < .3 and p.size < body - .4: j += 1 # last wrapped label
     return j
 
-def _clean(r:list[Piece]) -> list[Piece]: return [Piece(p.x, p.y, p.right, p.size, p.text.translate(LIGATURES)) for p in r]
+def _clean(r:list[Piece]) -> list[Piece]:
+    return [Piece(p.x, p.y, p.right, p.size, p.text.translate(LIGATURES)) for p in r]
 
 @patch
 def take_table(self:_PageText, i:int) -> int|None:
@@ -323,12 +354,15 @@ def take_table(self:_PageText, i:int) -> int|None:
     grid = [_clean(r) for r in self.rows[i:j]]
     cells = [p.text for r in grid for p in r]
     numbers, named = sum(map(_number_like, cells)), bool(re.match('Table', caption))
-    if not (len(grid) >= 3 and caption or len(grid) >= 2 and named or len(grid) >= 4 and numbers >= len(grid)): return None
+    if not (len(grid) >= 3 and caption or len(grid) >= 2 and named or len(grid) >= 4 and numbers >= len(grid)):
+        return None
     self.flush()
-    if re.match(r'fig', caption, re.I) or all(_number_like(c) or len(c) < 12 for c in cells) and not named: self.add(' '.join(cells), 'figure')
+    if re.match(r'fig', caption, re.I) or all(_number_like(c) or len(c) < 12 for c in cells) and not named:
+        self.add(' '.join(cells), 'figure')
     else:
         header, rows = _table(grid)
-        for c in rows: self.add(_row_text(self.caption, header, c), 'table', caption=self.caption, header=header, cells=c)
+        for c in rows:
+            self.add(_row_text(self.caption, header, c), 'table', caption=self.caption, header=header, cells=c)
         self.caption = ''
     return j
 
@@ -340,7 +374,8 @@ def take_line(self:_PageText, r:list[Piece]):
     new = last is None or _CAPTION.match(p.text) or _HEADING.match(p.text)
     if not new:
         gap = last.y - p.y > 1.55 * max(last.size, p.size) + .2 * p.size or p.y > last.y
-        indented = .6 * p.size < p.x - last.x < 3 * p.size and abs(p.size - last.size) < .5 and re.search(r'[.!?:]$', last.text)
+        ended = abs(p.size - last.size) < .5 and re.search(r'[.!?:]$', last.text)
+        indented = .6 * p.size < p.x - last.x < 3 * p.size and ended
         new = gap or abs(p.size - last.size) > .7 or _HEADING.match(last.text) and len(self.block) == 1 or indented
     if new: self.flush()
     self.block.append(p)
@@ -367,11 +402,15 @@ def _with_chart_text(ps:list[Paragraph]) -> list[Paragraph]:
     for p in ps:
         if p.metadata['kind'] == 'caption' and re.match('fig', p.text, re.I):
             drawn = []
-            while out and (out[-1].metadata['kind'] == 'figure' or out[-1].metadata['kind'] == 'footnote' and len(out[-1].text) < 80 and drawn): drawn.insert(0, out.pop())
+            while out and (out[-1].metadata['kind'] == 'figure' or out[-1].metadata['kind'] == 'footnote'
+                           and len(out[-1].text) < 80 and drawn):
+                drawn.insert(0, out.pop())
             if not drawn and out and out[-1].metadata['kind'] == 'footnote' and len(out[-1].text) < 80:
                 drawn = [out.pop()]
                 while out and out[-1].metadata['kind'] == 'figure': drawn.insert(0, out.pop())
-            if drawn: p = Paragraph(f"{p.text} In the chart: {' '.join(d.text for d in drawn)}", dict(p.metadata, chart_text=[d.text for d in drawn]), [Sentence(p.text)])
+            if drawn:
+                p = Paragraph(f"{p.text} In the chart: {' '.join(d.text for d in drawn)}",
+                              dict(p.metadata, chart_text=[d.text for d in drawn]), [Sentence(p.text)])
         out.append(p)
     return out
 
@@ -390,7 +429,8 @@ def unreadable(
     "Share of the text that no reader could read: unprintable characters, private letters, codes of unmapped glyphs."
     n = len(text)
     if ''.join(text.split()).isprintable() and not _CODES.search(text) and '\ufffd' not in text: return 0.
-    bad = sum(not c.isprintable() and not c.isspace() for c in text) + text.count('\ufffd') + sum(len(m) for m in _CODES.findall(text))
+    bad = sum(not c.isprintable() and not c.isspace()
+              for c in text) + text.count('\ufffd') + sum(len(m) for m in _CODES.findall(text))
     return bad / n if n else 0.
 
 def _jumble(text:str) -> bool:
@@ -405,9 +445,11 @@ def check_text(
     "The gate that every document passes, from a PDF or from a user's JSON. `WorkError` with the reason."
     text = ''.join(pages)
     if len(text.strip()) < least: raise WorkError('no text: probably scanned; run OCR on it first')
-    if unreadable(text) > MAX_UNPRINTABLE: raise WorkError(f'{unreadable(text):.0%} of the text is unprintable: the font map is broken')
+    if unreadable(text) > MAX_UNPRINTABLE:
+        raise WorkError(f'{unreadable(text):.0%} of the text is unprintable: the font map is broken')
     for i, t in enumerate(pages, 1):
-        if len(t) >= 100 and (unreadable(t) > MAX_PAGE_GARBAGE or _jumble(t)): raise WorkError(f'page {i} is garbage: {" ".join(t.split())[:30]!a} ...')
+        if len(t) >= 100 and (unreadable(t) > MAX_PAGE_GARBAGE or _jumble(t)):
+            raise WorkError(f'page {i} is garbage: {" ".join(t.split())[:30]!a} ...')
 
 # %% ../../nbs/01_index/00_documents.ipynb #b30db0a6
 def _mask(l:str) -> str: return re.sub(r'\d+', '#', ' '.join(l.split()))
@@ -435,10 +477,13 @@ def _parse_pypdf(path, reader) -> list[Section]:
     line = lambda r: ' '.join(p.text for p in r)
     heads = Counter(_mask(line(r)) for rows in raw for r in rows[:2] + rows[-2:])
     sentence = lambda h: h.endswith('.') and len(h.split()) >= 8
-    running = {h for h, k in heads.items() if k >= max(2, n / 2) and len(h) < 120 and not sentence(h)} if n > 1 else set()
+    running = {h for h, k in heads.items() if n > 1 and k >= max(2, n / 2) and len(h) < 120 and not sentence(h)}
+    page_number = lambda text: re.fullmatch(r'(?:Page\s+)?\d{1,4}(?:\s+of\s+\d+)?', text)
     sections, section, bodies = [], '', []
     for rows in raw:
-        body = [r for k, r in enumerate(rows) if not ((k < 2 or k >= len(rows) - 2) and (_mask(line(r)) in running or re.fullmatch(r'(?:Page\s+)?\d{1,4}(?:\s+of\s+\d+)?', line(r))))]
+        edge = lambda k: k < 2 or k >= len(rows) - 2
+        body = [r for k, r in enumerate(rows)
+                if not (edge(k) and (_mask(line(r)) in running or page_number(line(r))))]
         bodies.append(body or rows) # a page that is nothing but what other pages have, too, keeps it
     gutters = [_gutter(rows) for rows in bodies]
     usual = Counter(g for g in gutters if g is not None).most_common(1)
@@ -449,7 +494,8 @@ def _parse_pypdf(path, reader) -> list[Section]:
     return sections
 
 # %% ../../nbs/01_index/00_documents.ipynb #41e91f61
-_DOCLING_KINDS = dict(section_header='heading', title='heading', caption='caption', footnote='footnote', reference='reference')
+_DOCLING_KINDS = dict(section_header='heading', title='heading', caption='caption', footnote='footnote',
+                      reference='reference')
 
 def from_docling(
     doc,     # a `DoclingDocument`
@@ -459,7 +505,10 @@ def from_docling(
     pages, section = {i: [] for i in range(1, n + 1)}, ''
     def add(page, text, kind, **meta):
         text = ' '.join(text.translate(LIGATURES).split())
-        if text: pages.setdefault(page, []).append(Paragraph(text, dict(page=page, kind=kind, section=section, **meta), [Sentence(s) for s in ([text] if kind == 'table' else split_sentences(text))]))
+        if text:
+            sentences = [Sentence(s) for s in ([text] if kind == 'table' else split_sentences(text))]
+            meta = dict(page=page, kind=kind, section=section, **meta)
+            pages.setdefault(page, []).append(Paragraph(text, meta, sentences))
     captions = {} # items that a table or picture names as its caption come with it
     for item, _ in doc.iterate_items():
         label, prov = str(getattr(item.label, 'value', item.label)), getattr(item, 'prov', None)
@@ -470,13 +519,16 @@ def from_docling(
             if caption and caption not in captions: captions[caption] = page; add(page, caption, 'caption')
             grid = [[' '.join(c.text.split()) for c in r] for r in item.data.grid]
             k = next((i for i, r in enumerate(item.data.grid) if not any(c.column_header for c in r)), len(grid))
-            header = [' '.join(dict.fromkeys(r[c] for r in grid[:k] if r[c])) for c in range(len(grid[0]))] if k and grid else []
-            for cells in grid[k:]: add(page, _row_text(caption, header, cells), 'table', caption=caption, header=header, cells=cells)
+            header = [' '.join(dict.fromkeys(r[c] for r in grid[:k] if r[c]))
+                      for c in range(len(grid[0]))] if k and grid else []
+            for cells in grid[k:]:
+                add(page, _row_text(caption, header, cells), 'table', caption=caption, header=header, cells=cells)
             continue
         text = getattr(item, 'text', '') or ''
         if not text.strip() or label == 'caption' and ' '.join(text.split()) in captions: continue
         kind = _DOCLING_KINDS.get(label, 'text')
-        if kind == 'text' and re.match(r'(?:\d+\.?\s*)?(?:references|bibliography)\b', section, re.I): kind = 'reference'
+        if kind == 'text' and re.match(r'(?:\d+\.?\s*)?(?:references|bibliography)\b', section, re.I):
+            kind = 'reference'
         if kind == 'heading': section = ' '.join(text.split())
         if kind == 'caption': captions[' '.join(text.split())] = page
         add(page, text, kind)
@@ -486,7 +538,8 @@ def from_docling(
 def _parse_docling(path, reader) -> list[Section]:
     converter = optional('docling.document_converter', 'docling').DocumentConverter()
     try: result = converter.convert(str(path))
-    except Exception as e: raise WorkError(f'docling: {type(e).__name__}: {(str(e).splitlines() or [""])[0][:120]}') from None
+    except Exception as e:
+        raise WorkError(f'docling: {type(e).__name__}: {(str(e).splitlines() or [""])[0][:120]}') from None
     return from_docling(result.document, len(reader.pages))
 
 PARSERS = dict(pypdf=_parse_pypdf, docling=_parse_docling)
@@ -520,7 +573,8 @@ def parse_pdf(
     metadata:dict|None=None,  # url, type, year for the document
     parser:str='pypdf',  # 'pypdf', or 'docling' (an extra)
 ) -> Document:
-    "Read a PDF into a `Document`. Raises `WorkError` with the reason: encrypted, truncated, scanned, garbage, pages lost."
+    """Read a PDF into a `Document`. Raises `WorkError` with the reason:
+    encrypted, truncated, scanned, garbage, pages lost."""
     path = Path(path)
     if parser not in PARSERS: raise UserError(f'unknown parser {parser!r}: {", ".join(PARSERS)}')
     reader = _open_pdf(path)
@@ -531,22 +585,28 @@ def parse_pdf(
     if parser != 'pypdf':
         for i, (page, t) in enumerate(zip(reader.pages, text), 1):
             have = len(''.join((page.extract_text() or '').split()))
-            if have > 300 and len(''.join(t.split())) < MIN_KEPT * have: raise WorkError(f'{parser} kept {len(t):,} of {have:,} characters of page {i}')
+            if have > 300 and len(''.join(t.split())) < MIN_KEPT * have:
+                raise WorkError(f'{parser} kept {len(t):,} of {have:,} characters of page {i}')
     kept = sum(map(len, text))
-    if kept / n < MIN_CHARS: raise WorkError(f'only {kept / n:.0f} characters per page: probably scanned; run OCR on it first')
+    if kept / n < MIN_CHARS:
+        raise WorkError(f'only {kept / n:.0f} characters per page: probably scanned; run OCR on it first')
     paragraphs = [p for s in sections for p in s.paragraphs]
     tables = {p.metadata.get('caption') or p.metadata['page'] for p in paragraphs if p.metadata['kind'] == 'table'}
-    gate = dict(pages=n, characters_per_page=round(kept / n), unreadable=round(unreadable(''.join(text)), 5), tables=len(tables),
-                table_captions=sum(bool(re.match(r'table\s', p.text, re.I)) for p in paragraphs if p.metadata['kind'] == 'caption'))
+    gate = dict(pages=n, characters_per_page=round(kept / n), unreadable=round(unreadable(''.join(text)), 5),
+                tables=len(tables),
+                table_captions=sum(bool(re.match(r'table\s', p.text, re.I))
+                                   for p in paragraphs if p.metadata['kind'] == 'caption'))
     meta = dict(metadata or {}, parser=parser_version(parser), pdf_sha256=file_sha256(path), pages=n, gate=gate)
-    return Document(document_id or path.stem, title or _own_title(reader), '\n\n'.join(p.text for p in paragraphs), meta, sections)
+    return Document(document_id or path.stem, title or _own_title(reader), '\n\n'.join(p.text for p in paragraphs),
+                    meta, sections)
 
 # %% ../../nbs/01_index/00_documents.ipynb #7ad26446
 SECONDS, SECONDS_PER_MB = 60., 30. # for a PDF; docling, which runs models, gets twenty times as long
 MAX_MEMORY = 6 << 30               # bytes of address space of the process that reads (not with docling)
 
 class PdfReader:
-    "Reads PDFs with `parse_pdf` in another process. A context manager. `WorkError` when a paper takes too long or ends the process."
+    """Reads PDFs with `parse_pdf` in another process. A context manager.
+    `WorkError` when a paper takes too long or ends the process."""
     def __init__(self,
         parser:str='pypdf', # key of `PARSERS`
         seconds:float|None=None, # for one paper; default by its size
@@ -561,20 +621,24 @@ class PdfReader:
         self._p = None
     def _start(self):
         home = str(Path(sys.modules['wattnb'].__file__).parents[1]) # -P: nothing of the working folder is imported
-        self._p = subprocess.Popen([sys.executable, '-P', '-c', f'import sys; sys.path.append({home!r}); from wattnb.index.documents import _read_for; _read_for({self.parser!r})'],
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        code = (f'import sys; sys.path.append({home!r}); from wattnb.index.documents import _read_for; '
+                f'_read_for({self.parser!r})')
+        self._p = subprocess.Popen([sys.executable, '-P', '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL)
     def __call__(self, pdf, document_id:str, title:str, metadata:dict) -> Document:
         if self._p is None: self._start()
         reply, p = queue.SimpleQueue(), self._p
         threading.Thread(target=lambda: reply.put(p.stdout.readline()), daemon=True).start()
-        limit = self.seconds or (SECONDS + SECONDS_PER_MB * os.path.getsize(pdf) / 2**20) * (20 if self.parser == 'docling' else 1)
+        usual = SECONDS + SECONDS_PER_MB * os.path.getsize(pdf) / 2**20
+        limit = self.seconds or usual * (20 if self.parser == 'docling' else 1)
         try:
             p.stdin.write(json.dumps([str(pdf), document_id, title, metadata]).encode() + b'\n'); p.stdin.flush()
             line = reply.get(timeout=limit)
         except queue.Empty: self._stop(); raise WorkError(f'its reading took longer than {limit:.0f} s') from None
         except BrokenPipeError: line = b''
         except BaseException: self._stop(); raise
-        if not line.endswith(b'\n'): self._stop(); raise WorkError('its reading ended the process: too much memory, or a fault of a library')
+        if not line.endswith(b'\n'):
+            self._stop(); raise WorkError('its reading ended the process: too much memory, or a fault of a library')
         o = json.loads(line)
         if isinstance(o, str): raise WorkError(o)
         return Document.from_json(o)

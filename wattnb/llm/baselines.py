@@ -22,8 +22,8 @@ from .parsing import NUMBER, REPLY_KEYS
 _NUM = re.compile(rf'(?<![\w.,]){NUMBER}(?!\w*\d)')
 _SCALES = {'thousand': 1e3, 'million': 1e6, 'billion': 1e9, 'trillion': 1e12}
 _UNIT_WORDS = {'%': ('%', 'percent', 'per cent'), 'percent': ('%', 'percent'), 'usd': ('$', 'usd', 'dollars'),
-               'l': ('l', 'liters', 'litres', 'liter', 'litre'),
-               'liters': ('l', 'liters', 'litres', 'liter'), 'hours': ('h', 'hours', 'hour'), 'days': ('days', 'day'), 'x': ('x', '×', 'times', 'fold')}
+               'l': ('l', 'liters', 'litres', 'liter', 'litre'), 'liters': ('l', 'liters', 'litres', 'liter'),
+               'hours': ('h', 'hours', 'hour'), 'days': ('days', 'day'), 'x': ('x', '×', 'times', 'fold')}
 
 class FoundNumber(NamedTuple):
     "A number in a sentence."
@@ -140,5 +140,5 @@ class BaselineModel(Model):
             else: d = _refusal('This baseline refuses every question.')
             t1 = time.monotonic()
             yield Reply(r.id, json.dumps(d), prompt_tokens=0, completion_tokens=0, cached_tokens=0, reasoning_tokens=0,
-                        seconds=t1 - t0,
-                        ttft_seconds=t1 - t0, prefill_seconds=0., decode_seconds=0., finish_reason='stop', started=t0, finished=t1)
+                        seconds=t1 - t0, ttft_seconds=t1 - t0, prefill_seconds=0., decode_seconds=0.,
+                        finish_reason='stop', started=t0, finished=t1)

@@ -222,20 +222,20 @@ class Sampling:
 _NEUTRAL = dict(
     do_sample=False, temperature=1., top_k=0, top_p=1., min_p=0., typical_p=1., top_h=None, epsilon_cutoff=0.,
     eta_cutoff=0., repetition_penalty=1., encoder_repetition_penalty=1., no_repeat_ngram_size=0, bad_words_ids=None,
-    suppress_tokens=None, begin_suppress_tokens=None, forced_bos_token_id=None, forced_eos_token_id=None, sequence_bias=None,
-    min_length=0, min_new_tokens=0, exponential_decay_length_penalty=None, num_beams=1, length_penalty=1., guidance_scale=1.,
-    penalty_alpha=0., stop_strings=None)
+    suppress_tokens=None, begin_suppress_tokens=None, forced_bos_token_id=None, forced_eos_token_id=None,
+    sequence_bias=None, min_length=0, min_new_tokens=0, exponential_decay_length_penalty=None, num_beams=1,
+    length_penalty=1., guidance_scale=1., penalty_alpha=0., stop_strings=None)
 _ONLY_SAMPLED = ('temperature', 'top_k', 'top_p', 'min_p', 'typical_p', 'top_h', 'epsilon_cutoff', 'eta_cutoff')
 
 # %% ../../nbs/03_llm/12_batching.ipynb #61a1ba67
 def checkpoint_sampling(
     config,              # the checkpoint's generation_config
     temperature:float=0., # of the run; above 0 it replaces the checkpoint's
-    whose:str='',        # 'model': the checkpoint's settings; else the run's
+    of:str='',           # 'model': the checkpoint's settings; else the run's
 ) -> tuple[Sampling, dict]:
     "(what is applied, what the checkpoint sets and is not applied)."
     given = {k: v for k, neutral in _NEUTRAL.items() if (v := getattr(config, k, None)) is not None and v != neutral}
-    if whose != 'model': return Sampling(temperature), given
+    if of != 'model': return Sampling(temperature), given
     sampled = temperature > 0 or given.get('do_sample', False)
     number = lambda k: float(given.get(k, _NEUTRAL[k]))
     applied: dict = dict(repetition_penalty=number('repetition_penalty'))

@@ -22,8 +22,8 @@ from .calls import (BROKEN, RETRY_STATUS, SLOW, TOO_LONG, UNKNOWN_FIELD, ApiMode
 _AWS_SECRETS = ('AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN', 'AWS_BEARER_TOKEN_BEDROCK', 'AWS_ACCESS_KEY_ID')
 
 class BedrockModel(ApiModel):
-    """A model of Amazon Bedrock: `AWS_PROFILE` or the default chain, `AWS_REGION`, `AWS_ENDPOINT_URL_BEDROCK_RUNTIME`; options `profile`,
-    `region`, `endpoint_url`."""
+    """A model of Amazon Bedrock: `AWS_PROFILE` or the default chain, `AWS_REGION`,
+    `AWS_ENDPOINT_URL_BEDROCK_RUNTIME`; options `profile`, `region`, `endpoint_url`."""
     _grace = .5       # a thread cannot be cancelled
     _credentials = () # of a profile, a role or the environment
 
@@ -115,7 +115,8 @@ def _converse_stream(self:BedrockModel, body:dict, id:str) -> tuple[dict, dict]:
 # %% ../../nbs/03_llm/17_bedrock.ipynb #32677147
 @patch
 async def _call(self:BedrockModel, r:Request) -> Reply:
-    from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, ParamValidationError, ReadTimeoutError
+    from botocore.exceptions import (ClientError, ConnectTimeoutError, EndpointConnectionError, NoCredentialsError,
+                                     ParamValidationError, ReadTimeoutError)
     body = self.body(r)
     call = self._converse_stream if self.latency_mode and 'stream' not in self._dropped else self._converse
     try: d, times = await asyncio.get_running_loop().run_in_executor(self._threads, call, body, r.id)
@@ -144,13 +145,13 @@ def _reply_of(self:BedrockModel, d:dict, id:str, times:dict) -> Reply:
         raise CallError('the answer is not a Converse reply', again=True) from None
     keys = ('inputTokens', 'cacheReadInputTokens', 'cacheWriteInputTokens')
     new, read, written = (plausible_count(u.get(k)) for k in keys)
-    return Reply(id, text, prompt_tokens=None if new is None else new + (read or 0) + (written or 0), # `inputTokens` excludes the cache
-                 completion_tokens=plausible_count(u.get('outputTokens')), cached_tokens=read, finish_reason=d.get('stopReason'), reasoning=thoughts, **times)
+    prompt = None if new is None else new + (read or 0) + (written or 0) # `inputTokens` excludes the cache
+    return Reply(id, text, prompt_tokens=prompt, completion_tokens=plausible_count(u.get('outputTokens')),
+                 cached_tokens=read, finish_reason=d.get('stopReason'), reasoning=thoughts, **times)
 
 # %% ../../nbs/03_llm/17_bedrock.ipynb #82eec0b1
 _BEDROCK_DOWN = ('UnrecognizedClientException', 'InvalidSignatureException', 'ExpiredTokenException', 'ExpiredToken',
-                 'InvalidClientTokenId',
-                 'AccessDeniedException', 'ResourceNotFoundException')
+                 'InvalidClientTokenId', 'AccessDeniedException', 'ResourceNotFoundException')
 _BEDROCK_LIMITS = ('ThrottlingException', 'TooManyRequestsException', 'ServiceQuotaExceededException')
 
 @patch

@@ -32,7 +32,8 @@ def retry_after(
     value:str|None,         # the header
     now:datetime|None=None, # default the clock
 ) -> float|None:
-    "Seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3; also '1m30s', '250ms'); None when it is missing or makes no sense."
+    """Seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3; also '1m30s',
+    '250ms'); None when it is missing or makes no sense."""
     v = (value or '').strip()
     if not v or len(v) > 100: return None
     if re.fullmatch(r'[0-9]+(\.[0-9]+)?', v): return min(float(v), LONGEST_ASK)
@@ -49,17 +50,18 @@ SLOW, BROKEN, GARBLED = .5, .25, .1 # seconds before the second try: rate limit,
 
 def backoff(
     attempt:int,            # 0 after the first failure
-    asked:float|None=None,  # seconds that the server asked for
+    wait:float|None=None,   # seconds that the server requested
     first:float=SLOW,       # seconds before the second try
     rng=random,             # source of the jitter
 ) -> float:
-    "Seconds to wait: what the server asked for and up to .1 more, else `first` · 2.5^attempt, 25 % more or less."
-    if asked is not None: return asked + rng.uniform(0, .1)
+    "Seconds to wait: what the server requested and up to .1 more, else `first` · 2.5^attempt, 25 % more or less."
+    if wait is not None: return wait + rng.uniform(0, .1)
     return min(MAX_WAIT, first * 2.5 ** min(attempt, 20)) * rng.uniform(.75, 1.25)
 
 # %% ../../nbs/03_llm/15_calls.ipynb #295e5ffe
 class Gate:
-    "Lets at most `limit` calls through at a time, retries before new calls; `most` is the highest number that was open at once."
+    """Lets at most `limit` calls through at a time, retries before new calls;
+    `most` is the highest number that was open at once."""
     def __init__(self,
         limit:int, # concurrent calls to begin with, and at most
     ):
@@ -132,8 +134,8 @@ class CallError(Exception):
     def __init__(self,
         message:str,            # may hold anything; it is redacted before it is shown
         again:bool=False,       # another try makes sense
-        wait:float|None=None,   # seconds that the server asked for
-        first:float=GARBLED,    # seconds before the second try, where it asked for none
+        wait:float|None=None,   # seconds that the server requested
+        first:float=GARBLED,    # seconds before the second try, where it requested none
         limited:bool=False,     # refused for its rate
         free:bool=False,        # the request was changed: does not count as a failed try
         down:bool=False,        # every other call would fail alike
@@ -145,7 +147,7 @@ class CallError(Exception):
 
 @dataclass
 class _History:
-    "What happened to one question so far."
+    "The calls of one question so far."
     first: float|None = None # when its first call was sent
     calls: int = 0
     faults: int = 0          # failed calls that count
@@ -173,8 +175,8 @@ def plausible_count(
     return x if isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 10**12 else None
 
 # %% ../../nbs/03_llm/15_calls.ipynb #b994acd6
-UNKNOWN_FIELD = re.compile(r'support|unknown|unrecogni|unexpected|invalid|extra|not permitted|not allowed|deprecated|only the default'
-                           r'|not available|unavailable', re.I)
+UNKNOWN_FIELD = re.compile(r'support|unknown|unrecogni|unexpected|invalid|extra|not permitted|not allowed|deprecated'
+                           r'|only the default|not available|unavailable', re.I)
 TOO_LONG = re.compile(r'context.?(length|window)|maximum context|too long|too many tokens|prompt is too', re.I)
 
 def message_text(
@@ -192,8 +194,7 @@ class ApiModel(Model):
     _known_secrets = () # those of the running calls
 
     def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None,
-                 batch_size=None,
-                 latency_mode=False, **options):
+                 batch_size=None, latency_mode=False, **options):
         super().__init__(entry, precision, ws, seed, temperature, max_new_tokens, batch_tokens, batch_size,
                          latency_mode, **options)
         self.entry = entry = replace(entry, options=self.options)
@@ -205,7 +206,8 @@ class ApiModel(Model):
         self.limit = 1 if latency_mode else min(most, batch_size or most)
         self.info = dict(provider=entry.provider, id=entry.id, effective_dtype='unknown', quantization='unknown',
                          device='remote', concurrency=self.limit,
-                         determinism='replies of a service may differ from call to call, also when they are greedy and have a seed')
+                         determinism='replies of a service may differ from call to call, also when they are greedy and '
+                                     'have a seed')
         # why all calls fail; last contact; fields that are not sent
         self._down, self._reached, self._dropped = None, -math.inf, set()
 
@@ -223,7 +225,7 @@ _MESSAGE = 300 # characters of a message
 
 @patch
 def _secret_texts(self:ApiModel) -> list:
-    "What no text from a server may show, longest first."
+    "The secrets that are removed from every text of a server, longest first."
     own = [s for s in self._secrets() if len(s) >= 4]
     return sorted({v for s in (*own, *secret_values()) for v in (s, quote(s, safe=''))}, key=len, reverse=True)
 
@@ -234,7 +236,7 @@ def _redacted(self:ApiModel, text:str) -> str:
 
 @patch
 def _redacted_so_far(self:ApiModel, text:str) -> str:
-    "What may be shown of a text that is still growing."
+    "The part of a growing text that may be shown: an end that may become a secret is held back."
     for s in self._known_secrets or self._secret_texts():
         n = next((n for n in range(min(len(s) - 1, len(text)), 3, -1) if text.endswith(s[:n])), 0)
         if n: return self._redacted(text[:-n])
@@ -368,7 +370,8 @@ def _finished(self:ApiModel, reply:Reply, t0:float, t1:float, tries:int) -> Repl
     spelled = ''.join(token for token, _ in reply.logprobs or ())
     return replace(reply, text=text, reasoning=self._redacted(thoughts),
                    logprobs=reply.logprobs if self._redacted(spelled) == spelled else None,
-                   finish_reason=self._short_text(reply.finish_reason), seconds=t1 - t0, started=t0, finished=t1, attempts=tries)
+                   finish_reason=self._short_text(reply.finish_reason), seconds=t1 - t0, started=t0, finished=t1,
+                   attempts=tries)
 
 # %% ../../nbs/03_llm/15_calls.ipynb #2cdea907
 @dataclass

@@ -116,7 +116,7 @@ def smaller_advice(
     "What to do where memory is short."
     lower = {'fp32': 'bf16', 'bf16': '4bit', 'fp16': '4bit', 'auto': '4bit', '8bit': '4bit'}.get(precision)
     lower = f'a lower precision (--precision {lower}), ' if lower else ''
-    return lower + 'a smaller model, or a larger machine (`wattnb models` says what fits)'
+    return lower + 'a smaller model, or a larger machine (`wattnb models` shows what fits)'
 
 # %% ../../nbs/03_llm/09_checkpoint.ipynb #25dc5a82
 _NO_NETWORK = {'LocalEntryNotFoundError', 'OfflineModeIsEnabled', 'ConnectionError', 'ConnectError', 'ConnectTimeout',
@@ -145,7 +145,7 @@ _OFFLOADED = r'dispatched on the CPU or the disk|offload_(?:dir|folder)|offload 
 def explain_load_error(
     e:BaseException,      # from the hub's client or from transformers
     entry:ModelEntry,
-    precision:str='auto', # that was asked for
+    precision:str='auto', # as requested
 ) -> Exception:
     "The error to raise instead: one line with what to do."
     chain = _chain(e)

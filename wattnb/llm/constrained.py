@@ -43,7 +43,8 @@ def _vocabulary(tokenizer, size:int):
     key = (id(tokenizer), size)
     if key not in _VOCABULARIES:
         _VOCABULARIES.clear()
-        _VOCABULARIES[key] = (tokenizer, optional('llguidance.hf', 'constrained').from_tokenizer(tokenizer, n_vocab=size))
+        llguidance = optional('llguidance.hf', 'constrained')
+        _VOCABULARIES[key] = (tokenizer, llguidance.from_tokenizer(tokenizer, n_vocab=size))
     return _VOCABULARIES[key][1]
 
 # %% ../../nbs/03_llm/08_constrained.ipynb #a628fcb6

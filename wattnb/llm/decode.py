@@ -100,7 +100,7 @@ def _forward(self:BatchedModel, ids, mask, positions, cache):
         out = self.model(**kw)
         cache = getattr(out, self._cache_name, None)
         if cache is None:
-            raise WorkError(f'{self.entry.key} ({self.model.config.model_type}) returns no cache of what it has read: '
+            raise WorkError(f'{self.entry.key} ({self.model.config.model_type}) returns no cache of its prompt: '
                             'wattnb cannot run it')
         return out.logits[:, -1].float(), cache
 
@@ -384,7 +384,7 @@ def _halve(self:BatchedModel, n:int, tokens:int):
     if self._grew: self._patience, self._grew = 2 * self._patience, False
     self._most, self._budget, self._calm = n // 2, max(256, min(self._budget, tokens * n) // 2), 0
     self.info.update(batch_rows=self._most, batch_tokens=self._budget)
-    log.warning('out of memory with %d prompts at a time: going on with %d', n, self._most)
+    log.warning('out of memory with %d prompts at a time: continuing with %d', n, self._most)
 
 @patch
 def _regrow(self:BatchedModel, n:int):
@@ -502,15 +502,15 @@ def _self_test(self:BatchedModel):
     except Exception as e:
         if is_out_of_memory(e): raise explain_load_error(e, self.entry) from e
         first = (str(e).strip() or 'no message').splitlines()[0][:150]
-        raise WorkError(f'{self.entry.key} ({kind}) cannot go on from what it has read: '
+        raise WorkError(f'{self.entry.key} ({kind}) cannot continue from its cache: '
                         f'{type(e).__name__}: {first}') from None
     if found > limit:
-        raise WorkError(f'{self.entry.key} ({kind}) writes other text with its cache than without (logits differ by '
+        raise WorkError(f'{self.entry.key} ({kind}) generates other text with its cache than without (logits differ by '
                         f'{found:.2g} of their spread): transformers {version("transformers")} cannot run it right')
 
 @patch
 def _without_padding(self:BatchedModel):
     "Batches of one from now on."
     self._most = 1
-    self.info['padding'] = f'{self.model.config.model_type} takes padding for text: one question at a time'
-    log.warning('%s takes padding for text: its questions are answered one at a time', self.entry.key)
+    self.info['padding'] = f'{self.model.config.model_type} treats padding as text: one question at a time'
+    log.warning('%s treats padding as text: its questions are answered one at a time', self.entry.key)

@@ -138,16 +138,16 @@ def pipeline_words(
 # %% ../../nbs/03_llm/10_loading.ipynb #1826e0fa
 def attention_for(
     config,              # the checkpoint's
-    asked:str|None=None, # 'sdpa', 'eager', 'flash_attention_2', 'flex_attention'; None: the model's usual one
+    requested:str|None=None, # 'sdpa', 'eager', 'flash_attention_2', 'flex_attention'; None: the model's usual one
 ) -> str|None:
     "The attention to load a model with; None: transformers' choice. `UserError` for one that drops the model's cap."
     c = config.get_text_config() if hasattr(config, 'get_text_config') else config
     cap = getattr(c, 'attn_logit_softcapping', None) or getattr(c, 'attention_logit_cap', None)
-    if not cap: return asked
-    if asked == 'sdpa':
+    if not cap: return requested
+    if requested == 'sdpa':
         raise UserError(f'{config.model_type} caps its attention scores at {cap:g}, which sdpa leaves out: '
                         'ask for eager, flex_attention or flash_attention_2')
-    return asked or 'eager'
+    return requested or 'eager'
 
 # %% ../../nbs/03_llm/10_loading.ipynb #d758cf61
 _NO_TEXT = ('ForMaskedLM', 'ForSequenceClassification', 'ForTokenClassification', 'ForQuestionAnswering')
@@ -384,10 +384,9 @@ def describe(self:_Loading, model, seconds:float) -> Loaded:
     info = dict(
         provider=entry.provider, id=entry.id, source=weights.source, revision=weights.revision, path=str(weights.path),
         disk_bytes=weights.bytes, requested_precision=self.precision, effective_dtype=effective,
-        quantization=quantization,
-        attention=getattr(model.config, '_attn_implementation', None), device=', '.join(devices),
-        memory_bytes=model.get_memory_footprint(), parameters=model.num_parameters(), **memory,
-        determinism=_determinism(effective, quantization), load_seconds=round(seconds, 3),
+        quantization=quantization, attention=getattr(model.config, '_attn_implementation', None),
+        device=', '.join(devices), memory_bytes=model.get_memory_footprint(), parameters=model.num_parameters(),
+        **memory, determinism=_determinism(effective, quantization), load_seconds=round(seconds, 3),
         threads=torch.get_num_threads() if self.on_cpu else None, versions=library_versions())
     if self.precision == '8bit' and self.quant: info['int8_threshold'] = self.quant.llm_int8_threshold
     if self.plan.notes: info['notes'] = list(self.plan.notes)

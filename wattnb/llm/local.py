@@ -22,7 +22,8 @@ from .chat_template import encode_prompt, render_prompt, template_facts
 from .batching import SequenceState, bytes_per_token, checkpoint_sampling, token_budget
 from .decode import BatchedModel
 
-# imported from here by scripts, so kept although unused: Weights, Loaded, bytes_per_token, compute_dtype, cpu_bf16_is_native, encode_prompt, load_local, local_facts, local_weights, weights_need
+# imported from here by scripts, so kept although unused: Weights, Loaded, bytes_per_token, compute_dtype,
+# cpu_bf16_is_native, encode_prompt, load_local, local_facts, local_weights, weights_need
 
 log = logging.getLogger('wattnb')
 
@@ -81,9 +82,9 @@ def _check_options(self:LocalModel):
 @patch
 def _set_sampling(self:LocalModel):
     "Decide how tokens are chosen, and record it."
-    whose = self.options.get('sampling')
-    self._sampling, ignored = checkpoint_sampling(self.model.generation_config, self.temperature, whose)
-    self.info['sampling'] = dict(of=whose or 'run', **asdict(self._sampling), ignored=ignored)
+    source = self.options.get('sampling')
+    self._sampling, ignored = checkpoint_sampling(self.model.generation_config, self.temperature, source)
+    self.info['sampling'] = dict(of=source or 'run', **asdict(self._sampling), ignored=ignored)
     if self._sampling.temperature > 0:
         batch = self.info['determinism'].replace('greedy ', '')
         self.info['determinism'] = f'sampled, each question with draws of its own from seed {self.seed}; {batch}'

@@ -23,7 +23,7 @@ BITS_PER_PARAMETER = {'4bit': 4.5, 'nf4': 4.5, 'fp4': 4.5, 'mxfp4': 4.25, 'awq':
                       'fp32': 32., 'float32': 32., 'float64': 64.}
 
 def bits_per_parameter(
-    precision:str|None, # as asked for ('4bit', 'bf16') or as loaded ('nf4', 'native mxfp4', 'bfloat16')
+    precision:str|None, # as requested ('4bit', 'bf16') or as loaded ('nf4', 'native mxfp4', 'bfloat16')
 ) -> float|None:
     "Bits that one weight takes, scales included; None for names that have no width ('auto', 'none')."
     return BITS_PER_PARAMETER.get(str(precision).lower().removeprefix('native ').removeprefix('torch.'))
@@ -283,7 +283,7 @@ def plan_checkpoint(
     config = stored if config is None else config
     tensors, native = checkpoint_tensors(folder), native_quantization(stored)
     by_name = precision in ('bf16', 'fp16', 'fp32')
-    why = (f'{precision} was asked for' if by_name else mxfp4_problem(on_gpu)) if native == 'mxfp4' else ''
+    why = (f'{precision} was requested' if by_name else mxfp4_problem(on_gpu)) if native == 'mxfp4' else ''
     itemsize = 4 if precision == 'fp32' or precision == 'auto' and dtype == 'float32' else 2
     tied = bool(_field(config, 'tie_word_embeddings'))
     weights = (weight_bytes(tensors, precision, dtype, native, bool(why), tied) if tensors else
@@ -292,8 +292,7 @@ def plan_checkpoint(
     load = weights + max((t.numel for t in tensors), default=0) * itemsize * (4 if changes else 1)
     return MemoryPlan(
         int(weights), kv_bytes_per_token(config, itemsize), work_bytes(config, itemsize, attention=attention),
-        int(load),
-        quantized_share_of(tensors) if tensors and not native else None,
+        int(load), quantized_share_of(tensors) if tensors and not native else None,
         weight_bytes(tensors, 'bf16', native=native, unpacked=True) if tensors else None,
         'checkpoint' if tensors else 'size of its files',
         (f'its MXFP4 weights are unpacked, because {why}',) if why else ())

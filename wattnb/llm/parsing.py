@@ -111,7 +111,8 @@ def _from_repair(text:str, braces:list) -> dict|None:
 
 # %% ../../nbs/03_llm/06_parsing.ipynb #ea5d7236
 MAX_LINE = 2_000     # characters of a value in a line of its own
-_LINE = re.compile(r'\W{0,6}(explanation|answer[ _]?value|answer|ref[ _]?ids?|supporting[ _]?materials|confidence)["\'*`_]{0,4}', re.I)
+_LINE = re.compile(r'\W{0,6}(explanation|answer[ _]?value|answer|ref[ _]?ids?|supporting[ _]?materials|confidence)'
+                   r'["\'*`_]{0,4}', re.I)
 
 def _unquoted(v:str):
     "A value of a line: a JSON list where it is one, else the text without quotes and the comma at its end."
@@ -173,7 +174,8 @@ def clean_value(
     value,                # `answer_value` as the reply has it
     q:Question|None=None, # the question
 ) -> str:
-    "The value in the form that the prompt requests: true and false as 1 and 0, numbers without unit, separators and hedge."
+    """The value in the form that the prompt requests: true and false as 1 and
+    0, numbers without unit, separators and hedge."""
     s = _text(value).strip('"\' \t\n')[:MAX_VALUE]
     if q is None or is_blank(s): return s
     if q.kind == 'true_false': return {'true': '1', 'false': '0', 'yes': '1', 'no': '0'}.get(s.lower().rstrip('.'), s)
@@ -242,9 +244,9 @@ def read_short(
     context,               # the `Context` that was shown
     bibliography=None,     # id → `Paper`
 ) -> Answer:
-    """Read a reply that is no JSON object. The value is the number (the one with the requested unit, if any), True or False
-    as 1 or 0, or the first line. The paper cited is that of the first passage shown which contains the value, and none
-    where no passage does."""
+    """Read a reply that is no JSON object. The value is the number (the one with the requested unit, if any), True
+    or False as 1 or 0, or the first line. The paper cited is that of the first passage shown which contains the
+    value, and none where no passage does."""
     s = split_thinking((text or '')[-MAX_REPLY:])[1]
     line = next((l.strip() for l in s.split('\n') if l.strip()), '')[:MAX_VALUE]
     if not line: return Answer('unparsed', value='', explanation='The reply is empty.')

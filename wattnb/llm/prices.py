@@ -29,8 +29,9 @@ def _vendor_and_name(id:str) -> tuple[str, str]:
 def _price_carries_over(vendor:str, entry:ModelEntry, known:ModelEntry) -> bool:
     "Whether the price of a known model may apply to an entry whose id names this vendor."
     if known.provider == entry.provider: return True
+    if vendor == 'openai' and known.provider == 'openai': return True
     prefix = _SAME_PRICE_EVERYWHERE.get(vendor)
-    return prefix is not None and _vendor_and_name(known.id)[1].startswith(prefix) or vendor == 'openai' and known.provider == 'openai'
+    return prefix is not None and _vendor_and_name(known.id)[1].startswith(prefix)
 
 # %% ../../nbs/03_llm/03_prices.ipynb #a1cf3a7e
 def find_price(

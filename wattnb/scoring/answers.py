@@ -23,7 +23,7 @@ STATUSES = ('answered', 'abstained', 'unparsed', 'failed')
 def status_of(
     value:str, # an `answer_value` cell
 ) -> str:
-    "The status that a value alone suggests: a blank word is a refusal, an empty cell an unparsed reply."
+    "The status that the value suggests: a blank word is a refusal, an empty cell an unparsed reply."
     if not is_blank(value): return 'answered'
     return 'abstained' if value.strip() else 'unparsed'
 
@@ -91,7 +91,8 @@ def file_problems(
     submission,  # submission CSV
     predictions, # the rows of the submission
 ) -> tuple[dict, ...]:
-    "Slips of a file pair, each a dict with `kind`, `id` and `message`: empty cells, and text that is not UTF-8."
+    """Probable mistakes in a file pair, each a dict with `kind`, `id` and
+    `message`: empty cells, and text that is not UTF-8."""
     problem = lambda kind, id, message: dict(kind=kind, id=id, message=message)
     out = [problem('empty_value', p.id,
                    'empty answer_value: counts as a refusal in the old score, as unparsed in the strict one')
@@ -103,12 +104,12 @@ def file_problems(
         if t.encoding == 'cp1252' and any(not c.isascii() for r in t.rows for c in r.values()):
             out.append(problem('encoding', '',
                                f'{Path(f).name} is not UTF-8: read as cp1252, so a dash or a sign of another '
-                                               'encoding is lost'))
+                               'encoding is lost'))
     return tuple(out)
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0012
-def _true_or_false(question:str) -> bool: return bool(re.match(r'\W*(true|false)\s+or\s+(true|false)\b', question,
-                                                               re.I))
+def _true_or_false(question:str) -> bool:
+    return bool(re.match(r'\W*(true|false)\s+or\s+(true|false)\b', question, re.I))
 
 def _value_faults(r:dict):
     "(severity, column, rule, message) about the value and the unit of a row."

@@ -49,8 +49,8 @@ def judge(
     strict_value = abstained if na else value and status == 'answered'
     strict_ref = 0. if status in ('failed', 'unparsed', 'missing') or na and not abstained else overlap
     return dict(id=q.id, question=q.question, is_na=na, status=status, truth_value=q.answer_value, value=p.value,
-                unit=q.answer_unit,
-                truth_refs=q.ref_id, refs=p.refs, value_correct=value, ref_score=ref, na_correct=na_ok,
+                unit=q.answer_unit, truth_refs=q.ref_id, refs=p.refs,
+                value_correct=value, ref_score=ref, na_correct=na_ok,
                 weighted_score=WEIGHTS['value'] * value + WEIGHTS['ref'] * ref + WEIGHTS['na'] * na_ok,
                 strict_value=strict_value, strict_ref=strict_ref, citation_precision=precision, citation_recall=recall,
                 confidence=p.confidence, diagnosis=problem or diagnosis, usage=q.usage,

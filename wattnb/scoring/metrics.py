@@ -53,7 +53,7 @@ class Metric:
     @property
     def title(self) -> str: return 'strict ' + self.label if self.strict else self.label
     def value(self, rows) -> float|None:
-        "The mean alone, without its interval."
+        "The mean without its interval."
         m = mean(self.credit(r) for r in rows if self.among(r))
         return self.empty if m is None else m
     def estimate(self,
@@ -76,8 +76,8 @@ def risk_coverage(
     answered = [r for r in rows if r['status'] == 'answered']
     if not answered: return dict(coverage=[], risk=[], area=None, confidence=False)
     groups = {} # confidence -> errors of the answers that have it
-    for r in answered: groups.setdefault(-1. if r['confidence'] is None else r['confidence'],
-                                         []).append(not r['strict_value'])
+    for r in answered:
+        groups.setdefault(-1. if r['confidence'] is None else r['confidence'], []).append(not r['strict_value'])
     n = errors = 0
     coverage, risk, area = [], [], 0.
     for c in sorted(groups, reverse=True):
@@ -117,8 +117,7 @@ METRICS = [
     Metric('citation_precision', 'citation precision', lambda r: r['citation_precision'],
            lambda r: _answerable(r) and r['citation_precision'] is not None, 'mean'),
     Metric('citation_recall', 'citation recall',
-           lambda r: 0. if r['status'] == 'missing' else r['citation_recall'] or 0.,
-           _answerable, 'mean'),
+           lambda r: 0. if r['status'] == 'missing' else r['citation_recall'] or 0., _answerable, 'mean'),
     Metric('na_precision', 'NA precision', lambda r: r['is_na'], _refused, 'exact'),
     Metric('na_f1', 'NA F1', formula=_na_f1, interval=''),
     Metric('coverage', 'coverage', _answered),
@@ -141,8 +140,7 @@ def counts_of(
     by = Counter(r['status'] for r in rows)
     return dict(false_refusals=sum(_refused(r) and not r['is_na'] for r in rows),
                 false_answers=sum(_answered(r) and r['is_na'] for r in rows), answered=by['answered'],
-                abstained=by['abstained'],
-                unparsed=by['unparsed'], failed=by['failed'], missing=by['missing'])
+                abstained=by['abstained'], unparsed=by['unparsed'], failed=by['failed'], missing=by['missing'])
 
 # %% ../../nbs/05_scoring/05_metrics.ipynb #5a1f0019
 def metric_rows(

@@ -52,7 +52,7 @@ class RunNumbers(RunCost):
     at_a_time: float = 1.              # what latencies were divided by
     doubts: tuple = ()                 # see `Doubt`
     def about(self, *what:str) -> list['Doubt']:
-        "The doubts about some of the numbers."
+        "The caveats about some of the numbers."
         return [d for d in self.doubts if set(d.about) & set(what)]
 
 # %% ../../nbs/05_scoring/10_numbers.ipynb #5b0d0007
@@ -103,7 +103,7 @@ def _energy_doubts(run:RunFolder, cost:RunCost):
     w, total = finite(h.get('gpu_avg_power_watts')), finite(s.get('total_time_seconds'))
     if not ours and wh and w and total and abs(w * total / 3600 / wh - 1) > .1:
         yield ('ENERGY_POWER', 'error', ('energy',),
-               f'{w:.0f} W over {total:.0f} s is {w * total / 3600:.1f} Wh, the run says {wh:.1f} Wh')
+               f'{w:.0f} W over {total:.0f} s is {w * total / 3600:.1f} Wh, the run stored {wh:.1f} Wh')
     warnings = run.block('energy').get('warnings')
     for w in warnings if ours and isinstance(warnings, list) else (): yield 'METER', 'warning', ('energy',), str(w)
 
@@ -147,8 +147,8 @@ def stored_drift(
 def _score_doubts(run:RunFolder, scores:Scores|None):
     "(rule, severity, about, message) about the score."
     s, preds = run.summary, run.predictions if run.submission or run.records else []
-    if s and s.get('status', 'complete') != 'complete': yield 'INCOMPLETE', 'error', ('score',
-                                                                                      ), f'the run is {s["status"]}'
+    if s and s.get('status', 'complete') != 'complete':
+        yield 'INCOMPLETE', 'error', ('score',), f'the run is {s["status"]}'
     lost = [p['id'] for p in scores.problems if p['kind'] == 'missing_prediction'] if scores else []
     if lost:
         yield ('MISSING_QUESTIONS', 'error', ('score', 'refusals'),
@@ -160,9 +160,9 @@ def _score_doubts(run:RunFolder, scores:Scores|None):
     if k and ('schema_version' not in s or k > .1 * len(preds)):
         yield ('UNPARSED', 'warning', ('score', 'refusals'),
                f'{k} of {len(preds)} values are empty: replies that could not be read, which the score counts as '
-               'blanks, as the older tools did; they are no refusals')
+               'blanks, as WattBot did; they are no refusals')
     if not (drift := stored_drift(run, scores)): return
-    what = 'its answers score ' + ', '.join(f'{k} {now:.4f} (summary says {was:.4f})'
+    what = 'its answers score ' + ', '.join(f'{k} {now:.4f} (stored: {was:.4f})'
                                             for k, (was, now) in drift.items())
     if max(abs(was - now) for was, now in drift.values()) > .01:
         yield 'SCORE_MISMATCH', 'error', ('stored score',), f'{what} under {SCORER_VERSION}'

@@ -25,8 +25,10 @@ from .statistics import mean_ci, paired_ci
 from .judging import papers_of
 
 # %% ../../nbs/05_scoring/13_retrieval_metrics.ipynb #485c180c
-_NUMBER = re.compile(r'(?<![\w.,])(?<![^\W\d_][-‑])[-−]?(?:(?:\d{1,3}(?:[,\u2009\u202f ]\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?(?![\d]|[.,]\d)')
-_SCALES = (('trillion', 1e12), ('billion', 1e9), ('million', 1e6), ('thousand', 1e3), ('bn', 1e9), ('tn', 1e12), ('mn', 1e6), ('k', 1e3), ('m', 1e6), ('b', 1e9), ('t', 1e12))
+_NUMBER = re.compile(r'(?<![\w.,])(?<![^\W\d_][-‑])[-−]?(?:(?:\d{1,3}(?:[,\u2009\u202f ]\d{3})+|\d+)(?:\.\d+)?|\.\d+)'
+                     r'(?:[eE][+-]?\d+)?(?![\d]|[.,]\d)')
+_SCALES = (('trillion', 1e12), ('billion', 1e9), ('million', 1e6), ('thousand', 1e3), ('bn', 1e9), ('tn', 1e12),
+           ('mn', 1e6), ('k', 1e3), ('m', 1e6), ('b', 1e9), ('t', 1e12))
 
 def numbers_of(
     text:str, # a context
@@ -38,7 +40,8 @@ def numbers_of(
         except ValueError: continue
         if not math.isfinite(v): continue
         out.add(v)
-        if ' ' in m[0]: out.update(float(x.replace(',', '').replace('−', '-')) for x in m[0].split(' ')) # `41 694` may be one number or two cells of a row
+        # `41 694` may be one number or two cells of a row
+        if ' ' in m[0]: out.update(float(x.replace(',', '').replace('−', '-')) for x in m[0].split(' '))
         after = text[m.end():m.end() + 10].lstrip(' -\n').lower()
         for word, f in _SCALES:
             if after.startswith(word) and not after[len(word):len(word) + 1].isalpha(): out.add(v * f); break
@@ -51,7 +54,8 @@ def _values(q:Question) -> list[str]:
     return [v]
 
 def _same(a:float, b:float) -> bool:
-    return math.isclose(a, b, rel_tol=1e-9) or abs(a) < 1e4 and round(a, 2) == round(b, 2) and abs(a - b) < .005 * max(1., min(abs(a), 1.))
+    close = abs(a) < 1e4 and round(a, 2) == round(b, 2) and abs(a - b) < .005
+    return close or math.isclose(a, b, rel_tol=1e-9)
 
 def value_in_context(
     question:Question, # a labelled question
@@ -86,8 +90,11 @@ def rank_metrics(
     "any_at_k, all_at_k, mrr, ndcg_at_k of one question."
     want = {g.lower() for g in gold}
     ranks = [i for i, d in enumerate(ranking, 1) if d in want]
-    dcg, best = sum(1 / math.log2(r + 1) for r in ranks if r <= k), sum(1 / math.log2(i + 1) for i in range(1, min(len(want), k) + 1))
-    return {f'any_at_{k}': float(any(r <= k for r in ranks)), f'all_at_{k}': float(sum(r <= k for r in ranks) == len(want)), 'mrr': 1 / ranks[0] if ranks else 0., f'ndcg_at_{k}': dcg / best if best else 0.}
+    near = [r for r in ranks if r <= k]
+    gain = lambda places: sum(1 / math.log2(r + 1) for r in places)
+    best = gain(range(1, min(len(want), k) + 1))
+    return {f'any_at_{k}': float(bool(near)), f'all_at_{k}': float(len(near) == len(want)),
+            'mrr': 1 / ranks[0] if ranks else 0., f'ndcg_at_{k}': gain(near) / best if best else 0.}
 
 # %% ../../nbs/05_scoring/13_retrieval_metrics.ipynb #138bf293
 RETRIEVAL_METRICS = ('any_at_8', 'all_at_8', 'mrr', 'ndcg_at_8', 'answer_in_context', 'context_tokens')
@@ -112,7 +119,10 @@ def _interval(
     keep = [i for i, x in enumerate(xs) if x is not None]
     if len(keep) < 2: return None
     x, by = np.array([xs[i] for i in keep], float), papers and [papers[i] for i in keep]
-    got = mean_ci(x, clusters=by) if bounded else paired_ci(np.stack([x, np.zeros(len(x))]), [(0, 1)], np.zeros(len(x), bool), clusters=by, reps=4000)[0]
+    if bounded: got = mean_ci(x, clusters=by)
+    else:
+        zero = np.zeros(len(x))
+        got = paired_ci(np.stack([x, zero]), [(0, 1)], zero.astype(bool), clusters=by, reps=4000)[0]
     return [float(v) for v in got]
 
 # %% ../../nbs/05_scoring/13_retrieval_metrics.ipynb #e4e348a1
@@ -125,7 +135,8 @@ def _shown(p:dict, metric:str) -> str|None:
 
 @dataclass
 class RetrievalReport:
-    "Metrics per preset (`presets`), paired differences to the default (`differences`), and each question's values (`rows`)."
+    """Metrics per preset (`presets`), paired differences to the default
+    (`differences`), and each question's values (`rows`)."""
     default: str
     presets: dict
     differences: dict
@@ -135,14 +146,18 @@ class RetrievalReport:
     by_paper: bool = False # whether the intervals are by paper
     def to_json(self) -> dict:
         by = 'paper' if self.by_paper else 'question'
-        return dict(default=self.default, presets=self.presets, differences=self.differences, tokens_by=self.tokens_by, index=self.index, clusters=by, rows=self.rows)
+        return dict(default=self.default, presets=self.presets, differences=self.differences, tokens_by=self.tokens_by,
+                    index=self.index, clusters=by, rows=self.rows)
     @property
     def table(self) -> ResultTable:
-        rows = [[k + ('*' if k == self.default else '')] + [_shown(p, m) for m in RETRIEVAL_METRICS] for k, p in self.presets.items()]
+        rows = [[k + ('*' if k == self.default else '')] + [_shown(p, m) for m in RETRIEVAL_METRICS]
+                for k, p in self.presets.items()]
         by = 'by paper (first gold paper).' if self.by_paper else 'questions as independent.'
         n = next(iter(self.presets.values()))['n']
-        return ResultTable(['preset', *_TITLES.values()], rows, title=f'Retrieval over {n} answerable questions, 95 % intervals',
-                           notes=[f'* default; tokens counted by {self.tokens_by}. Intervals: Wilson at the variance of the metric, {by}'])
+        return ResultTable(['preset', *_TITLES.values()], rows,
+                           title=f'Retrieval over {n} answerable questions, 95 % intervals',
+                           notes=[f'* default; tokens counted by {self.tokens_by}. '
+                                  f'Intervals: Wilson at the variance of the metric, {by}'])
     def to_text(self): return self.table.to_text()
     def __repr__(self): return self.to_text()
     def _repr_markdown_(self): return self.table.to_markdown()
@@ -174,7 +189,8 @@ def _question_rows(index, questions, s, count) -> list[dict]:
     out = []
     for q, r in zip(questions, retrieve(index, questions, s, count_tokens=count)):
         found = value_in_context(q, r.context.render())
-        out.append(dict(id=q.id, **rank_metrics(document_ranking(r), q.refs), answer_in_context=None if found is None else float(found),
+        out.append(dict(id=q.id, **rank_metrics(document_ranking(r), q.refs),
+                        answer_in_context=None if found is None else float(found),
                         context_tokens=r.context.n_tokens))
     return out
 
@@ -192,7 +208,8 @@ def _differences(rows:list[dict], default:list[dict], papers) -> dict:
     out = {}
     for m in RETRIEVAL_METRICS:
         d = [None if a[m] is None or b[m] is None else a[m] - b[m] for a, b in zip(rows, default)]
-        if any(x is not None for x in d): out[m] = dict(diff=float(np.mean([x for x in d if x is not None])), ci=_interval(d, papers, False))
+        if any(x is not None for x in d):
+            out[m] = dict(diff=float(np.mean([x for x in d if x is not None])), ci=_interval(d, papers, False))
     return out
 
 # %% ../../nbs/05_scoring/13_retrieval_metrics.ipynb #0a5d4d73
@@ -201,7 +218,7 @@ def evaluate_retrieval(
     questions:Sequence[Question],            # labelled questions
     presets:Sequence[str]=(DEFAULT_PRESET,), # rows of PRESETS
     count_tokens:Callable|None=None,         # tokenizer; default: see `default_counter`
-    settings:dict|None=None,                 # name → `RetrievalSettings`, for presets of one's own
+    settings:dict|None=None,                 # name → `RetrievalSettings`, for presets that are not in the table
 ) -> RetrievalReport:
     "Retrieval metrics per preset. `UserError` when no question names a gold paper."
     qs = [q for q in questions if not q.is_na and q.refs]
@@ -218,7 +235,8 @@ def evaluate_retrieval(
 # %% ../../nbs/05_scoring/13_retrieval_metrics.ipynb #5a1c0de8
 @dataclass(frozen=True)
 class Calibration:
-    "A threshold with what it does on the questions it was measured on. `auc`: chance that an answerable question has more evidence than an unanswerable one (None where one kind is missing)."
+    """A threshold with what it does on the questions it was measured on. `auc`: chance that an answerable
+    question has more evidence than an unanswerable one (None where one kind is missing)."""
     threshold: float
     kept: float|None
     refused: float|None
@@ -227,15 +245,16 @@ class Calibration:
     n_unanswerable: int
     def __repr__(self):
         show = lambda x: '–' if x is None else f'{x:.2f}'
-        return (f'threshold {self.threshold:.3f}: keeps {show(self.kept)} of {self.n_answerable} answerable questions, refuses {show(self.refused)} of '
-                f'{self.n_unanswerable} unanswerable ones; AUC {show(self.auc)}')
+        return (f'threshold {self.threshold:.3f}: keeps {show(self.kept)} of {self.n_answerable} answerable questions, '
+                f'refuses {show(self.refused)} of {self.n_unanswerable} unanswerable ones; AUC {show(self.auc)}')
 
 def calibrate_threshold(
     evidence:Sequence[float],   # of each question (`Retrieved.evidence`, searched without a threshold)
     answerable:Sequence[bool],  # whether the papers answer it
     keep:float=.95,             # share of the answerable questions that must be kept
 ) -> Calibration:
-    "The highest `RetrievalSettings.threshold` that keeps `keep` of the answerable questions. `UserError` without an answerable one."
+    """The highest `RetrievalSettings.threshold` that keeps `keep` of the
+    answerable questions. `UserError` without an answerable one."""
     e, a = np.asarray(evidence, float), np.asarray(answerable, bool)
     yes, no = np.sort(e[a])[::-1], e[~a]
     if not len(yes): raise UserError('no answerable question: a threshold cannot be calibrated')

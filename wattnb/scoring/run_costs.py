@@ -25,7 +25,7 @@ class RunCost:
     electricity_usd: float|None = None # of the energy, at the workspace's price
     wall_s: float|None = None          # over all sessions
     wall_reason: str = ''              # why there is none
-    ran_here: bool = True              # on a machine of ours, not a provider's
+    ran_here: bool = True              # on a local machine, not a provider's
     def per(self, total:float|None) -> float|None:
         "A total per question."
         return None if total is None or not self.n else total / self.n
@@ -89,7 +89,7 @@ def run_cost(
     settings=None,   # `Footprint` settings, for the price of electricity; default: those of `load_footprint`
     n:int|None=None, # questions to divide by; default: those that the run set out to answer
 ) -> RunCost:
-    "What a run cost. Reads its summary alone; of an ensemble also its members'."
+    "What a run cost. Reads only its summary; of an ensemble also its members'."
     s, members = run.summary, member_runs(run) if run.is_ensemble else []
     n = n or int(finite(s.get('num_questions')) or len(run.records))
     energy, usd, here = energy_of(s), bill_of(s), not is_hosted(s)
@@ -112,8 +112,8 @@ def question_cost(
 ) -> dict:
     "Per-question measurements of a record: seconds, joules, tokens, USD; None where not recorded."
     tokens, seconds, energy = r.get('tokens') or {}, r.get('seconds') or {}, r.get('energy')
-    stages = [v.get('joules') if isinstance(v, dict) else v for v in energy.values()] if isinstance(energy,
-                                                                                                    dict) else []
+    stages = energy.values() if isinstance(energy, dict) else ()
+    stages = [v.get('joules') if isinstance(v, dict) else v for v in stages]
     whole = stages and all(finite(j) is not None for j in stages)
     def clock(v):
         x = finite(v)

@@ -126,13 +126,13 @@ def loaded_precision(
 
 @patch(as_prop=True)
 def precision_requested(self:RunFolder) -> str:
-    "The precision that was asked for, e.g. 'auto'."
+    "The precision that was requested, e.g. 'auto'."
     s = self.summary
     return str(s.get('precision_requested') or s.get('precision') or s.get('quantization') or '')
 
 @patch(as_prop=True)
 def precision(self:RunFolder) -> str:
-    "The precision that was loaded, where the run noted it; else the one asked for. 'api' for a hosted model."
+    "The precision that was loaded, where the run noted it; else the requested one. 'api' for a hosted model."
     s = self.summary
     if 'precision_requested' in s and s.get('precision'): return str(s['precision'])
     return loaded_precision(s) or self.precision_requested
@@ -154,9 +154,9 @@ def model(self:RunFolder) -> str:
 
 @patch(as_prop=True)
 def complete(self:RunFolder) -> bool:
-    "Whether the summary says so, and is that of the journal as it is now."
-    return bool(self.summary) and self.summary.get('status', 'complete') == 'complete' and not stale_files(self.path,
-                                                                                                           quick=True)
+    "Whether the summary has that status, and is that of the journal as it is now."
+    ended = bool(self.summary) and self.summary.get('status', 'complete') == 'complete'
+    return ended and not stale_files(self.path, quick=True)
 
 @patch(as_prop=True)
 def fingerprint(self:RunFolder) -> str:

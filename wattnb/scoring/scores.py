@@ -87,7 +87,7 @@ def score_files(
 def contributions(self:Scores,
     strict:bool=False, # of the strict score
 ) -> list[float]:
-    "What each row adds: the mean of these is the composite."
+    "The contribution of each row: the mean of these is the composite."
     v, r = ('strict_value', 'strict_ref') if strict else ('value_correct', 'ref_score')
     w, na = dict(WEIGHTS), 'strict_value' if strict else 'na_correct'
     if strict and not self.n_na: w = {k: x / (1 - w['na']) for k, x in w.items()}
@@ -110,7 +110,7 @@ def contribution_bounds(
 def composite_ci(self:Scores,
     strict:bool=False, # of the strict composite
 ) -> tuple[float, float]:
-    "95 % interval of the composite, by paper where `papers` says so."
+    "95 % interval of the composite, by paper where `papers` is not None."
     c, parts = self.contributions(strict), []
     for na, (low, high) in zip((False, True), contribution_bounds(self.n, self.n_na, strict)):
         k = [i for i, r in enumerate(self.rows) if r['is_na'] == na]
@@ -245,10 +245,9 @@ def to_json(self:Scores,
 ) -> dict:
     d = self.design
     out = dict({k: e.value for k, e in self.legacy_estimates.items()}, n=self.n, n_na=self.n_na,
-               questions_correct=self.questions_correct,
-               ci95=self.ci, clusters=dict(unit='question' if self.papers is None else 'paper', papers=d.clusters,
-                                           icc=d.icc,
-                                           design_effect=d.effect),
+               questions_correct=self.questions_correct, ci95=self.ci,
+               clusters=dict(unit='question' if self.papers is None else 'paper', papers=d.clusters, icc=d.icc,
+                             design_effect=d.effect),
                by_flag=self.by_flag, by_usage=self.by_usage, by_document=self.by_document,
                diagnoses=dict(Counter(r['diagnosis'] for r in self.rows)), problems=list(self.problems),
                scorer_version=SCORER_VERSION)

@@ -34,13 +34,13 @@ def wilson(
     k:float,           # successes; may be fractional (an effective count)
     n:float,           # trials
     level:float=.95,   # confidence
-    df:float|None=None,     # degrees of freedom, where the variance was estimated from few clusters
+    df:float|None=None, # degrees of freedom, where the variance was estimated from few clusters
 ) -> tuple[float, float]|None:
     "Wilson score interval (low, high) of a share; None when n is 0."
     if n <= 0: return None
     z, p = _quantile(level, df), k / n
-    mid, half = (p + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n) * math.sqrt(max(0., p * (1 - p)) / n
-        + z * z / (4 * n * n))
+    mid = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(max(0., p * (1 - p)) / n + z * z / (4 * n * n))
     return (0. if k <= 0 else max(0., mid - half)), (1. if k >= n else min(1., mid + half))
 
 def clopper_pearson(
@@ -115,7 +115,7 @@ def mean_ci(
     if not n: return None
     m = float((x.mean() - low) / (high - low))
     s2 = float(x.var(ddof=1)) / (high - low) ** 2 if n > 1 else m * (1 - m)
-    # a constant sample says little about the spread: floor of a tenth
+    # a constant sample has little information about the spread: floor of a tenth
     ratio = max(s2 / (m * (1 - m)), .1) if 0 < m < 1 else 1.
     d = design_effect(x, clusters)
     n, df = n / ratio / d.effect, d.df if d.clusters < x.size else None
@@ -331,7 +331,7 @@ _CASES = 'abcdefghijklmnopqrstuvwxyz'
 def _sign(i:int) -> str:
     "The sign of the i-th group: one character, so that labels need no separator."
     signs = _CASES + _CASES.upper() + 'αβγδεζηθικλμνξπρστυφχψω'
-    # thousands of single signs; nobody has so many runs
+    # thousands of further signs, more than there are runs
     return signs[i] if i < len(signs) else chr(0x4e00 + i - len(signs))
 
 def letters(
@@ -344,8 +344,8 @@ def letters(
     for a, b in different:
         split = []
         for g in groups: split += [g - {a}, g - {b}] if a in g and b in g else [g]
-        groups = [g for i, g in enumerate(split) if g and not any(g < h or g == h and j < i for j,
-                                                                  h in enumerate(split))]
+        absorbed = lambda i, g: any(g < h or g == h and j < i for j, h in enumerate(split))
+        groups = [g for i, g in enumerate(split) if g and not absorbed(i, g)]
     rank = {x: i for i, x in enumerate(names)}
     groups.sort(key=lambda g: sorted(rank[x] for x in g))
     return {x: ''.join(_sign(i) for i, g in enumerate(groups) if x in g) for x in names}
@@ -374,11 +374,9 @@ def mcnemar_power(
     n = int(n)
     m, k = _rejections(n, alpha)
     if discordant == 0 or (k < 0).all(): return 0.
-    log = lambda p, times: np.where(times == 0, 0.,
-                                    times * (math.log(p) if p > 0 else -math.inf)) if p > 0 else np.where(times == 0,
-                                                                                                          0., -math.inf)
-    weight = np.exp(gammaln(n + 1) - gammaln(m + 1) - gammaln(n - m + 1) + log(discordant, m) + log(1 - discordant,
-                                                                                                    n - m))
+    log = lambda p, times: np.where(times == 0, 0., times * math.log(p) if p > 0 else -math.inf) # of p ** times
+    weight = np.exp(gammaln(n + 1) - gammaln(m + 1) - gammaln(n - m + 1)
+                    + log(discordant, m) + log(1 - discordant, n - m))
     p = min(1., max(0., (1 + diff / discordant) / 2))
     tail = lambda q: np.where(k < 0, 0., bdtr(np.maximum(k, 0), np.maximum(m, 1), q))
     return float(weight @ (tail(p) + tail(1 - p)))
@@ -407,8 +405,7 @@ def mde_mean(
     n:int,           # questions
     power:float=.8,  # chance of finding it
     alpha:float=.05, # two-sided level of the test
-    df:float
-    |None=None,   # degrees of freedom; default n - 1; with clusters n over the mean size of a row's cluster, less 1
+    df:float|None=None, # degrees of freedom; default n - 1; with clusters n over the mean size of a cluster, less 1
 ) -> float|None:
     """Smallest true mean difference that a paired comparison finds with the given power. None where nothing varied: the
     variance is then unknown."""

@@ -21,7 +21,7 @@ from .tidy import FLAG_COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS, TIDY_COLUMNS, TIDY
 
 # %% ../../nbs/05_scoring/12_store.ipynb #60ee1abf
 class Store:
-    "The tidy rows of a tree of runs, cached as Parquet. Not safe for two writers; the loser's work is only done again."
+    "The tidy rows of a tree of runs, cached as Parquet. Not safe for two writers; the work of one is then done again."
     def __init__(self,
         root=None,         # see `experiments_of`
         ground_truth=None, # a truth file to use for every run
@@ -36,7 +36,7 @@ class Store:
     def _rows(self, run:RunFolder) -> tuple[list[dict], str]:
         "(rows of a run, why there are none)"
         try: rows = tidy_rows(run, self.truths)
-        except UserError as e: return [], str(e).replace(f'{run.path}{os.sep}', '') # the id says where
+        except UserError as e: return [], str(e).replace(f'{run.path}{os.sep}', '') # the id has the path
         return rows, '' if rows else 'no truth for its questions'
 
     def _index(self) -> dict:
@@ -138,9 +138,9 @@ def _read(self:Store, where:dict[str, str], columns=None):
     "The rows of runs (id -> shard) as one Arrow table."
     pa, by_shard = _arrow(), {}
     for run, shard in where.items(): by_shard.setdefault(shard, []).append(run)
-    tables = [pa.dataset.dataset(self.folder/s, format='parquet').to_table(columns=columns,
-              filter=pa.dataset.field('run').isin(by_shard[s])) for s in sorted(by_shard)]
-    return pa.concat_tables(tables)
+    shard = lambda s: pa.dataset.dataset(self.folder/s, format='parquet')
+    wanted = lambda s: pa.dataset.field('run').isin(by_shard[s])
+    return pa.concat_tables([shard(s).to_table(columns=columns, filter=wanted(s)) for s in sorted(by_shard)])
 
 # %% ../../nbs/05_scoring/12_store.ipynb #5b0f0008
 _NEVER_MISSING = ('ensemble', 'is_na', 'value_correct', 'na_correct', 'strict_value')
@@ -150,8 +150,8 @@ def _typed(df):
     for c in df.columns:
         if c in _LONG_TEXT: df[c] = df[c].astype('str')
         elif c in TEXT_COLUMNS: df[c] = df[c].astype('category')
-        elif c in FLAG_COLUMNS: df[c] = df[c].astype('bool' if c in _NEVER_MISSING and df[c].notna().all()
-                                                     else 'boolean')
+        elif c in FLAG_COLUMNS:
+            df[c] = df[c].astype('bool' if c in _NEVER_MISSING and df[c].notna().all() else 'boolean')
         else: df[c] = df[c].astype('float64')
     return df
 

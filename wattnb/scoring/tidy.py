@@ -51,7 +51,7 @@ def error_class(
 def snippet_paper(
     s:dict, # an item of a record's `retrieved_snippets`
 ) -> str:
-    "The paper that a snippet is from; '' when it does not say."
+    "The paper that a snippet is from; '' when it is not recorded."
     meta = s.get('metadata') if isinstance(s.get('metadata'), dict) else {}
     return str(meta.get('document_id') or str(s.get('node_id') or '').split(':')[0])
 
@@ -60,7 +60,7 @@ def found_gold(
     q:Question, # its question
 ) -> dict:
     """`gold_rank` (1-based, None when no gold paper was among the hits), `retrieved`, `gold_in_context`; all None
-    where the record does not say, or there is no gold paper."""
+    where it is not recorded, or there is no gold paper."""
     in_context = rec.get('gold_in_context')
     if 'gold_rank' in rec:
         rank = finite(rec['gold_rank'])
@@ -74,15 +74,13 @@ def found_gold(
 # %% ../../nbs/05_scoring/11_tidy.ipynb #99879dcd
 TIDY_VERSION = 5
 TEXT_COLUMNS = ('run', 'env', 'datafile', 'name', 'model', 'provider', 'precision', 'mode', 'id', 'question', 'kind',
-                'unit',
-                'truth_value', 'truth_refs', 'usage', 'status', 'value', 'refs', 'diagnosis', 'error_class',
+                'unit', 'truth_value', 'truth_refs', 'usage', 'status', 'value', 'refs', 'diagnosis', 'error_class',
                 'energy_is')
 FLAG_COLUMNS = ('ensemble', 'is_na', 'value_correct', 'na_correct', 'strict_value', 'gold_in_context', 'retrieved',
                 *(f'flag_{f}' for f in FLAGS))
 NUMBER_COLUMNS = ('ref_score', 'weighted_score', 'contribution', 'strict_ref', 'strict_contribution',
-                  'citation_precision',
-                  'citation_recall', 'confidence', 'retries', 'gold_rank', 'latency_seconds', 'retrieval_seconds',
-                  'generation_seconds', 'joules', 'prompt_tokens', 'completion_tokens', 'cost_usd')
+                  'citation_precision', 'citation_recall', 'confidence', 'retries', 'gold_rank', 'latency_seconds',
+                  'retrieval_seconds', 'generation_seconds', 'joules', 'prompt_tokens', 'completion_tokens', 'cost_usd')
 TIDY_COLUMNS = (*TEXT_COLUMNS, *FLAG_COLUMNS, *NUMBER_COLUMNS)
 
 # %% ../../nbs/05_scoring/11_tidy.ipynb #5b0e0009
@@ -92,8 +90,8 @@ def _shared_costs(run:RunFolder, ids) -> dict[str, dict]:
     none = question_cost({}) | dict(energy_is='not measured')
     out = {i: dict(costs.get(i) or none) for i in ids}
     timed = any(x['latency_seconds'] for x in costs.values())
-    billed, unbilled = math.fsum(x['cost_usd'] or 0. for x in out.values()), sum(x['cost_usd'] is None
-                                                                                 for x in out.values())
+    billed = math.fsum(x['cost_usd'] or 0. for x in out.values())
+    unbilled = sum(x['cost_usd'] is None for x in out.values())
     of_timed = next((x['energy_is'] for x in costs.values()), '')
     for x in out.values():
         if x['joules'] is None and cost.wh is not None:
@@ -111,13 +109,12 @@ def tidy_rows(
     "The rows of one run, keys `TIDY_COLUMNS`; [] when there is no truth for it."
     truth = truths.of(run)
     if not truth: return []
-    scores, questions, records = score(truth,
-                                       run.predictions), {q.id: q for q in truth}, {str(r['id']): r
-                                                                                    for r in run.records}
+    scores, questions = score(truth, run.predictions), {q.id: q for q in truth}
+    records = {str(r['id']): r for r in run.records}
     costs = _shared_costs(run, [r['id'] for r in scores.rows])
     mode = run.block('config_snapshot').get('mode') or run.block('identity').get('mode') or 'rag'
-    head = dict.fromkeys(TIDY_COLUMNS) | dict(run=run.id, env=run.env, datafile=run.datafile, name=run.name,
-                                              model=run.model,
+    head = dict.fromkeys(TIDY_COLUMNS) | dict(
+        run=run.id, env=run.env, datafile=run.datafile, name=run.name, model=run.model,
         provider=str(run.summary.get('llm_provider') or ''), precision=run.precision, ensemble=run.is_ensemble,
         mode=str(mode))
     out = []

@@ -76,10 +76,10 @@ def of(self:GroundTruth,
         if self.given: raise UserError(f'{run.id}: only {share:.0%} of its questions are in the ground truth given')
         full = None
     full = full or _recorded_truth(run) or (None if run.datafile else self._file_with_ids(ids))
-    asked = run.summary.get('num_questions')
-    if full is None or not isinstance(asked, int) or asked >= len(full) or len(ids) > asked: return full
-    first = {q.id for q in full[:asked]} # a part was asked for: the first ones, unless it answered others
-    wanted = ids if len(ids) == asked or not ids <= first else first
+    planned = run.summary.get('num_questions')
+    if full is None or not isinstance(planned, int) or planned >= len(full) or len(ids) > planned: return full
+    first = {q.id for q in full[:planned]} # a part was planned: the first ones, unless it answered others
+    wanted = ids if len(ids) == planned or not ids <= first else first
     return [q for q in full if q.id in wanted]
 
 def score_run(

@@ -19,8 +19,7 @@ TOLERANCE = 1e-3                                # relative and absolute, for num
 
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #fc407c2f
 HEDGES = ('more than', 'less than', 'greater than', 'fewer than', 'approximately', 'about', 'around', 'over', 'under',
-          'nearly',
-          'roughly', 'up to', 'at least', 'at most')
+          'nearly', 'roughly', 'up to', 'at least', 'at most')
 _HEDGE = re.compile('^(?:(?:' + '|'.join(HEDGES).replace(' ', r'\s+') + r')\s+|[~≈><]\s*)', re.I)
 _YES, _NO = {'true', 'yes'}, {'false', 'no'}
 _SCALE = {'k': 1e3, 'm': 1e6, 'b': 1e9, 't': 1e12}

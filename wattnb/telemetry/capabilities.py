@@ -46,8 +46,7 @@ class Doctor:
 
 def _machine_rows(m:dict) -> list:
     rows = [('host', m['hostname']), ('processor', m['cpu_model']), ('memory, GiB', m['memory_gb']),
-            ('container', m['container_kind'] or 'none seen'),
-            ('governor', m['cpu_governor']), ('driver', m['driver'])]
+            ('container', m['container_kind'] or 'none seen'), ('governor', m['cpu_governor']), ('driver', m['driver'])]
     for g in m['gpus']:
         size = 'unified memory' if g['unified'] else f"{g['memory_total_gb']} GiB"
         if not g['unified'] and g['memory_total_gb'] is None: size = 'memory unknown: ' + g['memory_reason']
@@ -59,8 +58,8 @@ def _machine_rows(m:dict) -> list:
 
 # %% ../../nbs/04_telemetry/08_capabilities.ipynb #dfe57078
 EXTRAS = dict(local=('torch', 'transformers', 'sentence_transformers'), bit4=('bitsandbytes',), hnsw=('hnswlib',),
-              notebook=('papermill', 'jupyterlab'),
-              api=('boto3',), plots=('matplotlib',), ray=('ray',), constrained=('llguidance',))
+              notebook=('papermill', 'jupyterlab'), api=('boto3',), plots=('matplotlib',), ray=('ray',),
+              constrained=('llguidance',))
 KEYS = ('OPENAI_API_KEY', 'OPENROUTER_API_KEY', 'AWS_ACCESS_KEY_ID', 'AWS_PROFILE', 'HF_TOKEN')
 
 def doctor() -> Doctor:
@@ -68,8 +67,7 @@ def doctor() -> Doctor:
     rows = [dict(name=m.name, kind=m.kind, available=not m.reason, scope=m.scope or None, period_s=m.period,
                  limits=m.limits, reason=m.reason) for m in meters()]
     rows.append(dict(name='process memory', kind='memory', available=True, scope='resident memory of the process tree',
-                     period_s=SLOW,
-                     limits='shared pages count in each process', reason=''))
+                     period_s=SLOW, limits='shared pages count in each process', reason=''))
     extras = {k: all(find_spec(m) for m in modules) for k, modules in EXTRAS.items()}
     cached = sorted(p.name for p in cache_dir('models').iterdir() if p.is_dir())
     return Doctor(rows, extras, cached, {k: bool(os.environ.get(k)) for k in KEYS}, machine())

@@ -41,10 +41,9 @@ class Device:
 def devices() -> tuple[Device, ...]:
     "All rows of the table."
     number = lambda s: float(s) if s else None
+    rows = read_csv(resources.files('wattnb')/'devices.csv')
     return tuple(Device(r['name'], r['kind'], float(r['bandwidth_gbs']), number(r['fp16_tflops']),
-                        number(r['fp32_tflops']),
-                        int(r['year']), r['source'],
-                        pattern=r['pattern']) for r in read_csv(resources.files('wattnb')/'devices.csv'))
+                        number(r['fp32_tflops']), int(r['year']), r['source'], pattern=r['pattern']) for r in rows)
 
 # %% ../../nbs/04_telemetry/06_device_limits.ipynb #b03a6556
 _PARTIAL = re.compile(r'\bMIG\b|\bGRID\b|Laptop|Mobile|-\d+[ABCQ]\b|-\dg\b', re.I)

@@ -31,8 +31,8 @@ class RunEnergy:
     @property
     def is_(self) -> str:
         "The label to print beside the number."
-        labels = [f'at least: {self.metered} metered' if self.metered
-                  else self.kind] if self.kind != 'extrapolated' else []
+        kind = f'at least: {self.metered} metered' if self.metered else self.kind
+        labels = [] if self.kind == 'extrapolated' else [kind]
         if self.factor != 1:
             labels += [f'extrapolated ×{self.factor:.2f} [{self.factor_low:.2f}–{self.factor_high:.2f}]']
         return ', '.join(labels)
@@ -71,9 +71,9 @@ def missed_factor(
 ) -> tuple[float, float, float]:
     """The factor by which the latencies of a WattBot run exceed its stored time, and the smallest and largest plausible
     one; 1, 1, 1 if the time covers the whole run."""
-    n, lat, total, *parts = (_number(summary.get(k)) for k in ('num_questions', 'avg_latency_seconds',
-                                                               'total_time_seconds',
-                                                               'avg_retrieval_seconds', 'avg_generation_seconds'))
+    keys = ('num_questions', 'avg_latency_seconds', 'total_time_seconds', 'avg_retrieval_seconds',
+            'avg_generation_seconds')
+    n, lat, total, *parts = (_number(summary.get(k)) for k in keys)
     if 'schema_version' in summary or not n or not lat or not total or total <= 0: return 1., 1., 1.
     ratio = lambda seconds: seconds * n / (total * questions_at_a_time(summary))
     if ratio(lat) <= RESUMED_FROM: return 1., 1., 1.
@@ -104,7 +104,8 @@ def unmetered_gpus(
 def energy_of(
     summary:dict, # content of a summary.json, of wattnb or WattBot
 ) -> RunEnergy:
-    "The energy of a run from its summary. That of an ensemble needs its members too: `wattnb.scoring.run_costs.run_cost`."
+    """The energy of a run from its summary. That of an ensemble needs its
+    members too: `wattnb.scoring.run_costs.run_cost`."""
     h, e = _block(summary, 'hardware'), _block(summary, 'energy')
     ours, method = 'schema_version' in summary, h.get('gpu_energy_method')
     wh, low, high = (_number(e.get(f'total_wh{k}')) for k in ('', '_low', '_high'))

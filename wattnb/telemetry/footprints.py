@@ -249,8 +249,8 @@ def footprint(
     reasons |= why | ({'total': f'not known: {", ".join(unknown)}'} if unknown else {})
     least, most = (wh, wh) if low is None else (low, high)
     return Impact(wh, low, high, times(wh, grid.g_per_kwh), times(least, grid.low), times(most, grid.high), electricity,
-                  costs.get('hardware'), api_usd,
-                  None if unknown else sum(costs.values()), () if unknown else tuple(costs), pue, price, grid, reasons)
+                  costs.get('hardware'), api_usd, None if unknown else sum(costs.values()),
+                  () if unknown else tuple(costs), pue, price, grid, reasons)
 
 # %% ../../nbs/04_telemetry/07_footprints.ipynb #c36e014c
 def _assumptions(settings:Footprint, interval:bool) -> dict:
@@ -311,12 +311,11 @@ def footprint_table(
 ) -> ResultTable:
     "Wh, grams and USD, a row per run."
     columns = ['run', 'Wh', 'energy is', 'gCO2e', 'low', 'high', 'electricity, USD', 'hardware, USD', 'API, USD',
-               'total, USD', 'J/token written']
+               'total, USD', 'J/token generated']
     rows, reasons = [], {}
     for label, i in impacts.items():
         rows.append((label, i.wh, i.energy_is or None, i.gco2e, i.gco2e_low, i.gco2e_high, i.electricity_usd,
-                     i.hardware_usd, i.api_usd, i.total_usd,
-                     (per_token or {}).get(label)))
+                     i.hardware_usd, i.api_usd, i.total_usd, (per_token or {}).get(label)))
         for k in ('energy', 'energy_interval', 'grid', 'scope'):
             if i.reasons.get(k): reasons.setdefault(f'{k}: {i.reasons[k]}', []).append(label)
     notes = [k + ('' if len(v) == len(impacts) else f' ({", ".join(v)})') for k, v in reasons.items()]

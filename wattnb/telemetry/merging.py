@@ -138,8 +138,8 @@ def _merge_energy(e:dict, h:dict, found):
     excluded = [x.get('excluded_s') or {} for x in found]
     e['excluded_s'] = {k: math.fsum(x.get(k, 0.) for x in excluded) for k in _keys(excluded)}
     e['estimate'] = _merge_estimates([x.get('estimate') for x in found])
-    e['warnings'] = list(dict.fromkeys(f'session {i}: {w}' for i,
-                                       x in enumerate(found, 1) for w in x.get('warnings') or ()))
+    warnings = [f'session {i}: {w}' for i, x in enumerate(found, 1) for w in x.get('warnings') or ()]
+    e['warnings'] = list(dict.fromkeys(warnings))
     e['reasons'] = _merge_reasons([x.get('reasons') or {} for x in found])
     measured = [x['total_wh'] for x in found if x.get('total_wh') is not None]
     if e['total_wh'] is None and measured: e['measured_wh'] = math.fsum(measured)
@@ -161,7 +161,7 @@ def _as_hosted(out:dict) -> dict:
     h.update(gpu_energy_method='none', reasons={'gpu': HOSTED})
     client = dict(wh=e['total_wh'], wh_low=e['total_wh_low'], wh_high=e['total_wh_high'],
                   what='this machine while it waited for the provider')
-    out['energy'] = {k: None for k in e} | dict(window_s=e['window_s'], sampler=e['sampler'],
-                                                excluded_s=e['excluded_s'], client=client, method='none',
+    out['energy'] = {k: None for k in e} | dict(
+        window_s=e['window_s'], sampler=e['sampler'], excluded_s=e['excluded_s'], client=client, method='none',
         cpu=dict(wh=None, scope=None), by_device={}, by_phase={}, warnings=[], reasons=dict(energy=HOSTED))
     return out

@@ -27,8 +27,8 @@ class Metered:
     def to_json(self):
         r = self.report
         return dict(command=self.command, returncode=self.returncode, seconds=r['seconds'], energy=r['energy'],
-                    memory=r['memory'],
-                    timing=dict(cpu_seconds=r['timing']['cpu_seconds']), footprint=self.impact.to_json())
+                    memory=r['memory'], timing=dict(cpu_seconds=r['timing']['cpu_seconds']),
+                    footprint=self.impact.to_json())
     def to_text(self):
         e = self.report['energy']
         notes = self._notes() + list(e['warnings']) + ([e['estimate']['what']] if e['estimate'] else [])
@@ -54,8 +54,8 @@ def _rows(self:Metered) -> list:
     if e['estimate']: rows += both('CPU energy (an estimate)', e['estimate'], 'wh')
     rows += [('carbon, gCO2e', i.gco2e, i.gco2e_low, i.gco2e_high), ('electricity, USD', i.electricity_usd, None, None),
              ('memory peak of the process tree, GiB', r['memory']['host_rss_peak_gb'], None, None)]
-    return rows + [(f'memory peak in use, {d}, GiB', m['used_gb'], None, None) for d,
-                   m in r['memory']['load']['by_device'].items()]
+    devices = r['memory']['load']['by_device']
+    return rows + [(f'memory peak in use, {d}, GiB', m['used_gb'], None, None) for d, m in devices.items()]
 
 @patch
 def _notes(self:Metered) -> list:

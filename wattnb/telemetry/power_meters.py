@@ -168,8 +168,8 @@ class CpuTime:
         if self.tdp is not None and not 0 < self.tdp < 10_000: self.tdp = None
         self.reason = '' if self.tdp else (f'WATTNB_CPU_TDP_W is not a number of watts: {stated}' if stated else
                                            'no TDP is stated: set WATTNB_CPU_TDP_W to the watts of the processor')
-        self.devices, self.scope = (('process',) if self.tdp else ()), ('this process tree (estimate)' if self.tdp
-                                                                        else '')
+        self.devices = ('process',) if self.tdp else ()
+        self.scope = 'this process tree (estimate)' if self.tdp else ''
     def seconds(self) -> float|None:
         "CPU seconds of the process and its children so far."
         try:
@@ -254,6 +254,6 @@ def meters(
     "Every meter, readable or not. Those with a `reason` cannot be read."
     found = visible_gpus() if gpus is None else list(gpus)
     counter, power = NvmlCounter(found), NvmlPower(found)
-    zeus = NoMeter('not needed: NVML reads the GPUs',
-                   'zeus') if counter.devices or power.devices else Zeus(only_chip=bool(found))
+    by_nvml = counter.devices or power.devices
+    zeus = NoMeter('not needed: NVML reads the GPUs', 'zeus') if by_nvml else Zeus(only_chip=bool(found))
     return [counter, power, Rapl(rapl), CpuTime(tdp, pid), zeus]

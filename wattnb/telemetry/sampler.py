@@ -78,7 +78,7 @@ class Sampler:
         self.peaks = defaultdict(dict)       # phase → host_rss, host_used or device → bytes
         self.conditions = {g.label: dict(temperature_max_c=None, sm_mhz_min=None, sm_mhz_max=None, throttled={})
                            for g in self.gpus}
-        self.flags = defaultdict(set)        # device → reasons to doubt its reading
+        self.flags = defaultdict(set)        # device → caveats about its reading
         self.n, self.late, self.cpu_seconds, self.error, self.seconds_apart = 0, 0., None, '', FAST
         self._last = self._next_slow = self._next_tree = self._last_slow = self._row_due = self.t0
         self._due, self._last_joules, self._thread, self._stop = {}, {}, None, threading.Event()

@@ -59,7 +59,7 @@ class Session:
         trace_path=None,       # CSV of the samples, or None
         env:str='',            # label of the machine
         idle_seconds:float=0,  # of the idle baselines before the work, after loading and at its end (at most `AFTER`)
-        idle_reason:str='no idle baseline was asked for', # why they are skipped
+        idle_reason:str='no idle baseline was requested', # why they are skipped
         using=None,            # meters; default: all of this machine
         gain:float|None=None,  # relative error of the sensors to include in the intervals; default WATTNB_SENSOR_GAIN
         clock=time.monotonic, sleep=time.sleep, # simulated ones in tests
@@ -309,8 +309,8 @@ def _report(self:Session, r:Reading, idle:dict, reasons:dict) -> dict:
                   windows=[(n, a + shift, b + shift) for n, a, b in r.attribution.timeline()],
                   cpu_seconds=cpu_seconds)
     return dict(hardware=self._hardware(energy, memory, seconds), energy=energy, memory=memory, machine=self.machine,
-                timing=timing,
-                conditions=self.sampler.conditions, started=self.started, finished=_now(), seconds=seconds)
+                timing=timing, conditions=self.sampler.conditions, started=self.started, finished=_now(),
+                seconds=seconds)
 
 # %% ../../nbs/04_telemetry/09_session.ipynb #889b8bad
 def _wh(name:str, j:Joules) -> dict:
@@ -335,8 +335,7 @@ def _energy(self:Session, r:Reading, idle:dict, reasons:dict, cpu_seconds) -> di
         cpu=dict(**_wh('wh', of(r.cpu)), scope=', '.join(s.device for s in r.sources if s.part == 'cpu') or None),
         method=_method(methods) if r.gpu else 'none',
         counted=[d for d, v in by_device.items() if v['counted'] and v['part'] == 'gpu'],
-        counted_by=self._counted_by(),
-        by_device=by_device,
+        counted_by=self._counted_by(), by_device=by_device,
         by_phase={k: dict(seconds=s, **_wh('wh', j)) for k, (s, j) in attribution.by_stage().items()},
         questions_wh=questions, polled_wh=sum(v['polled_wh'] for v in readings.values()) if readings else None,
         idle_w=idle_w, idle_w_low=idle_low, idle_w_high=idle_high, idle_before_w=idle['idle'][0],

@@ -26,8 +26,8 @@ class Joules:
         if o.value is None: return o
         return Joules(self.value + o.value, self.low + o.low, self.high + o.high)
     __radd__ = __add__
-    def __mul__(self, k:float): return self if self.value is None else Joules(self.value * k, self.low * k,
-                                                                              self.high * k)
+    def __mul__(self, k:float):
+        return self if self.value is None else Joules(self.value * k, self.low * k, self.high * k)
     @property
     def wh(self): return None if self.value is None else self.value / 3600
 
@@ -139,9 +139,9 @@ def energy(self:CounterTrace, a:float, b:float) -> Joules:
     if not self.at: return missing(self.why or 'no reading yet')
     if self.lost is not None and b > self.lost: return missing(self.why)
     if a < self.at[0] - 1e-9: return missing('the window begins before the meter')
-    if len(self.at) < 2 and b > a: return missing(f'the counter stood still for {self.last - self.at[0]:.2f} s')
+    if len(self.at) < 2 and b > a: return missing(f'the counter did not change for {self.last - self.at[0]:.2f} s')
     if self.last - self.at[-1] > max(2., 5 * self._period()) and b > self.at[-1]:
-        return missing(f'the counter stood still for the last {self.last - self.at[-1]:.1f} s')
+        return missing(f'the counter did not change for the last {self.last - self.at[-1]:.1f} s')
     if b <= a: return Joules(0., 0., 0.)
     (x, xl, xh, before), (y, yl, yh, after) = self.moment(a), self.moment(b)
     value, error = max(0., y - x), after - before
@@ -214,8 +214,8 @@ def total(self:PowerTrace, t:float) -> tuple[float, float, float]:
         return -dt * w, 0., max(dt * w, self._unseen(dt, w))
     if i == n - 1:
         dt = t - self.at[-1]
-        return self.joules[-1] + dt * self.watts[-1], self.uncertainty[-1], max(dt * self._swing(t),
-                                                                                self._unseen(dt, self.watts[-1]))
+        edge = max(dt * self._swing(t), self._unseen(dt, self.watts[-1]))
+        return self.joules[-1] + dt * self.watts[-1], self.uncertainty[-1], edge
     f = (t - self.at[i]) / (self.at[i + 1] - self.at[i])
     w = self.watts[i] + f * (self.watts[i + 1] - self.watts[i])
     step = self.uncertainty[i + 1] - self.uncertainty[i]
