@@ -481,9 +481,8 @@ def _parse_pypdf(path, reader) -> list[Section]:
     page_number = lambda text: re.fullmatch(r'(?:Page\s+)?\d{1,4}(?:\s+of\s+\d+)?', text)
     sections, section, bodies = [], '', []
     for rows in raw:
-        edge = lambda k: k < 2 or k >= len(rows) - 2
         body = [r for k, r in enumerate(rows)
-                if not (edge(k) and (_mask(line(r)) in running or page_number(line(r))))]
+                if not ((k < 2 or k >= len(rows) - 2) and (_mask(line(r)) in running or page_number(line(r))))]
         bodies.append(body or rows) # a page that is nothing but what other pages have, too, keeps it
     gutters = [_gutter(rows) for rows in bodies]
     usual = Counter(g for g in gutters if g is not None).most_common(1)
@@ -616,13 +615,11 @@ class PdfReader:
     def __enter__(self): return self
     def __exit__(self, *exc): self._stop()
     def _stop(self):
-        if self._p:
-            self._p.kill(); self._p.wait(); self._p.stdin.close(); self._p.stdout.close()
+        if self._p: self._p.kill(); self._p.wait(); self._p.stdin.close(); self._p.stdout.close()
         self._p = None
     def _start(self):
         home = str(Path(sys.modules['wattnb'].__file__).parents[1]) # -P: nothing of the working folder is imported
-        code = (f'import sys; sys.path.append({home!r}); from wattnb.index.documents import _read_for; '
-                f'_read_for({self.parser!r})')
+        code = f'import sys; sys.path.append({home!r}); from wattnb.index.documents import _read_for; _read_for({self.parser!r})'
         self._p = subprocess.Popen([sys.executable, '-P', '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    stderr=subprocess.DEVNULL)
     def __call__(self, pdf, document_id:str, title:str, metadata:dict) -> Document:

@@ -344,8 +344,8 @@ def letters(
     for a, b in different:
         split = []
         for g in groups: split += [g - {a}, g - {b}] if a in g and b in g else [g]
-        absorbed = lambda i, g: any(g < h or g == h and j < i for j, h in enumerate(split))
-        groups = [g for i, g in enumerate(split) if g and not absorbed(i, g)]
+        groups = [g for i, g in enumerate(split)
+                  if g and not any(g < h or g == h and j < i for j, h in enumerate(split))]
     rank = {x: i for i, x in enumerate(names)}
     groups.sort(key=lambda g: sorted(rank[x] for x in g))
     return {x: ''.join(_sign(i) for i, g in enumerate(groups) if x in g) for x in names}
