@@ -480,9 +480,9 @@ def _parse_pypdf(path, reader) -> list[Section]:
     page_number = lambda text: re.fullmatch(r'(?:Page\s+)?\d{1,4}(?:\s+of\s+\d+)?', text)
     sections, section, bodies = [], '', []
     for i, rows in enumerate(raw, 1):
-        edge = lambda k: k < 2 or k >= len(rows) - 2
+        edge = {0, 1, len(rows) - 2, len(rows) - 1}
         body = [r for k, r in enumerate(rows)
-                if not (edge(k) and (_mask(line(r)) in running or page_number(line(r))))]
+                if not (k in edge and (_mask(line(r)) in running or page_number(line(r))))]
         bodies.append(body or rows) # a page that is nothing but what other pages have, too, keeps it
     gutters = [_gutter(rows) for rows in bodies]
     usual = Counter(g for g in gutters if g is not None).most_common(1)

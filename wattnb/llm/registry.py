@@ -276,8 +276,9 @@ class Registry(Mapping):
             base = {}
             if k in out:
                 default = _bare_entry(k, out[k].provider, out[k].id)
-                own = lambda n: n in ('provider', 'id') or getattr(default, n) != getattr(out[k], n)
-                base = {n: v for n, v in out[k].to_json().items() if n != 'key' and v is not None and own(n)}
+                old = out[k].to_json()
+                own = {n for n in old if n in ('provider', 'id') or getattr(default, n) != getattr(out[k], n)}
+                base = {n: v for n, v in old.items() if n != 'key' and v is not None and n in own}
                 _check_table(t, _FIELD_TYPES, where) # before merging, so that the message is about the user's table
             out[k] = _read_entry(k, base | t, where, origin)
         return Registry(out.values())

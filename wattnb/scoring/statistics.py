@@ -341,11 +341,11 @@ def letters(
     """Compact letter display: two names share a letter exactly when they are not significantly different (insert and
     absorb, Piepho 2004). Every group has one character."""
     groups = [set(names)]
+    absorbed = lambda i, g, sets: any(g < h or g == h and j < i for j, h in enumerate(sets))
     for a, b in different:
         split = []
         for g in groups: split += [g - {a}, g - {b}] if a in g and b in g else [g]
-        absorbed = lambda i, g: any(g < h or g == h and j < i for j, h in enumerate(split))
-        groups = [g for i, g in enumerate(split) if g and not absorbed(i, g)]
+        groups = [g for i, g in enumerate(split) if g and not absorbed(i, g, split)]
     rank = {x: i for i, x in enumerate(names)}
     groups.sort(key=lambda g: sorted(rank[x] for x in g))
     return {x: ''.join(_sign(i) for i, g in enumerate(groups) if x in g) for x in names}
