@@ -311,7 +311,7 @@ def test_other_kinds_of_models_agree_with_generate(tmp_path, tokenizer, kind):
 def test_a_model_that_keeps_no_cache_we_know_is_refused_when_it_is_loaded(tmp_path, tokenizer, kind, over):
     from wattnb.core.workspace import WorkError
     with pytest.raises(WorkError) as e: LocalModel(make(tmp_path, tokenizer, kind, **over))
-    assert '\n' not in str(e.value) and f'tiny-{kind} ({kind})' in str(e.value) and ('returns no cache' in str(e.value) or 'cannot go on' in str(e.value))
+    assert '\n' not in str(e.value) and f'tiny-{kind} ({kind})' in str(e.value) and ('returns no cache' in str(e.value) or 'cannot continue' in str(e.value))
 
 
 @pytest.mark.parametrize('kind, precision', [('mamba', 'fp32'), ('mamba', 'bf16'), ('llama', 'fp32'), ('llama', 'bf16'), ('qwen2', 'fp16')])

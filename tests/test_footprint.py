@@ -337,6 +337,6 @@ def test_joules_per_token_count_decoded_tokens_of_first_attempts():
 
 def test_light_import():
     import subprocess, sys
-    heavy = ('torch', 'numpy', 'pandas', 'scipy', 'matplotlib')
+    heavy = ('torch', 'pandas', 'scipy', 'matplotlib')
     code = f'import sys, wattnb.telemetry.footprints; print([m for m in {heavy} if m in sys.modules])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip() == '[]'
