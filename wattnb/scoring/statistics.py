@@ -341,7 +341,6 @@ def letters(
     """Compact letter display: two names share a letter exactly when they are not significantly different (insert and
     absorb, Piepho 2004). Every group has one character."""
     groups = [set(names)]
-    absorbed = lambda i, g, sets: any(g < h or g == h and j < i for j, h in enumerate(sets))
     for a, b in different:
         split = []
         for g in groups: split += [g - {a}, g - {b}] if a in g and b in g else [g]
