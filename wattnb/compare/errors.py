@@ -16,7 +16,7 @@ from ..core.workspace import UserError
 from ..scoring.statistics import bootstrap_ci, mcnemar_exact
 from ..scoring.tidy import ERROR_CLASSES, error_class, tidy_rows
 from ..scoring.truths import GroundTruth
-from ..scoring.run_folders import pick_runs
+from ..scoring.run_folders import distinct_names, pick_runs
 
 # %% ../../nbs/09_compare/05_errors.ipynb #8b10c483
 _all_ = ['ERROR_CLASSES', 'error_class']
@@ -101,12 +101,11 @@ def decompose(
 ) -> Errors:
     "Classify every question of runs. Runs without truth are left out, unless they were named."
     folders, truths, out = pick_runs(ws, runs, env, datafile), GroundTruth(ws, ground_truth), {}
-    names = Counter(r.name for r in folders)
-    for r in folders:
+    for label, r in zip(distinct_names(folders), folders):
         try: t = tidy_rows(r, truths)
         except UserError:
             if runs is not None: raise
             continue
-        if t: out[r.name if names[r.name] == 1 else r.id] = t
+        if t: out[label] = t
         elif runs is not None: raise UserError(f'{r.id}: no truth for its questions')
     return decompose_rows(out)

@@ -14,7 +14,7 @@ from typing import Callable
 from ..core.workspace import digest, stale_files
 from ..core.questions import BLANK, is_blank, parse_refs
 from ..scoring.scores import Scores
-from ..scoring.run_folders import RunFolder
+from ..scoring.run_folders import RunFolder, some_of
 from ..scoring.numbers import RunNumbers
 from ..ensemble.voting import LEGACY, decide
 from ..ensemble.ensemble_runs import kept_votes, rule_of
@@ -77,10 +77,9 @@ def rule(severity:str, what:str):
         return f
     return add
 
-def _few(xs, n:int=5) -> str:
-    "The first `n`, and how many more there are."
-    xs = list(xs)
-    return ', '.join(map(str, xs[:n])) + (f' and {len(xs) - n} more' if len(xs) > n else '')
+def _few(xs) -> str:
+    "The first five, and how many more there are."
+    return some_of(xs, 5)
 
 # %% ../../nbs/09_compare/00_rules.ipynb #f5312efb
 def recorded(severity:str, name:str, what:str):

@@ -7,7 +7,7 @@ __all__ = ['ScoredRun', 'scored_runs', 'same_questions', 'replicates']
 
 # %% ../../nbs/09_compare/02_scored.ipynb #6cc04339
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Sequence
@@ -15,7 +15,7 @@ from typing import Sequence
 from ..core.workspace import UserError
 from ..core.questions import parse_refs
 from ..scoring.scores import Scores
-from ..scoring.run_folders import RunFolder, pick_runs
+from ..scoring.run_folders import RunFolder, distinct_names, pick_runs
 from ..scoring.numbers import RunNumbers, run_numbers
 from ..scoring.truths import GroundTruth, score_run
 from ..scoring.run_costs import question_costs
@@ -36,11 +36,6 @@ class ScoredRun:
     def answers(self) -> list: return [(r['value'], frozenset(parse_refs(r['refs']))) for r in self.scores.rows]
 
 # %% ../../nbs/09_compare/02_scored.ipynb #14a170df
-def _labels(runs:Sequence[RunFolder]) -> list[str]:
-    "Names where they are unique, else ids."
-    names = Counter(r.name for r in runs)
-    return [r.name if names[r.name] == 1 else r.id for r in runs]
-
 def scored_runs(
     ws,                      # workspace or tree, see `wattnb.scoring.run_folders.experiments_of`
     runs:Sequence|None=None, # names, paths or `env/datafile/name`; None takes all
@@ -51,7 +46,7 @@ def scored_runs(
     "Load and score runs. `UserError` for unknown or ambiguous names and for a named run without truth."
     folders = pick_runs(ws, runs, env, datafile)
     truths, out = GroundTruth(ws, ground_truth), []
-    for label, r in zip(_labels(folders), folders):
+    for label, r in zip(distinct_names(folders), folders):
         try: s = score_run(r, truths)
         except UserError:
             if runs is not None: raise

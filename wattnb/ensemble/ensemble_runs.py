@@ -18,7 +18,7 @@ from ..core.questions import BASE_COLUMNS, BLANK, is_blank, parse_refs
 from ..scoring.wattbot_score import SCORER_VERSION
 from ..scoring.answers import Prediction
 from ..scoring.scores import Scores, score
-from ..scoring.run_folders import RunFolder, experiments_of, is_own, pick_runs, side_by_side
+from ..scoring.run_folders import RunFolder, distinct_names, experiments_of, is_own, pick_runs, side_by_side
 from ..scoring.truths import GroundTruth
 from ..scoring.run_costs import latency_of, question_cost, run_cost
 from .voting import Decision, VoteRule, _first, decide, decisions_as_predictions
@@ -193,7 +193,7 @@ def _pick_members(ws, experiments, name, env, datafile) -> tuple[list[RunFolder]
                         '(narrow with --datafile)')
     envs = {r.env for r in runs}
     place = env if env is not None else envs.pop() if len(envs) == 1 else 'mixed'
-    labels = [r.name if sum(x.name == r.name for x in runs) == 1 else r.id for r in runs]
+    labels = distinct_names(runs)
     if name in labels and place in {r.env for r in runs}:
         raise UserError(f'{name} is one of its own members: choose another --name')
     return runs, labels, place

@@ -20,7 +20,7 @@ from ..scoring.judging import papers_of
 from ..scoring.scores import score
 from ..scoring.truths import GroundTruth
 from ..scoring.numbers import doubt_notes, run_numbers
-from ..scoring.run_folders import find_runs
+from ..scoring.run_folders import distinct_names, find_runs
 from ..scoring.run_costs import ranked_joules
 from ..scoring.tidy import tidy_rows
 from .voting import Ballot, VoteRule, decisions_as_predictions, same_values, vote
@@ -102,9 +102,8 @@ def run_matrix(
 # %% ../../nbs/08_ensemble/02_systems.ipynb #534549b3
 def _comparable(runs, truths) -> tuple[dict, list]:
     "({label: (run, rows)}, [(label, reason)]) of the single, complete runs that have truth."
-    rows, skipped, names = {}, [], Counter(r.name for r in runs)
-    for r in runs:
-        label = r.name if names[r.name] == 1 else r.id
+    rows, skipped = {}, []
+    for label, r in zip(distinct_names(runs), runs):
         try:
             if r.is_ensemble: continue
             mode = r.block('config_snapshot').get('mode') or r.block('identity').get('mode')

@@ -7,7 +7,7 @@ __all__ = ['TYPES', 'RUN_COLUMNS', 'QUESTION_COLUMNS', 'run_labels', 'coded_type
            'model_of', 'RunTables', 'make_tables', 'read_tables']
 
 # %% ../../nbs/10_plots/02_run_tables.ipynb #513149af
-import math, re
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Sequence
@@ -15,7 +15,7 @@ from typing import Sequence
 from ..core.workspace import UserError, Workspace
 from ..llm.registry import load_registry
 from ..scoring.statistics import bootstrap_ci
-from ..scoring.run_folders import RunFolder, find_runs, side_by_side
+from ..scoring.run_folders import RunFolder, find_runs, finite, side_by_side
 from ..scoring.truths import GroundTruth, score_run
 from ..scoring.numbers import run_numbers
 from ..scoring.tidy import tidy_rows
@@ -85,9 +85,6 @@ def mode_of(
     return str(run.block('config_snapshot').get('mode') or run.block('identity').get('mode') or 'rag')
 
 # %% ../../nbs/10_plots/02_run_tables.ipynb #ee354bcf
-def _number(v) -> float|None:
-    return float(v) if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) else None
-
 def _entry(run:RunFolder, registry):
     "The registry's entry for the model of a run; None for an unknown one."
     known = run.summary.get('model')
@@ -119,8 +116,8 @@ def model_of(
     guess = (re.match(r'[a-z]+-?[\d.]*(?![\d.]*b)', tail) or [tail])[0].strip('-.')
     pick = lambda k: own.get(k) or (getattr(e, k, None) if e else None) or None
     return dict(name=own.get('name') or (e.name or e.key if e else run.model.split('/')[-1]),
-                family=str(pick('family') or guess or 'unknown'), params_b=_number(pick('params_b')),
-                active_b=_number(pick('active_b')), estimated=bool(e and e.estimated or own.get('estimated')))
+                family=str(pick('family') or guess or 'unknown'), params_b=finite(pick('params_b')),
+                active_b=finite(pick('active_b')), estimated=bool(e and e.estimated or own.get('estimated')))
 
 # %% ../../nbs/10_plots/02_run_tables.ipynb #63591868
 RUN_COLUMNS = ('run', 'label', 'series', 'name', 'model', 'family', 'kind', 'env', 'precision', 'mode', 'params_b',
@@ -163,8 +160,8 @@ def _cost_cells(x) -> dict:
 def _concurrency(run:RunFolder) -> float|None:
     "Questions in progress at a time."
     cfg = run.block('config_snapshot')
-    batches = (b for r in run.records if (b := _number(r.get('batch_size'))))
-    return _number(cfg.get('max_concurrent')) or _number(cfg.get('batch_size')) or max(batches, default=None)
+    batches = (b for r in run.records if (b := finite(r.get('batch_size'))))
+    return finite(cfg.get('max_concurrent')) or finite(cfg.get('batch_size')) or max(batches, default=None)
 
 def _run_row(run:RunFolder, scores, registry, x) -> dict:
     "One row of `runs`; `x`: the `RunNumbers` of the run."
@@ -184,11 +181,11 @@ def _question_rows(run:RunFolder, truths:GroundTruth, numbers) -> list[dict]:
     coded = any(q.flags.get(t) is not None for q in questions.values() for t in TYPES)
     out, parallel = [], side_by_side(run)
     doubts = '; '.join(d.rule for d in numbers.about('latency') if d.severity != 'info')
-    mean = lambda k: None if records or (v := _number(run.summary.get(k))) is None else v / parallel
+    mean = lambda k: None if records or (v := finite(run.summary.get(k))) is None else v / parallel
     for r in tidy_rows(run, truths):
         q, rec = questions[r['id']], records.get(r['id'], {})
         types = [t for t in TYPES if q.flags.get(t)] if coded else coded_types(q.explanation)
-        timed = bool(_number(rec.get('latency_seconds')))
+        timed = bool(finite(rec.get('latency_seconds')))
         out.append(dict(
             id=r['id'], is_na=bool(r['is_na']), value_correct=bool(r['value_correct']),
             na_correct=bool(r['na_correct']), refused=r['status'] == 'abstained', **{t: t in types for t in TYPES},
