@@ -1,5 +1,5 @@
 "The direction of the imports: a package imports only from packages before it, a module only from modules before it in its package."
-import ast, importlib, re
+import ast, importlib, re, sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +45,13 @@ def test_faces_offer_every_public_name_once(package):
         for name in module.__all__:
             assert getattr(face, name) is getattr(module, name), f'{package}.{name}: {m} and {owner.get(name)}'
             owner[name] = m
+
+
+@pytest.mark.parametrize('old, names', [
+    ('local', 'Loaded LocalModel Weights _gpus bytes_per_token encode_prompt load_local weights_need'),
+    ('machine', 'Gpu nvml visible_gpus'), ('meters', 'NvmlCounter NvmlPower Rapl'), ('scripted', 'ScriptedGpu scripted_nvml')])
+def test_modules_of_the_first_version(old, names):
+    "Scripts that were written for the flat layout find the module and its names, and can replace them there."
+    module = importlib.import_module(f'wattnb.{old}')
+    assert not [n for n in names.split() if not hasattr(module, n)]
+    assert module is sys.modules[module.__name__] and module.__name__.count('.') == 2

@@ -52,7 +52,7 @@ class TraceFile:
 
 # %% ../../nbs/04_telemetry/03_sampler.ipynb #f9288b52
 FAST, POLL, SLOW = .02, .05, 1. # s between readings of counters, of power, and of the rest
-SLOWEST, SHARE = .1, .006       # longest interval in s; share of a core that the readings may take
+SLOWEST, SHARE = .07, .006      # longest interval in s; share of a core that the readings may take
 LATE = 1.                       # s without a reading that are worth a warning
 TRACE_COLUMNS = ['time_s', 'device', 'watts', 'temperature_c', 'utilisation_pct', 'sm_mhz', 'memory_mb', 'throttle']
 # NVML's bits of nvmlClocksEventReasons; the idle bit and user-set clocks are not throttling
@@ -275,7 +275,7 @@ def compare_readings(
     sampler:Sampler,
     devices=None,          # labels of those to compare; default all
     least_seconds:float=5, # of load; in less time the boundaries dominate
-    tolerance:float=.05,   # relative difference that is worth a warning
+    tolerance:float=.1,    # relative difference that is worth a warning
 ) -> dict:
     "Counter against polled power of each GPU, under load: device → counter_wh, polled_wh, difference, warning."
     busy = [(a, b, 1.) for a, b, w in attribution.intervals if w is not None and w.stage != 'load']

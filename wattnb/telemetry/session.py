@@ -330,6 +330,7 @@ def _energy(self:Session, r:Reading, idle:dict, reasons:dict, cpu_seconds) -> di
     session_only = [attribution.energy(a) for a in attribution.unassigned.values()]
     questions = None if total.value is None else (total.value - math.fsum(j.value for j in session_only)) / 3600
     idle_w, idle_low, idle_high = idle['net']
+    net = net_of_idle(total, seconds, idle['net'])
     return dict(
         **_wh('total_wh', total), **_wh('gpu_wh', of(r.gpu)),
         cpu=dict(**_wh('wh', of(r.cpu)), scope=', '.join(s.device for s in r.sources if s.part == 'cpu') or None),
@@ -340,14 +341,14 @@ def _energy(self:Session, r:Reading, idle:dict, reasons:dict, cpu_seconds) -> di
         questions_wh=questions, polled_wh=sum(v['polled_wh'] for v in readings.values()) if readings else None,
         idle_w=idle_w, idle_w_low=idle_low, idle_w_high=idle_high, idle_before_w=idle['idle'][0],
         idle_loaded_w=idle['loaded'][0], idle_after_w=idle['after'][0], idle_seconds=self.idle_seconds or None,
-        **_wh('net_wh', net_of_idle(total, seconds, idle['net'])),
+        **_wh('net_wh', net),
         estimate=self._estimate(cpu_seconds, seconds),
         sampler=dict(samples=sampler.n, seconds_apart=round(sampler.seconds_apart, 4),
                      longest_gap_s=round(sampler.late, 3), cpu_seconds=sampler.cpu_seconds),
         gain_uncertainty=max((m.gain for m in self.meters if getattr(m, 'gain', None)
                               and METHODS.get(m.name) in methods), default=None),
         gain_in_intervals=self.gain or None, window_s=seconds, excluded_s=dict(self.excluded),
-        warnings=self._warnings(readings, by_device, bool(r.gpu or r.cpu)), reasons=dict(reasons))
+        warnings=self._warnings(readings, by_device, bool(r.gpu or r.cpu), net, idle_w), reasons=dict(reasons))
 
 # %% ../../nbs/04_telemetry/09_session.ipynb #8f419b4a
 @patch
@@ -376,8 +377,11 @@ def _device(self:Session, source, energy:Joules, readings:dict) -> dict:
                 **{k: readings.get(k) for k in ('counter_wh', 'polled_wh', 'difference')})
 
 @patch
-def _warnings(self:Session, readings:dict, by_device:dict, measured:bool) -> list:
+def _warnings(self:Session, readings:dict, by_device:dict, measured:bool, net:Joules, idle_w:float|None) -> list:
     out = [r['warning'] for r in readings.values() if r['warning']]
+    if net.high is not None and net.high < 0:
+        out.append(f'the work drew less power than the idle baseline ({idle_w:.0f} W): the devices had not come to rest '
+                   'when it was measured, so the energy net of idle is too low (a longer --idle-seconds helps)')
     out += [f'{d}: {FLAGS.get(f, f)}' for d, v in by_device.items() if v['counted'] for f in v['flags']]
     if self.sampler.late > LATE and measured:
         out.append(f'no meter was read for {self.sampler.late:.1f} s at the longest '
