@@ -44,7 +44,8 @@ def cuda(n, capability=(9, 0), **over):
     def mem_get_info(i): raise AssertionError(f'a context was opened on card {i}')
     d = dict(is_available=lambda: n > 0, device_count=lambda: n, mem_get_info=mem_get_info, get_device_properties=lambda i: SimpleNamespace(is_integrated=False),
              synchronize=lambda d=None: calls.append(str(d)), get_device_capability=lambda i: capability, set_device=lambda i: calls.append(f'set {i}'), reset_peak_memory_stats=lambda i: None)
-    return SimpleNamespace(cuda=SimpleNamespace(**{**d, **over}), device=torch.device, calls=calls, __version__='2.13.0', version=SimpleNamespace(cuda='13.0' if n else None))
+    backends = SimpleNamespace(cuda=SimpleNamespace(enable_cudnn_sdp=lambda on: calls.append(f'cuDNN attention {on}')))
+    return SimpleNamespace(cuda=SimpleNamespace(**{**d, **over}), backends=backends, device=torch.device, calls=calls, __version__='2.13.0', version=SimpleNamespace(cuda='13.0' if n else None))
 
 
 def placed(config, free, context=32768, plain=True, attention='sdpa', batch_size=None, free_of=None):
@@ -359,7 +360,7 @@ def test_the_device_that_works_is_waited_for():
 
 def test_the_chosen_card_becomes_the_current_one():
     t = cuda(3, (7, 5))
-    assert loading._use_devices(t, dict(device_map={'': 2}), False) == (7, 5) and t.calls == ['set 2']
+    assert loading._use_devices(t, dict(device_map={'': 2}), False) == (7, 5) and t.calls == ['set 2', 'cuDNN attention False']
     with pytest.raises(UserError, match='no cuda:3 here: torch sees 3 GPUs'): loading._use_devices(cuda(3), dict(device_map={'': 'cuda:3'}), False)
     assert loading._use_devices(cuda(3), dict(device_map={'': 'cuda:1'}), False) == (9, 0) and loading._use_devices(t, dict(device_map={'': 'cpu'}), True) is None
     assert loading._use_devices(cuda(2), dict(device_map='auto', max_memory={0: 1, 1: 1, 'cpu': 0}), False) == (9, 0)

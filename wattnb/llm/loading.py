@@ -122,6 +122,7 @@ def _use_devices(torch, place:dict, on_cpu:bool) -> tuple|None:
         raise UserError(f'no cuda:{max(cards)} here: torch sees {torch.cuda.device_count()} GPUs, the first is cuda:0')
     capability = min(torch.cuda.get_device_capability(i) for i in cards)
     torch.cuda.set_device(cards[0])
+    torch.backends.cuda.enable_cudnn_sdp(False)
     with contextlib.suppress(RuntimeError): # nothing was allocated there yet
         for i in cards: torch.cuda.reset_peak_memory_stats(i)
     return capability
