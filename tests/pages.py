@@ -42,7 +42,7 @@ def library() -> list: return [n for folder, names in sections().items() if fold
 
 FOLDERS = sorted(p.name for p in (root / 'nbs').iterdir() if p.is_dir() and p.name not in ('guides', 'images') and p.name[0] not in '._')
 TUTORIALS = ['guides/01_start', 'guides/02_own_papers']
-REFERENCE = ['guides/09_methods', 'guides/10_files', 'guides/11_faq', 'guides/12_glossary']
+REFERENCE = ['guides/09_methods', 'guides/10_files', 'guides/11_faq', 'guides/12_glossary', 'guides/13_trust']
 
 
 def order() -> list: return [n for names in sections().values() for n in names]

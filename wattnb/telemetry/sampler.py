@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['FAST', 'POLL', 'SLOW', 'SLOWEST', 'SHARE', 'LATE', 'TRACE_COLUMNS', 'THROTTLE', 'METHODS', 'NO_GPU', 'TraceFile',
-           'Sampler', 'Source', 'choose_sources', 'part_traces', 'compare_readings']
+           'Sampler', 'child_processes', 'Source', 'choose_sources', 'part_traces', 'compare_readings']
 
 # %% ../../nbs/04_telemetry/03_sampler.ipynb #5e4ab1e8
-import csv, math, os, random, threading, time
+import contextlib, csv, math, os, random, threading, time
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastcore.basics import patch
 
@@ -129,6 +130,23 @@ def close(self:Sampler):
     for m in self.meters:
         if hasattr(m, 'close'): m.close()
 
+# %% ../../nbs/04_telemetry/03_sampler.ipynb #c0ffee02
+def child_processes(
+    process, # a `psutil.Process`
+) -> list:
+    "The children of a process and theirs, as `psutil.Process`es."
+    import psutil
+    if not os.path.exists(f'/proc/{process.pid}/task/{process.pid}/children'): return process.children(recursive=True)
+    out, left = [], [process.pid]
+    while left:
+        try: lists = [Path(t, 'children').read_text() for t in os.scandir(f'/proc/{left.pop()}/task')]
+        except OSError: continue # it ended meanwhile
+        found = [int(pid) for pids in lists for pid in pids.split()]
+        left += found
+        for pid in found:
+            with contextlib.suppress(psutil.Error): out.append(psutil.Process(pid))
+    return out
+
 # %% ../../nbs/04_telemetry/03_sampler.ipynb #4e9f5a73
 @patch
 def next_phase(self:Sampler, name:str):
@@ -162,7 +180,7 @@ def _slow(self:Sampler, t:float) -> dict:
 def _tree(self:Sampler) -> list:
     "(pid, resident bytes) of the process and its children."
     out = []
-    for p in (self.proc, *self.proc.children(recursive=True)):
+    for p in (self.proc, *child_processes(self.proc)):
         try: out.append((p.pid, p.memory_info().rss))
         except self.psutil.Error: continue # it ended meanwhile
     return out
