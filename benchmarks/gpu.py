@@ -129,7 +129,8 @@ class Bench:
                 if s: s.share(name, t0, t1, dict(zip(ids, tokens)))
             model.on_phase, model._forward = on_phase, forward
             t = time.perf_counter(); got = model.complete(requests); self.sync(); took = time.perf_counter() - t
-            energy = s.report()['energy'] if s else None
+            report = s.report() if s else None
+            energy = report and report['energy']
         model.on_phase, model._forward = None, real
         f = dict(rows=max(r.batch_size for r in got), seconds=rounded(took), errors=[r.error for r in got if r.error][:2])
         for k in ('prefill', 'decode'):
@@ -139,7 +140,8 @@ class Bench:
             f[f'joules_per_{k}_token'] = rounded(wh * 3600 / tokens) if wh is not None and tokens else None
         decode = [b - a for (a, u), (b, v) in zip(steps, steps[1:]) if u == v == 1]
         f['ms_per_step'] = rounded(1e3 * statistics.median(decode)) if decode else None
-        if self.cuda: f['peak_gb'] = rounded(torch.cuda.max_memory_allocated() / 1e9)
+        if self.cuda and report: # the session has read and reset torch's own statistics
+            f['peak_gb'] = rounded(max(d['allocated_gb'] or 0 for k in ('load', 'steady') for d in report['memory'][k]['by_device'].values()) * 1.0737)
         if energy: f |= dict(method=energy['method'], sampler=energy['sampler'], warnings=energy['warnings'], reasons=energy['reasons'])
         return got, f
 

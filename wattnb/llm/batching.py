@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MIN_PREFIX', 'sequences_that_fit', 'next_batch', 'token_budget', 'bytes_per_token', 'preallocated_layer',
-           'plain_cache', 'only_states', 'common_prefix', 'SequenceState', 'Sampling', 'checkpoint_sampling',
-           'position_switch']
+           'plain_cache', 'only_states', 'shared_head_attention', 'use_shared_heads', 'common_prefix', 'SequenceState',
+           'Sampling', 'checkpoint_sampling', 'position_switch']
 
 # %% ../../nbs/03_llm/12_batching.ipynb #5179960c
 import math
@@ -106,6 +106,26 @@ def only_states(
     "Whether all that the model keeps of a text is a state of fixed size (Mamba): no keys, so no columns to mask."
     from transformers.cache_utils import DynamicCache
     return {type(l).__name__ for l in DynamicCache(config=model.config).layers} == {'LinearAttentionLayer'}
+
+# %% ../../nbs/03_llm/12_batching.ipynb #5ha2ed01
+def shared_head_attention(module, query, key, value, attention_mask, scaling=None, **kwargs):
+    """Attention function for transformers: its `sdpa`, without copies of keys and values for one new token per sequence.
+    `query` has shape (sequences, heads, tokens, d), `key` and `value` (sequences, key-value heads, tokens, d)."""
+    from torch.nn.functional import scaled_dot_product_attention
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    (rows, heads, tokens, _), shared = query.shape, key.shape[1]
+    if tokens > 1 or heads == shared or attention_mask is None or attention_mask.shape[1] > 1:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    packed = query.reshape(rows, shared, heads // shared, -1)
+    out = scaled_dot_product_attention(packed, key, value, attn_mask=attention_mask, scale=scaling)
+    return out.reshape(rows, 1, heads, -1), None
+
+@cache
+def use_shared_heads():
+    "Let transformers before 5.23 use `shared_head_attention` as `sdpa`."
+    from transformers.integrations import sdpa_attention
+    from transformers.modeling_utils import AttentionInterface
+    if not hasattr(sdpa_attention, 'pack_gqa'): AttentionInterface.register('sdpa', shared_head_attention)
 
 # %% ../../nbs/03_llm/12_batching.ipynb #368d9255
 MIN_PREFIX = 16 # tokens; below that, sharing costs more than it saves

@@ -19,7 +19,7 @@ from .protocol import Reply, THINK_MARKS, split_thinking
 from .checkpoint import explain_load_error, is_out_of_memory
 from .chat_template import END_OF_TURN
 from .batching import (MIN_PREFIX, Sampling, SequenceState, common_prefix, next_batch, only_states,
-                                 plain_cache, position_switch, preallocated_layer)
+                                  plain_cache, position_switch, preallocated_layer, use_shared_heads)
 from .loading import Loaded
 
 log = logging.getLogger('wattnb')
@@ -38,6 +38,7 @@ class BatchedModel:
     def attach(self, loaded:Loaded):
         "Take a loaded model, and read from it what the loop needs."
         import torch
+        use_shared_heads()
         self.torch, self.model, self.tokenizer, self.info = torch, loaded.model, loaded.tokenizer, loaded.info
         m, tok = self.model, self.tokenizer
         self.device = m.get_input_embeddings().weight.device
