@@ -1,7 +1,8 @@
-"""A run under a fault at every single system call that touches its folder: killed before, in the middle of and after it, or refused (no
-space, input/output error, read-only), for once or from then on. The next command has to end in the files of an undisturbed run.
+"""A run, and the build of an index, under a fault at every single system call that touches its folder: killed before, in the middle of
+and after it, or refused (no space, input/output error, read-only), for once or from then on. The next command has to end in the files of
+an undisturbed run, or in the index of an undisturbed build.
 
-    python benchmarks/faults.py              # every call of a fresh, a resumed and a finishing run: some minutes
+    python benchmarks/faults.py              # every call of a fresh, a resumed and a finishing run, and of builds: some minutes
     python benchmarks/faults.py --sample 60  # a seeded sample of them
 
 Needs Linux and a C compiler: a library put before the system's counts the calls. Prints, for each kind of run and fault, how many points
@@ -124,8 +125,8 @@ def make_templates(ws):
     return folder, run, out
 
 
-def one_point(ws, run, template, shim, at, mode, sticky):
-    "Run with a fault at call number `at`. Returns (number of calls, how the child ended)."
+def one_point(command, run, template, shim, at, mode, sticky):
+    "The command with a fault at call number `at`. Returns (number of calls, how the child ended)."
     shutil.rmtree(run, ignore_errors=True)
     if template: shutil.copytree(template, run)
     r, w = os.pipe()
@@ -136,7 +137,7 @@ def one_point(ws, run, template, shim, at, mode, sticky):
             for fd in (1, 2): os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
             shim.faults_arm(str(run).encode(), at, mode, int(sticky))
             from wattnb.core.workspace import UserError, WorkError
-            try: ask(ws, 'run'); how = 'ended'
+            try: command(); how = 'ended'
             except (UserError, WorkError) as e: how = 'reported' if len(str(e).splitlines()) == 1 else 'reported in several lines'
             except BaseException as e: how = f'defect: {type(e).__name__}: {e}'[:300]
             os.write(w, json.dumps([shim.faults_calls(), how]).encode())
@@ -170,6 +171,49 @@ def what_is_wrong(ws, run, whole):
     return ''
 
 
+DOCUMENTS = {'orrin2024': 'The turbine drew 12 kW of power in the first year.', 'vale2025': 'Training took 340 GPU hours on eight cards.'}
+
+def write_documents(ws, texts):
+    for id_, text in texts.items():
+        paragraph = dict(text=text, metadata=dict(page=1), sentences=[dict(text=text)])
+        (ws.corpus / f'{id_}.json').write_text(json.dumps(dict(document_id=id_, title=id_, text=text, metadata={}, sections=[dict(title='Results', paragraphs=[paragraph])])))
+
+
+def build(ws):
+    from wattnb.index.store import build_index
+    return build_index(ws, embedder='none')
+
+
+def index_templates(ws):
+    "(folder of the index, folders to begin from): none; the index of another text of one document, and of one document more."
+    ws.corpus.mkdir(parents=True)
+    out, folder = {'new index': None}, ws.data / 'embeddings'
+    for name, texts in {'changed index': {'vale2025': 'It took 10 hours.'}, 'smaller index': {'gone2020': 'It was withdrawn.'}}.items():
+        write_documents(ws, DOCUMENTS | texts)
+        build(ws)
+        out[name] = Path(ws.root) / name.replace(' ', '-')
+        shutil.move(folder, out[name])
+        (ws.corpus / 'gone2020.json').unlink(missing_ok=True)
+    write_documents(ws, DOCUMENTS)
+    return folder, out
+
+
+def what_is_wrong_with_the_index(ws, folder):
+    "After the next build; '' if nothing is."
+    from wattnb.index.store import open_index
+    from wattnb.core.workspace import UserError, WorkError
+    try: open_index(ws).lexical('turbine power')
+    except (UserError, WorkError): pass # it is refused, or absent
+    except BaseException as e: return f'a search before the next build fails: {type(e).__name__}: {e}'
+    try: build(ws); ix = open_index(ws)
+    except BaseException as e: return f'the next build fails: {type(e).__name__}: {e}'
+    texts = {p.doc_id: p.text for p in ix.passages}
+    if {k: v for k, v in texts.items()} != DOCUMENTS: return f'another index: {texts}'
+    if left := [p.name for p in folder.rglob('*') if p.name.endswith('.tmp')]: return f'{left} stay'
+    if not build(ws).up_to_date: return 'the build after it does something'
+    return ''
+
+
 def work(sample, seed):
     import ctypes
     from wattnb.core.workspace import Workspace
@@ -181,14 +225,19 @@ def work(sample, seed):
         (Path(d) / 'data/demo_QA.csv').write_text('id,question,answer,answer_value,answer_unit,ref_id,ref_url,supporting_materials,explanation\n' + rows)
         ws = Workspace.find(d)
         whole, run, templates = make_templates(ws)
-        points = [(k, f, at) for k, t in templates.items() for f in faults() for at in range(1, one_point(ws, run, t, shim, 0, 0, 0)[0] + 3)]
-        print(f'{len(points)} points: {", ".join(f"{n} of a {k} run" for k, n in collections.Counter(k for k, *_ in points).items())}', flush=True)
+        folder, indexes = index_templates(ws)
+        # kind → (command, folder that is touched, folder to begin from, what is wrong afterwards)
+        kinds = {f'{k} run': (lambda: ask(ws, 'run'), run, t, lambda: what_is_wrong(ws, run, whole)) for k, t in templates.items()}
+        kinds |= {k: (lambda: build(ws), folder, t, lambda: what_is_wrong_with_the_index(ws, folder)) for k, t in indexes.items()}
+        points = [(k, f, at) for k, (command, where, t, _) in kinds.items() for f in faults() for at in range(1, one_point(command, where, t, shim, 0, 0, 0)[0] + 3)]
+        print(f'{len(points)} points: {", ".join(f"{n} of a {k}" for k, n in collections.Counter(k for k, *_ in points).items())}', flush=True)
         if sample: points = random.Random(seed).sample(points, min(sample, len(points)))
         for kind, fault, at in points:
-            _, how = one_point(ws, run, templates[kind], shim, at, *faults()[fault])
-            why = how if how.startswith('defect') or 'lines' in how else what_is_wrong(ws, run, whole)
+            command, where, template, check = kinds[kind]
+            _, how = one_point(command, where, template, shim, at, *faults()[fault])
+            why = how if how.startswith('defect') or 'lines' in how else check()
             counts[kind, fault] += 1; ends[how] += 1
-            if why: wrong.append((kind, fault, at, why)); print(f'WRONG: {kind} run, {fault} at call {at}, which {how}: {why}', flush=True)
+            if why: wrong.append((kind, fault, at, why)); print(f'WRONG: {kind}, {fault} at call {at}, which {how}: {why}', flush=True)
     for (kind, fault), n in sorted(counts.items()): print(f'{kind:26} {fault:22} {n:5} points, {sum((k, f) == (kind, fault) for k, f, *_ in wrong)} wrong')
     print(f'{sum(counts.values())} points in {time.monotonic() - t0:.0f} s ({", ".join(f"{n} {how}" for how, n in ends.most_common(4))}): {len(wrong)} wrong')
     return 1 if wrong else 0
