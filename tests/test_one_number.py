@@ -19,11 +19,9 @@ from wattnb.plots.registry import ALIASES, FIGURES, FigureData
 from wattnb.plots.figures import draw_all
 from wattnb.testing.scratch import wattbot_runs
 from wattnb.plots.reports import Report, methods_text, summary_sentences
-from wattnb.scoring.truths import GroundTruth
-from wattnb.scoring.run_folders import find_runs
+from wattnb.scoring.run_folders import GroundTruth, find_runs
 from wattnb.scoring.store import load
-from wattnb.scoring.run_costs import question_costs
-from wattnb.scoring.numbers import run_numbers
+from wattnb.scoring.numbers import question_costs, run_numbers
 from wattnb.ensemble.systems import read_runs
 from wattnb.experiment.stored import results_table
 from wattnb.core.workspace import Workspace, folder_lock, jsonable, read_csv, read_json, write_csv, write_json
