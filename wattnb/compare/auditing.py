@@ -115,8 +115,8 @@ recorded('error', 'MISSING_QUESTIONS', 'questions without an answer')
 
 @rule('error', 'a question answered twice')
 def _double_ids(c):
-    twice = [i for ids in ((p.id for p in c.run.predictions), (str(r['id']) for r in c.run.records)) for i, n in Counter(ids).items()
-             if n > 1]
+    given = Counter(p.id for p in c.run.predictions), Counter(str(r['id']) for r in c.run.records)
+    twice = [i for ids in given for i, n in ids.items() if n > 1]
     if twice: yield f'{_few(dict.fromkeys(twice))} more than once'
 
 @rule('error', 'answers to questions that the question file does not have')
@@ -206,7 +206,8 @@ def _unknown_refs(c):
 @rule('info', 'answer and explanation are the same text everywhere')
 def _same_explanation(c):
     rows = [r for r in c.run.submission if not is_blank(r['answer_value'])]
-    if len(rows) > 5 and not c.run.is_ensemble and all(r.get('answer', '') == r.get('explanation', '') != '' for r in rows):
+    same = all(r.get('answer', '') == r.get('explanation', '') != '' for r in rows)
+    if same and len(rows) > 5 and not c.run.is_ensemble:
         yield 'answer repeats the explanation in all rows: the model\'s short answer was not kept'
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #f769cc28
@@ -408,7 +409,8 @@ def _findings(c:Case) -> dict:
     x, flags = c.numbers, [dict(rule=r.name, severity=r.severity, message=m) for r in rules for m in r.check(c)]
     return dict(run=c.run.id, path=str(c.run.path), model='' if c.damage else c.run.model, overall=x and x.score,
                 score_is=x and x.score_is, overall_reported=finite(c.s.get('overall_score')), wh=x and x.wh,
-                energy_is=x and x.energy.is_, wh_reported=x and x.energy.reported, flags=flags, numbers=x and x.to_json())
+                energy_is=x and x.energy.is_, wh_reported=x and x.energy.reported, flags=flags,
+                numbers=x and x.to_json())
 
 def audit(
     ws,                     # workspace or tree of runs

@@ -6,6 +6,7 @@
 __all__ = ['STAGE_OF_ERROR', 'STAGES_OF_ERROR', 'Errors', 'decompose_rows', 'decompose']
 
 # %% ../../nbs/09_compare/03_errors.ipynb #3ae5c123
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,28 +26,20 @@ STAGE_OF_ERROR = dict(right='right', wrong_citation='citation', not_retrieved='r
 STAGES_OF_ERROR = ('right', 'retrieval', 'reading', 'form', 'citation', 'run')
 
 # %% ../../nbs/09_compare/03_errors.ipynb #09e98244
-def _bound(label:str, t, other:str, u) -> dict|None:
-    """The difference of run `other` (rows `u`) to run `label` (rows `t`) in strict value accuracy, with its interval;
-    None without a shared question."""
-    right = {r['id']: bool(r['strict_value']) for r in u}
-    both = [(bool(r['strict_value']), right[r['id']], r['is_na']) for r in t if r['id'] in right]
-    if not both: return None
-    d, n = [b - a for a, b, _ in both], len(both)
-    lo, hi = bootstrap_ci(d, strata=[na for _, _, na in both])
-    return {'run': label, 'bound': u[0]['mode'], 'n': n, 'value': sum(a for a, _, _ in both) / n, 'diff': sum(d) / n,
-            'ci_low': lo, 'ci_high': hi,
-            'mcnemar_p': mcnemar_exact(sum(x < 0 for x in d), sum(x > 0 for x in d)), 'bound run': other,
-            'value of bound': sum(b for _, b, _ in both) / n}
-
 def _bounds(runs:dict):
-    """Every pair of a retrieval run and an oracle or closed-book run of the same model, precision, machine and
-    question file."""
+    """The difference in strict value accuracy of every oracle or closed-book run to the retrieval run of the same
+    model, precision, machine and question file, with its interval. `runs`: label -> tidy rows."""
     key = lambda t: (t[0]['env'], t[0]['datafile'], t[0]['model'], t[0]['precision'])
-    for label, t in runs.items():
-        if not t or t[0]['mode'] != 'rag': continue
-        for other, u in runs.items():
-            if other == label or not u or u[0]['mode'] == 'rag' or key(u) != key(t): continue
-            if b := _bound(label, t, other, u): yield b
+    for (label, t), (other, u) in itertools.product(runs.items(), repeat=2):
+        if not t or not u or t[0]['mode'] != 'rag' or u[0]['mode'] == 'rag' or key(u) != key(t): continue
+        right = {r['id']: bool(r['strict_value']) for r in u}
+        both = [(bool(r['strict_value']), right[r['id']], r['is_na']) for r in t if r['id'] in right]
+        if not both: continue
+        d, n = [b - a for a, b, _ in both], len(both)
+        lo, hi = bootstrap_ci(d, strata=[na for _, _, na in both])
+        yield {'run': label, 'bound': u[0]['mode'], 'n': n, 'value': sum(a for a, _, _ in both) / n, 'diff': sum(d) / n,
+               'ci_low': lo, 'ci_high': hi, 'mcnemar_p': mcnemar_exact(d.count(-1), d.count(1)), 'bound run': other,
+               'value of bound': sum(b for _, b, _ in both) / n}
 
 # %% ../../nbs/09_compare/03_errors.ipynb #b7131129
 @dataclass(frozen=True, repr=False)
@@ -58,18 +51,19 @@ class Errors(TableSet):
     @property
     def counts(self) -> dict:
         return {run: {c: n for c in ERROR_CLASSES if (n := Counter(ids.values())[c])} for run, ids in self.rows.items()}
+    def _counted(self, names, group) -> list[list]:
+        by = {run: Counter(map(group, ids.values())) for run, ids in self.rows.items()}
+        return [[run, c.total(), *(c[k] for k in names)] for run, c in by.items()]
     @cached_property
     def table(self) -> ResultTable:
         "A row per run, a column per class that occurs."
         seen = [c for c in ERROR_CLASSES if any(c in ids.values() for ids in self.rows.values())]
-        rows = [[run, len(ids), *(Counter(ids.values())[c] for c in seen)] for run, ids in self.rows.items()]
-        return ResultTable(['run', 'n', *seen], rows, 'Where the questions ended',
+        return ResultTable(['run', 'n', *seen], self._counted(seen, str), 'Where the questions ended',
                            tuple(f'{c}: {ERROR_CLASSES[c]}' for c in seen))
     @cached_property
     def stages(self) -> ResultTable:
         "The same, by stage."
-        rows = [[run, len(ids), *(Counter(STAGE_OF_ERROR[c] for c in ids.values())[s] for s in STAGES_OF_ERROR)]
-                for run, ids in self.rows.items()]
+        rows = self._counted(STAGES_OF_ERROR, STAGE_OF_ERROR.get)
         return ResultTable(['run', 'n', *STAGES_OF_ERROR], rows, 'By stage')
     @cached_property
     def bounds_table(self) -> ResultTable:

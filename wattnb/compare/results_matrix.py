@@ -116,17 +116,14 @@ def _from_files(patterns, truths, env, datafile) -> Matrix:
     return _wide(truth, answers, env, stem, _extra_cells(truths.path_of(stem), truth))
 
 # %% ../../nbs/09_compare/02_results_matrix.ipynb #d0d92c78
-def _loose_files(base:Path) -> list[Path]:
-    "`submission_<name>.csv` beside the tree of runs, as WattBot leaves them."
-    return sorted(base.parent.glob('submission_*.csv')) if base.name == 'experiments' else []
-
 def _groups(base, truths, env, datafile, why:list) -> dict:
     "(env, question file) -> (runs, {name: predictions of a loose file}); reasons of what is left out go to `why`."
     groups = {}
     for r in sorted(find_runs(base, env, datafile), key=lambda r: r.path.parts):
         if (r.path/'submission.csv').exists() or r.record_files:
             groups.setdefault((r.env, r.datafile), ([], {}))[0].append(r)
-    for p in [] if env else _loose_files(base):
+    # `submission_<name>.csv` beside the tree, as WattBot leaves them, name no machine
+    for p in sorted(base.parent.glob('submission_*.csv')) if base.name == 'experiments' and not env else ():
         preds = read_predictions(p)
         stem = _truth_stem(preds, truths, datafile)
         if stem is not None: groups.setdefault(('', stem), ([], {}))[1][p.stem] = preds

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-from ..core.questions import FLAGS, REFUSAL, Question, is_blank, parse_refs
+from ..core.questions import BASE_COLUMNS, FLAGS, REFUSAL, Question, is_blank, parse_refs
 from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, score_refs,
                                           score_value)
 
@@ -55,9 +55,6 @@ class Prediction:
         return tuple(parse_refs(self.refs))
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #defb7b62
-_TRUTH_COLUMNS = ('question', 'answer', 'answer_value', 'answer_unit', 'ref_id', 'ref_url', 'supporting_materials',
-                  'explanation')
-
 def read_truth(
     path, # labelled question file; only `id`, `answer_value` and `ref_id` are needed
 ) -> list[Question]:
@@ -69,9 +66,9 @@ def read_truth(
         if not id: raise UserError(f'{t.where(i, "id")}: empty id')
         if id in seen: raise UserError(f'{t.where(i, "id")}: id {id!r} is already on line {seen[id]}')
         seen[id] = t.lines[i]
-        cells = {c: r[c] for c in _TRUTH_COLUMNS if c in r}
         flags = {f: r[f].strip().lower() in ('1', '1.0', 'true', 't', 'yes', 'y') for f in FLAGS if f in t.columns}
-        out.append(Question(id, **{'question': '', **cells}, flags=flags, usage=r.get('Usage', '').strip()))
+        out.append(Question(id, *(r.get(c, '') for c in BASE_COLUMNS[1:]), flags=flags,
+                            usage=r.get('Usage', '').strip()))
     if not out: raise UserError(f'{path} has a header but no rows')
     if not any(q.answer_value.strip() for q in out):
         raise UserError(f'{path}: the column answer_value is empty: nothing to score against')

@@ -48,15 +48,9 @@ def member_runs(
     run:RunFolder, # an ensemble
 ) -> list[RunFolder]:
     "The runs of its members, beside it or elsewhere in its tree; [] unless all are there."
-    out = []
-    for m in run.members:
-        places = [up/m for up in [run.path.parent, *run.path.parents[:4]]]
-        at = next((p for p in places if p != run.path and (p/'summary.json').is_file()), None)
-        if at is None: return []
-        parts = m.split('/')
-        env, datafile = parts[0] if len(parts) > 2 else run.env, parts[-2] if len(parts) > 1 else run.datafile
-        out.append(RunFolder(at, env, datafile, at.name))
-    return out
+    places = lambda m: (p for up in run.path.parents[:4] if (p := up/m) != run.path and (p/'summary.json').is_file())
+    found = [next(places(m), None) for m in run.members]
+    return [] if None in found else [RunFolder(p, name=p.name) for p in found]
 
 def sum_energies(
     parts:Sequence[RunEnergy], # of the members
@@ -97,7 +91,6 @@ def run_cost(
         costs = [run_cost(m, settings) for m in members]
         energy, bills = sum_energies([c.energy for c in costs]), [c.api_usd for c in costs if not c.ran_here]
         usd, here = None if not bills or None in bills else math.fsum(bills), all(c.ran_here for c in costs)
-
     impact = run_footprint(s, settings or Footprint(), energy=energy)
     return RunCost(n, energy, usd, impact.electricity_usd, *_wall(run), here)
 
@@ -111,9 +104,7 @@ def question_cost(
     stages = energy.values() if isinstance(energy, dict) else ()
     stages = [v.get('joules') if isinstance(v, dict) else v for v in stages]
     whole = stages and all(finite(j) is not None for j in stages)
-    def clock(v):
-        x = finite(v)
-        return None if x is None else x / waiting
+    clock = lambda v: None if (x := finite(v)) is None else x / waiting
     return dict(latency_seconds=clock(r.get('latency_seconds')) or None,
                 retrieval_seconds=clock(seconds.get('retrieval', r.get('retrieval_seconds'))),
                 generation_seconds=clock(seconds.get('generation', r.get('generation_seconds'))),

@@ -8,14 +8,12 @@ __all__ = ['ERROR_CLASSES', 'TIDY_VERSION', 'TEXT_COLUMNS', 'FLAG_COLUMNS', 'NUM
 
 # %% ../../nbs/05_scoring/07_store.ipynb #773d1de5
 import json, math, os
-from collections import defaultdict
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Sequence
 
 from fastcore.basics import patch
-from ..core.workspace import UserError, cache_dir, digest, progress, write_json
+from ..core.workspace import UserError, cache_dir, digest, progress
 from ..core.questions import FLAGS, Question
 from .wattbot_score import SCORER_VERSION
 from .scores import score
@@ -143,7 +141,7 @@ class Store:
         self.base, self.truths = experiments_of(root), GroundTruth(root, ground_truth)
         self.cached = cache and find_spec('pyarrow') is not None
         key = digest([str(self.base.resolve()), str(ground_truth or ''), TIDY_VERSION])[:24]
-        self.folder = cache_dir('tidy', key) if self.cached else None
+        self.file = cache_dir('tidy', key)/'rows.parquet' if self.cached else None
         self.skipped = {} # run id -> why it has no rows
 
     def _rows(self, run:RunFolder) -> tuple[list[dict], str]:
@@ -153,80 +151,52 @@ class Store:
         return rows, '' if rows else 'no truth for its questions'
 
     def _index(self) -> dict:
-        "Run id -> key, shard and reason; without entries whose shard is gone, {} where the index is damaged."
-        try:
-            index = json.loads((self.folder/'index.json').read_text(encoding='utf-8'))
-            have = {p.name for p in self.folder.glob('*.parquet')}
-            return {k: v for k, v in index.items() if not v['shard'] or v['shard'] in have}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError): return {}
+        "Run id -> (key, why it has no rows); {} where there is no file or it is damaged."
+        import pyarrow.parquet as pq
+        try: return json.loads(pq.read_schema(self.file).metadata[b'index'])
+        except (OSError, ValueError, KeyError, TypeError): return {}
 
 # %% ../../nbs/05_scoring/07_store.ipynb #5b0f0002
 _LONG_TEXT = ('value', 'id') # many different values: not encoded
 
-def _write_parquet(path:Path, rows:list[dict]):
+def _table(rows:list[dict]):
+    "Tidy rows as an Arrow table."
     import pyarrow as pa
-    import pyarrow.parquet as pq
     text = lambda v: str(v).encode('utf-8', 'replace').decode() # a lone surrogate is no UTF-8
     column = lambda kind, as_, c: pa.array([None if r[c] is None else as_(r[c]) for r in rows], kind)
     encoded = pa.dictionary(pa.int32(), pa.string())
-    table = pa.table({c: column(pa.string() if c in _LONG_TEXT else encoded, text, c) for c in TEXT_COLUMNS}
-                     | {c: column(pa.bool_(), bool, c) for c in FLAG_COLUMNS}
-                     | {c: column(pa.float64(), float, c) for c in NUMBER_COLUMNS})
-    pq.write_table(table, path.with_suffix('.part'), compression='zstd')
-    os.replace(path.with_suffix('.part'), path)
+    return pa.table({c: column(pa.string() if c in _LONG_TEXT else encoded, text, c) for c in TEXT_COLUMNS}
+                    | {c: column(pa.bool_(), bool, c) for c in FLAG_COLUMNS}
+                    | {c: column(pa.float64(), float, c) for c in NUMBER_COLUMNS})
 
 # %% ../../nbs/05_scoring/07_store.ipynb #5b0f0004
 @patch
 def refresh(self:Store,
     runs:Sequence[RunFolder]|None=None, # default: all
-) -> dict[str, str]:
-    "Bring the cache up to date; run id -> shard. Runs without rows are left out and named in `skipped`."
-    runs = find_runs(self.base) if runs is None else runs
-    index = self._index()
-    want = {r.id: digest([r.fingerprint, self.truths.version(r.datafile), SCORER_VERSION]) for r in runs}
-    stale = [r for r in runs if index.get(r.id, {}).get('key') != want[r.id]]
-    blocks = range(0, len(stale), 500)
-    for i in progress(blocks, desc='reading runs', unit='500 runs') if len(stale) > 200 else blocks:
-        self._add(stale[i:i + 500], want, index)
-    if stale: self._merge(index)
-    self.skipped = {r.id: index[r.id]['why'] for r in runs if index[r.id]['why']}
-    return {r.id: index[r.id]['shard'] for r in runs if index[r.id]['shard']}
-
-@patch
-def _add(self:Store, runs:list, keys:dict, index:dict):
-    "Read some runs and write their rows as one shard."
-    rows, shard = [], f'{digest([keys[r.id] for r in runs])[:16]}.parquet'
-    for r in runs:
-        mine, why = self._rows(replace(r)) # a copy: what it reads of its files is freed with it
-        rows += mine
-        index[r.id] = dict(key=keys[r.id], shard=shard if mine else None, why=why)
-    if rows: _write_parquet(self.folder/shard, rows)
-    write_json(self.folder/'index.json', index, indent=None)
-
-# %% ../../nbs/05_scoring/07_store.ipynb #5b0f0006
-@patch
-def _merge(self:Store, index:dict, keep:int=40):
-    "Rewrite all live rows into fresh shards once there are more than `keep`, and delete files that no run refers to."
-    import pyarrow.parquet as pq
-    live = {k: v['shard'] for k, v in index.items() if v['shard']}
-    if len(set(live.values())) > keep:
-        for ids in (list(live)[i:i + 2000] for i in range(0, len(live), 2000)):
-            name = f'm-{digest([index[k]["key"] for k in ids])[:16]}.parquet'
-            pq.write_table(self._read({k: live[k] for k in ids}), self.folder/name, compression='zstd')
-            for k in ids: live[k], index[k] = name, {**index[k], 'shard': name}
-        write_json(self.folder/'index.json', index, indent=None)
-    for p in self.folder.glob('*.parquet'):
-        if p.name not in live.values(): p.unlink(missing_ok=True)
-
-@patch
-def _read(self:Store, where:dict[str, str], columns=None):
-    "The rows of runs (id -> shard) as one Arrow table."
+) -> list[str]:
+    "Bring the cache up to date; the ids of the runs with rows. The others are named in `skipped`."
     import pyarrow as pa
-    import pyarrow.dataset as ds
-    by_shard = defaultdict(list)
-    for run, shard in where.items(): by_shard[shard].append(run)
-    return pa.concat_tables([ds.dataset(self.folder/s, format='parquet').to_table(
-        columns=columns, filter=ds.field('run').isin(runs)) for s, runs in sorted(by_shard.items())])
+    import pyarrow.parquet as pq
+    runs, index = find_runs(self.base) if runs is None else runs, self._index()
+    want = {r.id: digest([r.fingerprint, self.truths.version(r.datafile), SCORER_VERSION]) for r in runs}
+    stale = [r for r in runs if index.get(r.id, [''])[0] != want[r.id]]
+    if stale:
+        keep = sorted(set(index) - {r.id for r in stale})
+        tables = [pq.read_table(self.file, filters=[('run', 'in', keep)])] if keep else []
+        blocks = range(0, len(stale), 500)
+        for i in progress(blocks, desc='reading runs', unit='500 runs') if len(stale) > 200 else blocks:
+            rows = []
+            for r in stale[i:i + 500]:
+                mine, why = self._rows(replace(r)) # a copy: what it reads of its files is freed with it
+                rows += mine
+                index[r.id] = want[r.id], why
+            tables.append(_table(rows))
+        part = self.file.with_suffix('.part')
+        pq.write_table(pa.concat_tables(tables).replace_schema_metadata({'index': json.dumps(index)}), part,
+                       compression='zstd')
+        os.replace(part, self.file)
+    self.skipped = {r.id: index[r.id][1] for r in runs if index[r.id][1]}
+    return [r.id for r in runs if r.id not in self.skipped]
 
 # %% ../../nbs/05_scoring/07_store.ipynb #5b0f0008
 _NEVER_MISSING = ('ensemble', 'is_na', 'value_correct', 'na_correct', 'strict_value')
@@ -254,13 +224,12 @@ def frame(self:Store,
         got = [self._rows(r) for r in runs]
         self.skipped = {r.id: why for r, (_, why) in zip(runs, got) if why}
         return _typed(pd.DataFrame([row for rows, _ in got for row in rows], columns=list(TIDY_COLUMNS)))[columns]
-    where = self.refresh(runs)
-    if not where: return _typed(pd.DataFrame(columns=columns))
-    df = self._read(where, list(dict.fromkeys([*columns, 'run']))).to_pandas()
-    order = {r: i for i, r in enumerate(where)}
-    if list(dict.fromkeys(df['run'])) != list(order): # more than one shard, or other runs between these
-        df = df.iloc[df['run'].map(order).to_numpy().argsort(kind='stable')].reset_index(drop=True)
-    return _typed(df[columns])
+    import pyarrow.parquet as pq
+    order = {r: i for i, r in enumerate(self.refresh(runs))}
+    if not order: return _typed(pd.DataFrame(columns=columns))
+    df = pq.read_table(self.file, columns=list({*columns, 'run'}), filters=[('run', 'in', list(order))]).to_pandas()
+    rows = df['run'].map(order).to_numpy().argsort(kind='stable')
+    return _typed(df.iloc[rows].reset_index(drop=True)[columns])
 
 # %% ../../nbs/05_scoring/07_store.ipynb #5b0f0011
 def load(
