@@ -20,7 +20,7 @@ from ..core.questions import BLANK, is_blank, parse_refs
 from ..scoring.wattbot_score import SCORER_VERSION
 from ..scoring.scores import Scores, score
 from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, finite, some_of
-from ..scoring.numbers import RunNumbers, run_numbers
+from ..scoring.numbers import DOUBTS, RunNumbers, run_numbers
 from ..ensemble.voting import LEGACY, decide
 from ..ensemble.ensemble_runs import kept_votes, rule_of
 
@@ -85,9 +85,11 @@ def rule(severity:str, what:str):
 _few = partial(some_of, n=5)
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #f5312efb
-def recorded(severity:str, name:str, what:str):
-    "Register a rule whose findings are the remarks of that name in `RunNumbers`."
-    RULES.append(Rule(name, severity, what, lambda c: c.remarks(name)))
+def recorded(*names:str):
+    "Register rules whose findings are the remarks of these names in `RunNumbers`."
+    for name in names:
+        severity, _, what = DOUBTS[name]
+        RULES.append(Rule(name, severity, what, partial(Case.remarks, name=name)))
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #1aa3a04e
 _of_results = lambda damage: bool(re.match(r'results(_chunk_\d+)?\.json', damage))
@@ -111,7 +113,7 @@ def _incomplete(c):
     yield from c.remarks('INCOMPLETE')
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #9fa4a63f
-recorded('error', 'MISSING_QUESTIONS', 'questions without an answer')
+recorded('MISSING_QUESTIONS')
 
 @rule('error', 'a question answered twice')
 def _double_ids(c):
@@ -159,8 +161,7 @@ def _stale_files(c):
                'replay`, writes them anew')
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #1c15f0c7
-recorded('error', 'SCORE_MISMATCH', 'the summary\'s score is off by more than a point')
-recorded('warning', 'SCORE_DRIFT', 'the summary\'s score is off by less than a point')
+recorded('SCORE_MISMATCH', 'SCORE_DRIFT')
 
 @rule('error', 'the records and the submission say different things')
 def _json_csv_drift(c):
@@ -178,8 +179,7 @@ def _record_scores(c):
            and r['value_correct'] != now[i]]
     if bad: yield f'{len(bad)} stored verdicts are not what the scorer says today: {_few(bad)}'
 
-recorded('error', 'ERRORS', 'more than one question in ten failed')
-recorded('warning', 'UNPARSED', 'replies that could not be read')
+recorded('ERRORS', 'UNPARSED')
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #a83ed9a4
 @rule('warning', 'the score is hardly better than refusing everything')
@@ -211,14 +211,7 @@ def _same_explanation(c):
         yield 'answer repeats the explanation in all rows: the model\'s short answer was not kept'
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #f769cc28
-recorded('warning', 'RESUMED', 'the clock and the meters missed a part of the run')
-recorded('error', 'ENERGY_POWER', 'energy does not equal mean power times time')
-recorded('warning', 'ONE_GPU', 'several GPUs, one meter')
-recorded('warning', 'METER', 'what the meters of the run remarked')
-recorded('warning', 'ENERGY_ZERO', 'a meter is named but measured nothing')
-recorded('warning', 'HIGH_LAT', 'another latency than the machine\'s other runs')
-recorded('warning', 'ZERO_LAT', 'no time at all')
-recorded('info', 'CONCURRENT', 'questions ran side by side, so latencies hold waiting time')
+recorded('RESUMED', 'ENERGY_POWER', 'ONE_GPU', 'METER', 'ENERGY_ZERO', 'HIGH_LAT', 'ZERO_LAT', 'CONCURRENT')
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #15fdf7f7
 @rule('info', 'tokens were not counted')
@@ -232,7 +225,7 @@ def _no_cost_data(c):
     if not any(finite(c.s.get(k)) for k in ('input_tokens', 'output_tokens', 'estimated_cost_usd')):
         yield 'no tokens and no cost stored: what it cost is unknown'
 
-recorded('warning', 'ZERO_COST', 'an API run without a price')
+recorded('ZERO_COST')
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #fa1a7007
 @rule('warning', 'disk size that cannot be')

@@ -110,12 +110,9 @@ def default_counter() -> tuple[Callable, str]:
     except (ImportError, OSError, UserError): pass
     return count_tokens_roughly, 'estimate'
 
-def _interval(
-    xs,              # one value per question, None where it has none
-    papers=None,     # the paper of each question, see `wattnb.scoring.judging.papers_of`
-    bounded=True,    # a metric between 0 and 1; else a difference of two, or a number of tokens
-) -> list|None:
-    "95 % interval of a mean: Wilson at its own variance, or the bootstrap of paired differences; by paper."
+def _interval(xs, papers, bounded:bool) -> list|None:
+    """95 % interval of the mean over questions that have a value: Wilson at its own variance where the metric is
+    `bounded` by 0 and 1, else the bootstrap of paired differences; by paper."""
     keep = [i for i, x in enumerate(xs) if x is not None]
     if len(keep) < 2: return None
     x, by = np.array([xs[i] for i in keep], float), papers and [papers[i] for i in keep]

@@ -118,8 +118,8 @@ def precision_requested(self:RunFolder) -> str:
 
 @patch(as_prop=True)
 def precision(self:RunFolder) -> str:
-    """'4bit', '8bit', 'bf16', 'fp16' or 'fp32', from what a local run noted of its weights, else the requested precision;
-    'api' for a hosted model."""
+    """'4bit', '8bit', 'bf16', 'fp16' or 'fp32', from what a local run noted of its weights; else the requested
+    precision. 'api' for a hosted model."""
     s, noted = self.summary, self.block('effective')
     if 'precision_requested' in s and s.get('precision'): return str(s['precision'])
     loaded = dict(effective_dtype=s.get('effective_dtype') or noted.get('effective_dtype'),
@@ -172,11 +172,8 @@ def side_by_side(
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #cf6bbc44
 _QUESTION_FILE = re.compile(r'(_QA|_Q|_solutions?)$|^(train|test|dev|demo)\b')
 
-def _levels(
-    path:Path,           # a run folder; its summary is read only where the names do not suffice
-    parts:Sequence[str], # folder names below the experiments folder
-) -> tuple[str, str, str]:
-    "(env, datafile, name) of a run."
+def _levels(path:Path, parts:Sequence[str]) -> tuple[str, str, str]:
+    "(env, datafile, name) of a run, from its folders below the experiments folder, else from its summary."
     *above, name = parts
     if len(above) >= 2: return '/'.join(above[:-1]), above[-1], name
     try: s = RunFolder(path).summary

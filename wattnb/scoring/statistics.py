@@ -20,11 +20,8 @@ _z = NormalDist().inv_cdf
 _phi = NormalDist().cdf
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #40181954
-def _quantile(
-    level:float,        # confidence, two-sided
-    df:float|None=None, # degrees of freedom of Student's t; None: the normal distribution
-) -> float:
-    "What a standard error is multiplied by."
+def _quantile(level:float, df:float|None=None) -> float:
+    "What a standard error is multiplied by at a two-sided level: Student's quantile with `df`, or the normal one."
     if df is None: return _z(.5 + level / 2)
     from scipy.special import stdtrit
     return float(stdtrit(max(1., df), .5 + level / 2))
@@ -251,11 +248,8 @@ EXACT = 13 # up to this many differing questions all 2^k sign patterns are gone 
 def _signs(n:int, reps:int, seed:int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 2, (reps, n), dtype=np.int8) * np.int8(2) - np.int8(1)
 
-def _cluster_sums(
-    x:np.ndarray, # rows x m
-    clusters,     # label per row
-) -> np.ndarray:
-    "Clusters x m, in order of first appearance; sums that are zero up to rounding are zero."
+def _cluster_sums(x:np.ndarray, clusters) -> np.ndarray:
+    "Sums over the clusters of the rows of x, in order of first appearance; zero up to rounding is zero."
     c = _codes(clusters, len(x))
     out = np.zeros((c.max() + 1, x.shape[1]))
     np.add.at(out, c, x)
