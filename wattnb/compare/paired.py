@@ -101,13 +101,12 @@ def _cost_ratio(a:ScoredRun, b:ScoredRun) -> dict:
     same = [x == y for x, y in zip(a.answers, b.answers)]
     share, determinism = sum(same) / len(same), ''
     if a.run and b.run and (a.run.model, a.run.precision) == (b.run.model, b.run.precision):
-        differ = f'same setup, {len(same) - sum(same)} of {len(same)} answers differ'
-        determinism = 'identical answers' if share == 1 else differ
+        determinism = ('identical answers' if share == 1 else
+                       f'same setup, {len(same) - sum(same)} of {len(same)} answers differ')
     return out | dict(energy_mark='; '.join(marks),
                       same_tokens=sum(x == y for x, y in tokens) / len(tokens) if tokens else None,
                       same_answers=share, any=any(out[k] for k in ('latency', 'energy', 'usd')),
-                      energy_is=sorted({e.costs[i]['energy_is'] for e in (a, b)
-                                        for i in ids if e.costs[i].get('energy_is')}),
+                      energy_is=sorted({e.costs[i].get('energy_is') for e in (a, b) for i in ids} - {None, ''}),
                       determinism=determinism)
 
 # %% ../../nbs/09_compare/01_paired.ipynb #7cc854cf
@@ -225,11 +224,10 @@ def ranking(self:Comparison) -> ResultTable:
     for e in sorted(self.runs, key=lambda e: -e.scores.overall):
         s, c = e.scores, e.numbers or RunNumbers()
         rows.append([e.label, self.letters[e.label], s.overall, *s.ci['overall'], *s.compared.values(), c.latency_s,
-                     c.wall_s_per_question, c.wh_per_question,
-                     c.per(c.energy.low), c.per(c.energy.high), c.energy.is_, c.usd_per_question])
+                     c.wall_s_per_question, c.wh_per_question, c.per(c.energy.low), c.per(c.energy.high), c.energy.is_,
+                     c.usd_per_question])
     return ResultTable(['run', 'letters', 'overall', 'low', 'high', *self.runs[0].scores.compared, 'latency s',
-                        's/question',
-                        'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'], rows,
+                        's/question', 'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'], rows,
                        f'{len(rows)} runs, {self.n} questions',
                        ('low, high: 95 % interval. Two runs with a common letter are not significantly different '
                         '(paired permutation test, Holm, 5 %).', *self.doubts()))
@@ -243,13 +241,11 @@ def pair_table(self:Comparison) -> ResultTable:
             else 'McNemar on these for clustered pairs (signs of a paper flip together).')
     return ResultTable(
         ['a', 'b', 'n', 'diff', 'ci_low', 'ci_high', 'p', 'p_holm', 'a_only', 'b_only', 'mcnemar_p', 'mcnemar_p_holm'],
-        list(self.pairs),
-        'Paired differences (a − b) of the overall score',
+        list(self.pairs), 'Paired differences (a − b) of the overall score',
         (f'{self.n} questions. ci: 95 % bootstrap of the paired differences, Clopper-Pearson for fewer than ten '
-         'unanswerable questions. p: paired permutation test; '
-         f'Holm over {len(self.pairs)} pair{"s" * (len(self.pairs) > 1)}. a_only, b_only: questions that only one has '
-         f'right; mcnemar_p: {test}',
-         self.mde_note(), *self._cluster_note(), *self.notes))
+         'unanswerable questions. p: paired permutation test; Holm over '
+         f'{len(self.pairs)} pair{"s" * (len(self.pairs) > 1)}. a_only, b_only: questions that only one has right; '
+         f'mcnemar_p: {test}', self.mde_note(), *self._cluster_note(), *self.notes))
 
 @patch(as_prop=True)
 def flag_table(self:Comparison) -> ResultTable:
@@ -265,18 +261,16 @@ def flag_table(self:Comparison) -> ResultTable:
 def cost_table(self:Comparison) -> ResultTable:
     "Ratios a / b of latency, energy and money with 95 % intervals, and whether the two runs did the same work."
     rows = [[p['a'], p['b'], *(x for k in ('latency', 'energy', 'usd') for x in (p['cost'][k] or (None,) * 3)),
-             p['cost']['energy_mark'] or None,
-             p['cost']['same_tokens'], p['cost']['same_answers'], p['cost']['determinism']] for p in self.pairs]
+             p['cost']['energy_mark'] or None, p['cost']['same_tokens'], p['cost']['same_answers'],
+             p['cost']['determinism']] for p in self.pairs]
     kinds = sorted({k for p in self.pairs for k in p['cost']['energy_is'] if k not in ('question', 'not measured')})
     return ResultTable(
         ['a', 'b', 'latency a/b', 'low', 'high', 'energy a/b', 'low', 'high', 'USD a/b', 'low', 'high', 'energy is',
-         'same prompt tokens',
-         'same answers', 'determinism'], rows, 'Cost ratios',
+         'same prompt tokens', 'same answers', 'determinism'], rows, 'Cost ratios',
         (*(f'Energy of a question is {k}.' for k in kinds),
          'An interval is left out where a run stores only its total. Latencies of questions that waited for each other '
-         'are divided by their number. '
-         'An interval of energy is widened by what the energies of both runs may be; no ratio is made of a lower '
-         'bound.', *self.doubts('energy', 'latency', 'usd')))
+         'are divided by their number. An interval of energy is widened by what the energies of both runs may be; no '
+         'ratio is made of a lower bound.', *self.doubts('energy', 'latency', 'usd')))
 
 # %% ../../nbs/09_compare/01_paired.ipynb #e8fe1e1e
 @patch(as_prop=True)
@@ -294,8 +288,7 @@ def seed_table(self:Comparison) -> ResultTable:
     return ResultTable(['run', 'seeds', 'mean', 'sd', 'lowest', 'highest', 'questions that flip'], rows,
                        'Runs that differ in their seed alone',
                        ('sd: between the seeds, of the overall score; a pair of single runs differs by sd × √2 through '
-                        'the seed alone. '
-                        'questions that flip: right with some seeds, wrong with others.',))
+                        'the seed alone. questions that flip: right with some seeds, wrong with others.',))
 
 # %% ../../nbs/09_compare/01_paired.ipynb #26423479
 @patch
@@ -314,8 +307,7 @@ def to_json(self:Comparison) -> dict:
                  **{k: v for k, v in e.scores.to_json(strict=True).items() if k not in ('problems', 'by_usage')},
                  numbers=e.numbers and e.numbers.to_json()) for e in self.runs]
     return dict(n=self.n, scorer_version=SCORER_VERSION, alpha=ALPHA, pairs=list(self.pairs),
-                letters=self.letters, mde=self.mde,
-                mde_overall=self.mde_overall, mde_level=self.level,
+                letters=self.letters, mde=self.mde, mde_overall=self.mde_overall, mde_level=self.level,
                 clusters=dict(unit='question' if self.papers is None else 'paper', units=self.papers or self.n),
                 runs=runs, seeds=self.seed_table.to_json(), notes=[self.mde_note(), *self._cluster_note(), *self.notes])
 

@@ -323,7 +323,7 @@ class GroundTruth:
         self.given = Path(ground_truth) if ground_truth else None
         self._files: dict[Path|None, tuple] = {None: (None, '')} # path -> its questions and its hash
         if self.given: self._files[self.given] = read_truth(self.given), file_sha256(self.given)
-        self._settings, self._latencies = {}, None
+        self._latencies = None
 
     def path_of(self,
         stem:str, # name of a question file without `.csv`
@@ -396,10 +396,8 @@ def footprint(self:GroundTruth,
     env:str, # machine label
 ):
     "The settings of the footprint on a machine: the workspace's where there is one, else the defaults."
-    if env not in self._settings:
-        top = self.base.parent.parent
-        self._settings[env] = load_footprint(Workspace(top) if (top/SETTINGS_FILE).is_file() else None, env)
-    return self._settings[env]
+    top = self.base.parent.parent
+    return load_footprint(Workspace(top) if (top/SETTINGS_FILE).is_file() else None, env)
 
 @patch
 def latencies(self:GroundTruth,

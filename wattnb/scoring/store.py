@@ -191,7 +191,7 @@ def refresh(self:Store,
                 rows += mine
                 index[r.id] = want[r.id], why
             tables.append(_table(rows))
-        part = self.file.with_suffix('.part')
+        part = self.file.with_suffix(f'.{os.getpid()}')
         pq.write_table(pa.concat_tables(tables).replace_schema_metadata({'index': json.dumps(index)}), part,
                        compression='zstd')
         os.replace(part, self.file)
