@@ -29,7 +29,6 @@ def finite(
     v, # a value of a JSON file
 ) -> float|None:
     "The value as a float; None for a text, a boolean, NaN or infinity."
-    if type(v) is float: return v if math.isfinite(v) else None # nearly all of them
     return float(v) if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) else None
 
 def cell_text(
@@ -62,7 +61,13 @@ class RunFolder:
     @cached_property
     def records(self) -> list[dict]:
         "The record of each question, in file order, unknown keys kept; [] when the folder has none."
-        return [r for p in self.record_files for r in _read_records(p)]
+        out = []
+        for p in self.record_files:
+            rows = read_json(p)
+            if not isinstance(rows, list) or not all(isinstance(r, dict) and 'id' in r for r in rows):
+                raise UserError(f'{p} is not a list of records with ids')
+            out += rows
+        return out
     @cached_property
     def submission(self) -> list[dict]:
         "The rows of `submission.csv` as text; [] when there is none."
@@ -77,12 +82,6 @@ def record_files(self:RunFolder) -> list[Path]:
     "The chunk files in numeric order, else `results.json`, else none."
     chunks = sorted((int(m[1]), p) for p in self.path.glob('results_chunk_*.json') if (m := _CHUNK.search(p.name)))
     return [p for _, p in chunks] or [p for p in [self.path/'results.json'] if p.exists()]
-
-def _read_records(path:Path) -> list[dict]:
-    rows = read_json(path)
-    if not isinstance(rows, list) or not all(isinstance(r, dict) and 'id' in r for r in rows):
-        raise UserError(f'{path} is not a list of records with ids')
-    return rows
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0011
 def _predictions(run:RunFolder) -> list[Prediction]:
@@ -288,7 +287,6 @@ def pick_runs(
     specs:Sequence|None=None,  # names, paths, `RunFolder`s; None takes all that `env` and `datafile` leave
     env:str|None=None,         # narrows the search
     datafile:str|None=None,    # narrows the search
-
 ) -> list[RunFolder]:
     "Several runs, in the order named. `UserError` for a repeat, an unknown or an ambiguous name."
     if specs is None: return find_runs(ws, env, datafile)
