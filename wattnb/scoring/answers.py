@@ -67,8 +67,8 @@ def read_truth(
         if id in seen: raise UserError(f'{t.where(i, "id")}: id {id!r} is already on line {seen[id]}')
         seen[id] = t.lines[i]
         flags = {f: r[f].strip().lower() in ('1', '1.0', 'true', 't', 'yes', 'y') for f in FLAGS if f in t.columns}
-        out.append(Question(id, *(r.get(c, '') for c in BASE_COLUMNS[1:]), flags=flags,
-                            usage=r.get('Usage', '').strip()))
+        cells = {c: r.get(c, '') for c in BASE_COLUMNS[1:]}
+        out.append(Question(id, **cells, flags=flags, usage=r.get('Usage', '').strip()))
     if not out: raise UserError(f'{path} has a header but no rows')
     if not any(q.answer_value.strip() for q in out):
         raise UserError(f'{path}: the column answer_value is empty: nothing to score against')

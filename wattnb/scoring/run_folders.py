@@ -302,11 +302,12 @@ def check_place(
 ):
     "`UserError` that lists the labels and files with runs, where there are some but none for these two."
     if env is None and datafile is None or find_runs(ws, env, datafile): return
-    there = dict.fromkeys(f'{r.env or "no label"} over {r.datafile}' for r in find_runs(ws))
-    wanted = [f'machine label {env!r}'] * (env is not None) + [f'question file {datafile!r}'] * bool(datafile)
+    there, wanted = defaultdict(set), [f'machine label {env!r}'] * (env is not None)
+    for r in find_runs(ws): there[r.datafile].add(r.env or 'no label')
+    places = '; '.join(f'{some_of(sorted(envs), 12)} over {d}' for d, envs in sorted(there.items()))
+    if datafile is not None: wanted.append(f'question file {datafile!r}')
     if there:
-        raise UserError(f'no runs with {" and ".join(wanted)}: there are runs of {some_of(there, 12)} (--env, '
-                        '--datafile)')
+        raise UserError(f'no runs with {" and ".join(wanted)}: there are runs with {places} (--env, --datafile)')
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #15602b35
 class GroundTruth:
