@@ -35,7 +35,6 @@ class Matrix(TableSet):
         "As a pandas DataFrame, index id."
         import pandas as pd
         return pd.DataFrame(list(self.rows), columns=list(self.columns)).set_index('id')
-
     def to_csv(self, path) -> Path: return write_csv(path, self.columns, self.rows)
     def to_json(self): return list(self.rows)
     def tables(self): return [ResultTable(self.columns, self.rows,
