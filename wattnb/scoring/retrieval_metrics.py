@@ -110,17 +110,16 @@ def default_counter() -> tuple[Callable, str]:
     except (ImportError, OSError, UserError): pass
     return count_tokens_roughly, 'estimate'
 
-def _interval(xs, papers, bounded:bool) -> list|None:
-    """95 % interval of the mean over questions that have a value: Wilson at its own variance where the metric is
-    `bounded` by 0 and 1, else the bootstrap of paired differences; by paper."""
+def _mean(xs, papers, bounded:bool) -> tuple[float|None, list|None]:
+    """The mean over questions that have a value, and its 95 % interval by paper: Wilson's at its own variance where
+    the metric is `bounded` by 0 and 1, else the bootstrap of paired differences."""
     keep = [i for i, x in enumerate(xs) if x is not None]
-    if len(keep) < 2: return None
     x, by = np.array([xs[i] for i in keep], float), papers and [papers[i] for i in keep]
-    if bounded: got = mean_ci(x, clusters=by)
-    else:
-        zero = np.zeros(len(x))
-        got = paired_ci(np.stack([x, zero]), [(0, 1)], zero.astype(bool), clusters=by, reps=4000)[0]
-    return [float(v) for v in got]
+    if len(keep) < 2: return (float(x[0]) if keep else None), None
+    zero = np.zeros(len(x))
+    ci = (mean_ci(x, clusters=by) if bounded else
+          paired_ci(np.stack([x, zero]), [(0, 1)], zero.astype(bool), clusters=by, reps=4000)[0])
+    return float(x.mean()), [float(v) for v in ci]
 
 # %% ../../nbs/05_scoring/08_retrieval_metrics.ipynb #e4e348a1
 def _shown(p:dict, metric:str) -> str|None:
@@ -171,10 +170,7 @@ def _question_rows(index, questions, s, count) -> list[dict]:
 def _summary(rows:list[dict], papers) -> dict:
     "Means of all metrics with intervals."
     out: dict = dict(n=len(rows), n_value=sum(r['answer_in_context'] is not None for r in rows))
-    for m in RETRIEVAL_METRICS:
-        xs = [r[m] for r in rows if r[m] is not None]
-        out[m] = float(np.mean(xs)) if xs else None
-        out[m + '_ci'] = _interval([r[m] for r in rows], papers, m != 'context_tokens')
+    for m in RETRIEVAL_METRICS: out[m], out[m + '_ci'] = _mean([r[m] for r in rows], papers, m != 'context_tokens')
     return out | dict(context_tokens_max=max(r['context_tokens'] for r in rows))
 
 def _differences(rows:list[dict], default:list[dict], papers) -> dict:
@@ -182,8 +178,8 @@ def _differences(rows:list[dict], default:list[dict], papers) -> dict:
     out = {}
     for m in RETRIEVAL_METRICS:
         d = [None if a[m] is None or b[m] is None else a[m] - b[m] for a, b in zip(rows, default)]
-        if any(x is not None for x in d):
-            out[m] = dict(diff=float(np.mean([x for x in d if x is not None])), ci=_interval(d, papers, False))
+        mean, ci = _mean(d, papers, False)
+        if mean is not None: out[m] = dict(diff=mean, ci=ci)
     return out
 
 # %% ../../nbs/05_scoring/08_retrieval_metrics.ipynb #0a5d4d73
