@@ -10,8 +10,7 @@ import argparse, itertools, os, platform, random, time
 os.environ.setdefault('OMP_NUM_THREADS', '2')
 import numpy as np
 
-from wattnb.compare.paired import compare_scores
-from wattnb.compare.scored import ScoredRun
+from wattnb.compare.paired import ScoredRun, compare_scores
 from wattnb.core.questions import Question
 from wattnb.scoring.answers import Prediction
 from wattnb.scoring.scores import score

@@ -20,7 +20,7 @@ def mcnemar(sets, n, psi, alpha, seed=1):
     "(difference, power in simulation, power of the formula of Connor at its own difference)."
     from statistics import NormalDist
     rng, z = np.random.default_rng(seed), NormalDist().inv_cdf
-    d = mde(n, psi, alpha=alpha)
+    d = mde(n, psi, alpha=alpha) or psi # where no difference is found so often, the largest that there can be
     x, y, _ = rng.multinomial(n, [(psi + d) / 2, (psi - d) / 2, 1 - psi], size=sets).T
     found = {k: mcnemar_exact(*k) <= alpha for k in set(zip(x.tolist(), y.tolist()))}
     za, zb = z(1 - alpha / 2), z(.8)

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from wattnb.core.questions import Question
-from wattnb.scoring.metrics import METRICS, Metric, metric_rows
-from wattnb.scoring.diagnosis import DIAGNOSES, diagnose, read_quantity
+from wattnb.scoring.scores import METRICS, Metric, metric_rows, score, score_files
+from wattnb.scoring.judging import DIAGNOSES, diagnose, read_quantity
 from wattnb.scoring.answers import Prediction, check_questions
 from wattnb.scoring.wattbot_score import normalise_value, score_refs, score_value
-from wattnb.scoring.scores import score, score_files
 from wattnb.scoring.statistics import bootstrap_ci, clopper_pearson, wilson
 from wattnb.core.workspace import UserError
 

@@ -20,13 +20,13 @@ def page(site, text):
 
 
 @pytest.mark.parametrize('text, fault', [
-    ('[a](05_scoring/06_scores.ipynb#intervals)', ''), ('[a](05_scoring/06_scores.ipynb)', ''), ('[a](#own-heading)\n\n## Own heading', ''), ('[a](https://example.org/x#y)', ''),
-    ('[a](05_scoring/06_scores.ipynb#nowhere)', 'no anchor #nowhere'), ('[a](06_missing.ipynb)', 'which is not there'), ('[a](05_scoring/06_scores.html)', "write the notebook's name"),
+    ('[a](05_scoring/04_scores.ipynb#intervals)', ''), ('[a](05_scoring/04_scores.ipynb)', ''), ('[a](#own-heading)\n\n## Own heading', ''), ('[a](https://example.org/x#y)', ''),
+    ('[a](05_scoring/04_scores.ipynb#nowhere)', 'no anchor #nowhere'), ('[a](06_missing.ipynb)', 'which is not there'), ('[a](05_scoring/04_scores.html)', "write the notebook's name"),
     ('[a](#none)', 'no anchor #none'), ('![](images/demo_page.png)', 'without alt text'), ('![what](images/none.png)', 'is not there'),
     ('<img src="images/demo_page.png">', 'without alt text'), ('<a href="gone.txt">x</a>', 'which is not there')])
 def test_faults_of_links(site, text, fault):
     goal = page(site, '# Scoring\n\n## Intervals')
-    found = list(site.link_faults('here', page(site, text), {'05_scoring/06_scores': goal}, tests.parent / 'nbs'))
+    found = list(site.link_faults('here', page(site, text), {'05_scoring/04_scores': goal}, tests.parent / 'nbs'))
     assert len(found) == bool(fault) and fault in ''.join(found)
 
 

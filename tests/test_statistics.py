@@ -69,12 +69,6 @@ def test_with_equal_sizes_permutation_is_mcnemar(d):
     assert permutation_test(d) == pytest.approx(mcnemar_exact(b, c), abs=tolerance)
 
 
-def test_bootstrap_matches_scipy():
-    x = np.random.default_rng(1).choice([0, .15, .9], 282, p=[.2, .1, .7])
-    ref = stats.bootstrap((x,), np.mean, method='percentile', n_resamples=20_000, rng=2).confidence_interval
-    assert bootstrap_ci(x, method='percentile') == pytest.approx(tuple(ref), abs=3e-3)
-
-
 def test_strata_keep_their_size():
     w = resamples(41, [0] * 39 + [1] * 2, reps=200)
     assert np.allclose(w[:, :39].sum(1), 39 / 41) and np.allclose(w[:, 39:].sum(1), 2 / 41)
@@ -120,13 +114,13 @@ def test_power_of_the_minimum_detectable_difference(alpha):
 def test_no_difference_is_larger_than_the_discordance(n, psi, alpha):
     "A true difference cannot exceed the share of discordant questions; where nothing is discordant, nothing is known of the variance."
     d = mde(n, psi, alpha=alpha)
-    if psi == 0: assert d is None
-    else: assert 0 < d <= psi and (d == psi or mcnemar_power(n, psi, d, alpha) == pytest.approx(.8, abs=1e-3))
+    if d is None: assert mcnemar_power(n, psi, psi, alpha) < .8
+    else: assert 0 < d <= psi and mcnemar_power(n, psi, d, alpha) == pytest.approx(.8, abs=1e-3)
 
 
 def test_minimum_detectable_difference_of_a_mean():
     "Power of the permutation test at the stated difference; None, not zero, where no pair ever differed."
-    assert mde(41, .10) <= .10 and mcnemar_power(41, .10, .10) < .25
+    assert mde(41, .10) is None and mcnemar_power(41, .10, .10) < .25
     assert mde_mean(0., 20) is None and mde_mean(0., 282, alpha=.001) is None and mde_mean(.1, 1) is None
     rng = np.random.default_rng(1)
     for n, alpha in ((41, .05), (41, .05 / 21)):
@@ -225,7 +219,6 @@ def test_intervals_do_not_break_on_tiny_sets():
     assert mean_ci([1.])[1] == 1 and mean_ci([.5, .5])[0] < .5 < mean_ci([.5, .5])[1]
     lo, hi = strata_ci([(.5, [1.], 0, 1), (.5, [], 0, 1)])
     assert lo < .5 <= hi
-    for m in ('percentile', 'expanded'):
-        for x in ([1.], [0., 1.], [0., 0., 1.]):
-            lo, hi = bootstrap_ci(x, method=m, reps=200)
-            assert lo <= np.mean(x) <= hi
+    for x in ([1.], [0., 1.], [0., 0., 1.]):
+        lo, hi = bootstrap_ci(x, reps=200)
+        assert lo <= np.mean(x) <= hi

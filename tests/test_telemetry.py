@@ -21,7 +21,7 @@ from wattnb.telemetry.metering import meter_command
 from wattnb.telemetry.power_meters import RAPL_HELP, CpuTime, Rapl, meters
 from wattnb.telemetry.traces import CounterTrace, PowerTrace
 from wattnb.scoring.run_folders import find_runs
-from wattnb.scoring.run_costs import run_cost
+from wattnb.scoring.numbers import run_cost
 from wattnb.core.records import fields_of, undocumented
 from wattnb.testing.simulated import (PowerCurve, SimulatedClock, SimulatedGpu, SimulatedRapl, bursts, simulated_nvml,
                                       square_wave)

@@ -15,7 +15,7 @@ from ..llm.prices import estimate_usd
 from ..llm.requirements import estimate_vram
 from ..llm.registry import load_registry
 from ..scoring.run_folders import find_runs
-from ..scoring.run_costs import run_cost
+from ..scoring.numbers import run_cost
 
 # %% ../../nbs/07_benchmark/02_estimates.ipynb #8e608121
 @dataclass(frozen=True)

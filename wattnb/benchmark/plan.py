@@ -15,8 +15,7 @@ from ..core.workspace import UserError, WorkError, Workspace, folder_lock, jsona
 from ..llm.protocol import check_provider
 from ..llm.registry import load_registry
 from ..core.hardware import memory_here
-from ..scoring.truths import GroundTruth
-from ..scoring.run_folders import find_run
+from ..scoring.run_folders import GroundTruth, find_run
 from ..scoring.numbers import run_numbers
 from ..experiment.settings import RunSettings, same_as, shared
 from ..experiment.plan import RunPlan, plan_run, planned_precision

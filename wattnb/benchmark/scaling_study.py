@@ -17,9 +17,8 @@ from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, atomic_write, optional, write_csv, write_json
 from ..llm.registry import load_registry
 from ..retrieval.queries import DEFAULT_PRESET
-from ..scoring.truths import GroundTruth
+from ..scoring.run_folders import GroundTruth, find_runs
 from ..scoring.numbers import doubt_notes, run_numbers
-from ..scoring.run_folders import find_runs
 from .progress import Benchmark
 from .plan import BenchmarkSettings, plan_benchmark, this_machine
 from .runner import is_member

@@ -26,14 +26,11 @@ from ..llm.protocol import check_provider, open_model, split_thinking
 from ..llm.requirements import estimate_vram, fits
 from ..core.hardware import memory_here
 from ..scoring.scores import Scores, score
-from ..scoring.truths import GroundTruth
-from ..scoring.run_folders import find_runs
-from ..scoring.numbers import run_numbers
-from ..scoring.run_costs import sum_energies
-from ..scoring.tidy import tidy_rows
+from ..scoring.run_folders import GroundTruth, find_runs
+from ..scoring.numbers import run_numbers, sum_energies
+from ..scoring.store import ERROR_CLASSES, error_class, tidy_rows
 from ..ensemble.voting import STRATEGIES, VoteRule, decide, decisions_as_predictions, same_values
 from ..ensemble.systems import read_runs
-from ..scoring.tidy import ERROR_CLASSES, error_class
 from ..experiment.settings import RunSettings
 from ..experiment.asking import Asked, answer_html, answer_one, attempts_table, hits_html, prompt_html
 from ..experiment.citations import Citations

@@ -18,9 +18,9 @@ from ..core.questions import BASE_COLUMNS, BLANK, is_blank, parse_refs
 from ..scoring.wattbot_score import SCORER_VERSION
 from ..scoring.answers import Prediction
 from ..scoring.scores import Scores, score
-from ..scoring.run_folders import RunFolder, distinct_names, experiments_of, is_own, pick_runs, side_by_side
-from ..scoring.truths import GroundTruth
-from ..scoring.run_costs import latency_of, question_cost, run_cost
+from ..scoring.run_folders import (GroundTruth, RunFolder, distinct_names, experiments_of, is_own, pick_runs,
+                                        side_by_side)
+from ..scoring.numbers import latency_of, question_cost, run_cost
 from .voting import Decision, VoteRule, _first, decide, decisions_as_predictions
 
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #62227f9b

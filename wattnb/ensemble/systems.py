@@ -18,11 +18,9 @@ from ..core.workspace import UserError
 from ..scoring.answers import Prediction
 from ..scoring.judging import papers_of
 from ..scoring.scores import score
-from ..scoring.truths import GroundTruth
-from ..scoring.numbers import doubt_notes, run_numbers
-from ..scoring.run_folders import distinct_names, find_runs
-from ..scoring.run_costs import ranked_joules
-from ..scoring.tidy import tidy_rows
+from ..scoring.run_folders import GroundTruth, distinct_names, find_runs
+from ..scoring.numbers import doubt_notes, ranked_joules, run_numbers
+from ..scoring.store import tidy_rows
 from .voting import Ballot, VoteRule, decisions_as_predictions, same_values, vote
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #b6fec954

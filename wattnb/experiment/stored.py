@@ -19,10 +19,8 @@ from fastcore.basics import patch
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, digest, jsonable, log, read_csv, read_json
 from ..core.records import Hardware, Summary
-from ..scoring.metrics import metric_rows
-from ..scoring.scores import score
-from ..scoring.run_folders import RunFolder, check_place, experiments_of, find_run, find_runs
-from ..scoring.truths import GroundTruth
+from ..scoring.scores import metric_rows, score
+from ..scoring.run_folders import GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs
 from ..scoring.numbers import doubt_notes, run_numbers
 from .journal import JournalContent, read_journal
 from .run_energy import session_seconds

@@ -21,10 +21,8 @@ from ..retrieval.context import Block, Context
 from ..scoring.wattbot_score import SCORER_VERSION, normalise_value
 from ..scoring.answers import Prediction
 from ..scoring.scores import Scores, score
-from ..scoring.run_folders import cell_text
-from ..scoring.run_folders import RunFolder, is_own, pick_runs
-from ..scoring.truths import GroundTruth
-from ..scoring.tidy import snippet_paper
+from ..scoring.run_folders import GroundTruth, RunFolder, cell_text, is_own, pick_runs
+from ..scoring.store import snippet_paper
 
 # %% ../../nbs/legacy/00_rescoring.ipynb #c82fa013
 def _cited(raw:str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 from ..core.workspace import read_csv
 from ..core.questions import is_blank
 from ..scoring.statistics import wilson
-from ..scoring.tidy import ERROR_CLASSES, error_class
+from ..scoring.store import ERROR_CLASSES, error_class
 from .style import (GREY, MARKERS, PALETTE, frame_of, headline, height_for, log_axis, n_of, new_figure,
                                 note_figure, place_labels, plain_number, row_axis, short, text_on)
 from .registry import NEEDS, doubts_of, figure
@@ -197,7 +197,7 @@ def plot_abstention(
 
 # %% ../../nbs/10_plots/09_questions.ipynb #74b61243
 def _risk_rows(data) -> list[dict]:
-    from wattnb.scoring.metrics import risk_coverage
+    from wattnb.scoring.scores import risk_coverage
     out = []
     for e in data.best_first:
         c = risk_coverage(e.scores.rows)

@@ -14,13 +14,11 @@ from typing import Callable
 from ..core.workspace import UserError, Workspace
 from ..llm.registry import load_registry
 from .style import figure_style
-from ..scoring.truths import GroundTruth
-from ..scoring.run_costs import question_costs, ranked_joules
-from ..scoring.numbers import run_numbers
-from ..scoring.tidy import tidy_rows
+from ..scoring.run_folders import GroundTruth
+from ..scoring.numbers import question_costs, ranked_joules, run_numbers
+from ..scoring.store import tidy_rows
 from .run_tables import RunTables, make_tables, mode_of, scored_runs
-from ..compare.paired import compare_scores
-from ..compare.scored import ScoredRun
+from ..compare.paired import ScoredRun, compare_scores
 
 # %% ../../nbs/10_plots/03_registry.ipynb #91f9e347
 @dataclass(frozen=True)

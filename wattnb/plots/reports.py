@@ -15,13 +15,12 @@ from functools import cached_property
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace
 from ..compare.auditing import audit
-from ..scoring.tidy import ERROR_CLASSES, error_class
+from ..scoring.store import ERROR_CLASSES, error_class
 from ..telemetry.energy import joules_per_token
 from ..telemetry.footprints import footprint_table, run_footprint
 from ..llm.registry import load_registry
-from ..scoring.truths import GroundTruth
+from ..scoring.run_folders import GroundTruth, find_runs, runs_root
 from ..scoring.numbers import doubt_notes
-from ..scoring.run_folders import find_runs, runs_root
 from ..ensemble.recommendation import recommend
 
 # %% ../../nbs/10_plots/11_reports.ipynb #78f42e53
@@ -76,7 +75,7 @@ class Report:
     def comparison(self): return self.source.comparison
     @property
     def rows(self) -> dict:
-        "Run label → its rows, one per question (`wattnb.scoring.tidy.tidy_rows`), best run first."
+        "Run label → its rows, one per question (`wattnb.scoring.store.tidy_rows`), best run first."
         if not self.source.rows: raise UserError('no run has truth to be scored with')
         return self.source.rows
     @cached_property

@@ -15,10 +15,9 @@ from typing import Sequence
 from ..core.workspace import UserError, Workspace
 from ..llm.registry import load_registry
 from ..scoring.statistics import bootstrap_ci
-from ..scoring.run_folders import RunFolder, find_runs, finite, side_by_side
-from ..scoring.truths import GroundTruth, score_run
+from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, finite, score_run, side_by_side
 from ..scoring.numbers import run_numbers
-from ..scoring.tidy import tidy_rows
+from ..scoring.store import tidy_rows
 
 # %% ../../nbs/10_plots/02_run_tables.ipynb #ac22e4d2
 def run_labels(

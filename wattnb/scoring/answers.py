@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-from ..core.questions import FLAGS, REFUSAL, Question, is_blank, parse_refs
+from ..core.questions import BASE_COLUMNS, FLAGS, REFUSAL, Question, is_blank, parse_refs
 from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, score_refs,
                                           score_value)
 
@@ -55,9 +55,6 @@ class Prediction:
         return tuple(parse_refs(self.refs))
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #defb7b62
-_TRUTH_COLUMNS = ('question', 'answer', 'answer_value', 'answer_unit', 'ref_id', 'ref_url', 'supporting_materials',
-                  'explanation')
-
 def read_truth(
     path, # labelled question file; only `id`, `answer_value` and `ref_id` are needed
 ) -> list[Question]:
@@ -69,9 +66,9 @@ def read_truth(
         if not id: raise UserError(f'{t.where(i, "id")}: empty id')
         if id in seen: raise UserError(f'{t.where(i, "id")}: id {id!r} is already on line {seen[id]}')
         seen[id] = t.lines[i]
-        cells = {c: r[c] for c in _TRUTH_COLUMNS if c in r}
         flags = {f: r[f].strip().lower() in ('1', '1.0', 'true', 't', 'yes', 'y') for f in FLAGS if f in t.columns}
-        out.append(Question(id, **{'question': '', **cells}, flags=flags, usage=r.get('Usage', '').strip()))
+        cells = {c: r.get(c, '') for c in BASE_COLUMNS[1:]}
+        out.append(Question(id, **cells, flags=flags, usage=r.get('Usage', '').strip()))
     if not out: raise UserError(f'{path} has a header but no rows')
     if not any(q.answer_value.strip() for q in out):
         raise UserError(f'{path}: the column answer_value is empty: nothing to score against')
@@ -93,24 +90,18 @@ def file_problems(
 ) -> tuple[dict, ...]:
     """Probable mistakes in a file pair, each a dict with `kind`, `id` and
     `message`: empty cells, and text that is not UTF-8."""
-    problem = lambda kind, id, message: dict(kind=kind, id=id, message=message)
-    out = [problem('empty_value', p.id,
-                   'empty answer_value: counts as a refusal in the old score, as unparsed in the strict one')
-           for p in predictions if not p.value.strip()]
-    out += [problem('empty_explanation', p.id, 'empty explanation: Kaggle and the old scorer refuse the file')
-            for p in predictions if not p.explanation.strip()]
-    for f in (truth, submission):
-        t = read_csv(f)
+    found = [('empty_value', p.id,
+              'empty answer_value: counts as a refusal in the old score, as unparsed in the strict one')
+             for p in predictions if not p.value.strip()]
+    found += [('empty_explanation', p.id, 'empty explanation: Kaggle and the old scorer refuse the file')
+              for p in predictions if not p.explanation.strip()]
+    for path, t in ((p, read_csv(p)) for p in (truth, submission)):
         if t.encoding == 'cp1252' and any(not c.isascii() for r in t.rows for c in r.values()):
-            out.append(problem('encoding', '',
-                               f'{Path(f).name} is not UTF-8: read as cp1252, so a dash or a sign of another '
-                               'encoding is lost'))
-    return tuple(out)
+            found.append(('encoding', '', f'{Path(path).name} is not UTF-8: read as cp1252, so a dash or a sign of '
+                          'another encoding is lost'))
+    return tuple(dict(kind=k, id=i, message=m) for k, i, m in found)
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0012
-def _true_or_false(question:str) -> bool:
-    return bool(re.match(r'\W*(true|false)\s+or\s+(true|false)\b', question, re.I))
-
 def _value_faults(r:dict):
     "(severity, column, rule, message) about the value and the unit of a row."
     value, unit = r.get('answer_value', '').strip(), r.get('answer_unit', '').strip()
@@ -129,7 +120,7 @@ def _value_faults(r:dict):
             yield ('error' if len(items) > 2 else 'warning', 'answer_value', 'odd_range',
                    f'{len(items)} numbers: only two make a range (a thousands comma?)')
         elif items[0] > items[1]: yield 'warning', 'answer_value', 'reversed_range', 'low end is larger than high end'
-    if _true_or_false(r['question']):
+    if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', r['question'], re.I):
         if not na and value not in ('0', '1'):
             yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs 1 or 0, not {value[:20]!r}'
         if not is_blank(unit):
@@ -140,11 +131,8 @@ def _value_faults(r:dict):
         yield 'error', 'answer', 'refusal_with_value', f'the answer refuses, answer_value is {value[:30]!r}'
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0014
-def _citation_faults(
-    r:dict,          # a row
-    known:dict|None, # lower-case id -> paper or None; None: no bibliography is known
-):
-    "(severity, column, rule, message) about the cited papers of a row."
+def _citation_faults(r:dict, known:dict|None):
+    "The same about the cited papers; `known`: lower-case id -> paper or None; None: no bibliography is known."
     cell = r.get('ref_id', '').strip()
     na, refs = is_blank(r.get('answer_value', '')), parse_refs(cell)
     if na and refs: yield 'warning', 'ref_id', 'cited_blank', 'unanswerable, yet papers are cited'
@@ -162,11 +150,8 @@ def _bare_url(url:str) -> str:
     url = re.sub(r'\.pdf$', '', url.strip().lower().rstrip('/'))
     return re.sub(r'^https?://(www\.)?|v\d+$', '', url).replace('/abs/', '/pdf/')
 
-def _url_faults(
-    r:dict,          # a row
-    known:dict|None, # lower-case id -> paper or None; None: no bibliography is known
-):
-    "(severity, column, rule, message) about the URLs of a row."
+def _url_faults(r:dict, known:dict|None):
+    "The same about the URLs of a row."
     refs, urls = parse_refs(r.get('ref_id', '').strip()), parse_refs(r.get('ref_url', ''))
     if urls and refs and len(urls) != len(refs):
         yield 'warning', 'ref_url', 'url_count', f'{len(refs)} papers, {len(urls)} URLs'
@@ -181,7 +166,7 @@ def _url_faults(
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0018
 def _flag_faults(r:dict):
-    "(severity, column, rule, message) about the unit, the evidence flags and the split of a row."
+    "The same about the unit, the evidence flags and the split of a row."
     value, yes = r.get('answer_value', '').strip(), ('1', '1.0', 'true')
     if not r.get('answer_unit', '').strip():
         yield 'warning', 'answer_unit', 'no_unit', 'empty cell (write is_blank where no unit applies)'
@@ -196,7 +181,7 @@ def _flag_faults(r:dict):
         yield 'warning', 'Quote', 'no_evidence', 'no evidence flag is set'
 
 def _repeats(id:str, text:str, line:int, ids:dict, texts:dict):
-    "(severity, column, rule, message) about a missing or repeated id or question; both are added to the two dicts."
+    "The same about a missing or repeated id or question; both are added to the two dicts."
     if not id: yield 'error', 'id', 'empty_id', 'no id'
     elif id in ids: yield 'error', 'id', 'double_id', f'id already on line {ids[id]}'
     elif text and text in texts: yield 'warning', 'question', 'double_question', f'same question as {texts[text]}'
@@ -218,14 +203,11 @@ def check_questions(
         id, text = r['id'].strip(), ' '.join(r['question'].lower().split())
         found = [*_value_faults(r), *_citation_faults(r, known), *_url_faults(r, known),
                  *_flag_faults(r)] if labelled else []
-        out += [dict(severity=s, line=line, id=id, column=c, rule=rule, message=m)
-                for s, c, rule, m in [*found, *_repeats(id, text, line, ids, texts)]]
-    whole = lambda severity, column, rule, message: dict(severity=severity, line=1, id='', column=column, rule=rule,
-                                                         message=message)
+        out += [(s, line, id, *what) for s, *what in [*found, *_repeats(id, text, line, ids, texts)]]
     if not labelled:
-        out.append(whole('warning', 'answer_value', 'unlabelled',
-                         'no true values: the file can be answered, not scored'))
-    if not t.rows: out.append(whole('error', '', 'no_rows', 'a header but no questions'))
-    errors = sum(r['severity'] == 'error' for r in out)
+        out.append(('warning', 1, '', 'answer_value', 'unlabelled',
+                    'no true values: the file can be answered, not scored'))
+    if not t.rows: out.append(('error', 1, '', '', 'no_rows', 'a header but no questions'))
+    errors = sum(r[0] == 'error' for r in out)
     return ResultTable(['severity', 'line', 'id', 'column', 'rule', 'message'], out,
                        f'{Path(path).name}: {len(t)} questions, {errors} errors, {len(out) - errors} warnings')

@@ -11,21 +11,17 @@ __all__ = ['REPS', 'EXACT', 'wilson', 'clopper_pearson', 'Design', 'design_effec
 import math
 from functools import lru_cache
 from statistics import NormalDist
+from string import ascii_letters
 from typing import NamedTuple, Sequence
 
 import numpy as np
-
-from ..core.workspace import UserError
 
 _z = NormalDist().inv_cdf
 _phi = NormalDist().cdf
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #40181954
-def _quantile(
-    level:float,        # confidence, two-sided
-    df:float|None=None, # degrees of freedom of Student's t; None: the normal distribution
-) -> float:
-    "What a standard error is multiplied by."
+def _quantile(level:float, df:float|None=None) -> float:
+    "What a standard error is multiplied by at a two-sided level: Student's quantile with `df`, or the normal one."
     if df is None: return _z(.5 + level / 2)
     from scipy.special import stdtrit
     return float(stdtrit(max(1., df), .5 + level / 2))
@@ -65,28 +61,31 @@ class Design(NamedTuple):
     @property
     def df(self) -> int: return max(1, self.clusters - 1)
 
+def _codes(labels, n:int) -> np.ndarray:
+    "Labels of n rows as 0..k-1, in order of first appearance."
+    seen: dict[object, int] = {}
+    out = np.array([seen.setdefault(x, len(seen)) for x in labels], int)
+    if out.size != n: raise ValueError(f'{out.size} labels for {n} rows')
+    return out
+
 def design_effect(
     x,             # one number per row
     clusters=None, # label per row; None: rows are independent
 ) -> Design:
     "Intraclass correlation (one-way analysis of variance) and design effect of a mean (Kish 1965; at least 1)."
     x = np.asarray(x, float)
-    if clusters is None: return Design(None, 1., x.size)
-    if len(clusters) != x.size: raise ValueError(f'{len(clusters)} labels for {x.size} rows')
-    if not x.size: return Design(None, 1., 0)
-    seen = {}
-    c = np.array([seen.setdefault(k, len(seen)) for k in clusters])
-    size, d = np.bincount(c).astype(float), x - x.mean()
-    n, g, total = x.size, size.size, float(d @ d)
-    if g == n or g < 2 or total <= 1e-18 * n: return Design(None, 1., g, float(np.sum(size ** 2) / n))
-    sums = np.bincount(c, d)
+    n = x.size
+    if clusters is None or not n: return Design(None, 1., n)
+    c, d = _codes(clusters, n), x - x.mean()
+    size, sums, total = np.bincount(c).astype(float), np.bincount(c, d), float(d @ d)
+    g, own = size.size, float(np.sum(size ** 2) / n)
+    if g == n or g < 2 or total <= 1e-18 * n: return Design(None, 1., g, own)
     between = float(np.sum(sums ** 2 / size))
     msb, msw = between / (g - 1), max(0., total - between) / (n - g)
-    n0 = (n - np.sum(size ** 2) / n) / (g - 1)
-    icc = (msb - msw) / (msb + (n0 - 1) * msw)
-    kish = 1 + (np.sum(size ** 2) / n - 1) * max(0., icc)
+    icc = (msb - msw) / (msb + ((n - own) / (g - 1) - 1) * msw)
+    kish = 1 + (own - 1) * max(0., icc)
     sandwich = g / (g - 1) * float(np.sum(sums ** 2)) / (n * total / (n - 1))
-    return Design(float(icc), float(max(1., kish, sandwich)), g, float(np.sum(size ** 2) / n))
+    return Design(float(icc), float(max(1., kish, sandwich)), g, own)
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #cd5fb348
 def share_ci(
@@ -138,14 +137,6 @@ def strata_ci(
 # %% ../../nbs/05_scoring/00_statistics.ipynb #7f128e96
 REPS = 10_000 # resamples and permutations; the Monte-Carlo error of a p of .05 is then .002
 
-def _codes(labels, n:int) -> np.ndarray:
-    "Labels as 0..k-1, in order of first appearance."
-    if labels is None: return np.zeros(n, int)
-    seen: dict[object, int] = {}
-    out = np.array([seen.setdefault(x, len(seen)) for x in labels], int)
-    if out.size != n: raise ValueError(f'{out.size} labels for {n} rows')
-    return out
-
 def resamples(
     n:int,           # rows
     strata=None,     # label per row: each stratum keeps its size
@@ -155,7 +146,7 @@ def resamples(
 ) -> np.ndarray:
     """Row weights (reps x n, float64) of bootstrap resamples: `w @ x` is the resampled mean when strata keep their
     share."""
-    s, c = _codes(strata, n), (np.arange(n) if clusters is None else _codes(clusters, n))
+    s, c = (_codes(none if x is None else x, n) for x, none in ((strata, [0] * n), (clusters, range(n))))
     return _resamples(tuple(s.tolist()), tuple(c.tolist()), reps, seed)
 
 @lru_cache(maxsize=8)
@@ -173,64 +164,46 @@ def _resamples(strata:tuple, clusters:tuple, reps:int, seed:int) -> np.ndarray:
     return out
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #a693f3e7
-def _levels(n:int, method:str, level:float) -> tuple[float, float]:
-    "The two quantile levels to read off the means of resamples of n rows or clusters."
-    if method not in ('percentile', 'expanded'):
-        raise UserError(f'unknown interval method {method!r}: percentile or expanded')
-    if method == 'percentile' or n < 3: return (1 - level) / 2, (1 + level) / 2
-    from scipy.special import stdtrit
-    a = _phi(float(stdtrit(n - 1, (1 - level) / 2)) * math.sqrt(n / (n - 1)))
-    return a, 1 - a
-
 def bootstrap_ci(
-    x,                     # one number per row, the statistic is their mean; or rows x m for m statistics at once
-    strata=None,           # label per row, see `resamples`
-    clusters=None,         # label per row, see `resamples`
-    method:str='expanded', # 'percentile', or 'expanded' (percentile, widened for small n as t is)
-    level:float=.95,       # confidence
-    reps:int=REPS,         # resamples
-    seed:int=0,            # of the generator
+    x,               # one number per row, the statistic is their mean; or rows x m for m statistics at once
+    strata=None,     # label per row, see `resamples`
+    clusters=None,   # label per row, see `resamples`
+    level:float=.95, # confidence
+    reps:int=REPS,   # resamples
+    seed:int=0,      # of the generator
 ):
-    """Bootstrap interval (low, high) of a mean of rows, or m of them; None without rows. A composite is such a mean
-    once each row carries its share of it."""
+    """Expanded bootstrap interval (low, high) of a mean of rows, or m of them; None without rows. A composite is such
+    a mean once each row carries its share of it."""
+    from scipy.special import stdtrit
     x = np.asarray(x, float)
-    if x.shape[0] == 0: return None
-    cols = x[:, None] if x.ndim == 1 else x
-    means = (resamples(cols.shape[0], strata, clusters, reps, seed) @ cols).T
-    means.sort(axis=1)
-    at = np.array(_levels(len(cols) if clusters is None else len(set(clusters)), method, level)) * (reps - 1)
-    # linear interpolation between order statistics, as numpy's quantile
-    k, out = np.minimum(at.astype(int), reps - 2), []
-    for c, m in zip(cols.T, means):
-        if np.ptp(c) == 0: out.append((float(c[0]), float(c[0]))); continue
-        lo, hi = m[k] + (at - k) * (m[k + 1] - m[k])
-        out.append((min(float(lo), float(c.mean())), max(float(hi), float(c.mean()))))
-    return out[0] if x.ndim == 1 else out
+    n, a = len(x) if clusters is None else len(set(clusters)), (1 - level) / 2
+    if not n: return None
+    if n > 2: a = _phi(float(stdtrit(n - 1, a)) * math.sqrt(n / (n - 1)))
+    ends = np.quantile(resamples(len(x), strata, clusters, reps, seed) @ x, (a, 1 - a), axis=0)
+    # the mean is inside, and what is constant has no width
+    ends = np.where(np.ptp(x, axis=0) == 0, x[0], [np.minimum(ends[0], x.mean(0)), np.maximum(ends[1], x.mean(0))])
+    return tuple(ends.tolist()) if x.ndim == 1 else list(zip(*ends.tolist()))
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #76625381
 def _common_part(x, pairs, clusters, w:float, level:float, reps:int, seed:int):
     "Squared lower and upper half-widths of each pair's difference over the common rows, which have the weight w."
     d = np.stack([x[a] - x[b] for a, b in pairs], 1)
     d[np.abs(d) < 1e-12] = 0
-    n, down, up = x.shape[1], np.zeros(len(pairs)), np.zeros(len(pairs))
-    for j, (lo, hi) in enumerate(bootstrap_ci(d, level=level, reps=reps, seed=seed)):
-        m, u = float(d[:, j].mean()), design_effect(d[:, j], clusters)
+    n, wide = len(d), []
+    for u in (design_effect(c, clusters) for c in d.T):
         alone = u.clusters in (n, 1) # no two rows share a cluster, or all do
-        wide = 1. if alone else u.effect * (_quantile(level, u.df) / _quantile(level, n - 1)) ** 2
-        down[j], up[j] = wide * (w * (m - lo)) ** 2, wide * (w * (hi - m)) ** 2
-    return down, up
+        wide.append(1. if alone else u.effect * (_quantile(level, u.df) / _quantile(level, n - 1)) ** 2)
+    lo, hi = np.array(bootstrap_ci(d, level=level, reps=reps, seed=seed)).T
+    return wide * (w * (d.mean(0) - lo)) ** 2, wide * (w * (hi - d.mean(0))) ** 2
 
 def _rare_part(x, pairs, low:float, high:float, w:float, level:float):
     "The same over the rare rows: two score intervals, added in squares (see benchmarks/intervals.py for the choice)."
-    k, down, up = x.shape[1], np.zeros(len(pairs)), np.zeros(len(pairs))
-    one = [(float(r.mean()), *mean_ci(r, low, high, level, exact=k < 10)) for r in x]
-    for j, (a, b) in enumerate(pairs):
-        (ma, la, ua), (mb, lb, ub), ra, rb = one[a], one[b], x[a], x[b]
-        known = k >= 10 and ra.std() > 1e-12 and rb.std() > 1e-12
-        phi = max(0., float(np.corrcoef(ra, rb)[0, 1])) if known else 0. # correlation of the two runs
-        square = lambda p, q, phi=phi: max(0., p * p - 2 * phi * p * q + q * q)
-        down[j], up[j] = w ** 2 * square(ma - la, ub - mb), w ** 2 * square(ua - ma, mb - lb)
-    return down, up
+    k, (a, b), sd = x.shape[1], np.array(pairs).T, x.std(1)
+    m, lo, hi = np.array([(r.mean(), *mean_ci(r, low, high, level, exact=k < 10)) for r in x]).T
+    known = (k >= 10) & (sd[a] > 1e-12) & (sd[b] > 1e-12)
+    phi = np.where(known, np.cov(x, bias=True)[a, b] / np.where(known, sd[a] * sd[b], 1), 0).clip(0) # correlation
+    square = lambda p, q: w ** 2 * np.maximum(0, p * p - 2 * phi * p * q + q * q)
+    return square((m - lo)[a], (hi - m)[b]), square((hi - m)[a], (m - lo)[b])
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #5a0a0002
 def paired_ci(
@@ -275,11 +248,8 @@ EXACT = 13 # up to this many differing questions all 2^k sign patterns are gone 
 def _signs(n:int, reps:int, seed:int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 2, (reps, n), dtype=np.int8) * np.int8(2) - np.int8(1)
 
-def _cluster_sums(
-    x:np.ndarray, # rows x m
-    clusters,     # label per row
-) -> np.ndarray:
-    "Clusters x m, in order of first appearance; sums that are zero up to rounding are zero."
+def _cluster_sums(x:np.ndarray, clusters) -> np.ndarray:
+    "Sums over the clusters of the rows of x, in order of first appearance; zero up to rounding is zero."
     c = _codes(clusters, len(x))
     out = np.zeros((c.max() + 1, x.shape[1]))
     np.add.at(out, c, x)
@@ -318,22 +288,12 @@ def holm(
     p:Sequence[float], # raw p values
 ) -> list[float]:
     "Holm-adjusted p values, in the order given: at least the raw one, at most 1."
-    order = np.argsort(p, kind='stable')
-    out, top = [0.] * len(p), 0.
-    for rank, i in enumerate(order):
-        top = max(top, min(1., (len(p) - rank) * float(p[i])))
-        out[i] = top
-    return out
+    order, out = np.argsort(p, kind='stable'), np.zeros(len(p))
+    steps = np.arange(len(p), 0, -1) * np.asarray(p, float)[order]
+    out[order] = np.minimum(1, np.maximum.accumulate(steps))
+    return out.tolist()
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #9055c7f2
-_CASES = 'abcdefghijklmnopqrstuvwxyz'
-
-def _sign(i:int) -> str:
-    "The sign of the i-th group: one character, so that labels need no separator."
-    signs = _CASES + _CASES.upper() + 'αβγδεζηθικλμνξπρστυφχψω'
-    # thousands of further signs, more than there are runs
-    return signs[i] if i < len(signs) else chr(0x4e00 + i - len(signs))
-
 def letters(
     names:Sequence[str],     # runs, best first (the best gets 'a')
     different:Sequence[tuple], # pairs of names that are significantly different
@@ -348,19 +308,17 @@ def letters(
                   if g and not any(g < h or g == h and j < i for j, h in enumerate(split))]
     rank = {x: i for i, x in enumerate(names)}
     groups.sort(key=lambda g: sorted(rank[x] for x in g))
-    return {x: ''.join(_sign(i) for i, g in enumerate(groups) if x in g) for x in names}
+    signs = ascii_letters + ''.join(map(chr, range(0x4e00, 0x4e00 + len(groups)))) # one character for each group
+    return {x: ''.join(s for s, g in zip(signs, groups) if x in g) for x in names}
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #5a5bcaf6
 @lru_cache(maxsize=32)
-def _rejections(n:int, alpha:float) -> tuple[np.ndarray, np.ndarray]:
-    """For each number m of discordant questions, 0..n: the largest smaller count at which McNemar's exact test rejects;
-    -1: never."""
-    from scipy.special import bdtr
-    m = np.arange(n + 1)
-    k = np.clip(np.floor(m / 2 - _z(1 - alpha / 2) * np.sqrt(m) / 2).astype(int) + 2, -1, m // 2)
-    for _ in range(8): k = np.where((k >= 0) & (2 * bdtr(np.maximum(k, 0), np.maximum(m, 1), .5) > alpha), k - 1, k)
-    k[m == 0] = -1
-    return m, k
+def _critical(n:int, alpha:float) -> np.ndarray:
+    "For 1..n discordant questions the largest smaller count at which McNemar's exact test rejects; NaN: never."
+    from scipy.special import bdtr, bdtrik
+    m = np.arange(1, n + 1)
+    k = np.floor(bdtrik(alpha / 2, m, .5))
+    return np.where(2 * bdtr(k, m, .5) <= alpha, k, math.nan)
 
 def mcnemar_power(
     n:float,          # questions; fewer where they come in clusters (`n` over the design effect)
@@ -369,17 +327,13 @@ def mcnemar_power(
     alpha:float=.05,  # two-sided level of the test
 ) -> float:
     "Power of McNemar's exact test for a true difference in accuracy: exact, over every number of discordant questions."
-    from scipy.special import bdtr, gammaln
+    from scipy.special import bdtr
     if not 0 <= abs(diff) <= discordant <= 1: raise ValueError(f'|{diff}| <= {discordant} <= 1 does not hold')
-    n = int(n)
-    m, k = _rejections(n, alpha)
-    if discordant == 0 or (k < 0).all(): return 0.
-    log = lambda p, times: np.where(times == 0, 0., times * math.log(p) if p > 0 else -math.inf) # of p ** times
-    weight = np.exp(gammaln(n + 1) - gammaln(m + 1) - gammaln(n - m + 1)
-                    + log(discordant, m) + log(1 - discordant, n - m))
-    p = min(1., max(0., (1 + diff / discordant) / 2))
-    tail = lambda q: np.where(k < 0, 0., bdtr(np.maximum(k, 0), np.maximum(m, 1), q))
-    return float(weight @ (tail(p) + tail(1 - p)))
+    m = np.arange(1, int(n) + 1) # discordant questions, each number with its probability
+    if not discordant or not m.size: return 0.
+    probability = np.diff(bdtr(np.arange(m.size + 1), m.size, discordant))
+    k, p = _critical(m.size, alpha), min(1., max(0., (1 + diff / discordant) / 2))
+    return float(probability @ np.nan_to_num(bdtr(k, m, p) + bdtr(k, m, 1 - p)))
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #cd4ceb7f
 def mde(
@@ -388,13 +342,10 @@ def mde(
     power:float=.8,   # chance of finding it
     alpha:float=.05,  # two-sided level of the test
 ) -> float|None:
-    """Smallest true difference in accuracy that McNemar's exact test finds with the given power, 0..1. At most
-    `discordant`, which no difference exceeds (then found less often: see `mcnemar_power`); None where no question is
-    discordant."""
-    if not 0 <= discordant <= 1: raise ValueError(f'discordant must be a share, not {discordant}')
-    if discordant == 0 or n < 1: return None
+    """Smallest true difference in accuracy that McNemar's exact test finds with the given power, 0..1. None where no
+    difference that the discordant share allows is found so often."""
     low, high = 0., float(discordant)
-    if mcnemar_power(n, discordant, high, alpha) <= power: return high
+    if mcnemar_power(n, discordant, high, alpha) < power - 1e-6: return None
     for _ in range(30):
         mid = (low + high) / 2
         low, high = (mid, high) if mcnemar_power(n, discordant, mid, alpha) < power else (low, mid)

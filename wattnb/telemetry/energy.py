@@ -105,7 +105,7 @@ def energy_of(
     summary:dict, # content of a summary.json, of wattnb or WattBot
 ) -> RunEnergy:
     """The energy of a run from its summary. That of an ensemble needs its
-    members too: `wattnb.scoring.run_costs.run_cost`."""
+    members too: `wattnb.scoring.numbers.run_cost`."""
     h, e = _block(summary, 'hardware'), _block(summary, 'energy')
     ours, method = 'schema_version' in summary, h.get('gpu_energy_method')
     wh, low, high = (_number(e.get(f'total_wh{k}')) for k in ('', '_low', '_high'))
