@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 from fastcore.basics import patch
-from ..core.workspace import (UserError, Workspace, digest, file_sha256, log, read_csv, read_json,
-                                   stale_files)
+from ..core.workspace import (UserError, Workspace, digest, file_sha256, log, printable, read_csv,
+                                   read_json, stale_files)
 from ..core.questions import Question
 from ..llm.memory import precision_of
 from ..telemetry.energy import questions_at_a_time
@@ -36,6 +36,13 @@ def cell_text(
 ) -> str:
     "The field as the text that a CSV cell would hold."
     return '' if v is None else v if isinstance(v, str) else json.dumps(v)
+
+# %% ../../nbs/05_scoring/05_run_folders.ipynb #28a245a0
+def _all_printable(x):
+    "JSON of somebody else, its texts without control characters."
+    if isinstance(x, dict): return {printable(k): _all_printable(v) for k, v in x.items()}
+    if isinstance(x, list): return [_all_printable(v) for v in x]
+    return printable(x) if isinstance(x, str) else x
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #28a245a5
 _CHUNK = re.compile(r'results_chunk_(\d+)\.json$')
@@ -57,7 +64,7 @@ class RunFolder:
         if not p.exists(): return {}
         s = read_json(p)
         if not isinstance(s, dict): raise UserError(f'{p} is not a JSON object')
-        return s
+        return _all_printable(s)
     @cached_property
     def records(self) -> list[dict]:
         "The record of each question, in file order, unknown keys kept; [] when the folder has none."
