@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['finite', 'cell_text', 'RunFolder', 'loaded_precision', 'is_plain', 'side_by_side', 'experiments_of', 'is_own',
-           'runs_root', 'find_runs', 'distinct_names', 'some_of', 'find_run', 'pick_runs', 'check_place']
+           'runs_root', 'find_runs', 'distinct_names', 'find_run', 'pick_runs', 'check_place']
 
 # %% ../../nbs/05_scoring/07_run_folders.ipynb #5b0a0003
 import json, math, os, re
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 from fastcore.basics import patch
-from ..core.workspace import UserError, Workspace, digest, read_csv, read_json, stale_files
+from ..core.workspace import UserError, Workspace, digest, read_csv, read_json, some_of, stale_files
 from ..llm.memory import precision_of
 from ..telemetry.energy import questions_at_a_time
 from .answers import STATUSES, Prediction
@@ -263,14 +263,6 @@ def distinct_names(
     "The name of each run, or its id where another run has the same name."
     names = Counter(r.name for r in runs)
     return [r.name if names[r.name] == 1 else r.id for r in runs]
-
-def some_of(
-    names,   # texts, or what can be written as one
-    n:int=6, # how many are listed
-) -> str:
-    "The first names, and how many more there are."
-    names = list(map(str, names))
-    return ', '.join(names[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
 
 def _run_at(path:Path, base:Path) -> RunFolder:
     "The run at a path, inside the tree or outside of it."
