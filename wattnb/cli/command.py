@@ -10,7 +10,6 @@ import argparse, difflib, json, logging, os, re, signal, sys
 from pathlib import Path
 
 from .. import __version__
-from ..core.tables import TableSet
 from ..core.workspace import UserError, WorkError, atomic_write, jsonable, log, printable
 from ..core.redaction import redact
 
@@ -109,13 +108,8 @@ def _catch_sigterm():
 # %% ../../nbs/11_cli/00_command.ipynb #4fc3d862
 _CONTROL = re.compile(r'[\x7f-\x9f\u2028-\u202e\u2066-\u2069]') # `json` escapes the other control characters
 
-def _data(x):
-    "The JSON form of a result; a set of tables has its own."
-    if isinstance(x, list): return [_data(v) for v in x]
-    return x.to_json() if isinstance(x, TableSet) else x
-
 def _as_json(data) -> str:
-    text = json.dumps(jsonable(_data(data)), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(jsonable(data), indent=2, ensure_ascii=False, allow_nan=False)
     return _CONTROL.sub(lambda m: f'\\u{ord(m[0]):04x}', text)
 
 def _from_here(text:str) -> str:

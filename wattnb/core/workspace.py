@@ -6,7 +6,7 @@
 __all__ = ['log', 'DERIVED', 'MAX_COLUMNS', 'UserError', 'WorkError', 'some_of', 'optional', 'printable', 'atomic_write',
            'sync_folder', 'jsonable', 'write_json', 'read_json', 'canonical_json', 'digest', 'file_sha256', 'file_mark',
            'summary_mark', 'stale_files', 'sweep', 'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text',
-           'Workspace', 'cache_dir', 'folder_lock', 'is_running', 'progress']
+           'Workspace', 'environment', 'cache_dir', 'folder_lock', 'is_running', 'progress']
 
 # %% ../../nbs/00_core/02_workspace.ipynb #18f848bb
 import csv, dataclasses, hashlib, importlib, io, json, logging, math, os, re, socket, sys, tempfile, time
@@ -373,6 +373,18 @@ def questions(self:Workspace,
     raise UserError(f'no question file: put train_QA.csv or demo_QA.csv into {self.data}, or name one with --questions')
 
 # %% ../../nbs/00_core/02_workspace.ipynb #740e56ac
+@contextmanager
+def environment(
+    **values, # environment variables; None removes one
+):
+    "Set environment variables for a while."
+    old = {k: os.environ.get(k) for k in values}
+    def put(d):
+        for k, v in d.items(): os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, str(v))
+    put(values)
+    try: yield
+    finally: put(old)
+
 def cache_dir(
     *parts:str, # sub-folders below the cache
 ) -> Path:

@@ -6,8 +6,7 @@
 __all__ = ['CANNED', 'FAULTS', 'read_prompt', 'FakeServer', 'environment']
 
 # %% ../../nbs/testing/01_server.ipynb #083aef0c
-import json, os, random, re, select, socket, struct, threading, time, zlib
-from contextlib import contextmanager
+import json, random, re, select, socket, struct, threading, time, zlib
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -16,8 +15,10 @@ from fastcore.basics import patch
 from ..llm.baselines import extract
 from ..llm.protocol import Request
 from ..core.questions import Question
+from ..core.workspace import environment
 from ..llm.parsing import REPLY_KEYS
 from ..retrieval.context import Block, Context
+_all_ = ['environment']
 
 # %% ../../nbs/testing/01_server.ipynb #71ed6cbb
 CANNED = json.dumps(dict(zip(REPLY_KEYS, ('canned', '4', '4', [], ''), strict=True))) # a valid reply
@@ -106,19 +107,6 @@ def env(self:FakeServer) -> dict:
     "Environment variables that direct all providers to this server, for `environment`."
     return dict(OPENAI_BASE_URL=self.url, OPENROUTER_BASE_URL=self.url,
                 AWS_ENDPOINT_URL_BEDROCK_RUNTIME=self.bedrock_url, AWS_REGION='us-east-1')
-
-# %% ../../nbs/testing/01_server.ipynb #4d4dfa76
-@contextmanager
-def environment(
-    **values, # environment variables; None removes one
-):
-    "Set environment variables for a while."
-    old = {k: os.environ.get(k) for k in values}
-    def put(d):
-        for k, v in d.items(): os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, str(v))
-    put(values)
-    try: yield
-    finally: put(old)
 
 # %% ../../nbs/testing/01_server.ipynb #21586de6
 @patch
