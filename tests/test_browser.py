@@ -259,7 +259,7 @@ def test_a_question_across_runs(lab, ws):
     assert 'wrong_value' in next(r.text for r in rows if 'extractive' in r.text)
     lab.open('.wattnb-runs details')
     lab.says('.wattnb-runs .wattnb-detail', '(?s)truth: .*prompt.*reply')
-    lab.says('.wattnb-runs .wattnb-table', r'(?s)Wh/question.*extractive-bench.*0\.\d{3}')
+    lab.says('.wattnb-runs .wattnb-table', r'(?s)95 % interval.*extractive-bench.*0\.\d{3}–0\.\d{3}')
     lab.d.execute_script('document.querySelectorAll(".wattnb-runs details").forEach(e => e.open = false)')
     lab.picture('explore-runs', '.wattnb-runs')
     lab.choose('.wattnb-runs .wattnb-class select', 'right')

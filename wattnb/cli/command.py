@@ -6,12 +6,13 @@
 __all__ = ['VERBS', 'TAGLINE', 'MODELS_TOML', 'NOTEBOOKS', 'Opt', 'verb', 'Result', 'main', 'Terminated', 'init_workspace']
 
 # %% ../../nbs/11_cli/00_command.ipynb #6964557e
-import argparse, difflib, json, logging, os, re, signal, sys
+import argparse, json, logging, os, re, signal, sys
 from pathlib import Path
 
 from .. import __version__
 from ..core.workspace import UserError, WorkError, atomic_write, jsonable, log, printable
 from ..core.redaction import redact
+from ..llm.registry import did_you_mean
 
 # %% ../../nbs/11_cli/00_command.ipynb #3112f692
 VERBS = {}
@@ -44,9 +45,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         if 'invalid choice' in message and self.prog == 'wattnb':
             word = message.split("'")[1] if "'" in message else ''
-            near = difflib.get_close_matches(word, list(VERBS), 3)
-            hint = f'did you mean {", ".join(near)}?' if near else '`wattnb --help` lists them'
-            message = f'unknown verb {word!r}: {hint}'
+            message = f'unknown verb {word!r}{did_you_mean(word, VERBS)}'
         raise UserError(message + ('' if self.prog == 'wattnb' else f' (`{self.prog} --help` shows the options)'))
 
 def _parser() -> argparse.ArgumentParser:

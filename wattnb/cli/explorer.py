@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, WorkError, Workspace, log, optional
 from ..core.redaction import redact
-from ..core.questions import BLANK, Question, read_questions
+from ..core.questions import BLANK, Question, parse_refs, read_questions
 from ..core.hardware import memory_here
 from ..index.corpus import read_bibliography
 from ..index.store import open_index
@@ -118,7 +118,8 @@ def answer(self:Explorer,
 # %% ../../nbs/11_cli/02_explorer.ipynb #5b45aae9
 _STYLE = '''<style>
 .wattnb-panel { padding: 4px 2px; max-width: 1100px }
-.wattnb-panel :is(p, small, summary, blockquote, table) { line-height: 1.4; margin: 4px 0 }
+.wattnb-panel a { color: var(--jp-content-link-color, #1565c0); text-decoration: underline }
+.wattnb-panel :is(p, small, summary, blockquote, table, .wattnb-took) { line-height: 1.4; margin: 4px 0 }
 .wattnb-panel details { margin: 3px 0; border-left: 3px solid var(--jp-border-color2, #ddd); padding-left: 8px }
 .wattnb-panel :is(td, th) { padding: 2px 8px }
 .wattnb-panel .wattnb-row { flex-wrap: wrap }
@@ -234,7 +235,7 @@ class AskPanel(Panel):
     def _take(self):
         if q := self.known.value: self.text.value, self.unit.value = q.question, q.unit or ''
 
-# %% ../../nbs/11_cli/02_explorer.ipynb #d684a802
+# %% ../../nbs/11_cli/02_explorer.ipynb #8d9970df
 @patch
 def question(self:AskPanel) -> Question:
     "The question, with its truth if it is one of the file, word for word."
@@ -301,8 +302,8 @@ def question_html(
     "A question, the answers of all runs, and the prompt and reply of the chosen one."
     esc, first = html.escape, rows.iloc[0]
     q = Question(first['id'], first['question'], answer_unit=first['unit'], ref_id=first['truth_refs'])
-    answers = [(r.run + ' ◂' * (r.run == run.id), r.error_class, r.value[:80], r.refs, r.latency_seconds, r.joules,
-                r.energy_is) for r in rows.itertuples()]
+    answers = [(r.run + ' ◂' * (r.run == run.id), r.error_class, r.value[:80], ', '.join(parse_refs(r.refs)),
+                r.latency_seconds, r.joules, r.energy_is) for r in rows.itertuples()]
     table = ResultTable(['run', 'class', 'value', 'papers', 's', 'J', 'energy'], answers)
     record = next((r for r in run.records if str(r['id']) == q.id), {})
     texts = [_fold(title, f'<pre>{esc(redact(str(record[k])))}</pre>')
