@@ -235,7 +235,7 @@ class AskPanel(Panel):
     def _take(self):
         if q := self.known.value: self.text.value, self.unit.value = q.question, q.unit or ''
 
-# %% ../../nbs/11_cli/02_explorer.ipynb #8d9970df
+# %% ../../nbs/11_cli/02_explorer.ipynb #e97f24e8
 @patch
 def question(self:AskPanel) -> Question:
     "The question, with its truth if it is one of the file, word for word."
@@ -330,22 +330,21 @@ class RunsPanel(Panel):
         explorer:Explorer,
         datafile:str='', # shown at first; default: the one with most runs
     ):
-        self.e, self.file = explorer, _files(explorer.ws, datafile)
-        self.run = _widget('Dropdown', 'run', '420px', description='run')
-        self.kind = _widget('Dropdown', 'class', '330px', description='class')
+        self.ws, self.citations, self.file = explorer.ws, explorer.citations, _files(explorer.ws, datafile)
+        self.run, self.kind = (_widget('Dropdown', n, '420px', description=n) for n in ('run', 'class'))
         self.words = _widget('Text', 'words', '220px', placeholder='words in the question')
         self.list = _widget('Select', 'list', '100%', rows=10)
-        self.table, self.detail = _widget('HTML', 'table'), _widget('HTML', 'detail')
+        self.table, self.detail = (_widget('HTML', n) for n in ('table', 'detail'))
         self.on(self.load, self.file); self.on(self._open, self.list)
         self.on(self._fill, self.run, self.kind, self.words)
         super().__init__('runs', self.file, self.table, _row(self.run, self.kind, self.words), self.list, self.detail)
         self.guard(self.load)()
     def load(self):
         "Read the runs over the chosen question file."
-        file, ws = self.file.value, self.e.ws
-        if not file: raise UserError('no finished runs yet: `wattnb run --model extractive` makes one')
-        self.table.value = _fold('Scores and costs of the runs', results_table(ws, datafile=file)._repr_html_())
-        self.runs, rows = {r.id: r for r in find_runs(ws, datafile=file)}, load(ws, datafile=file, cache=False)
+        if not (file := self.file.value): raise UserError('no runs yet: `wattnb run --model extractive` makes one')
+        self.table.value = _fold('Scores and costs of the runs', results_table(self.ws, datafile=file)._repr_html_())
+        self.runs = {r.id: r for r in find_runs(self.ws, datafile=file)}
+        rows = load(self.ws, datafile=file, cache=False)
         rows['score'] = rows.groupby('run', observed=True)['contribution'].transform('mean')
         self.rows = rows = rows.sort_values('score', ascending=False, kind='stable')
         if not (best := dict(zip(rows['run'], rows['score']))): raise UserError(f'no scored runs over {file}')
@@ -355,15 +354,15 @@ class RunsPanel(Panel):
     def _fill(self):
         rows, words = self.rows[self.rows['run'] == self.run.value], self.words.value.lower().split()
         n = Counter(rows['error_class'])
-        classes = [(f'{c} ({n[c]}): {text}'[:60], c) for c, text in ERROR_CLASSES.items() if n[c]]
+        classes = [(f'{c} ({n[c]}): {what}'[:60], c) for c, what in ERROR_CLASSES.items() if n[c]]
         _choose(self.kind, [(f'all ({len(rows)})', ''), *classes], self.kind.value)
-        got = [(f'{r.id}  {r.error_class:15} {r.question}', r.id) for r in rows.itertuples()
-               if self.kind.value in ('', r.error_class)]
+        if self.kind.value: rows = rows[rows['error_class'] == self.kind.value]
+        got = [(f'{r.id}  {r.error_class:15} {r.question}', r.id) for r in rows.itertuples()]
         _choose(self.list, [x for x in got if all(w in x[0].lower() for w in words)], self.list.value)
         self._open()
     def _open(self):
-        rows, run = self.rows[self.rows['id'] == self.list.value], self.runs[self.run.value]
-        self.detail.value = '' if rows.empty else question_html(rows, run, self.e.citations)
+        rows = self.rows[self.rows['id'] == self.list.value]
+        self.detail.value = '' if rows.empty else question_html(rows, self.runs[self.run.value], self.citations)
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #617aa425
 def _wh(energy) -> str:

@@ -7,8 +7,10 @@ __all__ = ['CANNED', 'FAULTS', 'read_prompt', 'FakeServer', 'environment']
 
 # %% ../../nbs/testing/01_server.ipynb #083aef0c
 import json, random, re, select, socket, struct, threading, time, zlib
+from dataclasses import dataclass
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Sequence
 
 from fastcore.basics import patch
 
@@ -43,32 +45,30 @@ def read_prompt(
 # %% ../../nbs/testing/01_server.ipynb #03edd946
 FAULTS = ('429', '429-date', '429-garbage', '500', '503', 'hang', 'gone', 'cut', 'garbage', 'not-json', 'no-usage')
 
+@dataclass(eq=False)
 class FakeServer:
     """A chat-completions and Converse server on a free port of this machine. A context manager; `url` is its base
     address, `bedrock_url` the endpoint for Bedrock."""
-    def __init__(self,
-        answer=CANNED,          # text, 'extractive', a function: prompt → text, or an open model of wattnb
-        faults=(),              # one of `FAULTS` ('' for none) per call, in order; then none
-        share:float=0.,         # share of the further calls that get a random fault
-        latency:float=0.,       # seconds before an answer
-        pause:float=0.,         # seconds between the pieces of a streamed answer
-        retry_after:float=.2,   # seconds that a rate limit asks for
-        hang:float=30.,         # seconds that a hanging call hangs before its connection is closed
-        knows_schema:bool=True, # else `response_format` is answered with 400
-        seed:int=0,             # of the random faults
-        kinds=None,             # the random faults; default all but 'hang'
-        max_open:int|None=None, # more concurrent calls are answered with 429
-        errors:dict|None=None,  # status → body: every call gets this error
-    ):
-        unknown = set(faults) - {*FAULTS, ''} | set(kinds or ()) - set(FAULTS)
+    answer: Any = CANNED        # text, 'extractive', a function: prompt → text, or an open model of wattnb
+    faults: Any = ()            # one of `FAULTS` ('' for none) per call, in order; then none
+    share: float = 0.           # share of the further calls that get a random fault
+    latency: float = 0.         # seconds before an answer
+    pause: float = 0.           # seconds between the pieces of a streamed answer
+    retry_after: float = .2     # seconds that a rate limit asks for
+    hang: float = 30.           # seconds that a hanging call hangs before its connection is closed
+    knows_schema: bool = True   # else `response_format` is answered with 400
+    seed: int = 0               # of the random faults
+    kinds: Sequence = tuple(f for f in FAULTS if f != 'hang') # the random faults
+    max_open: int|None = None   # more concurrent calls are answered with 429
+    errors: dict|None = None    # status → body: every call gets this error
+
+    def __post_init__(self):
+        unknown = set(self.faults) - {*FAULTS, ''} | set(self.kinds) - set(FAULTS)
         if unknown: raise ValueError(f'unknown fault {", ".join(sorted(unknown))}: there are {", ".join(FAULTS)}')
-        self.answer = (lambda p: json.dumps(extract(*read_prompt(p)))) if answer == 'extractive' else answer
-        self.model = answer if hasattr(answer, 'complete') else None
-        self.faults, self.share, self.latency, self.pause = list(faults), share, latency, pause
-        self.retry_after, self.hang, self.knows_schema = retry_after, hang, knows_schema
-        self.kinds, self.max_open, self.errors = list(kinds or [f for f in FAULTS if f != 'hang']), max_open, errors
+        if self.answer == 'extractive': self.answer = lambda p: json.dumps(extract(*read_prompt(p)))
+        self.model, self.faults = self.answer if hasattr(self.answer, 'complete') else None, list(self.faults)
         # `one`: a model answers one call at a time
-        self.rng, self.lock, self.one = random.Random(seed), threading.Lock(), threading.Lock()
+        self.rng, self.lock, self.one = random.Random(self.seed), threading.Lock(), threading.Lock()
         self.calls = self.open = self.most = 0             # so far; now; most calls that were open at once
         self.asked_wait = 0.                               # seconds that rate limits asked for, in sum
         self.given, self.bodies, self.headers = [], [], [] # the fault, body and headers of each call
