@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 import wattnb.cli.verbs # noqa: F401 (registers the verbs)
 from wattnb.cli.command import _parser
-from wattnb.core.records import Attempt, Hardware, Record, Summary, file_fields, undocumented
+from wattnb.core.records import Attempt, Hardware, Record, Summary, fields_of, undocumented
 from wattnb.core.workspace import UserError
 
 root = Path(__file__).resolve().parent.parent
@@ -74,7 +74,7 @@ def test_the_schema_lists_every_field_in_the_order_of_the_files(written):
         for d in objects: assert list(d) == declared(cls, d)
     assert not undocumented('hardware', s['hardware'])
     for name, d in (('summary.json', s), ('hardware', s['hardware']), ('results.json', records[0])):
-        assert not [f.name for f in file_fields(name) if f.inherited and f.name not in d]
+        assert not [f['field'] for f in fields_of(name) if f['inherited'] and f['field'] not in d]
 
 
 def test_records_of_files_round_trip(written):

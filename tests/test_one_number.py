@@ -13,7 +13,6 @@ from wattnb.compare.auditing import audit
 from wattnb.cli.command import main
 from wattnb.compare.paired import compare
 from wattnb.compare.results_matrix import matrix
-from wattnb.cli.explorer import RunSet, numbers_line
 from wattnb.testing.synthetic import synthetic_runs
 from wattnb.plots.registry import ALIASES, FIGURES, FigureData
 from wattnb.plots.figures import draw_all
@@ -232,7 +231,7 @@ def test_matrix(name, tmp_path):
 
 
 @trees
-def test_the_long_table_and_the_explorer(name):
+def test_the_long_table(name):
     "Means over the questions are the numbers of the run."
     ws, numbers = tree(name)
     df = load(ws, cache=False)
@@ -242,11 +241,6 @@ def test_the_long_table_and_the_explorer(name):
         assert x.latency_s is None or same(g['latency_seconds'].dropna().mean(), x.latency_s, 9), run
         assert x.api_usd is None or same(g['cost_usd'].sum(), x.api_usd, 9), run
         assert x.energy.is_ in ('measured', 'members', 'not measured') or g['energy_is'].astype(str).str.contains(x.energy.is_, regex=False).all(), run
-    s = RunSet(ws, next(iter(numbers.values())).datafile)
-    assert {k: v.to_json() for k, v in s.numbers.items()} == {k: v.to_json() for k, v in numbers.items()}
-    for x in s.numbers.values():
-        line = numbers_line(x)
-        assert f'score {x.score:.3f}' in line and x.energy.is_.replace('×', '×') in line and all(d.rule in line for d in x.about('energy'))
 
 
 # ---- figures ------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
-"`wattnb.scripted` is `wattnb.testing.scripted`, under its name of the first version."
-import sys
+"The simulated machine of `wattnb.testing.simulated`, under its names of the first version."
+from .testing.simulated import (PowerCurve, SimulatedClock as ScriptedClock, SimulatedGpu as ScriptedGpu,
+                                SimulatedNvml as ScriptedNvml, SimulatedRapl as ScriptedRapl, bursts,
+                                simulated_nvml as scripted_nvml, square_wave)
 
-from .testing import scripted
-
-sys.modules[__name__] = scripted
+__all__ = ['PowerCurve', 'ScriptedClock', 'ScriptedGpu', 'ScriptedNvml', 'ScriptedRapl', 'bursts', 'scripted_nvml',
+           'square_wave']

@@ -6,13 +6,13 @@
 __all__ = ['VERBS', 'TAGLINE', 'MODELS_TOML', 'NOTEBOOKS', 'Opt', 'verb', 'Result', 'main', 'Terminated', 'init_workspace']
 
 # %% ../../nbs/11_cli/00_command.ipynb #6964557e
-import argparse, difflib, json, logging, os, re, signal, sys
+import argparse, json, logging, os, re, signal, sys
 from pathlib import Path
 
 from .. import __version__
-from ..core.tables import TableSet
 from ..core.workspace import UserError, WorkError, atomic_write, jsonable, log, printable
 from ..core.redaction import redact
+from ..llm.registry import did_you_mean
 
 # %% ../../nbs/11_cli/00_command.ipynb #3112f692
 VERBS = {}
@@ -45,9 +45,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         if 'invalid choice' in message and self.prog == 'wattnb':
             word = message.split("'")[1] if "'" in message else ''
-            near = difflib.get_close_matches(word, list(VERBS), 3)
-            hint = f'did you mean {", ".join(near)}?' if near else '`wattnb --help` lists them'
-            message = f'unknown verb {word!r}: {hint}'
+            message = f'unknown verb {word!r}{did_you_mean(word, VERBS)}'
         raise UserError(message + ('' if self.prog == 'wattnb' else f' (`{self.prog} --help` shows the options)'))
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,13 +107,8 @@ def _catch_sigterm():
 # %% ../../nbs/11_cli/00_command.ipynb #4fc3d862
 _CONTROL = re.compile(r'[\x7f-\x9f\u2028-\u202e\u2066-\u2069]') # `json` escapes the other control characters
 
-def _data(x):
-    "The JSON form of a result; a set of tables has its own."
-    if isinstance(x, list): return [_data(v) for v in x]
-    return x.to_json() if isinstance(x, TableSet) else x
-
 def _as_json(data) -> str:
-    text = json.dumps(jsonable(_data(data)), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(jsonable(data), indent=2, ensure_ascii=False, allow_nan=False)
     return _CONTROL.sub(lambda m: f'\\u{ord(m[0]):04x}', text)
 
 def _from_here(text:str) -> str:

@@ -9,13 +9,15 @@ __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_index', 'cmd_search', 'cmd_retrieval
            'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots', 'cmd_report']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
-import argparse, dataclasses, logging, os, sys
-from contextlib import contextmanager
+import argparse, dataclasses, logging, sys
 from pathlib import Path
 
-from ..core.tables import ResultTable
-from ..core.workspace import UserError, WorkError, Workspace, atomic_write, jsonable, log
 from ..core.redaction import redact
+from ..core.tables import ResultTable
+from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, environment, jsonable, log, optional,
+                                   write_json)
+from ..core.questions import read_questions
+from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
 from .command import Opt, Result, _shipped, init_workspace, verb
 
@@ -34,6 +36,12 @@ def cmd_init(a) -> Result:
 def _options(*names:str) -> list[Opt]:
     "Options of fields of `RunSettings`; default: of all."
     return [Opt(*option, **kw) for option, kw in cli_options(RunSettings, *names)]
+
+_RUN = Opt('run', help='a run: name, path, or env/datafile/name')
+_WHERE = (Opt('--env', default=None, metavar='E', help='only runs of this machine label'),
+          Opt('--datafile', default=None, metavar='D', help='name of the question file without .csv'))
+_TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
+             help='file with the true answers; default: the question file')
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #8936cd48
 @verb('index', 'build or update the index from data/ (only changed documents are embedded again)',
@@ -58,8 +66,7 @@ def _one_of(table, key, what):
 
 @verb('search', 'retrieve passages and show their scores and the context for the model',
       'wattnb search "Which site reported the lowest PUE?"', Opt('question', help='what to search for'),
-      Opt('--preset', default='', metavar='P', help='retrieval preset'),
-      Opt('--index', default='', metavar='NAME', help='name of the index'),
+      *_options('preset', 'index'),
       Opt('--context', action='store_true', help='print the context as it appears in the prompt'))
 def cmd_search(a) -> Result:
     from wattnb.index.store import open_index
@@ -77,16 +84,13 @@ def cmd_search(a) -> Result:
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #63abca5b
 @verb('retrieval', 'retrieval metrics per preset, with intervals',
-      'wattnb retrieval --questions data/demo_QA.csv', *_options('questions'),
+      'wattnb retrieval --questions data/demo_QA.csv', *_options('questions', 'index'),
       Opt('--preset', action='append', default=None, metavar='P', help='repeatable; default: the default preset'),
-      Opt('--index', default='', metavar='NAME', help='name of the index'),
       Opt('--output', metavar='FILE', help='output JSON; default: artifacts/retrieval/<datafile>.json'))
 def cmd_retrieval(a) -> Result:
     from wattnb.index.store import open_index
-    from wattnb.core.questions import read_questions
     from wattnb.retrieval.queries import DEFAULT_PRESET, PRESETS
     from wattnb.scoring.retrieval_metrics import evaluate_retrieval
-    from wattnb.core.workspace import write_json
     ws = Workspace.find(a.root)
     qs = read_questions(ws.questions(a.questions or None))
     names = a.preset or [DEFAULT_PRESET]
@@ -176,7 +180,6 @@ def run_notebook(
     plan, # from `plan_run`
 ):
     "Execute `run_experiment.ipynb` into the run folder. Raises `WorkError` or `UserError` if the run fails."
-    from wattnb.core.workspace import optional
     from wattnb.experiment.notebook import follow_progress
     from wattnb.experiment.stages import archive_run
     if plan.settings.force: # here, so that executing the notebook again does not archive the run again
@@ -186,7 +189,7 @@ def run_notebook(
     if not src.exists(): src = _shipped()/'nbs/run_experiment.ipynb'
     plan.run_dir.mkdir(parents=True, exist_ok=True)
     out, pm = plan.run_dir/'run_experiment.ipynb', optional('papermill', 'notebook')
-    with _environment(WATTNB_NOTEBOOK_OUT=str(out)), follow_progress(plan):
+    with environment(WATTNB_NOTEBOOK_OUT=out), follow_progress(plan):
         try: _execute(src, out, notebook_parameters(plan.settings) | dict(root=str(plan.ws.root)), plan.ws.root)
         except pm.PapermillExecutionError as e:
             cls = {'UserError': UserError}.get(e.ename, WorkError)
@@ -195,32 +198,16 @@ def run_notebook(
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #a15da620
 def _execute(src:Path, out:Path, parameters:dict, cwd:Path):
-    "Execute a notebook with papermill, and remove keys from the executed copy."
-    from wattnb.core.workspace import optional
+    "Execute a notebook with papermill, and remove keys from the executed copy, whatever put them there."
     from wattnb.experiment.notebook import own_kernel
     pm = optional('papermill', 'notebook')
     for name in ('papermill', 'traitlets', 'blib2to3'): logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger('asyncio').setLevel(logging.CRITICAL) # it reports the death of the kernel after a signal
     try: pm.execute_notebook(str(src), str(out), parameters=parameters, progress_bar=False, cwd=str(cwd),
                              **own_kernel(), log_output=False, extra_arguments=QUIET_KERNEL)
-    finally: _redact_file(out)
-
-def _redact_file(path:Path):
-    "Remove keys from an executed notebook, whatever put them there."
-    if path.exists():
-        text = path.read_text('utf-8')
-        clean = redact(text)
-        if clean != text: atomic_write(path, clean)
-
-@contextmanager
-def _environment(**values):
-    old = {k: os.environ.get(k) for k in values}
-    os.environ.update(values)
-    try: yield
     finally:
-        for k, v in old.items():
-            if v is None: os.environ.pop(k, None)
-            else: os.environ[k] = v
+        text = out.read_text('utf-8') if out.exists() else ''
+        if (clean := redact(text)) != text: atomic_write(out, clean)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #f25e43f1
 def _tree(a):
@@ -232,8 +219,7 @@ def _tree(a):
     return ws
 
 @verb('results', 'list the runs of this workspace with their scores',
-      'wattnb results --env laptop', Opt('--env', default=None, metavar='E', help='only runs of this machine label'),
-      Opt('--datafile', default=None, metavar='D', help='name of the question file without .csv'))
+      'wattnb results --env laptop', *_WHERE)
 def cmd_results(a) -> Result:
     from wattnb.experiment.stored import results_table
     t = results_table(_tree(a), a.env, a.datafile)
@@ -241,38 +227,36 @@ def cmd_results(a) -> Result:
     return Result(t.to_text(), t.document())
 
 @verb('replay', 'rebuild the files of a run from its journal, with no model',
-      'wattnb replay extractive-bench', Opt('run', help='a run: name, path, or env/datafile/name'))
+      'wattnb replay extractive-bench', _RUN)
 def cmd_replay(a) -> Result:
     from wattnb.experiment.stored import replay
-    run = replay(_run_dir(a, a.run))
+    run = replay(_run(a).path)
     return Result(run.to_text(), dict(run_dir=str(run.dir), skipped=False, summary=run.summary))
 
 @verb('verify', 'check the hashes, counts, scores and times of a run',
-      'wattnb verify extractive-bench', Opt('run', help='a run: name, path, or env/datafile/name'))
+      'wattnb verify extractive-bench', _RUN)
 def cmd_verify(a) -> Result:
     from wattnb.experiment.stored import verify
-    t = verify(_run_dir(a, a.run))
+    t = verify(_run(a).path)
     bad = [r for r in t if r['result'] == 'failed']
     return Result(t.to_text(), dict(checks=t.to_json(), ok=not bad), 1 if bad else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #6df066c4
 @verb('export', 'write a run in the file formats of WattBot',
-      'wattnb export --peer extractive-bench', Opt('run', help='a run: name, path, or env/datafile/name'),
+      'wattnb export --peer extractive-bench', _RUN,
       Opt('--peer', action='store_true',
           help='results_chunk_NNN.json, submission.csv and summary.json as WattBot reads them'),
       Opt('--output', default='', metavar='DIR', help='output folder; default: artifacts/peer/<env>/<datafile>/<name>'))
 def cmd_export(a) -> Result:
     from wattnb.legacy.wattbot_files import export_wattbot
-    from wattnb.scoring.run_folders import find_run
     if not a.peer: raise UserError('say in which form: --peer writes the files of WattBot')
-    ws = Workspace.find(a.root)
-    run = find_run(ws, a.run)
-    files = export_wattbot(run, a.output or ws.artifacts/'peer'/run.id)
+    run = _run(a)
+    files = export_wattbot(run, a.output or Workspace.find(a.root).artifacts/'peer'/run.id)
     return Result('\n'.join(map(str, files)), dict(run_dir=str(run.path), files=[str(f) for f in files]))
 
-def _run_dir(a, spec) -> Path:
+def _run(a):
     from wattnb.scoring.run_folders import find_run
-    return find_run(Workspace.find(a.root), spec).path
+    return find_run(Workspace.find(a.root), a.run)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #5a5006bb
 @verb('models', 'list the registry, download a model, convert a WattBot config',
@@ -285,7 +269,6 @@ def cmd_models(a) -> Result:
     from wattnb.llm.registry import Registry, load_registry
     from wattnb.llm.protocol import fetch_model
     from wattnb.legacy.wattbot_config import import_wattbot_config
-    from wattnb.core.hardware import memory_here
     try: ws = Workspace.find(a.root)
     except UserError:
         if a.root: raise
@@ -411,13 +394,9 @@ def cmd_benchmark(a) -> Result:
       'wattnb scaling --family qwen2.5 --env PowerEdge --dry-run',
       Opt('--family', default='qwen2.5', metavar='F', help='a family of the registry, or part of a key'),
       Opt('--sizes', type=float, nargs='+', default=[], metavar='B', help='billions of parameters'),
-      Opt('--env', default='', metavar='E', help='only runs of this machine label'),
-      Opt('--datafile', default='', metavar='D', help='name of the question file without .csv'),
-      Opt('--precision', default='', metavar='P', help='default: that of each model'),
-      Opt('--preset', default='', metavar='R', help='retrieval preset'),
+      *_WHERE, *_options('precision', 'preset', 'limit'),
       Opt('--run-missing', action='store_true', help='run the sizes that have no run'),
-      Opt('--force-all', action='store_true', help='run all sizes again; existing runs are archived'),
-      Opt('--limit', type=int, default=None, metavar='K', help='only the first K questions'), *_EXECUTION,
+      Opt('--force-all', action='store_true', help='run all sizes again; existing runs are archived'), *_EXECUTION,
       Opt('--dry-run', action='store_true',
           help='write and run nothing; with --run-missing or --force-all, show what would run'))
 def cmd_scaling(a) -> Result:
@@ -427,8 +406,8 @@ def cmd_scaling(a) -> Result:
     ws = Workspace.find(a.root)
     if not (a.run_missing or a.force_all):
         from wattnb.scoring.run_folders import check_place
-        check_place(ws, a.env or None, a.datafile or None)
-    get = lambda: scaling(ws, a.family, a.sizes, a.env, a.datafile, a.precision, a.preset)
+        check_place(ws, a.env, a.datafile)
+    get = lambda: scaling(ws, a.family, a.sizes, a.env or '', a.datafile or '', a.precision, a.preset)
     r, b = get(), None
     if a.run_missing or a.force_all:
         b = plan_missing(r, ws, every=a.force_all, timeout=a.timeout, jobs=a.jobs, gpus=_gpus(a),
@@ -442,11 +421,6 @@ def cmd_scaling(a) -> Result:
                   1 if b and b.failed else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #c47e2a20
-_WHERE = (Opt('--env', default=None, metavar='E', help='only runs of this machine label'),
-          Opt('--datafile', default=None, metavar='D', help='name of the question file without .csv'))
-_TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
-             help='file with the true answers; default: the question file')
-
 @verb('matrix', 'write a table with a row per question and columns per run',
       'wattnb matrix --datafile demo_QA --output matrix.csv', *_WHERE,
       Opt('--submissions', nargs='+', default=None, metavar='CSV', help='submission files instead of runs'), _TRUTH,
@@ -513,10 +487,7 @@ def cmd_rescore(a) -> Result:
           help='instead of members: run this model --num-runs times, weights loaded once'),
       Opt('--num-runs', type=int, default=5, metavar='N', help='number of runs of --model'),
       Opt('--temperature', type=float, default=.7, metavar='T', help='of the runs of --model'),
-      Opt('--precision', default='', metavar='P', help='of the runs of --model'),
-      Opt('--questions', default='', metavar='CSV', help='of the runs of --model'),
-      Opt('--limit', type=int, default=None, metavar='K', help='of the runs of --model'),
-      Opt('--preset', default='', metavar='R', help='of the runs of --model'),
+      *_options('precision', 'questions', 'limit', 'preset'),
       Opt('--strategy', default='majority', help='how votes are combined; an unknown name lists the strategies'),
       Opt('--ignore-blank', action=argparse.BooleanOptionalAction, default=False,
           help='refusals do not vote unless all members refuse'), *_WHERE, _TRUTH,
@@ -547,8 +518,7 @@ def _members(a) -> list:
     from wattnb.scoring.run_folders import RunFolder
     questions = a.questions or (f'{a.datafile}.csv' if a.datafile else '')
     s = RunSettings(a.model, env=a.env or '', precision=a.precision, questions=questions, limit=a.limit,
-                    preset=a.preset,
-                    temperature=a.temperature, seed=a.seed)
+                    preset=a.preset, temperature=a.temperature, seed=a.seed)
     plans = run_members(s, a.num_runs, a.root)
     return [RunFolder(p.run_dir, a.env or '', p.questions.stem, p.name) for p in plans]
 
@@ -590,7 +560,6 @@ def cmd_plots(a) -> Result:
       Opt('--html', action='store_true', help='also write one HTML file that works offline'), _TRUTH,
       Opt('--output', default=None, metavar='FILE', help='output file; required if the root is no workspace'))
 def cmd_report(a) -> Result:
-    from wattnb.core.workspace import optional
     pm, ws = optional('papermill', 'notebook'), _tree(a)
     own = isinstance(ws, Workspace)
     if not own and not a.output:
@@ -610,14 +579,9 @@ def cmd_report(a) -> Result:
     return Result(f'report: {out}', dict(report=str(out)))
 
 def _report_html(path:Path) -> Path:
-    from wattnb.core.workspace import optional
     from wattnb.plots.reports import offline_html
     nbc = optional('nbconvert', 'docs')
     exporter = nbc.HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True,
                                 embed_images=True)
     html, _ = exporter.from_filename(str(path))
     return atomic_write(path.with_suffix('.html'), offline_html(html, 'Report over runs'))
-
-# %% ../../nbs/11_cli/01_verbs.ipynb #d58a724c
-#| export
-

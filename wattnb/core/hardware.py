@@ -171,22 +171,26 @@ class Gpu:
         return record | dict(flags=list(self.flags), memory_total_gb=None if size is None else round(size / 2**30, 3))
 
 # %% ../../nbs/00_core/04_hardware.ipynb #6174694f
-def _inventory(nv:Nvml) -> tuple[list, list]:
-    "[(handle, index, UUID)] of the GPUs, [(slice, UUID, parent's handle)] of the MIG slices."
+def _cards(nv:Nvml) -> list[tuple]:
+    "(handle, index, UUID) of the GPUs, in the driver's order."
     cards = [(nv.get('DeviceGetHandleByIndex', i), i) for i in range(nv.get('DeviceGetCount') or 0)]
-    cards = [(h, i, nv.get('DeviceGetUUID', h) or '') for h, i in cards if h is not None]
+    return [(h, i, nv.get('DeviceGetUUID', h) or '') for h, i in cards if h is not None]
+
+def _slices(nv:Nvml, cards) -> list[tuple]:
+    "(slice, UUID, parent's handle) of the MIG slices."
     slices = []
     for h, _, _ in cards:
         if (nv.get('DeviceGetMigMode', h) or [0])[0] != 1: continue
         for j in range(nv.get('DeviceGetMaxMigDeviceCount', h) or 0):
             s = nv.get('DeviceGetMigDeviceHandleByIndex', h, j)
             if s is not None: slices.append((s, nv.get('DeviceGetUUID', s) or '', h))
-    return cards, slices
+    return slices
 
-def _wanted(nv:Nvml, shown:str|None) -> list[tuple]:
+def _wanted(nv:Nvml, cards, shown:str|None) -> list[tuple]:
     "(handle, index, None) of GPUs and (slice, None, parent's handle) of MIG slices, in CUDA's order."
-    cards, slices = _inventory(nv)
-    split = {id(p) for _, _, p in slices}
+    slices = _slices(nv, cards)
+    split, named = {id(p) for _, _, p in slices}, [(h, i, None, u) for h, i, u in cards]
+    named += [(s, None, p, u) for s, u, p in slices]
     if shown is None:
         whole = [(h, i, None) for h, i, _ in cards if id(h) not in split]
         return whole or [(s, None, p) for s, _, p in slices[:1]]
@@ -195,10 +199,7 @@ def _wanted(nv:Nvml, shown:str|None) -> list[tuple]:
         if re.fullmatch(r'\d+', want):
             hit = [(h, i, None) for h, i, _ in cards if i == int(want)]
             if hit and id(hit[0][0]) in split: hit = [(s, None, p) for s, _, p in slices if p is hit[0][0]][:1]
-        elif want.upper().startswith('MIG-'):
-            hit = [(s, None, p) for s, u, p in slices if u.lower().startswith(want.lower())]
-        elif want: hit = [(h, i, None) for h, i, u in cards if u.lower().startswith(want.lower())]
-        else: hit = []
+        else: hit = [(h, i, p) for h, i, p, u in named if want and u.lower().startswith(want.lower())]
         if len(hit) != 1 or any(hit[0][0] is o[0] for o in out): break # CUDA stops at an entry that it cannot resolve
         out.append(hit[0])
     return out
@@ -231,23 +232,21 @@ def visible_gpus(
     "The devices in CUDA's order. Empty without a driver; see `nvml().reason`."
     nv = nvml()
     if not nv: return []
-    wanted = os.environ.get('CUDA_VISIBLE_DEVICES') if shown is None else shown
-    cards = [nv.get('DeviceGetHandleByIndex', i) for i in range(nv.get('DeviceGetCount') or 0)]
-    names = {nv.get('DeviceGetName', h) for h in cards if h is not None}
+    wanted, cards = os.environ.get('CUDA_VISIBLE_DEVICES') if shown is None else shown, _cards(nv)
+    names = {nv.get('DeviceGetName', h) for h, _, _ in cards}
     by_index = wanted is None or any(re.fullmatch(r'\d+', x.strip()) for x in wanted.split(','))
     unsure = len(names) > 1 and by_index and os.environ.get('CUDA_DEVICE_ORDER') != 'PCI_BUS_ID'
-    gpus = [_gpu(nv, f'gpu{k}', h, i, p, unsure) for k, (h, i, p) in enumerate(_wanted(nv, wanted))]
-    return _as_torch_sees(nv, gpus) if unsure and shown is None else gpus
+    gpus = [_gpu(nv, f'gpu{k}', h, i, p, unsure) for k, (h, i, p) in enumerate(_wanted(nv, cards, wanted))]
+    return _as_torch_sees(nv, cards, gpus) if unsure and shown is None else gpus
 
-def _as_torch_sees(nv:Nvml, gpus:list[Gpu]) -> list[Gpu]:
+def _as_torch_sees(nv:Nvml, cards, gpus:list[Gpu]) -> list[Gpu]:
     "The devices that torch has opened, by UUID; `gpus` if it has opened none or some that NVML does not know."
     torch = sys.modules.get('torch')
     try:
         if torch is None or not torch.cuda.is_initialized(): return gpus
         uuids = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
     except (AttributeError, RuntimeError): return gpus
-    cards = [(nv.get('DeviceGetHandleByIndex', i), i) for i in range(nv.get('DeviceGetCount') or 0)]
-    by_uuid = {(nv.get('DeviceGetUUID', h) or '').removeprefix('GPU-'): (h, i) for h, i in cards if h is not None}
+    by_uuid = {u.removeprefix('GPU-'): (h, i) for h, i, u in cards}
     if any(u.removeprefix('GPU-') not in by_uuid for u in uuids): return gpus
     return [_gpu(nv, f'gpu{k}', *by_uuid[u.removeprefix('GPU-')], None, False) for k, u in enumerate(uuids)]
 

@@ -105,12 +105,6 @@ class QuestionSet(Sequence):
         return self.path.stem
     @property
     def flag_names(self) -> list[str]: return [f for f in FLAGS if f in self.columns]
-    def subset(self,
-        limit:int|None=None, # the first `limit` questions; None keeps all
-    ) -> 'QuestionSet':
-        if limit is None: return self
-        if limit < 1: raise UserError(f'--limit must be at least 1, not {limit}')
-        return QuestionSet(self.path, self.questions[:limit], self.columns, self.labelled, self.sha256)
     def __repr__(self): return f'QuestionSet({self.path.name}: {len(self)} questions)'
     def _repr_markdown_(self):
         na = sum(q.is_na for q in self) if self.labelled else '–'
@@ -125,6 +119,7 @@ def read_questions(
     """Read a question file. `UserError` (one line: file, line, column) for a missing
     column, an empty or doubled id, an empty question, or no rows."""
     t = read_csv(path, required=('id', 'question'))
+    if limit is not None and limit < 1: raise UserError(f'--limit must be at least 1, not {limit}')
     if not t.rows: raise UserError(f'{path} has a header but no questions')
     seen, out, held = {}, [], {}
     same = lambda cell: held.setdefault(cell, cell) # units, papers and refusals repeat: one of each in memory
@@ -138,4 +133,4 @@ def read_questions(
         out.append(Question(id_, r['question'].strip(), **{c: same(r.get(c, '')) for c in BASE_COLUMNS[2:]},
                             flags=flags, usage=r.get('Usage', '').strip()))
     labelled = 'answer_value' in t.columns and any(q.answer_value.strip() for q in out)
-    return QuestionSet(Path(path), tuple(out), t.columns, labelled, file_sha256(path)).subset(limit)
+    return QuestionSet(Path(path), tuple(out[:limit]), t.columns, labelled, file_sha256(path))

@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['FILES', 'JsonObject', 'PaperRow', 'QuestionRow', 'SubmissionRow', 'PowerRow', 'JournalLine', 'WattBotRecord',
-           'Attempt', 'Record', 'WattBotHardware', 'Hardware', 'WattBotSummary', 'RunIdentity', 'Summary', 'Field',
-           'file_fields', 'fields_of', 'undocumented']
+           'Attempt', 'Record', 'WattBotHardware', 'Hardware', 'WattBotSummary', 'RunIdentity', 'Summary', 'fields_of',
+           'undocumented']
 
 # %% ../../nbs/00_core/05_records.ipynb #4cdb402c
 import re
 from dataclasses import MISSING, dataclass, fields
 from typing import get_args, get_origin
-
 
 from .tables import ResultTable
 from .workspace import UserError
@@ -321,44 +320,26 @@ class Summary(RunIdentity):
     labelled: bool|None = None       # whether the questions have answers
 
 # %% ../../nbs/00_core/05_records.ipynb #8d905b3a
-@dataclass(frozen=True)
-class Field:
-    "A field of a file, as the page shows it."
-    name: str
-    type: str
-    what: str
-    unit: str = ''
-    inherited: bool = False
-
 FILES = {'metadata.csv': PaperRow, 'train_QA.csv': QuestionRow, 'submission.csv': SubmissionRow, 'results.json': Record,
          'attempts': Attempt, 'summary.json': Summary, 'hardware': Hardware, 'journal.jsonl': JournalLine,
          'power.csv': PowerRow}
 
 # %% ../../nbs/00_core/05_records.ipynb #b0c7c7f1
-def file_fields(
-    file:str, # a key of FILES
-) -> list[Field]:
-    "The fields of one file, in its order. `UserError` for a file that is not known."
-    from fastcore.docments import docments
-    if file not in FILES: raise UserError(f'unknown file {file!r}: one of {", ".join(FILES)}')
-    cls, out = FILES[file], []
-    comments = {}
-    for c in reversed(cls.__mro__):
-        own = vars(c).get('__annotations__', ())
-        if own: comments |= {name: (text, c) for name, text in docments(c).items() if name in own}
-    for f in fields(cls):
-        text, c = comments[f.name]
-        unit, what = re.fullmatch(r'(?:\[(.+?)\] )?(.+)', text).groups('')
-        kind = re.sub(r'[\w.]+\.|\s', '', f.type.__name__ if type(f.type) is type else str(f.type))
-        out.append(Field(f.name, kind, what, unit, vars(c).get('from_wattbot', False)))
-    return out
-
-# %% ../../nbs/00_core/05_records.ipynb #18e7e56d
 def fields_of(
     file:str, # a key of FILES
 ) -> ResultTable:
-    "The fields of one file as a table. `UserError` for a file that is not known."
-    rows = [(f.name, f.type, f.unit, f.what, 'yes' if f.inherited else '') for f in file_fields(file)]
+    "The fields of one file, in its order. `UserError` for a file that is not known."
+    from fastcore.docments import docments
+    if file not in FILES: raise UserError(f'unknown file {file!r}: one of {", ".join(FILES)}')
+    rows, comments, inherited = [], {}, {}
+    for c in reversed(FILES[file].__mro__):
+        own = vars(c).get('__annotations__', ())
+        if own: comments |= {name: text for name, text in docments(c).items() if name in own}
+        inherited |= dict.fromkeys(own, 'yes' if 'from_wattbot' in vars(c) else '')
+    for f in fields(FILES[file]):
+        unit, what = re.fullmatch(r'(?:\[(.+?)\] )?(.+)', comments[f.name]).groups('')
+        kind = re.sub(r'[\w.]+\.|\s', '', f.type.__name__ if type(f.type) is type else str(f.type))
+        rows.append((f.name, kind, unit, what, inherited[f.name]))
     return ResultTable(['field', 'type', 'unit', 'what', 'inherited'], rows, file)
 
 def undocumented(
@@ -366,5 +347,4 @@ def undocumented(
     names,      # fields that a file has
 ) -> list[str]:
     "The names that the declaration lacks."
-    if file not in FILES: raise UserError(f'unknown file {file!r}: one of {", ".join(FILES)}')
     return [n for n in names if n not in {f.name for f in fields(FILES[file])}]

@@ -14,9 +14,8 @@ from typing import Sequence
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, read_csv, write_csv, write_json
 from ..core.questions import BASE_COLUMNS, BLANK, parse_refs
-from ..llm.parsing import parse_reply
+from ..llm.parsing import find_fields, parse_reply
 from ..llm.prompts import prompt_digest
-from ..llm.parsing import find_fields
 from ..retrieval.context import Block, Context
 from ..scoring.wattbot_score import SCORER_VERSION, normalise_value
 from ..scoring.answers import Prediction
@@ -24,22 +23,10 @@ from ..scoring.scores import Scores, score
 from ..scoring.run_folders import GroundTruth, RunFolder, cell_text, is_own, pick_runs
 from ..scoring.store import snippet_paper
 
-# %% ../../nbs/legacy/00_rescoring.ipynb #c82fa013
-def _cited(raw:str) -> tuple[str, ...]:
-    "The ids that a reply cites, as it spells them."
-    fields, _ = find_fields(raw)
-    return tuple(parse_refs(cell_text((fields or {}).get('ref_id'))))
-
-def _context(blocks:list) -> Context:
-    "The passages of a prompt, as far as a record has them."
-    return Context(tuple(Block(snippet_paper(s), 0, '', str(s.get('text') or ''), 0., k, ())
-                         for k, s in enumerate(blocks, 1)))
-
-def _cell(refs:Sequence[str]) -> str:
-    "Ids as a `ref_id` cell."
-    return json.dumps(list(refs)) if refs else BLANK
 
 # %% ../../nbs/legacy/00_rescoring.ipynb #5b110002
+def _cell(refs:Sequence[str]) -> str: return json.dumps(list(refs)) if refs else BLANK
+
 def reread(
     record:dict,        # a record of a run
     question=None,      # its `Question`, for the asked form of the answer
@@ -53,8 +40,11 @@ def reread(
         value, refs = cell_text(record.get('pred_value')), parse_refs(cell_text(record.get('pred_ref')))
         return Prediction(id, normalise_value(value), _cell(refs), record.get('status') or '')
     blocks = [s for s in record.get('retrieved_snippets') or [] if isinstance(s, dict)]
-    may_cite = list(dict.fromkeys([d for d in map(snippet_paper, blocks) if d] + list(papers))) or list(_cited(raw))
-    a = parse_reply(raw, question, may_cite, compact=compact, context=_context(blocks) if compact else None)
+    context = Context(tuple(Block(snippet_paper(s), 0, '', str(s.get('text') or ''), 0., k, ())
+                            for k, s in enumerate(blocks, 1)))
+    may_cite = list(dict.fromkeys([*filter(None, map(snippet_paper, blocks)), *papers]))
+    if not may_cite: may_cite = parse_refs(cell_text((find_fields(raw)[0] or {}).get('ref_id'))) # what it cites itself
+    a = parse_reply(raw, question, may_cite, compact=compact, context=context if compact else None)
     return Prediction(id, a.value if a.status == 'unparsed' else normalise_value(a.value), _cell(a.refs), a.status,
                       confidence=record.get('confidence') if a.confidence is None else a.confidence,
                       explanation=a.explanation)

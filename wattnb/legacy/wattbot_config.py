@@ -10,7 +10,7 @@ import ast, re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..core.workspace import UserError
+from ..core.workspace import UserError, jsonable
 from ..llm.registry import PRECISIONS, ModelEntry, Registry, did_you_mean, load_registry, slug
 
 # %% ../../nbs/legacy/02_wattbot_config.ipynb #94cfacf0
@@ -44,10 +44,7 @@ class ImportedConfig:
                 + [f'{self.path}: {k} is not copied: set the environment variable {k.upper()}' for k in self.secrets])
 
     def to_json(self) -> dict:
-        return dict(path=str(self.path), key=self.entry.key, entry=self.entry.to_json(), toml=self.entry.to_toml(),
-                    settings=self.settings,
-                    unknown=list(self.unknown), not_constant=list(self.not_constant), secrets=list(self.secrets),
-                    notes=self.notes)
+        return jsonable(vars(self)) | dict(key=self.entry.key, toml=self.entry.to_toml(), notes=self.notes)
     def _repr_markdown_(self): return f'```toml\n{self.entry.to_toml()}```\n' + '\n'.join(f'- {n}' for n in self.notes)
 
 # %% ../../nbs/legacy/02_wattbot_config.ipynb #d3f99063

@@ -8,23 +8,28 @@ __all__ = ['CHUNK', 'WATTBOT_RECORD', 'WATTBOT_ENSEMBLE', 'WATTBOT_HARDWARE', 'W
 
 # %% ../../nbs/legacy/01_wattbot_files.ipynb #7d4b11d1
 import json, shutil
+from dataclasses import Field, fields
 from datetime import datetime
 from pathlib import Path
+from types import UnionType
+from typing import get_args, get_origin
 
 from ..core.workspace import UserError, write_csv, write_json
 from ..core.questions import BASE_COLUMNS
+from ..core.records import WattBotHardware, WattBotRecord, WattBotSummary
 from ..scoring.run_folders import RunFolder
 
 # %% ../../nbs/legacy/01_wattbot_files.ipynb #03817bb6
 CHUNK = 50 # records per file
-WATTBOT_RECORD = dict(
-    id='', question='', gt_value='', gt_unit='', gt_ref='', pred_value='', pred_unit='', pred_ref='["is_blank"]',
-    pred_explanation='', raw_response='', value_correct=False, ref_score=0., na_correct=False, weighted_score=0.,
-    latency_seconds=0., retrieval_seconds=0., generation_seconds=0., error=None, pred_ref_url=[],
-    pred_supporting_materials='', rendered_prompt='', retrieved_snippets=[], num_snippets=0, retry_count=0)
-WATTBOT_ENSEMBLE = ('id', 'question', 'gt_value', 'gt_unit', 'gt_ref', 'pred_value', 'pred_unit', 'pred_ref',
-                    'pred_explanation',
-                    'raw_response', 'individual_answers', 'individual_refs', 'value_correct', 'ref_score', 'na_correct')
+
+def _kind(f:Field):
+    "The type of a field, without `|None`."
+    kind = get_args(f.type)[0] if isinstance(f.type, UnionType) else f.type
+    return get_origin(kind) or kind
+
+WATTBOT_RECORD = {f.name: _kind(f)() for f in fields(WattBotRecord)} | dict(pred_ref='["is_blank"]', error=None)
+_names = tuple(WATTBOT_RECORD)
+WATTBOT_ENSEMBLE = (*_names[:10], 'individual_answers', 'individual_refs', *_names[10:13])
 
 def wattbot_record(
     r:dict,              # a record of wattnb or of WattBot
@@ -36,27 +41,8 @@ def wattbot_record(
     return first | {k: v for k, v in r.items() if k not in first}
 
 # %% ../../nbs/legacy/01_wattbot_files.ipynb #4be55d6f
-_GPU = tuple(f'gpu_vram_{k}_{u}' for u in ('bytes', 'gb') for k in ('allocated', 'reserved', 'total'))
-WATTBOT_HARDWARE = (
-    *_GPU, 'model_disk_size_bytes', 'model_disk_size_gb', 'model_cache_path', 'gpu_energy_wh', 'gpu_avg_power_watts',
-    'gpu_peak_power_watts', 'gpu_power_samples', 'model_load_time_seconds', 'llm_load_time_seconds',
-    'embedder_load_time_seconds',
-    'cpu_rss_peak_bytes', 'cpu_rss_peak_gb', 'gpu_energy_method', 'gpu_name', 'gpu_device_id', 'gpu_count',
-    'cuda_version',
-    'hostname', 'cpu_model', 'os_platform')
-WATTBOT_SUMMARY = (
-    'name', 'config_path', 'model_id', 'llm_provider', 'quantization', 'timestamp', 'num_questions',
-    'total_time_seconds',
-    'avg_latency_seconds', 'avg_retrieval_seconds', 'avg_generation_seconds', 'value_accuracy', 'ref_overlap',
-    'na_accuracy',
-    'overall_score', 'questions_correct', 'questions_wrong', 'error_count', 'input_tokens', 'output_tokens',
-    'estimated_cost_usd',
-    'hardware', 'config_snapshot', 'run_environment', 'total_retries', 'questions_retried', 'avg_retries',
-    'questions_file')
-_TEXT = {'name', 'config_path', 'model_id', 'llm_provider', 'quantization', 'timestamp', 'run_environment',
-         'questions_file',
-         'model_cache_path', 'gpu_energy_method', 'gpu_name', 'gpu_device_id', 'cuda_version', 'hostname', 'cpu_model',
-         'os_platform'}
+WATTBOT_HARDWARE, WATTBOT_SUMMARY = (tuple(f.name for f in fields(c)) for c in (WattBotHardware, WattBotSummary))
+_TEXT = {f.name for c in (WattBotSummary, WattBotHardware) for f in fields(c) if _kind(f) in (str, None)}
 
 # %% ../../nbs/legacy/01_wattbot_files.ipynb #5b100003
 def _filled(d:dict, keys) -> tuple[dict, list]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['finite', 'cell_text', 'RunFolder', 'is_plain', 'side_by_side', 'experiments_of', 'is_own', 'runs_root', 'find_runs',
-           'distinct_names', 'some_of', 'find_run', 'pick_runs', 'check_place', 'GroundTruth', 'score_run']
+           'distinct_names', 'find_run', 'pick_runs', 'check_place', 'GroundTruth', 'score_run']
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0003
 import difflib, json, math, os, re
@@ -16,7 +16,7 @@ from typing import Iterator, Sequence
 
 from fastcore.basics import patch
 from ..core.workspace import (UserError, Workspace, digest, file_sha256, log, printable, read_csv,
-                                   read_json, stale_files)
+                                   read_json, some_of, stale_files)
 from ..core.questions import Question
 from ..llm.memory import precision_of
 from ..telemetry.energy import questions_at_a_time
@@ -252,14 +252,6 @@ def distinct_names(
     "The name of each run, or its id where another run has the same name."
     names = Counter(r.name for r in runs)
     return [r.name if names[r.name] == 1 else r.id for r in runs]
-
-def some_of(
-    names,   # texts, or what can be written as one
-    n:int=6, # how many are listed
-) -> str:
-    "The first names, and how many more there are."
-    names = list(map(str, names))
-    return ', '.join(names[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0025
 def find_run(

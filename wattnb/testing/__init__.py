@@ -1,6 +1,5 @@
 """A simulated server and simulated meters, synthetic runs, scratch workspaces."""
 from .simulated import *
-from .scripted import *
 from .server import *
 from .synthetic import *
 from .scratch import *

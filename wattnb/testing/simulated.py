@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from fastcore.basics import patch
-
 # %% ../../nbs/testing/00_simulated.ipynb #c6c6b332
 class SimulatedClock:
     "A clock that advances only in `sleep`. Call it for the time in s."
@@ -115,8 +113,63 @@ class SimulatedGpu:
         if at >= self.reset_at: j -= self.gain * self.curve.joules(self.reset_at) + 5e4
         return j % self.wrap_j if self.wrap_j else j
 
+# %% ../../nbs/testing/00_simulated.ipynb #035d7a55
+@dataclass(eq=False)
+class _Slice:
+    gpu: SimulatedGpu
+    uuid: str
+
+def _slice(g:SimulatedGpu, j:int) -> _Slice:
+    made = g.__dict__.setdefault('slices', {})
+    return made.setdefault(j, _Slice(g, f'MIG-{j:08x}-{g.uuid[4:]}'))
+
+class _Identity:
+    "NVML functions about identity and memory."
+    def nvmlInit(self): self.driver or self._no('Driver Not Loaded')
+    def nvmlSystemGetDriverVersion(self): return self.driver
+    def nvmlSystemGetCudaDriverVersion(self): return 13000
+    def nvmlDeviceGetCount(self): return len(self.gpus)
+    def nvmlDeviceGetHandleByIndex(self, i): return self.gpus[i]
+    def nvmlDeviceGetUUID(self, h): return h.uuid
+    def nvmlDeviceGetName(self, h): return self._of(h).name
+    def nvmlDeviceGetMigMode(self, h): return [int(bool(self._of(h).mig))] * 2
+    def nvmlDeviceGetMaxMigDeviceCount(self, h): return self._of(h).mig
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, h, j): return _slice(self._of(h), j)
+    def nvmlDeviceGetVirtualizationMode(self, h): return 2 if self._of(h).vgpu else 0
+    def nvmlDeviceGetMemoryInfo(self, h):
+        g = self._of(h)
+        if g.memory_refused: self._no(g.memory_refused)
+        if g.memory_gb is None: self._no()
+        total, used = (int(x * 2**30 / (g.mig if isinstance(h, _Slice) else 1)) for x in (g.memory_gb, g.used_gb))
+        return SimpleNamespace(total=total, used=used, free=total - used)
+
+# %% ../../nbs/testing/00_simulated.ipynb #b48ebc9b
+class _Readings:
+    "NVML functions about power, energy and state."
+    def nvmlDeviceGetEnforcedPowerLimit(self, h): return int(self._of(h).limit_w * 1e3)
+    def nvmlDeviceGetMaxClockInfo(self, h, kind): return self._of(h) and {1: 2520, 2: 9001}[kind]
+    def nvmlDeviceGetPersistenceMode(self, h): return self._of(h) and 1
+    def nvmlDeviceGetComputeRunningProcesses(self, h): return [SimpleNamespace(pid=p) for p in self._of(h).processes]
+    def nvmlDeviceGetTotalEnergyConsumption(self, h):
+        return int(self._of(h, 'counter').shown_joules(self.clock()) * 1e3)
+    def nvmlDeviceGetPowerUsage(self, h):
+        g, t = self._of(h, 'power'), self.clock()
+        return int((g.curve.watts(t) if g.instant else g.curve.joules(t) - g.curve.joules(t - 1)) * 1e3)
+    def nvmlDeviceGetFieldValues(self, h, ids):
+        g = self._of(h)
+        ok = g.power and g.instant
+        return [SimpleNamespace(nvmlReturn=0 if ok else 3,
+                                value=SimpleNamespace(uiVal=int(g.curve.watts(self.clock()) * 1e3))) for _ in ids]
+    def nvmlDeviceGetTemperature(self, h, kind): return int(30 + self._of(h).curve.watts(self.clock()) / 10)
+    def nvmlDeviceGetUtilizationRates(self, h):
+        g = self._of(h)
+        if isinstance(h, _Slice): self._no()
+        return SimpleNamespace(gpu=int(100 * min(1, g.curve.watts(self.clock()) / g.limit_w)), memory=0)
+    def nvmlDeviceGetClockInfo(self, h, kind): return self._of(h) and 1980
+    def nvmlDeviceGetCurrentClocksEventReasons(self, h): return self._of(h).throttle
+
 # %% ../../nbs/testing/00_simulated.ipynb #15d6cbf9
-class SimulatedNvml:
+class SimulatedNvml(_Identity, _Readings):
     "A replacement of the module `pynvml`: functions `nvml…` that return a value or raise `NVMLError`."
     NVML_ERROR_NOT_SUPPORTED = 3
     class NVMLError(Exception):
@@ -136,81 +189,6 @@ class SimulatedNvml:
         g = h.gpu if isinstance(h, _Slice) else h
         if self.clock() >= g.lost_at: self._no('GPU is lost')
         return g if on is True or getattr(g, on) else self._no()
-
-@dataclass(eq=False)
-class _Slice:
-    gpu: SimulatedGpu
-    uuid: str
-
-def _slice(g:SimulatedGpu, j:int) -> _Slice:
-    made = g.__dict__.setdefault('slices', {})
-    return made.setdefault(j, _Slice(g, f'MIG-{j:08x}-{g.uuid[4:]}'))
-
-# %% ../../nbs/testing/00_simulated.ipynb #035d7a55
-@patch
-def nvmlInit(self:SimulatedNvml): self.driver or self._no('Driver Not Loaded')
-@patch
-def nvmlSystemGetDriverVersion(self:SimulatedNvml): return self.driver
-@patch
-def nvmlSystemGetCudaDriverVersion(self:SimulatedNvml): return 13000
-@patch
-def nvmlDeviceGetCount(self:SimulatedNvml): return len(self.gpus)
-@patch
-def nvmlDeviceGetHandleByIndex(self:SimulatedNvml, i): return self.gpus[i]
-@patch
-def nvmlDeviceGetUUID(self:SimulatedNvml, h): return h.uuid
-@patch
-def nvmlDeviceGetName(self:SimulatedNvml, h): return self._of(h).name
-@patch
-def nvmlDeviceGetMigMode(self:SimulatedNvml, h): return [int(bool(self._of(h).mig))] * 2
-@patch
-def nvmlDeviceGetMaxMigDeviceCount(self:SimulatedNvml, h): return self._of(h).mig
-@patch
-def nvmlDeviceGetMigDeviceHandleByIndex(self:SimulatedNvml, h, j): return _slice(self._of(h), j)
-@patch
-def nvmlDeviceGetVirtualizationMode(self:SimulatedNvml, h): return 2 if self._of(h).vgpu else 0
-@patch
-def nvmlDeviceGetMemoryInfo(self:SimulatedNvml, h):
-    g = self._of(h)
-    if g.memory_refused: self._no(g.memory_refused)
-    if g.memory_gb is None: self._no()
-    total, used = (int(x * 2**30 / (g.mig if isinstance(h, _Slice) else 1)) for x in (g.memory_gb, g.used_gb))
-    return SimpleNamespace(total=total, used=used, free=total - used)
-
-# %% ../../nbs/testing/00_simulated.ipynb #b48ebc9b
-@patch
-def nvmlDeviceGetEnforcedPowerLimit(self:SimulatedNvml, h): return int(self._of(h).limit_w * 1e3)
-@patch
-def nvmlDeviceGetMaxClockInfo(self:SimulatedNvml, h, kind): return self._of(h) and {1: 2520, 2: 9001}[kind]
-@patch
-def nvmlDeviceGetPersistenceMode(self:SimulatedNvml, h): return self._of(h) and 1
-@patch
-def nvmlDeviceGetComputeRunningProcesses(self:SimulatedNvml, h): return [SimpleNamespace(pid=p)
-                                                                         for p in self._of(h).processes]
-@patch
-def nvmlDeviceGetTotalEnergyConsumption(self:SimulatedNvml, h):
-    return int(self._of(h, 'counter').shown_joules(self.clock()) * 1e3)
-@patch
-def nvmlDeviceGetPowerUsage(self:SimulatedNvml, h):
-    g, t = self._of(h, 'power'), self.clock()
-    return int((g.curve.watts(t) if g.instant else g.curve.joules(t) - g.curve.joules(t - 1)) * 1e3)
-@patch
-def nvmlDeviceGetFieldValues(self:SimulatedNvml, h, ids):
-    g = self._of(h)
-    ok = g.power and g.instant
-    return [SimpleNamespace(nvmlReturn=0 if ok else 3,
-                            value=SimpleNamespace(uiVal=int(g.curve.watts(self.clock()) * 1e3))) for _ in ids]
-@patch
-def nvmlDeviceGetTemperature(self:SimulatedNvml, h, kind): return int(30 + self._of(h).curve.watts(self.clock()) / 10)
-@patch
-def nvmlDeviceGetUtilizationRates(self:SimulatedNvml, h):
-    g = self._of(h)
-    if isinstance(h, _Slice): self._no()
-    return SimpleNamespace(gpu=int(100 * min(1, g.curve.watts(self.clock()) / g.limit_w)), memory=0)
-@patch
-def nvmlDeviceGetClockInfo(self:SimulatedNvml, h, kind): return self._of(h) and 1980
-@patch
-def nvmlDeviceGetCurrentClocksEventReasons(self:SimulatedNvml, h): return self._of(h).throttle
 
 # %% ../../nbs/testing/00_simulated.ipynb #38d3021f
 @contextmanager
