@@ -31,12 +31,11 @@ class Machine:
     def obstacle(self, need:Need) -> str:
         "Why the run can never start here, even if nothing else runs; '' if it can."
         if need.host_gb > self.host_gb: return f'needs about {need.host_gb:.3g} GB, this machine has {self.host_gb:.3g}'
-        if need.gpu_gb is None: return '' if self.slots > 0 else 'this machine takes only runs that need a GPU'
+        if need.gpu_gb is None: return ''
         if not self.devices: return 'needs a GPU, this machine has none'
         have, n = sum(gb for _, gb in self.devices), len(self.devices)
-        if not math.isinf(need.gpu_gb) and need.gpu_gb > HEADROOM * have:
-            return f'needs about {need.gpu_gb:.0f} GB, the {n} device{"s" * (n > 1)} have {have:.0f}'
-        return ''
+        if math.isinf(need.gpu_gb) or need.gpu_gb <= HEADROOM * have: return ''
+        return f'needs about {need.gpu_gb:.0f} GB, the {n} device{"s" * (n > 1)} have {have:.0f}'
 
 # %% ../../nbs/07_benchmark/01_allocation.ipynb #01f95703
 @dataclass(frozen=True, eq=False)
@@ -56,18 +55,17 @@ class Allocator:
         return {name: HEADROOM * gb for name, gb in self.machine.devices}
     def free(self) -> dict:
         "GB left, by GPU: of a GPU in use nothing, or the rest where runs may share it."
-        free, share = self.capacity, self.machine.share
+        free = self.capacity
         for a in self.active:
-            shared = share and len(a.devices) == 1 and not math.isinf(a.need.gpu_gb)
-            for d in a.devices: free[d] = free[d] - a.need.gpu_gb if shared else 0.
+            shared = self.machine.share and len(a.devices) == 1
+            for d in a.devices: free[d] -= min(a.need.gpu_gb, free[d]) if shared else free[d]
         return free
     def allocate(self, need:Need) -> Allocation|None:
         "Reserve what the run needs; None if it must wait."
-        m = self.machine
-        if m.obstacle(need) or sum(a.need.host_gb for a in self.active) + need.host_gb > m.host_gb: return None
-        if need.gpu_gb is None: devices = () if sum(not a.devices for a in self.active) < m.slots else None
-        else: devices = self._gpus(need.gpu_gb) or None
-        if devices is None: return None
+        m, held = self.machine, sum(a.need.host_gb for a in self.active)
+        if m.obstacle(need) or held + need.host_gb > m.host_gb: return None
+        devices = () if need.gpu_gb is None else self._gpus(need.gpu_gb)
+        if not devices and (need.gpu_gb is not None or sum(not a.devices for a in self.active) >= m.slots): return None
         self.active.append(Allocation(need, devices))
         return self.active[-1]
     def release(self, allocation:Allocation):
@@ -84,7 +82,6 @@ def _gpus(self:Allocator, need_gb:float) -> tuple:
     if need_gb <= max(capacity.values()):
         candidates = sorted(free, key=free.get) if self.machine.share else empty
         return tuple(n for n in candidates if free[n] >= need_gb)[:1]
-    take, gb = [], 0.
-    for n in sorted(empty, key=lambda n: -capacity[n]): # several whole GPUs, the largest first, so that they are few
-        if gb < need_gb: take.append(n); gb += capacity[n]
-    return tuple(take) if gb >= need_gb else ()
+    largest = sorted(empty, key=lambda n: -capacity[n]) # several whole GPUs, the largest first, so that they are few
+    enough = (k for k in range(2, len(empty) + 1) if sum(capacity[n] for n in largest[:k]) >= need_gb)
+    return tuple(largest[:next(enough, 0)])
