@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Sequence
 
 from fastcore.basics import patch
-from ..core.tables import ResultTable
+import numpy as np
+
+from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, Workspace, atomic_write, optional, write_csv, write_json
 from ..llm.registry import load_registry
 from ..retrieval.queries import DEFAULT_PRESET
@@ -25,28 +27,23 @@ from .plan import BenchmarkSettings, plan_benchmark, this_machine
 from .runner import is_member
 
 # %% ../../nbs/07_benchmark/07_scaling_study.ipynb #be9a6b30
-_TOP = dict(quantization=('quantization', None), run_environment=('run_environment', None), hostname=('', None),
-    overall_score=('overall_score', 4), value_accuracy=('value_accuracy', 4), ref_overlap=('ref_overlap', 4),
-    na_accuracy=('na_accuracy', 4),
-    avg_latency_s=('avg_latency_seconds', 2), avg_retrieval_s=('avg_retrieval_seconds', 2),
-    avg_generation_s=('avg_generation_seconds', 2),
-    total_time_s=('total_time_seconds', 1)) # column=(field, decimals)
-_HARDWARE = dict(vram_allocated_gb=('gpu_vram_allocated_gb', 2), vram_reserved_gb=('gpu_vram_reserved_gb', 2),
-                 vram_total_gb=('gpu_vram_total_gb', 1),
-    gpu_name=('gpu_name', None), gpu_count=('gpu_count', None), model_disk_gb=('model_disk_size_gb', 2),
-    model_load_time_s=('model_load_time_seconds', 1),
-    llm_load_time_s=('llm_load_time_seconds', 1), embedder_load_time_s=('embedder_load_time_seconds', 1),
-    energy_wh=('gpu_energy_wh', 3),
-    energy_method=('gpu_energy_method', None), avg_power_w=('gpu_avg_power_watts', 1),
-    peak_power_w=('gpu_peak_power_watts', 1),
-    cpu_rss_peak_gb=('cpu_rss_peak_gb', 2))
-_END = dict(questions=('num_questions', None), correct=('questions_correct', None), wrong=('questions_wrong', None),
-            errors=('error_count', None),
-    input_tokens=('input_tokens', None), output_tokens=('output_tokens', None), est_cost_usd=('estimated_cost_usd', 4))
-SCALING_COLUMNS = ('model', 'params_b', *_TOP, *_HARDWARE, *_END)
+SCALING_COLUMNS = tuple('''model params_b quantization run_environment hostname overall_score value_accuracy ref_overlap
+    na_accuracy avg_latency_s avg_retrieval_s avg_generation_s total_time_s vram_allocated_gb vram_reserved_gb
+    vram_total_gb gpu_name gpu_count model_disk_gb model_load_time_s llm_load_time_s embedder_load_time_s energy_wh
+    energy_method avg_power_w peak_power_w cpu_rss_peak_gb questions correct wrong errors input_tokens output_tokens
+    est_cost_usd'''.split())
 OWN_COLUMNS = ('active_params_b', 'wh', 'wh_low', 'wh_high', 'energy_is', 'wh_per_question', 'score_per_wh',
-               's_per_question', 'score_is', 'ci_low', 'ci_high',
-               'refusal_recall', 'refusal_precision', 'run')
+               's_per_question', 'score_is', 'ci_low', 'ci_high', 'refusal_recall', 'refusal_precision', 'run')
+_STORED = dict(run_environment='run_environment', hostname='hostname', vram_allocated_gb='gpu_vram_allocated_gb',
+    vram_reserved_gb='gpu_vram_reserved_gb', vram_total_gb='gpu_vram_total_gb', gpu_name='gpu_name',
+    gpu_count='gpu_count', model_disk_gb='model_disk_size_gb', model_load_time_s='model_load_time_seconds',
+    llm_load_time_s='llm_load_time_seconds', embedder_load_time_s='embedder_load_time_seconds',
+    energy_method='gpu_energy_method', avg_power_w='gpu_avg_power_watts', peak_power_w='gpu_peak_power_watts',
+    cpu_rss_peak_gb='cpu_rss_peak_gb', errors='error_count', input_tokens='input_tokens', output_tokens='output_tokens')
+_DECIMALS = dict(overall_score=4, value_accuracy=4, ref_overlap=4, na_accuracy=4, est_cost_usd=4, energy_wh=3,
+    avg_latency_s=2, avg_retrieval_s=2, avg_generation_s=2, vram_allocated_gb=2, vram_reserved_gb=2, model_disk_gb=2,
+    cpu_rss_peak_gb=2, total_time_s=1, vram_total_gb=1, model_load_time_s=1, llm_load_time_s=1, embedder_load_time_s=1,
+    avg_power_w=1, peak_power_w=1)
 
 # %% ../../nbs/07_benchmark/07_scaling_study.ipynb #b0b64745
 def family_entries(
@@ -56,16 +53,13 @@ def family_entries(
 ) -> list:
     "The models of a family, by size. Raises `UserError` when there is none."
     norm = lambda t: t.lower().replace('-', '').replace(' ', '')
-    all_ = [e for e in load_registry(ws).values() if e.params_b]
+    all_ = sorted((e for e in load_registry(ws).values() if e.params_b), key=lambda e: (e.params_b, e.key))
     of = [e for e in all_ if norm(e.family) == norm(family)]
     of = of or [e for e in all_ if norm(family) in norm(f'{e.key} {e.name} {e.family} {e.id}')]
-    chosen = of if not sizes else [e for s in dict.fromkeys(sizes) for e in of
-                                   if abs(e.params_b - s) <= max(.15 * s, .05)]
-    if not chosen:
-        had = f': it has {", ".join(f"{e.params_b:g}" for e in sorted(of, key=lambda e: e.params_b))}' if of else ''
-        raise UserError(f'no model of the registry belongs to {family!r}'
-                        + (f' with sizes {", ".join(f"{s:g}" for s in sizes)}' if sizes else '') + had)
-    return sorted({e.key: e for e in chosen}.values(), key=lambda e: (e.params_b, e.key))
+    if chosen := [e for e in of if not sizes or any(abs(e.params_b - s) <= max(.15 * s, .05) for s in sizes)]: return chosen
+    raise UserError(f'no model of the registry belongs to {family!r}'
+                    + (f' with sizes {", ".join(f"{s:g}" for s in sizes)}' if sizes else '')
+                    + (f': it has {", ".join(f"{e.params_b:g}" for e in of)}' if of else ''))
 
 # %% ../../nbs/07_benchmark/07_scaling_study.ipynb #760e9631
 def own_run(
@@ -75,21 +69,20 @@ def own_run(
     preset:str='',   # retrieval preset; default the default one (WattBot's runs name none)
 ):
     "The model's main run, or None."
+    def counts(r) -> bool:
+        config, smoke = r.block('config_snapshot'), r.name.endswith('-smoke') or '-smoke-' in r.name
+        if r.is_ensemble or is_member(r.name) or smoke or not r.complete or r.summary.get('model_id') != entry.id:
+            return False
+        same = precision == r.precision or precision == 'auto' == r.precision_requested or not entry.local
+        mode, used = r.block('identity').get('mode') or config.get('mode') or 'rag', config.get('preset')
+        return (same and mode == 'rag' and not config.get('seed')
+                and (used or DEFAULT_PRESET) == (preset or DEFAULT_PRESET))
     got = []
     for r in runs:
-        try:
-            if _is_own(r, entry, precision, preset or DEFAULT_PRESET): got.append(r)
+        try: got += [r] if counts(r) else []
         except UserError: pass # damaged: the audit reports it
     return min(got, key=lambda r: (r.name != f'{entry.key}-bench', -(r.summary.get('num_questions') or 0), r.name),
                default=None)
-
-def _is_own(r, entry, precision, preset) -> bool:
-    config, smoke = r.block('config_snapshot'), r.name.endswith('-smoke') or '-smoke-' in r.name
-    if r.is_ensemble or is_member(r.name) or smoke or not r.complete or r.summary.get('model_id') != entry.id:
-        return False
-    same = precision == r.precision or precision == 'auto' == r.precision_requested or not entry.local
-    mode = r.block('identity').get('mode') or config.get('mode') or 'rag'
-    return same and mode == 'rag' and not config.get('seed') and (config.get('preset') or DEFAULT_PRESET) == preset
 
 # %% ../../nbs/07_benchmark/07_scaling_study.ipynb #a04e9ac1
 @dataclass(frozen=True)
@@ -106,13 +99,13 @@ class Fit:
     sxx: float
     s: float        # residual standard deviation
     def at(self,
-        params_b:float, # billions of parameters
-    ) -> tuple[float, float, float]:
+        params_b, # billions of parameters: a number or an array
+    ) -> tuple:
         "(score on the line, low, high) at a size: the interval of the mean of such models, not of a single one."
         from scipy import stats
-        x = math.log10(params_b)
+        x = np.log10(params_b)
         y, t = self.intercept + self.slope * x, stats.t.ppf(.975, self.n - 2)
-        h = t * self.s * math.sqrt(1 / self.n + (x - self.mean_x) ** 2 / self.sxx)
+        h = t * self.s * np.sqrt(1 / self.n + (x - self.mean_x) ** 2 / self.sxx)
         return y, y - h, y + h
 
 # %% ../../nbs/07_benchmark/07_scaling_study.ipynb #a129a838
@@ -121,21 +114,18 @@ def fit_log(
     scores:Sequence[float], # scores; None are left out
 ) -> Fit|None:
     "The log-linear fit; None with fewer than three points or only one size."
-    pairs = [(math.log10(p), s) for p, s in zip(params, scores) if p and p > 0 and s is not None]
-    if len(pairs) < 3 or len({x for x, _ in pairs}) < 2: return None
+    x, y = np.array([(math.log10(p), s) for p, s in zip(params, scores) if p and s is not None]).reshape(-1, 2).T
+    n = len(x)
+    if n < 3 or len(set(x)) < 2: return None
     from scipy import stats
-    x, y = zip(*pairs)
     r = stats.linregress(x, y)
-    n, mx = len(x), sum(x) / len(x)
-    h = stats.t.ppf(.975, n - 2) * r.stderr
-    rss = sum((b - r.intercept - r.slope * a) ** 2 for a, b in pairs)
-    return Fit(float(r.slope), float(r.slope - h), float(r.slope + h), float(r.intercept), float(r.rvalue ** 2),
-               float(r.pvalue), n, mx,
-               sum((a - mx) ** 2 for a in x), math.sqrt(rss / (n - 2)))
+    h, rss = stats.t.ppf(.975, n - 2) * r.stderr, ((y - r.intercept - r.slope * x) ** 2).sum()
+    numbers = (r.slope, r.slope - h, r.slope + h, r.intercept, r.rvalue ** 2, r.pvalue)
+    return Fit(*map(float, numbers), n, float(x.mean()), float(((x - x.mean()) ** 2).sum()), math.sqrt(rss / (n - 2)))
 
 # %% ../../nbs/07_benchmark/07_scaling_study.ipynb #76369cee
-@dataclass
-class Scaling:
+@dataclass(repr=False)
+class Scaling(TableSet):
     "A scaling table, the models without a run, and the fits (None with fewer than three sizes)."
     rows: list
     missing: list
@@ -149,13 +139,8 @@ class Scaling:
     preset: str = ''
     numbers: dict = field(default_factory=dict) # model → its `RunNumbers`
     def to_json(self):
-        return dict(family=self.family, env=self.env, datafile=self.datafile, precision=self.precision, rows=self.rows,
-                    missing=self.missing,
-                    fit=self.fit, fit_active=self.fit_active, numbers={k: x.to_json() for k, x in self.numbers.items()})
-    def to_text(self): return self.table.to_text()
-    def _repr_markdown_(self): return self.table.to_markdown()
-    def _repr_html_(self): return self.table._repr_html_()
-    def __repr__(self): return self.to_text()
+        return {k: v for k, v in vars(self).items() if k not in ('summaries', 'preset')}
+    def tables(self): return [self.table]
 
 # %% ../../nbs/07_benchmark/07_scaling_study.ipynb #01f7f9ec
 @patch(as_prop=True)
@@ -163,20 +148,16 @@ def table(self:Scaling) -> ResultTable:
     show = ('model', 'params_b', 'active_params_b', 'quantization', 'overall_score', 'ci_low', 'ci_high',
             'value_accuracy', 'avg_latency_s', 's_per_question', 'wh',
             'energy_is', 'score_per_wh', 'vram_allocated_gb', 'questions')
-    notes = []
-    for f, what in ((self.fit, 'parameters'), (self.fit_active if self.fit_active != self.fit else None,
-                                               'active parameters')):
-        if f:
-            notes += [f'score {f.slope:+.3f} per tenfold {what} (95 % {f.low:+.3f} to {f.high:+.3f}, {f.n} sizes, '
-                      f'r² {f.r2:.2f})']
+    fits = {'parameters': self.fit, 'active parameters': self.fit_active if self.fit_active != self.fit else None}
+    notes = [f'score {f.slope:+.3f} per tenfold {what} (95 % {f.low:+.3f} to {f.high:+.3f}, {f.n} sizes, r² {f.r2:.2f})'
+             for what, f in fits.items() if f]
     ns = {r['questions'] for r in self.rows}
     if len(ns) > 1:
         notes += [f'the runs differ in their number of questions ({", ".join(map(str, sorted(ns, key=str)))}): '
                   'compare with care']
-    notes += [f'no run yet: {", ".join(self.missing)}'] if self.missing else []
-    notes += doubt_notes(self.numbers)
-    return ResultTable(show, self.rows, title=f'Scaling of {self.family}' + (f' on {self.env}' if self.env else '')
-                       + f', {self.datafile}', notes=notes)
+    if self.missing: notes += [f'no run yet: {", ".join(self.missing)}']
+    title = f'Scaling of {self.family}' + (f' on {self.env}' if self.env else '') + f', {self.datafile}'
+    return ResultTable(show, self.rows, title, notes + list(doubt_notes(self.numbers)))
 
 # %% ../../nbs/07_benchmark/07_scaling_study.ipynb #fdc24f4f
 @patch
@@ -187,18 +168,17 @@ def figure(self:Scaling):
     fig = Figure(figsize=(6.4, 4), layout='constrained')
     ax = fig.subplots()
     for r in self.rows:
-        if r['overall_score'] is None: continue
-        err = [[r['overall_score'] - r['ci_low']],
-               [r['ci_high'] - r['overall_score']]] if r['ci_low'] is not None else None
-        ax.errorbar(r['params_b'], r['overall_score'], yerr=err, fmt='o', color='#2a78d6', capsize=3)
-        ax.annotate(f"{r['params_b']:g}B", (r['params_b'], r['overall_score']), textcoords='offset points',
-                    xytext=(6, -12), fontsize=8)
+        x, y = r['params_b'], r['overall_score']
+        if y is None: continue
+        err = [[y - r['ci_low']], [r['ci_high'] - y]] if r['ci_low'] is not None else None
+        ax.errorbar(x, y, yerr=err, fmt='o', color='#2a78d6', capsize=3)
+        ax.annotate(f'{x:g}B', (x, y), textcoords='offset points', xytext=(6, -12), fontsize=8)
     if self.fit:
-        lo, hi = (math.log10(f([r['params_b'] for r in self.rows])) for f in (min, max))
-        xs = [10 ** (lo + (hi - lo) * i / 50) for i in range(51)]
-        ys = [self.fit.at(x) for x in xs]
-        ax.plot(xs, [y for y, *_ in ys], color='#52514e', lw=1.5)
-        ax.fill_between(xs, [l for _, l, _ in ys], [h for *_, h in ys], color='#52514e', alpha=.12, lw=0)
+        sizes = [r['params_b'] for r in self.rows]
+        xs = np.geomspace(min(sizes), max(sizes), 51)
+        y, low, high = self.fit.at(xs)
+        ax.plot(xs, y, color='#52514e', lw=1.5)
+        ax.fill_between(xs, low, high, color='#52514e', alpha=.12, lw=0)
     ax.set(xscale='log', xlabel='parameters, billions', ylabel='WattBot score', title=self.table.title)
     return fig
 
@@ -211,9 +191,7 @@ def write(self:Scaling,
     # qwen2.5 is `qwen` there
     name = ''.join(c for c in self.family.split('2.5')[0].lower() if c.isalnum() or c in '-_.')
     stem = Path(folder)/f"{name or 'family'}_scaling_comparison"
-    # as in WattBot's files
-    digits = {c: nd for of in (_TOP, _HARDWARE, _END) for c, (_, nd) in of.items() if nd is not None}
-    rounded = [{k: round(v, digits[k]) if k in digits and isinstance(v, float) else v for k, v in r.items()}
+    rounded = [{k: round(v, _DECIMALS[k]) if k in _DECIMALS and isinstance(v, float) else v for k, v in r.items()}
                for r in self.rows]
     out = [write_csv(f'{stem}.csv', (*SCALING_COLUMNS, *OWN_COLUMNS), rounded),
            write_json(f'{stem}.json', self.summaries)]
@@ -239,38 +217,31 @@ def scaling(
     runs = find_runs(ws, env, datafile) if ws.experiments.exists() else []
     rows, missing, summaries, numbers, truths = [], [], {}, {}, GroundTruth(ws)
     for e in entries:
-        r = own_run(runs, e, precision or e.precision, preset)
-        size = f'{e.params_b:g}'
+        r, size = own_run(runs, e, precision or e.precision, preset), f'{e.params_b:g}'
         summaries[size if size not in summaries else f'{size} ({e.key})'] = r.summary if r else None
-        if r is None: missing.append(e.key)
-        else:
-            numbers[e.name] = run_numbers(r, truths)
-            rows.append(_row(e, r, numbers[e.name]))
-    scores = [r['overall_score'] for r in rows]
-    return Scaling(rows, missing, fit_log([r['params_b'] for r in rows], scores),
-                   fit_log([r['active_params_b'] for r in rows], scores), summaries,
-                   family, precision, env, datafile, preset, numbers)
+        if r is None: missing.append(e.key); continue
+        numbers[e.name] = run_numbers(r, truths)
+        rows.append(_row(e, r, numbers[e.name]))
+    fit, fit_active = (fit_log([r[k] for r in rows], [r['overall_score'] for r in rows])
+                       for k in ('params_b', 'active_params_b'))
+    return Scaling(rows, missing, fit, fit_active, summaries, family, precision, env, datafile, preset, numbers)
 
 # %% ../../nbs/07_benchmark/07_scaling_study.ipynb #973b9485
 def _row(e, r, x) -> dict:
-    "WattBot's columns, then those of wattnb."
-    s, hw = r.summary, r.block('hardware')
-    cells = lambda of, d: {c: d.get(k) for c, (k, _) in of.items()}
-    apart = lambda k: None if (v := s.get(k)) is None else v / x.at_a_time
-    now = dict(avg_retrieval_s=apart('avg_retrieval_seconds'), avg_generation_s=apart('avg_generation_seconds'),
-               quantization=x.precision, overall_score=x.score, value_accuracy=x.value_accuracy,
-               ref_overlap=x.ref_overlap, na_accuracy=x.na_recall,
-               avg_latency_s=x.latency_s, total_time_s=x.wall_s, energy_wh=x.wh, questions=x.n,
-               correct=x.questions_correct,
-               wrong=None if x.questions_correct is None else x.n - x.questions_correct, est_cost_usd=x.api_usd)
-    own = dict(active_params_b=e.compute_b, wh=x.wh, wh_low=x.energy.low, wh_high=x.energy.high, energy_is=x.energy.is_,
-               wh_per_question=x.wh_per_question,
-               score_per_wh=x.score / x.wh if x.energy.ranked and x.wh and x.score is not None else None,
-               s_per_question=x.wall_s_per_question,
-               score_is=x.score_is, ci_low=x.score_low, ci_high=x.score_high, refusal_recall=x.refusal_recall,
-               refusal_precision=x.refusal_precision, run=r.id)
-    return {'model': e.name, 'params_b': e.params_b, **cells(_TOP, s), **cells(_HARDWARE, hw), **cells(_END, s),
-            'hostname': hw.get('hostname')} | now | own
+    "WattBot's columns, then those of wattnb, of a model, its run, and the run's numbers."
+    stored = r.summary | r.block('hardware')
+    apart = lambda k: None if (v := stored.get(k)) is None else v / x.at_a_time
+    row = {c: stored.get(k) for c, k in _STORED.items()} | dict(
+        model=e.name, params_b=e.params_b, quantization=x.precision, overall_score=x.score,
+        value_accuracy=x.value_accuracy, ref_overlap=x.ref_overlap, na_accuracy=x.na_recall, avg_latency_s=x.latency_s,
+        avg_retrieval_s=apart('avg_retrieval_seconds'), avg_generation_s=apart('avg_generation_seconds'),
+        total_time_s=x.wall_s, energy_wh=x.wh, questions=x.n, correct=x.questions_correct, est_cost_usd=x.api_usd,
+        wrong=None if x.questions_correct is None else x.n - x.questions_correct, active_params_b=e.compute_b, wh=x.wh,
+        wh_low=x.energy.low, wh_high=x.energy.high, energy_is=x.energy.is_, wh_per_question=x.wh_per_question,
+        score_per_wh=x.score / x.wh if x.energy.ranked and x.wh and x.score is not None else None,
+        s_per_question=x.wall_s_per_question, score_is=x.score_is, ci_low=x.score_low, ci_high=x.score_high,
+        refusal_recall=x.refusal_recall, refusal_precision=x.refusal_precision, run=r.id)
+    return {c: row[c] for c in (*SCALING_COLUMNS, *OWN_COLUMNS)}
 
 # %% ../../nbs/07_benchmark/07_scaling_study.ipynb #90962fde
 def plan_missing(
