@@ -54,17 +54,16 @@ def keeps_to(
     limits:Sequence, # budgets: (cost per question of a `System`, the most on average, ...)
 ) -> bool:
     "Whether a system's mean cost over all questions is known and within each budget."
-    return all(np.isfinite(of(s)).all() and of(s).mean() <= most * (1 + 1e-12) for of, most, *_ in limits)
+    return bool(_within_budget([s], limits, np.full((1, len(s.x)), 1 / len(s.x))).all())
 
 # %% ../../nbs/08_ensemble/04_choice.ipynb #61049d94
-def _choice_ci(h:np.ndarray, spread:np.ndarray, x:np.ndarray, strata:np.ndarray, clusters,
-               level:float=.95) -> tuple[float, float]:
-    """Interval of the mean of the out-of-bag scores `h`: that of the composite over the questions, and the variance of
-    `spread` (the overall score of the system picked in each resample), added in squares. `x`: contributions of all
+def _choice_ci(h:np.ndarray, spread:np.ndarray, x:np.ndarray, strata:np.ndarray, clusters) -> tuple[float, float]:
+    """95 % interval of the mean of the out-of-bag scores `h`: that of the composite over the questions, and the variance
+    of `spread` (the overall score of the system picked in each resample), added in squares. `x`: contributions of all
     systems."""
-    lo, hi = composite_interval(h, strata, clusters, x, level)
-    m, q = float(h.mean()), _quantile(level, len(h) - 1)
-    t, more = q / _quantile(level), q * q * float(spread.var())
+    lo, hi = composite_interval(h, strata, clusters, x)
+    m, q = float(h.mean()), _quantile(.95, len(h) - 1)
+    t, more = q / _quantile(.95), q * q * float(spread.var())
     return m - math.sqrt((t * (m - lo)) ** 2 + more), m + math.sqrt((t * (hi - m)) ** 2 + more)
 
 # %% ../../nbs/08_ensemble/04_choice.ipynb #3e70fbfc
@@ -83,6 +82,8 @@ class OutOfBagChoice:
 
     @property
     def optimism(self) -> float: return self.in_sample - self.score
+    @property
+    def wh(self) -> float|None: return None if self.joules is None else self.joules / 3600
 
 def _out_of_bag(values:np.ndarray, w:np.ndarray, at:np.ndarray, best:int) -> np.ndarray:
     """Per question, the mean of `values[picked]` over the resamples without it; that of `best` where there is none.
@@ -177,20 +178,6 @@ def _tied(models:Sequence[System], best:System, clusters, seed:int) -> tuple:
     return tuple(m.label for m in sorted(models, key=lambda m: -m.x.mean()) if m is not best
                  and p[frozenset((m.label, best.label))] > .05)
 
-# %% ../../nbs/08_ensemble/04_choice.ipynb #0c357cae
-def _wh(joules:float|None) -> float|None: return None if joules is None else joules / 3600
-
-def _cheaper_one(picks:dict, top:str, priced, pick, margin:float, strata, clusters, limits,
-                 seed:int) -> tuple[dict, bool]:
-    "(difference of the cheapest choice to that of family `top`, whether it takes its place)"
-    picks['frugal'] = pick(priced, margin / 2)
-    d = choice_difference(picks['frugal'], picks[top], strata, clusters, 1, seed)
-    cheap, other = picks['frugal'].best, picks[top].best
-    known = d['ci_low'] is not None and not limits
-    worst = min(d['diff'], d['diff_named']) - (d['diff'] - d['ci_low']) if known else None
-    saves = known and worst > -margin and cheap.joules.mean() < other.joules.mean()
-    return dict(family='frugal', against=top, **d), bool(saves)
-
 # %% ../../nbs/08_ensemble/04_choice.ipynb #31d95abe
 def decide_between(
     families:dict,         # 'single' -> `System`s, and further families
@@ -203,19 +190,22 @@ def decide_between(
 ) -> SystemDecision:
     "Which system to take, by the rule above. Deterministic for a seed."
     pick = lambda systems, within=0.: choose_out_of_bag(systems, strata, repeats, seed, within, clusters, limits)
-    picks = {k: pick(v) for k, v in families.items() if v}
-    rivals = [k for k in picks if k != 'single']
-    diffs = [dict(family=k, against='single',
-                  **choice_difference(picks[k], picks['single'], strata, clusters, len(rivals), seed)) for k in rivals]
+    difference = lambda k, other, tests: dict(family=k, against=other, **choice_difference(
+        picks[k], picks[other], strata, clusters, tests, seed))
+    picks, saves = {k: pick(v) for k, v in families.items() if v}, False
+    diffs = [difference(k, 'single', len(picks) - 1) for k in picks if k != 'single']
     better = [d for d in diffs if d['ci_low'] is not None and d['ci_low'] > 0]
     top = max(better, key=lambda d: d['diff'])['family'] if better else 'single'
-    priced, saves = [s for v in families.values() for s in v if np.isfinite(s.joules).all()], False
-    if priced:
-        d, saves = _cheaper_one(picks, top, priced, pick, margin, strata, clusters, limits, seed)
+    if priced := [s for v in families.values() for s in v if np.isfinite(s.joules).all()]:
+        picks['frugal'] = pick(priced, margin / 2)
+        d = difference('frugal', top, 1)
         diffs.append(d)
+        if d['ci_low'] is not None and not limits:
+            worst = min(d['diff'], d['diff_named']) - (d['diff'] - d['ci_low'])
+            saves = bool(worst > -margin and picks['frugal'].best.joules.mean() < picks[top].best.joules.mean())
     for d in diffs:
-        d |= dict(beats=d in better, wh=_wh(picks[d['family']].joules), wh_single=_wh(picks['single'].joules),
-                  wh_against=_wh(picks[d['against']].joules))
+        d |= dict(beats=d in better, wh=picks[d['family']].wh, wh_single=picks['single'].wh,
+                  wh_against=picks[d['against']].wh)
     tied = _tied([s for s in families['single'] if keeps_to(s, limits)], picks['single'].best, clusters, seed)
     return SystemDecision(picks['frugal' if saves else top].best, picks, tuple(diffs),
                           tuple(d['family'] for d in better), tied, saves, margin)

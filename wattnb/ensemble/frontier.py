@@ -25,12 +25,10 @@ def on_frontier(
     good, cost = np.atleast_2d(good), np.atleast_2d(cost)
     order = np.lexsort((-good, cost), axis=-1)
     g, c = np.take_along_axis(good, order, -1), np.take_along_axis(cost, order, -1)
-    best = np.concatenate([np.full(g.shape[:-1] + (1,), -np.inf), np.maximum.accumulate(g, -1)[..., :-1]], -1)
-    equal = np.concatenate([np.zeros(g.shape[:-1] + (1,), bool),
-                            (g[..., 1:] == g[..., :-1]) & (c[..., 1:] == c[..., :-1])], -1)
-    keep = g > best
-    for i in range(1, g.shape[-1]): keep[..., i] |= equal[..., i] & keep[..., i - 1]
-    out = np.empty_like(keep)
+    keep, out, best = np.zeros(g.shape, bool), np.zeros(g.shape, bool), np.full(g.shape[:-1], -np.inf)
+    for i in range(g.shape[-1]):
+        same = (g[..., i] == g[..., i - 1]) & (c[..., i] == c[..., i - 1]) & keep[..., i - 1]
+        keep[..., i], best = (g[..., i] > best) | same, np.maximum(best, g[..., i])
     np.put_along_axis(out, order, keep, -1)
     return out
 
@@ -40,15 +38,14 @@ def composite_interval(
     strata,           # stratum of each question: whether it is unanswerable
     clusters=None,    # paper of each question; None: independent
     every=None,       # systems × questions: contributions whose range may be wider than the score's
-    level:float=.95,  # confidence
 ) -> tuple[float, float]:
-    "Interval of a system's score, made as that of a run (`Scores.composite_ci`)."
+    "95 % interval of a system's score, made as that of a run (`Scores.composite_ci`)."
     rare, parts, every = np.asarray(strata).astype(bool), [], x[None] if every is None else every
     for k, (low, high) in zip((~rare, rare), contribution_bounds(len(x), int(rare.sum()))):
         if not k.any(): continue
         inside = None if clusters is None else [c for c, m in zip(clusters, k) if m]
         parts.append((k.mean(), x[k], min(low, every[:, k].min()), max(high, every[:, k].max()), inside))
-    return strata_ci(parts, level)
+    return strata_ci(parts)
 
 # %% ../../nbs/08_ensemble/03_frontier.ipynb #eb0cfdf6
 @dataclass(frozen=True, repr=False)
@@ -56,12 +53,11 @@ class Frontier(TableSet):
     "Accuracy against cost. `rows`: one dict per system, cheapest first."
     rows: tuple
     unit: str
-    def table(self,
-        most:int|None=20, # rows: those on the frontier first, then the most probable; None for every system
-    ) -> ResultTable:
-        "Systems that are on the frontier, or are in at least 5 % of the resamples, cheapest first."
-        rows = [r for r in self.rows if r['on_frontier'] or r['p_frontier'] >= .05] if most else list(self.rows)
-        keep = sorted(rows, key=lambda r: (-r['on_frontier'], -r['p_frontier']))[:most]
+    @property
+    def table(self) -> ResultTable:
+        "The 20 systems that are on the frontier or most probably (in at least 5 % of the resamples), cheapest first."
+        rows = [r for r in self.rows if r['on_frontier'] or r['p_frontier'] >= .05]
+        keep = sorted(rows, key=lambda r: (-r['on_frontier'], -r['p_frontier']))[:20]
         rows, left, u = [r for r in rows if r in keep], len(rows) - len(keep), self.unit
         columns = ['system', 'kind', 'overall', 'low', 'high', f'{u}/question', f'{u}/correct', 'low ', 'high ',
                    'on frontier', 'P(frontier)']
@@ -72,19 +68,9 @@ class Frontier(TableSet):
             f'low, high: 95 % interval as of a run; of {u}/correct: percentile bootstrap. P(frontier): share of joint '
             'resamples of the questions; the uncertainty of the meters is not in it.'))
     def to_json(self): return list(self.rows)
-    def tables(self): return [self.table()]
+    def tables(self): return [self.table]
 
 # %% ../../nbs/08_ensemble/03_frontier.ipynb #7970c840
-def _frontier_row(s:System, cost, strata, clusters, sampled_cost, per_correct, now:bool, p:float) -> dict:
-    "The row of one system in the table; `sampled_cost`, `per_correct`: per resample."
-    ci = lambda a: tuple(float(q) for q in np.quantile(a, (.025, .975)))
-    return dict(label=s.label, kind=s.kind, members=s.members, overall=float(s.x.mean()),
-                overall_ci=tuple(min(1., max(0., e)) for e in composite_interval(s.x, strata, clusters)),
-                cost=float(cost.mean()), cost_ci=ci(sampled_cost),
-                cost_per_correct=float(cost.sum() / s.right.sum()) if s.right.any() else None,
-                cost_per_correct_ci=ci(per_correct) if np.isfinite(per_correct).all() else None, on_frontier=bool(now),
-                p_frontier=float(p))
-
 def pareto(
     systems:Sequence[System], # candidates
     strata:Sequence,          # stratum of each question
@@ -102,5 +88,11 @@ def pareto(
     bx, bc, bv = np.round(w @ x.T, 12), w @ c.T, w @ v.T
     p, now = on_frontier(bx, bc).mean(0), on_frontier(np.round(x.mean(1), 12), c.mean(1))[0]
     with np.errstate(divide='ignore', invalid='ignore'): per = np.where(bv > 0, bc / bv, np.inf)
-    rows = [_frontier_row(s, c[k], strata, clusters, bc[:, k], per[:, k], now[k], p[k]) for k, s in enumerate(systems)]
+    ci = lambda a: tuple(float(q) for q in np.quantile(a, (.025, .975)))
+    rows = [dict(label=s.label, kind=s.kind, members=s.members, overall=float(s.x.mean()),
+                 overall_ci=tuple(min(1., max(0., e)) for e in composite_interval(s.x, strata, clusters)),
+                 cost=float(c[k].mean()), cost_ci=ci(bc[:, k]),
+                 cost_per_correct=float(c[k].sum() / s.right.sum()) if s.right.any() else None,
+                 cost_per_correct_ci=ci(per[:, k]) if np.isfinite(per[:, k]).all() else None,
+                 on_frontier=bool(now[k]), p_frontier=float(p[k])) for k, s in enumerate(systems)]
     return Frontier(tuple(sorted(rows, key=lambda r: (r['cost'], -r['overall']))), {'wh': 'Wh', 'usd': 'USD'}[cost])

@@ -19,8 +19,7 @@ from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError
 from ..scoring.statistics import paired_ci, permutation_test
 from ..scoring.scores import contribution_bounds, score
-from ..telemetry.energy import RunEnergy
-from ..scoring.numbers import RunNumbers
+
 from .voting import decide, decisions_as_predictions
 from .systems import RunMatrix, System, cascades, ensembles, read_runs, singles
 from .frontier import Frontier, pareto
@@ -29,38 +28,34 @@ from .choice import MARGIN, SystemDecision, decide_between, keeps_to
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #cb9e3179
 def _nan(x): return None if x is None or not math.isfinite(x) else float(x)
 
-def _top_row(p:RunMatrix, k:int, best:Sequence[int]) -> list:
-    "Run `k` among the `best`: score, refusals, unique wins, latency, memory, agreement and energy."
-    s, alone = p.scores[k], int((p.right[k] & ~np.delete(p.right, k, 0).any(0)).sum())
-    agree = float(np.mean([(p.right[k] == p.right[j]).mean() for j in best if j != k])) if len(best) > 1 else None
-    x = (p.numbers[k] if p.numbers else None) or RunNumbers(n=p.n, latency_s=_nan(p.seconds[k].mean()),
-                                                            energy=RunEnergy(_nan(p.joules[k].sum() / 3600)))
-    return [p.labels[k], s.overall, *s.ci['overall'], s.na_recall, alone, x.latency_s, p.vram[k] if p.vram else None,
-            agree,
-            x.wh_per_question, x.energy.is_ if p.numbers else None]
-
 def top_models(p:RunMatrix) -> ResultTable:
-    "The three best single models."
-    best = sorted(range(len(p.labels)), key=lambda k: -p.x[k].mean())[:3]
+    "The three best single models: score, refusals, unique wins, latency, memory, agreement and energy."
+    best, rows = sorted(range(len(p.labels)), key=lambda k: -p.x[k].mean())[:3], []
+    for k in best:
+        s, alone = p.scores[k], int((p.right[k] & ~np.delete(p.right, k, 0).any(0)).sum())
+        agree = [(p.right[k] == p.right[j]).mean() for j in best if j != k]
+        x = p.numbers[k]
+        latency, wh = (x.latency_s, x.wh_per_question) if x else map(_nan, (p.seconds[k].mean(), p.joules[k].mean() / 3600))
+        rows.append([p.labels[k], s.overall, *s.ci['overall'], s.na_recall, alone, latency, p.vram[k],
+                     float(np.mean(agree)) if agree else None, wh, x.energy.is_ if x else None])
     return ResultTable(
         ['model', 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB', 'agreement',
-         'Wh/question', 'energy is'],
-        [_top_row(p, k, best) for k in best], 'The three best single models', (*p.notes, p.scores[0].interval_note(),
+         'Wh/question', 'energy is'], rows, 'The three best single models', (*p.notes, p.scores[0].interval_note(),
          'unique wins: questions that no other run has right; agreement: share of questions on which it and the other '
          'two are both right or both wrong.'))
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #e4893a0e
-def leave_one_out(p:RunMatrix) -> tuple:
-    "The majority over all runs, then without each: dicts of `without`, `overall` and `change`."
-    order = [int(k) for k in np.argsort(-p.x.mean(1), kind='stable')]
-    def overall(ks):
+def leave_one_out(p:RunMatrix) -> list[dict]:
+    "The majority over all runs, then without each: `without`, `overall` and `change`."
+    order = np.argsort(-p.x.mean(1), kind='stable').tolist()
+    def overall(without=None):
+        ks = [k for k in order if k != without]
         if len(ks) < 2: return float(p.x[ks[0]].mean())
         won = decide({p.labels[k]: p.predictions[k] for k in ks}, [q.id for q in p.questions])
         return score(p.questions, decisions_as_predictions(won)).overall
-    full = overall(order)
-    without = [(p.labels[k], overall([j for j in order if j != k])) for k in order]
-    return dict(without='none', overall=full, change=0.), *(dict(without=l, overall=o, change=o - full)
-                                                            for l, o in without)
+    full = overall()
+    return [dict(without='none', overall=full, change=0.),
+            *(dict(without=p.labels[k], overall=(o := overall(k)), change=o - full) for k in order)]
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #51929a77
 RULE = ('the best single model is kept unless a vote or a cascade beats it, and then the cheapest system that is not '
@@ -122,13 +117,6 @@ def _statement(
     return ' '.join(out)
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #f36b072d
-def _budget_sentence(d:SystemDecision, limits) -> str:
-    "What the choice takes of each budget, and how often it keeps to it."
-    if not limits: return ''
-    h = next(h for h in d.families.values() if h.best is d.choice)
-    takes = ', '.join(f'{of(d.choice).mean() / scale:.3g} {unit}' for of, _, unit, scale in limits)
-    return f' It takes {takes} a question, and keeps to the budget in {h.keeps:.0%} of the resamples.'
-
 def _energy_sentence(p:RunMatrix, named:Sequence[System]) -> str:
     "Which energies behind the statement no meter has read of the whole run."
     used = {m for s in named for m in s.members}
@@ -136,47 +124,59 @@ def _energy_sentence(p:RunMatrix, named:Sequence[System]) -> str:
              if l in used and x is not None and x.energy.wh is not None and x.energy.is_ not in ('measured', 'members')]
     return f' Energies that were not measured whole: {_listed(marks)}.' if marks else ''
 
+def _text(runs:RunMatrix, d:SystemDecision, limits) -> str:
+    "The statement, what the choice takes of each budget and how often it keeps to it, and the doubts about energy."
+    text = _statement(d, runs.n, ' and '.join(f'at most {most / scale:g} {unit} per question'
+                                              for _, most, unit, scale in limits))
+    if limits:
+        h = next(h for h in d.families.values() if h.best is d.choice)
+        takes = ', '.join(f'{of(d.choice).mean() / scale:.3g} {unit}' for of, _, unit, scale in limits)
+        text += f' It takes {takes} a question, and keeps to the budget in {h.keeps:.0%} of the resamples.'
+    return text + _energy_sentence(runs, [h.best for h in d.families.values()])
+
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #a4a68c4d
 @dataclass(frozen=True, repr=False)
 class Recommendation(TableSet):
-    "The outcome of `recommend`. `families`: single, ensemble, cascade, frugal -> `OutOfBagChoice`."
+    "The outcome of `recommend`."
     runs: RunMatrix
-    choice: System
-    families: dict
-    # family against the best single model (the cheapest within half the margin: against the choice without it),
-    # see `SystemDecision`
-    differences: tuple
+    decision: SystemDecision
     frontier: Frontier|None
-    oracle: float        # value accuracy if the right member were known each time
-    leave_one_out: tuple
     statement: str
     transfer: dict|None = None
-    decision: SystemDecision|None = None
 
+    @property
+    def choice(self) -> System: return self.decision.choice
+    @property
+    def families(self) -> dict: return self.decision.families
+    @property
+    def differences(self) -> tuple: return self.decision.differences
+    @property
+    def oracle(self) -> float:
+        "Value accuracy if the right member were known each time."
+        return float(self.runs.right.any(0).mean())
+    @cached_property
+    def leave_one_out(self) -> list[dict]: return leave_one_out(self.runs)
     @cached_property
     def top(self) -> ResultTable: return top_models(self.runs)
-    @cached_property
+    @property
     def members_table(self) -> ResultTable:
         "What the vote over all runs loses without each member."
-        return ResultTable(['without', 'overall', 'change'],
-                           [[m['without'], m['overall'], m['change']] for m in self.leave_one_out],
+        return ResultTable(['without', 'overall', 'change'], self.leave_one_out,
                            'Majority over all runs, leaving one out',
                            ('An oracle that always picked a right member would reach a value accuracy of '
                             f'{self.oracle:.3f}.',))
     def tables(self) -> list[ResultTable]:
-        return [self.top, self.table, self.members_table, *([self.frontier.table()] if self.frontier else [])]
+        return [self.top, self.table, self.members_table, *(self.frontier.tables() if self.frontier else [])]
     def closing(self) -> str: return self.statement
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #bc8e7563
 @patch(as_prop=True)
 def table(self:Recommendation) -> ResultTable:
     "Each family: what was chosen, its score where it was chosen, its score elsewhere."
-    rows, by = [], {d['family']: d for d in self.differences}
-    for k, h in self.families.items():
-        d = by.get(k)
-        compared = [d[x] for x in ('against', 'diff', 'ci_low', 'ci_high', 'p')] if d else [None] * 5
-        rows.append(['cheapest' if k == 'frugal' else k, h.best.label, h.in_sample, h.score, *h.ci, h.optimism,
-                     *compared, None if h.joules is None else h.joules / 3600])
+    by = {d['family']: d for d in self.differences}
+    rows = [['cheapest' if k == 'frugal' else k, h.best.label, h.in_sample, h.score, *h.ci, h.optimism,
+             *(by.get(k, {}).get(x) for x in ('against', 'diff', 'ci_low', 'ci_high', 'p')), h.wh]
+            for k, h in self.families.items()]
     rivals = sum(d['family'] != 'frugal' for d in self.differences)
     return ResultTable(['family', 'best on all questions', 'in-sample', 'out-of-bag', 'low', 'high', 'optimism',
                         'against', 'difference', 'low ', 'high ',
@@ -196,17 +196,15 @@ def to_json(self:Recommendation) -> dict:
                   wh_per_question=_nan(c.joules.mean() / 3600), usd_per_question=_nan(c.usd.mean()),
                   asked=list(c.call_rate))
     families = {k: dict(best=h.best.label, members=list(h.best.members), in_sample=h.in_sample, honest=h.score,
-                        ci_low=h.ci[0], ci_high=h.ci[1],
-                        optimism=h.optimism, wh_per_question=None if h.joules is None else h.joules / 3600,
-                        picked=[list(x) for x in h.picked])
-                for k, h in self.families.items()}
-    rule = dict(rule=RULE, margin=d.margin, not_significantly_different=list(d.tied), saves=d.saves) if d else {}
-    return dict(choice=choice, statement=self.statement, **rule, families=families, differences=list(self.differences),
-                top=self.top.to_json(),
-                oracle=self.oracle, leave_one_out=list(self.leave_one_out),
+                        ci_low=h.ci[0], ci_high=h.ci[1], optimism=h.optimism, wh_per_question=h.wh,
+                        picked=[list(x) for x in h.picked]) for k, h in self.families.items()}
+    return dict(choice=choice, statement=self.statement, rule=RULE, margin=d.margin,
+                not_significantly_different=list(d.tied), saves=d.saves, families=families,
+                differences=list(self.differences), top=self.top.to_json(), oracle=self.oracle,
+                leave_one_out=self.leave_one_out,
                 frontier=self.frontier and [r for r in self.frontier.rows if r['p_frontier'] >= .05],
-                transfer=self.transfer,
-                notes=list(p.notes), skipped=[list(s) for s in p.skipped], n=p.n, runs=list(p.labels))
+                transfer=self.transfer, notes=list(p.notes), skipped=[list(s) for s in p.skipped], n=p.n,
+                runs=list(p.labels))
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #932592c3
 def _budgets(models:Sequence[System], max_wh:float|None, max_usd:float|None) -> list[tuple]:
@@ -230,7 +228,6 @@ def recommend_from(
     max_wh:float|None=None,  # at most this many Wh per question
     max_usd:float|None=None, # at most this many dollars per question
     seed:int=0,              # of resamples
-    most:int=32,             # member sets per ensemble size
     repeats:int=20,          # fifties of resamples
     margin:float=MARGIN,     # of the overall score: what a cheaper system may be worse by
     clusters='auto',         # by paper: 'auto', 'papers' or 'none', see `wattnb.scoring.judging.papers_of`
@@ -240,26 +237,15 @@ def recommend_from(
     if not 0 < margin < 1:
         raise UserError(f'a margin is a share of the score between 0 and 1, such as 0.02, not {margin:g}')
     runs = replace(runs, scores=tuple(replace(s, clusters=clusters) for s in runs.scores))
-    families = dict(single=singles(runs), ensemble=ensembles(runs, most=most), cascade=cascades(runs))
+    families = dict(single=singles(runs), ensemble=ensembles(runs), cascade=cascades(runs))
     limits, papers = _budgets(families['single'], max_wh, max_usd), runs.papers(clusters)
-    families = {k: v for k, v in families.items() if any(keeps_to(s, limits) for s in v)}
+    affordable = {k: [s for s in v if keeps_to(s, limits)] for k, v in families.items()}
+    families = {k: v for k, v in families.items() if affordable[k]}
     d = decide_between(families, runs.strata, papers, margin, limits, repeats, seed)
-    text = _statement(d, runs.n,
-                      ' and '.join(f'at most {most / scale:g} {unit} per question' for _, most, unit, scale in limits))
-    text += _budget_sentence(d, limits) + _energy_sentence(runs, [h.best for h in d.families.values()])
-    affordable = [s for v in families.values() for s in v if keeps_to(s, limits)]
-    return Recommendation(runs, d.choice, d.families, d.differences,
-                          pareto(affordable, runs.strata, seed=seed, clusters=papers),
-                          float(runs.right.any(0).mean()), leave_one_out(runs), text, decision=d)
+    front = pareto(sum(affordable.values(), []), runs.strata, seed=seed, clusters=papers)
+    return Recommendation(runs, d, front, _text(runs, d, limits))
 
 # %% ../../nbs/08_ensemble/05_recommendation.ipynb #a7c3c29e
-def _only(p:RunMatrix, labels) -> RunMatrix:
-    "The matrix with these runs alone."
-    at = [p.labels.index(l) for l in labels]
-    take = lambda xs: tuple(xs[k] for k in at)
-    return RunMatrix(tuple(labels), p.questions, take(p.predictions), take(p.scores), p.joules[at], p.usd[at],
-                     p.seconds[at], take(p.vram))
-
 def transfer(
     here:RunMatrix,  # runs over the questions to judge on
     there:RunMatrix, # runs over the questions to choose on
@@ -271,13 +257,12 @@ def transfer(
     shared = [l for l in here.labels if l in there.labels]
     if len(shared) < 2:
         raise UserError(f'only {len(shared)} runs of the same name over {chosen_on} and the questions to judge on')
-    here, there = _only(here, shared), _only(there, shared)
-    build = lambda p: singles(p) + ensembles(p) + cascades(p)
     # the order of voters may differ between the files, the order of a cascade may not
     key = lambda s: (s.kind, s.members if s.kind == 'cascade' else frozenset(s.members), s.how)
-    ours = {key(s): s for s in build(here)}
-    best = max((s for s in build(there) if key(s) in ours), key=lambda s: s.x.mean())
-    one = max(singles(there), key=lambda s: s.x.mean())
+    ours, theirs = ({key(s): s for p in [m.only(shared)] for s in singles(p) + ensembles(p) + cascades(p)}
+                    for m in (here, there))
+    best = max((s for k, s in theirs.items() if k in ours), key=lambda s: s.x.mean())
+    one = max((s for s in theirs.values() if s.kind == 'single'), key=lambda s: s.x.mean())
     got, ref, papers = ours[key(best)], ours[key(one)], here.papers(clusters)
     d = got.x - ref.x
     d[np.abs(d) < 1e-12] = 0

@@ -8,7 +8,7 @@ __all__ = ['RULES', 'RunMatrix', 'run_matrix', 'read_runs', 'System', 'singles',
 # %% ../../nbs/08_ensemble/02_systems.ipynb #b8cab333
 import itertools, math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Sequence
 
@@ -23,7 +23,7 @@ from ..scoring.numbers import doubt_notes, run_numbers
 from ..scoring.run_folders import distinct_names, find_runs
 from ..scoring.run_costs import ranked_joules
 from ..scoring.tidy import tidy_rows
-from .voting import Ballot, VoteRule, decisions_as_predictions, same_values, vote
+from .voting import Ballot, VoteRule, _by_id, decisions_as_predictions, same_values, vote
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #b6fec954
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class RunMatrix:
     joules: np.ndarray
     usd: np.ndarray
     seconds: np.ndarray     # latency
-    vram: tuple = ()        # GiB per run, or None
+    vram: tuple             # GiB per run, or None
+    numbers: tuple          # per run, its `RunNumbers`, or None
     skipped: tuple = ()     # (run, reason) of those left out
     notes: tuple = ()       # what a reader of the costs must know
-    numbers: tuple = ()     # per run, its `RunNumbers`
 
     @property
     def n(self) -> int: return len(self.questions)
@@ -60,21 +60,18 @@ class RunMatrix:
         return np.array([same_values([p[i].value for p in self.predictions]) for i in range(self.n)]).T
     @cached_property
     def strata(self) -> list: return [r['is_na'] for r in self.scores[0].rows]
+    def only(self,
+        labels:Sequence, # runs to keep
+    ) -> 'RunMatrix':
+        at = [self.labels.index(l) for l in labels]
+        per_run = {f: getattr(self, f) for f in ('labels', 'predictions', 'scores', 'vram', 'numbers')}
+        return replace(self, joules=self.joules[at], usd=self.usd[at], seconds=self.seconds[at],
+                       **{f: tuple(v[k] for k in at) for f, v in per_run.items()})
     def papers(self,
         clusters='auto', # see `papers_of`
     ) -> list|None: return papers_of(self.scores[0].rows, clusters)
-    @cached_property
-    def cost_known(self) -> bool: return bool(np.isfinite(self.joules).all())
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #52c4d8c1
-def _cost_array(costs, labels, n:int) -> np.ndarray:
-    "label -> cost per question, one number, or None, as runs × questions."
-    out = np.full((len(labels), n), np.nan)
-    for k, l in enumerate(labels):
-        v = (costs or {}).get(l)
-        if v is not None: out[k] = [math.nan if x is None else x for x in v] if np.ndim(v) else v
-    return out
-
 def run_matrix(
     questions:Sequence,       # labelled questions
     predictions:dict,         # label -> list of `Prediction`
@@ -88,20 +85,18 @@ def run_matrix(
 ) -> RunMatrix:
     """A `RunMatrix` from parts. A question that a run lacks counts as failed; of two predictions for one question the
     first counts."""
-    questions, labels, rows = tuple(questions), tuple(predictions), []
-    for p in predictions.values():
-        by = {}
-        for a in p: by.setdefault(a.id, a)
-        rows.append(tuple(by.get(q.id) or Prediction(q.id, status='failed') for q in questions))
-    array = lambda costs: _cost_array(costs, labels, len(questions))
-    return RunMatrix(labels, questions, tuple(rows), tuple(score(questions, list(p)) for p in predictions.values()),
-                     array(joules), array(usd), array(seconds), tuple((vram or {}).get(l) for l in labels),
-                     tuple(skipped),
-                     tuple(notes), tuple((numbers or {}).get(l) for l in labels))
+    questions, labels, by = tuple(questions), tuple(predictions), [_by_id(ps) for ps in predictions.values()]
+    rows = tuple(tuple(b.get(q.id) or Prediction(q.id, status='failed') for q in questions) for b in by)
+    each = lambda values: tuple((values or {}).get(l) for l in labels)
+    # None becomes NaN
+    array = lambda costs: np.array([np.broadcast_to(np.asarray(v, float), len(questions)) for v in each(costs)])
+    return RunMatrix(labels, questions, rows, tuple(score(questions, list(p)) for p in predictions.values()),
+                     array(joules), array(usd), array(seconds), each(vram), each(numbers), tuple(skipped), tuple(notes))
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #534549b3
 def _comparable(runs, truths) -> tuple[dict, list]:
-    "({label: (run, rows)}, [(label, reason)]) of the single, complete runs that have truth."
+    """({label: (run, rows)}, [(label, reason)]) of the single, complete runs with truth over the question set that most
+    of them share."""
     rows, skipped = {}, []
     for label, r in zip(distinct_names(runs), runs):
         try:
@@ -113,18 +108,15 @@ def _comparable(runs, truths) -> tuple[dict, list]:
             elif t := tidy_rows(r, truths): rows[label] = (r, t)
             else: skipped.append((label, 'no truth'))
         except UserError as e: skipped.append((label, str(e)))
-    return rows, skipped
-
-def _over_the_same_questions(rows:dict, skipped:list) -> dict:
-    "Those over the question set that most runs share; the others are added to `skipped`."
-    sets = Counter(frozenset(x['id'] for x in t) for _, t in rows.values())
-    ids = max(sets, key=lambda s: (sets[s], len(s)), default=frozenset())
-    out = {l: v for l, v in rows.items() if {x['id'] for x in v[1]} == ids}
-    skipped += [(l, f'{len(t)} questions instead of {len(ids)}') for l, (_, t) in rows.items() if l not in out]
+    sets = {l: frozenset(x['id'] for x in t) for l, (_, t) in rows.items()}
+    n = Counter(sets.values())
+    ids = max(n, key=lambda s: (n[s], len(s)), default=frozenset())
+    skipped += [(l, f'{len(rows[l][1])} questions instead of {len(ids)}') for l in rows if sets[l] != ids]
+    out = {l: v for l, v in rows.items() if sets[l] == ids}
     if len(out) < 2:
         raise UserError(f'a choice needs at least two complete runs over the same questions, found {len(out)}'
                         + ''.join(f'; {l}: {w}' for l, w in skipped[:3]))
-    return out
+    return out, skipped
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #aaf046b6
 def _cost_notes(rows:dict) -> tuple:
@@ -155,16 +147,14 @@ def read_runs(
         raise UserError(f'runs over several question files ({", ".join(files)}): name one with --datafile')
     truths = GroundTruth(ws, ground_truth)
     rows, skipped = _comparable(runs, truths)
-    rows = _over_the_same_questions(rows, skipped)
-    first, t = next(iter(rows.values()))
-    questions = [q for q in truths.of(first) if q.id in {x['id'] for x in t}]
-    by = {l: {x['id']: x for x in t} for l, (_, t) in rows.items()}
-    column = lambda of: {l: [of(by[l][q.id]) for q in questions] for l in rows}
-    numbers = {l: run_numbers(r, truths) for l, (r, _) in rows.items()}
-    return run_matrix(questions, {l: r.predictions for l, (r, _) in rows.items()}, column(ranked_joules),
-                      column(lambda x: x['cost_usd']),
-                      column(lambda x: x['latency_seconds']),
-                      {l: r.block('hardware').get('gpu_vram_allocated_gb') or None for l, (r, _) in rows.items()},
+    runs, by = {l: r for l, (r, _) in rows.items()}, {l: {x['id']: x for x in t} for l, (_, t) in rows.items()}
+    first = next(iter(runs))
+    questions = [q for q in truths.of(runs[first]) if q.id in by[first]]
+    column = lambda of: {l: [of(rows_[q.id]) for q in questions] for l, rows_ in by.items()}
+    numbers = {l: run_numbers(r, truths) for l, r in runs.items()}
+    return run_matrix(questions, {l: r.predictions for l, r in runs.items()}, column(ranked_joules),
+                      column(lambda x: x['cost_usd']), column(lambda x: x['latency_seconds']),
+                      {l: r.block('hardware').get('gpu_vram_allocated_gb') or None for l, r in runs.items()},
                       skipped, (*_cost_notes(rows), *doubt_notes(numbers, 'energy', 'latency', 'usd')), numbers)
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #27d21f0d
@@ -202,20 +192,14 @@ def subsets(
     out = []
     for m in sizes:
         total = math.comb(k, m)
-        if not total: continue
-        keep = {round(i * (total - 1) / max(1, most - 1)) for i in range(most)} if total > most else None
-        out += [c for i, c in enumerate(itertools.combinations(range(k), m)) if keep is None or i in keep]
+        keep = {round(i * (total - 1) / max(1, most - 1)) for i in range(most)} if total > most else range(total)
+        out += [c for i, c in enumerate(itertools.combinations(range(k), m)) if i in keep]
     return out
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #e37e7e14
 def _prices(p:RunMatrix) -> np.ndarray|None:
     "Mean joules per question of each run, or seconds where a run lacks them; None without either."
     return next((m for a in (p.joules, p.seconds) if np.isfinite(m := a.mean(1)).all()), None)
-
-def _expensive_first(p:RunMatrix) -> list[int]:
-    "Run numbers by falling cost; in the order of the matrix where no cost is known."
-    price = _prices(p)
-    return list(range(len(p.labels))) if price is None else np.argsort(-price, kind='stable').tolist()
 
 def ensembles(
     p:RunMatrix,
@@ -224,46 +208,44 @@ def ensembles(
     most:int=32,               # member sets per size
 ) -> list[System]:
     "Votes over sets of members, the most expensive member first. All members are called on all questions."
-    out, order = [], _expensive_first(p)
+    out, price = [], _prices(p)
+    order = list(range(len(p.labels))) if price is None else np.argsort(-price, kind='stable').tolist()
     ballots = [[Ballot(l, a.value, a.refs, a.status, a.confidence) for a in ps]
                for l, ps in zip(p.labels, p.predictions)]
-    for c in subsets(len(p.labels), [s for s in sizes if s <= len(p.labels)], most):
-        ks = [int(order[i]) for i in c]
+    for c in subsets(len(p.labels), sizes, most):
+        ks = [order[i] for i in c]
         members = tuple(p.labels[k] for k in ks)
         for name, rule in rules:
             won = {q.id: vote([ballots[k][j] for k in ks], rule, q.id) for j, q in enumerate(p.questions)}
             s = score(p.questions, decisions_as_predictions(won))
+            right = np.array([r['value_correct'] for r in s.rows], bool)
             out.append(System(f'{name}: {" + ".join(members)}', 'ensemble', members, name, np.array(s.contributions()),
-                              np.array([r['value_correct'] for r in s.rows], bool), p.joules[ks].sum(0),
-                              p.usd[ks].sum(0),
-                              p.seconds[ks].max(0), (1.,) * len(ks)))
+                              right, p.joules[ks].sum(0), p.usd[ks].sum(0), p.seconds[ks].max(0), (1.,) * len(ks)))
     return out
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #65ef1f66
-def _cascade(p:RunMatrix, members:tuple, how:str, called:tuple, keep:int|None=None) -> System:
-    "`members`: run numbers; `called`: for each member after the first, a mask of the questions on which it is called."
-    called, at = (np.ones(p.n, bool), *called), np.arange(p.n)
-    stage = np.zeros(p.n, int) # whose answer counts
-    for k in range(1, len(members)):
-        if keep is None or k > 1: stage[called[k]] = k
-    who = np.array(members)[stage]
+def _cascade(p:RunMatrix, members:tuple, how:str, called:tuple, side:int=1) -> System:
+    """`members`: run numbers; `called`: for each member after the first, a mask of the questions on which it is called.
+    Of the first `side`, which are called side by side, the first one's answer counts."""
+    called, stage = (np.ones(p.n, bool), *called), np.zeros(p.n, int)
+    for k in range(side, len(members)): stage[called[k]] = k # whose answer counts
+    who, at = np.array(members)[stage], np.arange(p.n)
     spent = lambda a: sum(np.where(m, a[k], 0.) for k, m in zip(members, called))
-    side = 1 if keep is None else 2 # models called side by side
     seconds = p.seconds[list(members[:side])].max(0) + sum(np.where(m, p.seconds[k], 0.)
                                                            for k, m in zip(members[side:], called[side:]))
     names = tuple(p.labels[k] for k in members)
-    label = f'{(" → " if keep is None else " & ").join(names[:-1])} → {names[-1]} on {how}'
+    label = f'{(" → " if side == 1 else " & ").join(names[:-1])} → {names[-1]} on {how}'
     return System(label, 'cascade', names, how, p.x[who, at], p.right[who, at], spent(p.joules), # type: ignore[arg-type]
                   spent(p.usd), seconds, tuple(float(m.mean()) for m in called)) # type: ignore[arg-type]
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #5413d73c
-def _least_confident(predictions) -> list[tuple]:
-    "(name, mask) of a run's least confident quarter, half and three quarters, where it reports confidence."
+def _least_confident(predictions) -> dict:
+    "Name → mask of a run's least confident quarter, half and three quarters, where it reports confidence."
     sure = np.array([math.inf if a.confidence is None else a.confidence for a in predictions])
-    known, out = sure[np.isfinite(sure)], []
+    known, out = sure[np.isfinite(sure)], {}
     for q in (.25, .5, .75) if known.size else ():
         m = sure <= np.quantile(known, q)
-        if not m.all() and not any((m == o).all() for _, o in out): out.append((f'lowest {q:.0%} of its confidence', m))
+        if not m.all() and not any((m == o).all() for o in out.values()): out[f'lowest {q:.0%} of its confidence'] = m
     return out
 
 def cascades(
@@ -274,16 +256,15 @@ def cascades(
     disagreement calls a third, and chains of refusals. Where no cost is known, every order is a candidate."""
     price, k, out = _prices(p), range(len(p.labels)), []
     cheaper = lambda i, j: price is None or price[i] < price[j]
+    triples = list(itertools.permutations(k, 3)) if three else []
     for i, j in itertools.permutations(k, 2):
         if not cheaper(i, j): continue
         out.append(_cascade(p, (i, j), 'refusal', (p.open[i],)))
         out += [_cascade(p, (i, j), f'refusal or low confidence ({share})', (p.open[i] | m,))
-                for share, m in _least_confident(p.predictions[i])]
-    for i, j, b in itertools.permutations(k, 3) if three else ():
-        if not (cheaper(i, b) and cheaper(j, b)): continue
-        differ = (p.groups[i] != p.groups[j]) | (p.groups[i] == 0)
-        out.append(_cascade(p, (i, j, b), 'disagreement', (np.ones(p.n, bool), differ), keep=0))
-    for i, j, b in itertools.permutations(k, 3) if three else ():
-        if cheaper(i, j) and cheaper(j, b):
-            out.append(_cascade(p, (i, j, b), 'refusal', (p.open[i], p.open[i] & p.open[j])))
-    return out
+                for share, m in _least_confident(p.predictions[i]).items()]
+    for i, j, b in triples:
+        if cheaper(i, b) and cheaper(j, b):
+            differ = (p.groups[i] != p.groups[j]) | (p.groups[i] == 0)
+            out.append(_cascade(p, (i, j, b), 'disagreement', (np.ones(p.n, bool), differ), side=2))
+    return out + [_cascade(p, (i, j, b), 'refusal', (p.open[i], p.open[i] & p.open[j]))
+                  for i, j, b in triples if cheaper(i, j) and cheaper(j, b)]
