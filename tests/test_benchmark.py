@@ -9,17 +9,15 @@ from hypothesis import given, settings as hyp, strategies as st
 
 from conftest import plug
 from wattnb.benchmark.progress import Benchmark, ProgressTable, Watch
-from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark, this_machine
-from wattnb.benchmark.estimates import Estimate, estimate, need_of, read_past
+from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark, run_argv, this_machine
 from wattnb.benchmark.runner import LocalExecutor, is_member, run_benchmark, run_members
-from wattnb.benchmark.cluster import run_argv
 from wattnb.experiment.stages import Run
 from wattnb.experiment.settings import RunSettings
 from wattnb.experiment.plan import plan_run
 from wattnb.experiment.execute import run_all
 from wattnb.llm.registry import load_registry
 from wattnb.testing.simulated import SimulatedGpu, simulated_nvml
-from wattnb.benchmark.allocation import HEADROOM, Allocation, Allocator, Machine, Need
+from wattnb.benchmark.resources import HEADROOM, Allocation, Allocator, Estimate, Machine, Need, estimate, need_of, read_past
 from wattnb.core.workspace import UserError, Workspace, read_json
 
 
@@ -377,7 +375,7 @@ def test_recorded_runs_fill_the_table_and_no_other_machine_does(ws, tmp_path):
 
 def test_few_earlier_runs_are_read_to_estimate_one(ws, monkeypatch):
     "With hundreds of earlier runs, estimating one must stay fast."
-    import wattnb.benchmark.estimates as bench
+    import wattnb.benchmark.resources as bench
     run_all(plan_run(RunSettings('extractive', env='many', preset='words', limit=2, name='first'), ws))
     first = ws.experiments / 'many/demo_QA/first'
     for i in range(150):
