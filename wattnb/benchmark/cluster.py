@@ -99,9 +99,10 @@ class NodeRun:
         have:int, # bytes of the journal that are at home
     ) -> dict:
         "`code`: exit status, or None. `at`, `more`: position and bytes of the journal. `log`, `files`: at the end."
-        out = dict(code=self.process.poll(), at=min(have, _size(self.folder)), more=b'', log='', files={})
-        if not self.shared and out['at'] < _size(self.folder):
-            with open(self.folder/'journal.jsonl', 'rb') as f: f.seek(out['at']); out['more'] = f.read()
+        at, journal = min(have, _size(self.folder)), self.folder/'journal.jsonl'
+        out = dict(code=self.process.poll(), at=at, more=b'', log='', files={})
+        if not self.shared and journal.exists():
+            with open(journal, 'rb') as f: f.seek(at); out['more'] = f.read()
         if out['code'] is None: return out
         out['log'] = self.process.log_text()
         if not self.shared:

@@ -100,4 +100,4 @@ class Supervised:
         except OSError: return ''
 
 # %% ../../nbs/07_benchmark/00_processes.ipynb #fea2ad84
-if __name__ == '__main__' and sys.argv[1:2] == ['--supervise']: sys.exit(_supervise(*sys.argv[2:5], sys.argv[5:]))
+if __name__ == '__main__' and sys.argv[1:2] == ['--supervise']: sys.exit(_supervise(*sys.argv[2:5], command=sys.argv[5:]))

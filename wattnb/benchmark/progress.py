@@ -175,7 +175,8 @@ def _update(self:Watch, content) -> bool:
         r.score = score(done, [prediction_of(state.last(q.id)) for q in done]).overall
     whs = [(s['report'].get('energy') or {}).get('total_wh') for s in content.last_of_sessions('segment')]
     r.wh = sum(whs) if whs and None not in whs else None
-    r.eta = seconds_to_go(r.seconds, r.done - self._done_before, r.n - r.done, r.estimate and r.estimate.seconds)
+    expected = r.estimate.seconds if r.estimate else None
+    r.eta = seconds_to_go(r.seconds, r.done - self._done_before, r.n - r.done, expected)
     return moved
 
 # %% ../../nbs/07_benchmark/03_progress.ipynb #e3d4ef98

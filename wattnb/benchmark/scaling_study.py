@@ -120,8 +120,8 @@ def fit_log(
     from scipy import stats
     r = stats.linregress(x, y)
     h, rss = stats.t.ppf(.975, n - 2) * r.stderr, ((y - r.intercept - r.slope * x) ** 2).sum()
-    numbers = (r.slope, r.slope - h, r.slope + h, r.intercept, r.rvalue ** 2, r.pvalue)
-    return Fit(*map(float, numbers), n, float(x.mean()), float(((x - x.mean()) ** 2).sum()), math.sqrt(rss / (n - 2)))
+    return Fit(float(r.slope), float(r.slope - h), float(r.slope + h), float(r.intercept), float(r.rvalue ** 2),
+               float(r.pvalue), n, float(x.mean()), float(((x - x.mean()) ** 2).sum()), math.sqrt(rss / (n - 2)))
 
 # %% ../../nbs/07_benchmark/06_scaling_study.ipynb #76369cee
 @dataclass(repr=False)

@@ -189,9 +189,9 @@ def decide_between(
 ) -> SystemDecision:
     "Which system to take, by the rule above. Deterministic for a seed."
     pick = lambda systems, within=0.: choose_out_of_bag(systems, strata, repeats, seed, within, clusters, limits)
+    picks, saves = {k: pick(v) for k, v in families.items() if v}, False
     difference = lambda k, other, tests: dict(family=k, against=other, **choice_difference(
         picks[k], picks[other], strata, clusters, tests, seed))
-    picks, saves = {k: pick(v) for k, v in families.items() if v}, False
     diffs = [difference(k, 'single', len(picks) - 1) for k in picks if k != 'single']
     better = [d for d in diffs if d['ci_low'] is not None and d['ci_low'] > 0]
     top = max(better, key=lambda d: d['diff'])['family'] if better else 'single'
