@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from .. import __version__
 from ..core.workspace import UserError, Workspace, atomic_write, cache_dir, digest, folder_lock, log, optional
 from ..core.hardware import memory_here
+from ..experiment.stages import archive_run
 from .resources import Allocation, Allocator, Machine
 from .plan import run_argv, start_run
 
@@ -181,7 +182,7 @@ def _end(self:RemoteRun, code:int, text:str):
 @dataclass
 class Node:
     "One node of the cluster, as a host for runs."
-    cluster: object
+    cluster: 'Cluster'
     id: str
     machine: Machine
     allocator: Allocator
@@ -191,8 +192,6 @@ class Node:
     def accepts(self, r) -> bool: return r.plan.entry.provider in ('hf_local', 'baseline')
     def label(self, a:Allocation) -> str:
         return self.machine.name + (f' GPU {",".join(a.devices)}' if a.devices else '')
-    def start(self, r, a:Allocation, seconds:float) -> RemoteRun:
-        return self.cluster.submit(self, r, len(a.devices), seconds) # type: ignore[attr-defined]
 
 # %% ../../nbs/07_benchmark/04_cluster.ipynb #1315d09d
 class Cluster:
@@ -216,7 +215,7 @@ class Cluster:
                 raise UserError(f'no Ray cluster at {address!r}: {why} (`ray start --head` starts one)') from None
         self._nodes, self._asked, self._base, self._last = {}, {}, None, 0.
         self._token = ws.artifacts/f'.cluster-{secrets.token_hex(6)}'
-    def _on(self, node:str) -> dict:
+    def on(self, node:str) -> dict:
         "Options that pin a task or an actor to a node."
         affinity = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         return dict(scheduling_strategy=affinity(node_id=node, soft=False))
@@ -252,7 +251,7 @@ def _ask(self:Cluster, node:str):
     if not self._token.exists(): atomic_write(self._token, b'')
     token = str(self._token)
     task = self.ray.remote(lambda: dict(node_info(), sees=os.path.exists(token)))
-    return task.options(num_cpus=0, max_retries=0, **self._on(node)).remote()
+    return task.options(num_cpus=0, max_retries=0, **self.on(node)).remote()
 
 # %% ../../nbs/07_benchmark/04_cluster.ipynb #9e9f3b74
 @patch
@@ -268,27 +267,26 @@ def _node(self:Cluster, id_:str, given:dict, info:dict) -> Node|None:
 
 # %% ../../nbs/07_benchmark/04_cluster.ipynb #e42f2bb4
 @patch
-def submit(self:Cluster, node:Node, r, gpus:int, seconds:float) -> RemoteRun:
-    "One actor for one run, on one node."
-    ray, s, hold = self.ray, r.plan.settings, ExitStack()
+def start(self:Node, r, a:Allocation, seconds:float) -> RemoteRun:
+    "One actor for one run, on this node."
+    c, ray, s, gpus, hold = self.cluster, self.cluster.ray, r.plan.settings, len(a.devices), ExitStack()
     # the name is given, since a node may resolve `auto`, and so the default name, differently
-    root, own, base, files = str(self.ws.root), dict(name=r.name), None, None
-    if not node.shared:
-        if s.force and r.run_dir.exists():
-            os.replace(r.run_dir, r.run_dir.with_name(f'{r.run_dir.name}.old-{time.strftime("%Y%m%d-%H%M%S")}'))
-        hold.enter_context(folder_lock(r.run_dir, f'wattnb benchmark, on {node.machine.name}'))
-        own['questions'] = '{root}/data/' + self.questions.name
+    root, own, base, files = str(c.ws.root), dict(name=r.name), None, None
+    if not self.shared:
+        if s.force and r.run_dir.exists(): archive_run(r.run_dir)
+        hold.enter_context(folder_lock(r.run_dir, f'wattnb benchmark, on {self.machine.name}'))
+        own['questions'] = '{root}/data/' + c.questions.name
         if s.model.endswith('.toml'): own['model'] = '{root}/models/' + Path(s.model).name
-        root, base, files = '', self._sent(), read_files(r.run_dir)
-    cpus = 1 if gpus else min(node.cpus, max(1, node.cpus // self.jobs))
+        root, base, files = '', c.base(), read_files(r.run_dir)
+    cpus = 1 if gpus else min(self.cpus, max(1, self.cpus // c.jobs))
     memory = dict(memory=int(r.need_gb * 1e9)) if r.need_gb and not gpus else {}
-    actor = ray.remote(NodeRun).options(num_cpus=cpus, num_gpus=gpus, **memory, **self._on(node.id)).remote()
-    first = actor.start.remote(run_argv(s, '{root}', **own), r.run_dir.relative_to(self.ws.root).as_posix(), seconds,
+    actor = ray.remote(NodeRun).options(num_cpus=cpus, num_gpus=gpus, **memory, **c.on(self.id)).remote()
+    first = actor.start.remote(run_argv(s, '{root}', **own), r.run_dir.relative_to(c.ws.root).as_posix(), seconds,
                                root, base, files)
-    return RemoteRun(ray, node, r.run_dir, hold, actor, first)
+    return RemoteRun(ray, self, r.run_dir, hold, actor, first)
 
 @patch
-def _sent(self:Cluster) -> tuple:
+def base(self:Cluster) -> tuple:
     "(hash, [reference]) of the workspace's files, which Ray keeps; a reference in a list is fetched only when needed."
     if self._base is None:
         files = workspace_files(self.ws, self.questions, self.models)

@@ -44,7 +44,7 @@ def stop_tree(
 # %% ../../nbs/07_benchmark/00_processes.ipynb #981c8283
 DEADLINE, ORPHANED, STOPPED = 124, 137, 143 # exit statuses
 
-def _supervise(seconds:str, grace:str, mark:str, command:Sequence[str]) -> int:
+def _supervise(seconds:str, grace:str, mark:str, *command:str) -> int:
     "Run the command; the exit status."
     child = subprocess.Popen(command, env={**os.environ, MARK: mark}, stdin=subprocess.DEVNULL,
                              start_new_session=os.name == 'posix')
@@ -100,4 +100,4 @@ class Supervised:
         except OSError: return ''
 
 # %% ../../nbs/07_benchmark/00_processes.ipynb #fea2ad84
-if __name__ == '__main__' and sys.argv[1:2] == ['--supervise']: sys.exit(_supervise(*sys.argv[2:5], command=sys.argv[5:]))
+if __name__ == '__main__' and sys.argv[1:2] == ['--supervise']: sys.exit(_supervise(*sys.argv[2:]))

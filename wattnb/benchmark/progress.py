@@ -6,7 +6,7 @@
 __all__ = ['Benchmark', 'clock', 'seconds_to_go', 'Watch', 'ProgressTable']
 
 # %% ../../nbs/07_benchmark/03_progress.ipynb #53447a7e
-import shutil, sys, time
+import os, shutil, sys, time
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -189,7 +189,8 @@ class ProgressTable:
         self.stream, self.every, self._began = stream or sys.stderr, every, time.monotonic()
         self._shown, self._lines, self._last, self._handle = {}, 0, 0., None
         self.show = (self._redraw if getattr(self.stream, 'isatty', lambda: False)()
-                     else self._display if stream is None and _in_notebook() else self._report)
+                     # a kernel that a person's Jupyter server started
+                     else self._display if stream is None and 'JPY_SESSION_NAME' in os.environ else self._report)
     def __call__(self, b:Benchmark): self.show(b)
     def table(self, b:Benchmark) -> ResultTable:
         "Model, state, questions, score so far, Wh, time and remaining time."
@@ -207,11 +208,6 @@ class ProgressTable:
         return (', '.join(f'{v} {k}' for k, v in b.count().items())
                 + f'; {clock(time.monotonic() - self._began)} so far'
                 + (f', at most about {clock(to_go)} to go' if to_go else ''))
-
-def _in_notebook() -> bool:
-    if 'ipykernel' not in sys.modules: return False
-    from IPython import get_ipython
-    return getattr(get_ipython(), 'kernel', None) is not None
 
 # %% ../../nbs/07_benchmark/03_progress.ipynb #56b9713c
 @patch

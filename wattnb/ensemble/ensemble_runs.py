@@ -130,10 +130,6 @@ class EnsembleRun(TableSet):
     scores: Scores|None
 
     @property
-    def run_id(self) -> str:
-        s = self.summary
-        return '/'.join(filter(None, (s['run_environment'], (s['questions_file'] or '').removesuffix('.csv'), s['name'])))
-    @property
     def table(self) -> ResultTable:
         s, c, x = self.summary, self.summary['cost'], self.scores
         show = lambda v, d: 'not measured' if v is None else f'{v:.{d}f}'
@@ -147,7 +143,8 @@ class EnsembleRun(TableSet):
                      'strict': f'{x.strict["overall"]:.4f}'}
         rows |= {'mean agreement': show(s['mean_agreement'], 3), 'energy, Wh': show(c['wh'], 1),
                  'cost, USD': show(c['usd'], 4), 'latency, s: side by side / in turn':
-                 f"{show(c['latency_parallel'], 1)} / {show(c['latency_serial'], 1)}", 'run': self.run_id}
+                 f"{show(c['latency_parallel'], 1)} / {show(c['latency_serial'], 1)}",
+                 'run': '/'.join(filter(None, (s['run_environment'], Path(s['questions_file'] or '').stem, s['name'])))}
         return ResultTable(['', s['name']], list(rows.items()))
     def tables(self): return [self.table]
     def to_json(self): return dict(run_dir=str(self.run_dir), summary=self.summary)
@@ -167,13 +164,6 @@ def _check_folder(folder:Path, new:dict, force:bool):
         raise UserError(f'{folder} holds another ensemble (its {", ".join(differ)} differ): choose another --name, or '
                         '--force to replace it')
 
-def _write(folder:Path, records, summary):
-    "All files of the ensemble; the summary is written last."
-    for p in folder.glob('results_chunk_*.json'): p.unlink() # WattBot's chunks would be read before results.json
-    write_json(folder/'results.json', records)
-    write_csv(folder/'submission.csv', BASE_COLUMNS, [_submission_row(r) for r in records])
-    write_json(folder/'summary.json', summary)
-
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #bdd576d1
 def _pick_members(ws, experiments, name, env, datafile) -> tuple[list[RunFolder], list[str], str]:
     "(runs, their labels, the environment of the ensemble). `UserError` for members that cannot vote together."
@@ -192,39 +182,36 @@ def _pick_members(ws, experiments, name, env, datafile) -> tuple[list[RunFolder]
 
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #bab5fb6f
 def make_ensemble(
-    ws,                         # workspace or tree of runs
-    experiments:Sequence,       # members: names, paths or `env/datafile/name`, two or more, in voting order
-    name:str,                   # folder name of the ensemble
-    strategy:str='majority',    # one of STRATEGIES
-    ignore_blank:bool=False,    # refusals do not vote when any member answers
-    env:str|None=None,          # machine label: of the members looked for, and of the result
-    datafile:str|None=None,     # question file: of the members looked for
-    threshold:float=0.,         # see `VoteRule`
-    ties:str='first',           # see `VoteRule`
-    refs:str='',                # see `VoteRule`
-    weights:Sequence[float]=(), # see `VoteRule`
-    seed:int=0,                 # for random ties
-    ground_truth=None,          # truth file; default: the one that belongs to the question file
-    force:bool=False,           # replace another ensemble of that name
-    output=None,                # folder to write below instead of the tree of runs; required outside a workspace
+    ws,                     # workspace or tree of runs
+    experiments:Sequence,   # members: names, paths or `env/datafile/name`, two or more, in voting order
+    name:str,               # folder name of the ensemble
+    env:str|None=None,      # machine label: of the members looked for, and of the result
+    datafile:str|None=None, # question file: of the members looked for
+    ground_truth=None,      # truth file; default: the one that belongs to the question file
+    force:bool=False,       # replace another ensemble of that name
+    output=None,            # folder to write below instead of the tree of runs; required outside a workspace
+    **rule,                 # fields of `VoteRule`: strategy, ignore_blank, threshold, ties, refs, weights, seed
 ) -> EnsembleRun:
     """Vote over finished runs and write the result as a run folder. `UserError` for members that cannot vote together
     or a name that is taken."""
-    rule = VoteRule(strategy, ignore_blank, threshold, ties, refs, tuple(float(w) for w in weights), seed)
+    how = VoteRule(**rule | dict(weights=tuple(map(float, rule.get('weights', ())))))
     runs, labels, place = _pick_members(ws, experiments, name, env, datafile)
     members = {m: r.predictions for m, r in zip(labels, runs)}
     questions = GroundTruth(ws, ground_truth).of(runs[0])
     have = dict.fromkeys(p.id for ps in members.values() for p in ps)
-    decisions = decide(members, [i for i in dict.fromkeys([*(q.id for q in questions or ()), *have]) if i in have],
-                       rule)
+    ids = [i for i in dict.fromkeys([*(q.id for q in questions or ()), *have]) if i in have]
+    decisions = decide(members, ids, how)
     scores = score(questions, decisions_as_predictions(decisions)) if questions else None
     if output is None and not is_own(ws):
         raise UserError(f'{ws} is a tree of runs, not a workspace: name a folder for the result with --output')
     folder = Path(output or experiments_of(ws)).joinpath(*[p for p in (place, runs[0].datafile) if p], name)
-    summary = _summary(name, runs, labels, rule, decisions, scores, place)
+    summary = _summary(name, runs, labels, how, decisions, scores, place)
     _check_folder(folder, summary, force)
-    records = _records(runs, members, decisions, scores, rule)
-    _write(folder, records, summary)
+    records = _records(runs, members, decisions, scores, how)
+    for p in folder.glob('results_chunk_*.json'): p.unlink() # WattBot's chunks would be read before results.json
+    write_json(folder/'results.json', records)
+    write_csv(folder/'submission.csv', BASE_COLUMNS, [_submission_row(r) for r in records])
+    write_json(folder/'summary.json', summary) # written last
     return EnsembleRun(folder, records, jsonable(summary), scores)
 
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #e4155d20
