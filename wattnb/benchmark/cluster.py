@@ -99,9 +99,9 @@ class NodeRun:
     def look(self,
         have:int, # bytes of the journal that are at home
     ) -> dict:
-        "`code`: exit status, or None. `at`, `more`: position and bytes of the journal. `log`, `files`: at the end."
+        "Exit status or None, seconds so far, position and further bytes of the journal; at the end, log and files."
         at, journal = min(have, _size(self.folder)), self.folder/'journal.jsonl'
-        out = dict(code=self.process.poll(), at=at, more=b'', log='', files={})
+        out = dict(code=self.process.poll(), seconds=self.process.seconds, at=at, more=b'', log='', files={})
         if not self.shared and journal.exists():
             with open(journal, 'rb') as f: f.seek(at); out['more'] = f.read()
         if out['code'] is None: return out
@@ -136,9 +136,7 @@ class RemoteRun:
     "A run on a node, with the interface of `Supervised`. `lost`: the node is gone."
     def __init__(self, ray, node, folder:Path, hold:ExitStack, actor, first):
         self.ray, self.node, self.folder, self.hold, self.actor, self._look = ray, node, folder, hold, actor, first
-        self.lost, self._code, self._log, self._began, self._answered = False, None, '', time.monotonic(), False
-    @property
-    def seconds(self) -> float: return time.monotonic() - self._began
+        self.lost, self.seconds, self._code, self._log = False, 0., None, ''
     def log_text(self) -> str: return self._log
     def poll(self) -> int|None:
         "Exit status, or None while it runs or waits for its resources."
@@ -163,7 +161,7 @@ class RemoteRun:
 @patch
 def _take(self:RemoteRun, out:dict):
     "Write what a `look` brought, and ask for the next."
-    if not self._answered: self._answered, self._began = True, time.monotonic()
+    self.seconds = out['seconds']
     if out['more']:
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder/'journal.jsonl', 'r+b' if _size(self.folder) else 'wb') as f:
@@ -230,11 +228,14 @@ def hosts(self:Cluster,
     wait:float=60, # seconds that the first nodes may take to answer
 ) -> list[Node]:
     "The nodes that are alive and can be used."
-    ray, now = self.ray, time.monotonic()
+    ray, now, token = self.ray, time.monotonic(), str(self._token)
     if not self._nodes or now - self._last > 2:
         self._last, alive = now, {n['NodeID']: n['Resources'] for n in ray.nodes() if n['Alive']}
+        if not self._token.exists(): atomic_write(self._token, b'')
+        ask = ray.remote(lambda: dict(node_info(), sees=os.path.exists(token)))
         for i in alive:
-            if i not in self._nodes and i not in self._asked.values(): self._asked[self._ask(i)] = i
+            if i in self._nodes or i in self._asked.values(): continue
+            self._asked[ask.options(num_cpus=0, max_retries=0, **self.on(i)).remote()] = i
         refs = list(self._asked)
         done = ray.wait(refs, num_returns=len(refs), timeout=0 if self._nodes else wait)[0] if refs else []
         for ref in done:
@@ -244,14 +245,6 @@ def hosts(self:Cluster,
                 log.warning('node %s is not used: %s', i[:8], str(e).splitlines()[-1][:200]); self._nodes[i] = None
         self._nodes = {i: n for i, n in self._nodes.items() if i in alive}
     return [n for n in self._nodes.values() if n and time.monotonic() > n.until]
-
-@patch
-def _ask(self:Cluster, node:str):
-    "Ask a node for its info, and whether it sees the home workspace."
-    if not self._token.exists(): atomic_write(self._token, b'')
-    token = str(self._token)
-    task = self.ray.remote(lambda: dict(node_info(), sees=os.path.exists(token)))
-    return task.options(num_cpus=0, max_retries=0, **self.on(node)).remote()
 
 # %% ../../nbs/07_benchmark/04_cluster.ipynb #9e9f3b74
 @patch

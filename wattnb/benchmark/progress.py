@@ -40,6 +40,7 @@ class Benchmark(TableSet):
     @property
     def failed(self) -> list: return [r for r in self.runs if r.state == 'fail']
     def count(self) -> dict: return _counts([r.state for r in self.runs])
+    def counts_text(self) -> str: return ', '.join(f'{n} {state}' for state, n in self.count().items())
     @property
     def folder(self) -> Path|None:
         "The folder of the runs, where `benchmark.json` is written."
@@ -85,36 +86,29 @@ def _table(self:Benchmark, title:str, notes:list, **columns) -> ResultTable:
     return ResultTable(list(all_), [[of(r) for of in all_.values()] for r in self.runs], title, notes)
 
 @patch
-def plan_table(self:Benchmark) -> ResultTable:
-    "What would run, with its estimates."
-    known = [r.estimate for r in self.runs if r.state == 'wait' and r.estimate]
-    sums = {k: sum(xs) if (xs := [x for e in known if (x := getattr(e, k)) is not None]) else None
-            for k in ('seconds', 'wh', 'usd')}
-    waiting, unknown = self.count().get('wait', 0), sum(e.seconds is None for e in known)
-    notes = [', '.join(f'{v} {"to run" if k == "wait" else k}' for k, v in self.count().items())]
-    if sums['seconds'] is not None:
+def _plan_notes(self:Benchmark) -> list[str]:
+    "How many runs are to run, and what they take in sum."
+    known, waiting = [r.estimate for r in self.runs if r.state == 'wait' and r.estimate], self.count().get('wait', 0)
+    sums = {k: sum(xs) for k in ('seconds', 'wh', 'usd') if (xs := [x for e in known if (x := getattr(e, k)) is not None])}
+    unknown, notes = sum(e.seconds is None for e in known), [self.counts_text().replace(' wait', ' to run')]
+    if 'seconds' in sums:
         notes.append(f'about {clock(sums["seconds"])} one after another'
                      + (f', {unknown} of {waiting} of unknown duration not counted' if unknown else ''))
-    if totals := [f'{sums[k]:.3g} {unit}' for k, unit in (('wh', 'Wh'), ('usd', 'USD')) if sums[k] is not None]:
+    if totals := [f'{sums[k]:.3g} {unit}' for k, unit in (('wh', 'Wh'), ('usd', 'USD')) if k in sums]:
         notes.append('in sum, where known: ' + ', '.join(totals))
-    e = lambda r: r.estimate or Estimate(basis='')
-    return self._table('Benchmark: the plan', notes, **{
-        'state': lambda r: 'RUN' if r.state == 'wait' else r.state.upper(), 'memory, GB': lambda r: r.need_gb,
-        'is': lambda r: r.need_is, 'time': lambda r: clock(e(r).seconds), 'Wh': lambda r: e(r).wh,
-        'USD': lambda r: e(r).usd, 'why, or estimated from': lambda r: r.reason[:90] or e(r).basis})
-
-@patch
-def result_table(self:Benchmark) -> ResultTable:
-    "PASS, FAIL and SKIP with scores and reasons."
-    return self._table('Benchmark', [', '.join(f'{v} {k}' for k, v in self.count().items())],
-                       score=lambda r: r.score, seconds=lambda r: r.seconds, Wh=lambda r: r.wh, USD=lambda r: r.usd,
-                       why=lambda r: r.reason[:90])
+    return notes
 
 @patch(as_prop=True)
 def table(self:Benchmark) -> ResultTable:
     "The result if anything was started, else the plan."
-    started = any(r.state in ('run', 'pass') or r.state == 'fail' and r.seconds is not None for r in self.runs)
-    return self.result_table() if started else self.plan_table()
+    if any(r.state in ('run', 'pass') or r.state == 'fail' and r.seconds is not None for r in self.runs):
+        return self._table('Benchmark', [self.counts_text()], score=lambda r: r.score, seconds=lambda r: r.seconds,
+                           Wh=lambda r: r.wh, USD=lambda r: r.usd, why=lambda r: r.reason[:90])
+    e = lambda r: r.estimate or Estimate(basis='')
+    return self._table('Benchmark: the plan', self._plan_notes(), **{
+        'state': lambda r: 'RUN' if r.state == 'wait' else r.state.upper(), 'memory, GB': lambda r: r.need_gb,
+        'is': lambda r: r.need_is, 'time': lambda r: clock(e(r).seconds), 'Wh': lambda r: e(r).wh,
+        'USD': lambda r: e(r).usd, 'why, or estimated from': lambda r: r.reason[:90] or e(r).basis})
 
 # %% ../../nbs/07_benchmark/03_progress.ipynb #544038ab
 def seconds_to_go(
@@ -205,8 +199,7 @@ class ProgressTable:
         left = [r.eta if r.state == 'run' else r.estimate and r.estimate.seconds for r in b.runs
                 if r.state in ('run', 'wait')]
         to_go = sum(left) if left and None not in left else None
-        return (', '.join(f'{v} {k}' for k, v in b.count().items())
-                + f'; {clock(time.monotonic() - self._began)} so far'
+        return (f'{b.counts_text()}; {clock(time.monotonic() - self._began)} so far'
                 + (f', at most about {clock(to_go)} to go' if to_go else ''))
 
 # %% ../../nbs/07_benchmark/03_progress.ipynb #56b9713c

@@ -73,6 +73,13 @@ def _listed(names:Sequence[str]) -> str:
     return ' and '.join([', '.join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #7aa01a02
+def _energy_sentence(p:RunMatrix, named:Sequence[System]) -> list[str]:
+    "Which energies behind the statement no meter has read of the whole run."
+    used = {m for s in named for m in s.members}
+    marks = [f'{l} ({x.energy.is_})' for l, x in zip(p.labels, p.numbers)
+             if l in used and x is not None and x.energy.wh is not None and x.energy.is_ not in ('measured', 'members')]
+    return [f'Energies that were not measured whole: {_listed(marks)}.'] if marks else []
+
 def _cheapest_sentence(d:SystemDecision) -> str:
     "What the cheapest system that is about as good saves, or why none is named."
     x, points = next((x for x in d.differences if x['family'] == 'frugal'), None), _points(d.margin * 100)
@@ -91,47 +98,30 @@ def _cheapest_sentence(d:SystemDecision) -> str:
             f'changes the score by {_ci(x)}{_price(x)}: it {worse}.')
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #92fe72ed
-def _statement(
-    d:SystemDecision,     # the decision
-    n:int,          # questions
-    budget:str='',  # 'at most 1 Wh per question', or nothing
-) -> str:
+def _statement(runs:RunMatrix, d:SystemDecision, limits) -> str:
     "The recommendation in a few sentences."
-    single, out = d.families['single'], [f'Recommended: {d.choice.label}{budget and ", with " + budget}.']
-    rivals = [x for x in d.differences if x['family'] != 'frugal']
+    best, rivals = d.families['single'].best.label, [x for x in d.differences if x['family'] != 'frugal']
+    budget = ' and '.join(f'at most {most / scale:g} {unit} per question' for _, most, unit, scale in limits)
+    out = [f'Recommended: {d.choice.label}{budget and ", with " + budget}.']
     for x in rivals:
         art = 'An' if x['family'][0] in 'ae' else 'A'
         out.append(f'{art} {x["family"]} chosen the same way {"beats" if x["beats"] else "does not beat"} the best '
-                   f'single model ({single.best.label}): {_ci(x)}{_price(x)}.')
+                   f'single model ({best}): {_ci(x)}{_price(x)}.')
     if d.tied:
         out.append(f'Among the single models, {_listed(d.tied)} {"is" if len(d.tied) == 1 else "are"} not '
-                   f'significantly different from {single.best.label}.')
+                   f'significantly different from {best}.')
     out.append(_cheapest_sentence(d))
     gains = [x['mde'] for x in rivals if x['mde'] is not None]
     if rivals and not d.better:
-        out.append(f'A gain of {max(gains) * 100:.1f} points or more would have been found 4 times in 5 on these {n} '
-                   'questions.' if gains
-                   else f'No detectable gain can be given: on these {n} questions the systems never differed.')
-    if not budget: out.append(f'Rule: {RULE} ({_points(d.margin * 100)}).')
-    return ' '.join(out)
-
-# %% ../../nbs/08_ensemble/04_recommendation.ipynb #f36b072d
-def _energy_sentence(p:RunMatrix, named:Sequence[System]) -> str:
-    "Which energies behind the statement no meter has read of the whole run."
-    used = {m for s in named for m in s.members}
-    marks = [f'{l} ({x.energy.is_})' for l, x in zip(p.labels, p.numbers)
-             if l in used and x is not None and x.energy.wh is not None and x.energy.is_ not in ('measured', 'members')]
-    return f' Energies that were not measured whole: {_listed(marks)}.' if marks else ''
-
-def _text(runs:RunMatrix, d:SystemDecision, limits) -> str:
-    "The statement, what the choice takes of each budget and how often it keeps to it, and the doubts about energy."
-    text = _statement(d, runs.n, ' and '.join(f'at most {most / scale:g} {unit} per question'
-                                              for _, most, unit, scale in limits))
+        out.append(f'A gain of {max(gains) * 100:.1f} points or more would have been found 4 times in 5 on these '
+                   f'{runs.n} questions.' if gains
+                   else f'No detectable gain can be given: on these {runs.n} questions the systems never differed.')
     if limits:
         h = next(h for h in d.families.values() if h.best is d.choice)
         takes = ', '.join(f'{of(d.choice).mean() / scale:.3g} {unit}' for of, _, unit, scale in limits)
-        text += f' It takes {takes} a question, and keeps to the budget in {h.keeps:.0%} of the resamples.'
-    return text + _energy_sentence(runs, [h.best for h in d.families.values()])
+        out.append(f'It takes {takes} a question, and keeps to the budget in {h.keeps:.0%} of the resamples.')
+    else: out.append(f'Rule: {RULE} ({_points(d.margin * 100)}).')
+    return ' '.join(out + _energy_sentence(runs, [h.best for h in d.families.values()]))
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #a4a68c4d
 @dataclass(frozen=True, repr=False)
@@ -242,7 +232,7 @@ def recommend_from(
     families = {k: v for k, v in families.items() if affordable[k]}
     d = decide_between(families, runs.strata, papers, margin, limits, repeats, seed)
     front = pareto(sum(affordable.values(), []), runs.strata, seed=seed, clusters=papers)
-    return Recommendation(runs, d, front, _text(runs, d, limits))
+    return Recommendation(runs, d, front, _statement(runs, d, limits))
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #a7c3c29e
 def _only(p:RunMatrix, labels) -> RunMatrix:
