@@ -9,17 +9,15 @@ from hypothesis import given, settings as hyp, strategies as st
 
 from conftest import plug
 from wattnb.benchmark.progress import Benchmark, ProgressTable, Watch
-from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark, this_machine
-from wattnb.benchmark.estimates import Estimate, estimate, need_of, read_past
-from wattnb.benchmark.runner import LocalExecutor, command, is_member, run_benchmark, run_members
-from wattnb.benchmark.cluster import run_argv
+from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark, run_argv, this_machine
+from wattnb.benchmark.runner import LocalExecutor, is_member, run_benchmark, run_members
 from wattnb.experiment.stages import Run
 from wattnb.experiment.settings import RunSettings
 from wattnb.experiment.plan import plan_run
 from wattnb.experiment.execute import run_all
 from wattnb.llm.registry import load_registry
 from wattnb.testing.simulated import SimulatedGpu, simulated_nvml
-from wattnb.benchmark.allocation import HEADROOM, Allocation, Allocator, Machine, Need
+from wattnb.benchmark.resources import HEADROOM, Allocation, Allocator, Estimate, Machine, Need, estimate, need_of, read_past
 from wattnb.core.workspace import UserError, Workspace, read_json
 
 
@@ -284,7 +282,7 @@ def test_gpus_are_numbered_as_this_process_sees_them(ws, tmp_path, monkeypatch, 
     from wattnb.benchmark import runner as benchmark
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     if shown is not None: monkeypatch.setenv('CUDA_VISIBLE_DEVICES', shown)
-    monkeypatch.setattr(benchmark, 'command', lambda r: ['-c', 'import os; print(os.environ["CUDA_VISIBLE_DEVICES"])'])
+    monkeypatch.setattr(benchmark, 'run_argv', lambda *a: ['-c', 'import os; print(os.environ["CUDA_VISIBLE_DEVICES"])'])
     with simulated_nvml([SimulatedGpu(memory_gb=10. * (k + 1)) for k in range(4)]) as driver:
         s = BenchmarkSettings(models=('abstain',), preset='words', env='uuids', limit=1, gpus=gpus)
         [r] = plan_benchmark(s, ws)
@@ -330,7 +328,7 @@ def test_all_broken_alike_is_one_error(ws, tmp_path):
 
 def test_the_command_line_has_the_settings(ws):
     [r] = plan_benchmark(BenchmarkSettings(models=('smollm2-135m',), precisions=('bf16',), seeds=(3,), env='x', preset='words', limit=2, force=True, fail_on_error=3), ws)
-    words = command(r)
+    words = run_argv(r.plan.settings, ws.root)
     for pair in ('--precision bf16', '--fail-on-error 3', '--seed 3', '--env x', '--preset words', '--limit 2'): assert pair in ' '.join(words)
     assert words[-1] == '--force' or '--force' in words
 
@@ -377,7 +375,7 @@ def test_recorded_runs_fill_the_table_and_no_other_machine_does(ws, tmp_path):
 
 def test_few_earlier_runs_are_read_to_estimate_one(ws, monkeypatch):
     "With hundreds of earlier runs, estimating one must stay fast."
-    import wattnb.benchmark.estimates as bench
+    import wattnb.benchmark.resources as bench
     run_all(plan_run(RunSettings('extractive', env='many', preset='words', limit=2, name='first'), ws))
     first = ws.experiments / 'many/demo_QA/first'
     for i in range(150):

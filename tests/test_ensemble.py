@@ -14,9 +14,8 @@ from wattnb.scoring.run_folders import find_run
 from wattnb.scoring.answers import Prediction
 from wattnb.scoring.scores import score
 from wattnb.ensemble.choice import MARGIN, choose_out_of_bag, decide_between
-from wattnb.ensemble.frontier import on_frontier, pareto
 from wattnb.ensemble.recommendation import RULE, recommend, recommend_from
-from wattnb.ensemble.systems import System, cascades, ensembles, run_matrix, singles
+from wattnb.ensemble.systems import System, cascades, ensembles, on_frontier, pareto, run_matrix, singles
 from wattnb.core.workspace import UserError
 
 SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)

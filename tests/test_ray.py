@@ -57,7 +57,7 @@ def test_two_nodes_and_one_is_killed_in_the_middle(cluster, tmp_path):
     os.environ.pop('SLOW_MODEL')
     calm = {m: plan_run(RunSettings(m, env='calm', preset='words', limit=30), ws) for m in s.models}
     for p in calm.values(): run_all(p)
-    home = Cluster(nodes.address, ws, ws.questions(), shared=False, every=.2)
+    home = Cluster(nodes.address, ws, ws.questions(), shared=False)
     runs, killed, seen = plan_benchmark(s, ws), {}, set()
     by_id = {w.node_id: w for w in workers}
     def watch(b):
@@ -65,7 +65,7 @@ def test_two_nodes_and_one_is_killed_in_the_middle(cluster, tmp_path):
             if r.state == 'run': seen.add((r.model, r.where))
         x = next((r for r in b.runs if r.model == 'extractive'), None)
         if not killed and x.state == 'run' and x.done >= 5:
-            node = next(run.node.id for run in home._runs.values() if run.folder == x.run_dir)
+            node = next(i for i in by_id if f'({i[:6]})' in x.where)
             killed.update(done=x.done, node=node, journal=(x.run_dir / 'journal.jsonl').read_bytes())
             nodes.remove_node(by_id[node], allow_graceful=False)
     t0 = time.monotonic()

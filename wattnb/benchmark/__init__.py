@@ -1,7 +1,6 @@
 """Many runs: select, place, supervise; scaling studies."""
 from .processes import *
-from .allocation import *
-from .estimates import *
+from .resources import *
 from .plan import *
 from .progress import *
 from .cluster import *

@@ -165,7 +165,7 @@ def cmd_run(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #062d39b6
 def _how_long(plan) -> str:
     from wattnb.benchmark.progress import clock
-    from wattnb.benchmark.estimates import estimate, read_past
+    from wattnb.benchmark.resources import estimate, read_past
     entry, precision, mode = plan.entry, plan.precision, plan.settings.mode
     past = read_past(plan.ws, like=(entry.id, precision, mode))
     e = estimate(entry, precision, len(plan.questions) - plan.done, past, mode)

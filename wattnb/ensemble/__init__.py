@@ -2,6 +2,5 @@
 from .voting import *
 from .ensemble_runs import *
 from .systems import *
-from .frontier import *
 from .choice import *
 from .recommendation import *

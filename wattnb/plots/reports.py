@@ -96,8 +96,7 @@ def frontier(
     cost:str, # 'wh' or 'usd'
 ):
     "Score against cost of the single runs, or None with fewer than two, or if a cost is missing."
-    from wattnb.ensemble.frontier import pareto
-    from wattnb.ensemble.systems import singles
+    from wattnb.ensemble.systems import pareto, singles
     try:
         p = r.source.panel
         return pareto(singles(p), p.strata, cost=cost, clusters=p.papers())

@@ -51,8 +51,7 @@ def _cost_interval(ci, x, cost:str) -> tuple:
 def _pareto_rows(cost:str):
     "A table maker for 'wh' or 'usd'."
     def rows(data) -> list[dict]:
-        from wattnb.ensemble.frontier import pareto
-        from wattnb.ensemble.systems import singles
+        from wattnb.ensemble.systems import pareto, singles
         p, runs, unit = data.panel, {e.label: e.run for e in data.systems}, {'wh': 'Wh', 'usd': 'USD'}[cost]
         by = {s.label: s for s in singles(p)}
         front = pareto(list(by.values()), p.strata, cost=cost, clusters=p.papers())
@@ -205,8 +204,7 @@ def _no_energies(data) -> UserError:
 
 def _frontier_rows(data) -> list[dict]:
     "Single runs, ensembles and cascades with score, energy and whether they are on the frontier."
-    from wattnb.ensemble.frontier import pareto
-    from wattnb.ensemble.systems import cascades, ensembles, singles
+    from wattnb.ensemble.systems import cascades, ensembles, pareto, singles
     p = data.panel
     if np.isfinite(p.joules).all(axis=1).sum() < 2: raise _no_energies(data)
     few, drop = len(p.labels) <= 8, _common_end(p.labels)
