@@ -366,7 +366,7 @@ def test_auto_and_what_it_means_are_one_run(tiny):
 
 def as_before(folder, to, precision):
     "A run folder as earlier versions wrote it: identity and head have the requested precision; the summary has no marks."
-    from wattnb.experiment.journal_lines import _line, _text
+    from wattnb.experiment.journal import _line, _text
     from wattnb.core.workspace import digest, write_json
     entries = list(read_journal(folder / 'journal.jsonl').entries)
     head = entries[0].data

@@ -36,7 +36,7 @@ from ..ensemble.systems import read_runs
 from ..scoring.tidy import ERROR_CLASSES, error_class
 from ..experiment.settings import RunSettings
 from ..experiment.asking import Asked, answer_html, answer_one, attempts_table, hits_html, prompt_html
-from ..experiment.citations import Citations
+from ..experiment.asking import Citations
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #cb501163
 def one_line(
