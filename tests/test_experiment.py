@@ -1,6 +1,6 @@
 "Runs end to end with the baselines: identity, resume, failures, force, replay, questions without answers, bad input."
 import csv, json, os, signal, subprocess, sys, time
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from wattnb.experiment.journal import read_journal
 from wattnb.llm.protocol import Reply, open_model
 from wattnb.llm.registry import load_registry
 from wattnb.scoring.scores import score_files
-from wattnb.experiment.settings import notebook_parameters, parameters_cell
+from wattnb.experiment.settings import notebook_parameters
 from wattnb.core.workspace import UserError, WorkError, Workspace
 
 root = Path(__file__).resolve().parent.parent
@@ -38,7 +38,12 @@ def parameters_of_the_notebook():
 
 def test_the_parameters_of_the_notebook_are_those_of_the_settings():
     cell, values = parameters_of_the_notebook()
-    assert cell == parameters_cell()
+    shown = [f for f in fields(RunSettings) if f.metadata['notebook']]
+    default = lambda f: f.metadata['usual'] if f.default is MISSING else f.default
+    lines = [(f'{f.name} = {default(f)!r}', f.metadata['help']) for f in shown]
+    lines += [("root = ''", 'the workspace; default: the working folder or the nearest one above it'),
+              ('options = {}', "any other field of RunSettings, e.g. {'preset': 'bm25', 'mode': 'oracle'}")]
+    assert cell == '\n'.join(f'{code:<24} # {what}' for code, what in lines)
     assert notebook_parameters(RunSettings(**{k: v for k, v in values.items() if k not in ('root', 'options')})) == {k: v for k, v in values.items() if k != 'root'}
 
 

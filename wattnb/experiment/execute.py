@@ -135,8 +135,7 @@ def model_table(self:NotebookRun) -> ResultTable:
     rows = dict(name=e.name, id=e.id, revision=e.revision, provider=e.provider, parameters_b=e.params_b,
                 active_b=e.active_b,
                 requested_precision=p.precision_requested, precision=p.precision)
-    plain = {k: v for k, v in loaded.items() if k != 'path' and isinstance(v, (str, int, float, bool))}
-    return _pairs(rows | plain, 'Model')
+    return _pairs(rows | {k: v for k, v in loaded.items() if k != 'path'}, 'Model')
 
 @patch
 def index_table(self:NotebookRun) -> ResultTable:
@@ -147,17 +146,13 @@ def index_table(self:NotebookRun) -> ResultTable:
 # %% ../../nbs/06_experiment/10_execute.ipynb #45f98753
 def one_line_errors():
     "In a notebook, show `UserError`, `WorkError` and interrupts as one line; papermill still sees a failed cell."
-    try: from IPython import get_ipython
-    except ImportError: return
-    ip = get_ipython()
-    if ip is None: return
+    from IPython import get_ipython
     def show(shell, etype, evalue, tb, tb_offset=None):
         stb = [f'{etype.__name__}: {redact(str(evalue))}']
-        if hasattr(shell, '_showtraceback'): shell._showtraceback(etype, evalue, stb)
-        else: print(stb[0], file=sys.stderr)
+        shell._showtraceback(etype, evalue, stb)
         return stb
-    try: ip.set_custom_exc((UserError, WorkError), show)
-    except (AttributeError, TypeError): pass # a shell without custom handlers, as in nbdev's tests
+    try: get_ipython().set_custom_exc((UserError, WorkError), show)
+    except (AttributeError, TypeError): pass # no notebook, or a shell without custom handlers, as in nbdev's tests
 
 # %% ../../nbs/06_experiment/10_execute.ipynb #4990df9f
 def keep_notebook(

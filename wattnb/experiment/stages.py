@@ -295,30 +295,30 @@ def answer(self:Run,
 ) -> Run:
     "Answer what is still open, attempt by attempt."
     bibliography = read_bibliography(self.ws.metadata) if self.ws.metadata.exists() else {}
-    self.now.done = len(self.questions) - len(self.todo())
-    bar, failed = progress(total=len(self.questions), desc='answering', unit='q'), set()
+    self.now.done = len(self.state.done)
+    bar = progress(total=len(self.questions), desc='answering', unit='q')
     bar.update(self.now.done)
     try:
-        for _ in range(self.settings.max_retries + 1):
-            for index, qs in self._open_by_attempt(failed):
-                for i in range(0, len(qs), CHUNK):
-                    self._answer_chunk(qs[i:i + CHUNK], index, bibliography, bar, failed, on_progress)
-                    if self.now.limit_reached: break
-                self._snapshot()
-                if self.now.limit_reached: break
-            if self.now.limit_reached: break
+        for index, qs in self._chunks(): self._answer_chunk(qs, index, bibliography, bar, on_progress)
     finally: bar.close()
     if self.now.limit_reached: self.stop('budget', self.now.limit_reached)
     return self
 
 # %% ../../nbs/06_experiment/07_stages.ipynb #8ebac9ce
 @patch
-def _open_by_attempt(self:Run, failed:set) -> list[tuple]:
-    "(retry index, questions that need this attempt), first attempts first; without the `failed` ones."
-    out = {}
-    for q in self.todo():
-        if q.id not in failed: out.setdefault(self.state.retry_index(q.id), []).append(q)
-    return sorted(out.items())
+def _chunks(self:Run) -> Iterator[tuple[int, list[Question]]]:
+    "(retry index, questions that need this attempt) until nothing is open, or a limit is reached."
+    for _ in range(self.settings.max_retries + 1):
+        by_attempt: dict = {}
+        for q in self.todo():
+            tried = self.state.tried(q.id)
+            if tried and tried[-1].status == 'failed' and tried[-1].session == self.session: continue
+            by_attempt.setdefault(self.state.retry_index(q.id), []).append(q)
+        for index, qs in sorted(by_attempt.items()):
+            for i in range(0, len(qs), CHUNK):
+                yield index, qs[i:i + CHUNK]
+                if self.now.limit_reached: return
+            self._snapshot()
 
 # %% ../../nbs/06_experiment/07_stages.ipynb #e7355580
 def request_for(
@@ -349,8 +349,8 @@ def _log_bill(self:Run, requests:dict):
 
 # %% ../../nbs/06_experiment/07_stages.ipynb #245233a5
 @patch
-def _answer_chunk(self:Run, qs, index, bibliography, bar, failed, on_progress):
-    "One attempt at each question. Those whose call failed are added to `failed`: they wait for a resume."
+def _answer_chunk(self:Run, qs, index, bibliography, bar, on_progress):
+    "One attempt at each question. Those whose call failed wait for a resume."
     now = self.now
     now.retrieved = {}
     retrieved = self.retrieve(qs, index)
@@ -366,7 +366,6 @@ def _answer_chunk(self:Run, qs, index, bibliography, bar, failed, on_progress):
                           bibliography)
         self.journal.append('attempt', a)
         if now.billed_usd is not None: now.billed_usd += attempt_usd(self.model.entry, a)
-        if a['status'] == 'failed': failed.add(reply.id)
         done = self.state.is_done(reply.id)
         now.done += done
         if done or a['status'] == 'failed':
