@@ -256,6 +256,11 @@ def data(self:JournalContent,
     "The content of one line."
     return self._entry(seq).data
 
+@patch
+def mark(self:JournalContent) -> dict:
+    "Whole lines, length and SHA-256 of the file as it is now."
+    return dict(lines=len(self), **file_mark(self.path))
+
 # %% ../../nbs/06_experiment/01_journal.ipynb #00d3f200
 @patch
 def _open(self:JournalContent) -> bool:
@@ -465,9 +470,3 @@ def close(self:Journal):
     try: self.sync()
     finally:
         with self._lock: os.close(self._fd); self._fd = None
-
-# %% ../../nbs/06_experiment/01_journal.ipynb #8bc38a8c
-@patch
-def mark(self:JournalContent) -> dict:
-    "Whole lines, length and SHA-256 of the file as it is now."
-    return dict(lines=len(self), **file_mark(self.path))

@@ -112,7 +112,6 @@ def bill(self:RunPlan) -> str:
     attempts = s.max_retries + 1 if s.mode == 'rag' else 1
     return expected_bill(e, [shown + _INSTRUCTIONS] * left, s.max_new_tokens, attempts)
 
-# %% ../../nbs/06_experiment/02_plan.ipynb #fb62b9d3
 def _below(p, root) -> str:
     try: return str(Path(p).relative_to(root))
     except ValueError: return str(p)
@@ -277,7 +276,6 @@ def _is_this_run(plan:RunPlan, folder:Path|None=None) -> bool:
     try: return path.exists() and _same_run(plan, read_journal(path))
     except UserError: return False
 
-# %% ../../nbs/06_experiment/02_plan.ipynb #7e6cbb4c
 def run_held(
     plan:RunPlan, # of a run that has been started since, maybe elsewhere
 ) -> str:

@@ -216,7 +216,6 @@ def run_report(
     if not hosted: _account_for_lost(out, sessions, set(sessions) - {s['session'] for s in segments})
     return out
 
-# %% ../../nbs/06_experiment/03_run_files.ipynb #9f3a319f
 MOST_LOST = .1 # share of a run's seconds that may be without readings
 
 def _account_for_lost(out:dict, sessions:dict, unread:set):

@@ -220,7 +220,6 @@ def most_usd(
     prompt = _tokens(request.system + request.user) + _SCHEMA_TOKENS
     return cost_usd(entry, prompt, entry.longest(request.max_tokens or max_new_tokens)) or 0.
 
-# %% ../../nbs/06_experiment/00_settings.ipynb #a66da84d
 def attempt_usd(
     entry:ModelEntry, # the model, with its price
     attempt:dict,     # of a journal
@@ -279,7 +278,6 @@ def affordable(self:Budget,
         if each_wh: n = min(n, max(0, int(left / (1.1 * each_wh))))
     return n
 
-# %% ../../nbs/06_experiment/00_settings.ipynb #45a03ba3
 @patch
 def reached(self:Budget,
     usd:float=0.,         # spent

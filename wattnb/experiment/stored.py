@@ -110,7 +110,6 @@ def _energy_rows(s:Summary, per) -> list[tuple]:
     if e.get('net_wh') is not None: rows.append(('net of idle, Wh', e['net_wh'], per(e['net_wh'])))
     return rows + [('carbon, gCO2e', e.get('co2_g'), per(e.get('co2_g')))]
 
-# %% ../../nbs/06_experiment/05_stored.ipynb #f7a1769e
 @patch
 def cost_table(self:StoredRun) -> ResultTable:
     "What the run took: seconds, tokens, memory, energy, money; a dash is what was not measured."
