@@ -8,6 +8,7 @@ __all__ = ['surname', 'citation_labels', 'Citations', 'Exchange', 'Asked', 'answ
 
 # %% ../../nbs/06_experiment/07_asking.ipynb #1ac738b6
 import html, json, re, time, unicodedata
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Callable, Sequence
 
@@ -298,14 +299,13 @@ def ask(
     if not opened: check_provider(entry)
     index = open_index(ws, s.index or None) if s.mode == 'rag' else None
     if index is not None and s.search.needs_embedder: index.load_embedder() # not part of the question's time
+    bibliography = read_bibliography(ws.metadata) if ws.metadata.exists() else {}
     t0 = time.monotonic()
-    m = opened or open_model(entry, precision=s.precision or entry.precision, ws=ws, seed=s.seed,
-                             temperature=s.temperature,
-                             max_new_tokens=s.max_new_tokens)
-    load_seconds = None if opened else time.monotonic() - t0
-    try: out = answer_one(q, m, s, index, read_bibliography(ws.metadata) if ws.metadata.exists() else {}, best_guess)
-    finally:
-        if not opened: m.close()
+    with nullcontext(opened) if opened else open_model(
+            entry, precision=s.precision or entry.precision, ws=ws, seed=s.seed, temperature=s.temperature,
+            max_new_tokens=s.max_new_tokens) as m:
+        load_seconds = None if opened else time.monotonic() - t0
+        out = answer_one(q, m, s, index, bibliography, best_guess)
     out.load_seconds = load_seconds
     return out
 

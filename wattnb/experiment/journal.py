@@ -137,9 +137,9 @@ def _attempt(seq:int, a:dict) -> AttemptNumbers:
         (numbers(Tokens, plan.get('tokens')), plan.get('cost_usd')) if plan else None)
 
 # %% ../../nbs/06_experiment/01_journal.ipynb #7b7cdde0
-_IS = dict(text=lambda x: isinstance(x, str), flag=lambda x: isinstance(x, bool),
-           number=lambda x: type(x) in (int, float) and abs(x) < 1e15,
-           count=lambda x: type(x) is int and 0 <= x < 2**40)
+_IS: dict = dict(text=lambda x: isinstance(x, str), flag=lambda x: isinstance(x, bool),
+                 number=lambda x: type(x) in (int, float) and abs(x) < 1e15,
+                 count=lambda x: type(x) is int and 0 <= x < 2**40)
 _IS['texts'] = [_IS['text']]
 _is_status = lambda x: x in ('answered', 'abstained', 'unparsed', 'failed')
 
@@ -302,13 +302,6 @@ def add(self:JournalContent,
     self.next_seq = max(self.next_seq, e.seq + 1)
     return ''
 
-@patch
-def wrote(self:JournalContent,
-    end:int, # size of the file
-):
-    "Skip everything before `end` in the next reading: the writer has added its own lines."
-    self._end, self._tail, self.torn = end, False, False
-
 # %% ../../nbs/06_experiment/01_journal.ipynb #d4c13638
 @patch
 def _read_new(self:JournalContent):
@@ -452,10 +445,11 @@ def append(self:Journal,
     except BaseException:
         if os.fstat(self._fd).st_size == size: self.seq = first # nothing was written
         raise
+    c = self.content
     for i, (t, line) in enumerate(zip(texts, lines)):
-        self.content.add(Entry(first + i, kind, json.loads(t) if kind == 'attempt' else items[i]), at, len(line) - 1)
+        c.add(Entry(first + i, kind, json.loads(t) if kind == 'attempt' else items[i]), at, len(line) - 1)
         at += len(line)
-    self.content.wrote(self._size)
+    c._end, c._tail, c.torn = self._size, False, False # a later reading begins behind these lines
     if time.monotonic() - self._flushed >= self._took / SHARE: return self.sync()
     if self._timer is None:
         self._timer = threading.Timer(min(.5, 4 * self._took), self._flush_in_background)

@@ -70,7 +70,7 @@ def _attempt_record(x:dict) -> Attempt:
 def _record(q:Question, attempts:list, tried:Sequence[AttemptNumbers], row:dict, energy:dict|None) -> Record:
     "The record of a question from its attempts, its row of the score and its joules."
     n = sum_attempts(tried)
-    last, a = n.last, attempts[tried.index(n.last)] if tried else dict(error='not asked')
+    last, a = n.last, dict(attempts[tried.index(n.last)] if tried else {'error': 'not asked'})
     v, p, snippets = Answer.failed('not asked').to_json() | (a.get('answer') or {}), a.get('prompt'), a.get('snippets')
     score_fields = ('value_correct', 'ref_score', 'na_correct', 'weighted_score', 'diagnosis')
     return Record(

@@ -164,14 +164,19 @@ def _snapshot(self:Run):
 @patch
 def load(self:Run):
     "Open the model and the index. Raises `UserError` or `WorkError` in one line when either cannot be opened."
-    s = self.settings
+    s, p = self.settings, self.plan
     if not self.todo():
         self.telemetry.uses([]) # nothing is computed
         return self
     self._check_meters()
     t0 = time.monotonic()
     with self.telemetry.stage('load'):
-        if self.model is None: self.model = self._open_model()
+        if self.model is None:
+            local: dict = dict(decode=s.decode, sampling=s.sampling) if p.entry.provider == 'hf_local' else {}
+            self.model = open_model(p.entry, precision=p.precision_requested or p.precision, ws=self.ws, seed=s.seed,
+                                    temperature=s.temperature, max_new_tokens=s.max_new_tokens,
+                                    batch_size=s.batch_size, latency_mode=s.latency_mode,
+                                    **{k: v for k, v in local.items() if v})
         t1 = time.monotonic()
         self._check_model()
         if s.mode != 'closed-book':
@@ -190,14 +195,6 @@ def load(self:Run):
     return self
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #1c6afa36
-@patch
-def _open_model(self:Run):
-    s, p = self.settings, self.plan
-    local: dict = dict(decode=s.decode, sampling=s.sampling) if p.entry.provider == 'hf_local' else {}
-    return open_model(p.entry, precision=p.precision_requested or p.precision, ws=self.ws, seed=s.seed,
-                      temperature=s.temperature, max_new_tokens=s.max_new_tokens, batch_size=s.batch_size,
-                      latency_mode=s.latency_mode, **{k: v for k, v in local.items() if v})
-
 @patch
 def _warm_up(self:Run) -> float|None:
     "Seconds of a throw-away prompt on a GPU, whose first pass compiles and allocates; None without a GPU."
