@@ -243,6 +243,16 @@ def test_an_executed_notebook_executes_again_from_the_journal(ws, monkeypatch):
     with pytest.raises(nbclient.exceptions.CellExecutionError, match='holds another run'): execute()
 
 
+def test_a_run_without_the_command_gets_its_executed_notebook(ws, monkeypatch):
+    "A notebook that papermill executed elsewhere leaves a copy in the run folder, made by a process of its own."
+    pytest.importorskip('papermill')
+    from wattnb.experiment.execute import keep_notebook
+    for name in ('IN_TEST', 'WATTNB_NOTEBOOK_OUT'): monkeypatch.delenv(name, raising=False)
+    plan = plan_run(settings(env='kept', name='kept', limit=2, max_retries=0), ws); run_all(plan)
+    keep_notebook(plan)
+    assert (plan.run_dir / 'run_experiment.ipynb').exists()
+
+
 def test_other_weights_are_another_run(ws, tmp_path):
     "A folder of one's own has no revision: its weights are part of the identity. A name on a hub may move on: that is met after loading."
     folder = tmp_path / 'mine'; folder.mkdir()

@@ -68,7 +68,6 @@ class StoredRun:
         base = self.ws or (self.dir.parents[2] if len(self.dir.parents) > 2 else self.dir.parent)
         return run_numbers(find_run(base, self.dir.resolve()), GroundTruth(base))
 
-    def to_json(self): return dict(run_dir=str(self.dir), summary=self.summary)
     def _repr_markdown_(self): return self.score_table().to_markdown()
     def _repr_html_(self): return self.score_table()._repr_html_()
     def _rel(self, p) -> str: return _below(p, self.ws.root) if self.ws else str(p)
@@ -307,8 +306,6 @@ class Results(ResultTable):
     def to_text(self) -> str: return ResultTable.to_text(self.shown())
     def to_markdown(self) -> str: return ResultTable.to_markdown(self.shown())
     def _repr_html_(self) -> str: return ResultTable._repr_html_(self.shown())
-    def __repr__(self): return self.to_text()
-    __str__ = __repr__
     def to_json(self):
         "A dict per run: the cells, the interval as two numbers, and the whole record under `numbers`."
         ends = lambda x: None if x.score_low is None else [x.score_low, x.score_high]
