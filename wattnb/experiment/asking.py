@@ -120,11 +120,8 @@ def text(self:Citations,
     if not self._ids: return html.escape(text)
     id = '|'.join(re.escape(i) for i in sorted(self._ids, key=len, reverse=True))
     cited = rf'\[\s*(?:ref_id\s*=\s*)?["\']?({id})["\']?\s*\]|(?<![\w.-])({id})(?![\w-])'
-    out, at = [], 0
-    for m in re.finditer(cited, text, re.I):
-        out += [html.escape(text[at:m.start()]), self.link(m[1] or m[2])]
-        at = m.end()
-    return ''.join(out) + html.escape(text[at:])
+    parts = re.split(cited, text, flags=re.I) # text, id in brackets or None, bare id or None, text, ...
+    return ''.join(self.link(x) if i % 3 else html.escape(x) for i, x in enumerate(parts) if x)
 
 # %% ../../nbs/06_experiment/07_asking.ipynb #de3fa209
 @dataclass(frozen=True)

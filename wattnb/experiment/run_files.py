@@ -11,7 +11,7 @@ __all__ = ['CONTEXT_PLACEHOLDER', 'MOST_LOST', 'SCHEMA_VERSION', 'sum_or_none', 
 import json, math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -250,9 +250,9 @@ def add_energy(
     if e:
         per = lambda k: None if not k or e.get('total_wh') is None else e['total_wh'] / k
         e.update(per_question_wh=per(n), per_correct_wh=per(summary.get('questions_correct')))
-    known = {f.name for f in fields(Footprint)}
     recorded = next((s['footprint'] for s in reversed(content.of('session')) if s.get('footprint')), {})
-    impact = run_footprint(summary, Footprint(**{k: v for k, v in recorded.items() if k in known}))
+    known = {k: v for k, v in recorded.items() if k in Footprint.__dataclass_fields__}
+    impact = run_footprint(summary, Footprint(**known))
     if e: e['co2_g'] = impact.gco2e
     summary['footprint'] = impact.to_json()
 
