@@ -35,8 +35,8 @@ from ..ensemble.voting import STRATEGIES, VoteRule, decide, decisions_as_predict
 from ..ensemble.systems import read_runs
 from ..scoring.tidy import ERROR_CLASSES, error_class
 from ..experiment.settings import RunSettings
-from ..experiment.asking import Asked, answer_html, answer_one, attempts_table, hits_html, prompt_html
-from ..experiment.asking import Citations
+from ..experiment.asking import (Asked, Citations, answer_html, answer_one, attempts_table, hits_html,
+                                       prompt_html)
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #cb501163
 def one_line(
