@@ -188,10 +188,9 @@ def to_json(self:Asked):
     r, a = self.retrieved, self.answer
     blocks = r.context.blocks if r else []
     return dict(question=self.question.question, answer=a.to_json(), status=a.status, raw=self.reply.text,
-                error=self.reply.error,
-                tokens=dict(zip(('prompt', 'completion'), self.tokens)), seconds=self.seconds, cost_usd=self.cost_usd,
-                energy=self.energy, attempts=len(self.attempts), model=self.entry.key, precision=self.precision,
-                queries=r.queries if r else [],
+                error=self.reply.error, tokens=dict(zip(('prompt', 'completion'), self.tokens)),
+                seconds=self.seconds, cost_usd=self.cost_usd, energy=self.energy, attempts=len(self.attempts),
+                model=self.entry.key, precision=self.precision, queries=r.queries if r else [],
                 context=[dict(document=b.doc_id, page=b.page, section=b.section, text=b.text, score=b.score)
                          for b in blocks])
 
@@ -425,8 +424,8 @@ def attempts_table(
     def row(n, x):
         r = x.retrieved
         return (n, x.answer.status, x.answer.value, len(r.hits) if r else None, r.context.n_tokens if r else None,
-                x.retrieval_seconds,
-                x.reply.prompt_tokens, x.reply.completion_tokens, x.reply.seconds, x.reply.finish_reason)
+                x.retrieval_seconds, x.reply.prompt_tokens, x.reply.completion_tokens, x.reply.seconds,
+                x.reply.finish_reason)
     columns = ['attempt', 'status', 'value', 'hits', 'context tokens', 'search, s', 'prompt', 'completion',
                'generation, s', 'ended by']
     return ResultTable(columns, [row(n, x) for n, x in enumerate(a.attempts, 1)], title='Attempts')

@@ -133,8 +133,7 @@ def model_table(self:NotebookRun) -> ResultTable:
     "The model's registry entry and what was loaded."
     e, p, loaded = self.plan.entry, self.plan, self._content().last('load').get('model', {})
     rows = dict(name=e.name, id=e.id, revision=e.revision, provider=e.provider, parameters_b=e.params_b,
-                active_b=e.active_b,
-                requested_precision=p.precision_requested, precision=p.precision)
+                active_b=e.active_b, requested_precision=p.precision_requested, precision=p.precision)
     return _pairs(rows | {k: v for k, v in loaded.items() if k != 'path'}, 'Model')
 
 @patch

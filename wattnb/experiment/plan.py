@@ -130,9 +130,8 @@ def table(self:RunPlan) -> ResultTable:
     optional = [('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
                 ('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)]
     rows = [('model', f'{e.name} ({e.key})'), ('provider', e.provider), ('precision', precision),
-            ('machine (env)', s.env or None),
-            ('questions', questions), ('mode', s.mode), ('retrieval preset', preset),
-            ('planner', s.planner or s.search.planner),
+            ('machine (env)', s.env or None), ('questions', questions), ('mode', s.mode),
+            ('retrieval preset', preset), ('planner', s.planner or s.search.planner),
             ('seed, temperature', f'{s.seed}, {s.temperature:g}'), *((what, v) for what, v in optional if v),
             ('run folder', _below(self.run_dir, self.ws.root)), ('identity', self.run[:16]), ('state', state)]
     return ResultTable(['asked', ''], rows, title='This run')
@@ -146,8 +145,7 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
                     planner='llm' if s.planner == 'llm' else '', weights=weights_digest(folder) if local else '')
     return dict(
         model=entry.key, model_id=entry.id, revision=entry.revision, provider=entry.provider, precision=precision,
-        mode=s.mode,
-        questions=questions.sha256, n=len(questions), index=index,
+        mode=s.mode, questions=questions.sha256, n=len(questions), index=index,
         retrieval=jsonable(s.search) if s.mode != 'closed-book' else None, prompt=prompt_digest(), seed=s.seed,
         temperature=s.temperature, max_retries=s.max_retries, max_new_tokens=s.max_new_tokens or entry.max_new_tokens,
         context_tokens=entry.context_tokens, scorer=SCORER_VERSION) | {k: v for k, v in optional.items() if v}

@@ -390,12 +390,11 @@ def _run_fields(head:dict, content:JournalContent) -> dict:
     finished = end.get('finished', head['started'])
     return dict(
         name=head['name'], config_path=None, model_id=entry['id'], llm_provider=entry['provider'],
-        quantization='api' if entry['provider'] not in ('hf_local', 'baseline') else precision, timestamp=finished,
+        quantization=precision if entry['provider'] in LOCAL_PROVIDERS else 'api', timestamp=finished,
         config_snapshot=head['settings'], run_environment=head['settings']['env'],
-        questions_file=head.get('questions_file'),
-        schema_version=SCHEMA_VERSION, run_id=content.run, status=end.get('status', 'partial'),
-        stopped_because=end.get('reason'),
-        started_at=head['started'], finished_at=finished,
+        questions_file=head.get('questions_file'), schema_version=SCHEMA_VERSION, run_id=content.run,
+        status=end.get('status', 'partial'), stopped_because=end.get('reason'), started_at=head['started'],
+        finished_at=finished,
         model={k: entry.get(k) for k in ('key', 'name', 'family', 'params_b', 'active_b')}, effective=model,
         effective_dtype=model.get('effective_dtype'), effective_quantization=model.get('quantization'),
         determinism=model.get('determinism'), precision=precision,

@@ -188,8 +188,8 @@ def load(self:Run):
     warmup = self._warm_up()
     self.telemetry.loaded()
     safe = lambda v: (redact_url(v) if '://' in v else redact(v)) if isinstance(v, str) else v
-    self.journal.append('load', dict(session=self.session, llm_seconds=t1 - t0, warmup_seconds=warmup,
-                                     embedder_seconds=t2 - t1 if self.index else None,
+    self.journal.append('load', dict(session=self.session, llm_seconds=t1 - t0,
+                                     embedder_seconds=t2 - t1 if self.index else None, warmup_seconds=warmup,
                                      model={k: safe(v) for k, v in self.model.info.items()}))
     self._snapshot()
     return self

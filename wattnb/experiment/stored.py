@@ -315,8 +315,7 @@ class Results(ResultTable):
         "What `wattnb results --json` prints: columns, a list of cells per run, and the records under `runs`."
         rows, cols = self.to_json(), [*self.columns, 'executed notebook']
         return dict(columns=cols, rows=[[r[c] for c in cols] for r in rows], runs=[r['numbers'] for r in rows],
-                    title=self.title,
-                    notes=list(self.notes), digits=self.digits)
+                    title=self.title, notes=list(self.notes), digits=self.digits)
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3ea
 _RESULTS = { # column → what it shows of the numbers of a run
