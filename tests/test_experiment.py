@@ -1,6 +1,6 @@
 "Runs end to end with the baselines: identity, resume, failures, force, replay, questions without answers, bad input."
 import csv, json, os, signal, subprocess, sys, time
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from wattnb.experiment.journal import read_journal
 from wattnb.llm.protocol import Reply, open_model
 from wattnb.llm.registry import load_registry
 from wattnb.scoring.scores import score_files
-from wattnb.experiment.settings import notebook_parameters, parameters_cell
+from wattnb.experiment.settings import notebook_parameters
 from wattnb.core.workspace import UserError, WorkError, Workspace
 
 root = Path(__file__).resolve().parent.parent
@@ -38,7 +38,12 @@ def parameters_of_the_notebook():
 
 def test_the_parameters_of_the_notebook_are_those_of_the_settings():
     cell, values = parameters_of_the_notebook()
-    assert cell == parameters_cell()
+    shown = [f for f in fields(RunSettings) if f.metadata['notebook']]
+    default = lambda f: f.metadata['usual'] if f.default is MISSING else f.default
+    lines = [(f'{f.name} = {default(f)!r}', f.metadata['help']) for f in shown]
+    lines += [("root = ''", 'the workspace; default: the working folder or the nearest one above it'),
+              ('options = {}', "any other field of RunSettings, e.g. {'preset': 'bm25', 'mode': 'oracle'}")]
+    assert cell == '\n'.join(f'{code:<24} # {what}' for code, what in lines)
     assert notebook_parameters(RunSettings(**{k: v for k, v in values.items() if k not in ('root', 'options')})) == {k: v for k, v in values.items() if k != 'root'}
 
 
@@ -238,6 +243,16 @@ def test_an_executed_notebook_executes_again_from_the_journal(ws, monkeypatch):
     with pytest.raises(nbclient.exceptions.CellExecutionError, match='holds another run'): execute()
 
 
+def test_a_run_without_the_command_gets_its_executed_notebook(ws, monkeypatch):
+    "A notebook that papermill executed elsewhere leaves a copy in the run folder, made by a process of its own."
+    pytest.importorskip('papermill')
+    from wattnb.experiment.execute import keep_notebook
+    for name in ('IN_TEST', 'WATTNB_NOTEBOOK_OUT'): monkeypatch.delenv(name, raising=False)
+    plan = plan_run(settings(env='kept', name='kept', limit=2, max_retries=0), ws); run_all(plan)
+    keep_notebook(plan)
+    assert (plan.run_dir / 'run_experiment.ipynb').exists()
+
+
 def test_other_weights_are_another_run(ws, tmp_path):
     "A folder of one's own has no revision: its weights are part of the identity. A name on a hub may move on: that is met after loading."
     folder = tmp_path / 'mine'; folder.mkdir()
@@ -366,7 +381,7 @@ def test_auto_and_what_it_means_are_one_run(tiny):
 
 def as_before(folder, to, precision):
     "A run folder as earlier versions wrote it: identity and head have the requested precision; the summary has no marks."
-    from wattnb.experiment.journal_lines import _line, _text
+    from wattnb.experiment.journal import _line, _text
     from wattnb.core.workspace import digest, write_json
     entries = list(read_journal(folder / 'journal.jsonl').entries)
     head = entries[0].data

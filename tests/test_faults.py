@@ -340,7 +340,7 @@ def test_an_interrupt_while_the_files_are_written_leaves_the_run_complete(ws, wh
         monkeypatch.setattr(wattnb.experiment.run_files, 'atomic_write', real)
         raise KeyboardInterrupt
     monkeypatch.setattr(wattnb.experiment.run_files, 'atomic_write', write)
-    from wattnb.experiment.notebook import start
+    from wattnb.experiment.execute import start
     nb = start(plan)
     nb._run._given_model = nb._run.model = Scripted(0)
     nb.load(); nb.answer()

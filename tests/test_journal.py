@@ -112,7 +112,7 @@ def test_lines_that_are_whole_but_odd_are_set_aside(tmp_path):
     from wattnb.experiment.plan import plan_run
     from wattnb.experiment.stored import replay, stored_run, verify
     from wattnb.experiment.execute import run_all
-    from wattnb.experiment.journal_lines import _line, _text
+    from wattnb.experiment.journal import _line, _text
     from wattnb.core.workspace import WorkError, Workspace
     (tmp_path / 'data').mkdir(); (tmp_path / 'artifacts').mkdir()
     rows = ''.join(f'q{i},Which number has question {i}?,,{i},W,"[\'orrin2024\']",,,\n' for i in range(4))

@@ -17,13 +17,11 @@ from ..core.redaction import redact
 from ..llm.registry import load_registry
 from ..llm.protocol import open_model
 from ..core.hardware import visible_gpus
-from ..experiment.journal import read_journal
-from ..experiment.journal_lines import utc_now
+from ..experiment.journal import read_journal, utc_now
 from ..experiment.plan import RunPlan, plan_run, run_held
 from ..experiment.settings import RunSettings
 from ..experiment.run_files import rebuild
-from ..experiment.notebook import keep_partial
-from ..experiment.execute import run_all
+from ..experiment.execute import keep_partial, run_all
 from .processes import DEADLINE, Supervised
 from .resources import Allocation, Allocator, Machine
 from .plan import (BenchmarkSettings, PlannedRun, need, read_result, run_argv, start_run,

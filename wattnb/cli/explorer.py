@@ -30,11 +30,11 @@ from ..scoring.run_folders import RunFolder, find_runs
 from ..scoring.numbers import sum_energies
 from ..scoring.store import ERROR_CLASSES, load
 from ..experiment.settings import RunSettings
-from ..experiment.asking import Asked, answer_one, hits_html
+from ..experiment.asking import Asked, Citations, answer_one, hits_html
 from ..experiment.stored import results_table
-from ..experiment.citations import Citations
 from ..ensemble.voting import STRATEGIES, VoteRule, decide, decisions_as_predictions, same_values
 from ..ensemble.systems import RunMatrix, read_runs
+
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #cb501163
 def one_line(

@@ -150,7 +150,7 @@ def cmd_run(a) -> Result:
         log.info('%s\n%s', plan.table.to_text(), _how_long(plan))
         try: run_notebook(plan)
         except KeyboardInterrupt as e:
-            from wattnb.experiment.notebook import keep_partial
+            from wattnb.experiment.execute import keep_partial
             done, n = keep_partial(plan)
             raise type(e)(f'stopped: {done} of {n} questions are answered and stored in {plan.run_dir}; '
                           'the same command resumes the run') from None
@@ -180,7 +180,7 @@ def run_notebook(
     plan, # from `plan_run`
 ):
     "Execute `run_experiment.ipynb` into the run folder. Raises `WorkError` or `UserError` if the run fails."
-    from wattnb.experiment.notebook import follow_progress
+    from wattnb.experiment.execute import follow_progress
     from wattnb.experiment.stages import archive_run
     if plan.settings.force: # here, so that executing the notebook again does not archive the run again
         if plan.run_dir.exists(): archive_run(plan.run_dir)
@@ -199,7 +199,7 @@ def run_notebook(
 # %% ../../nbs/11_cli/01_verbs.ipynb #a15da620
 def _execute(src:Path, out:Path, parameters:dict, cwd:Path):
     "Execute a notebook with papermill, and remove keys from the executed copy, whatever put them there."
-    from wattnb.experiment.notebook import own_kernel
+    from wattnb.experiment.execute import own_kernel
     pm = optional('papermill', 'notebook')
     for name in ('papermill', 'traitlets', 'blib2to3'): logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger('asyncio').setLevel(logging.CRITICAL) # it reports the death of the kernel after a signal
