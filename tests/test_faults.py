@@ -385,3 +385,19 @@ def test_a_link_in_a_run_folder_is_not_written_through(ws, whole, tmp_path, name
     if name.startswith('.lock'):
         with pytest.raises(UserError, match='is a link'), folder_lock(plan.run_dir, 'x'): pass
     assert outside.read_text() == 'precious'
+
+
+def test_the_numbers_of_an_interrupted_run_are_those_of_the_questions_asked(ws):
+    "Means over what was asked, no failure of what was not, and the score of its own submission."
+    from wattnb.compare.auditing import audit
+    def stop(n):
+        if n == 5: raise KeyboardInterrupt
+    plan = plan_run(settings(env='stopped', name='stopped'), ws)
+    with pytest.raises(KeyboardInterrupt): run_all(plan, Scripted(before=stop))
+    s, records = read_json(plan.run_dir / 'summary.json'), read_json(plan.run_dir / 'results.json')
+    asked = [r for r in records if r['attempts']]
+    assert 0 < len(asked) < len(records) and s['n_completed'] == len(asked)
+    assert s['avg_latency_seconds'] == pytest.approx(sum(r['latency_seconds'] for r in asked) / len(asked)) and s['avg_latency_seconds'] > 0
+    rules = {f['rule'] for f in audit(ws, env='stopped').findings}
+    assert 'INCOMPLETE' in rules and not rules & {'ERRORS', 'SCORE_MISMATCH', 'SCORE_DRIFT', 'ZERO_LAT'}
+    assert {c['check']: c['result'] for c in verify(plan.run_dir)}['score of submission.csv is the stored one'] == 'passed'

@@ -109,7 +109,7 @@ class AttemptNumbers(NamedTuple):
     status: str = 'failed'          # 'answered', 'abstained', 'unparsed' or 'failed'
     can_retry: bool = True
     value: str = ''
-    refs: str = ''                  # cited documents, as a submission has them: a JSON list, or 'is_blank'
+    refs: str = BLANK               # cited documents, as a submission has them: a JSON list, or 'is_blank'
     parsed_by: str = ''
     confidence: float|None = None
     error: str|None = None

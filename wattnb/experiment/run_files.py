@@ -407,15 +407,15 @@ def _summary(head:dict, content:JournalContent, sums:list[Tried], scores:Scores|
     "The summary of a run, all but what follows from its energy."
     sessions = session_seconds(content, segments)
     merged, seconds = run_report(segments, sessions, head['entry']['provider']), total_seconds(sessions)
-    n, asked, last = len(sums), [x for x in sums if x.attempts], [x.last for x in sums]
-    mean = lambda xs: sum(xs) / n if n else None
+    n, asked = len(sums), [x for x in sums if x.attempts]
+    last, mean = [x.last for x in asked], lambda xs: sum(xs) / len(xs) if xs else None
     tokens = {k: sum_or_none(x.tokens[i] for x in asked) for i, k in enumerate(Tokens._fields)}
     cost = sum_or_none(x.cost_usd for x in asked)
-    by_status = {k: sum(a.status == k for a in last) for k in ('answered', 'abstained', 'unparsed', 'failed')}
+    by_status = {k: sum(x.last.status == k for x in sums) for k in ('answered', 'abstained', 'unparsed', 'failed')}
     parsed_by = Counter(x.last.parsed_by for x in asked if x.last.parsed_by)
     return Summary(
         **_run_fields(head, content), **_score_fields(scores), num_questions=n, total_time_seconds=seconds,
-        avg_latency_seconds=mean([x.seconds.total or 0. for x in sums]),
+        avg_latency_seconds=mean([x.seconds.total or 0. for x in asked]),
         avg_retrieval_seconds=mean([a.seconds.retrieval or 0. for a in last]),
         avg_generation_seconds=mean([a.seconds.generation or 0. for a in last]), error_count=by_status['failed'],
         input_tokens=tokens['prompt'], output_tokens=tokens['completion'], # type: ignore[arg-type]

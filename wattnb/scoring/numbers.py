@@ -290,12 +290,14 @@ def _stored_drift(summary:dict, scores:Scores|None) -> dict:
 def _score_doubts(run:RunFolder, scores:Scores|None):
     "(rule, message) about the score."
     s, preds = run.summary, run.predictions if run.submission or run.records else []
-    if s and s.get('status', 'complete') != 'complete': yield 'INCOMPLETE', f'the run is {s["status"]}'
+    n, asked = finite(s.get('num_questions')) or len(preds), finite(s.get('n_completed'))
+    never = 0 if asked is None else max(0, n - asked)
+    if s and s.get('status', 'complete') != 'complete':
+        yield 'INCOMPLETE', f'the run is {s["status"]}' + (f': {never:.0f} questions were not asked' if never else '')
     lost = [p['id'] for p in scores.problems if p['kind'] == 'missing_prediction'] if scores else []
     if lost: yield 'MISSING_QUESTIONS', f'{len(lost)} of {scores.n} questions have no answer: {some_of(lost, 5)}'
-    n = finite(s.get('num_questions')) or len(preds)
-    e = finite(s.get('error_count')) or sum(p.status == 'failed' for p in preds)
-    if n and e / n > .1: yield 'ERRORS', f'{e:.0f} of {n:.0f} questions failed'
+    e = (finite(s.get('error_count')) or sum(p.status == 'failed' for p in preds)) - never
+    if n > never and e / (n - never) > .1: yield 'ERRORS', f'{e:.0f} of {n - never:.0f} questions failed'
     k = sum(p.status == 'unparsed' for p in preds)
     if k and ('schema_version' not in s or k > .1 * len(preds)):
         yield 'UNPARSED', (f'{k} of {len(preds)} values are empty: replies that could not be read, which the score '
