@@ -33,7 +33,7 @@ from .budget import expected_bill
 from .settings import RunSettings
 from ..core.hardware import memory_here
 from ..core.hardware import machine
-from ..telemetry.merging import machine_key, machine_description
+from ..telemetry.energy import machine_key, machine_description
 
 # %% ../../nbs/06_experiment/04_plan.ipynb #60b9a522
 def planned_precision(

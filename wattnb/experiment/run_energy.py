@@ -12,7 +12,7 @@ from datetime import datetime
 
 from ..telemetry.energy import HOSTED, LOCAL_PROVIDERS
 from ..telemetry.footprints import Footprint, run_footprint
-from ..telemetry.merging import merge_segments
+from ..telemetry.energy import merge_segments
 
 # %% ../../nbs/06_experiment/05_run_energy.ipynb #2357fb3a
 def last_segments(

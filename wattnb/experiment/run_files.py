@@ -22,7 +22,7 @@ from ..core.records import Attempt, Hardware, Record, SubmissionRow, Summary
 from ..core.questions import BASE_COLUMNS, BLANK, REFUSAL, Question, is_blank
 from ..llm.parsing import Answer
 from ..telemetry.energy import LOCAL_PROVIDERS
-from ..telemetry.merging import merge_segments
+from ..telemetry.energy import merge_segments
 from .run_energy import add_energy, last_segments, question_energy, run_report, total_seconds
 from .journal_lines import AttemptNumbers, Seconds, Tokens
 from .journal import JournalContent, read_journal

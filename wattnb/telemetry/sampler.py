@@ -25,29 +25,21 @@ class TraceFile:
     def __init__(self,
         path, # replaced if it exists
     ):
-        self.path, self._fd, self._buffer = path, None, []
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_BINARY', 0)
-        try: self._fd = os.open(path, flags, 0o666)
+        self.path, self._file = path, None
+        no_link = lambda p, flags: os.open(p, flags | getattr(os, 'O_NOFOLLOW', 0), 0o666)
+        try: self._file = open(path, 'wb', buffering=0, opener=no_link)
         except OSError as e: self._refused(e)
     def _refused(self, e:OSError):
         log.warning('the power trace %s ends here: %s', self.path, e.strerror or e)
-        self._buffer = []
         self.close()
     def write(self,
-        text:str, # buffered until the next `flush`, or up to 100 rows
+        text:str, # a row
     ):
-        self._buffer.append(text)
-        if len(self._buffer) > 100: self.flush()
-    def flush(self):
-        "Write the buffer to the file."
-        left, self._buffer = memoryview(''.join(self._buffer).encode()), []
-        try:
-            while left and self._fd is not None: left = left[os.write(self._fd, left):]
+        try: self._file.write(text.encode()) if self._file else None
         except OSError as e: self._refused(e)
     def close(self):
-        self.flush()
-        fd, self._fd = self._fd, None
-        try: os.close(fd) if fd is not None else None
+        file, self._file = self._file, None
+        try: file.close() if file else None
         except OSError as e: log.warning('the power trace %s may lack its end: %s', self.path, e.strerror or e)
 
 # %% ../../nbs/04_telemetry/03_sampler.ipynb #f9288b52
@@ -126,8 +118,7 @@ def close(self:Sampler):
     self._stop.set()
     if self._thread: self._thread.join(5)
     if self._file: self._file.close(); self._file = None
-    for m in self.meters:
-        if hasattr(m, 'close'): m.close()
+    for m in self.meters: m.close()
 
 # %% ../../nbs/04_telemetry/03_sampler.ipynb #4e9f5a73
 @patch
@@ -155,7 +146,6 @@ def _slow(self:Sampler, t:float) -> dict:
             if other_processes(g, [pid for pid, _ in tree]): self.flags[g.label].add('shared')
         self._next_tree = t + max(SLOW, 300 * (time.perf_counter() - began))
     for g in self.gpus: out[g.label] = self._state(g, dt)
-    if self._file: self._file.flush()
     return out
 
 @patch
@@ -236,7 +226,7 @@ def choose_sources(
     found, why = {}, defaultdict(list)
     readers = [m for m in meters if m.kind in ('counter', 'power')]
     for m in readers:
-        for d, reason in getattr(m, 'missing', {}).items(): why[d, m.part].append(f'{m.name}: {reason}')
+        for d, reason in m.missing.items(): why[d, m.part].append(f'{m.name}: {reason}')
         for d in m.devices:
             trace = sampler.traces[m.name, d]
             e = trace.energy(start, end)
@@ -244,8 +234,7 @@ def choose_sources(
             elif (d, m.part) not in found:
                 found[d, m.part] = Source(d, m.part, METHODS.get(m.name, m.name), trace, e,
                                           counted=m.part != 'gpu' or charges(d))
-    others = [f'{m.name}: {m.reason}' for m in readers if m.part == 'gpu' and m.reason
-              and not getattr(m, 'missing', None)]
+    others = [f'{m.name}: {m.reason}' for m in readers if m.part == 'gpu' and m.reason and not m.missing]
     for d, part in why:
         if part == 'gpu' and (d, part) not in found: why[d, part] += others
     read = {d.removeprefix('zeus-') for d, part in found if part == 'gpu'}

@@ -56,8 +56,7 @@ class CounterTrace:
         "One reading; None if the meter gave none."
         if self.lost is not None: return
         if value is None:
-            if self.raw is None or self.last is None: self.lost, self.why = t, why or 'no reading'
-            elif why: self.lost, self.why = t, why
+            if why or self.raw is None: self.lost, self.why = t, why or 'no reading'
             return
         if self.raw is None: self._set(t, t, 0., 0.)
         elif value != self.raw:
@@ -86,9 +85,6 @@ def _peak(self:CounterTrace) -> float:
     seen = [(self.joules[i] - self.joules[i - 1]) / max(self.at[i] - self.before[i - 1], 1e-3)
             for i in range(max(2, n - 50), n)]
     return max([self.max_watts, *(2 * w for w in seen)])
-
-@patch
-def _period(self:CounterTrace) -> float: return (self.at[-1] - self.at[0]) / max(1, len(self.at) - 1)
 
 # %% ../../nbs/04_telemetry/00_traces.ipynb #1230b62b
 @patch
@@ -140,7 +136,7 @@ def energy(self:CounterTrace, a:float, b:float) -> Joules:
     if self.lost is not None and b > self.lost: return missing(self.why)
     if a < self.at[0] - 1e-9: return missing('the window begins before the meter')
     if len(self.at) < 2 and b > a: return missing(f'the counter did not change for {self.last - self.at[0]:.2f} s')
-    if self.last - self.at[-1] > max(2., 5 * self._period()) and b > self.at[-1]:
+    if self.last - self.at[-1] > max(2., 5 * (self.at[-1] - self.at[0]) / max(1, len(self.at) - 1)) and b > self.at[-1]:
         return missing(f'the counter did not change for the last {self.last - self.at[-1]:.1f} s')
     if b <= a: return Joules(0., 0., 0.)
     (x, xl, xh, before), (y, yl, yh, after) = self.moment(a), self.moment(b)
@@ -243,9 +239,3 @@ def moment(self:PowerTrace, t:float) -> tuple[float, float, float, float]:
     if self.averaging: edge += self.averaging / 2 * self._swing(t, self.averaging)
     edge += 9 / 8 * self.burst * min(COARSE, (self.at[-1] - self.at[0]) / max(1, len(self.at) - 1))
     return best, best - edge, best + edge, so_far + self.gain * best
-
-@patch
-def peak(self:PowerTrace, a:float=-float('inf')) -> float|None:
-    "The highest reading since `a`, W."
-    some = self.watts[bisect_left(self.at, a):]
-    return max(some) if len(some) else None
