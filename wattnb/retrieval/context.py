@@ -12,9 +12,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Callable
 
-from ..core.questions import Question
 from ..index.passages import show_units, words
-from .queries import RetrievalSettings, core, named_in, query_terms, term_weight, text_of, unit_terms
+from .queries import RetrievalSettings, as_question, core, named_in, query_terms, term_weight
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #3556746b
 @dataclass(frozen=True)
@@ -160,11 +159,11 @@ def _has_number(index, k:int) -> bool:
 class _QueryFeatures:
     "The features of a question that units are compared with: its weighted terms, its unit, its names."
     def __init__(self, index, question):
-        q = question if isinstance(question, Question) else Question('', text_of(question))
+        q = as_question(question)
         text = core(q.question)
         self.terms = {w: term_weight(index, w) for w in dict.fromkeys(query_terms(index, text))}
         self.total = sum(self.terms.values()) or 1.
-        self.unit = set(unit_terms(q))
+        self.unit = set(words(q.unit or ''))
         # a year is only a quantity where it is requested
         self.number, self.year = q.kind == 'number', 'year' in self.unit
         self.named = named_in(text) if self.number else set()
