@@ -21,8 +21,8 @@ from ..index.embedders import RerankerEntry, load_rerankers
 from ..index.store import Index
 from .queries import (DEFAULT_PRESET, PRESETS, RetrievalSettings, as_question, core, queries_of, query_terms,
                                       term_weight)
-from .context import (Context, Hit, context_evidence, count_tokens_roughly, extracts, node_context,
-                                      whole_passages)
+from .context import (Context, Hit, _kept, context_evidence, count_tokens_roughly, extracts,
+                                      node_context, whole_passages)
 
 # %% ../../nbs/02_retrieval/02_search.ipynb #d301f9a0
 def fuse_scores(
@@ -51,11 +51,9 @@ def reciprocal_rank_fusion(
 # %% ../../nbs/02_retrieval/02_search.ipynb #f14f0e6e
 NEAR = 2 # words: how far apart two neighbours of the question may be
 
+@_kept
 def _passage_words(index, r:int) -> tuple:
-    known = index.__dict__.setdefault('_passage_words', {})
-    if r not in known:
-        known[r] = tuple(sys.intern(w) for k in range(*index.passages[r].units) for w in words(index.units[k].text))
-    return known[r]
+    return tuple(sys.intern(w) for k in range(*index.passages[r].units) for w in words(index.units[k].text))
 
 def _nearness(index, query:str, rows) -> np.ndarray:
     """Per passage the share of the question's pairs of neighbours that are near each

@@ -168,10 +168,8 @@ def _state(self:Sampler, g, dt:float) -> tuple:
     if bits is None: bits = nv.get('DeviceGetCurrentClocksThrottleReasons', g.handle) # its name before driver 535
     causes = [cause for bit, cause in THROTTLE.items() if (bits or 0) & bit]
     for cause in causes: c['throttled'][cause] = c['throttled'].get(cause, 0.) + dt
-    either = lambda f, a, b: b if a is None else a if b is None else f(a, b)
-    c.update(temperature_max_c=either(max, c['temperature_max_c'], temperature),
-             sm_mhz_min=either(min, c['sm_mhz_min'], mhz),
-             sm_mhz_max=either(max, c['sm_mhz_max'], mhz))
+    for k, pick, v in (('temperature_max_c', max, temperature), ('sm_mhz_min', min, mhz), ('sm_mhz_max', max, mhz)):
+        if v is not None: c[k] = v if c[k] is None else pick(c[k], v)
     if memory: self._peak(g.label, memory.used)
     return temperature, util and util.gpu, mhz, memory and memory.used // 2**20, '+'.join(causes)
 
@@ -262,9 +260,7 @@ def part_traces(
 def compare_readings(
     attribution:Attribution,
     sampler:Sampler,
-    devices=None,          # labels of those to compare; default all
-    least_seconds:float=5, # of load; in less time the boundaries dominate
-    tolerance:float=.1,    # relative difference that is worth a warning
+    devices=None, # labels of those to compare; default all
 ) -> dict:
     "Counter against polled power of each GPU, under load: device → counter_wh, polled_wh, difference, warning."
     busy = [(a, b, 1.) for a, b, w in attribution.intervals if w is not None and w.stage != 'load']
@@ -275,8 +271,8 @@ def compare_readings(
         if METHODS.get(name) != 'nvml' or power is None or devices is not None and d not in devices: continue
         if any(x.energy(busy[0][0], busy[-1][1]).value is None for x in (counter, power)): continue
         c, p = (Curve([x], attribution.times).joules(busy).value for x in (counter, power))
-        diff = None if seconds < least_seconds or c <= 0 else p / c - 1
-        warning = '' if diff is None or abs(diff) <= tolerance else (
+        diff = None if seconds < 5 or c <= 0 else p / c - 1 # in less time the boundaries dominate
+        warning = '' if diff is None or abs(diff) <= .1 else (
             f'{d}: the polled power is {100 * diff:+.1f} % of the counter over {seconds:.0f} s of load: '
             'one of them is wrong')
         out[d] = dict(counter_wh=c / 3600, polled_wh=p / 3600, seconds=seconds, difference=diff, warning=warning)

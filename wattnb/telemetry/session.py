@@ -278,7 +278,8 @@ def _idle_watts(self:Session, traces) -> dict:
         out[name] = e.value / (b - a), e.low / (b - a), e.high / (b - a)
     before, after = out['idle'], out['after']
     if None in (before[0], after[0]): return out | dict(net=before)
-    return out | dict(net=((before[0] + after[0]) / 2, min(before[1], after[1]), max(before[2], after[2]))) # type: ignore
+    mean, low, high = zip(before, after)
+    return out | dict(net=(sum(mean) / 2, min(low), max(high)))
 
 # %% ../../nbs/04_telemetry/04_session.ipynb #855839be
 @patch
