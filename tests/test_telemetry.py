@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings as hypothesis_settings, strategie
 
 from conftest import words_workspace
 from wattnb.compare.auditing import audit
-from wattnb.telemetry.capabilities import doctor
+from wattnb.telemetry.metering import doctor
 from wattnb.experiment.stages import Run
 from wattnb.experiment.settings import RunSettings
 from wattnb.experiment.plan import plan_run
@@ -16,7 +16,7 @@ from wattnb.experiment.execute import run_all
 from wattnb.experiment.journal import read_journal
 from wattnb.telemetry.attribution import Attribution, Window
 from wattnb.core.hardware import machine, visible_gpus
-from wattnb.telemetry.merging import machine_key, merge_segments
+from wattnb.telemetry.energy import machine_key, merge_segments
 from wattnb.telemetry.metering import meter_command
 from wattnb.telemetry.power_meters import RAPL_HELP, CpuTime, Rapl, meters
 from wattnb.telemetry.traces import CounterTrace, PowerTrace

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Sequence
 
 from fastcore.basics import patch
+from ..core.records import finite
 from ..core.workspace import UserError, Workspace, log
 from ..llm.memory import BATCH_TOKENS
 from ..llm.prices import estimate_usd
 from ..llm.requirements import estimate_vram
 from ..llm.registry import load_registry
-from ..scoring.run_folders import find_runs, finite
+from ..scoring.run_folders import find_runs
 from ..scoring.numbers import run_cost
 
 # %% ../../nbs/07_benchmark/01_resources.ipynb #8e608121

@@ -292,7 +292,7 @@ def cmd_models(a) -> Result:
 @verb('doctor', 'describe this machine: GPU, energy meters, 4-bit support, caches, keys (never printed)',
       'wattnb doctor')
 def cmd_doctor(a) -> Result:
-    from wattnb.telemetry.capabilities import doctor
+    from wattnb.telemetry.metering import doctor
     from wattnb.llm.loading import local_facts
     d, here = doctor(), local_facts()
     mxfp4 = here['mxfp4_problem'] if d.machine['gpus'] else ''

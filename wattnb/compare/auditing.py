@@ -14,12 +14,13 @@ from typing import Callable
 
 from fastcore.basics import patch
 
+from ..core.records import finite
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, digest, is_running, read_csv, stale_files
 from ..core.questions import BLANK, is_blank, parse_refs
 from ..scoring.wattbot_score import SCORER_VERSION
 from ..scoring.scores import Scores, score
-from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, finite, some_of
+from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, some_of
 from ..scoring.numbers import DOUBTS, RunNumbers, run_numbers
 from ..ensemble.voting import LEGACY, decide
 from ..ensemble.ensemble_runs import kept_votes, rule_of

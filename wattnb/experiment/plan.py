@@ -27,12 +27,13 @@ from ..llm.protocol import check_provider
 from ..llm.requirements import precision_advice
 from ..llm.prices import priced
 from ..llm.prompts import prompt_digest
-from ..telemetry.merging import machine_description, machine_key
+from ..telemetry.energy import machine_description, machine_key
 from ..scoring.answers import Prediction
 from ..scoring.scores import score
 from ..scoring.wattbot_score import SCORER_VERSION
 from .settings import RunSettings, expected_bill
 from .journal import AttemptNumbers, JournalContent, read_journal
+
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #60b9a522
 def planned_precision(

@@ -24,9 +24,8 @@ from ..core.records import Attempt, Hardware, Record, SubmissionRow, Summary
 from ..core.questions import BASE_COLUMNS, BLANK, REFUSAL, Question, is_blank
 from ..llm.memory import precision_of
 from ..llm.parsing import Answer
-from ..telemetry.energy import HOSTED, LOCAL_PROVIDERS
+from ..telemetry.energy import HOSTED, LOCAL_PROVIDERS, merge_segments
 from ..telemetry.footprints import Footprint, run_footprint
-from ..telemetry.merging import merge_segments
 from ..scoring.scores import Scores, score
 from .journal import AttemptNumbers, JournalContent, LazyList, Seconds, Tokens, read_journal
 from .plan import final_attempt, prediction_of

@@ -12,10 +12,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Sequence
 
+from ..core.records import finite
 from ..core.workspace import UserError, Workspace
 from ..llm.registry import load_registry
 from ..scoring.statistics import bootstrap_ci
-from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, finite, score_run, side_by_side
+from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, score_run, side_by_side
 from ..scoring.numbers import run_numbers
 from ..scoring.store import tidy_rows
 

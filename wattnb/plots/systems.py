@@ -15,7 +15,7 @@ from typing import Sequence
 import numpy as np
 
 from ..core.workspace import UserError
-from ..telemetry.device_limits import BYTES
+from ..llm.memory import bytes_per_parameter
 from ..compare.paired import compare_scores
 from .style import (GREY, PALETTE, family_marks, frame_of, headline, height_for, legend_columns, log_axis,
                                 n_of, new_figure, note_figure, place_labels, row_axis, short)
@@ -484,7 +484,7 @@ def _model_name(run) -> str: return run.block('model').get('name') or re.split(r
 def _precision_rows(data) -> list[dict]:
     name = lambda r, a, b: ' '.join([_model_name(r), *([r.env] if r.env else [])]) + f': {a} / {b}'
     return _paired(data, lambda r: r.precision if kind_of(r) == 'local' else '', lambda r: (r.model, r.env),
-                   lambda p: (BYTES.get(p, 2.), p), name)
+                   lambda p: (bytes_per_parameter(p) or 2., p), name)
 
 def _machine_rows(data) -> list[dict]:
     return _paired(data, lambda r: r.env, lambda r: (r.model, r.precision), str,

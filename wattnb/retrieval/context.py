@@ -10,11 +10,11 @@ __all__ = ['REACH', 'Hit', 'Block', 'Context', 'count_tokens_roughly', 'extracts
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Callable
 
-from ..core.questions import Question
 from ..index.passages import show_units, words
-from .queries import RetrievalSettings, core, named_in, query_terms, term_weight, text_of, unit_terms
+from .queries import RetrievalSettings, as_question, core, named_in, query_terms, term_weight
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #3556746b
 @dataclass(frozen=True)
@@ -89,20 +89,26 @@ def _ordered(blocks, order:str) -> list[Block]:
     return out[::-1] if order == 'best-last' else out
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #27c28f93
-def _cache(index, name:str) -> dict: return index.__dict__.setdefault(name, {})
+def _kept(f):
+    "A function of an index and numbers, computed once for each; the results are kept with the index."
+    name = f'_kept{f.__name__}'
+    @wraps(f)
+    def get(index, *k):
+        known = index.__dict__.setdefault(name, {})
+        if k not in known: known[k] = f(index, *k)
+        return known[k]
+    return get
 
-def _unit_words(index, k:int) -> frozenset:
-    known = _cache(index, '_words')
-    if k not in known: known[k] = frozenset(words(index.units[k].text))
-    return known[k]
+@_kept
+def _unit_words(index, k:int) -> frozenset: return frozenset(words(index.units[k].text))
 
+@_kept
 def _bounds(index) -> dict:
     "First and last unit of each paper."
-    bounds = _cache(index, '_paper_bounds')
-    if not bounds:
-        for p in index.passages:
-            a, b = bounds.get(p.doc_id, p.units)
-            bounds[p.doc_id] = (min(a, p.units[0]), max(b, p.units[1]))
+    bounds = {}
+    for p in index.passages:
+        a, b = bounds.get(p.doc_id, p.units)
+        bounds[p.doc_id] = (min(a, p.units[0]), max(b, p.units[1]))
     return bounds
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #a2845166
@@ -130,11 +136,11 @@ def _table_rest(index, first:int, last:int, lo:int, hi:int) -> list[int]:
     return out
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #c138d470
+@_kept
 def _around(index, k:int, lo:int, hi:int) -> frozenset:
     """Words that belong to a unit but are not in it: of its heading; for a row
     also of the caption and the first rows of its table."""
-    known, units = _cache(index, '_heads'), index.units
-    if k in known: return known[k]
+    units = index.units
     out = set(words(units[k].section))
     if units[k].kind == 'row':
         for j in _table_head(index, k, lo): out |= _unit_words(index, j)
@@ -142,29 +148,27 @@ def _around(index, k:int, lo:int, hi:int) -> frozenset:
         while j + 1 < hi and units[j + 1].kind == 'row' and j - k < REACH: j += 1
         if j + 1 < hi and units[j + 1].kind == 'caption' and units[j + 1].page == units[k].page:
             out |= _unit_words(index, j + 1)
-    known[k] = frozenset(out)
-    return known[k]
+    return frozenset(out)
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #4ffe320e
 _NO_QUANTITY = re.compile(r'\[\d[\d,\s–-]*\]|\b(?:19|20)\d\d[a-z]?\b(?![.,]\d)'
                           r'|(?:\b(?:Table|Figure|Fig\.|Section|Sec\.|Appendix|Eq\.)|§)\s*\d+(?:\.\d+)*')
 
+@_kept
 def _has_number(index, k:int) -> bool:
     """Whether unit `k` has a number that may be a quantity: not only citations,
     years, and numbers of tables, figures and sections."""
-    known = _cache(index, '_has_number')
-    if k not in known: known[k] = bool(re.search(r'\d', _NO_QUANTITY.sub(' ', index.units[k].text)))
-    return known[k]
+    return bool(re.search(r'\d', _NO_QUANTITY.sub(' ', index.units[k].text)))
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #78c24e89
 class _QueryFeatures:
     "The features of a question that units are compared with: its weighted terms, its unit, its names."
     def __init__(self, index, question):
-        q = question if isinstance(question, Question) else Question('', text_of(question))
+        q = as_question(question)
         text = core(q.question)
         self.terms = {w: term_weight(index, w) for w in dict.fromkeys(query_terms(index, text))}
         self.total = sum(self.terms.values()) or 1.
-        self.unit = set(unit_terms(q))
+        self.unit = set(words(q.unit or ''))
         # a year is only a quantity where it is requested
         self.number, self.year = q.kind == 'number', 'year' in self.unit
         self.named = named_in(text) if self.number else set()
@@ -300,14 +304,12 @@ def _merge_hits(index, hits) -> list[Block]:
     return out
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #d9ebede7
+@_kept
 def _tree(index) -> tuple[dict, dict]:
     "(row of each node by id, rows of the children of each node)"
-    known = _cache(index, '_tree')
-    if not known:
-        children = defaultdict(list)
-        for i, p in enumerate(index.passages): children[p.id.rsplit(':', 1)[0] if ':' in p.id else ''].append(i)
-        known.update(by_id={p.id: i for i, p in enumerate(index.passages)}, children=children)
-    return known['by_id'], known['children']
+    children = defaultdict(list)
+    for i, p in enumerate(index.passages): children[p.id.rsplit(':', 1)[0] if ':' in p.id else ''].append(i)
+    return {p.id: i for i, p in enumerate(index.passages)}, children
 
 def _without_overlap(index, snippets:list) -> list:
     "(row, hit) pairs without repeats and without nodes below another that is shown."

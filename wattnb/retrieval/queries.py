@@ -4,17 +4,16 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'DEFAULT_PRESET', 'MAX_QUERY', 'RetrievalSettings', 'make_settings', 'core', 'names_in', 'named_in',
-           'unit_terms', 'text_of', 'plan_keywords', 'Plan', 'parse_plan', 'plan_with', 'queries_of', 'query_terms',
-           'term_weight']
+           'as_question', 'plan_keywords', 'Plan', 'parse_plan', 'queries_of', 'query_terms', 'term_weight']
 
 # %% ../../nbs/02_retrieval/00_queries.ipynb #c939ca80
 import json, math, re
 from dataclasses import dataclass, fields, replace
-from typing import Callable, Sequence
+from typing import Sequence
 
 from fastcore.basics import patch
 
-from ..core.workspace import UserError, log
+from ..core.workspace import UserError
 from ..core.questions import Question
 from ..index.passages import words
 
@@ -154,29 +153,23 @@ def named_in(
     capital = re.findall(r'(?<=[\w,;:] )[A-Z][a-z]{2,}\w*', question)
     return {*names_in(question), *(w for x in capital for w in words(x))} - _UNITS
 
-def unit_terms(
+def as_question(
     question, # text or `Question`
-) -> list[str]:
-    "Index terms of the unit that a question asks for."
-    return words(question.unit) if isinstance(question, Question) and question.unit else []
-
-def text_of(
-    question, # text or `Question`
-) -> str:
-    "The text of a question."
-    return question.question if isinstance(question, Question) else str(question)
+) -> Question:
+    "A text as a question whose unit is not known."
+    return question if isinstance(question, Question) else Question('', str(question))
 
 # %% ../../nbs/02_retrieval/00_queries.ipynb #24a673d8
 def plan_keywords(
     question, # text or `Question`
 ) -> list[str]:
     "Queries without an LLM: the question; its names and numbers; its words with the requested unit."
-    text = core(text_of(question))
+    q = as_question(question)
+    text = core(q.question)
     names_numbers = r'\b(?:[A-Z][\w.-]{0,60}\d[\w.-]*|[A-Z]{2,}[\w-]*|[A-Z][a-z]+(?:\s[A-Z][\w-]+)+|\d[\d,.]*\d|\d)'
     keys = re.findall(names_numbers, text)
-    unit = question.unit if isinstance(question, Question) else None
     rest = [w for w in re.findall(r'[\w.-]{4,}', text) if words(w)]
-    queries = (text, ' '.join(dict.fromkeys(keys)), f"{' '.join(rest)} {unit}" if unit else '')
+    queries = (text, ' '.join(dict.fromkeys(keys)), f"{' '.join(rest)} {q.unit}" if q.unit else '')
     return list(dict.fromkeys(x for x in queries if x))
 
 # %% ../../nbs/02_retrieval/00_queries.ipynb #75475b04
@@ -204,27 +197,6 @@ def parse_plan(
         if isinstance(x, str) and (x := x.strip()[:MAX_QUERY]): out.setdefault(x.lower(), x)
     return Plan(tuple(out.values())[:n], '' if len(out) > 1 else 'no new query in the reply')
 
-# %% ../../nbs/02_retrieval/00_queries.ipynb #6243af71
-_PLAN_PROMPT = (
-    'Write {n} different search queries that would find the passages of research papers which answer this question. '
-    'Vary the vocabulary; cover its parts. Reply with a JSON array of strings and nothing else.'
-    '\n\nQuestion: {question}')
-
-def plan_with(
-    ask:Callable,        # prompts → replies, one text each (an LLM)
-    questions:Sequence,  # questions
-    n:int=4,             # queries for each at most, the question included
-) -> list[Plan]:
-    "Ask an LLM for further wordings of all questions in one batch. Bad replies fall back to the question."
-    texts = [core(text_of(q)) for q in questions]
-    prompts = [_PLAN_PROMPT.format(n=n - 1, question=t) for t in texts]
-    replies = list(ask(prompts))
-    if len(replies) != len(prompts): raise ValueError(f'{len(prompts)} prompts but {len(replies)} replies')
-    plans = [parse_plan(t, r or '', n) for t, r in zip(texts, replies)]
-    lost = sum(bool(p.fallback) for p in plans)
-    if lost: log.warning('%d of %d plans could not be read: the question alone was searched', lost, len(plans))
-    return plans
-
 # %% ../../nbs/02_retrieval/00_queries.ipynb #741b0df8
 def queries_of(
     questions:Sequence,         # texts or `Question`s
@@ -237,7 +209,7 @@ def queries_of(
         more = plan_keywords(q)[1:] if settings.planner == 'keywords' else []
         given = plans[i] if plans is not None else ()
         given = given.queries if isinstance(given, Plan) else given
-        out.append(list(dict.fromkeys([core(text_of(q)), *more, *given]))[:settings.planner_queries])
+        out.append(list(dict.fromkeys([core(as_question(q).question), *more, *given]))[:settings.planner_queries])
     return out
 
 # %% ../../nbs/02_retrieval/00_queries.ipynb #804b3cd3

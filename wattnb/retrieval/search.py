@@ -9,19 +9,20 @@ __all__ = ['NEAR', 'fuse_scores', 'reciprocal_rank_fusion', 'rerank_matches', 'R
 import os, re, sys
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Callable, Sequence
 
 import numpy as np
 
+from ..core.questions import Question
 from ..core.workspace import UserError, WorkError, optional
 from ..index.passages import words
 from ..index.embedders import RerankerEntry, load_rerankers
 from ..index.store import Index
-from .queries import (DEFAULT_PRESET, PRESETS, RetrievalSettings, core, queries_of, query_terms,
-                                      term_weight, text_of, unit_terms)
-from .context import (Context, Hit, context_evidence, count_tokens_roughly, extracts, node_context,
-                                      whole_passages)
+from .queries import (DEFAULT_PRESET, PRESETS, RetrievalSettings, as_question, core, queries_of, query_terms,
+                                      term_weight)
+from .context import (Context, Hit, _kept, context_evidence, count_tokens_roughly, extracts,
+                                      node_context, whole_passages)
 
 # %% ../../nbs/02_retrieval/02_search.ipynb #d301f9a0
 def fuse_scores(
@@ -50,11 +51,9 @@ def reciprocal_rank_fusion(
 # %% ../../nbs/02_retrieval/02_search.ipynb #f14f0e6e
 NEAR = 2 # words: how far apart two neighbours of the question may be
 
+@_kept
 def _passage_words(index, r:int) -> tuple:
-    known = index.__dict__.setdefault('_passage_words', {})
-    if r not in known:
-        known[r] = tuple(sys.intern(w) for k in range(*index.passages[r].units) for w in words(index.units[k].text))
-    return known[r]
+    return tuple(sys.intern(w) for k in range(*index.passages[r].units) for w in words(index.units[k].text))
 
 def _nearness(index, query:str, rows) -> np.ndarray:
     """Per passage the share of the question's pairs of neighbours that are near each
@@ -191,22 +190,26 @@ class Retrieved:
     searched_by: str = ''
 
 # %% ../../nbs/02_retrieval/02_search.ipynb #8f367e15
-def _merged(index, question, lists, s:RetrievalSettings) -> dict[int, float]:
+def _first(matches) -> list:
+    "Each id once, as it was seen first."
+    seen = {}
+    for id_, x in matches: seen.setdefault(id_, x)
+    return list(seen.items())
+
+def _merged(index, question:Question, lists, s:RetrievalSettings) -> dict[int, float]:
     "Rows of the passages that any query found, best first, with a score of at most 1."
     matches, summed = [m for l in lists for m in l], defaultdict(float)
-    if s.dedupe_first: # the first of each, in the order of the queries
-        first = {}
-        for r, x in matches: first.setdefault(r, x)
-        matches = list(first.items())
+    if s.dedupe_first: matches = _first(matches)
     for r, x in matches: summed[r] += x
     order, top = rerank_matches(matches, s.rerank), max(summed.values(), default=1.) or 1.
     score = {r: summed[r] / top for r in order}
-    if s.cross_encoder and order: order = _cross_encode(index, core(text_of(question)), order, score, s)
+    if s.cross_encoder and order: order = _cross_encode(index, core(question.question), order, score, s)
     return {r: score[r] for r in order}
 
-def _finish(index, question, queries, lists, lexical_of:dict, dense_of:dict, s:RetrievalSettings, count) -> Retrieved:
+def _finish(index, question:Question, queries, lists, lexical_of:dict, dense_of:dict, s:RetrievalSettings,
+            count) -> Retrieved:
     "Rerank over the queries, apply the caps, build the context."
-    hits, of_paper, text = [], defaultdict(int), text_of(question)
+    hits, of_paper = [], defaultdict(int)
     for r, score in _merged(index, question, lists, s).items():
         p = index.passages[r]
         if s.per_document and of_paper[p.doc_id] >= s.per_document: continue
@@ -215,11 +218,11 @@ def _finish(index, question, queries, lists, lexical_of:dict, dense_of:dict, s:R
         hits.append(Hit(p.id, p.doc_id, p.page, p.section, p.text, score, len(hits) + 1, dense_of.get(r), lexical, r))
         if len(hits) >= s.top_k_final: break
     context = (extracts if s.context == 'extracts' else whole_passages)(index, question, hits, s, count)
-    evidence = context_evidence(index, text, context)
+    evidence = context_evidence(index, question.question, context)
     if s.threshold and evidence < s.threshold:
         why = f'evidence {evidence:.2f} is below the threshold {s.threshold:g}'
         context = Context(cut=dict(reason=why, blocks=len(context.blocks)))
-    return Retrieved(text, queries, hits, context, evidence, index.searched_by if dense_of else 'words')
+    return Retrieved(question.question, queries, hits, context, evidence, index.searched_by if dense_of else 'words')
 
 # %% ../../nbs/02_retrieval/02_search.ipynb #e8d15873
 def _lexical_scores(index, questions, queries, s:RetrievalSettings):
@@ -229,7 +232,7 @@ def _lexical_scores(index, questions, queries, s:RetrievalSettings):
     for q, texts in zip(questions, queries):
         for text in texts:
             t = query_terms(index, text, s.names)
-            terms.append(t + [w for w in unit_terms(q) if w not in t] * s.asked)
+            terms.append(t + [w for w in words(q.unit or '') if w not in t] * s.asked)
     return index.lexical(terms)
 
 def _dense_scores(index, vectors, s:RetrievalSettings, restricted:bool):
@@ -258,7 +261,7 @@ def _retrieve_slice(index, questions, queries, vectors, s:RetrievalSettings, cou
             if d is not None and np.isnan(d).all(): d = None
             j += 1
             if l is None and d is None: continue
-            lists.append(ranker.rank(text_of(q), query, l, d, ok))
+            lists.append(ranker.rank(q.question, query, l, d, ok))
             for r, _ in lists[-1]:
                 if l is not None: lexical_of[r] = max(lexical_of[r], float(l[r]))
                 if d is not None and not np.isnan(d[r]): dense_of[r] = max(dense_of.get(r, -1.), float(d[r]))
@@ -278,22 +281,14 @@ def _retrieve_nodes(index, questions, s:RetrievalSettings, count, plans) -> list
         found = [(int(r), float(x)) for j in range(at, at + len(qs)) for x, r in zip(scores[j], rows[j])]
         matches = [(r, x) for r, x in found if index.passages[r].kind in ('sentence', 'paragraph')]
         at += len(qs)
-        first = {}
-        for r, x in matches: first.setdefault(r, x)
-        order = rerank_matches(list(first.items()) if s.dedupe_first else matches, s.rerank)[:s.top_k_final]
+        first = dict(_first(matches))
+        order = rerank_matches(first.items() if s.dedupe_first else matches, s.rerank)[:s.top_k_final]
         hits = [Hit((p := index.passages[r]).id, p.doc_id, p.page, '', p.text, first[r], n, first[r], None, r)
                 for n, r in enumerate(order, 1)]
-        out.append(Retrieved(text_of(q), qs, hits, node_context(index, hits, s, count), 0., index.searched_by))
+        out.append(Retrieved(q.question, qs, hits, node_context(index, hits, s, count), 0., index.searched_by))
     return out
 
 # %% ../../nbs/02_retrieval/02_search.ipynb #242950bc
-def _cached(count:Callable) -> Callable:
-    known = {}
-    def counted(text):
-        if text not in known: known[text] = count(text)
-        return known[text]
-    return counted
-
 def retrieve(
     index:Index,                                        # an open index
     questions:Sequence,                                 # questions (text or `Question`)
@@ -304,7 +299,7 @@ def retrieve(
 ) -> list[Retrieved]:
     """Find the context of every question, all in one batch. The question itself is always among the
     queries. `UserError` when the index cannot do what the settings ask for."""
-    s, count = settings, _cached(count_tokens or count_tokens_roughly)
+    s, count, questions = settings, cache(count_tokens or count_tokens_roughly), [as_question(q) for q in questions]
     if s.context == 'nodes': return _retrieve_nodes(index, questions, s, count, plans)
     if index.has_nodes:
         raise UserError(f'index {index.name} holds nodes: use it with the preset `legacy`, or build one of passages '

@@ -13,12 +13,13 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple, Sequence
 
 from fastcore.basics import patch
+from ..core.records import finite
 from ..core.workspace import UserError
 from ..telemetry.energy import RunEnergy, energy_of, is_hosted, missed_factor
 from ..telemetry.footprints import Footprint, bill_of, run_footprint
 from .wattbot_score import SCORER_VERSION
 from .scores import Scores, score
-from .run_folders import GroundTruth, RunFolder, finite, is_plain, side_by_side, some_of
+from .run_folders import GroundTruth, RunFolder, is_plain, side_by_side, some_of
 
 # %% ../../nbs/05_scoring/06_numbers.ipynb #50f56866
 @dataclass(frozen=True)

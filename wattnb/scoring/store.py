@@ -13,11 +13,12 @@ from importlib.util import find_spec
 from typing import Sequence
 
 from fastcore.basics import patch
+from ..core.records import finite
 from ..core.workspace import UserError, cache_dir, digest, progress
 from ..core.questions import FLAGS, Question
 from .wattbot_score import SCORER_VERSION
 from .scores import score
-from .run_folders import GroundTruth, RunFolder, experiments_of, find_runs, finite, pick_runs, some_of
+from .run_folders import GroundTruth, RunFolder, experiments_of, find_runs, pick_runs, some_of
 from .numbers import latency_of, marked, question_cost, question_costs, run_cost
 
 # %% ../../nbs/05_scoring/07_store.ipynb #71c0de02

@@ -3,10 +3,7 @@ from .traces import *
 from .power_meters import *
 from .attribution import *
 from .sampler import *
-from .energy import *
-from .merging import *
-from .device_limits import *
-from .footprints import *
-from .capabilities import *
 from .session import *
+from .energy import *
+from .footprints import *
 from .metering import *

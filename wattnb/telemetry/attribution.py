@@ -165,14 +165,12 @@ def by_question(self:Attribution,
 
 # %% ../../nbs/04_telemetry/02_attribution.ipynb #0ab67304
 @patch
-def timeline(self:Attribution,
-    most:int=400, # windows to keep; the shortest are dropped first
-) -> list[tuple[str, float, float]]:
-    "(stage, from, to) in seconds since the start: neighbours of one stage joined."
+def timeline(self:Attribution) -> list[tuple[str, float, float]]:
+    "(stage, from, to) in seconds since the start: neighbours of one stage joined, the longest 400 of them."
     out: list[list] = []
     for a, b, w in self.intervals:
         if w is None: continue
         if out and out[-1][0] == w.stage and a - out[-1][2] < 1e-3: out[-1][2] = b
         else: out.append([w.stage, a, b])
-    keep = sorted(sorted(out, key=lambda w: w[1] - w[2])[:most], key=lambda w: w[1])
+    keep = sorted(sorted(out, key=lambda w: w[1] - w[2])[:400], key=lambda w: w[1])
     return [(s, round(a - self.start, 3), round(b - self.start, 3)) for s, a, b in keep]

@@ -26,29 +26,21 @@ class TraceFile:
     def __init__(self,
         path, # replaced if it exists
     ):
-        self.path, self._fd, self._buffer = path, None, []
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_BINARY', 0)
-        try: self._fd = os.open(path, flags, 0o666)
+        self.path, self._file = path, None
+        no_link = lambda p, flags: os.open(p, flags | getattr(os, 'O_NOFOLLOW', 0), 0o666)
+        try: self._file = open(path, 'wb', buffering=0, opener=no_link)
         except OSError as e: self._refused(e)
     def _refused(self, e:OSError):
         log.warning('the power trace %s ends here: %s', self.path, e.strerror or e)
-        self._buffer = []
         self.close()
     def write(self,
-        text:str, # buffered until the next `flush`, or up to 100 rows
+        text:str, # a row
     ):
-        self._buffer.append(text)
-        if len(self._buffer) > 100: self.flush()
-    def flush(self):
-        "Write the buffer to the file."
-        left, self._buffer = memoryview(''.join(self._buffer).encode()), []
-        try:
-            while left and self._fd is not None: left = left[os.write(self._fd, left):]
+        try: self._file.write(text.encode()) if self._file else None
         except OSError as e: self._refused(e)
     def close(self):
-        self.flush()
-        fd, self._fd = self._fd, None
-        try: os.close(fd) if fd is not None else None
+        file, self._file = self._file, None
+        try: file.close() if file else None
         except OSError as e: log.warning('the power trace %s may lack its end: %s', self.path, e.strerror or e)
 
 # %% ../../nbs/04_telemetry/03_sampler.ipynb #f9288b52
@@ -127,8 +119,7 @@ def close(self:Sampler):
     self._stop.set()
     if self._thread: self._thread.join(5)
     if self._file: self._file.close(); self._file = None
-    for m in self.meters:
-        if hasattr(m, 'close'): m.close()
+    for m in self.meters: m.close()
 
 # %% ../../nbs/04_telemetry/03_sampler.ipynb #c0ffee02
 def child_processes(
@@ -173,7 +164,6 @@ def _slow(self:Sampler, t:float) -> dict:
             if other_processes(g, [pid for pid, _ in tree]): self.flags[g.label].add('shared')
         self._next_tree = t + max(SLOW, 300 * (time.perf_counter() - began))
     for g in self.gpus: out[g.label] = self._state(g, dt)
-    if self._file: self._file.flush()
     return out
 
 @patch
@@ -196,10 +186,8 @@ def _state(self:Sampler, g, dt:float) -> tuple:
     if bits is None: bits = nv.get('DeviceGetCurrentClocksThrottleReasons', g.handle) # its name before driver 535
     causes = [cause for bit, cause in THROTTLE.items() if (bits or 0) & bit]
     for cause in causes: c['throttled'][cause] = c['throttled'].get(cause, 0.) + dt
-    either = lambda f, a, b: b if a is None else a if b is None else f(a, b)
-    c.update(temperature_max_c=either(max, c['temperature_max_c'], temperature),
-             sm_mhz_min=either(min, c['sm_mhz_min'], mhz),
-             sm_mhz_max=either(max, c['sm_mhz_max'], mhz))
+    for k, pick, v in (('temperature_max_c', max, temperature), ('sm_mhz_min', min, mhz), ('sm_mhz_max', max, mhz)):
+        if v is not None: c[k] = v if c[k] is None else pick(c[k], v)
     if memory: self._peak(g.label, memory.used)
     return temperature, util and util.gpu, mhz, memory and memory.used // 2**20, '+'.join(causes)
 
@@ -254,7 +242,7 @@ def choose_sources(
     found, why = {}, defaultdict(list)
     readers = [m for m in meters if m.kind in ('counter', 'power')]
     for m in readers:
-        for d, reason in getattr(m, 'missing', {}).items(): why[d, m.part].append(f'{m.name}: {reason}')
+        for d, reason in m.missing.items(): why[d, m.part].append(f'{m.name}: {reason}')
         for d in m.devices:
             trace = sampler.traces[m.name, d]
             e = trace.energy(start, end)
@@ -262,8 +250,7 @@ def choose_sources(
             elif (d, m.part) not in found:
                 found[d, m.part] = Source(d, m.part, METHODS.get(m.name, m.name), trace, e,
                                           counted=m.part != 'gpu' or charges(d))
-    others = [f'{m.name}: {m.reason}' for m in readers if m.part == 'gpu' and m.reason
-              and not getattr(m, 'missing', None)]
+    others = [f'{m.name}: {m.reason}' for m in readers if m.part == 'gpu' and m.reason and not m.missing]
     for d, part in why:
         if part == 'gpu' and (d, part) not in found: why[d, part] += others
     read = {d.removeprefix('zeus-') for d, part in found if part == 'gpu'}
@@ -291,9 +278,7 @@ def part_traces(
 def compare_readings(
     attribution:Attribution,
     sampler:Sampler,
-    devices=None,          # labels of those to compare; default all
-    least_seconds:float=5, # of load; in less time the boundaries dominate
-    tolerance:float=.1,    # relative difference that is worth a warning
+    devices=None, # labels of those to compare; default all
 ) -> dict:
     "Counter against polled power of each GPU, under load: device → counter_wh, polled_wh, difference, warning."
     busy = [(a, b, 1.) for a, b, w in attribution.intervals if w is not None and w.stage != 'load']
@@ -304,8 +289,8 @@ def compare_readings(
         if METHODS.get(name) != 'nvml' or power is None or devices is not None and d not in devices: continue
         if any(x.energy(busy[0][0], busy[-1][1]).value is None for x in (counter, power)): continue
         c, p = (Curve([x], attribution.times).joules(busy).value for x in (counter, power))
-        diff = None if seconds < least_seconds or c <= 0 else p / c - 1
-        warning = '' if diff is None or abs(diff) <= tolerance else (
+        diff = None if seconds < 5 or c <= 0 else p / c - 1 # in less time the boundaries dominate
+        warning = '' if diff is None or abs(diff) <= .1 else (
             f'{d}: the polled power is {100 * diff:+.1f} % of the counter over {seconds:.0f} s of load: '
             'one of them is wrong')
         out[d] = dict(counter_wh=c / 3600, polled_wh=p / 3600, seconds=seconds, difference=diff, warning=warning)

@@ -15,7 +15,7 @@ import numpy as np
 from ..core.workspace import Workspace, write_csv, write_json
 from ..core.questions import BASE_COLUMNS
 from ..llm.registry import load_registry
-from ..telemetry.device_limits import BYTES
+from ..llm.memory import bytes_per_parameter
 
 # %% ../../nbs/testing/02_synthetic.ipynb #7b4f8726
 def synthetic_questions(
@@ -76,7 +76,7 @@ def _measured(rng, entry, precision:str, machine:str, ranks) -> list[dict]:
     "Tokens, seconds and joules of each question."
     _, slow, watts = MACHINES[machine]
     size, active = entry.params_b or 100., entry.active_b or entry.params_b or 100.
-    bytes_, out = active * BYTES.get(precision, 1.), []
+    bytes_, out = active * (bytes_per_parameter(precision) or 1.), []
     for rank in ranks:
         context, completion = int(rng.normal(1300, 120)), int(30 + rng.lognormal(4, .5))
         retrieve = .12 * slow ** .3 * rng.lognormal(0, .2)
