@@ -31,8 +31,8 @@ def _score_panel(ax, scores:dict):
                                   ('strict', strict, strict.get('ci'), .17, (PALETTE[1], '////'))):
         values = [s.get(k) for k in keys.values()]
         low, high = zip(*((ci or {}).get(k) or (None, None) for k in keys.values()))
-        entries += draw_bars(ax, [Part(kind, values, *look)], low, high, ['' if v is None else f'{v:.2f}' for v in values],
-                             np.arange(4) + dy, .3)
+        texts = ['' if v is None else f'{v:.2f}' for v in values]
+        entries += draw_bars(ax, [Part(kind, values, *look)], low, high, texts, np.arange(4) + dy, .3)
     row_axis(ax, list(keys)); ax.set_xlim(0, 1.25); ax.set_xticks([0, .25, .5, .75, 1])
     if entries: ax.legend(*zip(*entries), loc='upper center', bbox_to_anchor=(.45, -.12), ncols=2)
     ax.set_title(f"Score of {scores['n']} questions (bars: 95 %)")
@@ -74,7 +74,7 @@ def _token_panel(ax, records:list):
     ax.hist(counts, bins=min(20, max(5, len(counts) // 3)), color=PALETTE[4], edgecolor='white')
     replies = [r['tokens']['completion'] for r in records if r['tokens'].get('completion')]
     ax.set_xlabel(f'{what} of a question (all attempts)'); ax.set_ylabel('questions')
-    ax.set_title(what.capitalize() + (f' (completion: {np.mean(replies):.0f} on average)' if replies else ''))
+    ax.set_title(what.capitalize() + (f' (completion: mean {np.mean(replies):.0f})' if replies else ''))
 
 # %% ../../nbs/10_plots/07_figures.ipynb #8d558aab
 _PLOTTED = ('gt_value', 'status', 'strict_value_correct', 'latency_seconds', 'tokens', 'context_tokens')
@@ -190,8 +190,8 @@ def alt_text(
     alt:str='',  # what is drawn, from the declaration
 ) -> str:
     "The text in place of the picture."
-    texts = [t for t in (fig._suptitle, *fig.artists, *(t for ax in fig.axes for t in ax.texts)) if hasattr(t, 'get_text')]
-    text = {t.get_gid(): ' '.join(t.get_text().split()) for t in texts}
+    every = [*fig.texts, *fig.artists, *(t for ax in fig.axes for t in ax.texts)]
+    text = {t.get_gid(): ' '.join(t.get_text().split()) for t in every if hasattr(t, 'get_text')}
     note = text.get('note', '')
     parts = (text.get('headline'), '' if note else alt, text.get('subline'), note,
              f'Drawn from a table of {rows} rows' * bool(rows))

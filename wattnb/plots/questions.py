@@ -19,8 +19,8 @@ from ..core.questions import is_blank
 from ..scoring.statistics import wilson
 from ..scoring.tidy import ERROR_CLASSES, error_class
 from .style import (GREY, MARKERS, PALETTE, Part, draw_bars, headline, is_wide, legend_below, legend_dot,
-                                legend_patch, log_axis, n_of, new_figure, place_labels, plain_number, row_figure, short,
-                                span_of, text_on)
+                                legend_patch, n_of, new_figure, number_axis, place_labels, plain_number, row_figure,
+                                short, span_of, text_on)
 from .registry import NEEDS, doubts_of, figure
 
 # %% ../../nbs/10_plots/06_questions.ipynb #e3f44d89
@@ -49,7 +49,7 @@ def plot_error_classes(
     "Stacked bars: how the questions of each run ended."
     counts = df.pivot(index='label', columns='error_class', values='count').loc[df['label'].unique()]
     fig, (ax,) = row_figure(counts.index, margin=1, each=.19)
-    parts = [Part(g, counts[c], *GROUPS[g][:2]) for c, g in GROUP_OF.items() if c in counts] # in the order of the groups
+    parts = [Part(g, counts[c], *GROUPS[g][:2]) for c, g in GROUP_OF.items() if c in counts] # in their order
     entries = {name: handle for handle, name in draw_bars(ax, parts, height=.74, numbers=.045, room=1.01)}
     legend_below(fig, [(handle, name) for name, handle in entries.items()])
     ax.set_xlabel('questions'); ax.xaxis.get_major_locator().set_params(integer=True)
@@ -64,8 +64,8 @@ def _draw_cells(fig, ax, codes, symbols:bool):
     "A cell per run and question, coloured by its group; their legend."
     from matplotlib.colors import ListedColormap
     rows, cols = codes.shape
-    ax.imshow(codes, cmap=ListedColormap([c for c, *_ in GROUPS.values()]), vmin=-.5, vmax=len(GROUPS) - .5, aspect='auto',
-              interpolation='nearest')
+    ax.imshow(codes, cmap=ListedColormap([c for c, *_ in GROUPS.values()]), vmin=-.5, vmax=len(GROUPS) - .5,
+              aspect='auto', interpolation='nearest')
     for k in range(1, rows): ax.axhline(k - .5, color='white', lw=1)
     for k in range(1, cols) if symbols else (): ax.axvline(k - .5, color='white', lw=.4)
     entries = []
@@ -73,7 +73,8 @@ def _draw_cells(fig, ax, codes, symbols:bool):
         at, entry = np.argwhere(codes == i), legend_patch(colour, '' if symbols else hatch)
         if not len(at): continue
         if marker and symbols:
-            ax.plot(at[:, 1], at[:, 0], ls='none', marker=marker, color=text_on(colour), ms=min(3.2, 260 / cols), mew=.5)
+            ax.plot(at[:, 1], at[:, 0], ls='none', marker=marker, color=text_on(colour), mew=.5,
+                    ms=min(3.2, 260 / cols))
             entry = entry, legend_dot(marker, text_on(colour), ms=3.5, mew=.6)
         entries.append((entry, g))
     legend_below(fig, entries)
@@ -107,8 +108,8 @@ CELLS = (('answerable', 'answered'), ('answerable', 'refused'), ('answerable', '
 def _abstention_rows(data) -> list[dict]:
     outcome, out = dict(answered='answered', abstained='refused'), []
     for l, rows in data.rows.items():
-        seen = Counter(('unanswerable' if r['is_na'] else 'answerable', outcome.get(r['status'], 'no reply')) for r in rows)
-        n = Counter('unanswerable' if r['is_na'] else 'answerable' for r in rows)
+        truth = ['unanswerable' if r['is_na'] else 'answerable' for r in rows]
+        n, seen = Counter(truth), Counter((t, outcome.get(r['status'], 'no reply')) for t, r in zip(truth, rows))
         out += [dict(label=l, truth=t, outcome=o, count=seen[t, o], n=n[t], share=seen[t, o] / n[t] if n[t] else None)
                 for t, o in CELLS]
     return out
@@ -176,8 +177,8 @@ def _names_beside(ax, ends, x:float):
 
 def _draw_curve(ax, part, k:int, named:bool) -> list[tuple]:
     "The curve of one run, or its point; the segments."
-    c, m, x, y = PALETTE[k % 7] if named else '#BBBBBB', MARKERS[k % len(MARKERS)], list(part['coverage']), list(part['risk'])
-    sure = bool(part['confidence'].iloc[0])
+    c, m = PALETTE[k % 7] if named else '#BBBBBB', MARKERS[k % len(MARKERS)]
+    x, y, sure = list(part['coverage']), list(part['risk']), bool(part['confidence'].iloc[0])
     ax.plot(x, y, ls='-' if sure else 'none', color=c, lw=1 if named else .6, zorder=2 if named else 1)
     ax.plot(x[-1:], y[-1:], m, color=c, ms=5, mfc=c if sure else 'white', zorder=3)
     return list(zip(x, y, x[1:], y[1:]))
@@ -204,7 +205,8 @@ def plot_risk_coverage(
     big, named = len(runs) > 4, set(runs.index if len(runs) <= most + 2 else runs.index[:most])
     fig, ax = new_figure('page' if big else 'column', 3.6 if big else 2.9)
     lines = [s for k, l in enumerate(runs.index) for s in _draw_curve(ax, df[df['label'] == l], k, l in named)]
-    names = [(short(r.Index, 26) + f' {r.area:.2f}' * bool(r.confidence)) * (r.Index in named) for r in runs.itertuples()]
+    names = [short(r.Index, 26) + f' {r.area:.2f}' * bool(r.confidence) if r.Index in named else ''
+             for r in runs.itertuples()]
     beside = big and runs['confidence'].astype(bool).mean() >= .5
     ax.set_xlim(0, 1.34 if beside else 1.04); ax.set_xticks(np.linspace(0, 1, 6))
     ax.set_ylim(-.02, min(1.08, df['risk'].max() * 1.15 + .08))
@@ -249,7 +251,7 @@ STAGES = {'load': ('#999999', ''), 'embed': ('#F0E442', '....'), 'retrieve': ('#
 def _looks(names) -> dict:
     "Colour and hatch of the stages that occur: the known ones in their order, then others by name."
     names = set(names)
-    return {s: look for s, look in STAGES.items() if s in names} | {s: (GREY, '++') for s in sorted(names - set(STAGES))}
+    return {s: STAGES.get(s, (GREY, '++')) for s in (*STAGES, *sorted(names - set(STAGES))) if s in names}
 
 # %% ../../nbs/10_plots/06_questions.ipynb #b19a36c1
 @figure('time_stages', 'seconds per question by stage', 'Runs of `wattnb run`, which record their stages.', _time_rows,
@@ -366,10 +368,8 @@ def plot_latency(
     order = df.groupby('label', observed=True)['latency_seconds'].median().sort_values().index
     fig, (ax,) = row_figure(order, 26, page=len(order) > 6, margin=.95, each=.21)
     for i, l in enumerate(order): spread(ax, i, df.loc[df['label'] == l, 'latency_seconds'], PALETTE[0])
-    v, label = df['latency_seconds'], 'seconds per question'
-    if log := is_wide(v[v > 0], 15): log_axis(ax.xaxis, v, pad=.05)
-    else: ax.set_xlim(0, v.max() * 1.05)
-    ax.set_xlabel(label + ' (logarithmic)' * bool(log))
+    v = df['latency_seconds']
+    number_axis(ax.xaxis, v, 'seconds per question', is_wide(v[v > 0], 15), pad=.05)
     return headline(fig, 'Latency of the questions', f'{_n_each(df)}; boxes: middle half and '
                     'median, whiskers: 5 to 95 %; from the start of a question, or of its batch, to its answer')
 

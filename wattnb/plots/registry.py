@@ -333,7 +333,7 @@ def figure(
     where:str='all',          # see `Figure`
     aliases:tuple=(),         # further names
 ):
-    "Registers the decorated function (DataFrame -> figure or None) in `FIGURES`; it takes any table, and runs in our style."
+    "Registers the decorated function (DataFrame -> figure or None) in `FIGURES`; it then takes any table."
     def register(draw):
         draw = getattr(draw, '__wrapped__', draw) # of a declaration below this one
         @functools.wraps(draw)

@@ -42,7 +42,6 @@ class Report:
     env: str = ''               # only this machine; '' takes all
     datafile: str = ''          # stem of the question file; '' where there is only one
     ground_truth: object = None # truth file to use
-
     ws = cached_property(lambda self: runs_root(self.root or None))
     where = property(lambda self: dict(env=self.env or None, datafile=self.datafile or None))
     _found = cached_property(lambda self: _complete_runs(self.ws, self.where))
@@ -65,7 +64,8 @@ class Report:
         "Energy, carbon and money of each run, and joules per decoded token."
         runs = {e.label: e for e in self.source.best_first if not e.run.is_ensemble}
         of = lambda e: run_footprint(e.run.summary, self.source.truths.footprint(e.run.env), e.numbers.energy)
-        t = footprint_table({k: of(e) for k, e in runs.items()}, {k: joules_per_token(e.run.records) for k, e in runs.items()})
+        t = footprint_table({k: of(e) for k, e in runs.items()},
+                            {k: joules_per_token(e.run.records) for k, e in runs.items()})
         t.notes = (*t.notes, *doubt_notes({k: e.numbers for k, e in runs.items()}, 'energy', 'usd'))
         return t
     @cached_property
@@ -136,8 +136,9 @@ def _energy_sentences(order, tied) -> list[str]:
 def _money_sentence(order) -> str:
     if billed := [e for e in order if e.numbers.usd_per_question]:
         e = min(billed, key=lambda e: e.numbers.usd_per_question)
-        return (f'Of the runs that a provider billed, **{e.label}** costs the least: {e.numbers.usd_per_question:.3g} USD '
-                f'a question, with a score of {e.numbers.score:.3f}{_doubted(e.numbers, "usd")}.')
+        return (f'Of the runs that a provider billed, **{e.label}** costs the least: '
+                f'{e.numbers.usd_per_question:.3g} USD a question, with a score of {e.numbers.score:.3f}'
+                f'{_doubted(e.numbers, "usd")}.')
     if any(e.numbers.electricity_usd is not None for e in order):
         return 'No run was billed by a provider; what the electricity costs is in the footprint.'
     return 'No run was billed by a provider, and no electricity was metered, so costs are not compared.'
@@ -170,8 +171,8 @@ def _refusal_sentences(order) -> list[str]:
     out = [f'Of the {n_na} questions that the papers do not answer, **{worst}** answers {wrong[worst]} all the same'
            + (f', **{least}** {wrong[least]}.' if worst != least else '.')]
     if unread := [f'{e.label} ({n})' for e in order if (n := e.scores.strict['unparsed'])]:
-        out.append(f'Replies could not be read in {_list(unread)}: they are neither answers nor refusals, but NA recall '
-                   'counts them as blanks.')
+        out.append(f'Replies could not be read in {_list(unread)}: they are neither answers nor refusals, but NA '
+                   'recall counts them as blanks.')
     return out
 
 # %% ../../nbs/10_plots/08_reports.ipynb #ad8a8c0a

@@ -254,7 +254,8 @@ def is_wide(
 ) -> bool:
     "Whether they need a logarithmic axis."
     v = np.asarray(values, float)
-    return bool(np.nanmin(v) > 0 and np.nanmax(v) / np.nanmin(v) > factor)
+    v = v[np.isfinite(v)]
+    return bool(v.size and v.min() > 0 and v.max() / v.min() > factor)
 
 def number_axis(
     axis,            # `ax.xaxis` or `ax.yaxis`
@@ -515,7 +516,7 @@ def place_labels(
     size:float=6.5,        # font size; 5.5 is tried if no position is free
     lines:Sequence=(),     # (x0, y0, x1, y1) in data coordinates: drawn lines, covered only if necessary
 ) -> list[str]:
-    "Write the labels so that nothing overlaps. Returns those without a free position, which the x axis names or counts."
+    "Write the labels so that nothing overlaps. Returns those without a position, which the x axis names or counts."
     fig, points, labels = ax.get_figure(), np.column_stack([xs, ys]).astype(float), list(map(str, labels))
     fig.draw_without_rendering()
     scale, frame = fig.dpi / 72, ax.get_window_extent().get_points()

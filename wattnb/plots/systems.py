@@ -190,9 +190,9 @@ def plot_ensemble_frontier(
     unit, likely, kinds = df['unit'].iloc[0], df['p_frontier'] >= .05, Counter(df['kind'])
     fig, ax = new_figure('page', 3.9)
     for kind, (c, m) in FAMILIES.items(): # small points for all, large ones for those that may be on the frontier
-        for some, look in ((~likely, dict(ms=2.5, alpha=.45, mew=0)), (likely, dict(ms=5, mec='black', mew=.5, zorder=4))):
-            part = df[some & (df['kind'] == kind)]
-            ax.plot(part['cost'], part['overall'], m, color=c, **look)
+        part, large = df[df['kind'] == kind], likely[df['kind'] == kind]
+        ax.plot(part['cost'][~large], part['overall'][~large], m, color=c, ms=2.5, alpha=.45, mew=0)
+        ax.plot(part['cost'][large], part['overall'][large], m, color=c, ms=5, mec='black', mew=.5, zorder=4)
     front = df[df['on_frontier'].astype(bool)].sort_values('cost')
     ax.step(front['cost'], front['overall'], where='post', color='black', lw=.8, ls='--', zorder=1)
     marked = df[likely].sort_values(['on_frontier', 'p_frontier'], ascending=False, kind='stable')
@@ -423,12 +423,13 @@ def _plot_pairs(df, title:str):
     none = df['value'].isna().sum() # of a lower bound there is no ratio
     df = df[df['value'].notna()].assign(value_is=df['value_is'].astype(str) if 'value_is' in df else '')
     if df.empty: return None
+    guess = bool(df['value_is'].str.contains('extrapolated').any())
     used, pairs = [m for m in MEASURES if (df['measure'] == m).any()], list(dict.fromkeys(df['pair']))
     fig, axes = row_figure(pairs, 44, len(used), len(used) > 1, 1.05)
     for ax, m in zip(axes, used): _pair_panel(ax, df[df['measure'] == m], pairs, m)
     return headline(fig, title,
                     f'{n_of(df)}, paired; first against second; bars: 95 % intervals; filled: the interval leaves out '
-                    'equality' + '; diamonds: an energy is extrapolated' * bool(df['value_is'].str.contains('extra').any())
+                    'equality' + '; diamonds: an energy is extrapolated' * guess
                     + (f'; no ratio of energy in {none}: not all GPUs were metered' if none else ''))
 
 # %% ../../nbs/10_plots/05_systems.ipynb #39248b4b
@@ -439,7 +440,7 @@ _PAIRS_ALT = ('A panel each for the difference of score and the ratios of latenc
         'Runs of one model at two precisions: `wattnb run --precision 4bit`, then bf16.', _precision_rows,
         _PAIRS_ALT.format('precisions'), ('value', 'low', 'high'))
 def plot_precisions(
-    df, # pair (row name), measure (of `MEASURES`), value, low, high, n; value_is: '', 'measured' or what the energies are
+    df, # pair (row name), measure (of `MEASURES`), value, low, high, n; value_is: '' or what the energies are
 ):
     "The same model at two precisions."
     return _plot_pairs(df, 'The same model at two precisions')

@@ -12,8 +12,8 @@ import math
 import numpy as np
 
 from ..scoring.wattbot_score import WEIGHTS
-from .style import (GREY, KINDS, PALETTE, Part, corners, draw_bars, draw_intervals, failed_note, family_marks,
-                                headline, left_out_note, legend_below, legend_dot, log_axis, n_of, new_figure,
+from .style import (GREY, KINDS, PALETTE, Part, corners, draw_bars, draw_intervals, failed_note,
+                                family_marks, headline, left_out_note, legend_below, legend_dot, log_axis, n_of, new_figure,
                                 number_axis, place_labels, row_figure, short, tagged_labels)
 from .registry import NEEDS, figure
 
@@ -70,7 +70,7 @@ def _scatter(fig, df, panels, numbered:bool, title:str, sub:str):
     "The runs `df` as points in panels (axes, rows, x, y, lines), with their legend and labels."
     marks, names = family_marks(df['family']), df['label'] + np.where(df['estimated'], '*', '')
     names += np.where(df['failed'] > .1, '†', '')
-    texts = dict(zip(df.index, range(1, len(df) + 1) if numbered else names))
+    texts = dict(zip(df.index, range(1, len(df) + 1) if numbered else (short(n, 30) for n in names)))
     panels = [(ax, s[s[y].notna()], x, y, lines) for ax, s, x, y, lines in panels]
     drawn = [_points(ax, s, x, y, marks) for ax, s, x, y, _ in panels]
     _key(fig, df, names, marks, numbered)
@@ -114,8 +114,8 @@ def _against_size(df, s, y:str, ylabel:str, title:str, sub:str, why:str, area=No
     fig, ax = new_figure('page', 3.6 + .14 * (math.ceil(len(s) / 3) if numbered else 1))
     if area is not None: # true to area: no smallest size
         marks = family_marks(s['family'])
-        ax.scatter(s['params_b'], s[y], 900 * area / area.max(), [marks[f].colour for f in s['family']], alpha=.25, lw=.5,
-                   ec='#444444', zorder=1.5)
+        ax.scatter(s['params_b'], s[y], 900 * area / area.max(), [marks[f].colour for f in s['family']], alpha=.25,
+                   lw=.5, ec='#444444', zorder=1.5)
     values = s[[c for c in with_ci(y) if c in s]].astype(float)
     number_axis(ax.yaxis, values, ylabel, log=False if y == 'overall' else None)
     if y == 'overall': ax.set_ylim(0, 1.05)
@@ -306,8 +306,9 @@ def plot_energy_per_experiment(
     s = s.assign(_bound=bound, _by=s['wh_100'].where(~bound, 0.)).sort_values(['_bound', '_by', 'label'], kind='stable')
     fig, (ax,) = row_figure(tagged_labels(s), 48, margin=1.15)
     of = s['energy_kind'].where(s['energy_kind'].isin(list(ENERGY_KINDS)), 'measured')
-    entries = draw_bars(ax, [Part(name, s['wh_100'].where(of == k, 0), c, h) for k, (c, h, name) in ENERGY_KINDS.items()],
-                        s['wh_100_low'], s['wh_100_high'], map(_energy_text, s.itertuples()), room=1.18)
+    parts = [Part(name, s['wh_100'].where(of == k, 0), c, h) for k, (c, h, name) in ENERGY_KINDS.items()]
+    texts = map(_energy_text, s.itertuples())
+    entries = draw_bars(ax, parts, s['wh_100_low'], s['wh_100_high'], texts, room=1.18)
     ax.set_xlabel('Wh per 100 questions')
     if len(entries) > 1 or bound.any() or (of == 'extrapolated').any(): legend_below(fig, entries)
     open_ = '; whiskers: what the meters or the extrapolation (×) leave open' if s['wh_100_high'].notna().any() else ''

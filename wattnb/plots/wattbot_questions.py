@@ -13,8 +13,8 @@ from itertools import combinations
 import numpy as np
 
 from ..scoring.statistics import bootstrap_ci, clopper_pearson, wilson
-from .style import (GREY, KINDS, PALETTE, Part, draw_bars, family_marks, frame_of, headline, interval, is_wide,
-                                legend_below, legend_dot, n_of, new_figure, number_axis, row_figure, short, span_of,
+from .style import (GREY, KINDS, PALETTE, Part, draw_bars, family_marks, frame_of, headline, interval,
+                                is_wide, legend_below, legend_dot, n_of, new_figure, number_axis, row_figure, short, span_of,
                                 tagged, tagged_labels, text_on)
 from .registry import NEEDS, TYPES, figure
 
@@ -38,7 +38,8 @@ def type_rows(
 ):
     "A row per run and kind of question: n, correct, accuracy, low, high. `is_NA` counts right refusals."
     groups = {t: (lambda q, t=t: q[t].astype(bool), 'value_correct', wilson) for t in TYPES}
-    return _share_rows(questions, groups | {'is_NA': (_NA, 'refused', clopper_pearson)}, 'type', 'n', 'correct', 'accuracy')
+    groups['is_NA'] = _NA, 'refused', clopper_pearson
+    return _share_rows(questions, groups, 'type', 'n', 'correct', 'accuracy')
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #6e04ba72
 def _kind_dots(kinds) -> list[tuple]:
@@ -61,8 +62,9 @@ def plot_accuracy_by_type(
     fig, axes = row_figure(tagged_labels(runs.loc[order].reset_index()), 48, len(panels))
     for ax, (t, part) in zip(axes, panels.items()):
         for r in part.itertuples():
-            interval(ax, r.accuracy, order.get_loc(r.label), r.low, r.high, KINDS[r.kind][1], KINDS[r.kind][0], mec='black',
-                     mew=.4, ms=4.5, clip_on=False)
+            marker, colour, *_ = KINDS[r.kind]
+            interval(ax, r.accuracy, order.get_loc(r.label), r.low, r.high, colour, marker, mec='black', mew=.4, ms=4.5,
+                     clip_on=False)
         ax.set_xlim(-.06, 1.08); ax.set_xticks([0, .5, 1], ['0', '.5', '1'])
         ax.set_title(f"{t}\nn = {span_of(part['n'])}{' (!)' * bool(part['n'].min() < 10)}")
     axes[len(axes) // 2].set_xlabel('accuracy' + ' (is_NA: refusal recall)' * ('is_NA' in panels))
@@ -135,7 +137,8 @@ def unique_rows(
     q = _single(questions)
     models = q[q['value_correct']].groupby('id', observed=True)['model'].nunique() # that have a question right
     q = q.assign(unique=q['value_correct'] & (q['id'].map(models) == 1), correct=q['value_correct'], n=1)
-    return q.groupby(['label', 'model', 'kind'], sort=False, observed=True)[['unique', 'correct', 'n']].sum().reset_index()
+    runs = q.groupby(['label', 'model', 'kind'], sort=False, observed=True)
+    return runs[['unique', 'correct', 'n']].sum().reset_index()
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #d51338d1
 @figure('unique_wins', 'questions that only one model got right', NEEDS['two'],
@@ -148,8 +151,8 @@ def plot_unique_wins(
     if df['model'].nunique() < 2: return None
     s = df.sort_values(['unique', 'label'], ascending=[False, True], kind='stable')
     fig, (ax,) = row_figure(tagged_labels(s), 48, margin=1.15)
-    bars = draw_bars(ax, [Part(name, s['unique'].where(s['kind'] == k, 0), c, h) for k, (_, c, h, name) in KINDS.items()],
-                     texts=[f'{r.unique} of {r.correct} right' for r in s.itertuples()], room=1.25)
+    parts = [Part(name, s['unique'].where(s['kind'] == k, 0), c, h) for k, (_, c, h, name) in KINDS.items()]
+    bars = draw_bars(ax, parts, texts=[f'{r.unique} of {r.correct} right' for r in s.itertuples()], room=1.25)
     ax.locator_params(axis='x', nbins=5, integer=True); ax.set_xlabel('questions')
     if len(bars) > 1: legend_below(fig, bars)
     again = '; runs of one model do not take wins from each other' if s['model'].duplicated().any() else ''
@@ -270,7 +273,8 @@ def plot_cross_system_latency_all_models(
     "Mean latency of every model, by machine, fastest on top of each."
     s = df.sort_values(['env', 'seconds'], kind='stable', ignore_index=True)
     fig, (ax,) = row_figure([tagged(short(r.series, 32), r.kind) for r in s.itertuples()], 48, margin=1.15)
-    parts = [Part(e, s['seconds'].where(s['env'] == e, 0), m.colour, m.hatch) for e, m in family_marks(s['env']).items()]
+    parts = [Part(e, s['seconds'].where(s['env'] == e, 0), m.colour, m.hatch)
+             for e, m in family_marks(s['env']).items()]
     legend_below(fig, draw_bars(ax, parts, s['low'], s['high'], [f'{v:.3g} s' for v in s['seconds']], room=1.12))
     for i in np.flatnonzero(s['env'] != s['env'].shift())[1:]: ax.axhline(i - .5, color='black', lw=.5)
     ax.set_xlabel('mean seconds per question')
