@@ -54,7 +54,7 @@ def test_one_entry_is_seen_everywhere(ws, server):
     pytest.importorskip('matplotlib')
     from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark
     from wattnb.compare.paired import compare
-    from wattnb.plots.run_tables import read_tables
+    from wattnb.plots.registry import FigureData
     from wattnb.plots.figures import draw_all
     from wattnb.benchmark.scaling_study import scaling
     listed = {r['key']: r for r in load_registry(ws).table()}['newcomer-4b']
@@ -71,7 +71,7 @@ def test_one_entry_is_seen_everywhere(ws, server):
     assert [(r['model'], r['params_b'], r['est_cost_usd'] > 0) for r in study.rows] == [('Newcomer 4B', 4.0, True)] and not study.missing
     costs = compare(ws, ['newcomer-4b-bench-words', 'abstain-bench-words'], env='new').cost_table
     assert 'newcomer-4b-bench-words' in costs.to_text() and 'prompt tokens' in costs.to_text()
-    size = {r['run'] if 'run' in r else r['label']: r for r in read_tables(ws, 'demo_QA', env='new').runs.to_dict('records')}
+    size = {r['run'] if 'run' in r else r['label']: r for r in FigureData(ws, 'new', 'demo_QA').tables.runs.to_dict('records')}
     assert any(r['params_b'] == 4.0 and r['family'] == 'newcomer' and r['usd_1000'] > 0 for r in size.values())
     for name in ('overall_ranking', 'accuracy_usd'):
         draw_all(ws.root, datafile='demo_QA', only=name, env='new')

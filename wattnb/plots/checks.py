@@ -8,43 +8,29 @@ __all__ = ['overlaps', 'ink_fraction', 'drawn_numbers', 'missing_numbers', 'perc
 # %% ../../nbs/10_plots/01_checks.ipynb #def65a03
 import io
 import numpy as np
-from .style import _boxes_hit, png_bytes
+from .style import boxes_hit, png_bytes
 
 # %% ../../nbs/10_plots/01_checks.ipynb #8ae4922a
-def _tick_texts(axis) -> list:
-    "Label, offset text and the tick labels inside the view."
-    lo, hi = sorted(axis.get_transform().transform(axis.get_view_interval()))
-    eps = 1e-6 * (hi - lo or 1)
-    out = [axis.label, axis.get_offset_text()]
-    for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
-        at = float(axis.get_transform().transform(np.array([tick.get_loc()], float))[0])
-        if lo - eps <= at <= hi + eps: out += [t for t in (tick.label1, tick.label2) if t.get_visible()]
-    return out
-
 def _texts(fig) -> list:
     "Every text that is drawn."
-    out = [*fig.texts, *(t for t in (fig._suptitle, fig._supxlabel, fig._supylabel) if t is not None)]
-    for leg in fig.legends: out += [*leg.get_texts(), leg.get_title()]
+    legends = [*fig.legends, *(l for ax in fig.axes if (l := ax.get_legend()))]
+    out = [*fig.texts, *(t for l in legends for t in (*l.get_texts(), l.get_title()))]
     for ax in fig.axes:
         if not ax.get_visible(): continue
-        out += list(ax.texts)
-        for table in ax.tables: out += [c.get_text() for c in table.get_celld().values()]
-        if leg := ax.get_legend(): out += [*leg.get_texts(), leg.get_title()]
-        out += [ax.title, ax._left_title, ax._right_title]
+        out += [*ax.texts, ax.title, ax._left_title, ax._right_title]
         for axis in (ax.xaxis, ax.yaxis) if ax.axison else ():
-            if axis.get_visible(): out += _tick_texts(axis)
-    return [t for t in dict.fromkeys(out) if t.get_visible() and t.get_text().strip()]
+            if not axis.get_visible(): continue
+            out += [axis.label, axis.get_offset_text()]
+            out += [t for tick in axis._update_ticks() for t in (tick.label1, tick.label2)] # the ticks inside the view
+    return [t for t in out if t.get_visible() and t.get_text().strip()]
 
 # %% ../../nbs/10_plots/01_checks.ipynb #ba5907f9
 def _word_box(text, renderer) -> tuple[float, ...]:
     "(x0, y0, x1, y1) in pixels of the words of a text."
     from matplotlib.text import Text
-    b = Text.get_window_extent(text, renderer)
-    y0 = b.y0
-    if text.get_gid() == 'headline':
-        words = text.get_text()
-        y0 = b.y1 - b.height * len(words.rstrip('\n').split('\n')) / (words.count('\n') + 1)
-    return b.x0, y0, b.x1, b.y1
+    b, words = Text.get_window_extent(text, renderer), text.get_text()
+    lines = len(words.rstrip('\n').split('\n')) / (words.count('\n') + 1) # share that is not blank
+    return b.x0, b.y1 - b.height * lines, b.x1, b.y1
 
 def overlaps(
     fig,              # any figure
@@ -52,22 +38,18 @@ def overlaps(
 ) -> list[tuple[str, str]]:
     "Pairs of texts whose boxes overlap, and texts that the edge cuts (paired with 'edge of the figure')."
     fig.draw_without_rendering()
-    renderer, s = fig.canvas.get_renderer(), slack * fig.dpi / 72
-    texts, out = _texts(fig), []
+    renderer, s, texts = fig.canvas.get_renderer(), slack * fig.dpi / 72, _texts(fig)
     words = [t.get_text().strip() for t in texts]
-    boxes = [(x0 + s, y0 + s, x1 - s, y1 - s) for x0, y0, x1, y1 in (_word_box(t, renderer) for t in texts)]
-    for i, b in enumerate(boxes):
-        out += [(words[i], words[i + 1 + int(j)]) for j in np.flatnonzero(_boxes_hit(b, boxes[i + 1:]))]
-        if min(b[0], b[1]) < -2 * s or b[2] > fig.bbox.width + 2 * s or b[3] > fig.bbox.height + 2 * s:
-            out.append((words[i], 'edge of the figure'))
-    return out
+    boxes = np.reshape([_word_box(t, renderer) for t in texts], (-1, 4)) + [s, s, -s, -s]
+    out = [(words[i], words[j]) for i, j in np.argwhere(np.triu(boxes_hit(boxes, boxes), 1))]
+    cut = (boxes[:, :2] < -2 * s).any(1) | (boxes[:, 2:] > fig.bbox.max + 2 * s).any(1)
+    return out + [(words[i], 'edge of the figure') for i in np.flatnonzero(cut)]
 
 # %% ../../nbs/10_plots/01_checks.ipynb #e52782d6
-def _pixels(fig, dpi:float=100) -> np.ndarray:
-    "Grey pixels 0..1 of the whole figure, rows from the top."
+def _pixels(fig) -> np.ndarray:
+    "Grey pixels 0..1 of the whole figure at 100 dpi, rows from the top."
     from matplotlib.image import imread
-    rgb = imread(io.BytesIO(png_bytes(fig, dpi)))[..., :3]
-    return rgb @ np.array([.2126, .7152, .0722])
+    return imread(io.BytesIO(png_bytes(fig, 100)))[..., :3] @ np.array([.2126, .7152, .0722])
 
 def ink_fraction(
     fig, # any figure
@@ -75,22 +57,15 @@ def ink_fraction(
     """Share of the pixels inside the axes that something is drawn on, without the grid: the smallest over the visible
     axes."""
     used = [ax for ax in fig.axes if ax.get_visible()]
-    if not used: return 0.
-    lines = [g for ax in used for axis in (ax.xaxis, ax.yaxis) for g in axis.get_gridlines()]
-    shown = [g.get_visible() for g in lines]
-    for g in lines: g.set_visible(False)
-    try:
-        fig.draw_without_rendering()
-        img, out = _pixels(fig, 100), []
-        for ax in used:
-            b = ax.get_position()
-            x0, x1 = (int(v * img.shape[1]) for v in (b.x0, b.x1))
-            y0, y1 = (int((1 - v) * img.shape[0]) for v in (b.y1, b.y0))
-            part = img[y0 + 3:max(y0 + 4, y1 - 3), x0 + 3:max(x0 + 4, x1 - 3)]
-            out.append(float((part < .97).mean()) if part.size else 0.)
-    finally:
-        for g, v in zip(lines, shown): g.set_visible(v)
-    return min(out)
+    grid = [g for ax in used for g in (*ax.get_xgridlines(), *ax.get_ygridlines()) if g.get_visible()]
+    for g in grid: g.set_visible(False)
+    img, out = _pixels(fig), []
+    for g in grid: g.set_visible(True)
+    for ax in used:
+        (x0, y0), (x1, y1) = (ax.get_position().get_points() * img.shape[::-1]).astype(int)
+        part = img[img.shape[0] - y1 + 3:img.shape[0] - y0 - 3, x0 + 3:x1 - 3]
+        out.append(float((part < .97).mean()) if part.size else 0.)
+    return min(out, default=0.)
 
 # %% ../../nbs/10_plots/01_checks.ipynb #a346822c
 def drawn_numbers(
@@ -99,20 +74,17 @@ def drawn_numbers(
     """Every number that the artists hold in data coordinates (bars, points, lines, bands, error bars, images), sorted
     and unique."""
     from matplotlib.patches import Rectangle
-    out, flat = [], lambda a: np.ravel(np.ma.filled(np.ma.asarray(a, float), np.nan)).tolist()
+    out = []
     for ax in fig.axes:
         for p in ax.patches:
-            if isinstance(p, Rectangle):
-                (x, y), w, h = p.get_xy(), p.get_width(), p.get_height()
-                out += [x, y, w, h, x + w, y + h]
-            else: out += flat(p.get_path().vertices)
-        for l in ax.lines: out += [float(v) for a in l.get_data(orig=False) for v in np.ravel(a)]
-        for c in ax.collections:
-            out += flat(c.get_offsets()) + [v for p in c.get_paths() for v in flat(p.vertices)]
-            if c.get_array() is not None: out += flat(c.get_array())
-        for im in ax.images: out += flat(im.get_array())
-    a = np.asarray(out, float)
-    return np.unique(a[np.isfinite(a)])
+            if isinstance(p, Rectangle): out += [[p.get_width(), p.get_height()], p.get_corners()]
+            else: out.append(p.get_path().vertices)
+        out += [a for l in ax.lines for a in l.get_data(orig=False)]
+        for c in ax.collections: out += [c.get_offsets(), *(p.vertices for p in c.get_paths()), c.get_array()]
+        out += [im.get_array() for im in ax.images]
+    flat = [np.ma.filled(np.ma.asarray(a, float), np.nan).ravel() for a in out if a is not None]
+    a = np.unique(np.concatenate([*flat, [np.nan]]))
+    return a[np.isfinite(a)]
 
 def missing_numbers(
     fig,                 # a figure
@@ -120,12 +92,11 @@ def missing_numbers(
     tolerance:float=1e-9, # relative
 ) -> list[float]:
     "Those of the values that no artist holds."
-    have = drawn_numbers(fig)
-    want = np.asarray([x for x in np.ravel(np.asarray(values, float)) if np.isfinite(x)])
-    if not have.size: return want.tolist()
-    k = np.clip(np.searchsorted(have, want), 1, max(1, have.size - 1))
-    near = np.minimum(np.abs(have[k - 1] - want), np.abs(have[np.minimum(k, have.size - 1)] - want))
-    return [float(v) for v, d in zip(want, near) if d > tolerance * max(1., abs(v))]
+    have, want = np.r_[-np.inf, drawn_numbers(fig), np.inf], np.asarray(values, float)
+    want = want[np.isfinite(want)]
+    k = np.searchsorted(have, want)
+    near = np.minimum(want - have[k - 1], have[k] - want)
+    return want[near > tolerance * np.maximum(1, np.abs(want))].tolist()
 
 # %% ../../nbs/10_plots/01_checks.ipynb #bce959f2
 def perceptual_hash(
@@ -133,12 +104,11 @@ def perceptual_hash(
     side:int=16,   # cells per side
 ) -> str:
     "256 bits (hex) of how lightness changes from cell to cell: close for pictures that look alike."
-    img = _pixels(fig, 100)
-    ys, xs = np.linspace(0, img.shape[0], side + 1).astype(int), np.linspace(0, img.shape[1], side + 2).astype(int)
+    img = _pixels(fig)
+    ys, xs = (np.linspace(0, n, side + k).astype(int) for n, k in zip(img.shape, (1, 2)))
     rows = np.add.reduceat(np.add.reduceat(img, ys[:-1], 0), xs[:-1], 1)
     cells = rows / (np.diff(ys)[:, None] * np.diff(xs)[None])
-    bits = (np.diff(cells, axis=1) > .012).ravel() # less than that is anti-aliasing
-    return f'{int("".join("01"[int(b)] for b in bits), 2):0{side * side // 4}x}'
+    return np.packbits(np.diff(cells, axis=1) > .012).tobytes().hex() # less than that is anti-aliasing
 
 def hash_distance(
     a:str, # of `perceptual_hash`

@@ -7,7 +7,7 @@ __all__ = ['cell_text', 'RunFolder', 'is_plain', 'side_by_side', 'experiments_of
            'distinct_names', 'find_run', 'pick_runs', 'check_place', 'GroundTruth', 'score_run']
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0003
-import difflib, json, math, os, re
+import difflib, json, os, re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
