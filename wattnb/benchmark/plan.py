@@ -213,5 +213,5 @@ def start_run(
 ) -> Supervised:
     "Start a run under supervision; its output goes to `<run>.log` beside its folder."
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return Supervised([sys.executable, *argv], timeout, folder.parent/f'{folder.name}.log',
+    return Supervised([sys.executable, '-P', *argv], timeout, folder.parent/f'{folder.name}.log',
                       {**os.environ, 'WATTNB_PROGRESS': '0', 'PYTHONUNBUFFERED': '1', **env})

@@ -558,14 +558,17 @@ def cmd_plots(a) -> Result:
 @verb('report', 'execute report.ipynb on the runs of this workspace',
       'wattnb report --datafile demo_QA --html', *_WHERE,
       Opt('--html', action='store_true', help='also write one HTML file that works offline'), _TRUTH,
-      Opt('--output', default=None, metavar='FILE', help='output file; required if the root is no workspace'))
+      Opt('--output', default=None, metavar='FILE', help='output file; required if the root is no workspace'),
+      Opt('--own', action='store_true', help="execute the workspace's nbs/report.ipynb, not the one of wattnb"))
 def cmd_report(a) -> Result:
     pm, ws = optional('papermill', 'notebook'), _tree(a)
     own = isinstance(ws, Workspace)
     if not own and not a.output:
         raise UserError(f'{a.root} is no workspace and is only read: name the output (--output FILE)')
-    src = _shipped()/'nbs/report.ipynb'
-    if own and (ws.notebooks/'report.ipynb').exists(): src = ws.notebooks/'report.ipynb'
+    src, theirs = _shipped()/'nbs/report.ipynb', own and ws.notebooks/'report.ipynb'
+    if theirs and theirs.exists() and src.read_bytes() != theirs.read_bytes():
+        if a.own: src = theirs
+        else: log.warning('the report is that of wattnb: --own executes the changed %s', theirs)
     name = f"report{'-' + a.env if a.env else ''}.ipynb"
     out = Path(a.output).with_suffix('.ipynb') if a.output else ws.artifacts/'reports'/name
     out.parent.mkdir(parents=True, exist_ok=True)

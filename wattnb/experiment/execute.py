@@ -164,7 +164,7 @@ def keep_notebook(
     if find_spec('papermill') is None: return
     code = ('import json,sys; from wattnb.cli.verbs import run_notebook; from wattnb.experiment import *; '
             's = json.loads(sys.argv[1]); run_notebook(plan_run(RunSettings(**s), sys.argv[2]))')
-    args = [sys.executable, '-c', code, json.dumps(plan.settings.public), str(plan.ws.root)]
+    args = [sys.executable, '-P', '-c', code, json.dumps(plan.settings.public), str(plan.ws.root)]
     p = subprocess.run(args, capture_output=True, text=True, timeout=600, env={**os.environ, 'WATTNB_PROGRESS': '0'})
     if p.returncode:
         why = redact(p.stderr.strip().splitlines()[-1] if p.stderr.strip() else '?')
@@ -175,7 +175,7 @@ def own_kernel() -> dict:
     "Arguments for papermill (or `nbclient`): the kernel is this interpreter. Needs the extra `notebook`."
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
-    argv = [sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}']
+    argv = [sys.executable, '-P', '-m', 'ipykernel_launcher', '--ignore-cwd', '-f', '{connection_file}']
     spec = KernelSpec(argv=argv, display_name='Python 3', language='python')
     class OwnKernel(AsyncKernelManager): kernel_spec = property(lambda self: spec)
     return dict(kernel_name='python3', kernel_manager_class=OwnKernel)

@@ -11,7 +11,7 @@ __all__ = ['COLUMN', 'PAGE', 'PALETTE', 'STYLE', 'MARKERS', 'HATCHING', 'GREY', 
            'failed_note', 'left_out_note', 'boxes_hit', 'place_labels', 'corners', 'save']
 
 # %% ../../nbs/10_plots/00_style.ipynb #4c73c3ec
-import functools, io, math, re
+import functools, io, math, re, warnings
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +44,10 @@ def figure_style():
     mpl = optional('matplotlib', 'plots')
     from cycler import cycler
     base = {k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith(_NOT_STYLE)}
-    with mpl.rc_context({**base, **STYLE, 'axes.prop_cycle': cycler(color=PALETTE)}): yield
+    style = {**base, **STYLE, 'axes.prop_cycle': cycler(color=PALETTE)}
+    with mpl.rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph') # a name in a script that the font lacks is drawn as boxes
+        yield
 
 # %% ../../nbs/10_plots/00_style.ipynb #9b7f69be
 def png_bytes(
