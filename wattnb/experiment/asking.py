@@ -151,7 +151,7 @@ def _parsed(q, reply, got, entry, bibliography) -> Answer:
     if reply.error: return Answer.failed(redact(reply.error))
     allowed = list(got.context.doc_ids) if got else sorted(bibliography)
     return parse_reply(reply.text, q, allowed, bibliography=bibliography, compact=entry.prompt == 'compact',
-                       context=got.context if got else None)
+                       context=got.context if got else None, note=reply.note)
 
 # %% ../../nbs/06_experiment/12_asking.ipynb #86c9e60d
 def _energy(report:dict, entry:ModelEntry) -> dict:
@@ -177,15 +177,17 @@ def answer_one(
 ) -> Asked:
     "Answer one question as a run would. A call that fails is an answer with status 'failed'; nothing is written."
     report, call = on_stage or (lambda *a: None), call or (lambda r: model.complete([r])[0])
-    entry, bib = model.entry, bibliography or {}
+    entry, bib, once = model.entry, bibliography or {}, settings.mode != 'rag' or model.entry.key == 'abstain'
     out = Asked(q, [], entry, precision_of(model.info) or model.precision, best_guess, citations=Citations(bib))
-    t0, n = time.monotonic(), settings.search.planner_queries
+    t0, n, shortened = time.monotonic(), settings.search.planner_queries, False
     with Session() as meters:
         meters.uses(devices_of(model, index))
         if settings.planner == 'llm' and index is not None: out.plan = call(plan_request(q, n - 1))
         queries = list(parse_plan(q.question, out.plan.text or '', n).queries) if out.plan else []
         if queries: report('plan', queries)
-        for attempt in range(1 if best_guess else settings.max_retries + 1):
+        left = [0] if best_guess else list(range(settings.max_retries + 1))
+        while left:
+            attempt = left.pop(0)
             got, took = _search(q, model, settings, index, attempt, queries)
             if got: report('found', got)
             request = _request(q, entry, got, attempt, best_guess, bool(attempt) and out.answer.status == 'unparsed')
@@ -194,8 +196,9 @@ def answer_one(
             x = Exchange(got, request, reply, _parsed(q, reply, got, entry, bib), took)
             out.attempts.append(x)
             report('attempt', x)
-            final = settings.mode != 'rag' or entry.key == 'abstain'
-            if out.answer.status == 'answered' or x.answer.status == 'failed' or final: break
+            if reply.finish_reason == 'too_long' and not shortened: # the window is known now
+                left, shortened = [attempt, *left], True
+            elif out.answer.status == 'answered' or x.answer.status == 'failed' or once: break
         out.energy = _energy(meters.report(), entry)
     out.seconds = time.monotonic() - t0
     out.cost_usd = sum_or_none(cost_usd(entry, r.prompt_tokens, r.completion_tokens, r.cached_tokens or 0)
@@ -217,7 +220,7 @@ def ask(
     ws = root if isinstance(root, Workspace) else Workspace.find(root)
     q = question if isinstance(question, Question) else Question('asked', question, answer_unit=unit or BLANK)
     if not q.question.strip(): raise UserError('there is no question')
-    entry = opened.entry if opened else load_registry(ws).find(s.model, provider=s.provider or None)
+    entry = opened.entry if opened else load_registry(ws).find(s.model, s.provider or None, s.like)
     if s.mode == 'oracle': raise UserError('oracle mode needs a question file with gold papers')
     if not opened: check_provider(entry)
     index = open_index(ws, s.index or None) if s.mode == 'rag' else None

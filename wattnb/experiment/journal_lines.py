@@ -97,6 +97,7 @@ class Seconds(NamedTuple):
     prefill: float|None = None
     decode: float|None = None
     ttft: float|None = None
+    queue: float|None = None # in the server's, no part of the others
 
 # %% ../../nbs/06_experiment/02_journal_lines.ipynb #af699d0a
 class AttemptNumbers(NamedTuple):
@@ -175,7 +176,7 @@ _SHAPES = dict( # kind of line → fields
          'clock': {'seconds': _is_number}},
     plan={**_plan, 'id!': _is_text, 'tokens!': _tokens},
     attempt={'id!': _is_text, 'session': _is_count, 'attempt': _is_count, 'status': _is_status, 'can_retry': _is_bool,
-             'tokens': _tokens, 'seconds': _seconds, **_all(_is_text, 'finished', 'error', 'raw', 'context'),
+             'tokens': _tokens, 'seconds': _seconds, **_all(_is_text, 'finished', 'error', 'raw', 'context', 'note'),
              **_all(_is_count, 'context_tokens', 'gold_rank',
                     'n_hits'), 'cost_usd': _is_number, 'gold_in_context': _is_bool,
              'batch': {'size': _is_count}, 'prompt': {'system': _is_text, 'user!': _is_text}, 'snippets': [{}],

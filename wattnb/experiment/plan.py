@@ -134,7 +134,8 @@ def table(self:RunPlan) -> ResultTable:
              'rebuild': 'every question is done: the files are written again from the journal'}[self.state]
     optional = [('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
                 ('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)]
-    rows = [('model', f'{e.name} ({e.key})'), ('provider', e.provider), ('precision', precision),
+    like = f', settings of {e.like}' if e.like else ''
+    rows = [('model', f'{e.name} ({e.key}{like})'), ('provider', e.provider), ('precision', precision),
             ('machine (env)', s.env or None),
             ('questions', questions), ('mode', s.mode), ('retrieval preset', preset),
             ('planner', s.planner or s.search.planner),
@@ -147,7 +148,7 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
     "All that could change an answer of this run."
     folder = Path(entry.id).expanduser()
     local = entry.provider == 'hf_local' and folder.is_dir()
-    optional = dict(decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
+    optional = dict(like=entry.like, decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
                     planner='llm' if s.planner == 'llm' else '', weights=weights_digest(folder) if local else '')
     return dict(
         model=entry.key, model_id=entry.id, revision=entry.revision, provider=entry.provider, precision=precision,
@@ -207,7 +208,7 @@ def plan_run(
     "Check a request and find out what is left to do. Raises `UserError` (one line) for whatever is wrong with it."
     s, ws = settings, root if isinstance(root, Workspace) else Workspace.find(root)
     questions, registry = read_questions(ws.questions(s.questions or None), s.limit), load_registry(ws)
-    entry = priced(registry.find(s.model, provider=s.provider or None), registry)
+    entry = priced(registry.find(s.model, s.provider or None, s.like), registry)
     requested, own = s.precision or entry.precision, planned_precision(entry)
     precision = planned_precision(entry, s.precision)
     check_provider(entry, precision)

@@ -7,6 +7,7 @@ __all__ = ['IDLE_SECONDS', 'CHUNK', 'idle_baseline', 'archive_run', 'SessionStat
 
 # %% ../../nbs/06_experiment/07_stages.ipynb #ffcc2e87
 import dataclasses, math, os, time
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +25,7 @@ from ..index.store import open_index
 from ..retrieval.queries import parse_plan
 from ..retrieval.search import retrieve as retrieve_contexts
 from ..llm.registry import ModelEntry
+from ..llm.server_limits import cut_prompts
 from ..llm.protocol import Request, open_model
 from ..llm.prices import cost_usd
 from ..llm.parsing import Answer, parse_reply, with_confidence
@@ -83,6 +85,9 @@ class SessionState:
     limit_reached: str = ''         # which limit of the budget, in words
     done: int = 0                   # questions that need no further attempt
     snapshot_at: float = 0.         # seconds of the session at the last snapshot of the meters
+    shortened: set = field(default_factory=set)     # questions whose prompt was longer than the server's window
+    notes: Counter = field(default_factory=Counter) # what was odd about replies
+    prompts: list = field(default_factory=list)     # (tokens of the context, tokens of the prompt as reported)
     stopped: str|None = None        # 'interrupted' or 'budget'
     ended: bool = False             # the journal has the session's end
 
@@ -263,8 +268,10 @@ def context_window(
     s:RunSettings,    # for the length of a reply
     entry:ModelEntry, # the model
 ) -> int|None:
-    "Tokens of the model's window that are left for the context, or None where the window is not known."
-    return entry.context - (s.max_new_tokens or entry.max_new_tokens) - 600 if entry.context else None
+    """Tokens of the model's window that are left for the context: at least a quarter, since a reply can be shorter; None
+    where the window is not known."""
+    if not entry.context: return None
+    return max(entry.context - entry.longest(s.max_new_tokens) - 600, entry.context // 4)
 
 # %% ../../nbs/06_experiment/07_stages.ipynb #7db51711
 @patch
@@ -325,7 +332,7 @@ def answer(self:Run,
     bar, failed = progress(total=len(self.questions), desc='answering', unit='q'), set()
     bar.update(self.now.done)
     try:
-        for _ in range(self.settings.max_retries + 1):
+        for _ in range(self.settings.max_retries + 2): # one more for prompts that were longer than the window
             for index, qs in self._open_by_attempt(failed):
                 for i in range(0, len(qs), CHUNK):
                     self._answer_chunk(qs[i:i + CHUNK], index, bibliography, bar, failed, on_progress)
@@ -334,6 +341,7 @@ def answer(self:Run,
                 if self.now.limit_reached: break
             if self.now.limit_reached: break
     finally: bar.close()
+    self._log_notes()
     if self.now.limit_reached: self.stop('budget', self.now.limit_reached)
     return self
 
@@ -385,10 +393,11 @@ def _answer_chunk(self:Run, qs, index, bibliography, bar, failed, on_progress):
                           bibliography)
         self.journal.append('attempt', a)
         if now.billed_usd is not None: now.billed_usd += attempt_usd(self.model.entry, a)
-        if a['status'] == 'failed': failed.add(reply.id)
+        again = reply.finish_reason == 'too_long' and reply.id not in now.shortened # the window is known now
+        if a['status'] == 'failed': (now.shortened if again else failed).add(reply.id)
         done = self.state.is_done(reply.id)
         now.done += done
-        if done or a['status'] == 'failed':
+        if done or a['status'] == 'failed' and not again:
             bar.update(1)
             show_score()
         if on_progress: on_progress(now.done, len(self.questions))
@@ -414,6 +423,15 @@ def _score_display(self:Run, bar) -> Callable:
         bar.set_postfix_str('' if s is None else f'score {s:.3f}', refresh=False)
         next_at = time.monotonic() + 50 * (time.monotonic() - began)
     return show
+
+# %% ../../nbs/06_experiment/07_stages.ipynb #s3n00002
+@patch
+def _log_notes(self:Run):
+    "Log what was odd about the replies of this session."
+    for note, n in self.now.notes.most_common(5): log.warning('%d of the replies: %s', n, note)
+    n, kept = cut_prompts(self.now.prompts)
+    if n: log.warning('%d prompts seem to be cut by the server%s: give it a larger window (Ollama: num_ctx), or '
+                      'shorten the context with --retrieval max_tokens=N', n, f', to {kept:,} tokens' if kept else '')
 
 # %% ../../nbs/06_experiment/07_stages.ipynb #cb760893
 @patch
@@ -481,6 +499,8 @@ def _attempt(self:Run, q, req, reply, got, index, bibliography) -> dict:
     answer, text = self._parsed(q, reply, context, bibliography), context.render() if context else ''
     searched = self.now.retrieved[q.id][1] if q.id in self.now.retrieved else 0.
     plan = (self.now.plans or {}).get(q.id) if not index else None
+    if reply.note: self.now.notes[reply.note] += 1
+    if context: self.now.prompts.append((context.n_tokens, reply.prompt_tokens))
     usd = cost_usd(entry, reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens or 0)
     return dict(
         id=q.id, session=self.session, attempt=index + 1, reason='first' if not index else self.state.last(q.id).status,
@@ -495,7 +515,7 @@ def _attempt(self:Run, q, req, reply, got, index, bibliography) -> dict:
         cut=jsonable(context.cut) if context else None, gold_rank=_gold_rank(q, got),
         gold_in_context=_gold_in_context(q, context), tokens=_tokens(reply, plan), plan=plan,
         seconds=_seconds(reply, plan, searched), batch=dict(id=reply.batch_id, size=reply.batch_size),
-        finish_reason=reply.finish_reason, cost_usd=usd if not plan else sum_or_none([usd, plan['cost_usd']]))
+        finish_reason=reply.finish_reason, note=reply.note or None, cost_usd=usd if not plan else sum_or_none([usd, plan['cost_usd']]))
 
 # %% ../../nbs/06_experiment/07_stages.ipynb #21eaea19
 @patch
@@ -505,7 +525,7 @@ def _parsed(self:Run, q:Question, reply, context, bibliography:dict) -> Answer:
     else:
         allowed = list(context.doc_ids) if context else sorted(bibliography)
         answer = parse_reply(reply.text, q, allowed, bibliography=bibliography,
-                             compact=self.model.entry.prompt == 'compact', context=context)
+                             compact=self.model.entry.prompt == 'compact', context=context, note=reply.note)
     return with_confidence(answer, reply,
                            getattr(self.model, 'no_logprobs_reason', 'the model reports no token probabilities'))
 
@@ -518,8 +538,9 @@ def _tokens(reply, plan:dict|None) -> dict:
 
 def _seconds(reply, plan:dict|None, searched:float) -> dict:
     total = (reply.seconds or 0.) + searched + ((plan['seconds'] or 0.) if plan else 0.)
+    queue = {} if reply.queue_seconds is None else dict(queue=reply.queue_seconds)
     return dict(total=total, retrieval=searched, generation=reply.seconds, ttft=reply.ttft_seconds,
-                prefill=reply.prefill_seconds, decode=reply.decode_seconds)
+                prefill=reply.prefill_seconds, decode=reply.decode_seconds, **queue)
 
 # %% ../../nbs/06_experiment/07_stages.ipynb #ea8a6be1
 def _snippets(context, bibliography:dict) -> list[dict]:
