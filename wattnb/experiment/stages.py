@@ -268,8 +268,8 @@ def context_window(
     s:RunSettings,    # for the length of a reply
     entry:ModelEntry, # the model
 ) -> int|None:
-    """Tokens of the model's window that are left for the context: at least a quarter, since a reply can be shorter; None
-    where the window is not known."""
+    """Tokens of the model's window that are left for the context: at least a quarter, since a reply can be shorter;
+    None where the window is not known."""
     if not entry.context: return None
     return max(entry.context - entry.longest(s.max_new_tokens) - 600, entry.context // 4)
 
@@ -515,7 +515,8 @@ def _attempt(self:Run, q, req, reply, got, index, bibliography) -> dict:
         cut=jsonable(context.cut) if context else None, gold_rank=_gold_rank(q, got),
         gold_in_context=_gold_in_context(q, context), tokens=_tokens(reply, plan), plan=plan,
         seconds=_seconds(reply, plan, searched), batch=dict(id=reply.batch_id, size=reply.batch_size),
-        finish_reason=reply.finish_reason, note=reply.note or None, cost_usd=usd if not plan else sum_or_none([usd, plan['cost_usd']]))
+        note=reply.note or None,
+        finish_reason=reply.finish_reason, cost_usd=usd if not plan else sum_or_none([usd, plan['cost_usd']]))
 
 # %% ../../nbs/06_experiment/07_stages.ipynb #21eaea19
 @patch

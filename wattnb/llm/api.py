@@ -16,7 +16,8 @@ from ..core.workspace import UserError
 from ..core.redaction import keep_secret, redact_url
 from .registry import load_registry
 from .protocol import Reply, Request
-from .server_limits import ServerFacts, loading_wait, plausible_count, read_models, read_props, refuses_system
+from .server_limits import (ServerFacts, loading_wait, plausible_count, read_models, read_props,
+                                      refuses_system)
 from .calls import (BROKEN, RETRY_STATUS, SLOW, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
                               is_loopback, message_text, quiet_loggers, retry_after)
 
@@ -146,14 +147,22 @@ def _ask_server(self:OpenAIModel):
     self._name_settings(facts.model)
     if not facts.window and not facts.slots: return client.close()
     self._tokenizer, self._counted, self._tokenize = client, {}, f'{root}/tokenize'
-    if self._server_count('one two three') is None: self._bytes_per_token = 3.
+    t0 = time.monotonic()
+    if self._server_count('one two three') is not None and time.monotonic() - t0 > .05: self._estimate() # too far away
 
 @patch
 def _name_settings(self:OpenAIModel, served:str|None):
     "Tell which entry has settings for the model that the server has, where the request named none."
-    like = None if not served or self.entry.like or self.entry.origin != 'command line' else load_registry(self.ws).like(served)
-    if like: log.warning('%s serves %s: --as %s takes the settings of that model', self._shown,
-                         self._short_text(re.split(r'[/\\]', served)[-1]), like.key)
+    if not served or self.entry.like or self.entry.origin != 'command line': return
+    if like := load_registry(self.ws).like(served):
+        log.warning('%s serves %s: --as %s takes the settings of that model', self._shown,
+                    self._short_text(re.split(r'[/\\]', served)[-1]), like.key)
+
+@patch
+def _estimate(self:OpenAIModel):
+    "Count no longer by the server's tokenizer."
+    self._bytes_per_token = min(self._bytes_per_token, 3.)
+    self.close()
 
 @patch
 def _server_count(self:OpenAIModel, text:str) -> int|None:
@@ -162,7 +171,7 @@ def _server_count(self:OpenAIModel, text:str) -> int|None:
     if text not in self._counted:
         body = dict(content=text, model=self.entry.id, prompt=text, add_special_tokens=False)
         tokens = self._json_of(self._tokenizer, self._tokenize, body)[1].get('tokens')
-        if not isinstance(tokens, list): return self.close()
+        if not isinstance(tokens, list): return self._estimate()
         if len(self._counted) > 20_000: self._counted.clear()
         self._counted[text] = len(tokens)
     return self._counted[text]
@@ -267,7 +276,8 @@ def _moved(self:OpenAIModel, status:int, location:str) -> CallError:
     try: new = urlsplit(urljoin(self._target, location))
     except ValueError: return CallError(f'HTTP {status}: redirected to no address', down=True)
     if new.hostname != old.hostname or new.scheme not in (old.scheme, 'https'):
-        return CallError(f'HTTP {status}: redirected to another server, {new.hostname}: set {self.base_name}', down=True)
+        return CallError(f'HTTP {status}: redirected to another server, {new.hostname}: set {self.base_name}',
+                         down=True)
     user = f'{old.netloc.rpartition("@")[0]}@' if '@' in old.netloc else ''
     self._target = new._replace(netloc=user + new.netloc.rpartition('@')[2]).geturl()
     return CallError(f'HTTP {status}: redirected', again=True, free=True)
@@ -300,7 +310,9 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
 # %% ../../nbs/03_llm/17_api.ipynb #e565a8f4
 class _Events:
     "The events of a stream, put together."
-    def __init__(self): self.text, self.out, self.tokens, self.ended, self.arguments, self.refusal = StreamedText(), {}, [], False, '', ''
+    def __init__(self):
+        self.text, self.out, self.tokens, self.ended = StreamedText(), {}, [], False
+        self.arguments = self.refusal = ''
 
     def add(self, d:dict) -> bool:
         "Add one event; whether the text grew."
@@ -310,7 +322,8 @@ class _Events:
             delta = c.get('delta') or {}
             grown |= self.text.add(message_text(delta.get('content')),
                                    message_text(delta.get('reasoning_content') or delta.get('reasoning')))
-            for call in delta.get('tool_calls') or (): self.arguments += (call.get('function') or {}).get('arguments') or ''
+            for call in delta.get('tool_calls') or ():
+                self.arguments += (call.get('function') or {}).get('arguments') or ''
             self.refusal += message_text(delta.get('refusal'))
             self.tokens += (c.get('logprobs') or {}).get('content') or ()
             self.out['finish'] = c.get('finish_reason') or self.out.get('finish')
@@ -329,7 +342,8 @@ class _Events:
         if self.out.get('error'): return self.out
         if not self.ended and not self.out.get('finish'): raise CallError('the stream broke off', again=True)
         calls = [dict(function=dict(arguments=self.arguments))] if self.arguments else []
-        message = dict(content=self.text.text, reasoning_content=self.text.reasoning, refusal=self.refusal, tool_calls=calls)
+        message = dict(content=self.text.text, reasoning_content=self.text.reasoning, refusal=self.refusal,
+                       tool_calls=calls)
         choice = dict(message=message, finish_reason=self.out.get('finish'), logprobs=dict(content=self.tokens))
         return dict(self.out, choices=[choice])
 
@@ -405,7 +419,9 @@ def _text_of(m:dict, finish) -> tuple[str, str]:
     if (text := message_text(m.get('content'))).strip(): return text, ''
     calls = [c.get('function') for c in m.get('tool_calls') or () if isinstance(c, dict)] + [m.get('function_call')]
     given = [f['arguments'] for f in calls if isinstance(f, dict) and f.get('arguments')]
-    if given: return given[-1] if isinstance(given[-1], str) else json.dumps(given[-1]), 'the answer was a call of a tool'
+    if given:
+        last = given[-1] if isinstance(given[-1], str) else json.dumps(given[-1])
+        return last, 'the answer was a call of a tool'
     if m.get('refusal'): return '', f'the model refused: {m["refusal"]}'
     return text, 'the reply was withheld by a content filter' if finish == 'content_filter' else ''
 

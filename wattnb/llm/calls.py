@@ -282,9 +282,8 @@ def learn_window(self:ApiModel,
     window:int, # tokens of a prompt and its reply, as the server says
 ):
     "Keep the server's window, where it is smaller than the entry's."
-    if window >= (self.entry.context or math.inf): return
-    self.entry = replace(self.entry, context=window)
     self.info['context'] = window
+    if window < (self.entry.context or math.inf): self.entry = replace(self.entry, context=window)
 
 @patch
 def _fit(self:ApiModel, r:Request, message:str, fields:dict, shown:str):
@@ -403,7 +402,10 @@ def _failed(self:ApiModel, r:Request, why:str, tries:int, **more) -> Reply:
 async def _one(self:ApiModel, r:Request, gate:Gate) -> Reply:
     history = _History()
     while True:
+        t0 = time.monotonic()
         await gate.enter(again=history.calls > 0)
+        # turns are taken because of the server's queue
+        if history.first is not None and gate.rounds > 1: history.first += time.monotonic() - t0
         try: reply, wait = await self._attempt(r, gate, history)
         finally: gate.leave()
         if reply is not None: return reply
@@ -468,7 +470,8 @@ CUT = ('length', 'max_tokens') # finish reasons of a reply that reached its long
 @patch
 def _split(self:ApiModel, reply:Reply) -> tuple[str, str, str]:
     "(text, reasoning, note) of a reply."
-    thoughts, text, note = self._redacted(reply.reasoning[-MAX_KEPT:]), self._redacted(reply.text[-MAX_KEPT:]), reply.note
+    note = reply.note
+    thoughts, text = self._redacted(reply.reasoning[-MAX_KEPT:]), self._redacted(reply.text[-MAX_KEPT:])
     if self.entry.thinking != 'no' or text.lstrip().startswith(_THOUGHTS):
         inline, text = split_thinking(text)
         thoughts = '\n'.join(x for x in (thoughts, inline) if x)

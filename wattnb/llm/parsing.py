@@ -144,7 +144,8 @@ def _key_and_value(line:str) -> tuple|None:
 
 # %% ../../nbs/03_llm/06_parsing.ipynb #2f9d9583
 _ANY_KEY = re.compile(r'answer|value|explanation|ref|citation|supporting|confidence', re.I)
-_TURN = re.compile(r'\n[ \t]*(?:[#*]{0,4} ?(?:next |new )?(?:question|user|human|instruction|input)(?: \d{1,3})?[ *]{0,3}:|\[INST\]|<\|(?:im_start|start_header|user|eot))', re.I)
+_TURN = re.compile(r'\n[ \t]*+(?:[#*]{0,4} ?(?:next |new )?(?:question|user|human|instruction|input)'
+                   r'(?: \d{1,3})?[ *]{0,3}:|\[INST\]|<\|(?:im_start|start_header|user|eot))', re.I)
 
 def _decoded(text:str) -> str:
     "The text of a reply that is a JSON string, or a list of one, else the reply."
@@ -203,11 +204,15 @@ def _without_unit(t:str, unit:str) -> str:
 
 # %% ../../nbs/03_llm/06_parsing.ipynb #w3n00002
 _BLANKS = ' \u00a0\u2007\u2009\u202f'
-_GROUPS = re.compile(rf'(?<![\d.,])\d{{1,3}}(?:[{_BLANKS}]\d{{3}})++(?!\d)')
-_POWER = re.compile(rf'(?:({NUMBER})\s?(?:[×x*·⋅]|\\times|\\cdot)\s?|(?<![\d.]))10\s?(?:(?:\^|\*\*)\s?\{{?([-−–+]?\d{{1,3}})\}}?(?!\d)|([⁻⁺]?[⁰¹²³⁴-⁹]{{1,3}}))')
+_GROUPS = re.compile(rf'(?<![\d.,])\d{{1,3}}(?:[{_BLANKS}]\d{{3}})++(?![{_BLANKS}]?\d)')
+_POWER = re.compile(rf'(?:({NUMBER})\s?(?:[×x*·⋅]|\\times|\\cdot)\s?|(?<![\d.]))10\s?'
+                    r'(?:(?:\^|\*\*)\s?\{?([-−–+]?\d{1,3})\}?(?!\d)|([⁻⁺]?[⁰¹²³⁴-⁹]{1,3}))')
 _SCALES = dict(thousand=3, k=3, K=3, million=6, M=6, billion=9, B=9, bn=9, trillion=12)
 _SCALED = re.compile(rf'({NUMBER})(?:\s?(thousand|million|billion|trillion)s?|(k|K|M|B|bn))(?![\w/])')
-_BOTH_SCALED = re.compile(rf'^({NUMBER})(\s?(?:-|–|—|to|and)\s?{NUMBER}(\s?(?:thousand|million|billion|trillion)))$')
+_BOTH_SCALED = re.compile(rf'^({NUMBER})(\s?(?:-|–|—|to|and)\s?{NUMBER}'
+                          r'(\s?(?:thousand|million|billion|trillion)))$')
+
+def _exponent(t:str) -> int: return int(re.sub('[−–]', '-', unicodedata.normalize('NFKC', t)))
 
 def _shifted(n:str, exponent:int) -> str:
     "A number times a power of ten, without an exponent where it has at most 15 digits."
@@ -217,8 +222,7 @@ def _shifted(n:str, exponent:int) -> str:
 def _spelled_out(t:str, unit:str='') -> str:
     "The text with its numbers in plain digits."
     t = _GROUPS.sub(lambda m: re.sub(f'[{_BLANKS}]', '', m[0]), t)
-    if re.search('10', t):
-        t = _POWER.sub(lambda m: _shifted(m[1] or '1', int(unicodedata.normalize('NFKC', m[2] or m[3]).replace('−', '-').replace('–', '-'))), t)
+    t = _POWER.sub(lambda m: _shifted(m[1] or '1', _exponent(m[2] or m[3])), t)
     t = re.sub(r'^[–‒－](?=\d)', '-', re.sub(r'(?<=\d)[⁰¹²³⁴-⁹]++', '', t))
     t = _BOTH_SCALED.sub(r'\1\3\2', t)
     def scale(m):
@@ -356,7 +360,8 @@ def parse_reply(
     if fields is None:
         if compact and question is not None and (text or '').strip():
             return read_short(text, question, context, bibliography)
-        return Answer('unparsed', value='', explanation=note or f'The reply {"could not be read" if text else "is empty"}.')
+        why = note or f'The reply {"could not be read" if text else "is empty"}.'
+        return Answer('unparsed', value='', explanation=why)
     answer, explanation, quote = (_text(fields.get(k)) for k in ('answer', 'explanation', 'supporting_materials'))
     if 'answer_value' not in fields:
         return Answer('unparsed', value='', explanation=explanation or 'The reply has no answer_value.', answer=answer,

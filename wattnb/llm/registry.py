@@ -331,12 +331,13 @@ def _by_part(self:Registry, spec:str) -> list[ModelEntry]:
     return []
 
 # %% ../../nbs/03_llm/01_registry.ipynb #r3n00002
-_PACKED = re.compile(r'(?:[-._:](?:ud|i1|gguf|awq|gptq|fp8|dynamic|nvfp4|mxfp4|bnb|[248]bit|int[48]|w\d{1,2}a\d{1,2}|mlx|exl\d|i?q\d(?:_\w{1,5})*'
-                     r'|bf16|f(?:p)?(?:16|32)|latest|\d{5}-of-\d{5}))+$')
+_PACKED = re.compile(r'(?:[-._:](?:ud|i1|gguf|awq|gptq|fp8|dynamic|nvfp4|mxfp4|bnb|[248]bit|int[48]'
+                     r'|w\d{1,2}a\d{1,2}|mlx|exl\d|i?q\d(?:_\w{1,5})*|bf16|f(?:p)?(?:16|32)|latest|\d{5}-of-\d{5}))+$')
 _SHARED = ('family', 'params_b', 'active_b', 'estimated', 'context', 'max_new_tokens', 'max_output', 'system_role',
            'thinking', 'thinking_tokens', 'context_tokens', 'prompt')
-_THINKS = re.compile(r'(?:^|[/:._-])(?:o[1-9](?:$|[-:])|gpt-5(?!.*chat)|gpt-oss|r1(?:$|[-:])|reasoner|qwq|magistral|seed-oss|glm-4\.[5-9]'
-                     r'|grok-(?:3-mini|4)|gemini-(?:2\.5|[3-9])|minimax-m|qwen3(?!.*instruct)|exaone-deep)|thinking|reasoning')
+_THINKS = re.compile(r'(?:^|[/:._-])(?:o[1-9](?:$|[-:])|gpt-5(?!.*chat)|gpt-oss|r1(?:$|[-:])|reasoner|qwq|magistral'
+                     r'|seed-oss|glm-4\.[5-9]|grok-(?:3-mini|4)|gemini-(?:2\.5|[3-9])|minimax-m|qwen3(?!.*instruct)'
+                     r'|exaone-deep)|thinking|reasoning')
 
 def _bare_name(id:str, whole:bool=True) -> str:
     "What names the model in an id, a path or a file; not `whole`: without words such as instruct."
@@ -353,7 +354,8 @@ def like(self:Registry,
     for whole in (True, False):
         wanted = _bare_name(name, whole)
         for e in self.entries.values():
-            if wanted and e.provider != 'baseline' and wanted in (_bare_name(n, whole) for n in (e.key, e.id, *e.aliases, e.name)): return e
+            names = (e.key, e.id, *e.aliases, e.name) if e.provider != 'baseline' else ()
+            if wanted and wanted in (_bare_name(n, whole) for n in names): return e
     return None
 
 @patch

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Iterable
 
 # %% ../../nbs/03_llm/15_server_limits.ipynb #94deaac1
-TOO_LONG = re.compile(r'context.?(length|window|size|limit)|maximum (context|model length)|too long|too many tokens|prompt is too', re.I)
+TOO_LONG = re.compile(r'context.?(length|window|size|limit)|maximum (context|model length)|too long|too many tokens'
+                      r'|prompt is too', re.I)
 
 def plausible_count(
     x, # what a server reports
@@ -27,13 +28,16 @@ def _first(*values) -> int|None:
 
 # %% ../../nbs/03_llm/15_server_limits.ipynb #fa38f020
 _N = r'(\d[\d,_]{0,11})'
-_WINDOW = (rf'\d \+ \d[\d,]{{0,11}} > {_N}', rf'tokens > {_N} maximum', rf'must be <= {_N}\. Given', rf'{_N} (?:tokens )?maximum context',
-           rf'less than {_N} tokens\. Given', rf'(?:context (?:length|size|window|limit)|model length)[^\d.;]{{0,40}}{_N}')
-_PROMPT = (rf'{_N} (?:tokens )?(?:in the messages|from the input|of text input|input tokens|prompt tokens|`inputs` tokens)',
-           rf'(?:request|input|prompt)[^\d.]{{0,20}}\(?(?:length )?{_N} tokens', rf'\(length {_N}\)', rf'contains (?:at least )?{_N}',
-           rf'too long: {_N} tokens', rf'{_N} \+ \d[\d,]{{0,11}} >', rf'the first {_N} tokens', rf'Given: {_N}')
-_REPLY = (rf'max_(?:completion_|new_|output_)?tokens\W[^.]{{0,60}}?(?:at most|(?:less|lower) than(?: or equal to)?|no more than|below'
-          rf'|cannot exceed|<=|maximum (?:is|of))\W{{0,3}}{_N}', rf'at most {_N} (?:completion|output) tokens', rf'max_tokens: \d+ > {_N}',
+_WINDOW = (rf'\d \+ \d[\d,]{{0,11}} > {_N}', rf'tokens > {_N} maximum', rf'must be <= {_N}\. Given',
+           rf'{_N} (?:tokens )?maximum context', rf'less than {_N} tokens\. Given',
+           rf'(?:context (?:length|size|window|limit)|model length)[^\d.;]{{0,40}}{_N}')
+_PROMPT = (rf'{_N} (?:tokens )?(?:in the messages|from the input|of text input|input tokens|prompt tokens'
+           rf'|`inputs` tokens)', rf'(?:request|input|prompt)[^\d.]{{0,20}}\(?(?:length )?{_N} tokens',
+           rf'\(length {_N}\)', rf'contains (?:at least )?{_N}', rf'too long: {_N} tokens',
+           rf'{_N} \+ \d[\d,]{{0,11}} >', rf'the first {_N} tokens', rf'Given: {_N}')
+_REPLY = (rf'(?<!\+ )(?<!\+ `)max_(?:completion_|new_|output_)?tokens\W[^.]{{0,60}}?(?:at most|(?:less|lower) than(?: or equal to)?'
+          rf'|no more than|below|cannot exceed|<=|maximum (?:is|of))\W{{0,3}}{_N}',
+          rf'at most {_N} (?:completion|output) tokens', rf'max_tokens: \d+ > {_N}',
           rf'range of max_tokens is \[\d+, ?{_N}\]', rf'requested exceeds the model limit of {_N}')
 
 @dataclass(frozen=True)
@@ -56,9 +60,11 @@ def read_limits(
 
 # %% ../../nbs/03_llm/15_server_limits.ipynb #ecd01178
 LOADING_WAIT = 2. # seconds between two calls to a server that loads its model
-_LOADING = re.compile(r'loading (?:the |your )?model|model[^.]{0,200}\b(?:is|being)[^.]{0,30} load(?:ing|ed)\b|warming up|starting up|not ready yet', re.I)
-_NO_SYSTEM = re.compile(r"system[ _]?(?:role|messages?|prompts?|instructions?)?\b[^.]{0,60}(?:not|n't|un)[ ]?(?:be )?(?:support|allow|accept|available)"
-                        r"|(?:not|n't) (?:support|allow|accept)[^.]{0,60}\bsystem\b|roles must alternate|only user and assistant roles"
+_LOADING = re.compile(r'loading (?:the |your )?model|model[^.]{0,200}\b(?:is|being)[^.]{0,30} load(?:ing|ed)\b'
+                      r'|warming up|starting up|not ready yet', re.I)
+_NO_SYSTEM = re.compile(r"system[ _]?(?:role|messages?|prompts?|instructions?)?\b[^.]{0,60}(?:not|n't|un)[ ]?(?:be )?"
+                        r"(?:support|allow|accept|available)|(?:not|n't) (?:support|allow|accept)[^.]{0,60}\bsystem\b"
+                        r"|roles must alternate|only user and assistant roles"
                         r"|(?:invalid|unknown|unsupported) role[^.]{0,20}\bsystem\b", re.I)
 
 def loading_wait(
@@ -88,9 +94,10 @@ class ServerFacts:
 
     def __or__(self, other):
         "These facts, completed by others."
-        return ServerFacts(*(mine or yours for mine, yours in zip(vars(self).values(), vars(other).values(), strict=True)))
+        return ServerFacts(*(a or b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
-_WINDOW_KEYS = ('loaded_context_length', 'max_model_len', 'context_window', 'context_length', 'max_context_length')
+_WINDOW_KEYS = ('loaded_context_length', 'max_model_len', 'context_window', 'context_length',
+                'max_context_length')
 
 def _dict(x) -> dict: return x if isinstance(x, dict) else {}
 
@@ -99,7 +106,8 @@ def read_models(
     id:str, # the model that will be asked
 ) -> ServerFacts:
     "What the list of models says about one of them, or about the only one."
-    rows = [m for m in _dict(d).get('data') or () if isinstance(m, dict) and isinstance(m.get('id'), str)] if isinstance(_dict(d).get('data'), list) else []
+    rows = _dict(d).get('data')
+    rows = [m for m in rows if isinstance(m, dict) and isinstance(m.get('id'), str)] if isinstance(rows, list) else []
     def names(m): return [m['id'], *(a for a in m.get('aliases') or () if isinstance(a, str))]
     mine = [m for m in rows if id.lower() in map(str.lower, names(m))] or (rows if len(rows) == 1 else [])
     m = mine[0] if mine else {}
@@ -112,8 +120,8 @@ def read_props(
     "Window and number of the slots of llama.cpp, and the file of its model."
     p = _dict(d)
     path = p.get('model_path') or p.get('model_alias')
-    return ServerFacts(_first(_dict(p.get('default_generation_settings')).get('n_ctx'), p.get('n_ctx')), _first(p.get('total_slots')),
-                       path if isinstance(path, str) else None)
+    window = _first(_dict(p.get('default_generation_settings')).get('n_ctx'), p.get('n_ctx'))
+    return ServerFacts(window, _first(p.get('total_slots')), path if isinstance(path, str) else None)
 
 # %% ../../nbs/03_llm/15_server_limits.ipynb #d44daa93
 def cut_prompts(

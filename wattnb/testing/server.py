@@ -67,8 +67,8 @@ class ServerLimits:
         "The answer to a question about the server; it counts four characters as a token."
         if not self.told or not (self.window or self.slots): return None
         if body: return dict(tokens=list(range(-(-len(str(body.get('content'))) // 4))))
-        props = dict(total_slots=self.slots, default_generation_settings=dict(n_ctx=self.window))
-        models = dict(object='list', data=[dict(id='served', meta=dict(n_ctx=self.window))])
+        props: dict = dict(total_slots=self.slots, default_generation_settings=dict(n_ctx=self.window))
+        models: dict = dict(object='list', data=[dict(id='served', meta=dict(n_ctx=self.window))])
         return {'/v1/models': models, '/props': props}.get(path)
 
 # %% ../../nbs/testing/02_server.ipynb #03edd946
