@@ -115,7 +115,7 @@ def headline(self:Asked) -> str:
     a, unit = self.answer, self.question.unit
     return {'answered': f'{a.value}{" " + unit if unit else ""}',
             'abstained': 'no answer: the papers shown do not support one',
-            'unparsed': f'the reply could not be read: {self.reply.text[:200]}',
+            'unparsed': f'the reply could not be read: {self.reply.text[:200] or a.explanation}',
             'failed': f'failed: {redact(str(self.reply.error))}'}[a.status]
 
 @patch

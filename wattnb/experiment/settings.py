@@ -164,7 +164,8 @@ def budget(self:RunSettings) -> Budget: return Budget(self.max_usd, self.max_wh)
 @patch(as_prop=True)
 def public(self:RunSettings) -> dict:
     "The settings as the run folder keeps them (`config_snapshot`)."
-    return {k: v for k, v in jsonable(self).items() if k not in ('force', 'allow_mixed')}
+    left_out = ('force', 'allow_mixed', *([] if self.like else ['like']))
+    return {k: v for k, v in jsonable(self).items() if k not in left_out}
 
 # %% ../../nbs/06_experiment/01_settings.ipynb #027f91be
 def _settle(s:RunSettings):

@@ -249,11 +249,13 @@ def _change_request(self:OpenAIModel, message:str, error:dict, body:dict, status
             raise change
 
 # %% ../../nbs/03_llm/17_api.ipynb #dc014ee0
+_MOST_ERROR = 10_000 # characters of an error that are read
+
 def _error_of(d) -> tuple[str, dict]:
     "(message, the object that holds it) of an error in JSON."
     e = d.get('error', d) if isinstance(d, dict) else d
-    if not isinstance(e, dict): return str(e), d if isinstance(d, dict) else {}
-    return str(e.get('message') or e.get('detail') or json.dumps(e)), e
+    if not isinstance(e, dict): return str(e)[:_MOST_ERROR], d if isinstance(d, dict) else {}
+    return str(e.get('message') or e.get('detail') or json.dumps(e))[:_MOST_ERROR], e
 
 @patch
 def _address_hint(self:OpenAIModel) -> str:
@@ -288,7 +290,8 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     "Raise the `CallError` of an answer whose status is not 200."
     s = a.status_code
     try: message, e = _error_of(json.loads(raw))
-    except (ValueError, RecursionError): message, e = raw[:10_000].decode('utf-8', 'replace') or a.reason_phrase, {}
+    except (ValueError, RecursionError):
+        message, e = raw[:_MOST_ERROR].decode('utf-8', 'replace') or a.reason_phrase, {}
     if s in (307, 308): raise self._moved(s, a.headers.get('location') or '')
     if s in (400, 413, 422, 500, 501):
         if s != 500 or e.get('n_ctx'): self._fit(r, message, e, f'HTTP {s}: {message}')

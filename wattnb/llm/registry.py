@@ -138,7 +138,7 @@ def to_toml(self:ModelEntry) -> str:
     default = _bare_entry(self.key, self.provider, self.id)
     lines = [f'[model.{_toml_key(self.key)}]', f'provider = {_toml(self.provider)}', f'id = {_toml(self.id)}']
     for k, v in self.to_json().items():
-        if k in ('key', 'provider', 'id') or (k, v) == ('name', self.key): continue
+        if k in ('key', 'provider', 'id', 'like') or (k, v) == ('name', self.key): continue
         if v not in (None, {}, []) and getattr(default, k) != getattr(self, k): lines.append(f'{k} = {_toml(v)}')
     return '\n'.join(lines) + '\n'
 
