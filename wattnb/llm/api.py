@@ -158,6 +158,7 @@ def _name_settings(self:OpenAIModel, served:str|None):
         log.warning('%s serves %s: --as %s takes the settings of that model', self._shown,
                     self._short_text(re.split(r'[/\\]', served)[-1]), like.key)
 
+# %% ../../nbs/03_llm/17_api.ipynb #a3n00001
 @patch
 def _estimate(self:OpenAIModel):
     "Count no longer by the server's tokenizer."
