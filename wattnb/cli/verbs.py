@@ -114,8 +114,8 @@ def cmd_check_questions(a) -> Result:
                   1 if any(r['severity'] == 'error' for r in t) else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #74888a17
-_MODEL = _options('model', 'precision', 'provider', 'preset', 'index', 'mode', 'seed', 'temperature', 'max_retries',
-                  'max_new_tokens', 'batch_size', 'planner', 'retrieval', 'decode', 'sampling', 'latency_mode')
+_MODEL = _options('model', 'precision', 'provider', 'like', 'preset', 'index', 'mode', 'seed', 'temperature',
+                  'max_retries', 'max_new_tokens', 'batch_size', 'planner', 'retrieval', 'decode', 'sampling', 'latency_mode')
 
 @verb('ask', 'answer one question, with citations',
       'wattnb ask "What was the PUE of the Tarn hall?" --model extractive', Opt('question', help='the question'),

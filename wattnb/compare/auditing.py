@@ -18,6 +18,7 @@ from ..core.records import finite
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, digest, is_running, read_csv, stale_files
 from ..core.questions import BLANK, is_blank, parse_refs
+from ..llm.server_limits import cut_prompts
 from ..scoring.wattbot_score import SCORER_VERSION
 from ..scoring.scores import Scores, score
 from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, some_of
@@ -227,6 +228,27 @@ def _no_cost_data(c):
         yield 'no tokens and no cost stored: what it cost is unknown'
 
 recorded('ZERO_COST')
+
+# %% ../../nbs/09_compare/00_auditing.ipynb #c3n00002
+def _tries(c) -> list:
+    "(record, attempt) of all attempts that a run of a served model has kept."
+    if c.s.get('llm_provider') == 'hf_local': return []
+    return [(r, a) for r in c.run.records for a in r.get('attempts') or () if isinstance(a, dict)]
+
+@rule('warning', 'prompts that the server has cut')
+def _truncated_prompt(c):
+    n, kept = cut_prompts((a.get('context_tokens'), (a.get('tokens') or {}).get('prompt')) for _, a in _tries(c))
+    if n and c.plain:
+        yield (f'{n} prompts seem to be cut by the server{f", to {kept:,} tokens" if kept else ""}: give it a larger '
+               'window (Ollama: num_ctx), or shorten the context')
+
+@rule('warning', 'empty replies that reached their longest')
+def _empty_replies(c):
+    bad = [str(r['id']) for r, a in _tries(c) if a.get('finish_reason') in ('length', 'max_tokens')
+           and a.get('status') == 'unparsed' and not (a.get('raw') or '').strip()]
+    if bad:
+        yield (f'{len(bad)} replies spent all their tokens on reasoning: a larger --max-new-tokens helps: '
+               f'{_few(dict.fromkeys(bad))}')
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #fa1a7007
 @rule('warning', 'disk size that cannot be')

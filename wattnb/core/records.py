@@ -176,13 +176,14 @@ class Attempt(JsonObject):
     n_hits: int|None         # passages found
     context_tokens: int|None # [tokens] of the context
     tokens: dict|None        # [tokens] prompt, completion, cached, reasoning
-    seconds: dict|None       # [s] total, retrieval, generation, ttft (time to first token), prefill, decode
+    seconds: dict|None       # [s] total, retrieval, generation, ttft (time to first token), prefill, decode, queue
     batch: dict|None         # number and size of the batch
     finish_reason: str|None  # why the reply ended: stop, length or error
     calls: int|None          # requests sent, with those repeated after an error of the network
     cost_usd: float|None     # [USD] of the attempt
     value: str|None          # as parsed
     parsed_by: str|None      # json, repair, lines or text
+    note: str|None = None    # what is odd about the reply
     plan: dict|None = None   # queries, tokens and cost of the planning, where the model planned
 
 # %% ../../nbs/00_core/05_records.ipynb #e9cfc795
@@ -207,6 +208,7 @@ class Record(WattBotRecord):
     cost_usd: float|None            # [USD] by dated prices; null where no price is known
     energy: dict|None               # [J] per stage: seconds; joules and net joules with low and high; method
     attempts: list[Attempt]         # in order, see attempts
+    queue_seconds: float|None = None # [s] in the queue of a server that reports it; no part of the latency
 
 # %% ../../nbs/00_core/05_records.ipynb #b2f64823
 @dataclass(kw_only=True)

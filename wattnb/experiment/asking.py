@@ -201,7 +201,7 @@ def headline(self:Asked) -> str:
     a, unit = self.answer, self.question.unit
     return {'answered': f'{a.value}{" " + unit if unit else ""}',
             'abstained': 'no answer: the papers shown do not support one',
-            'unparsed': f'the reply could not be read: {self.reply.text[:200]}',
+            'unparsed': f'the reply could not be read: {self.reply.text[:200] or a.explanation}',
             'failed': f'failed: {redact(str(self.reply.error))}'}[a.status]
 
 @patch
@@ -251,15 +251,18 @@ def answer_one(
     "Answer one question as a run would. A call that fails is an answer with status 'failed'; nothing is written."
     report, call = on_stage or (lambda *a: None), lambda r: model.complete([r])[0]
     entry, bib, queries = model.entry, bibliography or {}, []
+    once = settings.mode != 'rag' or entry.key == 'abstain'
     out = Asked(q, [], entry, precision_of(model.info) or model.precision, best_guess, citations=Citations(bib))
-    t0, n = time.monotonic(), settings.search.planner_queries
+    t0, n, shortened = time.monotonic(), settings.search.planner_queries, False
     with Session() as meters:
         meters.uses(devices_of(model, index))
         if settings.planner == 'llm' and index is not None:
             out.plan = call(plan_request(q, n - 1))
             queries = list(parse_plan(q.question, out.plan.text or '', n).queries)
             report('plan', queries)
-        for attempt in range(1 if best_guess else settings.max_retries + 1):
+        left = [0] if best_guess else list(range(settings.max_retries + 1))
+        while left:
+            attempt = left.pop(0)
             got, took = _search(q, model, settings, index, attempt, queries)
             if got: report('found', got)
             context, unread = got.context if got else None, bool(attempt) and out.answer.status == 'unparsed'
@@ -269,8 +272,9 @@ def answer_one(
             reply = call(request)
             out.attempts.append(Exchange(got, request, reply, answer_in(reply, q, context, entry, bib), took))
             report('attempt', out.attempts[-1])
-            final = settings.mode != 'rag' or entry.key == 'abstain'
-            if out.answer.status == 'answered' or out.attempts[-1].answer.status == 'failed' or final: break
+            if reply.finish_reason == 'too_long' and not shortened: # the window is known now
+                left, shortened = [attempt, *left], True
+            elif out.answer.status in ('answered', 'failed') or once: break
         out.energy = _energy(meters.report(), entry)
     out.seconds, out.cost_usd = time.monotonic() - t0, sum_or_none(reply_usd(entry, r) for r in out.calls)
     return out
@@ -290,7 +294,7 @@ def ask(
     ws = root if isinstance(root, Workspace) else Workspace.find(root)
     q = question if isinstance(question, Question) else Question('asked', question, answer_unit=unit or BLANK)
     if not q.question.strip(): raise UserError('there is no question')
-    entry = opened.entry if opened else load_registry(ws).find(s.model, provider=s.provider or None)
+    entry = opened.entry if opened else load_registry(ws).find(s.model, s.provider or None, s.like)
     if s.mode == 'oracle': raise UserError('oracle mode needs a question file with gold papers')
     if not opened: check_provider(entry)
     index = open_index(ws, s.index or None) if s.mode == 'rag' else None

@@ -98,6 +98,7 @@ class Seconds(NamedTuple):
     prefill: float|None = None
     decode: float|None = None
     ttft: float|None = None
+    queue: float|None = None # in the server's, no part of the others
 
 # %% ../../nbs/06_experiment/01_journal.ipynb #af699d0a
 class AttemptNumbers(NamedTuple):
@@ -165,7 +166,7 @@ _SHAPES = dict( # kind of line → fields
     segment=_fields(count='session!') | {'report!': _report, 'per_question': {}},
     end=_fields(count='session!', text='status! finished! reason') | {'clock': _fields(number='seconds')},
     plan=_plan | {'id!': _IS['text'], 'tokens!': _tokens},
-    attempt=_fields(text='id! finished error raw context', count='session attempt context_tokens gold_rank n_hits',
+    attempt=_fields(text='id! finished error raw context note', count='session attempt context_tokens gold_rank n_hits',
                     flag='can_retry gold_in_context', number='cost_usd', texts='queries') | {
         'status': _is_status, 'tokens': _tokens, 'seconds': _seconds, 'batch': _fields(count='size'),
         'prompt': _fields(text='system user!'), 'snippets': [{}], 'plan': _plan, 'answer': _answer})

@@ -142,7 +142,7 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
     "All that could change an answer of this run."
     folder = Path(entry.id).expanduser()
     local = entry.provider == 'hf_local' and folder.is_dir()
-    optional = dict(decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
+    optional = dict(like=entry.like, decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
                     planner='llm' if s.planner == 'llm' else '', weights=weights_digest(folder) if local else '')
     return dict(
         model=entry.key, model_id=entry.id, revision=entry.revision, provider=entry.provider, precision=precision,
@@ -201,7 +201,7 @@ def plan_run(
     "Check a request and find out what is left to do. Raises `UserError` (one line) for whatever is wrong with it."
     s, ws = settings, root if isinstance(root, Workspace) else Workspace.find(root)
     questions, registry = read_questions(ws.questions(s.questions or None), s.limit), load_registry(ws)
-    entry = priced(registry.find(s.model, provider=s.provider or None), registry)
+    entry = priced(registry.find(s.model, s.provider or None, s.like), registry)
     requested, own = s.precision or entry.precision, planned_precision(entry)
     precision = planned_precision(entry, s.precision)
     check_provider(entry, precision)

@@ -87,7 +87,7 @@ def _record(q:Question, attempts:list, tried:Sequence[AttemptNumbers], row:dict,
         tokens=n.tokens._asdict(),
         seconds={k: getattr(n.seconds, k) for k in ('retrieval', 'generation', 'prefill', 'decode')},
         ttft_seconds=last.seconds.ttft, batch_size=last.batch_size, cost_usd=n.cost_usd, energy=energy,
-        attempts=[_attempt_record(x) for x in attempts])
+        attempts=[_attempt_record(x) for x in attempts], queue_seconds=n.seconds.queue)
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #e77d9e8a
 def _submission_row(r:dict) -> dict:
@@ -366,7 +366,9 @@ def _timing(merged:dict, sums:list[Tried], seconds:float|None) -> dict:
     batched = any((x.last.batch_size or 1) > 1 for x in sums)
     meaning = ('from the start of its batch to its own last token, summed over attempts' if batched
                else 'one question at a time')
-    return dict(merged.get('timing') or {}, latency_p50=at(.5), latency_p95=at(.95),
+    waits = [x.seconds.queue for x in sums if x.seconds.queue is not None]
+    queue = dict(queue_seconds=sum(waits) / len(waits)) if waits else {}
+    return dict(merged.get('timing') or {}, **queue, latency_p50=at(.5), latency_p95=at(.95),
                 questions_per_second=len(sums) / seconds if seconds else None, latency_is=meaning)
 
 def _score_fields(scores:Scores|None) -> dict:

@@ -26,10 +26,11 @@ def setting(
     choices=(),           # the values allowed, beside '' for the default
     notebook:bool=False,  # a parameter of `run_experiment.ipynb`; the others go into its `options`
     usual=None,           # default of the command and the notebook where the field itself is required
+    option:str='',        # of the command, where it is not the name of the field
 ):
     "A dataclass field that carries what the command and the notebook need of it."
     return field(default=default, metadata=dict(help=help, metavar=metavar, choices=tuple(choices), notebook=notebook,
-                                                usual=usual))
+                                                usual=usual, option=option))
 
 MODES = ('rag', 'oracle', 'closed-book')
 PLANNERS = ('none', 'keywords', 'llm')
@@ -48,6 +49,7 @@ class RunSettings:
     split: str = setting('', 'suffix of the default name', 'S', notebook=True)
     limit: int|None = setting(None, 'only the first K questions', 'K', notebook=True)
     provider: str = setting('', 'hf_local, openai, openrouter, bedrock', 'X', notebook=True)
+    like: str = setting('', 'registry entry whose settings a served model takes', 'KEY', option='--as')
     preset: str = setting('', 'retrieval preset', 'R')
     mode: str = setting('rag', 'rag, oracle (gold papers as context) or closed-book', 'MODE', MODES)
     seed: int = setting(0, 'random seed for sampling', notebook=True)
@@ -72,7 +74,6 @@ class RunSettings:
     max_wh: float|None = setting(None, 'stop when the whole run has used so much energy; a higher limit resumes it',
                                  'WH')
     force: bool = setting(False, 'archive an earlier, different run in the same folder', notebook=True)
-
     def __post_init__(self): _settle(self)
 
 # %% ../../nbs/06_experiment/00_settings.ipynb #97cda3ab
@@ -138,7 +139,8 @@ def too_many_failed(self:RunSettings,
 @patch(as_prop=True)
 def public(self:RunSettings) -> dict:
     "The settings as the run folder keeps them (`config_snapshot`)."
-    return {k: v for k, v in jsonable(self).items() if k not in ('force', 'allow_mixed')}
+    left_out = ('force', 'allow_mixed', *([] if self.like else ['like']))
+    return {k: v for k, v in jsonable(self).items() if k not in left_out}
 
 # %% ../../nbs/06_experiment/00_settings.ipynb #027f91be
 def _settle(s:RunSettings):
@@ -173,7 +175,8 @@ def cli_options(
             kw |= dict(default=f.metadata['usual'] if f.default is MISSING else f.default,
                        metavar=f.metadata['metavar'])
             if number := next((k for k in (int, float) if k in kinds), None): kw['type'] = number
-        out.append((('--' + f.name.replace('_', '-'),), kw))
+        if option := f.metadata['option']: kw['dest'] = f.name
+        out.append(((option or '--' + f.name.replace('_', '-'),), kw))
     return out
 
 # %% ../../nbs/06_experiment/00_settings.ipynb #291393eb

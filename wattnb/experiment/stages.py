@@ -8,8 +8,9 @@ __all__ = ['IDLE_SECONDS', 'CHUNK', 'idle_baseline', 'archive_run', 'SessionStat
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #ffcc2e87
 import dataclasses, math, os, time
+from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from ..index.store import open_index
 from ..retrieval.queries import parse_plan
 from ..retrieval.search import retrieve as retrieve_contexts
 from ..llm.registry import ModelEntry
+from ..llm.server_limits import cut_prompts
 from ..llm.protocol import Request, open_model
 from ..llm.memory import precision_of
 from ..llm.prices import cost_usd
@@ -81,6 +83,9 @@ class SessionState:
     done: int = 0                   # questions that need no further attempt
     score_at: float = 0.            # when the score is shown next, by the monotonic clock
     snapshot_at: float = 0.         # seconds of the session at the last snapshot of the meters
+    shortened: set = field(default_factory=set)     # questions whose prompt was longer than the server's window
+    notes: Counter = field(default_factory=Counter) # what was odd about replies
+    prompts: list = field(default_factory=list)     # (tokens of the context, tokens of the prompt as reported)
     stopped: str|None = None        # 'interrupted' or 'budget'
     ended: bool = False             # the journal has the session's end
 
@@ -239,8 +244,9 @@ def retrieval_of(
     preset = s.search
     if entry.context_tokens:
         preset = dataclasses.replace(preset, max_tokens=min(preset.max_tokens, entry.context_tokens))
-    window = entry.context - (s.max_new_tokens or entry.max_new_tokens) - 600 if entry.context else None
-    return preset.deeper(attempt, max_tokens=window)
+    if not entry.context: return preset.deeper(attempt)
+    left = entry.context - entry.longest(s.max_new_tokens) - 600
+    return preset.deeper(attempt, max_tokens=max(left, entry.context // 4)) # a reply can be shorter
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #7db51711
 @patch
@@ -296,6 +302,7 @@ def answer(self:Run,
     try:
         for index, qs in self._chunks(): self._answer_chunk(qs, index, bar, on_progress)
     finally: bar.close()
+    self._log_notes()
     if self.now.limit_reached: self.stop('budget', self.now.limit_reached)
     return self
 
@@ -303,11 +310,14 @@ def answer(self:Run,
 @patch
 def _chunks(self:Run) -> Iterator[tuple[int, list[Question]]]:
     "(retry index, questions that need this attempt) until nothing is open, or a limit is reached."
-    for _ in range(self.settings.max_retries + 1):
+    shorter: set = set() # prompts that were longer than the window are asked once more
+    for _ in range(self.settings.max_retries + 2):
         by_attempt: dict = {}
         for q in self.todo():
             tried = self.state.tried(q.id)
-            if tried and tried[-1].status == 'failed' and tried[-1].session == self.session: continue
+            if tried and tried[-1].status == 'failed' and tried[-1].session == self.session:
+                if q.id not in self.now.shortened - shorter: continue
+                shorter.add(q.id)
             by_attempt.setdefault(self.state.retry_index(q.id), []).append(q)
         for index, qs in sorted(by_attempt.items()):
             for i in range(0, len(qs), CHUNK):
@@ -354,9 +364,11 @@ def _answer_chunk(self:Run, qs, index, bar, on_progress):
         a = self._attempt(q, requests[q.id], reply, got, each, index)
         self.journal.append('attempt', a)
         if now.billed_usd is not None: now.billed_usd += attempt_usd(entry, a)
+        again = reply.finish_reason == 'too_long' and q.id not in now.shortened # the window is known now
+        if again: now.shortened.add(q.id)
         done = self.state.is_done(q.id)
         now.done += done
-        if done or a['status'] == 'failed':
+        if done or a['status'] == 'failed' and not again:
             bar.update(1)
             self._show_score(bar)
         if on_progress: on_progress(now.done, len(self.questions))
@@ -372,6 +384,15 @@ def _show_score(self:Run, bar):
     score = self.state.score
     bar.set_postfix_str('' if score is None else f'score {score:.3f}', refresh=False)
     self.now.score_at = time.monotonic() + 50 * (time.monotonic() - began)
+
+# %% ../../nbs/06_experiment/04_stages.ipynb #s3n00002
+@patch
+def _log_notes(self:Run):
+    "Log what was odd about the replies of this session."
+    for note, n in self.now.notes.most_common(5): log.warning('%d of the replies: %s', n, note)
+    n, kept = cut_prompts(self.now.prompts)
+    if n: log.warning('%d prompts seem to be cut by the server%s: give it a larger window (Ollama: num_ctx), or '
+                      'shorten the context with --retrieval max_tokens=N', n, f', to {kept:,} tokens' if kept else '')
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #cb760893
 @patch
@@ -439,6 +460,8 @@ def _attempt(self:Run, q, req, reply, got, searched, index) -> dict:
     no_logprobs = getattr(self.model, 'no_logprobs_reason', 'the model reports no token probabilities')
     answer = with_confidence(answer_in(reply, q, context, entry, self.bibliography), reply, no_logprobs)
     text, plan = context.render() if context else '', (self.now.plans or {}).get(q.id) if not index else None
+    if reply.note: self.now.notes[reply.note] += 1
+    if context: self.now.prompts.append((context.n_tokens, reply.prompt_tokens))
     usd = reply_usd(entry, reply)
     return dict(
         id=q.id, session=self.session, attempt=index + 1, reason='first' if not index else self.state.last(q.id).status,
@@ -452,6 +475,7 @@ def _attempt(self:Run, q, req, reply, got, searched, index) -> dict:
         n_hits=len(got.hits) if got else 0, context_tokens=context.n_tokens if context else 0,
         cut=jsonable(context.cut) if context else None, **_gold(q, got), tokens=_tokens(reply, plan), plan=plan,
         seconds=_seconds(reply, plan, searched), batch=dict(id=reply.batch_id, size=reply.batch_size),
+        note=reply.note or None,
         finish_reason=reply.finish_reason, cost_usd=usd if not plan else sum_or_none([usd, plan['cost_usd']]))
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #21eaea19
@@ -466,7 +490,7 @@ def answer_in(
     if reply.error: return Answer.failed(redact(reply.error))
     allowed = list(context.doc_ids) if context else sorted(bibliography)
     return parse_reply(reply.text, q, allowed, bibliography=bibliography, compact=entry.prompt == 'compact',
-                       context=context)
+                       context=context, note=reply.note)
 
 def reply_usd(entry:ModelEntry, reply) -> float|None:
     "What a reply cost by its token counts; None where it has none, or no price is known."
@@ -479,8 +503,9 @@ def _tokens(reply, plan:dict|None=None) -> dict:
 
 def _seconds(reply, plan:dict|None, searched:float) -> dict:
     total = (reply.seconds or 0.) + searched + ((plan['seconds'] or 0.) if plan else 0.)
+    queue = {} if reply.queue_seconds is None else dict(queue=reply.queue_seconds)
     return dict(total=total, retrieval=searched, generation=reply.seconds, ttft=reply.ttft_seconds,
-                prefill=reply.prefill_seconds, decode=reply.decode_seconds)
+                prefill=reply.prefill_seconds, decode=reply.decode_seconds, **queue)
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #ea8a6be1
 def _snippets(context, bibliography:dict) -> list[dict]:

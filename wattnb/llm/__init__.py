@@ -13,6 +13,7 @@ from .chat_template import *
 from .batching import *
 from .decode import *
 from .local import *
+from .server_limits import *
 from .calls import *
 from .api import *
 from .bedrock import *

@@ -8,8 +8,9 @@ __all__ = ['REPLY_KEYS', 'KEYS', 'MAX_REPLY', 'MAX_OBJECTS', 'MAX_REPAIR', 'MAX_
            'with_confidence']
 
 # %% ../../nbs/03_llm/06_parsing.ipynb #edb317a4
-import json, math, re
+import json, math, re, unicodedata
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import lru_cache
 from typing import Iterable, Sequence
 
@@ -80,13 +81,22 @@ def _braces(text:str) -> list[int]:
     "Positions of the last opening braces that may begin an object."
     return [m.start() for m in re.finditer(r'\{(?=\s*["\'“`\w])', text)][-MAX_OBJECTS:]
 
+def _inside(d) -> dict|None:
+    "The fields of an object that is a text in another object."
+    for v in d.values() if isinstance(d, dict) else ():
+        try: f = _fields(_DECODER.decode(v)) if isinstance(v, str) and v.lstrip()[:1] == '{' else None
+        except (ValueError, RecursionError): continue
+        if f and 'answer_value' in f: return f
+    return None
+
 def _from_json(text:str, braces:list) -> dict|None:
     "The fields of the last object with a value, else of the last object with any known field."
     partial = None
     for p in reversed(braces):
         if not _QUOTED.match(text, p): continue # no JSON, maybe repairable
-        try: d = _fields(_DECODER.raw_decode(text, p)[0])
+        try: found = _DECODER.raw_decode(text, p)[0]
         except (ValueError, RecursionError): continue
+        d = _inside(found) or _fields(found)
         if d and 'answer_value' in d: return d
         partial = partial or d
     return partial
@@ -134,6 +144,27 @@ def _key_and_value(line:str) -> tuple|None:
 
 # %% ../../nbs/03_llm/06_parsing.ipynb #2f9d9583
 _ANY_KEY = re.compile(r'answer|value|explanation|ref|citation|supporting|confidence', re.I)
+_TURN = re.compile(r'\n[ \t]*+(?:[#*]{0,4} ?(?:next |new )?(?:question|user|human|instruction|input)'
+                   r'(?: \d{1,3})?[ *]{0,3}:|\[INST\]|<\|(?:im_start|start_header|user|eot))', re.I)
+
+def _decoded(text:str) -> str:
+    "The text of a reply that is a JSON string, or a list of one, else the reply."
+    t = text.strip()
+    for _ in range(3):
+        if t[:1] not in ('"', '[') or '\\"' not in t: break
+        try: d = _DECODER.decode(t)
+        except (ValueError, RecursionError): return text
+        if isinstance(d, list) and len(d) == 1: d = d[0]
+        if not isinstance(d, str): return text
+        t = d.strip()
+    return t
+
+def _first_turn(text:str) -> str:
+    "The text before the first new turn that a complete object precedes."
+    for m, _ in zip(_TURN.finditer(text), range(3)):
+        d = _from_json(text[:m.start()], _braces(text[:m.start()]))
+        if d and 'answer_value' in d: return text[:m.start()]
+    return text
 
 def find_fields(
     text:str, # a reply
@@ -141,6 +172,7 @@ def find_fields(
     "(fields, how they were read): `json`, `repair`, `lines`, or (None, '') when there are none."
     text = split_thinking(text)[1][-MAX_REPLY:]
     if not _ANY_KEY.search(text): return None, ''
+    text = _first_turn(_decoded(text))
     braces = _braces(text)
     for read, name in ((_from_json, 'json'), (_from_repair, 'repair')):
         if d := read(text, braces): return d, name
@@ -154,6 +186,7 @@ MAX_VALUE = 500 # characters of a value, cut before anything is done with it
 _HEDGES = re.compile(r'^(?:about|approximately|approx\.?|around|roughly|nearly|circa|ca\.|~|≈)\s*', re.I)
 _RANGE = re.compile(rf'^\[?\s*(?:from\s+|between\s+)?({NUMBER})\s*(?:-|–|—|to|and|,\s)\s*({NUMBER})\s*\]?$', re.I)
 _PERCENT = ('%', 'percent', 'percentage')
+_WRAPPED = re.compile(r'\*\*(.+)\*\*|`([^`]+)`|\\boxed\{(.+)\}|\$([^$]+)\$|\\\((.+)\\\)', re.S)
 
 def _text(v) -> str:
     "A JSON value as text; '' for null and NaN."
@@ -169,19 +202,59 @@ def _without_unit(t:str, unit:str) -> str:
     m = re.search(rf'(?<=[\d\s\]]){re.escape(unit)}s?\.?$', t, re.I)
     return t[:m.start()].rstrip() if m else t
 
+# %% ../../nbs/03_llm/06_parsing.ipynb #w3n00002
+_BLANKS = ' \u00a0\u2007\u2009\u202f'
+_GROUPS = re.compile(rf'(?<![\d.,])\d{{1,3}}(?:[{_BLANKS}]\d{{3}})++(?![{_BLANKS}]?\d)')
+_POWER = re.compile(rf'(?:({NUMBER})\s?(?:[×x*·⋅]|\\times|\\cdot)\s?|(?<![\d.]))10\s?'
+                    r'(?:(?:\^|\*\*)\s?\{?([-−–+]?\d{1,3})\}?(?!\d)|([⁻⁺]?[⁰¹²³⁴-⁹]{1,3}))')
+_SCALES = dict(thousand=3, k=3, K=3, million=6, M=6, billion=9, B=9, bn=9, trillion=12)
+_SCALED = re.compile(rf'({NUMBER})(?:\s?(thousand|million|billion|trillion)s?|(k|K|M|B|bn))(?![\w/])')
+_BOTH_SCALED = re.compile(rf'^({NUMBER})(\s?(?:-|–|—|to|and)\s?{NUMBER}'
+                          r'(\s?(?:thousand|million|billion|trillion)))$')
+
+def _exponent(t:str) -> int: return int(re.sub('[−–]', '-', unicodedata.normalize('NFKC', t)))
+
+def _shifted(n:str, exponent:int) -> str:
+    "A number times a power of ten, without an exponent where it has at most 15 digits."
+    d = Decimal(_plain_number(n)).scaleb(exponent).normalize()
+    return f'{d:f}' if -15 < d.adjusted() < 15 else f'{d:E}'
+
+def _spelled_out(t:str, unit:str='') -> str:
+    "The text with its numbers in plain digits."
+    t = _GROUPS.sub(lambda m: re.sub(f'[{_BLANKS}]', '', m[0]), t)
+    t = _POWER.sub(lambda m: _shifted(m[1] or '1', _exponent(m[2] or m[3])), t)
+    t = re.sub(r'^[–‒－](?=\d)', '-', re.sub(r'(?<=\d)[⁰¹²³⁴-⁹]++', '', t))
+    t = _BOTH_SCALED.sub(r'\1\3\2', t)
+    def scale(m):
+        word = m[2] or m[3]
+        return m[1] if word in unit.lower() and m[2] else _shifted(m[1], _SCALES[word])
+    return unicodedata.normalize('NFKC', _SCALED.sub(scale, t))
+
 # %% ../../nbs/03_llm/06_parsing.ipynb #61d5d56b
+def _unwrapped(value) -> str:
+    "A value as text: the element of a list of one, without emphasis, code marks and box."
+    if isinstance(value, str) and value.lstrip()[:2] in ('["', '[{') and len(value) <= MAX_VALUE:
+        try: value = json.loads(value)
+        except (ValueError, RecursionError): pass
+    if isinstance(value, list) and len(value) == 1: value = value[0]
+    s = _text(value).strip('"\' \t\n')[:MAX_VALUE]
+    while m := _WRAPPED.fullmatch(s): s = next(x for x in m.groups() if x is not None).strip('"\' \t\n')
+    return s
+
 def clean_value(
     value,                # `answer_value` as the reply has it
     q:Question|None=None, # the question
 ) -> str:
     """The value in the form that the prompt requests: true and false as 1 and
-    0, numbers without unit, separators and hedge."""
-    s = _text(value).strip('"\' \t\n')[:MAX_VALUE]
+    0, numbers in plain digits without unit, separators and hedge."""
+    s = _unwrapped(value)
     if q is None or is_blank(s): return s
     if q.kind == 'true_false': return {'true': '1', 'false': '0', 'yes': '1', 'no': '0'}.get(s.lower().rstrip('.'), s)
     if q.kind != 'number': return s
-    t = _HEDGES.sub('', s)
-    for unit in {q.unit or '', *(_PERCENT[:2] if (q.unit or '').lower() in _PERCENT else ())}:
+    asked = unicodedata.normalize('NFKC', q.unit or '')
+    t = _spelled_out(_HEDGES.sub('', s), asked)
+    plain = re.sub(r'\b(?:thousand|million|billion|trillion)s?\b', '', asked).strip()
+    for unit in {asked, plain, *(_PERCENT[:2] if asked.lower() in _PERCENT else ())}:
         if unit: t = _without_unit(t, unit)
     t = re.sub(r'^(?:US)?[$€£]\s*(?=\d)', '', t).strip()
     if re.fullmatch(NUMBER, t): return _plain_number(t)
@@ -279,13 +352,16 @@ def parse_reply(
     bibliography=None,           # id → `Paper`, for the URLs of cited papers
     compact:bool=False,          # the prompt was a compact one: a reply without JSON is read as a value (`read_short`)
     context=None,                # the `Context` shown, for citations of compact replies
+    note:str='',                 # what is odd about the reply: the reason where it is unparsed
 ) -> Answer:
     """Read a reply. Total: any string gives an `Answer`. Ids that were not shown are dropped; a blank value has no
     citations; an object without `answer_value` is unparsed, an empty or null one is a refusal."""
     fields, how = find_fields(text or '')
     if fields is None:
-        if compact and question is not None: return read_short(text, question, context, bibliography)
-        return Answer('unparsed', value='', explanation='The reply could not be read.')
+        if compact and question is not None and (text or '').strip():
+            return read_short(text, question, context, bibliography)
+        why = note or f'The reply {"could not be read" if text else "is empty"}.'
+        return Answer('unparsed', value='', explanation=why)
     answer, explanation, quote = (_text(fields.get(k)) for k in ('answer', 'explanation', 'supporting_materials'))
     if 'answer_value' not in fields:
         return Answer('unparsed', value='', explanation=explanation or 'The reply has no answer_value.', answer=answer,

@@ -45,17 +45,19 @@ class Reply:
     cached_tokens: int|None = None      # of the prompt's, those that were not computed again
     reasoning_tokens: int|None = None   # of the completion's, those of the reasoning
     seconds: float|None = None          # from the start of the work on it (not of the queue) to its last token
+    queue_seconds: float|None = None    # in the queue of a server that says so
     ttft_seconds: float|None = None     # time to first token
     prefill_seconds: float|None = None  # of the prompt (the whole batch's: it is one operation)
     decode_seconds: float|None = None   # from the first token to the last
     batch_id: int|None = None
     batch_size: int = 1
-    finish_reason: str|None = None      # 'stop', 'length', or the provider's word
+    finish_reason: str|None = None      # 'stop', 'length', 'error', 'too_long' (the prompt), or the provider's word
     started: float|None = None
     finished: float|None = None
     attempts: int = 1                   # calls that it took, retries after rate limits and faults included
     reasoning: str = ''                 # the model's reasoning, for the record
     logprobs: tuple|None = None         # (text, log-probability) of each token of the answer, before any sampling
+    note: str = ''                      # what is odd about it, in words
     prompt_hash: str|None = None        # of the prompt after the chat template; None where the provider applies it
 
     @property

@@ -86,6 +86,7 @@ class ModelEntry:
     context_tokens: int|None = None    # longest retrieved context in its prompts; default the retrieval preset's
     prompt: str = 'full'               # 'full', or 'compact' for models too small to follow a long instruction
     options: dict = field(default_factory=dict, hash=False) # of the provider, e.g. base_url, region
+    like: str = ''                     # key of the entry whose settings a served model takes; not for a models.toml
     origin: str = field(default='', compare=False)      # the file that declares it
 
 # %% ../../nbs/03_llm/01_registry.ipynb #2fa2865d
@@ -137,7 +138,7 @@ def to_toml(self:ModelEntry) -> str:
     default = _bare_entry(self.key, self.provider, self.id)
     lines = [f'[model.{_toml_key(self.key)}]', f'provider = {_toml(self.provider)}', f'id = {_toml(self.id)}']
     for k, v in self.to_json().items():
-        if k in ('key', 'provider', 'id') or (k, v) == ('name', self.key): continue
+        if k in ('key', 'provider', 'id', 'like') or (k, v) == ('name', self.key): continue
         if v not in (None, {}, []) and getattr(default, k) != getattr(self, k): lines.append(f'{k} = {_toml(v)}')
     return '\n'.join(lines) + '\n'
 
@@ -169,7 +170,7 @@ def provider_key(
 _NUMBER, _COUNT = (int, float), (int,)
 _TOML_TYPES: dict = {str: str, str|None: str, bool: bool, int: _COUNT, int|None: _COUNT, float|None: _NUMBER,
                tuple: list, dict: dict, dict|None: dict, Price|None: dict}
-_FIELD_TYPES = {f.name: _TOML_TYPES[f.type] for f in fields(ModelEntry) if f.name not in ('key', 'origin')}
+_FIELD_TYPES = {f.name: _TOML_TYPES[f.type] for f in fields(ModelEntry) if f.name not in ('key', 'origin', 'like')}
 _TYPE_NAMES = {str: 'a text', bool: 'true or false', dict: 'a table', list: 'a list', _NUMBER: 'a number',
                _COUNT: 'a whole number'}
 _CHOICES = dict(precision=PRECISIONS, thinking=THINKING, bos=BOS, prompt=PROMPT_STYLES)
@@ -329,6 +330,43 @@ def _by_part(self:Registry, spec:str) -> list[ModelEntry]:
         if hits: return hits
     return []
 
+# %% ../../nbs/03_llm/01_registry.ipynb #r3n00002
+_PACKED = re.compile(r'(?:[-._:](?:ud|i1|gguf|awq|gptq|fp8|dynamic|nvfp4|mxfp4|bnb|[248]bit|int[48]'
+                     r'|w\d{1,2}a\d{1,2}|mlx|exl\d|i?q\d(?:_\w{1,5})*|bf16|f(?:p)?(?:16|32)|latest|\d{5}-of-\d{5}))+$')
+_SHARED = ('family', 'params_b', 'active_b', 'estimated', 'context', 'max_new_tokens', 'max_output', 'system_role',
+           'thinking', 'thinking_tokens', 'context_tokens', 'prompt')
+_THINKS = re.compile(r'(?:^|[/:._-])(?:o[1-9](?:$|[-:])|gpt-5(?!.*chat)|gpt-oss|r1(?:$|[-:])|reasoner|qwq|magistral'
+                     r'|seed-oss|glm-4\.[5-9]|grok-(?:3-mini|4)|gemini-(?:2\.5|[3-9])|minimax-m|qwen3(?!.*instruct)'
+                     r'|exaone-deep)|thinking|reasoning')
+
+def _bare_name(id:str, whole:bool=True) -> str:
+    "What names the model in an id, a path or a file; not `whole`: without words such as instruct."
+    last = re.sub(r'\.(?:gguf|safetensors)$', '', re.split(r'[/\\]', id.strip().lower()[:300].rstrip('/\\'))[-1])
+    last = _PACKED.sub('', last)
+    if not whole: last = re.sub(r'[-._:](?:instruct|it|chat|hf)(?=$|[-._:])', '', last)
+    return re.sub(r'[^a-z0-9]+', '', last)
+
+@patch
+def like(self:Registry,
+    name:str, # of a served model: an id, a path or a file
+) -> ModelEntry|None:
+    "The entry of the same model, wherever it runs; None where there is none."
+    for whole in (True, False):
+        wanted = _bare_name(name, whole)
+        for e in self.entries.values():
+            names = (e.key, e.id, *e.aliases, e.name) if e.provider != 'baseline' else ()
+            if wanted and wanted in (_bare_name(n, whole) for n in names): return e
+    return None
+
+@patch
+def taking(self:ModelEntry,
+    other:ModelEntry, # the entry of the same model
+) -> ModelEntry:
+    "This entry of a served model with the settings of another. `UserError` where the model is not served."
+    if self.provider in ('hf_local', 'baseline'):
+        raise UserError(f'{self.key} has settings of its own: only a served model takes those of {other.key}')
+    return replace(self, like=other.key, **{k: getattr(other, k) for k in _SHARED})
+
 # %% ../../nbs/03_llm/01_registry.ipynb #0d528dfc
 @patch
 def _at_provider(self:Registry, provider:str, id:str) -> ModelEntry:
@@ -340,7 +378,10 @@ def _at_provider(self:Registry, provider:str, id:str) -> ModelEntry:
         raise UserError(f'unknown baseline {id!r}{did_you_mean(id, known)}')
     for e in self.entries.values():
         if e.ids.get(provider, '').lower() == id.lower(): return self._moved_to(e, provider)
-    return _read_entry(slug(id), dict(provider=provider, id=id), f'{provider}:{id}', origin='command line')
+    new = _read_entry(slug(id), dict(provider=provider, id=id), f'{provider}:{id}', origin='command line')
+    if provider == 'hf_local': return new
+    if same := self.like(id): return new.taking(same)
+    return replace(new, thinking='always', thinking_tokens=4096) if _THINKS.search(id.lower()) else new
 
 @patch
 def _moved_to(self:Registry, e:ModelEntry, provider:str) -> ModelEntry:
@@ -370,12 +411,15 @@ def _from_file(self:Registry, path:Path, key:str='') -> ModelEntry:
 def find(self:Registry,
     spec,                    # key, alias or id; `provider:id`; a TOML file with an entry; or part of one key
     provider:str|None=None,  # request the same model from this provider
+    like:str='',             # key of the entry whose settings a served model takes
 ) -> ModelEntry:
     "The entry that `spec` names. `UserError` with the nearest names if it is unknown, with all if it is ambiguous."
     if provider: provider = provider_key(provider)
     e = spec if isinstance(spec, ModelEntry) else self._search(str(spec or '').strip(), provider)
-    return self._moved_to(e, provider) if provider else e
+    if provider: e = self._moved_to(e, provider)
+    return e.taking(self.find(like)) if like else e
 
+# %% ../../nbs/03_llm/01_registry.ipynb #r3n00005
 @patch
 def _search(self:Registry, spec:str, provider:str|None) -> ModelEntry:
     if not spec: raise UserError('no model given: `wattnb models` lists them')

@@ -1,0 +1,336 @@
+"Servers as they are: what they refuse, how they word it, what they leave out, and how long they take."
+import json, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from wattnb.core.questions import Question
+from wattnb.core.workspace import read_json
+from wattnb.experiment.execute import run_all
+from wattnb.experiment.plan import plan_run
+from wattnb.experiment.settings import RunSettings
+from wattnb.llm.parsing import clean_value, find_fields, parse_reply
+from wattnb.llm.protocol import Request, open_model
+from wattnb.llm.registry import ModelEntry, load_registry
+from wattnb.testing.server import FakeServer, environment
+from conftest import words_workspace
+
+KEY = 'sk-CANARY-9876543210-do-not-print'
+KEYS = dict(OPENAI_API_KEY=KEY, OPENROUTER_API_KEY=KEY, AWS_ACCESS_KEY_ID='AKIACANARY0000000000', AWS_SECRET_ACCESS_KEY=KEY, AWS_PROFILE=None, AWS_SESSION_TOKEN=None)
+VALUE = '{"explanation": "p. 3", "answer": "much", "answer_value": "412", "ref_id": [], "supporting_materials": ""}'
+
+
+def entry(provider='openai', **kw): return ModelEntry('m', provider, 'some/model', precision='auto', **dict(max_concurrent=8) | kw)
+def requests(n, **kw): return [Request(f'q{i}', 'Be brief.', f'Question {i}?', **dict(max_tokens=50) | kw) for i in range(n)]
+
+
+def ask(server, rs=None, model=None, **kw):
+    "(replies, info of the model, bodies of the calls)"
+    with server as s, environment(**KEYS, **s.env()):
+        with open_model(model or entry(), **kw) as m: got = m.complete(rs or requests(1))
+    return got, m.info, s.bodies
+
+
+def answering(**message):
+    "A change of the reply's message and of the choice's finish reason."
+    def change(reply, body):
+        c = reply['choices'][0]
+        c['finish_reason'] = message.get('finish_reason', 'stop')
+        c['message'] = dict(role='assistant', content=None) | {k: v for k, v in message.items() if k != 'finish_reason'}
+        return reply
+    return change
+
+
+class Page:
+    "A server whose every answer to a call is made by `answer(handler, body, n)`: the n-th call."
+    def __init__(self, answer): self.answer, self.calls, self.bodies = answer, 0, []
+    def __enter__(self):
+        outer = self
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = 'HTTP/1.1'
+            def log_message(self, *a): pass
+            def do_POST(self):
+                outer.bodies.append(json.loads(self.rfile.read(int(self.headers.get('content-length') or 0))))
+                outer.calls += 1
+                outer.answer(self, outer.bodies[-1], outer.calls)
+        self.server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.server.daemon_threads = True
+        self.host = f'127.0.0.1:{self.server.server_address[1]}'
+        threading.Thread(target=self.server.serve_forever, args=(.05,), daemon=True).start()
+        return self
+    def __exit__(self, *a): self.server.shutdown(); self.server.server_close()
+    def env(self): return dict(OPENAI_BASE_URL=f'http://{self.host}/v1')
+
+
+def send(h, status, data, kind='application/json', **headers):
+    raw = data.encode() if isinstance(data, str) else json.dumps(data).encode()
+    h.send_response(status)
+    for k, v in [('content-type', kind), ('content-length', str(len(raw))), *headers.items()]: h.send_header(k.replace('_', '-'), v)
+    h.end_headers(); h.wfile.write(raw)
+
+
+def chat(text=VALUE, **more): return dict(choices=[dict(message=dict(content=text), finish_reason='stop')], usage=dict(prompt_tokens=9, completion_tokens=9)) | more
+
+
+# --- the role of the system ----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('status, message', [(400, 'System role not supported'), (400, 'Conversation roles must alternate user/assistant/user/assistant/...'),
+                                             (400, "'messages[0].role' does not support 'system' with this model."), (500, 'Jinja Exception: System role not supported'), (422, 'Only user and assistant roles are supported!')])
+def test_a_refused_system_role_is_merged_once(status, message):
+    def answer(h, body, n): return send(h, status, dict(error=dict(message=message))) if body['messages'][0]['role'] == 'system' else send(h, 200, chat(body['messages'][0]['content']))
+    got, info, bodies = ask(Page(answer), requests(6), entry(max_concurrent=1))
+    assert all(r.ok and r.text.startswith('Be brief.\n\nQuestion') for r in got) and len(bodies) == 7 and 'merged' in info['system_role']
+
+
+def test_bedrock_without_system_messages():
+    pytest.importorskip('boto3')
+    s = FakeServer('fine')
+    plain = s._answer
+    s._answer = lambda h, body, fault: s._send(h, 400, dict(message="This model doesn't support system messages. Try again without"), [('x-amzn-errortype', 'ValidationException')]) if 'system' in body else plain(h, body, fault)
+    got, info, bodies = ask(s, requests(3), entry('bedrock', max_concurrent=1))
+    assert all(r.ok for r in got) and len(bodies) == 4 and 'Be brief.' in bodies[-1]['messages'][0]['content'][0]['text']
+
+
+def test_the_registry_knows_the_model_of_a_server():
+    reg = load_registry()
+    for id in ('google/gemma-2-9b-it', 'gemma-2-9b-it-Q4_K_M.gguf', '/models/gemma-2-9b-it.Q8_0.gguf', 'gemma2:9b', 'bartowski/gemma-2-9b-it-GGUF', 'gemma-2-9b-it-AWQ', 'C:\\models\\gemma-2-9b-it-IQ4_XS.gguf'):
+        assert not (e := reg.find(f'openai:{id}')).system_role and (e.like, e.provider, e.id, e.prices, e.options) == ('gemma2-9b', 'openai', id, None, {}), id
+    assert reg.find('openai:SmolLM2-135M-Instruct.Q4_1.gguf').prompt == 'compact' and reg.find('openai:anything', like='smollm2-135m').max_new_tokens == 48
+    assert [reg.find(f'openai:{x}').like for x in ('mine', 'my-7b', 'gemma')] == ['', '', '']
+
+
+# --- the server's limits -------------------------------------------------------------------------------------------------
+
+def test_window_and_slots_are_asked_for():
+    with FakeServer(window=2048, slots=2, latency=.02) as s, environment(**KEYS, **s.env()):
+        with open_model(entry(context=8192)) as m: got = m.complete(requests(12)); assert (m.entry.context, m.limit, m.info['slots']) == (2048, 2, 2)
+    assert all(r.ok for r in got) and s.most <= 2
+
+
+@pytest.mark.parametrize('told', [True, False])
+def test_the_window_is_taken_from_an_error(told):
+    "A reply of 512 does not fit beside the prompt: it is shortened, which costs no try."
+    long = [Request('q', '', 'word ' * 480, max_tokens=512)]
+    got, info, bodies = ask(FakeServer(window=1000, told=told), long)
+    assert got[0].ok and len(bodies) == 2 and bodies[-1]['max_tokens'] < 400 and info['context'] == 1000
+    got, *_ = ask(FakeServer(window=500, told=told), long)
+    assert not got[0].ok and got[0].finish_reason == 'too_long' and got[0].attempts == 1
+
+
+def test_a_shorter_reply_for_the_whole_run():
+    def answer(h, body, n): return send(h, 400, dict(error=dict(message='max_tokens must be at most 24'))) if body['max_tokens'] > 24 else send(h, 200, chat())
+    got, _, bodies = ask(Page(answer), requests(5), entry(max_concurrent=1))
+    assert all(r.ok for r in got) and [b['max_tokens'] for b in bodies] == [50, 24, 24, 24, 24, 24]
+
+
+@pytest.fixture(scope='module')
+def ws(tmp_path_factory): return words_workspace(tmp_path_factory.mktemp('ws'))
+
+
+def run(ws, s, name, model='openai:served', n=6, **kw):
+    with s, environment(**KEYS, **s.env()): return run_all(plan_run(RunSettings(model=model, name=name, limit=n, preset='words', **kw), ws)).summary
+
+
+@pytest.mark.parametrize('told', [True, False])
+@pytest.mark.parametrize('window', [2048, 8192])
+def test_contexts_fit_the_window(ws, window, told):
+    "Told before, or learned from the first error: no question fails."
+    s = FakeServer('extractive', window=window, slots=2, told=told)
+    got = run(ws, s, f'window-{window}-{told}', retrieval='max_tokens=8000 top_k=80', max_retries=0)
+    assert got['by_status']['failed'] == 0 and got['timing'].get('queue_seconds') is None
+    if told: assert s.most <= 2 and s.calls <= 7
+
+
+# --- waiting -------------------------------------------------------------------------------------------------------------
+
+def test_a_slow_queue_lowers_the_calls_in_flight():
+    "One slot, .2 s each, a timeout of 1 s, ten calls at a time: most of them would time out in the queue, again and again."
+    got, info, _ = ask(FakeServer('x', latency=.25, slots=1, told=False), requests(30), entry(max_concurrent=10), timeout=1., deadline=5., batch_size=10)
+    assert all(r.ok for r in got), [r.error for r in got if not r.ok]
+    assert info['concurrency_lowest'] < 5
+
+
+def test_a_stuck_call_among_fast_ones_counts():
+    got, info, _ = ask(FakeServer('x', faults=['', 'hang'], hang=60), requests(20), entry(max_concurrent=4), timeout=.6, deadline=4.)
+    assert all(r.ok for r in got) and info['concurrency_lowest'] == 4
+
+
+def test_a_call_that_is_slow_by_itself_gets_more_time(monkeypatch):
+    with FakeServer('x', latency=.5) as s, environment(**KEYS, **s.env()):
+        with open_model(entry(max_concurrent=1)) as m:
+            m.timeout, m._longest_timeout = .2, .8
+            monkeypatch.setattr(m, '_set_times', lambda t: setattr(m, 'timeout', t))
+            got = m.complete(requests(3))
+    assert all(r.ok for r in got) and sum(r.attempts for r in got) == 5 and m.timeout == .8
+
+
+@pytest.mark.parametrize('answer', [(503, dict(error=dict(message='Loading model', code=503, type='unavailable_error'))), (503, dict(error='Model me/x is currently loading', estimated_time=.3))])
+def test_a_loading_server_is_waited_for(answer, monkeypatch):
+    monkeypatch.setattr('wattnb.llm.server_limits.LOADING_WAIT', .3)
+    ready = time.monotonic() + 2.5
+    s = Page(lambda h, body, n: send(h, *answer) if time.monotonic() < ready else send(h, 200, chat()))
+    got, _, bodies = ask(s, requests(4), tries=2)
+    assert all(r.ok for r in got) and len(bodies) > 6
+
+
+def test_loading_is_waited_for_before_the_first_question(monkeypatch, caplog):
+    monkeypatch.setattr('wattnb.llm.server_limits.LOADING_WAIT', .2)
+    s = FakeServer('x', window=2048, loading=1.)
+    got, info, bodies = ask(s, requests(4))
+    assert all(r.ok and r.attempts == 1 for r in got) and info['context'] == 2048 and 'is loading its model' in caplog.text
+
+
+def test_the_queue_is_no_latency():
+    "llama.cpp's own times of prompt and reply, Groq's of its queue."
+    def answer(h, body, n): time.sleep(.5); send(h, 200, chat(timings=dict(prompt_ms=20., predicted_ms=80.)) if n == 1 else chat(usage=dict(prompt_tokens=1, completion_tokens=1, queue_time=.4)))
+    got, *_ = ask(Page(answer), requests(2), entry(max_concurrent=1))
+    assert .09 < got[0].seconds < .11 and got[0].queue_seconds > .38 and (got[0].prefill_seconds, got[0].decode_seconds) == (.02, .08)
+    assert got[1].queue_seconds == .4 and .05 < got[1].seconds < .3
+
+
+def test_queue_seconds_are_in_the_record(ws):
+    slow = lambda reply, body: reply | dict(timings=dict(prompt_ms=1., predicted_ms=2.))
+    s = FakeServer('extractive', latency=.3, change=slow)
+    summary = run(ws, s, 'queue', n=2, max_retries=0)
+    [r, _] = read_json(ws.experiments/'train_QA'/'queue'/'results.json') if (ws.experiments/'train_QA'/'queue').exists() else read_json(next(ws.experiments.rglob('queue/results.json')))
+    assert r['queue_seconds'] > .2 and r['generation_seconds'] == pytest.approx(.003) and summary['timing']['queue_seconds'] > .2
+
+
+# --- odd answers ---------------------------------------------------------------------------------------------------------
+
+def test_the_answer_in_the_field_for_reasoning():
+    got, *_ = ask(FakeServer(change=answering(reasoning_content=VALUE)))
+    assert got[0].text == VALUE and not got[0].reasoning and 'field for reasoning' in got[0].note
+    got, *_ = ask(FakeServer(change=answering(reasoning='hm, is it 4 or 5')), model=entry(thinking='always', thinking_tokens=100))
+    assert got[0].text == '' and got[0].reasoning and 'nothing but reasoning' in got[0].note
+
+
+def test_a_call_of_a_tool_and_a_refusal():
+    got, *_ = ask(FakeServer(change=answering(tool_calls=[dict(type='function', function=dict(name='reply', arguments=VALUE))], finish_reason='tool_calls')))
+    assert got[0].text == VALUE and 'tool' in got[0].note
+    got, *_ = ask(FakeServer(change=answering(refusal=f'I cannot help with that, {KEY}')))
+    a = parse_reply(got[0].text, note=got[0].note)
+    assert a.status == 'unparsed' and a.explanation == 'the model refused: I cannot help with that, [redacted]'
+
+
+def events(text=VALUE): return ''.join(f'data: {json.dumps(dict(choices=[dict(delta=dict(content=text[i:i + 9]))]))}\n\n' for i in range(0, len(text), 9)) + 'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+
+@pytest.mark.parametrize('kind', ['text/event-stream', 'application/json', 'text/plain; charset=utf-8'])
+def test_a_stream_that_nobody_asked_for(kind):
+    got, _, bodies = ask(Page(lambda h, body, n: send(h, 200, events(), kind)))
+    assert got[0].text == VALUE and got[0].attempts == 1 and bodies[0]['stream'] is False
+
+
+@pytest.mark.parametrize('status', [307, 308])
+def test_a_redirect_is_followed_on_the_same_server(status):
+    def answer(h, body, n): return send(h, 200, chat()) if h.path.startswith('/api/') else send(h, status, '', location='/api/v2/chat/completions')
+    got, _, bodies = ask(Page(answer), requests(4), entry(max_concurrent=1))
+    assert all(r.ok for r in got) and len(bodies) == 5
+    got, *_ = ask(Page(lambda h, body, n: send(h, status, '', location='http://elsewhere.example/v1/chat/completions')), requests(3))
+    assert all('elsewhere.example' in r.error for r in got) and sum(r.attempts for r in got) <= 3
+    got, _, bodies = ask(Page(lambda h, body, n: send(h, status, '', location=f'/{n}/chat/completions')))
+    assert not got[0].ok and len(bodies) < 40
+
+
+@pytest.mark.parametrize('status, text', [(404, '404 page not found'), (405, dict(detail='Method Not Allowed')), (404, dict(error=dict(message='File Not Found')))])
+def test_an_address_without_v1_is_named(status, text):
+    with Page(lambda h, body, n: send(h, status, text)) as s, environment(**KEYS, OPENAI_BASE_URL=f'http://{s.host}'):
+        with open_model(entry()) as m: [r] = m.complete(requests(1))
+    assert f'http://{s.host}/v1' in r.error and 'does not know' not in r.error
+    with Page(lambda h, body, n: send(h, 404, dict(error=dict(message='model x not found')))) as s, environment(**KEYS, **s.env()):
+        with open_model(entry()) as m: [r] = m.complete(requests(1))
+    assert 'does not know some/model' in r.error
+    with Page(lambda h, body, n: send(h, 200, '<html>a chat</html>', 'text/html')) as s, environment(**KEYS, OPENAI_BASE_URL=f'http://{s.host}'):
+        with open_model(entry(), tries=1) as m: [r] = m.complete(requests(1))
+    assert 'not JSON' in r.error and '/v1' in r.error
+
+
+# --- reasoning -----------------------------------------------------------------------------------------------------------
+
+def thinker(need):
+    "A server whose model needs so many tokens for its reasoning."
+    def answer(h, body, n):
+        most = body.get('max_tokens') or body.get('max_completion_tokens')
+        if most > need: return send(h, 200, chat())
+        send(h, 200, dict(choices=[dict(message=dict(content=''), finish_reason='length')], usage=dict(prompt_tokens=max(100, len(str(body)) // 4), completion_tokens=most, completion_tokens_details=dict(reasoning_tokens=most))))
+    return Page(answer)
+
+
+def test_a_budget_for_reasoning_is_learned(caplog):
+    got, info, bodies = ask(thinker(3000), requests(4), entry(max_concurrent=1))
+    assert all(r.text == VALUE for r in got) and [b['max_tokens'] for b in bodies] == [50, 4146, 4146, 4146, 4146] and info['thinking_tokens'] == 4096
+    assert (got[0].prompt_tokens, got[0].completion_tokens) == (109, 59) and 'all reasoning' in caplog.text
+    got, *_ = ask(thinker(6000), requests(1))
+    assert got[0].text == VALUE and got[0].attempts == 3
+
+
+def test_a_reply_that_stays_reasoning_says_so(ws, caplog):
+    s = thinker(10**9)
+    summary = run(ws, s, 'thought', n=2, max_retries=0)
+    r = read_json(next(ws.experiments.rglob('thought/results.json')))[0]
+    assert r['status'] == 'unparsed' and '--max-new-tokens' in r['pred_explanation'] and r['attempts'][0]['note'] and '--max-new-tokens' in caplog.text
+    assert s.calls <= 6 and summary['by_status']['unparsed'] == 2
+
+
+@pytest.mark.parametrize('id', ['o3-mini', 'o1', 'deepseek/deepseek-r1', 'deepseek-reasoner', 'QwQ-32B', 'magistral-small', 'gpt-oss:20b', 'kimi-k2-thinking', 'Qwen/Qwen3-1.7B-Thinking'])
+def test_models_that_are_known_to_think(id): assert load_registry().find(f'openai:{id}').longest() > 2000
+
+
+# --- prompts that were cut ------------------------------------------------------------------------------------------------
+
+def test_a_cut_prompt_is_told_and_audited(ws, caplog):
+    from wattnb.compare.auditing import audit
+    cut = lambda reply, body: reply | dict(usage=reply['usage'] | dict(prompt_tokens=min(reply['usage']['prompt_tokens'], 1024)))
+    run(ws, FakeServer('extractive', change=cut), 'cut', retrieval='max_tokens=4000 top_k=40', max_retries=0)
+    assert 'cut by the server, to 1,024 tokens' in caplog.text
+    flags = {r['run'].split('/')[-1]: {f['rule'] for f in r['flags']} for r in audit(ws).runs}
+    assert 'TRUNCATED_PROMPT' in flags['cut'] and all('TRUNCATED_PROMPT' not in f for n, f in flags.items() if n != 'cut')
+    if 'thought' in flags: assert 'EMPTY_REPLIES' in flags['thought']
+
+
+# --- replies --------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('turn', ['\n\nQuestion: How many servers?\n', '\nUSER: and now?\nASSISTANT: ', '\n\nHuman: more\n\n', '\n### Question 2:\n', '\n<|im_start|>user\nwhat?', '\n[INST] next [/INST]'])
+def test_a_question_of_the_models_own_is_cut(turn):
+    assert find_fields('{"answer_value": "1287", "ref_id": ["a"]}' + turn + '{"answer_value": "96"}')[0]['answer_value'] == '1287'
+    assert find_fields('I think.' + turn + '{"answer_value": "96"}')[0]['answer_value'] == '96', 'no object came before'
+
+
+@pytest.mark.parametrize('text', [json.dumps('{"answer_value": "4", "answer": "say \\"four\\""}'), json.dumps(json.dumps('{"answer_value": "4"}')), json.dumps(dict(reply='{"answer_value": "4"}')), json.dumps(dict(answer='{"answer_value": "4"}')),
+                                  json.dumps([json.dumps(dict(answer_value='4'))]), '```json\n' + json.dumps(dict(output='{"answer_value": 4}')) + '\n```'])
+def test_json_in_json(text): assert str(find_fields(text)[0]['answer_value']) == '4'
+
+
+@pytest.mark.parametrize('written, unit, value', [
+    ('1.287 × 10^3', 'kWh', '1287'), ('1.287 x 10^{3}', 'kWh', '1287'), ('1.287·10³', 'kWh', '1287'), ('3.2*10**-2', 'kWh', '0.032'), (r'1.287 \times 10^3', 'kWh', '1287'), ('10^6', 'FLOPs', '1000000'),
+    ('1\u202f287', 'kWh', '1287'), ('1\u00a0287\u00a0kWh', 'kWh', '1287'), ('1 287', 'kWh', '1287'), ('12 345 678', '', '12345678'), ('1.3 million', 'USD', '1300000'), ('$1.3 million', 'USD', '1300000'), ('1.3M', 'parameters', '1300000'),
+    ('70 billion', 'parameters', '70000000000'), ('5k', 'GPUs', '5000'), ('1.3 million', 'million USD', '1.3'), ('1.3 million USD', 'million USD', '1.3'), (['1287'], 'kWh', '1287'), ('["1287"]', 'kWh', '1287'), ([1287], 'kWh', '1287'),
+    ('**1287**', 'kWh', '1287'), ('`1287`', 'kWh', '1287'), ('$1287$', 'kWh', '1287'), (r'\boxed{1287}', 'kWh', '1287'), ('552 tCO₂e', 'tCO2e', '552'), ('552 tCO2e', 'tCO₂e', '552'), ('–5', '%', '-5'), ('1.2 to 1.3 million', 'USD', '[1200000,1300000]'),
+    ('1.5 m', 'km', '1.5 m'), ('4 GWh', 'kWh', '4 GWh'), ('2 M', 'kWh', '2 M')])
+def test_spellings_of_a_number(written, unit, value): assert clean_value(written, Question('q', 'How much?', answer_unit=unit)) == value
+
+
+# --- bounds ---------------------------------------------------------------------------------------------------------------
+
+def test_what_a_server_sends_is_bounded():
+    got, info, _ = ask(FakeServer('x' * 900_000 + VALUE, change=lambda reply, body: reply | dict(model='m' * 9000, choices=[reply['choices'][0] | dict(finish_reason='f' * 9000, message=reply['choices'][0]['message'] | dict(reasoning='r' * 900_000))])), model=entry(options=dict(logprobs=True)))
+    r = got[0]
+    assert r.text.endswith(VALUE) and max(len(r.text), len(r.reasoning)) <= 200_000 and len(r.finish_reason) <= 80 and len(info['served_model']) <= 120 and r.logprobs is None
+
+
+def test_long_errors_are_read_in_time():
+    t = time.monotonic()
+    got, *_ = ask(Page(lambda h, body, n: send(h, 400, dict(error=dict(message='context length max_tokens system role ' * 50_000)))), tries=1)
+    assert not got[0].ok and len(got[0].error) <= 320 and time.monotonic() - t < 5
+
+
+def test_a_reply_cut_at_its_length_still_holds_the_value():
+    "The schema bounds the texts before the value, where the server takes such a schema."
+    from wattnb.llm.prompts import REPLY_SCHEMA
+    got, info, bodies = ask(FakeServer(), requests(1, schema=REPLY_SCHEMA, max_tokens=512))
+    most = [p.get('maxLength', 0) for p in bodies[0]['response_format']['json_schema']['schema']['properties'].values()]
+    assert 0 < sum(most) <= 4 * 512
+    def answer(h, body, n): return send(h, 400, dict(error=dict(message='maxLength is not supported in json_schema'))) if 'maxLength' in json.dumps(body) else send(h, 200, chat())
+    got, info, bodies = ask(Page(answer), requests(4, schema=REPLY_SCHEMA), entry(max_concurrent=1))
+    assert all(r.ok for r in got) and len(bodies) == 5 and info['not_sent'] == ['maxLength'] and 'response_format' in bodies[-1]
