@@ -1,14 +1,12 @@
 """Papers as they are: pages whose letters, columns, marks and directions are set in the ways of many programs. Each kind was read wrongly
 by the reader that guessed the widths of glyphs."""
 import base64, random, zlib
-from pathlib import Path
 
 import pypdf, pytest
 from pypdf.generic import ArrayObject, DictionaryObject, FloatObject, NameObject, NumberObject, StreamObject
 from reportlab.pdfbase.pdfmetrics import stringWidth
 
 from wattnb.core.workspace import WorkError
-from wattnb.index.boxes import marked
 from wattnb.index.documents import join_lines, page_notes, paper_words, parse_pdf
 
 name = NameObject
@@ -193,7 +191,6 @@ def test_bands_of_different_columns(tmp_path):
 
 
 def test_two_pages_on_a_sheet(tmp_path):
-    half = lines(SENTENCES) 
     page = 'q .6 0 0 .6 0 0 cm /A Do Q q .6 0 0 .6 360 0 cm /B Do Q\n'
     t = read(make(tmp_path / 'a.pdf', page, box=(0, 0, 842, 595), forms=dict(A=lines(SENTENCES[:9]), B=lines(SENTENCES[9:]))))
     at = [t.index(s) for s in SENTENCES]

@@ -155,7 +155,7 @@ _SECOND = frozenset('based driven aware efficient intensive free related scale t
 _FUSED = frozenset('out over under up with any some every through there where how never other net work back fore inter '
                    'in on per for car man so to be a an the'.split()) # words that begin longer ones
 
-# %% ../../nbs/01_index/00_documents.ipynb #1715874e
+# %% ../../nbs/01_index/00_documents.ipynb #ae14061e
 def paper_words(
     text:str, # of a whole paper, lines separated by newlines
 ) -> frozenset:
@@ -225,7 +225,7 @@ def _place(r:list[Piece], columns:list[tuple], spanning:bool) -> list[str]:
         for i in over if len(over) > 1 else [k]: cells[i] = f'{cells[i]} {p.text}'.strip()
     return cells
 
-# %% ../../nbs/01_index/00_documents.ipynb #2c221f41
+# %% ../../nbs/01_index/00_documents.ipynb #24b2cc31
 def _stacked(cells:list[str], known:Collection) -> str:
     "Lines of one cell as a text; a word that is broken without a hyphen is joined where the paper has it whole."
     for i, (a, b) in enumerate(zip(cells, cells[1:])):
@@ -304,7 +304,7 @@ def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
         if len(p.text) < 30 and abs(p.size - size) < .3 and p.size < body - .4: j += 1 # last wrapped label
     return j
 
-# %% ../../nbs/01_index/00_documents.ipynb #ef0b497f
+# %% ../../nbs/01_index/00_documents.ipynb #65ccb2fb
 @patch
 def take_table(self:_PageText, i:int) -> int|None:
     "Add the table or chart that begins in row `i`; the row after it, or None where there is neither."
@@ -398,7 +398,7 @@ def _jumble(text:str) -> bool:
     t = re.sub(r'[\s.\-–—_…·]+', '', text)
     return len(t) >= 200 and len(re.sub(r'[\W_]+', '', t)) < .35 * len(t)
 
-# %% ../../nbs/01_index/00_documents.ipynb #215a6ccd
+# %% ../../nbs/01_index/00_documents.ipynb #9c59d3f1
 _COMMON = [f' {w} ' for w in 'the and for that with from this are was were which'.split()]
 
 def _torn(text:str) -> str:
@@ -424,7 +424,7 @@ def check_text(
 
 def _garbage(text:str) -> bool: return len(text) >= 100 and (unreadable(text) > MAX_PAGE_GARBAGE or _jumble(text))
 
-# %% ../../nbs/01_index/00_documents.ipynb #c7d8a2c1
+# %% ../../nbs/01_index/00_documents.ipynb #f45833b5
 def page_notes(
     doc:Document, # a parsed paper
 ) -> list[str]:
@@ -432,13 +432,13 @@ def page_notes(
     gate = doc.metadata.get('gate')
     if not isinstance(gate, dict):
         return [f'page {i} {why}' for i, s in enumerate(doc.sections, 1) if (why := _torn(page_text(s)))]
-    left, pictures, pages = (v if isinstance(v, kind) else kind() for v, kind in (
-        (gate.get('left_out'), dict), (gate.get('ocr'), list), (gate.get('pages_left_out'), dict)))
+    left, pages = (v if isinstance(v := gate.get(k), dict) else {} for k in ('left_out', 'pages_left_out'))
+    pictures = gate.get('ocr')
     out = [f'page {i} is left out: it {why}' for i, why in pages.items()]
-    if pictures: out.append(f'read from pictures: pages {", ".join(map(str, pictures))}')
+    if isinstance(pictures, list): out.append(f'read from pictures: pages {", ".join(map(str, pictures))}')
     return out + [f'{n} glyphs left out: {k}' for k, n in left.items() if k in ('hidden', 'outside the page')]
 
-# %% ../../nbs/01_index/00_documents.ipynb #084cd917
+# %% ../../nbs/01_index/00_documents.ipynb #92c6f0a7
 def _line(r:list[Piece]) -> str: return ' '.join(p.text for p in r)
 
 def _mask(l:str) -> str: return re.sub(r'\d+', '#', ' '.join(l.split()))
@@ -468,8 +468,9 @@ def _read_page(pdf, i:int, gate:dict) -> list:
     if not why and got.glyphs >= 100 and got.unmapped > MAX_LOST * got.glyphs:
         why = f'has {got.unmapped:,} glyphs without a character, of {got.glyphs:,}'
     if (why or _garbage(text) or got.glyphs < 20 and list(page.get_objects(max_depth=1))) and can_read_pictures():
-        gate.setdefault('ocr', []).append(i + 1)
-        return [picture_rows(page)]
+        rows = picture_rows(page)
+        why = _torn(' '.join(map(_line, rows)))
+        if not why: gate.setdefault('ocr', []).append(i + 1); return [rows]
     if why: gate.setdefault('pages_left_out', {})[str(i + 1)] = why; return []
     for k, n in got.left_out.items(): gate['left_out'][k] = gate['left_out'].get(k, 0) + n
     return got.parts
@@ -600,7 +601,7 @@ def parse_pdf(
     return Document(document_id or path.stem, title or own, '\n\n'.join(p.text for p in paragraphs), meta, sections)
 
 # %% ../../nbs/01_index/00_documents.ipynb #7ad26446
-SECONDS, SECONDS_PER_MB = 60., 30. # for a PDF; docling, which runs models, gets twenty times as long
+SECONDS, SECONDS_PER_MB = 60., 30. # for a PDF; docling and OCR, which run models, get twenty times as long
 MAX_MEMORY = 6 << 30               # bytes of address space of the process that reads (not with docling)
 
 class PdfReader:
@@ -627,7 +628,7 @@ class PdfReader:
         reply, p = queue.SimpleQueue(), self._p
         threading.Thread(target=lambda: reply.put(p.stdout.readline()), daemon=True).start()
         usual = SECONDS + SECONDS_PER_MB * os.path.getsize(pdf) / 2**20
-        limit = self.seconds or usual * (20 if self.parser == 'docling' else 1)
+        limit = self.seconds or usual * (20 if self.parser == 'docling' or can_read_pictures() else 1)
         try:
             p.stdin.write(json.dumps([str(pdf), document_id, title, metadata]).encode() + b'\n'); p.stdin.flush()
             line = reply.get(timeout=limit)
