@@ -6,7 +6,7 @@
 __all__ = ['MAX_GLYPHS', 'LIGATURES', 'SPACE', 'CELL', 'WITHIN', 'Piece', 'open_pdf', 'marked', 'reading_order', 'PageRows',
            'page_rows', 'can_read_pictures', 'picture_rows']
 
-# %% ../../nbs/01_index/00_boxes.ipynb #d5dc58bc
+# %% ../../nbs/01_index/00_boxes.ipynb #3404576e
 import io, re
 from collections import Counter, deque
 from ctypes import CFUNCTYPE, addressof, c_double, c_int, c_uint16, c_void_p, cast
@@ -18,7 +18,7 @@ import numpy as np
 
 from ..core.workspace import WorkError, optional, printable
 
-# %% ../../nbs/01_index/00_boxes.ipynb #4b15567a
+# %% ../../nbs/01_index/00_boxes.ipynb #6d71fa1d
 class Piece(NamedTuple):
     "A stretch of text: left edge, baseline and right edge in points, the origin at the lower left; size of its font."
     x: float
@@ -27,7 +27,7 @@ class Piece(NamedTuple):
     size: float
     text: str
 
-# %% ../../nbs/01_index/00_boxes.ipynb #fd944cf7
+# %% ../../nbs/01_index/00_boxes.ipynb #ef4522fc
 def open_pdf(
     path, # a PDF
 ):
@@ -40,7 +40,7 @@ def open_pdf(
     if not len(pdf): raise WorkError('the PDF has no pages')
     return pdf
 
-# %% ../../nbs/01_index/00_boxes.ipynb #a9198d3b
+# %% ../../nbs/01_index/00_boxes.ipynb #1f4b5d06
 def _repaired(path) -> bytes:
     "A PDF as pypdf writes it after reading. `WorkError` with the reason where it cannot."
     import logging, pypdf
@@ -54,7 +54,7 @@ def _repaired(path) -> bytes:
     except WorkError: raise
     except Exception as e: raise WorkError(printable(f'not a readable PDF ({type(e).__name__}: {str(e)[:80]})')) from None
 
-# %% ../../nbs/01_index/00_boxes.ipynb #3b65a844
+# %% ../../nbs/01_index/00_boxes.ipynb #51ceb5ae
 MAX_GLYPHS = 500_000 # of a page; the densest pages of papers have some 10,000
 
 @lru_cache(1)
@@ -69,7 +69,7 @@ def _pdfium():
                 mode=f('FPDFTextObj_GetTextRenderMode', c_int, c_void_p),
                 text=f('FPDFText_GetText', c_int, c_void_p, c_int, c_int, c_void_p))
 
-# %% ../../nbs/01_index/00_boxes.ipynb #0bec0f7b
+# %% ../../nbs/01_index/00_boxes.ipynb #2732e277
 def _values(name:str, text:int, at, n:int, kind=np.float32) -> np.ndarray:
     "`n` numbers for each of the glyphs `at`, which a function of PDFium writes."
     out = np.zeros((len(at), n), kind)
@@ -78,7 +78,7 @@ def _values(name:str, text:int, at, n:int, kind=np.float32) -> np.ndarray:
     deque(map(_pdfium()[name], repeat(text), at, *(range(a + 4 * k, a + 4 * k + w * len(at), w) for k in range(parts))), 0)
     return out
 
-# %% ../../nbs/01_index/00_boxes.ipynb #40995cb2
+# %% ../../nbs/01_index/00_boxes.ipynb #cbe7a990
 _HYPHENS = str.maketrans({'\x02': '-', '\ufffe': '-', '\u00ad': '-'})
 LIGATURES = str.maketrans({'ﬀ': 'ff', 'ﬁ': 'fi', 'ﬂ': 'fl', 'ﬃ': 'ffi', 'ﬄ': 'ffl', '\u00ad': '', '\u00a0': ' ',
                            '\u2010': '-', '\u2011': '-'})
@@ -106,7 +106,7 @@ def _words(text:int, n:int) -> tuple[str, list, list, list]:
         first, last, objects = map(list, zip(*((a, b, o) for a, b, o in runs if o))) if runs else ([], [], [])
     return chars.translate(_HYPHENS), first, last, objects
 
-# %% ../../nbs/01_index/00_boxes.ipynb #51a01527
+# %% ../../nbs/01_index/00_boxes.ipynb #800b31c9
 class _Glyphs(NamedTuple):
     "Words of a page in the turned frame, each value an array; `kept` is False for what is left out."
     chars: str
@@ -121,7 +121,7 @@ class _Glyphs(NamedTuple):
     kept: np.ndarray
     unmapped: np.ndarray
 
-# %% ../../nbs/01_index/00_boxes.ipynb #53953954
+# %% ../../nbs/01_index/00_boxes.ipynb #1f45a5b0
 def _measure(page, text:int, n:int, left_out:Counter) -> _Glyphs|None:
     "The words of a page with their boxes; slanted, hidden and cropped ones are marked and counted."
     chars, first, last, objects = _words(text, n)
@@ -152,7 +152,7 @@ def _measure(page, text:int, n:int, left_out:Counter) -> _Glyphs|None:
     unmapped = np.fromiter(map(_pdfium()['unmapped'], repeat(text), at), int, len(at))[of] == 1
     return _Glyphs(chars, np.array(first), np.array(last), of, x, y, x2, np.maximum(sizes[of], .1), turn, kept & ~hidden, unmapped)
 
-# %% ../../nbs/01_index/00_boxes.ipynb #d9eb85cd
+# %% ../../nbs/01_index/00_boxes.ipynb #57625402
 def _hidden(page, text:int, at, objects, of, kept, length, boxes) -> np.ndarray:
     "Which words cannot be seen on the printed page."
     mode = np.fromiter(map(_pdfium()['mode'], objects), int, len(objects))
@@ -169,7 +169,7 @@ def _hidden(page, text:int, at, objects, of, kept, length, boxes) -> np.ndarray:
     out[look] = ~_has_ink(page, boxes[look])
     return out | tiny
 
-# %% ../../nbs/01_index/00_boxes.ipynb #8d1e23f5
+# %% ../../nbs/01_index/00_boxes.ipynb #ce5a4c8d
 def _has_ink(page, boxes) -> np.ndarray:
     "Whether the drawn page shows more than one shade within each box (left, bottom, right, top)."
     import pypdfium2.raw as raw
@@ -186,7 +186,7 @@ def _has_ink(page, boxes) -> np.ndarray:
         out.append(part.size > 0 and int(part.max()) - int(part.min()) > 12)
     return np.array(out, bool)
 
-# %% ../../nbs/01_index/00_boxes.ipynb #d39af93b
+# %% ../../nbs/01_index/00_boxes.ipynb #9dd27426
 SPACE, CELL = .18, .8 # gaps, in font sizes, that part words and cells
 WITHIN = 1.1          # the same within one object, as in a stretched line
 
@@ -204,7 +204,7 @@ def _doubled(g:_Glyphs) -> np.ndarray:
         if not out[i] and len(others) < 200: others.append((x, y))
     return out
 
-# %% ../../nbs/01_index/00_boxes.ipynb #f80864b4
+# %% ../../nbs/01_index/00_boxes.ipynb #723280bd
 def _gaps(g:_Glyphs, k) -> tuple:
     "Between the words `k` and those before them: whether they belong to one piece, and whether a space is between them."
     x, y, right, size, obj = g.x[k], g.y[k], g.right[k], g.size[k], g.object[k]
@@ -213,13 +213,14 @@ def _gaps(g:_Glyphs, k) -> tuple:
     one = np.diff(obj) == 0
     same, space = level & (gap < np.where(one, WITHIN, SPACE)), one & (gap > .06) # wider gaps may have text of a later object
     letter = (g.first[k] == g.last[k])[1:] & level
-    for a in np.flatnonzero(np.convolve(letter, np.ones(6), 'valid') == 6) if len(letter) > 5 else (): # spaced letters
-        usual = np.median(gap[a:a + 6])
-        if .06 < usual < CELL:
-            same[a:a + 6], space[a:a + 6] = level[a:a + 6] & (gap[a:a + 6] < usual + 1), gap[a:a + 6] > max(SPACE, 1.6 * usual)
+    spaced = np.flatnonzero(np.convolve(letter, np.ones(6), 'valid') == 6) if letter.sum() > 5 else []
+    for a in spaced: # letters with gaps between them
+        part = slice(a, a + 6)
+        usual = sorted(gap[part].tolist())[3]
+        if .06 < usual < CELL: same[part], space[part] = level[part] & (gap[part] < usual + 1), gap[part] > max(SPACE, 1.6 * usual)
     return same, space, one
 
-# %% ../../nbs/01_index/00_boxes.ipynb #263f0c6d
+# %% ../../nbs/01_index/00_boxes.ipynb #d35ff4eb
 def _pieces(g:_Glyphs, turn:int) -> list[Piece]:
     "Pieces of one direction: words that follow each other in the file and on the page are joined."
     k = np.flatnonzero(g.kept & (g.turn == turn))
@@ -239,7 +240,7 @@ def _pieces(g:_Glyphs, turn:int) -> list[Piece]:
         out[-1] = Piece(q.x, q.y, max(q.right, rights[j - 1]), q.size, f'{q.text} {t}' if space[i] else q.text + t)
     return out
 
-# %% ../../nbs/01_index/00_boxes.ipynb #60a63d9b
+# %% ../../nbs/01_index/00_boxes.ipynb #ea434222
 _UNITS = frozenset('m cm mm km nm ft in s h W Wh kWh kg g L l'.split())
 
 def marked(
@@ -262,7 +263,7 @@ def marked(
     if word in _UNITS and digits in ('2', '3'): return base + digits
     return f'{base} [{mark}]'
 
-# %% ../../nbs/01_index/00_boxes.ipynb #3052ff25
+# %% ../../nbs/01_index/00_boxes.ipynb #1a842e2d
 def _rows(pieces:list[Piece]) -> list[list[Piece]]:
     "Pieces in rows from top to bottom, each row from left to right and joined as far as its gaps are small."
     rows: list = []
@@ -280,7 +281,7 @@ def _stacked(p:Piece, q:Piece) -> bool:
     "Whether one piece is above the other: two lines of a head beside a cell that is centred between them."
     return abs(p.y - q.y) > .3 * p.size and min(p.right, q.right) - max(p.x, q.x) > .4 * min(p.size, q.size)
 
-# %% ../../nbs/01_index/00_boxes.ipynb #429a4eba
+# %% ../../nbs/01_index/00_boxes.ipynb #85acedbd
 def _joined(row:list[Piece]) -> list[Piece]:
     "A row's pieces from left to right: neighbours on one baseline joined, marks put to their text."
     row = sorted(row)
@@ -323,7 +324,7 @@ def _letter_gap(row:list[Piece]) -> float:
     usual = gaps[len(gaps) // 2]
     return max(SPACE, 1.6 * usual) if usual < CELL else SPACE
 
-# %% ../../nbs/01_index/00_boxes.ipynb #cbaa968b
+# %% ../../nbs/01_index/00_boxes.ipynb #ea4a7260
 def _line_numbers(pieces:list[Piece]) -> set:
     "The pieces that number the lines of a page."
     text = [p for p in pieces if len(p.text) >= 20]
@@ -339,7 +340,7 @@ def _line_numbers(pieces:list[Piece]) -> set:
         if step in (1, 2, 5, 10) and n >= .8 * (len(values) - 1) and spread < 4: out.update(numbers)
     return out
 
-# %% ../../nbs/01_index/00_boxes.ipynb #fab6307f
+# %% ../../nbs/01_index/00_boxes.ipynb #9ab8fd9e
 def _prose(lines:list[Piece]) -> bool:
     "Whether lines look like a column of text: most letters are in lines of several words, about as wide as the widest."
     k = len(lines) // 10
@@ -347,7 +348,7 @@ def _prose(lines:list[Piece]) -> bool:
     full = [p for p in lines if p.right - left > .72 * (right - left) and p.text.count(' ') >= 3]
     return len(full) > 2 and sum(len(p.text) for p in full) > .6 * sum(len(p.text) for p in lines)
 
-# %% ../../nbs/01_index/00_boxes.ipynb #0fbab7a5
+# %% ../../nbs/01_index/00_boxes.ipynb #08e796eb
 def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
     "(first row, row after the last, left edge) of the tallest stretch with two columns; `known`: gutters found before."
     pieces = [p for r in rows for p in r]
@@ -371,7 +372,7 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
             if enough and (usual or _prose(before) or _prose(after)): best = (i, j, x - 1.5)
     return best if best[1] else None
 
-# %% ../../nbs/01_index/00_boxes.ipynb #da133b7d
+# %% ../../nbs/01_index/00_boxes.ipynb #b63d11af
 def _clear(rows:list[list[Piece]], x:float):
     "Stretches of rows that no piece crosses at `x`, from the first with text on its right."
     start = last = None
@@ -383,7 +384,7 @@ def _clear(rows:list[list[Piece]], x:float):
             start = None
         elif r[-1].x >= x: start, last = i if start is None else start, i
 
-# %% ../../nbs/01_index/00_boxes.ipynb #15da3958
+# %% ../../nbs/01_index/00_boxes.ipynb #bc5468d6
 def reading_order(
     rows:list[list[Piece]], # of a page, from top to bottom
     known:list,             # left edges of right columns on earlier pages; takes those of this one
@@ -397,7 +398,7 @@ def reading_order(
     parts = [reading_order(part, known) for part in (rows[:i], left, right, rows[j:]) if part]
     return [r for part in parts for r in ([], *part, [])]
 
-# %% ../../nbs/01_index/00_boxes.ipynb #f3abfd1c
+# %% ../../nbs/01_index/00_boxes.ipynb #680e4903
 class PageRows(NamedTuple):
     "What a page holds: rows of each direction of the text, glyphs in all, those left out by reason, and those without a character."
     parts: list
@@ -405,7 +406,7 @@ class PageRows(NamedTuple):
     left_out: Counter
     unmapped: int
 
-# %% ../../nbs/01_index/00_boxes.ipynb #690e9347
+# %% ../../nbs/01_index/00_boxes.ipynb #a1c54c00
 def page_rows(
     page, # a page of a pypdfium2 document
 ) -> PageRows:
@@ -433,7 +434,7 @@ def page_rows(
         parts.append(_rows(pieces))
     return PageRows(parts, int(length.sum()), +left_out, int(length[g.kept & g.unmapped].sum()))
 
-# %% ../../nbs/01_index/00_boxes.ipynb #f10615f0
+# %% ../../nbs/01_index/00_boxes.ipynb #003a9e5c
 def can_read_pictures() -> bool:
     "Whether the extra `ocr` is installed."
     from importlib.util import find_spec

@@ -155,7 +155,7 @@ _SECOND = frozenset('based driven aware efficient intensive free related scale t
 _FUSED = frozenset('out over under up with any some every through there where how never other net work back fore inter '
                    'in on per for car man so to be a an the'.split()) # words that begin longer ones
 
-# %% ../../nbs/01_index/00_documents.ipynb #ae14061e
+# %% ../../nbs/01_index/00_documents.ipynb #27cc4fc9
 def paper_words(
     text:str, # of a whole paper, lines separated by newlines
 ) -> frozenset:
@@ -225,7 +225,7 @@ def _place(r:list[Piece], columns:list[tuple], spanning:bool) -> list[str]:
         for i in over if len(over) > 1 else [k]: cells[i] = f'{cells[i]} {p.text}'.strip()
     return cells
 
-# %% ../../nbs/01_index/00_documents.ipynb #24b2cc31
+# %% ../../nbs/01_index/00_documents.ipynb #dd66f1ed
 def _stacked(cells:list[str], known:Collection) -> str:
     "Lines of one cell as a text; a word that is broken without a hyphen is joined where the paper has it whole."
     for i, (a, b) in enumerate(zip(cells, cells[1:])):
@@ -304,7 +304,7 @@ def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
         if len(p.text) < 30 and abs(p.size - size) < .3 and p.size < body - .4: j += 1 # last wrapped label
     return j
 
-# %% ../../nbs/01_index/00_documents.ipynb #65ccb2fb
+# %% ../../nbs/01_index/00_documents.ipynb #b878e41f
 @patch
 def take_table(self:_PageText, i:int) -> int|None:
     "Add the table or chart that begins in row `i`; the row after it, or None where there is neither."
@@ -398,7 +398,7 @@ def _jumble(text:str) -> bool:
     t = re.sub(r'[\s.\-–—_…·]+', '', text)
     return len(t) >= 200 and len(re.sub(r'[\W_]+', '', t)) < .35 * len(t)
 
-# %% ../../nbs/01_index/00_documents.ipynb #9c59d3f1
+# %% ../../nbs/01_index/00_documents.ipynb #fae01ea1
 _COMMON = [f' {w} ' for w in 'the and for that with from this are was were which'.split()]
 
 def _torn(text:str) -> str:
@@ -424,7 +424,7 @@ def check_text(
 
 def _garbage(text:str) -> bool: return len(text) >= 100 and (unreadable(text) > MAX_PAGE_GARBAGE or _jumble(text))
 
-# %% ../../nbs/01_index/00_documents.ipynb #f45833b5
+# %% ../../nbs/01_index/00_documents.ipynb #22ce2dd4
 def page_notes(
     doc:Document, # a parsed paper
 ) -> list[str]:
@@ -438,7 +438,7 @@ def page_notes(
     if isinstance(pictures, list): out.append(f'read from pictures: pages {", ".join(map(str, pictures))}')
     return out + [f'{n} glyphs left out: {k}' for k, n in left.items() if k in ('hidden', 'outside the page')]
 
-# %% ../../nbs/01_index/00_documents.ipynb #92c6f0a7
+# %% ../../nbs/01_index/00_documents.ipynb #456b9d90
 def _line(r:list[Piece]) -> str: return ' '.join(p.text for p in r)
 
 def _mask(l:str) -> str: return re.sub(r'\d+', '#', ' '.join(l.split()))
