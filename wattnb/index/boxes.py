@@ -216,7 +216,7 @@ def _gaps(g:_Glyphs, k) -> tuple:
     spaced = np.flatnonzero(np.convolve(letter, np.ones(6), 'valid') == 6) if letter.sum() > 5 else []
     for a in spaced: # letters with gaps between them
         part = slice(a, a + 6)
-        usual = sorted(gap[part].tolist())[3]
+        usual = sorted(gap[part].tolist())[2]
         if .06 < usual < CELL: same[part], space[part] = level[part] & (gap[part] < usual + 1), gap[part] > max(SPACE, 1.6 * usual)
     return same, space, one
 
@@ -305,6 +305,7 @@ def _joined(row:list[Piece]) -> list[Piece]:
         out[-1] = Piece(q.x, main.y, max(q.right, p.right), main.size, text)
     return _justified(out) if len(out) > 3 else out
 
+# %% ../../nbs/01_index/00_boxes.ipynb #f123d20a
 def _justified(row:list[Piece]) -> list[Piece]:
     "A row whose pieces with equal gaps, of words in a stretched line, are joined."
     gaps = [(q.x - p.right) / q.size for p, q in zip(row, row[1:])]
