@@ -338,3 +338,21 @@ def test_bytes_after_the_end_do_not_matter(tmp_path, tail):
     (ws.pdfs / 'cut.pdf').write_bytes(raw[:len(raw) // 2]); (ws.pdfs / 'html.pdf').write_bytes(b'<!doctype html><p>%PDF-1.4')
     r = build_corpus(ws)
     assert list(r.ok) == ['a', 'b'] and {f['id']: f['reason'] for f in r.failed}.keys() == {'cut', 'html'}, r.failed
+
+
+def test_damaged_files_are_read_or_one_line(tmp_path):
+    "Bytes changed, cut, doubled and numbers made huge, with a fixed seed."
+    rng, whole = random.Random(5), make(tmp_path / 'a.pdf', turned(90), ''.join(lines(column(c), x=50 + 170 * c, size=9) for c in range(3)), '1 g ' + lines(SENTENCES)).read_bytes()
+    for _ in range(300):
+        b = bytearray(whole)
+        for _ in range(rng.choice([1, 5, 40])):
+            k = rng.randrange(len(b) - 300)
+            match rng.randrange(4):
+                case 0: b[k] = rng.randrange(256)
+                case 1: del b[k:k + rng.randrange(200)]
+                case 2: b[k:k] = b[k:k + rng.randrange(300)]
+                case 3: b[k:k + 8] = str(rng.choice([0, -1, 99999999, 2 ** 31])).encode()
+            if len(b) < 1000: break
+        (tmp_path / 'b.pdf').write_bytes(b)
+        try: parse_pdf(tmp_path / 'b.pdf')
+        except WorkError as e: assert len(str(e).splitlines()) == 1
