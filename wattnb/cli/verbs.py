@@ -47,7 +47,7 @@ _TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
 @verb('index', 'build or update the index from data/ (only changed documents are embedded again)',
       'wattnb index', Opt('--name', metavar='NAME', help='name of the index; default: the embedder\'s'),
       Opt('--embedder', default='minilm', metavar='KEY', help='embedder of the registry, or `none` for BM25 only'),
-      Opt('--parser', default='pypdf', choices=('pypdf', 'docling'), help='parser of the PDFs'),
+      Opt('--parser', default='pdfium', choices=('pdfium', 'docling'), help='parser of the PDFs'),
       Opt('--offline', action='store_true', help='do not download missing papers'),
       Opt('--allow-local', action='store_true', help='allow downloads from this machine and private networks'))
 def cmd_index(a) -> Result:

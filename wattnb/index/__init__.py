@@ -1,4 +1,5 @@
 """From a bibliography to an index: papers, passages, vectors and words on disk."""
+from .boxes import *
 from .documents import *
 from .corpus import *
 from .passages import *

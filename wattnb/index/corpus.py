@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Iterable
 
 from ..core.tables import ResultTable
-from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, file_sha256, optional, printable,
-                                   progress, read_csv, write_json)
+from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, file_sha256, log, optional,
+                                   printable, progress, read_csv, write_json)
 from ..core.redaction import redact_url
-from .documents import PARSERS, PdfReader, check_text, load_document, page_text, parser_version, why_failed
+from .documents import PARSERS, Document, PdfReader, check_text, load_document, page_notes, page_text, parser_version, why_failed
 
 # %% ../../nbs/01_index/01_corpus.ipynb #65fc6589
 @dataclass(frozen=True)
@@ -133,12 +133,14 @@ MAX_PDF = 256 << 20 # bytes of a download, also once it is unpacked
 
 def _check_pdf(f):
     "A file object that should hold a PDF. `WorkError` with the reason where it does not."
-    f.seek(0); start = f.read(1024)
-    f.seek(max(0, f.seek(0, 2) - 2048)); end = f.read()
+    f.seek(0); start = f.read(4096)
     head = start.lstrip()
-    if head[:1] == b'<' or b'<html' in head.lower(): raise WorkError('the address gives an HTML page, not a PDF')
+    if head[:1] == b'<' or b'<html' in head.partition(b'%PDF-')[0].lower():
+        raise WorkError('the address gives an HTML page, not a PDF')
     if b'%PDF-' not in start: raise WorkError('not a PDF (no %PDF- at the start)')
-    if b'%%EOF' not in end: raise WorkError('truncated: the end of the PDF is missing')
+    f.seek(0); _, end, after = f.read().rpartition(b'%%EOF')
+    if not end or re.search(rb'\d \d+ obj\b', after): # a first part that is fit for the web has an end, too
+        raise WorkError('truncated: the end of the PDF is missing')
 
 # %% ../../nbs/01_index/01_corpus.ipynb #d61c50c3
 async def _body(r, f):
@@ -242,9 +244,16 @@ class CorpusReport:
     parsed: int = 0
     seconds: float = 0.
     gates: dict = field(default_factory=dict)
+    notes: dict = field(default_factory=dict) # id → what was left out of the document
+    def add(self, doc:Document, id_:str, path:Path, gate:dict):
+        "A document that is ok; what was left out of it is a warning."
+        self.ok[id_], self.gates[id_] = path, gate
+        if notes := page_notes(doc):
+            self.notes[id_] = notes
+            log.warning('%s: %s', id_, '; '.join(notes)[:300])
     def table(self) -> ResultTable:
         g = lambda k: [self.gates.get(k, {}).get(x) for x in ('pages', 'characters_per_page', 'tables')]
-        rows = [(k, 'ok', *g(k), '') for k in self.ok]
+        rows = [(k, 'ok', *g(k), '; '.join(self.notes.get(k, []))) for k in self.ok]
         rows += [(f['id'], 'failed', None, None, None, f['reason']) for f in self.failed]
         return ResultTable(['document', 'state', 'pages', 'characters per page', 'tables', 'why'], rows,
                            title=f'{len(self.ok)} documents, {len(self.failed)} failed')
@@ -264,7 +273,7 @@ def _check_id(id_:str, path:Path, declared:dict):
 # %% ../../nbs/01_index/01_corpus.ipynb #c5c5c758
 def build_corpus(
     ws:Workspace,        # workspace
-    parser:str='pypdf',  # how PDFs are read
+    parser:str='pdfium', # how PDFs are read
     fetch:bool=True,     # download papers that have neither JSON nor PDF
     allow_local:bool|None=None, # also from this machine and private networks; default: only with `WATTNB_ALLOW_LOCAL=1`
     seconds:float|None=None,  # for the reading of one PDF; default by its size
@@ -304,12 +313,12 @@ def _take(ws, id_:str, paper, why:str, declared:dict, read, report:CorpusReport)
         if not made or not pdf.exists() or (made == file_sha256(pdf)
                                             and doc.metadata.get('parser') == parser_version(read.parser)):
             gate = doc.metadata.get('gate')
-            report.ok[id_], report.gates[id_] = js, gate if isinstance(gate, dict) and gate else dict(pages=doc.pages)
+            report.add(doc, id_, js, gate if isinstance(gate, dict) and gate else dict(pages=doc.pages))
             return
     if not pdf.exists(): raise WorkError(why)
     with open(pdf, 'rb') as f: _check_pdf(f)
     meta = dict(url=paper.url, type=paper.type, year=paper.year) if paper else {}
     doc = read(pdf, id_, paper.title if paper else '', meta)
     write_json(js, doc, indent=1)
-    report.ok[id_], report.gates[id_] = js, doc.metadata['gate']
+    report.add(doc, id_, js, doc.metadata['gate'])
     report.parsed += 1
