@@ -1,6 +1,6 @@
 """A workspace that somebody else made is looked at: nothing of it runs, nothing is written outside of it, no address is contacted, and
 neither a report nor a terminal gets script or control sequences. A test per sentence of nbs/guides/13_trust.ipynb."""
-import json, os, re, shutil, socket, subprocess, sys
+import hashlib, json, os, re, shutil, subprocess, sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,10 +21,10 @@ def poisoned(x, key=''):
     return x + EVIL if isinstance(x, str) and key not in KEPT and not PLAIN.fullmatch(x) else x
 
 
-def wattnb(*words, cwd, timeout=300):
+def wattnb(*words, cwd, path=(), timeout=300):
     "(exit status, stdout, stderr) of the command as a user of this checkout would call it in `cwd`."
     env = {k: v for k, v in os.environ.items() if k not in ('IN_TEST', 'WATTNB_ROOT')}
-    env |= dict(PYTHONPATH=str(root), WATTNB_PROGRESS='0', MPLBACKEND='agg', OPENAI_API_KEY='sk-never-shown-0123456789')
+    env |= dict(PYTHONPATH=os.pathsep.join([*map(str, path), str(root)]), WATTNB_PROGRESS='0', MPLBACKEND='agg', OPENAI_API_KEY='sk-never-shown-0123456789')
     p = subprocess.run([str(Path(sys.executable).parent/'wattnb'), *words], cwd=cwd, env=env, capture_output=True, timeout=timeout)
     return p.returncode, p.stdout.decode('utf-8', 'replace'), p.stderr.decode('utf-8', 'replace')
 
@@ -46,7 +46,6 @@ def there(tmp_path_factory):
             p.write_text(json.dumps(poisoned(json.loads(p.read_text()))))
         s = json.loads(f.read_text())
         body = (f.parent/'results.json').read_bytes() # whoever made it knows the format
-        import hashlib
         s['files']['results.json'] = dict(bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
         f.write_text(json.dumps(s))
         f.parent.rename(f.parent.with_name(f'{f.parent.name}{MARK}`{{x}}`$(touch owned)'))
@@ -60,6 +59,17 @@ def there(tmp_path_factory):
     return ws, ran
 
 
+def watched(folder):
+    "A folder for the path of Python that writes down every address which is connected to."
+    place = folder/'watched'
+    place.mkdir(exist_ok=True)
+    (place/'sitecustomize.py').write_text(
+        'import socket\nreal = socket.socket.connect\n'
+        f'def connect(self, to):\n    if self.family != socket.AF_UNIX: open({str(folder/"CONTACTED")!r}, "a").write(f"{{to}}")\n    return real(self, to)\n'
+        'socket.socket.connect = connect\n')
+    return place
+
+
 def names(ws): return sorted(str(p.relative_to(ws/'artifacts/experiments')) for p in (ws/'artifacts/experiments').glob('*/*/*') if p.is_dir())
 
 
@@ -69,9 +79,11 @@ LOOK = [['results'], ['results', '--json'], ['audit'], ['audit', '--json'], ['ma
 @pytest.mark.parametrize('words', LOOK, ids=lambda w: ' '.join(map(str, w)))
 def test_looking_runs_nothing_and_no_control_sequence_reaches_the_terminal(there, words):
     ws, ran = there
+    watched(ws.parent)
     outside = set(ws.parent.iterdir())
     words = [names(ws)[w] if isinstance(w, int) else w for w in words]
-    code, out, err = wattnb(*words, cwd=ws)
+    code, out, err = wattnb(*words, cwd=ws, path=[watched(ws.parent)])
+    assert not (ws.parent/'CONTACTED').exists(), (ws.parent/'CONTACTED').read_text()
     assert code in (0, 1, 2) and 'Traceback' not in err and 'defect' not in err, err
     assert '\x1b' not in out + err and '\x07' not in out + err
     assert not ran.exists() and not list(ws.rglob('owned')) and set(ws.parent.iterdir()) == outside
