@@ -365,8 +365,8 @@ def main():
     b = Bench(a)
     with contextlib.ExitStack() as stack:
         if a.tiny:
-            from wattnb.testing.scripted import ScriptedGpu, scripted_nvml
-            stack.enter_context(scripted_nvml([ScriptedGpu(watts=220., name='NVIDIA H100 80GB HBM3', memory_gb=80, limit_w=700)]))
+            from wattnb.testing.simulated import SimulatedGpu, simulated_nvml
+            stack.enter_context(simulated_nvml([SimulatedGpu(watts=220., name='NVIDIA H100 80GB HBM3', memory_gb=80, limit_w=700)]))
         for part in (f for f in PARTS if f.__name__ in a.only.split(',')):
             name, t = part.__name__, time.monotonic()
             if b.left() < 20: b.found['skipped'][name] = 'no time'; continue

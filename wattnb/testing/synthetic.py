@@ -148,9 +148,10 @@ def _summary(name:str, entry, env:str, precision:str, datafile:str, answers, mea
         energy=dict(total_wh=wh, method=method))
 
 # %% ../../nbs/testing/02_synthetic.ipynb #8a204f63
-def _model_run(base:Path, rng, entry, env:str, precision:str, datafile:str, questions, difficulty, ranks) -> tuple:
+def _model_run(base:Path, rng, entry, env:str, precision:str, suffix:str, datafile:str, questions, difficulty,
+               ranks) -> tuple:
     "Writes one run; its parameters in billions, name and answers."
-    name = '-'.join(p for p in (entry.key, precision if precision != '4bit' else '', 'bench') if p)
+    name = '-'.join(p for p in (entry.key, precision if precision != '4bit' else '', suffix) if p)
     answers = _answers(rng, questions, _skill(entry, precision), difficulty)
     measured = _measured(rng, entry, precision or 'api', env, ranks)
     seconds = {k: sum(m['seconds'][k] for m in measured) for k in ('prefill', 'decode')} | dict(
@@ -179,6 +180,7 @@ def synthetic_runs(
     plan:Sequence[tuple]=DEMO,    # (machine, key of the registry, precision) of each run
     questions:int=60,             # in the question file
     unanswerable:int=8,           # of them
+    suffix:str='bench',           # end of the name of each run, to try long ones
     ensembles:int=1,              # votes over members of the first machine
     datafile:str='made_QA',       # stem of the question file
     seed:int=7,                   # of the random generator
@@ -194,6 +196,6 @@ def synthetic_runs(
     for env, key, precision in plan:
         e = reg[key]
         made.setdefault(env, []).append(
-            _model_run(base, rng, e, env, precision, datafile, truth, difficulty, ranks[bool(e.local)]))
+            _model_run(base, rng, e, env, precision, suffix, datafile, truth, difficulty, ranks[bool(e.local)]))
     for k in range(ensembles): _ensemble_run(base, next(iter(made.values())), k, plan[0][0], datafile)
     return Workspace(root)
