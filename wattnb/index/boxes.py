@@ -390,7 +390,7 @@ def _clear(rows:list[list[Piece]], x:float):
     start = last = None
     far = lambda k: rows[k - 1][0].y - rows[k][0].y > 1.7 * rows[k][0].size
     for i, r in enumerate([*rows, []]):
-        if not r or any(p.x < x - 2 and p.right > x + 2 for p in r):
+        if not r or r[0].x < x - 2 and any(p.x < x - 2 and p.right > x + 2 for p in r):
             if start is not None: # what stands alone above a line across the page, such as its heading, belongs to that line
                 yield start, next((k for k in range(i - 1, last, -1) if far(k)), i) if r else i
             start = None
