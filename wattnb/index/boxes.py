@@ -9,9 +9,9 @@ __all__ = ['MAX_GLYPHS', 'LIGATURES', 'SPACE', 'CELL', 'WITHIN', 'Piece', 'open_
 # %% ../../nbs/01_index/00_boxes.ipynb #3404576e
 import io, re
 from collections import Counter, deque
-from ctypes import CFUNCTYPE, addressof, c_double, c_int, c_uint16, c_void_p, cast
+from ctypes import CFUNCTYPE, c_double, c_int, c_void_p, cast
 from functools import lru_cache
-from itertools import groupby, repeat
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -85,8 +85,8 @@ LIGATURES = str.maketrans({'ﬀ': 'ff', 'ﬁ': 'fi', 'ﬂ': 'fl', 'ﬃ': 'ffi', 
 
 def _words(text:int, n:int) -> tuple[str, list, list, list]:
     "The characters of a page, and of each word the first glyph, the last glyph and the object."
-    buffer = (c_uint16 * (2 * n + 2))()
-    if _pdfium()['text'](text, 0, n, addressof(buffer)) - 1 == n: codes = np.ctypeslib.as_array(buffer)[:n]
+    buffer = np.zeros(2 * n + 2, np.uint16)
+    if _pdfium()['text'](text, 0, n, buffer.ctypes.data) - 1 == n: codes = buffer[:n]
     else: codes = np.fromiter(map(_pdfium()['code'], repeat(text), range(n)), np.uint32, n)
     chars = codes.astype('<u4').tobytes().decode('utf-32', 'replace') if n else ''
     if len(chars) != n: chars = ''.join(map(chr, codes))
@@ -96,14 +96,13 @@ def _words(text:int, n:int) -> tuple[str, list, list, list]:
     of = lambda at: list(map(_pdfium()['object'], repeat(text), at))
     first, last = edges[::2].tolist(), (edges[1::2] - 1).tolist()
     objects, ends = of(first), of(last)
-    if objects != ends:
-        runs = []
-        for a, b, o, p in zip(first, last, objects, ends):
-            if o == p: runs.append((a, b, o)); continue
-            for q, same in groupby(zip(of(range(a, b + 1)), range(a, b + 1)), lambda x: x[0]):
-                at = [i for _, i in same]
-                runs.append((at[0], at[-1], q))
-        first, last, objects = map(list, zip(*((a, b, o) for a, b, o in runs if o))) if runs else ([], [], [])
+    for k in reversed([k for k, (o, p) in enumerate(zip(objects, ends)) if o != p]) if objects != ends else ():
+        own = of(range(first[k], last[k] + 1))
+        cuts = [i for i in range(1, len(own)) if own[i] != own[i - 1]]
+        begins, last[k:k + 1] = [first[k] + i for i in (0, *cuts)], [*(first[k] + i - 1 for i in cuts), last[k]]
+        first[k:k + 1], objects[k:k + 1] = begins, [own[i] for i in (0, *cuts)]
+    if None in objects: # of glyphs that PDFium has added
+        first, last, objects = ([v for v, o in zip(of, objects) if o] for of in (first, last, objects))
     return chars.translate(_HYPHENS), first, last, objects
 
 # %% ../../nbs/01_index/00_boxes.ipynb #800b31c9
@@ -160,7 +159,7 @@ def _hidden(page, text:int, at, objects, of, kept, length, boxes) -> np.ndarray:
     mode = np.fromiter(map(_pdfium()['mode'], objects), int, len(objects))
     r, g, b, alpha = _values('colour', text, at, 4, np.uint32).T
     invisible = (mode == 3) | (mode == 7)
-    pale = ((.3 * r + .6 * g + .1 * b > 200) | (alpha < 40)) & np.isin(mode, (0, 4))
+    pale = ((.3 * r + .6 * g + .1 * b > 200) | (alpha < 40)) & ((mode == 0) | (mode == 4))
     tiny = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) < .5
     tiny &= np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) < 1.5 * length
     unsure = (pale | invisible)[of] & kept
@@ -205,7 +204,7 @@ def _doubled(g:_Glyphs) -> np.ndarray:
     "Words that repeat another word in the same place."
     out, near = np.zeros(len(g.x), bool), 0
     for shift in (0, 2): # neighbours in strips of four points
-        at = np.lexsort((g.y, np.floor((g.x + shift) / 4)))
+        at = np.argsort(np.floor((g.x + shift) / 4).astype(float) * 1e7 + g.y)
         near += np.count_nonzero(np.maximum(np.abs(np.diff(g.x[at])), np.abs(np.diff(g.y[at]))) < .15 * g.size[at][1:])
     if not near: return out
     seen: dict = {}
