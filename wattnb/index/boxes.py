@@ -9,7 +9,7 @@ __all__ = ['MAX_GLYPHS', 'LIGATURES', 'SPACE', 'CELL', 'WITHIN', 'Piece', 'open_
 # %% ../../nbs/01_index/00_boxes.ipynb #3404576e
 import io, re
 from collections import Counter, deque
-from ctypes import CFUNCTYPE, c_double, c_int, c_void_p, cast
+from ctypes import PYFUNCTYPE, c_double, c_int, c_void_p, cast
 from functools import lru_cache
 from itertools import repeat
 from typing import NamedTuple
@@ -61,21 +61,38 @@ MAX_GLYPHS = 500_000 # of a page; the densest pages of papers have some 10,000
 def _pdfium():
     "Functions of PDFium as plain function pointers."
     import pypdfium2.raw as raw
-    f = lambda name, *kinds: CFUNCTYPE(*kinds)(cast(getattr(raw, name), c_void_p).value)
-    get = lambda name, k, result=c_int: f(f'FPDFText_{name}', result, c_void_p, c_int, *[c_void_p] * k)
-    return dict(code=get('GetUnicode', 0), box=get('GetLooseCharBox', 1), matrix=get('GetMatrix', 1),
-                size=get('GetFontSize', 0, c_double), unmapped=get('HasUnicodeMapError', 0),
-                object=get('GetTextObject', 0, c_void_p), colour=get('GetFillColor', 4),
+    f = lambda name, *kinds: PYFUNCTYPE(*kinds)(cast(getattr(raw, name), c_void_p).value)
+    get = lambda name, result=c_int: f(f'FPDFText_{name}', result)
+    return dict(code=get('GetUnicode'), box=get('GetLooseCharBox'), matrix=get('GetMatrix'),
+                size=get('GetFontSize', c_double), unmapped=get('HasUnicodeMapError'),
+                object=get('GetTextObject', c_void_p), colour=f('FPDFText_GetFillColor', c_int, c_void_p, c_int, *[c_void_p] * 4),
                 mode=f('FPDFTextObj_GetTextRenderMode', c_int, c_void_p),
                 text=f('FPDFText_GetText', c_int, c_void_p, c_int, c_int, c_void_p))
 
 # %% ../../nbs/01_index/00_boxes.ipynb #2732e277
-def _values(name:str, text:int, at, n:int, kind=np.float32) -> np.ndarray:
+_ROOM = 2048 # glyphs
+
+@lru_cache(1)
+def _room() -> tuple[np.ndarray, list]:
+    "Room for six numbers of each of `_ROOM` glyphs, with a pointer to each."
+    out = np.zeros((_ROOM, 6), np.float32)
+    return out, [c_void_p(a) for a in range(out.ctypes.data, out.ctypes.data + out.nbytes, 24)]
+
+def _values(name:str, text:c_void_p, at, n:int) -> np.ndarray:
     "`n` numbers for each of the glyphs `at`, which a function of PDFium writes."
-    out = np.zeros((len(at), n), kind)
-    a, w = out.ctypes.data, 4 * n
-    parts = n if name == 'colour' else 1 # its four numbers have a pointer each
-    deque(map(_pdfium()[name], repeat(text), at, *(range(a + 4 * k, a + 4 * k + w * len(at), w) for k in range(parts))), 0)
+    (room, pointers), parts = _room(), [np.zeros((0, n), np.float32)]
+    for k in range(0, len(at), _ROOM):
+        part = room[:len(at) - k]
+        part[:] = 0
+        deque(map(_pdfium()[name], repeat(text), at[k:k + _ROOM], pointers), 0)
+        parts.append(part[:, :n].copy())
+    return np.concatenate(parts)
+
+def _colours(text:c_void_p, at) -> np.ndarray:
+    "Red, green, blue and opacity of glyphs, 0 to 255."
+    out = np.zeros((len(at), 4), np.uint32)
+    a, size = out.ctypes.data, 16 * len(at)
+    deque(map(_pdfium()['colour'], repeat(text), at, *(range(a + k, a + k + size, 16) for k in (0, 4, 8, 12))), 0)
     return out
 
 # %% ../../nbs/01_index/00_boxes.ipynb #cbe7a990
@@ -83,7 +100,7 @@ _HYPHENS = str.maketrans({'\x02': '-', '\ufffe': '-', '\u00ad': '-'})
 LIGATURES = str.maketrans({'ﬀ': 'ff', 'ﬁ': 'fi', 'ﬂ': 'fl', 'ﬃ': 'ffi', 'ﬄ': 'ffl', '\u00ad': '', '\u00a0': ' ',
                            '\u2010': '-', '\u2011': '-'})
 
-def _words(text:int, n:int) -> tuple[str, list, list, list]:
+def _words(text:c_void_p, n:int) -> tuple[str, list, list, list]:
     "The characters of a page, and of each word the first glyph, the last glyph and the object."
     buffer = np.zeros(2 * n + 2, np.uint16)
     if _pdfium()['text'](text, 0, n, buffer.ctypes.data) - 1 == n: codes = buffer[:n]
@@ -122,7 +139,7 @@ class _Glyphs(NamedTuple):
     box: np.ndarray    # left, bottom, right, top on the page, not turned
 
 # %% ../../nbs/01_index/00_boxes.ipynb #1f45a5b0
-def _measure(page, text:int, n:int, left_out:Counter) -> _Glyphs|None:
+def _measure(page, text:c_void_p, n:int, left_out:Counter) -> _Glyphs|None:
     "The words of a page with their boxes; slanted, hidden and cropped ones are marked and counted."
     chars, first, last, objects = _words(text, n)
     if not first: return None
@@ -154,10 +171,10 @@ def _measure(page, text:int, n:int, left_out:Counter) -> _Glyphs|None:
     return _Glyphs(chars, np.array(first), np.array(last), of, x, y, x2, np.maximum(sizes[of], .1), turn, kept & ~hidden, unmapped, boxes)
 
 # %% ../../nbs/01_index/00_boxes.ipynb #57625402
-def _hidden(page, text:int, at, objects, of, kept, length, boxes) -> np.ndarray:
+def _hidden(page, text:c_void_p, at, objects, of, kept, length, boxes) -> np.ndarray:
     "Which words cannot be seen on the printed page."
     mode = np.fromiter(map(_pdfium()['mode'], objects), int, len(objects))
-    r, g, b, alpha = _values('colour', text, at, 4, np.uint32).T
+    r, g, b, alpha = _colours(text, at).T
     invisible = (mode == 3) | (mode == 7)
     pale = ((.3 * r + .6 * g + .1 * b > 200) | (alpha < 40)) & ((mode == 0) | (mode == 4))
     tiny = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) < .5
@@ -428,7 +445,7 @@ def page_glyphs(
     try:
         n = raw.FPDFText_CountChars(handle)
         if n > MAX_GLYPHS: raise WorkError(f'a page with {n:,} glyphs; papers have some thousands')
-        g = _measure(page, cast(handle, c_void_p).value or 0, max(n, 0), left_out)
+        g = _measure(page, cast(handle, c_void_p), max(n, 0), left_out)
     finally: raw.FPDFText_ClosePage(handle)
     if g is None: return None
     again = _doubled(g) & g.kept
