@@ -96,7 +96,7 @@ def _colours(text:c_void_p, at) -> np.ndarray:
     return out
 
 # %% ../../nbs/01_index/00_boxes.ipynb #cbe7a990
-_HYPHENS = str.maketrans({'\x02': '-', '\ufffe': '-', '\u00ad': '-'})
+_HYPHENS = '\x02\ufffe\u00ad'
 LIGATURES = str.maketrans({'ﬀ': 'ff', 'ﬁ': 'fi', 'ﬂ': 'fl', 'ﬃ': 'ffi', 'ﬄ': 'ffl', '\u00ad': '', '\u00a0': ' ',
                            '\u2010': '-', '\u2011': '-'})
 
@@ -120,7 +120,8 @@ def _words(text:c_void_p, n:int) -> tuple[str, list, list, list]:
         first[k:k + 1], objects[k:k + 1] = begins, [own[i] for i in (0, *cuts)]
     if None in objects: # of glyphs that PDFium has added
         first, last, objects = ([v for v, o in zip(of, objects) if o] for of in (first, last, objects))
-    return chars.translate(_HYPHENS), first, last, objects
+    for c in _HYPHENS: chars = chars.replace(c, '-')
+    return chars, first, last, objects
 
 # %% ../../nbs/01_index/00_boxes.ipynb #800b31c9
 class _Glyphs(NamedTuple):
