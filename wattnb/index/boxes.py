@@ -402,12 +402,18 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
     return best if best[1] else None
 
 # %% ../../nbs/01_index/00_boxes.ipynb #b63d11af
+def _crosses(row:list[Piece], x:float) -> bool:
+    "Whether a piece of a row stands on both sides of `x`."
+    for p in row:
+        if p.x < x - 2 and p.right > x + 2: return True
+    return False
+
 def _clear(rows:list[list[Piece]], x:float):
     "Stretches of rows that no piece crosses at `x`, from the first with text on its right."
     start = last = None
     far = lambda k: rows[k - 1][0].y - rows[k][0].y > 1.7 * rows[k][0].size
     for i, r in enumerate([*rows, []]):
-        if not r or r[0].x < x - 2 and any(p.x < x - 2 and p.right > x + 2 for p in r):
+        if not r or _crosses(r, x):
             if start is not None: # what stands alone above a line across the page, such as its heading, belongs to that line
                 yield start, next((k for k in range(i - 1, last, -1) if far(k)), i) if r else i
             start = None
