@@ -210,6 +210,9 @@ def test_citations_lead_to_the_papers(lab, ws):
     link = lab.one('.wattnb-ask .wattnb-answer a')
     assert re.fullmatch(r'\w+ et al\., 20\d\d|\w+( and \w+)?, 20\d\d', link.text) and link.get_attribute('href').startswith('https://papers.example.org/')
     assert '3184' in lab.text('.wattnb-ask .wattnb-value') and '✓ truth: 3184 MWh' in lab.text('.wattnb-ask .wattnb-card')
+    lab.choose('.wattnb-ask .wattnb-page-of select', 'halvorsen2029, page')
+    settle('the page is drawn', lambda: [i for i in lab.all('.wattnb-ask .wattnb-picture img') if i.size['width'] > 300])
+    lab.choose('.wattnb-ask .wattnb-page-of select', 'show the page')
     lab.d.execute_script('document.querySelector(".wattnb-ask .wattnb-hits details").open = true; document.querySelector(".wattnb-ask .wattnb-hits details details").open = true')
     lab.picture('explore-ask', '.wattnb-ask')
 

@@ -1,12 +1,15 @@
 """Papers as they are: pages whose letters, columns, marks and directions are set in the ways of many programs. Each kind was read wrongly
 by the reader that guessed the widths of glyphs."""
-import base64, random, zlib
+import base64, json, random, struct, zlib
 
-import pypdf, pytest
+import numpy as np, pypdf, pytest
 from pypdf.generic import ArrayObject, DictionaryObject, FloatObject, NameObject, NumberObject, StreamObject
 from reportlab.pdfbase.pdfmetrics import stringWidth
 
-from wattnb.core.workspace import WorkError
+from wattnb.cli.command import main
+from wattnb.core.workspace import UserError, WorkError, Workspace
+from wattnb.index.boxes import open_pdf
+from wattnb.index.page_images import page_image, passage_boxes
 from wattnb.index.documents import join_lines, page_notes, paper_words, parse_pdf
 
 name = NameObject
@@ -356,3 +359,80 @@ def test_damaged_files_are_read_or_one_line(tmp_path):
         (tmp_path / 'b.pdf').write_bytes(b)
         try: parse_pdf(tmp_path / 'b.pdf')
         except WorkError as e: assert len(str(e).splitlines()) == 1
+
+
+# --- page images -------------------------------------------------------------------------------------------------------------
+
+def workspace(tmp_path, **papers):
+    "A workspace with PDFs, by id; a text instead is a paper that has come as JSON."
+    ws = Workspace(tmp_path)
+    for d in (ws.pdfs, ws.corpus, ws.artifacts): d.mkdir(parents=True)
+    ws.metadata.write_text('id,type,title,year,citation,url\n' + ''.join(f'{k},paper,T,2030,C,\n' for k in papers))
+    for k, v in papers.items():
+        if isinstance(v, str): (ws.corpus/f'{k}.json').write_text(json.dumps(dict(document_id=k, sections=[dict(title='', paragraphs=[dict(text=v)])])))
+        else: make(ws.pdfs/f'{k}.pdf', *v.pop('pages'), **v)
+    return ws
+
+
+def pixels_of(image):
+    data = zlib.decompress(image.png[image.png.index(b'IDAT') + 4:-16])
+    return np.frombuffer(data, np.uint8).reshape(image.height, -1)[:, 1:].reshape(image.height, image.width, 3).astype(int)
+
+
+@pytest.mark.parametrize('rotate', [0, 90, 180, 270])
+@pytest.mark.parametrize('box, crop', [((0, 0, 595, 842), None), ((-100, 50, 495, 892), None), ((0, 0, 595, 842), (40, 100, 500, 800))])
+def test_the_outline_is_around_the_ink_of_the_passage(tmp_path, rotate, box, crop):
+    "Alone on its page: all ink is within the outlines, and little else is."
+    ws = workspace(tmp_path, a=dict(pages=[lines([s[:60] for s in SENTENCES[:2]], 72, 500)], box=box, crop=crop, rotate=rotate))
+    image = page_image(ws, 'a', 1, ' '.join(s[:60] for s in SENTENCES[:2]))
+    assert len(image.boxes) == 2 and struct.unpack('>II', image.png[16:24]) == (image.width, image.height)
+    red = pixels_of(image)
+    ink = np.argwhere((np.ptp(red, axis=2) < 20) & (red[..., 0] < 128))[:, ::-1]
+    within = np.array([[(l - 1 <= x <= r + 1) and (t - 1 <= y <= b + 1) for x, y in ink] for l, t, r, b in image.boxes])
+    assert len(ink) > 200 and within.any(0).all() and within.sum(1).min() > 100
+    for l, t, r, b in image.boxes: # as tight as a line of text
+        assert sorted((r - l, b - t))[0] < 26
+
+
+def test_only_the_lines_of_a_passage_are_outlined(tmp_path):
+    "In two columns of sentences that differ in a few words."
+    left, right = SENTENCES[:9], [s.replace('hall', 'site').replace('Tern', 'Rhine') for s in SENTENCES[9:]]
+    page = ''.join(lines([s[:44], s[44:]], x, 760 - 32 * k, size=9) for x, of in ((50, left), (320, right)) for k, s in enumerate(of))
+    pdf = open_pdf(make(tmp_path / 'a.pdf', page))
+    for s in (left[3], right[4]):
+        boxes = passage_boxes(pdf[0], s.replace('operators', 'opera- tors'))
+        text = ' '.join(pdf[0].get_textpage().get_text_bounded(*b).strip() for b in boxes)
+        assert len(boxes) == 2 and ' '.join(text.split()) == ' '.join(f'{s[:44]} {s[44:]}'.split())
+    assert passage_boxes(pdf[0], 'The halls of other places were never measured by anybody at all.') == []
+
+
+def test_page_images_end_in_a_file_or_one_line(tmp_path, capsys):
+    ws = workspace(tmp_path, a=dict(pages=[lines(SENTENCES)]), b='Only a text.', c=dict(pages=['']), big=dict(pages=[''], box=(0, 0, 14000, 14000)))
+    (ws.pdfs/'c.pdf').write_bytes(b'%PDF-1.7 and nothing else')
+    def page(*args): return main(['page', '--root', str(tmp_path), *args]), *capsys.readouterr()
+    status, out, _ = page('a', '1', '--passage', SENTENCES[2])
+    assert status == 0 and (ws.artifacts/'pages'/out.strip().rpartition('/')[2]).read_bytes()[:4] == b'\x89PNG'
+    status, out, _ = page('a', '1', '--json', '--dpi', '40', '--passage', 'Nobody wrote this sentence on any page of it.')
+    got = json.loads(out)
+    assert status == 0 and (got['found'], got['boxes'], got['width']) == (False, [], 331)
+    status, out, _ = page('a', '1', '--passage', 'Nobody wrote this sentence on any page of it.')
+    assert status == 0 and 'the passage was not found on page 1' in out
+    for args, why in [(('a', '2'), 'a has no page 2: its pages are 1 to 1'), (('a', '0'), 'has no page 0'), (('z', '1'), "unknown paper 'z'"), (('b', '1'), 'only the text'),
+                      (('../pdfs/a', '1'), 'unknown paper'), (('c', '1'), 'c.pdf: not a readable PDF'), (('big', '1'), 'ask for fewer'), (('a', '1', '--dpi', '0'), '10 to 1200'),
+                      (('a', '1', '--passage', '99'), 'no index')]:
+        status, out, err = page(*args)
+        assert status == 1 or status == 2, args
+        assert why in err and err.count('\n') == 1 and not out, (args, err)
+
+
+def test_a_passage_is_named_by_its_number_in_the_index(tmp_path, capsys):
+    from wattnb.index.store import open_index
+    ws = workspace(tmp_path, a=dict(pages=[lines(SENTENCES), lines([s.replace('Tern', 'Lumen') for s in SENTENCES])]))
+    assert main(['index', '--root', str(tmp_path), '--embedder', 'none', '--offline']) == 0
+    p = open_index(ws).passages[-1]
+    for wanted in (p.id, p.id.partition('#')[2]):
+        capsys.readouterr()
+        assert main(['page', '--root', str(tmp_path), '--json', 'a', str(p.page), '--passage', wanted]) == 0
+        assert len(json.loads(capsys.readouterr().out)['boxes']) > 3
+    with pytest.raises(UserError, match='no page'): page_image(ws, 'a', 3)
+    assert main(['page', '--root', str(tmp_path), 'a', '1', '--passage', p.id]) and f'passage {p.id} is on page 2' in capsys.readouterr().err

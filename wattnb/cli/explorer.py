@@ -8,6 +8,7 @@ __all__ = ['one_line', 'Explorer', 'Cancelled', 'Panel', 'Side', 'AskPanel', 've
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #23b24183
 import html, threading, time
+from base64 import b64encode
 from collections import Counter
 from contextlib import contextmanager
 from functools import cached_property
@@ -21,6 +22,7 @@ from ..core.questions import BLANK, Question, parse_refs, read_questions
 from ..core.hardware import memory_here
 from ..index.corpus import read_bibliography
 from ..index.store import open_index
+from ..index.page_images import page_image
 from ..retrieval.queries import DEFAULT_PRESET, PRESETS
 from ..llm.registry import PRECISIONS, load_registry
 from ..llm.protocol import check_provider, open_model, split_thinking
@@ -125,6 +127,7 @@ _STYLE = '''<style>
 .wattnb-panel :is(pre, .wattnb-page, .wattnb-stream) {
   white-space: pre-wrap; line-height: 1.4; padding: 6px; max-height: 22em; overflow: auto }
 .wattnb-panel pre, .wattnb-page { background: var(--jp-layout-color2, #f4f4f4) }
+.wattnb-picture img { max-width: 100% }
 .wattnb-page mark { background: #ffe58a; color: #222 }
 .wattnb-value { font-size: 1.5em; line-height: 1.5 } .wattnb-none { font-size: 1.1em }
 .wattnb-status, .wattnb-took { color: var(--jp-ui-font-color2, #666) }
@@ -177,8 +180,11 @@ class Side:
                              placeholder='key or provider:id', ensure_option=False)
         self.precision = _widget('Dropdown', 'precision', '190px', description='precision',
                                  options=[('default', ''), *((p, p) for p in PRECISIONS)])
-        self.note, self.card, self.hits = (_widget('HTML', n) for n in ('note', 'card', 'hits'))
-        self.box = _widget('VBox', children=[_row(self.model, self.precision), self.note, self.card, self.hits])
+        self.note, self.card, self.hits, self.picture = (_widget('HTML', n) for n in ('note', 'card', 'hits', 'picture'))
+        self.page = _widget('Dropdown', 'page-of', '420px')
+        self.box = _widget('VBox', children=[_row(self.model, self.precision), self.note, self.card, self.hits,
+                                             self.page, self.picture])
+        self.page.observe(self.show_page, 'value'); self.offer_pages(())
         for x in (self.model, self.precision): x.observe(self.describe, 'value')
         self.describe()
     def describe(self, *_):
@@ -199,10 +205,31 @@ class Side:
         self.asked, self.card.value, got = a, a._repr_html_(), a.retrieved
         if got: self.hits.value = _fold(f'{len(got.hits)} hits and their pages', hits_html(
             got, self.e.index, self.e.citations, () if q.is_na else q.refs))
-    def _stream(self, text:str):
-        if time.monotonic() - self._last < .08: return
-        self._last, (thoughts, words) = time.monotonic(), split_thinking(text)
-        self.card.value = f'<div class="wattnb-stream">{html.escape(redact(words or thoughts))} ▌</div>'
+        if got: self.offer_pages([h for h in got.hits if h.doc_id in a.answer.refs] or got.hits)
+
+# %% ../../nbs/11_cli/02_explorer.ipynb #a6b1f0c3
+@patch
+def offer_pages(self:Side, hits):
+    "Let the page of one of these passages be chosen."
+    self.page.options = [('show the page of a passage …', None),
+                         *((f'{h.rank}. {h.doc_id}, page {h.page}', h) for h in hits)]
+    self.page.layout.display = '' if hits else 'none'
+
+@patch
+def show_page(self:Side, *_):
+    "Show the page of the chosen passage with its lines outlined."
+    self.picture.value, h = '', self.page.value
+    if h is None: return
+    try: image = page_image(self.e.ws, h.doc_id, h.page, h.text, dpi=90)
+    except Exception as e: self.picture.value = _note(one_line(e), 'error'); return
+    note = '' if image.boxes else _note('the passage was not found on the page')
+    self.picture.value = f'{note}<img alt="page {h.page}" src="data:image/png;base64,{b64encode(image.png).decode()}">'
+
+@patch
+def _stream(self:Side, text:str):
+    if time.monotonic() - self._last < .08: return
+    self._last, (thoughts, words) = time.monotonic(), split_thinking(text)
+    self.card.value = f'<div class="wattnb-stream">{html.escape(redact(words or thoughts))} ▌</div>'
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #1b3fabf2
 class AskPanel(Panel):
@@ -258,7 +285,7 @@ def ask(self:AskPanel):
     settings = [RunSettings(s.model.value.strip(), precision=s.precision.value, preset=self.preset.value, mode=mode)
                 for s in self.sides]
     self.cancel()
-    for s in self.sides: s.asked, s.card.value, s.hits.value = None, '', ''
+    for s in self.sides: s.asked, s.card.value, s.hits.value = None, '', ''; s.offer_pages(())
     self.verdict.value = ''
     def report(status=''):
         if self.job is not job: raise Cancelled()

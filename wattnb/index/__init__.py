@@ -5,3 +5,4 @@ from .corpus import *
 from .passages import *
 from .embedders import *
 from .store import *
+from .page_images import *

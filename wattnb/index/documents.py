@@ -182,12 +182,13 @@ def join_lines(
     out, tail = [], '' # what a joint depends on is the last word
     for line in (' '.join(l.split()) for l in lines):
         if not line: continue
-        first = re.search(r'([^\W\d_]{2,})-$', tail)
-        second = re.match(r'[^\W\d_]*', line)[0] if line[:1].islower() else '' # type: ignore[index]
+        hyphen = tail.endswith('-')
+        first = re.search(r'([^\W\d_]{2,})-$', tail) if hyphen else None
+        second = re.match(r'[^\W\d_]*', line)[0] if first and line[:1].islower() else '' # type: ignore[index]
         if first and second in ('and', 'or', 'to'): out.append(' ') # short- and long-term
         elif first and second:
             if not _keeps_hyphen(first[1], second, known): out[-1], tail = out[-1][:-1], tail[:-1]
-        elif out and not re.search(r'\w-$', tail): out.append(' '); tail += ' '
+        elif out and not (hyphen and re.search(r'\w-$', tail)): out.append(' '); tail += ' '
         out.append(line)
         tail = (tail + line)[-60:]
     return ''.join(out)
@@ -263,9 +264,10 @@ class _PageText:
     def __init__(self, rows:list[list[Piece]], page:int, section:str, known:Collection):
         self.rows, self.page, self.section, self.known, self.caption = rows, page, section, known, ''
         self.out, self.block, self.last = [], [], None
-        letters: Counter = Counter()
-        for p in (p for r in rows for p in r): letters[p.size] += len(p.text)
-        self.body = round(letters.most_common(1)[0][0], 1) if letters else 10. # font size of most letters
+        letters: dict = {}
+        for r in rows:
+            for p in r: letters[p.size] = letters.get(p.size, 0) + len(p.text)
+        self.body = round(max(letters, key=letters.__getitem__), 1) if letters else 10. # font size of most letters
     def add(self, text:str, kind:str, **meta):
         sentences = [text] if kind == 'table' else split_sentences(text)
         meta = dict(page=self.page, kind=kind, section=self.section, **meta)
@@ -328,11 +330,12 @@ def take_table(self:_PageText, i:int) -> int|None:
 @patch
 def take_line(self:_PageText, r:list[Piece]):
     "Add a line to the paragraph, or begin a new one."
-    p, last = Piece(r[0].x, r[0].y, r[-1].right, max(x.size for x in r), ' '.join(x.text for x in r)), self.last
+    p, last = r[0], self.last
+    if len(r) > 1: p = Piece(p.x, p.y, r[-1].right, max(x.size for x in r), _line(r))
     new = last is None or _CAPTION.match(p.text) or _HEADING.match(p.text)
     if not new:
         gap = last.y - p.y > 1.55 * max(last.size, p.size) + .2 * p.size or p.y > last.y
-        ended = abs(p.size - last.size) < .5 and re.search(r'[.!?:]$', last.text)
+        ended = abs(p.size - last.size) < .5 and last.text.endswith(('.', '!', '?', ':'))
         indented = .6 * p.size < p.x - last.x < 3 * p.size and ended
         new = gap or abs(p.size - last.size) > .7 or _HEADING.match(last.text) and len(self.block) == 1 or indented
     if new: self.flush()
@@ -387,7 +390,8 @@ def unreadable(
 ) -> float:
     "Share of the text that no reader could read: unprintable characters, private letters, codes of unmapped glyphs."
     n = len(text)
-    if ''.join(text.split()).isprintable() and not _CODES.search(text) and '\ufffd' not in text: return 0.
+    codes = any(c in text for c in ('(cid:', '/g', '/uni')) and _CODES.search(text)
+    if not codes and '\ufffd' not in text and (text.isprintable() or ''.join(text.split()).isprintable()): return 0.
     bad = sum(not c.isprintable() and not c.isspace()
               for c in text) + text.count('\ufffd') + sum(len(m) for m in _CODES.findall(text))
     return bad / n if n else 0.
@@ -403,9 +407,10 @@ _COMMON = [f' {w} ' for w in 'the and for that with from this are was were which
 
 def _torn(text:str) -> str:
     "Why the text of a page was not read as words, or ''."
-    words, small = [w for w in text.split() if w.isalpha()], text.lower()
-    if len(words) > 40 and sum(len(w) == 1 for w in words) > .5 * len(words): return 'has its letters one by one'
-    if sum(len(w) for w in text.split() if len(w) > 30 and w.isascii() and w.isalnum()) > max(60, .4 * len(text)):
+    words, small = text.split(), text.lower()
+    sizes = [len(w) for w in words if w.isalpha()]
+    if len(sizes) > 40 and sizes.count(1) > .5 * len(sizes): return 'has its letters one by one'
+    if sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum()) > max(60, .4 * len(text)):
         return 'has no spaces between its words'
     back = sum(small.count(w[::-1]) for w in _COMMON)
     return 'runs backwards' if back > 2 and back > sum(map(small.count, _COMMON)) else ''
@@ -486,7 +491,7 @@ def _parse_pdfium(path, pdf, gate:dict) -> list[Section]:
     for i, (body, part) in enumerate(zip(bodies, parts), 1):
         ps, section = _paragraphs(reading_order(body, gutters), i, section, known)
         for rows in part[1:]: ps += _paragraphs(reading_order(rows, []), i, section, known)[0]
-        count = lambda texts: sum(len(''.join(t.split())) for t in texts)
+        count = lambda texts: len(''.join(' '.join(texts).split()))
         have, kept = count(p.text for r in body for p in r), count(p.text for p in ps)
         if have > 100 and kept < (1 - MAX_LOST) * have:
             raise WorkError(f'page {i}: {kept:,} of {have:,} characters are in its paragraphs')
