@@ -50,7 +50,7 @@ def _typed(v, kind):
 def _plain(v):
     "A value as it is written."
     if isinstance(v, JsonObject): return v.to_json()
-    if isinstance(v, list) and v and isinstance(v[0], JsonObject): return [_plain(x) for x in v]
+    if isinstance(v, list) and any(isinstance(x, JsonObject) for x in v): return [_plain(x) for x in v]
     return v
 
 # %% ../../nbs/00_core/05_records.ipynb #321da9d8
