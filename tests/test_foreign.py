@@ -1,6 +1,6 @@
 """A workspace that somebody else made is looked at: nothing of it runs, nothing is written outside of it, no address is contacted, and
 neither a report nor a terminal gets script or control sequences. A test per sentence of nbs/guides/13_trust.ipynb."""
-import json, os, re, shutil, socket, subprocess, sys
+import json, os, re, shutil, subprocess, sys
 from html.parser import HTMLParser
 from pathlib import Path
 
