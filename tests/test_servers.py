@@ -291,7 +291,7 @@ def test_a_cut_prompt_is_told_and_audited(ws, caplog):
 
 # --- replies --------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('turn', ['\n\nQuestion: How many servers?\n', '\nUSER: and now?\nASSISTANT: ', '\n\nHuman: more\n\n', '\n### Question 2:\n', '\n<|im_start|>user\nwhat?', '\n[INST] next [/INST]'])
+@pytest.mark.parametrize('turn', ['\n\nQuestion: How many servers?\n', '\nUSER: and now?\nASSISTANT: ', '\n\nHuman: more\n\n', '\n### Question 2:\n', '\n<|im_start|>user\nwhat?', '\n[INST] next [/INST]', '</s>[INST] next [/INST]', '\nQ: more\nA: ', '\n\n## Question\nmore\n', ' Question: more\n', '<end_of_turn>\n<start_of_turn>user\nmore', '<|endoftext|>Question: more\n'])
 def test_a_question_of_the_models_own_is_cut(turn):
     assert find_fields('{"answer_value": "1287", "ref_id": ["a"]}' + turn + '{"answer_value": "96"}')[0]['answer_value'] == '1287'
     assert find_fields('I think.' + turn + '{"answer_value": "96"}')[0]['answer_value'] == '96', 'no object came before'
@@ -307,7 +307,8 @@ def test_json_in_json(text): assert str(find_fields(text)[0]['answer_value']) ==
     ('1\u202f287', 'kWh', '1287'), ('1\u00a0287\u00a0kWh', 'kWh', '1287'), ('1 287', 'kWh', '1287'), ('12 345 678', '', '12345678'), ('1.3 million', 'USD', '1300000'), ('$1.3 million', 'USD', '1300000'), ('1.3M', 'parameters', '1300000'),
     ('70 billion', 'parameters', '70000000000'), ('5k', 'GPUs', '5000'), ('1.3 million', 'million USD', '1.3'), ('1.3 million USD', 'million USD', '1.3'), (['1287'], 'kWh', '1287'), ('["1287"]', 'kWh', '1287'), ([1287], 'kWh', '1287'),
     ('**1287**', 'kWh', '1287'), ('`1287`', 'kWh', '1287'), ('$1287$', 'kWh', '1287'), (r'\boxed{1287}', 'kWh', '1287'), ('552 tCO₂e', 'tCO2e', '552'), ('552 tCO2e', 'tCO₂e', '552'), ('–5', '%', '-5'), ('1.2 to 1.3 million', 'USD', '[1200000,1300000]'),
-    ('1.5 m', 'km', '1.5 m'), ('4 GWh', 'kWh', '4 GWh'), ('2 M', 'kWh', '2 M')])
+    ('1.5 m', 'km', '1.5 m'), ('4 GWh', 'kWh', '4 GWh'), ("1'287", 'kWh', '1287'), ('*1287*', 'kWh', '1287'), ('__1287__', 'kWh', '1287'), ("['1287']", 'kWh', '1287'), ('<b>1287</b>', 'kWh', '1287'), (r'\text{1287}', 'kWh', '1287'), ('1.3 bn', 'USD', '1300000000'),
+    ('USD 1.3 million', 'USD', '1300000'), ('552 t CO₂e', 'tCO2e', '552'), ('552 tCO_2e', 'tCO2e', '552'), ('5 per cent', 'percent', '5'), (dict(value=1287, unit='kWh'), 'kWh', '1287'), (dict(value=4, unit='GWh'), 'kWh', '4 GWh'), ('2 M', 'kWh', '2 M')])
 def test_spellings_of_a_number(written, unit, value): assert clean_value(written, Question('q', 'How much?', answer_unit=unit)) == value
 
 
