@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wattnb.cli.command import init_workspace
-from wattnb.core.workspace import UserError, file_sha256, read_bytes, read_csv, read_json
+from wattnb.core.workspace import UserError, Workspace, file_sha256, read_bytes, read_csv, read_json
 from wattnb.llm.registry import _read_tables
 
 root = Path(__file__).resolve().parent.parent
@@ -63,3 +63,20 @@ def test_a_run_folder_of_pipes_is_one_line(tmp_path):
     with pytest.raises(UserError, match='cannot read .*l: '): verify(tmp_path)
     (tmp_path/'journal.jsonl').unlink()
     with pytest.raises(UserError, match='no readable journal'): verify(tmp_path)
+
+
+def test_what_a_killed_process_left_is_swept_when_the_papers_are_read(ws):
+    from wattnb.index.corpus import build_corpus
+    old, new = ws/'data/pdfs/.a.pdf.ab12_xyz.tmp', ws/'data/.metadata.csv.ab12_xyz.tmp'
+    for p in (old, new): p.write_text('x')
+    os.utime(old, (1, 1))
+    build_corpus(Workspace.find(ws), fetch=False)
+    assert not old.exists() and new.exists(), 'another process may be writing the newer one'
+
+
+def test_tables_of_other_programs(tmp_path):
+    p = tmp_path/'q.csv'
+    p.write_text('ID,Question\n1,How?\n'); assert read_csv(p, ['id', 'question']).rows == [dict(id='1', question='How?')]
+    for sep, name in ((';', 'semicolons'), ('\t', 'tabs')):
+        p.write_text(f'id{sep}question\n1{sep}How?\n')
+        with pytest.raises(UserError, match=f'separated by {name}'): read_csv(p, ['id', 'question'])

@@ -12,6 +12,7 @@ from wattnb.experiment.settings import RunSettings
 from wattnb.llm.parsing import clean_value, find_fields, parse_reply
 from wattnb.llm.protocol import Request, open_model
 from wattnb.llm.registry import ModelEntry, load_registry
+from wattnb.llm.server_limits import Limits, loading_wait, read_limits, refuses_system
 from wattnb.testing.server import FakeServer, environment
 from conftest import words_workspace
 
@@ -80,6 +81,21 @@ def test_a_refused_system_role_is_merged_once(status, message):
     def answer(h, body, n): return send(h, status, dict(error=dict(message=message))) if body['messages'][0]['role'] == 'system' else send(h, 200, chat(body['messages'][0]['content']))
     got, info, bodies = ask(Page(answer), requests(6), entry(max_concurrent=1))
     assert all(r.ok and r.text.startswith('Be brief.\n\nQuestion') for r in got) and len(bodies) == 7 and 'merged' in info['system_role']
+
+
+@pytest.mark.parametrize('message', ['This model only supports user and assistant roles', 'Unexpected role "system". The Messages API accepts a top-level parameter', "Input should be 'user' or 'assistant'",
+    'Developer instruction is not enabled for models/gemma-3-27b-it', 'Only user, assistant and tool roles are supported, got system.', 'Please use a valid role: user, model.', 'system role is unsupported'])
+def test_wordings_of_a_refused_system_role(message): assert refuses_system(message) and not refuses_system('the system is busy') and not refuses_system('model x not found')
+
+
+@pytest.mark.parametrize('message, window, prompt, reply', [
+    ('`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 3700 `inputs` tokens and 512 `max_new_tokens`', 4096, 3700, None), ('`max_new_tokens` must be <= 64. Given: 512', None, None, 64),
+    ('Sequence length 5000 exceeds maximum 4096', 4096, 5000, None), ('input tokens (5000) exceed the limit of 4096', 4096, 5000, None), ('`inputs` must have less than 4095 tokens. Given: 5000', 4095, 5000, None)])
+def test_wordings_of_a_limit(message, window, prompt, reply): assert read_limits(message) == Limits(window, prompt, reply)
+
+
+@pytest.mark.parametrize('status, message', [(503, 'Model not ready'), (503, 'The server is starting'), (424, 'Model not ready for inference. Wait and try your request again.'), (429, 'Model is loading, please retry'), (502, 'model is still loading')])
+def test_wordings_of_loading(status, message): assert loading_wait(status, message, {}) and loading_wait(429, 'Rate limit reached', {}) is None
 
 
 def test_bedrock_without_system_messages():

@@ -223,13 +223,15 @@ def _agrees(path:Path, mark, quick:bool) -> bool:
 
 # %% ../../nbs/00_core/02_workspace.ipynb #49fa751d
 def sweep(
-    folder, # owned by this process, see `folder_lock`
+    folder,         # owned by this process, see `folder_lock`
+    older:float=0., # seconds since the last change; in a folder that others write to, more than a write takes
 ) -> list[Path]:
     "Remove what `atomic_write` left unfinished in a folder. Returns what was removed."
     out = []
     for p in Path(folder).glob('.*.tmp'):
         if not re.fullmatch(r'\..+\.\w{8}\.tmp', p.name) or not p.is_file() or p.is_symlink(): continue
-        try: p.unlink(); out.append(p)
+        try:
+            if time.time() - p.stat().st_mtime >= older: p.unlink(); out.append(p)
         except OSError as e: log.debug('%s stays: %s', p, e)
     return out
 
@@ -281,9 +283,14 @@ def _header(reader, path:Path, required:Sequence[str]) -> list[str]:
         raise UserError(f'{path}:1: {len(columns):,} columns, more than the {MAX_COLUMNS:,} that a table may have')
     twice = sorted({c for c in columns if c and columns.count(c) > 1})
     if twice: raise UserError(f'{path}:1: column {twice[0]} appears twice')
+    if not set(required) <= set(columns) and set(required) <= (low := {c.lower() for c in columns}) \
+            and len(low) == len(set(columns)): columns = [c.lower() for c in columns] # ID, QUESTION
     missing = [c for c in required if c not in columns]
     if missing:
-        raise UserError(f'{path}:1: no column {", ".join(missing)} (found: {some_of([c[:40] for c in columns], 12)})')
+        other = next((n for c, n in ((';', 'semicolons'), ('\t', 'tabs')) if c in ''.join(columns[:1])), '')
+        why = f'the cells are separated by {other}: save the file with commas' if other else \
+            f'found: {some_of([c[:40] for c in columns], 12)}'
+        raise UserError(f'{path}:1: no column {", ".join(missing)} ({why})')
     return columns
 
 # %% ../../nbs/00_core/02_workspace.ipynb #b9db2501

@@ -447,7 +447,7 @@ def _line(r:list[Piece]) -> str: return ' '.join(p.text for p in r)
 def _mask(l:str) -> str: return re.sub(r'\d+', '#', ' '.join(l.split()))
 
 def _in_table(rows:list, k:int) -> bool:
-    "Whether a line at the edge of a page belongs to a table: its caption, names of columns, or a row, close to another."
+    "Whether a line at the edge of a page belongs to a table: a caption, or cells close to other cells."
     if _CAPTION.match(_line(rows[k])): return True
     near = [r for r in rows[max(k - 1, 0):k] + rows[k + 1:k + 2]
             if abs(r[0].y - rows[k][0].y) < 2.5 * rows[k][0].size]
