@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wattnb.cli.command import init_workspace
-from wattnb.core.workspace import UserError, Workspace, file_sha256, read_bytes, read_csv, read_json
+from wattnb.core.workspace import UserError, Workspace, atomic_write, file_sha256, read_bytes, read_csv, read_json
 from wattnb.llm.registry import _read_tables
 
 root = Path(__file__).resolve().parent.parent
@@ -72,6 +72,10 @@ def test_what_a_killed_process_left_is_swept_when_the_papers_are_read(ws):
     os.utime(old, (1, 1))
     build_corpus(Workspace.find(ws), fetch=False)
     assert not old.exists() and new.exists(), 'another process may be writing the newer one'
+    plots = ws/'artifacts/plots/.scores.svg.ab12_xyz.tmp'
+    plots.parent.mkdir(parents=True); plots.write_text('x'); os.utime(plots, (1, 1))
+    atomic_write(plots.with_name('scores.csv'), 'a')
+    assert [p.name for p in plots.parent.iterdir()] == ['scores.csv'], 'in every folder that is written to'
 
 
 def test_tables_of_other_programs(tmp_path):

@@ -65,6 +65,8 @@ def printable(
     return text if text.isprintable() and text.isascii() else _CONTROLS.sub('', _ESCAPES.sub('', text))
 
 # %% ../../nbs/00_core/02_workspace.ipynb #002fcc3e
+_SWEPT:set = set() # folders in which this process has looked for old temporary files
+
 def atomic_write(
     path,           # target file; its folder is made if missing
     data,           # whole content: text (written as UTF-8 with `\n`), bytes, or an iterable of bytes for large data
@@ -77,6 +79,7 @@ def atomic_write(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         real = Path(os.path.realpath(path)) # through a link: the link stays, its target is replaced
+        if real.parent not in _SWEPT: _SWEPT.add(real.parent); sweep(real.parent, older=3600.) # of killed processes
         fd, tmp = tempfile.mkstemp(prefix=f'.{real.name}.', suffix='.tmp', dir=real.parent)
         with os.fdopen(fd, 'wb') as f:
             for raw in [data] if isinstance(data, bytes) else data: f.write(raw)
@@ -227,10 +230,11 @@ def sweep(
     older:float=0., # seconds since the last change; in a folder that others write to, more than a write takes
 ) -> list[Path]:
     "Remove what `atomic_write` left unfinished in a folder. Returns what was removed."
-    out = []
-    for p in Path(folder).glob('.*.tmp'):
-        if not re.fullmatch(r'\..+\.\w{8}\.tmp', p.name) or not p.is_file() or p.is_symlink(): continue
+    out, found = [], []
+    with suppress(OSError): found = [Path(folder)/n for n in os.listdir(folder) if re.fullmatch(r'\..+\.\w{8}\.tmp', n)]
+    for p in found:
         try:
+            if not p.is_file() or p.is_symlink(): continue
             if time.time() - p.stat().st_mtime >= older: p.unlink(); out.append(p)
         except OSError as e: log.debug('%s stays: %s', p, e)
     return out
