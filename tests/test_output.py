@@ -65,6 +65,18 @@ def test_a_run_folder_of_pipes_is_one_line(tmp_path):
     with pytest.raises(UserError, match='no readable journal'): verify(tmp_path)
 
 
+def test_a_signal_while_text_is_decoded_says_who_stopped(monkeypatch, capsys):
+    "Python words an exception in a codec anew; a codec that is stopped by the signal does the same here."
+    import codecs
+    from wattnb.cli import command
+    def stopped(raw, errors='strict'): raise command.Terminated('stopped by SIGTERM')
+    codecs.register(find := lambda n: codecs.CodecInfo(str.encode, stopped, name=n) if n == 'stopped_codec' else None)
+    monkeypatch.setitem(command.VERBS, 'decode', (lambda a: codecs.decode(b'x', 'stopped_codec'), 'x', 'x', ()))
+    try: assert command.main(['decode']) == 143
+    finally: codecs.unregister(find)
+    assert capsys.readouterr().err == 'wattnb: stopped by SIGTERM\n'
+
+
 def test_what_a_killed_process_left_is_swept_when_the_papers_are_read(ws):
     from wattnb.index.corpus import build_corpus
     old, new = ws/'data/pdfs/.a.pdf.ab12_xyz.tmp', ws/'data/.metadata.csv.ab12_xyz.tmp'

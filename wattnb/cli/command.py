@@ -89,7 +89,7 @@ def main(
     except WorkError as e: return _fail(e, 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); return 0
-    except KeyboardInterrupt as e: return _fail(str(e) or 'interrupted', 143 if isinstance(e, Terminated) else 130)
+    except KeyboardInterrupt as e: return _fail(str(e.__cause__ or e) or 'interrupted', 143 if isinstance(e, Terminated) else 130)
     except SystemExit as e: return e.code if isinstance(e.code, int) else 0
     except Exception as e:
         if verbose: raise

@@ -115,12 +115,10 @@ class Rapl(Meter):
                 if not (kind.startswith('package') or kind == 'dram'): continue
                 int((p/'energy_uj').read_text())
                 wrap = float((p/'max_energy_range_uj').read_text()) / 1e6
-            except PermissionError as e:
-                denied = True
-                if 'max_energy' in str(e.filename): odd = f'a RAPL counter cannot be used: {e}'
-                continue
             except (OSError, ValueError) as e:
-                odd = f'a RAPL counter cannot be used: {e}'; continue
+                denied |= isinstance(e, PermissionError)
+                odd = odd if isinstance(e, PermissionError) and 'max_energy' not in str(e.filename) else f'RAPL: {e}'
+                continue
             packages += kind != 'dram'
             label = f"dram-{p.name.split(':')[1]}" if kind == 'dram' else kind
             self.files[label if label not in self.files else f'{label}:{p.name}'] = (p/'energy_uj', wrap)
