@@ -200,6 +200,16 @@ def test_two_pages_on_a_sheet(tmp_path):
     assert at == sorted(at) and all(t.count(s) == 1 for s in SENTENCES)
 
 
+def test_a_table_that_goes_on_over_pages_keeps_its_columns(tmp_path):
+    "Column names at the top of every page and the rows at its foot are no running heads and feet; those above them are."
+    def page(p, caption):
+        at = show(72, 820, 'Journal of Halls') + show(400, 820, f'{p + 1}') + (show(72, 780, 'Table 2 (continued): Energy by hall.') if caption else '')
+        return at + ''.join(show(72 + 110 * j, 760 - 14 * i, t) for i, r in enumerate([('Hall', 'Power (kW)', 'Energy (MWh)'), *((f'Hall {9 * p + k}', str(300 + k), str(80 + k)) for k in range(9))]) for j, t in enumerate(r))
+    for caption in (True, False):
+        t = read(make(tmp_path / 'a.pdf', *(page(p, caption) for p in range(4))))
+        assert all(f'Hall {n}: Power (kW): {300 + n % 9}; Energy (MWh): {80 + n % 9}' in t for n in range(36)) and 'Journal' not in t, t[:300]
+
+
 def test_a_table_is_no_page_of_columns(tmp_path):
     page = show(60, 800, 'Table 1: Energy of many halls.') + ''.join(show(60 + 110 * j, 780 - 13 * i, f'{i * j + 1}.5' if i and j else ('Hall number %d' % i if i else f'Month {j}')) for i in range(40) for j in range(4))
     d = parse_pdf(make(tmp_path / 'a.pdf', page))
@@ -265,7 +275,7 @@ PAPER = paper_words('We report energy-efficient halls and data of all regions.\n
 @pytest.mark.parametrize('first, second, want', [
     ('re-', 'ports', 'reports'), ('co-', 'lumn', 'column'), ('pre-', 'cision', 'precision'), ('low-', 'ered', 'lowered'), ('long-', 'er', 'longer'), ('high-', 'ly', 'highly'), ('re-', 'gions', 'regions'),
     ('energy-', 'efficient', 'energy-efficient'), ('data-', 'driven', 'data-driven'), ('gradient-', 'boosted', 'gradient-boosted'), ('low-', 'carbon', 'low-carbon'), ('non-', 'linear', 'non-linear'),
-    ('measure-', 'ment', 'measurement'), ('carbon-', 'aware', 'carbon-aware'), ('per-', 'formance', 'performance'), ('car-', 'bon', 'carbon'), ('GPU-', 'hours', 'GPU-hours'), ('short-', 'and long-term', 'short- and long-term')])
+    ('measure-', 'ment', 'measurement'), ('carbon-', 'aware', 'carbon-aware'), ('per-', 'formance', 'performance'), ('car-', 'bon', 'carbon'), ('GPU-', 'hours', 'GPU-hours'), ('latency-', 'driven', 'latency-driven'), ('well-', 'known', 'well-known'), ('state-of-the-', 'art', 'state-of-the-art'), ('non-lin-', 'ear', 'non-linear'), ('short-', 'and long-term', 'short- and long-term')])
 def test_hyphens_at_line_ends(first, second, want):
     assert join_lines([f'the {first}', f'{second} of it'], PAPER) == f'the {want} of it'
 

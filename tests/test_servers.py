@@ -12,6 +12,7 @@ from wattnb.experiment.settings import RunSettings
 from wattnb.llm.parsing import clean_value, find_fields, parse_reply
 from wattnb.llm.protocol import Request, open_model
 from wattnb.llm.registry import ModelEntry, load_registry
+from wattnb.llm.server_limits import Limits, loading_wait, read_limits, refuses_system
 from wattnb.testing.server import FakeServer, environment
 from conftest import words_workspace
 
@@ -80,6 +81,21 @@ def test_a_refused_system_role_is_merged_once(status, message):
     def answer(h, body, n): return send(h, status, dict(error=dict(message=message))) if body['messages'][0]['role'] == 'system' else send(h, 200, chat(body['messages'][0]['content']))
     got, info, bodies = ask(Page(answer), requests(6), entry(max_concurrent=1))
     assert all(r.ok and r.text.startswith('Be brief.\n\nQuestion') for r in got) and len(bodies) == 7 and 'merged' in info['system_role']
+
+
+@pytest.mark.parametrize('message', ['This model only supports user and assistant roles', 'Unexpected role "system". The Messages API accepts a top-level parameter', "Input should be 'user' or 'assistant'",
+    'Developer instruction is not enabled for models/gemma-3-27b-it', 'Only user, assistant and tool roles are supported, got system.', 'Please use a valid role: user, model.', 'system role is unsupported'])
+def test_wordings_of_a_refused_system_role(message): assert refuses_system(message) and not refuses_system('the system is busy') and not refuses_system('model x not found')
+
+
+@pytest.mark.parametrize('message, window, prompt, reply', [
+    ('`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 3700 `inputs` tokens and 512 `max_new_tokens`', 4096, 3700, None), ('`max_new_tokens` must be <= 64. Given: 512', None, None, 64),
+    ('Sequence length 5000 exceeds maximum 4096', 4096, 5000, None), ('input tokens (5000) exceed the limit of 4096', 4096, 5000, None), ('`inputs` must have less than 4095 tokens. Given: 5000', 4095, 5000, None)])
+def test_wordings_of_a_limit(message, window, prompt, reply): assert read_limits(message) == Limits(window, prompt, reply)
+
+
+@pytest.mark.parametrize('status, message', [(503, 'Model not ready'), (503, 'The server is starting'), (424, 'Model not ready for inference. Wait and try your request again.'), (429, 'Model is loading, please retry'), (502, 'model is still loading')])
+def test_wordings_of_loading(status, message): assert loading_wait(status, message, {}) and loading_wait(429, 'Rate limit reached', {}) is None
 
 
 def test_bedrock_without_system_messages():
@@ -291,7 +307,7 @@ def test_a_cut_prompt_is_told_and_audited(ws, caplog):
 
 # --- replies --------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('turn', ['\n\nQuestion: How many servers?\n', '\nUSER: and now?\nASSISTANT: ', '\n\nHuman: more\n\n', '\n### Question 2:\n', '\n<|im_start|>user\nwhat?', '\n[INST] next [/INST]'])
+@pytest.mark.parametrize('turn', ['\n\nQuestion: How many servers?\n', '\nUSER: and now?\nASSISTANT: ', '\n\nHuman: more\n\n', '\n### Question 2:\n', '\n<|im_start|>user\nwhat?', '\n[INST] next [/INST]', '</s>[INST] next [/INST]', '\nQ: more\nA: ', '\n\n## Question\nmore\n', ' Question: more\n', '<end_of_turn>\n<start_of_turn>user\nmore', '<|endoftext|>Question: more\n'])
 def test_a_question_of_the_models_own_is_cut(turn):
     assert find_fields('{"answer_value": "1287", "ref_id": ["a"]}' + turn + '{"answer_value": "96"}')[0]['answer_value'] == '1287'
     assert find_fields('I think.' + turn + '{"answer_value": "96"}')[0]['answer_value'] == '96', 'no object came before'
@@ -307,7 +323,8 @@ def test_json_in_json(text): assert str(find_fields(text)[0]['answer_value']) ==
     ('1\u202f287', 'kWh', '1287'), ('1\u00a0287\u00a0kWh', 'kWh', '1287'), ('1 287', 'kWh', '1287'), ('12 345 678', '', '12345678'), ('1.3 million', 'USD', '1300000'), ('$1.3 million', 'USD', '1300000'), ('1.3M', 'parameters', '1300000'),
     ('70 billion', 'parameters', '70000000000'), ('5k', 'GPUs', '5000'), ('1.3 million', 'million USD', '1.3'), ('1.3 million USD', 'million USD', '1.3'), (['1287'], 'kWh', '1287'), ('["1287"]', 'kWh', '1287'), ([1287], 'kWh', '1287'),
     ('**1287**', 'kWh', '1287'), ('`1287`', 'kWh', '1287'), ('$1287$', 'kWh', '1287'), (r'\boxed{1287}', 'kWh', '1287'), ('552 tCO₂e', 'tCO2e', '552'), ('552 tCO2e', 'tCO₂e', '552'), ('–5', '%', '-5'), ('1.2 to 1.3 million', 'USD', '[1200000,1300000]'),
-    ('1.5 m', 'km', '1.5 m'), ('4 GWh', 'kWh', '4 GWh'), ('2 M', 'kWh', '2 M')])
+    ('1.5 m', 'km', '1.5 m'), ('4 GWh', 'kWh', '4 GWh'), ("1'287", 'kWh', '1287'), ('*1287*', 'kWh', '1287'), ('__1287__', 'kWh', '1287'), ("['1287']", 'kWh', '1287'), ('<b>1287</b>', 'kWh', '1287'), (r'\text{1287}', 'kWh', '1287'), ('1.3 bn', 'USD', '1300000000'),
+    ('USD 1.3 million', 'USD', '1300000'), ('552 t CO₂e', 'tCO2e', '552'), ('552 tCO_2e', 'tCO2e', '552'), ('5 per cent', 'percent', '5'), (dict(value=1287, unit='kWh'), 'kWh', '1287'), (dict(value=4, unit='GWh'), 'kWh', '4 GWh'), ('2 M', 'kWh', '2 M')])
 def test_spellings_of_a_number(written, unit, value): assert clean_value(written, Question('q', 'How much?', answer_unit=unit)) == value
 
 

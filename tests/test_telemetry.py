@@ -615,6 +615,13 @@ def test_rapl_that_may_not_be_read(tmp_path, monkeypatch):
     assert r['energy']['total_wh'] is None and RAPL_HELP in r['energy']['reasons']['cpu_energy'] and RAPL_HELP in r['energy']['reasons']['energy']
 
 
+@pytest.mark.parametrize('name', ['max_energy_range_uj', 'energy_uj'])
+def test_rapl_that_lacks_a_file_names_it(tmp_path, name):
+    SimulatedRapl(tmp_path / 'r', {'package-0': 100.})
+    [f.unlink() for f in (tmp_path / 'r').rglob(name)]
+    assert name in Rapl(tmp_path / 'r').reason and 'No such file' in Rapl(tmp_path / 'r').reason
+
+
 def test_the_estimate_is_labelled_and_never_in_the_total(tmp_path):
     def work(s, clock):
         end = time.process_time() + .1

@@ -6,7 +6,8 @@
 __all__ = ['VERBS', 'TAGLINE', 'MODELS_TOML', 'NOTEBOOKS', 'Opt', 'verb', 'Result', 'main', 'Terminated', 'init_workspace']
 
 # %% ../../nbs/11_cli/00_command.ipynb #6964557e
-import argparse, json, logging, os, re, signal, sys
+import argparse, errno, json, logging, os, re, signal, sys
+from contextlib import suppress
 from pathlib import Path
 
 from .. import __version__
@@ -71,7 +72,7 @@ def main(
     argv=None, # the words after `wattnb`; default: those of the command line
 ) -> int:
     "Run one verb; the exit status is returned (and used by the console script)."
-    try: sys.stdout.reconfigure(line_buffering=True) # type: ignore[union-attr]
+    try: sys.stdout.reconfigure(line_buffering=True, errors='replace') # type: ignore[union-attr]
     except AttributeError: pass # not a real stream, e.g. captured in a notebook
     previous, verbose = _catch_sigterm(), False
     try:
@@ -79,19 +80,20 @@ def main(
         verbose = getattr(args, 'verbose', False)
         if getattr(args, 'trust_index', False): os.environ['WATTNB_TRUST_INDEX'] = '1' # also for child processes
         _logging(verbose)
-        if not args.verb: print(_parser().format_help()); return 0
+        if not args.verb: _show(_parser().format_help()); return 0
         r = VERBS[args.verb][0](args)
-        if args.json: print(_as_json(r.data))
-        elif r.text: print(_from_here(redact(printable(r.text))))
+        if args.json: _show(_as_json(r.data))
+        elif r.text: _show(_from_here(redact(printable(r.text))))
         return r.status
     except UserError as e: return _fail(e, 2)
     except WorkError as e: return _fail(e, 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); return 0
-    except KeyboardInterrupt as e: return _fail(str(e) or 'interrupted', 143 if isinstance(e, Terminated) else 130)
+    except KeyboardInterrupt as e: return _fail(str(e.__cause__ or e) or 'interrupted', 143 if isinstance(e, Terminated) else 130)
     except SystemExit as e: return e.code if isinstance(e.code, int) else 0
     except Exception as e:
         if verbose: raise
+        if isinstance(e, OSError) and (e.filename or e.errno in _DISK): return _fail(_disk_error(e), 1)
         return _fail(f'{type(e).__name__}: {e} (a defect of wattnb: run again with --verbose and report it)', 1)
     finally:
         if previous is not None: signal.signal(signal.SIGTERM, previous)
@@ -109,6 +111,8 @@ _CONTROL = re.compile(r'[\x7f-\x9f\u2028-\u202e\u2066-\u2069]') # `json` escapes
 
 def _as_json(data) -> str:
     text = json.dumps(jsonable(data), indent=2, ensure_ascii=False, allow_nan=False)
+    try: text.encode(getattr(sys.stdout, 'encoding', None) or 'utf-8')
+    except UnicodeError: text = json.dumps(json.loads(text), indent=2) # ASCII only
     return _CONTROL.sub(lambda m: f'\\u{ord(m[0]):04x}', text)
 
 def _from_here(text:str) -> str:
@@ -120,7 +124,8 @@ class _FromHere(logging.Formatter):
     def format(self, record): return _from_here(printable(super().format(record)))
 
 def _fail(what, status:int) -> int:
-    print('wattnb: ' + _from_here(redact(' '.join(printable(str(what)).split()))), file=sys.stderr)
+    with suppress(OSError): # stderr may be full, too
+        print('wattnb: ' + _from_here(redact(' '.join(printable(str(what)).split()))), file=sys.stderr)
     return status
 
 def _logging(verbose:bool):
@@ -130,6 +135,21 @@ def _logging(verbose:bool):
     log.addHandler(h); log.setLevel(logging.DEBUG if verbose else logging.INFO); log.propagate = False
     os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error'); os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
     os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')
+
+# %% ../../nbs/11_cli/00_command.ipynb #f5e325d2
+def _show(text:str):
+    "Print what a verb returned; `WorkError` where stdout takes no more, e.g. a file on a full disk."
+    try: print(text)
+    except BrokenPipeError: raise
+    except OSError as e:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) # Python flushes at exit
+        raise WorkError(f'cannot write to stdout: {e.strerror or e}') from None
+
+_DISK = {errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE}
+
+def _disk_error(e:OSError) -> str:
+    "One line for an error of a disk that nothing nearer to it has worded."
+    return ': '.join(str(x) for x in (e.filename, e.filename2, e.strerror or e) if x)
 
 # %% ../../nbs/11_cli/00_command.ipynb #4e1c615f
 MODELS_TOML = '''\

@@ -267,7 +267,7 @@ def mark(self:JournalContent) -> dict:
 def _open(self:JournalContent) -> bool:
     "Hold the file, also when its folder is renamed. False when it is not there."
     if self._fd is not None: return True
-    try: self._fd = os.open(self.path, os.O_RDONLY | getattr(os, 'O_BINARY', 0))
+    try: self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK) # no waiting at a pipe
     except FileNotFoundError: return False
     weakref.finalize(self, os.close, self._fd)
     return True

@@ -6,7 +6,7 @@
 __all__ = ['read_records', 'StoredRun', 'stored_run', 'replay', 'verify', 'Results', 'results_table']
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #b49dd450
-import json, math, weakref
+import json, math, os, weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +32,7 @@ def read_records(
 ) -> Sequence:
     "Its records (dicts), each read when it is looked at."
     places, at = [], 0
-    try: f = open(path, 'rb')
+    try: f = open(path, 'rb', opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) # no waiting at a pipe
     except OSError as e: raise UserError(f'cannot read {path}: {e.strerror or e}') from None
     for line in f: places.append(at); at += len(line)
     def record(at):

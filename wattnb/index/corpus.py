@@ -17,7 +17,7 @@ from typing import Iterable
 
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, file_sha256, log, optional,
-                                   printable, progress, read_csv, write_json)
+                                   printable, progress, read_csv, sweep, write_json)
 from ..core.redaction import redact_url
 from .documents import PARSERS, Document, PdfReader, check_text, load_document, page_notes, page_text, parser_version, why_failed
 
@@ -282,6 +282,7 @@ def build_corpus(
     t0 = time.monotonic()
     if parser not in PARSERS: raise UserError(f'unknown parser {parser!r}: {", ".join(PARSERS)}')
     if parser == 'docling': optional('docling', 'docling') # one error, before anything is fetched
+    for f in (ws.data, ws.corpus, ws.pdfs): sweep(f, older=3600.) # of a process that was killed
     report = CorpusReport({}, [])
     bib = read_bibliography(ws.metadata, report.failed) if ws.metadata.exists() else {}
     jsons = {p.stem: p for p in sorted(ws.corpus.glob('*.json'))} if ws.corpus.exists() else {}

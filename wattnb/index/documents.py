@@ -152,6 +152,7 @@ def split_sentences(
 _FIRST = frozenset('non self low high multi long short real cross full half state'.split())
 _SECOND = frozenset('based driven aware efficient intensive free related scale time level term wide specific only '
                     'cost power cooled trained tuned purpose bit end optimal optimized neutral hungry'.split())
+_AFTER_NOUN = frozenset('driven aware efficient intensive neutral hungry known'.split()) # end few longer words
 _FUSED = frozenset('out over under up with any some every through there where how never other net work back fore inter '
                    'in on per for car man so to be a an the'.split()) # words that begin longer ones
 
@@ -170,6 +171,7 @@ def _keeps_hyphen(first:str, second:str, known:Collection) -> bool:
     if f'{first}-{second}' in known: return True
     stem = first + second[:3]
     if len(second) > 2 and any(w.startswith(stem) for w in known): return False
+    if len(first) > 3 and first not in _FUSED and second in _AFTER_NOUN: return True
     if first in _FIRST and len(second) > 3 and second not in ('ered', 'light', 'lighted'): return True
     word = first in known and len(first) > 2 and first not in _FUSED
     return word and (second in _SECOND or second in known and len(second) > 3 or len(second) > 5 and second.endswith('ed'))
@@ -185,7 +187,8 @@ def join_lines(
         hyphen = tail.endswith('-')
         first = re.search(r'([^\W\d_]{2,})-$', tail) if hyphen else None
         second = re.match(r'[^\W\d_]*', line)[0] if first and line[:1].islower() else '' # type: ignore[index]
-        if first and second in ('and', 'or', 'to'): out.append(' ') # short- and long-term
+        if first and second and re.search(r'\w-(?:of|the|to|in|by|on|and|or|at|up)-$', tail): pass # state-of-the-art
+        elif first and second in ('and', 'or', 'to'): out.append(' ') # short- and long-term
         elif first and second:
             if not _keeps_hyphen(first[1], second, known): out[-1], tail = out[-1][:-1], tail[:-1]
         elif out and not (hyphen and re.search(r'\w-$', tail)): out.append(' '); tail += ' '
@@ -448,6 +451,13 @@ def _line(r:list[Piece]) -> str: return ' '.join(p.text for p in r)
 
 def _mask(l:str) -> str: return re.sub(r'\d+', '#', ' '.join(l.split()))
 
+def _in_table(rows:list, k:int) -> bool:
+    "Whether a line at the edge of a page belongs to a table: a caption, or cells close to other cells."
+    if _CAPTION.match(_line(rows[k])): return True
+    near = [r for r in rows[max(k - 1, 0):k] + rows[k + 1:k + 2]
+            if abs(r[0].y - rows[k][0].y) < 2.5 * rows[k][0].size]
+    return any(len(r) == len(rows[k]) > 1 and any(_number_like(p.text) for p in r) for r in near)
+
 def _bodies(pages:list[list]) -> list[list]:
     "The rows of each page without running heads and page numbers."
     n = len(pages)
@@ -458,7 +468,8 @@ def _bodies(pages:list[list]) -> list[list]:
     out = []
     for rows in pages:
         edge = {k for k in (0, 1, len(rows) - 2, len(rows) - 1) if 0 <= k < len(rows)}
-        drop = {k for k in edge if _mask(t := _line(rows[k])) in running or number.fullmatch(t)}
+        drop = {k for k in edge if number.fullmatch(t := _line(rows[k]))
+                or _mask(t) in running and not _in_table(rows, k)}
         out.append([r for k, r in enumerate(rows) if k not in drop] or rows)
     return out
 

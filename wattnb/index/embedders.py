@@ -16,7 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.workspace import (UserError, WorkError, Workspace, cache_dir, file_sha256, folder_lock, log,
-                                   optional, progress, read_json, write_json)
+                                   optional, progress, read_bytes, read_json, write_json)
 
 # %% ../../nbs/01_index/04_embedders.ipynb #83c27680
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _entries(table:str, kind, ws:Workspace|None) -> dict:
     out = {}
     for path in [shipped, *([ws.models_toml] if ws else [])]:
         if not path.exists(): continue
-        try: tables = tomllib.loads(path.read_text('utf-8')).get(table, {})
+        try: tables = tomllib.loads(read_bytes(path).decode('utf-8-sig')).get(table, {})
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
             raise UserError(f'{path}: not valid TOML ({e})') from None
         for k, t in tables.items():

@@ -10,7 +10,7 @@ import ast, re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..core.workspace import UserError, jsonable
+from ..core.workspace import UserError, jsonable, read_bytes
 from ..llm.registry import PRECISIONS, ModelEntry, Registry, did_you_mean, load_registry, slug
 
 # %% ../../nbs/legacy/02_wattbot_config.ipynb #94cfacf0
@@ -50,9 +50,8 @@ class ImportedConfig:
 # %% ../../nbs/legacy/02_wattbot_config.ipynb #d3f99063
 def _constants(path:Path) -> tuple[dict, list]:
     "(name → value of each top-level assignment of a literal, names whose value is none) of a Python file."
-    try: tree = ast.parse(path.read_text('utf-8-sig'), filename=str(path))
-    except FileNotFoundError: raise UserError(f'no such file: {path}') from None
-    except OSError as e: raise UserError(f'cannot read {path}: {e.strerror or e}') from None
+    if not path.exists(): raise UserError(f'no such file: {path}')
+    try: tree = ast.parse(read_bytes(path).decode('utf-8-sig'), filename=str(path))
     except SyntaxError as e: raise UserError(f'{path}:{e.lineno}: not valid Python: {e.msg}') from None
     except (ValueError, RecursionError, MemoryError) as e:
         raise UserError(f'{path} is not a Python config: {e}') from None

@@ -144,8 +144,9 @@ def _key_and_value(line:str) -> tuple|None:
 
 # %% ../../nbs/03_llm/06_parsing.ipynb #2f9d9583
 _ANY_KEY = re.compile(r'answer|value|explanation|ref|citation|supporting|confidence', re.I)
-_TURN = re.compile(r'\n[ \t]*+(?:[#*]{0,4} ?(?:next |new )?(?:question|user|human|instruction|input)'
-                   r'(?: \d{1,3})?[ *]{0,3}:|\[INST\]|<\|(?:im_start|start_header|user|eot))', re.I)
+_TURN = re.compile(r'(?:\n[ \t]*+|(?<=\}) ?)(?:[#*]{0,4} ?(?:next |new )?(?:question|user|human|instruction|input|q)'
+                   r'(?: \d{1,3})?[ *]{0,3}:|#{1,4} ?question\b)'
+                   r'|\[INST\]|<start_of_turn>|<\|(?:im_start|start_header|user|eot|endoftext)', re.I)
 
 def _decoded(text:str) -> str:
     "The text of a reply that is a JSON string, or a list of one, else the reply."
@@ -186,7 +187,9 @@ MAX_VALUE = 500 # characters of a value, cut before anything is done with it
 _HEDGES = re.compile(r'^(?:about|approximately|approx\.?|around|roughly|nearly|circa|ca\.|~|≈)\s*', re.I)
 _RANGE = re.compile(rf'^\[?\s*(?:from\s+|between\s+)?({NUMBER})\s*(?:-|–|—|to|and|,\s)\s*({NUMBER})\s*\]?$', re.I)
 _PERCENT = ('%', 'percent', 'percentage')
-_WRAPPED = re.compile(r'\*\*(.+)\*\*|`([^`]+)`|\\boxed\{(.+)\}|\$([^$]+)\$|\\\((.+)\\\)', re.S)
+_WRAPPED = re.compile(r'\*\*(.+)\*\*|`([^`]+)`|\\boxed\{(.+)\}|\$([^$]+)\$|\\\((.+)\\\)'
+                      r'|\*([^*]+)\*|__(.+)__|\\(?:text|math)[a-z]{0,2}\{(.+)\}|<(?:b|i|em|strong)>(.+)</\w{1,6}>'
+                      r"|\['([^']*)'\]", re.S)
 
 def _text(v) -> str:
     "A JSON value as text; '' for null and NaN."
@@ -199,16 +202,17 @@ def _plain_number(n:str) -> str: return n.replace(',', '').replace('−', '-')
 
 def _without_unit(t:str, unit:str) -> str:
     "The text without a unit at its end, where a digit, a bracket or a blank precedes it."
-    m = re.search(rf'(?<=[\d\s\]]){re.escape(unit)}s?\.?$', t, re.I)
+    spelled = r'[\s_]?'.join(re.escape(c) for c in unit if c not in ' _') # t CO_2e for tCO2e
+    m = re.search(rf'(?<=[\d\s\]]){spelled}s?\.?$', t, re.I)
     return t[:m.start()].rstrip() if m else t
 
 # %% ../../nbs/03_llm/06_parsing.ipynb #w3n00002
-_BLANKS = ' \u00a0\u2007\u2009\u202f'
+_BLANKS = ' \u00a0\u2007\u2009\u202f' + "'’" # between groups of three digits
 _GROUPS = re.compile(rf'(?<![\d.,])\d{{1,3}}(?:[{_BLANKS}]\d{{3}})++(?![{_BLANKS}]?\d)')
 _POWER = re.compile(rf'(?:({NUMBER})\s?(?:[×x*·⋅]|\\times|\\cdot)\s?|(?<![\d.]))10\s?'
                     r'(?:(?:\^|\*\*)\s?\{?([-−–+]?\d{1,3})\}?(?!\d)|([⁻⁺]?[⁰¹²³⁴-⁹]{1,3}))')
 _SCALES = dict(thousand=3, k=3, K=3, million=6, M=6, billion=9, B=9, bn=9, trillion=12)
-_SCALED = re.compile(rf'({NUMBER})(?:\s?(thousand|million|billion|trillion)s?|(k|K|M|B|bn))(?![\w/])')
+_SCALED = re.compile(rf'({NUMBER})(?:\s?(thousand|million|billion|trillion|bn)s?|(k|K|M|B))(?![\w/])')
 _BOTH_SCALED = re.compile(rf'^({NUMBER})(\s?(?:-|–|—|to|and)\s?{NUMBER}'
                           r'(\s?(?:thousand|million|billion|trillion)))$')
 
@@ -237,6 +241,8 @@ def _unwrapped(value) -> str:
         try: value = json.loads(value)
         except (ValueError, RecursionError): pass
     if isinstance(value, list) and len(value) == 1: value = value[0]
+    if isinstance(value, dict) and 'value' in value and set(value) <= {'value', 'unit'}:
+        value = f'{_text(value["value"])} {_text(value.get("unit"))}'
     s = _text(value).strip('"\' \t\n')[:MAX_VALUE]
     while m := _WRAPPED.fullmatch(s): s = next(x for x in m.groups() if x is not None).strip('"\' \t\n')
     return s
@@ -256,7 +262,7 @@ def clean_value(
     plain = re.sub(r'\b(?:thousand|million|billion|trillion)s?\b', '', asked).strip()
     for unit in {asked, plain, *(_PERCENT[:2] if asked.lower() in _PERCENT else ())}:
         if unit: t = _without_unit(t, unit)
-    t = re.sub(r'^(?:US)?[$€£]\s*(?=\d)', '', t).strip()
+    t = re.sub(rf'^(?:(?:US)?[$€£]|{re.escape(plain) or "[$]"})\s*(?=[\d-])', '', t).strip()
     if re.fullmatch(NUMBER, t): return _plain_number(t)
     if (m := _RANGE.match(t)) and _plain_number(m[1]) != _plain_number(m[2]):
         return f'[{_plain_number(m[1])},{_plain_number(m[2])}]'

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..core.workspace import UserError, Workspace
+from ..core.workspace import UserError, Workspace, read_bytes
 from ..core.redaction import keep_secret, secret_names
 from .memory import BITS_PER_PARAMETER, bits_per_parameter
 
@@ -237,10 +237,9 @@ def _read_entry(key:str, table:dict, where:str, origin:str='') -> ModelEntry:
 # %% ../../nbs/03_llm/01_registry.ipynb #8edd47a2
 def _read_tables(path) -> dict:
     "The tables of the models in a TOML file: key → fields."
-    try: raw = Path(path).read_text('utf-8-sig')
-    except FileNotFoundError: raise UserError(f'no such file: {path}') from None
+    if not Path(path).exists(): raise UserError(f'no such file: {path}')
+    try: raw = read_bytes(path).decode('utf-8-sig').replace('\r\n', '\n')
     except UnicodeDecodeError: raise UserError(f'{path} is not UTF-8 text') from None
-    except OSError as e: raise UserError(f'cannot read {path}: {e.strerror or e}') from None
     try: doc = tomllib.loads(raw)
     except tomllib.TOMLDecodeError as e: raise UserError(f'{path}: not valid TOML: {e}') from None
     for k in doc:

@@ -28,13 +28,17 @@ def _first(*values) -> int|None:
 
 # %% ../../nbs/03_llm/15_server_limits.ipynb #fa38f020
 _N = r'(\d[\d,_]{0,11})'
-_WINDOW = (rf'\d \+ \d[\d,]{{0,11}} > {_N}', rf'tokens > {_N} maximum', rf'must be <= {_N}\. Given',
+_WINDOW = (rf'\d \+ \d[\d,]{{0,11}} > {_N}', rf'tokens > {_N} maximum',
+           rf'\+ `?max_new_tokens`? must be <= {_N}\. Given',
            rf'{_N} (?:tokens )?maximum context', rf'less than {_N} tokens\. Given',
-           rf'(?:context (?:length|size|window|limit)|model length)[^\d.;]{{0,40}}{_N}')
+           rf'(?:context (?:length|size|window|limit)|model length)[^\d.;]{{0,40}}{_N}',
+           rf'sequence length \d[\d,]{{0,11}} exceeds[^\d.;]{{0,20}}{_N}',
+           rf'input tokens \(\d[\d,]{{0,11}}\) exceed[^\d.;]{{0,20}}{_N}')
 _PROMPT = (rf'{_N} (?:tokens )?(?:in the messages|from the input|of text input|input tokens|prompt tokens'
            rf'|`inputs` tokens)', rf'(?:request|input|prompt)[^\d.]{{0,20}}\(?(?:length )?{_N} tokens',
            rf'\(length {_N}\)', rf'contains (?:at least )?{_N}', rf'too long: {_N} tokens',
-           rf'{_N} \+ \d[\d,]{{0,11}} >', rf'the first {_N} tokens', rf'Given: {_N}')
+           rf'{_N} \+ \d[\d,]{{0,11}} >', rf'the first {_N} tokens', rf'tokens\. Given: {_N}',
+           rf'sequence length {_N}', rf'input tokens \({_N}\)')
 _REPLY = (rf'(?<!\+ )(?<!\+ `)max_(?:completion_|new_|output_)?tokens\W[^.]{{0,60}}?(?:at most|(?:less|lower) than(?: or equal to)?'
           rf'|no more than|below|cannot exceed|<=|maximum (?:is|of))\W{{0,3}}{_N}',
           rf'at most {_N} (?:completion|output) tokens', rf'max_tokens: \d+ > {_N}',
@@ -61,10 +65,13 @@ def read_limits(
 # %% ../../nbs/03_llm/15_server_limits.ipynb #ecd01178
 LOADING_WAIT = 2. # seconds between two calls to a server that loads its model
 _LOADING = re.compile(r'loading (?:the |your )?model|model[^.]{0,200}\b(?:is|being)[^.]{0,30} load(?:ing|ed)\b'
-                      r'|warming up|starting up|not ready yet', re.I)
+                      r'|warming up|starting up|startup in progress|server is starting'
+                      r'|not ready (?:yet|for)|(?:model|server) not ready', re.I)
 _NO_SYSTEM = re.compile(r"system[ _]?(?:role|messages?|prompts?|instructions?)?\b[^.]{0,60}(?:not|n't|un)[ ]?(?:be )?"
                         r"(?:support|allow|accept|available)|(?:not|n't) (?:support|allow|accept)[^.]{0,60}\bsystem\b"
-                        r"|roles must alternate|only user and assistant roles"
+                        r"|roles must alternate|only (?:supports? )?user(?:, | and )(?:assistant|model)"
+                        r"|should be 'user' or 'assistant'|valid role: user|developer instruction is not enabled"
+                        r"|(?:got|unexpected role) ['\"]?system"
                         r"|(?:invalid|unknown|unsupported) role[^.]{0,20}\bsystem\b", re.I)
 
 def loading_wait(
@@ -75,7 +82,7 @@ def loading_wait(
     "Seconds to wait for a server that is loading its model; None where it is not."
     t = fields.get('estimated_time')
     if isinstance(t, (int, float)) and not isinstance(t, bool) and 0 <= t < 1e6: return min(max(t, .5), 10.)
-    return LOADING_WAIT if status in (425, 500, 503) and _LOADING.search(message[:2000]) else None
+    return LOADING_WAIT if status in (424, 425, 429, 500, 502, 503) and _LOADING.search(message[:2000]) else None
 
 def refuses_system(
     message:str, # of an error

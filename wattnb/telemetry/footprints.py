@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from .energy import HOSTED, RunEnergy, _block, energy_of, is_hosted, missed_factor
 from ..core.records import finite
 from ..core.tables import ResultTable
-from ..core.workspace import UserError, Workspace, read_csv
+from ..core.workspace import UserError, Workspace, read_bytes, read_csv
 
 # %% ../../nbs/04_telemetry/06_footprints.ipynb #4896f220
 @dataclass(frozen=True)
@@ -119,9 +119,8 @@ def load_footprint(
     "The workspace's settings. An unknown key raises `UserError` with file, key and nearest key."
     path = ws.root/SETTINGS_FILE if ws is not None else None
     if path is None or not path.exists(): return Footprint()
-    try: doc = tomllib.loads(path.read_text('utf-8-sig'))
+    try: doc = tomllib.loads(read_bytes(path).decode('utf-8-sig'))
     except UnicodeDecodeError: raise UserError(f'{path} is not UTF-8 text') from None
-    except OSError as e: raise UserError(f'cannot read {path}: {e.strerror or e}') from None
     except tomllib.TOMLDecodeError as e: raise UserError(f'{path}: not valid TOML: {e}') from None
     where, keys = f'{path} [footprint]', [f.name for f in fields(Footprint)]
     _known(doc, ('footprint',), str(path), 'table')

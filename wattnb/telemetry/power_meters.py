@@ -106,7 +106,7 @@ class Rapl(Meter):
     "RAPL counters: packages and DRAM."
     name, kind, part, period = 'RAPL', 'counter', 'cpu', .001
     def __init__(self, root:str=POWERCAP):
-        self.files, denied, packages = {}, False, 0
+        self.files, denied, packages, odd = {}, False, 0, ''
         for p in sorted(Path(root).glob('*rapl:*')):
             if not re.fullmatch(r'(intel|amd)-rapl:\d+(:\d+)?', p.name):
                 continue # intel-rapl-mmio counts the same joules again
@@ -115,8 +115,10 @@ class Rapl(Meter):
                 if not (kind.startswith('package') or kind == 'dram'): continue
                 int((p/'energy_uj').read_text())
                 wrap = float((p/'max_energy_range_uj').read_text()) / 1e6
-            except PermissionError: denied = True; continue
-            except (OSError, ValueError): continue
+            except (OSError, ValueError) as e:
+                denied |= isinstance(e, PermissionError)
+                odd = odd if isinstance(e, PermissionError) and 'max_energy' not in str(e.filename) else f'RAPL: {e}'
+                continue
             packages += kind != 'dram'
             label = f"dram-{p.name.split(':')[1]}" if kind == 'dram' else kind
             self.files[label if label not in self.files else f'{label}:{p.name}'] = (p/'energy_uj', wrap)
@@ -127,7 +129,7 @@ class Rapl(Meter):
         self.limits = 'whole packages, everything that runs on them' + ('' if dram else '; without DRAM')
         if packages > 1: self.limits += '; some dual-die AMD processors count twice'
         none = 'this machine shows no RAPL counters (virtual machine, ARM, or no driver)'
-        self.reason = '' if self.files else RAPL_HELP if denied else none
+        self.reason = '' if self.files else odd or (RAPL_HELP if denied else none)
     def read(self):
         out = {}
         for k, (f, _) in self.files.items():

@@ -1,0 +1,98 @@
+"What the command writes and reads at its edges: encodings of stdout, full disks, closed pipes, and paths that are no files."
+import json, os, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+from wattnb.cli.command import init_workspace
+from wattnb.core.workspace import UserError, Workspace, atomic_write, file_sha256, read_bytes, read_csv, read_json
+from wattnb.llm.registry import _read_tables
+
+root = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope='module')
+def ws(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('output')
+    init_workspace(folder, demo=True)
+    q = (folder/'data/demo_QA.csv').read_text('utf-8').splitlines()[0]
+    (folder/'data/odd.csv').write_text(q + '\nq1' + ',Wie viel – “heute” ∑?' + ',' * (q.count(',') - 1) + '\n', 'utf-8')
+    return folder
+
+
+def wattnb(*words, cwd, stdout=subprocess.PIPE, **env):
+    keep = {k: v for k, v in os.environ.items() if k not in ('PYTHONIOENCODING', 'PYTHONUTF8', 'LC_ALL', 'LANG', 'WATTNB_ROOT')}
+    return subprocess.run([sys.executable, '-P', '-m', 'wattnb.cli', *words], cwd=cwd, env=keep | dict(PYTHONPATH=str(root), WATTNB_PROGRESS='0') | env, stdout=stdout, stderr=subprocess.PIPE, timeout=120)
+
+
+@pytest.mark.parametrize('env', [dict(PYTHONIOENCODING='ascii'), dict(PYTHONIOENCODING='latin-1'), dict(PYTHONIOENCODING='cp1252'), dict(LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')], ids=str)
+@pytest.mark.parametrize('words', ['models', 'doctor', 'results', 'check-questions data/odd.csv', 'models --json'])
+def test_any_encoding_of_stdout_will_do(ws, words, env):
+    p = wattnb(*words.split(), cwd=ws, **env)
+    assert p.returncode == 0 and b'defect' not in p.stderr and b'Error' not in p.stderr, p.stderr
+    if '--json' in words: # nothing is lost in a document for programs
+        assert json.loads(p.stdout.decode(env.get('PYTHONIOENCODING', 'ascii'))) == json.loads(wattnb(*words.split(), cwd=ws, PYTHONIOENCODING='utf-8').stdout)
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='Linux only')
+@pytest.mark.parametrize('words', ['models', 'results --json', 'doctor'])
+def test_a_full_disk_and_a_closed_pipe_at_stdout(ws, words):
+    with open('/dev/full', 'wb') as full: p = wattnb(*words.split(), cwd=ws, stdout=full)
+    assert p.returncode == 1 and p.stderr.decode().splitlines()[-1] == 'wattnb: cannot write to stdout: No space left on device'
+    r, w = os.pipe(); os.close(r)
+    p = wattnb(*words.split(), cwd=ws, stdout=w); os.close(w)
+    assert p.returncode == 0 and b'Error' not in p.stderr and b'defect' not in p.stderr
+
+
+@pytest.mark.parametrize('kind', ['pipe', 'device'])
+def test_pipes_and_endless_devices_are_refused_where_a_file_is_read(tmp_path, kind):
+    p = tmp_path/'x'
+    if kind == 'pipe': os.mkfifo(p)
+    else: p.symlink_to('/dev/zero')
+    for read in (read_bytes, read_json, read_csv, _read_tables):
+        with pytest.raises(UserError, match='x: it is a pipe or a device'): read(p)
+    try: file_sha256(p)
+    except OSError as e: assert 'device' in str(e)
+
+
+def test_a_run_folder_of_pipes_is_one_line(tmp_path):
+    from wattnb.experiment.journal import read_journal
+    from wattnb.experiment.stored import verify
+    os.mkfifo(tmp_path/'journal.jsonl'); os.mkfifo(tmp_path/'results.json'); os.mkfifo(tmp_path/'summary.json')
+    with pytest.raises(UserError, match='cannot read .*journal.jsonl'): read_journal(tmp_path/'journal.jsonl')
+    with pytest.raises(UserError, match='cannot read .*l: '): verify(tmp_path)
+    (tmp_path/'journal.jsonl').unlink()
+    with pytest.raises(UserError, match='no readable journal'): verify(tmp_path)
+
+
+def test_a_signal_while_text_is_decoded_says_who_stopped(monkeypatch, capsys):
+    "Python words an exception in a codec anew; a codec that is stopped by the signal does the same here."
+    import codecs
+    from wattnb.cli import command
+    def stopped(raw, errors='strict'): raise command.Terminated('stopped by SIGTERM')
+    codecs.register(find := lambda n: codecs.CodecInfo(str.encode, stopped, name=n) if n == 'stopped_codec' else None)
+    monkeypatch.setitem(command.VERBS, 'decode', (lambda a: codecs.decode(b'x', 'stopped_codec'), 'x', 'x', ()))
+    try: assert command.main(['decode']) == 143
+    finally: codecs.unregister(find)
+    assert capsys.readouterr().err == 'wattnb: stopped by SIGTERM\n'
+
+
+def test_what_a_killed_process_left_is_swept_when_the_papers_are_read(ws):
+    from wattnb.index.corpus import build_corpus
+    old, new = ws/'data/pdfs/.a.pdf.ab12_xyz.tmp', ws/'data/.metadata.csv.ab12_xyz.tmp'
+    for p in (old, new): p.write_text('x')
+    os.utime(old, (1, 1))
+    build_corpus(Workspace.find(ws), fetch=False)
+    assert not old.exists() and new.exists(), 'another process may be writing the newer one'
+    plots = ws/'artifacts/plots/.scores.svg.ab12_xyz.tmp'
+    plots.parent.mkdir(parents=True); plots.write_text('x'); os.utime(plots, (1, 1))
+    atomic_write(plots.with_name('scores.csv'), 'a')
+    assert [p.name for p in plots.parent.iterdir()] == ['scores.csv'], 'in every folder that is written to'
+
+
+def test_tables_of_other_programs(tmp_path):
+    p = tmp_path/'q.csv'
+    p.write_text('ID,Question\n1,How?\n'); assert read_csv(p, ['id', 'question']).rows == [dict(id='1', question='How?')]
+    for sep, name in ((';', 'semicolons'), ('\t', 'tabs')):
+        p.write_text(f'id{sep}question\n1{sep}How?\n')
+        with pytest.raises(UserError, match=f'separated by {name}'): read_csv(p, ['id', 'question'])
