@@ -50,7 +50,7 @@ def _past_of(r, entries:dict) -> Past|None:
     seconds = max(total - load, 0.) / n if s.ours and total else s.avg_latency_seconds
     gb = lambda k: (finite(s.effective.get(k)) or 0.) / 1e9 or None
     cost, e = run_cost(r), entries.get(s.model_id)
-    return Past(r.id, str(s.model_id), r.precision, str(s.identity.get('mode') or 'rag'),
+    return Past(r.id, str(s.model_id), r.precision, r.mode,
                 s.hardware.hostname or '', seconds or None, load, cost.wh_per_question, cost.usd_per_question,
                 e.compute_b if e else None, 'cuda' in str(s.effective.get('device')), gb('weights_bytes'),
                 gb('kv_bytes_per_token'), gb('load_peak_bytes'), r.precision_requested)

@@ -73,9 +73,8 @@ def own_run(
         if r.is_ensemble or is_member(r.name) or smoke or not r.complete or r.stored.model_id != entry.id:
             return False
         same = precision == r.precision or precision == 'auto' == r.precision_requested or not entry.local
-        mode, used = r.stored.identity.get('mode') or config.get('mode') or 'rag', config.get('preset')
-        return (same and mode == 'rag' and not config.get('seed')
-                and (used or DEFAULT_PRESET) == (preset or DEFAULT_PRESET))
+        return (same and r.mode == 'rag' and not config.get('seed')
+                and (config.get('preset') or DEFAULT_PRESET) == (preset or DEFAULT_PRESET))
     got = []
     for r in runs:
         try: got += [r] if counts(r) else []

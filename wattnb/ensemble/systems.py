@@ -97,9 +97,8 @@ def _comparable(runs, truths) -> tuple[dict, list]:
     for label, r in zip(distinct_names(runs), runs):
         try:
             if r.is_ensemble: continue
-            mode = r.stored.config_snapshot.get('mode') or r.stored.identity.get('mode')
             if not r.complete: skipped.append((label, 'not complete'))
-            elif mode in ('oracle', 'closed-book'):
+            elif r.mode in ('oracle', 'closed-book'):
                 skipped.append((label, 'oracle or closed-book: a bound, not a system'))
             elif t := tidy_rows(r, truths): rows[label] = (r, t)
             else: skipped.append((label, 'no truth'))

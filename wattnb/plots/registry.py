@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TYPES', 'RUN_COLUMNS', 'QUESTION_COLUMNS', 'FIGURES', 'ALIASES', 'NEEDS', 'run_labels', 'coded_types',
-           'comparable_runs', 'mode_of', 'kind_of', 'model_of', 'RunTables', 'doubts_of', 'FigureData', 'Figure',
-           'needs_note', 'figure']
+           'comparable_runs', 'kind_of', 'model_of', 'RunTables', 'doubts_of', 'FigureData', 'Figure', 'needs_note',
+           'figure']
 
 # %% ../../nbs/10_plots/02_registry.ipynb #50fc4b90
 import functools, re
@@ -81,19 +81,13 @@ def comparable_runs(
             for r, s in found if of(s) != most}
     return [(r, s) for r, s in found if r.id not in why], why
 
-# %% ../../nbs/10_plots/02_registry.ipynb #e8f6b463
-def mode_of(
-    run, # a `RunFolder`
-) -> str:
-    "'rag', 'oracle' or 'closed-book'."
-    return str(run.stored.config_snapshot.get('mode') or run.stored.identity.get('mode') or 'rag')
-
 # %% ../../nbs/10_plots/02_registry.ipynb #ee354bcf
 def _entry(run:RunFolder, registry):
     "The registry's entry for the model of a run; None for an unknown one."
     low = {n.lower(): e for e in reversed(list(registry.values())) for n in (e.name, e.key, *e.aliases)}
     low |= {i.lower(): e for e in reversed(list(registry.values())) for i in (*map(str, e.ids.values()), e.id)}
-    return next((low[str(n).lower()] for n in (run.stored.model.get('key'), run.model) if n and str(n).lower() in low), None)
+    names = (run.stored.model.get('key'), run.model)
+    return next((low[str(n).lower()] for n in names if n and str(n).lower() in low), None)
 
 def kind_of(
     run,             # a `RunFolder`
@@ -172,7 +166,7 @@ def _run_row(e:ScoredRun, registry) -> dict:
     if kind in ('ensemble', 'baseline'): m |= dict(params_b=None, active_b=None)
     failed = sum(r['status'] in ('failed', 'missing') for r in scores.rows) / scores.n
     return dict(run=run.id, name=run.name, model=run.model, kind=kind, env=run.env, precision=run.precision,
-                model_name=m.pop('name'), mode=mode_of(run), **m, n=scores.n, n_na=scores.n_na,
+                model_name=m.pop('name'), mode=run.mode, **m, n=scores.n, n_na=scores.n_na,
                 **_score_cells(x, scores.ci), score_is=x.score_is, refusal_recall=x.refusal_recall,
                 refusal_precision=x.refusal_precision, **_cost_cells(x), concurrency=_concurrency(run),
                 doubts='; '.join(d.rule for d in x.doubts if d.severity != 'info'), failed=failed)
@@ -279,7 +273,7 @@ class FigureData:
     @property
     def systems(self) -> list[ScoredRun]:
         "Best first, without ensembles, and without runs that are given the gold papers or none."
-        return [e for e in self.best_first if not e.run.is_ensemble and mode_of(e.run) == 'rag']
+        return [e for e in self.best_first if not e.run.is_ensemble and e.run.mode == 'rag']
     @property
     def numbers(self) -> dict:
         "Label -> `RunNumbers`, best run first."

@@ -123,6 +123,11 @@ def precision(self:RunFolder) -> str:
     found = precision_of(loaded) if s.llm_provider in (None, 'hf_local') else None
     return found or self.precision_requested
 
+@patch(as_prop=True)
+def mode(self:RunFolder) -> str:
+    "'rag', 'oracle' or 'closed-book'. WattBot had only the first and does not store it."
+    return str(self.stored.config_snapshot.get('mode') or self.stored.identity.get('mode') or 'rag')
+
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0016
 @patch(as_prop=True)
 def is_ensemble(self:RunFolder) -> bool: return self.summary.get('type') == 'ensemble'

@@ -75,7 +75,8 @@ def missed_factor(
     s = Summary.checked(summary)
     n, lat, total = s.num_questions, s.avg_latency_seconds, s.total_time_seconds
     if s.ours or not n or not lat or not total or total <= 0: return 1., 1., 1.
-    parts, ratio = (s.avg_retrieval_seconds, s.avg_generation_seconds), lambda t: t * n / (total * questions_at_a_time(s))
+    parts = s.avg_retrieval_seconds, s.avg_generation_seconds
+    ratio = lambda seconds: seconds * n / (total * questions_at_a_time(s))
     if ratio(lat) <= RESUMED_FROM: return 1., 1., 1.
     ends = ratio(lat), 1. if None in parts else ratio(sum(parts))
     return ratio(lat), max(1., min(ends) / RESUMED_FROM), max(ends) * RESUMED_FROM
