@@ -44,16 +44,15 @@ class Past:
 # %% ../../nbs/07_benchmark/01_resources.ipynb #2d0337aa
 def _past_of(r, entries:dict) -> Past|None:
     "What a run folder teaches; None for ensembles and unfinished runs."
-    s, hw, loaded = r.summary, r.block('hardware'), r.block('effective')
-    n = finite(s.get('num_questions'))
+    s, n, total = r.stored, r.stored.num_questions, r.stored.total_time_seconds
     if r.is_ensemble or not r.complete or not n: return None
-    total, load = finite(s.get('total_time_seconds')), finite(hw.get('model_load_time_seconds')) or 0.
-    seconds = max(total - load, 0.) / n if 'schema_version' in s and total else finite(s.get('avg_latency_seconds'))
-    gb = lambda k: (finite(loaded.get(k)) or 0.) / 1e9 or None
-    cost, e = run_cost(r), entries.get(s.get('model_id'))
-    return Past(r.id, str(s.get('model_id')), r.precision, str(r.block('identity').get('mode') or 'rag'),
-                str(hw.get('hostname') or ''), seconds or None, load, cost.wh_per_question, cost.usd_per_question,
-                e.compute_b if e else None, 'cuda' in str(loaded.get('device')), gb('weights_bytes'),
+    load = s.hardware.model_load_time_seconds or 0.
+    seconds = max(total - load, 0.) / n if s.ours and total else s.avg_latency_seconds
+    gb = lambda k: (finite(s.effective.get(k)) or 0.) / 1e9 or None
+    cost, e = run_cost(r), entries.get(s.model_id)
+    return Past(r.id, str(s.model_id), r.precision, r.mode,
+                s.hardware.hostname or '', seconds or None, load, cost.wh_per_question, cost.usd_per_question,
+                e.compute_b if e else None, 'cuda' in str(s.effective.get('device')), gb('weights_bytes'),
                 gb('kv_bytes_per_token'), gb('load_peak_bytes'), r.precision_requested)
 
 # %% ../../nbs/07_benchmark/01_resources.ipynb #135e6e84

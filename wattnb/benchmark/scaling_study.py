@@ -69,18 +69,17 @@ def own_run(
 ):
     "The model's main run, or None."
     def counts(r) -> bool:
-        config, smoke = r.block('config_snapshot'), r.name.endswith('-smoke') or '-smoke-' in r.name
-        if r.is_ensemble or is_member(r.name) or smoke or not r.complete or r.summary.get('model_id') != entry.id:
+        config, smoke = r.stored.config_snapshot, r.name.endswith('-smoke') or '-smoke-' in r.name
+        if r.is_ensemble or is_member(r.name) or smoke or not r.complete or r.stored.model_id != entry.id:
             return False
         same = precision == r.precision or precision == 'auto' == r.precision_requested or not entry.local
-        mode, used = r.block('identity').get('mode') or config.get('mode') or 'rag', config.get('preset')
-        return (same and mode == 'rag' and not config.get('seed')
-                and (used or DEFAULT_PRESET) == (preset or DEFAULT_PRESET))
+        return (same and r.mode == 'rag' and not config.get('seed')
+                and (config.get('preset') or DEFAULT_PRESET) == (preset or DEFAULT_PRESET))
     got = []
     for r in runs:
         try: got += [r] if counts(r) else []
         except UserError: pass # damaged: the audit reports it
-    return min(got, key=lambda r: (r.name != f'{entry.key}-bench', -(r.summary.get('num_questions') or 0), r.name),
+    return min(got, key=lambda r: (r.name != f'{entry.key}-bench', -(r.stored.num_questions or 0), r.name),
                default=None)
 
 # %% ../../nbs/07_benchmark/06_scaling_study.ipynb #a04e9ac1
@@ -228,7 +227,7 @@ def scaling(
 # %% ../../nbs/07_benchmark/06_scaling_study.ipynb #973b9485
 def _row(e, r, x) -> dict:
     "WattBot's columns, then those of wattnb, of a model, its run, and the run's numbers."
-    stored = r.summary | r.block('hardware')
+    stored = vars(r.stored) | vars(r.stored.hardware)
     apart = lambda k: None if (v := stored.get(k)) is None else v / x.at_a_time
     row = {c: stored.get(k) for c, k in _STORED.items()} | dict(
         model=e.name, params_b=e.params_b, quantization=x.precision, overall_score=x.score,

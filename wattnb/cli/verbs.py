@@ -181,11 +181,12 @@ def cmd_run(a) -> Result:
             raise type(e)(f'stopped: {done} of {n} questions are answered and stored in {plan.run_dir}; '
                           'the same command resumes the run') from None
     run = stored_run(plan.run_dir)
-    if run.summary.get('status') == 'budget':
-        done = sum(n for k, n in run.summary['by_status'].items() if k != 'failed')
+    s = run.stored
+    if s.status == 'budget':
+        done = sum(n for k, n in s.by_status.items() if k != 'failed')
         log.warning('stopped within its budget: %s; %d of %d questions are answered and stored in %s; '
                     'the same command with a higher limit resumes the run',
-                    run.summary['stopped_because'], done, run.summary['num_questions'], plan.run_dir)
+                    s.stopped_because, done, s.num_questions, plan.run_dir)
     return Result(run.to_text(), dict(run_dir=str(plan.run_dir), skipped=skipped, summary=run.summary))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #062d39b6

@@ -14,7 +14,7 @@ from typing import Callable
 
 from fastcore.basics import patch
 
-from ..core.records import finite
+from ..core.records import Summary, finite
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, digest, is_running, read_csv, stale_files
 from ..core.questions import BLANK, is_blank, parse_refs
@@ -40,15 +40,13 @@ class Case:
     running: bool = False           # a process is at work in the folder
 
     @property
-    def s(self) -> dict: return self.run.summary
+    def s(self) -> Summary: return self.run.stored
     @property
     def score(self) -> float|None: return self.numbers.score if self.numbers else None
     @property
-    def ours(self) -> bool: return 'schema_version' in self.s
-    @property
     def plain(self) -> bool:
         "A single run of a model: no ensemble, no baseline."
-        return not self.run.is_ensemble and self.s.get('llm_provider') != 'baseline'
+        return not self.run.is_ensemble and self.s.llm_provider != 'baseline'
     @cached_property
     def answers_key(self) -> str:
         "A digest of all answers and explanations; '' when there are none."
@@ -57,11 +55,10 @@ class Case:
     @cached_property
     def configuration(self) -> tuple:
         "What two runs of the same kind have in common."
-        config = self.run.block('config_snapshot')
+        config = self.s.config_snapshot
         snapshot = {k: v for k, v in config.items() if k not in ('output', '_config_path')}
-        return (self.run.env, self.run.datafile, str(self.s.get('model_id')), str(self.s.get('quantization')),
-                digest(self.run.block('identity') or snapshot))
-    def hardware(self, key:str) -> float|None: return finite(self.run.block('hardware').get(key))
+        return (self.run.env, self.run.datafile, self.s.model_id, self.s.quantization,
+                digest(self.s.identity or snapshot))
     def remarks(self, name:str) -> list[str]:
         "What the record of the run's numbers has under this name."
         return [d.message for d in (self.numbers.doubts if self.numbers else ()) if d.rule == name]
@@ -111,7 +108,7 @@ def _running(c):
 @rule('error', 'no summary, or the run did not finish')
 def _incomplete(c):
     if c.unfinished: yield 'no answers stored yet: the run did not finish'
-    if not c.s and not c.damage: yield 'no summary.json: the run did not finish'
+    if not c.run.summary and not c.damage: yield 'no summary.json: the run did not finish'
     yield from c.remarks('INCOMPLETE')
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #9fa4a63f
@@ -130,7 +127,7 @@ def _unknown_questions(c):
 
 @rule('error', 'the summary counts other questions than the files hold')
 def _question_count(c):
-    n = finite(c.s.get('num_questions'))
+    n = c.s.num_questions
     for what, rows in (('submission', c.run.predictions), ('records', c.run.records)):
         if n is not None and rows and len(rows) != n:
             yield f'summary says {n:.0f} questions, the {what} have {len(rows)}'
@@ -148,11 +145,11 @@ _ENSEMBLE_KEYS = 'name type strategy models num_questions value_accuracy ref_ove
 
 @rule('warning', 'the summary lacks keys, or they have the wrong type')
 def _schema(c):
-    if not c.s: return
-    if lost := [k for k in (_ENSEMBLE_KEYS if c.run.is_ensemble else _RUN_KEYS) if k not in c.s]:
+    if not c.run.summary: return
+    if lost := [k for k in (_ENSEMBLE_KEYS if c.run.is_ensemble else _RUN_KEYS) if k not in c.run.summary]:
         yield f'summary lacks {_few(lost)}'
     numbers = ('num_questions', 'value_accuracy', 'overall_score', 'avg_latency_seconds', 'total_time_seconds')
-    bad = [k for k in numbers if c.s.get(k) is not None and finite(c.s[k]) is None]
+    bad = [k for k in numbers if c.run.summary.get(k) is not None and getattr(c.s, k) is None]
     if bad: yield f'summary holds no number for {_few(bad)}'
 
 @rule('error', 'files that do not follow from the journal')
@@ -218,13 +215,13 @@ recorded('RESUMED', 'ENERGY_POWER', 'ONE_GPU', 'METER', 'ENERGY_ZERO', 'HIGH_LAT
 # %% ../../nbs/09_compare/00_auditing.ipynb #15fdf7f7
 @rule('info', 'tokens were not counted')
 def _no_tokens(c):
-    if c.plain and c.s and c.s.get('input_tokens') == 0 and c.s.get('output_tokens') == 0:
+    if c.plain and c.run.summary and c.s.input_tokens == 0 and c.s.output_tokens == 0:
         yield '0 tokens in and out: no joules per token, no cost'
 
 @rule('info', 'an API run that counted neither tokens nor money')
 def _no_cost_data(c):
-    if not c.plain or not c.s or c.s.get('llm_provider') == 'hf_local' or c.ours: return
-    if not any(finite(c.s.get(k)) for k in ('input_tokens', 'output_tokens', 'estimated_cost_usd')):
+    if not c.plain or not c.run.summary or c.s.llm_provider == 'hf_local' or c.s.ours: return
+    if not (c.s.input_tokens or c.s.output_tokens or c.s.estimated_cost_usd):
         yield 'no tokens and no cost stored: what it cost is unknown'
 
 recorded('ZERO_COST')
@@ -232,7 +229,7 @@ recorded('ZERO_COST')
 # %% ../../nbs/09_compare/00_auditing.ipynb #c3n00002
 def _tries(c) -> list:
     "(record, attempt) of all attempts that a run of a served model has kept."
-    if c.s.get('llm_provider') == 'hf_local': return []
+    if c.s.llm_provider == 'hf_local': return []
     return [(r, a) for r in c.run.records for a in r.get('attempts') or () if isinstance(a, dict)]
 
 @rule('warning', 'prompts that the server has cut')
@@ -253,32 +250,32 @@ def _empty_replies(c):
 # %% ../../nbs/09_compare/00_auditing.ipynb #fa1a7007
 @rule('warning', 'disk size that cannot be')
 def _disk_size(c):
-    gb, m = c.hardware('model_disk_size_gb'), re.search(r'(\d+(?:\.\d+)?)b\b', str(c.s.get('model_id', '')).lower())
-    if c.s.get('llm_provider') != 'hf_local' or c.ours: return
+    gb, m = c.s.hardware.model_disk_size_gb, re.search(r'(\d+(?:\.\d+)?)b\b', (c.s.model_id or '').lower())
+    if c.s.llm_provider != 'hf_local' or c.s.ours: return
     if gb == 0: yield 'model size on disk is 0: not found, not measured'
     elif gb and m and gb > 3.2 * float(m[1]):
         yield f'{gb:.1f} GiB on disk for {m[1]} B parameters: links counted twice?'
 
 @rule('info', 'the embedder was loaded inside the first question')
 def _lazy_embedder(c):
-    t = c.hardware('embedder_load_time_seconds')
-    if t is not None and not c.ours and 0 < t < .01:
+    t = c.s.hardware.embedder_load_time_seconds
+    if t is not None and not c.s.ours and 0 < t < .01:
         yield f'embedder load of {t * 1000:.1f} ms: it was loaded inside the first question'
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #955262dc
 @rule('error', 'precision of the summary and of the configuration differ')
 def _precision(c):
-    a, b = c.s.get('quantization'), c.run.block('config_snapshot').get('hf_dtype')
+    a, b = c.s.quantization, c.s.config_snapshot.get('hf_dtype')
     if isinstance(a, str) and isinstance(b, str) and a and b and a != b and 'auto' not in (a, b):
         yield f'summary says {a}, the configuration {b}'
 
 @rule('warning', 'no model named')
 def _no_model(c):
-    if c.s and not c.run.is_ensemble and not c.s.get('model_id'): yield 'the summary names no model'
+    if c.run.summary and not c.run.is_ensemble and not c.s.model_id: yield 'the summary names no model'
 
 @rule('error', 'something like a key in the configuration')
 def _secret(c):
-    for k, v in c.run.block('config_snapshot').items():
+    for k, v in c.s.config_snapshot.items():
         looks = isinstance(v, str) and (re.match(r'(sk|hf|AKIA|ghp)[-_]?[A-Za-z0-9_-]{16,}$', v)
                                         or re.search(r'api_key|secret', k, re.I) and len(v) > 8)
         if looks: yield f'config_snapshot.{k} looks like a key: revoke it'
@@ -286,15 +283,15 @@ def _secret(c):
 # %% ../../nbs/09_compare/00_auditing.ipynb #05e79818
 @rule('warning', 'two runs with the same answers')
 def _copied(c):
-    repeats = lambda o: o.s.get('model_id') == c.s.get('model_id') and (o.ours or c.ours)
+    repeats = lambda o: o.s.model_id == c.s.model_id and (o.s.ours or c.s.ours)
     same = [o.run.id for o in c.others if c.answers_key and o.run.id < c.run.id and o.answers_key == c.answers_key
             and not repeats(o)]
     if same: yield f'every answer and explanation equals that of {_few(same)}'
 
 @rule('info', 'the same model, precision and settings more than once on one machine')
 def _duplicate(c):
-    if not c.plain or not c.s: return
-    same = [o.run.id for o in c.others if o.s and o.plain and o.run.id < c.run.id
+    if not c.plain or not c.run.summary: return
+    same = [o.run.id for o in c.others if o.run.summary and o.plain and o.run.id < c.run.id
             and o.configuration == c.configuration]
     if same: yield f'repeats {_few(same)}: average them, do not pick the best'
 
@@ -313,8 +310,8 @@ def _members_missing(c):
 
 @rule('error', 'answers stored under the wrong member')
 def _shifted_members(c):
-    if not c.run.is_ensemble or c.ours: return
-    n = finite(c.s.get('num_models')) or len(c.run.members)
+    if not c.run.is_ensemble or c.s.ours: return
+    n = finite(c.run.summary.get('num_models')) or len(c.run.members)
     bad = [str(r['id']) for r in c.run.records if isinstance(r.get('individual_answers'), dict)
            and 0 < len(r['individual_answers']) < n]
     if bad:
@@ -323,7 +320,7 @@ def _shifted_members(c):
 # %% ../../nbs/09_compare/00_auditing.ipynb #052b1650
 @rule('error', 'the members\' answers give another vote')
 def _vote_drift(c):
-    if not c.run.is_ensemble or c.s.get('strategy') not in LEGACY: return
+    if not c.run.is_ensemble or c.run.summary.get('strategy') not in LEGACY: return
     members, r = _members(c), rule_of(c.run)
     here = len(members) > 1 and not any(m is None or m.damage for m in members)
     votes = {m.run.id: m.run.predictions for m in members} if here else kept_votes(c.run)
@@ -339,7 +336,7 @@ def _vote_drift(c):
 
 @rule('info', 'an ensemble without its cost')
 def _ensemble_cost(c):
-    if not c.run.is_ensemble or c.ours: return
+    if not c.run.is_ensemble or c.s.ours: return
     e = c.numbers.energy
     yield 'no energy stored' + (f': its members used {e.wh:.0f} Wh ({e.is_})' if e.wh is not None else '')
 
@@ -424,7 +421,7 @@ def _findings(c:Case) -> dict:
     rules = [r for r in RULES if not c.running or r.name == 'RUNNING']
     x, flags = c.numbers, [dict(rule=r.name, severity=r.severity, message=m) for r in rules for m in r.check(c)]
     return dict(run=c.run.id, path=str(c.run.path), model='' if c.damage else c.run.model, overall=x and x.score,
-                score_is=x and x.score_is, overall_reported=finite(c.s.get('overall_score')), wh=x and x.wh,
+                score_is=x and x.score_is, overall_reported=c.s.overall_score, wh=x and x.wh,
                 energy_is=x and x.energy.is_, wh_reported=x and x.energy.reported, flags=flags,
                 numbers=x and x.to_json())
 

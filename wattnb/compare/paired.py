@@ -278,7 +278,7 @@ def seed_table(self:Comparison) -> ResultTable:
     "Groups of runs of one machine that differ in their seed alone. Empty without such runs."
     groups, rows = defaultdict(list), []
     for e in self.runs:
-        identity = e.run.block('identity') if e.run else {} # runs without a folder have no configuration
+        identity = e.run.stored.identity if e.run else {} # runs without a folder have no configuration
         if 'seed' in identity: groups[json.dumps([e.run.env, {**identity, 'seed': None}], sort_keys=True)].append(e)
     for group in (g for g in groups.values() if len(g) > 1):
         x = np.array([e.scores.overall for e in group])

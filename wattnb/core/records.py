@@ -8,8 +8,10 @@ __all__ = ['FILES', 'JsonObject', 'finite', 'PaperRow', 'QuestionRow', 'Submissi
            'Summary', 'fields_of', 'undocumented']
 
 # %% ../../nbs/00_core/05_records.ipynb #4cdb402c
-import math, re
+import re, sys
 from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from types import NoneType, UnionType
 from typing import get_args, get_origin
 
 from .tables import ResultTable
@@ -23,13 +25,21 @@ class JsonObject:
 
     @classmethod
     def from_json(cls,
-        d:dict, # the object as it was read
+        d:dict,    # the object as it was read
+        read=None, # turns (value, declared type) into the field; default: a value of a file that wattnb wrote
     ):
         "The record of an object. Fields that it lacks are None."
         self, known = object.__new__(cls), cls.__dataclass_fields__ # type: ignore[attr-defined]
-        self.__dict__.update({k: _typed(d.get(k), f.type) for k, f in known.items()})
+        self.__dict__.update({k: (read or _typed)(d.get(k), f.type) for k, f in known.items()})
         self.others, self._order = {k: v for k, v in d.items() if k not in known}, tuple(d) # type: ignore[assignment]
         return self
+
+    @classmethod
+    def checked(cls,
+        d, # the object of any file, whole or damaged; a record of this class is returned as it is
+    ):
+        "The record for a reader: every field has its declared type or is None, {} or []."
+        return d if isinstance(d, cls) else cls.from_json(d if isinstance(d, dict) else {}, _checked)
 
     def to_json(self) -> dict:
         "The object as it is written, with the unknown fields in their old places."
@@ -58,8 +68,27 @@ def finite(
     v, # a value of a JSON file
 ) -> float|None:
     "The value as a float; None for a text, a boolean, NaN or infinity."
-    if type(v) is float: return v if math.isfinite(v) else None # nearly all of them
-    return float(v) if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) else None
+    number = isinstance(v, (int, float)) and not isinstance(v, bool)
+    return float(v) if number and abs(v) <= sys.float_info.max else None
+
+# %% ../../nbs/00_core/05_records.ipynb #c4ec0002
+@cache
+def _types(kind) -> tuple:
+    "(the type of a field without None, the type of its items)"
+    kind = next(k for k in get_args(kind) if k is not NoneType) if isinstance(kind, UnionType) else kind
+    return get_origin(kind) or kind, *get_args(kind)[:1]
+
+def _checked(v, kind):
+    "A value of any file in the type of its field; None, {} or [] for one of another type."
+    kind, *items = _types(kind)
+    if kind is None: return None
+    if issubclass(kind, JsonObject): return kind.checked(v)
+    if kind in (dict, list) and not isinstance(v, kind): return kind()
+    if items: return [_checked(x, *items) for x in v if isinstance(x, dict) or items == [str]]
+    x = finite(v)
+    if kind is float: return x
+    if kind is int: return int(v) if x is not None and x.is_integer() else None
+    return v if isinstance(v, kind) else str(v) if kind is str and x is not None else None
 
 # %% ../../nbs/00_core/05_records.ipynb #6a6a03fc
 @dataclass(kw_only=True)
@@ -328,6 +357,10 @@ class Summary(RunIdentity):
     roofline: dict|None = None       # in older files: prefill and decode against the device's limits
     files: dict|None = None          # length and SHA-256 of results.json and submission.csv; SHA-256 of this file
     labelled: bool|None = None       # whether the questions have answers
+    @property
+    def ours(self) -> bool:
+        "Whether wattnb wrote it, and not WattBot."
+        return self.schema_version is not None
 
 # %% ../../nbs/00_core/05_records.ipynb #8d905b3a
 FILES = {'metadata.csv': PaperRow, 'train_QA.csv': QuestionRow, 'submission.csv': SubmissionRow, 'results.json': Record,

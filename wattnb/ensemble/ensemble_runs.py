@@ -234,6 +234,7 @@ def rule_of(
     run:RunFolder, # an ensemble
 ) -> VoteRule:
     "The rule by which an ensemble voted, from its summary. `UserError` for an unknown strategy."
-    s, r = run.summary, run.block('rule')
+    s, rule = run.summary, run.summary.get('rule') # fields that only ensembles have
+    r = rule if isinstance(rule, dict) else {}
     return VoteRule(str(s.get('strategy') or 'majority'), bool(s.get('ignore_blank')), r.get('threshold') or 0.,
                     r.get('ties') or 'first', r.get('refs') or '', tuple(r.get('weights') or ()), r.get('seed') or 0)

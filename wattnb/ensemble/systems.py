@@ -97,9 +97,8 @@ def _comparable(runs, truths) -> tuple[dict, list]:
     for label, r in zip(distinct_names(runs), runs):
         try:
             if r.is_ensemble: continue
-            mode = r.block('config_snapshot').get('mode') or r.block('identity').get('mode')
             if not r.complete: skipped.append((label, 'not complete'))
-            elif mode in ('oracle', 'closed-book'):
+            elif r.mode in ('oracle', 'closed-book'):
                 skipped.append((label, 'oracle or closed-book: a bound, not a system'))
             elif t := tidy_rows(r, truths): rows[label] = (r, t)
             else: skipped.append((label, 'no truth'))
@@ -150,7 +149,7 @@ def read_runs(
     numbers = {l: run_numbers(r, truths) for l, r in runs.items()}
     return run_matrix(questions, {l: r.predictions for l, r in runs.items()}, column(ranked_joules),
                       column(lambda x: x['cost_usd']), column(lambda x: x['latency_seconds']),
-                      {l: r.block('hardware').get('gpu_vram_allocated_gb') or None for l, r in runs.items()},
+                      {l: r.stored.hardware.gpu_vram_allocated_gb or None for l, r in runs.items()},
                       skipped, (*_cost_notes(rows), *doubt_notes(numbers, 'energy', 'latency', 'usd')), numbers)
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #27d21f0d

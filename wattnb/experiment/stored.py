@@ -18,7 +18,7 @@ from fastcore.basics import patch
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, digest, jsonable, log, read_csv, read_json
-from ..core.records import Hardware, Summary
+from ..core.records import Summary
 from ..scoring.scores import metric_rows, score
 from ..scoring.run_folders import GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs
 from ..scoring.numbers import doubt_notes, run_numbers
@@ -57,9 +57,9 @@ class StoredRun:
         "The records (dicts), in file order."
         return read_records(self.dir/'results.json')
     @cached_property
-    def typed(self) -> Summary:
-        "The summary as a typed record; None for fields that an older file lacks."
-        return Summary.from_json(self.summary)
+    def stored(self) -> Summary:
+        "The summary as a record of checked fields; None for those that an older file lacks."
+        return Summary.checked(self.summary)
     @cached_property
     def numbers(self):
         "The numbers of the run as every table has them, see `wattnb.scoring.numbers.run_numbers`."
@@ -86,7 +86,7 @@ def stored_run(
 @patch
 def score_table(self:StoredRun) -> ResultTable:
     "Components with 95 % intervals, legacy and strict, as the run stored them."
-    s, scores = self.typed, self.typed.scores
+    s, scores = self.stored, self.stored.scores
     if not scores:
         title = f'{s.name}: the question file has no answers, nothing to score'
         return ResultTable(['score', 'value'], [], title=title)
@@ -97,7 +97,7 @@ def score_table(self:StoredRun) -> ResultTable:
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #41b408b5
 def _energy_rows(s:Summary, per) -> list[tuple]:
-    e, h, cpu = s.energy or {}, s.hardware or Hardware.from_json({}), (s.energy or {}).get('cpu') or {}
+    e, h, cpu = s.energy, s.hardware, s.energy.get('cpu') or {}
     gpu = h.gpu_energy_wh if h.gpu_energy_method not in (None, 'none') else None
     rows = [('GPU energy, Wh', gpu, None), ('CPU energy, Wh', cpu.get('wh'), per(cpu.get('wh'))),
             ('energy in all, Wh', e.get('total_wh'), e.get('per_question_wh'))]
@@ -110,8 +110,8 @@ def _energy_rows(s:Summary, per) -> list[tuple]:
 @patch
 def cost_table(self:StoredRun) -> ResultTable:
     "What the run took: seconds, tokens, memory, energy, money; a dash is what was not measured."
-    s, x = self.typed, self.numbers
-    h, e, n = s.hardware or Hardware.from_json({}), s.energy or {}, s.num_questions or 1
+    s, x = self.stored, self.numbers
+    h, e, n = s.hardware, s.energy, s.num_questions or 1
     per = lambda v: None if v is None else v / n
     rows = [('time, s', s.total_time_seconds, per(s.total_time_seconds)),
             ('latency of a question, s (mean)', None, x.latency_s),

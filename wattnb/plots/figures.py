@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.tables import ResultTable
+from ..core.records import Summary
 from ..core.workspace import UserError, Workspace, atomic_write
 from ..core.questions import is_blank
 from .style import (PALETTE, Part, common_suffix, draw_bars, figure_style, frame_of, headline, is_note,
@@ -85,17 +86,16 @@ def plot_run(
 ):
     "One run in one figure: score, outcomes, latency, tokens."
     fig, axes = new_figure('page', 4.9, 2, 2)
-    s = run.summary
+    s = Summary.checked(run.summary)
     # without the texts, which fill the memory in a long run
     records = [{k: r.get(k) for k in _PLOTTED} for r in run.results]
-    if s.get('scores'): _score_panel(axes[0, 0], s['scores']); _outcome_panel(axes[0, 1], records)
+    if s.scores: _score_panel(axes[0, 0], s.scores); _outcome_panel(axes[0, 1], records)
     else:
         for ax in axes[0]: _empty_panel(ax, 'the question file has no answers')
     _latency_panel(axes[1, 0], records); _token_panel(axes[1, 1], records)
-    env = f" on {s['run_environment']}" if s.get('run_environment') else ''
-    name = s['model']['name'] if s.get('model') else s['name']
-    return headline(fig, f"{name} ({s['quantization']}){env}",
-                    f"n = {s['num_questions']} questions of {s['questions_file']}; bars: 95 % intervals")
+    env = f' on {s.run_environment}' if s.run_environment else ''
+    return headline(fig, f'{s.model.get("name") or s.name} ({s.quantization}){env}',
+                    f'n = {s.num_questions} questions of {s.questions_file}; bars: 95 % intervals')
 
 # %% ../../nbs/10_plots/07_figures.ipynb #0dba980f
 def registered(

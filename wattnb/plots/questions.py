@@ -239,7 +239,7 @@ def _energy_rows(data) -> list[dict]:
     return out
 
 def _time_rows(data) -> list[dict]:
-    return [r for e in data.scored if (of := e.run.block('timing').get('seconds_by_stage') or {})
+    return [r for e in data.scored if (of := e.run.stored.timing.get('seconds_by_stage') or {})
             for r in _staged(e, of, e.numbers.wall_s, 's')]
 
 # %% ../../nbs/10_plots/06_questions.ipynb #e5066e77
@@ -287,15 +287,15 @@ def power_rows(
     df = pd.read_csv(path, dtype=str).reindex(columns=['device', 'time_s', 'watts', 'memory_mb'])
     df = df.assign(**{c: pd.to_numeric(df[c], errors='coerce') for c in ('time_s', 'watts', 'memory_mb')})
     column = 'watts' if df['watts'].notna().any() else 'memory_mb'
-    others = {d for d, v in (run.block('energy').get('by_device') or {}).items() if v.get('counted') is False}
+    others = {d for d, v in (run.stored.energy.get('by_device') or {}).items() if v.get('counted') is False}
     df = df[df[column].notna() & df['time_s'].notna() & ~df['device'].isin(others)]
     more = dict(title=' '.join(p for p in (run.name, run.env and f'on {run.env}') if p),
-                n=run.summary.get('num_questions'))
+                n=run.stored.num_questions)
     out = [dict(kind='sample', stage=None, device=d, time_s=t, end_s=None, value=v,
                 unit='W' if column == 'watts' else 'MB', **more)
            for d, t, v in zip(df['device'], df['time_s'], df[column])]
     return out + [dict(kind='stage', stage=w[0], device=None, time_s=w[1], end_s=w[2], value=None, unit=None, **more)
-                  for w in run.block('timing').get('windows') or [] if out]
+                  for w in run.stored.timing.get('windows') or [] if out]
 
 def _longest_trace(data) -> list[dict]:
     "The rows of the run with the most samples of power; of memory if none has power."
@@ -377,7 +377,7 @@ def plot_latency(
 def _token_rows(data) -> list[dict]:
     out = []
     for e in data.systems:
-        identity = e.run.block('identity')
+        identity = e.run.stored.identity
         budget = identity.get('context_tokens') or (identity.get('retrieval') or {}).get('max_tokens')
         for r in e.run.records:
             t = r.get('tokens') or {}

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TYPES', 'RUN_COLUMNS', 'QUESTION_COLUMNS', 'FIGURES', 'ALIASES', 'NEEDS', 'run_labels', 'coded_types',
-           'comparable_runs', 'mode_of', 'kind_of', 'model_of', 'RunTables', 'doubts_of', 'FigureData', 'Figure',
-           'needs_note', 'figure']
+           'comparable_runs', 'kind_of', 'model_of', 'RunTables', 'doubts_of', 'FigureData', 'Figure', 'needs_note',
+           'figure']
 
 # %% ../../nbs/10_plots/02_registry.ipynb #50fc4b90
 import functools, re
@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Callable, Sequence
 
+from ..core.records import finite
 from ..core.workspace import UserError, Workspace
 from ..llm.registry import load_registry
 from ..scoring.statistics import bootstrap_ci
-from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, finite, score_run, side_by_side
+from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, score_run, side_by_side
 from ..scoring.numbers import question_costs, ranked_joules, run_numbers
 from ..scoring.store import tidy_rows
 from ..compare.paired import ScoredRun, compare_scores
@@ -80,21 +81,13 @@ def comparable_runs(
             for r, s in found if of(s) != most}
     return [(r, s) for r, s in found if r.id not in why], why
 
-# %% ../../nbs/10_plots/02_registry.ipynb #e8f6b463
-def mode_of(
-    run, # a `RunFolder`
-) -> str:
-    "'rag', 'oracle' or 'closed-book'."
-    return str(run.block('config_snapshot').get('mode') or run.block('identity').get('mode') or 'rag')
-
 # %% ../../nbs/10_plots/02_registry.ipynb #ee354bcf
 def _entry(run:RunFolder, registry):
     "The registry's entry for the model of a run; None for an unknown one."
-    known = run.summary.get('model')
-    names = [known.get('key')] if isinstance(known, dict) else []
     low = {n.lower(): e for e in reversed(list(registry.values())) for n in (e.name, e.key, *e.aliases)}
     low |= {i.lower(): e for e in reversed(list(registry.values())) for i in (*map(str, e.ids.values()), e.id)}
-    return next((low[str(n).lower()] for n in (*names, run.model) if n and str(n).lower() in low), None)
+    names = (run.stored.model.get('key'), run.model)
+    return next((low[str(n).lower()] for n in names if n and str(n).lower() in low), None)
 
 def kind_of(
     run,             # a `RunFolder`
@@ -103,7 +96,7 @@ def kind_of(
     "'local', 'API', 'ensemble' or 'baseline'."
     if run.is_ensemble: return 'ensemble'
     entry = _entry(run, registry) if registry else None
-    provider = run.summary.get('llm_provider') or (entry.provider if entry else 'hf_local')
+    provider = run.stored.llm_provider or (entry.provider if entry else 'hf_local')
     return {'baseline': 'baseline', 'hf_local': 'local'}.get(str(provider), 'API')
 
 # %% ../../nbs/10_plots/02_registry.ipynb #6bf470c1
@@ -113,7 +106,7 @@ def model_of(
 ) -> dict:
     """name, family, params_b, active_b, estimated of a run's model: as recorded, else from the registry; a family that
     neither knows is read from the id."""
-    e, own = _entry(run, registry), run.block('model')
+    e, own = _entry(run, registry), run.stored.model
     tail = re.split(r'[/:]', run.model)[-1].lower().split('.')
     tail = '.'.join(t for k, t in enumerate(tail) if k == len(tail) - 1 or not re.fullmatch(r'[a-z]{2,}', t))
     guess = (re.match(r'[a-z]+-?[\d.]*(?![\d.]*b)', tail) or [tail])[0].strip('-.')
@@ -162,7 +155,7 @@ def _cost_cells(x) -> dict:
 # %% ../../nbs/10_plots/02_registry.ipynb #ea18c3c0
 def _concurrency(run:RunFolder) -> float|None:
     "Questions in progress at a time."
-    cfg = run.block('config_snapshot')
+    cfg = run.stored.config_snapshot
     batches = (b for r in run.records if (b := finite(r.get('batch_size'))))
     return finite(cfg.get('max_concurrent')) or finite(cfg.get('batch_size')) or max(batches, default=None)
 
@@ -173,7 +166,7 @@ def _run_row(e:ScoredRun, registry) -> dict:
     if kind in ('ensemble', 'baseline'): m |= dict(params_b=None, active_b=None)
     failed = sum(r['status'] in ('failed', 'missing') for r in scores.rows) / scores.n
     return dict(run=run.id, name=run.name, model=run.model, kind=kind, env=run.env, precision=run.precision,
-                model_name=m.pop('name'), mode=mode_of(run), **m, n=scores.n, n_na=scores.n_na,
+                model_name=m.pop('name'), mode=run.mode, **m, n=scores.n, n_na=scores.n_na,
                 **_score_cells(x, scores.ci), score_is=x.score_is, refusal_recall=x.refusal_recall,
                 refusal_precision=x.refusal_precision, **_cost_cells(x), concurrency=_concurrency(run),
                 doubts='; '.join(d.rule for d in x.doubts if d.severity != 'info'), failed=failed)
@@ -192,7 +185,7 @@ def _question_rows(e:ScoredRun, rows, questions) -> list[dict]:
     records, parallel = {str(r['id']): r for r in run.records}, side_by_side(run)
     coded = any(q.flags.get(t) is not None for q in questions.values() for t in TYPES)
     doubts = '; '.join(d.rule for d in e.numbers.about('latency') if d.severity != 'info')
-    mean = lambda k: None if records or (v := finite(run.summary.get(k))) is None else v / parallel
+    mean = lambda k: None if records or (v := getattr(run.stored, k)) is None else v / parallel
     out = []
     for r in rows:
         q, rec = questions[r['id']], records.get(r['id'], {})
@@ -280,7 +273,7 @@ class FigureData:
     @property
     def systems(self) -> list[ScoredRun]:
         "Best first, without ensembles, and without runs that are given the gold papers or none."
-        return [e for e in self.best_first if not e.run.is_ensemble and mode_of(e.run) == 'rag']
+        return [e for e in self.best_first if not e.run.is_ensemble and e.run.mode == 'rag']
     @property
     def numbers(self) -> dict:
         "Label -> `RunNumbers`, best run first."

@@ -64,7 +64,7 @@ class Report:
     def footprint(self) -> ResultTable:
         "Energy, carbon and money of each run, and joules per decoded token."
         runs = {e.label: e for e in self.source.best_first if not e.run.is_ensemble}
-        of = lambda e: run_footprint(e.run.summary, self.source.truths.footprint(e.run.env), e.numbers.energy)
+        of = lambda e: run_footprint(e.run.stored, self.source.truths.footprint(e.run.env), e.numbers.energy)
         t = footprint_table({k: of(e) for k, e in runs.items()},
                             {k: joules_per_token(e.run.records) for k, e in runs.items()})
         t.notes = (*t.notes, *doubt_notes({k: e.numbers for k, e in runs.items()}, 'energy', 'usd'))
@@ -253,13 +253,13 @@ def provenance(
     "Machine, model, versions and hashes of each run."
     rows, flags = [], {x['run']: len(x['flags']) for x in r.audit.to_json()['runs']}
     for run in r.runs:
-        s, identity, machine, loaded = run.summary, *map(run.block, ('identity', 'machine', 'effective'))
+        s, machine, loaded = run.stored, run.stored.machine, run.stored.effective
         as_loaded = ', '.join(str(x) for x in (loaded.get('effective_dtype'), loaded.get('quantization')) if x)
-        rows.append((run.id, s.get('model_id'), as_loaded or run.precision,
-                     machine.get('gpu_name') or machine.get('cpu_model') or run.block('hardware').get('gpu_name'),
-                     s.get('code_version'), s.get('scorer_version'),
-                     *(str(identity.get(k) or '')[:10] or None for k in ('questions', 'index', 'prompt')),
-                     str(s.get('started_at') or s.get('timestamp') or '')[:16].replace('T', ' '), flags.get(run.id, 0)))
+        rows.append((run.id, s.model_id, as_loaded or run.precision,
+                     machine.get('gpu_name') or machine.get('cpu_model') or s.hardware.gpu_name,
+                     s.code_version, s.scorer_version,
+                     *(str(s.identity.get(k) or '')[:10] or None for k in ('questions', 'index', 'prompt')),
+                     (s.started_at or s.timestamp or '')[:16].replace('T', ' '), flags.get(run.id, 0)))
     return ResultTable(
         ['run', 'model', 'loaded as', 'machine', 'wattnb', 'scorer', 'questions', 'index', 'prompts', 'started',
          'flags'], rows,
@@ -274,12 +274,12 @@ _NAMED = ('temperature', 'seed', 'precision', 'the machine')
 
 def _setup_sentences(ours) -> list[str]:
     "Retrieval, and what was constant or different, of the runs that recorded their settings."
-    get = lambda x, what: (x.block('identity').get(key) if (key := _SETTINGS[what])
+    get = lambda x, what: (x.stored.identity.get(key) if (key := _SETTINGS[what])
                            else x.precision if what == 'precision' else x.env)
     values = {what: {str(get(x, what)) for x in ours} for what in _SETTINGS}
     held = [f'{k} ({v})' if k in _NAMED and v else k for k, (v, *more) in values.items() if not more]
     varied = [k for k, v in values.items() if len(v) > 1]
-    s = ours[0].block('identity').get('retrieval') or {}
+    s = ours[0].stored.identity.get('retrieval') or {}
     kind = ('BM25 and dense vectors' if s.get('dense') and s.get('lexical') else 'BM25' if s.get('lexical')
             else 'dense vectors')
     return [f'Passages are found by {kind}, and contexts hold at most {s.get("max_tokens")} tokens.',
@@ -288,7 +288,7 @@ def _setup_sentences(ours) -> list[str]:
 
 # %% ../../nbs/10_plots/08_reports.ipynb #5bb1780a
 def _energy_methods(r:Report) -> list[str]:
-    methods = sorted({str(x.block('hardware').get('gpu_energy_method') or 'none') for x in r.runs})
+    methods = sorted({x.stored.hardware.gpu_energy_method or 'none' for x in r.runs})
     x = r.numbers.values()
     meters = ' and '.join(m for m in methods if m != 'none') or 'estimate'
     out = ['Energy was not measured.' if methods == ['none'] and all(n.wh is None for n in x) else
@@ -305,7 +305,7 @@ def methods_text(
     r:Report, # any
 ) -> str:
     "A methods paragraph in Markdown, from the settings that the runs recorded."
-    ours, rows = [x for x in r.runs if x.block('identity')], next(iter(r.rows.values()))
+    ours, rows = [x for x in r.runs if x.stored.identity], next(iter(r.rows.values()))
     out = [f'We compare {len(r.rows)} systems on {len(rows)} questions ({sum(x["is_na"] for x in rows)} of which the '
            'papers do not answer).']
     if ours: out += _setup_sentences(ours)
@@ -320,13 +320,13 @@ def methods_text(
 # %% ../../nbs/10_plots/08_reports.ipynb #f7d7e22f
 def _model_entry(run, registry) -> str:
     "BibTeX of the model of a run."
-    id_, provider = str(run.summary['model_id']), run.summary.get('llm_provider', '')
+    id_, provider = run.stored.model_id, run.stored.llm_provider
     name = next((e.name for e in registry.values() if e.id == id_), id_)
     key = re.sub(r'\W+', '_', id_.split('/')[-1]).strip('_').lower()
     hub = provider == 'hf_local' and '/' in id_
     return (f'@misc{{{key},\n  title = {{{{{name}}}}},\n  author = {{{{{id_.split("/")[0] if hub else provider}}}}},\n'
             f'  howpublished = {{{f"https://huggingface.co/{id_}" if hub else id_}}},\n'
-            f'  note = {{revision {run.block("effective").get("revision") or "not recorded"}}}\n}}')
+            f'  note = {{revision {run.stored.effective.get("revision") or "not recorded"}}}\n}}')
 
 def bibtex(
     r:Report, # any
@@ -336,12 +336,12 @@ def bibtex(
     reg, first = load_registry(r.ws if isinstance(r.ws, Workspace) else None), r.runs[0]
     models = {}
     for x in r.runs:
-        if x.summary.get('model_id') and not x.is_ensemble and x.summary.get('llm_provider') != 'baseline':
-            models.setdefault(str(x.summary['model_id']), x)
+        if x.stored.model_id and not x.is_ensemble and x.stored.llm_provider != 'baseline':
+            models.setdefault(x.stored.model_id, x)
     return '\n\n'.join([
         *(_model_entry(x, reg) for x in models.values()),
         f'@misc{{{first.datafile},\n  title = {{{{Question set {first.datafile}}}}},\n'
-        f'  note = {{SHA-256 {str(first.block("identity").get("questions") or "not recorded")}}}\n}}',
+        f'  note = {{SHA-256 {str(first.stored.identity.get("questions") or "not recorded")}}}\n}}',
         '@software{wattnb,\n  title = {{wattnb: question answering over papers, measured}},\n'
         '  author = {{The wattnb authors}},\n'
         f'  version = {{{__version__}}},\n  url = {{https://github.com/wattnb/wattnb}}\n}}'])

@@ -387,7 +387,7 @@ def _paired(data, of, same, order, name) -> list[dict]:
     return out
 
 # %% ../../nbs/10_plots/05_systems.ipynb #a51fe045
-def _model_name(run) -> str: return run.block('model').get('name') or re.split(r'[/:]', run.model)[-1]
+def _model_name(run) -> str: return run.stored.model.get('name') or re.split(r'[/:]', run.model)[-1]
 
 def _precision_rows(data) -> list[dict]:
     name = lambda r, a, b: ' '.join([_model_name(r), *([r.env] if r.env else [])]) + f': {a} / {b}'

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple, Sequence
 
 from fastcore.basics import patch
-from ..core.records import finite
+from ..core.records import Summary, finite
 from ..core.workspace import UserError
 from ..telemetry.energy import RunEnergy, energy_of, is_hosted, missed_factor
 from ..telemetry.footprints import Footprint, bill_of, run_footprint
@@ -73,9 +73,9 @@ def sum_energies(
 # %% ../../nbs/05_scoring/06_numbers.ipynb #5b0c0008
 def _wall(run:RunFolder) -> tuple[float|None, str]:
     "(seconds of the run over all sessions, why there are none)"
-    wall = finite(run.summary.get('total_time_seconds'))
+    wall = run.stored.total_time_seconds
     if run.is_ensemble: return None, 'an ensemble ran nothing itself'
-    if missed_factor(run.summary)[0] > 1: return None, 'the time stored is that of the last session'
+    if missed_factor(run.stored)[0] > 1: return None, 'the time stored is that of the last session'
     if wall is None or wall < 0: return None, 'no time stored'
     return wall, ''
 
@@ -85,8 +85,8 @@ def run_cost(
     n:int|None=None, # questions to divide by; default: those that the run set out to answer
 ) -> RunCost:
     "What a run cost. Reads only its summary; of an ensemble also its members'."
-    s, members = run.summary, member_runs(run) if run.is_ensemble else []
-    n = n or int(finite(s.get('num_questions')) or len(run.records))
+    s, members = run.stored, member_runs(run) if run.is_ensemble else []
+    n = n or s.num_questions or len(run.records)
     energy, usd, here = energy_of(s), bill_of(s), not is_hosted(s)
     if members:
         costs = [run_cost(m, settings) for m in members]
@@ -126,7 +126,7 @@ def latency_of(
     if run.is_ensemble and (members := member_runs(run)):
         each = [latency_of(m)[0] for m in members]
         return (None, 'not measured') if None in each else (max(each), 'mean of the run')
-    stored = finite(run.summary.get('avg_latency_seconds'))
+    stored = run.stored.avg_latency_seconds
     return (stored / waiting, 'mean of the run') if stored else (None, 'not measured')
 
 # %% ../../nbs/05_scoring/06_numbers.ipynb #5b0c0014
@@ -246,33 +246,32 @@ class Doubt(NamedTuple):
 def _energy_doubts(run:RunFolder, cost:RunCost):
     "(rule, message) about energy, wall time and the provider's bill."
     if run.is_ensemble: return
-    s, h, e = run.summary, run.block('hardware'), cost.energy
-    ours, wh, how = 'schema_version' in s, finite(h.get('gpu_energy_wh')), h.get('gpu_energy_method')
+    s, h, e = run.stored, run.stored.hardware, cost.energy
+    wh, how, w, total = h.gpu_energy_wh, h.gpu_energy_method, h.gpu_avg_power_watts, s.total_time_seconds
     if (f := missed_factor(s)[0]) > 1.1:
         bound = 'at least' if e.metered else 'about'
         energy = '' if e.wh is None else (f', {e.reported:.0f} Wh is only the last session '
                                           f'({bound} {e.wh:.0f} Wh in all)')
         yield 'RESUMED', f'latencies add up to {f:.2f} times the wall time: the run was resumed{energy}'
-    if e.metered and ours: yield 'ONE_GPU', f'{e.metered} metered: the energy is a lower bound'
+    if e.metered and s.ours: yield 'ONE_GPU', f'{e.metered} metered: the energy is a lower bound'
     elif e.metered:
-        yield 'ONE_GPU', (f'{finite(h.get("gpu_count")):.0f} GPUs are present, energy and memory are of device '
-                          f'{h.get("gpu_device_id", 0)} alone')
+        yield 'ONE_GPU', (f'{h.gpu_count} GPUs are present, energy and memory are of device {h.gpu_device_id or 0} '
+                          'alone')
     if how in ('nvml', 'power_sampling') and not wh:
         yield 'ENERGY_ZERO', f'method {how} with 0 Wh: not measured, not zero'
-    w, total = finite(h.get('gpu_avg_power_watts')), finite(s.get('total_time_seconds'))
-    if not ours and wh and w and total and abs(w * total / 3600 / wh - 1) > .1:
+    if not s.ours and wh and w and total and abs(w * total / 3600 / wh - 1) > .1:
         yield ('ENERGY_POWER',
                f'{w:.0f} W over {total:.0f} s is {w * total / 3600:.1f} Wh, the run stored {wh:.1f} Wh')
-    warnings = run.block('energy').get('warnings')
-    for w in warnings if ours and isinstance(warnings, list) else (): yield 'METER', str(w)
-    hosted = is_plain(run) and s.get('llm_provider') != 'hf_local'
-    if hosted and (finite(s.get('input_tokens')) or 0) > 0 and s.get('estimated_cost_usd') == 0:
+    warnings = s.energy.get('warnings')
+    for w in warnings if s.ours and isinstance(warnings, list) else (): yield 'METER', str(w)
+    hosted = is_plain(run) and s.llm_provider != 'hf_local'
+    if hosted and (s.input_tokens or 0) > 0 and s.estimated_cost_usd == 0:
         yield 'ZERO_COST', 'tokens were used, the cost is 0 USD'
 
 def _latency_doubts(run:RunFolder, truths:GroundTruth):
     "(rule, message) about the latency of a plain run."
     if not is_plain(run): return
-    latency, k = finite(run.summary.get('avg_latency_seconds')), side_by_side(run)
+    latency, k = run.stored.avg_latency_seconds, side_by_side(run)
     others = truths.latencies(run.env) if latency and latency > 60 else []
     if len(others) > 2 and latency / k > 3 * (median := others[len(others) // 2]):
         yield ('HIGH_LAT',
@@ -281,26 +280,26 @@ def _latency_doubts(run:RunFolder, truths:GroundTruth):
     if k > 1: yield 'CONCURRENT', f'{k:.0f} questions at a time: its latencies are divided by {k:.0f} in comparisons'
 
 # %% ../../nbs/05_scoring/06_numbers.ipynb #5b0d0012
-def _stored_drift(summary:dict, scores:Scores|None) -> dict:
+def _stored_drift(s:Summary, scores:Scores|None) -> dict:
     "Component of the score -> (stored, of the answers today), where they differ."
     now = {} if scores is None else dict(overall_score=scores.overall, value_accuracy=scores.value_accuracy,
                                          ref_overlap=scores.ref_overlap, na_accuracy=scores.na_recall)
-    both = {k: (finite(summary.get(k)), x) for k, x in now.items()}
+    both = {k: (getattr(s, k), x) for k, x in now.items()}
     return {k: (was, x) for k, (was, x) in both.items() if was is not None and abs(was - x) > 1e-6}
 
 def _score_doubts(run:RunFolder, scores:Scores|None):
     "(rule, message) about the score."
-    s, preds = run.summary, run.predictions if run.submission or run.records else []
-    n, asked = finite(s.get('num_questions')) or len(preds), finite(s.get('n_completed'))
-    never = 0 if asked is None else max(0, n - asked)
-    if s and s.get('status', 'complete') != 'complete':
-        yield 'INCOMPLETE', f'the run is {s["status"]}' + (f': {never:.0f} questions were not asked' if never else '')
+    s, preds = run.stored, run.predictions if run.submission or run.records else []
+    n = s.num_questions or len(preds)
+    never = 0 if s.n_completed is None else max(0, n - s.n_completed)
+    if run.status not in ('', 'complete'):
+        yield 'INCOMPLETE', f'the run is {run.status}' + (f': {never} questions were not asked' if never else '')
     lost = [p['id'] for p in scores.problems if p['kind'] == 'missing_prediction'] if scores else []
     if lost: yield 'MISSING_QUESTIONS', f'{len(lost)} of {scores.n} questions have no answer: {some_of(lost, 5)}'
-    e = (finite(s.get('error_count')) or sum(p.status == 'failed' for p in preds)) - never
-    if n > never and e / (n - never) > .1: yield 'ERRORS', f'{e:.0f} of {n - never:.0f} questions failed'
+    e = (s.error_count or sum(p.status == 'failed' for p in preds)) - never
+    if n > never and e / (n - never) > .1: yield 'ERRORS', f'{e} of {n - never} questions failed'
     k = sum(p.status == 'unparsed' for p in preds)
-    if k and ('schema_version' not in s or k > .1 * len(preds)):
+    if k and (not s.ours or k > .1 * len(preds)):
         yield 'UNPARSED', (f'{k} of {len(preds)} values are empty: replies that could not be read, which the score '
                            'counts as blanks, as WattBot did; they are no refusals')
     if not (drift := _stored_drift(s, scores)): return
@@ -320,16 +319,15 @@ def _from_scores(s:Scores) -> dict:
                 unreadable=kinds['unparsed'], failed=kinds['failed'] + kinds['missing'],
                 refusal_recall=s.strict['na_recall'], refusal_precision=s.strict['na_precision'])
 
-def _from_summary(s:dict, why:str) -> dict:
+def _from_summary(s:Summary, why:str) -> dict:
     "The score fields of a record, as the run stored them."
-    block = lambda d, k: d[k] if isinstance(d.get(k), dict) else {}
-    kept, by = block(s, 'scores'), block(s, 'by_status')
-    strict, ci = block(kept, 'strict'), block(kept, 'ci95').get('overall') or (None, None)
-    got = finite(s.get('overall_score'))
+    kept, by, got = s.scores, s.by_status, s.overall_score
+    block = lambda k: kept[k] if isinstance(kept.get(k), dict) else {}
+    strict, ci = block('strict'), block('ci95').get('overall') or (None, None)
     return dict(score=got, score_low=finite(ci[0]), score_high=finite(ci[1]), score_reason=why,
                 score_is='not scored' if got is None else 'inherited', n_na=kept.get('n_na'),
-                questions_correct=s.get('questions_correct'), value_accuracy=finite(s.get('value_accuracy')),
-                ref_overlap=finite(s.get('ref_overlap')), na_recall=finite(s.get('na_accuracy')),
+                questions_correct=s.questions_correct, value_accuracy=s.value_accuracy,
+                ref_overlap=s.ref_overlap, na_recall=s.na_accuracy,
                 strict=finite(strict.get('overall')), refused=by.get('abstained'), unreadable=by.get('unparsed'),
                 failed=by.get('failed'), refusal_recall=finite(strict.get('na_recall')),
                 refusal_precision=finite(strict.get('na_precision')))
@@ -350,16 +348,16 @@ def run_numbers(
     scores:Scores|None=None,    # of its answers, where they are known already
 ) -> RunNumbers:
     "The numbers of a run. `UserError` when its files cannot be read."
-    truths, s, why = truths or GroundTruth(), run.summary, ''
+    truths, s, why = truths or GroundTruth(), run.stored, ''
     if scores is None: scores, why = _scored(run, truths)
     cost = run_cost(run, truths.footprint(run.env), scores.n if scores else None)
     latency, latency_is = latency_of(run)
-    prompt, completion = finite(s.get('input_tokens')), finite(s.get('output_tokens'))
     doubts = *_score_doubts(run, scores), *_latency_doubts(run, truths), *_energy_doubts(run, cost)
     return RunNumbers(**vars(cost), run=run.id, env=run.env, datafile=run.datafile, name=run.name, model=run.model,
                       precision=run.precision, precision_requested=run.precision_requested,
-                      score_stored=finite(s.get('overall_score')), latency_s=latency, latency_is=latency_is,
-                      tokens=prompt + (completion or 0.) if prompt else None, at_a_time=side_by_side(run),
+                      score_stored=s.overall_score, latency_s=latency, latency_is=latency_is,
+                      at_a_time=side_by_side(run),
+                      tokens=float(s.input_tokens + (s.output_tokens or 0)) if s.input_tokens else None,
                       doubts=tuple(Doubt(*d) for d in doubts),
                       **(_from_scores(scores) if scores else _from_summary(s, why)))
 

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from ..core.workspace import (UserError, Workspace, digest, file_sha256, log, printable, read_csv,
                                    read_json, some_of, stale_files)
 from ..core.questions import Question
-from ..core.records import finite
+from ..core.records import Summary
 from ..llm.memory import precision_of
 from ..telemetry.energy import questions_at_a_time
 from ..telemetry.footprints import SETTINGS_FILE, load_footprint
@@ -40,8 +40,6 @@ def _all_printable(x):
     return printable(x) if isinstance(x, str) else x
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #28a245a5
-_CHUNK = re.compile(r'results_chunk_(\d+)\.json$')
-
 @dataclass(frozen=True)
 class RunFolder:
     "A run folder on disk. `id` is `env/datafile/name` without the empty levels."
@@ -61,6 +59,10 @@ class RunFolder:
         if not isinstance(s, dict): raise UserError(f'{p} is not a JSON object')
         return _all_printable(s)
     @cached_property
+    def stored(self) -> Summary:
+        "The summary as a record of checked fields: what it lacks is None, {} or []."
+        return Summary.checked(self.summary)
+    @cached_property
     def records(self) -> list[dict]:
         "The record of each question, in file order, unknown keys kept; [] when the folder has none."
         out = []
@@ -79,6 +81,8 @@ class RunFolder:
     def predictions(self) -> list[Prediction]: return _predictions(self)
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0009
+_CHUNK = re.compile(r'results_chunk_(\d+)\.json$')
+
 @patch(as_prop=True)
 def record_files(self:RunFolder) -> list[Path]:
     "The chunk files in numeric order, else `results.json`, else none."
@@ -103,30 +107,26 @@ def _predictions(run:RunFolder) -> list[Prediction]:
     return out
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0013
-@patch
-def block(self:RunFolder,
-    key:str, # 'hardware', 'config_snapshot', 'energy', ...
-) -> dict:
-    "An object inside the summary; {} when it is missing or no object."
-    v = self.summary.get(key)
-    return v if isinstance(v, dict) else {}
-
 @patch(as_prop=True)
 def precision_requested(self:RunFolder) -> str:
     "The precision that was requested, e.g. 'auto'."
-    s = self.summary
-    return str(s.get('precision_requested') or s.get('precision') or s.get('quantization') or '')
+    return self.stored.precision_requested or self.stored.precision or self.stored.quantization or ''
 
 @patch(as_prop=True)
 def precision(self:RunFolder) -> str:
     """'4bit', '8bit', 'bf16', 'fp16' or 'fp32', from what a local run noted of its weights; else the requested
     precision. 'api' for a hosted model."""
-    s, noted = self.summary, self.block('effective')
-    if 'precision_requested' in s and s.get('precision'): return str(s['precision'])
-    loaded = dict(effective_dtype=s.get('effective_dtype') or noted.get('effective_dtype'),
-                  quantization=s.get('effective_quantization') or noted.get('quantization') or 'none')
-    found = precision_of(loaded) if s.get('llm_provider') in (None, 'hf_local') else None
+    s = self.stored
+    if s.precision_requested is not None and s.precision: return s.precision
+    loaded = dict(effective_dtype=s.effective_dtype or s.effective.get('effective_dtype'),
+                  quantization=s.effective_quantization or s.effective.get('quantization') or 'none')
+    found = precision_of(loaded) if s.llm_provider in (None, 'hf_local') else None
     return found or self.precision_requested
+
+@patch(as_prop=True)
+def mode(self:RunFolder) -> str:
+    "'rag', 'oracle' or 'closed-book'. WattBot had only the first and does not store it."
+    return str(self.stored.config_snapshot.get('mode') or self.stored.identity.get('mode') or 'rag')
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0016
 @patch(as_prop=True)
@@ -141,13 +141,17 @@ def members(self:RunFolder) -> list[str]:
 @patch(as_prop=True)
 def model(self:RunFolder) -> str:
     "Hub id of the model; for an ensemble its members."
-    return str(self.summary.get('model_id') or ('+'.join(self.members) if self.is_ensemble else '') or self.name)
+    return self.stored.model_id or ('+'.join(self.members) if self.is_ensemble else '') or self.name
+
+@patch(as_prop=True)
+def status(self:RunFolder) -> str:
+    "'complete', or why it is not; '' without a summary. WattBot stored a summary of complete runs alone."
+    return str(self.summary.get('status', 'complete')) if self.summary else ''
 
 @patch(as_prop=True)
 def complete(self:RunFolder) -> bool:
     "Whether the summary has that status, and is that of the journal as it is now."
-    ended = bool(self.summary) and self.summary.get('status', 'complete') == 'complete'
-    return ended and not stale_files(self.path, quick=True)
+    return self.status == 'complete' and not stale_files(self.path, quick=True)
 
 @patch(as_prop=True)
 def fingerprint(self:RunFolder) -> str:
@@ -162,13 +166,13 @@ def is_plain(
     run:RunFolder, # any run
 ) -> bool:
     "Whether it is a single run of a model: no ensemble, no baseline."
-    return bool(run.summary) and not run.is_ensemble and run.summary.get('llm_provider') != 'baseline'
+    return bool(run.summary) and not run.is_ensemble and run.stored.llm_provider != 'baseline'
 
 def side_by_side(
     run:RunFolder, # any run
 ) -> float:
     "How many questions shared the model at a time: see `wattnb.telemetry.energy.questions_at_a_time`."
-    return questions_at_a_time(run.summary)
+    return questions_at_a_time(run.stored)
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #cf6bbc44
 _QUESTION_FILE = re.compile(r'(_QA|_Q|_solutions?)$|^(train|test|dev|demo)\b')
@@ -177,9 +181,9 @@ def _levels(path:Path, parts:Sequence[str]) -> tuple[str, str, str]:
     "(env, datafile, name) of a run, from its folders below the experiments folder, else from its summary."
     *above, name = parts
     if len(above) >= 2: return '/'.join(above[:-1]), above[-1], name
-    try: s = RunFolder(path).summary
-    except UserError: s = {} # damaged: the audit reports it
-    env, data = str(s.get('run_environment') or ''), Path(str(s.get('questions_file') or '')).stem
+    try: s = RunFolder(path).stored
+    except UserError: s = Summary.checked({}) # damaged: the audit reports it
+    env, data = s.run_environment or '', Path(s.questions_file or '').stem
     if not above: return env, data, name
     level = above[0]
     if level == data or level != env and _QUESTION_FILE.search(level): return env if env != level else '', level, name
@@ -369,8 +373,8 @@ def of(self:GroundTruth,
         if self.given: raise UserError(f'{run.id}: only {share:.0%} of its questions are in the ground truth given')
         full = None
     full = full or _recorded_truth(run) or (None if run.datafile else self._file_with_ids(ids))
-    planned = run.summary.get('num_questions')
-    if full is None or not isinstance(planned, int) or planned >= len(full) or len(ids) > planned: return full
+    planned = run.stored.num_questions
+    if full is None or planned is None or planned >= len(full) or len(ids) > planned: return full
     first = {q.id for q in full[:planned]} # a part was planned: the first ones, unless it answered others
     wanted = ids if len(ids) == planned or not ids <= first else first
     return [q for q in full if q.id in wanted]
@@ -400,7 +404,7 @@ def latencies(self:GroundTruth,
     if self._latencies is None:
         self._latencies = defaultdict(list)
         for r in find_runs(self.base):
-            try: x = finite(r.summary.get('avg_latency_seconds')) if is_plain(r) else None
+            try: x = r.stored.avg_latency_seconds if is_plain(r) else None
             except UserError: continue # damaged: the audit reports it
             if x: self._latencies[r.env].append(x / side_by_side(r))
     return sorted(self._latencies[env])

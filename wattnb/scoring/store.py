@@ -118,11 +118,10 @@ def tidy_rows(
     scores, questions = score(truth, run.predictions), {q.id: q for q in truth}
     records = {str(r['id']): r for r in run.records}
     costs = _shared_costs(run, [r['id'] for r in scores.rows])
-    mode = run.block('config_snapshot').get('mode') or run.block('identity').get('mode') or 'rag'
     head = dict.fromkeys(TIDY_COLUMNS) | dict(
         run=run.id, env=run.env, datafile=run.datafile, name=run.name, model=run.model,
-        provider=str(run.summary.get('llm_provider') or ''), precision=run.precision, ensemble=run.is_ensemble,
-        mode=str(mode))
+        provider=run.stored.llm_provider or '', precision=run.precision, ensemble=run.is_ensemble,
+        mode=run.mode)
     out = []
     for r, c, strict in zip(scores.rows, scores.contributions(), scores.contributions(strict=True)):
         rec, q = records.get(r['id'], {}), questions[r['id']]

@@ -11,7 +11,7 @@ __all__ = ['LOCAL_PROVIDERS', 'HOSTED_PROVIDERS', 'HOSTED', 'RESUMED_FROM', 'Run
 import json, math
 from dataclasses import dataclass
 
-from ..core.records import finite
+from ..core.records import Summary, finite
 from .session import IDLE_SESSION
 
 # %% ../../nbs/04_telemetry/05_energy.ipynb #e6a10001
@@ -47,81 +47,80 @@ HOSTED_PROVIDERS = ('openai', 'openrouter', 'bedrock')
 HOSTED = 'hosted model: its provider does not report its energy'
 
 def is_hosted(
-    summary:dict, # content of a summary.json
+    summary, # a `Summary`, or the content of a summary.json
 ) -> bool:
     "Whether the model ran on a provider's machine."
-    provider = summary.get('llm_provider')
-    return provider in HOSTED_PROVIDERS or provider not in LOCAL_PROVIDERS and summary.get('quantization') == 'api'
+    s = Summary.checked(summary)
+    return s.llm_provider in HOSTED_PROVIDERS or s.llm_provider not in LOCAL_PROVIDERS and s.quantization == 'api'
 
 # %% ../../nbs/04_telemetry/05_energy.ipynb #e6a10003
 def _block(d:dict, key:str) -> dict: return d[key] if isinstance(d.get(key), dict) else {}
 
 def questions_at_a_time(
-    summary:dict, # content of a summary.json
+    summary, # a `Summary`, or the content of a summary.json
 ) -> float:
     """How many questions shared the model while WattBot timed them: each latency includes the wait for the others,
     so it is divided by this. 1 for wattnb runs, which time each call."""
-    if 'schema_version' in summary: return 1.
-    return max(1., finite(_block(summary, 'config_snapshot').get('max_concurrent')) or 1.)
+    s = Summary.checked(summary)
+    return 1. if s.ours else max(1., finite(s.config_snapshot.get('max_concurrent')) or 1.)
 
 # %% ../../nbs/04_telemetry/05_energy.ipynb #dc674799
 RESUMED_FROM = 1.1 # sum of latencies over stored time above which the run was resumed
 
 def missed_factor(
-    summary:dict, # content of a summary.json
+    summary, # a `Summary`, or the content of a summary.json
 ) -> tuple[float, float, float]:
     """The factor by which the latencies of a WattBot run exceed its stored time, and the smallest and largest plausible
     one; 1, 1, 1 if the time covers the whole run."""
-    keys = ('num_questions', 'avg_latency_seconds', 'total_time_seconds', 'avg_retrieval_seconds',
-            'avg_generation_seconds')
-    n, lat, total, *parts = (finite(summary.get(k)) for k in keys)
-    if 'schema_version' in summary or not n or not lat or not total or total <= 0: return 1., 1., 1.
-    ratio = lambda seconds: seconds * n / (total * questions_at_a_time(summary))
+    s = Summary.checked(summary)
+    n, lat, total = s.num_questions, s.avg_latency_seconds, s.total_time_seconds
+    if s.ours or not n or not lat or not total or total <= 0: return 1., 1., 1.
+    parts = s.avg_retrieval_seconds, s.avg_generation_seconds
+    ratio = lambda seconds: seconds * n / (total * questions_at_a_time(s))
     if ratio(lat) <= RESUMED_FROM: return 1., 1., 1.
     ends = ratio(lat), 1. if None in parts else ratio(sum(parts))
     return ratio(lat), max(1., min(ends) / RESUMED_FROM), max(ends) * RESUMED_FROM
 
 # %% ../../nbs/04_telemetry/05_energy.ipynb #87ac75bf
 def unmetered_gpus(
-    summary:dict, # content of a summary.json
+    summary, # a `Summary`, or the content of a summary.json
 ) -> str:
     "'1 of 2 GPUs' if a local run metered fewer than it may have used; '' if it metered all of them."
-    h, e, n = _block(summary, 'hardware'), _block(summary, 'energy'), None
-    if summary.get('llm_provider') not in (None, 'hf_local'): return ''
-    if 'schema_version' not in summary:
-        n, metered = finite(h.get('gpu_count')), 1
-        if not finite(h.get('gpu_energy_wh')) or h.get('gpu_energy_method') in (None, 'none'): return ''
+    s = Summary.checked(summary)
+    h, n, metered = s.hardware, s.hardware.gpu_count, 1
+    if s.llm_provider not in (None, 'hf_local'): return ''
+    if not s.ours:
+        if not h.gpu_energy_wh or h.gpu_energy_method in (None, 'none'): return ''
     else:
-        parts = _block(e, 'by_device').values()
+        parts = _block(s.energy, 'by_device').values()
         gpus = [x for x in parts if isinstance(x, dict) and x.get('part', 'gpu') == 'gpu' and x.get('counted', True)]
         metered = sum(x.get('wh', 0) is not None for x in gpus)
-        place = str(_block(summary, 'effective').get('device') or '')
-        n = place.count('cuda') if place else finite(h.get('gpu_count'))
+        if place := str(s.effective.get('device') or ''): n = place.count('cuda')
         if not metered: return ''
-    return f'{metered} of {n:.0f} GPUs' if n and n > metered else ''
+    return f'{metered} of {n} GPUs' if n and n > metered else ''
 
 # %% ../../nbs/04_telemetry/05_energy.ipynb #e6a10004
 def energy_of(
-    summary:dict, # content of a summary.json, of wattnb or WattBot
+    summary, # a `Summary`, or the content of a summary.json, of wattnb or WattBot
 ) -> RunEnergy:
     """The energy of a run from its summary. That of an ensemble needs its
     members too: `wattnb.scoring.numbers.run_cost`."""
-    h, e = _block(summary, 'hardware'), _block(summary, 'energy')
-    ours, method = 'schema_version' in summary, h.get('gpu_energy_method')
+    s = Summary.checked(summary)
+    e, method = s.energy, s.hardware.gpu_energy_method
     wh, low, high = (finite(e.get(f'total_wh{k}')) for k in ('', '_low', '_high'))
-    if wh is None: wh, low, high = finite(h.get('gpu_energy_wh')), None, None
-    if wh is None or not ours and not wh or wh < 0 or finite(e.get('total_wh')) is None and method in (None, 'none'):
-        return RunEnergy(reason=_why_no_energy(summary, method))
+    if wh is None: wh, low, high = s.hardware.gpu_energy_wh, None, None
+    if wh is None or not s.ours and not wh or wh < 0 or finite(e.get('total_wh')) is None and method in (None, 'none'):
+        return RunEnergy(reason=_why_no_energy(s, method))
     if low is None or high is None or not 0 <= low <= wh <= high: low = high = None
-    f, f_low, f_high = missed_factor(summary)
-    metered = unmetered_gpus(summary)
+    f, f_low, f_high = missed_factor(s)
+    metered = unmetered_gpus(s)
     if metered: return RunEnergy(wh * f_low, wh * f_low, None, wh, 'at least', f_low, f_low, f_high, metered)
     if f > 1: return RunEnergy(wh * f, wh * f_low, wh * f_high, wh, 'extrapolated', f, f_low, f_high)
     return RunEnergy(wh, low, high, wh, 'members' if e.get('method') == 'members' else 'measured')
 
-def _why_no_energy(summary:dict, method) -> str:
-    if is_hosted(summary): return HOSTED
-    stored = _block(_block(summary, 'energy'), 'reasons') | _block(_block(summary, 'hardware'), 'reasons')
+def _why_no_energy(s:Summary, method) -> str:
+    if is_hosted(s): return HOSTED
+    stored = _block(s.energy, 'reasons') | s.hardware.reasons
     parts = [str(stored[k]) for k in ('energy', 'gpu', 'cpu_energy') if stored.get(k)]
     reason = '; '.join(x for i, x in enumerate(parts) if not any(x in y for y in parts[:i]))
     return reason or (f'the meter {method} stored 0 Wh' if method not in (None, 'none') else 'the run measured none')

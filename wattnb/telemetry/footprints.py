@@ -14,7 +14,7 @@ from importlib import resources
 from fastcore.basics import patch
 
 from .energy import HOSTED, RunEnergy, _block, energy_of, is_hosted, missed_factor
-from ..core.records import finite
+from ..core.records import Summary, finite
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, read_bytes, read_csv
 
@@ -247,15 +247,15 @@ def _costs(settings:Footprint, electricity, seconds, api_usd, hosted:bool) -> tu
 
 # %% ../../nbs/04_telemetry/06_footprints.ipynb #b6682dbc
 def run_footprint(
-    summary:dict,                   # content of a summary.json
+    summary,                        # a `Summary`, or the content of a summary.json
     settings:Footprint=Footprint(), # see `load_footprint`
     energy:RunEnergy|None=None,     # default: that of the summary
 ) -> Impact:
     "The footprint of a run from its summary."
-    x, hosted = energy or energy_of(summary), is_hosted(summary)
-    factor, total = missed_factor(summary)[0], finite(summary.get('total_time_seconds'))
+    s = Summary.checked(summary)
+    x, hosted, total = energy or energy_of(s), is_hosted(s), s.total_time_seconds
     if total is not None and total < 0: total = None # damaged
-    seconds, bill = None if total is None else total * factor, bill_of(summary) if hosted else None
+    seconds, bill = None if total is None else total * missed_factor(s)[0], bill_of(s) if hosted else None
     i = footprint(x.wh, None if x.high is None else x.low, x.high, seconds, bill, settings, hosted,
                   x.reason or 'the run measured none')
     i = replace(i, energy_is=x.is_)
@@ -263,17 +263,17 @@ def run_footprint(
     if x.kind == 'at least':
         bound = f'{x.metered} metered: a lower bound, also of the carbon and the money'
         i = replace(i, gco2e_high=None, reasons=i.reasons | dict(energy_interval=bound))
-    if _block(_block(summary, 'energy'), 'cpu').get('wh') is not None: return i
+    if _block(s.energy, 'cpu').get('wh') is not None: return i
     return replace(i, reasons=i.reasons | {'scope': 'the GPUs alone: CPU and memory were not measured'})
 
 # %% ../../nbs/04_telemetry/06_footprints.ipynb #aa1c1804
 def bill_of(
-    summary:dict, # content of a summary.json
+    summary, # a `Summary`, or the content of a summary.json
 ) -> float|None:
     "The provider's bill in USD; None for a local model, and if no price is known."
-    ours = 'schema_version' in summary
-    usd = finite(summary.get('cost_usd') if ours else summary.get('estimated_cost_usd'))
-    return usd if usd and usd > 0 or usd == 0 and ours and is_hosted(summary) else None
+    s = Summary.checked(summary)
+    usd = s.cost_usd if s.ours else s.estimated_cost_usd
+    return usd if usd and usd > 0 or usd == 0 and s.ours and is_hosted(s) else None
 
 # %% ../../nbs/04_telemetry/06_footprints.ipynb #52ae67d0
 def footprint_table(
