@@ -8,26 +8,19 @@ __all__ = ['CHUNK', 'WATTBOT_RECORD', 'WATTBOT_ENSEMBLE', 'WATTBOT_HARDWARE', 'W
 
 # %% ../../nbs/legacy/01_wattbot_files.ipynb #7d4b11d1
 import json, shutil
-from dataclasses import Field, fields
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from types import UnionType
-from typing import get_args, get_origin
 
 from ..core.workspace import UserError, write_csv, write_json
 from ..core.questions import BASE_COLUMNS
-from ..core.records import WattBotHardware, WattBotRecord, WattBotSummary
+from ..core.records import WattBotHardware, WattBotRecord, WattBotSummary, _types
 from ..scoring.run_folders import RunFolder
 
 # %% ../../nbs/legacy/01_wattbot_files.ipynb #03817bb6
 CHUNK = 50 # records per file
 
-def _kind(f:Field):
-    "The type of a field, without `|None`."
-    kind = get_args(f.type)[0] if isinstance(f.type, UnionType) else f.type
-    return get_origin(kind) or kind
-
-WATTBOT_RECORD = {f.name: _kind(f)() for f in fields(WattBotRecord)} | dict(pred_ref='["is_blank"]', error=None)
+WATTBOT_RECORD = {f.name: _types(f.type)[0]() for f in fields(WattBotRecord)} | dict(pred_ref='["is_blank"]', error=None)
 _names = tuple(WATTBOT_RECORD)
 WATTBOT_ENSEMBLE = (*_names[:10], 'individual_answers', 'individual_refs', *_names[10:13])
 
@@ -42,7 +35,7 @@ def wattbot_record(
 
 # %% ../../nbs/legacy/01_wattbot_files.ipynb #4be55d6f
 WATTBOT_HARDWARE, WATTBOT_SUMMARY = (tuple(f.name for f in fields(c)) for c in (WattBotHardware, WattBotSummary))
-_TEXT = {f.name for c in (WattBotSummary, WattBotHardware) for f in fields(c) if _kind(f) in (str, None)}
+_TEXT = {f.name for c in (WattBotSummary, WattBotHardware) for f in fields(c) if _types(f.type)[0] in (str, None)}
 
 # %% ../../nbs/legacy/01_wattbot_files.ipynb #5b100003
 def _filled(d:dict, keys) -> tuple[dict, list]:

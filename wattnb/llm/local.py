@@ -22,9 +22,6 @@ from .chat_template import encode_prompt, render_prompt, template_facts
 from .batching import SequenceState, bytes_per_token, checkpoint_sampling, token_budget
 from .decode import BatchedModel
 
-# imported from here by scripts, so kept although unused: Weights, Loaded, bytes_per_token, compute_dtype,
-# cpu_bf16_is_native, encode_prompt, load_local, local_facts, local_weights, weights_need
-
 log = logging.getLogger('wattnb')
 
 # %% ../../nbs/03_llm/14_local.ipynb #9b77a9a2
