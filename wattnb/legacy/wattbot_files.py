@@ -20,7 +20,8 @@ from ..scoring.run_folders import RunFolder
 # %% ../../nbs/legacy/01_wattbot_files.ipynb #03817bb6
 CHUNK = 50 # records per file
 
-WATTBOT_RECORD = {f.name: _types(f.type)[0]() for f in fields(WattBotRecord)} | dict(pred_ref='["is_blank"]', error=None)
+_kinds = lambda *classes: {f.name: _types(f.type)[0] for c in classes for f in fields(c)} # type: ignore[arg-type]
+WATTBOT_RECORD = {k: kind() for k, kind in _kinds(WattBotRecord).items()} | dict(pred_ref='["is_blank"]', error=None)
 _names = tuple(WATTBOT_RECORD)
 WATTBOT_ENSEMBLE = (*_names[:10], 'individual_answers', 'individual_refs', *_names[10:13])
 
@@ -35,7 +36,7 @@ def wattbot_record(
 
 # %% ../../nbs/legacy/01_wattbot_files.ipynb #4be55d6f
 WATTBOT_HARDWARE, WATTBOT_SUMMARY = (tuple(f.name for f in fields(c)) for c in (WattBotHardware, WattBotSummary))
-_TEXT = {f.name for c in (WattBotSummary, WattBotHardware) for f in fields(c) if _types(f.type)[0] in (str, None)}
+_TEXT = {k for k, kind in _kinds(WattBotSummary, WattBotHardware).items() if kind in (str, None)}
 
 # %% ../../nbs/legacy/01_wattbot_files.ipynb #5b100003
 def _filled(d:dict, keys) -> tuple[dict, list]:
