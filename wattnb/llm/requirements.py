@@ -102,7 +102,7 @@ def check_precision(
 ):
     "Raise `WorkError` when the entry cannot be loaded at `precision`, before anything is loaded."
     precision = precision or entry.precision
-    share = quantizable_share(entry) if entry.local and precision in ('4bit', '8bit') else None
+    share = quantizable_share(entry) if entry.engine == 'transformers' and precision in ('4bit', '8bit') else None
     if share is not None and share < MIN_QUANTIZED_SHARE:
         raise WorkError(in_name_only(entry.key, precision, share, weights_gb(entry, 'bf16')))
 
