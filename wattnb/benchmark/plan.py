@@ -19,7 +19,7 @@ from ..scoring.run_folders import GroundTruth, find_run
 from ..scoring.numbers import run_numbers
 from ..experiment.settings import RunSettings, same_as, shared
 from ..experiment.plan import RunPlan, plan_run, planned_precision
-from .processes import Supervised
+from ..core.processes import Supervised
 from .resources import Estimate, Machine, Need, estimate, need_of, read_past
 
 # %% ../../nbs/07_benchmark/02_plan.ipynb #a34ad207
