@@ -389,6 +389,7 @@ def _run_fields(head:dict, content:JournalContent) -> dict:
     differs = precision != planned and 'precision_requested' in head
     note = f'planned at {planned}, loaded at {precision}' if differs else None
     finished = end.get('finished', head['started'])
+    engine = model.get('engine') or entry.get('engine') or 'transformers' * (entry['provider'] == 'hf_local')
     return dict(
         name=head['name'], config_path=None, model_id=entry['id'], llm_provider=entry['provider'],
         quantization=precision if entry['provider'] in LOCAL_PROVIDERS else 'api', timestamp=finished,
@@ -401,7 +402,8 @@ def _run_fields(head:dict, content:JournalContent) -> dict:
         determinism=model.get('determinism'), precision=precision,
         precision_requested=head.get('precision_requested') or planned, precision_note=note, identity=head['identity'],
         code_version=head.get('version'), scorer_version=head['identity']['scorer'],
-        quarantined_lines=len(content.quarantined), journal=content.mark())
+        quarantined_lines=len(content.quarantined), journal=content.mark(), engine=engine,
+        engine_version=model.get('engine_version') or '')
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #218c96fd
 def _summary(head:dict, content:JournalContent, sums:list[Tried], scores:Scores|None, segments:list) -> Summary:

@@ -124,6 +124,11 @@ def precision(self:RunFolder) -> str:
     return found or self.precision_requested
 
 @patch(as_prop=True)
+def engine(self:RunFolder) -> str:
+    "What ran a local model: 'transformers' in summaries that do not say. '' for other models."
+    return self.stored.engine or 'transformers' * (self.stored.llm_provider == 'hf_local')
+
+@patch(as_prop=True)
 def mode(self:RunFolder) -> str:
     "'rag', 'oracle' or 'closed-book'. WattBot had only the first and does not store it."
     return str(self.stored.config_snapshot.get('mode') or self.stored.identity.get('mode') or 'rag')
