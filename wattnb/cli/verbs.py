@@ -354,7 +354,8 @@ def cmd_meter(a) -> Result:
       Opt('truth', metavar='TRUTH.csv', help='question file with the true answers'),
       Opt('submission', metavar='SUBMISSION.csv', help='the predictions'),
       Opt('--strict', action='store_true', help='also compute the strict score'),
-      Opt('--legacy-join', action='store_true', help='leave out questions without a prediction, as WattBot does'))
+      Opt('--legacy-join', action='store_true', help='leave out questions without a prediction, as WattBot does'),
+      Opt('--scorer', metavar='SCORE.py', help="the competition's own scorer: runs it, and shows where it differs"))
 def cmd_score(a) -> Result:
     from wattnb.scoring.scores import score_files
     s = score_files(a.truth, a.submission, legacy_join=a.legacy_join)
@@ -362,7 +363,13 @@ def cmd_score(a) -> Result:
     problems = '\n'.join(f"{p['id']}: {p['message']}" for p in s.problems[:10])
     parts = [t.to_text() for t in (s.table(strict=a.strict), *groups,
                                    s.mismatches())] + ([problems] if problems else [])
-    return Result('\n\n'.join(parts), s.to_json(strict=a.strict))
+    if not a.scorer: return Result('\n\n'.join(parts), s.to_json(strict=a.strict))
+    from wattnb.scoring.official_scorer import compare_scorer, run_scorer
+    official = run_scorer(a.scorer, a.truth, a.submission)
+    found = [dict(zip(('id', 'differs_in', 'ours', 'official', 'truth', 'submitted'), x)) for x in official.differences(s)]
+    more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=found)
+    return Result('\n\n'.join([*parts, compare_scorer(s, official).to_text()]),
+                  s.to_json(strict=a.strict) | dict(official=more))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #05905513
 def _many(name, what, **kw): return Opt(name, action='append', default=[], help=what + ' (repeatable)', **kw)
