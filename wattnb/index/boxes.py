@@ -112,8 +112,9 @@ def _words(text:c_void_p, n:int) -> tuple[str, list, list, list]:
     edges = np.flatnonzero(np.diff(ink))
     of = lambda at: list(map(_pdfium()['object'], repeat(text), at))
     first, last = edges[::2].tolist(), (edges[1::2] - 1).tolist()
-    objects, ends = of(first), of(last)
-    for k in reversed([k for k, (o, p) in enumerate(zip(objects, ends)) if o != p]) if objects != ends else ():
+    objects = of(first)
+    ends = [k for k, (o, p) in enumerate(zip(objects, [*objects[1:], None])) if o != p] # within an object they are its
+    for k in reversed([k for k, o in zip(ends, of([last[k] for k in ends])) if o != objects[k]]):
         own = of(range(first[k], last[k] + 1))
         cuts = [i for i in range(1, len(own)) if own[i] != own[i - 1]]
         begins, last[k:k + 1] = [first[k] + i for i in (0, *cuts)], [*(first[k] + i - 1 for i in cuts), last[k]]
@@ -144,9 +145,9 @@ def _measure(page, text:c_void_p, n:int, left_out:Counter) -> _Glyphs|None:
     "The words of a page with their boxes; slanted, hidden and cropped ones are marked and counted."
     chars, first, last, objects = _words(text, n)
     if not first: return None
-    index: dict = {}
-    of = np.array([index.setdefault(o, len(index)) for o in objects])
-    at = [first[i] for i in np.unique(of, return_index=True)[1]]
+    index = dict(zip(dict.fromkeys(objects), range(len(objects))))
+    of, one = np.array([*map(index.__getitem__, objects)]), dict(zip(reversed(objects), reversed(first)))
+    at = [one[o] for o in index]
     m = _values('matrix', text, at, 6)
     sizes = np.fromiter(map(_pdfium()['size'], repeat(text), at), float, len(at)) * np.hypot(m[:, 2], m[:, 3])
     a, b, c, d, e, f = m[of].T
@@ -480,6 +481,7 @@ def page_rows(
     return PageRows(parts, int(length.sum()), +left_out, int(length[g.kept & g.unmapped].sum()))
 
 # %% ../../nbs/01_index/00_boxes.ipynb #003a9e5c
+@lru_cache(1)
 def can_read_pictures() -> bool:
     "Whether the extra `ocr` is installed."
     from importlib.util import find_spec

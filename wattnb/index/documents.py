@@ -10,8 +10,10 @@ __all__ = ['MAX_DOCUMENT', 'PARSER_VERSION', 'MAX_UNPRINTABLE', 'MAX_PAGE_GARBAG
 
 # %% ../../nbs/01_index/01_documents.ipynb #2232daa8
 import json, os, queue, re, subprocess, sys, threading
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Collection, Sequence
 
@@ -134,7 +136,7 @@ def load_document(
 _ABBR = (r'(?:et al|e\.g|i\.e|cf|vs|etc|Fig|Figs|Tab|Sec|Eq|Eqs|Ref|Refs|No|Nos|approx|resp|Dr|Prof|Inc|Ltd|Corp|Co|St'
          r'|U\.S|U\.K|a\.k\.a|[A-Z])')
 _ABBREVIATED = re.compile(rf'(?<![^\s(]){_ABBR}\.$')
-_END = re.compile(r'(?<=[.!?])["\')\]]*\s+(?=["\'(\[]*[A-Z0-9])')
+_END = re.compile(r'[.!?]["\')\]]*\s+(?=["\'(\[]*[A-Z0-9])')
 
 def split_sentences(
     text:str, # a paragraph
@@ -143,7 +145,7 @@ def split_sentences(
     text = ' '.join(text.split())
     out, start = [], 0
     for m in _END.finditer(text):
-        if _ABBREVIATED.search(text, max(start, m.start() - 10), m.start()): continue # no abbreviation is longer
+        if _ABBREVIATED.search(text, max(start, m.start() - 9), m.start() + 1): continue # no abbreviation is longer
         out.append(text[start:m.end()].strip()); start = m.end()
     if text[start:].strip(): out.append(text[start:].strip())
     return out
@@ -163,14 +165,23 @@ def paper_words(
     "Its words in small letters, compounds with their hyphens; not those that a line's end splits."
     return frozenset(re.findall(r'[\w-]+', re.sub(r'-\n\w*', '- ', text.lower())))
 
-def _keeps_hyphen(first:str, second:str, known:Collection) -> bool:
+@lru_cache(1)
+def _in_order(known:frozenset) -> list: return sorted(known)
+
+def _begins(stem:str, known:frozenset) -> bool:
+    "Whether a word begins with `stem`."
+    words = _in_order(known)
+    k = bisect_left(words, stem)
+    return k < len(words) and words[k].startswith(stem)
+
+def _keeps_hyphen(first:str, second:str, known:frozenset) -> bool:
     "Whether the hyphen between two parts of a word, split at a line's end, belongs to it."
     if first.isupper(): return True # GPU-hours
     first, second = first.lower(), second.lower()
     if first + second in known: return False
     if f'{first}-{second}' in known: return True
     stem = first + second[:3]
-    if len(second) > 2 and any(w.startswith(stem) for w in known): return False
+    if len(second) > 2 and _begins(stem, known): return False
     if len(first) > 3 and first not in _FUSED and second in _AFTER_NOUN: return True
     if first in _FIRST and len(second) > 3 and second not in ('ered', 'light', 'lighted'): return True
     word = first in known and len(first) > 2 and first not in _FUSED
@@ -178,7 +189,7 @@ def _keeps_hyphen(first:str, second:str, known:Collection) -> bool:
 
 def join_lines(
     lines:Sequence[str],   # lines of one paragraph
-    known:Collection=(),   # words of the paper
+    known:frozenset=frozenset(), # words of the paper
 ) -> str:
     "One line of text: words that line ends split are joined, white space is collapsed."
     out, tail = [], '' # what a joint depends on is the last word
@@ -407,6 +418,7 @@ def _jumble(text:str) -> bool:
 
 # %% ../../nbs/01_index/01_documents.ipynb #fae01ea1
 _COMMON = [f' {w} ' for w in 'the and for that with from this are was were which'.split()]
+_BACKWARDS = [w[::-1] for w in _COMMON]
 
 def _torn(text:str) -> str:
     "Why the text of a page was not read as words, or ''."
@@ -415,7 +427,7 @@ def _torn(text:str) -> str:
     if len(sizes) > 40 and sizes.count(1) > .5 * len(sizes): return 'has its letters one by one'
     if sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum()) > max(60, .4 * len(text)):
         return 'has no spaces between its words'
-    back = sum(small.count(w[::-1]) for w in _COMMON)
+    back = sum(map(small.count, _BACKWARDS))
     return 'runs backwards' if back > 2 and back > sum(map(small.count, _COMMON)) else ''
 
 def check_text(
@@ -483,7 +495,7 @@ def _read_page(pdf, i:int, gate:dict) -> list:
     why = _torn(text)
     if not why and got.glyphs >= 100 and got.unmapped > MAX_LOST * got.glyphs:
         why = f'has {got.unmapped:,} glyphs without a character, of {got.glyphs:,}'
-    if (why or _garbage(text) or got.glyphs < 20 and list(page.get_objects(max_depth=1))) and can_read_pictures():
+    if can_read_pictures() and (why or _garbage(text) or got.glyphs < 20 and list(page.get_objects(max_depth=1))):
         rows = picture_rows(page)
         why = _torn(' '.join(map(_line, rows)))
         if not why: gate.setdefault('ocr', []).append(i + 1); return [rows]
@@ -502,7 +514,7 @@ def _parse_pdfium(path, pdf, gate:dict) -> list[Section]:
     for i, (body, part) in enumerate(zip(bodies, parts), 1):
         ps, section = _paragraphs(reading_order(body, gutters), i, section, known)
         for rows in part[1:]: ps += _paragraphs(reading_order(rows, []), i, section, known)[0]
-        count = lambda texts: len(''.join(' '.join(texts).split()))
+        count = lambda texts: sum(map(len, ' '.join(texts).split()))
         have, kept = count(p.text for r in body for p in r), count(p.text for p in ps)
         if have > 100 and kept < (1 - MAX_LOST) * have:
             raise WorkError(f'page {i}: {kept:,} of {have:,} characters are in its paragraphs')
@@ -616,18 +628,20 @@ def parse_pdf(
     meta = dict(metadata or {}, parser=parser_version(parser), pdf_sha256=file_sha256(path), pages=n, gate=gate)
     return Document(document_id or path.stem, title or own, '\n\n'.join(p.text for p in paragraphs), meta, sections)
 
-# %% ../../nbs/01_index/01_documents.ipynb #7ad26446
+# %% ../../nbs/01_index/01_documents.ipynb #7ad26445
 SECONDS, SECONDS_PER_MB = 60., 30. # for a PDF; docling and OCR, which run models, get twenty times as long
-MAX_MEMORY = 6 << 30               # bytes of address space of the process that reads (not with docling)
+MAX_MEMORY = 6 << 30               # bytes of address space of a process that reads (not with docling)
 
+# %% ../../nbs/01_index/01_documents.ipynb #7ad26446
 class PdfReader:
     """Reads PDFs with `parse_pdf` in another process. A context manager.
     `WorkError` when a paper takes too long or ends the process."""
     def __init__(self,
         parser:str='pdfium', # key of `PARSERS`
         seconds:float|None=None, # for one paper; default by its size
+        memory:int=MAX_MEMORY,   # bytes
     ):
-        self.parser, self.seconds = parser, seconds
+        self.parser, self.seconds, self.memory = parser, seconds, memory
         self._p: subprocess.Popen|None = None
     def __enter__(self): return self
     def __exit__(self, *exc): self._stop()
@@ -636,7 +650,7 @@ class PdfReader:
         self._p = None
     def _start(self):
         home = str(Path(sys.modules['wattnb'].__file__).parents[1]) # -P: nothing of the working folder is imported
-        code = f'import sys; sys.path.append({home!r}); from wattnb.index.documents import _read_for; _read_for({self.parser!r})'
+        code = f'import sys; sys.path.append({home!r}); from wattnb.index.documents import _read_for; _read_for({self.parser!r}, {self.memory})'
         self._p = subprocess.Popen([sys.executable, '-P', '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    stderr=subprocess.DEVNULL)
     def __call__(self, pdf, document_id:str, title:str, metadata:dict) -> Document:
@@ -658,12 +672,12 @@ class PdfReader:
         return Document.from_json(o)
 
 # %% ../../nbs/01_index/01_documents.ipynb #5f413836
-def _read_for(parser:str):
+def _read_for(parser:str, memory:int):
     "Runs in the other process: reads a line with arguments, writes a line with the document or the reason of failure."
     out, sys.stdout = sys.stdout.buffer, open(os.devnull, 'w')
     try:
         import resource
-        if parser != 'docling': resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+        if parser != 'docling': resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     except (ImportError, ValueError, OSError): pass # no such limit on this system
     for line in sys.stdin.buffer:
         try: reply = json.dumps(parse_pdf(*json.loads(line), parser=parser).to_json()) # type: ignore[misc]
