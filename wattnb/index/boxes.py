@@ -378,6 +378,17 @@ def _prose(lines:list[Piece]) -> bool:
     full = [p for p in lines if p.right - left > .72 * (right - left) and p.text.count(' ') >= 3]
     return len(full) > 2 and sum(len(p.text) for p in full) > .6 * sum(len(p.text) for p in lines)
 
+def _are_labels(rows:list[list[Piece]], x:float) -> bool:
+    "Whether what stands left of `x` labels rows of a table: several cells, or numbers, on its baselines or in the middle of two."
+    right = [s for r in rows if (s := [p for p in r if p.x >= x])]
+    cells = [p.text for s in right for p in s]
+    numbers = sum(bool(re.fullmatch(r'[^a-zA-Z]*\d[^a-zA-Z]*', c)) for c in cells)
+    beside = sum(r[0].x < x <= r[-1].x for r in rows)
+    for a, (p, *_), b in zip(rows, rows[1:], rows[2:]):
+        up, down = a[0].y - p.y, p.y - b[0].y
+        beside += a[-1].x < x <= p.x and b[-1].x < x and abs(up - down) < .1 * p.size and up < .8 * p.size
+    return beside >= .9 * len(right) and (len(cells) > 1.7 * len(right) or numbers > .6 * len(cells))
+
 # %% ../../nbs/01_index/00_boxes.ipynb #08e796eb
 def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
     "(first row, row after the last, left edge) of the tallest stretch with two columns; `known`: gutters found before."
@@ -399,7 +410,7 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
             before = [s[-1] for r in rows[i:j] if (s := [p for p in r if p.x < x - 1.5])]
             after = [s[0] for r in rows[i:j] if (s := [p for p in r if p.x >= x - 1.5])]
             enough = min(len(before), len(after)) >= (3 if usual else 5)
-            if enough and (usual or _prose(before) or _prose(after)): best = (i, j, x - 1.5)
+            if enough and (usual or _prose(after) or _prose(before) and not _are_labels(rows[i:j], x - 1.5)): best = (i, j, x - 1.5)
     return best if best[1] else None
 
 # %% ../../nbs/01_index/00_boxes.ipynb #b63d11af

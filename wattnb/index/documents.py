@@ -226,8 +226,11 @@ def _is_row(r:list[Piece]) -> bool:
 def _columns(rows:list[list[Piece]]) -> list[tuple]:
     "Left and right edges of a table's columns."
     sizes = Counter(map(len, rows))
-    n = max((k for k in sizes if sizes[k] > 1), default=max(sizes))
-    return [(min(p.x for p in c), max(p.right for p in c)) for c in zip(*(r for r in rows if len(r) == n))]
+    def edges(n): return [(min(p.x for p in c), max(p.right for p in c)) for c in zip(*(r for r in rows if len(r) == n))]
+    usual, most = max((k for k in sizes if sizes[k] > 1), default=max(sizes)), edges(max(sizes))
+    over = [[k for k, (a, b) in enumerate(most) if p.x < b and p.right > a] for r in rows if 1 < len(r) < len(most) for p in r]
+    sure = len({k for k, *more in filter(None, over) if not more}) == len(most)
+    return most if sure and any(re.match('[a-zA-Z]', r[0].text) for r in rows[:-1] if len(r) == len(most)) else edges(usual)
 
 def _place(r:list[Piece], columns:list[tuple], spanning:bool) -> list[str]:
     "The cells of a row by columns; `spanning`: a piece over several columns belongs to each."
@@ -240,6 +243,28 @@ def _place(r:list[Piece], columns:list[tuple], spanning:bool) -> list[str]:
         for i in over if len(over) > 1 else [k]: cells[i] = f'{cells[i]} {p.text}'.strip()
     return cells
 
+# %% ../../nbs/01_index/01_documents.ipynb #e8993764
+def _whole_labels(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
+    "Rows of a table; lines of a label above its cells, or on both sides of their baseline, are one piece."
+    out, held = [], None # type: ignore[var-annotated]
+    for k, r in enumerate(rows):
+        p = r[0]
+        if held:
+            own = p.x < held.right
+            text, right = join_lines([held.text, p.text], known) if own else held.text, max(held.right, p.right) if own else held.right
+            r, held = [Piece(held.x, p.y, right, p.size, text), *r[own:]], None
+        elif len(r) == 1 and out and len(out[-1]) > 1 and out[-1][0].right > p.x and rows[k - 1][0].x > p.right and rows[k - 1][0].y - p.y < .8 * p.size:
+            q = out[-1][0] # the row of the cells had no label of its own
+            out[-1][0] = Piece(q.x, q.y, max(q.right, p.right), q.size, join_lines([q.text, p.text], known))
+            continue
+        if len(r) == 1 and k + 1 < len(rows) and re.search('[a-zA-Z]', p.text):
+            below, gap = rows[k + 1][0], p.y - rows[k + 1][0].y
+            apart = k == 0 or rows[k - 1][0].y - p.y > 1.2 * gap
+            goes_on = apart and abs(below.x - p.x) < 2 * p.size and re.match(r'[(a-z]', below.text)
+            if goes_on or below.x > p.right and gap < .8 * p.size: held = r[0]; continue
+        out.append(r)
+    return out
+
 # %% ../../nbs/01_index/01_documents.ipynb #dd66f1ed
 def _stacked(cells:list[str], known:Collection) -> str:
     "Lines of one cell as a text; a word that is broken without a hyphen is joined where the paper has it whole."
@@ -250,6 +275,7 @@ def _stacked(cells:list[str], known:Collection) -> str:
 
 def _table(rows:list[list[Piece]], known:Collection=()) -> tuple[list, list]:
     "(header cells, rows of cells) of consecutive table lines."
+    rows = _whole_labels(rows, known)
     columns = _columns(rows)
     placed = [_place(r, columns, False) for r in rows]
     strict = lambda c: bool(_STRICT_NUMBER.fullmatch(c))
@@ -317,7 +343,10 @@ def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
         j += 1
     if j < len(rows) and len(rows[j]) == 1:
         p = rows[j][0]
-        if len(p.text) < 30 and abs(p.size - size) < .3 and p.size < body - .4: j += 1 # last wrapped label
+        r, gap = rows[j - 1], rows[j - 1][0].y - p.y
+        label = len(r) > 1 and abs(p.x - r[0].x) < 2 and p.right < r[1].x and gap < 1.4 * size and re.match('[(a-z]', p.text)
+        if label or p.right < r[0].x and gap < .8 * size or len(p.text) < 30 and p.size < body - .4:
+            j += abs(p.size - size) < .3 # last line of a label
     return j
 
 # %% ../../nbs/01_index/01_documents.ipynb #b878e41f
