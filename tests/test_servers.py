@@ -1,5 +1,6 @@
 "Servers as they are: what they refuse, how they word it, what they leave out, and how long they take."
 import json, threading, time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -157,6 +158,21 @@ def test_contexts_fit_the_window(ws, window, told):
     if told: assert s.most <= 2 and s.calls <= 7
 
 
+def test_the_window_of_ollama(ws, caplog):
+    "It is known only after the model is loaded; a longer prompt would be cut, and nobody would know."
+    s = FakeServer('extractive', window=2048, ollama=True)
+    got = run(ws, s, 'ollama', retrieval='max_tokens=8000 top_k=80', max_retries=0)
+    sizes = [sum(len(m['content']) for m in b['messages']) // 4 + b['max_tokens'] for b in s.bodies]
+    assert got['by_status']['failed'] == 0 and 1200 < max(sizes) <= 2048 and s.loads == 1, sizes
+    assert got['effective']['context'] == 2048 and 'OLLAMA_CONTEXT_LENGTH' in caplog.text and 'num_ctx' in caplog.text
+    caplog.clear()
+    _, info, _ = ask(FakeServer(window=32768, ollama=True), model=replace(entry(), id='served'))
+    assert info['context'] == 32768 and 'num_ctx' not in caplog.text
+    s = FakeServer(window=32768, ollama=True)
+    _, info, _ = ask(s, model=replace(entry(), id='served:7b'))
+    assert 'context' not in info and s.loads == 0, 'it has no such model: nothing is loaded'
+
+
 # --- waiting -------------------------------------------------------------------------------------------------------------
 
 def test_a_slow_queue_lowers_the_calls_in_flight():
@@ -227,6 +243,37 @@ def test_a_call_of_a_tool_and_a_refusal():
     got, *_ = ask(FakeServer(change=answering(refusal=f'I cannot help with that, {KEY}')))
     a = parse_reply(got[0].text, note=got[0].note)
     assert a.status == 'unparsed' and a.explanation == 'the model refused: I cannot help with that, [redacted]'
+
+
+THOUGHT = dict(reasoningContent=dict(reasoningText=dict(text='p. 3 says so')))
+
+@pytest.mark.parametrize('latency_mode', [False, True])
+@pytest.mark.parametrize('blocks, stop, text, reasoning, note', [
+    ([dict(text='I call the tool.'), dict(toolUse=dict(toolUseId='t1', name='reply', input=json.loads(VALUE)))], 'tool_use', VALUE, '', 'call of a tool'),
+    ([THOUGHT, dict(toolUse=dict(toolUseId='t1', name='reply', input=json.loads(VALUE)))], 'tool_use', VALUE, 'p. 3 says so', 'call of a tool'),
+    ([THOUGHT, dict(text=VALUE)], 'end_turn', VALUE, 'p. 3 says so', ''),
+    ([dict(text=f'Sorry, this was blocked ({KEY}).')], 'guardrail_intervened', '', '', 'a guardrail intervened: Sorry, this was blocked ([redacted]).'),
+    ([dict(text=VALUE)], 'guardrail_intervened', VALUE, '', 'a guardrail intervened'),
+    ([dict(text='{"explanation": "p. 3, th')], 'content_filtered', '', '', 'withheld by a content filter'),
+    ([dict(text='I will not answer.')], 'refusal', '', '', 'the model refused: I will not answer.'),
+    ([THOUGHT], 'max_tokens', '', 'p. 3 says so', '--max-new-tokens')])
+def test_blocks_of_bedrock(blocks, stop, text, reasoning, note, latency_mode):
+    "As real boto3 reads them, in one piece and as a stream; a note is the reason of an unparsed answer."
+    pytest.importorskip('boto3')
+    change = lambda reply, body: reply | dict(output=dict(message=dict(role='assistant', content=blocks)), stopReason=stop)
+    got, *_ = ask(FakeServer(change=change), model=entry('bedrock'), latency_mode=latency_mode)
+    r = got[0]
+    assert r.ok and (json.loads(r.text) == json.loads(VALUE) if text else r.text == '') and r.reasoning.split('\n')[-1] == reasoning and note in r.note and bool(note) == bool(r.note)
+    a = parse_reply(r.text, note=r.note)
+    assert a.value == '412' if text else a.status == 'unparsed' and note in a.explanation
+
+
+def test_a_sentence_before_the_call_of_a_tool():
+    given = [dict(type='function', function=dict(name='reply', arguments=VALUE))]
+    got, *_ = ask(FakeServer(change=answering(content='I call the tool.', tool_calls=given, finish_reason='tool_calls')))
+    assert got[0].text == VALUE and 'tool' in got[0].note
+    got, *_ = ask(FakeServer(change=answering(content=VALUE, tool_calls=[dict(function=dict(arguments='{"path": "x"}'))], finish_reason='tool_calls')))
+    assert got[0].text == VALUE and not got[0].note
 
 
 def events(text=VALUE): return ''.join(f'data: {json.dumps(dict(choices=[dict(delta=dict(content=text[i:i + 9]))]))}\n\n' for i in range(0, len(text), 9)) + 'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
