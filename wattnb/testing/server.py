@@ -75,17 +75,19 @@ class ServerLimits:
         models: dict = dict(object='list', data=[dict(id='served', meta=dict(n_ctx=self.window))])
         return {'/v1/models': models, '/props': props}.get(path)
 
-    def about_ollama(self, path:str, body:dict) -> dict|None:
-        "The same of an Ollama server with one model, `served:latest`; a question without a prompt loads it."
-        mine = str(body.get('model')).removesuffix(':latest') == 'served'
-        self.loads += mine and path == '/api/generate'
-        loaded = dict(name='served:latest', model='served:latest', context_length=self.window)
-        info = {'general.architecture': 'llama', 'llama.context_length': 131072}
-        shown: dict = dict(model_info=info, parameters='stop                           "<|eot_id|>"', capabilities=['completion'])
-        known = {'/v1/models': dict(object='list', data=[dict(id='served:latest', owned_by='library')]),
-                 '/api/ps': dict(models=[loaded] if self.loads else []), '/api/show': shown if mine else None,
-                 '/api/generate': dict(model='served:latest', response='', done=True, done_reason='load') if mine else None}
-        return known.get(path)
+# %% ../../nbs/testing/01_server.ipynb #d8f1dd4e
+@patch
+def about_ollama(self:ServerLimits, path:str, body:dict) -> dict|None:
+    "The same of an Ollama server with one model, `served:latest`; a question without a prompt loads it."
+    mine = str(body.get('model')).removesuffix(':latest') == 'served'
+    self.loads += mine and path == '/api/generate'
+    loaded = dict(name='served:latest', model='served:latest', context_length=self.window)
+    info = {'general.architecture': 'llama', 'llama.context_length': 131072}
+    shown: dict = dict(model_info=info, parameters='stop                           "<|eot_id|>"', capabilities=['completion'])
+    known = {'/v1/models': dict(object='list', data=[dict(id='served:latest', owned_by='library')]),
+             '/api/ps': dict(models=[loaded] if self.loads else []), '/api/show': shown if mine else None,
+             '/api/generate': dict(model='served:latest', response='', done=True, done_reason='load') if mine else None}
+    return known.get(path)
 
 # %% ../../nbs/testing/01_server.ipynb #03edd946
 FAULTS = ('429', '429-date', '429-garbage', '500', '503', 'hang', 'gone', 'cut', 'garbage', 'not-json', 'no-usage')
@@ -352,7 +354,7 @@ def _pieces(self:FakeServer, h, text, fault):
         yield p
         if self.pause and not self._wait(h, self.pause): self._disconnect(h); yield None; return
 
-# %% ../../nbs/testing/01_server.ipynb #2ced6ee5
+# %% ../../nbs/testing/01_server.ipynb #8d9ca876
 def _streamed_block(block:dict) -> tuple[dict, str, Callable]:
     "(what begins the block, its text, piece of the text → delta) of a block of Converse."
     if tool := block.get('toolUse'):
@@ -362,6 +364,7 @@ def _streamed_block(block:dict) -> tuple[dict, str, Callable]:
         return {}, thought['reasoningText']['text'], lambda p: dict(reasoningContent=dict(text=p))
     return {}, block['text'], lambda p: dict(text=p)
 
+# %% ../../nbs/testing/01_server.ipynb #2ced6ee5
 @patch
 def _stream_converse(self:FakeServer, h, reply, fault):
     "The answer as ConverseStream sends it."
