@@ -1,7 +1,6 @@
 "Servers as they are: what they refuse, how they word it, what they leave out, and how long they take."
-import json, threading, time
+import json, time
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -15,10 +14,8 @@ from wattnb.llm.protocol import Request, open_model
 from wattnb.llm.registry import ModelEntry, load_registry
 from wattnb.llm.server_limits import Limits, loading_wait, read_limits, refuses_system
 from wattnb.testing.server import FakeServer, environment
-from conftest import words_workspace
+from conftest import CANARY as KEY, KEYS, Page, send, words_workspace
 
-KEY = 'sk-CANARY-9876543210-do-not-print'
-KEYS = dict(OPENAI_API_KEY=KEY, OPENROUTER_API_KEY=KEY, AWS_ACCESS_KEY_ID='AKIACANARY0000000000', AWS_SECRET_ACCESS_KEY=KEY, AWS_PROFILE=None, AWS_SESSION_TOKEN=None)
 VALUE = '{"explanation": "p. 3", "answer": "much", "answer_value": "412", "ref_id": [], "supporting_materials": ""}'
 
 
@@ -41,34 +38,6 @@ def answering(**message):
         c['message'] = dict(role='assistant', content=None) | {k: v for k, v in message.items() if k != 'finish_reason'}
         return reply
     return change
-
-
-class Page:
-    "A server whose every answer to a call is made by `answer(handler, body, n)`: the n-th call."
-    def __init__(self, answer): self.answer, self.calls, self.bodies = answer, 0, []
-    def __enter__(self):
-        outer = self
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = 'HTTP/1.1'
-            def log_message(self, *a): pass
-            def do_POST(self):
-                outer.bodies.append(json.loads(self.rfile.read(int(self.headers.get('content-length') or 0))))
-                outer.calls += 1
-                outer.answer(self, outer.bodies[-1], outer.calls)
-        self.server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-        self.server.daemon_threads = True
-        self.host = f'127.0.0.1:{self.server.server_address[1]}'
-        threading.Thread(target=self.server.serve_forever, args=(.05,), daemon=True).start()
-        return self
-    def __exit__(self, *a): self.server.shutdown(); self.server.server_close()
-    def env(self): return dict(OPENAI_BASE_URL=f'http://{self.host}/v1')
-
-
-def send(h, status, data, kind='application/json', **headers):
-    raw = data.encode() if isinstance(data, str) else json.dumps(data).encode()
-    h.send_response(status)
-    for k, v in [('content-type', kind), ('content-length', str(len(raw))), *headers.items()]: h.send_header(k.replace('_', '-'), v)
-    h.end_headers(); h.wfile.write(raw)
 
 
 def chat(text=VALUE, **more): return dict(choices=[dict(message=dict(content=text), finish_reason='stop')], usage=dict(prompt_tokens=9, completion_tokens=9)) | more
