@@ -78,7 +78,7 @@ def governor(
     return ','.join(sorted(got)) or None
 
 # %% ../../nbs/00_core/04_hardware.ipynb #ee88240f
-PACKAGES = ('wattnb', 'torch', 'transformers', 'accelerate', 'bitsandbytes', 'sentence-transformers', 'hnswlib',
+PACKAGES = ('wattnb', 'torch', 'transformers', 'accelerate', 'bitsandbytes', 'sentence-transformers', 'onnxruntime',
             'numpy', 'nvidia-ml-py', 'psutil', 'httpx', 'boto3', 'zeus', 'zeus-ml')
 
 def versions(

