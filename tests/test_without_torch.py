@@ -10,7 +10,6 @@ from wattnb.core.workspace import UserError, WorkError, Workspace, write_json
 from wattnb.index.corpus import build_corpus
 from wattnb.index.embedders import Embedder, EmbedderEntry, fetch_embedder, load_embedders
 from wattnb.index.store import build_index, default_embedder, exact_search, open_index
-from wattnb.retrieval.queries import PRESETS
 from wattnb.scoring.retrieval_metrics import evaluate_retrieval
 
 ort = pytest.importorskip('onnxruntime')
@@ -203,6 +202,16 @@ def test_mistakes_are_one_line(own, harm, said):
      'dimensions': lambda: ws.models_toml.write_text(ws.models_toml.read_text().replace('384', '100'))}[harm]()
     with pytest.raises((UserError, WorkError), match=said) as e: build_index(ws, embedder='mine')
     assert '\n' not in str(e.value)
+
+
+def test_nothing_is_reported(weights, tmp_path):
+    "onnxruntime keeps an identifier of the machine in the cache, and sends it, unless it is told not to; here it is."
+    code = "from wattnb.index.embedders import *; print(Embedder(load_embedders()['minilm-int8']).queries(['a']).shape)"
+    shutil.copytree(weights, tmp_path/'wattnb/models'/weights.name)
+    env = {k: v for k, v in os.environ.items() if k not in ('CI', 'ORT_DISABLE_TELEMETRY', 'ORT_TELEMETRY_DISABLED')} | dict(XDG_CACHE_HOME=str(tmp_path), HOME=str(tmp_path))
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
+    assert '(1, 384)' in p.stdout, p.stderr
+    assert [f.name for f in tmp_path.iterdir()] == ['wattnb']
 
 
 def test_first_dimensions_are_brought_to_length_one(weights):

@@ -322,9 +322,8 @@ def build_index(
 ) -> BuildReport:
     """Build or refresh an index. One bad document never stops the others. `UserError` for an unknown
     embedder or a folder in use, `WorkError` when nothing can be indexed."""
-    t0 = time.monotonic()
     _check_name(name)
-    e = _chosen_embedder(ws, embedder or default_embedder(ws, name, passages.nodes), passages)
+    t0, e = time.monotonic(), _chosen_embedder(ws, embedder or default_embedder(ws, name, passages.nodes), passages)
     report = corpus or build_corpus(ws)
     failed = list(report.failed)
     if not report.ok: raise _nothing('read', failed)
