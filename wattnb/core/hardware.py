@@ -79,7 +79,7 @@ def governor(
 
 # %% ../../nbs/00_core/04_hardware.ipynb #ee88240f
 PACKAGES = ('wattnb', 'torch', 'transformers', 'accelerate', 'bitsandbytes', 'sentence-transformers', 'onnxruntime',
-            'numpy', 'nvidia-ml-py', 'psutil', 'httpx', 'boto3', 'zeus', 'zeus-ml')
+            'hnswlib', 'numpy', 'nvidia-ml-py', 'psutil', 'httpx', 'boto3', 'zeus', 'zeus-ml')
 
 def versions(
     names=PACKAGES, # distributions to look up
