@@ -55,7 +55,7 @@ def _machine_rows(m:dict) -> list:
 # %% ../../nbs/04_telemetry/07_metering.ipynb #dfe57078
 EXTRAS = dict(local=('torch', 'transformers', 'sentence_transformers'), bit4=('bitsandbytes',), hnsw=('hnswlib',),
               notebook=('papermill', 'jupyterlab'), api=('boto3',), plots=('matplotlib',), ray=('ray',),
-              constrained=('llguidance',))
+              constrained=('llguidance',), amd=('amdsmi',), apple=('zeus_apple_silicon',))
 KEYS = ('OPENAI_API_KEY', 'OPENROUTER_API_KEY', 'AWS_ACCESS_KEY_ID', 'AWS_PROFILE', 'HF_TOKEN')
 
 def doctor() -> Doctor:

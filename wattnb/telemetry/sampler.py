@@ -15,7 +15,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from .attribution import Curve, Attribution
-from ..core.hardware import other_processes, nvml
+from ..core.hardware import driver_of, other_processes
 from .traces import Joules, missing
 from .power_meters import NvmlPower
 from ..core.workspace import log
@@ -63,7 +63,7 @@ class Sampler:
         gain:float=0.,         # relative error of the sensors to include in the intervals
     ):
         import psutil
-        self.psutil, self.proc, self.clock, self.gpus, self.nv = psutil, psutil.Process(), clock, list(gpus), nvml()
+        self.psutil, self.proc, self.clock, self.gpus = psutil, psutil.Process(), clock, list(gpus)
         self.meters = [m for m in meters if m.devices and m.kind in ('counter', 'power')]
         self.traces = {(m.name, d): m.trace(d) for m in self.meters for d in m.devices}
         for trace in self.traces.values(): trace.gain = gain
@@ -179,7 +179,7 @@ def _tree(self:Sampler) -> list:
 @patch
 def _state(self:Sampler, g, dt:float) -> tuple:
     "Temperature, utilisation, clock, memory and throttling of a GPU, as cells of the trace."
-    nv, c = self.nv, self.conditions[g.label]
+    nv, c = driver_of(g), self.conditions[g.label]
     temperature, mhz = nv.get('DeviceGetTemperature', g.handle, 0), nv.get('DeviceGetClockInfo', g.handle, 1)
     util, memory = nv.get('DeviceGetUtilizationRates', g.handle), nv.get('DeviceGetMemoryInfo', g.memory_handle)
     bits = nv.get('DeviceGetCurrentClocksEventReasons', g.handle)
@@ -216,7 +216,10 @@ def _watts(self:Sampler) -> dict:
     return out
 
 # %% ../../nbs/04_telemetry/03_sampler.ipynb #e39fb8c5
-METHODS = {'NVML energy counter': 'nvml', 'NVML power polling': 'power_sampling', 'RAPL': 'rapl', 'zeus': 'zeus'}
+METHODS = {'NVML energy counter': 'nvml', 'NVML power polling': 'power_sampling', 'RAPL': 'rapl', 'zeus': 'zeus',
+           'amdsmi energy counter': 'amdsmi', 'amdsmi power polling': 'power_sampling', 'amd_energy': 'amd_energy',
+           'amdgpu sensors': 'power_sampling', 'Jetson rails': 'power_sampling', 'Grace sensors': 'power_sampling',
+           'Apple energy model': 'apple'}
 NO_GPU = 'no GPU was used'
 
 @dataclass(frozen=True)
