@@ -205,6 +205,16 @@ def test_the_chip_of_an_amd_laptop_is_counted_once(tmp_path):
     assert e['counted'] == ['soc'] and e['cpu']['wh'] is None
 
 
+@pytest.mark.parametrize('rocm, used', [(None, 'RAPL'), ('6.4.0', 'amdgpu sensors')])
+def test_rapl_is_preferred_on_an_amd_laptop_whose_torch_cannot_use_the_gpu(rocm, used, tmp_path, monkeypatch):
+    from wattnb.telemetry import device_meters
+    monkeypatch.setattr(device_meters, 'torch_rocm', lambda: rocm)
+    SimulatedSensors(tmp_path).amdgpu(20., apu=True)
+    rapl = SimulatedRapl(tmp_path / 'sys/class/powercap', {'package-0': 20.})
+    with simulated_nvml([], driver=None): found = meters(rapl=rapl.root, root=str(tmp_path))
+    assert [m.name for m in found if m.devices] == [used] and len([m for m in found if m.name == 'amdgpu sensors']) == 1
+
+
 @pytest.mark.parametrize('device', ['mps', 'cpu', None])
 def test_an_apple_chip(device, tmp_path):
     clock = SimulatedClock()
@@ -245,3 +255,28 @@ def test_doctor_shows_the_meter_with_scope_or_reason(device, tmp_path, monkeypat
                  apple=['Apple energy model', 'chip: processor, GPU'], none=['no NVIDIA driver'])[device]
     assert all(w in text for w in shown)
     if device == 'none': assert not any(w in text for w in ('Jetson rails', 'amdsmi energy', 'Apple energy model', 'Grace sensors'))
+
+
+@pytest.mark.parametrize('gain, warned', [(1., False), (.8, True)])
+def test_counter_and_polled_power_of_an_amd_gpu_are_compared(gain, warned, tmp_path):
+    clock = SimulatedClock()
+    with simulated_amd([SimulatedGpu(200., gain=gain, **MI210)], clock): e = play(tmp_path, clock)['report']['energy']
+    assert e['by_device']['gpu0']['polled_wh'] * 3600 == pytest.approx(200 * 25, rel=.01) and any('one of them is wrong' in w for w in e['warnings']) == warned
+
+
+def test_who_may_add_a_meter(tmp_path):
+    "A package adds an entry; it is used where nothing before it reads the part."
+    from wattnb.telemetry import power_meters
+    class Wall(power_meters.Meter):
+        name, kind, part, scope, devices, whole, reason = 'wall', 'power', 'gpu', 'wall socket', ('wall',), True, ''
+        def __init__(self): pass
+        def read(self): return {'wall': (100., '')}
+        def trace(self, device): return power_meters.PowerTrace()
+    @power_meters.further('gpu')
+    def wall_socket(root, gpus): return [Wall()]
+    try:
+        clock = SimulatedClock()
+        with simulated_nvml([], clock, driver=None): e = play(tmp_path, clock)['report']['energy']
+        holds(e, 3000.)
+        with simulated_nvml([SimulatedGpu()]): assert {m.name: m.reason for m in meters(rapl=tmp_path)}['wall'] == 'not needed: NVML energy counter reads the GPUs'
+    finally: del power_meters.FURTHER['gpu']['wall_socket']

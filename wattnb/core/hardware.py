@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ARM_CORES', 'PACKAGES', 'OTHER_MAKERS', 'cpu_name', 'container', 'governor', 'versions', 'git_revision', 'Refusal',
            'Nvml', 'nvml', 'Gpu', 'driver_of', 'visible_gpus', 'named_gpus', 'free_memory', 'other_processes',
-           'memory_here', 'torch_cuda', 'machine']
+           'memory_here', 'torch_cuda', 'torch_rocm', 'machine']
 
 # %% ../../nbs/00_core/04_hardware.ipynb #ad4128e8
 import functools, os, platform, re, socket, subprocess, sys
@@ -322,13 +322,21 @@ def memory_here(
     return dict(gpu_gb=sizes, ram_gb=ram) | (dict(gpu_unknown=unknown) if unknown else {})
 
 # %% ../../nbs/00_core/04_hardware.ipynb #e490fdc4
-def torch_cuda() -> str|None:
-    "The CUDA version that torch was built for; None for other builds."
+def _torch_built_for(library:str) -> str|None:
     try: spec = find_spec('torch')
     except (ImportError, ValueError): return None
     if not spec or not spec.origin: return None
-    m = re.search(r"""^cuda\b[^=\n]*=\s*['"]([\d.]+)['"]""", _text(Path(spec.origin).with_name('version.py')), re.M)
-    return m[1] if m else None
+    text = _text(Path(spec.origin).with_name('version.py'))
+    m = re.search(rf"""^{library}\b[^=\n]*=\s*['"]([\d.]+)""", text, re.M)
+    return m[1].strip('.') if m else None
+
+def torch_cuda() -> str|None:
+    "The CUDA version that torch was built for; None for other builds."
+    return _torch_built_for('cuda')
+
+def torch_rocm() -> str|None:
+    "The same of AMD's ROCm."
+    return _torch_built_for('hip')
 
 # %% ../../nbs/00_core/04_hardware.ipynb #51f664d8
 def machine(

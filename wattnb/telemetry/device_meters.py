@@ -11,10 +11,10 @@ __all__ = ['INPUT_RAILS', 'FED_BY', 'APPLE_PARTS', 'read_sum', 'Sensors', 'monit
 import math, platform, re, sys
 from pathlib import Path
 
-from ..core.hardware import Gpu, driver_of
+from ..core.hardware import Gpu, driver_of, torch_rocm
 from ..core.rocm import amd, rocm_visible
 from .traces import CounterTrace, PowerTrace
-from .power_meters import Meter, NvmlCounter, NvmlPower, further
+from .power_meters import Meter, NvmlCounter, NvmlPower, Rapl, further
 
 # %% ../../nbs/04_telemetry/08_device_meters.ipynb #1ae9ad2c
 def read_sum(
@@ -210,6 +210,8 @@ class AmdSensors(Sensors):
 def amdgpu_sensors(root, gpus) -> list:
     "The files of the driver `amdgpu`."
     cards = amdgpu_cards(root)
+    if cards and all(apu for *_, apu in cards) and not torch_rocm() and Rapl(f'{root}/sys/class/powercap').devices:
+        return [Meter('the packages that RAPL reads include the GPU of this chip', AmdSensors.name)]
     return [AmdSensors(cards)] if cards else []
 
 # %% ../../nbs/04_telemetry/08_device_meters.ipynb #69e190fa
