@@ -5,4 +5,4 @@ from .workspace import *
 from .questions import *
 from .hardware import *
 from .records import *
-from .rocm import *
+from .processes import *
