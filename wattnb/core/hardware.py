@@ -166,7 +166,7 @@ class Gpu:
     vendor: str = 'NVIDIA'       # or AMD
     handle: object = field(default=None, repr=False, compare=False)  # for power
     memory_handle: object = field(default=None, repr=False, compare=False)
-    library: object = field(default=None, repr=False, compare=False) # see `driver_of`
+    library: Nvml|None = field(default=None, repr=False, compare=False) # see `driver_of`
     def to_json(self) -> dict:
         record = {k: getattr(self, k) for k in self.__dataclass_fields__
                   if 'handle' not in k and k != 'library'}

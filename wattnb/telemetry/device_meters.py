@@ -68,13 +68,13 @@ def jetson_rails(
     root='/', # of the file system
 ) -> dict:
     "Name of a rail → its terms, in W."
-    rails, sys_ = {}, Path(root)/'sys'
+    rails:dict[str, list] = {}
     for folder in monitors(root, 'ina3221x?', 'in*_label'):
         for label in sorted(folder.glob('in*_label')):
             n, name = re.sub(r'\D', '', label.name), _word(label)
             if n != '7' and name and 'NC' not in name:
                 rails[name] = [(1e-6, folder/f'in{n}_input', folder/f'curr{n}_input')]
-    for label in sorted(sys_.glob('bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*')):
+    for label in sorted(Path(root).glob('sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*')):
         n, name = re.sub(r'.*_', '', label.name), _word(label)
         if name and 'NC' not in name: rails[name] = [(1e-3, label.with_name(f'in_power{n}_input'))]
     for folder in monitors(root, 'ina238', 'power1_input'): rails['VIN'] = [(1e-6, folder/'power1_input')]
