@@ -419,7 +419,7 @@ def _with_chart_text(ps:list[Paragraph]) -> list[Paragraph]:
     return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #73c8a8ca
-PARSER_VERSION = 'pdfium-1'
+PARSER_VERSION = 'pdfium-2'
 MAX_UNPRINTABLE = .05 # share of a paper's characters that mean a broken font map
 MAX_PAGE_GARBAGE = .3 # the same of one page
 MAX_LOST = .1         # share of a page's glyphs that may have no character, or be missing from its text
@@ -525,8 +525,8 @@ def _read_page(pdf, i:int, gate:dict) -> list:
     if not why and got.glyphs >= 100 and got.unmapped > MAX_LOST * got.glyphs:
         why = f'has {got.unmapped:,} glyphs without a character, of {got.glyphs:,}'
     if can_read_pictures() and (why or _garbage(text) or got.glyphs < 20 and list(page.get_objects(max_depth=1))):
-        rows = picture_rows(page)
-        why = _torn(' '.join(map(_line, rows)))
+        rows, lost = picture_rows(page)
+        why = _torn(' '.join(map(_line, rows))) or lost > MAX_LOST and f'has lines that cannot be read in its picture, {lost:.0%} of all'
         if not why: gate.setdefault('ocr', []).append(i + 1); return [rows]
     if why: gate.setdefault('pages_left_out', {})[str(i + 1)] = why; return []
     for k, n in got.left_out.items(): gate['left_out'][k] = gate['left_out'].get(k, 0) + n
