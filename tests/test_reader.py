@@ -565,3 +565,75 @@ def test_a_passage_is_named_by_its_number_in_the_index(tmp_path, capsys):
         assert len(json.loads(capsys.readouterr().out)['boxes']) > 3
     with pytest.raises(UserError, match='no page'): page_image(ws, 'a', 3)
     assert main(['page', '--root', str(tmp_path), 'a', '1', '--passage', p.id]) and f'passage {p.id} is on page 2' in capsys.readouterr().err
+
+
+# --- pages in a report -------------------------------------------------------------------------------------------------------
+
+EVIL = '"><script>alert(1)</script>'
+
+
+@pytest.fixture
+def answered(tmp_path):
+    "A workspace with a paper and a run with an answer that is right, one that is wrong, and a refusal."
+    from wattnb.core.workspace import write_csv, write_json
+    ws = workspace(tmp_path, hall2030=dict(pages=[lines(SENTENCES[:9]), lines(SENTENCES[9:])]))
+    qs = [dict(id=f'q{k}', question=f'What did the Tern hall draw in week {k}?', answer='', answer_value=str(400 + k), answer_unit='kW', ref_id='["hall2030"]', ref_url='', supporting_materials='', explanation='') for k in (1, 2, 12)]
+    write_csv(ws.data/'toy_QA.csv', list(qs[0]), qs)
+    rows = [dict(q, answer_value=v, ref_id='is_blank' if v == 'is_blank' else q['ref_id'], explanation='x') for q, v in zip(qs, ('401', '404', 'is_blank'))]
+    folder = ws.artifacts/'experiments/lab/toy_QA/one'; folder.mkdir(parents=True)
+    write_csv(folder/'submission.csv', list(rows[0]), rows)
+    shown = [dict(node_id=f'hall2030#{p}', text='\n'.join(ss), rank=p, metadata=dict(document_id='hall2030', page=p)) for p, ss in ((1, SENTENCES[:9]), (2, SENTENCES[9:]))]
+    write_json(folder/'results.json', [dict(id=r['id'], question=r['question'], pred_value=r['answer_value'], pred_ref=r['ref_id'], latency_seconds=1., status='abstained' if r['answer_value'] == 'is_blank' else 'answered',
+                                            retrieved_snippets=shown[::-1] if r['id'] == 'q12' else shown) for r in rows])
+    write_json(folder/'summary.json', dict(name='one', model_id='lab/one', llm_provider='hf_local', num_questions=3, questions_file='toy_QA.csv', run_environment='lab', avg_latency_seconds=1., total_time_seconds=3., status='complete'))
+    return ws, folder
+
+
+def test_a_report_shows_where_answers_stand(answered):
+    from wattnb.plots.reports import MAX_PICTURE, Report, cited_pages
+    ws, _ = answered
+    got = cited_pages(Report(ws.root)).text
+    for k, (head, page, sentence) in enumerate((('right answer with 401', 1, SENTENCES[0]), ('wrong answer with 404', 1, SENTENCES[3]), ('refused by', 2, SENTENCES[11]))):
+        part = got.split('<figure')[k + 1]
+        assert head in part and f'hall2030, page {page}.' in part and f'<q>{sentence}</q>' in part and f'alt="page {page} of hall2030, the sentence outlined"' in part
+        png = base64.b64decode(part.split('base64,')[1].split('"')[0])
+        assert png == page_image(ws, 'hall2030', page, sentence, 80).png and len(png) < MAX_PICTURE
+    assert got.count('<img') == 3
+
+
+def test_a_report_without_papers_says_so(answered, tmp_path, monkeypatch):
+    "No PDF, a link to a PDF elsewhere, a page without measure, one that takes too long, a folder of runs alone: the sentence and one line."
+    from wattnb.index import page_images
+    from wattnb.plots import reports
+    ws, folder = answered
+    def why():
+        got = reports.cited_pages(reports.Report(ws.root)).text
+        assert got.count('<figure') == 3 and SENTENCES[0] in got and '<img' not in got
+        return [x.split('</p>')[0] for x in got.split('no picture: ')[1:]]
+    pdf = ws.pdfs/'hall2030.pdf'
+    raw = pdf.read_bytes()
+    monkeypatch.setattr(reports, 'page_image_apart', lambda *args: page_images.page_image_apart(*args, seconds=.01))
+    assert all('not drawn within 0.01 s' in w for w in why())
+    monkeypatch.undo()
+    make(pdf, '', '', box=(0, 0, 14000, 14000)); assert all('ask for fewer than 80 pixels' in w for w in why())
+    pdf.unlink(); assert all('unknown paper' in w or 'has no PDF' in w for w in why())
+    outside = tmp_path.parent / f'{tmp_path.name}-outside.pdf'
+    outside.write_bytes(raw); pdf.symlink_to(outside)
+    assert all('is a link out of the workspace' in w for w in why())
+    for f in (ws.data/'metadata.csv', ws.data/'pdfs', ws.data/'corpus'):
+        if f.is_file(): f.unlink()
+    got = reports.cited_pages(reports.Report(ws.artifacts/'experiments', ground_truth=ws.data/'toy_QA.csv')).text
+    assert got.count('the folder has runs and no papers') == 3
+
+
+def test_what_a_foreign_run_says_of_its_pages_is_text(answered):
+    from wattnb.plots.reports import Report, cited_pages
+    ws, folder = answered
+    records = json.loads((folder/'results.json').read_text())
+    for r in records:
+        for s in r['retrieved_snippets']: s['text'] += EVIL
+    records[1]['pred_ref'] = json.dumps(['hall2030']); records[1]['retrieved_snippets'][0]['metadata']['page'] = 10 ** 30
+    records[2]['retrieved_snippets'] = [dict(text=EVIL, metadata=dict(document_id='../../etc' + EVIL, page=-1))]
+    (folder/'results.json').write_text(json.dumps(records))
+    got = cited_pages(Report(ws.root)).text
+    assert '<script' not in got and got.count('<figure') == 3 and got.count('no picture: ') == 2

@@ -6,7 +6,8 @@
 __all__ = ['MAX_DOCUMENT', 'PARSER_VERSION', 'MAX_UNPRINTABLE', 'MAX_PAGE_GARBAGE', 'MAX_LOST', 'MIN_CHARS', 'MIN_KEPT',
            'PARSERS', 'SECONDS', 'SECONDS_PER_MB', 'MAX_MEMORY', 'why_failed', 'Sentence', 'Paragraph', 'Section',
            'Document', 'load_document', 'split_sentences', 'paper_words', 'join_lines', 'unreadable', 'check_text',
-           'page_notes', 'from_docling', 'parser_version', 'page_text', 'parse_pdf', 'PdfReader']
+           'page_notes', 'from_docling', 'parser_version', 'page_text', 'parse_pdf', 'apart', 'limit_memory',
+           'PdfReader']
 
 # %% ../../nbs/01_index/01_documents.ipynb #2232daa8
 import json, os, queue, re, subprocess, sys, threading
@@ -661,6 +662,22 @@ def parse_pdf(
 SECONDS, SECONDS_PER_MB = 60., 30. # for a PDF; docling and OCR, which run models, get twenty times as long
 MAX_MEMORY = 6 << 30               # bytes of address space of a process that reads (not with docling)
 
+def apart(
+    code:str, # of another process
+) -> list[str]:
+    "The command of a process that runs `code` with this wattnb, and imports nothing from the working folder."
+    home = str(Path(sys.modules['wattnb'].__file__).parents[1])
+    return [sys.executable, '-P', '-c', f'import sys; sys.path.append({home!r}); {code}']
+
+def limit_memory(
+    size:int, # bytes
+):
+    "Limit the address space of this process, on systems that can."
+    try:
+        import resource
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    except (ImportError, ValueError, OSError): pass
+
 # %% ../../nbs/01_index/01_documents.ipynb #7ad26446
 class PdfReader:
     """Reads PDFs with `parse_pdf` in another process. A context manager.
@@ -678,10 +695,8 @@ class PdfReader:
         if self._p: self._p.kill(); self._p.wait(); self._p.stdin.close(); self._p.stdout.close()
         self._p = None
     def _start(self):
-        home = str(Path(sys.modules['wattnb'].__file__).parents[1]) # -P: nothing of the working folder is imported
-        code = f'import sys; sys.path.append({home!r}); from wattnb.index.documents import _read_for; _read_for({self.parser!r}, {self.memory})'
-        self._p = subprocess.Popen([sys.executable, '-P', '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.DEVNULL)
+        code = f'from wattnb.index.documents import _read_for; _read_for({self.parser!r}, {self.memory})'
+        self._p = subprocess.Popen(apart(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     def __call__(self, pdf, document_id:str, title:str, metadata:dict) -> Document:
         if self._p is None: self._start()
         reply, p = queue.SimpleQueue(), self._p
@@ -704,10 +719,7 @@ class PdfReader:
 def _read_for(parser:str, memory:int):
     "Runs in the other process: reads a line with arguments, writes a line with the document or the reason of failure."
     out, sys.stdout = sys.stdout.buffer, open(os.devnull, 'w')
-    try:
-        import resource
-        if parser != 'docling': resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    except (ImportError, ValueError, OSError): pass # no such limit on this system
+    if parser != 'docling': limit_memory(memory)
     for line in sys.stdin.buffer:
         try: reply = json.dumps(parse_pdf(*json.loads(line), parser=parser).to_json()) # type: ignore[misc]
         except Exception as e: reply = json.dumps(why_failed(e))
