@@ -188,6 +188,7 @@ def _keeps_hyphen(first:str, second:str, known:frozenset) -> bool:
     word = first in known and len(first) > 2 and first not in _FUSED
     return word and (second in _SECOND or second in known and len(second) > 3 or len(second) > 5 and second.endswith('ed'))
 
+# %% ../../nbs/01_index/01_documents.ipynb #50134eaf
 def join_lines(
     lines:Sequence[str],   # lines of one paragraph
     known:frozenset=frozenset(), # words of the paper
