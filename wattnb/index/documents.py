@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Collection, Sequence
+from typing import Sequence
 
 from fastcore.basics import patch
 
@@ -268,14 +268,14 @@ def _whole_labels(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
     return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #dd66f1ed
-def _stacked(cells:list[str], known:Collection) -> str:
+def _stacked(cells:list[str], known:frozenset) -> str:
     "Lines of one cell as a text; a word that is broken without a hyphen is joined where the paper has it whole."
     for i, (a, b) in enumerate(zip(cells, cells[1:])):
         last, first = a.split()[-1], b.split()[0].lower()
         if first not in known and (last.lower() + first) in known: cells[i] = a + '-'
     return join_lines(cells, known)
 
-def _table(rows:list[list[Piece]], known:Collection=()) -> tuple[list, list]:
+def _table(rows:list[list[Piece]], known:frozenset=frozenset()) -> tuple[list, list]:
     "(header cells, rows of cells) of consecutive table lines."
     rows = _whole_labels(rows, known)
     columns = _columns(rows)
@@ -303,7 +303,7 @@ def _row_text(caption:str, header:list, cells:list) -> str:
 class _PageText:
     """The paragraphs of a page, built from its rows in reading order. `section` is the
     heading that applies, `caption` the last one not used up by a table."""
-    def __init__(self, rows:list[list[Piece]], page:int, section:str, known:Collection):
+    def __init__(self, rows:list[list[Piece]], page:int, section:str, known:frozenset):
         self.rows, self.page, self.section, self.known, self.caption = rows, page, section, known, ''
         self.out, self.block, self.last = [], [], None
         letters: dict = {}
@@ -387,7 +387,7 @@ def take_line(self:_PageText, r:list[Piece]):
     self.block.append(p)
     self.last = p
 
-def _paragraphs(rows:list[list[Piece]], page:int, section:str, known:Collection) -> tuple[list[Paragraph], str]:
+def _paragraphs(rows:list[list[Piece]], page:int, section:str, known:frozenset) -> tuple[list[Paragraph], str]:
     "Paragraphs of a page in reading order, and the heading that applies at its end."
     text, i = _PageText(rows, page, section, known), 0
     while i < len(rows):

@@ -312,10 +312,10 @@ def cited_pages(
     out, esc = [], html.escape
     for kind, classes in _SHOWN.items():
         if not (got := _chosen(r, classes, kind == 'refused')): continue
-        label, x, passage = got
+        label, x, (paper, page, sentence) = got
         value = '' if kind == 'refused' else f' with {esc(str(x.get("value") or ""))[:120]}'
         said = 'refused' if kind == 'refused' else f'{kind} answer'
-        out.append(_figure(r, f'<b>{esc(x["id"])}</b>, {said}{value} by {esc(label)}', *passage, dpi))
+        out.append(_figure(r, f'<b>{esc(x["id"])}</b>, {said}{value} by {esc(label)}', paper, page, sentence, dpi))
     return Folded('\n'.join(out) or '<p>No run recorded the passages that its answers rest on.</p>')
 
 # %% ../../nbs/10_plots/08_reports.ipynb #e91c90f1
