@@ -148,8 +148,7 @@ def _ask_server(self:OpenAIModel):
     self._name_settings(facts.model)
     if not facts.window and not facts.slots: return client.close()
     self._tokenizer, self._counted, self._tokenize = client, {}, f'{root}/tokenize'
-    t0 = time.monotonic()
-    if self._server_count('one two three') is not None and time.monotonic() - t0 > .05: self._estimate() # too far away
+    if not self._counts_fast(): self._estimate()
 
 @patch
 def _name_settings(self:OpenAIModel, served:str|None):
@@ -185,6 +184,15 @@ def _estimate(self:OpenAIModel):
     "Count no longer by the server's tokenizer."
     self._bytes_per_token = min(self._bytes_per_token, 3.)
     self.close()
+
+@patch
+def _counts_fast(self:OpenAIModel) -> bool:
+    "Whether one of five counts takes at most 50 ms: a server far away takes longer each time, a busy machine does not."
+    for text in ('one', 'one two', 'one two three', 'one two three four', 'one two three four five'):
+        t0 = time.monotonic()
+        if self._server_count(text) is not None and time.monotonic() - t0 <= .05: return True
+        if self._tokenizer is None: return False
+    return False
 
 @patch
 def _server_count(self:OpenAIModel, text:str) -> int|None:

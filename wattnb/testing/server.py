@@ -83,10 +83,11 @@ def about_ollama(self:ServerLimits, path:str, body:dict) -> dict|None:
     self.loads += mine and path == '/api/generate'
     loaded = dict(name='served:latest', model='served:latest', context_length=self.window)
     info = {'general.architecture': 'llama', 'llama.context_length': 131072}
-    shown: dict = dict(model_info=info, parameters='stop                           "<|eot_id|>"', capabilities=['completion'])
-    known = {'/v1/models': dict(object='list', data=[dict(id='served:latest', owned_by='library')]),
-             '/api/ps': dict(models=[loaded] if self.loads else []), '/api/show': shown if mine else None,
-             '/api/generate': dict(model='served:latest', response='', done=True, done_reason='load') if mine else None}
+    shown: dict = dict(model_info=info, parameters='stop    "<|eot_id|>"', capabilities=['completion'])
+    done = dict(model='served:latest', response='', done=True, done_reason='load')
+    known: dict = {'/v1/models': dict(object='list', data=[dict(id='served:latest', owned_by='library')]),
+                   '/api/ps': dict(models=[loaded] if self.loads else []), '/api/show': shown if mine else None,
+                   '/api/generate': done if mine else None}
     return known.get(path)
 
 # %% ../../nbs/testing/01_server.ipynb #03edd946
