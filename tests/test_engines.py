@@ -2,7 +2,6 @@
 arguments, writes its log, has a worker in a session of its own, and serves `wattnb.testing.server`."""
 import json, os, signal, socket, subprocess, sys, time
 from dataclasses import replace
-from pathlib import Path
 
 import psutil, pytest
 

@@ -174,8 +174,11 @@ def table(self:Registry,
     "The registry as a table: sizes, default precision, memory, whether it fits the machine, prices."
     cols = ['key', 'name', 'family', 'provider', 'params (B)', 'active (B)', 'context', 'precision', 'memory (GB)',
             'fits here', 'USD/M in', 'USD/M out', 'price of']
-    return ResultTable(cols, [_table_row(e, machine) for e in self.values()],
-                       title=f'{len(self)} model' + 's' * (len(self) != 1), digits=2,
+    rows = [_table_row(e, machine) for e in self.values()]
+    if {e.engine for e in self.values()} - {'', 'transformers'}: # a column for those that have a choice
+        cols, rows = [*cols[:4], 'engine', *cols[4:]], [(*r[:4], e.engine or None, *r[4:])
+                                                       for r, e in zip(rows, self.values())]
+    return ResultTable(cols, rows, title=f'{len(self)} model' + 's' * (len(self) != 1), digits=2,
                        notes=_table_notes(list(self.values()), machine))
 
 # %% ../../nbs/03_llm/02_requirements.ipynb #765693f5

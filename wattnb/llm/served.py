@@ -78,6 +78,7 @@ def free_port() -> int:
         s.bind(('127.0.0.1', 0))
         return s.getsockname()[1]
 
+# %% ../../nbs/03_llm/23_served.ipynb #e9ad000c
 class Server:
     "A running engine that this process owns."
     def __init__(self,
@@ -145,6 +146,7 @@ def wait(self:Server,
             pause = min(1., pause * 1.3)
     raise self.failure()
 
+# %% ../../nbs/03_llm/23_served.ipynb #e9ad001c
 def start_server(
     engine:Engine,
     launch:Launch,               # its port and key are set here
@@ -328,6 +330,7 @@ def _restart(self:ServedModel):
     self._ask_server()
     self.info.update(pid=self._server.pid, restarts=self.restarts, server=self.url)
 
+# %% ../../nbs/03_llm/23_served.ipynb #e9ad002c
 @patch
 def stream(self:ServedModel,
     requests:Sequence[Request], # with ids that differ
