@@ -118,6 +118,23 @@ def test_llama_cpp_answers_the_demo(ws, llama):
     assert 'engine' in plan.table.to_text()
 
 
+def test_tables_name_the_engine(ws, llama, vllm):
+    "A column where the runs have several engines, labels with the engine where the name has none; no estimate from another engine's times."
+    from wattnb.benchmark.resources import estimate, read_past
+    from wattnb.compare.paired import compare
+    from wattnb.compare.results_matrix import matrix
+    from wattnb.experiment.stored import results_table
+    name = llama[0].name
+    assert 'engine' not in results_table(ws, 'e').columns
+    run_all(plan_run(settings(name='other', limit=2, model='tiny'), ws))
+    assert {r['run']: r['engine'] for r in results_table(ws, 'e')} | {name: 'llama.cpp', 'other': 'vllm'} == {r['run']: r['engine'] for r in results_table(ws, 'e')}
+    ranking = compare(ws, [name, 'other'], env='e').ranking
+    assert {r['run']: r['engine'] for r in ranking} == {name: 'llama.cpp', 'other (vllm)': 'vllm'}
+    assert 'other (vllm)' in matrix(ws, 'e').parts[0].models
+    smol, past = load_registry()['smollm2-135m'], [p for p in read_past(ws) if p.engine == 'llama.cpp']
+    assert estimate(smol, 'q4_1', 5, past).seconds is None and estimate(smol.on_engine('llama.cpp'), 'q4_1', 5, past).seconds > 0
+
+
 def test_transformers_keeps_its_identity(ws):
     "Runs of the reference engine are the same runs as before there were engines."
     plan = plan_run(settings(model='smollm2-135m', engine='', limit=2), ws)

@@ -328,7 +328,7 @@ def cmd_doctor(a) -> Result:
                                                    ('gpt-oss takes twice its memory and more', mxfp4)) if why]
     versions = 'versions: ' + ', '.join(f'{k} {v}' for k, v in here['versions'].items())
     engines = engines_here()
-    found = 'engines: ' + ', '.join(f'{k} ({v or "not installed"})' for k, v in engines.items())
+    found = 'engines: ' + ', '.join(v or f'{k} (not installed)' for k, v in engines.items())
     return Result('\n'.join([d.to_text(), versions, found, *problems]), d.to_json() | dict(local=here, engines=engines))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #19cb6ef3
