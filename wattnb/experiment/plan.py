@@ -31,7 +31,7 @@ from ..llm.prompts import prompt_digest
 from ..telemetry.energy import machine_description, machine_key
 from ..scoring.answers import Prediction
 from ..scoring.scores import score
-from ..scoring.wattbot_score import SCORER_VERSION
+from ..scoring.wattbot_score import scorer_version
 from .settings import RunSettings, expected_bill
 from .journal import AttemptNumbers, JournalContent, read_journal
 
@@ -155,7 +155,7 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
         mode=s.mode, questions=questions.sha256, n=len(questions), index=index,
         retrieval=jsonable(s.search) if s.mode != 'closed-book' else None, prompt=prompt_digest(), seed=s.seed,
         temperature=s.temperature, max_retries=s.max_retries, max_new_tokens=s.max_new_tokens or entry.max_new_tokens,
-        context_tokens=entry.context_tokens, scorer=SCORER_VERSION) | {k: v for k, v in optional.items() if v}
+        context_tokens=entry.context_tokens, scorer=scorer_version(questions.task)) | {k: v for k, v in optional.items() if v}
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #ecda51f6
 # samples of a large file, their bytes, size up to which a file is read whole

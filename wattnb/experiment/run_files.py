@@ -21,7 +21,8 @@ from fastcore.basics import patch
 from ..core.workspace import (DERIVED, UserError, atomic_write, csv_text, file_mark, folder_lock, jsonable, log,
                                    refuse_links, summary_mark, sweep, write_json)
 from ..core.records import Attempt, Hardware, Record, SubmissionRow, Summary
-from ..core.questions import BASE_COLUMNS, BLANK, REFUSAL, Question, is_blank
+from ..core.questions import (BASE_COLUMNS, BLANK, REFUSAL, WATTBOT2025, Question, is_blank,
+                                   read_task)
 from ..llm.memory import precision_of
 from ..llm.parsing import Answer
 from ..telemetry.energy import HOSTED, LOCAL_PROVIDERS, merge_segments
@@ -259,12 +260,13 @@ def add_energy(
 def questions_of(
     head:dict, # the first line of a journal
 ) -> list[Question]:
-    "The questions of a run, each with every flag of its file."
+    "The questions of a run, each with every flag of its file and the task that the run was scored by."
+    task = read_task(head['task'], 'the task of the journal') if head.get('task') else WATTBOT2025
     def one(q):
         own = {k: v for k, v in q.items() if v is not None and k in Question.__dataclass_fields__}
         flags = q.get('flags') or {}
         return Question(**own | dict(flags={n: bool(flags.get(n)) for n in head.get('flag_names', q.get('flags'))
-                                            or ()}))
+                                            or ()}, task=task))
     return [one(q) for q in head['questions']]
 
 def _that_add_up(segments:list) -> list[dict]:
