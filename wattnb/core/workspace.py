@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['log', 'SILENT', 'MAX_FILE', 'SETTINGS_FILE', 'DERIVED', 'MAX_COLUMNS', 'UserError', 'WorkError', 'some_of',
-           'optional', 'printable', 'sweep', 'atomic_write', 'sync_folder', 'read_bytes', 'jsonable', 'write_json',
-           'read_json', 'read_settings', 'canonical_json', 'digest', 'file_sha256', 'file_mark', 'summary_mark',
-           'stale_files', 'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text', 'Workspace', 'environment',
-           'cache_dir', 'folder_lock', 'is_running', 'progress']
+           'did_you_mean', 'optional', 'printable', 'sweep', 'atomic_write', 'sync_folder', 'read_bytes', 'jsonable',
+           'write_json', 'read_json', 'read_settings', 'canonical_json', 'digest', 'file_sha256', 'file_mark',
+           'summary_mark', 'stale_files', 'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text', 'Workspace',
+           'environment', 'cache_dir', 'folder_lock', 'is_running', 'progress']
 
 # %% ../../nbs/00_core/02_workspace.ipynb #18f848bb
-import csv, dataclasses, errno, hashlib, importlib, io, json, logging, math, os, re, socket, stat, sys, tempfile, time, tomllib
+import csv, dataclasses, difflib, errno, hashlib, importlib, io, json, logging, math, os, re, socket, stat, sys
+import tempfile, time, tomllib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,22 @@ def some_of(
     "The first names, and how many more there are."
     names = list(map(str, names))
     return ', '.join(names[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
+
+# %% ../../nbs/00_core/02_workspace.ipynb #34b80d44
+def did_you_mean(
+    word,                    # as the user wrote it
+    known:Iterable,          # the names that are valid
+    n:int=3,                 # names that are suggested, at most
+    cutoff:float=.5,         # share of matching characters, at least
+    otherwise:str|None=None, # end of the message where no name is near; default: all names
+    shown:dict|None=None,    # name → what is written for it
+) -> str:
+    "The end of an error message: the closest valid names, or all of them."
+    written = {str(k).casefold(): str((shown or {}).get(k, k)) for k in known}
+    near = difflib.get_close_matches(str(word).casefold(), written, n=2 * n, cutoff=cutoff)
+    names = list(dict.fromkeys(written[k] for k in near))[:n]
+    if names: return f': did you mean {" or ".join(names)}?'
+    return f' (known: {", ".join(map(str, known))})' if otherwise is None else otherwise
 
 # %% ../../nbs/00_core/02_workspace.ipynb #c4180c30
 SILENT = ('ORT_DISABLE_TELEMETRY', 'ORT_TELEMETRY_DISABLED') # the names that releases of onnxruntime read
