@@ -84,6 +84,16 @@ def test_baselines_run_with_the_default_index(torchless, ws):
     assert 'extractive' in torchless('results', '--env', 'bare')
 
 
+def test_the_model_of_the_demo_answers(torchless, ws):
+    "By llama.cpp, in an executed notebook."
+    pytest.importorskip('xllamacpp')
+    torchless('run', '--model', 'smollm2-135m', '--env', 'llama', '--limit', '2')
+    run = ws.artifacts/'experiments/llama/demo_QA/smollm2-135m-bench'
+    summary = json.loads((run/'summary.json').read_text())
+    assert summary['engine'] == 'llama.cpp' and summary['by_status']['failed'] == 0 and (run/'run_experiment.ipynb').exists()
+    assert "pip install 'wattnb[local]'" in torchless('run', '--model', 'smollm2-135m', '--engine', 'transformers', '--env', 'llama', '--limit', '2', status=2)
+
+
 def test_what_needs_torch_says_so_in_one_line(torchless):
     "And names what needs none."
     said = torchless('index', '--name', 'other', '--embedder', 'minilm', status=2).strip().splitlines()[-1]
