@@ -4,4 +4,5 @@ from .tables import *
 from .workspace import *
 from .questions import *
 from .hardware import *
+from .served import *
 from .records import *
