@@ -93,6 +93,7 @@ class FakeServer(ServerLimits):
     max_open: int|None = None   # more concurrent calls are answered with 429
     errors: dict|None = None    # status → body: every call gets this error
     local: bool = False         # it stands for a server of this machine, not for a provider
+    listen: int = 0             # the port; 0: a free one
 
     def __post_init__(self):
         super().__post_init__()
@@ -121,7 +122,7 @@ def __enter__(self:FakeServer):
         def log_message(self, *a): pass
         def do_POST(self): outer._serve(self)
         def do_GET(self): outer._tell(self)
-    self.server = _Server(('127.0.0.1', 0), Handler)
+    self.server = _Server(('127.0.0.1', self.listen), Handler)
     self.port = self.server.server_address[1]
     self.bedrock_url = f'http://127.0.0.1:{self.port}'
     self.url = self.bedrock_url + '/v1'
