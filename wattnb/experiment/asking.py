@@ -223,10 +223,12 @@ def to_text(self:Asked,
     return '\n'.join(x for x in parts if x)
 
 # %% ../../nbs/06_experiment/07_asking.ipynb #bf1b5aec
-def _energy(report:dict, model) -> dict:
+def _energy(meters:Session, model) -> dict:
     "Wh of this machine during the work, and of which parts; None with the reason where no meter covers the work."
     if not ran_here(model.entry.provider, model.info): return dict(wh=None, reason='the model runs elsewhere')
-    e = report['energy']
+    # a server may load the model only at the first call
+    if meters.served is not None: meters.follow(served_by(model.entry) or meters.served)
+    e = meters.report()['energy']
     if e.get('total_wh') is None:
         reasons = [x for k, v in (e.get('reasons') or {}).items() if v and k != 'idle' for x in v.split('; ')]
         return dict(wh=None, reason='; '.join(dict.fromkeys(reasons)) or 'not measured')
@@ -256,8 +258,7 @@ def answer_one(
     once = settings.mode != 'rag' or entry.key == 'abstain'
     out = Asked(q, [], entry, precision_of(model.info) or model.precision, best_guess, citations=Citations(bib))
     t0, n, shortened = time.monotonic(), settings.search.planner_queries, False
-    served = served_by(entry) if model.info.get('local') else None
-    with Session(served=served) as meters:
+    with Session(served=served_by(entry) if model.info.get('local') else None) as meters:
         meters.uses(devices_of(model, index))
         if settings.planner == 'llm' and index is not None:
             out.plan = call(plan_request(q, n - 1))
@@ -278,8 +279,7 @@ def answer_one(
             if reply.finish_reason == 'too_long' and not shortened: # the window is known now
                 left, shortened = [attempt, *left], True
             elif out.answer.status in ('answered', 'failed') or once: break
-        if served is not None and (now := served_by(entry)): meters.follow(now) # it may load the model only now
-        out.energy = _energy(meters.report(), model)
+        out.energy = _energy(meters, model)
     out.seconds, out.cost_usd = time.monotonic() - t0, sum_or_none(reply_usd(entry, r) for r in out.calls)
     return out
 

@@ -246,16 +246,23 @@ def add_energy(
     summary:dict, # content of a summary.json, all but this
     content,      # `JournalContent`
 ):
-    "Add to a summary what follows from its energy: per question, per correct answer, and the footprint."
+    "Add to a summary what follows from its energy: of loading and answering, per question and correct answer, footprint."
     e, n = summary.get('energy'), summary.get('num_questions')
     if e:
         per = lambda k: None if not k or e.get('total_wh') is None else e['total_wh'] / k
-        e.update(per_question_wh=per(n), per_correct_wh=per(summary.get('questions_correct')))
+        e.update(per_question_wh=per(n), per_correct_wh=per(summary.get('questions_correct')), **_loading(summary))
     recorded = next((s['footprint'] for s in reversed(content.of('session')) if s.get('footprint')), {})
     known = {k: v for k, v in recorded.items() if k in Footprint.__dataclass_fields__}
     impact = run_footprint(summary, Footprint(**known))
     if e: e['co2_g'] = impact.gco2e
     summary['footprint'] = impact.to_json()
+def _loading(summary:dict) -> dict:
+    "What loading took of the run's energy and time, and the energy of the rest; None where it was not measured."
+    e, seconds = summary['energy'], (summary.get('timing') or {}).get('seconds_by_stage')
+    wh, total = ((e.get('by_phase') or {}).get('load') or dict(wh=0.)).get('wh'), e.get('total_wh')
+    known = total is not None and wh is not None
+    return dict(load_wh=wh if known else None, answering_wh=total - wh if known else None,
+                load_seconds=None if seconds is None else seconds.get('load', 0.))
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #680d3a86
 def questions_of(

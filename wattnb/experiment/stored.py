@@ -101,6 +101,7 @@ def _energy_rows(s:Summary, per) -> list[tuple]:
     gpu = h.gpu_energy_wh if h.gpu_energy_method not in (None, 'none') else None
     rows = [('GPU energy, Wh', gpu, None), ('CPU energy, Wh', cpu.get('wh'), per(cpu.get('wh'))),
             ('energy in all, Wh', e.get('total_wh'), e.get('per_question_wh'))]
+    if e.get('load_wh'): rows.append(('of it loading, Wh', e['load_wh'], per(e['load_wh'])))
     if e.get('total_wh') is not None:
         ends = [(w, e.get(f'total_wh_{w}')) for w in ('low', 'high')]
         rows += [(f'energy in all, {w}', v, per(v)) for w, v in ends]
@@ -113,7 +114,9 @@ def cost_table(self:StoredRun) -> ResultTable:
     s, x = self.stored, self.numbers
     h, e, n = s.hardware, s.energy, s.num_questions or 1
     per = lambda v: None if v is None else v / n
-    rows = [('time, s', s.total_time_seconds, per(s.total_time_seconds)),
+    loading = e.get('load_seconds')
+    rows = [('time in all, s', s.total_time_seconds, per(s.total_time_seconds)),
+            *([('of it loading, s', loading, per(loading))] if loading else []),
             ('latency of a question, s (mean)', None, x.latency_s),
             ('prompt tokens', s.input_tokens, per(s.input_tokens)),
             ('completion tokens', s.output_tokens, per(s.output_tokens)),
@@ -121,6 +124,7 @@ def cost_table(self:StoredRun) -> ResultTable:
             ('host memory peak, GiB', h.cpu_rss_peak_gb, None), ('model load, s', h.model_load_time_seconds, None),
             ('bill of the provider, USD', x.api_usd, x.usd_per_question)]
     notes = [f'stopped early: {s.stopped_because}'] if s.stopped_because else []
+    if loading: notes.append('time and energy in all, also per question, include loading; the latency of a question does not')
     notes += [f'{k}: {v}' for k, v in (h.reasons or e.get('reasons') or {}).items()][:4]
     notes += list(e.get('warnings') or ())[:4]
     return ResultTable(['', 'run', 'per question'], rows, title='What it took', notes=notes)
