@@ -21,7 +21,7 @@ from ..core.workspace import UserError, Workspace, digest, jsonable, log, read_c
 from ..core.records import Summary
 from ..scoring.scores import metric_rows, score
 from ..scoring.run_folders import GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs
-from ..scoring.numbers import doubt_notes, run_numbers
+from ..scoring.numbers import WHOLE_RUN, doubt_notes, run_numbers
 from .journal import JournalContent, LazyList, read_journal
 from .plan import _below
 from .run_files import RunFiles, derive, questions_of, rebuild, session_seconds
@@ -347,6 +347,7 @@ def results_table(
     found.sort(key=lambda x: (x[0].env, x[0].datafile, -(x[0].score or 0)))
     names = [x.name for x, _ in found]
     notes = doubt_notes({x.name if names.count(x.name) == 1 else x.run: x for x, _ in found})
+    if any(x.wall_s is not None for x, _ in found): notes = [*notes, WHOLE_RUN]
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
     return Results(list(_RESULTS), [[_cell(x, of) for of in _RESULTS.values()] for x, _ in found], notes=notes,
                    numbers=notebooks)

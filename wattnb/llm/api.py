@@ -55,7 +55,9 @@ class OpenAIModel(ApiModel):
         self.no_logprobs_reason = ('the server returned no token probabilities' if self.options.get('logprobs') else
                                    'token probabilities were not requested (options = { logprobs = true } in the '
                                    "model's entry)")
-        self.find_server()
+        found = self.find_server()
+        if found is not None and not found.local and stated_local(self.options.get('local')) is None:
+            log.warning('%s: %s, so its energy is unknown', self._shown, found.reason)
         if self.url != self.default_base: self._ask_server()
 
 # %% ../../nbs/03_llm/17_api.ipynb #9e812fda
