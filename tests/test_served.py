@@ -17,6 +17,7 @@ from wattnb.experiment.stages import Run
 from wattnb.experiment.stored import replay, stored_run
 from wattnb.telemetry.attribution import Attribution, Call, call_windows
 from wattnb.telemetry.energy import energy_of, is_hosted
+from wattnb.telemetry.footprints import bill_of
 from wattnb.telemetry.session import Session
 from wattnb.testing.simulated import SimulatedGpu, simulated_nvml
 
@@ -80,6 +81,7 @@ def test_a_server_on_this_machine_is_metered(ws, card, monkeypatch, timed):
     assert 150 < h['gpu_avg_power_watts'] < 250 and h['gpu_vram_reserved_bytes'] == 3 * 2**30 and 'server' in h['reasons']['gpu_vram']
     assert m['steady']['server_rss_gb'] > .01 and s.summary['conditions']['gpu1']['temperature_max_c'] == 50
     assert 'shared' not in e['by_device']['gpu1']['flags'] and s.summary['effective']['pid'] == server.pid
+    assert s.summary['cost_usd'] == 0 and bill_of(s.summary) is None and e['load_wh'] + e['answering_wh'] == pytest.approx(e['total_wh']) and e['load_seconds'] > 0
     stages = {k for r in s.results for k in r['energy']}
     assert ({'prefill', 'decode'} if timed else {'generate'}) <= stages and (('generate' in stages) is not timed or timed)
     how = e['attribution']

@@ -226,7 +226,7 @@ def _warm_up(self:Run) -> float|None:
 @patch
 def _throw_away(self:Run, text:str, tokens:int):
     "The reply to a prompt that is no question; None where none came."
-    return next(iter(list(self.model.stream([Request('warm-up', '', text, max_tokens=tokens)]))), None)
+    return next(iter(list(self.model.stream([Request('warm-up', '', text, max_tokens=tokens, stage='warm-up')]))), None)
 
 @patch
 def _weigh(self:Run):
@@ -401,7 +401,7 @@ def request_for(
 def _log_bill(self:Run, requests:dict):
     "Log what the first attempt will cost at a hosted model, now that the prompts can be counted."
     e = self.model.entry
-    if not e.prices and ran_here(self.plan.entry.provider, self.model.info): return
+    if not self.plan.entry.prices and ran_here(e.provider, self.model.info): return
     tokens = [self.model.count_tokens(r.system + r.user) for r in requests.values()]
     if bill := expected_bill(e, tokens, self.settings.max_new_tokens): log.info('first attempt: %s', bill)
 

@@ -8,6 +8,7 @@ __all__ = ['log', 'MAX_ANSWER', 'SMALL_WINDOW', 'OpenAIModel', 'served_by', 'Ope
 # %% ../../nbs/03_llm/17_api.ipynb #2a9347ed
 import base64, json, logging, os, re, time
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from urllib.parse import unquote, urljoin, urlsplit
 
 from fastcore.basics import patch
@@ -15,7 +16,7 @@ from fastcore.basics import patch
 from ..core.workspace import UserError
 from ..core.redaction import keep_secret, redact_url
 from ..core.served import SERVER, Served, local_server, loopback_port, stated_local
-from .registry import load_registry
+from .registry import Price, load_registry
 from .protocol import Reply, Request
 from .server_limits import (ServerFacts, loading_wait, plausible_count, read_engine, read_models,
                                       read_ollama, read_props, refuses_system)
@@ -58,6 +59,8 @@ class OpenAIModel(ApiModel):
         found = self.find_server()
         if found is not None and not found.local and stated_local(self.options.get('local')) is None:
             log.warning('%s: %s, so its energy is unknown', self._shown, found.reason)
+        if found is not None and found.local and not self.entry.prices: # nobody bills it
+            self.entry = replace(self.entry, prices=Price(0., 0., source='this machine'))
         if self.url != self.default_base: self._ask_server()
 
 # %% ../../nbs/03_llm/17_api.ipynb #9e812fda

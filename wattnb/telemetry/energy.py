@@ -277,6 +277,8 @@ def _merge_energy(e:dict, h:dict, found):
     e['excluded_s'] = {k: math.fsum(x.get(k, 0.) for x in excluded) for k in _keys(excluded)}
     e['estimate'] = _merge_estimates([x.get('estimate') for x in found])
     if any(x.get('endpoint') for x in found): e['endpoint'] = _merge_endpoints([x.get('endpoint') for x in found])
+    if shared := [x['attribution'] for x in found if x.get('attribution')]:
+        e['attribution'] = dict(shared[-1], calls=sum(x['calls'] for x in shared))
     warnings = [f'session {i}: {w}' for i, x in enumerate(found, 1) for w in x.get('warnings') or ()]
     e['warnings'] = list(dict.fromkeys(warnings))
     e['reasons'] = _merge_reasons([x.get('reasons') or {} for x in found])
