@@ -139,6 +139,20 @@ def test_a_server_that_restarts_in_the_middle(ws, card, monkeypatch):
     assert question_sum(s) / 3600 == pytest.approx(e['questions_wh'], rel=1e-9) and e['total_wh'] > 0
 
 
+@pytest.mark.parametrize('mine, counted, vram', [(dict(mig=2), ['gpu1'], 6 * 2**30), (dict(memory_gb=None), ['gpu1'], None), (dict(vgpu=True), ['gpu1'], 3 * 2**30)])
+def test_slices_unified_memory_and_virtual_gpus(card, mine, counted, vram):
+    "Two slices of one card are read once; where the memory is that of the system, the driver lists the process without bytes."
+    with serving() as (server, port), simulated_nvml([card(100), card(200, server.pid, **mine)]):
+        served = local_server(f'http://localhost:{port}/v1')
+        assert served.pid == server.pid and len(served.devices) == (2 if 'mig' in mine else 1) and all(d.startswith('MIG' if 'mig' in mine else 'GPU') for d in served.devices)
+        with Session(served=served) as s:
+            s.uses(served.devices)
+            time.sleep(.6)
+            r = s.report()
+    assert r['energy']['counted'] == counted and r['hardware']['gpu_avg_power_watts'] == pytest.approx(200, rel=.1)
+    assert r['hardware']['gpu_vram_reserved_bytes'] == vram and set(r['energy']['by_device']['gpu1']['flags']) <= {'mig', 'vgpu'}
+
+
 TUNNEL = '''
 import json, socket, sys, threading
 told = json.loads(sys.argv[1])

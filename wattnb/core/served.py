@@ -49,7 +49,7 @@ def _sockets() -> list:
     "(address, port, pid or None) of the listening TCP sockets that can be seen."
     import psutil
     try: found = [(c, c.pid) for c in psutil.net_connections('tcp')]
-    except (psutil.Error, OSError):
+    except (psutil.Error, OSError, RuntimeError):
         found = []
         for p in psutil.process_iter():
             ask = getattr(p, 'net_connections', None) or p.connections # its name before psutil 6
