@@ -8,6 +8,7 @@ __all__ = ['EVERY', 'GIVEN_UP', 'MOST', 'METHODS_OF', 'EnergyReading', 'read_ene
 # %% ../../nbs/04_telemetry/08_endpoints.ipynb #c2239cf9
 import json, math, re, threading, time
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urldefrag
 
 from fastcore.basics import patch
@@ -100,8 +101,11 @@ class EnergyEndpoint:
             raise UserError('energy_from is not a web address that begins with http:// or https://')
         keep_secret([self.url])
         self.shown = redact_url(self.url)
-        self.trace, self.kind, self.why, self.n, self.failed = None, '', '', 0, 0
-        self.lock, self._stop, self._thread, self._client = threading.RLock(), threading.Event(), None, None
+        self.kind, self.why, self.n, self.failed = '', '', 0, 0
+        self.lock, self._stop = threading.RLock(), threading.Event()
+        self.trace: Any = None # `CounterTrace` or `PowerTrace`
+        self._thread: Any = None
+        self._client: Any = None
 
     def start(self,
         clock=time.monotonic, # s, that of the windows
