@@ -8,7 +8,7 @@ __all__ = ['cell_text', 'RunFolder', 'is_plain', 'side_by_side', 'experiments_of
            'GroundTruth', 'score_run']
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0003
-import difflib, json, os, re
+import json, os, re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 from fastcore.basics import patch
-from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, digest, file_sha256, log, printable, read_csv,
-                                   read_json, some_of, stale_files)
+from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, did_you_mean, digest, file_sha256, log,
+                                   printable, read_csv, read_json, some_of, stale_files)
 from ..core.questions import WATTBOT2025, Question, Task, read_task
 from ..core.records import Summary
 from ..llm.memory import precision_of
@@ -295,11 +295,11 @@ def find_run(
     if fits:
         raise UserError(f'{spec} is ambiguous: {some_of(r.id for r in fits)}: name one of them, or narrow with '
                         '--env and --datafile')
-    near = difflib.get_close_matches(spec, {r.name for r in runs} | {r.id for r in runs}, 3, .6)
     where = ''.join(f' in {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v)
-    there = (f': did you mean {some_of(near)}?' if near else
-             f' (there are {len(runs)} runs: {some_of(r.id for r in runs)})' if runs else ' (there are no runs)')
-    raise UserError(f'no run {spec!r}{where} under {base}{there}')
+    there = f'{len(runs)} runs: {some_of(r.id for r in runs)}' if runs else 'no runs'
+    names = sorted({n for r in runs for n in (r.name, r.id)})
+    hint = did_you_mean(spec, names, cutoff=.6, otherwise=f' (there are {there})')
+    raise UserError(f'no run {spec!r}{where} under {base}{hint}')
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0027
 def pick_runs(
