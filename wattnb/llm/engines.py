@@ -42,7 +42,7 @@ class Engine:
     health = '/health'   # a path that answers 200 once the model is loaded
     about = '/version'   # a path that tells the version
     slots = 256          # questions at a time, unless `batch_size` says otherwise
-    precisions = ('auto', 'bf16', 'fp16', 'fp32')
+    precisions:tuple = ('auto', 'bf16', 'fp16', 'fp32')
     options:tuple = ()   # of an entry, that `argv` reads
     body:dict = {}       # fields of each call that switch off sampling by defaults of its own
 

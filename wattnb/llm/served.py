@@ -86,7 +86,8 @@ class Server:
         launch:Launch,
         file=None, # of its log
     ):
-        self.engine, self.launch, self.log, self.pid = engine, launch, EngineLog(file), None
+        self.engine, self.launch, self.log = engine, launch, EngineLog(file)
+        self.pid:int|None = None
         self.url, self.started = f'http://127.0.0.1:{launch.port}', time.monotonic()
         gpus = dict(CUDA_VISIBLE_DEVICES=','.join(launch.gpus)) if launch.gpus else {}
         env = os.environ | dict(PYTHONUNBUFFERED='1') | gpus | engine.env(launch)
