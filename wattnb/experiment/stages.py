@@ -178,13 +178,15 @@ def load(self:Run):
     t0 = time.monotonic()
     with self.telemetry.stage('load'):
         if self.model is None:
-            local: dict = dict(decode=s.decode, sampling=s.sampling) if p.entry.provider == 'hf_local' else {}
+            local: dict = dict(decode=s.decode, sampling=s.sampling) if p.entry.local else {}
+            if p.entry.engine not in ('', 'transformers'): local |= self._for_engine()
             self.model = open_model(p.entry, precision=p.precision_requested or p.precision, ws=self.ws, seed=s.seed,
                                     temperature=s.temperature, max_new_tokens=s.max_new_tokens,
                                     batch_size=s.batch_size, latency_mode=s.latency_mode,
                                     **{k: v for k, v in local.items() if v})
         t1 = time.monotonic()
         self._check_model()
+        self._check_version()
         if s.mode != 'closed-book':
             self.index = open_index(self.ws, s.index or None)
             if s.mode == 'rag' and s.search.needs_embedder: self.index.load_embedder()
@@ -248,6 +250,21 @@ def retrieval_of(
     if not entry.context: return preset.deeper(attempt)
     left = entry.context - entry.longest(s.max_new_tokens) - 600
     return preset.deeper(attempt, max_tokens=max(left, entry.context // 4)) # a reply can be shorter
+
+# %% ../../nbs/06_experiment/04_stages.ipynb #e9ac0002
+@patch
+def _for_engine(self:Run) -> dict:
+    "What an engine of its own needs to know of the run."
+    s, p = self.settings, self.plan
+    longest = 0 if s.mode == 'closed-book' else retrieval_of(s, p.entry, s.max_retries).max_tokens
+    return dict(prompt_tokens=longest, log_file=self.dir/'engine.log')
+
+@patch
+def _check_version(self:Run):
+    "Warn where an earlier session had another version of the engine."
+    earlier = {v for l in self.journal.content.of('load') if (v := l['model'].get('engine_version'))}
+    now = self.model.info.get('engine_version')
+    if now and earlier - {now}: log.warning('%s was begun with %s, and this is %s', self.dir, ', '.join(sorted(earlier)), now)
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #7db51711
 @patch

@@ -20,7 +20,8 @@ from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, digest, jsonable, log, read_csv, read_json
 from ..core.records import Summary
 from ..scoring.scores import metric_rows, score
-from ..scoring.run_folders import GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs
+from ..scoring.run_folders import (GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs,
+                                       several_engines)
 from ..scoring.numbers import doubt_notes, run_numbers
 from .journal import JournalContent, LazyList, read_journal
 from .plan import _below
@@ -317,7 +318,7 @@ class Results(ResultTable):
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3ea
 _RESULTS = { # column → what it shows of the numbers of a run
-    'env': 'env', 'questions': 'datafile', 'run': 'name', 'n': 'n', 'score': 'score', '95 % interval': 'interval',
+    'env': 'env', 'questions': 'datafile', 'run': 'name', 'engine': 'engine', 'n': 'n', 'score': 'score', '95 % interval': 'interval',
     'score is': 'score_is', 'value': 'value_accuracy', 'citations': 'ref_overlap', 'NA recall': 'na_recall',
     'refusal recall': 'refusal_recall', 'refusal precision': 'refusal_precision', 's/question': 'wall_s_per_question',
     'latency s': 'latency_s', 'Wh/question': 'wh_per_question', 'energy is': 'energy.is_',
@@ -344,5 +345,6 @@ def results_table(
     names = [x.name for x, _ in found]
     notes = doubt_notes({x.name if names.count(x.name) == 1 else x.run: x for x, _ in found})
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
-    return Results(list(_RESULTS), [[_cell(x, of) for of in _RESULTS.values()] for x, _ in found], notes=notes,
+    columns = {k: v for k, v in _RESULTS.items() if k != 'engine' or several_engines(x for x, _ in found)}
+    return Results(list(columns), [[_cell(x, of) for of in columns.values()] for x, _ in found], notes=notes,
                    numbers=notebooks)

@@ -6,14 +6,14 @@
 __all__ = ['STRETCH', 'MAX_PASSAGE', 'MAX_PIXELS', 'paper_pdf', 'passage_boxes', 'PageImage', 'page_image', 'page_image_apart']
 
 # %% ../../nbs/01_index/06_page_images.ipynb #9995e175
-import base64, difflib, json, struct, subprocess, sys, unicodedata, zlib
+import base64, json, struct, subprocess, sys, unicodedata, zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ..core.workspace import UserError, WorkError, Workspace
+from ..core.workspace import UserError, WorkError, Workspace, did_you_mean
 from .boxes import open_pdf, page_glyphs, pixels
 from .corpus import read_bibliography
 from .documents import MAX_MEMORY, apart, limit_memory, why_failed
@@ -29,8 +29,8 @@ def paper_pdf(
     if document_id in pdfs: return pdfs[document_id]
     if document_id in texts: raise UserError(f'{document_id} has no PDF in {ws.pdfs}: of this paper there is only the text')
     if document_id in bib: raise UserError(f'{document_id} has no PDF in {ws.pdfs}: `wattnb index` downloads it')
-    near = difflib.get_close_matches(document_id, [*bib, *texts, *pdfs], 1)
-    raise UserError(f'unknown paper {document_id!r}' + (f'; did you mean {near[0]!r}?' if near else ''))
+    hint = did_you_mean(document_id, [*bib, *texts, *pdfs], 1, .6, otherwise='')
+    raise UserError(f'unknown paper {document_id!r}{hint}')
 
 # %% ../../nbs/01_index/06_page_images.ipynb #9d630409
 STRETCH = 16          # letters and digits that the page and the passage have in common, at least

@@ -33,17 +33,20 @@ class OpenAIModel(ApiModel):
     key_name, base_name, default_base = 'OPENAI_API_KEY', 'OPENAI_BASE_URL', 'https://api.openai.com/v1'
     _tokenizer = None # client of a server that counts tokens
     _names = ()       # of the models that the server has
+    _near = .05       # seconds of a count by its tokenizer, above which tokens are estimated
 
     @classmethod
     def base_url(cls, entry) -> str:
         url = entry.options.get('base_url') or os.environ.get(cls.base_name) or cls.default_base
         return url.strip().rstrip('/').removesuffix('/chat/completions')
 
+    def api_key(self) -> str: return (os.environ.get(self.key_name) or '').strip()
+
     def __init__(self, entry, *args, **kw):
         super().__init__(entry, *args, **kw)
         self.url = self.base_url(self.entry)
         self._target = f'{self.url}/chat/completions'
-        self._key = (os.environ.get(self.key_name) or '').strip()
+        self._key = self.api_key()
         self._official = self.url == OpenAIModel.default_base
         self._limit_name = 'max_completion_tokens' if self._official else 'max_tokens'
         # these accept only their default
@@ -148,8 +151,7 @@ def _ask_server(self:OpenAIModel):
     self._name_settings(facts.model)
     if not facts.window and not facts.slots: return client.close()
     self._tokenizer, self._counted, self._tokenize = client, {}, f'{root}/tokenize'
-    t0 = time.monotonic()
-    if self._server_count('one two three') is not None and time.monotonic() - t0 > .05: self._estimate() # too far away
+    if not self._counts_fast(): self._estimate()
 
 @patch
 def _name_settings(self:OpenAIModel, served:str|None):
@@ -184,7 +186,16 @@ def _ask_ollama(self:OpenAIModel, client, root:str) -> ServerFacts:
 def _estimate(self:OpenAIModel):
     "Count no longer by the server's tokenizer."
     self._bytes_per_token = min(self._bytes_per_token, 3.)
-    self.close()
+    OpenAIModel.close(self)
+
+@patch
+def _counts_fast(self:OpenAIModel) -> bool:
+    "Whether one of five counts takes at most 50 ms: a server far away takes longer each time, a busy machine does not."
+    for text in ('one', 'one two', 'one two three', 'one two three four', 'one two three four five'):
+        t0 = time.monotonic()
+        if self._server_count(text) is not None and time.monotonic() - t0 <= self._near: return True
+        if self._tokenizer is None: return False
+    return False
 
 @patch
 def _server_count(self:OpenAIModel, text:str) -> int|None:

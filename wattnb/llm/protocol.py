@@ -255,8 +255,9 @@ def open_model(
     model = provider_class(entry.provider, entry.engine)(
         entry, precision=precision, ws=ws, seed=seed, temperature=temperature, max_new_tokens=max_new_tokens,
         batch_tokens=batch_tokens, batch_size=batch_size, latency_mode=latency_mode, **options)
-    if entry.engine: model.info = dict(engine=entry.engine, local=True, pid=None) | model.info
-    if entry.engine == 'transformers': model.info.setdefault('engine_version', importlib.metadata.version(entry.engine))
+    if entry.engine == 'transformers':
+        version = importlib.metadata.version('transformers')
+        model.info = dict(engine=entry.engine, engine_version=version, local=True, pid=None) | model.info
     return model
 
 def fetch_model(

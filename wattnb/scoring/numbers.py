@@ -174,6 +174,7 @@ class RunNumbers(RunCost):
     model: str = ''
     precision: str = ''                # as loaded
     precision_requested: str = ''
+    engine: str = ''                   # of a local model
     score: float|None = None           # the composite
     score_low: float|None = None       # its 95 % interval
     score_high: float|None = None
@@ -354,7 +355,7 @@ def run_numbers(
     latency, latency_is = latency_of(run)
     doubts = *_score_doubts(run, scores), *_latency_doubts(run, truths), *_energy_doubts(run, cost)
     return RunNumbers(**vars(cost), run=run.id, env=run.env, datafile=run.datafile, name=run.name, model=run.model,
-                      precision=run.precision, precision_requested=run.precision_requested,
+                      precision=run.precision, precision_requested=run.precision_requested, engine=run.engine,
                       score_stored=s.overall_score, latency_s=latency, latency_is=latency_is,
                       at_a_time=side_by_side(run),
                       tokens=float(s.input_tokens + (s.output_tokens or 0)) if s.input_tokens else None,
