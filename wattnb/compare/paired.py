@@ -26,7 +26,8 @@ from ..scoring.scores import Scores, contribution_bounds
 from ..scoring.judging import papers_of
 from ..scoring.run_folders import (GroundTruth, RunFolder, distinct_names, pick_runs, score_run,
                                        several_engines)
-from ..scoring.numbers import RunNumbers, doubt_notes, question_costs, run_numbers
+from ..scoring.numbers import WHOLE_RUN, RunNumbers, doubt_notes, question_costs, run_numbers
+
 
 # %% ../../nbs/09_compare/01_paired.ipynb #0f04b456
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def ranking(self:Comparison) -> ResultTable:
                         's/question', 'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'], rows,
                        f'{len(rows)} runs, {self.n} questions',
                        ('low, high: 95 % interval. Two runs with a common letter are not significantly different '
-                        '(paired permutation test, Holm, 5 %).', *self.doubts()))
+                        '(paired permutation test, Holm, 5 %).', WHOLE_RUN, *self.doubts()))
 
 # %% ../../nbs/09_compare/01_paired.ipynb #f701ac58
 @patch(as_prop=True)

@@ -22,7 +22,7 @@ from ..core.records import Summary
 from ..scoring.scores import metric_rows, score
 from ..scoring.run_folders import (GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs,
                                        several_engines)
-from ..scoring.numbers import doubt_notes, run_numbers
+from ..scoring.numbers import WHOLE_RUN, doubt_notes, run_numbers
 from .journal import JournalContent, LazyList, read_journal
 from .plan import _below
 from .run_files import RunFiles, derive, questions_of, rebuild, session_seconds
@@ -102,6 +102,7 @@ def _energy_rows(s:Summary, per) -> list[tuple]:
     gpu = h.gpu_energy_wh if h.gpu_energy_method not in (None, 'none') else None
     rows = [('GPU energy, Wh', gpu, None), ('CPU energy, Wh', cpu.get('wh'), per(cpu.get('wh'))),
             ('energy in all, Wh', e.get('total_wh'), e.get('per_question_wh'))]
+    if e.get('load_wh'): rows.append(('of it loading, Wh', e['load_wh'], per(e['load_wh'])))
     if e.get('total_wh') is not None:
         ends = [(w, e.get(f'total_wh_{w}')) for w in ('low', 'high')]
         rows += [(f'energy in all, {w}', v, per(v)) for w, v in ends]
@@ -114,7 +115,9 @@ def cost_table(self:StoredRun) -> ResultTable:
     s, x = self.stored, self.numbers
     h, e, n = s.hardware, s.energy, s.num_questions or 1
     per = lambda v: None if v is None else v / n
-    rows = [('time, s', s.total_time_seconds, per(s.total_time_seconds)),
+    loading = e.get('load_seconds')
+    rows = [('time in all, s', s.total_time_seconds, per(s.total_time_seconds)),
+            *([('of it loading, s', loading, per(loading))] if loading else []),
             ('latency of a question, s (mean)', None, x.latency_s),
             ('prompt tokens', s.input_tokens, per(s.input_tokens)),
             ('completion tokens', s.output_tokens, per(s.output_tokens)),
@@ -122,6 +125,7 @@ def cost_table(self:StoredRun) -> ResultTable:
             ('host memory peak, GiB', h.cpu_rss_peak_gb, None), ('model load, s', h.model_load_time_seconds, None),
             ('bill of the provider, USD', x.api_usd, x.usd_per_question)]
     notes = [f'stopped early: {s.stopped_because}'] if s.stopped_because else []
+    if loading: notes.append('time and energy in all, also per question, include loading; the latency of a question does not')
     notes += [f'{k}: {v}' for k, v in (h.reasons or e.get('reasons') or {}).items()][:4]
     notes += list(e.get('warnings') or ())[:4]
     return ResultTable(['', 'run', 'per question'], rows, title='What it took', notes=notes)
@@ -344,6 +348,7 @@ def results_table(
     found.sort(key=lambda x: (x[0].env, x[0].datafile, -(x[0].score or 0)))
     names = [x.name for x, _ in found]
     notes = doubt_notes({x.name if names.count(x.name) == 1 else x.run: x for x, _ in found})
+    if any(x.wall_s is not None for x, _ in found): notes = [*notes, WHOLE_RUN]
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
     columns = {k: v for k, v in _RESULTS.items() if k != 'engine' or several_engines(x for x, _ in found)}
     return Results(list(columns), [[_cell(x, of) for of in columns.values()] for x, _ in found], notes=notes,

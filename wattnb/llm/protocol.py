@@ -29,7 +29,7 @@ class Request:
     question: Any = None       # the `Question`, for baselines that need no prompt
     context: Any = None        # the retrieved `Context`, likewise
     max_tokens: int|None = None # longest reply in tokens; None means the model's own limit
-    stage: str = 'answer'      # 'answer', 'plan' or 'retry': what the call is for
+    stage: str = 'answer'      # 'answer', 'plan', 'retry' or 'warm-up': what the call is for
     schema: dict|None = None   # JSON schema of the reply, requested where the backend supports it
 
 # %% ../../nbs/03_llm/04_protocol.ipynb #c5ac94f6

@@ -110,6 +110,8 @@ class FakeServer(ServerLimits):
     kinds: Sequence = tuple(f for f in FAULTS if f != 'hang') # the random faults
     max_open: int|None = None   # more concurrent calls are answered with 429
     errors: dict|None = None    # status → body: every call gets this error
+    local: bool = False         # it stands for a server of this machine, not for a provider
+    listen: int = 0             # the port; 0: a free one
 
     def __post_init__(self):
         super().__post_init__()
@@ -157,7 +159,8 @@ def __exit__(self:FakeServer, *exc):
 def env(self:FakeServer) -> dict:
     "Environment variables that direct all providers to this server, for `environment`."
     return dict(OPENAI_BASE_URL=self.url, OPENROUTER_BASE_URL=self.url,
-                AWS_ENDPOINT_URL_BEDROCK_RUNTIME=self.bedrock_url, AWS_REGION='us-east-1')
+                AWS_ENDPOINT_URL_BEDROCK_RUNTIME=self.bedrock_url, AWS_REGION='us-east-1',
+                WATTNB_SERVER_LOCAL='' if self.local else '0')
 
 # %% ../../nbs/testing/01_server.ipynb #21586de6
 @patch
