@@ -16,7 +16,7 @@ from pathlib import Path
 from ..core.redaction import redact
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, jsonable, log,
-                                   optional, write_csv, write_json)
+                                   optional, sweep, write_csv, write_json)
 from ..core.questions import BASE_COLUMNS, read_questions
 from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
@@ -172,7 +172,9 @@ def cmd_run(a) -> Result:
     from wattnb.experiment.stored import stored_run
     plan = plan_run(RunSettings(**shared(a)), a.root)
     skipped = plan.state == 'complete'
-    if skipped: log.info('%s is complete: nothing to do (--force runs it again)', plan.run_dir)
+    if skipped:
+        sweep(plan.run_dir, older=3600.) # of a process that was killed
+        log.info('%s is complete: nothing to do (--force runs it again)', plan.run_dir)
     else:
         log.info('%s\n%s', plan.table.to_text(), _how_long(plan))
         try: run_notebook(plan)

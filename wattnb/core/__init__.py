@@ -6,3 +6,4 @@ from .questions import *
 from .hardware import *
 from .records import *
 from .processes import *
+from .rocm import *

@@ -46,9 +46,9 @@ def planned_precision(
     stored, native = _checkpoint(entry)
     if native: return precision_of(dict(effective_dtype=stored, quantization=f'native {native}'))
     from wattnb.llm.checkpoint import compute_dtype, cpu_bf16_is_native
-    from wattnb.core.hardware import nvml, torch_cuda, visible_gpus
+    from wattnb.core.hardware import nvml, torch_cuda, torch_rocm, visible_gpus
     on_cpu = 'cpu' in (os.environ.get('WATTNB_DEVICE'), entry.options.get('device'))
-    gpus = visible_gpus() if torch_cuda() and not on_cpu else []
+    gpus = visible_gpus() if (torch_cuda() or torch_rocm()) and not on_cpu else []
     capability = nvml().get('DeviceGetCudaComputeCapability', gpus[0].handle) if gpus else None # (major, minor)
     dtype = compute_dtype('auto', stored, capability, not gpus, cpu_bf16_is_native())
     return precision_of(dict(effective_dtype=dtype, quantization='none'))

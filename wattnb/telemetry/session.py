@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from .attribution import Curve, Attribution, Window, net_of_idle
 from ..core.hardware import machine, named_gpus, visible_gpus
-from .power_meters import FLAGS, CpuTime, NvmlPower, card_of, meters
+from .power_meters import FLAGS, CpuTime, card_of, meters
 from .traces import Joules, missing
 from .sampler import LATE, METHODS, NO_GPU, Sampler, choose_sources, compare_readings, part_traces
 from ..core.workspace import UserError
@@ -193,11 +193,11 @@ def uses(self:Session,
         meter = next((x.label for x in self.gpus if card_of(x) == card_of(g)), None)
         if meter is None: lost.append(g.uuid or g.label)
         else: self.used |= {meter, self.places.get(g.label, meter)}
-    by_zeus = {d.removeprefix('zeus-') for m in self.meters for d in m.devices if d.startswith('zeus-')}
+    read = {d.removeprefix('zeus-') for m in self.meters if m.part == 'gpu' for d in m.devices}
     for name in lost:
         label = f"gpu{name.removeprefix('cuda').removeprefix(':') or 0}"
-        if label in by_zeus: self.used.add(label)
-        elif name not in self.unmetered: self.unmetered.append(name)
+        if label in read: self.used.add(label)
+        elif 'soc' not in read and name not in self.unmetered: self.unmetered.append(name)
 
 # %% ../../nbs/04_telemetry/04_session.ipynb #f48467e3
 @patch
@@ -350,10 +350,11 @@ def _estimate(self:Session, cpu_seconds, seconds:float) -> dict|None:
 @patch
 def _device(self:Session, source, energy:Joules, readings:dict) -> dict:
     g = next((g for g in self.gpus if g.label == source.device), None)
+    scope = next((m.scope for m in self.meters if m.part == source.part and source.device in m.devices), None)
     flags = sorted({*(g.flags if g else ()), *self.sampler.flags[source.device], *getattr(source.trace, 'flags', ())})
     return dict(**_wh('wh', energy), method=source.method, part=source.part, counted=source.counted,
                 uuid=g.uuid if g else None,
-                scope=g.scope if g else None, flags=flags, reason=source.reason or ('' if source.counted else UNUSED),
+                scope=g.scope if g else scope, flags=flags, reason=source.reason or ('' if source.counted else UNUSED),
                 **{k: readings.get(k) for k in ('counter_wh', 'polled_wh', 'difference')})
 
 @patch
@@ -393,8 +394,8 @@ def _memory(self:Session) -> dict:
 def _hardware(self:Session, energy:dict, memory:dict, seconds:float) -> dict:
     "The block with WattBot's field names and units."
     box, used = self.machine, [g for g in self.gpus if self.charges(g.label)]
-    traces = [tr for (name, d), tr in self.sampler.traces.items() if name == NvmlPower.name and len(tr.at)
-              and self.charges(d)]
+    polled = {m.name for m in self.sampler.meters if m.kind == 'power' and m.part == 'gpu'}
+    traces = [tr for (name, d), tr in self.sampler.traces.items() if name in polled and len(tr.at) and self.charges(d)]
     vram, wh = self._vram(used, memory['unified']), energy['gpu_wh']
     reasons = {k: v for k, v in energy['reasons'].items() if k in ('gpu', 'cpu_energy')}
     if vram['allocated'] is None: reasons['gpu_vram'] = 'torch used no GPU'

@@ -47,6 +47,9 @@ class PowerCurve:
         if i < 0: return self.points[0][1]
         (a, u), (b, v) = self.points[i], self.points[min(i + 1, len(self.at) - 1)]
         return u if b <= a or t >= b else u + (v - u) * (t - a) / (b - a)
+    def mean(self, t:float, seconds:float) -> float:
+        "Mean power of the last seconds before `t`."
+        return (self.joules(t) - self.joules(t - seconds)) / seconds
     def joules(self, t:float) -> float:
         "Energy from the first point to `t`; negative before it."
         i = bisect_right(self.at, t) - 1
