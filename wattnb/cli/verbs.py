@@ -330,17 +330,20 @@ def cmd_models(a) -> Result:
     return Result(t.to_text(), t)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #d37a9c4e
-@verb('doctor', 'describe this machine: GPU, energy meters, 4-bit support, caches, keys (never printed)',
+@verb('doctor', 'describe this machine: GPU, energy meters, engines, 4-bit support, caches, keys (never printed)',
       'wattnb doctor')
 def cmd_doctor(a) -> Result:
     from wattnb.telemetry.metering import doctor
+    from wattnb.llm.engines import engines_here
     from wattnb.llm.loading import local_facts
     d, here = doctor(), local_facts()
     mxfp4 = here['mxfp4_problem'] if d.machine['gpus'] else ''
     problems = [f'{what}: {why}' for what, why in (('local models', here['gpu_problem']),
                                                    ('gpt-oss takes twice its memory and more', mxfp4)) if why]
     versions = 'versions: ' + ', '.join(f'{k} {v}' for k, v in here['versions'].items())
-    return Result('\n'.join([d.to_text(), versions, *problems]), d.to_json() | dict(local=here))
+    engines = engines_here()
+    found = 'engines: ' + ', '.join(v or f'{k} (not installed)' for k, v in engines.items())
+    return Result('\n'.join([d.to_text(), versions, found, *problems]), d.to_json() | dict(local=here, engines=engines))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #19cb6ef3
 @verb('meter', 'measure energy, power and memory of any command',

@@ -22,7 +22,7 @@ from ..scoring.store import ERROR_CLASSES, error_class, snippet_paper
 from ..telemetry.energy import joules_per_token
 from ..telemetry.footprints import footprint_table, run_footprint
 from ..llm.registry import load_registry
-from ..scoring.run_folders import find_runs, runs_root
+from ..scoring.run_folders import find_runs, runs_root, several_engines
 from ..scoring.numbers import doubt_notes
 from ..ensemble.recommendation import recommend
 from .registry import FigureData
@@ -326,7 +326,9 @@ def provenance(
     rows, flags = [], {x['run']: len(x['flags']) for x in r.audit.to_json()['runs']}
     for run in r.runs:
         s, machine, loaded = run.stored, run.stored.machine, run.stored.effective
-        as_loaded = ', '.join(str(x) for x in (loaded.get('effective_dtype'), loaded.get('quantization')) if x)
+        as_loaded = [str(x) for x in (loaded.get('effective_dtype'), loaded.get('quantization')) if x]
+        engine = s.engine_version or run.engine if several_engines(r.runs) else ''
+        as_loaded = ', '.join([*dict.fromkeys(as_loaded), *([engine] if engine else [])])
         rows.append((run.id, s.model_id, as_loaded or run.precision,
                      machine.get('gpu_name') or machine.get('cpu_model') or s.hardware.gpu_name,
                      s.code_version, s.scorer_version,

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['cell_text', 'RunFolder', 'is_plain', 'side_by_side', 'experiments_of', 'is_own', 'runs_root', 'find_runs',
-           'distinct_names', 'find_run', 'pick_runs', 'check_place', 'GroundTruth', 'score_run']
+           'several_engines', 'name_with_engine', 'distinct_names', 'find_run', 'pick_runs', 'check_place',
+           'GroundTruth', 'score_run']
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0003
 import json, os, re
@@ -251,12 +252,27 @@ def find_runs(
     return sorted((r for r in found if env in (None, r.env) and stem in (None, r.datafile)), key=lambda r: r.id)
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #b24f3a2e
+def several_engines(
+    runs, # `RunFolder`s, or numbers of runs
+) -> bool:
+    "Whether these runs have more than one engine, so that a table of them must name it."
+    return len({r.engine for r in runs} - {''}) > 1
+
+def name_with_engine(
+    name:str,     # of a run
+    engine:str,   # of it
+    several:bool, # whether there are several engines
+) -> str:
+    "The name as a label: with the engine where there are several and the name has none."
+    return f'{name} ({engine})' if several and engine and engine not in name else name
+
 def distinct_names(
     runs:Sequence[RunFolder],
 ) -> list[str]:
-    "The name of each run, or its id where another run has the same name."
+    """The name of each run, or its id where another run has the same name; with its engine where the runs have several
+    and the name has none."""
     names = Counter(r.name for r in runs)
-    return [r.name if names[r.name] == 1 else r.id for r in runs]
+    return [name_with_engine(r.name if names[r.name] == 1 else r.id, r.engine, several_engines(runs)) for r in runs]
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0025
 def find_run(

@@ -8,3 +8,4 @@ from .energy import *
 from .footprints import *
 from .metering import *
 from .device_meters import *
+from .endpoints import *

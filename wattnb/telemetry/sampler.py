@@ -16,6 +16,7 @@ from fastcore.basics import patch
 
 from .attribution import Curve, Attribution
 from ..core.hardware import driver_of, other_processes
+from ..core.served import gpu_memory_of
 from .traces import Joules, missing
 from ..core.workspace import log
 
@@ -71,6 +72,7 @@ class Sampler:
         self.conditions = {g.label: dict(temperature_max_c=None, sm_mhz_min=None, sm_mhz_max=None, throttled={})
                            for g in self.gpus}
         self.flags = defaultdict(set)        # device → caveats about its reading
+        self.servers: dict = {}              # root of a server's process tree → its CPU seconds, first and last
         self.n, self.late, self.cpu_seconds, self.error, self.seconds_apart = 0, 0., None, '', FAST
         self._last = self._next_slow = self._next_tree = self._last_slow = self._row_due = self.t0
         self._due, self._last_joules, self._thread, self._stop = {}, {}, None, threading.Event()
@@ -154,25 +156,66 @@ def _slow(self:Sampler, t:float) -> dict:
     out = {}
     if t >= self._next_tree:
         began = time.perf_counter()
-        tree = self._tree()
+        served, tree = self._server_trees(), self._tree()
+        tree = list({**dict(served), **dict(tree)}.items())
         rss, memory = sum(r for _, r in tree), self.psutil.virtual_memory()
         self._peak('host_rss', rss)
         self._peak('host_used', memory.total - memory.available)
         out['host'] = ('', '', '', rss // 2**20, '')
         for g in self.gpus:
             if other_processes(g, [pid for pid, _ in tree]): self.flags[g.label].add('shared')
+        if served: self._peak_served(served)
         self._next_tree = t + max(SLOW, 300 * (time.perf_counter() - began))
     for g in self.gpus: out[g.label] = self._state(g, dt)
     return out
 
 @patch
-def _tree(self:Sampler) -> list:
-    "(pid, resident bytes) of the process and its children."
-    out = []
-    for p in (self.proc, *child_processes(self.proc)):
+def _tree(self:Sampler, root=None) -> list:
+    "(pid, resident bytes) of a process and its children; default: this process."
+    out, root = [], root or self.proc
+    for p in (root, *child_processes(root)):
         try: out.append((p.pid, p.memory_info().rss))
         except self.psutil.Error: continue # it ended meanwhile
     return out
+
+# %% ../../nbs/04_telemetry/03_sampler.ipynb #b0a0f595
+@patch
+def follow(self:Sampler,
+    pid:int|None, # root of a server's process tree; None: not known
+):
+    "Count this tree, too, from now on. One that is followed already goes on."
+    with self.lock:
+        if pid is None or pid in self.servers: return
+        seconds = self._cpu_of(pid)
+        if seconds is not None: self.servers[pid] = (seconds, seconds)
+        self._next_tree = self._next_slow = self.clock()
+
+@patch
+def _cpu_of(self:Sampler, pid:int) -> float|None:
+    "CPU seconds of a process tree so far; None when it is gone. 0 in the tree of this process, which is counted anyway."
+    try:
+        p = self.psutil.Process(pid)
+        if self.proc in (p, *p.parents()): return 0.
+        t = p.cpu_times()
+        own = t.user + t.system + getattr(t, 'children_user', 0.) + getattr(t, 'children_system', 0.)
+        return own + sum(c.cpu_times().user + c.cpu_times().system for c in child_processes(p))
+    except self.psutil.Error: return None
+
+@patch
+def _server_trees(self:Sampler) -> list:
+    "(pid, resident bytes) of the servers that are followed; their CPU seconds are taken down."
+    out = []
+    for pid, (first, last) in list(self.servers.items()):
+        now = self._cpu_of(pid)
+        if now is not None: self.servers[pid] = (first, max(last, now))
+        with contextlib.suppress(self.psutil.Error): out += self._tree(self.psutil.Process(pid))
+    return out
+
+@patch
+def _peak_served(self:Sampler, served:list):
+    self._peak('server_rss', sum(r for _, r in served))
+    held = gpu_memory_of([pid for pid, _ in served], self.gpus) or {}
+    for g in self.gpus: self._peak(f'{g.label} server', held.get(g.uuid))
 
 # %% ../../nbs/04_telemetry/03_sampler.ipynb #5a489954
 @patch
