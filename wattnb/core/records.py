@@ -357,6 +357,7 @@ class Summary(RunIdentity):
     roofline: dict|None = None       # in older files: prefill and decode against the device's limits
     files: dict|None = None          # length and SHA-256 of results.json and submission.csv; SHA-256 of this file
     labelled: bool|None = None       # whether the questions have answers
+    score_reason: str|None = None    # why nothing is scored: 'random weights'
     @property
     def ours(self) -> bool:
         "Whether wattnb wrote it, and not WattBot."

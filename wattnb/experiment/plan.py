@@ -8,7 +8,7 @@ __all__ = ['planned_precision', 'RunPlan', 'weights_digest', 'plan_run', 'run_he
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #3349360d
 import hashlib, os, re, shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Callable, Sequence
@@ -25,6 +25,7 @@ from ..llm.memory import native_quantization, precision_of
 from ..llm.registry import ModelEntry, load_registry
 from ..llm.protocol import check_provider
 from ..llm.requirements import precision_advice
+from ..llm.shapes import check_shape, shape_of
 from ..llm.prices import priced
 from ..llm.prompts import prompt_digest
 from ..telemetry.energy import machine_description, machine_key
@@ -128,7 +129,7 @@ def table(self:RunPlan) -> ResultTable:
     state = {'new': 'new', 'complete': 'complete: nothing to do',
              'resume': f'resumes: {self.done} of {n} questions done',
              'rebuild': 'every question is done: the files are written again from the journal'}[self.state]
-    optional = [('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
+    optional = [('weights', s.weights and f'{s.weights}: nothing is scored'), ('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
                 ('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)]
     rows = [('model', f'{e.name} ({e.key})'), ('provider', e.provider), ('precision', precision),
             ('machine (env)', s.env or None), ('questions', questions), ('mode', s.mode),
@@ -143,7 +144,9 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
     folder = Path(entry.id).expanduser()
     local = entry.provider == 'hf_local' and folder.is_dir()
     optional = dict(like=entry.like, decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
-                    planner='llm' if s.planner == 'llm' else '', weights=weights_digest(folder) if local else '')
+                    planner='llm' if s.planner == 'llm' else '',
+                    weights=s.weights or (weights_digest(folder) if local else ''),
+                    shape=digest(shape_of(entry)) if s.weights else '')
     return dict(
         model=entry.key, model_id=entry.id, revision=entry.revision, provider=entry.provider, precision=precision,
         mode=s.mode, questions=questions.sha256, n=len(questions), index=index,
@@ -174,10 +177,20 @@ def weights_digest(
         except OSError as e: raise UserError(f'cannot read {p}: {e.strerror or e}') from None
     return h.hexdigest()
 
+# %% ../../nbs/06_experiment/02_plan.ipynb #e21plan2
+def _without_checkpoint(s:RunSettings, entry:ModelEntry) -> ModelEntry:
+    "The entry for a run of random weights. `UserError` where there can be none."
+    check_shape(entry, s.precision)
+    engine = getattr(s, 'engine', '') or getattr(entry, 'engine', '') or 'transformers'
+    if engine != 'transformers':
+        raise UserError(f'random weights are run by transformers, and {entry.key} would be run by {engine}: '
+                        'give --engine transformers')
+    return replace(entry, pypi=None)
+
 # %% ../../nbs/06_experiment/02_plan.ipynb #83b9abd7
 def _default_name(s:RunSettings, entry:ModelEntry, precision:str, own:str) -> str:
     "`precision` is the run's, `own` the model's default, which the name leaves out."
-    parts = [re.sub(r'[^\w.+-]+', '-', entry.key), 'bench']
+    parts = [re.sub(r'[^\w.+-]+', '-', entry.key), s.weights or 'bench']
     if precision != own: parts.append(precision)
     if s.mode != 'rag': parts.append(s.mode)
     if s.preset and s.preset != DEFAULT_PRESET: parts.append(s.preset)
@@ -202,6 +215,7 @@ def plan_run(
     s, ws = settings, root if isinstance(root, Workspace) else Workspace.find(root)
     questions, registry = read_questions(ws.questions(s.questions or None), s.limit), load_registry(ws)
     entry = priced(registry.find(s.model, s.provider or None, s.like), registry)
+    if s.weights: entry = _without_checkpoint(s, entry)
     requested, own = s.precision or entry.precision, planned_precision(entry)
     precision = planned_precision(entry, s.precision)
     check_provider(entry, precision)
@@ -212,7 +226,7 @@ def plan_run(
     index = open_index(ws, s.index or None).manifest_digest if s.mode != 'closed-book' else None
     if s.mode == 'oracle' and not questions.labelled:
         raise UserError(f'{questions.path} has no answers: oracle mode needs the gold papers of each question')
-    above = ws.experiments.joinpath(*[p for p in (s.env, questions.stem) if p])
+    above = (ws.random_runs if s.weights else ws.experiments).joinpath(*[p for p in (s.env, questions.stem) if p])
     plan = RunPlan(s, ws, questions, entry, precision, above/(s.name or _default_name(s, entry, precision, own)),
                    _identity(s, entry, precision, questions, index), 'new', precision_requested=requested)
     # earlier versions put the requested precision into the name
@@ -349,5 +363,5 @@ class RunState:
     @property
     def score(self) -> float|None:
         "Composite score of the questions done so far; None without any, or without true answers."
-        done = self.done if self.plan.questions.labelled else []
+        done = self.done if self.plan.questions.labelled and not self.plan.settings.weights else []
         return score(done, [prediction_of(self.last(q.id)) for q in done]).overall if done else None

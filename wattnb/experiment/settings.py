@@ -64,6 +64,7 @@ class RunSettings:
                           ['json'])
     sampling: str = setting('', "model: the checkpoint's own temperature, top-p and repetition penalty; default greedy",
                             'WHOSE', ['model'])
+    weights: str = setting('', 'random: no checkpoint, to measure time, memory and energy; no score', 'W', ['random'])
     index: str = setting('', "which index; default: the workspace's", 'NAME')
     fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions makes the run a failure',
                                    'F')
@@ -71,8 +72,7 @@ class RunSettings:
                                        'default 10 in whole runs of local models', 'S')
     allow_mixed: bool = setting(False, 'resume a run that began on another machine; it is then labelled mixed')
     max_usd: float|None = setting(None, 'stop before the whole run costs more; a higher limit resumes it', 'USD')
-    max_wh: float|None = setting(None, 'stop when the whole run has used so much energy; a higher limit resumes it',
-                                 'WH')
+    max_wh: float|None = setting(None, 'stop before the whole run uses more energy, likewise', 'WH')
     force: bool = setting(False, 'archive an earlier, different run in the same folder', notebook=True)
     def __post_init__(self): _settle(self)
 
@@ -139,8 +139,15 @@ def too_many_failed(self:RunSettings,
 @patch(as_prop=True)
 def public(self:RunSettings) -> dict:
     "The settings as the run folder keeps them (`config_snapshot`)."
-    left_out = ('force', 'allow_mixed', *([] if self.like else ['like']))
+    left_out = ('force', 'allow_mixed', *(k for k in ('like', 'weights') if not getattr(self, k)))
     return {k: v for k, v in jsonable(self).items() if k not in left_out}
+
+# %% ../../nbs/06_experiment/00_settings.ipynb #e21set02
+def _settle_random(s:RunSettings):
+    "One attempt per question, and nothing that needs a reply with a meaning. Raises `UserError`."
+    object.__setattr__(s, 'max_retries', 0)
+    for name, v in (('decode', s.decode), ('sampling', s.sampling), ('planner', s.planner == 'llm')):
+        if v: raise UserError(f'{name} needs replies that can be read, and random weights write noise')
 
 # %% ../../nbs/06_experiment/00_settings.ipynb #027f91be
 def _settle(s:RunSettings):
@@ -155,6 +162,7 @@ def _settle(s:RunSettings):
         v = getattr(s, name)
         if v is not None and v < least: raise UserError(f'{name} must be at least {least}, not {v}')
     for name in ('env', 'name', 'split'): _check_folder_name(name, getattr(s, name))
+    if s.weights: _settle_random(s)
 
 def _check_folder_name(what:str, v:str):
     if not v or re.fullmatch(r'[\w.+@=-]([\w .+@=-]*[\w.+@=-])?', v) and v not in ('.', '..'): return

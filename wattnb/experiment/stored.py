@@ -88,7 +88,8 @@ def score_table(self:StoredRun) -> ResultTable:
     "Components with 95 % intervals, legacy and strict, as the run stored them."
     s, scores = self.stored, self.stored.scores
     if not scores:
-        title = f'{s.name}: the question file has no answers, nothing to score'
+        why = f'{s.score_reason}, nothing is scored' if s.score_reason else 'the question file has no answers, nothing to score'
+        title = f'{s.name}: {why}'
         return ResultTable(['score', 'value'], [], title=title)
     counts = ', '.join(f'{v} {k}' for k, v in s.by_status.items() if v)
     return ResultTable(['score', 'value', '95 % low', 'high'], metric_rows(scores),
@@ -331,11 +332,13 @@ def results_table(
     ws,                     # `Workspace`, or a folder of runs
     env:str|None=None,      # only this machine label
     datafile:str|None=None, # only this question file's stem
+    weights:str='',         # 'random': the runs of random weights instead, which are in no other table
 ) -> Results:
     "All runs with a summary: score, parts, interval, cost per question. `UserError` for a filter that no run matches."
-    check_place(ws, env, datafile)
+    if not weights: check_place(ws, env, datafile)
     truths, base, found = GroundTruth(ws), experiments_of(ws), []
     root = ws.root if isinstance(ws, Workspace) else base
+    if weights: base = base.parent/'random_weights'
     for r in find_runs(base, env, datafile) if base.exists() else []:
         try:
             if r.summary: found.append((run_numbers(r, truths), r.path/'run_experiment.ipynb'))
@@ -345,4 +348,4 @@ def results_table(
     notes = doubt_notes({x.name if names.count(x.name) == 1 else x.run: x for x, _ in found})
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
     return Results(list(_RESULTS), [[_cell(x, of) for of in _RESULTS.values()] for x, _ in found], notes=notes,
-                   numbers=notebooks)
+                   numbers=notebooks, title='Random weights: time, memory and energy, no score' if weights else '')

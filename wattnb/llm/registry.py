@@ -78,6 +78,7 @@ class ModelEntry:
     embedding_b: float|None = None     # parameters of embeddings and output layer, in billions: always at 16 bit
     experts_b: float|None = None       # parameters of a mixture's experts, in billions: 16 bit under bitsandbytes
     native: str = ''                   # quantisation of the checkpoint itself, which precision 'auto' keeps: 'mxfp4'
+    shape: dict|None = field(default=None, hash=False)  # sizes as in its config.json; of shipped entries in shapes.toml
     prices: Price|None = None
     gated: bool = False                # the hub requires a licence and a token
     pypi: dict|None = field(default=None, hash=False)   # weights on PyPI: distribution, version, member, sha256
