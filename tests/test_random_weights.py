@@ -1,18 +1,17 @@
 "Runs with random weights: time, memory and energy as in any run, no score, and nothing that collects runs ever sees them."
-import contextlib, dataclasses, json, os, signal, subprocess, sys, time, tomllib
-from pathlib import Path
+import contextlib, dataclasses, json, os, signal, subprocess, sys, time
 
 import pytest
 
 pytest.importorskip('torch')
 from conftest import words_workspace
 from wattnb.cli.command import main
-from wattnb.core.workspace import UserError, WorkError, jsonable
+from wattnb.core.workspace import UserError, WorkError
 from wattnb.experiment.execute import run_all
 from wattnb.experiment.plan import plan_run
 from wattnb.experiment.settings import RunSettings
 from wattnb.experiment.stages import REPLY_TOKENS, Run
-from wattnb.experiment.stored import results_table, stored_run, verify
+from wattnb.experiment.stored import stored_run, verify
 from wattnb.scoring.run_folders import GroundTruth, RunFolder, find_runs, pick_runs, score_run
 
 TINY = '''
@@ -88,9 +87,9 @@ def test_nothing_mixes_it_in(ws, real, noise, capsys):
     for verb in (['results'], ['matrix'], ['audit'], ['errors', real.name], ['rescore', '--dry-run'], ['recommend'], ['scaling'], ['benchmark', '--model', 'tiny', '--dry-run']):
         main([*verb, '--root', str(ws.root), '--json'])
         assert 'tiny-random' not in capsys.readouterr().out, verb
-    for verb in (['compare', real.name, str(noise.run_dir)], ['errors', str(noise.run_dir)], ['ensemble', '--experiments', real.name, str(noise.run_dir)],
+    for verb in (['compare', real.name, str(noise.run_dir)], ['errors', str(noise.run_dir)], ['ensemble', '--name', 'both', '--experiments', real.name, str(noise.run_dir)],
                  ['rescore', str(noise.run_dir)], ['export', '--peer', str(noise.run_dir)]):
-        assert main([*verb, '--root', str(ws.root)]) == 1, verb
+        assert main([*verb, '--root', str(ws.root)]) == 2, verb
         assert 'random weights' in capsys.readouterr().err, verb
     assert before == {p: p.stat().st_mtime_ns for p in noise.run_dir.iterdir()}
 
@@ -98,7 +97,7 @@ def test_nothing_mixes_it_in(ws, real, noise, capsys):
 def test_results_lists_it_apart(ws, real, noise, capsys):
     assert main(['results', '--root', str(ws.root)]) == 0
     out = capsys.readouterr().out
-    assert 'tiny-random' not in out and '1 run of random weights: `wattnb results --weights random` lists it' in out
+    assert 'artifacts/random' not in out and 'tiny-random  ' not in out and '1 run of random weights: `wattnb results --weights random` lists it' in out
     assert main(['results', '--weights', 'random', '--root', str(ws.root), '--json']) == 0
     found = json.loads(capsys.readouterr().out)
     assert [r['name'] for r in found['runs']] == ['tiny-random'] and found['runs'][0]['score'] is None and found['runs'][0]['score_reason'] == 'random weights'
@@ -152,7 +151,7 @@ def test_a_killed_run_resumes_with_the_length_that_it_began_with(ws):
         p.wait()
     resumed = plan()
     assert resumed.state == 'resume' and 0 < resumed.done < len(resumed.questions)
-    text, done = journal.read_text(), resumed.done
+    text = journal.read_text()
     folder = ws.experiments / 'demo_QA' / 'later-bench'
     folder.mkdir(parents=True)
     try: # a run that would suggest another length
@@ -162,3 +161,18 @@ def test_a_killed_run_resumes_with_the_length_that_it_began_with(ws):
     finally: (folder / 'summary.json').unlink(); folder.rmdir()
     assert files.summary['status'] == 'complete' and files.summary['output_tokens'] == REPLY_TOKENS * len(resumed.questions)
     assert journal.read_text().startswith(text[:text.rindex('\n')]) and files.scores is None and plan().state == 'complete'
+
+
+def test_plan_shows_the_predicted_and_the_measured(ws, real, noise, capsys):
+    words = ['plan', '--root', str(ws.root), '--model', 'tiny', '--limit', '3']
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert 'What it takes' in out and 'random weights: ' in out
+    assert main([*words, '--json']) == 0
+    got = json.loads(capsys.readouterr().out)
+    rows = {r['']: r for r in got['needs']}
+    assert rows['s/question']['random weights'] > 0 and rows['s/question']['real run'] is None and rows['memory, GB']['random weights'] > 0
+    assert rows['tokens of a reply']['random weights'] > 0 and rows['memory, GB']['predicted'] == .1
+    assert not (ws.experiments / 'demo_QA' / 'tiny-bench').exists() # a plan starts nothing
+    assert main(['plan', '--root', str(ws.root), '--model', 'qwen72b', '--json']) == 0
+    assert 'wattnb run --model qwen72b --weights random' in json.loads(capsys.readouterr().out)['notes'][-1]

@@ -346,6 +346,9 @@ def results_table(
     found.sort(key=lambda x: (x[0].env, x[0].datafile, -(x[0].score or 0)))
     names = [x.name for x, _ in found]
     notes = doubt_notes({x.name if names.count(x.name) == 1 else x.run: x for x, _ in found})
+    if not weights and (others := len(find_runs(base.parent/'random_weights', env, datafile))):
+        notes = [*notes, f'{others} run{"s" * (others > 1)} of random weights: `wattnb results --weights random` '
+                 f'lists {"them" if others > 1 else "it"}']
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
     return Results(list(_RESULTS), [[_cell(x, of) for of in _RESULTS.values()] for x, _ in found], notes=notes,
                    numbers=notebooks, title='Random weights: time, memory and energy, no score' if weights else '')
