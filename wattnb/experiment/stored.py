@@ -338,7 +338,8 @@ def results_table(
     if not weights: check_place(ws, env, datafile)
     truths, base, found = GroundTruth(ws), experiments_of(ws), []
     root = ws.root if isinstance(ws, Workspace) else base
-    if weights: base = base.parent/'random_weights'
+    noise = base.parent/'random_weights'
+    if weights: base = noise
     for r in find_runs(base, env, datafile) if base.exists() else []:
         try:
             if r.summary: found.append((run_numbers(r, truths), r.path/'run_experiment.ipynb'))
@@ -346,7 +347,7 @@ def results_table(
     found.sort(key=lambda x: (x[0].env, x[0].datafile, -(x[0].score or 0)))
     names = [x.name for x, _ in found]
     notes = doubt_notes({x.name if names.count(x.name) == 1 else x.run: x for x, _ in found})
-    if not weights and (others := len(find_runs(base.parent/'random_weights', env, datafile))):
+    if not weights and (others := len(find_runs(noise, env, datafile)) if noise.is_dir() else 0):
         notes = [*notes, f'{others} run{"s" * (others > 1)} of random weights: `wattnb results --weights random` '
                  f'lists {"them" if others > 1 else "it"}']
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
