@@ -141,7 +141,7 @@ def cmd_check_questions(a) -> Result:
                   1 if any(r['severity'] == 'error' for r in t) else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #74888a17
-_MODEL = _options('model', 'precision', 'provider', 'like', 'preset', 'index', 'mode', 'seed', 'temperature',
+_MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 'index', 'mode', 'seed', 'temperature',
                   'max_retries', 'max_new_tokens', 'batch_size', 'planner', 'retrieval', 'decode', 'sampling', 'latency_mode')
 
 @verb('ask', 'answer one question, with citations',
@@ -372,7 +372,8 @@ def cmd_meter(a) -> Result:
       Opt('truth', metavar='TRUTH.csv', help='question file with the true answers'),
       Opt('submission', metavar='SUBMISSION.csv', help='the predictions'),
       Opt('--strict', action='store_true', help='also compute the strict score'),
-      Opt('--legacy-join', action='store_true', help='leave out questions without a prediction, as WattBot does'))
+      Opt('--legacy-join', action='store_true', help='leave out questions without a prediction, as WattBot does'),
+      Opt('--scorer', metavar='SCORE.py', help="the competition's own scorer: runs it, and shows where it differs"))
 def cmd_score(a) -> Result:
     from wattnb.scoring.scores import score_files
     s = score_files(a.truth, a.submission, legacy_join=a.legacy_join)
@@ -380,7 +381,13 @@ def cmd_score(a) -> Result:
     problems = '\n'.join(f"{p['id']}: {p['message']}" for p in s.problems[:10])
     parts = [t.to_text() for t in (s.table(strict=a.strict), *groups,
                                    s.mismatches())] + ([problems] if problems else [])
-    return Result('\n\n'.join(parts), s.to_json(strict=a.strict))
+    if not a.scorer: return Result('\n\n'.join(parts), s.to_json(strict=a.strict))
+    from wattnb.scoring.official_scorer import compare_scorer, run_scorer
+    official = run_scorer(a.scorer, a.truth, a.submission)
+    found = [dict(zip(('id', 'differs_in', 'ours', 'official', 'truth', 'submitted'), x)) for x in official.differences(s)]
+    more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=found)
+    return Result('\n\n'.join([*parts, compare_scorer(s, official).to_text()]),
+                  s.to_json(strict=a.strict) | dict(official=more))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #05905513
 def _many(name, what, **kw): return Opt(name, action='append', default=[], help=what + ' (repeatable)', **kw)
@@ -407,8 +414,8 @@ def _cluster(a, ws, s):
       _many('--provider', 'hf_local, openai, openrouter, bedrock, baseline or all', metavar='X'),
       _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='P'),
       Opt('--seeds', type=int, nargs='+', default=[0], metavar='N', help='a run for each seed'),
-      *_options('env', 'questions', 'split', 'preset', 'mode', 'limit', 'temperature', 'fail_on_error', 'allow_mixed',
-                'force'),
+      *_options('env', 'questions', 'split', 'engine', 'preset', 'mode', 'limit', 'temperature', 'fail_on_error',
+                'allow_mixed', 'force'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),
       Opt('--dry-run', action='store_true',

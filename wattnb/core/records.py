@@ -358,6 +358,8 @@ class Summary(RunIdentity):
     files: dict|None = None          # length and SHA-256 of results.json and submission.csv; SHA-256 of this file
     labelled: bool|None = None       # whether the questions have answers
     score_reason: str|None = None    # why nothing is scored: 'random weights'
+    engine: str|None = None          # what ran a local model: transformers, llama.cpp, vllm ...; of others empty
+    engine_version: str|None = None  # of it; empty where not known
     @property
     def ours(self) -> bool:
         "Whether wattnb wrote it, and not WattBot."

@@ -20,3 +20,4 @@ from .api import *
 from .bedrock import *
 from .baselines import *
 from .random_weights import *
+from .gguf import *
