@@ -3,11 +3,12 @@
     python benchmarks/gpu.py --out gpu.json     # at most 8 minutes on one card (--seconds)
     python benchmarks/gpu.py --tiny             # the same logic on a CPU: tiny shapes, a simulated driver and shortage
     python benchmarks/gpu.py --only machine,meters,speed
+    python benchmarks/gpu.py --shape llama3-8b  # another local model of the registry, by its shape (wattnb/shapes.toml)
 
 Writes `facts` of each part and `checks` (name, ok: true, false or null where it cannot be told, what was seen, what was wanted) after each
-part, so that a stopped process keeps what was measured. Prints the table for the page "Compare two machines". Exit status 1 if a check
+part, so that a stopped process keeps what was measured; a part that takes too long is stopped and named under `skipped`. Prints the table for the page "Compare two machines". Exit status 1 if a check
 failed, 2 if a part broke. Needs torch, transformers and accelerate; bitsandbytes for `precisions` and `experts`."""
-import argparse, contextlib, gc, importlib.metadata, importlib.util, json, os, random, statistics, sys, tempfile, time, traceback
+import argparse, contextlib, gc, importlib.metadata, importlib.util, json, os, random, signal, statistics, subprocess, sys, tempfile, time, traceback
 from pathlib import Path
 
 os.environ |= dict(TOKENIZERS_PARALLELISM='false', HF_HUB_OFFLINE='1', WATTNB_PROGRESS='0')
@@ -21,7 +22,7 @@ from wattnb.llm.batching import bytes_per_token
 from wattnb.llm.checkpoint import Weights, weights_need
 from wattnb.llm.loading import Loaded, load_local
 from wattnb.llm.protocol import Request
-from wattnb.llm.random_weights import random_model, shape_config
+from wattnb.llm.random_weights import class_of, random_model, shape_config
 from wattnb.llm.registry import ModelEntry, load_registry
 from wattnb.llm.shapes import shape_of
 from wattnb.telemetry.power_meters import NvmlCounter, NvmlPower
@@ -334,7 +335,50 @@ def experts(b):
     return dict(said=said)
 
 
-PARTS = (machine, meters, loading, equality, speed, attention, sampler, shortage, precisions, experts)
+_VLLM = """
+import json, sys, time
+from vllm import LLM, SamplingParams
+path, dtype, longest, rows, reply = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
+llm = LLM(model=path, load_format='dummy', dtype=dtype, max_model_len=longest, gpu_memory_utilization=.85, enable_prefix_caching=False)
+prompts = [dict(prompt_token_ids=[(7 * i + 31 * j) % 1000 + 10 for j in range(longest - reply - 1)]) for i in range(rows)]
+took = []
+for n in (1, reply): # the first is mostly prefill
+    t = time.perf_counter(); out = llm.generate(prompts, SamplingParams(temperature=0, max_tokens=n, ignore_eos=True)); took.append(time.perf_counter() - t)
+print('RESULT', json.dumps(dict(prefill_s=took[0], seconds=took[1], tokens=sum(len(o.outputs[0].token_ids) for o in out))))
+"""
+
+def engines(b):
+    "vLLM with random weights of the same shape, where it is installed: tokens/s beside those of `speed`. In a process of its own, whose memory ends with it."
+    if not b.cuda or importlib.util.find_spec('vllm') is None: return dict(skipped='no vLLM' if b.cuda else 'no GPU')
+    path, n = Path(tempfile.mkdtemp(prefix='wattnb-vllm-'))/'model', b.rows[-1]
+    config = b.config(b.big); config.architectures = [class_of(config).__name__]
+    config.save_pretrained(path); b.tokenizer.save_pretrained(path)
+    b.model = None; b.free()
+    with Session() as s:
+        with s.stage('decode', ids=['vllm']):
+            p = subprocess.run([sys.executable, '-c', _VLLM, path, 'bfloat16', str(b.prompt + b.reply + 8), str(n), str(b.reply)], capture_output=True, text=True, timeout=max(20, b.left() - 10))
+        energy = s.report()['energy']
+    line = next((l for l in p.stdout.splitlines() if l.startswith('RESULT ')), None)
+    b.check('vLLM answers with random weights', line is not None, (p.stderr or p.stdout)[-300:] if line is None else None)
+    if line is None: return dict(rc=p.returncode)
+    f = json.loads(line[7:])
+    return f | dict(rows=n, decode_tokens_per_s=rounded(f['tokens'] / max(f['seconds'] - f['prefill_s'], 1e-9)), gpu_wh_with_start=energy.get('gpu_wh'))
+
+
+PARTS = (machine, meters, loading, equality, speed, attention, sampler, shortage, precisions, experts, engines)
+SECONDS = dict(speed=150, engines=170, shortage=60) # a part may take; the others 45
+
+class OutOfTime(BaseException): "A part has used its time; no `except Exception` of the code under test takes it."
+
+@contextlib.contextmanager
+def limited(seconds):
+    "Raise `OutOfTime` in the block after so many seconds, where the platform can."
+    def stop(*_): raise OutOfTime
+    if not hasattr(signal, 'SIGALRM'): yield; return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, max(1., seconds))
+    try: yield
+    finally: signal.setitimer(signal.ITIMER_REAL, 0); signal.signal(signal.SIGALRM, before)
 
 def table(found) -> str:
     "The measurements as rows of the page that lists the cards on which wattnb was tried."
@@ -345,6 +389,8 @@ def table(found) -> str:
     for n, r in (s.get('runs') or {}).items():
         ideal = f" (by the memory's speed at least {r['ideal_ms']})" if 'ideal_ms' in r else ''
         rows.append((f"{found['shape']}, batch of {n}", f"{r['decode_tokens_per_s']} tokens/s, {r['ms_per_step']} ms per step{ideal}, {r['joules_per_decode_token']} J per token"))
+    v = f.get('engines') or {}
+    if 'decode_tokens_per_s' in v: rows.append((f"{found['shape']}, batch of {v['rows']}, vLLM", f"{v['decode_tokens_per_s']} tokens/s"))
     if 'sampler' in f: rows.append(('sampler', f"{100 * f['sampler']['slower']:.1f} % of a step"))
     name = (m.get('torch') or {}).get('name') or 'CPU'
     versions = ', '.join(f'{k} {v}' for k, v in (m.get('versions') or {}).items() if k in ('torch', 'transformers', 'bitsandbytes'))
@@ -365,7 +411,10 @@ def main():
         for part in (f for f in PARTS if f.__name__ in a.only.split(',')):
             name, t = part.__name__, time.monotonic()
             if b.left() < 20: b.found['skipped'][name] = 'no time'; continue
-            try: b.found['facts'][name] = part(b)
+            limit = min(SECONDS.get(name, 45) * (4 if a.tiny else 1), b.left())
+            try:
+                with limited(limit): b.found['facts'][name] = part(b)
+            except OutOfTime: b.found['skipped'][name] = f'stopped after {limit:.0f} s'
             except Exception as e: b.found['broke'][name] = f'{type(e).__name__}: {str(e)[:300]}'; traceback.print_exc()
             b.found['seconds'][name] = round(time.monotonic() - t, 1)
             b.free(); b.save()
