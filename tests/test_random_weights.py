@@ -88,7 +88,7 @@ def test_nothing_mixes_it_in(ws, real, noise, capsys):
         main([*verb, '--root', str(ws.root), '--json'])
         assert 'tiny-random' not in capsys.readouterr().out, verb
     for verb in (['compare', real.name, str(noise.run_dir)], ['errors', str(noise.run_dir)], ['ensemble', '--name', 'both', '--experiments', real.name, str(noise.run_dir)],
-                 ['rescore', str(noise.run_dir)], ['export', '--peer', str(noise.run_dir)]):
+                 ['rescore', str(noise.run_dir)], ['export', '--peer', str(noise.run_dir)], ['submit', noise.name]):
         assert main([*verb, '--root', str(ws.root)]) == 2, verb
         assert 'random weights' in capsys.readouterr().err, verb
     assert before == {p: p.stat().st_mtime_ns for p in noise.run_dir.iterdir()}

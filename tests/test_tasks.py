@@ -137,7 +137,7 @@ numbers = st.one_of(st.integers(-10**6, 10**6), st.floats(-1e6, 1e6, allow_nan=F
 @given(st.lists(st.one_of(words, numbers), min_size=2, max_size=5), st.randoms(), st.sampled_from([', ', ',', ' , ']))
 def test_lists_hold_in_any_order_case_and_spacing(items, rng, comma):
     truth = f"({', '.join(items)})"
-    shuffled = [x.upper() if rng.random() < .5 else f' {x} ' for x in items]
+    shuffled = [x.upper() if rng.random() < .5 else x for x in items] # no space after a comma in (1,234, 5): it would be 1,234
     rng.shuffle(shuffled)
     assert score_value(truth, f'({comma.join(shuffled)})', 'wattbot2026')
     assert not score_value(truth, f'({", ".join(items[1:] or items)})', 'wattbot2026')
@@ -210,3 +210,35 @@ def test_2025_is_what_it_was(ws):
     s = score_files(ws.data / 'demo_QA.csv', ws.data / 'demo_QA.csv')
     assert s.task == WATTBOT2025 and 'task' not in s.to_json() and s.to_json()['scorer_version'] == 'wattbot-1'
     assert read_questions(ws.data / 'demo_QA.csv').task == Question('q', 'x').task == WATTBOT2025
+
+
+def test_a_run_becomes_a_submission_that_passes(ws):
+    "Written, complete, idempotent; faults of a hand-made file are named by line, and such a file is never sent."
+    plan = plan_run(RunSettings(model='extractive', questions='data/new_QA.csv', preset='words', name='sub'), ws)
+    run_all(plan)
+    command = lambda *a, **kw: subprocess.run([sys.executable, '-m', 'wattnb.cli', 'submit', *a, '--json', '--root', str(ws.root)], capture_output=True, text=True, **kw)
+    p = command('sub')
+    found = json.loads(p.stdout)
+    assert p.returncode == 0 and found['passes'] and found['task'] == 'wattbot2026' and found['rows'] == 20, found['faults']
+    path = ws.root / 'artifacts/submissions/new_QA/sub.csv'
+    assert str(path) == found['file']
+    rows = read_csv(path).rows
+    assert all(r['supporting_materials'] != 'is_blank' and json.loads(r['ref_url']) for r in rows if r['answer_value'] != 'is_blank')
+    assert all(r[c] == 'is_blank' for r in rows if r['answer_value'] == 'is_blank' for c in ('ref_id', 'ref_url', 'supporting_materials'))
+    bad = ws.root / 'edited.csv'
+    write_csv(bad, list(rows[0]), [rows[1] | dict(answer_value='~4'), *rows[2:], rows[2]])
+    p = command(str(bad), '--questions', 'data/new_QA.csv', '--upload', 'some-competition')
+    found = json.loads(p.stdout)
+    assert p.returncode == 1 and not found['sent'] and {(f['line'], f['rule']) for f in found['faults']} >= {(2, 'forbidden'), (21, 'double'), (None, 'missing')}
+
+
+def test_uploading_asks_for_the_client_and_for_a_file_that_passes(ws, tmp_path):
+    "The client is a program on PATH; here one that prints its arguments, as the real one is not to be called."
+    fake = tmp_path / 'kaggle'
+    fake.write_text(f'#!{sys.executable}\nimport sys\nprint(sys.argv[1:])\n')
+    fake.chmod(0o755)
+    run = [sys.executable, '-m', 'wattnb.cli', 'submit', 'sub', '--root', str(ws.root), '--upload', 'wattbot-2026', '--message', 'first; rm -rf /']
+    p = subprocess.run(run, capture_output=True, text=True, env={'PATH': str(tmp_path), 'PYTHONPATH': sys.path[0], 'HOME': str(tmp_path)})
+    assert p.returncode == 0 and "'-c', 'wattbot-2026', '-f'" in p.stdout and "'first; rm -rf /'" in p.stdout, p.stderr
+    p = subprocess.run(run, capture_output=True, text=True, env={'PATH': '', 'PYTHONPATH': sys.path[0], 'HOME': str(tmp_path)})
+    assert p.returncode == 2 and 'needs the client of Kaggle' in p.stderr

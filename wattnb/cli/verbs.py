@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_index', 'cmd_search', 'cmd_page', 'cmd_retrieval', 'cmd_check_questions', 'cmd_ask',
            'cmd_eval', 'cmd_run', 'cmd_plan', 'run_notebook', 'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export',
-           'cmd_models', 'cmd_doctor', 'cmd_meter', 'cmd_score', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix',
-           'cmd_compare', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots',
-           'cmd_report']
+           'cmd_models', 'cmd_doctor', 'cmd_meter', 'cmd_score', 'cmd_submit', 'cmd_benchmark', 'cmd_scaling',
+           'cmd_matrix', 'cmd_compare', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend',
+           'cmd_plots', 'cmd_report']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
 import argparse, dataclasses, logging, sys
@@ -16,8 +16,8 @@ from pathlib import Path
 from ..core.redaction import redact
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, jsonable, log,
-                                   optional, write_json)
-from ..core.questions import read_questions
+                                   optional, write_csv, write_json)
+from ..core.questions import BASE_COLUMNS, read_questions
 from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
 from .command import Opt, Result, _shipped, init_workspace, verb
@@ -289,8 +289,7 @@ def cmd_verify(a) -> Result:
 def cmd_export(a) -> Result:
     from wattnb.legacy.wattbot_files import export_wattbot
     if not a.peer: raise UserError('say in which form: --peer writes the files of WattBot')
-    run = _run(a)
-    if run.has_random_weights: raise UserError(f'{run.id} has random weights: there is no answer to export')
+    run = _answered_run(a)
     files = export_wattbot(run, a.output or Workspace.find(a.root).artifacts/'peer'/run.id)
     return Result('\n'.join(map(str, files)), dict(run_dir=str(run.path), files=[str(f) for f in files]))
 
@@ -302,6 +301,11 @@ def _run(a):
         found = [r for r in find_runs(ws.random_runs) if a.run in (r.name, r.id)]
         if len(found) != 1: raise
         return found[0]
+
+def _answered_run(a):
+    run = _run(a)
+    if run.has_random_weights: raise UserError(f'{run.id} has random weights: it has no answers')
+    return run
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #5a5006bb
 @verb('models', 'list the registry, download a model, convert a WattBot config',
@@ -388,6 +392,33 @@ def cmd_score(a) -> Result:
     more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=found)
     return Result('\n\n'.join([*parts, compare_scorer(s, official).to_text()]),
                   s.to_json(strict=a.strict) | dict(official=more))
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #5ub30002
+@verb('submit', 'write the submission of a run, and check it as the competition would',
+      'wattnb submit extractive-bench', Opt('run', metavar='RUN', help='name of a run, or a submission CSV to check as it is'),
+      Opt('--questions', default='', metavar='CSV', help='question file; default: that of the run'),
+      Opt('--output', default='', metavar='CSV', help='file to write; default: artifacts/submissions/<run>.csv'),
+      Opt('--upload', default='', metavar='COMPETITION', help='send a file that passes, with the client of Kaggle'),
+      Opt('--message', default='wattnb', metavar='TEXT', help='shown beside the uploaded file'))
+def cmd_submit(a) -> Result:
+    from wattnb.scoring import submissions as sub
+    ws, given = Workspace.find(a.root), Path(a.run) if a.run.lower().endswith('.csv') else None
+    if given and not a.questions: raise UserError('a file is checked against its questions: give --questions')
+    run = None if given else _answered_run(a)
+    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'))
+    rows = sub.read_rows(given) if given else sub.submission_of(run, questions, papers)
+    out = given or Path(a.output or ws.artifacts/'submissions'/f'{run.id}.csv')
+    if run:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(out, BASE_COLUMNS, rows)
+    faults = sub.check_rows(rows, questions, papers)
+    text, sent = sub.gate_table(faults, out.name, len(rows)).to_text(), ''
+    if a.upload and not faults: sent = sub.upload_submission(out, a.upload, a.message)
+    if a.upload and faults: text += '\n\nnot sent: mend these rows first'
+    found = [dict(zip(('line', 'id', 'column', 'rule', 'message'), f)) for f in faults]
+    return Result(f'{text}\n{out}' + f'\n{sent}' * bool(sent),
+                  dict(file=str(out), task=questions.task.name, rows=len(rows), passes=not faults, faults=found, sent=sent),
+                  1 if faults else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #05905513
 def _many(name, what, **kw): return Opt(name, action='append', default=[], help=what + ' (repeatable)', **kw)

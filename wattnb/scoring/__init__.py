@@ -9,3 +9,4 @@ from .numbers import *
 from .store import *
 from .retrieval_metrics import *
 from .official_scorer import *
+from .submissions import *

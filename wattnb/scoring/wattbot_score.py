@@ -125,6 +125,7 @@ VALUE_RULES: dict[str, Callable] = dict(wattbot2025=_values_match) # further rul
 
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #5a1b2002
 _BAND = re.compile(r'\[\s*([^\s,\[\]]+)\s*,\s*([^\s,\[\]]+)\s*\]')
+_THOUSANDS = re.compile(r'[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?')
 _ARTICLE = re.compile(r'^(?:the|an?)\s+(?=\S)')
 
 def plain_term(
@@ -149,7 +150,8 @@ def read_items(
     s = text.strip()
     if s[:1] + s[-1:] not in ('()', '[]', '{}'): return None
     apart = re.split(r',\s+|\s*;\s*', s[1:-1]) # other commas may belong to thousands
-    if len(apart) < 2 or any(',' in x and as_number(normalise_value(x)) is None for x in apart): apart = re.split('[,;]', s[1:-1])
+    if len(apart) < 2 or any(',' in x and not _THOUSANDS.fullmatch(x.strip()) for x in apart):
+        apart = re.split('[,;]', s[1:-1])
     items = [x.strip().strip('"\'').strip() for x in apart]
     return items if len(items) > 1 else None
 
