@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['IDLE_SECONDS', 'REPLY_TOKENS', 'CHUNK', 'idle_baseline', 'archive_run', 'SessionState', 'Run', 'recorded_lengths',
-           'retrieval_of', 'request_for', 'answer_in', 'reply_usd']
+           'call_of', 'retrieval_of', 'request_for', 'answer_in', 'reply_usd']
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #ffcc2e87
-import dataclasses, math, os, time
+import dataclasses, math, os, statistics, time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from statistics import median
 from typing import Callable, Iterator, Sequence
 
 from fastcore.basics import patch
@@ -30,12 +29,15 @@ from ..retrieval.queries import parse_plan
 from ..retrieval.search import retrieve as retrieve_contexts
 from ..llm.registry import ModelEntry
 from ..llm.server_limits import cut_prompts
+from ..llm.api import served_by
 from ..llm.protocol import Request, open_model
 from ..llm.memory import precision_of
 from ..llm.prices import cost_usd
 from ..llm.parsing import Answer, parse_reply, with_confidence
 from ..llm.prompts import answer_request, closed_book_request, plan_request
-from ..telemetry.energy import LOCAL_PROVIDERS
+from ..telemetry.attribution import Call, weight_of_two
+from ..telemetry.endpoints import EnergyEndpoint
+from ..telemetry.energy import ran_here
 from ..telemetry.footprints import load_footprint
 from ..telemetry.session import Session, devices_of
 from ..scoring.retrieval_metrics import document_ranking
@@ -52,11 +54,12 @@ IDLE_SECONDS = 10.
 def idle_baseline(
     settings:RunSettings, # of the run
     provider:str,         # of the model
+    served=None,          # a `Served` of this machine that computes for the run, if any
 ) -> tuple[float, str]:
-    "(seconds, why there is none): as set, else a baseline for whole runs of local language models."
+    "(seconds, why there is none): as set, else a baseline for whole runs of language models on this machine."
     if settings.idle_seconds is not None:
         return settings.idle_seconds, 'no idle baseline was asked for (idle_seconds is 0)'
-    if provider != 'hf_local': return 0., 'skipped: no language model runs on this machine'
+    if provider != 'hf_local' and served is None: return 0., 'skipped: no language model runs on this machine'
     if settings.limit is not None: return 0., 'skipped: a quick run (limit)'
     return IDLE_SECONDS, ''
 
@@ -146,8 +149,13 @@ def _begin(self:Run):
     self.journal.append('session', dict(session=self.session, started=utc_now(), pid=os.getpid(), version=__version__,
                                         machine=machine(s.env), footprint=footprint))
     trace = self.dir/('power.csv' if not self.session else f'power-{self.session + 1}.csv')
-    idle, why = idle_baseline(s, self.plan.entry.provider) if self.todo() else (0., 'skipped: no question was left')
-    self.telemetry = opened(Session(trace_path=trace, env=s.env, idle_seconds=idle, idle_reason=why))
+    served = served_by(self.plan.entry) if self.todo() else None
+    if served is not None and not served.local: served = None
+    idle, why = (idle_baseline(s, self.plan.entry.provider, served) if self.todo()
+                 else (0., 'skipped: no question was left'))
+    endpoint = EnergyEndpoint(s.energy_from) if s.energy_from and self.todo() else None
+    self.telemetry = opened(Session(trace_path=trace, env=s.env, idle_seconds=idle, idle_reason=why, served=served,
+                                    endpoint=endpoint))
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #1e675a3a
 @patch
@@ -166,6 +174,7 @@ def __exit__(self:Run, exc_type, exc, tb):
 @patch
 def _snapshot(self:Run):
     "Journal the readings of the meters so far, so that a kill does not lose the energy of what was answered."
+    if self.model is not None: self._follow_server()
     self.journal.append('segment', dict(session=self.session, **self.telemetry.segment()))
     self.now.snapshot_at = self.telemetry.elapsed()
 
@@ -177,7 +186,8 @@ def _open_model(self:Run):
     same: dict = dict(precision=p.precision_requested or p.precision, ws=self.ws, seed=s.seed, temperature=s.temperature,
                       max_new_tokens=s.max_new_tokens, batch_size=s.batch_size, latency_mode=s.latency_mode)
     if not s.weights:
-        local: dict = dict(decode=s.decode, sampling=s.sampling) if p.entry.provider == 'hf_local' else {}
+        local: dict = dict(decode=s.decode, sampling=s.sampling) if p.entry.local else {}
+        if p.entry.engine not in ('', 'transformers'): local |= self._for_engine()
         return open_model(p.entry, **same, **{k: v for k, v in local.items() if v})
     from wattnb.llm.random_weights import RandomModel
     begun = next((x for l in self.journal.content.of('load') if (x := l['model']).get('reply_tokens')), None)
@@ -212,7 +222,7 @@ def reply_length(self:Run) -> tuple[int, str]:
     e, n = self.plan.entry, self.settings.max_new_tokens
     if n: return n, 'as max_new_tokens sets it'
     found = recorded_lengths(self.ws, e)
-    if found: return max(1, round(median(found.values()))), f'the mean of {some_of(sorted(found), 3)}'
+    if found: return max(1, round(statistics.median(found.values()))), f'the mean of {some_of(sorted(found), 3)}'
     thought = e.thinking_tokens // 2 if e.thinks else 0
     return min(REPLY_TOKENS, e.max_new_tokens) + thought, 'no run to go by: the usual length'
 
@@ -230,13 +240,15 @@ def load(self:Run):
         if self.model is None: self.model = self._open_model()
         t1 = time.monotonic()
         self._check_model()
+        self._check_version()
         if s.mode != 'closed-book':
             self.index = open_index(self.ws, s.index or None)
             if s.mode == 'rag' and s.search.needs_embedder: self.index.load_embedder()
         t2 = time.monotonic()
     self.telemetry.uses(devices_of(self.model, self.index))
-    self._check_meters()
     warmup = self._warm_up()
+    self._follow_server()
+    self._check_meters()
     self.telemetry.loaded()
     safe = lambda v: (redact_url(v) if '://' in v else redact(v)) if isinstance(v, str) else v
     self.journal.append('load', dict(session=self.session, llm_seconds=t1 - t0,
@@ -248,18 +260,65 @@ def load(self:Run):
 # %% ../../nbs/06_experiment/04_stages.ipynb #1c6afa36
 @patch
 def _warm_up(self:Run) -> float|None:
-    "Seconds of a throw-away prompt on a GPU, whose first pass compiles and allocates; None without a GPU."
-    if 'cuda' not in str(self.model.info.get('device')): return None
+    "Seconds of throw-away prompts on a GPU or at a server of this machine; None where there is no need of any."
+    served = self.telemetry.served is not None and self.model.info.get('local')
+    if not served and 'cuda' not in str(self.model.info.get('device')): return None
     t0 = time.monotonic()
     with self.telemetry.pause('warm-up'):
-        for _ in self.model.stream([Request('warm-up', '', 'Say yes.', max_tokens=4)]): pass
+        first = self._throw_away('Say yes.', 4)
+        if served and first is not None and first.ok and call_of(first).decode is None: self._weigh()
     return time.monotonic() - t0
+
+@patch
+def _throw_away(self:Run, text:str, tokens:int):
+    "The reply to a prompt that is no question; None where none came."
+    return next(iter(list(self.model.stream([Request('warm-up', '', text, max_tokens=tokens, stage='warm-up')]))), None)
+
+@patch
+def _weigh(self:Run):
+    "Measure the weight of a prompt token with two calls."
+    numbers = ' '.join(str(1000 + b * 31) for b in os.urandom(400))
+    two = [self._throw_away(*x) for x in ((f'{numbers}\nIgnore these numbers and say yes.', 2),
+                                          (f'Count from {1000 + os.urandom(1)[0]} upwards, one number a line.', 64))]
+    calls = [call_of(r) for r in two if r is not None and r.ok]
+    if len(calls) == 2 and None not in calls: self.telemetry.weight = weight_of_two(*calls)
+
+# %% ../../nbs/06_experiment/04_stages.ipynb #e42d601c
+def call_of(
+    reply,         # of a model
+    stage:str='',  # 'plan' or 'retry', if it is for one
+) -> Call|None:
+    "The reply as `wattnb.telemetry.attribution.call_windows` takes it; None where it has no times."
+    if reply.started is None or reply.finished is None: return None
+    prompt = max(0, (reply.prompt_tokens or 0) - (reply.cached_tokens or 0))
+    written = reply.completion_tokens if reply.completion_tokens is not None else -(-len(reply.text.encode()) // 4)
+    return Call(reply.id, reply.started, reply.finished, prompt, written, reply.queue_seconds or 0., reply.prefill_seconds,
+                reply.decode_seconds, stage)
+
+@patch
+def _record_call(self:Run, reply, stage:str, phases:list):
+    "Give a reply to the meters, where a model reports no phases and its calls are the windows."
+    metered = self.model.info.get('local') is True or self.telemetry.endpoint is not None
+    if phases or not metered or (call := call_of(reply, stage)) is None: return
+    self.telemetry.calls.append(call)
+
+@patch
+def _follow_server(self:Run):
+    "Look again where the processes of the model are, if it is in others than this one."
+    find = getattr(self.model, 'find_server', None)
+    found = find() if find is not None and self.model.info.get('local') else None
+    if found is not None and found.local: self.telemetry.follow(found)
+    elif self.model.info.get('local'): self.telemetry.sampler.follow(self.model.info.get('pid'))
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #9ef6a927
 @patch
 def _check_meters(self:Run):
     "A limit in Wh needs a meter that measures the devices at work."
-    if self.settings.max_wh is not None and (why := self.telemetry.no_meter()):
+    if self.settings.max_wh is None: return
+    info = {} if self.model is None else self.model.info
+    if self.model is not None and not ran_here(self.plan.entry.provider, info):
+        raise UserError(f"max_wh: the model is not on this machine: {info.get('local_reason') or 'it is served elsewhere'}")
+    if (why := self.telemetry.no_meter()):
         raise UserError(f'max_wh: no meter works here ({why}): `wattnb doctor` says what would help')
 
 @patch
@@ -294,6 +353,21 @@ def retrieval_of(
     left = entry.context - entry.longest(s.max_new_tokens) - 600
     return preset.deeper(attempt, max_tokens=max(left, entry.context // 4)) # a reply can be shorter
 
+# %% ../../nbs/06_experiment/04_stages.ipynb #e9ac0002
+@patch
+def _for_engine(self:Run) -> dict:
+    "What an engine of its own needs to know of the run."
+    s, p = self.settings, self.plan
+    longest = 0 if s.mode == 'closed-book' else retrieval_of(s, p.entry, s.max_retries).max_tokens
+    return dict(prompt_tokens=longest, log_file=self.dir/'engine.log')
+
+@patch
+def _check_version(self:Run):
+    "Warn where an earlier session had another version of the engine."
+    earlier = {v for l in self.journal.content.of('load') if (v := l['model'].get('engine_version'))}
+    now = self.model.info.get('engine_version')
+    if now and earlier - {now}: log.warning('%s was begun with %s, and this is %s', self.dir, ', '.join(sorted(earlier)), now)
+
 # %% ../../nbs/06_experiment/04_stages.ipynb #7db51711
 @patch
 def planned(self:Run,
@@ -304,8 +378,9 @@ def planned(self:Run,
     if self.now.plans is None: self.now.plans = {d['id']: d for d in self.journal.content.of('plan')}
     plans, n = self.now.plans, self.settings.search.planner_queries
     todo = {q.id: q for q in questions if q.id not in plans}
-    if todo: self._record_phases('plan')
+    phases = self._record_phases('plan') if todo else []
     for r in self.model.stream([plan_request(q, n - 1) for q in todo.values()]) if todo else ():
+        self._record_call(r, 'plan', phases)
         p = parse_plan(todo[r.id].question, r.text or '', n)
         plans[r.id] = dict(id=r.id, queries=list(p.queries), fallback=redact(r.error) if r.error else p.fallback,
                            seconds=r.seconds, tokens=_tokens(r), cost_usd=reply_usd(self.model.entry, r))
@@ -387,7 +462,7 @@ def request_for(
 def _log_bill(self:Run, requests:dict):
     "Log what the first attempt will cost at a hosted model, now that the prompts can be counted."
     e = self.model.entry
-    if not e.prices and e.provider in LOCAL_PROVIDERS: return
+    if not self.plan.entry.prices and ran_here(e.provider, self.model.info): return
     tokens = [self.model.count_tokens(r.system + r.user) for r in requests.values()]
     if bill := expected_bill(e, tokens, self.settings.max_new_tokens): log.info('first attempt: %s', bill)
 
@@ -406,6 +481,7 @@ def _answer_chunk(self:Run, qs, index, bar, on_progress):
     if not index: self._log_bill(requests)
     for reply in self._within_budget(list(requests.values())):
         tokens[reply.id] = reply.completion_tokens or 0
+        self._record_call(reply, 'retry' if index else '', phases)
         q, got = self.questions[reply.id], retrieved.get(reply.id)
         a = self._attempt(q, requests[q.id], reply, got, each, index)
         self.journal.append('attempt', a)
@@ -419,7 +495,8 @@ def _answer_chunk(self:Run, qs, index, bar, on_progress):
             self._show_score(bar)
         if on_progress: on_progress(now.done, len(self.questions))
         if self.telemetry.elapsed() - now.snapshot_at > max(30., .05 * now.snapshot_at): self._snapshot()
-    if not phases and tokens and self.plan.entry.provider in LOCAL_PROVIDERS: # a model that reports no phases
+    # a model that reports neither phases nor the times of its calls
+    if not phases and tokens and ran_here(self.plan.entry.provider) and not self.telemetry.calls:
         self.telemetry.share('retry' if index else 'decode', t0, time.monotonic(), tokens)
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #7f9e9ef1

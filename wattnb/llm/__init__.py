@@ -21,3 +21,6 @@ from .bedrock import *
 from .baselines import *
 from .random_weights import *
 from .gguf import *
+from .llamacpp import *
+from .engines import *
+from .served import *
