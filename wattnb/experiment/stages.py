@@ -366,7 +366,8 @@ def _check_version(self:Run):
     "Warn where an earlier session had another version of the engine."
     earlier = {v for l in self.journal.content.of('load') if (v := l['model'].get('engine_version'))}
     now = self.model.info.get('engine_version')
-    if now and earlier - {now}: log.warning('%s was begun with %s, and this is %s', self.dir, ', '.join(sorted(earlier)), now)
+    if now and earlier - {now}:
+        log.warning('%s was begun with %s, and this is %s', self.dir, ', '.join(sorted(earlier)), now)
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #7db51711
 @patch

@@ -441,7 +441,9 @@ def _of_gguf(self:Registry, file:str, hub:bool=False) -> ModelEntry:
 def _at_engine(self:Registry, engine:str, id:str) -> ModelEntry:
     "The entry of `engine:id`."
     known = (e for e in self.entries.values() if e.ids.get(engine, '').lower() == id.lower())
-    return (next(known, None) or self._at_provider('hf_local', id)).on_engine(engine)
+    e = (next(known, None) or self._at_provider('hf_local', id)).on_engine(engine)
+    same = self.like(id) if e.key not in self.entries else None
+    return e.taking(same) if same else e
 
 # %% ../../nbs/03_llm/01_registry.ipynb #d6555fca
 @patch
