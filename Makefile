@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test lint browser lab dev export outputs docs readme benchmarks clean
 
 demo: $(VENV)/.demo            ## fresh environment, index, a real run, the score table
-	$(BIN)/wattnb index
+	$(BIN)/wattnb models --fetch smollm2-135m & $(BIN)/wattnb index && wait
 	$(BIN)/wattnb run --model smollm2-135m --env demo
 	$(BIN)/wattnb run --model extractive --env demo
 	$(BIN)/wattnb run --model abstain --env demo
@@ -22,15 +22,20 @@ lint: $(VENV)/.test             ## layout and types: ruff and mypy, by pyproject
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -U pip
 
+# uv installs in a tenth of pip's time; where it cannot (a package index that only pip's configuration names) pip does
 $(VENV)/.demo: $(VENV)/bin/python settings.ini setup.py
-	$(PIP) install -e '.[local,notebook,plots]'
+	{ $(PIP) install uv && $(BIN)/uv pip install -q --python $(BIN)/python -e '.[demo]'; } || $(PIP) install -e '.[demo]'
+	@touch $@
+
+$(VENV)/.lab: $(VENV)/.demo
+	$(PIP) install -e '.[demo,notebook]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python settings.ini setup.py
-	$(PIP) install -e '.[local,notebook,plots,api,dev]'
-	@touch $@ $(VENV)/.demo
+	$(PIP) install -U pip
+	$(PIP) install -e '.[demo,local,notebook,plots,api,dev]'
+	@touch $@ $(VENV)/.demo $(VENV)/.lab
 
 browser:                       ## a Chromium for tests/test_browser.py, where there is none and apt can bring it; without one that test is skipped
 	@command -v chromedriver >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
@@ -38,7 +43,7 @@ browser:                       ## a Chromium for tests/test_browser.py, where th
 	  timeout 300 apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-dejavu-core; } >/dev/null 2>&1 || \
 	  echo "no Chromium with its driver here: tests/test_browser.py will be skipped"
 
-lab: $(VENV)/.demo             ## JupyterLab on the front page; explore.ipynb is beside it
+lab: $(VENV)/.lab             ## JupyterLab on the front page; explore.ipynb is beside it
 	$(BIN)/jupyter lab nbs/index.ipynb
 
 dev: $(VENV)/.test             ## for contributors: Jupyter saves notebooks clean, git merges them cell by cell

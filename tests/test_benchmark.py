@@ -209,7 +209,7 @@ def _marked(p, text):
 
 # --- plan --------------------------------------------------------------------------------------------------------------
 def test_sweeps_multiply_and_names_differ(ws):
-    s = BenchmarkSettings(models=('abstain', 'smollm2-135m'), precisions=('fp32', 'bf16', 'bf16'), seeds=(0, 1), preset='words', env='sweep')
+    s = BenchmarkSettings(models=('abstain', 'smollm2-135m'), engine='transformers', precisions=('fp32', 'bf16', 'bf16'), seeds=(0, 1), preset='words', env='sweep')
     runs = plan_benchmark(s, ws)
     assert sorted(r.model for r in runs) == ['abstain'] * 2 + ['smollm2-135m'] * 4, 'baselines are not swept over precisions'
     assert len({r.run_dir for r in runs}) == 6 and all(r.state == 'wait' for r in runs)
@@ -327,9 +327,9 @@ def test_all_broken_alike_is_one_error(ws, tmp_path):
 
 
 def test_the_command_line_has_the_settings(ws):
-    [r] = plan_benchmark(BenchmarkSettings(models=('smollm2-135m',), precisions=('bf16',), seeds=(3,), env='x', preset='words', limit=2, force=True, fail_on_error=3), ws)
+    [r] = plan_benchmark(BenchmarkSettings(models=('smollm2-135m',), engine='transformers', precisions=('bf16',), seeds=(3,), env='x', preset='words', limit=2, force=True, fail_on_error=3), ws)
     words = run_argv(r.plan.settings, ws.root)
-    for pair in ('--precision bf16', '--fail-on-error 3', '--seed 3', '--env x', '--preset words', '--limit 2'): assert pair in ' '.join(words)
+    for pair in ('--engine transformers', '--precision bf16', '--fail-on-error 3', '--seed 3', '--env x', '--preset words', '--limit 2'): assert pair in ' '.join(words)
     assert words[-1] == '--force' or '--force' in words
 
 

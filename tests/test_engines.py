@@ -99,14 +99,14 @@ def entry(**kw): return replace(load_registry()['qwen7b'].on_engine('vllm'), pyp
 @pytest.fixture(scope='module')
 def llama(ws):
     pytest.importorskip('xllamacpp')
-    plan = plan_run(settings(model='smollm2-135m', engine='llama.cpp', limit=2, max_new_tokens=12), ws)
+    plan = plan_run(settings(model='smollm2-135m', engine='', limit=2, max_new_tokens=12), ws)
     return plan, run_all(plan).summary
 
 
 def test_llama_cpp_answers_the_demo(ws, llama):
     "The model of the demo, as it ships; precision and size are those of its file, and the log is in the run folder."
     plan, summary = llama
-    assert plan.name == 'smollm2-135m-bench-llama.cpp-words' and plan.identity['engine'] == 'llama.cpp' and plan.precision == 'q4_1'
+    assert plan.name == 'smollm2-135m-bench-words' and plan.identity['engine'] == 'llama.cpp' and plan.precision == 'q4_1'
     assert summary['by_status']['failed'] == 0 and summary['engine'] == 'llama.cpp' and summary['engine_version'].startswith('xllamacpp 20')
     e = summary['effective']
     assert (summary['precision'], e['quantization'], e['devices'], e['local']) == ('q4_1', 'q4_1', ['cpu'], True)
@@ -129,17 +129,19 @@ def test_tables_name_the_engine(ws, llama, vllm):
     run_all(plan_run(settings(name='other', limit=2, model='tiny'), ws))
     assert {r['run']: r['engine'] for r in results_table(ws, 'e')} | {name: 'llama.cpp', 'other': 'vllm'} == {r['run']: r['engine'] for r in results_table(ws, 'e')}
     ranking = compare(ws, [name, 'other'], env='e').ranking
-    assert {r['run']: r['engine'] for r in ranking} == {name: 'llama.cpp', 'other (vllm)': 'vllm'}
+    assert {r['run']: r['engine'] for r in ranking} == {f'{name} (llama.cpp)': 'llama.cpp', 'other (vllm)': 'vllm'}
     assert 'other (vllm)' in matrix(ws, 'e').parts[0].models
     smol, past = load_registry()['smollm2-135m'], [p for p in read_past(ws) if p.engine == 'llama.cpp']
-    assert estimate(smol, 'q4_1', 5, past).seconds is None and estimate(smol.on_engine('llama.cpp'), 'q4_1', 5, past).seconds > 0
+    assert estimate(smol.on_engine('transformers'), 'q4_1', 5, past).seconds is None and estimate(smol, 'q4_1', 5, past).seconds > 0
 
 
 def test_transformers_keeps_its_identity(ws):
     "Runs of the reference engine are the same runs as before there were engines."
-    plan = plan_run(settings(model='smollm2-135m', engine='', limit=2), ws)
-    assert plan.entry.engine == 'transformers' and 'engine' not in plan.identity and plan.name == 'smollm2-135m-bench-words'
-    assert plan_run(settings(model='smollm2-135m', engine='transformers', limit=2), ws).identity == plan.identity
+    plan = plan_run(settings(model='smollm2-360m', engine='', limit=2), ws)
+    assert plan.entry.engine == 'transformers' and 'engine' not in plan.identity and plan.name == 'smollm2-360m-bench-words'
+    assert plan_run(settings(model='smollm2-360m', engine='transformers', limit=2), ws).identity == plan.identity
+    other = plan_run(settings(model='smollm2-135m', engine='transformers', limit=2), ws)
+    assert other.name == 'smollm2-135m-bench-transformers-words' and 'engine' not in other.identity, 'its own engine is llama.cpp'
 
 
 def test_a_gguf_file_is_a_model(ws, tmp_path):

@@ -17,7 +17,7 @@ from wattnb.llm.loading import choose_place, effective_precision, load_local
 from wattnb.llm.local import LocalModel
 from wattnb.core.workspace import UserError, WorkError
 
-SMOL = load_registry()['smollm2-135m']
+SMOL = load_registry()['smollm2-135m'].on_engine('transformers')
 COMMON = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=49152, max_position_embeddings=512,
               bos_token_id=1, eos_token_id=2, pad_token_id=2)
 FAMILIES = {

@@ -206,7 +206,7 @@ def test_the_embedded_model_at_each_precision(ws, precision, effective, caplog):
     pytest.importorskip('torch')
     if precision in ('8bit', '4bit'): pytest.importorskip('bitsandbytes')
     with caplog.at_level('WARNING', 'wattnb'):
-        plan = plan_run(settings(model='smollm2-135m', precision=precision, name=f'smol-{precision}', limit=1, max_retries=0, max_new_tokens=6, retrieval='max_tokens=200'), ws)
+        plan = plan_run(settings(model='smollm2-135m', engine='transformers', precision=precision, name=f'smol-{precision}', limit=1, max_retries=0, max_new_tokens=6, retrieval='max_tokens=200'), ws)
         got = run_all(plan).summary
     assert got['status'] == 'complete' and got['quantization'] == precision and got['input_tokens'] > 100 and got['cost_usd'] == 0
     assert got['effective_quantization'] == effective[1] and (precision in ('8bit', '4bit') or got['effective_dtype'] == effective[0])

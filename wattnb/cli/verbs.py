@@ -47,7 +47,8 @@ _TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
 # %% ../../nbs/11_cli/01_verbs.ipynb #8936cd48
 @verb('index', 'build or update the index from data/ (only changed documents are embedded again)',
       'wattnb index', Opt('--name', metavar='NAME', help='name of the index; default: the embedder\'s'),
-      Opt('--embedder', default='minilm', metavar='KEY', help='embedder of the registry, or `none` for BM25 only'),
+      Opt('--embedder', metavar='KEY', help='embedder of the registry, or `none` for BM25 only; default: the one it '
+          'has, minilm-int8 for a new index'),
       Opt('--parser', default='pdfium', choices=('pdfium', 'docling'), help='parser of the PDFs'),
       Opt('--offline', action='store_true', help='do not download missing papers'),
       Opt('--allow-local', action='store_true', help='allow downloads from this machine and private networks'))

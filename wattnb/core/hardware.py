@@ -78,8 +78,9 @@ def governor(
     return ','.join(sorted(got)) or None
 
 # %% ../../nbs/00_core/04_hardware.ipynb #ee88240f
-PACKAGES = ('wattnb', 'torch', 'transformers', 'accelerate', 'bitsandbytes', 'sentence-transformers', 'hnswlib',
-            'numpy', 'nvidia-ml-py', 'psutil', 'httpx', 'boto3', 'zeus', 'zeus-ml', 'amdsmi', 'zeus-apple-silicon')
+PACKAGES = ('wattnb', 'torch', 'transformers', 'accelerate', 'bitsandbytes', 'sentence-transformers', 'onnxruntime',
+            'hnswlib', 'numpy', 'nvidia-ml-py', 'psutil', 'httpx', 'boto3', 'zeus', 'zeus-ml', 'amdsmi',
+            'zeus-apple-silicon')
 
 def versions(
     names=PACKAGES, # distributions to look up

@@ -8,6 +8,7 @@ __all__ = ['EmbedderEntry', 'RerankerEntry', 'load_embedders', 'load_rerankers',
 
 # %% ../../nbs/01_index/04_embedders.ipynb #3ff24dd2
 import logging, os, re, shutil, subprocess, sys, tempfile, tomllib, zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Sequence
@@ -23,7 +24,7 @@ from ..core.workspace import (UserError, WorkError, Workspace, cache_dir, file_s
 class EmbedderEntry:
     "One table `[embedder.KEY]`."
     key: str
-    provider: str            # 'sentence-transformers' or 'none'
+    provider: str            # 'onnx', 'sentence-transformers' or 'none'
     id: str                  # hub id or local folder
     name: str = ''
     revision: str = ''
@@ -48,6 +49,8 @@ class RerankerEntry:
     trust_remote_code: bool = False
 
 # %% ../../nbs/01_index/04_embedders.ipynb #acbd68e4
+_PROVIDERS = ('onnx', 'sentence-transformers', 'none')
+
 def _check_entry(e, where:str):
     "`UserError` for the first field of a wrong type, and for an unknown provider."
     for f in e.__dataclass_fields__.values():
@@ -55,8 +58,8 @@ def _check_entry(e, where:str):
         if not isinstance(v, f.type) or isinstance(v, bool) and f.type is int:
             kind = getattr(f.type, '__name__', 'a table')
             raise UserError(f'{where}: {f.name} is {str(v)[:40]!r}, which is not {kind}')
-    if getattr(e, 'provider', 'none') not in ('sentence-transformers', 'none'):
-        raise UserError(f'{where}: unknown provider {e.provider!r}: sentence-transformers or none')
+    if getattr(e, 'provider', 'none') not in _PROVIDERS:
+        raise UserError(f'{where}: unknown provider {e.provider!r}: one of {", ".join(_PROVIDERS)}')
 
 # %% ../../nbs/01_index/04_embedders.ipynb #53840c27
 def _entries(table:str, kind, ws:Workspace|None) -> dict:
@@ -135,8 +138,8 @@ def fetch_pypi_weights(
         raise UserError(f'{distribution}: {str(version)[:40]!r} is not an exact version')
     if (target/'.complete').exists(): return target
     log.info('getting %s %s (weights in a Python distribution) ...', distribution, version)
-    with (folder_lock(target.parent, f'fetching {distribution}', wait=900),
-          tempfile.TemporaryDirectory(dir=target.parent) as tmp):
+    work = target.with_name(f'.{target.name}') # another model may be fetched meanwhile
+    with (folder_lock(work, f'fetching {distribution}', wait=900), tempfile.TemporaryDirectory(dir=work) as tmp):
         if (target/'.complete').exists(): return target
         label, new = f'{distribution} {version}', Path(tmp)/'files'
         _unpack_wheel(_download_wheel(distribution, version, tmp), new, pick, label)
@@ -154,7 +157,7 @@ def fetch_embedder(e:EmbedderEntry) -> Path:
     folder = e.pypi['folder']
     pick = lambda name: name[len(folder):] if name.startswith(folder) and not name.endswith('/') else None
     target = cache_dir('models')/f"{e.key}-{e.pypi['version']}"
-    hashes = {'model.safetensors': e.pypi['sha256']} if e.pypi.get('sha256') else None
+    hashes = {e.pypi.get('file', 'model.safetensors'): e.pypi['sha256']} if e.pypi.get('sha256') else None
     return fetch_pypi_weights(e.pypi['distribution'], e.pypi['version'], target, pick, hashes)
 
 # %% ../../nbs/01_index/04_embedders.ipynb #3fcc26d1
@@ -212,30 +215,90 @@ def trusted_embedder(
                     'loading a model can run its code. If you trust it, use --trust-index (or WATTNB_TRUST_INDEX=1), '
                     'or build the index here with `wattnb index --embedder`; the preset `words` needs no embedder')
 
+# %% ../../nbs/01_index/04_embedders.ipynb #0c1d0002
+def _tokenizer(folder:Path, e:EmbedderEntry):
+    "The tokenizer of an ONNX model: its own, or BERT's for a model that comes in a wheel without one."
+    tokenizers = optional('tokenizers', 'demo')
+    own, vocabulary = folder/'tokenizer.json', folder/'vocab.txt'
+    if e.pypi and not vocabulary.exists():
+        vocabulary = Path(sys.modules['wattnb'].__file__).with_name('minilm_vocab.txt')
+    if own.exists(): out = tokenizers.Tokenizer.from_file(str(own))
+    elif vocabulary.exists(): out = tokenizers.BertWordPieceTokenizer(str(vocabulary))
+    else: raise UserError(f'embedder {e.key}: {folder} has neither tokenizer.json nor vocab.txt')
+    out.no_padding()
+    out.enable_truncation(e.max_tokens)
+    return out
+
+# %% ../../nbs/01_index/04_embedders.ipynb #0c1d0004
+def _threads() -> int:
+    "How many texts are embedded at a time."
+    asked = os.environ.get('OMP_NUM_THREADS', '')
+    if asked.isdigit() and int(asked): return min(32, int(asked))
+    return min(32, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
+
+class _OnnxModel:
+    "An ONNX model with its tokenizer, on the processor."
+    def __init__(self, folder:Path, e:EmbedderEntry):
+        ort, file = optional('onnxruntime', 'demo'), folder/(e.pypi or {}).get('file', 'model.onnx')
+        if not file.is_file(): raise UserError(f'embedder {e.key}: there is no file {file}')
+        self.tokenizer, self.entry, options = _tokenizer(folder, e), e, ort.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 3
+        try: self.session = ort.InferenceSession(str(file), options, providers=['CPUExecutionProvider'])
+        except Exception as err: # its classes have no common base of their own
+            raise WorkError(f'embedder {e.key} cannot be loaded: {str(err).splitlines()[0][:160]}') from None
+        self.inputs = [x.name for x in self.session.get_inputs()]
+    def encode(self, texts:Sequence[str]) -> np.ndarray:
+        rows = self.tokenizer.encode_batch(list(texts))
+        if len(rows) == 1 or _threads() == 1: return np.array([self._vector(r) for r in rows])
+        with ThreadPoolExecutor(_threads()) as pool: return np.array(list(pool.map(self._vector, rows)))
+
+# %% ../../nbs/01_index/04_embedders.ipynb #0c1d0006
+@patch
+def _vector(self:_OnnxModel, row) -> np.ndarray:
+    "The unit vector of one tokenised text."
+    given = dict(input_ids=row.ids, attention_mask=row.attention_mask, token_type_ids=row.type_ids)
+    if unknown := set(self.inputs) - set(given):
+        raise UserError(f'embedder {self.entry.key}: the model asks for {", ".join(sorted(unknown))}, '
+                        'which is not known here')
+    v = self.session.run(None, {k: np.array([given[k]], np.int64) for k in self.inputs})[0][0]
+    if v.ndim == 2: v = v.mean(0)
+    v = v[:self.entry.truncate_dim or None]
+    return v / (np.linalg.norm(v) or 1.)
+
+# %% ../../nbs/01_index/04_embedders.ipynb #0c1d0007
+def _folder(e:EmbedderEntry) -> Path: return fetch_embedder(e) if e.pypi else Path(e.id).expanduser()
+
+def _torch_model(e:EmbedderEntry):
+    "The model of sentence-transformers."
+    for name in ('sentence_transformers', 'transformers'): logging.getLogger(name).setLevel(logging.ERROR)
+    try: st = optional('sentence_transformers', 'local')
+    except UserError as err:
+        raise UserError(f'embedder {e.key}: {err}; `wattnb index --embedder minilm-int8` needs no torch') from None
+    where = str(_folder(e)) if e.pypi else e.id
+    options = dict(revision=e.revision or None, truncate_dim=e.truncate_dim or None,
+                   trust_remote_code=e.trust_remote_code or None)
+    try: model = st.SentenceTransformer(where, **{k: v for k, v in options.items() if v})
+    except OSError as err:
+        raise WorkError(f'embedder {e.id} cannot be loaded: {str(err).splitlines()[0][:160]}') from None
+    longest = model.max_seq_length
+    # static models read any length
+    if longest is None or e.max_tokens < longest < float('inf'): model.max_seq_length = e.max_tokens
+    return model
+
 # %% ../../nbs/01_index/04_embedders.ipynb #4558fc29
 class Embedder:
     "Maps texts to unit vectors (float32, n × dimensions). Loaded when first used, or by `load`."
     def __init__(self, entry:EmbedderEntry):
         self.entry = entry
-        self._model: Any = None # of sentence-transformers
+        self._model: Any = None # of onnxruntime or of sentence-transformers
     def load(self):
-        if self._model is not None or self.entry.provider == 'none': return self
-        for name in ('sentence_transformers', 'transformers'): logging.getLogger(name).setLevel(logging.ERROR)
-        os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
-        st = optional('sentence_transformers', 'local')
         e = self.entry
+        if self._model is not None or e.provider == 'none': return self
+        os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
         if not e.pypi and os.path.exists(e.id) and _shipped(e):
             raise UserError(f'the folder {e.id} in the working folder hides the model of that name: rename it or work '
                             'elsewhere')
-        where = str(fetch_embedder(e)) if e.pypi else e.id
-        options = dict(revision=e.revision or None, truncate_dim=e.truncate_dim or None,
-                       trust_remote_code=e.trust_remote_code or None)
-        try: self._model = st.SentenceTransformer(where, **{k: v for k, v in options.items() if v})
-        except OSError as err:
-            raise WorkError(f'embedder {e.id} cannot be loaded: {str(err).splitlines()[0][:160]}') from None
-        longest = self._model.max_seq_length
-        # static models read any length
-        if longest is None or e.max_tokens < longest < float('inf'): self._model.max_seq_length = e.max_tokens
+        self._model = _OnnxModel(_folder(e), e) if e.provider == 'onnx' else _torch_model(e)
         return self
     def passages(self, texts:Sequence[str], batch_size:int=32, bar:bool=False) -> np.ndarray:
         return self._encode(list(texts), self.entry.passage_prompt, batch_size, bar)
@@ -246,15 +309,15 @@ class Embedder:
 @patch
 def _encode(self:Embedder, texts, prompt, batch_size, bar=False) -> np.ndarray:
     self.load()
-    e = self.entry
+    e, onnx = self.entry, self.entry.provider == 'onnx'
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-    out = np.zeros((len(texts), e.dimensions), np.float32)
-    task = dict(task=e.task) if e.task else {}
-    starts = range(0, len(order), batch_size)
+    out, size = np.zeros((len(texts), e.dimensions), np.float32), batch_size * (8 if onnx else 1)
+    options = {} if onnx else dict(batch_size=size, normalize_embeddings=True, show_progress_bar=False,
+                                   convert_to_numpy=True) | (dict(task=e.task) if e.task else {})
+    starts = range(0, len(order), size)
     for b in progress(starts, desc='embedding', unit='batch') if bar and len(starts) > 1 else starts:
-        ids = order[b:b + batch_size]
-        v = self._model.encode([prompt + texts[i] for i in ids], batch_size=batch_size, normalize_embeddings=True,
-                               show_progress_bar=False, convert_to_numpy=True, **task)
+        ids = order[b:b + size]
+        v = self._model.encode([prompt + texts[i] for i in ids], **options)
         if v.shape[1] != e.dimensions:
             raise UserError(f'embedder {e.key} gives {v.shape[1]} dimensions, its entry declares {e.dimensions}')
         out[ids] = v

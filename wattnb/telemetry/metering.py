@@ -55,7 +55,8 @@ def _machine_rows(m:dict) -> list:
             ('what is charged', 'a run: the GPUs that it uses; `wattnb meter`: all that are visible')]
 
 # %% ../../nbs/04_telemetry/07_metering.ipynb #dfe57078
-EXTRAS = dict(local=('torch', 'transformers', 'sentence_transformers'), bit4=('bitsandbytes',), hnsw=('hnswlib',),
+EXTRAS = dict(demo=('xllamacpp', 'onnxruntime', 'tokenizers', 'papermill', 'matplotlib'),
+              local=('torch', 'transformers', 'sentence_transformers'), bit4=('bitsandbytes',), hnsw=('hnswlib',),
               notebook=('papermill', 'jupyterlab'), api=('boto3',), plots=('matplotlib',), ray=('ray',),
               constrained=('llguidance',), amd=('amdsmi',), apple=('zeus_apple_silicon',))
 KEYS = ('OPENAI_API_KEY', 'OPENROUTER_API_KEY', 'AWS_ACCESS_KEY_ID', 'AWS_PROFILE', 'HF_TOKEN')
@@ -67,7 +68,7 @@ def doctor() -> Doctor:
     rows.append(dict(name='process memory', kind='memory', available=True, scope='resident memory of the process tree',
                      period_s=SLOW, limits='shared pages count in each process', reason=''))
     extras = {k: all(find_spec(m) for m in modules) for k, modules in EXTRAS.items()}
-    cached = sorted(p.name for p in cache_dir('models').iterdir() if p.is_dir())
+    cached = sorted(p.name for p in cache_dir('models').iterdir() if p.is_dir() and p.name[0] != '.')
     return Doctor(rows, extras, cached, {k: bool(os.environ.get(k)) for k in KEYS}, machine())
 
 # %% ../../nbs/04_telemetry/07_metering.ipynb #18b9027b
