@@ -30,6 +30,7 @@ class BatchedModel:
     entry: Any         # the `ModelEntry` that a subclass sets
     model: Any = None  # of transformers
     _prefix: Any = None
+    _switch: Any = None
     latency_mode, options = False, {}
     on_phase: Callable|None = None
     on_text: Callable|None = None
@@ -119,9 +120,7 @@ def _new_cache(self:BatchedModel, rows:int, capacity:int, prefix):
 @patch(as_prop=True)
 def _in_chunks(self:BatchedModel) -> bool:
     "Whether prompts may be prefilled in parts."
-    c = self.model.config.get_text_config()
-    rope = getattr(c, 'rope_parameters', None) or getattr(c, 'rope_scaling', None)
-    return self._plain and not re.search('longrope|dynamic', str(rope))
+    return self._plain and not self._switch
 
 @patch
 def _forward_chunks(self:BatchedModel, ids, mask, positions, cache):
@@ -513,27 +512,20 @@ def _by_positions(self:BatchedModel, seqs:list) -> Iterator[Reply]:
 
 # %% ../../nbs/03_llm/13_decode.ipynb #b48024a0
 @patch
-def _with_cache(self:BatchedModel, rows:list):
-    "Logits after `rows` of ids: padded on the left, the last two tokens processed one by one with the cache."
+def _logits(self:BatchedModel, rows:list, single:int=0):
+    "Logits after `rows` of ids, padded on the left; of them `single` tokens at the end are processed one by one."
     tensor, L = lambda x: self.torch.tensor(x, device=self.device), max(map(len, rows))
     ids = tensor([[self.pad] * (L - len(r)) + r for r in rows])
     mask = tensor([[0] * (L - len(r)) + [1] * len(r) for r in rows])
     positions, cache = (mask.cumsum(-1) - 1).clamp(min=0), self._new_cache(len(rows), L, None)
-    for a, b in ((0, L - 2), (L - 2, L - 1), (L - 1, L)):
+    for a, b in itertools.pairwise([0, *range(L - single, L + 1)]):
         logits, cache = self._forward(ids[:, a:b], mask[:, :b], positions[:, a:b], cache)
     return logits
 
 @patch
-def _in_one_pass(self:BatchedModel, row:list):
-    "Logits after a row of ids, processed as a whole."
-    ids, n = self.torch.tensor([row], device=self.device), len(row)
-    positions = self.torch.arange(n, device=self.device)[None]
-    return self._forward(ids, self.torch.ones_like(ids), positions, self._new_cache(1, n, None))[0]
-
-@patch
 def _cache_difference(self:BatchedModel, rows:list) -> float:
     "Largest difference between logits with and without a cache, as a share of their standard deviation."
-    got, want = self._with_cache(rows), self.torch.cat([self._in_one_pass(r) for r in rows])
+    got, want = self._logits(rows, 2), self.torch.cat([self._logits([r]) for r in rows])
     difference = (got - want).square().mean(-1).sqrt() / want.std(-1)
     return difference.nan_to_num(0.).max().item() # of NaN nothing can be concluded
 
