@@ -1,5 +1,6 @@
 "What several test files start from."
-import os, sys, tempfile
+import json, os, sys, tempfile, threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,41 @@ def words_workspace(folder, **files):
 
 @pytest.fixture(scope='module')
 def ws(tmp_path_factory): return words_workspace(tmp_path_factory.mktemp('ws'))
+
+
+CANARY = 'sk-CANARY-9876543210-do-not-print' # a key that nothing may show
+KEYS = dict(OPENAI_API_KEY=CANARY, OPENROUTER_API_KEY=CANARY, AWS_ACCESS_KEY_ID='AKIACANARY0000000000', AWS_SECRET_ACCESS_KEY=CANARY, AWS_PROFILE=None, AWS_SESSION_TOKEN=None)
+
+
+class Page:
+    "A server on this machine whose every answer to a POST is made by `answer(handler, body, n)`: the n-th call. A context manager."
+    def __init__(self, answer=None):
+        self.calls, self.bodies = 0, []
+        if answer: self.answer = answer
+    def __enter__(self):
+        outer = self
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = 'HTTP/1.1'
+            def log_message(self, *a): pass
+            def do_POST(self):
+                outer.bodies.append(json.loads(self.rfile.read(int(self.headers.get('content-length') or 0))))
+                outer.calls += 1
+                outer.answer(self, outer.bodies[-1], outer.calls)
+        self.server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.server.daemon_threads = True
+        self.host = f'127.0.0.1:{self.server.server_address[1]}'
+        threading.Thread(target=self.server.serve_forever, args=(.05,), daemon=True).start()
+        return self
+    def __exit__(self, *a): self.server.shutdown(); self.server.server_close()
+    def env(self): return dict(OPENAI_BASE_URL=f'http://{self.host}/v1')
+
+
+def send(h, status, data, kind='application/json', **headers):
+    "Answer through the handler `h`: text and bytes as they are, anything else as JSON."
+    raw = data if isinstance(data, bytes) else data.encode() if isinstance(data, str) else json.dumps(data).encode()
+    h.send_response(status)
+    for k, v in [('content-type', kind), ('content-length', str(len(raw))), *headers.items()]: h.send_header(k.replace('_', '-'), v)
+    h.end_headers(); h.wfile.write(raw)
 
 
 def plug(variable, stream):

@@ -1,6 +1,5 @@
 "API providers against a real local server with every fault: no question lost, none twice, no key anywhere."
 import json, logging, threading, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -9,9 +8,7 @@ from wattnb.llm.registry import ModelEntry
 from wattnb.llm.protocol import Request, open_model
 from wattnb.testing.server import FAULTS, FakeServer, environment
 from wattnb.core.workspace import UserError
-
-CANARY = 'sk-CANARY-9876543210-do-not-print'
-KEYS = dict(OPENAI_API_KEY=CANARY, OPENROUTER_API_KEY=CANARY, AWS_ACCESS_KEY_ID='AKIACANARY0000000000', AWS_SECRET_ACCESS_KEY=CANARY, AWS_PROFILE=None, AWS_SESSION_TOKEN=None)
+from conftest import CANARY, KEYS, Page, send
 
 
 def entry(provider, **kw): return ModelEntry('m', provider, 'some/model', max_concurrent=kw.pop('max_concurrent', 8), precision='auto', **kw)
@@ -332,22 +329,10 @@ AWS = dict(AWS_ACCESS_KEY_ID='AKIACANARYID91827364', AWS_SECRET_ACCESS_KEY='cana
 ALL = (KEY, WHO, PATH, QUERY)
 
 
-class Echo:
+class Echo(Page):
     "A server on this machine whose every field holds the headers and the address of the call, with terminal escapes around them."
-    def __init__(self, how): self.how, self.calls = how, 0
-    def __enter__(self):
-        outer = self
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = 'HTTP/1.1'
-            def log_message(self, *a): pass
-            def do_POST(self): self.rfile.read(int(self.headers.get('content-length') or 0)); outer.calls += 1; outer.answer(self)
-        self.server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-        self.server.daemon_threads = True
-        self.host = f'127.0.0.1:{self.server.server_address[1]}'
-        threading.Thread(target=self.server.serve_forever, args=(.05,), daemon=True).start()
-        return self
-    def __exit__(self, *a): self.server.shutdown(); self.server.server_close()
-    def answer(self, h):
+    def __init__(self, how): super().__init__(); self.how = how
+    def answer(self, h, body, n):
         said = f'\x1b]0;{h.path}\x07\x1b[31m{h.path} ' + ' '.join(f'{k}: {v}' for k, v in h.headers.items()) + f' {" ".join(ALL)} {KEY[:9]}\x1b[3m{KEY[9:]}\x1b[0m\r\n'
         status, kind, head = 200, 'application/json', [('x-request-id', 'canary-' + KEY), ('retry-after', '0')]
         value = '{"answer_value": "4", "ref_id": [], "explanation": "' + KEY + '"}'
@@ -362,9 +347,8 @@ class Echo:
         elif self.how == 'redirect': status, head, raw = 302, [*head, ('location', f'http://{self.host}/{KEY}?key={KEY}')], said.encode()
         elif self.how == 'error in 200': raw = json.dumps(dict(error=dict(message=said, code=403))).encode()
         else: status, raw = int(self.how), json.dumps(dict(error=dict(message=said, code=said, param=said, type=said), message=said)).encode()
-        h.send_response(status)
-        for k, v in [*head, ('content-type', kind), ('content-length', str(len(raw))), *([('x-amzn-errortype', 'SomeException:canary-' + KEY)] if status != 200 else [])]: h.send_header(k, v)
-        h.end_headers(); h.wfile.write(raw)
+        if status != 200: head = [*head, ('x-amzn-errortype', 'SomeException:canary-' + KEY)]
+        send(h, status, raw, kind, **dict(head))
 
 
 HOW = ['plain', 'stream', 'redirect', 'error in 200', '400', '401', '402', '403', '404', '429', '500']
@@ -404,11 +388,9 @@ def test_bedrock_that_repeats_its_caller_leaks_nothing(how, tmp_path, caplog, ca
 def test_a_stream_of_no_text_is_a_failed_call(content):
     "Content that is neither text nor a list of parts is a bad answer of the server: the call is repeated, and no exception of wattnb is raised."
     class Odd(Echo):
-        def answer(self, h):
+        def answer(self, h, body, n):
             raw = f'data: {json.dumps(dict(choices=[dict(delta=dict(content=content))]))}\n\ndata: [DONE]\n\n'.encode()
-            h.send_response(200)
-            for k, v in (('content-type', 'text/event-stream'), ('content-length', str(len(raw)))): h.send_header(k, v)
-            h.end_headers(); h.wfile.write(raw)
+            send(h, 200, raw, 'text/event-stream')
     with Odd('stream') as s, environment(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=f'http://{s.host}/v1'):
         with open_model(entry('openai'), tries=2, latency_mode=True) as m: r = m.complete(requests(1))[0]
     assert (r.ok and r.text == '') if content == [1, 'x', {'text': 5}] and r.ok else 'not a chat completion' in r.error and s.calls == 2

@@ -166,7 +166,7 @@ def test_nothing_outlives_the_process_that_started_it(ws, tmp_path, how):
     pids = tmp_path / 'pids'
     code = f'''
 import sys, time
-from wattnb.benchmark.processes import Supervised
+from wattnb.core.processes import Supervised
 p = Supervised([sys.executable, '-c', {HANG!r} + 'import ctypes; ctypes.PyDLL(None).sleep(600)'], grace=.5)
 time.sleep(600)'''
     p = subprocess.Popen([sys.executable, '-c', code], env={**os.environ, 'PIDS': str(pids)})

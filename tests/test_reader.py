@@ -126,6 +126,31 @@ def test_marks_in_tables_leave_the_number(tmp_path):
     assert [x.split('halls. ')[1] for x in t] == ['Tern: Power (kW): 311 [1]; Energy (MWh): 1287 [1]', 'Gull: Power (kW): 284 [2]; Energy (MWh): 626 [2]', 'Auk: Power (kW): 552 [3]; Energy (MWh): 498 [3]']
 
 
+def table_of(path): return [(p.metadata['header'], p.metadata['cells']) for p in parse_pdf(path).paragraphs if p.metadata['kind'] == 'table']
+
+
+def test_empty_cells_move_no_number_to_another_column(tmp_path):
+    "Every row of data lacks a cell: the columns are those of the head."
+    head, xs = ['System', 'Power (kW)', 'Energy (MWh)', 'Water (m3)'], (72, 160, 250, 340)
+    rows = [['Tern', '', '48', '85'], ['Gull', '111', '', '185'], ['Auk', '211', '248', ''], ['Skua', '', '348', '385']]
+    put = lambda y, r: ''.join(show(x, y, c) for x, c in zip(xs, r) if c)
+    page = show(72, 700, 'Table 1: Power, energy and water of four systems.') + put(684, head) + ''.join(put(670 - 14 * i, r) for i, r in enumerate(rows)) + lines(SENTENCES[:5], y=500)
+    assert table_of(make(tmp_path / 'a.pdf', page)) == [(head, r) for r in rows]
+
+
+@pytest.mark.parametrize('at', [0, 1, 2])
+def test_labels_of_several_lines_are_whole(tmp_path, at):
+    "Cells beside the first line, between the lines, beside the last; labels long enough to look like a column of prose."
+    head, xs = ['System', 'Power (kW)', 'Energy (MWh)', 'Water (m3)'], (72, 210, 290, 370)
+    page, want = show(72, 700, 'Table 1: Power, energy and water of four systems.') + ''.join(show(x, 684, c) for x, c in zip(xs, head)), []
+    for i, name_ in enumerate(('Tern', 'Gull', 'Auk', 'Skua', 'Knot', 'Teal')):
+        y, cells = 666 - 30 * i, [str(100 * i + 37 * j + 11) for j in range(3)]
+        page += show(72, y, f'{name_} of the northern hall') + show(72, y - 12, 'with its own chillers')
+        page += ''.join(show(x, y - 6 * at, c) for x, c in zip(xs[1:], cells))
+        want.append((head, [f'{name_} of the northern hall with its own chillers', *cells]))
+    assert table_of(make(tmp_path / 'a.pdf', page + lines(SENTENCES[:5], y=400))) == want
+
+
 # --- directions --------------------------------------------------------------------------------------------------------------
 
 ROWS = [('System', 'Power (kW)', 'Energy (MWh)', 'Year'), ('Tern', '311', '1287', '2031'), ('Gull', '284', '626', '2032'), ('Auk', '552', '498', '2033'), ('Skua', '190', '75', '2034')]

@@ -1,6 +1,6 @@
 "Servers as they are: what they refuse, how they word it, what they leave out, and how long they take."
-import json, threading, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import json, time
+from dataclasses import replace
 
 import pytest
 
@@ -14,10 +14,8 @@ from wattnb.llm.protocol import Request, open_model
 from wattnb.llm.registry import ModelEntry, load_registry
 from wattnb.llm.server_limits import Limits, loading_wait, read_limits, refuses_system
 from wattnb.testing.server import FakeServer, environment
-from conftest import words_workspace
+from conftest import CANARY as KEY, KEYS, Page, send, words_workspace
 
-KEY = 'sk-CANARY-9876543210-do-not-print'
-KEYS = dict(OPENAI_API_KEY=KEY, OPENROUTER_API_KEY=KEY, AWS_ACCESS_KEY_ID='AKIACANARY0000000000', AWS_SECRET_ACCESS_KEY=KEY, AWS_PROFILE=None, AWS_SESSION_TOKEN=None)
 VALUE = '{"explanation": "p. 3", "answer": "much", "answer_value": "412", "ref_id": [], "supporting_materials": ""}'
 
 
@@ -40,34 +38,6 @@ def answering(**message):
         c['message'] = dict(role='assistant', content=None) | {k: v for k, v in message.items() if k != 'finish_reason'}
         return reply
     return change
-
-
-class Page:
-    "A server whose every answer to a call is made by `answer(handler, body, n)`: the n-th call."
-    def __init__(self, answer): self.answer, self.calls, self.bodies = answer, 0, []
-    def __enter__(self):
-        outer = self
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = 'HTTP/1.1'
-            def log_message(self, *a): pass
-            def do_POST(self):
-                outer.bodies.append(json.loads(self.rfile.read(int(self.headers.get('content-length') or 0))))
-                outer.calls += 1
-                outer.answer(self, outer.bodies[-1], outer.calls)
-        self.server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-        self.server.daemon_threads = True
-        self.host = f'127.0.0.1:{self.server.server_address[1]}'
-        threading.Thread(target=self.server.serve_forever, args=(.05,), daemon=True).start()
-        return self
-    def __exit__(self, *a): self.server.shutdown(); self.server.server_close()
-    def env(self): return dict(OPENAI_BASE_URL=f'http://{self.host}/v1')
-
-
-def send(h, status, data, kind='application/json', **headers):
-    raw = data.encode() if isinstance(data, str) else json.dumps(data).encode()
-    h.send_response(status)
-    for k, v in [('content-type', kind), ('content-length', str(len(raw))), *headers.items()]: h.send_header(k.replace('_', '-'), v)
-    h.end_headers(); h.wfile.write(raw)
 
 
 def chat(text=VALUE, **more): return dict(choices=[dict(message=dict(content=text), finish_reason='stop')], usage=dict(prompt_tokens=9, completion_tokens=9)) | more
@@ -157,6 +127,21 @@ def test_contexts_fit_the_window(ws, window, told):
     if told: assert s.most <= 2 and s.calls <= 7
 
 
+def test_the_window_of_ollama(ws, caplog):
+    "It is known only after the model is loaded; a longer prompt would be cut, and nobody would know."
+    s = FakeServer('extractive', window=2048, ollama=True)
+    got = run(ws, s, 'ollama', retrieval='max_tokens=8000 top_k=80', max_retries=0)
+    sizes = [sum(len(m['content']) for m in b['messages']) // 4 + b['max_tokens'] for b in s.bodies]
+    assert got['by_status']['failed'] == 0 and 1200 < max(sizes) <= 2048 and s.loads == 1, sizes
+    assert got['effective']['context'] == 2048 and 'OLLAMA_CONTEXT_LENGTH' in caplog.text and 'num_ctx' in caplog.text
+    caplog.clear()
+    _, info, _ = ask(FakeServer(window=32768, ollama=True), model=replace(entry(), id='served'))
+    assert info['context'] == 32768 and 'num_ctx' not in caplog.text
+    s = FakeServer(window=32768, ollama=True)
+    _, info, _ = ask(s, model=replace(entry(), id='served:7b'))
+    assert 'context' not in info and s.loads == 0, 'it has no such model: nothing is loaded'
+
+
 # --- waiting -------------------------------------------------------------------------------------------------------------
 
 def test_a_slow_queue_lowers_the_calls_in_flight():
@@ -227,6 +212,37 @@ def test_a_call_of_a_tool_and_a_refusal():
     got, *_ = ask(FakeServer(change=answering(refusal=f'I cannot help with that, {KEY}')))
     a = parse_reply(got[0].text, note=got[0].note)
     assert a.status == 'unparsed' and a.explanation == 'the model refused: I cannot help with that, [redacted]'
+
+
+THOUGHT = dict(reasoningContent=dict(reasoningText=dict(text='p. 3 says so')))
+
+@pytest.mark.parametrize('latency_mode', [False, True])
+@pytest.mark.parametrize('blocks, stop, text, reasoning, note', [
+    ([dict(text='I call the tool.'), dict(toolUse=dict(toolUseId='t1', name='reply', input=json.loads(VALUE)))], 'tool_use', VALUE, '', 'call of a tool'),
+    ([THOUGHT, dict(toolUse=dict(toolUseId='t1', name='reply', input=json.loads(VALUE)))], 'tool_use', VALUE, 'p. 3 says so', 'call of a tool'),
+    ([THOUGHT, dict(text=VALUE)], 'end_turn', VALUE, 'p. 3 says so', ''),
+    ([dict(text=f'Sorry, this was blocked ({KEY}).')], 'guardrail_intervened', '', '', 'a guardrail intervened: Sorry, this was blocked ([redacted]).'),
+    ([dict(text=VALUE)], 'guardrail_intervened', VALUE, '', 'a guardrail intervened'),
+    ([dict(text='{"explanation": "p. 3, th')], 'content_filtered', '', '', 'withheld by a content filter'),
+    ([dict(text='I will not answer.')], 'refusal', '', '', 'the model refused: I will not answer.'),
+    ([THOUGHT], 'max_tokens', '', 'p. 3 says so', '--max-new-tokens')])
+def test_blocks_of_bedrock(blocks, stop, text, reasoning, note, latency_mode):
+    "As real boto3 reads them, in one piece and as a stream; a note is the reason of an unparsed answer."
+    pytest.importorskip('boto3')
+    change = lambda reply, body: reply | dict(output=dict(message=dict(role='assistant', content=blocks)), stopReason=stop)
+    got, *_ = ask(FakeServer(change=change), model=entry('bedrock'), latency_mode=latency_mode)
+    r = got[0]
+    assert r.ok and (json.loads(r.text) == json.loads(VALUE) if text else r.text == '') and r.reasoning.split('\n')[-1] == reasoning and note in r.note and bool(note) == bool(r.note)
+    a = parse_reply(r.text, note=r.note)
+    assert a.value == '412' if text else a.status == 'unparsed' and note in a.explanation
+
+
+def test_a_sentence_before_the_call_of_a_tool():
+    given = [dict(type='function', function=dict(name='reply', arguments=VALUE))]
+    got, *_ = ask(FakeServer(change=answering(content='I call the tool.', tool_calls=given, finish_reason='tool_calls')))
+    assert got[0].text == VALUE and 'tool' in got[0].note
+    got, *_ = ask(FakeServer(change=answering(content=VALUE, tool_calls=[dict(function=dict(arguments='{"path": "x"}'))], finish_reason='tool_calls')))
+    assert got[0].text == VALUE and not got[0].note
 
 
 def events(text=VALUE): return ''.join(f'data: {json.dumps(dict(choices=[dict(delta=dict(content=text[i:i + 9]))]))}\n\n' for i in range(0, len(text), 9)) + 'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'

@@ -1,5 +1,4 @@
 """Many runs: select, place, supervise; scaling studies."""
-from .processes import *
 from .resources import *
 from .plan import *
 from .progress import *

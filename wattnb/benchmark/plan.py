@@ -19,7 +19,7 @@ from ..scoring.run_folders import GroundTruth, find_run
 from ..scoring.numbers import run_numbers
 from ..experiment.settings import RunSettings, same_as, shared
 from ..experiment.plan import RunPlan, plan_run, planned_precision
-from .processes import Supervised
+from ..core.processes import Supervised
 from .resources import Estimate, Machine, Need, estimate, need_of, read_past
 
 # %% ../../nbs/07_benchmark/02_plan.ipynb #a34ad207
@@ -33,6 +33,7 @@ class BenchmarkSettings:
     env: str = same_as('env')
     questions: str = same_as('questions')
     split: str = same_as('split')
+    engine: str = same_as('engine')
     preset: str = same_as('preset')
     mode: str = same_as('mode')
     limit: int|None = same_as('limit')
@@ -119,7 +120,7 @@ def this_machine(
 # %% ../../nbs/07_benchmark/02_plan.ipynb #a712f63b
 def _run_settings(entry, precision:str, seed:int, s:BenchmarkSettings) -> RunSettings:
     "The settings that `wattnb run` would get for this run of the benchmark."
-    own = dict(model=entry.key, precision=precision, seed=seed)
+    own = dict(model=entry.key, precision=precision, seed=seed, engine=s.engine if entry.local else '')
     if s.smoke_test:
         word = planned_precision(entry, precision)
         parts = (re.sub(r'[^\w.+-]+', '-', entry.key), 'smoke', word if word != planned_precision(entry) else '',
@@ -178,7 +179,7 @@ def plan_benchmark(
 ) -> list[PlannedRun]:
     "The runs of a benchmark, none started. Raises `UserError` if none is selected or all fail for the same reason."
     s, ws = settings, root if isinstance(root, Workspace) else Workspace.find(root)
-    chosen = _select(load_registry(ws), s)
+    chosen = [(m, e.on_engine(s.engine) if e.local else e) for m, e in _select(load_registry(ws), s)]
     ws.questions(s.questions or None)
     machines, past = machines if machines is not None else [this_machine(s)], read_past(ws)
     runs = [_plan_one(ws, m, e, p, seed, s, machines, past) for m, e in chosen

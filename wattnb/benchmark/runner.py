@@ -22,7 +22,7 @@ from ..experiment.plan import RunPlan, plan_run, run_held
 from ..experiment.settings import RunSettings
 from ..experiment.run_files import rebuild
 from ..experiment.execute import keep_partial, run_all
-from .processes import DEADLINE, Supervised
+from ..core.processes import DEADLINE, Supervised
 from .resources import Allocation, Allocator, Machine
 from .plan import (BenchmarkSettings, PlannedRun, need, read_result, run_argv, start_run,
                                    this_machine)

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_index', 'cmd_search', 'cmd_page', 'cmd_retrieval', 'cmd_check_questions', 'cmd_ask',
            'cmd_eval', 'cmd_run', 'run_notebook', 'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models',
-           'cmd_doctor', 'cmd_meter', 'cmd_score', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare',
-           'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots', 'cmd_report']
+           'cmd_doctor', 'cmd_meter', 'cmd_score', 'cmd_submit', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix',
+           'cmd_compare', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots',
+           'cmd_report']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
 import argparse, dataclasses, logging, sys
@@ -15,8 +16,8 @@ from pathlib import Path
 from ..core.redaction import redact
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, jsonable, log,
-                                   optional, write_json)
-from ..core.questions import read_questions
+                                   optional, write_csv, write_json)
+from ..core.questions import BASE_COLUMNS, read_questions
 from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
 from .command import Opt, Result, _shipped, init_workspace, verb
@@ -140,7 +141,7 @@ def cmd_check_questions(a) -> Result:
                   1 if any(r['severity'] == 'error' for r in t) else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #74888a17
-_MODEL = _options('model', 'precision', 'provider', 'like', 'preset', 'index', 'mode', 'seed', 'temperature',
+_MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 'index', 'mode', 'seed', 'temperature',
                   'max_retries', 'max_new_tokens', 'batch_size', 'planner', 'retrieval', 'decode', 'sampling', 'latency_mode')
 
 @verb('ask', 'answer one question, with citations',
@@ -354,7 +355,8 @@ def cmd_meter(a) -> Result:
       Opt('truth', metavar='TRUTH.csv', help='question file with the true answers'),
       Opt('submission', metavar='SUBMISSION.csv', help='the predictions'),
       Opt('--strict', action='store_true', help='also compute the strict score'),
-      Opt('--legacy-join', action='store_true', help='leave out questions without a prediction, as WattBot does'))
+      Opt('--legacy-join', action='store_true', help='leave out questions without a prediction, as WattBot does'),
+      Opt('--scorer', metavar='SCORE.py', help="the competition's own scorer: runs it, and shows where it differs"))
 def cmd_score(a) -> Result:
     from wattnb.scoring.scores import score_files
     s = score_files(a.truth, a.submission, legacy_join=a.legacy_join)
@@ -362,7 +364,40 @@ def cmd_score(a) -> Result:
     problems = '\n'.join(f"{p['id']}: {p['message']}" for p in s.problems[:10])
     parts = [t.to_text() for t in (s.table(strict=a.strict), *groups,
                                    s.mismatches())] + ([problems] if problems else [])
-    return Result('\n\n'.join(parts), s.to_json(strict=a.strict))
+    if not a.scorer: return Result('\n\n'.join(parts), s.to_json(strict=a.strict))
+    from wattnb.scoring.official_scorer import compare_scorer, run_scorer
+    official = run_scorer(a.scorer, a.truth, a.submission)
+    found = [dict(zip(('id', 'differs_in', 'ours', 'official', 'truth', 'submitted'), x)) for x in official.differences(s)]
+    more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=found)
+    return Result('\n\n'.join([*parts, compare_scorer(s, official).to_text()]),
+                  s.to_json(strict=a.strict) | dict(official=more))
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #5ub30002
+@verb('submit', 'write the submission of a run, and check it as the competition would',
+      'wattnb submit extractive-bench', Opt('run', metavar='RUN', help='name of a run, or a submission CSV to check as it is'),
+      Opt('--questions', default='', metavar='CSV', help='question file; default: that of the run'),
+      Opt('--output', default='', metavar='CSV', help='file to write; default: artifacts/submissions/<run>.csv'),
+      Opt('--upload', default='', metavar='COMPETITION', help='send a file that passes, with the client of Kaggle'),
+      Opt('--message', default='wattnb', metavar='TEXT', help='shown beside the uploaded file'))
+def cmd_submit(a) -> Result:
+    from wattnb.scoring import submissions as sub
+    ws, given = Workspace.find(a.root), Path(a.run) if a.run.lower().endswith('.csv') else None
+    if given and not a.questions: raise UserError('a file is checked against its questions: give --questions')
+    run = None if given else _run(a)
+    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'))
+    rows = sub.read_rows(given) if given else sub.submission_of(run, questions, papers)
+    out = given or Path(a.output or ws.artifacts/'submissions'/f'{run.id}.csv')
+    if run:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(out, BASE_COLUMNS, rows)
+    faults = sub.check_rows(rows, questions, papers)
+    text, sent = sub.gate_table(faults, out.name, len(rows)).to_text(), ''
+    if a.upload and not faults: sent = sub.upload_submission(out, a.upload, a.message)
+    if a.upload and faults: text += '\n\nnot sent: mend these rows first'
+    found = [dict(zip(('line', 'id', 'column', 'rule', 'message'), f)) for f in faults]
+    return Result(f'{text}\n{out}' + f'\n{sent}' * bool(sent),
+                  dict(file=str(out), task=questions.task.name, rows=len(rows), passes=not faults, faults=found, sent=sent),
+                  1 if faults else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #05905513
 def _many(name, what, **kw): return Opt(name, action='append', default=[], help=what + ' (repeatable)', **kw)
@@ -389,8 +424,8 @@ def _cluster(a, ws, s):
       _many('--provider', 'hf_local, openai, openrouter, bedrock, baseline or all', metavar='X'),
       _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='P'),
       Opt('--seeds', type=int, nargs='+', default=[0], metavar='N', help='a run for each seed'),
-      *_options('env', 'questions', 'split', 'preset', 'mode', 'limit', 'temperature', 'fail_on_error', 'allow_mixed',
-                'force'),
+      *_options('env', 'questions', 'split', 'engine', 'preset', 'mode', 'limit', 'temperature', 'fail_on_error',
+                'allow_mixed', 'force'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),
       Opt('--dry-run', action='store_true',

@@ -5,3 +5,4 @@ from .workspace import *
 from .questions import *
 from .hardware import *
 from .records import *
+from .processes import *

@@ -357,6 +357,8 @@ class Summary(RunIdentity):
     roofline: dict|None = None       # in older files: prefill and decode against the device's limits
     files: dict|None = None          # length and SHA-256 of results.json and submission.csv; SHA-256 of this file
     labelled: bool|None = None       # whether the questions have answers
+    engine: str|None = None          # what ran a local model: transformers, llama.cpp, vllm ...; of others empty
+    engine_version: str|None = None  # of it; empty where not known
     @property
     def ours(self) -> bool:
         "Whether wattnb wrote it, and not WattBot."

@@ -294,7 +294,7 @@ def ask(
     ws = root if isinstance(root, Workspace) else Workspace.find(root)
     q = question if isinstance(question, Question) else Question('asked', question, answer_unit=unit or BLANK)
     if not q.question.strip(): raise UserError('there is no question')
-    entry = opened.entry if opened else load_registry(ws).find(s.model, s.provider or None, s.like)
+    entry = opened.entry if opened else load_registry(ws).find(s.model, s.provider or None, s.like).on_engine(s.engine)
     if s.mode == 'oracle': raise UserError('oracle mode needs a question file with gold papers')
     if not opened: check_provider(entry)
     index = open_index(ws, s.index or None) if s.mode == 'rag' else None

@@ -30,7 +30,7 @@ from ..llm.prompts import prompt_digest
 from ..telemetry.energy import machine_description, machine_key
 from ..scoring.answers import Prediction
 from ..scoring.scores import score
-from ..scoring.wattbot_score import SCORER_VERSION
+from ..scoring.wattbot_score import scorer_version
 from .settings import RunSettings, expected_bill
 from .journal import AttemptNumbers, JournalContent, read_journal
 
@@ -42,7 +42,7 @@ def planned_precision(
 ) -> str:
     "The precision that a request will be loaded at on this machine. Only `auto` depends on the machine."
     requested = requested or entry.precision
-    if requested != 'auto' or entry.provider != 'hf_local': return requested
+    if requested != 'auto' or not entry.local: return requested
     stored, native = _checkpoint(entry)
     if native: return precision_of(dict(effective_dtype=stored, quantization=f'native {native}'))
     from wattnb.llm.checkpoint import compute_dtype, cpu_bf16_is_native
@@ -130,7 +130,8 @@ def table(self:RunPlan) -> ResultTable:
              'rebuild': 'every question is done: the files are written again from the journal'}[self.state]
     optional = [('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
                 ('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)]
-    rows = [('model', f'{e.name} ({e.key})'), ('provider', e.provider), ('precision', precision),
+    rows = [('model', f'{e.name} ({e.key})'), ('provider', e.provider),
+            *([('engine', e.engine)] if e.engine else []), ('precision', precision),
             ('machine (env)', s.env or None), ('questions', questions), ('mode', s.mode),
             ('retrieval preset', preset), ('planner', s.planner or s.search.planner),
             ('seed, temperature', f'{s.seed}, {s.temperature:g}'), *((what, v) for what, v in optional if v),
@@ -143,13 +144,14 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
     folder = Path(entry.id).expanduser()
     local = entry.provider == 'hf_local' and folder.is_dir()
     optional = dict(like=entry.like, decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
-                    planner='llm' if s.planner == 'llm' else '', weights=weights_digest(folder) if local else '')
+                    planner='llm' if s.planner == 'llm' else '', weights=weights_digest(folder) if local else '',
+                    engine=entry.engine if entry.engine != 'transformers' else '')
     return dict(
         model=entry.key, model_id=entry.id, revision=entry.revision, provider=entry.provider, precision=precision,
         mode=s.mode, questions=questions.sha256, n=len(questions), index=index,
         retrieval=jsonable(s.search) if s.mode != 'closed-book' else None, prompt=prompt_digest(), seed=s.seed,
         temperature=s.temperature, max_retries=s.max_retries, max_new_tokens=s.max_new_tokens or entry.max_new_tokens,
-        context_tokens=entry.context_tokens, scorer=SCORER_VERSION) | {k: v for k, v in optional.items() if v}
+        context_tokens=entry.context_tokens, scorer=scorer_version(questions.task)) | {k: v for k, v in optional.items() if v}
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #ecda51f6
 # samples of a large file, their bytes, size up to which a file is read whole
@@ -175,9 +177,10 @@ def weights_digest(
     return h.hexdigest()
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #83b9abd7
-def _default_name(s:RunSettings, entry:ModelEntry, precision:str, own:str) -> str:
-    "`precision` is the run's, `own` the model's default, which the name leaves out."
+def _default_name(s:RunSettings, entry:ModelEntry, precision:str, own:str, engine:str) -> str:
+    "`precision` is the run's; `own` and `engine` are the model's defaults, which the name leaves out."
     parts = [re.sub(r'[^\w.+-]+', '-', entry.key), 'bench']
+    if entry.engine != engine: parts.append(entry.engine)
     if precision != own: parts.append(precision)
     if s.mode != 'rag': parts.append(s.mode)
     if s.preset and s.preset != DEFAULT_PRESET: parts.append(s.preset)
@@ -202,21 +205,23 @@ def plan_run(
     s, ws = settings, root if isinstance(root, Workspace) else Workspace.find(root)
     questions, registry = read_questions(ws.questions(s.questions or None), s.limit), load_registry(ws)
     entry = priced(registry.find(s.model, s.provider or None, s.like), registry)
+    default, entry = entry.engine, entry.on_engine(s.engine)
     requested, own = s.precision or entry.precision, planned_precision(entry)
     precision = planned_precision(entry, s.precision)
     check_provider(entry, precision)
-    if s.sampling and entry.provider != 'hf_local':
-        raise UserError(f'sampling = model is read from the checkpoint of a local model, and {entry.key} runs at '
-                        f'{entry.provider}: give a temperature')
+    if s.sampling and entry.engine != 'transformers':
+        raise UserError('sampling = model is read from the checkpoint by the engine transformers, and '
+                        f'{entry.key} runs at {entry.engine or entry.provider}: give a temperature')
     s.budget.check(entry)
     index = open_index(ws, s.index or None).manifest_digest if s.mode != 'closed-book' else None
     if s.mode == 'oracle' and not questions.labelled:
         raise UserError(f'{questions.path} has no answers: oracle mode needs the gold papers of each question')
     above = ws.experiments.joinpath(*[p for p in (s.env, questions.stem) if p])
-    plan = RunPlan(s, ws, questions, entry, precision, above/(s.name or _default_name(s, entry, precision, own)),
-                   _identity(s, entry, precision, questions, index), 'new', precision_requested=requested)
+    name = s.name or _default_name(s, entry, precision, own, default)
+    plan = RunPlan(s, ws, questions, entry, precision, above/name, _identity(s, entry, precision, questions, index),
+                   'new', precision_requested=requested)
     # earlier versions put the requested precision into the name
-    before = above/_default_name(s, entry, requested, entry.precision)
+    before = above/_default_name(s, entry, requested, entry.precision, default)
     if not s.name and before != plan.run_dir and not _is_this_run(plan) and _is_this_run(plan, before):
         plan.run_dir = before
     refuse_links(plan.run_dir)

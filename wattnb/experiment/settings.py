@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from ..core.workspace import UserError, jsonable
 from ..llm.prices import cost_usd, estimate_usd, find_price
 from ..llm.protocol import Request
-from ..llm.registry import PRECISIONS, ModelEntry
+from ..llm.registry import ENGINES, PRECISIONS, ModelEntry
 
 # %% ../../nbs/06_experiment/00_settings.ipynb #232d0e90
 def setting(
@@ -43,12 +43,12 @@ class RunSettings:
                          usual='smollm2-135m')
     env: str = setting('', 'label of this machine; becomes a folder', 'E', notebook=True)
     precision: str = setting('', "4bit, 8bit, bf16, fp16, fp32 or auto; default: the model's", 'P', PRECISIONS, True)
-    questions: str = setting('', 'question file; default data/train_QA.csv, else data/demo_QA.csv', 'CSV',
-                             notebook=True)
+    questions: str = setting('', 'question file; default data/train_QA.csv, else demo_QA.csv', 'CSV', notebook=True)
     name: str = setting('', 'folder name; default <model>-bench', 'N', notebook=True)
     split: str = setting('', 'suffix of the default name', 'S', notebook=True)
     limit: int|None = setting(None, 'only the first K questions', 'K', notebook=True)
     provider: str = setting('', 'hf_local, openai, openrouter, bedrock', 'X', notebook=True)
+    engine: str = setting('', f"what runs a local model: {', '.join(ENGINES)}", 'E', ENGINES, True)
     like: str = setting('', 'registry entry whose settings a served model takes', 'KEY', option='--as')
     preset: str = setting('', 'retrieval preset', 'R')
     mode: str = setting('rag', 'rag, oracle (gold papers as context) or closed-book', 'MODE', MODES)
@@ -65,14 +65,12 @@ class RunSettings:
     sampling: str = setting('', "model: the checkpoint's own temperature, top-p and repetition penalty; default greedy",
                             'WHOSE', ['model'])
     index: str = setting('', "which index; default: the workspace's", 'NAME')
-    fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions makes the run a failure',
-                                   'F')
+    fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions fails the run', 'F')
     idle_seconds: float|None = setting(None, 'idle baseline before the run, after loading and at the end (5 at most); '
                                        'default 10 in whole runs of local models', 'S')
     allow_mixed: bool = setting(False, 'resume a run that began on another machine; it is then labelled mixed')
     max_usd: float|None = setting(None, 'stop before the whole run costs more; a higher limit resumes it', 'USD')
-    max_wh: float|None = setting(None, 'stop when the whole run has used so much energy; a higher limit resumes it',
-                                 'WH')
+    max_wh: float|None = setting(None, 'stop when the whole run has used so much energy; more resumes it', 'WH')
     force: bool = setting(False, 'archive an earlier, different run in the same folder', notebook=True)
     def __post_init__(self): _settle(self)
 

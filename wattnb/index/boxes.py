@@ -112,8 +112,9 @@ def _words(text:c_void_p, n:int) -> tuple[str, list, list, list]:
     edges = np.flatnonzero(np.diff(ink))
     of = lambda at: list(map(_pdfium()['object'], repeat(text), at))
     first, last = edges[::2].tolist(), (edges[1::2] - 1).tolist()
-    objects, ends = of(first), of(last)
-    for k in reversed([k for k, (o, p) in enumerate(zip(objects, ends)) if o != p]) if objects != ends else ():
+    objects = of(first)
+    ends = [k for k, (o, p) in enumerate(zip(objects, [*objects[1:], None])) if o != p] # within an object they are its
+    for k in reversed([k for k, o in zip(ends, of([last[k] for k in ends])) if o != objects[k]]):
         own = of(range(first[k], last[k] + 1))
         cuts = [i for i in range(1, len(own)) if own[i] != own[i - 1]]
         begins, last[k:k + 1] = [first[k] + i for i in (0, *cuts)], [*(first[k] + i - 1 for i in cuts), last[k]]
@@ -144,9 +145,9 @@ def _measure(page, text:c_void_p, n:int, left_out:Counter) -> _Glyphs|None:
     "The words of a page with their boxes; slanted, hidden and cropped ones are marked and counted."
     chars, first, last, objects = _words(text, n)
     if not first: return None
-    index: dict = {}
-    of = np.array([index.setdefault(o, len(index)) for o in objects])
-    at = [first[i] for i in np.unique(of, return_index=True)[1]]
+    index = dict(zip(dict.fromkeys(objects), range(len(objects))))
+    of, one = np.array([*map(index.__getitem__, objects)]), dict(zip(reversed(objects), reversed(first)))
+    at = [one[o] for o in index]
     m = _values('matrix', text, at, 6)
     sizes = np.fromiter(map(_pdfium()['size'], repeat(text), at), float, len(at)) * np.hypot(m[:, 2], m[:, 3])
     a, b, c, d, e, f = m[of].T
@@ -377,6 +378,17 @@ def _prose(lines:list[Piece]) -> bool:
     full = [p for p in lines if p.right - left > .72 * (right - left) and p.text.count(' ') >= 3]
     return len(full) > 2 and sum(len(p.text) for p in full) > .6 * sum(len(p.text) for p in lines)
 
+def _are_labels(rows:list[list[Piece]], x:float) -> bool:
+    "Whether what stands left of `x` labels rows of a table: several cells, or numbers, on its baselines or in the middle of two."
+    right = [s for r in rows if (s := [p for p in r if p.x >= x])]
+    cells = [p.text for s in right for p in s]
+    numbers = sum(bool(re.fullmatch(r'[^a-zA-Z]*\d[^a-zA-Z]*', c)) for c in cells)
+    beside = sum(r[0].x < x <= r[-1].x for r in rows)
+    for a, (p, *_), b in zip(rows, rows[1:], rows[2:]):
+        up, down = a[0].y - p.y, p.y - b[0].y
+        beside += a[-1].x < x <= p.x and b[-1].x < x and abs(up - down) < .1 * p.size and up < .8 * p.size
+    return beside >= .9 * len(right) and (len(cells) > 1.7 * len(right) or numbers > .6 * len(cells))
+
 # %% ../../nbs/01_index/00_boxes.ipynb #08e796eb
 def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
     "(first row, row after the last, left edge) of the tallest stretch with two columns; `known`: gutters found before."
@@ -398,7 +410,7 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
             before = [s[-1] for r in rows[i:j] if (s := [p for p in r if p.x < x - 1.5])]
             after = [s[0] for r in rows[i:j] if (s := [p for p in r if p.x >= x - 1.5])]
             enough = min(len(before), len(after)) >= (3 if usual else 5)
-            if enough and (usual or _prose(before) or _prose(after)): best = (i, j, x - 1.5)
+            if enough and (usual or _prose(after) or _prose(before) and not _are_labels(rows[i:j], x - 1.5)): best = (i, j, x - 1.5)
     return best if best[1] else None
 
 # %% ../../nbs/01_index/00_boxes.ipynb #b63d11af
@@ -480,6 +492,7 @@ def page_rows(
     return PageRows(parts, int(length.sum()), +left_out, int(length[g.kept & g.unmapped].sum()))
 
 # %% ../../nbs/01_index/00_boxes.ipynb #003a9e5c
+@lru_cache(1)
 def can_read_pictures() -> bool:
     "Whether the extra `ocr` is installed."
     from importlib.util import find_spec

@@ -10,8 +10,10 @@ __all__ = ['MAX_DOCUMENT', 'PARSER_VERSION', 'MAX_UNPRINTABLE', 'MAX_PAGE_GARBAG
 
 # %% ../../nbs/01_index/01_documents.ipynb #2232daa8
 import json, os, queue, re, subprocess, sys, threading
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Collection, Sequence
 
@@ -134,7 +136,7 @@ def load_document(
 _ABBR = (r'(?:et al|e\.g|i\.e|cf|vs|etc|Fig|Figs|Tab|Sec|Eq|Eqs|Ref|Refs|No|Nos|approx|resp|Dr|Prof|Inc|Ltd|Corp|Co|St'
          r'|U\.S|U\.K|a\.k\.a|[A-Z])')
 _ABBREVIATED = re.compile(rf'(?<![^\s(]){_ABBR}\.$')
-_END = re.compile(r'(?<=[.!?])["\')\]]*\s+(?=["\'(\[]*[A-Z0-9])')
+_END = re.compile(r'[.!?]["\')\]]*\s+(?=["\'(\[]*[A-Z0-9])')
 
 def split_sentences(
     text:str, # a paragraph
@@ -143,7 +145,7 @@ def split_sentences(
     text = ' '.join(text.split())
     out, start = [], 0
     for m in _END.finditer(text):
-        if _ABBREVIATED.search(text, max(start, m.start() - 10), m.start()): continue # no abbreviation is longer
+        if _ABBREVIATED.search(text, max(start, m.start() - 9), m.start() + 1): continue # no abbreviation is longer
         out.append(text[start:m.end()].strip()); start = m.end()
     if text[start:].strip(): out.append(text[start:].strip())
     return out
@@ -163,14 +165,23 @@ def paper_words(
     "Its words in small letters, compounds with their hyphens; not those that a line's end splits."
     return frozenset(re.findall(r'[\w-]+', re.sub(r'-\n\w*', '- ', text.lower())))
 
-def _keeps_hyphen(first:str, second:str, known:Collection) -> bool:
+@lru_cache(1)
+def _in_order(known:frozenset) -> list: return sorted(known)
+
+def _begins(stem:str, known:frozenset) -> bool:
+    "Whether a word begins with `stem`."
+    words = _in_order(known)
+    k = bisect_left(words, stem)
+    return k < len(words) and words[k].startswith(stem)
+
+def _keeps_hyphen(first:str, second:str, known:frozenset) -> bool:
     "Whether the hyphen between two parts of a word, split at a line's end, belongs to it."
     if first.isupper(): return True # GPU-hours
     first, second = first.lower(), second.lower()
     if first + second in known: return False
     if f'{first}-{second}' in known: return True
     stem = first + second[:3]
-    if len(second) > 2 and any(w.startswith(stem) for w in known): return False
+    if len(second) > 2 and _begins(stem, known): return False
     if len(first) > 3 and first not in _FUSED and second in _AFTER_NOUN: return True
     if first in _FIRST and len(second) > 3 and second not in ('ered', 'light', 'lighted'): return True
     word = first in known and len(first) > 2 and first not in _FUSED
@@ -178,7 +189,7 @@ def _keeps_hyphen(first:str, second:str, known:Collection) -> bool:
 
 def join_lines(
     lines:Sequence[str],   # lines of one paragraph
-    known:Collection=(),   # words of the paper
+    known:frozenset=frozenset(), # words of the paper
 ) -> str:
     "One line of text: words that line ends split are joined, white space is collapsed."
     out, tail = [], '' # what a joint depends on is the last word
@@ -215,8 +226,11 @@ def _is_row(r:list[Piece]) -> bool:
 def _columns(rows:list[list[Piece]]) -> list[tuple]:
     "Left and right edges of a table's columns."
     sizes = Counter(map(len, rows))
-    n = max((k for k in sizes if sizes[k] > 1), default=max(sizes))
-    return [(min(p.x for p in c), max(p.right for p in c)) for c in zip(*(r for r in rows if len(r) == n))]
+    def edges(n): return [(min(p.x for p in c), max(p.right for p in c)) for c in zip(*(r for r in rows if len(r) == n))]
+    usual, most = max((k for k in sizes if sizes[k] > 1), default=max(sizes)), edges(max(sizes))
+    over = [[k for k, (a, b) in enumerate(most) if p.x < b and p.right > a] for r in rows if 1 < len(r) < len(most) for p in r]
+    sure = len({k for k, *more in filter(None, over) if not more}) == len(most)
+    return most if sure and any(re.match('[a-zA-Z]', r[0].text) for r in rows[:-1] if len(r) == len(most)) else edges(usual)
 
 def _place(r:list[Piece], columns:list[tuple], spanning:bool) -> list[str]:
     "The cells of a row by columns; `spanning`: a piece over several columns belongs to each."
@@ -229,6 +243,28 @@ def _place(r:list[Piece], columns:list[tuple], spanning:bool) -> list[str]:
         for i in over if len(over) > 1 else [k]: cells[i] = f'{cells[i]} {p.text}'.strip()
     return cells
 
+# %% ../../nbs/01_index/01_documents.ipynb #e8993764
+def _whole_labels(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
+    "Rows of a table; lines of a label above its cells, or on both sides of their baseline, are one piece."
+    out, held = [], None # type: ignore[var-annotated]
+    for k, r in enumerate(rows):
+        p = r[0]
+        if held:
+            own = p.x < held.right
+            text, right = join_lines([held.text, p.text], known) if own else held.text, max(held.right, p.right) if own else held.right
+            r, held = [Piece(held.x, p.y, right, p.size, text), *r[own:]], None
+        elif len(r) == 1 and out and len(out[-1]) > 1 and out[-1][0].right > p.x and rows[k - 1][0].x > p.right and rows[k - 1][0].y - p.y < .8 * p.size:
+            q = out[-1][0] # the row of the cells had no label of its own
+            out[-1][0] = Piece(q.x, q.y, max(q.right, p.right), q.size, join_lines([q.text, p.text], known))
+            continue
+        if len(r) == 1 and k + 1 < len(rows) and re.search('[a-zA-Z]', p.text):
+            below, gap = rows[k + 1][0], p.y - rows[k + 1][0].y
+            apart = k == 0 or rows[k - 1][0].y - p.y > 1.2 * gap
+            goes_on = apart and abs(below.x - p.x) < 2 * p.size and re.match(r'[(a-z]', below.text)
+            if goes_on or below.x > p.right and gap < .8 * p.size: held = r[0]; continue
+        out.append(r)
+    return out
+
 # %% ../../nbs/01_index/01_documents.ipynb #dd66f1ed
 def _stacked(cells:list[str], known:Collection) -> str:
     "Lines of one cell as a text; a word that is broken without a hyphen is joined where the paper has it whole."
@@ -239,6 +275,7 @@ def _stacked(cells:list[str], known:Collection) -> str:
 
 def _table(rows:list[list[Piece]], known:Collection=()) -> tuple[list, list]:
     "(header cells, rows of cells) of consecutive table lines."
+    rows = _whole_labels(rows, known)
     columns = _columns(rows)
     placed = [_place(r, columns, False) for r in rows]
     strict = lambda c: bool(_STRICT_NUMBER.fullmatch(c))
@@ -306,7 +343,10 @@ def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
         j += 1
     if j < len(rows) and len(rows[j]) == 1:
         p = rows[j][0]
-        if len(p.text) < 30 and abs(p.size - size) < .3 and p.size < body - .4: j += 1 # last wrapped label
+        r, gap = rows[j - 1], rows[j - 1][0].y - p.y
+        label = len(r) > 1 and abs(p.x - r[0].x) < 2 and p.right < r[1].x and gap < 1.4 * size and re.match('[(a-z]', p.text)
+        if label or p.right < r[0].x and gap < .8 * size or len(p.text) < 30 and p.size < body - .4:
+            j += abs(p.size - size) < .3 # last line of a label
     return j
 
 # %% ../../nbs/01_index/01_documents.ipynb #b878e41f
@@ -407,6 +447,7 @@ def _jumble(text:str) -> bool:
 
 # %% ../../nbs/01_index/01_documents.ipynb #fae01ea1
 _COMMON = [f' {w} ' for w in 'the and for that with from this are was were which'.split()]
+_BACKWARDS = [w[::-1] for w in _COMMON]
 
 def _torn(text:str) -> str:
     "Why the text of a page was not read as words, or ''."
@@ -415,7 +456,7 @@ def _torn(text:str) -> str:
     if len(sizes) > 40 and sizes.count(1) > .5 * len(sizes): return 'has its letters one by one'
     if sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum()) > max(60, .4 * len(text)):
         return 'has no spaces between its words'
-    back = sum(small.count(w[::-1]) for w in _COMMON)
+    back = sum(map(small.count, _BACKWARDS))
     return 'runs backwards' if back > 2 and back > sum(map(small.count, _COMMON)) else ''
 
 def check_text(
@@ -483,7 +524,7 @@ def _read_page(pdf, i:int, gate:dict) -> list:
     why = _torn(text)
     if not why and got.glyphs >= 100 and got.unmapped > MAX_LOST * got.glyphs:
         why = f'has {got.unmapped:,} glyphs without a character, of {got.glyphs:,}'
-    if (why or _garbage(text) or got.glyphs < 20 and list(page.get_objects(max_depth=1))) and can_read_pictures():
+    if can_read_pictures() and (why or _garbage(text) or got.glyphs < 20 and list(page.get_objects(max_depth=1))):
         rows = picture_rows(page)
         why = _torn(' '.join(map(_line, rows)))
         if not why: gate.setdefault('ocr', []).append(i + 1); return [rows]
@@ -502,7 +543,7 @@ def _parse_pdfium(path, pdf, gate:dict) -> list[Section]:
     for i, (body, part) in enumerate(zip(bodies, parts), 1):
         ps, section = _paragraphs(reading_order(body, gutters), i, section, known)
         for rows in part[1:]: ps += _paragraphs(reading_order(rows, []), i, section, known)[0]
-        count = lambda texts: len(''.join(' '.join(texts).split()))
+        count = lambda texts: sum(map(len, ' '.join(texts).split()))
         have, kept = count(p.text for r in body for p in r), count(p.text for p in ps)
         if have > 100 and kept < (1 - MAX_LOST) * have:
             raise WorkError(f'page {i}: {kept:,} of {have:,} characters are in its paragraphs')
@@ -616,18 +657,20 @@ def parse_pdf(
     meta = dict(metadata or {}, parser=parser_version(parser), pdf_sha256=file_sha256(path), pages=n, gate=gate)
     return Document(document_id or path.stem, title or own, '\n\n'.join(p.text for p in paragraphs), meta, sections)
 
-# %% ../../nbs/01_index/01_documents.ipynb #7ad26446
+# %% ../../nbs/01_index/01_documents.ipynb #7ad26445
 SECONDS, SECONDS_PER_MB = 60., 30. # for a PDF; docling and OCR, which run models, get twenty times as long
-MAX_MEMORY = 6 << 30               # bytes of address space of the process that reads (not with docling)
+MAX_MEMORY = 6 << 30               # bytes of address space of a process that reads (not with docling)
 
+# %% ../../nbs/01_index/01_documents.ipynb #7ad26446
 class PdfReader:
     """Reads PDFs with `parse_pdf` in another process. A context manager.
     `WorkError` when a paper takes too long or ends the process."""
     def __init__(self,
         parser:str='pdfium', # key of `PARSERS`
         seconds:float|None=None, # for one paper; default by its size
+        memory:int=MAX_MEMORY,   # bytes
     ):
-        self.parser, self.seconds = parser, seconds
+        self.parser, self.seconds, self.memory = parser, seconds, memory
         self._p: subprocess.Popen|None = None
     def __enter__(self): return self
     def __exit__(self, *exc): self._stop()
@@ -636,7 +679,7 @@ class PdfReader:
         self._p = None
     def _start(self):
         home = str(Path(sys.modules['wattnb'].__file__).parents[1]) # -P: nothing of the working folder is imported
-        code = f'import sys; sys.path.append({home!r}); from wattnb.index.documents import _read_for; _read_for({self.parser!r})'
+        code = f'import sys; sys.path.append({home!r}); from wattnb.index.documents import _read_for; _read_for({self.parser!r}, {self.memory})'
         self._p = subprocess.Popen([sys.executable, '-P', '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    stderr=subprocess.DEVNULL)
     def __call__(self, pdf, document_id:str, title:str, metadata:dict) -> Document:
@@ -658,12 +701,12 @@ class PdfReader:
         return Document.from_json(o)
 
 # %% ../../nbs/01_index/01_documents.ipynb #5f413836
-def _read_for(parser:str):
+def _read_for(parser:str, memory:int):
     "Runs in the other process: reads a line with arguments, writes a line with the document or the reason of failure."
     out, sys.stdout = sys.stdout.buffer, open(os.devnull, 'w')
     try:
         import resource
-        if parser != 'docling': resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+        if parser != 'docling': resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     except (ImportError, ValueError, OSError): pass # no such limit on this system
     for line in sys.stdin.buffer:
         try: reply = json.dumps(parse_pdf(*json.loads(line), parser=parser).to_json()) # type: ignore[misc]

@@ -18,3 +18,4 @@ from .calls import *
 from .api import *
 from .bedrock import *
 from .baselines import *
+from .gguf import *

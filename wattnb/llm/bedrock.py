@@ -15,9 +15,10 @@ from fastcore.basics import patch
 from ..core.workspace import UserError, optional
 from ..core.redaction import keep_secret
 from .protocol import Reply, Request
+from .parsing import find_fields
 from .server_limits import plausible_count, refuses_system
 from .calls import (BROKEN, RETRY_STATUS, SLOW, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
-                              is_loopback, message_text, quiet_loggers, retry_after)
+                              is_loopback, message_text, quiet_loggers, retry_after, with_tool_calls)
 
 # %% ../../nbs/03_llm/18_bedrock.ipynb #07553b2e
 _AWS_SECRETS = ('AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN', 'AWS_BEARER_TOKEN_BEDROCK', 'AWS_ACCESS_KEY_ID')
@@ -103,15 +104,17 @@ def _converse(self:BedrockModel, body:dict, id:str) -> tuple[dict, dict]: return
 @patch
 def _converse_stream(self:BedrockModel, body:dict, id:str) -> tuple[dict, dict]:
     "(the answer in the form of one that is not streamed, its times)"
-    so_far, out = StreamedText(), {}
+    so_far, out, arguments = StreamedText(), {}, ''
     for event in self._client.converse_stream(**body)['stream']:
         delta = (event.get('contentBlockDelta') or {}).get('delta') or {}
         reasoning = (delta.get('reasoningContent') or {}).get('text') or ''
+        arguments += (delta.get('toolUse') or {}).get('input') or ''
         if so_far.add(delta.get('text') or '', reasoning): self._report_text(id, so_far)
         for part, k in (('messageStop', 'stopReason'), ('metadata', 'usage')):
             if k in (event.get(part) or {}): out[k] = event[part][k]
     if 'stopReason' not in out: raise CallError('the stream broke off', again=True)
-    content = [dict(reasoningContent=dict(reasoningText=dict(text=so_far.reasoning))), dict(text=so_far.text)]
+    content = [dict(reasoningContent=dict(reasoningText=dict(text=so_far.reasoning))), dict(text=so_far.text),
+               dict(toolUse=dict(input=arguments))]
     return dict(out, output=dict(message=dict(content=content))), so_far.times()
 
 # %% ../../nbs/03_llm/18_bedrock.ipynb #32677147
@@ -136,13 +139,29 @@ async def _call(self:BedrockModel, r:Request) -> Reply:
     except Exception as e: raise CallError(f'the answer cannot be read ({type(e).__name__})', again=True) from None
     return self._reply_of(d, r.id, times)
 
+# %% ../../nbs/03_llm/18_bedrock.ipynb #0dbb1124
+_WITHHELD = dict(guardrail_intervened='a guardrail intervened', refusal='the model refused',
+                 content_filtered='the reply was withheld by a content filter')
+
+def _texts_of(
+    parts:list, # the blocks of a reply
+    stop,       # its stop reason
+) -> tuple[str, str, str]:
+    "(text, reasoning, note) of a reply."
+    text = ''.join(message_text(p.get('text')) for p in parts)
+    calls = [x['input'] for p in parts if (x := p.get('toolUse')) and x.get('input')]
+    thoughts = [(p.get('reasoningContent') or {}).get('reasoningText') or {} for p in parts]
+    text, note = with_tool_calls(text, calls)
+    why = _WITHHELD.get(stop) if isinstance(stop, str) else None
+    if why and 'answer_value' not in (find_fields(text)[0] or {}): text, note = '', ': '.join(x for x in (why, text.strip()) if x)
+    return text, ''.join(x.get('text') or '' for x in thoughts), note or why or ''
+
+# %% ../../nbs/03_llm/18_bedrock.ipynb #9a42a783
 @patch
 def _reply_of(self:BedrockModel, d:dict, id:str, times:dict) -> Reply:
     try:
         parts = d['output']['message']['content']
-        text = ''.join(message_text(p.get('text')) for p in parts)
-        reasoning = [(p.get('reasoningContent') or {}).get('reasoningText') or {} for p in parts]
-        thoughts = ''.join(x.get('text') or '' for x in reasoning)
+        text, thoughts, note = _texts_of(parts, d.get('stopReason'))
         u = d.get('usage') or {}
     except (KeyError, TypeError, AttributeError):
         raise CallError('the answer is not a Converse reply', again=True) from None
@@ -150,7 +169,8 @@ def _reply_of(self:BedrockModel, d:dict, id:str, times:dict) -> Reply:
     new, read, written = (plausible_count(u.get(k)) for k in keys)
     prompt = None if new is None else new + (read or 0) + (written or 0) # `inputTokens` excludes the cache
     return Reply(id, text, prompt_tokens=prompt, completion_tokens=plausible_count(u.get('outputTokens')),
-                 cached_tokens=read, finish_reason=d.get('stopReason'), reasoning=thoughts, **times)
+                 cached_tokens=read, finish_reason=d.get('stopReason'), reasoning=thoughts, note=note,
+                 **times)
 
 # %% ../../nbs/03_llm/18_bedrock.ipynb #82eec0b1
 _BEDROCK_DOWN = ('UnrecognizedClientException', 'InvalidSignatureException', 'ExpiredTokenException', 'ExpiredToken',

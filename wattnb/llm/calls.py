@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['log', 'TRIES', 'RETRY_STATUS', 'MAX_WAIT', 'LONGEST_ASK', 'SLOW', 'BROKEN', 'GARBLED', 'UNKNOWN_FIELD', 'MIN_REPLY',
            'MAX_KEPT', 'MAX_CHANGES', 'CUT', 'LEARNED_BUDGET', 'retry_after', 'backoff', 'Gate', 'CallError',
-           'quiet_loggers', 'is_loopback', 'message_text', 'ApiModel', 'StreamedText']
+           'quiet_loggers', 'is_loopback', 'message_text', 'with_tool_calls', 'ApiModel', 'StreamedText']
 
 # %% ../../nbs/03_llm/16_calls.ipynb #b1fd03c5
-import asyncio, logging, math, queue, random, re, threading, time
+import asyncio, json, logging, math, queue, random, re, threading, time
 from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -214,6 +214,16 @@ def message_text(
     if isinstance(x, list): x = ''.join(message_text(p.get('text')) for p in x if isinstance(p, dict))
     if not isinstance(x, str | None): raise TypeError
     return x or ''
+
+def with_tool_calls(
+    text:str,        # of a message
+    arguments:list,  # of the tools that it calls, as text or as JSON values
+) -> tuple[str, str]:
+    "(the text, or the last arguments where they hold the answer; a note about that)"
+    last = arguments[-1] if arguments else ''
+    last = last if isinstance(last, str) else json.dumps(last, ensure_ascii=False)
+    if not last or text.strip() and (find_fields(text)[0] or not find_fields(last)[0]): return text, ''
+    return last, 'the answer was a call of a tool'
 
 # %% ../../nbs/03_llm/16_calls.ipynb #139b9078
 class ApiModel(Model):

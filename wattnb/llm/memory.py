@@ -20,7 +20,11 @@ from ..core.workspace import WorkError
 BITS_PER_PARAMETER = {'4bit': 4.5, 'nf4': 4.5, 'fp4': 4.5, 'mxfp4': 4.25, 'awq': 4.15625, 'gptq': 4.15625,
                       '8bit': 8., 'int8': 8., 'fp8': 8., 'float8_e4m3fn': 8., 'float8_e5m2': 8.,
                       'bf16': 16., 'bfloat16': 16., 'fp16': 16., 'float16': 16.,
-                      'fp32': 32., 'float32': 32., 'float64': 64.}
+                      'fp32': 32., 'float32': 32., 'float64': 64.,
+                      'q4_0': 4.5, 'q4_1': 5., 'q5_0': 5.5, 'q5_1': 6., 'q8_0': 8.5, # GGUF: one type for all blocks
+                      'q2_k': 3.16, 'q3_k_s': 3.64, 'q3_k_m': 4., 'q3_k_l': 4.3, 'q4_k_s': 4.67, 'q4_k_m': 4.89,
+                      'q5_k_s': 5.57, 'q5_k_m': 5.7, 'q6_k': 6.56, 'iq4_xs': 4.46, 'iq4_nl': 4.68, 'iq3_m': 3.76,
+                      'iq2_m': 2.93}
 
 def bits_per_parameter(
     precision:str|None, # as requested ('4bit', 'bf16') or as loaded ('nf4', 'native mxfp4', 'bfloat16')
@@ -39,9 +43,9 @@ def bytes_per_parameter(
 def nominal_bits(
     precision:str|None, # as in `bits_per_parameter`
 ) -> int|None:
-    "Width of the numbers without their scales: 4, 8, 16, 32 or 64; None for names that have no width."
-    bits = bits_per_parameter(precision)
-    return None if bits is None else int(bits)
+    "Width of the numbers without their scales: 4, 8, 16, 32 or 64 (2 to 8 in a GGUF file); None for names that have no width."
+    bits, gguf = bits_per_parameter(precision), re.fullmatch(r'i?q(\d)_\w+', str(precision).lower())
+    return int(gguf[1]) if gguf else None if bits is None else int(bits)
 
 # %% ../../nbs/03_llm/00_memory.ipynb #4d5a938d
 _COMPARED_AS = dict(bfloat16='bf16', float16='fp16', float32='fp32', nf4='4bit', fp4='4bit', mxfp4='4bit', nvfp4='4bit',

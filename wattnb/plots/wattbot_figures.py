@@ -11,7 +11,7 @@ __all__ = ['ENERGY_KINDS', 'runs_of', 'with_ci', 'plot_size_vs_scores', 'plot_si
 import math
 import numpy as np
 
-from ..scoring.wattbot_score import WEIGHTS
+from ..core.questions import WATTBOT2025
 from .style import (GREY, KINDS, PALETTE, Part, corners, draw_bars, draw_intervals, failed_note,
                                 family_marks, headline, left_out_note, legend_below, legend_dot, log_axis, n_of, new_figure,
                                 number_axis, place_labels, row_figure, short, tagged_labels)
@@ -189,7 +189,7 @@ def plot_overall_ranking(
     fig, (ax,) = row_figure(tagged_labels(s), 48, margin=1.2)
     # without unanswerable questions their recall counts as full
     parts = [Part(f'{w:.2f} × {_PARTS[c][0]}', w * s[c].astype(float).fillna(1), *_PARTS[c][1:])
-             for c, w in ((c, WEIGHTS[c]) for c in ('value', 'ref', 'na'))]
+             for c, w in ((c, WATTBOT2025.weights[c]) for c in ('value', 'ref', 'na'))]
     legend_below(fig, draw_bars(ax, parts, s['overall_low'], s['overall_high'], [f'{v:.3f}' for v in s['overall']]))
     ax.set_xlim(0, 1.12); ax.set_xticks([0, .2, .4, .6, .8, 1]); ax.set_xlabel('overall score')
     return headline(fig, 'Overall scores and what they are made of',

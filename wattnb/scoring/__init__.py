@@ -8,3 +8,5 @@ from .run_folders import *
 from .numbers import *
 from .store import *
 from .retrieval_metrics import *
+from .official_scorer import *
+from .submissions import *

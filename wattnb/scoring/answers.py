@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-from ..core.questions import BASE_COLUMNS, FLAGS, REFUSAL, Question, is_blank, parse_refs
+from ..core.questions import BASE_COLUMNS, FLAGS, REFUSAL, Question, is_blank, parse_refs, task_of
 from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, score_refs,
                                           score_value)
 
@@ -38,6 +38,8 @@ class Prediction:
     unit: str = ''
     confidence: float|None = None # in 0..1, where the run has one; orders the risk-coverage curve
     explanation: str = ''
+    urls: str|None = None         # raw `ref_url` cell; None: not known
+    materials: str|None = None    # raw `supporting_materials` cell; None: not known
     def __post_init__(self):
         for k in ('value', 'refs', 'unit', 'explanation'):
             v = getattr(self, k)
@@ -49,6 +51,11 @@ class Prediction:
         object.__setattr__(self, 'status', status)
     @property
     def blank(self) -> bool: return is_blank(self.value)
+    @property
+    def all_blank(self) -> bool:
+        "Whether value, cited papers, their URLs and the supporting materials are all blank, as far as they are known."
+        urls, materials = self.urls or '', self.materials or ''
+        return self.blank and not self.cited and not parse_refs(urls) and is_blank(materials)
     @cached_property
     def cited(self) -> tuple[str, ...]:
         "The ids of the cited papers, in order, as readers understand the cell."
@@ -60,15 +67,15 @@ def read_truth(
 ) -> list[Question]:
     "The questions of a truth file. `UserError` for a missing column, an empty or doubled id, no rows or no values."
     t = read_csv(path, required=('id', 'answer_value', 'ref_id'))
-    seen, out = {}, []
+    seen, out, task = {}, [], task_of(path, t.columns)
     for i, r in enumerate(t.rows):
         id = r['id'].strip()
         if not id: raise UserError(f'{t.where(i, "id")}: empty id')
         if id in seen: raise UserError(f'{t.where(i, "id")}: id {id!r} is already on line {seen[id]}')
         seen[id] = t.lines[i]
-        flags = {f: r[f].strip().lower() in ('1', '1.0', 'true', 't', 'yes', 'y') for f in FLAGS if f in t.columns}
+        flags = {f: r[f].strip().lower() in ('1', '1.0', 'true', 't', 'yes', 'y') for f in task.flags if f in t.columns}
         cells = {c: r.get(c, '') for c in BASE_COLUMNS[1:]}
-        out.append(Question(id, **cells, flags=flags, usage=r.get('Usage', '').strip()))
+        out.append(Question(id, **cells, flags=flags, usage=r.get('Usage', '').strip(), task=task))
     if not out: raise UserError(f'{path} has a header but no rows')
     if not any(q.answer_value.strip() for q in out):
         raise UserError(f'{path}: the column answer_value is empty: nothing to score against')
@@ -80,7 +87,8 @@ def read_predictions(
     "The rows of a submission, in file order, repeats included."
     t = read_csv(path, required=('id', 'answer_value', 'ref_id'))
     return [Prediction(r['id'].strip(), r['answer_value'], r['ref_id'], unit=r.get('answer_unit', ''),
-                       explanation=r.get('explanation', '')) for r in t.rows]
+                       explanation=r.get('explanation', ''), urls=r.get('ref_url'),
+                       materials=r.get('supporting_materials')) for r in t.rows]
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0010
 def file_problems(
@@ -102,14 +110,14 @@ def file_problems(
     return tuple(dict(kind=k, id=i, message=m) for k, i, m in found)
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0012
-def _value_faults(r:dict):
+def _value_faults(r:dict, rule:str='wattbot2025'):
     "(severity, column, rule, message) about the value and the unit of a row."
     value, unit = r.get('answer_value', '').strip(), r.get('answer_unit', '').strip()
     na, items = is_blank(value), parse_collection(value)
     if not value:
         yield ('error', 'answer_value', 'empty_truth',
                'empty cell: counts as unanswerable (write is_blank if that is meant)')
-    if not na and not score_value(value, value):
+    if not na and rule == 'wattbot2025' and not score_value(value, value):
         yield ('error', 'answer_value', 'unreachable', f'the truth {value[:40]!r} does not match itself '
                '(thousands comma, or a range as text): no answer can be right')
     elif not na and normalise_value(value) != value and as_number(value) is None and items is None:
@@ -196,12 +204,13 @@ def check_questions(
     """Every fault of a question file as a row: severity, line, id, column, rule, message. `UserError` only for a
     file that is no table with `id` and `question`."""
     t = read_csv(path, required=('id', 'question'))
+    task = task_of(path, t.columns)
     papers = known_ids if isinstance(known_ids, dict) else dict.fromkeys(known_ids or ())
     known = None if known_ids is None else {k.lower(): p for k, p in papers.items()}
     out, ids, texts, labelled = [], {}, {}, any(r.get('answer_value', '').strip() for r in t.rows)
     for line, r in zip(t.lines, t.rows):
         id, text = r['id'].strip(), ' '.join(r['question'].lower().split())
-        found = [*_value_faults(r), *_citation_faults(r, known), *_url_faults(r, known),
+        found = [*_value_faults(r, task.values), *_citation_faults(r, known), *_url_faults(r, known),
                  *_flag_faults(r)] if labelled else []
         out += [(s, line, id, *what) for s, *what in [*found, *_repeats(id, text, line, ids, texts)]]
     if not labelled:

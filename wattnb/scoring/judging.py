@@ -11,8 +11,8 @@ import math, re
 from functools import lru_cache
 
 from ..core.workspace import UserError
-from ..core.questions import Question, is_blank, parse_refs
-from .wattbot_score import (HEDGES, WEIGHTS, all_numbers, as_number, is_close, jaccard, normalise_value,
+from ..core.questions import Question, Task, is_blank, parse_refs
+from .wattbot_score import (CITATION_MEASURES, HEDGES, all_numbers, as_number, is_close, normalise_value,
                                           parse_collection, same_items, score_refs, score_value)
 from .answers import Prediction, status_of
 
@@ -108,12 +108,12 @@ DIAGNOSES = ('correct', 'format', 'unit', 'rounding', 'wrong_value', 'wrong_text
              'false_answer', 'unparsed', 'failed', 'missing')
 
 @lru_cache(maxsize=1 << 15)
-def _miss(truth:str, pred:str, unit:str) -> str:
+def _miss(truth:str, pred:str, unit:str, rule:str) -> str:
     "The class of a value that the score does not accept."
     want, got = parse_collection(normalise_value(truth)), parse_collection(normalise_value(pred))
     if want is not None and got is not None and same_items(want, got): return 'format'
     if want is None and got and len(got) == 1 and str(got[0])[:1] not in ('[', '{'): # one value in brackets
-        return 'format' if score_value(truth, str(got[0])) else _miss(truth, str(got[0]), unit)
+        return 'format' if score_value(truth, str(got[0]), rule) else _miss(truth, str(got[0]), unit, rule)
     if want is not None and not all_numbers(want) and got is None: # a list of names without its brackets
         names = [x.strip().lower() for x in re.split(r',|;|\band\b', pred.strip('{}()')) if x.strip()]
         return 'format' if same_items(want, names) else 'wrong_text'
@@ -130,24 +130,26 @@ def diagnose(
     pred,          # submitted `answer_value`
     unit:str='',   # the unit of the question
     status:str='', # status of the prediction; '': derived from the value
+    rule:str='wattbot2025', # a key of `VALUE_RULES`
 ) -> str:
     "How a value misses, one of `DIAGNOSES`."
     if not status: status = status_of('' if pred is None else str(pred))
     if status in ('unparsed', 'failed'): return status
     if is_blank(truth): return 'correct' if is_blank(pred) else 'false_answer'
     if is_blank(pred): return 'false_refusal'
-    if score_value(truth, pred): return 'correct'
-    return _miss(str(truth)[:500], str(pred)[:500], unit)
+    if score_value(truth, pred, rule): return 'correct'
+    return _miss(str(truth)[:500], str(pred)[:500], unit, rule)
 
 # %% ../../nbs/05_scoring/03_judging.ipynb #48135a75
 @lru_cache(maxsize=1 << 16)
-def _facts(truth:str, unit:str, truth_refs:str, value:str, refs:str, status:str) -> tuple:
-    """(value right, WattBot citation overlap, refusal, citation precision, recall and Jaccard index of the parsed ids,
-    diagnosis)."""
+def _facts(truth:str, unit:str, truth_refs:str, value:str, refs:str, status:str, task:Task) -> tuple:
+    """(value right, citation overlap by the task's rule, refusal, citation precision, recall and overlap of the parsed
+    ids, diagnosis)."""
     want, got = ({r.lower() for r in parse_refs(cell)} for cell in (truth_refs, refs))
     hit = len(want & got)
-    return (score_value(truth, value), score_refs(truth_refs, refs), is_blank(value), hit / len(got) if got else None,
-            hit / len(want) if want else None, jaccard(want, got), diagnose(truth, value, unit, status))
+    return (score_value(truth, value, task.values), score_refs(truth_refs, refs, task.citations), is_blank(value),
+            hit / len(got) if got else None, hit / len(want) if want else None,
+            CITATION_MEASURES[task.citations](want, got), diagnose(truth, value, unit, status, task.values))
 
 # %% ../../nbs/05_scoring/03_judging.ipynb #5a1e0008
 def judge(
@@ -156,14 +158,14 @@ def judge(
     problem:str='',    # overrides the diagnosis
 ) -> dict:
     "The row of a judged question."
-    na, missing = q.is_na, p is None
+    na, missing, task = q.is_na, p is None, q.task
     p = p or Prediction(q.id, status='failed')
     cells = q.answer_value, q.answer_unit, q.ref_id, p.value, p.refs, p.status
     # a megabyte cell is not worth keeping
-    facts = (_facts if sum(map(len, cells)) < 2000 else _facts.__wrapped__)(*cells)
+    facts = (_facts if sum(map(len, cells)) < 2000 else _facts.__wrapped__)(*cells, task)
     value, ref, blank, precision, recall, overlap, diagnosis = facts
     value, ref = not missing and value, 0. if missing else ref
-    na_ok = not missing and (not na or blank)
+    na_ok = not missing and (not na or (blank if task.refusals == 'value' else p.all_blank))
     status = 'missing' if missing else p.status
     abstained = status == 'abstained'
     strict_value = abstained if na else value and status == 'answered'
@@ -171,7 +173,7 @@ def judge(
     return dict(id=q.id, question=q.question, is_na=na, status=status, truth_value=q.answer_value, value=p.value,
                 unit=q.answer_unit, truth_refs=q.ref_id, refs=p.refs,
                 value_correct=value, ref_score=ref, na_correct=na_ok,
-                weighted_score=WEIGHTS['value'] * value + WEIGHTS['ref'] * ref + WEIGHTS['na'] * na_ok,
+                weighted_score=task.value * value + task.ref * ref + task.na * na_ok,
                 strict_value=strict_value, strict_ref=strict_ref, citation_precision=precision, citation_recall=recall,
                 confidence=p.confidence, diagnosis=problem or diagnosis, usage=q.usage,
                 **{f'flag_{k}': v for k, v in q.flags.items()})

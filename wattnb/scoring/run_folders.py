@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 from fastcore.basics import patch
-from ..core.workspace import (UserError, Workspace, digest, file_sha256, log, printable, read_csv,
+from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, digest, file_sha256, log, printable, read_csv,
                                    read_json, some_of, stale_files)
-from ..core.questions import Question
+from ..core.questions import WATTBOT2025, Question, Task, read_task
 from ..core.records import Summary
 from ..llm.memory import precision_of
 from ..telemetry.energy import questions_at_a_time
-from ..telemetry.footprints import SETTINGS_FILE, load_footprint
+from ..telemetry.footprints import load_footprint
 from .answers import STATUSES, Prediction, read_truth
 from .scores import Scores, score
+from .wattbot_score import scorer_version
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0007
 def cell_text(
@@ -122,6 +123,11 @@ def precision(self:RunFolder) -> str:
                   quantization=s.effective_quantization or s.effective.get('quantization') or 'none')
     found = precision_of(loaded) if s.llm_provider in (None, 'hf_local') else None
     return found or self.precision_requested
+
+@patch(as_prop=True)
+def engine(self:RunFolder) -> str:
+    "What ran a local model: 'transformers' in summaries that do not say. '' for other models."
+    return self.stored.engine or 'transformers' * (self.stored.llm_provider == 'hf_local')
 
 @patch(as_prop=True)
 def mode(self:RunFolder) -> str:
@@ -307,6 +313,13 @@ def check_place(
     if there:
         raise UserError(f'no runs with {" and ".join(wanted)}: there are runs with {places} (--env, --datafile)')
 
+# %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a2001
+def _truth_of(path) -> tuple[list[Question], str]:
+    "(questions of a truth file, hash of the file and of the rules that score it)"
+    questions = read_truth(path)
+    task = questions[0].task
+    return questions, file_sha256(path) + ('' if task == WATTBOT2025 else scorer_version(task))
+
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #15602b35
 class GroundTruth:
     "The truth of each question file of a workspace, read once."
@@ -319,7 +332,7 @@ class GroundTruth:
         if isinstance(root, Workspace): self.folders = [root.data]
         self.given = Path(ground_truth) if ground_truth else None
         self._files: dict[Path|None, tuple] = {None: (None, '')} # path -> its questions and its hash
-        if self.given: self._files[self.given] = read_truth(self.given), file_sha256(self.given)
+        if self.given: self._files[self.given] = _truth_of(self.given)
         self._latencies = None
 
     def path_of(self,
@@ -332,7 +345,7 @@ class GroundTruth:
         p = self.path_of(stem)
         if p not in self._files:
             self._files[p] = None, ''
-            try: self._files[p] = read_truth(p), file_sha256(p)
+            try: self._files[p] = _truth_of(p)
             except UserError as e: log.info('%s: %s', stem, e)
         return self._files[p]
     def of_file(self, stem:str) -> list[Question]|None:
@@ -352,13 +365,18 @@ def _file_with_ids(self:GroundTruth, ids:set) -> list[Question]|None:
     fits = [t for s in self.stems() if (t := self.of_file(s)) and len(ids & {q.id for q in t}) >= .9 * len(ids) > 0]
     return fits[0] if len(fits) == 1 else None
 
+def _task_of_run(run:RunFolder) -> Task:
+    "The task that the summary of a run names."
+    found = (run.summary.get('scores') or {}).get('task')
+    return read_task(found, f'{run.id}: task') if isinstance(found, dict) else WATTBOT2025
+
 def _recorded_truth(run:RunFolder) -> list[Question]|None:
     "The questions with the truth that the records carry."
     rows = [{k: cell_text(v) for k, v in r.items() if k in ('id', 'question', 'gt_value', 'gt_unit', 'gt_ref')}
             for r in run.records if 'gt_value' in r]
     if not any(r['gt_value'].strip() for r in rows): return None
     return [Question(r['id'], r.get('question', ''), answer_value=r['gt_value'], answer_unit=r.get('gt_unit', ''),
-                     ref_id=r.get('gt_ref', '')) for r in rows]
+                     ref_id=r.get('gt_ref', ''), task=_task_of_run(run)) for r in rows]
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0b0009
 @patch

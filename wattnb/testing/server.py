@@ -50,28 +50,44 @@ class ServerLimits:
     window: int|None = None      # tokens of prompt and reply
     slots: int|None = None       # calls that it works on at a time, in the order in which they came
     told: bool = True            # it says so at `/v1/models` and `/props`
+    ollama: bool = False         # it says so at `/api/ps` and `/api/show`, and cuts prompts
     system_role: bool = True     # else a message of the system is answered with 400
     loading: float = 0.          # seconds from its start in which it answers 503
     change: Callable|None = None # (reply, body of the call) → reply
 
-    def __post_init__(self): self.ready, self.queue = time.monotonic() + self.loading, []
+    def __post_init__(self): self.ready, self.queue, self.loads = time.monotonic() + self.loading, [], 0
 
     def refusal(self, body:dict, n:int) -> str:
         "Why a call with `n` prompt tokens is refused; '' where it is not."
         most = body.get('max_tokens') or body.get('max_completion_tokens') or 0
         if not self.system_role and any(m.get('role') == 'system' for m in body.get('messages', ())):
             return 'System role not supported'
-        if not self.window or n + most <= self.window: return ''
+        if not self.window or self.ollama or n + most <= self.window: return ''
         return (f"This model's maximum context length is {self.window} tokens. However, you requested {most} output "
                 f'tokens and your prompt contains at least {n} input tokens.')
 
     def about(self, path:str, body:dict|None) -> dict|None:
         "The answer to a question about the server; it counts four characters as a token."
         if not self.told or not (self.window or self.slots): return None
+        if self.ollama: return self.about_ollama(path, body or {})
         if body: return dict(tokens=list(range(-(-len(str(body.get('content'))) // 4))))
         props: dict = dict(total_slots=self.slots, default_generation_settings=dict(n_ctx=self.window))
         models: dict = dict(object='list', data=[dict(id='served', meta=dict(n_ctx=self.window))])
         return {'/v1/models': models, '/props': props}.get(path)
+
+# %% ../../nbs/testing/01_server.ipynb #d8f1dd4e
+@patch
+def about_ollama(self:ServerLimits, path:str, body:dict) -> dict|None:
+    "The same of an Ollama server with one model, `served:latest`; a question without a prompt loads it."
+    mine = str(body.get('model')).removesuffix(':latest') == 'served'
+    self.loads += mine and path == '/api/generate'
+    loaded = dict(name='served:latest', model='served:latest', context_length=self.window)
+    info = {'general.architecture': 'llama', 'llama.context_length': 131072}
+    shown: dict = dict(model_info=info, parameters='stop                           "<|eot_id|>"', capabilities=['completion'])
+    known = {'/v1/models': dict(object='list', data=[dict(id='served:latest', owned_by='library')]),
+             '/api/ps': dict(models=[loaded] if self.loads else []), '/api/show': shown if mine else None,
+             '/api/generate': dict(model='served:latest', response='', done=True, done_reason='load') if mine else None}
+    return known.get(path)
 
 # %% ../../nbs/testing/01_server.ipynb #03edd946
 FAULTS = ('429', '429-date', '429-garbage', '500', '503', 'hang', 'gone', 'cut', 'garbage', 'not-json', 'no-usage')
@@ -146,7 +162,7 @@ def env(self:FakeServer) -> dict:
 def _serve(self:FakeServer, h):
     "Answer one call; `h` is its handler."
     body = h.rfile.read(int(h.headers.get('content-length') or 0))
-    if h.path == '/tokenize': return self._tell(h, json.loads(body or b'{}'))
+    if h.path == '/tokenize' or h.path.startswith('/api/'): return self._tell(h, json.loads(body or b'{}'))
     with self.lock:
         self.calls += 1
         self.open += 1
@@ -297,12 +313,13 @@ def _send_reply(self:FakeServer, h, body, fault):
     texts = [t if isinstance(t, str) else ''.join(p.get('text', '') for p in t or ()) for t in texts]
     if why := self.refusal(body, sum(map(len, texts)) // 4): return self._send(h, 400, _error(why))
     n, text, k = self._text(texts)
+    if self.ollama and self.window: n = min(n, self.window) # it cuts the prompt and says nothing
     if _is_converse(h): reply = _converse_reply(n, text, k)
     else: reply = _chat_reply(str(body.get('model')), n, text, k, bool(body.get('logprobs')))
     if self.change: reply = self.change(reply, body)
     if fault == 'no-usage': reply.pop('usage')
     if fault in ('', 'cut', 'no-usage'):
-        if h.path.endswith('/converse-stream'): return self._stream_converse(h, reply, text, fault)
+        if h.path.endswith('/converse-stream'): return self._stream_converse(h, reply, fault)
         if body.get('stream') and not _is_converse(h): return self._stream(h, reply, text, body, fault)
     if fault == 'garbage': reply = dict(hello='world')
     raw = b'<html>busy</html>' if fault == 'not-json' else json.dumps(reply).encode()
@@ -337,17 +354,30 @@ def _pieces(self:FakeServer, h, text, fault):
         yield p
         if self.pause and not self._wait(h, self.pause): self._disconnect(h); yield None; return
 
+# %% ../../nbs/testing/01_server.ipynb #8d9ca876
+def _streamed_block(block:dict) -> tuple[dict, str, Callable]:
+    "(what begins the block, its text, piece of the text → delta) of a block of Converse."
+    if tool := block.get('toolUse'):
+        start = dict(toolUse={k: v for k, v in tool.items() if k != 'input'})
+        return start, json.dumps(tool['input']), lambda p: dict(toolUse=dict(input=p))
+    if thought := block.get('reasoningContent'):
+        return {}, thought['reasoningText']['text'], lambda p: dict(reasoningContent=dict(text=p))
+    return {}, block['text'], lambda p: dict(text=p)
+
 # %% ../../nbs/testing/01_server.ipynb #2ced6ee5
 @patch
-def _stream_converse(self:FakeServer, h, reply, text, fault):
+def _stream_converse(self:FakeServer, h, reply, fault):
     "The answer as ConverseStream sends it."
     send = _begin_stream(h, 'application/vnd.amazon.eventstream')
     put = lambda kind, **data: send(_event(kind, data))
     put('messageStart', role='assistant')
-    for p in self._pieces(h, text, fault):
-        if p is None: return
-        put('contentBlockDelta', contentBlockIndex=0, delta=dict(text=p))
-    put('contentBlockStop', contentBlockIndex=0)
+    for i, block in enumerate(reply['output']['message']['content']):
+        start, whole, delta = _streamed_block(block)
+        if start: put('contentBlockStart', contentBlockIndex=i, start=start)
+        for p in self._pieces(h, whole, fault):
+            if p is None: return
+            put('contentBlockDelta', contentBlockIndex=i, delta=delta(p))
+        put('contentBlockStop', contentBlockIndex=i)
     put('messageStop', stopReason=reply['stopReason'])
     if 'usage' in reply: put('metadata', usage=reply['usage'], metrics=reply['metrics'])
     self._closed(h)
