@@ -163,14 +163,14 @@ def test_who_joins_is_answered_as_alone_with_fewer_passes(tmp_path, tokenizer):
         passes = scarce(m, lambda *a: False)
         m.on_phase = lambda *a: phases.append(a)
         got = m.complete(asked)
-        assert [r.text for r in got] == want and m.info['batches'] == 1 and len(passes) < .75 * len(plain) and max(r.batch_size for r in got) == 4
+        assert [r.text for r in got] == want and len({r.batch_id for r in got}) == m.info['batches'] > 3 and len(passes) < .75 * len(plain) and max(r.batch_size for r in got) == 4
         assert all(a[2] <= b[1] for a, b in zip(phases, phases[1:])) and sum(name == 'prefill' for name, *_ in phases) > 4
         for r in got:
             mine = [(name, t0, t1, tokens[ids.index(r.id)]) for name, t0, t1, ids, tokens in phases[1:] if r.id in ids]
             assert [n for name, *_, n in mine if name == 'prefill'] == [r.prompt_tokens - r.cached_tokens] and mine[0][0] == 'prefill'
             assert sum(n for name, *_, n in mine if name == 'decode') == r.completion_tokens - (r.finish_reason == 'stop')
             assert abs(r.started - mine[0][1]) < 1e-6 and r.prefill_seconds == pytest.approx(mine[0][2] - mine[0][1]) and mine[-1][2] == pytest.approx(r.finished)
-        for k in range(2, len(passes), 5):
+        for k in range(2, len(passes), 8):
             m._forward, (m._most, m._budget), before = real, m._full, m.info['out_of_memory']
             scarce(m, lambda n, *_: n == k)
             assert [r.text for r in m.complete(asked)] == want and m.info['out_of_memory'] == before + 1, k
@@ -185,7 +185,7 @@ def test_columns_are_used_again(tmp_path, tokenizer):
         widest, real = [], m._forward
         m._forward = lambda ids, mask, *rest: (widest.append(mask.shape[1]), real(ids, mask, *rest))[1]
         got = m.complete(asked)
-        assert [r.text for r in got] == want and m.info['batches'] == 1
+        assert [r.text for r in got] == want
         assert max(widest) <= max(r.prompt_tokens for r in got) + 18 + len(m._closing_ids) and len(widest) > 40
 
 
@@ -230,7 +230,7 @@ def test_a_shortage_around_a_change_of_positions(tmp_path, tokenizer):
     with LocalModel(entry, latency_mode=True) as m: want = [r.text for r in m.complete(AROUND)]
     with LocalModel(entry, batch_size=4) as m:
         real = m._forward
-        for k in (2, 9, 20, 30, 38):
+        for k in (2, 20, 34):
             m._forward, m._prefix, (m._most, m._budget), before = real, None, m._full, m.info['out_of_memory']
             scarce(m, lambda n, rows, tokens: n in (k, k + 3))
             assert [r.text for r in m.complete(AROUND)] == want and m.info['out_of_memory'] == before + 2, k
@@ -351,7 +351,7 @@ def test_other_kinds_of_models_agree_with_generate(tmp_path, tokenizer, kind):
         for got in (alone, together, pairs := m.complete(asked)):
             assert [r.text for r in got] == want
             assert [p for r in got for _, p in r.logprobs] == pytest.approx([p for r in alone for _, p in r.logprobs], abs=2e-3)
-        assert m.info['self_test'] < 1e-4 and {r.batch_size for r in pairs} == {2} and len({r.batch_id for r in pairs}) == (1 if kind in COLUMNS else 3)
+        assert m.info['self_test'] < 1e-4 and {r.batch_size for r in pairs} == {2} and (len({r.batch_id for r in pairs}) > 3) == (kind in COLUMNS)
 
 
 @pytest.mark.parametrize('kind, over', [('rwkv', dict(attention_hidden_size=32, context_length=512)), ('recurrent_gemma', dict(lru_width=32, head_dim=8, attention_window_size=64, num_hidden_layers=3)),

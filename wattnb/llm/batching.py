@@ -141,6 +141,7 @@ class SequenceState:
     constraint: Any = None         # a function that masks logits
     prompt_hash: str|None = None   # of the prompt
     cached = 0 # tokens of the prompt that came from a shared prefix
+    batch_id: int|None = None # of the prefill that it was in, with others whose times depend on each other
     def __init__(self,
         request:Request,
         ids:list,             # of the prompt
@@ -212,7 +213,7 @@ def accept(self:SequenceState, token:int, logprob:float, eos:set, marks, now:flo
     if self.state != 'answer' and marks: self._follow_thinking(*marks)
     written, limit = len(self.new_ids) - self.thinking_end, self.limit if self.state == 'answer' else self.max_new
     if written >= limit and not self.forced: self.finish = 'length'
-    if not self.finish and self.position_limit and len(self.all_ids) > self.position_limit: self.finish = 'reprefill'
+    if not self.finish and self.position_limit and self.length > self.position_limit: self.finish = 'reprefill'
     return token
 
 @patch

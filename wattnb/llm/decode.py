@@ -264,8 +264,10 @@ class _Batch:
 def _prefill(self:BatchedModel, seqs:list, prefix, reply:int) -> _Batch:
     "Process prompts, and what their sequences have generated so far; columns for `reply` more tokens are added."
     torch, size, P = self.torch, len(seqs), len(prefix[0]) if prefix else 0
-    started = time.monotonic()
-    for s in seqs: s.begin(started)
+    started, self.info['batches'] = time.monotonic(), next(self._batch_ids)
+    for s in seqs:
+        s.begin(started)
+        s.batch_id = self.info['batches']
     L = max(s.length for s in seqs) - P
     ids = torch.full((size, L), self.pad, dtype=torch.long)
     mask = torch.ones((size, P + L + reply), dtype=torch.long)
@@ -286,13 +288,13 @@ def _prefill(self:BatchedModel, seqs:list, prefix, reply:int) -> _Batch:
 @patch
 def _step(self:BatchedModel, b:_Batch):
     "Decode one token of each sequence of a batch; what those that have ended get has no meaning."
-    rows = [[self.pad, max(0, s.length - 2)] if s.finish else [s.all_ids[-1], s.length - 1] for s in b.seqs]
+    rows = [[self.pad, max(0, s.length - 2)] if s.finish else [s.new_ids[-1], s.length - 1] for s in b.seqs]
     newest, positions = self.torch.tensor(rows, device=self.device).split(1, -1)
     b.width += 1
     b.logits, b.cache = self._forward(newest, b.mask[:, :b.width], positions, b.cache)
 
 @patch
-def _take_tokens(self:BatchedModel, b:_Batch, running:list, batch_id:int) -> Iterator[Reply]:
+def _take_tokens(self:BatchedModel, b:_Batch, running:list) -> Iterator[Reply]:
     "Choose the next token of each sequence, and yield the replies of those that have ended."
     active = [s for s in b.seqs if not s.finish]
     chosen, now = self._choose(b.logits, b.seqs), time.monotonic()
@@ -304,7 +306,7 @@ def _take_tokens(self:BatchedModel, b:_Batch, running:list, batch_id:int) -> Ite
     for s in active:
         if s.finish == 'reprefill': s.leave()
         elif s.finish:
-            yield self._reply(s, batch_id)
+            yield self._reply(s)
             self._regrow()
     b.since = time.monotonic()
     for s in running:
@@ -373,12 +375,12 @@ def _texts(self:BatchedModel, s:SequenceState) -> tuple[str, str, list]:
 
 # %% ../../nbs/03_llm/13_decode.ipynb #bf69c6b8
 @patch
-def _reply(self:BatchedModel, s:SequenceState, batch_id:int) -> Reply:
+def _reply(self:BatchedModel, s:SequenceState) -> Reply:
     "The reply of a sequence that has ended."
     s.sent = True
     n = len(s.new_ids)
     known = dict(prompt_tokens=len(s.ids), cached_tokens=s.cached, seconds=s.last_token_at - s.started - s.idle_seconds,
-                 batch_id=batch_id, batch_size=s.batch_size, started=s.started, finished=s.last_token_at,
+                 batch_id=s.batch_id, batch_size=s.batch_size, started=s.started, finished=s.last_token_at,
                  prompt_hash=s.prompt_hash)
     if s.finish == 'error':
         return Reply(s.request.id, error=self._not_finite(n), completion_tokens=n, finish_reason='error', **known)
@@ -433,11 +435,10 @@ def _next(self:BatchedModel, live:list, waiting:list) -> list:
 @patch
 def _batch(self:BatchedModel, running:list, waiting:list, prefix) -> Iterator[Reply]:
     "Generate waiting sequences, as many at a time as fit; yields each reply when its sequence ends."
-    self.info['batches'] = batch_id = next(self._batch_ids)
     running += self._next([], waiting)
     for s in running: s.batch_size = len(running)
     b = self._prefill(running, prefix, max(s.remaining for s in running))
-    yield from self._take_tokens(b, running, batch_id)
+    yield from self._take_tokens(b, running)
     while live := [s for s in b.seqs if not s.finish]:
         new = None
         if self._refill and (joining := self._next(live, waiting)):
@@ -445,10 +446,10 @@ def _batch(self:BatchedModel, running:list, waiting:list, prefix) -> Iterator[Re
             running[:] = live + joining
             for s in running: s.batch_size = max(s.batch_size, len(running))
             new = self._prefill(joining, prefix, 0)
-            yield from self._take_tokens(new, running, batch_id)
+            yield from self._take_tokens(new, running)
         self._arrange(b, new, len(prefix[0]) if prefix else 0)
         self._step(b)
-        yield from self._take_tokens(b, running, batch_id)
+        yield from self._take_tokens(b, running)
 
 # %% ../../nbs/03_llm/13_decode.ipynb #52f7142e
 @patch
