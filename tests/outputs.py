@@ -4,7 +4,7 @@ Exits 1 when a cell raises, or prints another text than the stored one. Text tha
 energy of the machine, dates, hashes, temporary folders (`MASKS`). Two tags change this: of a cell tagged `varies` no number is compared, of one
 tagged `machine`, which shows the hardware that it ran on, nothing is. Pictures are compared by `tests/test_plots.py`. What shows the runs of this checkout (`OVER_RUNS`) is run and not compared. `--renew` stores the new outputs
 of the cells that differ, and the pictures; `--renew --machine` also those of the cells tagged `machine`."""
-import os, re, subprocess, sys
+import json, os, re, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 
 if '--renew' not in sys.argv[1:]: os.environ['IN_TEST'] = '1' # as nbdev_test does: the home page then uses the baselines alone
@@ -78,24 +78,48 @@ def shown(old, new, i) -> str:
     return f'cell {i} ({old.cells[i].get("id")}):\n' + '\n'.join(l[:160] for l in list(difflib.unified_diff(a, b, 'stored', 'printed', lineterm='', n=0))[2:14])
 
 
+def check(path:Path, options) -> bool:
+    "Run one notebook, and compare or renew its outputs; whether it failed."
+    renew, old = '--renew' in options, read_nb(path)
+    new, fault = execute(path)
+    if fault: print(f'{path.name}: {fault}'); return True
+    if path.stem in (TEMPLATES if renew else OVER_RUNS): return False
+    other = differences(old, new, set(get_config().tst_flags.split()))
+    if renew:
+        for i, (a, b) in enumerate(zip(old.cells, new.cells)):
+            shows_machine = '--machine' in options and 'machine' in a.metadata.get('tags', ())
+            if i in other or shows_machine or any(k.startswith('image/') for o in b.get('outputs') or () for k in o.get('data', {})): a.outputs = b.outputs
+        write_nb(old, path)
+    for i in other: print(f'{path.name} {shown(old, new, i)}')
+    return bool(other) and not renew
+
+
+def serve(seconds=1800):
+    """For `run_all.py`: check the notebooks whose paths come on standard input, each in a fork of this process, so that IPython, matplotlib and scipy are
+    imported once and not a hundred times. Answers each with a line of JSON: exit status and output."""
+    import matplotlib.pyplot, numpy, pytest, scipy.special # noqa: F401
+    for line in sys.stdin:
+        with tempfile.TemporaryFile() as out:
+            if not (pid := os.fork()):
+                os.setsid()
+                for fd, to in ((os.open(os.devnull, os.O_RDONLY), 0), (out.fileno(), 1), (out.fileno(), 2)): os.dup2(fd, to)
+                sys.exit(check(Path(line.strip()), ())) # past the loop: what the notebook registered for its exit is done
+            end, status = time.monotonic() + seconds, None
+            while status is None:
+                done, code = os.waitpid(pid, os.WNOHANG)
+                if done: status = os.waitstatus_to_exitcode(code)
+                elif time.monotonic() > end: os.killpg(pid, signal.SIGKILL); end = float('inf')
+                else: time.sleep(.02)
+            out.seek(0)
+            print(json.dumps([status, out.read().decode('utf-8', 'replace')]), flush=True)
+
+
 def main():
-    options, failed = [a for a in sys.argv[1:] if a in ('--renew', '--machine')], False
-    renew, paths = '--renew' in options, [Path(a).resolve() for a in sys.argv[1:] if a not in options]
+    options = [a for a in sys.argv[1:] if a in ('--renew', '--machine', '--serve')]
+    if '--serve' in options: return serve()
+    paths = [Path(a).resolve() for a in sys.argv[1:] if a not in options]
     if len(paths) > 1: sys.exit(max(subprocess.call([sys.executable, __file__, *options, p]) for p in paths)) # each in a process of its own
-    for path in paths:
-        old = read_nb(path)
-        new, fault = execute(path)
-        if fault: print(f'{path.name}: {fault}'); failed = True; continue
-        if path.stem in (TEMPLATES if renew else OVER_RUNS): continue
-        other = differences(old, new, set(get_config().tst_flags.split()))
-        if renew:
-            for i, (a, b) in enumerate(zip(old.cells, new.cells)):
-                shows_machine = '--machine' in options and 'machine' in a.metadata.get('tags', ())
-                if i in other or shows_machine or any(k.startswith('image/') for o in b.get('outputs') or () for k in o.get('data', {})): a.outputs = b.outputs
-            write_nb(old, path)
-        elif other: failed = True
-        for i in other: print(f'{path.name} {shown(old, new, i)}')
-    sys.exit(failed)
+    sys.exit(any([check(p, options) for p in paths]))
 
 
 if __name__ == '__main__': main()

@@ -2,7 +2,7 @@
 
 Prints a line for each check; the last line is "N passed, N failed" (and the number skipped, where there are any).
 """
-import hashlib, importlib.util, os, subprocess, sys, tempfile, time
+import hashlib, importlib.util, json, os, queue, subprocess, sys, tempfile, time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -58,19 +58,39 @@ def index():
     report('failed' if rc else 'passed', 'wattnb index (demo corpus)', time.time() - t, out * bool(rc))
 
 
-def notebook(path):
-    t = time.time()
-    rc, out = run(sys.executable, root / 'tests/outputs.py', path, OMP_NUM_THREADS='1') # as nbdev_test, and compares the outputs with the stored ones
+class Checker:
+    "A process of `outputs.py` that checks one notebook after the other: as nbdev_test does, and compares the outputs with the stored ones."
+    def __init__(self): self.start()
+    def start(self):
+        self.p = subprocess.Popen([sys.executable, root / 'tests/outputs.py', '--serve'], cwd=root, env={**env, 'OMP_NUM_THREADS': '1'}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __call__(self, path):
+        try:
+            self.p.stdin.write(f'{path}\n'); self.p.stdin.flush()
+            return json.loads(self.p.stdout.readline())
+        except (OSError, ValueError):
+            self.p.kill(); self.p.wait(); self.start()
+            return 1, 'the process that runs the notebooks ended'
+    def close(self): self.p.stdin.close(); self.p.wait()
+
+
+def notebook(path, free):
+    "`free`: a queue of checkers that have nothing to do."
+    check, t = free.get(), time.time()
+    try: rc, out = check(path)
+    finally: free.put(check)
     report('failed' if rc else 'passed', f'notebook {path.relative_to(root / "nbs")}', time.time() - t, out * bool(rc))
 
 
 OVER_RUNS = ('report.ipynb', 'explore.ipynb', 'gallery.ipynb') # these read the runs that index.ipynb makes
 
 def notebooks():
-    found = pages.notebooks()
-    with ThreadPoolExecutor(2) as pool: list(pool.map(notebook, [p for p in found if p.name not in OVER_RUNS]))
+    found, free = pages.notebooks(), queue.SimpleQueue()
+    checkers = [Checker(), Checker()]
+    for c in checkers: free.put(c)
+    with ThreadPoolExecutor(2) as pool: list(pool.map(lambda p: notebook(p, free), [p for p in found if p.name not in OVER_RUNS]))
     for p in found:
-        if p.name in OVER_RUNS: notebook(p)
+        if p.name in OVER_RUNS: notebook(p, free)
+    for c in checkers: c.close()
 
 
 BROWSER = 'tests/test_browser.py' # has the machine to itself: a server, a kernel and a browser need both cores

@@ -203,7 +203,7 @@ def test_no_key_anywhere(provider, how, caplog, capsys):
     "The server repeats the key in everything it sends; it reaches no reply, log or stream, not even by half."
     caplog.set_level(logging.DEBUG)
     with FakeServer(errors=LEAKY[how]) as s, environment(**KEYS, **where(s)):
-        with open_model(entry(provider), tries=2) as m: got = m.complete(requests(3))
+        with open_model(entry(provider), tries=1 if how == 'rate' else 2) as m: got = m.complete(requests(3))
         texts = [json.dumps([vars(r) for r in got], default=str), repr(m), str(m.info), caplog.text, *capsys.readouterr()]
     assert how == 'in an answer' or not any(r.ok for r in got)
     assert not any(part in t for t in texts for part in (CANARY, CANARY[:12]))
@@ -219,12 +219,12 @@ def test_no_key_of_an_address():
 
 
 def test_many_questions_many_faults(provider):
-    "300 questions, 30 % faults of all kinds: each ends once, and never are more calls under way than allowed."
+    "150 questions, 30 % faults of all kinds: each ends once, and never are more calls under way than allowed."
     with FakeServer(lambda p: p, share=.3, latency=.01, retry_after=.05, kinds=FAULTS, hang=5, seed=3) as s, environment(**KEYS, **where(s)):
-        with open_model(entry(provider, max_concurrent=16), timeout=1) as m: got = list(m.stream(requests(300)))
-    assert sorted(r.id for r in got) == sorted(f'q{i}' for i in range(300))
+        with open_model(entry(provider, max_concurrent=16), timeout=1) as m: got = list(m.stream(requests(150)))
+    assert sorted(r.id for r in got) == sorted(f'q{i}' for i in range(150))
     assert m.info['concurrency_used'] <= 16 and s.most <= 16
-    assert sum(r.ok for r in got) >= 295 and all(r.error for r in got if not r.ok)
+    assert sum(r.ok for r in got) >= 147 and all(r.error for r in got if not r.ok)
     assert all(r.text == f'Question {r.id[1:]}?' for r in got if r.ok)
 
 

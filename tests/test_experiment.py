@@ -253,6 +253,19 @@ def test_a_run_without_the_command_gets_its_executed_notebook(ws, monkeypatch):
     assert (plan.run_dir / 'run_experiment.ipynb').exists()
 
 
+def test_what_a_killed_write_left_in_a_complete_run_is_removed_by_the_same_command(ws):
+    "A young one may be that of another process, and stays; so does what has another name."
+    plan = plan_run(settings(env='swept', name='swept', limit=2), ws)
+    run_all(plan)
+    left = [plan.run_dir/f'.{n}.tmp' for n in ('results.json.abcd1234', 'summary.json.abcd1234', 'notes.abc')]
+    for go in (lambda: run_all(plan_run(plan.settings, ws)), lambda: cli(ws, 'run', '--model', 'extractive', '--env', 'swept', '--name', 'swept', '--limit', '2', '--preset', 'words')):
+        for p in left: p.write_text('half'); os.utime(p, (time.time() - 7200,) * 2)
+        os.utime(left[1])
+        assert plan_run(plan.settings, ws).state == 'complete'
+        go()
+        assert [p.exists() for p in left] == [False, True, True]
+
+
 def test_other_weights_are_another_run(ws, tmp_path):
     "A folder of one's own has no revision: its weights are part of the identity. A name on a hub may move on: that is met after loading."
     folder = tmp_path / 'mine'; folder.mkdir()

@@ -27,10 +27,10 @@ def sample(path, n=8):
     return path.read_bytes(), list(read_journal(path).entries)
 
 
-def test_ten_thousand_damaged_journals(tmp_path):
+def test_four_thousand_damaged_journals(tmp_path):
     raw, whole = sample(tmp_path / 'j.jsonl')
     rng, path = random.Random(7), tmp_path / 'd.jsonl'
-    for _ in range(10_000):
+    for _ in range(4_000):
         b = bytearray(raw)
         kind = rng.randrange(6)
         if kind == 0: b[rng.randrange(len(b))] ^= 1 << rng.randrange(8)
@@ -125,7 +125,7 @@ def test_lines_that_are_whole_but_odd_are_set_aside(tmp_path):
             yield (*at, k)
             yield from places(v, (*at, k))
     aside = 0
-    for _ in range(120):
+    for _ in range(60):
         kind = rng.choice(sorted({e.kind for e in entries}))
         j = rng.choice([i for i, e in enumerate(entries) if e.kind == kind])
         data = json.loads(json.dumps(entries[j].data))
@@ -141,4 +141,4 @@ def test_lines_that_are_whole_but_odd_are_set_aside(tmp_path):
         for work in (lambda: plan_run(asked, ws), lambda: replay(whole.run_dir), lambda: verify(whole.run_dir), lambda: run_all(plan_run(asked, ws)), lambda: stored_run(whole.run_dir).to_text()):
             try: work()
             except (UserError, WorkError): pass
-    assert aside > 20
+    assert aside > 10

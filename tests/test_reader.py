@@ -23,11 +23,11 @@ def show(x, y, t, size=10, font='F1', matrix=None, more=''):
 def width(t, size=10): return stringWidth(t, 'Helvetica', size)
 
 
-def make(path, *pages, box=(0, 0, 595, 842), rotate=0, crop=None, forms=None):
+def make(path, *pages, box=(0, 0, 595, 842), rotate=0, crop=None, forms=None, more=None):
     "A PDF of content streams, with Helvetica as F1 and its bold as F2."
     w = pypdf.PdfWriter()
     font = lambda f: w._add_object(DictionaryObject({name('/Type'): name('/Font'), name('/Subtype'): name('/Type1'), name('/BaseFont'): name(f), name('/Encoding'): name('/WinAnsiEncoding')}))
-    fonts = DictionaryObject({name('/F1'): font('/Helvetica'), name('/F2'): font('/Helvetica-Bold')})
+    fonts = DictionaryObject({name('/F1'): font('/Helvetica'), name('/F2'): font('/Helvetica-Bold'), **{name(f'/{k}'): font(f) for k, f in (more or {}).items()}})
     def stream(text, **more):
         s = StreamObject(); s._data = text.encode('cp1252')
         s.update({name(f'/{k}'): v for k, v in more.items()})
@@ -396,6 +396,100 @@ def test_damaged_files_are_read_or_one_line(tmp_path):
         except WorkError as e: assert len(str(e).splitlines()) == 1
 
 
+# --- pictures ----------------------------------------------------------------------------------------------------------------
+
+def scanned(path, source, scale=4):
+    "A PDF whose pages are pictures of those of another one, as a scanner writes them."
+    w, pdf = pypdf.PdfWriter(), open_pdf(source)
+    for i in range(len(pdf)):
+        image, (width_, height) = pdf[i].render(scale=scale, grayscale=True).to_numpy(), pdf[i].get_size()
+        image = np.ascontiguousarray(image.reshape(image.shape[:2]))
+        page, picture, content = w.add_blank_page(width_, height), StreamObject(), StreamObject()
+        picture._data, content._data = zlib.compress(image.tobytes()), f'q {width_} 0 0 {height} 0 0 cm /I Do Q'.encode()
+        picture.update({name('/Type'): name('/XObject'), name('/Subtype'): name('/Image'), name('/Width'): NumberObject(image.shape[1]), name('/Height'): NumberObject(image.shape[0]),
+                        name('/ColorSpace'): name('/DeviceGray'), name('/BitsPerComponent'): NumberObject(8), name('/Filter'): name('/FlateDecode')})
+        page[name('/Resources')] = DictionaryObject({name('/XObject'): DictionaryObject({name('/I'): w._add_object(picture)})})
+        page[name('/Contents')] = w._add_object(content)
+    w.write(path)
+    return path
+
+
+class CourierReader:
+    """Reads pictures of text in one size of a typewriter's font: a line is a row of cells, and each is the character that it correlates best with.
+    It has the interface of RapidOCR: a picture in, (corners, text, score) of each line out."""
+    def __init__(self, tmp_path, size=12, scale=4):
+        self.w, self.h, self.up = .6 * size * scale, round(.9 * size * scale), round(.65 * size * scale)
+        self.chars = [chr(c) for c in range(33, 127)]
+        place = lambda k: (72 + 14.4 * (k % 30), 700 - 30 * (k // 30))
+        page = ''.join(show(*place(k), c, size, 'F3') for k, c in enumerate(self.chars))
+        image = self.dark(open_pdf(courier(tmp_path / 'font.pdf', page))[0].render(scale=scale).to_numpy())
+        self.known = self.cells(image, [(x * scale, round((842 - y) * scale) - self.up) for x, y in map(place, range(len(self.chars)))])
+    def dark(self, image): return 255. - image[..., :3].mean(-1)
+    def cells(self, image, at):
+        "Cells of a picture, of mean 0 and length 1."
+        v = np.array([image[top:top + self.h, round(x):round(x) + round(self.w)].ravel() for x, top in at])
+        v -= v.mean(1, keepdims=True)
+        return v / (np.linalg.norm(v, axis=1, keepdims=True) + 1e-6)
+    def __call__(self, image, **options):
+        image, out = self.dark(image), []
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], (image.max(1) > 60).astype(int), [0]])))
+        for top, bottom in zip(edges[::2].tolist(), edges[1::2].tolist()):
+            ink = np.flatnonzero(image[top:bottom].max(0) > 60)
+            read = lambda x, y, n: np.max([self.cells(image, [(x + e + self.w * k, y) for k in range(n)]) @ self.known.T for e in (-1, 0, 1)], 0)
+            x, y = max(((ink[0] + dx, top + dy) for dx in range(-12, 2, 2) for dy in range(-3, 3)), key=lambda at: read(*at, 20).max(1).sum())
+            fit = read(x, y, round((ink[-1] - x) / self.w + .5))
+            text = ''.join(self.chars[k] if v > .3 else ' ' for k, v in zip(fit.argmax(1), fit.max(1)))
+            out.append(([(x, top), (ink[-1], top), (ink[-1], bottom), (x, bottom)], text, float((fit.max(1)[fit.max(1) > .3] > .8).mean())))
+        return out, 0.
+
+
+def courier(path, *pages): return make(path, *pages, more={'F3': '/Courier'})
+
+
+@pytest.fixture
+def reader_of_pictures(tmp_path, monkeypatch):
+    from wattnb.index import boxes, documents
+    read = CourierReader(tmp_path)
+    monkeypatch.setattr(boxes, '_ocr', lambda: read)
+    monkeypatch.setattr(documents, 'can_read_pictures', lambda: True)
+
+
+def test_pages_without_text_are_read_from_their_pictures(tmp_path, reader_of_pictures):
+    "A scan; a page whose letters were lost beside one that is sound; a scan of nothing."
+    typed = courier(tmp_path / 'typed.pdf', lines([s[:60] for s in SENTENCES[:6]], size=12, font='F3', step=20))
+    d = parse_pdf(scanned(tmp_path / 'scan.pdf', typed))
+    assert all(s[:60] in ' '.join(p.text for p in d.paragraphs) for s in SENTENCES[:6]), [p.text for p in d.paragraphs][:3]
+    assert d.metadata['gate']['ocr'] == [1] and page_notes(d) == ['read from pictures: pages 1'] and {p.metadata['page'] for p in d.paragraphs} == {1}
+    torn = ''.join(show(72 + 18 * i + 7 * (i % 3), 760 - 20 * k, c, 12, 'F3') for k, s in enumerate(SENTENCES[:6]) for i, c in enumerate(s.replace(' ', '')[:22]))
+    d = parse_pdf(courier(tmp_path / 'torn.pdf', lines(SENTENCES), torn))
+    assert page_notes(d) == ['page 2 is left out: it has lines that cannot be read in its picture, 100% of all'] and 'ocr' not in d.metadata['gate']
+    small = scanned(tmp_path / 'small.pdf', make(tmp_path / 'helvetica.pdf', lines(SENTENCES), lines(SENTENCES[:6], size=7)))
+    w = pypdf.PdfWriter(clone_from=tmp_path / 'helvetica.pdf'); w.remove_page(1); w.append(small, pages=(1, 2)); w.write(tmp_path / 'both.pdf')
+    d = parse_pdf(tmp_path / 'both.pdf')
+    assert page_notes(d) == ['page 2 is left out: it has lines that cannot be read in its picture, 100% of all'] and SENTENCES[0] in d.text
+    with pytest.raises(WorkError, match='no text: probably scanned'): parse_pdf(scanned(tmp_path / 'blank.pdf', courier(tmp_path / 'white.pdf', '')))
+
+
+def test_sound_pages_are_not_read_from_pictures(tmp_path, reader_of_pictures):
+    d = parse_pdf(courier(tmp_path / 'a.pdf', lines(SENTENCES), lines([SENTENCES[0]], font='F3')))
+    assert 'ocr' not in d.metadata['gate'] and SENTENCES[3] in d.sections[0].paragraphs[0].text
+
+
+def test_the_extra_reads_scans(tmp_path):
+    "RapidOCR, where it is installed, in the process that reads a corpus."
+    pytest.importorskip('rapidocr_onnxruntime')
+    from wattnb.index.corpus import build_corpus
+    from wattnb.index.documents import load_document
+    ws = Workspace(tmp_path); ws.pdfs.mkdir(parents=True)
+    ws.metadata.write_text('id,title\na,A\n')
+    scanned(ws.pdfs/'a.pdf', make(tmp_path / 'typed.pdf', lines(SENTENCES[:6], size=11, step=24)))
+    r = build_corpus(ws, fetch=False)
+    text = ' '.join(p.text for p in load_document(r.ok['a']).paragraphs)
+    words = ' '.join(SENTENCES[:6]).split()
+    assert sum(w in text for w in words) > .9 * len(words) and all(f'{401 + k} kilowatts' in text for k in range(6)), text
+    assert r.notes == {'a': ['read from pictures: pages 1']}
+
+
 # --- page images -------------------------------------------------------------------------------------------------------------
 
 def workspace(tmp_path, **papers):
@@ -471,3 +565,75 @@ def test_a_passage_is_named_by_its_number_in_the_index(tmp_path, capsys):
         assert len(json.loads(capsys.readouterr().out)['boxes']) > 3
     with pytest.raises(UserError, match='no page'): page_image(ws, 'a', 3)
     assert main(['page', '--root', str(tmp_path), 'a', '1', '--passage', p.id]) and f'passage {p.id} is on page 2' in capsys.readouterr().err
+
+
+# --- pages in a report -------------------------------------------------------------------------------------------------------
+
+EVIL = '"><script>alert(1)</script>'
+
+
+@pytest.fixture
+def answered(tmp_path):
+    "A workspace with a paper and a run with an answer that is right, one that is wrong, and a refusal."
+    from wattnb.core.workspace import write_csv, write_json
+    ws = workspace(tmp_path, hall2030=dict(pages=[lines(SENTENCES[:9]), lines(SENTENCES[9:])]))
+    qs = [dict(id=f'q{k}', question=f'What did the Tern hall draw in week {k}?', answer='', answer_value=str(400 + k), answer_unit='kW', ref_id='["hall2030"]', ref_url='', supporting_materials='', explanation='') for k in (1, 2, 12)]
+    write_csv(ws.data/'toy_QA.csv', list(qs[0]), qs)
+    rows = [dict(q, answer_value=v, ref_id='is_blank' if v == 'is_blank' else q['ref_id'], explanation='x') for q, v in zip(qs, ('401', '404', 'is_blank'))]
+    folder = ws.artifacts/'experiments/lab/toy_QA/one'; folder.mkdir(parents=True)
+    write_csv(folder/'submission.csv', list(rows[0]), rows)
+    shown = [dict(node_id=f'hall2030#{p}', text='\n'.join(ss), rank=p, metadata=dict(document_id='hall2030', page=p)) for p, ss in ((1, SENTENCES[:9]), (2, SENTENCES[9:]))]
+    write_json(folder/'results.json', [dict(id=r['id'], question=r['question'], pred_value=r['answer_value'], pred_ref=r['ref_id'], latency_seconds=1., status='abstained' if r['answer_value'] == 'is_blank' else 'answered',
+                                            retrieved_snippets=shown[::-1] if r['id'] == 'q12' else shown) for r in rows])
+    write_json(folder/'summary.json', dict(name='one', model_id='lab/one', llm_provider='hf_local', num_questions=3, questions_file='toy_QA.csv', run_environment='lab', avg_latency_seconds=1., total_time_seconds=3., status='complete'))
+    return ws, folder
+
+
+def test_a_report_shows_where_answers_stand(answered):
+    from wattnb.plots.reports import MAX_PICTURE, Report, cited_pages
+    ws, _ = answered
+    got = cited_pages(Report(ws.root)).text
+    for k, (head, page, sentence) in enumerate((('right answer with 401', 1, SENTENCES[0]), ('wrong answer with 404', 1, SENTENCES[3]), ('refused by', 2, SENTENCES[11]))):
+        part = got.split('<figure')[k + 1]
+        assert head in part and f'hall2030, page {page}.' in part and f'<q>{sentence}</q>' in part and f'alt="page {page} of hall2030, the sentence outlined"' in part
+        png = base64.b64decode(part.split('base64,')[1].split('"')[0])
+        assert png == page_image(ws, 'hall2030', page, sentence, 80).png and len(png) < MAX_PICTURE
+    assert got.count('<img') == 3
+
+
+def test_a_report_without_papers_says_so(answered, tmp_path, monkeypatch):
+    "No PDF, a link to a PDF elsewhere, a page without measure, one that takes too long, a folder of runs alone: the sentence and one line."
+    from wattnb.index import page_images
+    from wattnb.plots import reports
+    ws, folder = answered
+    def why():
+        got = reports.cited_pages(reports.Report(ws.root)).text
+        assert got.count('<figure') == 3 and SENTENCES[0] in got and '<img' not in got
+        return [x.split('</p>')[0] for x in got.split('no picture: ')[1:]]
+    pdf = ws.pdfs/'hall2030.pdf'
+    raw = pdf.read_bytes()
+    monkeypatch.setattr(reports, 'page_image_apart', lambda *args: page_images.page_image_apart(*args, seconds=.01))
+    assert all('not drawn within 0.01 s' in w for w in why())
+    monkeypatch.undo()
+    make(pdf, '', '', box=(0, 0, 14000, 14000)); assert all('ask for fewer than 80 pixels' in w for w in why())
+    pdf.unlink(); assert all('unknown paper' in w or 'has no PDF' in w for w in why())
+    outside = tmp_path.parent / f'{tmp_path.name}-outside.pdf'
+    outside.write_bytes(raw); pdf.symlink_to(outside)
+    assert all('is a link out of the workspace' in w for w in why())
+    for f in (ws.data/'metadata.csv', ws.data/'pdfs', ws.data/'corpus'):
+        if f.is_file(): f.unlink()
+    got = reports.cited_pages(reports.Report(ws.artifacts/'experiments', ground_truth=ws.data/'toy_QA.csv')).text
+    assert got.count('the folder has runs and no papers') == 3
+
+
+def test_what_a_foreign_run_says_of_its_pages_is_text(answered):
+    from wattnb.plots.reports import Report, cited_pages
+    ws, folder = answered
+    records = json.loads((folder/'results.json').read_text())
+    for r in records:
+        for s in r['retrieved_snippets']: s['text'] += EVIL
+    records[1]['pred_ref'] = json.dumps(['hall2030']); records[1]['retrieved_snippets'][0]['metadata']['page'] = 10 ** 30
+    records[2]['retrieved_snippets'] = [dict(text=EVIL, metadata=dict(document_id='../../etc' + EVIL, page=-1))]
+    (folder/'results.json').write_text(json.dumps(records))
+    got = cited_pages(Report(ws.root)).text
+    assert '<script' not in got and got.count('<figure') == 3 and got.count('no picture: ') == 2

@@ -130,7 +130,8 @@ def _run_settings(entry, precision:str, seed:int, s:BenchmarkSettings) -> RunSet
 
 # %% ../../nbs/07_benchmark/02_plan.ipynb #2edc7544
 def _plan_one(ws, spec, entry, precision, seed, s:BenchmarkSettings, machines, past) -> PlannedRun:
-    r = PlannedRun(entry.key, planned_precision(entry, precision), seed, 'wait')
+    try: r = PlannedRun(entry.key, planned_precision(entry, precision), seed, 'wait')
+    except UserError as e: return PlannedRun(entry.key, precision, seed, 'skip', str(e)) # its file has another
     on_gpu = any(m.devices for m in machines) or bool(memory_here()['gpu_gb'])
     r.need_gb, r.need_is = need_of(entry, r.precision, past, on_gpu)
     try: check_provider(entry, r.precision)

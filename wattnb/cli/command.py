@@ -11,9 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from .. import __version__
-from ..core.workspace import UserError, WorkError, atomic_write, jsonable, log, printable
+from ..core.workspace import UserError, WorkError, atomic_write, did_you_mean, jsonable, log, printable
 from ..core.redaction import redact
-from ..llm.registry import did_you_mean
 
 # %% ../../nbs/11_cli/00_command.ipynb #3112f692
 VERBS = {}

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..core.redaction import redact
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, jsonable, log,
-                                   optional, write_csv, write_json)
+                                   optional, sweep, write_csv, write_json)
 from ..core.questions import BASE_COLUMNS, read_questions
 from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
@@ -172,7 +172,9 @@ def cmd_run(a) -> Result:
     from wattnb.experiment.stored import stored_run
     plan = plan_run(RunSettings(**shared(a)), a.root)
     skipped = plan.state == 'complete'
-    if skipped: log.info('%s is complete: nothing to do (--force runs it again)', plan.run_dir)
+    if skipped:
+        sweep(plan.run_dir, older=3600.) # of a process that was killed
+        log.info('%s is complete: nothing to do (--force runs it again)', plan.run_dir)
     else:
         log.info('%s\n%s', plan.table.to_text(), _how_long(plan))
         try: run_notebook(plan)
@@ -201,6 +203,17 @@ def _how_long(plan) -> str:
     money = f', about {e.usd:.2g} USD' if e.usd else ''
     return f'duration: about {clock(e.seconds)}{money} (from {e.basis})'
 
+# %% ../../nbs/11_cli/01_verbs.ipynb #a41a88bb
+_GRAMMAR = 'rfc3987_syntax'
+
+def _papermill():
+    "The module papermill, imported without the grammar of addresses."
+    keep_out = _GRAMMAR not in sys.modules
+    if keep_out: sys.modules[_GRAMMAR] = None # its import then raises an ImportError, which jsonschema expects
+    try: return optional('papermill', 'notebook')
+    finally:
+        if keep_out: del sys.modules[_GRAMMAR]
+
 # %% ../../nbs/11_cli/01_verbs.ipynb #fa6c3b31
 QUIET_KERNEL = ['--IPKernelApp.log_level=CRITICAL'] # its messages about transport would appear between ours
 
@@ -216,7 +229,7 @@ def run_notebook(
     src = plan.ws.notebooks/'run_experiment.ipynb'
     if not src.exists(): src = _shipped()/'nbs/run_experiment.ipynb'
     plan.run_dir.mkdir(parents=True, exist_ok=True)
-    out, pm = plan.run_dir/'run_experiment.ipynb', optional('papermill', 'notebook')
+    out, pm = plan.run_dir/'run_experiment.ipynb', _papermill()
     with environment(WATTNB_NOTEBOOK_OUT=out), follow_progress(plan):
         try: _execute(src, out, notebook_parameters(plan.settings) | dict(root=str(plan.ws.root)), plan.ws.root)
         except pm.PapermillExecutionError as e:
@@ -228,7 +241,7 @@ def run_notebook(
 def _execute(src:Path, out:Path, parameters:dict, cwd:Path):
     "Execute a notebook with papermill, and remove keys from the executed copy, whatever put them there."
     from wattnb.experiment.execute import own_kernel
-    pm = optional('papermill', 'notebook')
+    pm = _papermill()
     for name in ('papermill', 'traitlets', 'blib2to3'): logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger('asyncio').setLevel(logging.CRITICAL) # it reports the death of the kernel after a signal
     try: pm.execute_notebook(str(src), str(out), parameters=parameters, progress_bar=False, cwd=str(cwd),
@@ -317,17 +330,20 @@ def cmd_models(a) -> Result:
     return Result(t.to_text(), t)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #d37a9c4e
-@verb('doctor', 'describe this machine: GPU, energy meters, 4-bit support, caches, keys (never printed)',
+@verb('doctor', 'describe this machine: GPU, energy meters, engines, 4-bit support, caches, keys (never printed)',
       'wattnb doctor')
 def cmd_doctor(a) -> Result:
     from wattnb.telemetry.metering import doctor
+    from wattnb.llm.engines import engines_here
     from wattnb.llm.loading import local_facts
     d, here = doctor(), local_facts()
     mxfp4 = here['mxfp4_problem'] if d.machine['gpus'] else ''
     problems = [f'{what}: {why}' for what, why in (('local models', here['gpu_problem']),
                                                    ('gpt-oss takes twice its memory and more', mxfp4)) if why]
     versions = 'versions: ' + ', '.join(f'{k} {v}' for k, v in here['versions'].items())
-    return Result('\n'.join([d.to_text(), versions, *problems]), d.to_json() | dict(local=here))
+    engines = engines_here()
+    found = 'engines: ' + ', '.join(v or f'{k} (not installed)' for k, v in engines.items())
+    return Result('\n'.join([d.to_text(), versions, found, *problems]), d.to_json() | dict(local=here, engines=engines))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #19cb6ef3
 @verb('meter', 'measure energy, power and memory of any command',
@@ -623,7 +639,7 @@ def cmd_plots(a) -> Result:
       Opt('--output', default=None, metavar='FILE', help='output file; required if the root is no workspace'),
       Opt('--own', action='store_true', help="execute the workspace's nbs/report.ipynb, not the one of wattnb"))
 def cmd_report(a) -> Result:
-    pm, ws = optional('papermill', 'notebook'), _tree(a)
+    pm, ws = _papermill(), _tree(a)
     own = isinstance(ws, Workspace)
     if not own and not a.output:
         raise UserError(f'{a.root} is no workspace and is only read: name the output (--output FILE)')

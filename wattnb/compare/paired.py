@@ -24,8 +24,10 @@ from ..scoring.statistics import (design_effect, holm, letters, mcnemar_exact, m
 from ..scoring.wattbot_score import SCORER_VERSION
 from ..scoring.scores import Scores, contribution_bounds
 from ..scoring.judging import papers_of
-from ..scoring.run_folders import GroundTruth, RunFolder, distinct_names, pick_runs, score_run
-from ..scoring.numbers import RunNumbers, doubt_notes, question_costs, run_numbers
+from ..scoring.run_folders import (GroundTruth, RunFolder, distinct_names, pick_runs, score_run,
+                                       several_engines)
+from ..scoring.numbers import WHOLE_RUN, RunNumbers, doubt_notes, question_costs, run_numbers
+
 
 # %% ../../nbs/09_compare/01_paired.ipynb #0f04b456
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def _cost_ratio(a:ScoredRun, b:ScoredRun) -> dict:
     tokens = [(x, y) for x, y in tokens if x is not None and y is not None]
     same = [x == y for x, y in zip(a.answers, b.answers)]
     share, determinism = sum(same) / len(same), ''
-    if a.run and b.run and (a.run.model, a.run.precision) == (b.run.model, b.run.precision):
+    same_setup = lambda x, y: (x.model, x.precision, x.engine) == (y.model, y.precision, y.engine)
+    if a.run and b.run and same_setup(a.run, b.run):
         determinism = ('identical answers' if share == 1 else
                        f'same setup, {len(same) - sum(same)} of {len(same)} answers differ')
     return out | dict(energy_mark='; '.join(marks),
@@ -220,17 +223,17 @@ def _cluster_note(self:Comparison) -> list[str]:
 @patch(as_prop=True)
 def ranking(self:Comparison) -> ResultTable:
     "Runs, best first; runs that share a letter are not significantly different."
-    rows = []
+    rows, engine = [], several_engines(e.numbers or RunNumbers() for e in self.runs)
     for e in sorted(self.runs, key=lambda e: -e.scores.overall):
         s, c = e.scores, e.numbers or RunNumbers()
-        rows.append([e.label, self.letters[e.label], s.overall, *s.ci['overall'], *s.compared.values(), c.latency_s,
+        rows.append([e.label, *([c.engine] if engine else []), self.letters[e.label], s.overall, *s.ci['overall'], *s.compared.values(), c.latency_s,
                      c.wall_s_per_question, c.wh_per_question, c.per(c.energy.low), c.per(c.energy.high), c.energy.is_,
                      c.usd_per_question])
-    return ResultTable(['run', 'letters', 'overall', 'low', 'high', *self.runs[0].scores.compared, 'latency s',
+    return ResultTable(['run', *(['engine'] if engine else []), 'letters', 'overall', 'low', 'high', *self.runs[0].scores.compared, 'latency s',
                         's/question', 'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'], rows,
                        f'{len(rows)} runs, {self.n} questions',
                        ('low, high: 95 % interval. Two runs with a common letter are not significantly different '
-                        '(paired permutation test, Holm, 5 %).', *self.doubts()))
+                        '(paired permutation test, Holm, 5 %).', WHOLE_RUN, *self.doubts()))
 
 # %% ../../nbs/09_compare/01_paired.ipynb #f701ac58
 @patch(as_prop=True)

@@ -16,7 +16,8 @@ from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, read_csv, write_csv
 from ..scoring.answers import read_predictions
 from ..scoring.scores import score
-from ..scoring.run_folders import GroundTruth, experiments_of, find_runs, is_own
+from ..scoring.run_folders import (GroundTruth, experiments_of, find_runs, is_own, name_with_engine,
+                                       several_engines)
 
 # %% ../../nbs/09_compare/02_results_matrix.ipynb #093de5c7
 _PER_RUN = ('Value', 'Ref', 'ValCorrect', 'RefScore', 'NACorrect')
@@ -139,7 +140,8 @@ def _group_answers(stem, runs, loose, truths, why:list) -> tuple:
             why.append(f'{r.id}: no truth for its questions')
             continue
         truth = truth or mine
-        answers[_short(r.name) if taken[_short(r.name)] == 1 else r.name] = r.predictions
+        name = _short(r.name) if taken[_short(r.name)] == 1 else r.name
+        answers[name_with_engine(name, r.engine, several_engines(runs))] = r.predictions
     for name, preds in loose.items(): # where a run has the name, the file keeps its prefix
         short = _short(name.removeprefix('submission_'))
         answers[name if short in answers else short] = preds

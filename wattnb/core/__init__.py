@@ -4,5 +4,7 @@ from .tables import *
 from .workspace import *
 from .questions import *
 from .hardware import *
+from .served import *
 from .records import *
 from .processes import *
+from .rocm import *

@@ -202,9 +202,10 @@ def read_questions(
     t = read_csv(path, required=('id', 'question'))
     if limit is not None and limit < 1: raise UserError(f'--limit must be at least 1, not {limit}')
     if not t.rows: raise UserError(f'{path} has a header but no questions')
-    seen, out, held = {}, [], {}
+    seen, out = {}, []
+    held: dict[str, str] = {}
     task = task_of(path, t.columns)
-    same = lambda cell: held.setdefault(cell, cell) # units, papers and refusals repeat: one of each in memory
+    def same(cell:str) -> str: return held.setdefault(cell, cell) # units, papers and refusals repeat: one of each in memory
     for i, r in enumerate(t.rows):
         id_ = r['id'].strip()
         if not id_: raise UserError(f'{t.where(i, "id")}: empty id')

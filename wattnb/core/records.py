@@ -382,7 +382,8 @@ def fields_of(
         if own: comments |= {name: text for name, text in docments(c).items() if name in own}
         inherited |= dict.fromkeys(own, 'yes' if 'from_wattbot' in vars(c) else '')
     for f in fields(FILES[file]):
-        unit, what = re.fullmatch(r'(?:\[(.+?)\] )?(.+)', comments[f.name]).groups('')
+        m = re.fullmatch(r'(?:\[(.+?)\] )?(.+)', comments[f.name])
+        unit, what = m.groups('') if m else ('', comments[f.name])
         kind = re.sub(r'[\w.]+\.|\s', '', f.type.__name__ if type(f.type) is type else str(f.type))
         rows.append((f.name, kind, unit, what, inherited[f.name]))
     return ResultTable(['field', 'type', 'unit', 'what', 'inherited'], rows, file)

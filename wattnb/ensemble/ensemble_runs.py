@@ -43,7 +43,7 @@ def _ensemble_cost(runs, labels) -> dict:
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #5b4f2013
 def _summary(name, runs, labels, rule, decisions, scores, env) -> dict:
     "The content of `summary.json`."
-    n, same = scores.n if scores else len(decisions), len({(r.model, r.precision) for r in runs}) == 1
+    n, same = scores.n if scores else len(decisions), len({(r.model, r.precision, r.engine) for r in runs}) == 1
     cost, agreement = _ensemble_cost(runs, labels), [d.agreement for d in decisions.values()]
     wattbot = dict(
         name=name, type='ensemble', ensemble_type='same-model' if same else 'cross-model', strategy=rule.strategy,

@@ -19,6 +19,7 @@ from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError
 from ..scoring.statistics import paired_ci, permutation_test
 from ..scoring.scores import contribution_bounds, score
+from ..scoring.run_folders import several_engines
 
 from .voting import decide, decisions_as_predictions
 from .systems import Frontier, RunMatrix, System, cascades, ensembles, pareto, read_runs, singles
@@ -30,15 +31,16 @@ def _nan(x): return None if x is None or not math.isfinite(x) else float(x)
 def top_models(p:RunMatrix) -> ResultTable:
     "The three best single models: score, refusals, unique wins, latency, memory, agreement and energy."
     best, rows = sorted(range(len(p.labels)), key=lambda k: -p.x[k].mean())[:3], []
+    engine = several_engines(x for x in p.numbers if x)
     for k in best:
         s, alone = p.scores[k], int((p.right[k] & ~np.delete(p.right, k, 0).any(0)).sum())
         agree = [(p.right[k] == p.right[j]).mean() for j in best if j != k]
         x = p.numbers[k]
         latency, wh = (x.latency_s, x.wh_per_question) if x else map(_nan, (p.seconds[k].mean(), p.joules[k].mean() / 3600))
-        rows.append([p.labels[k], s.overall, *s.ci['overall'], s.na_recall, alone, latency, p.vram[k],
+        rows.append([p.labels[k], *([x.engine if x else None] if engine else []), s.overall, *s.ci['overall'], s.na_recall, alone, latency, p.vram[k],
                      float(np.mean(agree)) if agree else None, wh, x.energy.is_ if x else None])
     return ResultTable(
-        ['model', 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB', 'agreement',
+        ['model', *(['engine'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB', 'agreement',
          'Wh/question', 'energy is'], rows, 'The three best single models', (*p.notes, p.scores[0].interval_note(),
          'unique wins: questions that no other run has right; agreement: share of questions on which it and the other '
          'two are both right or both wrong.'))

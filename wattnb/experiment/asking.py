@@ -22,11 +22,13 @@ from ..index.corpus import Paper, read_bibliography
 from ..index.store import Index, open_index
 from ..retrieval.search import Retrieved, retrieve
 from ..retrieval.queries import parse_plan
+from ..llm.api import served_by
 from ..llm.registry import ModelEntry, load_registry
 from ..llm.protocol import Reply, Request, check_provider, open_model
 from ..llm.memory import precision_of
 from ..llm.parsing import Answer
 from ..llm.prompts import best_guess_request, plan_request
+from ..telemetry.energy import ran_here
 from ..telemetry.session import Session, devices_of
 from ..scoring.answers import Prediction
 from ..scoring.retrieval_metrics import document_ranking
@@ -221,10 +223,12 @@ def to_text(self:Asked,
     return '\n'.join(x for x in parts if x)
 
 # %% ../../nbs/06_experiment/07_asking.ipynb #bf1b5aec
-def _energy(report:dict, entry:ModelEntry) -> dict:
+def _energy(meters:Session, model) -> dict:
     "Wh of this machine during the work, and of which parts; None with the reason where no meter covers the work."
-    if not (entry.local or entry.provider == 'baseline'): return dict(wh=None, reason='the model runs elsewhere')
-    e = report['energy']
+    if not ran_here(model.entry.provider, model.info): return dict(wh=None, reason='the model runs elsewhere')
+    # a server may load the model only at the first call
+    if meters.served is not None: meters.follow(served_by(model.entry) or meters.served)
+    e = meters.report()['energy']
     if e.get('total_wh') is None:
         reasons = [x for k, v in (e.get('reasons') or {}).items() if v and k != 'idle' for x in v.split('; ')]
         return dict(wh=None, reason='; '.join(dict.fromkeys(reasons)) or 'not measured')
@@ -254,7 +258,7 @@ def answer_one(
     once = settings.mode != 'rag' or entry.key == 'abstain'
     out = Asked(q, [], entry, precision_of(model.info) or model.precision, best_guess, citations=Citations(bib))
     t0, n, shortened = time.monotonic(), settings.search.planner_queries, False
-    with Session() as meters:
+    with Session(served=served_by(entry) if model.info.get('local') else None) as meters:
         meters.uses(devices_of(model, index))
         if settings.planner == 'llm' and index is not None:
             out.plan = call(plan_request(q, n - 1))
@@ -275,7 +279,7 @@ def answer_one(
             if reply.finish_reason == 'too_long' and not shortened: # the window is known now
                 left, shortened = [attempt, *left], True
             elif out.answer.status in ('answered', 'failed') or once: break
-        out.energy = _energy(meters.report(), entry)
+        out.energy = _energy(meters, model)
     out.seconds, out.cost_usd = time.monotonic() - t0, sum_or_none(reply_usd(entry, r) for r in out.calls)
     return out
 

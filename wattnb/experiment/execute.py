@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from ..core.hardware import machine
 from ..core.redaction import redact
 from ..core.tables import ResultTable
-from ..core.workspace import UserError, WorkError, Workspace, folder_lock, log, progress
+from ..core.workspace import UserError, WorkError, Workspace, folder_lock, log, progress, sweep
 from ..index.store import open_index
 from .journal import Journal, JournalContent, read_journal, utc_now
 from .settings import RunSettings
@@ -35,6 +35,7 @@ def run_all(
 ) -> RunFiles:
     "All stages, without a notebook. A complete run is read from its journal, its files are mended if need be."
     if plan.state == 'rebuild': rebuild(plan.run_dir, f'wattnb run {plan.name}')
+    if plan.state == 'complete': sweep(plan.run_dir, older=3600.) # of a process that was killed
     if plan.state in ('rebuild', 'complete'): return derive(read_journal(plan.run_dir/'journal.jsonl', plan.run))
     with Run(plan, model) as run:
         try: run.load().answer(on_progress)

@@ -22,9 +22,10 @@ from ..core.workspace import UserError, Workspace, digest, jsonable, read_json, 
 from ..index.store import open_index
 from ..retrieval.queries import DEFAULT_PRESET
 from ..llm.memory import native_quantization, precision_of
-from ..llm.registry import ModelEntry, load_registry
+from ..llm.registry import GGUF_ENGINES, ModelEntry, load_registry
 from ..llm.protocol import check_provider
 from ..llm.requirements import precision_advice
+from ..llm.engines import check_engine, engine_precision
 from ..llm.prices import priced
 from ..llm.prompts import prompt_digest
 from ..telemetry.energy import machine_description, machine_key
@@ -41,14 +42,16 @@ def planned_precision(
     requested:str='', # one of PRECISIONS; default the entry's
 ) -> str:
     "The precision that a request will be loaded at on this machine. Only `auto` depends on the machine."
+    if entry.engine in GGUF_ENGINES: return engine_precision(entry, requested)
     requested = requested or entry.precision
     if requested != 'auto' or not entry.local: return requested
     stored, native = _checkpoint(entry)
     if native: return precision_of(dict(effective_dtype=stored, quantization=f'native {native}'))
+    if entry.engine != 'transformers': return precision_of(dict(effective_dtype=stored, quantization='none'))
     from wattnb.llm.checkpoint import compute_dtype, cpu_bf16_is_native
-    from wattnb.core.hardware import nvml, torch_cuda, visible_gpus
+    from wattnb.core.hardware import nvml, torch_cuda, torch_rocm, visible_gpus
     on_cpu = 'cpu' in (os.environ.get('WATTNB_DEVICE'), entry.options.get('device'))
-    gpus = visible_gpus() if torch_cuda() and not on_cpu else []
+    gpus = visible_gpus() if (torch_cuda() or torch_rocm()) and not on_cpu else []
     capability = nvml().get('DeviceGetCudaComputeCapability', gpus[0].handle) if gpus else None # (major, minor)
     dtype = compute_dtype('auto', stored, capability, not gpus, cpu_bf16_is_native())
     return precision_of(dict(effective_dtype=dtype, quantization='none'))
@@ -142,10 +145,11 @@ def table(self:RunPlan) -> ResultTable:
 def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:QuestionSet, index:str|None) -> dict:
     "All that could change an answer of this run."
     folder = Path(entry.id).expanduser()
-    local = entry.provider == 'hf_local' and folder.is_dir()
+    local = entry.local and (folder.is_dir() or folder.suffix == '.gguf' and folder.is_file())
     optional = dict(like=entry.like, decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
                     planner='llm' if s.planner == 'llm' else '', weights=weights_digest(folder) if local else '',
-                    engine=entry.engine if entry.engine != 'transformers' else '')
+                    engine=entry.engine if entry.engine != 'transformers' else '',
+                    gguf=entry.gguf if entry.engine == 'llama.cpp' and not local else '')
     return dict(
         model=entry.key, model_id=entry.id, revision=entry.revision, provider=entry.provider, precision=precision,
         mode=s.mode, questions=questions.sha256, n=len(questions), index=index,
@@ -159,12 +163,13 @@ _SAMPLES, _SAMPLE, _SMALL = 64, 4096, 1 << 20
 _WEIGHTS = ('.safetensors', '.bin', '.pt', '.gguf', '.json', '.model', '.txt', '.jinja')
 
 def weights_digest(
-    folder, # of a model
+    folder, # of a model, or its GGUF file
 ) -> str:
     """SHA-256 (hex) that changes when a model's folder does: over names and sizes, small files whole, of each large one
     64 samples of 4 KiB spread over its length."""
-    h = hashlib.sha256()
-    for p in sorted(p for p in Path(folder).iterdir() if p.suffix in _WEIGHTS and not p.name.startswith('.')):
+    h, folder = hashlib.sha256(), Path(folder)
+    files = folder.iterdir() if folder.is_dir() else [folder]
+    for p in sorted(p for p in files if p.suffix in _WEIGHTS and not p.name.startswith('.')):
         try:
             with open(p, 'rb') as f:
                 size = os.fstat(f.fileno()).st_size
@@ -209,6 +214,7 @@ def plan_run(
     requested, own = s.precision or entry.precision, planned_precision(entry)
     precision = planned_precision(entry, s.precision)
     check_provider(entry, precision)
+    if entry.engine not in ('', 'transformers'): check_engine(entry, requested)
     if s.sampling and entry.engine != 'transformers':
         raise UserError('sampling = model is read from the checkpoint by the engine transformers, and '
                         f'{entry.key} runs at {entry.engine or entry.provider}: give a temperature')

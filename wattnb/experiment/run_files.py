@@ -25,7 +25,7 @@ from ..core.questions import (BASE_COLUMNS, BLANK, REFUSAL, WATTBOT2025, Questio
                                    read_task)
 from ..llm.memory import precision_of
 from ..llm.parsing import Answer
-from ..telemetry.energy import HOSTED, LOCAL_PROVIDERS, merge_segments
+from ..telemetry.energy import HOSTED, LOCAL_PROVIDERS, merge_segments, ran_here
 from ..telemetry.footprints import Footprint, run_footprint
 from ..scoring.scores import Scores, score
 from .journal import AttemptNumbers, JournalContent, LazyList, Seconds, Tokens, read_journal
@@ -193,27 +193,29 @@ def question_energy(
             mine = out.setdefault(id_, {})
             for stage, e in stages.items(): mine[stage] = _sum_stage(mine[stage], e) if stage in mine else e
     for id_, seconds in (hosted or {}).items():
-        out.setdefault(id_, {})['generate'] = dict(seconds=seconds, **dict.fromkeys(_JOULES), method='none',
-                                                   reason=HOSTED)
+        mine, calls = out.setdefault(id_, {}), ('plan', 'prefill', 'decode', 'generate', 'retry')
+        said = [mine.pop(s)['endpoint_joules'] for s in calls if 'endpoint_joules' in mine.get(s, {})]
+        mine['generate'] = dict(seconds=seconds, **dict.fromkeys(_JOULES), method='none', reason=HOSTED,
+                                **(dict(endpoint_joules=sum_or_none(said)) if said else {}))
     return out
 
 def _sum_stage(a:dict, b:dict) -> dict:
     add = lambda k: None if a.get(k) is None or b.get(k) is None else a[k] + b[k]
-    methods = {a.get('method'), b.get('method')}
+    methods, said = {a.get('method'), b.get('method')}, [x['endpoint_joules'] for x in (a, b) if 'endpoint_joules' in x]
     return dict({k: add(k) for k in ('seconds', *_JOULES)}, method=next((m for m in ('none', 'attributed')
-                                                                         if m in methods), 'measured'))
+                                                                         if m in methods), 'measured'),
+                **(dict(endpoint_joules=sum_or_none(said) if len(said) == 2 else None) if said else {}))
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #ca1fbf44
 def run_report(
     segments:list, # the last one of each session
     sessions:dict, # from `session_seconds`
-    provider:str,  # of the model
+    here:bool,     # the model computed on this machine, see `wattnb.telemetry.energy.ran_here`
 ) -> dict:
     "All sessions as one report, corrected for what kills lost; {} before the first segment."
     if not segments: return {}
-    hosted = provider not in LOCAL_PROVIDERS
-    out = merge_segments([s['report'] for s in segments], hosted)
-    if not hosted: _account_for_lost(out, sessions, set(sessions) - {s['session'] for s in segments})
+    out = merge_segments([s['report'] for s in segments], hosted=not here)
+    if here: _account_for_lost(out, sessions, set(sessions) - {s['session'] for s in segments})
     return out
 
 MOST_LOST = .1 # share of a run's seconds that may be without readings
@@ -245,16 +247,23 @@ def add_energy(
     summary:dict, # content of a summary.json, all but this
     content,      # `JournalContent`
 ):
-    "Add to a summary what follows from its energy: per question, per correct answer, and the footprint."
+    "Add to a summary what follows from its energy: of loading and answering, per question and correct answer, footprint."
     e, n = summary.get('energy'), summary.get('num_questions')
     if e:
         per = lambda k: None if not k or e.get('total_wh') is None else e['total_wh'] / k
-        e.update(per_question_wh=per(n), per_correct_wh=per(summary.get('questions_correct')))
+        e.update(per_question_wh=per(n), per_correct_wh=per(summary.get('questions_correct')), **_loading(summary))
     recorded = next((s['footprint'] for s in reversed(content.of('session')) if s.get('footprint')), {})
     known = {k: v for k, v in recorded.items() if k in Footprint.__dataclass_fields__}
     impact = run_footprint(summary, Footprint(**known))
     if e: e['co2_g'] = impact.gco2e
     summary['footprint'] = impact.to_json()
+def _loading(summary:dict) -> dict:
+    "What loading took of the run's energy and time, and the energy of the rest; None where it was not measured."
+    e, seconds = summary['energy'], (summary.get('timing') or {}).get('seconds_by_stage')
+    wh, total = ((e.get('by_phase') or {}).get('load') or dict(wh=0.)).get('wh'), e.get('total_wh')
+    known = total is not None and wh is not None
+    return dict(load_wh=wh if known else None, answering_wh=total - wh if known else None,
+                load_seconds=None if seconds is None else seconds.get('load', 0.))
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #680d3a86
 def questions_of(
@@ -268,6 +277,10 @@ def questions_of(
         return Question(**own | dict(flags={n: bool(flags.get(n)) for n in head.get('flag_names', q.get('flags'))
                                             or ()}, task=task))
     return [one(q) for q in head['questions']]
+
+def _here(head:dict, content) -> bool:
+    "Whether the model computed on this machine, in every session that opened it."
+    return ran_here(head['entry']['provider'], *(l['model'] for l in content.of('load')))
 
 def _that_add_up(segments:list) -> list[dict]:
     "The sessions whose readings can be summed; another one counts as a session without readings."
@@ -291,7 +304,7 @@ def derive(
     questions = questions_of(head)
     del head['questions'] # a long list
     segments, hosted = _that_add_up(content.last_of_sessions('segment')), None
-    if head['entry']['provider'] not in LOCAL_PROVIDERS:
+    if not _here(head, content):
         hosted = {i: sum_or_none([a.seconds.generation for a in tried]) for i, tried in content.attempts.items()}
     joules = question_energy(segments, hosted)
     for s in segments: s.pop('per_question', None)
@@ -391,6 +404,7 @@ def _run_fields(head:dict, content:JournalContent) -> dict:
     differs = precision != planned and 'precision_requested' in head
     note = f'planned at {planned}, loaded at {precision}' if differs else None
     finished = end.get('finished', head['started'])
+    if model.get('local') and not _here(head, content): model = dict(model, local=False) # not in every session
     engine = model.get('engine') or entry.get('engine') or 'transformers' * (entry['provider'] == 'hf_local')
     return dict(
         name=head['name'], config_path=None, model_id=entry['id'], llm_provider=entry['provider'],
@@ -411,7 +425,7 @@ def _run_fields(head:dict, content:JournalContent) -> dict:
 def _summary(head:dict, content:JournalContent, sums:list[Tried], scores:Scores|None, segments:list) -> Summary:
     "The summary of a run, all but what follows from its energy."
     sessions = session_seconds(content, segments)
-    merged, seconds = run_report(segments, sessions, head['entry']['provider']), total_seconds(sessions)
+    merged, seconds = run_report(segments, sessions, _here(head, content)), total_seconds(sessions)
     n, asked = len(sums), [x for x in sums if x.attempts]
     last, mean = [x.last for x in asked], lambda xs: sum(xs) / len(xs) if xs else None
     tokens = {k: sum_or_none(x.tokens[i] for x in asked) for i, k in enumerate(Tokens._fields)}

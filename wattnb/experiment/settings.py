@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODES', 'PLANNERS', 'BYTES_PER_TOKEN', 'setting', 'RunSettings', 'as_type', 'parse_changes', 'cli_options',
-           'notebook_parameters', 'same_as', 'shared', 'most_usd', 'attempt_usd', 'Budget', 'expected_bill']
+           'notebook_parameters', 'same_as', 'shared', 'most_usd', 'attempt_usd', 'may_run_here', 'Budget',
+           'expected_bill']
 
 # %% ../../nbs/06_experiment/00_settings.ipynb #3751c835
 import json, re
@@ -13,6 +14,7 @@ from typing import Sequence, get_args
 
 from fastcore.basics import patch
 
+from ..core.redaction import redact_url
 from ..core.workspace import UserError, jsonable
 from ..llm.prices import cost_usd, estimate_usd, find_price
 from ..llm.protocol import Request
@@ -71,6 +73,7 @@ class RunSettings:
     allow_mixed: bool = setting(False, 'resume a run that began on another machine; it is then labelled mixed')
     max_usd: float|None = setting(None, 'stop before the whole run costs more; a higher limit resumes it', 'USD')
     max_wh: float|None = setting(None, 'stop when the whole run has used so much energy; more resumes it', 'WH')
+    energy_from: str = setting('', 'endpoint that meters the server, such as http://HOST:PORT/metrics#METRIC', 'URL')
     force: bool = setting(False, 'archive an earlier, different run in the same folder', notebook=True)
     def __post_init__(self): _settle(self)
 
@@ -137,8 +140,10 @@ def too_many_failed(self:RunSettings,
 @patch(as_prop=True)
 def public(self:RunSettings) -> dict:
     "The settings as the run folder keeps them (`config_snapshot`)."
-    left_out = ('force', 'allow_mixed', *([] if self.like else ['like']))
-    return {k: v for k, v in jsonable(self).items() if k not in left_out}
+    optional = [k for k in ('like', 'energy_from') if not getattr(self, k)]
+    left_out = ('force', 'allow_mixed', *optional)
+    kept = {k: v for k, v in jsonable(self).items() if k not in left_out}
+    return kept | ({'energy_from': redact_url(self.energy_from)} if self.energy_from else {})
 
 # %% ../../nbs/06_experiment/00_settings.ipynb #027f91be
 def _settle(s:RunSettings):
@@ -232,6 +237,17 @@ def attempt_usd(
     prompt = _tokens(p.get('system'), p.get('user'), attempt.get('context'))
     return cost_usd(entry, prompt, _tokens(attempt.get('raw'))) or 0.
 
+# %% ../../nbs/06_experiment/00_settings.ipynb #6be7dd5b
+def may_run_here(
+    entry:ModelEntry, # a model that is not open yet
+) -> bool:
+    "Whether it computes on this machine, as far as can be told before it is open."
+    # here, so that `wattnb --help` need not load them
+    from wattnb.llm.api import served_by
+    from wattnb.telemetry.energy import ran_here
+    found = served_by(entry)
+    return ran_here(entry.provider, *([] if found is None else [found.info]))
+
 # %% ../../nbs/06_experiment/00_settings.ipynb #a4050fb7
 @dataclass(frozen=True)
 class Budget:
@@ -247,13 +263,13 @@ class Budget:
         "Raise `UserError` when a limit could not be kept: no price is known, or the energy is used elsewhere."
         for name, v in (('max_usd', self.usd), ('max_wh', self.wh)):
             if v is not None and not 0 < v < 1e12: raise UserError(f'{name} must be a number above 0, not {v:g}')
-        here = entry.provider in ('hf_local', 'baseline')
+        here = may_run_here(entry)
         if self.usd is not None and not here and find_price(entry) is None:
             raise UserError(f'max_usd: no price is known for {entry.provider}:{entry.id}: '
                             'give it prices in models.toml')
         if self.wh is not None and not here:
             raise UserError(f'max_wh: {entry.key} is served elsewhere, where its energy is not measured: '
-                            'limit it with max_usd')
+                            'limit it with max_usd (for a server on this machine: the option local = true)')
 
 @patch(as_prop=True)
 def budget(self:RunSettings) -> Budget: return Budget(self.max_usd, self.max_wh)
@@ -301,7 +317,7 @@ def expected_bill(
 ) -> str:
     "What the provider will bill, in a line; '' for models that run here."
     n = len(prompt_tokens)
-    if entry.provider in ('hf_local', 'baseline') and not entry.prices: return ''
+    if not entry.prices and may_run_here(entry): return ''
     if not n: return 'nothing is left to ask'
     price = find_price(entry)
     if price is None: return f'unknown: no price is known for {entry.provider}:{entry.id}'

@@ -20,8 +20,9 @@ from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, digest, jsonable, log, read_csv, read_json
 from ..core.records import Summary
 from ..scoring.scores import metric_rows, score
-from ..scoring.run_folders import GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs
-from ..scoring.numbers import doubt_notes, run_numbers
+from ..scoring.run_folders import (GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs,
+                                       several_engines)
+from ..scoring.numbers import WHOLE_RUN, doubt_notes, run_numbers
 from .journal import JournalContent, LazyList, read_journal
 from .plan import _below
 from .run_files import RunFiles, derive, questions_of, rebuild, session_seconds
@@ -101,6 +102,7 @@ def _energy_rows(s:Summary, per) -> list[tuple]:
     gpu = h.gpu_energy_wh if h.gpu_energy_method not in (None, 'none') else None
     rows = [('GPU energy, Wh', gpu, None), ('CPU energy, Wh', cpu.get('wh'), per(cpu.get('wh'))),
             ('energy in all, Wh', e.get('total_wh'), e.get('per_question_wh'))]
+    if e.get('load_wh'): rows.append(('of it loading, Wh', e['load_wh'], per(e['load_wh'])))
     if e.get('total_wh') is not None:
         ends = [(w, e.get(f'total_wh_{w}')) for w in ('low', 'high')]
         rows += [(f'energy in all, {w}', v, per(v)) for w, v in ends]
@@ -113,7 +115,9 @@ def cost_table(self:StoredRun) -> ResultTable:
     s, x = self.stored, self.numbers
     h, e, n = s.hardware, s.energy, s.num_questions or 1
     per = lambda v: None if v is None else v / n
-    rows = [('time, s', s.total_time_seconds, per(s.total_time_seconds)),
+    loading = e.get('load_seconds')
+    rows = [('time in all, s', s.total_time_seconds, per(s.total_time_seconds)),
+            *([('of it loading, s', loading, per(loading))] if loading else []),
             ('latency of a question, s (mean)', None, x.latency_s),
             ('prompt tokens', s.input_tokens, per(s.input_tokens)),
             ('completion tokens', s.output_tokens, per(s.output_tokens)),
@@ -121,6 +125,7 @@ def cost_table(self:StoredRun) -> ResultTable:
             ('host memory peak, GiB', h.cpu_rss_peak_gb, None), ('model load, s', h.model_load_time_seconds, None),
             ('bill of the provider, USD', x.api_usd, x.usd_per_question)]
     notes = [f'stopped early: {s.stopped_because}'] if s.stopped_because else []
+    if loading: notes.append('time and energy in all, also per question, include loading; the latency of a question does not')
     notes += [f'{k}: {v}' for k, v in (h.reasons or e.get('reasons') or {}).items()][:4]
     notes += list(e.get('warnings') or ())[:4]
     return ResultTable(['', 'run', 'per question'], rows, title='What it took', notes=notes)
@@ -317,7 +322,7 @@ class Results(ResultTable):
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3ea
 _RESULTS = { # column → what it shows of the numbers of a run
-    'env': 'env', 'questions': 'datafile', 'run': 'name', 'n': 'n', 'score': 'score', '95 % interval': 'interval',
+    'env': 'env', 'questions': 'datafile', 'run': 'name', 'engine': 'engine', 'n': 'n', 'score': 'score', '95 % interval': 'interval',
     'score is': 'score_is', 'value': 'value_accuracy', 'citations': 'ref_overlap', 'NA recall': 'na_recall',
     'refusal recall': 'refusal_recall', 'refusal precision': 'refusal_precision', 's/question': 'wall_s_per_question',
     'latency s': 'latency_s', 'Wh/question': 'wh_per_question', 'energy is': 'energy.is_',
@@ -343,6 +348,8 @@ def results_table(
     found.sort(key=lambda x: (x[0].env, x[0].datafile, -(x[0].score or 0)))
     names = [x.name for x, _ in found]
     notes = doubt_notes({x.name if names.count(x.name) == 1 else x.run: x for x, _ in found})
+    if any(x.wall_s is not None for x, _ in found): notes = [*notes, WHOLE_RUN]
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
-    return Results(list(_RESULTS), [[_cell(x, of) for of in _RESULTS.values()] for x, _ in found], notes=notes,
+    columns = {k: v for k, v in _RESULTS.items() if k != 'engine' or several_engines(x for x, _ in found)}
+    return Results(list(columns), [[_cell(x, of) for of in columns.values()] for x, _ in found], notes=notes,
                    numbers=notebooks)

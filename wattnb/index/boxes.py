@@ -504,11 +504,11 @@ def _ocr(): return optional('rapidocr_onnxruntime', 'ocr').RapidOCR()
 def picture_rows(
     page,          # a page of a pypdfium2 document
     scale:float=4, # pixels for a point; with fewer, blanks are lost
-) -> list[list[Piece]]:
-    "The lines of a page, read from its picture."
-    found, _ = _ocr()(page.render(scale=scale).to_numpy()[..., :3])
-    pieces = []
-    for box, text, _ in found or []:
+) -> tuple[list[list[Piece]], float]:
+    "The lines of a page, read from its picture, and the share of them that could not be read."
+    found, _ = _ocr()(page.render(scale=scale).to_numpy()[..., :3], use_cls=False, text_score=0)
+    pieces, sure = [], [f for f in found or [] if f[2] >= .5]
+    for box, text, _ in sure:
         (x1, y1), (x2, y2) = ([f(v[k] for v in box) / scale for k in (0, 1)] for f in (min, max))
         pieces.append(Piece(x1, -y2 + .22 * (y2 - y1), x2, .85 * (y2 - y1), text))
-    return _rows(pieces)
+    return _rows(pieces), 1 - len(sure) / len(found) if found else 0.

@@ -7,17 +7,17 @@ __all__ = ['MAX_ID', 'MAX_REDIRECTS', 'MAX_PDF', 'MAX_READERS', 'Paper', 'read_b
            'CorpusReport', 'build_corpus']
 
 # %% ../../nbs/01_index/02_corpus.ipynb #013784fa
-import asyncio, ipaddress, math, os, queue, re, socket, tempfile, time, zlib
+import asyncio, ipaddress, json, math, os, queue, re, socket, tempfile, time, zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Iterable
 
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, file_sha256, log, optional,
-                                   printable, progress, read_csv, sweep, write_json)
+                                   printable, progress, read_csv, sweep)
 from ..core.redaction import redact_url
 from .boxes import can_read_pictures
 from .documents import (MAX_MEMORY, PARSERS, Document, PdfReader, check_text, load_document, page_notes,
@@ -308,6 +308,14 @@ def build_corpus(
     report.seconds = time.monotonic() - t0
     return report
 
+# %% ../../nbs/01_index/02_corpus.ipynb #2af22532
+def _as_json(doc:Document) -> str:
+    "A document as JSON, a line for each paragraph."
+    o, dump = doc.to_json(), partial(json.dumps, ensure_ascii=False, allow_nan=False)
+    def page(s): return f'{{"title": {dump(s["title"])}, "metadata": {dump(s["metadata"])}, "paragraphs": [\n' + ',\n'.join(map(dump, s['paragraphs'])) + ']}'
+    sections = ',\n'.join(map(page, o.pop('sections')))
+    return f'{dump(o)[:-1]}, "sections": [\n{sections}]}}\n'
+
 # %% ../../nbs/01_index/02_corpus.ipynb #e9d1762c
 def _tried(f, *args):
     "What `f` returns, or the reason why it failed."
@@ -332,7 +340,7 @@ def _read(ws, id_:str, paper:Paper|None, why:str, read) -> tuple[dict, list]:
     with open(pdf, 'rb') as f: _check_pdf(f)
     meta = dict(url=paper.url, type=paper.type, year=paper.year) if paper else {}
     doc = read(pdf, id_, paper.title if paper else '', meta)
-    write_json(ws.corpus/f'{id_}.json', doc, indent=1)
+    atomic_write(ws.corpus/f'{id_}.json', _as_json(doc))
     return doc.metadata['gate'], page_notes(doc)
 
 # %% ../../nbs/01_index/02_corpus.ipynb #d7491da4

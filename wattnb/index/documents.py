@@ -6,7 +6,8 @@
 __all__ = ['MAX_DOCUMENT', 'PARSER_VERSION', 'MAX_UNPRINTABLE', 'MAX_PAGE_GARBAGE', 'MAX_LOST', 'MIN_CHARS', 'MIN_KEPT',
            'PARSERS', 'SECONDS', 'SECONDS_PER_MB', 'MAX_MEMORY', 'why_failed', 'Sentence', 'Paragraph', 'Section',
            'Document', 'load_document', 'split_sentences', 'paper_words', 'join_lines', 'unreadable', 'check_text',
-           'page_notes', 'from_docling', 'parser_version', 'page_text', 'parse_pdf', 'PdfReader']
+           'page_notes', 'from_docling', 'parser_version', 'page_text', 'parse_pdf', 'apart', 'limit_memory',
+           'PdfReader']
 
 # %% ../../nbs/01_index/01_documents.ipynb #2232daa8
 import json, os, queue, re, subprocess, sys, threading
@@ -15,7 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Collection, Sequence
+from typing import Sequence
 
 from fastcore.basics import patch
 
@@ -187,6 +188,7 @@ def _keeps_hyphen(first:str, second:str, known:frozenset) -> bool:
     word = first in known and len(first) > 2 and first not in _FUSED
     return word and (second in _SECOND or second in known and len(second) > 3 or len(second) > 5 and second.endswith('ed'))
 
+# %% ../../nbs/01_index/01_documents.ipynb #50134eaf
 def join_lines(
     lines:Sequence[str],   # lines of one paragraph
     known:frozenset=frozenset(), # words of the paper
@@ -266,14 +268,14 @@ def _whole_labels(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
     return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #dd66f1ed
-def _stacked(cells:list[str], known:Collection) -> str:
+def _stacked(cells:list[str], known:frozenset) -> str:
     "Lines of one cell as a text; a word that is broken without a hyphen is joined where the paper has it whole."
     for i, (a, b) in enumerate(zip(cells, cells[1:])):
         last, first = a.split()[-1], b.split()[0].lower()
         if first not in known and (last.lower() + first) in known: cells[i] = a + '-'
     return join_lines(cells, known)
 
-def _table(rows:list[list[Piece]], known:Collection=()) -> tuple[list, list]:
+def _table(rows:list[list[Piece]], known:frozenset=frozenset()) -> tuple[list, list]:
     "(header cells, rows of cells) of consecutive table lines."
     rows = _whole_labels(rows, known)
     columns = _columns(rows)
@@ -301,7 +303,7 @@ def _row_text(caption:str, header:list, cells:list) -> str:
 class _PageText:
     """The paragraphs of a page, built from its rows in reading order. `section` is the
     heading that applies, `caption` the last one not used up by a table."""
-    def __init__(self, rows:list[list[Piece]], page:int, section:str, known:Collection):
+    def __init__(self, rows:list[list[Piece]], page:int, section:str, known:frozenset):
         self.rows, self.page, self.section, self.known, self.caption = rows, page, section, known, ''
         self.out, self.block, self.last = [], [], None
         letters: dict = {}
@@ -385,7 +387,7 @@ def take_line(self:_PageText, r:list[Piece]):
     self.block.append(p)
     self.last = p
 
-def _paragraphs(rows:list[list[Piece]], page:int, section:str, known:Collection) -> tuple[list[Paragraph], str]:
+def _paragraphs(rows:list[list[Piece]], page:int, section:str, known:frozenset) -> tuple[list[Paragraph], str]:
     "Paragraphs of a page in reading order, and the heading that applies at its end."
     text, i = _PageText(rows, page, section, known), 0
     while i < len(rows):
@@ -419,7 +421,7 @@ def _with_chart_text(ps:list[Paragraph]) -> list[Paragraph]:
     return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #73c8a8ca
-PARSER_VERSION = 'pdfium-1'
+PARSER_VERSION = 'pdfium-2'
 MAX_UNPRINTABLE = .05 # share of a paper's characters that mean a broken font map
 MAX_PAGE_GARBAGE = .3 # the same of one page
 MAX_LOST = .1         # share of a page's glyphs that may have no character, or be missing from its text
@@ -525,8 +527,8 @@ def _read_page(pdf, i:int, gate:dict) -> list:
     if not why and got.glyphs >= 100 and got.unmapped > MAX_LOST * got.glyphs:
         why = f'has {got.unmapped:,} glyphs without a character, of {got.glyphs:,}'
     if can_read_pictures() and (why or _garbage(text) or got.glyphs < 20 and list(page.get_objects(max_depth=1))):
-        rows = picture_rows(page)
-        why = _torn(' '.join(map(_line, rows)))
+        rows, lost = picture_rows(page)
+        why = _torn(' '.join(map(_line, rows))) or lost > MAX_LOST and f'has lines that cannot be read in its picture, {lost:.0%} of all'
         if not why: gate.setdefault('ocr', []).append(i + 1); return [rows]
     if why: gate.setdefault('pages_left_out', {})[str(i + 1)] = why; return []
     for k, n in got.left_out.items(): gate['left_out'][k] = gate['left_out'].get(k, 0) + n
@@ -661,6 +663,22 @@ def parse_pdf(
 SECONDS, SECONDS_PER_MB = 60., 30. # for a PDF; docling and OCR, which run models, get twenty times as long
 MAX_MEMORY = 6 << 30               # bytes of address space of a process that reads (not with docling)
 
+def apart(
+    code:str, # of another process
+) -> list[str]:
+    "The command of a process that runs `code` with this wattnb, and imports nothing from the working folder."
+    home = str(Path(sys.modules['wattnb'].__file__).parents[1])
+    return [sys.executable, '-P', '-c', f'import sys; sys.path.append({home!r}); {code}']
+
+def limit_memory(
+    size:int, # bytes
+):
+    "Limit the address space of this process, on systems that can."
+    try:
+        import resource
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    except (ImportError, ValueError, OSError): pass
+
 # %% ../../nbs/01_index/01_documents.ipynb #7ad26446
 class PdfReader:
     """Reads PDFs with `parse_pdf` in another process. A context manager.
@@ -678,10 +696,8 @@ class PdfReader:
         if self._p: self._p.kill(); self._p.wait(); self._p.stdin.close(); self._p.stdout.close()
         self._p = None
     def _start(self):
-        home = str(Path(sys.modules['wattnb'].__file__).parents[1]) # -P: nothing of the working folder is imported
-        code = f'import sys; sys.path.append({home!r}); from wattnb.index.documents import _read_for; _read_for({self.parser!r}, {self.memory})'
-        self._p = subprocess.Popen([sys.executable, '-P', '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.DEVNULL)
+        code = f'from wattnb.index.documents import _read_for; _read_for({self.parser!r}, {self.memory})'
+        self._p = subprocess.Popen(apart(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     def __call__(self, pdf, document_id:str, title:str, metadata:dict) -> Document:
         if self._p is None: self._start()
         reply, p = queue.SimpleQueue(), self._p
@@ -704,10 +720,7 @@ class PdfReader:
 def _read_for(parser:str, memory:int):
     "Runs in the other process: reads a line with arguments, writes a line with the document or the reason of failure."
     out, sys.stdout = sys.stdout.buffer, open(os.devnull, 'w')
-    try:
-        import resource
-        if parser != 'docling': resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    except (ImportError, ValueError, OSError): pass # no such limit on this system
+    if parser != 'docling': limit_memory(memory)
     for line in sys.stdin.buffer:
         try: reply = json.dumps(parse_pdf(*json.loads(line), parser=parser).to_json()) # type: ignore[misc]
         except Exception as e: reply = json.dumps(why_failed(e))

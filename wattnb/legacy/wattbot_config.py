@@ -10,8 +10,8 @@ import ast, re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..core.workspace import UserError, jsonable, read_bytes
-from ..llm.registry import PRECISIONS, ModelEntry, Registry, did_you_mean, load_registry, slug
+from ..core.workspace import UserError, did_you_mean, jsonable, read_bytes
+from ..llm.registry import PRECISIONS, ModelEntry, Registry, load_registry, slug
 
 # %% ../../nbs/legacy/02_wattbot_config.ipynb #94cfacf0
 _PROVIDERS = ('hf_local', 'bedrock', 'openrouter', 'openai')

@@ -19,3 +19,6 @@ from .api import *
 from .bedrock import *
 from .baselines import *
 from .gguf import *
+from .llamacpp import *
+from .engines import *
+from .served import *

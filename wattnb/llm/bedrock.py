@@ -153,7 +153,8 @@ def _texts_of(
     thoughts = [(p.get('reasoningContent') or {}).get('reasoningText') or {} for p in parts]
     text, note = with_tool_calls(text, calls)
     why = _WITHHELD.get(stop) if isinstance(stop, str) else None
-    if why and 'answer_value' not in (find_fields(text)[0] or {}): text, note = '', ': '.join(x for x in (why, text.strip()) if x)
+    if why and 'answer_value' not in (find_fields(text)[0] or {}):
+        text, note = '', ': '.join(x for x in (why, text.strip()) if x)
     return text, ''.join(x.get('text') or '' for x in thoughts), note or why or ''
 
 # %% ../../nbs/03_llm/18_bedrock.ipynb #9a42a783

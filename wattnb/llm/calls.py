@@ -522,7 +522,7 @@ def _more_thought(self:ApiModel, r:Request, most:int):
 @patch
 def _want_longer(self:ApiModel, r:Request, reply:Reply, most:int, h:_History) -> Reply:
     "The reply, with a note if all of it is reasoning; a `CallError` when a longer one is possible."
-    if reply.text.strip() or reply.finish_reason not in CUT: return reply
+    if r.stage == 'warm-up' or reply.text.strip() or reply.finish_reason not in CUT: return reply
     why = 'the reply is empty: all its tokens were spent on reasoning (--max-new-tokens allows more)'
     if len(h.earlier) < 2: self._more_thought(r, most)
     if len(h.earlier) == 2 or self.reply_tokens(r) <= most: return replace(reply, note=why)

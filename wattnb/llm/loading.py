@@ -65,7 +65,7 @@ def check_gpus(
     "Raise `UserError` where the driver shows a GPU and torch cannot use it."
     from wattnb.core.hardware import visible_gpus
     if torch.cuda.is_available() and torch.cuda.device_count(): return
-    found = visible_gpus()
+    found = [g for g in visible_gpus() if g.vendor == 'NVIDIA']
     if not found: return
     g, built = found[0], torch.version.cuda
     why = f'this torch ({torch.__version__}) is built '
@@ -343,7 +343,7 @@ def library_versions() -> dict:
 def local_facts() -> dict:
     "`versions`, `gpu_problem` and `mxfp4_problem` ('' where there is none) of this machine, without importing torch."
     from wattnb.core.hardware import torch_cuda, visible_gpus
-    found, built, problem = visible_gpus(), torch_cuda(), ''
+    found, built, problem = [g for g in visible_gpus() if g.vendor == 'NVIDIA'], torch_cuda(), ''
     if found and not built and importlib.util.find_spec('torch'):
         problem = f'the driver shows {found[0].name}, and this torch is built without CUDA'
     return dict(versions=library_versions(), gpu_problem=problem, mxfp4_problem=mxfp4_problem(bool(found)))

@@ -29,7 +29,7 @@ class Request:
     question: Any = None       # the `Question`, for baselines that need no prompt
     context: Any = None        # the retrieved `Context`, likewise
     max_tokens: int|None = None # longest reply in tokens; None means the model's own limit
-    stage: str = 'answer'      # 'answer', 'plan' or 'retry': what the call is for
+    stage: str = 'answer'      # 'answer', 'plan', 'retry' or 'warm-up': what the call is for
     schema: dict|None = None   # JSON schema of the reply, requested where the backend supports it
 
 # %% ../../nbs/03_llm/04_protocol.ipynb #c5ac94f6
@@ -255,8 +255,9 @@ def open_model(
     model = provider_class(entry.provider, entry.engine)(
         entry, precision=precision, ws=ws, seed=seed, temperature=temperature, max_new_tokens=max_new_tokens,
         batch_tokens=batch_tokens, batch_size=batch_size, latency_mode=latency_mode, **options)
-    if entry.engine: model.info = dict(engine=entry.engine, local=True, pid=None) | model.info
-    if entry.engine == 'transformers': model.info.setdefault('engine_version', importlib.metadata.version(entry.engine))
+    if entry.engine == 'transformers':
+        version = importlib.metadata.version('transformers')
+        model.info = dict(engine=entry.engine, engine_version=version, local=True, pid=None) | model.info
     return model
 
 def fetch_model(

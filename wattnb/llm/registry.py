@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'THINKING', 'BOS', 'PROMPT_STYLES', 'ENGINES', 'GGUF_ENGINES', 'PROVIDERS', 'Price', 'ModelEntry',
-           'did_you_mean', 'provider_key', 'Registry', 'load_registry', 'slug']
+           'provider_key', 'Registry', 'load_registry', 'slug']
 
 # %% ../../nbs/03_llm/01_registry.ipynb #e50884a8
-import difflib, functools, json, math, re, tomllib
+import functools, json, math, re, tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..core.workspace import UserError, Workspace, read_bytes
+from ..core.workspace import UserError, Workspace, did_you_mean, read_bytes
 from ..core.redaction import keep_secret, secret_names
 from .memory import BITS_PER_PARAMETER, bits_per_parameter
 
@@ -167,14 +167,6 @@ PROVIDERS = {'hf_local': 'wattnb.llm.local:LocalModel', 'openai': 'wattnb.llm.ap
              'openrouter': 'wattnb.llm.api:OpenRouterModel', 'bedrock': 'wattnb.llm.bedrock:BedrockModel',
              'baseline': 'wattnb.llm.baselines:BaselineModel'}
 _PROVIDER_ALIASES = {'hf': 'hf_local', 'local': 'hf_local', 'huggingface': 'hf_local', 'transformers': 'hf_local'}
-
-def did_you_mean(
-    word:str, # as the user wrote it
-    known,    # the names that are valid
-) -> str:
-    "The end of an error message: the closest valid names, or all of them."
-    near = difflib.get_close_matches(str(word).lower(), list(known), n=3, cutoff=.5)
-    return f': did you mean {" or ".join(near)}?' if near else f' (known: {", ".join(known)})'
 
 def provider_key(
     name:str,     # a key of `PROVIDERS`, or a common other name
@@ -491,6 +483,5 @@ def _not_found(self:Registry, spec:str, part:list) -> UserError:
     if '/' in spec:
         return UserError(f'unknown model {spec!r}: write hf:{spec} for a model of the hub, or openrouter:{spec}')
     known = {n.lower(): e.key for e in self.entries.values() for n in (e.key, e.name, e.id.split('/')[-1], *e.aliases)}
-    near = list(dict.fromkeys(known[n] for n in difflib.get_close_matches(spec.lower(), known, n=6, cutoff=.5)))[:4]
-    suggestion = f'did you mean {" or ".join(near)}? ' if near else ''
-    return UserError(f'unknown model {spec!r}: {suggestion}`wattnb models` lists them')
+    suggestion = did_you_mean(spec, known, 4, otherwise=':', shown=known)
+    return UserError(f'unknown model {spec!r}{suggestion} `wattnb models` lists them')

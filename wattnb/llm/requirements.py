@@ -14,22 +14,26 @@ from fastcore.basics import patch
 
 from ..core.workspace import UserError, WorkError
 from ..core.tables import ResultTable
-from .memory import (BATCH_TOKENS, bits_per_parameter, bytes_per_parameter, checkpoint_tensors, native_quantization,
+from .memory import (BATCH_TOKENS, bits_per_parameter, bytes_per_parameter, checkpoint_tensors,
+                               native_quantization,
                                plan_checkpoint, quantized_share_of)
-from .registry import PRECISIONS, ModelEntry, Registry
+from .registry import GGUF_ENGINES, PRECISIONS, ModelEntry, Registry
 
 # %% ../../nbs/03_llm/02_requirements.ipynb #2e4ab6cb
 def _folder(entry:ModelEntry) -> Path|None:
-    "The local folder that an entry names, if it names one with a model."
+    "The local folder that an entry names, if it names one with a checkpoint."
+    if entry.engine in GGUF_ENGINES: return None
     if '/' not in entry.id and not entry.id.startswith(('.', '~')): return None
     try: return f if ((f := Path(entry.id).expanduser())/'config.json').is_file() else None
     except (OSError, RuntimeError): return None
 
+_GGUF_BYTES = .61 # per parameter, where the type of the file is not known: Q4_K_M
+
 def _registry_weights_gb(entry:ModelEntry, precision:str) -> float:
     "GB of weights from the sizes in the registry."
+    if entry.engine in GGUF_ENGINES: return entry.params_b * (bytes_per_parameter(precision) or _GGUF_BYTES)
     # the embedded model runs on a CPU
-    if precision == 'auto': precision = 'fp32' if entry.pypi and entry.engine == 'transformers' else entry.native or 'bf16'
-    if precision not in PRECISIONS: return entry.params_b * bytes_per_parameter(precision) # GGUF: of all tensors
+    if precision == 'auto': precision = 'fp32' if entry.pypi else entry.native or 'bf16'
     per_b, embedding, experts = bytes_per_parameter(precision) or 2., entry.embedding_b or 0., entry.experts_b or 0.
     if precision in ('4bit', '8bit') and not entry.native and not entry.embedding_b: # the parts are not known
         return max(entry.params_b * per_b, entry.vram_4bit_gb or 0. if precision == '4bit' else 0.)
@@ -48,7 +52,7 @@ def weights_gb(
     if precision not in PRECISIONS and bits_per_parameter(precision) is None:
         raise UserError(f'unknown precision {precision!r}: one of {", ".join(PRECISIONS)}')
     if not entry.local: return None
-    if folder := precision in PRECISIONS and _folder(entry): return plan_checkpoint(folder, precision).weights_bytes / 1e9
+    if folder := _folder(entry): return plan_checkpoint(folder, precision).weights_bytes / 1e9
     return None if entry.params_b is None else _registry_weights_gb(entry, precision)
 
 # %% ../../nbs/03_llm/02_requirements.ipynb #a0ee33d2
@@ -61,7 +65,7 @@ def estimate_vram(
     `tokens`, work space. None when its size is not known."""
     weights = weights_gb(entry, precision)
     if weights is None: return None
-    if folder := (precision or entry.precision) in PRECISIONS and _folder(entry):
+    if folder := _folder(entry):
         p = plan_checkpoint(folder, precision or entry.precision)
         steady = p.weights_bytes + tokens * p.kv_bytes_per_token + p.work_bytes
         return round(max(p.load_peak_bytes, steady) / 1e9 + .1, 1)
@@ -170,8 +174,11 @@ def table(self:Registry,
     "The registry as a table: sizes, default precision, memory, whether it fits the machine, prices."
     cols = ['key', 'name', 'family', 'provider', 'params (B)', 'active (B)', 'context', 'precision', 'memory (GB)',
             'fits here', 'USD/M in', 'USD/M out', 'price of']
-    return ResultTable(cols, [_table_row(e, machine) for e in self.values()],
-                       title=f'{len(self)} model' + 's' * (len(self) != 1), digits=2,
+    rows = [_table_row(e, machine) for e in self.values()]
+    if {e.engine for e in self.values()} - {'', 'transformers'}: # a column for those that have a choice
+        cols, rows = [*cols[:4], 'engine', *cols[4:]], [(*r[:4], e.engine or None, *r[4:])
+                                                       for r, e in zip(rows, self.values())]
+    return ResultTable(cols, rows, title=f'{len(self)} model' + 's' * (len(self) != 1), digits=2,
                        notes=_table_notes(list(self.values()), machine))
 
 # %% ../../nbs/03_llm/02_requirements.ipynb #765693f5

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TOO_LONG', 'LOADING_WAIT', 'OLLAMA_WINDOW', 'plausible_count', 'Limits', 'read_limits', 'loading_wait',
-           'refuses_system', 'ServerFacts', 'read_models', 'read_props', 'read_ollama', 'cut_prompts']
+           'refuses_system', 'ServerFacts', 'read_models', 'read_props', 'read_ollama', 'read_engine', 'cut_prompts']
 
 # %% ../../nbs/03_llm/15_server_limits.ipynb #d7d4a200
 import re
@@ -152,6 +152,23 @@ def read_ollama(
     chosen = re.search(r'^num_ctx\s+(\d{1,9})\s*$', str(shown.get('parameters'))[:10_000], re.M)
     assumed = int(chosen[1]) if chosen else min(OLLAMA_WINDOW, longest or OLLAMA_WINDOW)
     return ServerFacts(_first(loaded.get('context_length'), assumed), longest=longest)
+
+# %% ../../nbs/03_llm/15_server_limits.ipynb #d4d8d2ba
+_OWNERS = {'vllm': 'vllm', 'sglang': 'sglang', 'llamacpp': 'llama.cpp', 'tensorrt_llm': 'tensorrt-llm'}
+
+def read_engine(
+    models, # the answer to `/v1/models`
+    props,  # to llama.cpp's `/props`
+    version, # to `/version` of vLLM, TensorRT-LLM and others
+    ollama, # to Ollama's `/api/version`
+) -> tuple[str, str]:
+    "(engine, version) of a server; '' for what it does not say."
+    text = lambda d, k: v[:80] if isinstance(v := _dict(d).get(k), str) and v.isprintable() else ''
+    if own := text(ollama, 'version'): return 'ollama', own
+    rows = _dict(models).get('data')
+    owner = text(rows[0], 'owned_by') if isinstance(rows, list) and rows else ''
+    engine = _OWNERS.get(owner) or ('llama.cpp' if text(props, 'build_info') else '')
+    return engine, text(props, 'build_info') if engine == 'llama.cpp' else text(version, 'version') if engine else ''
 
 # %% ../../nbs/03_llm/15_server_limits.ipynb #d44daa93
 def cut_prompts(

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.tables import ResultTable
 from ..core.records import Summary
-from ..core.workspace import UserError, Workspace, atomic_write
+from ..core.workspace import UserError, Workspace, atomic_write, did_you_mean
 from ..core.questions import is_blank
 from .style import (PALETTE, Part, common_suffix, draw_bars, figure_style, frame_of, headline, is_note,
                                 new_figure, row_axis, save, small_png)
@@ -103,11 +103,8 @@ def registered(
 ):
     "The `Figure` of a name; `UserError` for an unknown one."
     if found := FIGURES.get(ALIASES.get(name, name)): return found
-    import difflib
     names = [*FIGURES, *ALIASES]
-    near = difflib.get_close_matches(name, names, 3, .5)
-    raise UserError(f'no figure {name!r}'
-                    + (f': did you mean {", ".join(near)}?' if near else f' (there are {", ".join(names)})'))
+    raise UserError(f'no figure {name!r}{did_you_mean(name, names)}')
 
 # %% ../../nbs/10_plots/07_figures.ipynb #41ead5fc
 def draw(

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.workspace import UserError
 from ..llm.memory import bytes_per_parameter
+from ..scoring.run_folders import several_engines
 from ..compare.paired import compare_scores
 from .style import (GREY, PALETTE, corners, family_marks, headline, interval, is_wide,
                                 legend_below, legend_dot, log_axis, n_of, new_figure, number_axis, place_labels,
@@ -301,9 +302,11 @@ def _scaling_rows(data) -> list[dict]:
     es = [(e, model_of(e.run, data.registry)) for e in data.systems if kind_of(e.run) != 'baseline']
     es = [(e, m) for e, m in es if m['params_b']]
     precisions, envs = {e.run.precision for e, _ in es}, {e.run.env for e, _ in es}
+    several = several_engines(e.run for e, _ in es)
     out = []
     for e, m in es:
-        family = ' '.join([m['family'], *([e.run.precision] if len(precisions) > 1 else []),
+        family = ' '.join([m['family'], *([e.run.engine] if several and e.run.engine else []),
+                           *([e.run.precision] if len(precisions) > 1 else []),
                            *([e.run.env] if len(envs) > 1 else [])])
         lo, hi = e.scores.ci['overall']
         out.append(dict(kind='run', label=e.label, family=family, params_b=m['params_b'], active_b=m['active_b'],
@@ -391,11 +394,11 @@ def _model_name(run) -> str: return run.stored.model.get('name') or re.split(r'[
 
 def _precision_rows(data) -> list[dict]:
     name = lambda r, a, b: ' '.join([_model_name(r), *([r.env] if r.env else [])]) + f': {a} / {b}'
-    return _paired(data, lambda r: r.precision if kind_of(r) == 'local' else '', lambda r: (r.model, r.env),
+    return _paired(data, lambda r: r.precision if kind_of(r) == 'local' else '', lambda r: (r.model, r.env, r.engine),
                    lambda p: (bytes_per_parameter(p) or 2., p), name)
 
 def _machine_rows(data) -> list[dict]:
-    return _paired(data, lambda r: r.env, lambda r: (r.model, r.precision), str,
+    return _paired(data, lambda r: r.env, lambda r: (r.model, r.precision, r.engine), str,
                    lambda r, a, b: f'{_model_name(r)} {r.precision}'.strip() + f': {a} / {b}')
 
 # %% ../../nbs/10_plots/05_systems.ipynb #4f634b23

@@ -63,7 +63,7 @@ def read_quantity(
     x = as_number(f'{mantissa}e{power}' if power else mantissa)
     rest = s[found[0].end():].strip()
     word = rest.split(' ')[0].lower()
-    if word in _WORDS: x, rest = x * _WORDS[word], rest[len(word):].strip()
+    if x is not None and word in _WORDS: x, rest = x * _WORDS[word], rest[len(word):].strip()
     return (x, rest) if x is not None and math.isfinite(x) else None
 
 # %% ../../nbs/05_scoring/03_judging.ipynb #5a1d0012
@@ -82,8 +82,8 @@ def _number_miss(want:float, got:float, stated:str, unit:str) -> str:
     if not (math.isfinite(want) and math.isfinite(got)): return 'wrong_value'
     if is_close(want, got): return 'format'
     wanted, given = unit_of(unit), unit_of(stated)
-    same_dimension = wanted and given and wanted[0] == given[0]
-    if same_dimension and math.isclose(got * given[1] / wanted[1], want, rel_tol=.01): return 'unit'
+    if wanted and given and wanted[0] == given[0]: # the same dimension
+        if math.isclose(got * given[1] / wanted[1], want, rel_tol=.01): return 'unit'
     if want and got and (want > 0) == (got > 0): # the signs, not the product, which could underflow
         if _off_by_unit(want, got, wanted and wanted[0]): return 'unit'
         if abs(got - want) <= .1 * abs(want): return 'rounding'
@@ -121,7 +121,7 @@ def _miss(truth:str, pred:str, unit:str, rule:str) -> str:
     if want and all_numbers(want): return _range_miss(want, got, b, unit)
     same_text = _loose(truth) == _loose(pred)
     if (a is None) != (b is None): return 'format' if not a and same_text else 'wrong_kind'
-    if a is None: return 'format' if same_text else 'wrong_text'
+    if a is None or b is None: return 'format' if same_text else 'wrong_text'
     return _number_miss(a[0], b[0], b[1], unit or a[1])
 
 # %% ../../nbs/05_scoring/03_judging.ipynb #5a1d0017

@@ -119,7 +119,7 @@ def _mean(xs, papers, bounded:bool) -> tuple[float|None, list|None]:
     zero = np.zeros(len(x))
     ci = (mean_ci(x, clusters=by) if bounded else
           paired_ci(np.stack([x, zero]), [(0, 1)], zero.astype(bool), clusters=by, reps=4000)[0])
-    return float(x.mean()), [float(v) for v in ci]
+    return float(x.mean()), None if ci is None else [float(v) for v in ci]
 
 # %% ../../nbs/05_scoring/08_retrieval_metrics.ipynb #e4e348a1
 def _shown(p:dict, metric:str) -> str|None:

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['cell_text', 'RunFolder', 'is_plain', 'side_by_side', 'experiments_of', 'is_own', 'runs_root', 'find_runs',
-           'distinct_names', 'find_run', 'pick_runs', 'check_place', 'GroundTruth', 'score_run']
+           'several_engines', 'name_with_engine', 'distinct_names', 'find_run', 'pick_runs', 'check_place',
+           'GroundTruth', 'score_run']
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0003
-import difflib, json, os, re
+import json, os, re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 from fastcore.basics import patch
-from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, digest, file_sha256, log, printable, read_csv,
-                                   read_json, some_of, stale_files)
+from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, did_you_mean, digest, file_sha256, log,
+                                   printable, read_csv, read_json, some_of, stale_files)
 from ..core.questions import WATTBOT2025, Question, Task, read_task
 from ..core.records import Summary
 from ..llm.memory import precision_of
@@ -251,12 +252,27 @@ def find_runs(
     return sorted((r for r in found if env in (None, r.env) and stem in (None, r.datafile)), key=lambda r: r.id)
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #b24f3a2e
+def several_engines(
+    runs, # `RunFolder`s, or numbers of runs
+) -> bool:
+    "Whether these runs have more than one engine, so that a table of them must name it."
+    return len({r.engine for r in runs} - {''}) > 1
+
+def name_with_engine(
+    name:str,     # of a run
+    engine:str,   # of it
+    several:bool, # whether there are several engines
+) -> str:
+    "The name as a label: with the engine where there are several and the name has none."
+    return f'{name} ({engine})' if several and engine and engine not in name else name
+
 def distinct_names(
     runs:Sequence[RunFolder],
 ) -> list[str]:
-    "The name of each run, or its id where another run has the same name."
+    """The name of each run, or its id where another run has the same name; with its engine where the runs have several
+    and the name has none."""
     names = Counter(r.name for r in runs)
-    return [r.name if names[r.name] == 1 else r.id for r in runs]
+    return [name_with_engine(r.name if names[r.name] == 1 else r.id, r.engine, several_engines(runs)) for r in runs]
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0025
 def find_run(
@@ -279,11 +295,11 @@ def find_run(
     if fits:
         raise UserError(f'{spec} is ambiguous: {some_of(r.id for r in fits)}: name one of them, or narrow with '
                         '--env and --datafile')
-    near = difflib.get_close_matches(spec, {r.name for r in runs} | {r.id for r in runs}, 3, .6)
     where = ''.join(f' in {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v)
-    there = (f': did you mean {some_of(near)}?' if near else
-             f' (there are {len(runs)} runs: {some_of(r.id for r in runs)})' if runs else ' (there are no runs)')
-    raise UserError(f'no run {spec!r}{where} under {base}{there}')
+    there = f'{len(runs)} runs: {some_of(r.id for r in runs)}' if runs else 'no runs'
+    names = sorted({n for r in runs for n in (r.name, r.id)})
+    hint = did_you_mean(spec, names, cutoff=.6, otherwise=f' (there are {there})')
+    raise UserError(f'no run {spec!r}{where} under {base}{hint}')
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0027
 def pick_runs(

@@ -118,7 +118,9 @@ def mean_ci(
     ratio = max(s2 / (m * (1 - m)), .1) if 0 < m < 1 else 1.
     d = design_effect(x, clusters)
     n, df = n / ratio / d.effect, d.df if d.clusters < x.size else None
-    a, b = clopper_pearson(m * n, n, level) if exact else wilson(m * n, n, level, df)
+    ends = clopper_pearson(m * n, n, level) if exact else wilson(m * n, n, level, df)
+    if ends is None: return None
+    a, b = ends
     return low + a * (high - low), low + b * (high - low)
 
 def strata_ci(
@@ -129,8 +131,9 @@ def strata_ci(
     and Donner 2008)."""
     est = down = up = 0.
     for w, x, lo, hi, *clusters in parts:
-        if not len(x) or not w: continue
-        m, (a, b) = float(np.mean(x)), mean_ci(x, lo, hi, level, clusters=clusters[0] if clusters else None)
+        ends = mean_ci(x, lo, hi, level, clusters=clusters[0] if clusters else None)
+        if not w or ends is None: continue
+        m, (a, b) = float(np.mean(x)), ends
         est, down, up = est + w * m, down + (w * (m - a)) ** 2, up + (w * (b - m)) ** 2
     return est - math.sqrt(down), est + math.sqrt(up)
 
@@ -199,7 +202,7 @@ def _common_part(x, pairs, clusters, w:float, level:float, reps:int, seed:int):
 def _rare_part(x, pairs, low:float, high:float, w:float, level:float):
     "The same over the rare rows: two score intervals, added in squares (see benchmarks/intervals.py for the choice)."
     k, (a, b), sd = x.shape[1], np.array(pairs).T, x.std(1)
-    m, lo, hi = np.array([(r.mean(), *mean_ci(r, low, high, level, exact=k < 10)) for r in x]).T
+    m, lo, hi = np.array([(r.mean(), *(mean_ci(r, low, high, level, exact=k < 10) or (np.nan, np.nan))) for r in x]).T
     known = (k >= 10) & (sd[a] > 1e-12) & (sd[b] > 1e-12)
     phi = np.where(known, np.cov(x, bias=True)[a, b] / np.where(known, sd[a] * sd[b], 1), 0).clip(0) # correlation
     square = lambda p, q: w ** 2 * np.maximum(0, p * p - 2 * phi * p * q + q * q)

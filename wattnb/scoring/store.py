@@ -58,7 +58,8 @@ def snippet_paper(
     s:dict, # an item of a record's `retrieved_snippets`
 ) -> str:
     "The paper that a snippet is from; '' when it is not recorded."
-    meta = s.get('metadata') if isinstance(s.get('metadata'), dict) else {}
+    meta = s.get('metadata')
+    if not isinstance(meta, dict): meta = {}
     return str(meta.get('document_id') or str(s.get('node_id') or '').split(':')[0])
 
 def found_gold(

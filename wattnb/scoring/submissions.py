@@ -11,9 +11,9 @@ import json, re, shutil, subprocess
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from ..core.questions import BASE_COLUMNS, BLANK, Question, QuestionSet, Task, is_blank, parse_refs, read_questions
+from ..core.questions import BASE_COLUMNS, BLANK, Question, QuestionSet, is_blank, parse_refs, read_questions
 from ..core.tables import ResultTable
-from ..core.workspace import UserError, WorkError, Workspace, read_csv, write_csv
+from ..core.workspace import UserError, WorkError, Workspace, read_csv
 from ..index.corpus import Paper, read_bibliography
 from .run_folders import RunFolder
 

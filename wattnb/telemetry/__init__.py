@@ -7,3 +7,5 @@ from .session import *
 from .energy import *
 from .footprints import *
 from .metering import *
+from .device_meters import *
+from .endpoints import *

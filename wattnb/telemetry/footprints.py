@@ -7,7 +7,7 @@ __all__ = ['ELECTRICITY_USD', 'Grid', 'grids', 'find_grid', 'Footprint', 'load_f
            'bill_of', 'footprint_table']
 
 # %% ../../nbs/04_telemetry/06_footprints.ipynb #cdd6b025
-import difflib, functools, math
+import functools, math
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 
@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from .energy import HOSTED, RunEnergy, _block, energy_of, is_hosted, missed_factor
 from ..core.records import Summary, finite
 from ..core.tables import ResultTable
-from ..core.workspace import SETTINGS_FILE, UserError, Workspace, read_csv, read_settings
+from ..core.workspace import SETTINGS_FILE, UserError, Workspace, did_you_mean, read_csv, read_settings
 
 # %% ../../nbs/04_telemetry/06_footprints.ipynb #4896f220
 @dataclass(frozen=True)
@@ -54,10 +54,9 @@ def find_grid(
     names.pop('', None)
     if want == 'GEORGIA': raise UserError("grid 'Georgia' is a country (GE) and a state (US-GA): write the code")
     if want in names: return names[want]
-    near = [names[n] for n in difflib.get_close_matches(want, names, n=3, cutoff=.6)]
-    hint = ' or '.join(dict.fromkeys(f'{g.code} ({g.name})' for g in near))
-    raise UserError(f'unknown grid {str(code)[:40]!r}' + (f': did you mean {hint}?' if hint else
-                    ': write an ISO code such as DE or US-CA, WORLD, or give gco2e_per_kwh'))
+    hint = did_you_mean(want, names, cutoff=.6, shown={n: f'{g.code} ({g.name})' for n, g in names.items()},
+                        otherwise=': write an ISO code such as DE or US-CA, WORLD, or give gco2e_per_kwh')
+    raise UserError(f'unknown grid {str(code)[:40]!r}{hint}')
 
 # %% ../../nbs/04_telemetry/06_footprints.ipynb #0c3df715
 ELECTRICITY_USD = .13 # per kWh; USA 2024, all sectors, rounded (EIA Electric Power Monthly)
@@ -136,9 +135,7 @@ def _known(table, keys, where:str, what:str='key') -> dict:
     if not isinstance(table, dict): raise UserError(f'{where} must be a table, not {table!r}')
     for k in table:
         if keys is None or k in keys: continue
-        near = difflib.get_close_matches(k, keys, n=1, cutoff=.5)
-        raise UserError(f'{where}: unknown {what} {k!r}' +
-                        (f': did you mean {near[0]}?' if near else f' (known: {", ".join(keys)})'))
+        raise UserError(f'{where}: unknown {what} {k!r}{did_you_mean(k, keys, 1)}')
     return table
 
 def _settings(values:dict, where:str) -> Footprint:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 from fastcore.basics import patch
 
-from ..core.hardware import machine
+from ..core.hardware import machine, torch_rocm
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, cache_dir
 from .power_meters import FLAGS, meters
@@ -49,13 +49,15 @@ def _machine_rows(m:dict) -> list:
         flags = ''.join(f'; {FLAGS[f]}' for f in g['flags'])
         rows.append((g['label'], f"{g['name']}, {size}, limit {g['power_limit_w']} W{flags}"))
     if not m['gpus']: return rows
-    return [*rows, ('CUDA of torch', m['cuda_version'] or 'none: this torch sees no GPU'),
+    amd = m['gpus'][0]['vendor'] == 'AMD'
+    built = torch_rocm() if amd else m['cuda_version']
+    return [*rows, (f"{'ROCm' if amd else 'CUDA'} of torch", built or 'none: this torch sees no GPU'),
             ('what is charged', 'a run: the GPUs that it uses; `wattnb meter`: all that are visible')]
 
 # %% ../../nbs/04_telemetry/07_metering.ipynb #dfe57078
 EXTRAS = dict(local=('torch', 'transformers', 'sentence_transformers'), bit4=('bitsandbytes',), hnsw=('hnswlib',),
               notebook=('papermill', 'jupyterlab'), api=('boto3',), plots=('matplotlib',), ray=('ray',),
-              constrained=('llguidance',))
+              constrained=('llguidance',), amd=('amdsmi',), apple=('zeus_apple_silicon',))
 KEYS = ('OPENAI_API_KEY', 'OPENROUTER_API_KEY', 'AWS_ACCESS_KEY_ID', 'AWS_PROFILE', 'HF_TOKEN')
 
 def doctor() -> Doctor:

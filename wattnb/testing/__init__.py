@@ -3,3 +3,4 @@ from .simulated import *
 from .server import *
 from .synthetic import *
 from .scratch import *
+from .devices import *

@@ -83,10 +83,11 @@ def about_ollama(self:ServerLimits, path:str, body:dict) -> dict|None:
     self.loads += mine and path == '/api/generate'
     loaded = dict(name='served:latest', model='served:latest', context_length=self.window)
     info = {'general.architecture': 'llama', 'llama.context_length': 131072}
-    shown: dict = dict(model_info=info, parameters='stop                           "<|eot_id|>"', capabilities=['completion'])
-    known = {'/v1/models': dict(object='list', data=[dict(id='served:latest', owned_by='library')]),
-             '/api/ps': dict(models=[loaded] if self.loads else []), '/api/show': shown if mine else None,
-             '/api/generate': dict(model='served:latest', response='', done=True, done_reason='load') if mine else None}
+    shown: dict = dict(model_info=info, parameters='stop    "<|eot_id|>"', capabilities=['completion'])
+    done = dict(model='served:latest', response='', done=True, done_reason='load')
+    known: dict = {'/v1/models': dict(object='list', data=[dict(id='served:latest', owned_by='library')]),
+                   '/api/ps': dict(models=[loaded] if self.loads else []), '/api/show': shown if mine else None,
+                   '/api/generate': done if mine else None}
     return known.get(path)
 
 # %% ../../nbs/testing/01_server.ipynb #03edd946
@@ -105,9 +106,12 @@ class FakeServer(ServerLimits):
     hang: float = 30.           # seconds that a hanging call hangs before its connection is closed
     knows_schema: bool = True   # else `response_format` is answered with 400
     seed: int = 0               # of the random faults
+    listen: int = 0             # port; 0: a free one
     kinds: Sequence = tuple(f for f in FAULTS if f != 'hang') # the random faults
     max_open: int|None = None   # more concurrent calls are answered with 429
     errors: dict|None = None    # status → body: every call gets this error
+    local: bool = False         # it stands for a server of this machine, not for a provider
+    listen: int = 0             # the port; 0: a free one
 
     def __post_init__(self):
         super().__post_init__()
@@ -136,7 +140,7 @@ def __enter__(self:FakeServer):
         def log_message(self, *a): pass
         def do_POST(self): outer._serve(self)
         def do_GET(self): outer._tell(self)
-    self.server = _Server(('127.0.0.1', 0), Handler)
+    self.server = _Server(('127.0.0.1', self.listen), Handler)
     self.port = self.server.server_address[1]
     self.bedrock_url = f'http://127.0.0.1:{self.port}'
     self.url = self.bedrock_url + '/v1'
@@ -155,7 +159,8 @@ def __exit__(self:FakeServer, *exc):
 def env(self:FakeServer) -> dict:
     "Environment variables that direct all providers to this server, for `environment`."
     return dict(OPENAI_BASE_URL=self.url, OPENROUTER_BASE_URL=self.url,
-                AWS_ENDPOINT_URL_BEDROCK_RUNTIME=self.bedrock_url, AWS_REGION='us-east-1')
+                AWS_ENDPOINT_URL_BEDROCK_RUNTIME=self.bedrock_url, AWS_REGION='us-east-1',
+                WATTNB_SERVER_LOCAL='' if self.local else '0')
 
 # %% ../../nbs/testing/01_server.ipynb #21586de6
 @patch

@@ -47,6 +47,9 @@ class PowerCurve:
         if i < 0: return self.points[0][1]
         (a, u), (b, v) = self.points[i], self.points[min(i + 1, len(self.at) - 1)]
         return u if b <= a or t >= b else u + (v - u) * (t - a) / (b - a)
+    def mean(self, t:float, seconds:float) -> float:
+        "Mean power of the last seconds before `t`."
+        return (self.joules(t) - self.joules(t - seconds)) / seconds
     def joules(self, t:float) -> float:
         "Energy from the first point to `t`; negative before it."
         i = bisect_right(self.at, t) - 1
@@ -149,7 +152,10 @@ class _Readings:
     def nvmlDeviceGetEnforcedPowerLimit(self, h): return int(self._of(h).limit_w * 1e3)
     def nvmlDeviceGetMaxClockInfo(self, h, kind): return self._of(h) and {1: 2520, 2: 9001}[kind]
     def nvmlDeviceGetPersistenceMode(self, h): return self._of(h) and 1
-    def nvmlDeviceGetComputeRunningProcesses(self, h): return [SimpleNamespace(pid=p) for p in self._of(h).processes]
+    def nvmlDeviceGetComputeRunningProcesses(self, h):
+        g = self._of(h) # a device without memory of its own lists processes without bytes
+        each = None if g.memory_gb is None or not g.processes else int(g.used_gb * 2**30) // len(g.processes)
+        return [SimpleNamespace(pid=p, usedGpuMemory=each) for p in g.processes]
     def nvmlDeviceGetTotalEnergyConsumption(self, h):
         return int(self._of(h, 'counter').shown_joules(self.clock()) * 1e3)
     def nvmlDeviceGetPowerUsage(self, h):
