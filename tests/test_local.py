@@ -138,7 +138,7 @@ def test_many_questions_in_batches_of_any_size(tmp_path, tokenizer):
     with LocalModel(entry) as m:
         m.on_phase = lambda name, t0, t1, ids, tokens: phases.append((name, t0, t1, ids, tokens))
         for size in (1, 3, 7):
-            m._most, batches = size, m.info['batches']
+            m._most, m._full, batches = size, (size, m._budget), m.info['batches']
             got = m.complete(asked)
             assert [r.text for r in got] == [r.text for r in alone] and [r.finish_reason for r in got] == [r.finish_reason for r in alone]
             assert max(r.batch_size for r in got) == size and len({r.batch_id for r in got}) == m.info['batches'] - batches <= 40
