@@ -274,17 +274,20 @@ def _passage(rec:dict, refused:bool, gold) -> tuple|None:
     parts = [s for part in re.split(r'[\n…]', best['text'][:20_000]) for s in split_sentences(part) if len(s) > 20]
     return snippet_paper(best), best['metadata']['page'], max(parts, key=fit, default=best['text'][:1000])
 
-def _chosen(r:Report, kinds:tuple, refused:bool) -> tuple|None:
-    "(run, row, (paper, page, sentence)) of the first answer of these kinds that has a passage, of the best run with one."
-    questions = {q.id: q for q in r.source.truths.of(r.runs[0])}
+def _chosen(r:Report, kinds:tuple, refused:bool, seen:set) -> tuple|None:
+    """(run, row, (paper, page, sentence)) of the first answer of these kinds that has a passage, of the best run with
+    one; on a page that is not among those `seen`, where there is one."""
+    questions, first = {q.id: q for q in r.source.truths.of(r.runs[0])}, None
     for e in r.source.best_first:
         if e.run.is_ensemble or e.label not in r.rows: continue
         records = {x['id']: x for x in e.run.records if isinstance(x['id'], str)}
         for x in r.rows[e.label]:
             if error_class(x) not in kinds or x['id'] not in records: continue
             gold = questions[x['id']].refs if x['id'] in questions else ()
-            if p := _passage(records[x['id']], refused, gold): return e.label, x, p
-    return None
+            if not (p := _passage(records[x['id']], refused, gold)): continue
+            if p[:2] not in seen: return e.label, x, p
+            first = first or (e.label, x, p)
+    return first
 
 # %% ../../nbs/10_plots/08_reports.ipynb #d5cf16ff
 MAX_PICTURE = 600_000 # bytes
@@ -309,10 +312,11 @@ def cited_pages(
     dpi:int=80, # pixels per inch
 ) -> Folded:
     "The pages that three answers rest on, one right, one wrong, one refused, with the sentence outlined."
-    out, esc = [], html.escape
+    out, seen, esc = [], set(), html.escape # type: ignore[var-annotated]
     for kind, classes in _SHOWN.items():
-        if not (got := _chosen(r, classes, kind == 'refused')): continue
+        if not (got := _chosen(r, classes, kind == 'refused', seen)): continue
         label, x, (paper, page, sentence) = got
+        seen.add((paper, page))
         value = '' if kind == 'refused' else f' with {esc(str(x.get("value") or ""))[:120]}'
         said = 'refused' if kind == 'refused' else f'{kind} answer'
         out.append(_figure(r, f'<b>{esc(x["id"])}</b>, {said}{value} by {esc(label)}', paper, page, sentence, dpi))
