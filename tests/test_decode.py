@@ -325,7 +325,7 @@ def test_whose_sampling_is_part_of_a_runs_identity(tmp_path, tokenizer):
     assert [x['prompt_hash'] for x in a] == [x['prompt_hash'] for x in b] and [x['raw'] for x in a] != [x['raw'] for x in b]
     with LocalModel(plan().entry) as m: assert len({m._sequence(Request('q', 'a', t)).prompt_hash for t in 'xyz'}) == 3
     with pytest.raises(UserError, match='unknown sampling'): plan(sampling='mine')
-    with pytest.raises(UserError, match='checkpoint of a local model'): plan(model='extractive', sampling='model')
+    with pytest.raises(UserError, match='from the checkpoint'): plan(model='extractive', sampling='model')
 
 
 # --- every kind of cache ---------------------------------------------------------------------------------------------
