@@ -3,11 +3,12 @@
     python benchmarks/gpu.py --out gpu.json     # at most 8 minutes on one card (--seconds)
     python benchmarks/gpu.py --tiny             # the same logic on a CPU: tiny shapes, a simulated driver and shortage
     python benchmarks/gpu.py --only machine,meters,speed
+    python benchmarks/gpu.py --shape llama3-8b  # another local model of the registry, by its shape (wattnb/shapes.toml)
 
 Writes `facts` of each part and `checks` (name, ok: true, false or null where it cannot be told, what was seen, what was wanted) after each
-part, so that a stopped process keeps what was measured. Prints the table for the page "Compare two machines". Exit status 1 if a check
+part, so that a stopped process keeps what was measured; a part that takes too long is stopped and named under `skipped`. Prints the table for the page "Compare two machines". Exit status 1 if a check
 failed, 2 if a part broke. Needs torch, transformers and accelerate; bitsandbytes for `precisions` and `experts`."""
-import argparse, contextlib, gc, importlib.metadata, importlib.util, json, math, os, random, statistics, sys, tempfile, time, traceback
+import argparse, contextlib, gc, importlib.metadata, importlib.util, json, os, random, signal, statistics, subprocess, sys, tempfile, time, traceback
 from pathlib import Path
 
 os.environ |= dict(TOKENIZERS_PARALLELISM='false', HF_HUB_OFFLINE='1', WATTNB_PROGRESS='0')
@@ -20,14 +21,18 @@ from wattnb.llm import local
 from wattnb.llm.memory import kv_bytes_per_token, plan_checkpoint
 from wattnb.llm.loading import Loaded, load_local
 from wattnb.llm.protocol import Request
-from wattnb.llm.registry import ModelEntry
+from wattnb.llm.random_weights import class_of, random_model, shape_config
+from wattnb.llm.registry import ModelEntry, load_registry
+from wattnb.llm.shapes import shape_of
 from wattnb.telemetry.power_meters import NvmlCounter, NvmlPower
 from wattnb.telemetry.session import Session
 
 transformers.logging.set_verbosity_error(); transformers.logging.disable_progress_bar()
-# hidden size, layers, heads, key-value heads, feed-forward size, vocabulary
-SHAPES = {'qwen2.5-7b': (3584, 28, 28, 4, 18944, 152064), 'qwen2.5-0.5b': (896, 24, 14, 2, 4864, 151936),
-          'llama3.1-8b': (4096, 32, 32, 8, 14336, 128256), 'tiny': (64, 4, 4, 2, 128, 1024), 'tiny-small': (64, 3, 4, 2, 128, 1024)}
+# of the registry (wattnb/shapes.toml), and two that are small enough for a CPU
+REGISTRY = load_registry()
+TINY = dict(model_type='qwen2', hidden_size=64, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, intermediate_size=128, vocab_size=1024,
+            max_position_embeddings=32768)
+SHAPES = {'tiny': TINY, 'tiny-small': TINY | dict(num_hidden_layers=3)}
 rounded = lambda x, n=4: None if x is None else float(f'{x:.{n}g}')
 
 
@@ -37,7 +42,7 @@ class Bench:
         self.tiny, self.seconds, self.out, self.t0 = a.tiny, a.seconds, a.out, time.monotonic()
         self.cuda = torch.cuda.is_available() and not a.tiny
         self.device, self.dtype = torch.device('cuda:0' if self.cuda else 'cpu'), torch.bfloat16 if self.cuda else torch.float32
-        self.big, self.small = a.shape or ('tiny' if a.tiny else 'qwen2.5-7b'), 'tiny-small' if a.tiny else 'qwen2.5-0.5b'
+        self.big, self.small = a.shape or ('tiny' if a.tiny else 'qwen7b'), 'tiny-small' if a.tiny else 'qwen0.5b'
         self.prompt, self.reply = (120, 12) if a.tiny else (1500, 96)
         self.rows = [1, 4, 8] if a.tiny else [1, 8, 32, 64]
         self.text = '\n'.join(p.read_text('utf-8') for p in [ROOT/'README.md', *sorted((ROOT/'wattnb/llm').glob('*.py'))])[:200_000]
@@ -68,23 +73,14 @@ class Bench:
             chat_template='{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}'
                           '{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}')
 
-    def config(self, shape, kind='qwen2', **more):
-        h, n, heads, kv, ff, vocabulary = SHAPES[shape]
-        return transformers.AutoConfig.for_model(kind, **{**dict(
-            hidden_size=h, num_hidden_layers=n, num_attention_heads=heads, num_key_value_heads=kv, intermediate_size=ff, vocab_size=vocabulary,
-            max_position_embeddings=32768, tie_word_embeddings=False, eos_token_id=self.tokenizer.eos_token_id, bos_token_id=None,
-            pad_token_id=self.tokenizer.pad_token_id), **more})
+    def config(self, shape, **more):
+        "The config of a shape, untied so that embeddings can be wide, with the tokens of this tokenizer."
+        sizes = SHAPES[shape] if shape in SHAPES else shape_of(REGISTRY[shape])
+        return shape_config({**sizes, **dict(tie_word_embeddings=False, eos_token_id=self.tokenizer.eos_token_id, bos_token_id=None,
+                                             pad_token_id=self.tokenizer.pad_token_id), **more})
 
     def random_model(self, config, dtype=None):
-        "A model whose attention looks somewhere and whose logits differ, which those of an initialisation hardly do."
-        torch.manual_seed(1)
-        with torch.device(self.device): m = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype or self.dtype)
-        m = m.eval().requires_grad_(False)
-        with torch.inference_mode():
-            for name, p in m.named_parameters():
-                if p.ndim >= 2: p.normal_(0, 1 if 'embed' in name else 1 / math.sqrt(p.shape[-1]))
-                elif name.endswith('bias'): p.normal_(0, .1)
-        return m
+        return random_model(config, str(dtype or self.dtype).removeprefix('torch.'), self.device)
 
     def big_model(self):
         if self.model is None: self.model = self.random_model(self.config(self.big))
@@ -95,10 +91,10 @@ class Bench:
         dtype = str(next(model.parameters()).dtype).removeprefix('torch.')
         info = dict(provider='hf_local', id='random', source='folder', effective_dtype=dtype, quantization='none', determinism='',
                     attention=model.config._attn_implementation, device=str(self.device))
-        entry, real = ModelEntry('random', 'hf_local', 'random', precision=precision, context=32768), local.load_local
-        local.load_local = lambda *a, **k: Loaded(model, self.tokenizer, info)
-        try: return local.LocalModel(entry, precision, **options)
-        finally: local.load_local = real
+        loaded = Loaded(model, self.tokenizer, info)
+        class InMemory(local.LocalModel):
+            def _load(self): return loaded
+        return InMemory(ModelEntry('random', 'hf_local', 'random', precision=precision, context=32768), precision, **options)
 
     def folder(self, model):
         path = Path(tempfile.mkdtemp(prefix='wattnb-gpu-'))/'model'
@@ -329,7 +325,7 @@ def precisions(b):
 def experts(b):
     "A mixture of experts is refused at 4 bit where its experts would stay at 16 bit."
     if importlib.util.find_spec('bitsandbytes') is None: return dict(skipped='no bitsandbytes')
-    c = b.config(b.small, 'qwen3_moe', num_experts=8, num_experts_per_tok=2, moe_intermediate_size=128 if b.tiny else 512,
+    c = b.config(b.small, model_type='qwen3_moe', num_experts=8, num_experts_per_tok=2, moe_intermediate_size=128 if b.tiny else 512,
                  head_dim=16 if b.tiny else 64, decoder_sparse_step=1, mlp_only_layers=[])
     path = b.folder(b.random_model(c))
     try: said = f"loaded as {load_local(ModelEntry('moe', 'hf_local', str(path), precision='4bit', context=4096), '4bit', device=None if b.cuda else 'cpu').info['quantization']}"
@@ -338,7 +334,50 @@ def experts(b):
     return dict(said=said)
 
 
-PARTS = (machine, meters, loading, equality, speed, attention, sampler, shortage, precisions, experts)
+_VLLM = """
+import json, sys, time
+from vllm import LLM, SamplingParams
+path, dtype, longest, rows, reply = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
+llm = LLM(model=path, load_format='dummy', dtype=dtype, max_model_len=longest, gpu_memory_utilization=.85, enable_prefix_caching=False)
+prompts = [dict(prompt_token_ids=[(7 * i + 31 * j) % 1000 + 10 for j in range(longest - reply - 1)]) for i in range(rows)]
+took = []
+for n in (1, reply): # the first is mostly prefill
+    t = time.perf_counter(); out = llm.generate(prompts, SamplingParams(temperature=0, max_tokens=n, ignore_eos=True)); took.append(time.perf_counter() - t)
+print('RESULT', json.dumps(dict(prefill_s=took[0], seconds=took[1], tokens=sum(len(o.outputs[0].token_ids) for o in out))))
+"""
+
+def engines(b):
+    "vLLM with random weights of the same shape, where it is installed: tokens/s beside those of `speed`. In a process of its own, whose memory ends with it."
+    if not b.cuda or importlib.util.find_spec('vllm') is None: return dict(skipped='no vLLM' if b.cuda else 'no GPU')
+    path, n = Path(tempfile.mkdtemp(prefix='wattnb-vllm-'))/'model', b.rows[-1]
+    config = b.config(b.big); config.architectures = [class_of(config).__name__]
+    config.save_pretrained(path); b.tokenizer.save_pretrained(path)
+    b.model = None; b.free()
+    with Session() as s:
+        with s.stage('decode', ids=['vllm']):
+            p = subprocess.run([sys.executable, '-c', _VLLM, path, 'bfloat16', str(b.prompt + b.reply + 8), str(n), str(b.reply)], capture_output=True, text=True, timeout=max(20, b.left() - 10))
+        energy = s.report()['energy']
+    line = next((l for l in p.stdout.splitlines() if l.startswith('RESULT ')), None)
+    b.check('vLLM answers with random weights', line is not None, (p.stderr or p.stdout)[-300:] if line is None else None)
+    if line is None: return dict(rc=p.returncode)
+    f = json.loads(line[7:])
+    return f | dict(rows=n, decode_tokens_per_s=rounded(f['tokens'] / max(f['seconds'] - f['prefill_s'], 1e-9)), gpu_wh_with_start=energy.get('gpu_wh'))
+
+
+PARTS = (machine, meters, loading, equality, speed, attention, sampler, shortage, precisions, experts, engines)
+SECONDS = dict(speed=150, engines=170, shortage=60) # a part may take; the others 45
+
+class OutOfTime(BaseException): "A part has used its time; no `except Exception` of the code under test takes it."
+
+@contextlib.contextmanager
+def limited(seconds):
+    "Raise `OutOfTime` in the block after so many seconds, where the platform can."
+    def stop(*_): raise OutOfTime
+    if not hasattr(signal, 'SIGALRM'): yield; return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, max(1., seconds))
+    try: yield
+    finally: signal.setitimer(signal.ITIMER_REAL, 0); signal.signal(signal.SIGALRM, before)
 
 def table(found) -> str:
     "The measurements as rows of the page that lists the cards on which wattnb was tried."
@@ -349,6 +388,8 @@ def table(found) -> str:
     for n, r in (s.get('runs') or {}).items():
         ideal = f" (by the memory's speed at least {r['ideal_ms']})" if 'ideal_ms' in r else ''
         rows.append((f"{found['shape']}, batch of {n}", f"{r['decode_tokens_per_s']} tokens/s, {r['ms_per_step']} ms per step{ideal}, {r['joules_per_decode_token']} J per token"))
+    v = f.get('engines') or {}
+    if 'decode_tokens_per_s' in v: rows.append((f"{found['shape']}, batch of {v['rows']}, vLLM", f"{v['decode_tokens_per_s']} tokens/s"))
     if 'sampler' in f: rows.append(('sampler', f"{100 * f['sampler']['slower']:.1f} % of a step"))
     name = (m.get('torch') or {}).get('name') or 'CPU'
     versions = ', '.join(f'{k} {v}' for k, v in (m.get('versions') or {}).items() if k in ('torch', 'transformers', 'bitsandbytes'))
@@ -358,7 +399,7 @@ def table(found) -> str:
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument('--tiny', action='store_true'); p.add_argument('--seconds', type=float, default=440); p.add_argument('--out', default='')
-    p.add_argument('--shape', default='', choices=['', *SHAPES]); p.add_argument('--only', default=','.join(f.__name__ for f in PARTS))
+    p.add_argument('--shape', default='', choices=['', *SHAPES, *(k for k, e in REGISTRY.items() if shape_of(e))], metavar='MODEL', help='a local model of the registry'); p.add_argument('--only', default=','.join(f.__name__ for f in PARTS))
     a = p.parse_args()
     if not a.tiny and not torch.cuda.is_available(): sys.exit('no CUDA device: --tiny tries the logic on a CPU')
     b = Bench(a)
@@ -369,7 +410,10 @@ def main():
         for part in (f for f in PARTS if f.__name__ in a.only.split(',')):
             name, t = part.__name__, time.monotonic()
             if b.left() < 20: b.found['skipped'][name] = 'no time'; continue
-            try: b.found['facts'][name] = part(b)
+            limit = min(SECONDS.get(name, 45) * (4 if a.tiny else 1), b.left())
+            try:
+                with limited(limit): b.found['facts'][name] = part(b)
+            except OutOfTime: b.found['skipped'][name] = f'stopped after {limit:.0f} s'
             except Exception as e: b.found['broke'][name] = f'{type(e).__name__}: {str(e)[:300]}'; traceback.print_exc()
             b.found['seconds'][name] = round(time.monotonic() - t, 1)
             b.free(); b.save()

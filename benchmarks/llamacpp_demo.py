@@ -55,7 +55,7 @@ def row(ws, window, slots, a):
     cut = sum((r['context_tokens'] or 0) > n for r, n in zip(records, prompts, strict=True))
     good = not (by['failed'] or cut) and [effective[k] for k in ('slots', 'context')] == [slots, window] and max(prompts) < window
     queue = summary['timing'].get('queue_seconds') or 0.
-    return (window, slots, len(records), by['answered'], by['abstained'], by['unparsed'], by['failed'], max(prompts), seconds, seconds / len(records), queue / len(records)), good
+    return (window, slots, len(records), by['answered'], by['abstained'], by['unparsed'], by['failed'], max(prompts), seconds, seconds / len(records), queue), good
 
 
 def main():

@@ -280,3 +280,9 @@ def test_who_may_add_a_meter(tmp_path):
         holds(e, 3000.)
         with simulated_nvml([SimulatedGpu()]): assert {m.name: m.reason for m in meters(rapl=tmp_path)}['wall'] == 'not needed: NVML energy counter reads the GPUs'
     finally: del power_meters.FURTHER['gpu']['wall_socket']
+
+
+def test_the_amd_gpus_of_a_server_are_found_by_its_processes():
+    from wattnb.core.served import gpu_memory_of
+    with simulated_amd([SimulatedGpu(**MI210), SimulatedGpu(processes=(4711, 12), **MI210)]):
+        assert gpu_memory_of([4711]) == {'GPU-0000000000000001': 2**30} and gpu_memory_of([9]) == {}

@@ -197,7 +197,8 @@ def run_members(
     if not s.temperature:
         raise UserError('at temperature 0 all runs of a model are the same: give --temperature, e.g. 0.7')
     key = load_registry(ws).find(s.model, provider=s.provider or None).key
-    parts = (re.sub(r'[^\w.+-]+', '-', key), 'bench', s.engine, s.precision, s.preset, s.split, s.mode if s.mode != 'rag' else '')
+    parts = (re.sub(r'[^\w.+-]+', '-', key), 'bench', s.engine, s.precision, s.preset, s.split,
+             s.mode if s.mode != 'rag' else '')
     name = s.name or '-'.join(filter(None, parts))
     plans = [plan_run(replace(s, name=f'{name}-member{i + 1}of{m}', seed=s.seed + i), ws) for i in range(m)]
     todo = [p for p in plans if p.state != 'complete']

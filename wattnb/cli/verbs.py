@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_index', 'cmd_search', 'cmd_page', 'cmd_retrieval', 'cmd_check_questions', 'cmd_ask',
-           'cmd_eval', 'cmd_run', 'run_notebook', 'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models',
-           'cmd_doctor', 'cmd_meter', 'cmd_score', 'cmd_submit', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix',
-           'cmd_compare', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots',
-           'cmd_report']
+           'cmd_eval', 'cmd_run', 'cmd_plan', 'run_notebook', 'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export',
+           'cmd_models', 'cmd_doctor', 'cmd_meter', 'cmd_score', 'cmd_submit', 'cmd_benchmark', 'cmd_scaling',
+           'cmd_matrix', 'cmd_compare', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend',
+           'cmd_plots', 'cmd_report']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
 import argparse, dataclasses, logging, sys
@@ -192,6 +192,16 @@ def cmd_run(a) -> Result:
                     s.stopped_because, done, s.num_questions, plan.run_dir)
     return Result(run.to_text(), dict(run_dir=str(plan.run_dir), skipped=skipped, summary=run.summary))
 
+# %% ../../nbs/11_cli/01_verbs.ipynb #e21verb1
+@verb('plan', 'show what a run would do, what it would need, and what was measured of its model here',
+      'wattnb plan --model qwen72b', *_options())
+def cmd_plan(a) -> Result:
+    from wattnb.benchmark.plan import predicted_and_measured
+    from wattnb.experiment.plan import plan_run
+    plan = plan_run(RunSettings(**shared(a)), a.root)
+    t = predicted_and_measured(plan)
+    return Result(f'{plan.table.to_text()}\n\n{t.to_text()}', dict(asked=plan.table.to_json(), needs=t.to_json(), notes=list(t.notes)))
+
 # %% ../../nbs/11_cli/01_verbs.ipynb #062d39b6
 def _how_long(plan) -> str:
     from wattnb.benchmark.progress import clock
@@ -255,15 +265,16 @@ def _tree(a):
     "The workspace, or a folder of runs that is no workspace and is only read."
     from wattnb.scoring.run_folders import check_place, runs_root
     ws = runs_root(a.root)
-    if a.verb != 'ensemble' and not getattr(a, 'submissions', None):
+    if a.verb != 'ensemble' and not getattr(a, 'submissions', None) and not getattr(a, 'weights', None):
         check_place(ws, getattr(a, 'env', None), getattr(a, 'datafile', None))
     return ws
 
 @verb('results', 'list the runs of this workspace with their scores',
-      'wattnb results --env laptop', *_WHERE)
+      'wattnb results --env laptop', *_WHERE, *_options('weights'))
 def cmd_results(a) -> Result:
     from wattnb.experiment.stored import results_table
-    t = results_table(_tree(a), a.env, a.datafile)
+    if a.weights: RunSettings('', weights=a.weights) # raises for another word
+    t = results_table(_tree(a), a.env, a.datafile, a.weights)
     if not len(t.rows): return Result('no runs yet: `wattnb run --model extractive` makes one', [])
     return Result(t.to_text(), t.document())
 
@@ -291,13 +302,23 @@ def cmd_verify(a) -> Result:
 def cmd_export(a) -> Result:
     from wattnb.legacy.wattbot_files import export_wattbot
     if not a.peer: raise UserError('say in which form: --peer writes the files of WattBot')
-    run = _run(a)
+    run = _answered_run(a)
     files = export_wattbot(run, a.output or Workspace.find(a.root).artifacts/'peer'/run.id)
     return Result('\n'.join(map(str, files)), dict(run_dir=str(run.path), files=[str(f) for f in files]))
 
 def _run(a):
-    from wattnb.scoring.run_folders import find_run
-    return find_run(Workspace.find(a.root), a.run)
+    from wattnb.scoring.run_folders import find_run, find_runs
+    ws = Workspace.find(a.root)
+    try: return find_run(ws, a.run)
+    except UserError: # a run of random weights is found by its name here, and nowhere else
+        found = [r for r in find_runs(ws.random_runs) if a.run in (r.name, r.id)]
+        if len(found) != 1: raise
+        return found[0]
+
+def _answered_run(a):
+    run = _run(a)
+    if run.has_random_weights: raise UserError(f'{run.id} has random weights: it has no answers')
+    return run
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #5a5006bb
 @verb('models', 'list the registry, download a model, convert a WattBot config',
@@ -399,7 +420,7 @@ def cmd_submit(a) -> Result:
     from wattnb.scoring import submissions as sub
     ws, given = Workspace.find(a.root), Path(a.run) if a.run.lower().endswith('.csv') else None
     if given and not a.questions: raise UserError('a file is checked against its questions: give --questions')
-    run = None if given else _run(a)
+    run = None if given else _answered_run(a)
     questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'))
     rows = sub.read_rows(given) if given else sub.submission_of(run, questions, papers)
     out = given or Path(a.output or ws.artifacts/'submissions'/f'{run.id}.csv')

@@ -226,10 +226,12 @@ def ranking(self:Comparison) -> ResultTable:
     rows, engine = [], several_engines(e.numbers or RunNumbers() for e in self.runs)
     for e in sorted(self.runs, key=lambda e: -e.scores.overall):
         s, c = e.scores, e.numbers or RunNumbers()
-        rows.append([e.label, *([c.engine] if engine else []), self.letters[e.label], s.overall, *s.ci['overall'], *s.compared.values(), c.latency_s,
+        first = [e.label, *([c.engine] if engine else []), self.letters[e.label]]
+        rows.append([*first, s.overall, *s.ci['overall'], *s.compared.values(), c.latency_s,
                      c.wall_s_per_question, c.wh_per_question, c.per(c.energy.low), c.per(c.energy.high), c.energy.is_,
                      c.usd_per_question])
-    return ResultTable(['run', *(['engine'] if engine else []), 'letters', 'overall', 'low', 'high', *self.runs[0].scores.compared, 'latency s',
+    first = ['run', *(['engine'] if engine else []), 'letters']
+    return ResultTable([*first, 'overall', 'low', 'high', *self.runs[0].scores.compared, 'latency s',
                         's/question', 'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'], rows,
                        f'{len(rows)} runs, {self.n} questions',
                        ('low, high: 95 % interval. Two runs with a common letter are not significantly different '

@@ -78,7 +78,8 @@ class Supervised:
         self.timeout, self.grace, given = timeout, grace, hasattr(log, 'fileno')
         self.log = Path(os.devnull if given or not log else log)
         self.mark, self.started = secrets.token_hex(8), time.monotonic()
-        with nullcontext(log) if given else open(self.log, 'wb') as out: # in a session of its own: Ctrl-C reaches only the owner, which passes it on
+        # in a session of its own: Ctrl-C reaches only the owner, which passes it on
+        with nullcontext(log) if given else open(self.log, 'wb') as out:
             self.process = subprocess.Popen(
                 [sys.executable, '-P', str(script), '--supervise', f'{timeout:g}', f'{grace:g}', self.mark, *command],
                 env=env, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=os.name == 'posix')

@@ -68,7 +68,7 @@ AMD_QUESTIONS = dict( # a function of NVML → the answer of amdsmi in NVML's un
     DeviceGetUtilizationRates=lambda m, h: SimpleNamespace(gpu=_number(m.amdsmi_get_gpu_activity(h)['gfx_activity'])),
     DeviceGetClockInfo=lambda m, h: _number(m.amdsmi_get_clock_info(h, m.AmdSmiClkType.GFX)['clk']),
     DeviceGetMaxClockInfo=lambda m, h: _number(m.amdsmi_get_clock_info(h, m.AmdSmiClkType.GFX)['max_clk']),
-    DeviceGetComputeRunningProcesses=lambda m, h: [SimpleNamespace(pid=p['pid'])
+    DeviceGetComputeRunningProcesses=lambda m, h: [SimpleNamespace(pid=p['pid'], usedGpuMemory=_number(p.get('mem')))
                                                    for p in m.amdsmi_get_gpu_process_list(h)],
     DeviceGetTotalEnergyConsumption=_millijoules,
     DeviceGetPowerUsage=lambda m, h: _times(_socket_power(m, h)[1], 1e3),

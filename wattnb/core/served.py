@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
-from .hardware import Gpu, container, nvml, visible_gpus, _cards, _slices
+from .hardware import Gpu, container, driver_of, nvml, visible_gpus, _cards, _slices
 from .workspace import UserError
 
 # %% ../../nbs/00_core/07_served.ipynb #9bba39bc
@@ -99,8 +99,8 @@ def _kind(program:str) -> str:
 def all_gpus() -> list[Gpu]:
     "Every GPU and MIG slice of this machine, whatever `CUDA_VISIBLE_DEVICES` says, in the driver's order."
     nv = nvml()
-    if not nv: return []
-    cards = _cards(nv)
+    cards = _cards(nv) if nv else []
+    if not cards: return visible_gpus() # of another maker, those that this process is shown
     slices = _slices(nv, cards)
     split = {id(parent) for _, _, parent in slices}
     return visible_gpus(','.join([*(u for h, _, u in cards if id(h) not in split), *(u for _, u, _ in slices)]))
@@ -110,9 +110,9 @@ def gpu_memory_of(
     gpus=None, # default: `all_gpus`
 ) -> dict|None:
     "UUID → bytes that the processes hold there, None where the driver does not say; None if it lists no processes at all."
-    nv, pids, out, told = nvml(), set(pids), {}, False
+    pids, out, told = set(pids), {}, False
     for g in all_gpus() if gpus is None else gpus:
-        lists = [nv.get(f'DeviceGet{kind}RunningProcesses', g.memory_handle) for kind in ('Compute', 'Graphics')]
+        lists = [driver_of(g).get(f'DeviceGet{kind}RunningProcesses', g.memory_handle) for kind in ('Compute', 'Graphics')]
         told |= any(x is not None for x in lists)
         mine = {p.pid: getattr(p, 'usedGpuMemory', None) for x in lists for p in x or () if p.pid in pids}
         if mine: out[g.uuid] = None if None in mine.values() else sum(mine.values())

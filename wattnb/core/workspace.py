@@ -400,6 +400,7 @@ class Workspace:
     embeddings = property(lambda self: self.data/'embeddings')
     artifacts = property(lambda self: self.root/'artifacts')
     experiments = property(lambda self: self.artifacts/'experiments')
+    random_runs = property(lambda self: self.artifacts/'random_weights') # runs that measure and answer nothing
     plots = property(lambda self: self.artifacts/'plots')
     models_toml = property(lambda self: self.root/'models.toml')
     notebooks = property(lambda self: self.root/'nbs')

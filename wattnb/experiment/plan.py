@@ -8,7 +8,7 @@ __all__ = ['planned_precision', 'RunPlan', 'weights_digest', 'plan_run', 'run_he
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #3349360d
 import hashlib, os, re, shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Callable, Sequence
@@ -25,6 +25,7 @@ from ..llm.memory import native_quantization, precision_of
 from ..llm.registry import GGUF_ENGINES, ModelEntry, load_registry
 from ..llm.protocol import check_provider
 from ..llm.requirements import precision_advice
+from ..llm.shapes import check_shape, shape_of
 from ..llm.engines import check_engine, engine_precision
 from ..llm.prices import priced
 from ..llm.prompts import prompt_digest
@@ -34,7 +35,6 @@ from ..scoring.scores import score
 from ..scoring.wattbot_score import scorer_version
 from .settings import RunSettings, expected_bill
 from .journal import AttemptNumbers, JournalContent, read_journal
-
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #60b9a522
 def planned_precision(
@@ -131,7 +131,7 @@ def table(self:RunPlan) -> ResultTable:
     state = {'new': 'new', 'complete': 'complete: nothing to do',
              'resume': f'resumes: {self.done} of {n} questions done',
              'rebuild': 'every question is done: the files are written again from the journal'}[self.state]
-    optional = [('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
+    optional = [('weights', s.weights and f'{s.weights}: nothing is scored'), ('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
                 ('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)]
     rows = [('model', f'{e.name} ({e.key})'), ('provider', e.provider),
             *([('engine', e.engine)] if e.engine else []), ('precision', precision),
@@ -147,7 +147,9 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
     folder = Path(entry.id).expanduser()
     local = entry.local and (folder.is_dir() or folder.suffix == '.gguf' and folder.is_file())
     optional = dict(like=entry.like, decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
-                    planner='llm' if s.planner == 'llm' else '', weights=weights_digest(folder) if local else '',
+                    planner='llm' if s.planner == 'llm' else '',
+                    weights=s.weights or (weights_digest(folder) if local else ''),
+                    shape=digest(shape_of(entry)) if s.weights else '',
                     engine=entry.engine if entry.engine != 'transformers' else '',
                     gguf=entry.gguf if entry.engine == 'llama.cpp' and not local else '')
     return dict(
@@ -181,10 +183,19 @@ def weights_digest(
         except OSError as e: raise UserError(f'cannot read {p}: {e.strerror or e}') from None
     return h.hexdigest()
 
+# %% ../../nbs/06_experiment/02_plan.ipynb #e21plan2
+def _without_checkpoint(s:RunSettings, entry:ModelEntry) -> ModelEntry:
+    "The entry for a run of random weights. `UserError` where there can be none."
+    check_shape(entry, s.precision)
+    if entry.engine != 'transformers':
+        raise UserError(f'random weights are run by transformers, and {entry.key} would be run by {entry.engine}: '
+                        'give --engine transformers')
+    return replace(entry, pypi=None)
+
 # %% ../../nbs/06_experiment/02_plan.ipynb #83b9abd7
 def _default_name(s:RunSettings, entry:ModelEntry, precision:str, own:str, engine:str) -> str:
     "`precision` is the run's; `own` and `engine` are the model's defaults, which the name leaves out."
-    parts = [re.sub(r'[^\w.+-]+', '-', entry.key), 'bench']
+    parts = [re.sub(r'[^\w.+-]+', '-', entry.key), s.weights or 'bench']
     if entry.engine != engine: parts.append(entry.engine)
     if precision != own: parts.append(precision)
     if s.mode != 'rag': parts.append(s.mode)
@@ -211,6 +222,7 @@ def plan_run(
     questions, registry = read_questions(ws.questions(s.questions or None), s.limit), load_registry(ws)
     entry = priced(registry.find(s.model, s.provider or None, s.like), registry)
     default, entry = entry.engine, entry.on_engine(s.engine)
+    if s.weights: entry = _without_checkpoint(s, entry)
     requested, own = s.precision or entry.precision, planned_precision(entry)
     precision = planned_precision(entry, s.precision)
     check_provider(entry, precision)
@@ -222,7 +234,7 @@ def plan_run(
     index = open_index(ws, s.index or None).manifest_digest if s.mode != 'closed-book' else None
     if s.mode == 'oracle' and not questions.labelled:
         raise UserError(f'{questions.path} has no answers: oracle mode needs the gold papers of each question')
-    above = ws.experiments.joinpath(*[p for p in (s.env, questions.stem) if p])
+    above = (ws.random_runs if s.weights else ws.experiments).joinpath(*[p for p in (s.env, questions.stem) if p])
     name = s.name or _default_name(s, entry, precision, own, default)
     plan = RunPlan(s, ws, questions, entry, precision, above/name, _identity(s, entry, precision, questions, index),
                    'new', precision_requested=requested)
@@ -360,5 +372,5 @@ class RunState:
     @property
     def score(self) -> float|None:
         "Composite score of the questions done so far; None without any, or without true answers."
-        done = self.done if self.plan.questions.labelled else []
+        done = self.done if self.plan.questions.labelled and not self.plan.settings.weights else []
         return score(done, [prediction_of(self.last(q.id)) for q in done]).overall if done else None

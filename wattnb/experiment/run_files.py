@@ -310,7 +310,7 @@ def derive(
     for s in segments: s.pop('per_question', None)
     tried = [content.attempts.get(q.id, ()) for q in questions]
     sums, scores = [sum_attempts(x) for x in tried], None
-    if head.get('labelled'):
+    if head.get('labelled') and not head['settings'].get('weights'):
         scores = score(questions, [prediction_of(n.last._replace(id=q.id)) for n, q in zip(sums, questions)])
     def record(i):
         row, lines = scores.rows[i] if scores else {}, [content.data(a.seq) for a in tried[i]]
@@ -419,7 +419,8 @@ def _run_fields(head:dict, content:JournalContent) -> dict:
         precision_requested=head.get('precision_requested') or planned, precision_note=note, identity=head['identity'],
         code_version=head.get('version'), scorer_version=head['identity']['scorer'],
         quarantined_lines=len(content.quarantined), journal=content.mark(), engine=engine,
-        engine_version=model.get('engine_version') or '')
+        engine_version=model.get('engine_version') or '',
+        score_reason='random weights' if head['settings'].get('weights') else None)
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #218c96fd
 def _summary(head:dict, content:JournalContent, sums:list[Tried], scores:Scores|None, segments:list) -> Summary:

@@ -66,6 +66,7 @@ class RunSettings:
                           ['json'])
     sampling: str = setting('', "model: the checkpoint's own temperature, top-p and repetition penalty; default greedy",
                             'WHOSE', ['model'])
+    weights: str = setting('', 'random: no checkpoint, to measure time, memory and energy; no score', 'W', ['random'])
     index: str = setting('', "which index; default: the workspace's", 'NAME')
     fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions fails the run', 'F')
     idle_seconds: float|None = setting(None, 'idle baseline before the run, after loading and at the end (5 at most); '
@@ -140,10 +141,17 @@ def too_many_failed(self:RunSettings,
 @patch(as_prop=True)
 def public(self:RunSettings) -> dict:
     "The settings as the run folder keeps them (`config_snapshot`)."
-    optional = [k for k in ('like', 'energy_from') if not getattr(self, k)]
+    optional = [k for k in ('like', 'energy_from', 'weights') if not getattr(self, k)]
     left_out = ('force', 'allow_mixed', *optional)
     kept = {k: v for k, v in jsonable(self).items() if k not in left_out}
     return kept | ({'energy_from': redact_url(self.energy_from)} if self.energy_from else {})
+
+# %% ../../nbs/06_experiment/00_settings.ipynb #e21set02
+def _settle_random(s:RunSettings):
+    "One attempt per question, and nothing that needs a reply with a meaning. Raises `UserError`."
+    object.__setattr__(s, 'max_retries', 0)
+    for name, v in (('decode', s.decode), ('sampling', s.sampling), ('planner', s.planner == 'llm')):
+        if v: raise UserError(f'{name} needs replies that can be read, and random weights write noise')
 
 # %% ../../nbs/06_experiment/00_settings.ipynb #027f91be
 def _settle(s:RunSettings):
@@ -158,6 +166,7 @@ def _settle(s:RunSettings):
         v = getattr(s, name)
         if v is not None and v < least: raise UserError(f'{name} must be at least {least}, not {v}')
     for name in ('env', 'name', 'split'): _check_folder_name(name, getattr(s, name))
+    if s.weights: _settle_random(s)
 
 def _check_folder_name(what:str, v:str):
     if not v or re.fullmatch(r'[\w.+@=-]([\w .+@=-]*[\w.+@=-])?', v) and v not in ('.', '..'): return

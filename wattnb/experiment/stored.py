@@ -89,7 +89,8 @@ def score_table(self:StoredRun) -> ResultTable:
     "Components with 95 % intervals, legacy and strict, as the run stored them."
     s, scores = self.stored, self.stored.scores
     if not scores:
-        title = f'{s.name}: the question file has no answers, nothing to score'
+        why = f'{s.score_reason}, nothing is scored' if s.score_reason else 'the question file has no answers, nothing to score'
+        title = f'{s.name}: {why}'
         return ResultTable(['score', 'value'], [], title=title)
     counts = ', '.join(f'{v} {k}' for k, v in s.by_status.items() if v)
     return ResultTable(['score', 'value', '95 % low', 'high'], metric_rows(scores),
@@ -290,6 +291,12 @@ def _energy_checks(files:RunFiles):
     yield 'what was not measured is null', '' if right else f'gpu_energy_wh is {gpu} by method {how}'
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #06d00002
+def _random_note(base:Path, env, datafile) -> list[str]:
+    n = len(find_runs(base, env, datafile)) if base.is_dir() else 0
+    which = 'run of random weights: `wattnb results --weights random` lists it' if n == 1 else \
+            'runs of random weights: `wattnb results --weights random` lists them'
+    return [f'{n} {which}'] if n else []
+
 @dataclass(repr=False)
 class Results(ResultTable):
     """A table of runs; `numbers` holds a `wattnb.scoring.numbers.RunNumbers` and the path of the executed notebook per
@@ -322,8 +329,8 @@ class Results(ResultTable):
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3ea
 _RESULTS = { # column → what it shows of the numbers of a run
-    'env': 'env', 'questions': 'datafile', 'run': 'name', 'engine': 'engine', 'n': 'n', 'score': 'score', '95 % interval': 'interval',
-    'score is': 'score_is', 'value': 'value_accuracy', 'citations': 'ref_overlap', 'NA recall': 'na_recall',
+    'env': 'env', 'questions': 'datafile', 'run': 'name', 'engine': 'engine', 'n': 'n', 'score': 'score',
+    '95 % interval': 'interval', 'score is': 'score_is', 'value': 'value_accuracy', 'citations': 'ref_overlap', 'NA recall': 'na_recall',
     'refusal recall': 'refusal_recall', 'refusal precision': 'refusal_precision', 's/question': 'wall_s_per_question',
     'latency s': 'latency_s', 'Wh/question': 'wh_per_question', 'energy is': 'energy.is_',
     'USD/question': 'usd_per_question', 'tokens/question': 'tokens'}
@@ -336,11 +343,14 @@ def results_table(
     ws,                     # `Workspace`, or a folder of runs
     env:str|None=None,      # only this machine label
     datafile:str|None=None, # only this question file's stem
+    weights:str='',         # 'random': the runs of random weights instead, which are in no other table
 ) -> Results:
     "All runs with a summary: score, parts, interval, cost per question. `UserError` for a filter that no run matches."
-    check_place(ws, env, datafile)
+    if not weights: check_place(ws, env, datafile)
     truths, base, found = GroundTruth(ws), experiments_of(ws), []
     root = ws.root if isinstance(ws, Workspace) else base
+    noise = base.parent/'random_weights'
+    if weights: base = noise
     for r in find_runs(base, env, datafile) if base.exists() else []:
         try:
             if r.summary: found.append((run_numbers(r, truths), r.path/'run_experiment.ipynb'))
@@ -349,7 +359,8 @@ def results_table(
     names = [x.name for x, _ in found]
     notes = doubt_notes({x.name if names.count(x.name) == 1 else x.run: x for x, _ in found})
     if any(x.wall_s is not None for x, _ in found): notes = [*notes, WHOLE_RUN]
+    if not weights: notes = [*notes, *_random_note(noise, env, datafile)]
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
     columns = {k: v for k, v in _RESULTS.items() if k != 'engine' or several_engines(x for x, _ in found)}
     return Results(list(columns), [[_cell(x, of) for of in columns.values()] for x, _ in found], notes=notes,
-                   numbers=notebooks)
+                   numbers=notebooks, title='Random weights: time, memory and energy, no score' if weights else '')

@@ -1,6 +1,7 @@
 """Models: registry, protocol, prices, prompts, parsing of replies, and the engines that answer."""
 from .memory import *
 from .registry import *
+from .shapes import *
 from .requirements import *
 from .prices import *
 from .protocol import *
@@ -18,6 +19,7 @@ from .calls import *
 from .api import *
 from .bedrock import *
 from .baselines import *
+from .random_weights import *
 from .gguf import *
 from .llamacpp import *
 from .engines import *

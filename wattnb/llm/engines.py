@@ -42,7 +42,7 @@ class Engine:
     health = '/health'   # a path that answers 200 once the model is loaded
     about = '/version'   # a path that tells the version
     slots = 256          # questions at a time, unless `batch_size` says otherwise
-    precisions = ('auto', 'bf16', 'fp16', 'fp32')
+    precisions:tuple = ('auto', 'bf16', 'fp16', 'fp32')
     options:tuple = ()   # of an entry, that `argv` reads
     body:dict = {}       # fields of each call that switch off sampling by defaults of its own
 
@@ -61,7 +61,8 @@ class Engine:
     def on_gpu(self, lines:Sequence) -> bool: return True
     def cause(self, lines:Sequence) -> str:
         errors = [s for s in lines if re.search(r'\w(?:Error|Exception): ', s) and 'root cause' not in s]
-        return next(iter(reversed(errors or [s for s in lines if re.search(r'error|fail', s, re.I)] or list(lines))), '')
+        found = errors or [s for s in lines if re.search(r'error|fail', s, re.I)] or list(lines)
+        return found[-1] if found else ''
 
 # %% ../../nbs/03_llm/22_engines.ipynb #21940afc
 def engine_of(
@@ -143,8 +144,8 @@ class Sglang(Engine):
     def model(self, entry): return str(local_weights(entry).path) if entry.pypi else entry.id
     def argv(self, x):
         e, o = x.entry, x.entry.options
-        out = [shutil.which(self.command) or self.command, 'serve', '--model-path', x.model, '--served-model-name', e.id,
-               '--host', '127.0.0.1', '--port', x.port, '--random-seed', x.seed, '--sampling-defaults', 'openai',
+        out = [shutil.which(self.command) or self.command, 'serve', '--model-path', x.model,
+               '--served-model-name', e.id, '--host', '127.0.0.1', '--port', x.port, '--random-seed', x.seed, '--sampling-defaults', 'openai',
                '--dtype', _DTYPES[x.precision], '--max-running-requests', x.slots,
                '--mem-fraction-static', o.get('memory_share', .85), '--api-key', x.key]
         if e.revision: out += ['--revision', e.revision]
@@ -152,7 +153,8 @@ class Sglang(Engine):
         if len(x.gpus) > 1: out += ['--tp', len(x.gpus)]
         return [str(a) for a in (*out, *o.get('args', ()))]
     def loaded(self, x, lines):
-        dtype = next((m for s in lines if (m := re.search(r'load weight end.*\bdtype=(?:torch\.)?(\w+)', s, re.I))), None)
+        found = (re.search(r'load weight end.*\bdtype=(?:torch\.)?(\w+)', s, re.I) for s in lines)
+        dtype = next(filter(None, found), None)
         asked = _DTYPES[x.precision]
         return dict(effective_dtype=dtype[1] if dtype else 'unknown' if asked == 'auto' else asked, quantization='none')
     def memory(self, x, lines):
@@ -169,15 +171,17 @@ class LlamaCpp(Engine):
     body = dict(top_k=0, top_p=1., min_p=0.)
 
     def installed(self):
-        try: return f'xllamacpp {importlib.metadata.version("xllamacpp")}' if importlib.util.find_spec('xllamacpp') else ''
+        if importlib.util.find_spec('xllamacpp') is None: return ''
+        try: return f'xllamacpp {importlib.metadata.version("xllamacpp")}'
         except importlib.metadata.PackageNotFoundError: return 'xllamacpp'
     def model(self, entry): return str(gguf_file(entry))
     def argv(self, x):
-        layers = x.entry.options.get('gpu_layers', -1 if x.gpus else 0)
+        o = x.entry.options
+        layers, threads = o.get('gpu_layers', -1 if x.gpus else 0), o.get('threads', x.threads)
         import wattnb
         script = Path(wattnb.__file__).resolve().parent/'llm/llamacpp.py'
         out = [sys.executable, '-P', script, '--model', x.model, '--alias', x.entry.id, '--port', x.port, '--window',
-               x.window or x.gguf.context or 4096, '--slots', x.slots, '--threads', x.entry.options.get('threads', x.threads),
+               x.window or x.gguf.context or 4096, '--slots', x.slots, '--threads', threads,
                '--gpu-layers', layers]
         return [str(a) for a in out]
     def env(self, x): return {KEY_VARIABLE: x.key}
@@ -212,7 +216,7 @@ class Ollama(Engine):
     def argv(self, x): return [shutil.which(self.command) or self.command, 'serve']
     def env(self, x):
         window = dict(OLLAMA_CONTEXT_LENGTH=str(x.window)) if x.window else {}
-        return dict(OLLAMA_HOST=f'127.0.0.1:{x.port}', OLLAMA_NUM_PARALLEL=str(x.slots), OLLAMA_KEEP_ALIVE='-1', **window)
+        return window | dict(OLLAMA_HOST=f'127.0.0.1:{x.port}', OLLAMA_NUM_PARALLEL=str(x.slots), OLLAMA_KEEP_ALIVE='-1')
     def version(self, get): return f"ollama {get(self.about).get('version') or ''}".strip()
 
 def _answers(url:str) -> bool:

@@ -105,8 +105,8 @@ def gguf_file(
     if entry.gguf.count('/') >= 2 and not entry.gguf.startswith(('/', '.', '~')): return _hub_file(entry)
     if entry.gguf: raise UserError(f'{entry.key}: no such file: {entry.gguf}')
     if _in_distribution(entry): return pypi_file(entry)
-    raise UserError(f'{entry.key} has no GGUF file, which {entry.engine or "llama.cpp"} needs: name one with --model FILE.gguf '
-                    'or --model hf:owner/repo/file.gguf, or as gguf in its entry of a models.toml')
+    raise UserError(f'{entry.key} has no GGUF file, which {entry.engine or "llama.cpp"} needs: name one with '
+                    '--model FILE.gguf or --model hf:owner/repo/file.gguf, or as gguf in its entry of a models.toml')
 
 def _in_distribution(entry:ModelEntry) -> bool: return bool(entry.pypi) and entry.pypi['member'].endswith('.gguf')
 
@@ -132,6 +132,6 @@ def gguf_precision(
     name = entry.gguf or (entry.pypi['member'] if _in_distribution(entry) else '')
     found = (read_gguf(here).precision if here else '') or _type_in_name(name)
     if found and requested not in ('', 'auto') and not re.fullmatch(_MEANS.get(requested, requested), found):
-        raise UserError(f'{entry.key}: its GGUF file is {found}, and {requested} was asked for: leave --precision out, or '
-                        'name another file')
+        raise UserError(f'{entry.key}: its GGUF file is {found}, and {requested} was asked for: leave --precision '
+                        'out, or name another file')
     return found or 'auto'

@@ -241,6 +241,7 @@ class _Loading:
     torch: Any
     transformers: Any
     weights: Weights|None = None # the last one that `load_local` sets
+    tensors: dict|None = None    # the weights themselves, by name, where no file has them
     config: Any = None           # from here on set by `read_config`
     cls: Any = None              # the class that loads it
     tokenizer: Any = None
@@ -307,8 +308,9 @@ def choose_device(self:_Loading):
 def read_weights(self:_Loading):
     "The model. Raises `WorkError` where a part of it would lie outside the GPUs."
     keep = self.native and self.quant is None # the checkpoint's own types
+    path, given = (self.weights.path, {}) if self.tensors is None else (None, dict(state_dict=self.tensors))
     model = self.cls.from_pretrained(
-        self.weights.path, config=self.config, **self.place, dtype='auto' if keep else getattr(self.torch, self.dtype),
+        path, config=self.config, **given, **self.place, dtype='auto' if keep else getattr(self.torch, self.dtype),
         trust_remote_code=self.trust_remote_code, **({'attn_implementation': self.attention} if self.attention else {}),
         **({'quantization_config': self.quant} if self.quant else {}))
     devices = getattr(model, 'hf_device_map', None) or {}

@@ -17,7 +17,7 @@ from ..core.workspace import UserError, WorkError, digest, optional
 from .memory import CHUNK_TOKENS, kv_bytes_per_token, work_bytes
 from .protocol import Model, Reply, Request, THINK_MARKS, unique_requests
 from .checkpoint import local_weights
-from .loading import _gpus, load_local
+from .loading import Loaded, _gpus, load_local
 from .chat_template import encode_prompt, render_prompt, template_facts
 from .batching import SequenceState, checkpoint_sampling, token_budget
 from .decode import BatchedModel
@@ -36,8 +36,7 @@ class LocalModel(BatchedModel, Model):
         Model.__init__(self, entry, precision, ws, seed, temperature, max_new_tokens, batch_tokens, batch_size,
                        latency_mode, **options)
         self._check_options()
-        loaded = load_local(entry, self.precision, **{k: v for k, v in self.options.items() if k in _LOADING})
-        self.attach(loaded)
+        self.attach(self._load())
         self.context = entry.context or getattr(self.model.config.get_text_config(), 'max_position_embeddings', None)
         self._set_sampling()
         self.info['template'] = self._template_record()
@@ -45,6 +44,9 @@ class LocalModel(BatchedModel, Model):
         self._self_test()
         self._full = self._most, self._budget
         self.info.update(batch_rows=self._most, batch_tokens=self._budget)
+
+    def _load(self) -> Loaded:
+        return load_local(self.entry, self.precision, **{k: v for k, v in self.options.items() if k in _LOADING})
 
     @classmethod
     def check(cls, entry):

@@ -83,6 +83,7 @@ class ModelEntry:
     embedding_b: float|None = None     # parameters of embeddings and output layer, in billions: always at 16 bit
     experts_b: float|None = None       # parameters of a mixture's experts, in billions: 16 bit under bitsandbytes
     native: str = ''                   # quantisation of the checkpoint itself, which precision 'auto' keeps: 'mxfp4'
+    shape: dict|None = field(default=None, hash=False)  # sizes as in its config.json; of shipped entries in shapes.toml
     engine: str = ''                   # what runs a local model, a key of `ENGINES`; default 'transformers'
     gguf: str = ''                     # its GGUF file: a path, or 'owner/repo/file.gguf' on the hub
     prices: Price|None = None
@@ -95,10 +96,13 @@ class ModelEntry:
     options: dict = field(default_factory=dict, hash=False) # of the provider, e.g. base_url, region
     like: str = ''                     # key of the entry whose settings a served model takes; not for a models.toml
     origin: str = field(default='', compare=False)      # the file that declares it
-    def __post_init__(self): # only a local model has an engine
-        object.__setattr__(self, 'engine', (self.engine or 'transformers') if self.provider == 'hf_local' else '')
+    def __post_init__(self): _set_engine(self)
 
 # %% ../../nbs/03_llm/01_registry.ipynb #2fa2865d
+def _set_engine(e:ModelEntry):
+    "Only a local model has an engine."
+    object.__setattr__(e, 'engine', (e.engine or 'transformers') if e.provider == 'hf_local' else '')
+
 @patch(as_prop=True)
 def local(self:ModelEntry) -> bool:
     "Whether the weights are on this machine, loaded by this process or by an engine that it starts."
@@ -437,7 +441,9 @@ def _of_gguf(self:Registry, file:str, hub:bool=False) -> ModelEntry:
 def _at_engine(self:Registry, engine:str, id:str) -> ModelEntry:
     "The entry of `engine:id`."
     known = (e for e in self.entries.values() if e.ids.get(engine, '').lower() == id.lower())
-    return (next(known, None) or self._at_provider('hf_local', id)).on_engine(engine)
+    e = (next(known, None) or self._at_provider('hf_local', id)).on_engine(engine)
+    same = self.like(id) if e.key not in self.entries else None
+    return e.taking(same) if same else e
 
 # %% ../../nbs/03_llm/01_registry.ipynb #d6555fca
 @patch

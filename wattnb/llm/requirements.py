@@ -18,6 +18,7 @@ from .memory import (BATCH_TOKENS, bits_per_parameter, bytes_per_parameter, chec
                                native_quantization,
                                plan_checkpoint, quantized_share_of)
 from .registry import GGUF_ENGINES, PRECISIONS, ModelEntry, Registry
+from .shapes import kv_bytes_of
 
 # %% ../../nbs/03_llm/02_requirements.ipynb #2e4ab6cb
 def _folder(entry:ModelEntry) -> Path|None:
@@ -69,8 +70,9 @@ def estimate_vram(
         p = plan_checkpoint(folder, precision or entry.precision)
         steady = p.weights_bytes + tokens * p.kv_bytes_per_token + p.work_bytes
         return round(max(p.load_peak_bytes, steady) / 1e9 + .1, 1)
-    keys_and_values = tokens * .13e-3 * math.sqrt((entry.active_b or entry.params_b) / 8)
-    return round(weights * 1.03 + keys_and_values + (.6 if entry.params_b > .5 else .1), 1)
+    size, known = (entry.active_b or entry.params_b or 8) / 8, kv_bytes_of(entry)
+    keys_and_values = tokens * (known / 1e9 if known is not None else .13e-3 * math.sqrt(size))
+    return round(weights * 1.03 + keys_and_values + (.6 if (entry.params_b or 8) > .5 else .1), 1)
 
 # %% ../../nbs/03_llm/02_requirements.ipynb #5c52d391
 # of the weights without embeddings and output layer: below it a model is quantised in name only

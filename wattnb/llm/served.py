@@ -69,8 +69,8 @@ class EngineLog:
 # %% ../../nbs/03_llm/23_served.ipynb #97b6f059
 LOAD_TIMEOUT = 1800. # seconds
 _TAKEN = re.compile(r"address (?:is )?already in use|couldn.t bind|EADDRINUSE|Errno (?:98|48)\b", re.I)
-_SHORT = re.compile(r'out of memory|insufficient memory|memory for the cache blocks|cannot allocate memory|cudaMalloc failed'
-                    r'|failed to allocate|not enough memory|OutOfMemory|bad_alloc', re.I)
+_SHORT = re.compile(r'out of memory|insufficient memory|memory for the cache blocks|cannot allocate memory'
+                    r'|cudaMalloc failed|failed to allocate|not enough memory|OutOfMemory|bad_alloc', re.I)
 
 def free_port() -> int:
     "A port of this machine that is free now."
@@ -86,7 +86,8 @@ class Server:
         launch:Launch,
         file=None, # of its log
     ):
-        self.engine, self.launch, self.log, self.pid = engine, launch, EngineLog(file), None
+        self.engine, self.launch, self.log = engine, launch, EngineLog(file)
+        self.pid:int|None = None
         self.url, self.started = f'http://127.0.0.1:{launch.port}', time.monotonic()
         gpus = dict(CUDA_VISIBLE_DEVICES=','.join(launch.gpus)) if launch.gpus else {}
         env = os.environ | dict(PYTHONUNBUFFERED='1') | gpus | engine.env(launch)
@@ -122,7 +123,8 @@ def failure(self:Server) -> Exception:
     code = self.process.process.wait()
     self.log._thread.join(1)
     why = re.sub(r'\s+', ' ', self.engine.cause(self.log.lines))[:300]
-    if any(_TAKEN.search(s) for s in self.log.lines[-50:]): return PortTaken(f'{name}: port {self.launch.port} is taken')
+    if any(_TAKEN.search(s) for s in self.log.lines[-50:]):
+        return PortTaken(f'{name}: port {self.launch.port} is taken')
     if any(_SHORT.search(s) for s in self.log.lines) or code in (137, -9):
         return WorkError(f'{e.key} does not fit into memory as {name} loads it ({why or "it was killed"}): '
                          + smaller_advice(self.launch.precision))
@@ -141,7 +143,8 @@ def wait(self:Server,
                 if client.get(self.url + self.engine.health).status_code == 200: return
             except httpx.HTTPError: pass # it does not listen yet
             if time.monotonic() - self.started > seconds:
-                raise WorkError(f'{self.engine.name} was not ready after {seconds:g} s (option load_timeout of the entry)')
+                raise WorkError(f'{self.engine.name} was not ready after {seconds:g} s (option load_timeout of the '
+                                'entry)')
             time.sleep(pause)
             pause = min(1., pause * 1.3)
     raise self.failure()
@@ -203,8 +206,8 @@ def slots_of(
 _CLIENT_OPTIONS = ('base_url', 'body', 'deadline', 'load_timeout', 'logprobs', 'timeout', 'tries')
 
 class ServedModel(OpenAIModel):
-    """A model on an engine that this run starts, or that runs already (`base_url` in the entry's options). Further options:
-    `load_timeout`, those of the engine, and those of `wattnb.llm.api`."""
+    """A model on an engine that this run starts, or that runs already (`base_url` in the entry's options). Further
+    options: `load_timeout`, those of the engine, and those of `wattnb.llm.api`."""
     _server = None     # a `Server` that is owned
     _near = math.inf   # its tokenizer is on this machine
 
@@ -234,8 +237,8 @@ class ServedModel(OpenAIModel):
         url = self._begin(entry)
         o = dict(logprobs=True) | self._client_options(entry) | dict(base_url=url)
         try:
-            super().__init__(replace(entry, options=o, max_concurrent=self._launch.slots), precision, ws, seed, temperature,
-                             max_new_tokens, batch_tokens, batch_size, latency_mode)
+            super().__init__(replace(entry, options=o, max_concurrent=self._launch.slots), precision, ws, seed,
+                             temperature, max_new_tokens, batch_tokens, batch_size, latency_mode)
             self._start = None # an own server takes as many at once as it has slots
             self._record(time.monotonic() - t0)
         except BaseException: self.close(); raise
@@ -279,12 +282,13 @@ def api_key(self:ServedModel) -> str: return self._server.launch.key if self._se
 def _record(self:ServedModel, seconds:float):
     "Fill `info`, once the server is ready."
     s, x = self._server, self._launch
-    self.info.update(engine=self._own.engine, local=is_loopback(self.url), load_seconds=seconds, requested_precision=x.precision,
-                     batch_rows=self.limit, determinism=self._determinism())
+    self.info.update(engine=self._own.engine, local=is_loopback(self.url), load_seconds=seconds,
+                     requested_precision=x.precision, batch_rows=self.limit, determinism=self._determinism())
     if self.info.get('device') == 'remote': del self.info['device']
     if s is None: self.info.update(engine_version=Engine.version(self.engine, self._get_attached)); return
     gpu = bool(x.gpus) and self.engine.on_gpu(s.log.lines)
-    revision = self._own.revision or (self._own.pypi and f"{self._own.pypi['distribution']} {self._own.pypi['version']}")
+    p = self._own.pypi
+    revision = self._own.revision or (f"{p['distribution']} {p['version']}" if p else None)
     self.info.update(self.engine.loaded(x, s.log.lines), engine_version=self.engine.version(s.get), pid=s.pid,
                      devices=list(x.gpus) if gpu else ['cpu'], memory=self.engine.memory(x, s.log.lines),
                      device=' '.join(f'cuda:{i}' for i in range(len(x.gpus))) if gpu else 'cpu', revision=revision)

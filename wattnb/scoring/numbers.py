@@ -299,7 +299,7 @@ def _score_doubts(run:RunFolder, scores:Scores|None):
     if lost: yield 'MISSING_QUESTIONS', f'{len(lost)} of {scores.n} questions have no answer: {some_of(lost, 5)}'
     e = (s.error_count or sum(p.status == 'failed' for p in preds)) - never
     if n > never and e / (n - never) > .1: yield 'ERRORS', f'{e} of {n - never} questions failed'
-    k = sum(p.status == 'unparsed' for p in preds)
+    k = 0 if run.has_random_weights else sum(p.status == 'unparsed' for p in preds)
     if k and (not s.ours or k > .1 * len(preds)):
         yield 'UNPARSED', (f'{k} of {len(preds)} values are empty: replies that could not be read, which the score '
                            'counts as blanks, as WattBot did; they are no refusals')
@@ -336,6 +336,7 @@ def _from_summary(s:Summary, why:str) -> dict:
 # %% ../../nbs/05_scoring/06_numbers.ipynb #a1000007
 def _scored(run:RunFolder, truths:GroundTruth) -> tuple[Scores|None, str]:
     "(scores of the stored answers, why there are none)"
+    if run.has_random_weights: return None, 'random weights'
     if not (run.submission or run.records):
         if not run.summary: raise UserError(f'{run.path} has neither a summary nor answers')
         return None, 'it stored no answers'

@@ -140,6 +140,11 @@ def mode(self:RunFolder) -> str:
 def is_ensemble(self:RunFolder) -> bool: return self.summary.get('type') == 'ensemble'
 
 @patch(as_prop=True)
+def has_random_weights(self:RunFolder) -> bool:
+    "Whether its model had the shape of the one it names, and random weights."
+    return 'random' in (self.stored.identity.get('weights'), self.stored.config_snapshot.get('weights'))
+
+@patch(as_prop=True)
 def members(self:RunFolder) -> list[str]:
     "Names of an ensemble's members, as its summary has them."
     names = self.summary.get('member_runs') or self.summary.get('models')
@@ -198,6 +203,7 @@ def _levels(path:Path, parts:Sequence[str]) -> tuple[str, str, str]:
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0020
 _RUN_FILES = ('summary.json', 'submission.csv', 'results.json', 'journal.jsonl')
+_NO_RUNS = ('rescored', 'random_weights')
 _ARCHIVED = re.compile(r'\.old-\d{8}-\d{6}')
 
 def _walk(root:Path, parts:tuple=(), depth:int=6) -> Iterator[tuple[Path, tuple]]:
@@ -209,7 +215,7 @@ def _walk(root:Path, parts:tuple=(), depth:int=6) -> Iterator[tuple[Path, tuple]
         return
     if not depth: return
     for e in entries:
-        skip = e.name[:1] == '.' or e.name == 'rescored' or _ARCHIVED.search(e.name)
+        skip = e.name[:1] == '.' or e.name in _NO_RUNS or _ARCHIVED.search(e.name)
         if not skip and e.is_dir(follow_symlinks=True): yield from _walk(Path(e.path), parts + (e.name,), depth - 1)
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0022
@@ -311,6 +317,8 @@ def pick_runs(
     "Several runs, in the order named. `UserError` for a repeat, an unknown or an ambiguous name."
     if specs is None: return find_runs(ws, env, datafile)
     out = [s if isinstance(s, RunFolder) else find_run(ws, s, env, datafile) for s in specs]
+    noise = [r.id for r in out if r.has_random_weights]
+    if noise: raise UserError(f'{noise[0]} has random weights: it measures time, memory and energy, and answered nothing')
     twice = [r.id for r, n in Counter(out).items() if n > 1]
     if twice: raise UserError(f'{twice[0]} is named twice')
     return out
@@ -400,6 +408,7 @@ def of(self:GroundTruth,
     run:RunFolder, # any run
 ) -> list[Question]|None:
     "The questions that the run set out to answer, with their truth; None when there is none for it."
+    if run.has_random_weights: return None # noise is not scored
     ids = {p.id for p in run.predictions}
     full = self.of_file(run.datafile)
     share = len(ids & {q.id for q in full}) / len(ids) if full and ids else 1.

@@ -49,7 +49,7 @@ class Metric:
     "How one number is computed from judged questions, and where it is shown."
     name: str                      # key in JSON and summaries
     label: str                     # in tables
-    credit: Callable|None = None   # judged question -> what it earns, 0 to 1
+    credit: Callable = lambda r: 0. # judged question -> what it earns, 0 to 1
     among: Callable = lambda r: True # judged question -> whether it counts
     interval: str = 'share'        # a key of `INTERVAL_METHODS`; '' for none
     strict: bool = True            # of the strict score; else of the WattBot score

@@ -159,7 +159,7 @@ class _AmdReadings(SimulatedAmd):
         return dict(gfx_activity=int(100 * busy), umc_activity='N/A', mm_activity='N/A')
     def amdsmi_get_clock_info(self, g, kind): return dict(clk=self._of(g) and 1700, min_clk=500, max_clk=2100)
     def amdsmi_get_gpu_process_list(self, g):
-        return [dict(name='N/A', pid=p, mem=0) for p in self._of(g).processes]
+        return [dict(name='N/A', pid=p, mem=2**30) for p in self._of(g).processes]
 
 # %% ../../nbs/testing/04_devices.ipynb #6f7d7fb9
 @contextlib.contextmanager
