@@ -18,8 +18,7 @@ import torch, transformers
 from wattnb.core.hardware import nvml, visible_gpus
 from wattnb.core.workspace import WorkError
 from wattnb.llm import local
-from wattnb.llm.batching import bytes_per_token
-from wattnb.llm.checkpoint import Weights, weights_need
+from wattnb.llm.memory import kv_bytes_per_token, plan_checkpoint
 from wattnb.llm.loading import Loaded, load_local
 from wattnb.llm.protocol import Request
 from wattnb.llm.random_weights import class_of, random_model, shape_config
@@ -204,7 +203,7 @@ def _loaded(b, path, precision) -> dict:
     if b.cuda: torch.cuda.reset_peak_memory_stats()
     base = torch.cuda.memory_allocated() if b.cuda else 0
     l = load_local(ModelEntry('m', 'hf_local', str(path), precision=precision, context=32768), precision, device=None if b.cuda else 'cpu')
-    need = weights_need(Weights(path, 'folder'), l.model.config, precision, 'bfloat16')
+    need = plan_checkpoint(path, precision, l.model.config).weights_bytes
     f = dict(seconds=l.info['load_seconds'], dtype=l.info['effective_dtype'], quantization=l.info['quantization'], predicted_gb=rounded(need / 1e9))
     if b.cuda:
         f |= dict(allocated_gb=rounded((torch.cuda.memory_allocated() - base) / 1e9), peak_gb=rounded((torch.cuda.max_memory_allocated() - base) / 1e9))
@@ -233,7 +232,7 @@ def speed(b):
     "One at a time against batches: tokens/s, ms per step, joules per token, memory, and the share of what the memory's speed allows."
     model, c = b.big_model(), b.big_model().config
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    per, bandwidth = bytes_per_token(c, 2 if b.cuda else 4), None
+    per, bandwidth = kv_bytes_per_token(c, 2 if b.cuda else 4), None
     if b.cuda: # by copies; bytes read and written
         x = torch.empty(2 ** 31, dtype=torch.uint8, device=b.device); y = torch.empty_like(x); y.copy_(x); b.sync()
         t = time.perf_counter(); [y.copy_(x) for _ in range(10)]; b.sync()
@@ -291,7 +290,7 @@ def shortage(b):
     for name, calls in dict(batch=(3, 9, 14), prefix=(1,)).items():
         lm = b.local(model, 'fp32', batch_size=24, batch_tokens=10 ** 7)
         if b.cuda and name == 'batch': # room for a third of the batch
-            room = torch.cuda.memory_reserved() + 24 * (b.prompt // 2 * 1.3 + 16) * bytes_per_token(model.config, 4) / 3 + 3e8
+            room = torch.cuda.memory_reserved() + 24 * (b.prompt // 2 * 1.3 + 16) * kv_bytes_per_token(model.config, 4) / 3 + 3e8
             torch.cuda.set_per_process_memory_fraction(min(1., room / torch.cuda.get_device_properties(0).total_memory))
         else:
             real, n = lm._forward, [0]

@@ -10,10 +10,11 @@ transformers = pytest.importorskip('transformers')
 
 from wattnb.llm.registry import ModelEntry, load_registry
 from wattnb.llm.protocol import Request, open_model
-from wattnb.llm.batching import next_batch, token_budget
+from wattnb.llm.batching import SequenceState, token_budget
 from wattnb.llm.chat_template import encode_prompt, render_prompt
 from wattnb.llm.checkpoint import Weights, explain_load_error, is_out_of_memory, local_weights
 from wattnb.llm.loading import choose_place, effective_precision, load_local
+from wattnb.llm.decode import BatchedModel
 from wattnb.llm.local import LocalModel
 from wattnb.core.workspace import UserError, WorkError
 
@@ -134,12 +135,13 @@ def test_many_questions_in_batches_of_any_size(tmp_path, tokenizer):
     asked = [Request(f'q{i}', PREAMBLE, 'how much energy and water ' * rng.randint(1, 12), max_tokens=rng.choice((1, 2, 5, 9, 20))) for i in range(40)]
     with LocalModel(entry, latency_mode=True) as m: alone = m.complete(asked)
     phases = []
-    for size in (1, 3, 7):
-        with LocalModel(entry, batch_size=size) as m:
-            m.on_phase = lambda name, t0, t1, ids, tokens: phases.append((name, t0, t1, ids, tokens))
+    with LocalModel(entry) as m:
+        m.on_phase = lambda name, t0, t1, ids, tokens: phases.append((name, t0, t1, ids, tokens))
+        for size in (1, 3, 7):
+            m._most, m._full, batches = size, (size, m._budget), m.info['batches']
             got = m.complete(asked)
             assert [r.text for r in got] == [r.text for r in alone] and [r.finish_reason for r in got] == [r.finish_reason for r in alone]
-            assert max(r.batch_size for r in got) == size and m.info['batches'] == -(-40 // size)
+            assert max(r.batch_size for r in got) == size and len({r.batch_id for r in got}) == m.info['batches'] - batches <= 40
             assert sum(sum(p[4]) for p in phases if p[0] == 'decode') == sum(r.completion_tokens - (r.finish_reason == 'stop') for r in got)
             assert all(a[2] <= b[1] + 1e-9 for a, b in zip(phases, phases[1:])) # stages do not overlap: energy is not counted twice
             phases.clear()
@@ -159,9 +161,10 @@ def test_finished_sequences_leave_and_the_rest_is_unchanged(tmp_path, tokenizer)
         assert 0 < r.prefill_seconds <= r.ttft_seconds <= r.seconds + 1e-9 and r.decode_seconds >= 0 and r.started < r.finished
 
 
-def test_a_slow_consumer_does_not_count_as_generation(tmp_path, tokenizer):
+@pytest.mark.parametrize('places', [32, 2])
+def test_a_slow_consumer_does_not_count_as_generation(tmp_path, tokenizer, places):
     entry = make(tmp_path, tokenizer, 'llama')
-    with LocalModel(entry) as m:
+    with LocalModel(entry, batch_size=places) as m:
         list(m.stream(ASKED[:2])) # warm
         uneven = [replace(r, max_tokens=n) for r, n in zip(ASKED, (1, 10, 20))]
         phases = []
@@ -186,10 +189,12 @@ def test_stopping_early_leaves_a_model_that_works(tmp_path, tokenizer):
 
 def test_sampling_is_seeded_per_question(tmp_path, tokenizer):
     entry = make(tmp_path, tokenizer, 'llama')
-    draw = lambda seed, asked, **k: {r.id: r.text for r in LocalModel(entry, seed=seed, temperature=1., **k).stream(asked)}
-    a = draw(1, ASKED)
-    assert a == draw(1, ASKED[::-1]) == draw(1, ASKED, latency_mode=True)
-    assert all(a[k] != v for k, v in draw(2, ASKED).items())
+    with LocalModel(entry, seed=1, temperature=1.) as m:
+        a = {r.id: r.text for r in m.stream(ASKED)}
+        m._most = 2
+        assert a == {r.id: r.text for r in m.stream(ASKED[::-1])}
+    with LocalModel(entry, seed=1, temperature=1., latency_mode=True) as m: assert a == {r.id: r.text for r in m.stream(ASKED)}
+    with LocalModel(entry, seed=2, temperature=1.) as m: assert all(a[r.id] != r.text for r in m.stream(ASKED))
 
 
 # --- out of memory ---------------------------------------------------------------------------------------------------
@@ -231,12 +236,16 @@ def test_out_of_memory_halves_the_batch_and_remembers(tmp_path, tokenizer):
 
 
 def test_batches_respect_the_budget():
-    lengths = sorted([100, 2000, 350, 350, 800, 50, 1200, 600, 90, 400], reverse=True)
-    seen = []
-    while lengths:
-        n = next_batch(lengths, 100, 3000, 4)
-        seen.append(lengths[:n]); lengths = lengths[n:]
-    assert sum(map(len, seen)) == 10 and all(len(b) == 1 or len(b) <= 4 and len(b) * (b[0] + 100) <= 3000 for b in seen)
+    "Who joins fits beside those that run, prompts and longest replies counted, one chunk at a time; a batch that is nearly full is left alone."
+    m, made = BatchedModel(), lambda *lengths: [SequenceState(Request(f'{i}', '', ''), [0] * n, 100) for i, n in enumerate(lengths)]
+    m._budget, m._most, seen, waiting = 3000, 4, [], made(*sorted([100, 2000, 350, 350, 800, 50, 1200, 600, 90, 400], reverse=True))
+    while waiting: seen.append([s.length for s in m._next([], waiting)])
+    assert seen == [[2000], [1200, 800], [600, 400, 350, 350], [100, 90, 50]]
+    m._budget, m._most = 16_000, 16
+    assert [len(m._next(made(*[900] * n), waiting)) for n in (16, 13, 12, 9) if (waiting := made(*[900] * 20))] == [0, 0, 4, 7]
+    assert [len(m._next(made(*[900] * 9), made(*[900] * n))) for n in (2, 0)] == [2, 0] # the last ones do not wait for company
+    m._budget = 10**6
+    assert len(m._next(made(100), made(*[3000] * 9))) == 2 and len(m._next([], made(*[3000] * 9))) == 9 and len(m._next(made(100), made(9000))) == 1
     assert token_budget(1000, 1e9) == 600_000 and token_budget(10**9, 1e6) == 256
 
 
@@ -373,7 +382,7 @@ def test_wrong_names_and_options(tmp_path, tokenizer):
     with pytest.raises(UserError, match="source must be"): local_weights(SMOL, 'web')
     entry = make(tmp_path, tokenizer, 'llama')
     with pytest.raises(UserError, match='unknown option speed of a local model'): open_model(entry, speed=11)
-    open_model(entry, refill=True, tuned=False).close() # options of earlier versions have no effect
+    open_model(entry, tuned=False).close() # an option of earlier versions has no effect
     with LocalModel(entry) as m, pytest.raises(ValueError, match="two requests have the id 'q0'"): m.complete([ASKED[0], ASKED[0]])
     (tmp_path/'model.safetensors').write_bytes(b'not weights')
     with pytest.raises(WorkError, match='cannot load'): LocalModel(entry)

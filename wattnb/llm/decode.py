@@ -18,8 +18,8 @@ from .memory import CHUNK_TOKENS
 from .protocol import Reply, THINK_MARKS, split_thinking
 from .checkpoint import explain_load_error, is_out_of_memory
 from .chat_template import END_OF_TURN
-from .batching import (MIN_PREFIX, Sampling, SequenceState, common_prefix, next_batch, only_states,
-                                  plain_cache, position_switch, preallocated_layer, use_shared_heads)
+from .batching import (MIN_PREFIX, Sampling, SequenceState, aligned, common_prefix, only_states, plain_cache,
+                                  position_switch, preallocated_layer, sequences_that_fit, use_shared_heads)
 from .loading import Loaded
 
 log = logging.getLogger('wattnb')
@@ -30,6 +30,7 @@ class BatchedModel:
     entry: Any         # the `ModelEntry` that a subclass sets
     model: Any = None  # of transformers
     _prefix: Any = None
+    _switch: Any = None
     latency_mode, options = False, {}
     on_phase: Callable|None = None
     on_text: Callable|None = None
@@ -87,6 +88,7 @@ def _read_forward(self:BatchedModel):
     self._cache_name = next((n for n in ('cache', 'cache_params') if n in accepts), 'past_key_values')
     self._plain, self._states = plain_cache(self.model) is not None, only_states(self.model)
     by_columns = 'local' in (getattr(self.model.config, 'attention_layers', None) or ())
+    self._refill = self._plain and self.options.get('refill', True)
     self._can_share = self._plain and self._accepts['position_ids'] and not by_columns
 
 # %% ../../nbs/03_llm/13_decode.ipynb #ff407a21
@@ -118,9 +120,7 @@ def _new_cache(self:BatchedModel, rows:int, capacity:int, prefix):
 @patch(as_prop=True)
 def _in_chunks(self:BatchedModel) -> bool:
     "Whether prompts may be prefilled in parts."
-    c = self.model.config.get_text_config()
-    rope = getattr(c, 'rope_parameters', None) or getattr(c, 'rope_scaling', None)
-    return self._plain and not re.search('longrope|dynamic', str(rope))
+    return self._plain and not self._switch
 
 @patch
 def _forward_chunks(self:BatchedModel, ids, mask, positions, cache):
@@ -194,7 +194,6 @@ def _show_text(self:BatchedModel, seqs):
     "Call `on_text` with the text so far of each sequence."
     if self.on_text is None: return
     for s in seqs:
-        if s.sent: continue
         text = self.tokenizer.decode(s.new_ids, skip_special_tokens=True)
         self.on_text(s.request.id, text.rstrip('\ufffd'))
 
@@ -255,24 +254,25 @@ def _shared(self:BatchedModel, seqs:list) -> tuple|None:
 class _Batch:
     "Sequences that are decoded together."
     seqs: list
-    logits: Any        # (sequences, vocabulary) after the newest token of each
+    logits: Any  # (sequences, vocabulary) after the newest token of each
     cache: Any
-    mask: Any          # (sequences, columns): 0 for padding
-    position: Any      # (sequences, 1) of the newest token
-    width: int         # columns in use
-    prefilled: float   # when its prefill ended
+    mask: Any    # (sequences, columns): 0 for padding
+    width: int   # columns in use
+    since: float # when the work began that no decode phase has reported
 
 @patch
-def _prefill(self:BatchedModel, seqs:list, prefix) -> _Batch:
-    "Process the prompts of a batch, and what the sequences have generated so far."
+def _prefill(self:BatchedModel, seqs:list, prefix, reply:int) -> _Batch:
+    "Process prompts, and what their sequences have generated so far; columns for `reply` more tokens are added."
     torch, size, P = self.torch, len(seqs), len(prefix[0]) if prefix else 0
-    started = time.monotonic()
-    for s in seqs: s.begin(started)
-    L, reply = max(len(s.all_ids) for s in seqs) - P, max(s.remaining for s in seqs)
+    started, self.info['batches'] = time.monotonic(), next(self._batch_ids)
+    for s in seqs:
+        s.begin(started)
+        s.batch_id = self.info['batches']
+    L = max(s.length for s in seqs) - P
     ids = torch.full((size, L), self.pad, dtype=torch.long)
     mask = torch.ones((size, P + L + reply), dtype=torch.long)
     for i, s in enumerate(seqs):
-        n = len(s.all_ids) - P
+        n = s.length - P
         ids[i, L - n:] = torch.tensor(s.all_ids[P:])
         mask[i, P:P + L - n] = 0
     positions = (mask[:, :P + L].cumsum(-1) - 1).clamp(min=0)[:, P:].to(self.device)
@@ -281,53 +281,74 @@ def _prefill(self:BatchedModel, seqs:list, prefix) -> _Batch:
     self._sync()
     now = time.monotonic()
     for s in seqs: s.prefill_done(now, P)
-    self._phase('prefill', started, now, seqs, [len(s.all_ids) - P for s in seqs])
-    return _Batch(list(seqs), logits, cache, mask, positions[:, -1:], P + L, now)
+    self._phase('prefill', started, now, seqs, [s.length - P for s in seqs])
+    return _Batch(list(seqs), logits, cache, mask, P + L, now)
 
 # %% ../../nbs/03_llm/13_decode.ipynb #6486ddd9
-def _can_drop(cache) -> bool:
-    "Whether rows can be removed from a cache."
-    layers = getattr(cache, 'layers', None)
-    return bool(layers) and all(hasattr(x, 'batch_select_indices') for x in [cache, *layers])
+@patch
+def _step(self:BatchedModel, b:_Batch):
+    "Decode one token of each sequence of a batch; what those that have ended get has no meaning."
+    rows = [[self.pad, max(0, s.length - 2)] if s.finish else [s.new_ids[-1], s.length - 1] for s in b.seqs]
+    newest, positions = self.torch.tensor(rows, device=self.device).split(1, -1)
+    b.width += 1
+    b.logits, b.cache = self._forward(newest, b.mask[:, :b.width], positions, b.cache)
 
 @patch
-def _step(self:BatchedModel, b:_Batch, tokens:list):
-    "Decode one token of each sequence of a batch that has not ended."
-    torch, left = self.torch, [i for i, s in enumerate(b.seqs) if not s.finish]
-    newest, ended = torch.tensor(tokens, device=self.device)[:, None], len(b.seqs) - len(left)
-    if ended and (4 * ended >= len(b.seqs) or len(b.seqs) <= 4 or self._switch) and _can_drop(b.cache):
-        keep = torch.tensor(left) # an index on the host selects on any device
-        with torch.inference_mode(): b.cache.batch_select_indices(keep)
-        b.seqs, b.mask, b.position, newest = [b.seqs[i] for i in left], b.mask[keep], b.position[keep], newest[keep]
-    b.position, b.width = b.position + 1, b.width + 1
-    b.logits, b.cache = self._forward(newest, b.mask[:, :b.width], b.position, b.cache)
+def _take_tokens(self:BatchedModel, b:_Batch, running:list) -> Iterator[Reply]:
+    "Choose the next token of each sequence, and yield the replies of those that have ended."
+    active = [s for s in b.seqs if not s.finish]
+    chosen, now = self._choose(b.logits, b.seqs), time.monotonic()
+    for s, c in zip(b.seqs, chosen):
+        if not s.finish: self._accept(s, c, now)
+    self._show_text(active)
+    if not any(s.finish for s in active): return
+    self._report_decode(b, active, now)
+    for s in active:
+        if s.finish == 'reprefill': s.leave()
+        elif s.finish:
+            yield self._reply(s)
+            self._regrow()
+    b.since = time.monotonic()
+    for s in running:
+        if not s.finish: s.idle_seconds += b.since - now
 
-# %% ../../nbs/03_llm/13_decode.ipynb #adb2d80f
 @patch
-def _batch(self:BatchedModel, seqs:list, prefix) -> Iterator[Reply]:
-    "Prefill and decode one batch; yields each reply when its sequence ends."
-    self.info['batches'] = batch_id = next(self._batch_ids)
-    b, ended, leaving, idle, size = self._prefill(seqs, prefix), set(), [], 0., len(seqs)
-    since, counted = b.prefilled, {id(s): len(s.new_ids) for s in seqs}
-    while True:
-        chosen, now = self._choose(b.logits, b.seqs), time.monotonic()
-        tokens = [self.pad if s.finish else self._accept(s, c, now) for s, c in zip(b.seqs, chosen)]
-        self._show_text(b.seqs)
-        done = [s for s in b.seqs if s.finish and id(s) not in ended]
-        if done:
-            active = [s for s in b.seqs if id(s) not in ended]
-            self._phase('decode', since, now, active, [len(s.new_ids) - counted[id(s)] for s in active])
-            counted = {id(s): len(s.new_ids) for s in b.seqs}
-            ended.update(map(id, done))
-            for s in done:
-                s.batch_size = size
-                if s.finish == 'reprefill': leaving.append((s, idle))
-                else: yield self._reply(s, batch_id, s.idle_seconds + idle)
-            since = time.monotonic()
-            idle += since - now
-        if all(s.finish for s in b.seqs): break
-        self._step(b, tokens)
-    for s, seconds in leaving: s.leave(s.idle_seconds + seconds)
+def _report_decode(self:BatchedModel, b:_Batch, seqs:list, now:float):
+    "Report the tokens that were generated since the last report."
+    self._phase('decode', b.since, now, seqs, [len(s.new_ids) - s.reported for s in seqs])
+    for s in seqs: s.reported = len(s.new_ids)
+
+# %% ../../nbs/03_llm/13_decode.ipynb #d1jo1n01
+def _extent(seqs:list) -> tuple[int, int]:
+    "(tokens of the longest prompt, of the longest reply) of some sequences."
+    return max(len(s.ids) for s in seqs), max(s.max_new + len(s.closing_ids) for s in seqs)
+
+@patch
+def _arrange(self:BatchedModel, b:_Batch, new:_Batch|None, shared:int):
+    "Append the rows of `new`, and remove those that have ended where they are a quarter of the batch."
+    parts = [b, new] if new else [b]
+    keep = [[i for i, s in enumerate(p.seqs) if not s.finish] for p in parts]
+    ended = len(b.seqs) - len(keep[0])
+    if not (new or ended and (4 * ended >= len(b.seqs) or len(b.seqs) <= 4) or b.width == b.mask.shape[1]): return
+    if new: b.since = new.since
+    with self.torch.inference_mode():
+        if self._plain: self._join(parts, keep, shared)
+        elif all(hasattr(x, 'batch_select_indices') for x in [b.cache, *getattr(b.cache, 'layers', [None])]):
+            b.cache.batch_select_indices(self.torch.tensor(keep[0])) # an index on the host selects on any device
+            b.seqs, b.mask = [b.seqs[i] for i in keep[0]], b.mask[keep[0]]
+
+@patch
+def _join(self:BatchedModel, parts:list, keep:list, shared:int):
+    "Make the rows of several batches that are to be kept the rows of the first."
+    b = parts[0]
+    seqs = [p.seqs[i] for p, k in zip(parts, keep) for i in k]
+    width, capacity = max(s.length for s in seqs) - 1, sum(_extent(seqs))
+    join = lambda xs: aligned([x[k] for x, k in zip(xs, keep)], shared, width, capacity)
+    for layers in zip(*(p.cache.layers for p in parts)):
+        layers[0].hold((join([l.keys for l in layers]), join([l.values for l in layers])), width)
+    b.mask = join([p.mask[:, :p.width, None] for p in parts])[..., 0]
+    b.mask[:, width:] = 1
+    b.seqs, b.width = seqs, width
 
 # %% ../../nbs/03_llm/13_decode.ipynb #c256355b
 @patch
@@ -354,12 +375,12 @@ def _texts(self:BatchedModel, s:SequenceState) -> tuple[str, str, list]:
 
 # %% ../../nbs/03_llm/13_decode.ipynb #bf69c6b8
 @patch
-def _reply(self:BatchedModel, s:SequenceState, batch_id:int, idle:float) -> Reply:
-    "The reply of a sequence that has ended; `idle` seconds of its time were spent by the caller."
+def _reply(self:BatchedModel, s:SequenceState) -> Reply:
+    "The reply of a sequence that has ended."
     s.sent = True
     n = len(s.new_ids)
-    known = dict(prompt_tokens=len(s.ids), cached_tokens=s.cached, seconds=s.last_token_at - s.started - idle,
-                 batch_id=batch_id, batch_size=s.batch_size, started=s.started, finished=s.last_token_at,
+    known = dict(prompt_tokens=len(s.ids), cached_tokens=s.cached, seconds=s.last_token_at - s.started - s.idle_seconds,
+                 batch_id=s.batch_id, batch_size=s.batch_size, started=s.started, finished=s.last_token_at,
                  prompt_hash=s.prompt_hash)
     if s.finish == 'error':
         return Reply(s.request.id, error=self._not_finite(n), completion_tokens=n, finish_reason='error', **known)
@@ -368,7 +389,7 @@ def _reply(self:BatchedModel, s:SequenceState, batch_id:int, idle:float) -> Repl
                  completion_tokens=n + (s.finish == 'stop'), # the end token was generated too
                  reasoning_tokens=self._reasoning_tokens(s, thoughts, answer),
                  ttft_seconds=s.first_token_at - s.started, prefill_seconds=s.prefilled - s.started,
-                 decode_seconds=max(0., s.last_token_at - s.first_token_at - idle),
+                 decode_seconds=max(0., s.last_token_at - s.first_token_at - s.idle_seconds),
                  finish_reason='stop' if s.finish == 'turn' else s.finish,
                  logprobs=tuple(zip(pieces, s.logprobs[s.thinking_end:])), **known)
 
@@ -388,50 +409,81 @@ def _halve(self:BatchedModel, n:int, tokens:int):
     log.warning('out of memory with %d prompts at a time: continuing with %d', n, self._most)
 
 @patch
-def _regrow(self:BatchedModel, n:int):
-    "`n` sequences were answered without a shortage; after enough of them, double the size of a batch."
+def _regrow(self:BatchedModel):
+    "A sequence was answered without a shortage; after enough of them, double the size of a batch."
     if (self._most, self._budget) == self._full: return
-    self._calm += n
+    self._calm += 1
     if self._calm < self._patience * self._most: return
     self._most, self._calm, self._grew = min(2 * self._most, self._full[0]), 0, True
     self._budget = self._full[1] if self._most == self._full[0] else min(2 * self._budget, self._full[1])
     self.info.update(batch_rows=self._most, batch_tokens=self._budget)
     log.info('no shortage of memory for a while: %d prompts at a time again', self._most)
 
+# %% ../../nbs/03_llm/13_decode.ipynb #adb2d80f
+@patch
+def _next(self:BatchedModel, live:list, waiting:list) -> list:
+    "Take the waiting sequences that join those that run: none before a quarter of the places is free."
+    if not waiting: return []
+    fit = sequences_that_fit(*_extent(live + waiting[:self._most]), self._budget, self._most)
+    n = fit - len(live)
+    if n <= 0 or 4 * n < fit: return []
+    if live: n = max(1, sum(t <= CHUNK_TOKENS for t in itertools.accumulate(s.length for s in waiting[:n])))
+    new = waiting[:n]
+    del waiting[:n]
+    return new
+
+@patch
+def _batch(self:BatchedModel, running:list, waiting:list, prefix) -> Iterator[Reply]:
+    "Generate waiting sequences, as many at a time as fit; yields each reply when its sequence ends."
+    running += self._next([], waiting)
+    for s in running: s.batch_size = len(running)
+    b = self._prefill(running, prefix, max(s.remaining for s in running))
+    yield from self._take_tokens(b, running)
+    while live := [s for s in b.seqs if not s.finish]:
+        new = None
+        if self._refill and (joining := self._next(live, waiting)):
+            self._report_decode(b, live, time.monotonic())
+            running[:] = live + joining
+            for s in running: s.batch_size = max(s.batch_size, len(running))
+            new = self._prefill(joining, prefix, 0)
+            yield from self._take_tokens(new, running)
+        self._arrange(b, new, len(prefix[0]) if prefix else 0)
+        self._step(b)
+        yield from self._take_tokens(b, running)
+
 # %% ../../nbs/03_llm/13_decode.ipynb #52f7142e
 @patch
-def _recover(self:BatchedModel, failed:list, queue:list, prefix, tokens:int):
-    "After a shortage of memory: (sequences to generate, prefix, a reply that reports a failure or None)."
+def _recover(self:BatchedModel, failed:list, waiting:list, prefix) -> tuple:
+    "After a shortage of memory, return sequences to those that wait: (prefix, a reply that reports a failure or None)."
     self._free()
     self.info['out_of_memory'] += 1
-    again = [s for s in failed if not (s.sent or s.left_batch)]
+    again, n = [s for s in failed if not (s.sent or s.left_batch)], min(len(failed), self._most)
     for s in again: s.restart()
-    queue, reply = again + queue, None
-    if len(failed) > 1: self._halve(len(failed), tokens)
+    waiting[:0] = again
+    if n > 1: self._halve(n, sum(_extent(failed)))
     elif prefix is not None: prefix = self._prefix = None
-    elif not queue[0].retried_alone: queue[0].retried_alone = True
+    elif not waiting[0].retried_alone: waiting[0].retried_alone = True
     else:
-        s = queue.pop(0)
+        s = waiting.pop(0)
         s.sent = True
-        reply = Reply(s.request.id, error=f'out of memory: a prompt of {len(s.ids)} tokens does not fit alone',
-                      prompt_tokens=len(s.ids), finish_reason='error', prompt_hash=s.prompt_hash)
-    return queue, prefix, reply
+        return prefix, Reply(
+            s.request.id, error=f'out of memory: a prompt of {len(s.ids)} tokens does not fit alone',
+            prompt_tokens=len(s.ids), finish_reason='error', prompt_hash=s.prompt_hash)
+    return prefix, None
 
 @patch
 def _serve(self:BatchedModel, seqs:list, share:bool) -> Iterator[Reply]:
     "The replies of sequences that may share a batch. With `share`, their common prefix is prefilled once."
-    queue = seqs if self.latency_mode else sorted(seqs, key=lambda s: -len(s.all_ids))
-    prefix = self._shared(queue) if share else None
-    while queue:
-        lengths, reply = [len(s.all_ids) for s in queue], max(s.remaining for s in queue)
-        n = next_batch(lengths, reply, self._budget, self._most)
-        now, queue, short = queue[:n], queue[n:], False
-        try: yield from self._batch(now, prefix)
+    waiting = list(seqs) if self.latency_mode else sorted(seqs, key=lambda s: -s.length)
+    prefix = self._shared(waiting) if share else None
+    while waiting:
+        running, short = [], False
+        try: yield from self._batch(running, waiting, prefix)
         except Exception as e:
             if not is_out_of_memory(e): raise
             short = True
-        if not short: self._regrow(n); continue
-        queue, prefix, failure = self._recover(now, queue, prefix, max(lengths) + reply)
+        if not short: continue
+        prefix, failure = self._recover(running, waiting, prefix)
         if failure: yield failure
 
 # %% ../../nbs/03_llm/13_decode.ipynb #1ddc2e12
@@ -461,27 +513,20 @@ def _by_positions(self:BatchedModel, seqs:list) -> Iterator[Reply]:
 
 # %% ../../nbs/03_llm/13_decode.ipynb #b48024a0
 @patch
-def _with_cache(self:BatchedModel, rows:list):
-    "Logits after `rows` of ids: padded on the left, the last two tokens processed one by one with the cache."
+def _logits(self:BatchedModel, rows:list, single:int=0):
+    "Logits after `rows` of ids, padded on the left; of them `single` tokens at the end are processed one by one."
     tensor, L = lambda x: self.torch.tensor(x, device=self.device), max(map(len, rows))
     ids = tensor([[self.pad] * (L - len(r)) + r for r in rows])
     mask = tensor([[0] * (L - len(r)) + [1] * len(r) for r in rows])
     positions, cache = (mask.cumsum(-1) - 1).clamp(min=0), self._new_cache(len(rows), L, None)
-    for a, b in ((0, L - 2), (L - 2, L - 1), (L - 1, L)):
+    for a, b in itertools.pairwise([0, *range(L - single, L + 1)]):
         logits, cache = self._forward(ids[:, a:b], mask[:, :b], positions[:, a:b], cache)
     return logits
 
 @patch
-def _in_one_pass(self:BatchedModel, row:list):
-    "Logits after a row of ids, processed as a whole."
-    ids, n = self.torch.tensor([row], device=self.device), len(row)
-    positions = self.torch.arange(n, device=self.device)[None]
-    return self._forward(ids, self.torch.ones_like(ids), positions, self._new_cache(1, n, None))[0]
-
-@patch
 def _cache_difference(self:BatchedModel, rows:list) -> float:
     "Largest difference between logits with and without a cache, as a share of their standard deviation."
-    got, want = self._with_cache(rows), self.torch.cat([self._in_one_pass(r) for r in rows])
+    got, want = self._logits(rows, 2), self.torch.cat([self._logits([r]) for r in rows])
     difference = (got - want).square().mean(-1).sqrt() / want.std(-1)
     return difference.nan_to_num(0.).max().item() # of NaN nothing can be concluded
 

@@ -14,24 +14,22 @@ from typing import Iterator, Sequence
 from fastcore.basics import patch
 
 from ..core.workspace import UserError, WorkError, digest, optional
-from .memory import CHUNK_TOKENS, work_bytes
+from .memory import CHUNK_TOKENS, kv_bytes_per_token, work_bytes
 from .protocol import Model, Reply, Request, THINK_MARKS, unique_requests
 from .checkpoint import local_weights
 from .loading import Loaded, _gpus, load_local
 from .chat_template import encode_prompt, render_prompt, template_facts
-from .batching import SequenceState, bytes_per_token, checkpoint_sampling, token_budget
+from .batching import SequenceState, checkpoint_sampling, token_budget
 from .decode import BatchedModel
 
 log = logging.getLogger('wattnb')
 
 # %% ../../nbs/03_llm/14_local.ipynb #9b77a9a2
 _LOADING = ('device', 'attention', 'source', 'trust_remote_code', 'int8_threshold') # options that `load_local` takes
-_WITHOUT_EFFECT = ('tuned', 'refill') # options of earlier versions
-_OPTIONS = {*_LOADING, *_WITHOUT_EFFECT, 'prefix', 'constrain', 'decode', 'sampling'}
+_OPTIONS = {*_LOADING, 'prefix', 'refill', 'constrain', 'decode', 'sampling'}
 
 class LocalModel(BatchedModel, Model):
     "A transformers model in this process, with the options of the table above."
-    _refill = False # a batch is prefilled as a whole; no sequence joins it later
 
     def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None,
                  batch_size=None, latency_mode=False, **options):
@@ -65,9 +63,8 @@ class LocalModel(BatchedModel, Model):
 def _check_options(self:LocalModel):
     "Raise `UserError` for options and values that a local model does not have."
     key, given = self.entry.key, self.options
-    unknown = ', '.join(sorted(set(given) - _OPTIONS))
-    known = ', '.join(sorted(_OPTIONS - set(_WITHOUT_EFFECT)))
-    if unknown: raise UserError(f'{key}: unknown option {unknown} of a local model (known: {known})')
+    if unknown := ', '.join(sorted(set(given) - _OPTIONS - {'tuned'})): # an option of earlier versions, without effect
+        raise UserError(f'{key}: unknown option {unknown} of a local model (known: {", ".join(sorted(_OPTIONS))})')
     if given.get('decode') not in (None, '', 'json'):
         raise UserError(f"unknown decode {given['decode']!r}: json, or nothing for free text")
     if given.get('sampling') not in (None, '', 'model'):
@@ -128,7 +125,7 @@ def _batch_limits(self:LocalModel) -> tuple[int, int]:
     config, attention = self.model.config, self.info.get('attention') or 'sdpa'
     itemsize = {'float32': 4}.get(self.info['effective_dtype'], 2)
     most, seen = self.batch_size or _MOST_SEQUENCES.get(self.device.type, 32), min(self.context or 4096, 4096)
-    per, chunk = bytes_per_token(config, itemsize), min(CHUNK_TOKENS, self.context or CHUNK_TOKENS)
+    per, chunk = kv_bytes_per_token(config, itemsize), min(CHUNK_TOKENS, self.context or CHUNK_TOKENS)
     work = work_bytes(config, itemsize, chunk, seen, most, attention)
     if not self._in_chunks:
         per += work_bytes(config, itemsize, 1, seen, 0, attention)
