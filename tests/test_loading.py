@@ -63,7 +63,7 @@ def placed(config, free, context=32768, plain=True, attention='sdpa', batch_size
 def test_bits_per_parameter_have_one_table():
     "The bytes of a precision, requested or loaded, are the same everywhere, scales included."
     assert bytes_per_parameter('4bit') == bytes_per_parameter('nf4') == .5625 and bytes_per_parameter('native mxfp4') == .53125 and bytes_per_parameter('auto') is None
-    assert {k: nominal_bits(k) for k in BITS_PER_PARAMETER} == {k: int(v) for k, v in BITS_PER_PARAMETER.items()}
+    assert all(nominal_bits(k) <= v < nominal_bits(k) + 1.4 for k, v in BITS_PER_PARAMETER.items()) # scales, and wider layers of GGUF
     from wattnb.llm import requirements
     assert requirements.bytes_per_parameter is bytes_per_parameter and not hasattr(requirements, '_BYTES') and not hasattr(loading, '_BYTES')
 
