@@ -416,9 +416,7 @@ class Index:
     @cached_property
     def _bm25(self): return _read_bm25(self)
     @cached_property
-    def _graph(self): return _read_graph(self)
-    @cached_property
-    def _equals(self) -> dict: return _equal_rows(self.vectors)
+    def _graph(self) -> tuple: return _read_graph(self)
     def __len__(self): return self.manifest['n_passages']
     def __repr__(self):
         n = len(self.manifest['documents'])
@@ -449,13 +447,14 @@ def _read_vectors(ix:Index) -> np.ndarray:
     if v.shape != (len(ix), ix.entry.dimensions): raise UserError(f'{f} has the wrong shape: {_REBUILD}')
     return v
 
-def _read_graph(ix:Index):
+def _read_graph(ix:Index) -> tuple:
+    "(graph, rows that are equal); a graph of an earlier version holds every row."
     f = ix.folder/'hnsw.bin'
-    if not f.exists(): return _make_graph(ix.vectors)
+    if not f.exists(): return _make_graph(ix.vectors), _equal_rows(ix.vectors)
     g = optional('hnswlib', 'local').Index(space='ip', dim=ix.entry.dimensions)
     try: g.load_index(str(f))
     except RuntimeError as e: raise UserError(f'{f} is damaged ({e}): {_REBUILD}') from None
-    return g
+    return g, _equal_rows(ix.vectors) if g.get_current_count() < len(ix) else {}
 
 # %% ../../nbs/01_index/05_store.ipynb #8aeb7e2e
 def _read_bm25(ix:Index):
@@ -569,9 +568,7 @@ def dense(self:Index,
         raise UserError(f'the query has {queries.shape[1]} dimensions, the index {self.name} was built with {made_by}')
     self.searched_by = method if method != 'auto' else 'hnsw' if (self.folder/'hnsw.bin').exists() else 'exact'
     if self.searched_by == 'exact': return exact_search(self.vectors, queries, k)
-    # a graph of an earlier version holds every row
-    equals = self._equals if self._graph.get_current_count() < len(self) else {}
-    return _graph_search(self._graph, equals, queries, k)
+    return _graph_search(*self._graph, queries, k)
 
 # %% ../../nbs/01_index/05_store.ipynb #e8483e79
 @patch
