@@ -194,7 +194,7 @@ def test_a_model_streams_its_answer_with_linked_citations(lab, ws):
         return re.search('done', lab.text('.wattnb-ask .wattnb-line')) and lab.all('.wattnb-ask .wattnb-answer')
     settle('the model answers', over)
     assert seen, 'words appear before the end'
-    lab.says('.wattnb-ask .wattnb-card', r'SmolLM2 135M · (fp32|bf16) · loading .* s · search .* s · generation .* s · .* tokens · (energy not measured|.* Wh)')
+    lab.says('.wattnb-ask .wattnb-card', r'SmolLM2 135M · q4_1 · loading .* s · search .* s · generation .* s · .* tokens · (energy not measured|.* Wh)')
     lab.open('.wattnb-ask details')
     assert lab.all('.wattnb-ask .wattnb-hits mark') and 'gold paper at rank' in lab.text('.wattnb-ask .wattnb-hits')
     assert q.question in lab.text('.wattnb-ask .wattnb-card pre + b + pre')

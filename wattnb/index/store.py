@@ -206,13 +206,19 @@ def _average_parents(vectors:np.ndarray, nodes):
         for i, t in total.items(): vectors[i] = t / (np.linalg.norm(t) or 1.)
 
 # %% ../../nbs/01_index/05_store.ipynb #1c4a2390
+def _first_equals(vectors) -> np.ndarray:
+    "For each row, the number of the first row that equals it."
+    seen: dict = {}
+    return np.fromiter((seen.setdefault(hash(v.tobytes()), i) for i, v in enumerate(vectors)), np.int64, len(vectors))
+
 def _make_graph(vectors):
-    "An HNSW graph of the vectors."
+    "An HNSW graph of the distinct vectors; the label of one is its first row."
+    first = np.unique(_first_equals(vectors))
     graph = optional('hnswlib', 'local').Index(space='ip', dim=vectors.shape[1])
-    graph.init_index(max_elements=len(vectors), ef_construction=200, M=24, random_seed=1)
-    for b in range(0, len(vectors), 10_000):
-        part = np.asarray(vectors[b:b + 10_000])
-        graph.add_items(part, np.arange(b, b + len(part)))
+    graph.init_index(max_elements=len(first), ef_construction=200, M=24, random_seed=1)
+    for b in range(0, len(first), 10_000):
+        part = first[b:b + 10_000]
+        graph.add_items(np.asarray(vectors[part]), part)
     return graph
 
 # %% ../../nbs/01_index/05_store.ipynb #19d9c747
@@ -410,7 +416,7 @@ class Index:
     @cached_property
     def _bm25(self): return _read_bm25(self)
     @cached_property
-    def _graph(self): return _read_graph(self)
+    def _graph(self) -> tuple: return _read_graph(self)
     def __len__(self): return self.manifest['n_passages']
     def __repr__(self):
         n = len(self.manifest['documents'])
@@ -441,13 +447,14 @@ def _read_vectors(ix:Index) -> np.ndarray:
     if v.shape != (len(ix), ix.entry.dimensions): raise UserError(f'{f} has the wrong shape: {_REBUILD}')
     return v
 
-def _read_graph(ix:Index):
+def _read_graph(ix:Index) -> tuple:
+    "(graph, rows that are equal); a graph of an earlier version holds every row."
     f = ix.folder/'hnsw.bin'
-    if not f.exists(): return _make_graph(ix.vectors)
+    if not f.exists(): return _make_graph(ix.vectors), _equal_rows(ix.vectors)
     g = optional('hnswlib', 'local').Index(space='ip', dim=ix.entry.dimensions)
     try: g.load_index(str(f))
     except RuntimeError as e: raise UserError(f'{f} is damaged ({e}): {_REBUILD}') from None
-    return g
+    return g, _equal_rows(ix.vectors) if g.get_current_count() < len(ix) else {}
 
 # %% ../../nbs/01_index/05_store.ipynb #8aeb7e2e
 def _read_bm25(ix:Index):
@@ -525,6 +532,26 @@ def embed_queries(self:Index, texts:Sequence[str]) -> np.ndarray:
     finally:
         if self.on_embed: self.on_embed(t0, time.monotonic())
 
+# %% ../../nbs/01_index/05_store.ipynb #c663ac8d
+def _equal_rows(vectors) -> dict[int, list[int]]:
+    "First row -> all rows that equal it, where there are several."
+    out: dict = {}
+    for i, f in enumerate(_first_equals(vectors).tolist()): out.setdefault(f, []).append(i)
+    return {f: rows for f, rows in out.items() if len(rows) > 1}
+
+def _graph_search(graph, equals:dict, queries, k:int) -> tuple[np.ndarray, np.ndarray]:
+    "The k best rows of each query by a graph of the distinct vectors: scores and rows, m × k, best first."
+    distinct = min(k, graph.get_current_count())
+    graph.set_ef(max(100, 2 * distinct))
+    found, distances = graph.knn_query(queries, k=distinct)
+    if not equals: return 1 - distances, found.astype(np.int64)
+    scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    for i, (hits, d) in enumerate(zip(found.tolist(), distances)):
+        groups = [equals.get(h, [h]) for h in hits]
+        rows[i] = [r for g in groups for r in g][:k]
+        scores[i] = np.repeat(1 - d, [len(g) for g in groups])[:k]
+    return scores, rows
+
 # %% ../../nbs/01_index/05_store.ipynb #c663ac8e
 @patch
 def dense(self:Index,
@@ -541,9 +568,7 @@ def dense(self:Index,
         raise UserError(f'the query has {queries.shape[1]} dimensions, the index {self.name} was built with {made_by}')
     self.searched_by = method if method != 'auto' else 'hnsw' if (self.folder/'hnsw.bin').exists() else 'exact'
     if self.searched_by == 'exact': return exact_search(self.vectors, queries, k)
-    self._graph.set_ef(max(100, 2 * k))
-    rows, d = self._graph.knn_query(queries, k=k)
-    return 1 - d, rows.astype(np.int64)
+    return _graph_search(*self._graph, queries, k)
 
 # %% ../../nbs/01_index/05_store.ipynb #e8483e79
 @patch
