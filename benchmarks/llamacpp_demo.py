@@ -26,7 +26,7 @@ from wattnb.testing.server import environment
 NAMED, UNKNOWN = 'openai:SmolLM2-135M-Instruct.Q4_1.gguf', 'openai:local'
 
 
-def weights(): return str(next(fetch_model('smollm2-135m').parent.glob('smollm2-135m-*/*.gguf')))
+def weights(): return str(fetch_model('smollm2-135m'))
 
 
 @contextmanager

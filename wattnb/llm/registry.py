@@ -233,7 +233,7 @@ def _check_sizes(t:dict, where:str):
 def _read_entry(key:str, table:dict, where:str, origin:str='') -> ModelEntry:
     "The entry that a TOML table declares. `UserError`, beginning with `where`, for the first mistake."
     _check_table(table, _FIELD_TYPES, where)
-    t = dict(table)
+    t = {k: v for k, v in table.items() if (k, v) != ('shape', {})} # no sizes: those of shapes.toml, if any
     for need in ('provider', 'id'):
         if not t.get(need): raise UserError(f'{where}: {need} is missing')
     t['provider'] = provider_key(t['provider'], f'{where}: ')
