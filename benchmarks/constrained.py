@@ -96,7 +96,7 @@ def main():
     p.add_argument('--context-tokens', type=int, default=500, help='size of the passages shown')
     p.add_argument('--ways', nargs='*', default=list(WAYS), choices=list(WAYS))
     a = p.parse_args()
-    entry, ws = replace(load_registry().find('smollm2-135m'), prompt='full'), Workspace.find()
+    entry, ws = replace(load_registry().find('smollm2-135m').on_engine('transformers'), prompt='full'), Workspace.find()
     qs = list(read_questions(ws.questions()))
     qs = qs[::max(1, len(qs) // a.questions)][:a.questions]
     found = retrieve(open_index(ws), qs, make_settings(max_tokens=a.context_tokens))

@@ -140,7 +140,7 @@ def main():
     p.add_argument('--precisions', nargs='*', default=[])
     p.add_argument('--json', action='store_true')
     a = p.parse_args()
-    entry = load_registry().find(a.model)
+    entry = load_registry().find(a.model).on_engine('transformers')
     tokens = a.context_tokens or entry.context_tokens or 1500
     try:
         if a.invented: raise UserError('asked for')
