@@ -568,7 +568,8 @@ def dense(self:Index,
         raise UserError(f'the query has {queries.shape[1]} dimensions, the index {self.name} was built with {made_by}')
     self.searched_by = method if method != 'auto' else 'hnsw' if (self.folder/'hnsw.bin').exists() else 'exact'
     if self.searched_by == 'exact': return exact_search(self.vectors, queries, k)
-    return _graph_search(*self._graph, queries, k)
+    graph, equals = self._graph
+    return _graph_search(graph, equals, queries, k)
 
 # %% ../../nbs/01_index/05_store.ipynb #e8483e79
 @patch
