@@ -212,10 +212,14 @@ def test_2025_is_what_it_was(ws):
     assert read_questions(ws.data / 'demo_QA.csv').task == Question('q', 'x').task == WATTBOT2025
 
 
-def test_a_run_becomes_a_submission_that_passes(ws):
+@pytest.fixture(scope='module')
+def made(ws):
+    "A run over the new questions."
+    return run_all(plan_run(RunSettings(model='extractive', questions='data/new_QA.csv', preset='words', name='sub'), ws))
+
+
+def test_a_run_becomes_a_submission_that_passes(ws, made):
     "Written, complete, idempotent; faults of a hand-made file are named by line, and such a file is never sent."
-    plan = plan_run(RunSettings(model='extractive', questions='data/new_QA.csv', preset='words', name='sub'), ws)
-    run_all(plan)
     command = lambda *a, **kw: subprocess.run([sys.executable, '-m', 'wattnb.cli', 'submit', *a, '--json', '--root', str(ws.root)], capture_output=True, text=True, **kw)
     p = command('sub')
     found = json.loads(p.stdout)
@@ -232,7 +236,7 @@ def test_a_run_becomes_a_submission_that_passes(ws):
     assert p.returncode == 1 and not found['sent'] and {(f['line'], f['rule']) for f in found['faults']} >= {(2, 'forbidden'), (21, 'double'), (None, 'missing')}
 
 
-def test_uploading_asks_for_the_client_and_for_a_file_that_passes(ws, tmp_path):
+def test_uploading_asks_for_the_client_and_for_a_file_that_passes(ws, made, tmp_path):
     "The client is a program on PATH; here one that prints its arguments, as the real one is not to be called."
     fake = tmp_path / 'kaggle'
     fake.write_text(f'#!{sys.executable}\nimport sys\nprint(sys.argv[1:])\n')
