@@ -104,7 +104,7 @@ def test_one_call_at_a_time_is_measured(ws, card, monkeypatch):
 
 def test_two_servers_on_two_gpus(ws, card, monkeypatch):
     "A run is charged the GPU of its own server, also where this process may not see that GPU."
-    with serving(latency=.1) as (one, port), serving() as (two, other), simulated_nvml([card(100, two.pid), card(300, one.pid)]):
+    with serving(latency=.4) as (one, port), serving(latency=.4) as (two, other), simulated_nvml([card(100, two.pid), card(300, one.pid)]):
         at(monkeypatch, port)
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
         p = plan_run(asked('first'), ws); run_all(p)
