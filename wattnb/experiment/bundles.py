@@ -352,7 +352,7 @@ def _derived_checks(manifest:dict, folder:Path) -> Iterator[tuple[str, str]]:
     content, again = read_journal(folder/'run/journal.jsonl'), folder/'again'
     head, gaps = content.last('run'), content.missing
     yield 'journal is whole', (f'line {content.quarantined[0][0]}: {content.quarantined[0][1]}' if content.quarantined
-                               else f'{len(gaps)} lines are missing, the first is number {gaps[0]}' if gaps else '')
+                               else f'lines missing: {len(gaps)}, the first is number {gaps[0]}' if gaps else '')
     if not head: yield 'journal has a run', 'its first line is missing or damaged'; return
     named = any('$' in str(v) for v in head['identity'].values()) # a folder was replaced by a word
     same = digest(head['identity']) == content.run == manifest.get('run')
