@@ -498,3 +498,13 @@ def test_odd_web_pages_never_crash_and_lose_no_plain_text(parts):
     title, ps = html_paragraphs(html.encode('utf-8', 'replace'))
     assert all(p.text == ' '.join(p.text.split()) != '' and p.metadata['page'] == 1 for p in ps) and linked_pdf(html.encode('utf-8', 'replace'), 'http://a.example/b') in ('', 'http://a.example/x')
     if '<' not in html: assert ' '.join(p.text for p in ps).split() == html.replace('&nbsp;', ' ').replace('\x00', '\ufffd').split() or not html.isprintable()
+
+
+def test_a_deep_web_page_is_read_in_linear_time(tmp_path):
+    "Forty thousand elements inside one another, each with text; what is no page is one line."
+    from wattnb.index.documents import html_paragraphs, look_at_page
+    deep = b'<div>' * 20_000 + b'<b>words of a page ' * 20_000
+    t0 = time.process_time()
+    assert sum(len(p.text.split()) for p in html_paragraphs(deep)[1]) == 80_000 and time.process_time() - t0 < 30
+    assert look_at_page(REPORT.encode(), 'http://a.example') == ('', 321)
+    with pytest.raises(WorkError, match='not read within'): look_at_page(deep * 20, 'http://a.example', seconds=.5)

@@ -51,7 +51,7 @@ _TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
           'has, minilm-int8 for a new index'),
       Opt('--parser', default='pdfium', choices=('pdfium', 'docling'), help='parser of the PDFs'),
       Opt('--offline', action='store_true', help='do not download missing papers'),
-      Opt('--verify', action='store_true', help='build nothing: compare the papers with data/manifest.json and the bibliography'),
+      Opt('--verify', action='store_true', help='build nothing: compare the papers with data/manifest.json'),
       Opt('--allow-local', action='store_true', help='allow downloads from this machine and private networks'))
 def cmd_index(a) -> Result:
     from wattnb.index.corpus import build_corpus
@@ -67,7 +67,8 @@ def _verified_papers(ws:Workspace) -> Result:
     from wattnb.index.corpus import read_manifest, verify_papers
     n, found = len(read_manifest(ws)), [dict(id=id_, reason=why) for id_, why in verify_papers(ws)]
     lines = [f'{f["id"]}: {f["reason"]}' for f in found]
-    head = f'{len(found)} papers differ from the manifest or the bibliography' if found else f'{n} papers are as the manifest has them'
+    head = (f'papers that differ from the manifest or the bibliography: {len(found)}' if found
+            else f'{n} papers are as the manifest has them')
     return Result('\n'.join([head, *lines]), dict(papers=n, ok=not found, differs=found), 1 if found else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #97b590fb
@@ -450,17 +451,18 @@ def cmd_submit(a) -> Result:
 @verb('bundle', 'pack a run with all that a re-run needs, or check such a file without a model',
       'wattnb bundle extractive-bench', Opt('run', metavar='RUN', nargs='?', default='', help='name of a run'),
       Opt('--output', default='', metavar='ZIP', help='file to write; default: artifacts/bundles/<run>.zip'),
-      Opt('--check', default='', metavar='ZIP', help='check this bundle: hashes, and the submission derived from its journal'))
+      Opt('--check', default='', metavar='ZIP', help='check this bundle: hashes, and what follows from its journal'))
 def cmd_bundle(a) -> Result:
     from wattnb.experiment.bundles import bundle_run, check_bundle
     if bool(a.check) == bool(a.run): raise UserError('name one run to pack, or one file to --check')
     if a.check:
         t = check_bundle(a.check)
         bad = [r for r in t if r['result'] == 'failed']
-        return Result(t.to_text(), dict(file=a.check, ok=not bad, checks=t.to_json(), notes=list(t.notes)), 1 if bad else 0)
+        found = dict(file=a.check, ok=not bad, checks=t.to_json(), notes=list(t.notes))
+        return Result(t.to_text(), found, 1 if bad else 0)
     file, m = bundle_run(_answered_run(a), Workspace.find(a.root), a.output)
-    faults = [f'{m["gate_faults"]} faults of the submission: `wattnb submit {a.run}` shows them'] if m['gate_faults'] else []
-    notes = m['notes'] + faults
+    n, notes = m['gate_faults'], list(m['notes'])
+    if n: notes.append(f'{n} faults of the submission: `wattnb submit {a.run}` shows them')
     t = ResultTable(['file', 'bytes'], [(k, x['bytes']) for k, x in m['files'].items()], m['name'], notes)
     return Result(f'{t.to_text()}\n{file}', dict(m, file=str(file), sha256=file_sha256(file), notes=notes))
 

@@ -37,10 +37,12 @@ def machine_paths(
 ) -> dict[str, str]:
     "Folder of this machine → the word that stands for it in a bundle, the longest first."
     package, env = Path(sys.modules['wattnb'].__file__ or '.').resolve().parent, os.environ.get
-    named = [(ws.root, '$WORKSPACE'), *((r, '$WORKSPACE') for r in roots), (package, '$WATTNB'), (Path.home(), '$HOME'),
-             (sys.prefix, '$PYTHON'), (sys.base_prefix, '$PYTHON'), (tempfile.gettempdir(), '$TMP'),
+    named: list[tuple] = [(ws.root, '$WORKSPACE'), *((r, '$WORKSPACE') for r in roots), (package, '$WATTNB'),
+             (Path.home(), '$HOME'), (sys.prefix, '$PYTHON'), (sys.base_prefix, '$PYTHON'),
+             (tempfile.gettempdir(), '$TMP'),
              *((p, '$CACHE') for k in ('HF_HOME', 'WATTNB_CACHE', 'XDG_CACHE_HOME') if (p := env(k)))]
-    found = {form: word for p, word in reversed(named) for form in (str(p), os.path.realpath(p)) if len(Path(form).parts) > 1}
+    found = {form: word for p, word in reversed(named) for form in (str(p), os.path.realpath(p))
+             if len(Path(form).parts) > 1}
     return dict(sorted(found.items(), key=lambda x: -len(x[0])))
 
 def path_cleaner(
@@ -85,7 +87,8 @@ def _prompts(content:JournalContent) -> dict:
         p = a.get('prompt') or {}
         system, user = p.get('system') or '', (p.get('user') or '').replace(CONTEXT_PLACEHOLDER, a.get('context') or '')
         systems[_sha(system)] = system
-        sent.append(dict(id=a['id'], attempt=a.get('attempt'), system=_sha(system), user=_sha(user), characters=len(user)))
+        sent.append(dict(id=a['id'], attempt=a.get('attempt'), system=_sha(system), user=_sha(user),
+                         characters=len(user)))
     return dict(systems=systems, sent=sent)
 
 def _views(content:JournalContent) -> dict[str, object]:
@@ -114,9 +117,9 @@ def paper_list(
         if p.id in texts:
             with suppress(UserError): pages = load_document(texts[p.id]).pages
         mark = file_mark(path) if path else dict(bytes=None, sha256=None)
-        return dict(id=p.id, title=p.title, type=p.type, year=p.year, url=p.url, venue=p.venue or None, peer_reviewed=p.peer_reviewed,
-                    file=path.relative_to(ws.data).as_posix() if path else None, pages=pages,
-                    fetched=known.get(p.id, {}).get('fetched'), **mark)
+        return dict(id=p.id, title=p.title, type=p.type, year=p.year, url=p.url, venue=p.venue or None,
+                    peer_reviewed=p.peer_reviewed, file=path.relative_to(ws.data).as_posix() if path else None,
+                    pages=pages, fetched=known.get(p.id, {}).get('fetched'), **mark)
     return [one(p) for p in (bib | {i: Paper(i) for i in texts if i not in bib}).values()]
 
 def package_lock() -> str:
@@ -125,10 +128,12 @@ def package_lock() -> str:
     for d in metadata.distributions():
         if name := d.metadata['Name']: found.setdefault(re.sub(r'[-_.]+', '-', name).lower(), d.version)
     lines = [f'{k}=={v}' for k, v in sorted(found.items())]
-    return '\n'.join([f'# Python {platform.python_version()} on {platform.system()}-{platform.machine()}', *lines]) + '\n'
+    where = f'{platform.system()}-{platform.machine()}'
+    return '\n'.join([f'# Python {platform.python_version()} on {where}', *lines]) + '\n'
 
 # %% ../../nbs/06_experiment/08_bundles.ipynb #bd000014
-def _facts(title:str, rows) -> str: return ResultTable([title, ''], [r for r in rows if r[1] not in ('', {})], digits=4).to_markdown()
+def _facts(title:str, rows) -> str:
+    return ResultTable([title, ''], [r for r in rows if r[1] not in ('', {})], digits=4).to_markdown()
 
 def _write_up_costs(s) -> str:
     "Time, tokens, energy and money of a run, and its machine."
@@ -136,16 +141,23 @@ def _write_up_costs(s) -> str:
     low, high = e.get('total_wh_low'), e.get('total_wh_high')
     within = f' (interval {low:.4g} to {high:.4g})' if None not in (low, high, e.get('total_wh')) else ''
     why = '; '.join(dict.fromkeys((e.get('reasons') or {}).values()))
-    energy = f'{e["total_wh"]:.4g}{within}' if e.get('total_wh') is not None else f'not measured: {why or "no reason recorded"}'
+    known = e.get('total_wh') is not None
+    energy = f'{e["total_wh"]:.4g}{within}' if known else f'not measured: {why or "no reason recorded"}'
     each = lambda v: None if v is None else v / n
     cost = _facts('cost', [
-        ('questions', s.num_questions), ('seconds in all', s.total_time_seconds), ('latency, s (mean)', s.avg_latency_seconds),
-        ('prompt tokens', s.input_tokens), ('completion tokens', s.output_tokens), ('prompt tokens per question', each(s.input_tokens)),
-        ('energy, Wh', energy), ('energy measured by', e.get('method')), ('of the devices', ', '.join(map(str, e.get('counted') or []))),
-        ('Wh per question', e.get('per_question_wh')), ('carbon, gCO2e', e.get('co2_g')), ('bill of the provider, USD', s.cost_usd)])
+        ('questions', s.num_questions), ('seconds in all', s.total_time_seconds),
+        ('latency, s (mean)', s.avg_latency_seconds),
+        ('prompt tokens', s.input_tokens), ('completion tokens', s.output_tokens),
+        ('prompt tokens per question', each(s.input_tokens)),
+        ('energy, Wh', energy), ('energy measured by', e.get('method')),
+        ('of the devices', ', '.join(map(str, e.get('counted') or []))),
+        ('Wh per question', e.get('per_question_wh')), ('carbon, gCO2e', e.get('co2_g')),
+        ('bill of the provider, USD', s.cost_usd)])
     machine = _facts('machine', [
-        ('CPU', m.get('cpu_model')), ('cores', m.get('cpu_count')), ('memory, GB', m.get('memory_gb')), ('GPU', m.get('gpu_name') or 'none'),
-        ('GPUs', m.get('gpu_count')), ('peak of host memory, GiB', h.cpu_rss_peak_gb), ('system', m.get('os_platform')), ('Python', m.get('python'))])
+        ('CPU', m.get('cpu_model')), ('cores', m.get('cpu_count')), ('memory, GB', m.get('memory_gb')),
+        ('GPU', m.get('gpu_name') or 'none'),
+        ('GPUs', m.get('gpu_count')), ('peak of host memory, GiB', h.cpu_rss_peak_gb),
+        ('system', m.get('os_platform')), ('Python', m.get('python'))])
     return f'{cost}\n\n{machine}'
 
 # %% ../../nbs/06_experiment/08_bundles.ipynb #bd000016
@@ -156,16 +168,21 @@ def _write_up_system(config:dict, papers:list[dict]) -> str:
     shown = ', '.join(f'{k} = {v}' for k, v in search.items()) if search else 'none'
     model = _facts('system', [
         ('model', f'{e.get("name")} ({e.get("id")})'), ('provider', i.get('provider')), ('revision', i.get('revision')),
-        ('engine', i.get('engine', '')), ('precision', i.get('precision')), ('mode', i.get('mode')), ('retrieval', shown),
-        ('seed, temperature', f'{i.get("seed")}, {i.get("temperature")}'), ('longest reply, tokens', i.get('max_new_tokens')),
-        ('retries of a blank answer', i.get('max_retries')), ('prompt template, SHA-256', i.get('prompt')), ('index, SHA-256', i.get('index'))])
+        ('engine', i.get('engine', '')), ('precision', i.get('precision')), ('mode', i.get('mode')),
+        ('retrieval', shown),
+        ('seed, temperature', f'{i.get("seed")}, {i.get("temperature")}'),
+        ('longest reply, tokens', i.get('max_new_tokens')),
+        ('retries of a blank answer', i.get('max_retries')), ('prompt template, SHA-256', i.get('prompt')),
+        ('index, SHA-256', i.get('index'))])
     reviewed = [p['peer_reviewed'] for p in papers]
     corpus = _facts('corpus', [
         ('papers', len(papers)), ('with a file', sum(p['file'] is not None for p in papers)),
-        ('pages', sum(p['pages'] or 0 for p in papers)), ('reviewed by peers', reviewed.count(True) if set(reviewed) - {None} else ''),
+        ('pages', sum(p['pages'] or 0 for p in papers)),
+        ('reviewed by peers', reviewed.count(True) if set(reviewed) - {None} else ''),
         ('questions', f'{q["n"]} of {q["file"]} (SHA-256 {str(q["sha256"])[:16]})'), ('task', config['task']['name'])])
     return f'{model}\n\n{corpus}'
 
+# %% ../../nbs/06_experiment/08_bundles.ipynb #bd00002c
 def write_up(
     files:RunFiles,     # of the run
     config:dict,        # `config.json` of the bundle
@@ -174,14 +191,15 @@ def write_up(
     "A write-up in Markdown with the measured numbers, to complete."
     s = files.typed
     counts = _facts('answers', [(k, v) for k, v in s.by_status.items()] + [('retried', s.questions_retried)])
-    scores = ResultTable(['score', 'value', '95 % low', 'high'], metric_rows(s.scores) if s.scores else []).to_markdown()
+    rows = metric_rows(s.scores) if s.scores else []
+    scores = ResultTable(['score', 'value', '95 % low', 'high'], rows).to_markdown()
     result = scores if s.scores else f'*Not scored: {s.score_reason or "the question file has no answers"}.*'
     return f'''# {s.name}
 
-*Numbers are those of run {config["run"][:16]}, filled in by wattnb {__version__}. Parts in brackets are for the author.*
+*Numbers are of run {config["run"][:16]}, filled in by wattnb {__version__}. Parts in brackets are for the author.*
 
 ## Result\n\n[What was asked of the system, and what was found.]\n\n{result}\n\n{counts}
-\n## System\n\n[What the system does with a question, in a paragraph; what was tried and left out.]\n\n{_write_up_system(config, papers)}
+\n## System\n\n[What it does with a question; what was tried and left out.]\n\n{_write_up_system(config, papers)}
 \n## Cost\n\n{_write_up_costs(s)}
 \n## To run it again\n\n1. Install the packages of `requirements.txt`; put the official files into `data/`.
 2. `wattnb index`, then `wattnb index --verify` and a comparison with `papers.json`.
@@ -203,12 +221,19 @@ def _write_zip(folder:Path, out:Path):
         atomic_write(out, iter(lambda: f.read(1 << 20), b''))
 
 # %% ../../nbs/06_experiment/08_bundles.ipynb #bd00001a
+def _root_of(notebook:Path) -> list[str]:
+    "The folder of the workspace that an executed notebook names, which may be that of another machine."
+    nb = read_json(notebook) if notebook.exists() else {}
+    meta = nb.get('metadata', {}) if isinstance(nb, dict) else {}
+    said = meta.get('papermill', {}).get('parameters', {}).get('root')
+    return [said] if isinstance(said, str) and len(Path(said).parts) > 1 else []
+
 def _stage_run(run:RunFolder, ws:Workspace, stage:Path) -> tuple[JournalContent, RunFiles, list[str]]:
     "Write the run's part of a bundle into a folder; (its journal, its files, remarks)."
     content, nb = read_journal(run.path/'journal.jsonl'), run.path/'run_experiment.ipynb'
-    if not content.last('run'): raise UserError(f'{run.path} has no readable journal.jsonl: only runs of wattnb can be bundled')
-    said = (read_json(nb) if nb.exists() else {}).get('metadata', {}).get('papermill', {}).get('parameters', {}).get('root')
-    clean, notes = path_cleaner(machine_paths(ws, *([said] if said and len(Path(said).parts) > 1 else []))), []
+    if not content.last('run'):
+        raise UserError(f'{run.path} has no readable journal.jsonl: only runs of wattnb can be bundled')
+    clean, notes = path_cleaner(machine_paths(ws, *_root_of(nb))), []
     _clean_journal(content, stage/'run/journal.jsonl', clean)
     if nb.exists(): _clean_notebook(nb, stage/'run/run_experiment.ipynb', clean)
     else: notes.append('the run has no executed notebook: it was not made by `wattnb run`')
@@ -216,11 +241,12 @@ def _stage_run(run:RunFolder, ws:Workspace, stage:Path) -> tuple[JournalContent,
     content = read_journal(stage/'run/journal.jsonl')
     files = derive(content)
     files.write(stage/'run')
-    if (status := content.last('end').get('status', 'killed')) != 'complete': notes.append(f'the run is not complete: it ended as {status}')
-    if (stage/'run/submission.csv').read_bytes() != (run.path/'submission.csv').read_bytes() if (run.path/'submission.csv').exists() else True:
-        notes.append('submission.csv of the run folder differs: `wattnb verify` says how, or a path of this machine was in it')
+    status, there = content.last('end').get('status', 'killed'), run.path/'submission.csv'
+    if status != 'complete': notes.append(f'the run is not complete: it ended as {status}')
+    if not there.exists() or there.read_bytes() != (stage/'run/submission.csv').read_bytes():
+        notes.append('submission.csv of the run folder differs (`wattnb verify`), or a path of this machine was in it')
     if digest(content.last('run')['identity']) != content.run:
-        notes.append('the config names a folder of this machine, which is replaced: its hash is that of the run as it was')
+        notes.append('the config names a folder of this machine, which is replaced: its hash is of the run as it was')
     for name, view in _views(content).items(): atomic_write(stage/name, _json(view))
     return content, files, notes
 
@@ -231,8 +257,9 @@ def _changes_since(content:JournalContent, ws:Workspace) -> list[str]:
     if (then := head['identity'].get('index')):
         try: now = open_index(ws, head['settings'].get('index') or None).manifest_digest
         except (UserError, WorkError): now = None
-        if now != then: notes.append('the index is not the one of the run (anew or gone): papers.json has the papers as they are now')
-    recorded = next((m['versions'] for s in reversed(content.of('session')) if (m := s.get('machine') or {}).get('versions')), {})
+        if now != then: notes.append('the index is not the one of the run: papers.json has the papers as they are now')
+    machines = [s.get('machine') or {} for s in reversed(content.of('session'))]
+    recorded = next((m['versions'] for m in machines if m.get('versions')), {})
     lines = set(package_lock().splitlines())
     other = [f'{k} {v}' for k, v in recorded.items() if f'{re.sub(r"[-_.]+", "-", k).lower()}=={v}' not in lines]
     if other: notes.append(f'the run had other versions than requirements.txt: {", ".join(other)}')
@@ -264,9 +291,11 @@ def bundle_run(
         atomic_write(stage/'requirements.txt', package_lock())
         atomic_write(stage/'writeup.md', write_up(files, read_json(stage/'config.json'), papers))
         notes += _changes_since(content, ws)
-        if lost := sum(p['file'] is None for p in papers): notes.append(f'{lost} papers of the bibliography have no file')
+        lost = sum(p['file'] is None for p in papers)
+        if lost: notes.append(f'{lost} papers of the bibliography have no file')
         marks = {p.relative_to(stage).as_posix(): file_mark(p) for p in sorted(stage.rglob('*')) if p.is_file()}
-        manifest = dict(format=1, wattnb=__version__, run=content.run, name=run.id, gate_faults=len(faults), notes=notes, files=marks)
+        manifest = dict(format=1, wattnb=__version__, run=content.run, name=run.id, gate_faults=len(faults),
+                        notes=notes, files=marks)
         atomic_write(stage/'manifest.json', _json(manifest))
         _write_zip(stage, out)
     return out, manifest
@@ -282,7 +311,7 @@ def _member_fault(i:zipfile.ZipInfo) -> str:
     if not _MEMBER.fullmatch(i.filename): return 'is not a name of a bundle'
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG): return 'is a link or a device'
     if i.flag_bits & 1: return 'is encrypted'
-    if i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED): return 'is packed in a way that bundles are not'
+    if i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED): return 'is packed in another way'
     return ''
 
 def unpack_bundle(
@@ -302,8 +331,8 @@ def unpack_bundle(
                 (out := folder/i.filename).parent.mkdir(exist_ok=True)
                 with z.open(i) as src, open(out, 'wb') as dst:
                     while part := src.read(1 << 20):
-                        if (left := left - len(part)) < 0: raise WorkError(f'{path}: unpacks to more than {MAX_BUNDLE >> 20:,} MB')
-                        dst.write(part)
+                        left -= dst.write(part)
+                        if left < 0: raise WorkError(f'{path}: unpacks to more than {MAX_BUNDLE >> 20:,} MB')
         manifest = read_json(folder/'manifest.json')
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, UserError) as e:
         raise WorkError(f'{path} is not a whole bundle: {str(e).replace(str(folder) + os.sep, "")[:120]}') from None
@@ -319,32 +348,38 @@ def _hash_checks(manifest:dict, folder:Path) -> Iterator[tuple[str, str]]:
         if name not in there: yield name, 'is missing'; continue
         now, mark = file_mark(folder/name), mark if isinstance(mark, dict) else {}
         same = now == {k: mark.get(k) for k in now}
-        yield name, '' if same else f'has another SHA-256: {now["sha256"][:12]}, the manifest says {str(mark.get("sha256"))[:12]}'
+        said = str(mark.get('sha256'))[:12]
+        yield name, '' if same else f'has another SHA-256: {now["sha256"][:12]}, the manifest says {said}'
     for name in sorted(there - set(manifest['files'])): yield name, 'is not in the manifest'
 
 def _first_difference(a, b, at:str='') -> str:
     "Where two JSON values differ first, '' where they are equal."
     if type(a) is type(b) and isinstance(a, dict):
-        return next((d for k in sorted({*a, *b}) if (d := _first_difference(a.get(k), b.get(k), f'{at}.{k}'.lstrip('.')))), '')
+        found = (_first_difference(a.get(k), b.get(k), f'{at}.{k}'.lstrip('.')) for k in sorted({*a, *b}))
+        return next(filter(None, found), '')
     if type(a) is type(b) and isinstance(a, list):
-        pairs = next((d for i, (x, y) in enumerate(zip(a, b)) if (d := _first_difference(x, y, f'{at}[{i}]'))), '')
-        return pairs or (f'{at}: {len(a)} items, derived {len(b)}' if len(a) != len(b) else '')
+        found = (_first_difference(x, y, f'{at}[{i}]') for i, (x, y) in enumerate(zip(a, b)))
+        return next(filter(None, found), '') or (f'{at}: {len(a)} items, derived {len(b)}' if len(a) != len(b) else '')
     return '' if a == b else f'{at}: {json.dumps(a)[:60]}, derived {json.dumps(b)[:60]}'
 
 def _difference(path:Path, derived:Path) -> str:
     "Where a file differs from the one that was derived again, '' where they have the same bytes."
     if not path.exists(): return 'is missing'
     if path.read_bytes() == derived.read_bytes(): return ''
-    if path.suffix == '.json': return _first_difference(read_json(path), read_json(derived)) or 'the same values in another spelling'
+    if path.suffix == '.json':
+        return _first_difference(read_json(path), read_json(derived)) or 'the same values in another spelling'
     if path.suffix != '.csv':
         lines = [p.read_text('utf-8').splitlines() for p in (path, derived)]
-        n, x, y = next(((n, x, y) for n, (x, y) in enumerate(zip(*lines), 1) if x != y), (min(map(len, lines)), 'its end', 'more'))
+        pairs = ((n, x, y) for n, (x, y) in enumerate(zip(*lines), 1) if x != y)
+        n, x, y = next(pairs, (min(map(len, lines)), 'its end', 'more'))
         return f'line {n}: {x[:60]!r}, derived {y[:60]!r}'
     a, b = read_csv(path), read_csv(derived)
     for n, (x, y) in enumerate(zip(a.rows, b.rows)):
         for c in b.columns:
-            if x.get(c) != y[c]: return f'line {a.lines[n]} ({y.get("id", "")}), {c}: {str(x.get(c))[:60]!r}, derived {y[c][:60]!r}'
-    return f'{len(a.rows)} rows, derived {len(b.rows)}' if len(a.rows) != len(b.rows) else 'the same cells in another spelling'
+            if x.get(c) == y[c]: continue
+            return f'line {a.lines[n]} ({y.get("id", "")}), {c}: {str(x.get(c))[:60]!r}, derived {y[c][:60]!r}'
+    more = len(a.rows) != len(b.rows)
+    return f'{len(a.rows)} rows, derived {len(b.rows)}' if more else 'the same cells in another spelling'
 
 # %% ../../nbs/06_experiment/08_bundles.ipynb #bd000025
 def _derived_checks(manifest:dict, folder:Path) -> Iterator[tuple[str, str]]:
@@ -356,22 +391,26 @@ def _derived_checks(manifest:dict, folder:Path) -> Iterator[tuple[str, str]]:
     if not head: yield 'journal has a run', 'its first line is missing or damaged'; return
     named = any('$' in str(v) for v in head['identity'].values()) # a folder was replaced by a word
     same = digest(head['identity']) == content.run == manifest.get('run')
-    yield 'config hash', '' if same or named and content.run == manifest.get('run') else 'the config is not the one that the lines were written for'
+    right = same or named and content.run == manifest.get('run')
+    yield 'config hash', '' if right else 'the config is not the one that the lines were written for'
     files = derive(content)
     files.write(again)
-    for name in ('submission.csv', 'summary.json'): yield f'run/{name} follows from the journal', _difference(folder/'run'/name, again/name)
+    for name in ('submission.csv', 'summary.json'):
+        yield f'run/{name} follows from the journal', _difference(folder/'run'/name, again/name)
     for name, view in _views(content).items():
         atomic_write(again/name, _json(view))
         yield f'{name} follows from the journal', _difference(folder/name, again/name)
     papers = read_json(folder/'papers.json')
     if not isinstance(papers, list) or not all(isinstance(p, dict) and isinstance(p.get('id'), str) for p in papers):
         yield 'papers.json is a list of papers', 'it is not'; return
-    shown = {s['metadata'].get('document_id') for a in content.of('attempt') for s in a.get('snippets') or () if isinstance(s.get('metadata'), dict)}
+    places = (s.get('metadata') for a in content.of('attempt') for s in a.get('snippets') or ())
+    shown = {at.get('document_id') for at in places if isinstance(at, dict)}
     lost = sorted(str(x) for x in shown - {p['id'] for p in papers} - {None})
     yield 'papers.json has every paper that was shown', f'{", ".join(lost[:5])} is missing' if lost else ''
     faults = _final_submission(again, content, papers, again, again/'final.csv')
     yield 'submission.csv follows from the journal', _difference(folder/'submission.csv', again/'final.csv')
-    yield 'gate', '' if len(faults) == manifest.get('gate_faults') else f'{len(faults)} faults, the manifest says {manifest.get("gate_faults")}'
+    said = manifest.get('gate_faults')
+    yield 'gate', '' if len(faults) == said else f'{len(faults)} faults, the manifest says {said}'
     atomic_write(again/'writeup.md', write_up(files, read_json(again/'config.json'), papers))
     yield 'writeup.md has the numbers of the run', _difference(folder/'writeup.md', again/'writeup.md')
 
@@ -388,6 +427,7 @@ def check_bundle(
         except (UserError, WorkError, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as e:
             found.append(('files can be derived', f'{type(e).__name__}: {str(e).replace(d + os.sep, "")}'[:200]))
     by, bad = manifest.get('wattnb'), sum(bool(why) for _, why in found)
-    notes = [f'made by wattnb {by}, checked by {__version__}: what is derived can differ in form'] if by != __version__ else []
+    notes = [f'made by wattnb {by}, checked by {__version__}: derived files can differ'] if by != __version__ else []
     title = f'{Path(path).name}: {f"{bad} of {len(found)} checks failed" if bad else f"all {len(found)} checks passed"}'
-    return ResultTable(['check', 'result', 'why'], [(c, 'failed' if why else 'passed', why) for c, why in found], title, notes)
+    rows = [(c, 'failed' if why else 'passed', why) for c, why in found]
+    return ResultTable(['check', 'result', 'why'], rows, title, notes)

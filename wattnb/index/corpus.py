@@ -25,8 +25,8 @@ from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, fil
                                    printable, progress, read_csv, read_json, sweep, write_json)
 from ..core.redaction import redact_url
 from .boxes import can_read_pictures
-from .documents import (HTML_VERSION, MAX_MEMORY, PARSERS, Document, PdfReader, check_text, html_paragraphs,
-                                    linked_pdf, load_document, page_notes, page_text, parser_version, why_failed)
+from .documents import (HTML_VERSION, MAX_HTML, MAX_MEMORY, PARSERS, Document, PdfReader, check_text, load_document,
+                                    look_at_page, page_notes, page_text, parser_version, why_failed)
 
 # %% ../../nbs/01_index/02_corpus.ipynb #65fc6589
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Paper:
         "Whether it was reviewed by peers; None where the bibliography does not say it in one word."
         said = self._cell('peerreviewed', 'peerreview', 'ispeerreviewed').lower()
         return True if said in _YES else False if said in _NO else None
-_YES, _NO = ('1', '1.0', 'true', 'yes', 'y', 'peer-reviewed', 'peer reviewed', 'reviewed'), ('0', '0.0', 'false', 'no', 'n', 'preprint', 'none')
+_YES = ('1', '1.0', 'true', 'yes', 'y', 'peer-reviewed', 'peer reviewed', 'reviewed')
+_NO = ('0', '0.0', 'false', 'no', 'n', 'preprint', 'none')
 
 # %% ../../nbs/01_index/02_corpus.ipynb #c0b20011
 _FILE_NAME = re.compile(r'(?!\.)[\w.+-]+')
@@ -77,7 +78,7 @@ def read_bibliography(
         if why: problems.append(dict(id=id_, reason=f'{t.where(i, "id")}: {why}; the row is left out')); continue
         seen[id_.lower()] = id_
         more = {c: r[c].strip() for c in t.columns if c and c not in own}
-        out[id_] = Paper(id_, *(r.get(c, '').strip() for c in own[1:]), more)
+        out[id_] = Paper(id_, *(r.get(c, '').strip() for c in own[1:]), more=more)
     return out
 
 # %% ../../nbs/01_index/02_corpus.ipynb #5bb3062e
@@ -219,9 +220,10 @@ def _kept(f, url:str, pdf:Path, landed:bool) -> Path|str:
     head = f.read(4096).lstrip()
     if head[:1] == b'<' or b'<html' in head.partition(b'%PDF-')[0].lower():
         if landed: raise WorkError(f'its page names {redact_url(url)} as the PDF, and that is an HTML page')
+        if f.seek(0, 2) > MAX_HTML: raise WorkError(f'the address gives an HTML page of {MAX_HTML >> 20} MB and more')
         f.seek(0)
-        if link := linked_pdf(html := f.read(), url): return link
-        n = sum(len(p.text.split()) for p in html_paragraphs(html)[1])
+        link, n = look_at_page(f.read(), url)
+        if link: return link
         if n < MIN_WORDS: raise WorkError(f'the address gives an HTML page of {n} words, not a PDF')
         path = pdf.with_suffix('.html')
     else: _check_pdf(f); path = pdf
@@ -230,7 +232,7 @@ def _kept(f, url:str, pdf:Path, landed:bool) -> Path|str:
 
 # %% ../../nbs/01_index/02_corpus.ipynb #6a36478f
 def _wait(retry_after:str, attempt:int) -> float:
-    "Seconds before the next try: those of `Retry-After`, or until its date; without a readable value an exponential backoff."
+    "Seconds before the next try: those of `Retry-After`, or until its date; else an exponential backoff."
     try: s = float(retry_after)
     except ValueError:
         try: s = parsedate_to_datetime(retry_after).timestamp() - time.time()
@@ -254,7 +256,7 @@ async def _download(url:str, path:Path, headers:dict, timeout:float, retries:int
                 if r.status_code == 200:
                     with tempfile.TemporaryFile() as f:
                         await _body(r, f)
-                        got = _kept(f, at, path, landed)
+                        got = await asyncio.to_thread(_kept, f, at, path, landed)
                     if isinstance(got, Path) and 0 < len(etag := r.headers.get('etag', '')) < 200:
                         atomic_write(path.parent/'.etag'/path.stem, etag)
                     return got
@@ -291,7 +293,8 @@ def read_manifest(
     if not ws.manifest.exists(): return {}
     m = read_json(ws.manifest)
     papers = m.get('papers') if isinstance(m, dict) else None
-    if not isinstance(papers, dict) or not all(isinstance(x, dict) and isinstance(x.get('file'), str) for x in papers.values()):
+    entries = papers.values() if isinstance(papers, dict) else [None]
+    if not all(isinstance(x, dict) and isinstance(x.get('file'), str) for x in entries):
         raise UserError(f'{ws.manifest} is not a manifest of papers: move it away, and `wattnb index` writes one')
     return papers
 
@@ -321,12 +324,12 @@ def _finding(ws:Workspace, p:Paper, entry:dict|None, quick:bool) -> str:
     if entry is None: return 'not in the manifest: `wattnb index` enters it'
     where, since = f'data/{entry["file"]}', entry.get('fetched') or 'it was entered'
     if entry.get('url') != p.url:
-        return (f'the bibliography pins {p.url or "no address"}, and {where} is of {entry.get("url") or "none"}: delete the file '
-                'and its entry in data/manifest.json, and `wattnb index` fetches the other')
+        return (f'the bibliography pins {p.url or "no address"}, and {where} is of {entry.get("url") or "none"}: '
+                'delete the file and its entry in data/manifest.json, and `wattnb index` fetches the other')
     now = dict(bytes=path.stat().st_size) if quick else file_mark(path)
     if any(entry.get(k) != v for k, v in now.items()):
-        return (f'{where} has changed since {since} ({entry.get("bytes")} bytes, now {now["bytes"]}): restore it, or delete its '
-                'entry in data/manifest.json to accept it')
+        return (f'{where} has changed since {since} ({entry.get("bytes")} bytes, now {now["bytes"]}): restore it, or '
+                'delete its entry in data/manifest.json to accept it')
     return ''
 
 def verify_papers(

@@ -7,7 +7,7 @@ __all__ = ['MAX_DOCUMENT', 'PARSER_VERSION', 'MAX_UNPRINTABLE', 'MAX_PAGE_GARBAG
            'PARSERS', 'HTML_VERSION', 'MAX_HTML', 'SECONDS', 'SECONDS_PER_MB', 'MAX_MEMORY', 'why_failed', 'Sentence',
            'Paragraph', 'Section', 'Document', 'load_document', 'split_sentences', 'paper_words', 'join_lines',
            'unreadable', 'check_text', 'page_notes', 'from_docling', 'parser_version', 'page_text', 'parse_pdf',
-           'html_paragraphs', 'linked_pdf', 'parse_html', 'apart', 'limit_memory', 'PdfReader']
+           'html_paragraphs', 'linked_pdf', 'parse_html', 'apart', 'limit_memory', 'PdfReader', 'look_at_page']
 
 # %% ../../nbs/01_index/01_documents.ipynb #2232daa8
 import json, os, queue, re, subprocess, sys, threading
@@ -663,8 +663,8 @@ def parse_pdf(
 
 # %% ../../nbs/01_index/01_documents.ipynb #b1d10002
 _AROUND = 'script style noscript template svg nav aside footer form button select iframe dialog annotation'.split()
-_BLOCKS = ('address article blockquote body caption center dd details div dl dt fieldset figcaption figure h1 h2 h3 h4 h5 h6 '
-           'header li main ol p pre section summary table td th ul').split()
+_BLOCKS = ('address article blockquote body caption center dd details div dl dt fieldset figcaption figure '
+           'h1 h2 h3 h4 h5 h6 header li main ol p pre section summary table td th ul').split()
 
 def _main_element(soup):
     "The element of a page that holds its text, without what is around it."
@@ -678,15 +678,24 @@ def _main_element(soup):
     return best if size(best) >= size(body) / 2 else body
 
 def _runs(main) -> Iterator[tuple]:
-    "(block element, text) of each run of a page, in order."
-    from bs4 import NavigableString
-    def block(s): return s.find_parent('tr') or s.find_parent(_BLOCKS) or main
-    texts = ((block(s), s) for s in main.find_all(string=True) if type(s) is NavigableString) # no comments
-    for _, run in groupby(texts, key=lambda x: id(x[0])):
+    "(block element, text) of each run of a page, in order; in time that is linear in the page."
+    from bs4 import NavigableString, Tag
+    def texts():
+        open_ = [(iter(main.children), main)]
+        while open_:
+            children, block = open_[-1]
+            e = next(children, None)
+            if e is None: open_.pop()
+            elif isinstance(e, Tag):
+                own = e.name == 'tr' or block.name != 'tr' and e.name in _BLOCKS
+                open_.append((iter(e.children), e if own else block))
+            elif type(e) is NavigableString: yield block, e # no comments
+    for _, run in groupby(texts(), key=lambda x: id(x[0])):
         pieces = list(run)
         if text := ' '.join(''.join(s for _, s in pieces).split()): yield pieces[0][0], text
 
 # %% ../../nbs/01_index/01_documents.ipynb #b1d10004
+_REFERENCES = re.compile(r'(?:\d+\.?\s*)?(?:references|bibliography)\b', re.I)
 _HTML_KINDS = dict(figcaption='caption', caption='caption') | {f'h{k}': 'heading' for k in range(1, 7)}
 
 def html_paragraphs(
@@ -702,7 +711,8 @@ def html_paragraphs(
         sentences = [Sentence(s) for s in ([text] if kind == 'table' else split_sentences(text))]
         out.append(Paragraph(text, dict(page=1, kind=kind, section=section, **meta), sentences))
     for e, text in _runs(_main_element(soup)):
-        cells = [' '.join(c.get_text(' ').split()) for c in e.find_all(['td', 'th'], recursive=False)] if e.name == 'tr' else []
+        own = e.find_all(['td', 'th'], recursive=False) if e.name == 'tr' else []
+        cells = [' '.join(c.get_text(' ').split()) for c in own]
         if len(cells) > 1:
             table = e.find_parent('table')
             if not e.find('td', recursive=False): headers[id(table)] = cells; continue
@@ -713,13 +723,13 @@ def html_paragraphs(
             continue
         kind = _HTML_KINDS.get(e.name, 'text')
         if kind == 'heading': section = text
-        elif kind == 'text' and re.match(r'(?:\d+\.?\s*)?(?:references|bibliography)\b', section, re.I): kind = 'reference'
+        elif kind == 'text' and _REFERENCES.match(section): kind = 'reference'
         add(text, kind)
     return title, out
 
 # %% ../../nbs/01_index/01_documents.ipynb #b1d10007
 HTML_VERSION = 'html-1'
-MAX_HTML = 32 << 20 # bytes of a web page
+MAX_HTML = 16 << 20 # bytes of a web page
 
 def linked_pdf(
     html:bytes, # of a landing page
@@ -729,7 +739,8 @@ def linked_pdf(
     from bs4 import BeautifulSoup
     soup = BeautifulSoup(html, 'html.parser')
     for e in soup.find_all('meta'):
-        if str(e.get('name', '')).lower() == 'citation_pdf_url' and e.get('content'): return urljoin(url, str(e['content']).strip())
+        if str(e.get('name', '')).lower() == 'citation_pdf_url' and e.get('content'):
+            return urljoin(url, str(e['content']).strip())
     e = soup.find('link', rel='alternate', type='application/pdf', href=True)
     return urljoin(url, str(e['href']).strip()) if e else ''
 
@@ -741,7 +752,8 @@ def parse_html(
 ) -> Document:
     "Read a web page into a `Document` of one page. `WorkError` with the reason where it holds no readable text."
     path = Path(path)
-    if (size := path.stat().st_size) > MAX_HTML: raise WorkError(f'a web page of {size >> 20} MB, more than {MAX_HTML >> 20} MB')
+    size = path.stat().st_size
+    if size > MAX_HTML: raise WorkError(f'a web page of {size >> 20} MB, more than {MAX_HTML >> 20} MB')
     own, paragraphs = html_paragraphs(path.read_bytes())
     section = Section('Page 1', paragraphs, dict(page=1))
     text = page_text(section)
@@ -810,9 +822,28 @@ class PdfReader:
         return Document.from_json(o)
 
 # %% ../../nbs/01_index/01_documents.ipynb #5f413836
+def look_at_page(
+    html:bytes,      # a web page that was fetched
+    url:str,         # its address
+    seconds:float=60.,
+) -> tuple[str, int]:
+    "(address of the PDF that it names, or ''; words of its text), found in another process. `WorkError` if that fails."
+    code, ask = 'from wattnb.index.documents import _look; _look()', json.dumps(url).encode() + b'\n' + html
+    try: p = subprocess.run(apart(code), input=ask, capture_output=True, timeout=seconds)
+    except subprocess.TimeoutExpired: raise WorkError(f'an HTML page that was not read within {seconds:g} s') from None
+    try: return tuple(json.loads(p.stdout)) # type: ignore[return-value]
+    except ValueError: raise WorkError('an HTML page that cannot be read') from None
+
+def _look():
+    "Runs in the other process."
+    limit_memory(MAX_MEMORY)
+    url, html = json.loads(sys.stdin.buffer.readline()), sys.stdin.buffer.read()
+    json.dump([linked_pdf(html, url), sum(len(p.text.split()) for p in html_paragraphs(html)[1])], sys.stdout)
+
 def _parse(path:str, *args, parser:str) -> Document:
     "A paper by the ending of its file."
-    return parse_html(path, *args) if path.endswith('.html') else parse_pdf(path, *args, parser=parser)
+    if path.endswith('.html'): return parse_html(path, *args)
+    return parse_pdf(path, *args, parser=parser) # type: ignore[misc]
 
 def _read_for(parser:str, memory:int):
     "Runs in the other process: reads a line with arguments, writes a line with the document or the reason of failure."

@@ -203,29 +203,35 @@ def synthetic_runs(
     return Workspace(root)
 
 # %% ../../nbs/testing/02_synthetic.ipynb #c0e20002
-_REPORT = """<!doctype html><html><head><title>Reserve power of the Sundal grid</title></head><body><nav>Home | Reports</nav><main>
-<h1>Reserve power of the Sundal grid</h1><p>This report describes how three data centres take part in the reserve market of
-the Sundal grid. The sites are Asvik, Berle and Corno. Each of them offers a part of its load, which the operator of the grid
-may switch off for at most fifteen minutes. The offers are made a day ahead, hour by hour, and are paid whether they are used
-or not.</p><h2>What was offered</h2><p>In 2030 the three sites offered 41 MW of reserve power on average. Asvik offered most of
-it, because its batch jobs can wait. Berle serves requests of people and offered only its chargers of batteries and a part of
-its cooling. Corno joined in March, after a trial of two months in which nothing was switched off.</p>
-<table><caption>Table 1: Reserve power offered in 2030, mean over the year</caption><tr><th>Site</th><th>MW</th><th>Calls</th>
+_REPORT = """<!doctype html><html><head><title>Reserve power of the Sundal grid</title></head><body><nav>Home |
+Reports</nav><main> <h1>Reserve power of the Sundal grid</h1><p>This report describes how three data
+centres take part in the reserve market of the Sundal grid. The sites are Asvik, Berle and Corno. Each
+of them offers a part of its load, which the operator of the grid may switch off for at most fifteen
+minutes. The offers are made a day ahead, hour by hour, and are paid whether they are used or
+not.</p><h2>What was offered</h2><p>In 2030 the three sites offered 41 MW of reserve power on average.
+Asvik offered most of it, because its batch jobs can wait. Berle serves requests of people and offered
+only its chargers of batteries and a part of its cooling. Corno joined in March, after a trial of two
+months in which nothing was switched off.</p> <table><caption>Table 1: Reserve power offered in 2030,
+mean over the year</caption><tr><th>Site</th><th>MW</th><th>Calls</th>
 </tr><tr><td>Asvik</td><td>26</td><td>19</td></tr><tr><td>Berle</td><td>4</td><td>19</td></tr><tr><td>Corno</td><td>11</td>
-<td>15</td></tr></table><h2>What was used</h2><p>The operator called the reserve nineteen times. A call lasted six minutes on
-average, and the longest lasted fourteen. No job was lost in any of them: the scheduler at Asvik had stored the state of its
-jobs before each hour that was offered. The energy that was not used during the calls was taken later in the same day, so the
-calls saved no electricity. They saved the start of a gas turbine, which the operator values at 2.6 tonnes of CO2 for each
-call.</p><h2>Figure</h2><p>The chart of the monthly offers peaks in November at about 58 MW and is lowest in February.</p>
-</main><footer>Printed on request.</footer></body></html>"""
+<td>15</td></tr></table><h2>What was used</h2><p>The operator called the reserve nineteen times. A call
+lasted six minutes on average, and the longest lasted fourteen. No job was lost in any of them: the
+scheduler at Asvik had stored the state of its jobs before each hour that was offered. The energy that
+was not used during the calls was taken later in the same day, so the calls saved no electricity. They
+saved the start of a gas turbine, which the operator values at 2.6 tonnes of CO2 for each
+call.</p><h2>Figure</h2><p>The chart of the monthly offers peaks in November at about 58 MW and is
+lowest in February.</p> </main><footer>Printed on request.</footer></body></html>"""
 
 _REPORT_QUESTIONS = (
-    dict(id='s001', question='Which data centres take part in the reserve market of the Sundal grid?', answer='Asvik, Berle and Corno',
-         answer_value='(Asvik, Berle, Corno)', answer_unit='is_blank', supporting_materials='The sites are Asvik, Berle and Corno', Quote=1),
-    dict(id='s002', question='Which two sites of the Sundal grid were called nineteen times in 2030?', answer='Asvik and Berle',
-         answer_value='(Asvik, Berle)', answer_unit='is_blank', supporting_materials='Table 1', Table=1),
-    dict(id='s003', question='How much reserve power did the Sundal sites offer in the month of the largest offers?', answer='about 58 MW',
-         answer_value='[56,60]', answer_unit='MW', supporting_materials='peaks in November at about 58 MW', Figure=1))
+    dict(id='s001', question='Which data centres take part in the reserve market of the Sundal grid?',
+         answer='Asvik, Berle and Corno', answer_value='(Asvik, Berle, Corno)', answer_unit='is_blank',
+         supporting_materials='The sites are Asvik, Berle and Corno', Quote=1),
+    dict(id='s002', question='Which two sites of the Sundal grid were called nineteen times in 2030?',
+         answer='Asvik and Berle', answer_value='(Asvik, Berle)', answer_unit='is_blank',
+         supporting_materials='Table 1', Table=1),
+    dict(id='s003', question='How much reserve power did the Sundal sites offer in the month of the largest offers?',
+         answer='about 58 MW', answer_value='[56,60]', answer_unit='MW',
+         supporting_materials='peaks in November at about 58 MW', Figure=1))
 
 # %% ../../nbs/testing/02_synthetic.ipynb #c0e20004
 def _value_of_2026(value:str, figure:bool) -> str:
@@ -236,7 +242,7 @@ def _value_of_2026(value:str, figure:bool) -> str:
     return f'[{x * .97:.6g},{x * 1.03:.6g}]' if figure else value
 
 def _questions_of_2026(urls:dict[str, str]) -> list[dict]:
-    "The demo's questions and those of the report, with all columns of a training file. `urls`: paper → pinned address."
+    "The demo's questions and those of the report, with all columns of a training file. `urls`: paper → address."
     rows = []
     for r in [*read_csv(_shipped()/'data/demo_QA.csv').rows,
               *(dict(r, ref_id="['sundal2031']", explanation='as the report says') for r in _REPORT_QUESTIONS)]:
@@ -254,20 +260,23 @@ def synthetic_competition(
     address:str='https://papers.example.org',   # begins the pinned address of every paper
     papers:bool=True,                           # put the papers into data/pdfs, else leave them to be fetched
 ) -> Workspace:
-    "A workspace with `metadata.csv`, `train_QA.csv`, `test_Q.csv` and the true answers of the latter (`test_solutions.csv`)."
+    "A workspace with `metadata.csv`, `train_QA.csv`, `test_Q.csv` and the answers of the latter, `test_solutions.csv`."
     ws, src = Workspace(Path(root)), _shipped()/'data'
     for p in (ws.data, ws.artifacts): p.mkdir(parents=True, exist_ok=True)
     bib, rows = read_bibliography(src/'metadata.csv'), []
     for k, p in enumerate(bib.values()):
-        rows.append(dict(id=p.id, type='preprint' if k % 3 else 'journal', title=p.title, year=p.year, citation=p.citation.rpartition(' http')[0],
-                         url=f'{address}/pdf/{p.id}v{1 + k % 3}', peer_reviewed='no' if k % 3 else 'yes', venue='' if k % 3 else 'Made-up Letters'))
-    rows.append(dict(id='sundal2031', type='report', title='Reserve power of the Sundal grid', year='2031', citation='Sundal grid (2031)',
-                     url=f'{address}/reports/sundal2031', peer_reviewed='no', venue='Sundal grid'))
+        kind, reviewed, venue = ('preprint', 'no', '') if k % 3 else ('journal', 'yes', 'Made-up Letters')
+        rows.append(dict(id=p.id, type=kind, title=p.title, year=p.year, citation=p.citation.rpartition(' http')[0],
+                         url=f'{address}/pdf/{p.id}v{1 + k % 3}', peer_reviewed=reviewed, venue=venue))
+    rows.append(dict(id='sundal2031', type='report', title='Reserve power of the Sundal grid', year='2031',
+                     citation='Sundal grid (2031)', url=f'{address}/reports/sundal2031', peer_reviewed='no',
+                     venue='Sundal grid'))
     write_csv(ws.metadata, list(rows[0]), rows)
     questions = _questions_of_2026({r['id']: r['url'] for r in rows})
     columns, test = [*BASE_COLUMNS, *FLAGS], questions[::3]
     write_csv(ws.data/'train_QA.csv', columns, [q for i, q in enumerate(questions) if i % 3])
-    write_csv(ws.data/'test_Q.csv', columns, [q | {c: '' for c in BASE_COLUMNS[2:] if c != 'answer_unit'} | dict(is_NA='') for q in test])
+    hidden = dict.fromkeys([*BASE_COLUMNS[2:4], *BASE_COLUMNS[5:], 'is_NA'], '') # all but question and unit
+    write_csv(ws.data/'test_Q.csv', columns, [q | hidden for q in test])
     write_csv(ws.data/'test_solutions.csv', columns, test)
     if papers:
         ws.pdfs.mkdir(exist_ok=True)
