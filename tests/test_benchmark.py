@@ -43,13 +43,13 @@ def test_no_allocation_exceeds_the_machine_and_all_of_them_can_be_released(m, st
         a = allocator.allocate(wanted)
         if a is None: assert m.obstacle(wanted) or held, 'what fits an idle machine starts'; continue
         held.append(a)
-        assert not m.obstacle(wanted) and sum(x.wanted.host_gb for x in held) <= m.host_gb
+        assert not m.obstacle(wanted) and sum(x.need.host_gb for x in held) <= m.host_gb
         assert sum(not x.devices for x in held) <= m.slots
         if wanted.gpu_gb is not None: assert a.devices and (wanted.gpu_gb == float('inf') or HEADROOM * sum(sizes[d] for d in a.devices) >= wanted.gpu_gb - 1e-9)
         for d in sizes:
             on = [x for x in held if d in x.devices]
             if len(on) > 1:
-                assert m.share and sum(x.wanted.gpu_gb for x in on) <= HEADROOM * sizes[d] + 1e-9, 'two on one GPU only where they fit'
+                assert m.share and sum(x.need.gpu_gb for x in on) <= HEADROOM * sizes[d] + 1e-9, 'two on one GPU only where they fit'
                 assert all(len(x.devices) == 1 for x in on)
     for a in held: allocator.release(a)
     assert not allocator.active and allocator.free() == allocator.capacity
