@@ -83,6 +83,7 @@ def _fit(widths:list[int], right:list[bool], order:list[int], room:int|None) -> 
         for i in wider: shown[i] += 1; spare -= 1
     return shown, [i for i in range(len(widths)) if i not in shown]
 
+# %% ../../nbs/00_core/01_tables.ipynb #a1f17ab6
 def _wrapped(row:list[str], shown:dict[int, int]) -> list[dict[int, str]]:
     "The lines of a row, each a text per column."
     parts = {i: textwrap.wrap(row[i], n) if len(row[i]) > n else [row[i]] for i, n in shown.items()}
