@@ -49,21 +49,6 @@ class ResultTable:
         return [bool(self.rows) and all(v is None or isinstance(v, (int, float)) and not isinstance(v, bool)
                                         for v in col)
                 for col in zip(*self.rows)] or [False] * len(self.columns)
-    def to_text(self) -> str:
-        "Aligned plain text for a terminal."
-        cells, right = self._cells(), self._right()
-        w = [max([len(str(c))] + [len(r[i]) for r in cells]) for i, c in enumerate(self.columns)]
-        shown, left_out = _fit(w, right, self._order(), self.width)
-        line = lambda r: '  '.join(r[i].rjust(n) if right[i] else r[i].ljust(n) for i, n in shown.items()).rstrip()
-        body = [line(part) for r in cells for part in _wrapped(r, shown)]
-        names = ', '.join(self.columns[i] for i in left_out)
-        more = [f'{len(left_out)} more columns: {names} (--wide)'] * bool(left_out)
-        notes = [_wrap(n, self.width, '  ') for n in (*self.notes, *more)]
-        return '\n'.join([_wrap(self.title, self.width)] * bool(self.title)
-                         + [*map(line, _wrapped([str(c) for c in self.columns], shown))]
-                         + ['  '.join('-' * n for n in shown.values())]
-                         + body + notes)
-    def _order(self): return sorted(range(len(self.columns)), key=lambda i: self.columns[i] not in self.brief)
     def __str__(self): return self.to_text()
     __repr__ = __str__
     def _repr_markdown_(self): return self.to_markdown()
@@ -104,6 +89,24 @@ def fit_text(
     before, ResultTable.width = ResultTable.width, width
     try: yield
     finally: ResultTable.width = before
+
+# %% ../../nbs/00_core/01_tables.ipynb #a1f17ab8
+@patch
+def to_text(self:ResultTable) -> str:
+    "Aligned plain text for a terminal."
+    cells, right = self._cells(), self._right()
+    w = [max([len(str(c))] + [len(r[i]) for r in cells]) for i, c in enumerate(self.columns)]
+    order = sorted(range(len(w)), key=lambda i: self.columns[i] not in self.brief)
+    shown, left_out = _fit(w, right, order, self.width)
+    line = lambda r: '  '.join(r[i].rjust(n) if right[i] else r[i].ljust(n) for i, n in shown.items()).rstrip()
+    body = [line(part) for r in cells for part in _wrapped(r, shown)]
+    names = ', '.join(self.columns[i] for i in left_out)
+    more = [f'{len(left_out)} more columns: {names} (--wide)'] * bool(left_out)
+    notes = [_wrap(n, self.width, '  ') for n in (*self.notes, *more)]
+    return '\n'.join([_wrap(self.title, self.width)] * bool(self.title)
+                     + [*map(line, _wrapped([str(c) for c in self.columns], shown))]
+                     + ['  '.join('-' * n for n in shown.values())]
+                     + body + notes)
 
 # %% ../../nbs/00_core/01_tables.ipynb #6f90636c
 @patch
