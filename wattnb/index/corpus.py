@@ -78,7 +78,7 @@ def read_bibliography(
         if why: problems.append(dict(id=id_, reason=f'{t.where(i, "id")}: {why}; the row is left out')); continue
         seen[id_.lower()] = id_
         more = {c: r[c].strip() for c in t.columns if c and c not in own}
-        out[id_] = Paper(id_, *(r.get(c, '').strip() for c in own[1:]), more=more)
+        out[id_] = Paper(id_, more=more, **{c: r.get(c, '').strip() for c in own[1:]})
     return out
 
 # %% ../../nbs/01_index/02_corpus.ipynb #5bb3062e
