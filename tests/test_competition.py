@@ -5,6 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from conftest import CANARY
 from test_tasks import SCORER
@@ -239,3 +240,34 @@ def test_a_local_checkpoint_and_a_run_from_elsewhere_leave_no_folder(cup, tmp_pa
     text = zipfile.ZipFile(file).read('run/run_experiment.ipynb').decode()
     assert 'mnt' not in text and '/opt' not in text and '$WORKSPACE' in text and '$PATH/run_experiment.ipynb' in text
     assert not [r for r in check_bundle(file) if r['result'] == 'failed']
+
+
+def test_runs_of_other_kinds(cup, tmp_path, capsys):
+    "Without retrieval; ended before its last question; no run of wattnb; a model whose checkpoint is a folder of this machine."
+    run_all(plan_run(RunSettings('extractive', mode='closed-book', questions='test_Q.csv', env='cup', name='closed', limit=2, max_retries=0), cup))
+    file, m = bundle_run(find_run(cup, 'closed'), cup, tmp_path / 'closed.zip')
+    assert not [r for r in check_bundle(file) if r['result'] == 'failed'] and m['gate_faults'] == 0
+    folder = cup.experiments / 'cup/test_Q/closed'
+    lines = (folder / 'journal.jsonl').read_bytes().splitlines(keepends=True)
+    (folder / 'journal.jsonl').write_bytes(b''.join(lines[:-1]) + b'{"torn')
+    file, m = bundle_run(find_run(cup, 'closed'), cup, tmp_path / 'cut.zip')
+    assert any('ended as killed' in n for n in m['notes']) and any('1 damaged lines' in n for n in m['notes']) and not [r for r in check_bundle(file) if r['result'] == 'failed']
+    (folder / 'journal.jsonl').unlink()
+    assert main(['bundle', 'cup/test_Q/closed', '--root', str(cup.root)]) == 2 and 'only runs of wattnb can be bundled' in capsys.readouterr().err
+    assert not list(tmp_path.glob('*.tmp')) and not (cup.artifacts / 'bundles/cup/test_Q/closed.zip').exists()
+
+
+KNOWN = {'/home/ada/study': '$WORKSPACE', '/home/ada': '$HOME', '/tmp': '$TMP'}
+text = st.lists(st.sampled_from([*KNOWN, '/', 'x', ' ', '\n', '"', 'home', '.', '-', 'ada', '\\n', 'é', ':', '=']), max_size=9).map(''.join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.recursive(text | st.integers() | st.none(), lambda c: st.lists(c, max_size=3) | st.dictionaries(text, c, max_size=3), max_leaves=6))
+def test_cleaning_is_done_after_one_pass_and_changes_nothing_else(x):
+    from wattnb.experiment.bundles import path_cleaner
+    clean = path_cleaner(KNOWN)
+    once = clean(x)
+    assert clean(once) == once
+    def texts(v): return [v] if isinstance(v, str) else [t for e in v for t in texts(e)] if isinstance(v, list) else [t for k, e in v.items() for t in (k, *texts(e))] if isinstance(v, dict) else []
+    assert not [t for t in texts(once) if re.search(r'(?:^|[\s"=:])(?:/home/ada|/tmp)(?:$|[/\s"])', t)]
+    if not any(k in t for t in texts(x) for k in KNOWN): assert once == x
