@@ -37,12 +37,12 @@ class EmbedderEntry:
     task: str = ''
     trust_remote_code: bool = False
     pypi: dict|None = field(default=None, hash=False)
-    options: dict = field(default_factory=dict, hash=False) # of a server: its address, fields of its calls
+    options: dict = field(default_factory=dict, hash=False) # of a server: address, fields of its calls
     prices: dict|None = field(default=None, hash=False)     # of a server: `in` (USD per million tokens), date, source
     host: str = ''           # server that made the vectors of an index; not for a models.toml
 
 # %% ../../nbs/01_index/04_embedders.ipynb #h0st0002
-HOSTED = {'openai': 'OpenAIEmbeddings', 'bedrock': 'BedrockEmbeddings'} # provider → class in `wattnb.llm.hosted_embeddings`
+HOSTED = ('openai', 'bedrock') # providers that are servers, see `wattnb.llm.hosted_embeddings`
 SENT = ('body', 'query', 'passage') # options that hold fields of every call, of queries, of passages
 
 @patch(as_prop=True)
@@ -276,16 +276,17 @@ def trusted_embedder(
 def _entry_here(e:EmbedderEntry, ws:Workspace|None) -> EmbedderEntry:
     "The entry by which the server of an index is asked."
     mine = find_embedder(ws, e.key if e.key in load_embedders(ws) else f'{e.provider}:{e.id}')
-    made = lambda x: {k: v for k, v in x.to_json().items() if k not in ('key', 'name', 'host', 'dimensions', 'max_tokens')}
+    free = ('key', 'name', 'host', 'dimensions', 'max_tokens') # change no vector, or are looked at elsewhere
+    made = lambda x: {k: v for k, v in x.to_json().items() if k not in free}
     other = [k for k, v in made(mine).items() if v != made(e).get(k)]
     if other:
-        raise UserError(f'the index was made with another entry of {e.provider}:{e.id[:120]} than that of this workspace '
-                        f'({", ".join(other)}): build the index again with `wattnb index`')
+        raise UserError(f'the index was made with another entry of {e.provider}:{e.id[:120]} than that of this '
+                        f'workspace ({", ".join(other)}): build the index again with `wattnb index`')
     url = mine.options.get('base_url')
     if url and not _trusts_all() and _loads(mine) not in _trusted_here():
-        raise UserError(f'the workspace names the server {redact_url(url)} for its embedder {mine.key[:60]}: questions and a '
-                        'key would go there. If you trust it, use --trust-index (or WATTNB_TRUST_INDEX=1), or build the '
-                        'index here with `wattnb index`; the preset `words` needs no embedder')
+        raise UserError(f'the workspace names the server {redact_url(url)} for its embedder {mine.key[:60]}: questions '
+                        'and a key would go there. If you trust it, use --trust-index (or WATTNB_TRUST_INDEX=1), or build '
+                        'the index here with `wattnb index`; the preset `words` needs no embedder')
     return replace(mine, dimensions=e.dimensions, host=e.host)
 
 # %% ../../nbs/01_index/04_embedders.ipynb #0c1d0002

@@ -26,8 +26,8 @@ from .documents import Document, load_document, why_failed
 from .corpus import build_corpus, read_bibliography
 from .passages import (UNITS_VERSION, Passage, PassageSettings, Unit, make_passages, node_tree,
                                    show_units, units_of, words)
-from .embedders import (Embedder, EmbedderEntry, find_embedder, index_settings, load_embedders, trust_embedder,
-                                    trusted_embedder)
+from .embedders import (Embedder, EmbedderEntry, find_embedder, index_settings, load_embedders,
+                                    trust_embedder, trusted_embedder)
 
 # %% ../../nbs/01_index/05_store.ipynb #f242a50b
 FORMAT = 2
@@ -551,9 +551,10 @@ def _compare_maker(self:Index):
     server = self._embedder.load()._model
     v = server.encode([p.text if self.has_nodes else p.search_text], cached=False)[0]
     if not (cosine := float(v @ self.vectors[i])) >= SAME_MAKER:
-        raise UserError(f'{server.entry.provider}:{server.entry.id} at {server.entry.host} is not the model that made the vectors of '
-                        f'the index {self.name} (made at {self.entry.host}; a passage embedded again has the cosine '
-                        f'{cosine:.2f}, not 1): ask that server, or {_REBUILD}')
+        e = server.entry
+        raise UserError(f'{e.provider}:{e.id} at {e.host} is not the model that made the vectors of the index '
+                        f'{self.name} (made at {self.entry.host}; a passage embedded again has the cosine {cosine:.2f}, '
+                        f'not 1): ask that server, or {_REBUILD}')
     self._compared = True
 
 @patch
@@ -654,7 +655,8 @@ def open_index(
     if embedder and was.key != embedder:
         raise UserError(f'index {ix.name} was built with {was.key}, not with {embedder}: choose another --index or '
                         f'build one with `wattnb index --embedder {embedder}`')
-    made = lambda e: (e.provider, e.id, e.revision, e.dimensions or was.dimensions, e.pypi)
+    long = lambda e: e.hosted and e.truncate_dim or e.dimensions or was.dimensions
+    made = lambda e: (e.provider, e.id, e.revision, long(e), e.pypi)
     if now and made(now) != made(was):
         raise UserError(f'index {ix.name} was built with {was.id} {was.revision}, but {now.key} is now {now.id} '
                         f'{now.revision}: {_REBUILD}')

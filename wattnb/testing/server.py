@@ -342,7 +342,8 @@ def _send_whole(self:FakeServer, h, reply, fault):
 # %% ../../nbs/testing/01_server.ipynb #h0st0102
 @functools.lru_cache(100_000)
 def _direction(word:str, n:int) -> np.ndarray:
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(word.encode('utf-8', 'replace')).digest()[:8])).normal(size=n)
+    seed = hashlib.sha256(word.encode('utf-8', 'replace')).digest()[:8]
+    return np.random.default_rng(int.from_bytes(seed)).normal(size=n)
 
 def hashed_vector(
     text:str,
@@ -359,7 +360,8 @@ def too_many(self:ServerLimits, texts:Sequence[str]) -> tuple[int, str]:
         return 413, f'batch size {len(texts)} > maximum allowed batch size {self.items}'
     long = max((-(-len(t) // 4) for t in texts), default=0)
     if not self.window or long <= self.window: return 200, ''
-    return 400, f"This model's maximum context length is {self.window} tokens. However, you requested {long} tokens in the input."
+    return 400, (f"This model's maximum context length is {self.window} tokens. However, you requested {long} tokens in "
+                 'the input.')
 
 # %% ../../nbs/testing/01_server.ipynb #h0st0103
 @patch
@@ -368,13 +370,14 @@ def _send_vectors(self:FakeServer, h, body, fault):
     titan = h.path.endswith('/invoke')
     texts = [body.get('inputText')] if titan else body.get('input')
     texts = [texts] if isinstance(texts, str) else texts
-    if not texts or not all(isinstance(t, str) and t for t in texts): return self._send(h, 400, _error('the input is no text'), _error_type(h, '400') if titan else [])
-    status, why = self.too_many(texts)
+    are_texts = texts and all(isinstance(t, str) and t for t in texts)
+    status, why = self.too_many(texts) if are_texts else (400, 'the input is no text')
     if why: return self._send(h, status, _error(why), _error_type(h, '400') if titan else [])
     vectors, n = [hashed_vector(t, body.get('dimensions') or 64) for t in texts], sum(-(-len(t) // 4) for t in texts)
     if titan: reply = dict(embedding=vectors[0].tolist(), inputTextTokenCount=n)
     else:
-        written = [base64.b64encode(v.tobytes()).decode() if body.get('encoding_format') == 'base64' else v.tolist() for v in vectors]
+        coded = body.get('encoding_format') == 'base64'
+        written = [base64.b64encode(v.tobytes()).decode() if coded else v.tolist() for v in vectors]
         reply = dict(object='list', model=str(body.get('model')), usage=dict(prompt_tokens=n, total_tokens=n),
                      data=[dict(object='embedding', index=i, embedding=v) for i, v in enumerate(written)])
     if self.change: reply = self.change(reply, body)
