@@ -258,6 +258,13 @@ def test_the_verb(ws, capsys):
     assert p.returncode == 0 and '1 questions answered' in out
 
 
+def keep(png, path):
+    "A picture in 128 colours, for the documentation."
+    import io
+    from PIL import Image
+    Image.open(io.BytesIO(png)).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
 def test_the_page_in_a_real_browser(ws, tmp_path):
     "Ask on a wide page and on a phone in the dark; the script replaces the state by the answer, the picture is there, and nothing is reported to the console."
     import test_browser as t
@@ -265,16 +272,16 @@ def test_the_page_in_a_real_browser(ws, tmp_path):
     from selenium import webdriver
     from selenium.webdriver.common.by import By
     reply = json.dumps(dict(explanation='The Tarn hall drew it at the utility meter [halvorsen2029].', answer='3184 MWh', answer_value='3184', ref_id=['halvorsen2029'], supporting_materials='drew 3,184 MWh at the utility meter'))
-    with FakeServer(reply, latency=.5, pause=.05) as f, environment(**KEYS, **f.env()), server(ws, 'openai:served') as s:
-        for name, size, dark in (('wide', (1280, 1000), False), ('phone', (390, 844), True)):
+    with FakeServer(reply, latency=.5, pause=.05) as f, environment(**KEYS, **f.env()), server(ws, 'openai:my-7b') as s:
+        for name, size, dark in (('wide', (1280, 860), False), ('phone', (390, 844), True)):
             o = webdriver.ChromeOptions()
             o.binary_location = t.browser
             for flag in (*t.FLAGS, f'--user-data-dir={tmp_path/name}', *(['--force-dark-mode', '--blink-settings=preferredColorScheme=0'] if dark else [])): o.add_argument(flag)
             o.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
             d = webdriver.Chrome(options=o, service=webdriver.ChromeService(str(t.driver)))
             try:
+                d.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=size[0], height=size[1], deviceScaleFactor=2 if dark else 1, mobile=dark))
                 if dark:
-                    d.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=size[0], height=size[1], deviceScaleFactor=2, mobile=True))
                     d.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value='dark')]))
                 d.get(s.url)
                 d.find_element(By.NAME, 'question').send_keys(QUESTION)
@@ -292,5 +299,5 @@ def test_the_page_in_a_real_browser(ws, tmp_path):
                 light = d.execute_script('return getComputedStyle(document.body).backgroundColor')
                 assert (light == 'rgb(15, 19, 24)') == dark, light
                 assert not [l for l in d.get_log('browser') if l['level'] == 'SEVERE'], d.get_log('browser')
-                if to := os.environ.get('WATTNB_SCREENSHOTS'): d.save_screenshot(str(Path(to)/f'guests-{name}.png'))
+                if to := os.environ.get('WATTNB_SCREENSHOTS'): keep(d.get_screenshot_as_png(), Path(to)/f'guests{"" if name == "wide" else "-phone"}.png')
             finally: d.quit()

@@ -265,7 +265,8 @@ class Pictures:
         "The picture. `UserError` or `WorkError` where there is none."
         with self.lock: found = self.kept.get(place)
         if found: return found
-        with self.drawing: image = page_image_apart(self.ws, *place, dpi=100).png
+        doc, page, text = place
+        with self.drawing: image = page_image_apart(self.ws, doc, page, text, dpi=100).png
         with self.lock:
             self.kept[place] = image
             while len(self.kept) > self.most: self.kept.popitem(last=False)
@@ -438,7 +439,8 @@ def _state(self:_Handler, id:str, part:bool):
     if t is None: return self.send(guest_html(self.desk, '<p class="warn">This answer is no longer kept.</p>'), 404)
     t.seen, over = time.monotonic(), t.over
     shown = ticket_html(self.desk, t)
-    if part: return self.send(shown, **({'x-over': '1'} if over else {}))
+    headers: Any = {'x-over': '1'} if over else {}
+    if part: return self.send(shown, **headers)
     source, q = '' if over else f' data-part="/part/{t.id}"', t.question
     self.send(guest_html(self.desk, f'<div id="answer"{source}>{shown}</div>', q.question, q.unit or '', not over))
 

@@ -285,8 +285,8 @@ def _entry_here(e:EmbedderEntry, ws:Workspace|None) -> EmbedderEntry:
     url = mine.options.get('base_url')
     if url and not _trusts_all() and _loads(mine) not in _trusted_here():
         raise UserError(f'the workspace names the server {redact_url(url)} for its embedder {mine.key[:60]}: questions '
-                        'and a key would go there. If you trust it, use --trust-index (or WATTNB_TRUST_INDEX=1), or build '
-                        'the index here with `wattnb index`; the preset `words` needs no embedder')
+                        'and a key would go there. If you trust it, use --trust-index (or WATTNB_TRUST_INDEX=1), or '
+                        'build the index here with `wattnb index`; the preset `words` needs no embedder')
     return replace(mine, dimensions=e.dimensions, host=e.host)
 
 # %% ../../nbs/01_index/04_embedders.ipynb #0c1d0002

@@ -553,8 +553,8 @@ def _compare_maker(self:Index):
     if not (cosine := float(v @ self.vectors[i])) >= SAME_MAKER:
         e = server.entry
         raise UserError(f'{e.provider}:{e.id} at {e.host} is not the model that made the vectors of the index '
-                        f'{self.name} (made at {self.entry.host}; a passage embedded again has the cosine {cosine:.2f}, '
-                        f'not 1): ask that server, or {_REBUILD}')
+                        f'{self.name} (made at {self.entry.host}; a passage embedded again has the cosine '
+                        f'{cosine:.2f}, not 1): ask that server, or {_REBUILD}')
     self._compared = True
 
 @patch

@@ -6,7 +6,7 @@
 __all__ = ['BATCH_ITEMS', 'BATCH_BYTES', 'read_vectors', 'size_of', 'batches', 'items_limit', 'Embedded', 'OpenAIEmbeddings',
            'BedrockEmbeddings', 'VectorCache', 'host_of', 'HostedEmbedder', 'open_hosted']
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #ab26c0a1
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #0015d4b0
 import base64, hashlib, json, os, re, sqlite3, time
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -17,16 +17,17 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.redaction import redact_url
+from ..core.served import loopback_port
 from ..core.workspace import UserError, WorkError, cache_dir, digest, log, progress
 from ..index.embedders import SENT, EmbedderEntry
 from .registry import ModelEntry
 from .protocol import Reply, Request
 from .server_limits import TOO_LONG, plausible_count, read_limits, read_models
-from .calls import UNKNOWN_FIELD, ApiModel, CallError, is_loopback
+from .calls import UNKNOWN_FIELD, ApiModel, CallError
 from .api import OpenAIModel, raise_error, served_by
 from .bedrock import BedrockModel
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #8ad834ea
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #67e4e908
 def _numbers(x) -> np.ndarray:
     "One vector of an answer: a list of numbers, or base64 of 32-bit floats. `ValueError` for anything else."
     if isinstance(x, str):
@@ -60,7 +61,7 @@ def read_vectors(
     v = v / top
     return (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32)
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #f6d36ea7
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #3247be9d
 BATCH_ITEMS, BATCH_BYTES = 128, 200_000 # of a call, until the server names less
 
 def size_of(text:str) -> int: return len(text.encode('utf-8', 'replace'))
@@ -82,7 +83,7 @@ def batches(
         total += n
     return out
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #7c47a261
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #a7880de9
 _COUNT = re.compile(r'batch|array|list|inputs?\b|items|texts|requests|documents', re.I)
 _WHOLE = re.compile(r'(?<!physical )batch|per request|too many tokens|payload|entity too large|body', re.I)
 _TOO_LARGE = re.compile(TOO_LONG.pattern + r'|too (?:large|many|big)|maximum (?:allowed )?(?:batch|number)'
@@ -99,7 +100,7 @@ def items_limit(
     found = [int(re.sub('[,_]', '', x)) for x in _NUMBER.findall(message)]
     return max((n for n in found if 0 < n < sent), default=None)
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #a769888e
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #16ab48e6
 @dataclass(frozen=True)
 class Embedded(Reply):
     "A reply with the vectors of the texts of a request: float32, n × dimensions, of length 1."
@@ -128,7 +129,7 @@ class _Embeddings(ApiModel):
         elif large or _WHOLE.search(message): self.size = min(self.size, max(1000, total // 2))
         raise CallError(shown, too_long=True)
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #e154429c
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #e3056ff9
 class OpenAIEmbeddings(_Embeddings, OpenAIModel):
     "`/embeddings` at `OPENAI_BASE_URL` or the entry's option `base_url`, with `OPENAI_API_KEY`."
     _serves = 'embeddings'
@@ -140,9 +141,9 @@ class OpenAIEmbeddings(_Embeddings, OpenAIModel):
     def _ask_server(self):
         with closing(self._sync_client()) as client: status, d = self._loaded(client, f'{self.url}/models')
         self._names = read_models(d, self.entry.id).names if status == 200 else ()
-        if is_loopback(self.url): self._start = 4
+        if loopback_port(self.url): self._start = 4
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #66e5a14d
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #78c9f765
 @patch
 def body(self:OpenAIEmbeddings, r:Request) -> dict:
     texts = self.texts(r)
@@ -164,7 +165,7 @@ def _refused(self:OpenAIEmbeddings, a, raw:bytes, body:dict, r:Request):
         self._fit(r, m := raw[:2000].decode('utf-8', 'replace'), {}, f'HTTP 500: {m}')
     OpenAIModel._refused(self, a, raw, body, r)
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #57fa3614
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #289e8e19
 @patch
 def _reply_of(self:OpenAIEmbeddings, d, id:str, times:dict, waited=None) -> Reply:
     raise_error(d)
@@ -176,7 +177,7 @@ def _reply_of(self:OpenAIEmbeddings, d, id:str, times:dict, waited=None) -> Repl
     told = next((t for t in tokens if t is not None), None)
     return Embedded(id, prompt_tokens=told, completion_tokens=0, vectors=v)
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #d36f3268
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #3fc8f7a8
 _JSON = 'application/json'
 
 class BedrockEmbeddings(_Embeddings, BedrockModel):
@@ -184,8 +185,8 @@ class BedrockEmbeddings(_Embeddings, BedrockModel):
     items = 1
     def __init__(self, entry, *args, **kw):
         if not re.search(r'(^|[.:/])amazon\.titan-embed-text', entry.id):
-            raise UserError(f'{entry.key}: of the embedders at Bedrock only amazon.titan-embed-text models are known; others '
-                            "are reached through a gateway with OpenAI's embeddings call")
+            raise UserError(f'{entry.key}: of the embedders at Bedrock only amazon.titan-embed-text models are known; '
+                            "others are reached through a gateway with OpenAI's embeddings call")
         super().__init__(entry, *args, **kw)
     def body(self, r:Request) -> dict:
         body = dict(inputText=self.texts(r)[0]) | self.fields(r.question[1])
@@ -200,7 +201,7 @@ class BedrockEmbeddings(_Embeddings, BedrockModel):
         except ValueError as e: raise CallError(f'the answer is not one of Titan: {e}', again=True) from None
         return Embedded(id, prompt_tokens=plausible_count(d.get('inputTextTokenCount')), completion_tokens=0, vectors=v)
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #3835aca0
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #922d5651
 class VectorCache:
     "Vectors and tokens of texts by key, of one maker, on disk."
     def __init__(self,
@@ -235,7 +236,7 @@ class VectorCache:
         rows = [(k, np.asarray(v, '<f4').tobytes(), t) for k, v, t in rows]
         with self._open() as db: db.executemany('INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)', rows)
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #7e177bba
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #60bac878
 @patch
 def checked(self:VectorCache) -> VectorCache:
     "The cache, whose file can be read; a damaged one is moved aside."
@@ -253,7 +254,7 @@ def dimensions(self:VectorCache) -> int:
     with self._open() as db: found = db.execute('SELECT length(vector) FROM vectors LIMIT 1').fetchone()
     return found[0] // 4 if found else 0
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #5fbda9d0
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #93d43596
 _CLASSES = {'openai': OpenAIEmbeddings, 'bedrock': BedrockEmbeddings}
 _BEDROCK = 'https://bedrock.amazonaws.com' # of any region
 
@@ -275,14 +276,15 @@ def _model_entry(e:EmbedderEntry) -> ModelEntry:
     return ModelEntry(f'{e.provider}:{e.id}', e.provider, e.id, precision='auto', max_concurrent=calls,
                       options=e.options)
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #381dede6
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #56917cd1
 class HostedEmbedder:
     "Texts to unit vectors by a server, through a cache. `record` says what was asked and what it cost."
     def __init__(self, e:EmbedderEntry):
         self.entry = e = replace(e, host=host_of(e), dimensions=e.truncate_dim or e.dimensions)
         self.cache = VectorCache({k: v for k, v in self.entry.to_json().items()
                                   if k not in ('key', 'name', 'dimensions', 'max_tokens', 'query_prompt')}).checked()
-        self._model, self.seconds, self.asked, self.shortened, self.rows = None, 0., 0, 0, {}
+        self._model: Any = None
+        self.seconds, self.asked, self.shortened, self.rows = 0., 0, 0, {}
         self.tokens: float|None = 0. # asked now; None: a call did not say
         if not e.dimensions: self.entry = replace(e, dimensions=self.cache.dimensions or self._learned())
     def _learned(self) -> int:
@@ -306,7 +308,7 @@ def open_hosted(
     "The embedder of an entry. `UserError` where it cannot be asked: no address, no key, no region."
     return HostedEmbedder(e)
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #03474523
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #07df8284
 @patch
 def _ask(self:HostedEmbedder, texts:Sequence[str], role:str) -> Iterator[tuple[list[int], Embedded]]:
     "(numbers of texts, the reply with their vectors) as the calls return."
@@ -343,11 +345,11 @@ def _checked(self:HostedEmbedder, r:Embedded) -> Embedded:
     "The reply, whose vectors have the dimensions of the entry."
     n, e = r.vectors.shape[1], self.entry
     if e.dimensions and n != e.dimensions:
-        raise UserError(f'{e.provider}:{e.id} at {e.host} gives {n} dimensions, not {e.dimensions}: it is another embedder '
-                        'than that of the index or of its entry')
+        raise UserError(f'{e.provider}:{e.id} at {e.host} gives {n} dimensions, not {e.dimensions}: it is another '
+                        'embedder than that of the index or of its entry')
     return r
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #fadfda28
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #7561616c
 def _key(text:str) -> str: return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]
 
 @patch
@@ -386,7 +388,7 @@ def _shares(self:HostedEmbedder, r:Embedded, texts:Sequence[str]) -> list:
     total = sum(map(size_of, texts)) or 1
     return [None if r.prompt_tokens is None else r.prompt_tokens * (size_of(t) or 1) / total for t in texts]
 
-# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #9a891905
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #b496f48b
 @patch
 def record(self:HostedEmbedder,
     keys:Sequence[str], # of the texts of an index, encoded before
@@ -399,10 +401,11 @@ def record(self:HostedEmbedder,
     reason = [f'no price is known for {e.provider}:{e.id}: give its entry prices'] * (price is None)
     missing = [n for n, c in (('some texts', tokens), ('a call of this build', now)) if c is None]
     reason += [f'the tokens of {" and ".join(missing)} are not known'] * bool(missing)
-    return dict(provider=e.provider, model=e.id, host=e.host, dimensions=e.dimensions, date=time.strftime('%Y-%m-%d'),
-                texts=len(keys), tokens=tokens, usd=usd(tokens), asked=self.asked,
+    return dict(provider=e.provider, model=e.id, host=e.host, dimensions=e.dimensions,
+                date=time.strftime('%Y-%m-%d'), texts=len(keys), tokens=tokens, usd=usd(tokens), asked=self.asked,
                 calls=self._model.sent if self._model else 0, tokens_asked=now, usd_asked=usd(now),
-                usd_per_million=price, seconds=round(self.seconds, 3), shortened=self.shortened, reason='; '.join(reason) or None)
+                usd_per_million=price, seconds=round(self.seconds, 3), shortened=self.shortened,
+                reason='; '.join(reason) or None)
 
 @patch(as_prop=True)
 def price(self:HostedEmbedder) -> float|None:

@@ -360,8 +360,8 @@ def too_many(self:ServerLimits, texts:Sequence[str]) -> tuple[int, str]:
         return 413, f'batch size {len(texts)} > maximum allowed batch size {self.items}'
     long = max((-(-len(t) // 4) for t in texts), default=0)
     if not self.window or long <= self.window: return 200, ''
-    return 400, (f"This model's maximum context length is {self.window} tokens. However, you requested {long} tokens in "
-                 'the input.')
+    return 400, (f"This model's maximum context length is {self.window} tokens. However, you requested {long} tokens "
+                 'in the input.')
 
 # %% ../../nbs/testing/01_server.ipynb #h0st0103
 @patch
