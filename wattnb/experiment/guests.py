@@ -578,5 +578,5 @@ def serve(
                 desk.wait_until(lambda: False, None)
         except KeyboardInterrupt: pass
         if desk.error: raise desk.error
-        return dict(url=s.url, host=host, port=s.port, model=desk.entry.key, index=desk.index.name,
-                    answered=desk.answered, password=bool(word))
+        return dict(url=s.url, host=host, model=desk.entry.key, index=desk.index.name, answered=desk.answered,
+                    password=bool(word))

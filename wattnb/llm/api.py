@@ -33,8 +33,7 @@ class OpenAIModel(ApiModel):
     Options: `logprobs` (true requests token probabilities, see `wattnb.llm.parsing.with_confidence`), `body` (more
     fields of each call), `local` (whether the server computes on this machine, see `served_by`)."""
     key_name, base_name, default_base = 'OPENAI_API_KEY', 'OPENAI_BASE_URL', 'https://api.openai.com/v1'
-    _serves = 'chat completions' # what is asked for
-    _tokenizer = None # client of a server that counts tokens
+    _serves, _tokenizer = 'chat completions', None # what is asked for; client of a server that counts tokens
     _names = ()       # of the models that the server has
     _near = .05       # seconds of a count by its tokenizer, above which tokens are estimated
 
