@@ -1,6 +1,6 @@
 """Hosted embeddings against a real local server with OpenAI's and Titan's calls: every text its own vector, none paid twice, limits learned from
 refusals, and whatever a server does wrong one line without a key."""
-import base64, json, logging, math, sqlite3, subprocess, sys, time
+import base64, json, logging, math, socket, sqlite3, subprocess, sys, time
 
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
@@ -335,3 +335,37 @@ def test_entries_that_run_here_are_written_as_before():
     from wattnb.core.workspace import jsonable
     for e in load_embedders().values():
         if not e.hosted: assert set(jsonable(e)) == {'key', 'provider', 'id', 'name', 'revision', 'dimensions', 'max_tokens', 'query_prompt', 'passage_prompt', 'truncate_dim', 'task', 'trust_remote_code', 'pypi'}
+
+
+REAL = '''
+import socket, sys, threading, xllamacpp
+p = xllamacpp.CommonParams()
+p.model.path, p.port, p.ui, p.warmup, p.verbosity, p.fit_params, p.embedding = sys.argv[1], int(sys.argv[2]), False, False, 0, False, True
+p.n_ctx = p.n_batch = p.n_ubatch = 96
+p.n_parallel, p.pooling_type = 1, xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+server = xllamacpp.Server(p)
+print('ready', flush=True)
+threading.Event().wait()
+'''
+
+
+def test_a_real_server(monkeypatch):
+    "llama.cpp with a language model as embedder: its base64, its count of tokens, and its refusal of a text that is longer than its batch."
+    pytest.importorskip('xllamacpp')
+    from wattnb.llm.protocol import fetch_model
+    monkeypatch.delenv('WATTNB_CACHE') # the weights may be there
+    try: weights = fetch_model('smollm2-135m')
+    except WorkError as e: pytest.skip(f'no weights: {e}')
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
+    p = subprocess.Popen([sys.executable, '-c', REAL, str(weights), str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        while (line := p.stdout.readline()) and 'ready' not in line: pass
+        assert line, 'the server did not start'
+        texts = ['The cluster used 40 MWh.', 'The cluster used 38 MWh.', 'A lake.', 'energy ' * 150]
+        with environment(OPENAI_BASE_URL=f'http://127.0.0.1:{port}/v1', OPENAI_API_KEY=None):
+            h = open_hosted(entry('openai:smollm2-as-embedder', options=dict(timeout=300)))
+            v = h.encode(texts, cached=False)
+            assert v.shape == (4, 576) and np.allclose(np.linalg.norm(v, axis=1), 1, atol=1e-5) and v[0] @ v[1] > v[0] @ v[2]
+            assert h.shortened == 1 and h.price == 0 and 100 < h.tokens < 140
+            assert (h.encode(texts[:1], cached=False)[0] @ v[0]) > .999
+    finally: p.kill(); p.wait()

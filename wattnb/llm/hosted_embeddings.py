@@ -335,8 +335,9 @@ def _ask(self:HostedEmbedder, texts:Sequence[str], role:str) -> Iterator[tuple[l
 @patch
 def _shorter(self:HostedEmbedder, text:str, why:str) -> str:
     "The beginning of a text that the server found too long."
-    got = read_limits(why)
-    keep = .95 * got.window / got.prompt if got.window and got.prompt and got.window < got.prompt else .5
+    got, own = read_limits(why), re.search(r'input \((\d+) tokens\).{0,80}batch size: (\d+)', why) # llama.cpp's
+    prompt, window = (int(own[1]), int(own[2])) if own else (got.prompt, got.window)
+    keep = .95 * window / prompt if window and prompt and window < prompt else .5
     if len(text) < 40: raise WorkError(f'{self.model.entry.key} at {self.entry.host}: {why}')
     return re.sub(r'(?<=\s)\S*$', '', text[:max(20, int(len(text) * keep))]).rstrip() # whole words
 
