@@ -332,6 +332,7 @@ def _ask(self:HostedEmbedder, texts:Sequence[str], role:str) -> Iterator[tuple[l
                     else: yield g, self._checked(r)
     finally: self.seconds, self.shortened = self.seconds + time.monotonic() - t0, self.shortened + len(cut)
 
+# %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #h0st0602
 @patch
 def _shorter(self:HostedEmbedder, text:str, why:str) -> str:
     "The beginning of a text that the server found too long."
