@@ -91,12 +91,13 @@ def test_it_says_what_it_waits_for(ws):
     reply = json.dumps(dict(explanation='A long explanation of it. ' * 12, answer='4', answer_value='4', ref_id=['halvorsen2029'], supporting_materials=''))
     with FakeServer(reply, latency=.4, pause=.02, local=True) as f, environment(**KEYS, **f.env()), server(ws, 'openai:served') as s:
         first, second = asked(s), asked(s, 'What was the PUE?')
+        assert '<noscript><meta http-equiv="refresh"' in call(s, second)[2].decode(), 'a browser without script loads it again'
         time.sleep(.1)
         page, seen = answer(s, first)
         more = answer(s, second)[1]
     lines = ' | '.join(seen)
     assert 'reading the passages' in lines and 'tokens)' in lines and 'writing' in lines and 'so far' in lines, lines
-    assert '<b>4</b> MWh' in page and ('1 question before yours' in ' '.join(more) or more)
+    assert '<noscript>' not in page and '<b>4</b> MWh' in page and ('1 question before yours' in ' '.join(more) or more)
 
 
 def test_the_queue_is_told(ws):
