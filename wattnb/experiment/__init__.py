@@ -8,3 +8,4 @@ from .stored import *
 from .execute import *
 from .asking import *
 from .bundles import *
+from .guests import *
