@@ -7,5 +7,5 @@ from .stages import *
 from .stored import *
 from .execute import *
 from .asking import *
-from .bundles import *
 from .guests import *
+from .bundles import *
