@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ..core.redaction import redact
 from ..core.tables import ResultTable
-from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, file_sha256, jsonable,
-                                   log, optional, sweep, write_csv, write_json)
+from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, jsonable, log,
+                                   optional, sweep, write_csv, write_json)
 from ..core.questions import BASE_COLUMNS, read_questions
 from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
@@ -480,6 +480,7 @@ def cmd_submit(a) -> Result:
       Opt('--output', default='', metavar='ZIP', help='file to write; default: artifacts/bundles/<run>.zip'),
       Opt('--check', default='', metavar='ZIP', help='check this bundle: hashes, and what follows from its journal'))
 def cmd_bundle(a) -> Result:
+    from wattnb.core.workspace import file_sha256
     from wattnb.experiment.bundles import bundle_run, check_bundle
     if bool(a.check) == bool(a.run): raise UserError('name one run to pack, or one file to --check')
     if a.check:
