@@ -1,35 +1,22 @@
 "Pictures on their way to models: the transformers loop with tiny vision-language models of random weights, servers, and whole runs."
-import base64, io, json, re
-
 import pytest
 
 torch = pytest.importorskip('torch')
-import numpy as np
 import transformers
-from conftest import words_workspace
+from conftest import picture
 from wattnb.core.workspace import UserError, WorkError
-from wattnb.index.page_images import _png
-from wattnb.index.page_parts import PagePart
 from wattnb.llm.checkpoint import local_weights
 from wattnb.llm.local import LocalModel
 from wattnb.llm.protocol import Request
 from wattnb.llm.registry import ModelEntry, load_registry
-from wattnb.retrieval.images import ImageHit, PromptImage
 
-Image = pytest.importorskip('PIL.Image')
+pytest.importorskip('PIL')
 SMOL = load_registry()['smollm2-135m'].on_engine('transformers')
 TEXT = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=4096)
 TEMPLATE = '''{% for m in messages %}<|im_start|>{{ m['role'] }}
 {% for c in m['content'] %}{% if c['type'] == 'image' %}PLACE{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}'''
-
-
-def picture(seed, width, height, document_id='okafor2031', page=2):
-    "A picture of noise, so that models of random weights tell it from another."
-    png = _png(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
-    part = PagePart(document_id, page, None, width, height, f'{seed:064x}', png)
-    return PromptImage(ImageHit(document_id, page, 'Figure 1', 'Figure 1', 1, 'p1'), part)
 
 
 @pytest.fixture(scope='session')
@@ -122,6 +109,9 @@ def generated(m, r):
     return out[0, inputs['input_ids'].shape[1]:].tolist()
 
 
+def sure(reply): return [p for _, p in reply.logprobs]
+
+
 def answered(m, asked):
     "Request → (reply, ids of its reply), all sent together."
     ids, reply = {}, m._reply
@@ -140,7 +130,51 @@ def test_batch_alone_and_generate_agree(tmp_path, tokens, monkeypatch, kind):
         for r in asked:
             (a, one), (b, batched) = alone[r.id], together[r.id]
             assert a.ok and b.ok and (a.batch_size, b.batch_size) == (1, 4)
-            assert one == batched and a.prompt_tokens == b.prompt_tokens and a.image_tokens == b.image_tokens > 0
+            assert one == batched and sure(a) == pytest.approx(sure(b), abs=1e-3) and a.prompt_tokens == b.prompt_tokens and a.image_tokens == b.image_tokens > 0
             want = generated(m, r)
             assert one == want[:len(one)] and len(one) >= len(want) - 1, (kind, r.id) # the end token is no part of a reply
-        assert len({tuple(x) for _, x in alone.values()}) > 1
+        assert len({round(sure(a)[0], 3) for a, _ in alone.values()}) == len(asked) # each its own pictures
+
+
+@pytest.mark.parametrize('kind', ['idefics3', 'qwen2_vl'])
+def test_questions_with_pictures_join_and_leave_a_batch(tmp_path, tokens, monkeypatch, kind):
+    "Seven questions in places for two, of replies of 3 to 14 tokens, among questions without pictures."
+    from dataclasses import replace
+    entry = MODELS[kind](tmp_path, tokens, monkeypatch)
+    asked = [replace(r, max_tokens=3 + 4 * (i % 4)) for i, r in enumerate(requests(7))]
+    asked += [Request(f't{i}', 'You read papers.', t, max_tokens=5 + 3 * i) for i, t in enumerate(QUESTIONS)]
+    with LocalModel(entry, images=2, batch_size=2) as m:
+        together = answered(m, asked)
+        assert m.info['batches'] < len(asked) # they joined
+    with LocalModel(entry, images=2, latency_mode=True) as m:
+        for r in asked:
+            (one, ids), (b, batched) = answered(m, [r])[r.id], together[r.id]
+            assert ids == batched and sure(one) == pytest.approx(sure(b), abs=1e-3), r.id
+            assert (b.image_tokens is None) == (not r.images)
+
+
+def test_a_picture_changes_the_reply_and_its_tokens_are_counted(tmp_path, tokens, monkeypatch):
+    entry = llava(tmp_path, tokens, monkeypatch)
+    r = requests(1)[0]
+    other = Request('q0', r.system, r.user, images=(picture(99, 40, 40),))
+    none = Request('q0', r.system, r.user)
+    with LocalModel(entry) as m: # the processor is loaded with the first picture
+        assert m.processor is None
+        a, b, c = (answered(m, [x])['q0'] for x in (r, other, none))
+        assert abs(sure(a[0])[0] - sure(b[0])[0]) > 1e-3 and a[0].prompt_hash != b[0].prompt_hash != c[0].prompt_hash
+        assert (a[0].image_tokens, c[0].image_tokens) == (16, None) and a[0].prompt_tokens == c[0].prompt_tokens + 16
+        assert 'How much?' in m.prompt_text(none) and '<image>' not in m.prompt_text(none) # the template knows no other form than parts
+        hostile = Request('h', '', 'the mark <image> of a passage', images=r.images)
+        assert m.prompt_text(hostile).count('<image>') == 1 and answered(m, [hostile])['h'][0].image_tokens == 16
+
+
+def test_what_cannot_read_pictures_says_so_in_one_line(tmp_path, tokens, monkeypatch):
+    from dataclasses import replace
+    entry = llava(tmp_path, tokens, monkeypatch)
+    r = requests(1)[0]
+    with LocalModel(replace(entry, vision=False)) as m, pytest.raises(UserError, match='reads text alone'): list(m.stream([r]))
+    with LocalModel(entry) as m:
+        m.tokenizer.chat_template = m.tokenizer.chat_template.replace('<image>', '')
+        with pytest.raises(WorkError, match='its processor cannot place the pictures'): list(m.stream([r]))
+    (tmp_path / 'processor_config.json').unlink()
+    with pytest.raises(UserError, match='its processor, which pictures need, cannot be loaded'): LocalModel(entry, images=1)

@@ -93,6 +93,7 @@ class SessionState:
     notes: Counter = field(default_factory=Counter) # what was odd about replies
     prompts: list = field(default_factory=list)     # (tokens of the context, tokens of the prompt as reported)
     images: dict = field(default_factory=dict)      # question → (its pictures, why there are no more)
+    missing: Counter = field(default_factory=Counter) # reasons why there were fewer pictures than asked for
     stopped: str|None = None        # 'interrupted' or 'budget'
     ended: bool = False             # the journal has the session's end
 
@@ -412,6 +413,7 @@ def retrieve(self:Run,
                                 restrict=[set(q.refs) for q in qs] if s.mode == 'oracle' else None,
                                 plans=[plans[q.id]['queries'][1:] for q in qs] if plans else None)
         self.now.images = {q.id: self.images(self.index, r) for q, r in zip(qs, got)}
+        self.now.missing.update(why for _, missing in self.now.images.values() for why in missing)
     return dict(zip(shares, got)), (time.monotonic() - t0) / len(qs)
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #a2ba079b
@@ -523,6 +525,7 @@ def _show_score(self:Run, bar):
 def _log_notes(self:Run):
     "Log what was odd about the replies of this session."
     for note, n in self.now.notes.most_common(5): log.warning('%d of the replies: %s', n, note)
+    for why, n in self.now.missing.most_common(3): log.info('%d questions with fewer pictures: %s', n, why)
     n, kept = cut_prompts(self.now.prompts)
     if n: log.warning('%d prompts seem to be cut by the server%s: give it a larger window (Ollama: num_ctx), or '
                       'shorten the context with --retrieval max_tokens=N', n, f', to {kept:,} tokens' if kept else '')

@@ -179,18 +179,20 @@ def _uniforms(self:LocalModel, request:Request, n:int):
 def _load_processor(self:LocalModel):
     "The processor of the checkpoint. `UserError` for a model of text, or where it cannot be loaded."
     import transformers
-    optional('PIL', 'local')
+    optional('PIL', 'vision')
     if not self.entry.vision:
         raise UserError(f'{self.entry.key} reads text alone (vision = true in its entry says otherwise)')
     trust = bool(self.options.get('trust_remote_code'))
-    try: self.processor = transformers.AutoProcessor.from_pretrained(self.info['path'], trust_remote_code=trust)
+    try:
+        self.processor = transformers.AutoProcessor.from_pretrained(self.info['path'], trust_remote_code=trust)
+        reader, tok = self.processor.image_processor, self.processor.tokenizer # it is a tokenizer where parts are lacking
     except Exception as e: # libraries and files that it lacks
-        why = (str(e).strip() or type(e).__name__).splitlines()[0][:150]
-        raise UserError(f'{self.entry.key}: its processor cannot be loaded, which pictures need: {why}') from None
-    tok = self.processor.tokenizer
+        why = ' '.join(str(e).split())[:150] or type(e).__name__
+        more = '' if importlib.util.find_spec('torchvision') else ", and torchvision is missing: pip install 'wattnb[vision]'"
+        raise UserError(f'{self.entry.key}: its processor, which pictures need, cannot be loaded{more} ({why})') from None
     if tok.pad_token_id is None: tok.pad_token = tok.eos_token
     if not getattr(self.tokenizer, 'chat_template', None): self.tokenizer.chat_template = self.processor.chat_template
-    self.info['image_processor'] = type(self.processor.image_processor).__name__
+    self.info['image_processor'] = type(reader).__name__
 
 @patch
 def _with_pictures(self:LocalModel, request:Request, text:str, ids:list) -> tuple[str, list, int]:

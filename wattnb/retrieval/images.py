@@ -114,7 +114,7 @@ def prompt_images(
     n:int,         # pictures at most
     draw:Callable, # (document id, page, text) → `PagePart`, such as a `PartDrawer`
 ) -> tuple[tuple, list[str]]:
-    "(the pictures, best first; why there are not `n`)"
+    "(the pictures, best first; why better ones could not be drawn, or why there are not `n`)"
     out: list = []
     missing: list = []
     for h in hits:
@@ -123,7 +123,7 @@ def prompt_images(
         except (UserError, WorkError) as e: missing.append(str(e)); continue
         if not any(_within(part, x.part) for x in out): out.append(PromptImage(h, part))
     if len(out) < n: missing.append(NO_PART if not hits else 'no further table or figure')
-    return tuple(out), [] if len(out) == n else list(dict.fromkeys(missing))
+    return tuple(out), list(dict.fromkeys(missing))
 
 # %% ../../nbs/02_retrieval/03_images.ipynb #8ec62e31
 class ImageFinder:
@@ -140,7 +140,7 @@ class ImageFinder:
         index,               # an `Index`
         retrieved:Retrieved|None, # for a question
     ) -> tuple[tuple, list[str]]:
-        "(pictures for the question, why there are not `n`)"
+        "(pictures for the question, why there are no better or no more)"
         if not self.n or retrieved is None: return (), []
         if self._draw is None: self._draw = self._stack.enter_context(PartDrawer(self.ws))
         return prompt_images(image_hits(index, retrieved), self.n, self._draw)
