@@ -2,13 +2,12 @@
 import base64, hashlib, json, re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 canvas = pytest.importorskip('reportlab.pdfgen.canvas')
 from conftest import KEYS, picture
 from wattnb.compare.paired import compare
-from wattnb.core.workspace import UserError, Workspace, environment, read_json
+from wattnb.core.workspace import UserError, Workspace, environment
 from wattnb.experiment.asking import ask
 from wattnb.experiment.execute import run_all
 from wattnb.experiment.journal import read_journal
@@ -18,12 +17,11 @@ from wattnb.experiment.stored import stored_run, verify
 from wattnb.index.corpus import build_corpus
 from wattnb.index.page_parts import page_part
 from wattnb.index.store import build_index
-from wattnb.llm.bedrock import BedrockModel
 from wattnb.llm.prices import image_tokens
 from wattnb.llm.protocol import Request, open_model
-from wattnb.llm.registry import ModelEntry, load_registry
+from wattnb.llm.registry import load_registry
 from wattnb.scoring.run_folders import find_runs
-from wattnb.testing.server import CANNED, FakeServer, png_pixels
+from wattnb.testing.server import FakeServer, png_pixels
 
 BOARDS = dict(kestrel2031=4711, merlin2031=1234, osprey2031=60001) # paper → the value that only its figure shows
 MODELS = '''
@@ -230,3 +228,12 @@ def test_one_question_asked_shows_its_pictures(ws):
         with pytest.raises(UserError, match='reads text alone'): ask('What?', 'blind', root=ws, images=1)
     entry = load_registry(ws)['seeing']
     assert most_usd(entry, a.last.request) > most_usd(entry, replace(a.last.request, images=()))
+
+
+def test_a_benchmark_skips_models_of_text_and_keeps_baselines(ws):
+    from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark
+    with environment(**KEYS, OPENAI_BASE_URL='http://127.0.0.1:9/v1'):
+        runs = {r.key: r for r in plan_benchmark(BenchmarkSettings(models=('seeing', 'blind', 'extractive'), preset='words', images=1, env='bench'), ws)}
+    assert runs['blind'].state == 'skip' and 'reads text alone' in runs['blind'].reason
+    assert (runs['seeing'].state, runs['extractive'].state) == ('wait', 'wait')
+    assert runs['seeing'].plan.name.endswith('images1') and 'images' not in runs['extractive'].plan.name
