@@ -233,7 +233,7 @@ def test_one_question_asked_shows_its_pictures(ws):
 def test_a_benchmark_skips_models_of_text_and_keeps_baselines(ws):
     from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark
     with environment(**KEYS, OPENAI_BASE_URL='http://127.0.0.1:9/v1'):
-        runs = {r.key: r for r in plan_benchmark(BenchmarkSettings(models=('seeing', 'blind', 'extractive'), preset='words', images=1, env='bench'), ws)}
+        runs = {r.model: r for r in plan_benchmark(BenchmarkSettings(models=('seeing', 'blind', 'extractive'), preset='words', images=1, env='bench'), ws)}
     assert runs['blind'].state == 'skip' and 'reads text alone' in runs['blind'].reason
     assert (runs['seeing'].state, runs['extractive'].state) == ('wait', 'wait')
     assert runs['seeing'].plan.name.endswith('images1') and 'images' not in runs['extractive'].plan.name
