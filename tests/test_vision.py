@@ -3,7 +3,7 @@ import pytest
 
 torch = pytest.importorskip('torch')
 import transformers
-from conftest import picture
+from conftest import picture, words_workspace
 from wattnb.core.workspace import UserError, WorkError
 from wattnb.llm.checkpoint import local_weights
 from wattnb.llm.local import LocalModel
@@ -178,3 +178,25 @@ def test_what_cannot_read_pictures_says_so_in_one_line(tmp_path, tokens, monkeyp
         with pytest.raises(WorkError, match='its processor cannot place the pictures'): list(m.stream([r]))
     (tmp_path / 'processor_config.json').unlink()
     with pytest.raises(UserError, match='its processor, which pictures need, cannot be loaded'): LocalModel(entry, images=1)
+
+
+def test_a_run_through_the_transformers_engine(tmp_path, tokens, monkeypatch):
+    "Search, pictures, prompts, the loop, the journal: noise for answers, and every count right."
+    from wattnb.experiment.execute import run_all
+    from wattnb.experiment.journal import read_journal
+    from wattnb.experiment.plan import plan_run
+    from wattnb.experiment.settings import RunSettings
+    entry = llava(tmp_path / 'model', tokens, monkeypatch)
+    ws = words_workspace(tmp_path / 'ws', models_toml=entry.to_toml().replace(f'[model.{entry.key}]', '[model.tiny]'))
+    attempts = {}
+    for n in (0, 1):
+        plan = plan_run(RunSettings('tiny', limit=3, images=n, preset='words', max_retries=0, idle_seconds=0, retrieval='max_tokens=300'), ws)
+        run_all(plan)
+        journal = read_journal(plan.run_dir / 'journal.jsonl')
+        attempts[n] = {a['id']: a for a in journal.of('attempt')}
+        assert ('image_processor' in journal.last('load')['model']) == bool(n)
+    for id, a in attempts[1].items():
+        assert len(a['images']) == 1 and (a['image_tokens'], a['image_tokens_estimated'], a['error']) == (16, False, None)
+        said = len(a['prompt']['user']) - len(attempts[0][id]['prompt']['user'])
+        assert said > 0 and a['tokens']['prompt'] > attempts[0][id]['tokens']['prompt'] + 16 # the picture, and the sentence about it
+        assert 'images' not in attempts[0][id]

@@ -104,7 +104,7 @@ class ServerFacts:
     def __or__(self, other):
         "These facts, completed by others."
         both = zip(vars(self).values(), vars(other).values(), strict=True)
-        return ServerFacts(*(b if a is None else a or b for a, b in both))
+        return ServerFacts(*(a if a or a is False else b for a, b in both))
 
 # %% ../../nbs/03_llm/17_server_limits.ipynb #68deb402
 _WINDOW_KEYS = ('loaded_context_length', 'max_model_len', 'context_window', 'context_length',

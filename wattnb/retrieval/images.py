@@ -59,8 +59,8 @@ def _captions(index, lo:int, hi:int) -> dict:
 
 def _brought(index, h:Hit) -> Iterator[ImageHit]:
     "The tables and figures that a passage holds, then those that it names."
-    if h.row < 0: # of a tree of nodes, which has no units
-        for name in named_parts(h.text): yield ImageHit(h.doc_id, h.page, name, h.text, h.rank, h.passage_id)
+    if index.has_nodes: # a node is a caption, or its kind is not known
+        if _NAME.match(h.text): yield ImageHit(h.doc_id, h.page, named_parts(h.text)[0], h.text, h.rank, h.passage_id)
         return
     k, end = index.passages[h.row].units
     own = [j for j in range(k, end) if index.units[j].kind in _IN_PART]
