@@ -117,9 +117,10 @@ def image_tokens(
         scale = min(scale, 768 / min(width, height))
         return base + each * _in_squares(width * scale, height * scale, 512)
     if edge := _SQUARES.get(entry.family):
-        rows = math.ceil(height / edge) if entry.family == 'pixtral' else 2 # each row of it ends with a mark
-        if entry.family == 'claude': return math.ceil(width * height / 750) + rows
-        return _in_squares(width, height, edge) + rows
+        if entry.family == 'claude': return math.ceil(width * height / 750) + 2
+        if entry.family != 'pixtral': return _in_squares(width, height, edge) + 2
+        scale = min(1., 1024 / max(width, height)) # each row of squares ends with a mark
+        return _in_squares(width * scale, height * scale, edge) + math.ceil(height * scale / edge)
     return math.ceil(width * height / _OTHERS)
 
 def most_image_tokens(
