@@ -143,7 +143,8 @@ def cmd_check_questions(a) -> Result:
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #74888a17
 _MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 'index', 'mode', 'seed', 'temperature',
-                  'max_retries', 'max_new_tokens', 'batch_size', 'planner', 'retrieval', 'decode', 'sampling', 'latency_mode')
+                  'max_retries', 'max_new_tokens', 'batch_size', 'planner', 'retrieval', 'citations', 'decode', 'sampling',
+                  'latency_mode')
 
 @verb('ask', 'answer one question, with citations',
       'wattnb ask "What was the PUE of the Tarn hall?" --model extractive', Opt('question', help='the question'),

@@ -131,7 +131,8 @@ def table(self:RunPlan) -> ResultTable:
     state = {'new': 'new', 'complete': 'complete: nothing to do',
              'resume': f'resumes: {self.done} of {n} questions done',
              'rebuild': 'every question is done: the files are written again from the journal'}[self.state]
-    optional = [('weights', s.weights and f'{s.weights}: nothing is scored'), ('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
+    optional = [('citations', s.cites(self.questions.task) == 'needed' and 'those that the answer needs'),
+                ('weights', s.weights and f'{s.weights}: nothing is scored'), ('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
                 ('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)]
     rows = [('model', f'{e.name} ({e.key})'), ('provider', e.provider),
             *([('engine', e.engine)] if e.engine else []), ('precision', precision),
@@ -146,7 +147,8 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
     "All that could change an answer of this run."
     folder = Path(entry.id).expanduser()
     local = entry.local and (folder.is_dir() or folder.suffix == '.gguf' and folder.is_file())
-    optional = dict(like=entry.like, decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
+    cites = s.cites(questions.task)
+    optional = dict(like=entry.like, citations=cites if cites != 'model' else '', decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
                     planner='llm' if s.planner == 'llm' else '',
                     weights=s.weights or (weights_digest(folder) if local else ''),
                     shape=digest(shape_of(entry)) if s.weights else '',
