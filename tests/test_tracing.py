@@ -61,6 +61,8 @@ def test_a_run_cites_what_its_answers_need(ws):
     assert files.scores.value_accuracy == all_cited.scores.value_accuracy
     assert all(state == 'passed' for _, state, _ in verify(plan.run_dir).rows) and derive(read_journal(plan.run_dir / 'journal.jsonl')).summary == files.summary
     assert stored_run(plan.run_dir).results[0]['citations']['facts']
+    shown = stored_run(plan.run_dir).example('e021').data
+    assert '**Support**: 4.975, ratio in halvorsen2029, ishikawa2031' in shown and 'dropped: ' in shown
     with pytest.raises(UserError, match='citations: needed → none'): plan_run(RunSettings('extractive', env='c', preset='words', max_retries=0, name='needed', questions='demo2026_QA.csv', citations='model'), ws)
 
 

@@ -6,7 +6,7 @@
 __all__ = ['MOST', 'SHARE', 'SENTENCES', 'OPERANDS', 'PARTS', 'Piece', 'pieces_of', 'Asked', 'states', 'Support', 'replay',
            'question_names', 'named_facts', 'Trace', 'trace_answer', 'needed_citations']
 
-# %% ../../nbs/05_scoring/11_tracing.ipynb #d1784a33
+# %% ../../nbs/05_scoring/11_tracing.ipynb #58bd1d01
 import math, re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from .judging import UNITS, unit_of
 from .retrieval_metrics import numbers_of
 from .wattbot_score import TOLERANCE, as_number, normalise_value, plain_term, read_items
 
-# %% ../../nbs/05_scoring/11_tracing.ipynb #32c40ce4
+# %% ../../nbs/05_scoring/11_tracing.ipynb #a9d7f237
 MOST = 1000 # sentences and rows of a context that are read
 _SPELLED = {w: str(n) for n, w in enumerate('zero one two three four five six seven eight nine ten eleven twelve'.split())}
 _SPELLED_OUT = re.compile(rf"\b(?:{'|'.join(_SPELLED)})\b", re.I)
@@ -56,7 +56,7 @@ def pieces_of(
             out.append(Piece(b.doc_id, b.page, x, terms[i], beside - terms[i], numbers))
     return out
 
-# %% ../../nbs/05_scoring/11_tracing.ipynb #f70c8532
+# %% ../../nbs/05_scoring/11_tracing.ipynb #4d56b7b6
 SHARE = .8   # of the best sentence's share of the question that others must reach
 _AROUND = .5 # what a word around a sentence counts
 
@@ -83,7 +83,7 @@ class Asked:
         held = sorted(((self.covered(p), i, p) for i, p in enumerate(pieces)), key=lambda x: (-x[0], x[1]))
         return [p for share, _, p in held if share >= SHARE * held[0][0]]
 
-# %% ../../nbs/05_scoring/11_tracing.ipynb #60d135a8
+# %% ../../nbs/05_scoring/11_tracing.ipynb #5325fb3d
 def _readings(x:float, unit:str|None) -> list[tuple[float, str]]:
     "(number, unit that has to be in the sentence or '') for each way to write a quantity."
     asked, out = unit_of(unit or ''), [(x, '')]
@@ -101,7 +101,7 @@ def states(
         if not name or re.search(rf'(?<![^\W\d_]){re.escape(name)}(?![^\W_])', piece.text): return True
     return False
 
-# %% ../../nbs/05_scoring/11_tracing.ipynb #81647b0d
+# %% ../../nbs/05_scoring/11_tracing.ipynb #9a755c09
 SENTENCES, OPERANDS = 20, 80 # whose numbers are tried; numbers at most
 _SAID, _SCALED = .5, .05     # bonus for a number that the answer names; what a factor of a thousand costs
 
@@ -121,7 +121,7 @@ def _results(v:np.ndarray) -> list[tuple[str, bool, np.ndarray]]:
                 ('change in percent', False, 100 * (a - b) / b)]
     return [(n, c, y) for n, c, y in rest] + [(n + ('' if k == 1 else f' x {k:g}'), c, y) for n, c, k, y in scaled]
 
-# %% ../../nbs/05_scoring/11_tracing.ipynb #1a366900
+# %% ../../nbs/05_scoring/11_tracing.ipynb #4bdd474d
 @dataclass(frozen=True)
 class Support:
     "What supports a part of an answer."
@@ -158,7 +158,7 @@ def replay(
             found.append((rank, p.doc_id == q.doc_id, Support(text, name, (p, q) if p is not q else (p,), (a, b), shares[p, q])))
     return max(found, key=lambda f: f[:2])[2] if found else Support(text, '')
 
-# %% ../../nbs/05_scoring/11_tracing.ipynb #191cfcd1
+# %% ../../nbs/05_scoring/11_tracing.ipynb #3111cc93
 _NO_NAMES = frozenset('january february march april may june july august september october november december monday tuesday '
                       'wednesday thursday friday saturday sunday what which who how when where in at by on the for of i'.split())
 _TOKEN = re.compile(r"[^\W_](?:[\w.’'-]*\w)?")
@@ -197,7 +197,7 @@ def named_facts(
         else: groups.append(([name], have))
     return groups
 
-# %% ../../nbs/05_scoring/11_tracing.ipynb #170f082a
+# %% ../../nbs/05_scoring/11_tracing.ipynb #797ceb74
 PARTS = 20 # of an answer at most
 
 def _values(q:Question, answer:Answer, pieces, asked:Asked, across:frozenset) -> list[Support]:
@@ -218,7 +218,7 @@ def _values(q:Question, answer:Answer, pieces, asked:Asked, across:frozenset) ->
         out.append(support)
     return out
 
-# %% ../../nbs/05_scoring/11_tracing.ipynb #94ce9b84
+# %% ../../nbs/05_scoring/11_tracing.ipynb #30255965
 _SHORT = 15 # letters and digits of a quotation that prove it
 
 def _squeezed(text:str) -> str: return re.sub(r'[\W_]+', '', text.lower())
@@ -239,7 +239,7 @@ def _named_author(doc_id:str, question:str) -> bool:
     m = re.match(r'[a-z]{4,}', doc_id.lower())
     return bool(m) and m[0] in re.findall(r'[a-z]+', question.lower())
 
-# %% ../../nbs/05_scoring/11_tracing.ipynb #c1c888db
+# %% ../../nbs/05_scoring/11_tracing.ipynb #8e29b27e
 @dataclass(frozen=True)
 class Trace:
     "Where the parts of an answer come from, and the cited papers that none comes from."
@@ -273,7 +273,7 @@ def trace_answer(
     kept = tuple(r for r in answer.refs if r in needed or _named_author(r, q.question))
     return Trace(facts, kept, tuple(r for r in answer.refs if r not in kept))
 
-# %% ../../nbs/05_scoring/11_tracing.ipynb #3fb1f040
+# %% ../../nbs/05_scoring/11_tracing.ipynb #a4c5cdc0
 def needed_citations(
     answer:Answer,
     q:Question,             # that was asked
