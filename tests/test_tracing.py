@@ -131,3 +131,10 @@ q = Question('q', 'How much energy did the Tarn hall use?', answer_unit='kWh')
 trace = lambda q, t, v='3', quote='': trace_answer(q, Answer('answered', v, ('a2020', 'b2020'), t[:9000], t[:9000], quote), [block(t), block('It used 3 kWh at Tarn.')])
 entries = dict(passage=lambda t: trace(q, t), table=lambda t: trace_answer(q, Answer('answered', '3', ('a2020',)), [block(t, 'table')]), value=lambda t: trace(q, 'a', t[:500]), quote=lambda t: trace(q, 'a', '3', t), names=question_names)
 """)
+
+
+def test_a_benchmark_passes_the_choice_on(ws):
+    from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark, run_argv
+    asked = BenchmarkSettings(models=('abstain',), questions='demo2026_QA.csv', preset='words', env='b', citations='model')
+    [run] = plan_benchmark(asked, ws)
+    assert run.plan.settings.citations == 'model' and '--citations model' in ' '.join(run_argv(run.plan.settings, ws.root))

@@ -464,7 +464,7 @@ def _cluster(a, ws, s):
       _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='P'),
       Opt('--seeds', type=int, nargs='+', default=[0], metavar='N', help='a run for each seed'),
       *_options('env', 'questions', 'split', 'engine', 'preset', 'mode', 'limit', 'temperature', 'fail_on_error',
-                'allow_mixed', 'force'),
+                'citations', 'allow_mixed', 'force'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),
       Opt('--dry-run', action='store_true',
