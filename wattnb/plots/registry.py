@@ -45,7 +45,6 @@ def run_labels(
         out = [f"{l} {v or 'no machine' * (key == 'env')}".strip() if b in several else l
                for l, b, v in zip(out, base, known)]
     out = _told(out, [f"({r['name']})" * (not own(r)) for r in rows])
-    out = _told(out, [f"{r['env']}" for r in rows])
     return _told(out, [f'[{i + 1}]' for i in range(len(rows))])
 
 # %% ../../nbs/10_plots/02_registry.ipynb #4bbc8d9a

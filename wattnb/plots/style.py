@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['COLUMN', 'PAGE', 'PALETTE', 'STYLE', 'MARKERS', 'HATCHING', 'GREY', 'MACHINE_MARKERS', 'KINDS', 'figure_style',
            'png_bytes', 'small_png', 'new_figure', 'wrap_text', 'headline', 'Mark', 'family_marks', 'with_looks',
-           'run_legend', 'grey_level', 'text_on', 'edge_of', 'note_figure', 'is_note', 'plain_number', 'aligned',
-           'log_axis', 'is_wide', 'number_axis', 'frame_of', 'short', 'listed', 'span_of', 'n_of', 'row_axis',
-           'mark_rows', 'height_for', 'row_figure', 'legend_columns', 'legend_below', 'legend_dot', 'legend_patch',
+           'grey_level', 'text_on', 'edge_of', 'note_figure', 'is_note', 'plain_number', 'aligned', 'log_axis',
+           'is_wide', 'number_axis', 'frame_of', 'short', 'listed', 'span_of', 'n_of', 'row_axis', 'mark_rows',
+           'height_for', 'row_figure', 'legend_columns', 'legend_below', 'legend_dot', 'legend_patch', 'run_legend',
            'draw_intervals', 'Part', 'draw_bars', 'interval', 'significance', 'tagged', 'tagged_labels', 'failed_note',
            'left_out_note', 'boxes_hit', 'lines_cross', 'lines_in_boxes', 'place_labels', 'corners', 'spread_apart',
            'name_column', 'save']
@@ -190,17 +190,6 @@ def with_looks(
     colours = {f: m.colour for f, m in family_marks(f for f in groups if f not in _NO_FAMILY).items()} | _NO_FAMILY
     shapes = dict(zip([m for m in machines if m != 'API'], itertools.cycle(MACHINE_MARKERS))) | {'API': 'D'}
     return df.assign(colour=df['group'].map(colours), marker=df['machine'].map(shapes))
-
-# %% ../../nbs/10_plots/00_style.ipynb #aa8f3491
-def run_legend(
-    df,           # with the columns of `with_looks`
-    colours=True, # whether the colours of the families are drawn
-) -> list[tuple]:
-    "Entries of a legend: a patch per family, a grey mark per machine; of neither if there is one alone."
-    families = df.drop_duplicates('group').sort_values('group')[['colour', 'group']].to_numpy() if colours else ()
-    machines = df.drop_duplicates('machine').sort_values('machine')[['marker', 'machine']].to_numpy()
-    out = [(legend_patch(c, edgecolor='none'), g) for c, g in families if g] if len(families) > 1 else []
-    return out + ([(legend_dot(m, '#555555'), name) for m, name in machines] if len(machines) > 1 else [])
 
 # %% ../../nbs/10_plots/00_style.ipynb #bcb8566e
 def grey_level(
@@ -411,12 +400,12 @@ def legend_columns(
     texts,      # of its entries
     most:int=9, # columns
 ) -> int:
-    "As many columns as fit into the figure's width."
+    "As many columns as fit into the figure's width, with rows of about equal length."
     space, wide = fig.get_figwidth() * 72 - 12, [_text_width(fig, str(t), 7) + 30 for t in texts] # 30: mark and gaps
     for k in range(min(most, len(wide)), 1, -1):
         rows, more = divmod(len(wide), k) # matplotlib fills column by column, the first ones get one more
         ends = np.cumsum([0] + [rows + (i < more) for i in range(k)])
-        if sum(max(wide[i:j]) for i, j in zip(ends, ends[1:])) <= space: return k
+        if sum(max(wide[i:j]) for i, j in zip(ends, ends[1:])) <= space: return math.ceil(len(wide) / -(-len(wide) // k))
     return 1
 
 def legend_below(
@@ -437,6 +426,17 @@ def legend_patch(colour, hatch:str='', **kwargs):
     "The entry of an area in a legend."
     from matplotlib.patches import Patch
     return Patch(**{'facecolor': colour, 'hatch': hatch, 'edgecolor': edge_of(colour), 'lw': .4, **kwargs})
+
+# %% ../../nbs/10_plots/00_style.ipynb #aa8f3491
+def run_legend(
+    df,           # with the columns of `with_looks`
+    colours=True, # whether the colours of the families are drawn
+) -> list[tuple]:
+    "Entries of a legend: a patch per family, a grey mark per machine; of neither if there is one alone."
+    families = df.drop_duplicates('group').sort_values('group')[['colour', 'group']].to_numpy() if colours else ()
+    machines = df.drop_duplicates('machine').sort_values('machine')[['marker', 'machine']].to_numpy()
+    out = [(legend_patch(c, edgecolor='none'), g) for c, g in families if g] if len(families) > 1 else []
+    return out + ([(legend_dot(m, '#555555'), name) for m, name in machines] if len(machines) > 1 else [])
 
 # %% ../../nbs/10_plots/00_style.ipynb #bcb5b945
 def draw_intervals(
@@ -699,7 +699,8 @@ def name_column(
         at = at - max(0., at[-1] - hi + .6 * gap) + max(0., lo + .6 * gap - at[0])
     for (py, px, name), y in zip(points, at):
         ax.annotate(name, (px, py), xytext=(x, y), ha='left', va='center', fontsize=size, annotation_clip=False,
-                    in_layout=False, arrowprops=dict(arrowstyle='-', lw=.4, color=GREY, shrinkA=1, shrinkB=3))
+                    in_layout=False, arrowprops=dict(arrowstyle='-', lw=.4, color=GREY, shrinkA=0, shrinkB=3,
+                                                     relpos=(0, .5)))
 
 # %% ../../nbs/10_plots/00_style.ipynb #65a3a7fb
 def save(

@@ -112,6 +112,7 @@ def _shade(fig, ax, grid, cmap, lo:float, label:str):
     bar = fig.colorbar(im, ax=ax, fraction=.025, pad=.01)
     bar.outline.set_linewidth(.4); bar.set_label(label)
 
+# %% ../../nbs/10_plots/04_wattbot_questions.ipynb #a9ee0002
 @figure('agreement_heatmap', 'which runs are right on the same questions', NEEDS['two'],
         lambda data: agreement_rows(data.tables.questions),
         'A heat map of runs by runs: below the diagonal the share of questions on which both are right or wrong, above '
@@ -266,7 +267,7 @@ def _interval_note(df) -> str:
         'Stacked horizontal bars, grouped by model: mean seconds per question on each machine, split into retrieval '
         'and generation',
         ('seconds', 'low', 'high', 'retrieval', 'generation'), where='across',
-        aliases=('cross_system_latency_breakdown',))
+        copies=('cross_system_latency_breakdown',))
 def plot_cross_system_latency(
     df, # series, env, n, runs, seconds, low, high, retrieval, generation, other: see `latency_rows`
 ):
