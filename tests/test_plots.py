@@ -114,7 +114,8 @@ def test_a_run_has_one_name_colour_and_mark_in_every_figure():
         shown = {t.get_text() for t in drawn(name)[0].axes[0].get_yticklabels()} - {''}
         assert shown <= names, (name, shown - names)
     for name in ('size_vs_scores', 'size_vs_latency', 'accuracy_energy', 'scaling_fit', 'overall_ranking', 'cross_system_latency_all_models'):
-        for t, handle in zip(*[[x for l in drawn(name)[0].legends for x in of(l)] for of in (lambda l: [t.get_text() for t in l.get_texts()], lambda l: l.legend_handles)]):
+        legends = drawn(name)[0].legends
+        for t, handle in zip([t.get_text() for l in legends for t in l.get_texts()], [h for l in legends for h in l.legend_handles]):
             look = handle.get_marker() if hasattr(handle, 'get_marker') else handle.get_facecolor()
             assert found.setdefault(t, look) == look, (name, t)
     assert {'Qwen2.5', 'Claude', 'GB10', 'API'} <= set(found) and found['GB10'] != found['PowerEdge']

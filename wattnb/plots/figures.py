@@ -260,10 +260,10 @@ class Gallery:
     def _repr_html_(self) -> str: return '\n'.join(map(self._entry, self.figures))
     def _entry(self, p) -> str:
         fig, df = draw(p.name, self.data)
-        picture = base64.b64encode(small_png(fig, 80)).decode()
+        picture, wide = base64.b64encode(small_png(fig, 150)).decode(), 96 * fig.get_figwidth()
         also = ', '.join(f'<code>{a}</code>' for a, n in ALIASES.items() if n == p.name)
         return (f'<figure id="{p.name}" style="margin:1.5em 0"><figcaption><b><code>{p.name}</code></b>: '
                 f'{html.escape(p.title)}. '
                 f'<small>Needs: {html.escape(p.needs)}{f" Also as {also}." if also else ""}</small></figcaption>'
-                f'<img style="max-width:100%" alt="{html.escape(alt_text(fig, len(df), p.alt))}" '
+                f'<img style="width:{wide:.0f}px;max-width:100%" alt="{html.escape(alt_text(fig, len(df), p.alt))}" '
                 f'src="data:image/png;base64,{picture}"></figure>')

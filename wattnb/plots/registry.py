@@ -12,7 +12,7 @@ import functools, re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 
 from ..core.records import finite
 from ..core.workspace import UserError, Workspace
@@ -130,8 +130,8 @@ QUESTION_COLUMNS = ('run', 'label', 'series', 'model', 'kind', 'env', 'precision
 @dataclass(frozen=True)
 class RunTables:
     "The runs and questions that the figures draw."
-    runs: object                                   # DataFrame, `RUN_COLUMNS`
-    questions: object                              # DataFrame, `QUESTION_COLUMNS`
+    runs: Any                                      # DataFrame, `RUN_COLUMNS`
+    questions: Any                                 # DataFrame, `QUESTION_COLUMNS`
     left_out: dict = field(default_factory=dict)   # run id -> why it is in neither
 
 # %% ../../nbs/10_plots/02_registry.ipynb #4b884ee6

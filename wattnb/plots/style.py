@@ -141,6 +141,7 @@ def headline(
     head, under = wrap_text(fig, text, width, 8.5, 'bold'), wrap_text(fig, sub, width, 7) if sub else ''
     # blank lines reserve the space of the smaller text, whose lines are 7/8.5 as high
     blank = math.ceil((under.count('\n') + 1) * 7 / 8.5 * 1.05) if under else 0
+    fig.set_figheight(fig.get_figheight() + .12 * max(0, under.count('\n') - 1)) # two lines have their place
     top = fig.suptitle(head + '\n' * blank, x=.012, ha='left', fontsize=8.5, fontweight='bold', linespacing=1.15,
                        gid='headline')
     if under:
@@ -415,7 +416,9 @@ def legend_below(
     "A legend under the axes."
     if not entries: return
     handles, texts = zip(*entries)
-    fig.legend(handles, texts, loc='outside lower left', ncols=legend_columns(fig, texts), columnspacing=1.2)
+    columns = legend_columns(fig, texts)
+    fig.set_figheight(fig.get_figheight() + .15 * max(0, -(-len(texts) // columns) - 2)) # two rows have their place
+    fig.legend(handles, texts, loc='outside lower left', ncols=columns, columnspacing=1.2)
 
 def legend_dot(marker:str, colour, **kwargs):
     "The entry of a point in a legend."
@@ -610,8 +613,9 @@ def _arrange(pts, sizes, marks, order, drawn, frame, scale:float) -> tuple:
         before = boxes.copy()
         for i in order:
             boxes[i] = lines[i] = np.nan
-            cost = _position_cost(*around[i], marks, i, boxes, lines, drawn, frame)
-            if np.isfinite(cost[k := int(cost.argmin())]): boxes[i], lines[i] = (a[k] for a in around[i][1:])
+            far, places, ties = around[i]
+            cost = _position_cost(far, places, ties, marks, i, boxes, lines, drawn, frame)
+            if np.isfinite(cost[k := int(cost.argmin())]): boxes[i], lines[i] = places[k], ties[k]
         if np.array_equal(before, boxes, equal_nan=True): break
     return boxes, lines
 

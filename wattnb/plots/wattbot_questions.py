@@ -277,8 +277,8 @@ def plot_cross_system_latency(
     parts = [Part('retrieval', df['retrieval'], PALETTE[1], '////'), Part('generation', df['generation'], PALETTE[0]),
              Part('waiting and other', df['other'], '#DDDDDD'),
              Part('parts not timed', df['seconds'].where(~timed, 0), '#999999', '....')]
-    texts = [f'{v} s' + (f', {r:.2g} s of it retrieval' if t else '')
-             for v, r, t in zip(aligned(df['seconds']), df['retrieval'], timed)]
+    texts = [f'{v} s' + (f', {r} s of it retrieval' if t else '')
+             for v, r, t in zip(aligned(df['seconds']), aligned(df['retrieval'].astype(float)), timed)]
     legend_below(fig, draw_bars(ax, parts, df['low'], df['high'], texts, ys, .86, room=1.3))
     ax.set_xlabel('mean seconds per question')
     return headline(fig, 'Latency across machines',
