@@ -204,7 +204,7 @@ def _report(bar, r:dict):
     "A line about a figure, above the progress bar."
     drawn = r['state'] == 'drawn'
     where = f'{r["machine"]}/' * (r['machine'] != 'all') + f'{r["datafile"]}/{r["figure"]}'
-    bar.write(f'drawn  {r["files"][0]}' if drawn else f'no data  {where}: {r["why"]}')
+    bar.write(f'drawn    {r["files"][0]}' if drawn else f'no data  {where}: {r["why"].partition(" Needs: ")[0]}')
 
 # %% ../../nbs/10_plots/07_figures.ipynb #06466ce6
 def draw_all(

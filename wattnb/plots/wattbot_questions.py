@@ -326,7 +326,8 @@ def plot_cross_system_latency_distribution(
 ):
     "Box plots of the seconds of each question, machine beside machine."
     rows = dict(list(_timed(df)))
-    if not rows: return _no_latency(df[df['latency_is'] == 'question'], True)
+    each = df[df['latency_is'] == 'question']
+    if not rows: return _no_latency(each, True) if len(each) else 'no run records the latency of each question'
     looks = with_looks(df).drop_duplicates(['series', 'env']).set_index(['series', 'env']).loc[list(rows)]
     fig, ax, ys = _machine_rows(*zip(*rows), list(looks['names']) if 'names' in looks else None)
     drawn = ax.boxplot(list(rows.values()), positions=ys, widths=.7, orientation='horizontal', patch_artist=True,
