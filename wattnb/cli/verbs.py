@@ -688,8 +688,11 @@ def cmd_plots(a) -> Result:
     from wattnb.plots.registry import FIGURES
     from wattnb.plots.figures import draw_all, figure_list
     if a.list: return Result(figure_list().to_text(), list(FIGURES))
-    t = draw_all(_tree(a), datafile=a.datafile, only=a.only, ground_truth=a.ground_truth, env=a.env, out=a.output)
-    lines = [f'{r["state"]}  {r["files"][0]}' for r in t] + [f'  {n}' for n in t.notes]
+    t = draw_all(_tree(a), datafile=a.datafile, only=a.only, ground_truth=a.ground_truth, env=a.env, out=a.output,
+                 tell=not a.json)
+    drawn = sum(r['state'] == 'drawn' for r in t)
+    lines = [f'{drawn} figures drawn' + f', {len(t) - drawn} without their data' * (drawn < len(t))
+             + '; index.html in each folder shows them' * (not a.only), *(f'  {n}' for n in t.notes)]
     return Result('\n'.join(lines), dict(figures=t.to_json(), notes=list(t.notes)))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #993347cf
