@@ -88,7 +88,7 @@ def _prompts(content:JournalContent) -> dict:
         system, user = p.get('system') or '', (p.get('user') or '').replace(CONTEXT_PLACEHOLDER, a.get('context') or '')
         systems[_sha(system)] = system
         sent.append(dict(id=a['id'], attempt=a.get('attempt'), system=_sha(system), user=_sha(user),
-                         characters=len(user)))
+                         characters=len(user), **({'images': a['images']} if a.get('images') else {})))
     return dict(systems=systems, sent=sent)
 
 def _views(content:JournalContent) -> dict[str, object]:
