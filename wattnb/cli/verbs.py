@@ -693,7 +693,7 @@ def cmd_report(a) -> Result:
       Opt('--output', default=None, metavar='FILE', help='.tex or .md file; default: stdout'),
       Opt('--markdown', action='store_true', help='Markdown on stdout instead of LaTeX'), _TRUTH)
 def cmd_cite(a) -> Result:
-    from wattnb.plots.claims import cite_latex, cite_markdown, cited_json, cited_runs
+    from wattnb.plots.citing import cite_latex, cite_markdown, cited_json, cited_runs
     out = a.output and Path(a.output)
     if out and out.suffix not in ('.tex', '.md', '.qmd'):
         raise UserError(f'cannot write numbers as {out.suffix or "a file without suffix"}: one of .tex, .md, .qmd')

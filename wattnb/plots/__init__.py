@@ -9,5 +9,6 @@ from .questions import *
 from .figures import *
 from .reports import *
 from .findings import *
+from .citing import *
 from .claims import *
 from .report_page import *

@@ -219,8 +219,8 @@ def _what_to_doubt(r:Report) -> str:
 def summary_sentences(
     r:Report, # with at least one run
 ) -> list[str]:
-    """Five sentences of at most 25 words for a reader who reads nothing else: which system, how sure, at what cost, what
-    cannot be said, what to doubt."""
+    """Five sentences of at most 25 words for a reader who reads nothing else: which system, how sure, at what cost,
+    what cannot be said, what to doubt."""
     return [of(r) for of in (_which_system, _how_sure, _what_cost, _what_cannot_be_said, _what_to_doubt)]
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8energy
@@ -256,7 +256,7 @@ def energy_findings(
     out = _least(r, ranked, 'of those measured whole' if bounds or none else 'of all') if ranked else []
     if not ranked and not bounds: out.append('No run measured its energy, so it is not compared.')
     if bounds:
-        metered = ', '.join(sorted({x[k].energy.metered for k in bounds}))
+        metered = ', '.join(sorted({x[k].energy.metered.replace('in a member ', '') for k in bounds}))
         out.append(_fitting(lambda name: f'Energy of {_names(bounds, name)} is a lower bound: not all GPUs were '
                                          f'metered ({metered}).'))
         out.append('A lower bound is not ranked, is on no frontier, and no ratio is made of it.')
@@ -309,6 +309,7 @@ def budget_table(
             p = pair_of(c, before['label'], x['label'])['p_holm'] if before else None
             rows.append([f'{x["cost"]:.3g} {unit}', x['label'], x['overall'], p,
                          None if p is None else 'yes' if p <= ALPHA else 'no'])
+    if not rows: raise UserError('no run has a cost that runs can be compared by, so no best run for a budget is named')
     return ResultTable(['from, a question', 'run', 'score', 'p against the step before', 'significantly better'], rows,
                        'The highest score for a budget', ('p: paired permutation test, Holm over all pairs of runs. '
                        'Runs without a known cost, or with a lower bound, are not in the table.',))
@@ -358,10 +359,10 @@ def _system_row(r:Report, label:str, x, marks:_Marks) -> list:
     text = lambda v, digits='.3f': '–' if v is None else f'{v:{digits}}'
     ci = None if x.score_low is None else f'{x.score_low:.3f}–{x.score_high:.3f}'
     sign = '≥ ' if x.energy.kind == 'at least' else '≈ ' if x.energy.factor != 1 else ''
-    wh = '–' if x.wh is None else f'{sign}{x.wh_per_question:#.3g}'
-    return [label, marks.beside(text(x.score), label, x, 'score'), ci, _against(r, label),
-            marks.beside(wh, label, x, 'energy'), marks.beside(text(x.latency_s), label, x, 'latency'),
-            marks.beside(text(x.usd_per_question, '.3g'), label, x, 'usd')]
+    wh = '–' if x.wh is None else sign + f'{x.wh_per_question:#.3g}'.rstrip('.')
+    return [label, marks.beside(text(x.score), label, x, 'score'), ci, marks.beside(wh, label, x, 'energy'),
+            marks.beside(text(x.latency_s), label, x, 'latency'),
+            marks.beside(text(x.usd_per_question, '.3g'), label, x, 'usd'), _against(r, label)]
 
 def systems_table(
     r:Report, # any
@@ -369,8 +370,8 @@ def systems_table(
     "One row per system: score, interval, test against the best, Wh, seconds and USD a question, with the doubts."
     marks = _Marks()
     rows = [_system_row(r, k, x, marks) for k, x in r.numbers.items()]
-    columns = ['run', 'score', '95 % interval', 'against the best', 'Wh/question', 'latency s', 'USD/question']
-    keep = [i for i in range(len(columns)) if i in (0, 1, 4) or any(row[i] not in (None, '–') for row in rows)]
+    columns = ['run', 'score', '95 % interval', 'Wh/question', 'latency s', 'USD/question', 'against the best']
+    keep = [i for i in range(len(columns)) if i in (0, 1, 3) or any(row[i] not in (None, '–') for row in rows)]
     notes = ['score: 0 to 1, higher is better. Wh: watt-hours of the metered devices, loading included; ≥ is a lower '
              'bound, ≈ an extrapolation. latency: mean seconds from a question to its answer.', *marks.notes,
              *doubt_notes({k: x for k, x in r.numbers.items() if x.wh is None}, 'energy')]
