@@ -154,7 +154,7 @@ def cite_latex(
     cited:Cited,
 ) -> str:
     "The file of macros."
-    out = [_HEAD] + [f'% run {k} = {quote(x.run.id)}; files {x.sha}; config {x.config}; truth {x.truth}'
+    out = [_HEAD.rstrip()] + [f'% run {k} = {quote(x.run.id)}; files {x.sha}; config {x.config}; truth {x.truth}'
                      for k, x in cited.runs.items()]
     def put(name, text, how):
         if text: out.append(f'\\wattnbset{{{name}}}{{{latex_text(text)}}} % {_comment(how)}')

@@ -184,8 +184,8 @@ def claims_of(
     for m, after in zip(matches, [*matches[1:], None]):
         kind = _kind(s, m)
         if after and not s.text[m.end():after.start()].strip() and kind in ('differs', 'absent'): continue
-        if not kind or _OPEN.search(s.text[:m.start()]): continue
         low, high = _clause(s.text, m.start())
+        if not kind or _OPEN.search(s.text[low:m.start()]): continue
         here = [x for x in named if low <= x[0] < high]
         if len({k for _, k in here}) < 2: here = named
         first = list(dict.fromkeys(k for i, k in here if i < m.start()))
