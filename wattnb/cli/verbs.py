@@ -681,8 +681,8 @@ def cmd_report(a) -> Result:
     except pm.PapermillExecutionError as e:
         raise WorkError(f'{e.ename}: {e.evalue} (executed notebook: {out})') from None
     if a.html:
-        from wattnb.plots.report_page import report_page
-        out = atomic_write(out.with_suffix('.html'), report_page(out))
+        from wattnb.plots.report_page import report_html
+        out = atomic_write(out.with_suffix('.html'), report_html(out))
     there = str(tables) if tables.is_dir() else None # a notebook of the workspace may write none
     return Result(f'report: {out}' + (f'\ntables: {there}' if there else ''), dict(report=str(out), tables=there))
 

@@ -73,7 +73,8 @@ def to_markdown(self:ResultTable) -> str:
 _LATEX = {c: '\\' + c for c in '&%$#_{}'} | {
     '\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': r'\textless{}',
     '>': r'\textgreater{}', '–': '--', '−': '$-$', '±': r'$\pm$', '≥': r'$\ge$', '≤': r'$\le$', '≈': r'$\approx$',
-    '×': r'$\times$', '→': r'$\to$', '…': r'\dots{}', '’': "'"}
+    '×': r'$\times$', '→': r'$\to$', '…': r'\dots{}', '’': "'",
+    '\u00a0': '~'}
 
 def latex_text(
     text:str, # one or several lines

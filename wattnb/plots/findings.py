@@ -10,7 +10,6 @@ __all__ = ['MAX_WORDS', 'run_dates', 'report_title', 'report_facts', 'takes_less
 # %% ../../nbs/10_plots/09_findings.ipynb #n9imp
 from collections import defaultdict
 from datetime import datetime
-from functools import partial
 from typing import Callable, Sequence
 
 from ..core.tables import ResultTable
@@ -49,7 +48,7 @@ def report_title(
 ) -> str:
     "Question set, systems, machines and dates."
     n, when = len(r.numbers), run_dates(r)
-    head = f'{n} systems compared' if n > 1 else f'{next(iter(r.numbers))} measured'
+    head = f'{n} systems compared' if n > 1 else f'{next(iter(r.names.values()))} measured'
     return f'{r.runs[0].datafile}: {head} on {_machines(r)}' + (f', {when}' if when else '')
 
 def report_facts(
@@ -79,14 +78,19 @@ def _cut(text:str, most:int) -> str:
 def _name(label:str, most:int=6) -> str: return f'**{_cut(label, most)}**'
 
 def _names(labels:Sequence[str], name:Callable=_name) -> str:
-    "The first two labels, and how many more there are."
-    more = len(labels) - 2
-    return _and([*map(name, labels[:2]), *([_count(more, 'other')] if more > 0 else [])])
+    "The first two labels, or the first, and how many more there are."
+    shown = getattr(name, 'shown', 2)
+    more = len(labels) - shown
+    return _and([*map(name, labels[:shown]), *([_count(more, 'other')] if more > 0 else [])])
 
-def _fitting(*forms:Callable) -> str:
+def _fitting(r:Report, *forms:Callable) -> str:
     """The first form that has at most `MAX_WORDS` words, its names as whole as that allows. A form is a function that
-    makes a sentence, given how to write a name."""
-    made = [form(partial(_name, most=most)) for form in forms for most in (6, 4, 2, 1)]
+    makes a sentence, given how to write the name of a run."""
+    def named(most, shown):
+        name = lambda label: _name(r.names.get(label, label), most)
+        name.shown = shown # type: ignore[attr-defined]
+        return name
+    made = [form(named(most, shown)) for form in forms for most, shown in ((6, 2), (4, 2), (2, 2), (6, 1), (2, 1), (1, 1))]
     return next((s for s in made if len(s.split()) <= MAX_WORDS), made[-1])
 
 def _doubted(x, *about) -> str:
@@ -100,11 +104,11 @@ def _which_system(r:Report) -> str:
     first, asked = next(iter(x)), f'{n} of {_cut(r.runs[0].datafile, 1)}'
     unknown = f'cannot be said: answers to the {asked} are not known here.'
     if not r.labelled and len(x) > 1: return f'Which of {len(x)} systems is best {unknown}'
-    if not r.labelled: return _fitting(lambda name: f'How well {name(first)} answers {unknown}')
+    if not r.labelled: return _fitting(r, lambda name: f'How well {name(first)} answers {unknown}')
     ci = f'95 % interval {x[first].score_low:.3f} to {x[first].score_high:.3f}'
     score = f'{_scored(x[first])} ({ci})'
-    if len(x) == 1: return _fitting(lambda name: f'{name(first)}, the only system here, scores {score} on {asked}.')
-    return _fitting(lambda name: f'{name(first)} has the highest score of {len(x)} systems, {score}, on {asked}.')
+    if len(x) == 1: return _fitting(r, lambda name: f'{name(first)}, the only system here, scores {score} on {asked}.')
+    return _fitting(r, lambda name: f'{name(first)} has the highest score of {len(x)} systems, {score}, on {asked}.')
 
 # %% ../../nbs/10_plots/09_findings.ipynb #0e57fa7d
 def _how_sure(r:Report) -> str:
@@ -115,12 +119,12 @@ def _how_sure(r:Report) -> str:
     by = ' by paper' if c.papers else ''
     test = f'(paired permutation test{by}, Holm over {_count(len(c.pairs), "pair")}, 5 %)'
     if not r.tied and n == 2:
-        return _fitting(lambda name: f'It is significantly better than {name(list(r.numbers)[1])} {test}.')
+        return _fitting(r, lambda name: f'It is significantly better than {name(list(r.numbers)[1])} {test}.')
     if not r.tied: return f'It is significantly better than each of the other {n - 1} {test}.'
     if len(r.tied) == n - 1:
         return f'No other system is significantly different from it {test}: these questions do not decide.'
     are = 'is' if len(r.tied) == 1 else 'are'
-    return _fitting(lambda name: f'{_names(r.tied, name)} {are} not significantly different from it {test}.')
+    return _fitting(r, lambda name: f'{_names(r.tied, name)} {are} not significantly different from it {test}.')
 
 # %% ../../nbs/10_plots/09_findings.ipynb #6922461b
 def _wh(x) -> str:
@@ -138,22 +142,23 @@ def takes_less(
     return a.per(a.wh if high is None else high) < b.per(b.wh if low is None else low)
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8range
-def _energy_range(x:dict) -> str:
+def _energy_range(r:Report) -> str:
     "The energies of runs whose answers cannot be judged."
+    x = r.numbers
     known = {k: v for k, v in x.items() if v.energy.ranked}
     if not known: return 'No system measured its energy whole, so none can be called cheaper in watt-hours (Wh).'
     low, high = (f(known, key=lambda k: known[k].wh_per_question) for f in (min, max))
-    if low == high: return _fitting(lambda name: f'{name(low)} takes {_wh(x[low])} watt-hours (Wh) a question.')
-    return _fitting(lambda name: f'A question takes {_wh(x[low])} watt-hours (Wh) with {name(low)} and '
+    if low == high: return _fitting(r, lambda name: f'{name(low)} takes {_wh(x[low])} watt-hours (Wh) a question.')
+    return _fitting(r, lambda name: f'A question takes {_wh(x[low])} watt-hours (Wh) with {name(low)} and '
                                  f'{_wh(x[high])} Wh with {name(high)}.')
 
 def _what_cost(r:Report) -> str:
     x = r.numbers
-    if not r.labelled: return _energy_range(x)
+    if not r.labelled: return _energy_range(r)
     first = x[next(iter(x))]
     if less := [k for k in r.tied if takes_less(x[k], first)]:
         k = min(less, key=lambda k: x[k].wh_per_question)
-        return _fitting(lambda name: f'{name(k)}, not significantly different from it, takes {_wh(x[k])} watt-hours '
+        return _fitting(r, lambda name: f'{name(k)}, not significantly different from it, takes {_wh(x[k])} watt-hours '
                                      f'(Wh) a question instead of {_wh(first)}.')
     if first.wh is not None: return f'It takes {_wh(first)} watt-hours (Wh) a question{_metered(first)}.'
     if first.usd_per_question:
@@ -211,7 +216,7 @@ def _what_to_doubt(r:Report) -> str:
     which = f'all {n} systems' if len(runs) == n > 1 else f'{len(runs)} of {n} systems'
     of = lambda name: name(next(iter(runs))) if len(runs) == 1 else which
     more = f'; {_count(len(found) - 1, "further finding")} below' if len(found) > 1 else ''
-    return _fitting(lambda name: f'Doubt the {number} of {of(name)}: {why}{more}.',
+    return _fitting(r, lambda name: f'Doubt the {number} of {of(name)}: {why}{more}.',
                     lambda name: f'Doubt the {number} of {of(name)}: {why}.',
                     lambda name: f'Doubt the {number} of {of(name)}: see {rule} in the audit{more}.')
 
@@ -232,17 +237,17 @@ def _least(r:Report, ranked:dict, among:str) -> list[str]:
     "The run with the least energy, those that it is not distinguishable from, and the least among the best."
     least = lambda names: min(names, key=lambda k: ranked[k].wh_per_question)
     low, best = least(ranked), next(iter(r.numbers))
-    out = [_fitting(lambda name: f'{name(low)} takes the least energy {among}: {_marked(ranked[low])}, with a score of '
+    out = [_fitting(r, lambda name: f'{name(low)} takes the least energy {among}: {_marked(ranked[low])}, with a score of '
                                  f'{ranked[low].score:.3f}.')]
     if near := [k for k in ranked if k != low and not takes_less(ranked[low], ranked[k])]:
-        out.append(_fitting(lambda name: 'Within the uncertainty of these energies it is not distinguishable from '
+        out.append(_fitting(r, lambda name: 'Within the uncertainty of these energies it is not distinguishable from '
                                          f'{_names(near, name)}.'))
     if top := [k for k in (best, *r.tied) if k in ranked]:
         k = least(top)
         right = sum(x['strict_value'] for x in r.rows[k])
         each = f', {ranked[k].wh / right:.3g} Wh per right answer' if right else ''
         wh = f'{_marked(ranked[k])}{each}'
-        out.append(_fitting(lambda name: f'Among the best, {name(k)} takes the least energy: {wh}.'))
+        out.append(_fitting(r, lambda name: f'Among the best, {name(k)} takes the least energy: {wh}.'))
     return out
 
 def energy_findings(
@@ -257,10 +262,10 @@ def energy_findings(
     if not ranked and not bounds: out.append('No run measured its energy, so it is not compared.')
     if bounds:
         metered = ', '.join(sorted({x[k].energy.metered.replace('in a member ', '') for k in bounds}))
-        out.append(_fitting(lambda name: f'Energy of {_names(bounds, name)} is a lower bound: not all GPUs were '
+        out.append(_fitting(r, lambda name: f'Energy of {_names(bounds, name)} is a lower bound: not all GPUs were '
                                          f'metered ({metered}).'))
         out.append('A lower bound is not ranked, is on no frontier, and no ratio is made of it.')
-    if none and (ranked or bounds): out.append(_fitting(lambda name: f'{_names(none, name)} did not measure energy.'))
+    if none and (ranked or bounds): out.append(_fitting(r, lambda name: f'{_names(none, name)} did not measure energy.'))
     return out
 
 # %% ../../nbs/10_plots/09_findings.ipynb #24a793f2
@@ -271,7 +276,7 @@ def money_findings(
     if billed := {k: x for k, x in r.numbers.items() if x.usd_per_question}:
         k = min(billed, key=lambda k: billed[k].usd_per_question)
         usd, score = f'{billed[k].usd_per_question:.3g} USD a question{_doubted(billed[k], "usd")}', billed[k].score
-        return [_fitting(lambda name: f'Of the runs that a provider billed, {name(k)} costs the least: {usd}, with a '
+        return [_fitting(r, lambda name: f'Of the runs that a provider billed, {name(k)} costs the least: {usd}, with a '
                                       f'score of {score:.3f}.')]
     if any(x.electricity_usd is not None for x in r.numbers.values()):
         return ['No run was billed by a provider; what the electricity costs is in the footprint.']
@@ -287,11 +292,11 @@ def refusal_findings(
     if not n_na or not wrong: return []
     worst, least = max(wrong, key=lambda k: wrong[k]), min(wrong, key=lambda k: wrong[k])
     of = f'Of {_count(n_na, "question")} that the papers do not answer,'
-    out = [_fitting(lambda name: f'{of} {name(worst)} answers {wrong[worst]} all the same'
+    out = [_fitting(r, lambda name: f'{of} {name(worst)} answers {wrong[worst]} all the same'
                                  + (f', {name(least)} {wrong[least]}.' if worst != least else '.'))]
     if unread := [e.label for e in order if e.scores.strict['unparsed']]:
-        out.append(_fitting(lambda name: f'Replies of {_names(unread, name)} could not be read: they are neither '
-                                         'answers nor refusals, but NA recall counts them as blanks.'))
+        out.append(_fitting(r, lambda name: f'Replies of {_names(unread, name)} could not be read: neither answers '
+                                            'nor refusals, but NA recall counts them as blanks.'))
     return out
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8budget2
@@ -307,10 +312,10 @@ def budget_table(
         steps = sorted((x for x in front.rows if x['on_frontier']), key=lambda x: x['cost']) if front else []
         for before, x in zip([None, *steps], steps):
             p = pair_of(c, before['label'], x['label'])['p_holm'] if before else None
-            rows.append([f'{x["cost"]:.3g} {unit}', x['label'], x['overall'], p,
+            rows.append([f'{x["cost"]:.3g} {unit}', r.names[x['label']], x['overall'], p,
                          None if p is None else 'yes' if p <= ALPHA else 'no'])
     if not rows: raise UserError('no run has a cost that runs can be compared by, so no best run for a budget is named')
-    return ResultTable(['from, a question', 'run', 'score', 'p against the step before', 'significantly better'], rows,
+    return ResultTable(['from, a question', 'system', 'score', 'p against the step before', 'significantly better'], rows,
                        'The highest score for a budget', ('p: paired permutation test, Holm over all pairs of runs. '
                        'Runs without a known cost, or with a lower bound, are not in the table.',))
 
@@ -338,7 +343,7 @@ class _Marks:
             if d.severity == 'info': continue
             self.rules.setdefault(d.rule, {}).setdefault(d.message, []).append(label)
             letters.append(self.letter(d.rule))
-        return f'{text} [{", ".join(dict.fromkeys(letters))}]' if letters and text != '–' else text
+        return f'{text}\u00a0[{",".join(dict.fromkeys(letters))}]' if letters and text != '–' else text
     def letter(self, rule:str) -> str:
         k = list(self.rules).index(rule)
         return chr(97 + k % 26) * (1 + k // 26)
@@ -360,9 +365,10 @@ def _system_row(r:Report, label:str, x, marks:_Marks) -> list:
     ci = None if x.score_low is None else f'{x.score_low:.3f}–{x.score_high:.3f}'
     sign = '≥ ' if x.energy.kind == 'at least' else '≈ ' if x.energy.factor != 1 else ''
     wh = '–' if x.wh is None else sign + f'{x.wh_per_question:#.3g}'.rstrip('.')
+    label, run = r.names[label], label
     return [label, marks.beside(text(x.score), label, x, 'score'), ci, marks.beside(wh, label, x, 'energy'),
             marks.beside(text(x.latency_s), label, x, 'latency'),
-            marks.beside(text(x.usd_per_question, '.3g'), label, x, 'usd'), _against(r, label)]
+            marks.beside(text(x.usd_per_question, '.3g'), label, x, 'usd'), _against(r, run), None if run == label else run]
 
 def systems_table(
     r:Report, # any
@@ -370,10 +376,10 @@ def systems_table(
     "One row per system: score, interval, test against the best, Wh, seconds and USD a question, with the doubts."
     marks = _Marks()
     rows = [_system_row(r, k, x, marks) for k, x in r.numbers.items()]
-    columns = ['run', 'score', '95 % interval', 'Wh/question', 'latency s', 'USD/question', 'against the best']
+    columns = ['system', 'score', '95 % interval', 'Wh/question', 'latency s', 'USD/question', 'against the best', 'run']
     keep = [i for i in range(len(columns)) if i in (0, 1, 3) or any(row[i] not in (None, '–') for row in rows)]
     notes = ['score: 0 to 1, higher is better. Wh: watt-hours of the metered devices, loading included; ≥ is a lower '
              'bound, ≈ an extrapolation. latency: mean seconds from a question to its answer.', *marks.notes,
-             *doubt_notes({k: x for k, x in r.numbers.items() if x.wh is None}, 'energy')]
+             *doubt_notes({r.names[k]: x for k, x in r.numbers.items() if x.wh is None}, 'energy')]
     return ResultTable([columns[i] for i in keep], [[row[i] for i in keep] for row in rows],
                        'Score and cost of each system', tuple(dict.fromkeys(notes)))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BODY', 'FURTHER', 'SCALE', 'bullets', 'report_top', 'folded', 'recommended', 'attempt', 'report_figures',
-           'further_figures', 'doubts_table', 'report_tables', 'write_tables', 'offline_html', 'page_of', 'report_page']
+           'further_figures', 'doubts_table', 'report_tables', 'write_tables', 'offline_html', 'page_of', 'report_html']
 
 # %% ../../nbs/10_plots/12_report_page.ipynb #n11imp
 import html, re
@@ -62,7 +62,10 @@ def recommended(
 ) -> Folded:
     "What to choose, a sentence per line, and how it was found."
     if r.recommendation is None: raise UserError('one run only: there is nothing to choose from')
-    return Folded(bullets(split_sentences(r.recommendation.statement)).text
+    text = r.recommendation.statement
+    for label in sorted(r.names, key=len, reverse=True): # as sentences and figures name the systems
+        text = re.sub(rf'(?<![\w.-]){re.escape(label)}(?![\w-])', lambda _, k=label: r.names[k], text)
+    return Folded(bullets(split_sentences(text)).text
                   + folded('How the choice was made', r.recommendation).text)
 
 def attempt(
@@ -123,7 +126,7 @@ def doubts_table(
     "The audit's errors and warnings about the runs of the report."
     what, n = {x['rule']: x['what'] for x in r.audit.to_json()['rules']}, len(r.numbers)
     who = lambda runs: ', '.join(runs) if len(runs) < 4 else f'all {n}' if len(runs) == n else f'{len(runs)} of {n}'
-    rows = [[severity, what[rule], who(runs), next(iter(runs.values())), rule]
+    rows = [[severity, what[rule], who([r.names[k] for k in runs]), next(iter(runs.values())), rule]
             for rule, (severity, runs) in audit_findings(r).items()]
     return ResultTable(['severity', 'what', 'systems', 'for example', 'rule'], rows, 'Errors and warnings of the audit',
                        () if rows else ('The audit found no error and no warning.',))
@@ -196,8 +199,8 @@ _SMALL = '''
 :root{--bg:#fff;--fg:#000;--soft:#444;--line:#bbb;--card:#f4f4f4;--link:#000}
 body{max-width:none;padding:0;font-size:10pt} figure,tr,.wattnb-five li{break-inside:avoid} h2{break-after:avoid}
 thead{display:table-header-group} .scroll{overflow:visible} table{font-size:7.2pt;width:100%}
-td,th{padding:1pt 3pt;white-space:normal;overflow-wrap:anywhere;min-width:0}
-figure img{filter:none;max-width:100%!important}
+td,th{padding:1pt 3pt;white-space:normal;min-width:0}
+figure img{filter:none}
 details:not([open])>summary::after{content:" (in the HTML page)"}}
 '''
 
@@ -239,7 +242,7 @@ def page_of(
         f'<main>{body[:at]}{nav}{body[at:]}</main>'
         f'<footer>Made by wattnb {__version__} from the folders of the runs.</footer></body></html>', title)
 
-def report_page(
+def report_html(
     path, # an executed report.ipynb
 ) -> str:
     "The notebook as one HTML page without its code."

@@ -92,6 +92,13 @@ def numbers(self:Report) -> dict:
     return {label: run_numbers(x, self.source.truths) for label, x in zip(distinct_names(self.runs), self.runs)}
 
 @patch(as_prop=True)
+def names(self:Report) -> dict:
+    "Run label → the name that figures and sentences have for it: that of its model, with what differs from other runs."
+    if not self.labelled: return {k: k for k in self.numbers}
+    named = dict(zip((e.label for e in self.source.scored), self.source.tables.runs['label']))
+    return {k: named[k] for k in self.numbers}
+
+@patch(as_prop=True)
 def tied(self:Report) -> list:
     "Labels of the runs that are not significantly different from the one with the highest score."
     c = self.comparison
