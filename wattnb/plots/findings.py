@@ -93,6 +93,7 @@ def _fitting(r:Report, *forms:Callable) -> str:
     made = [form(named(most, shown)) for form in forms for most, shown in ((6, 2), (4, 2), (2, 2), (6, 1), (2, 1), (1, 1))]
     return next((s for s in made if len(s.split()) <= MAX_WORDS), made[-1])
 
+# %% ../../nbs/10_plots/09_findings.ipynb #n9first2
 def _doubted(x, *about) -> str:
     "The mark of a number that the audit doubts; '' without a doubt."
     return ' (doubted)' if any(d.severity != 'info' for d in x.about(*about)) else ''

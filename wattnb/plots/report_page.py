@@ -64,7 +64,8 @@ def recommended(
     if r.recommendation is None: raise UserError('one run only: there is nothing to choose from')
     text = r.recommendation.statement
     for label in sorted(r.names, key=len, reverse=True): # as sentences and figures name the systems
-        text = re.sub(rf'(?<![\w.-]){re.escape(label)}(?![\w-])', lambda _, k=label: r.names[k], text)
+        name = r.names[label].replace('\\', r'\\')
+        text = re.sub(rf'(?<![\w.-]){re.escape(label)}(?![\w-])', name, text)
     return Folded(bullets(split_sentences(text)).text
                   + folded('How the choice was made', r.recommendation).text)
 

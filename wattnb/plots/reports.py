@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from fastcore.basics import patch
 
@@ -95,7 +96,8 @@ def numbers(self:Report) -> dict:
 def names(self:Report) -> dict:
     "Run label → the name that figures and sentences have for it: that of its model, with what differs from other runs."
     if not self.labelled: return {k: k for k in self.numbers}
-    named = dict(zip((e.label for e in self.source.scored), self.source.tables.runs['label']))
+    runs:Any = self.source.tables.runs
+    named = dict(zip((e.label for e in self.source.scored), runs['label']))
     return {k: named[k] for k in self.numbers}
 
 @patch(as_prop=True)
