@@ -90,7 +90,7 @@ def _fitting(r:Report, *forms:Callable) -> str:
         name = lambda label: _name(r.names.get(label, label), most)
         name.shown = shown # type: ignore[attr-defined]
         return name
-    made = [form(named(most, shown)) for form in forms for most, shown in ((6, 2), (4, 2), (2, 2), (6, 1), (2, 1), (1, 1))]
+    made = [form(named(most, shown)) for form in forms for most, shown in ((6, 2), (6, 1), (4, 1), (2, 1), (1, 1))]
     return next((s for s in made if len(s.split()) <= MAX_WORDS), made[-1])
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n9first2
@@ -238,8 +238,8 @@ def _least(r:Report, ranked:dict, among:str) -> list[str]:
     "The run with the least energy, those that it is not distinguishable from, and the least among the best."
     least = lambda names: min(names, key=lambda k: ranked[k].wh_per_question)
     low, best = least(ranked), next(iter(r.numbers))
-    out = [_fitting(r, lambda name: f'{name(low)} takes the least energy {among}: {_marked(ranked[low])}, with a score of '
-                                 f'{ranked[low].score:.3f}.')]
+    wh, score = _marked(ranked[low]), f'{ranked[low].score:.3f}'
+    out = [_fitting(r, lambda name: f'{name(low)} takes the least energy {among}: {wh}, with a score of {score}.')]
     if near := [k for k in ranked if k != low and not takes_less(ranked[low], ranked[k])]:
         out.append(_fitting(r, lambda name: 'Within the uncertainty of these energies it is not distinguishable from '
                                          f'{_names(near, name)}.'))
@@ -247,8 +247,8 @@ def _least(r:Report, ranked:dict, among:str) -> list[str]:
         k = least(top)
         right = sum(x['strict_value'] for x in r.rows[k])
         each = f', {ranked[k].wh / right:.3g} Wh per right answer' if right else ''
-        wh = f'{_marked(ranked[k])}{each}'
-        out.append(_fitting(r, lambda name: f'Among the best, {name(k)} takes the least energy: {wh}.'))
+        what = f'takes the least energy: {_marked(ranked[k])}{each}.'
+        out.append(_fitting(r, lambda name: f'Among the best, {name(k)} {what}'))
     return out
 
 def energy_findings(
@@ -266,7 +266,8 @@ def energy_findings(
         out.append(_fitting(r, lambda name: f'Energy of {_names(bounds, name)} is a lower bound: not all GPUs were '
                                          f'metered ({metered}).'))
         out.append('A lower bound is not ranked, is on no frontier, and no ratio is made of it.')
-    if none and (ranked or bounds): out.append(_fitting(r, lambda name: f'{_names(none, name)} did not measure energy.'))
+    if none and (ranked or bounds):
+        out.append(_fitting(r, lambda name: f'{_names(none, name)} did not measure energy.'))
     return out
 
 # %% ../../nbs/10_plots/09_findings.ipynb #24a793f2
@@ -277,8 +278,8 @@ def money_findings(
     if billed := {k: x for k, x in r.numbers.items() if x.usd_per_question}:
         k = min(billed, key=lambda k: billed[k].usd_per_question)
         usd, score = f'{billed[k].usd_per_question:.3g} USD a question{_doubted(billed[k], "usd")}', billed[k].score
-        return [_fitting(r, lambda name: f'Of the runs that a provider billed, {name(k)} costs the least: {usd}, with a '
-                                      f'score of {score:.3f}.')]
+        return [_fitting(r, lambda name: f'Of the runs that a provider billed, {name(k)} costs the least: {usd}, with '
+                                         f'a score of {score:.3f}.')]
     if any(x.electricity_usd is not None for x in r.numbers.values()):
         return ['No run was billed by a provider; what the electricity costs is in the footprint.']
     return ['No run was billed by a provider, and no electricity was metered, so costs are not compared.']
@@ -316,8 +317,8 @@ def budget_table(
             rows.append([f'{x["cost"]:.3g} {unit}', r.names[x['label']], x['overall'], p,
                          None if p is None else 'yes' if p <= ALPHA else 'no'])
     if not rows: raise UserError('no run has a cost that runs can be compared by, so no best run for a budget is named')
-    return ResultTable(['from, a question', 'system', 'score', 'p against the step before', 'significantly better'], rows,
-                       'The highest score for a budget', ('p: paired permutation test, Holm over all pairs of runs. '
+    columns = ['from, a question', 'system', 'score', 'p against the step before', 'significantly better']
+    return ResultTable(columns, rows, 'The highest score for a budget', ('p: paired permutation test, Holm over all pairs of runs. '
                        'Runs without a known cost, or with a lower bound, are not in the table.',))
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8systems2
@@ -369,7 +370,8 @@ def _system_row(r:Report, label:str, x, marks:_Marks) -> list:
     label, run = r.names[label], label
     return [label, marks.beside(text(x.score), label, x, 'score'), ci, marks.beside(wh, label, x, 'energy'),
             marks.beside(text(x.latency_s), label, x, 'latency'),
-            marks.beside(text(x.usd_per_question, '.3g'), label, x, 'usd'), _against(r, run), None if run == label else run]
+            marks.beside(text(x.usd_per_question, '.3g'), label, x, 'usd'), _against(r, run),
+            None if run == label else run]
 
 def systems_table(
     r:Report, # any
@@ -377,10 +379,12 @@ def systems_table(
     "One row per system: score, interval, test against the best, Wh, seconds and USD a question, with the doubts."
     marks = _Marks()
     rows = [_system_row(r, k, x, marks) for k, x in r.numbers.items()]
-    columns = ['system', 'score', '95 % interval', 'Wh/question', 'latency s', 'USD/question', 'against the best', 'run']
+    columns = ['system', 'score', '95 % interval', 'Wh/question', 'latency s', 'USD/question', 'against the best',
+               'run']
     keep = [i for i in range(len(columns)) if i in (0, 1, 3) or any(row[i] not in (None, '–') for row in rows)]
     notes = ['score: 0 to 1, higher is better. Wh: watt-hours of the metered devices, loading included; ≥ is a lower '
              'bound, ≈ an extrapolation. latency: mean seconds from a question to its answer.', *marks.notes,
-             *doubt_notes({r.names[k]: x for k, x in r.numbers.items() if x.wh is None}, 'energy')]
+             *(n for n in doubt_notes({r.names[k]: x for k, x in r.numbers.items()}, 'energy')
+               if n.startswith('energy not'))]
     return ResultTable([columns[i] for i in keep], [[row[i] for i in keep] for row in rows],
                        'Score and cost of each system', tuple(dict.fromkeys(notes)))
