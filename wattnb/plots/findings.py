@@ -318,8 +318,9 @@ def budget_table(
                          None if p is None else 'yes' if p <= ALPHA else 'no'])
     if not rows: raise UserError('no run has a cost that runs can be compared by, so no best run for a budget is named')
     columns = ['from, a question', 'system', 'score', 'p against the step before', 'significantly better']
-    return ResultTable(columns, rows, 'The highest score for a budget', ('p: paired permutation test, Holm over all pairs of runs. '
-                       'Runs without a known cost, or with a lower bound, are not in the table.',))
+    note = ('p: paired permutation test, Holm over all pairs of runs. Runs without a known cost, or with a lower bound, '
+            'are not in the table.')
+    return ResultTable(columns, rows, 'The highest score for a budget', (note,))
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8systems2
 def pair_of(
