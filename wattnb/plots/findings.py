@@ -169,7 +169,7 @@ def _what_cost(r:Report) -> str:
     return f'Its energy is not known{why}{time}.'
 
 def _metered(x) -> str:
-    if x.energy.metered: return f': {x.energy.metered.replace("in a member ", "")} metered'
+    if x.energy.metered: return f': only {x.energy.metered.replace("in a member ", "")} were metered'
     if x.energy.factor == 1: return ' on the devices that were metered'
     return ', extrapolated from the part that was metered'
 
