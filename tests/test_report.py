@@ -255,12 +255,12 @@ FALSE = [ # sentence, what the finding says
     ('There is no difference between big and small.', 'margin'), ('small is not worse than big.', 'margin'), ('guess is not significantly different from big.', 'p < 0.001'),
     ('guess is as good as small.', 'margin'), ('big is surpassed by guess.', 'p < 0.001'), ('small differs significantly from big.', 'p = '), ('big is on par\nwith small.', 'margin'),
     (r'With \wattnb{score}{big} against \wattnb{score}{small}, the former is significantly better.', 'p = '), ('big takes less energy than small.', 'ratio of energy'),
-    ('big is faster than small.', 'ratio of latency'), ('small is cheaper than big.', 'no ratio of usd'), ('guess is no worse than big.', 'p < 0.001'),
+    ('big is faster than small.', 'ratio of latency'), ('big outperforms all other systems.', 'p = '), ('small is better than every other run.', 'p = '), ('small is cheaper than big.', 'no ratio of usd'), ('guess is no worse than big.', 'p < 0.001'),
     ('small is better than guess, but small is also better than big.', 'p = ')]
 TRUE = ['big is significantly better than guess.', 'guess is worse than small.', 'big and small are not significantly different.', 'small does not outperform big.',
         'guess is outperformed by small.', 'small takes less energy than big.', 'We ask whether small is better than big.', 'Is big better than small?', 'big may beat small on other questions.',
         'big outperforms guess, but it is not significantly better than small.', 'big has more parameters than small.', 'No significant difference between big and small was found.',
-        'It is better to ask than to guess.', r'% big is better than small.', 'big is better than small. % wattnb: ignore', 'In energy, small is better than big.', 'guess is not better than big.']
+        'It is better to ask than to guess.', r'% big is better than small.', 'big is better than small. % wattnb: ignore', 'In energy, small is better than big.', 'guess is not better than big.', 'guess is worse than all others.', 'big is good.']
 
 
 @pytest.mark.parametrize('sentence, why', FALSE, ids=[s for s, _ in FALSE])

@@ -174,13 +174,15 @@ def _clause(text:str, at:int) -> tuple[int, int]:
     cuts = [0, *(m.start() for m in _CLAUSE.finditer(text)), len(text)]
     return max(c for c in cuts if c <= at), min(c for c in cuts if c > at)
 
+_ALL = re.compile(r'\s+(?:than\s+)?(?:all|every|each|any)\b', re.I)
+
 def claims_of(
     s:Sentence,
     cited:Cited,
 ) -> Iterator[Claim]:
     "The claims of a sentence about pairs of runs."
     named, matches = _mentions(s, cited), list(_CLAIM.finditer(s.text))
-    if len({k for _, k in named}) < 2 or s.text.rstrip().endswith('?'): return
+    if not named or s.text.rstrip().endswith('?'): return
     for m, after in zip(matches, [*matches[1:], None]):
         kind = _kind(s, m)
         if after and not s.text[m.end():after.start()].strip() and kind in ('differs', 'absent'): continue
@@ -191,6 +193,8 @@ def claims_of(
         first = list(dict.fromkeys(k for i, k in here if i < m.start()))
         then = [k for k in dict.fromkeys(k for i, k in here if i >= m.end()) if k not in first]
         if re.match(r'\s+by\b', s.text[m.end():]) and first and then: first, then = then, first
+        if first and not then and _ALL.match(s.text[m.end():]):
+            then = [k for k in cited.runs if k not in first and cited.comparison(first[0], k)]
         every = first + then
         pairs = [(a, b, True) for a in first for b in then]
         pairs = pairs or [(a, b, False) for i, a in enumerate(every) for b in every[i + 1:]]
