@@ -51,6 +51,7 @@ class BenchmarkSettings:
     temperature: float = same_as('temperature')
     fail_on_error: float = same_as('fail_on_error')
     allow_mixed: bool = same_as('allow_mixed') # always so on a cluster, where a run may start on any node
+    citations: str = same_as('citations')
     def __post_init__(self):
         if self.timeout < 0: raise UserError(f'timeout must be at least 0 minutes, not {self.timeout:g}')
         if self.jobs < 1: raise UserError(f'jobs must be at least 1, not {self.jobs}')
