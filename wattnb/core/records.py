@@ -356,7 +356,7 @@ class Summary(RunIdentity):
     engine: str|None = None          # what ran a local model: transformers, llama.cpp, vllm ...; of others empty
     engine_version: str|None = None  # of it; empty where not known
     score_reason: str|None = None    # why nothing is scored: 'random weights'
-    footprint: dict|None = None      # Wh, gCO2e and USD with intervals, the grid and prices used, reasons
+    footprint: dict|None = None      # Wh, gCO2e, litres of water and USD with intervals, the grid and prices used, reasons
     roofline: dict|None = None       # in older files: prefill and decode against the device's limits
     files: dict|None = None          # length and SHA-256 of results.json and submission.csv; SHA-256 of this file
     labelled: bool|None = None       # whether the questions have answers

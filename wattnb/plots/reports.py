@@ -65,7 +65,7 @@ class Report:
         return self.source.rows
     @cached_property
     def footprint(self) -> ResultTable:
-        "Energy, carbon and money of each run, and joules per decoded token."
+        "Energy, carbon, water and money of each run, and joules per decoded token."
         runs = {e.label: e for e in self.source.best_first if not e.run.is_ensemble}
         of = lambda e: run_footprint(e.run.stored, self.source.truths.footprint(e.run.env), e.numbers.energy)
         t = footprint_table({k: of(e) for k, e in runs.items()},
