@@ -7,7 +7,8 @@ __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_completion', 'cmd_index', 'cmd_searc
            'cmd_check_questions', 'cmd_ask', 'cmd_serve', 'cmd_eval', 'cmd_run', 'cmd_plan', 'run_notebook',
            'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models', 'cmd_doctor', 'cmd_meter',
            'cmd_score', 'cmd_submit', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare', 'cmd_diff',
-           'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots', 'cmd_report']
+           'cmd_thinking', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots',
+           'cmd_report']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
 import argparse, dataclasses, logging, os, sys
@@ -587,6 +588,14 @@ def cmd_diff(a) -> Result:
     from wattnb.compare.run_diff import diff_runs
     d = diff_runs(_tree(a), a.first, a.second, a.env, a.datafile, a.ground_truth, a.common, a.every)
     return Result(d.to_text(), d)
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0102
+@verb('thinking', 'divide the energy of runs into thoughts and answers; what one more right answer costs in thought',
+      'wattnb thinking --datafile demo_QA', Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE, _TRUTH)
+def cmd_thinking(a) -> Result:
+    from wattnb.compare.thinking import price_thinking
+    t = price_thinking(_tree(a), a.runs or None, a.env, a.datafile, a.ground_truth)
+    return Result(t.to_text(), t)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #620ea871
 @verb('errors', 'classify the errors of a run by stage of the pipeline',

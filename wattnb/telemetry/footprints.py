@@ -259,8 +259,8 @@ def footprint(
     litres = [None if e is None else e / 1000 * k for e, k in zip((wh, least, most), water)]
     return Impact(wh, low, high, times(wh, grid.g_per_kwh), times(least, grid.low), times(most, grid.high), electricity,
                   costs.get('hardware'), api_usd, None if unknown else sum(costs.values()),
-                  () if unknown else tuple(costs), pue, price, grid, reasons, '',
-                  *litres, water[0])
+                  () if unknown else tuple(costs), pue, price, grid, reasons, water_l=litres[0],
+                  water_l_low=litres[1], water_l_high=litres[2], water_l_per_kwh=water[0])
 
 # %% ../../nbs/04_telemetry/06_footprints.ipynb #c36e014c
 def _assumptions(settings:Footprint, interval:bool) -> dict:
@@ -323,12 +323,13 @@ def footprint_table(
     per_token:dict|None=None,  # label → joules per generated token, see `wattnb.telemetry.energy.joules_per_token`
 ) -> ResultTable:
     "Wh, grams, litres and USD, a row per run."
-    columns = ['run', 'Wh', 'energy is', 'gCO2e', 'low', 'high', 'water, L', 'water low', 'water high', 'electricity, USD', 'hardware, USD', 'API, USD',
-               'total, USD', 'J/token generated']
+    columns = ['run', 'Wh', 'energy is', 'gCO2e', 'low', 'high', 'water, L', 'water low', 'water high',
+               'electricity, USD', 'hardware, USD', 'API, USD', 'total, USD', 'J/token generated']
     rows, reasons = [], {}
     for label, i in impacts.items():
         rows.append((label, i.wh, i.energy_is or None, i.gco2e, i.gco2e_low, i.gco2e_high, i.water_l, i.water_l_low,
-                     i.water_l_high, i.electricity_usd, i.hardware_usd, i.api_usd, i.total_usd, (per_token or {}).get(label)))
+                     i.water_l_high, i.electricity_usd, i.hardware_usd, i.api_usd, i.total_usd,
+                     (per_token or {}).get(label)))
         for k in ('energy', 'energy_interval', 'grid', 'water', 'grid_water', 'scope'):
             if i.reasons.get(k): reasons.setdefault(f'{k}: {i.reasons[k]}', []).append(label)
     notes = [k + ('' if len(v) == len(impacts) else f' ({", ".join(v)})') for k, v in reasons.items()]
