@@ -7,8 +7,8 @@ __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_completion', 'cmd_index', 'cmd_searc
            'cmd_check_questions', 'cmd_ask', 'cmd_serve', 'cmd_eval', 'cmd_run', 'cmd_plan', 'run_notebook',
            'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models', 'cmd_doctor', 'cmd_meter',
            'cmd_score', 'cmd_submit', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare', 'cmd_diff',
-           'cmd_thinking', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots',
-           'cmd_report', 'cmd_cite', 'cmd_check']
+           'cmd_thinking', 'cmd_estimates', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend',
+           'cmd_plots', 'cmd_report', 'cmd_cite', 'cmd_check']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
 import argparse, dataclasses, logging, os, sys
@@ -597,6 +597,16 @@ def cmd_thinking(a) -> Result:
     from wattnb.compare.thinking import price_thinking
     t = price_thinking(_tree(a), a.runs or None, a.env, a.datafile, a.ground_truth)
     return Result(t.to_text(), t)
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0104
+@verb('estimates', 'energy and carbon of hosted runs as EcoLogits estimates them (extra `ecologits`); nothing measured',
+      'wattnb estimates', Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE)
+def cmd_estimates(a) -> Result:
+    from wattnb.scoring.run_folders import distinct_names, pick_runs
+    from wattnb.telemetry.estimates import estimate_run, estimates_table
+    folders = [r for r in pick_runs(_tree(a), a.runs or None, a.env, a.datafile) if not r.is_ensemble]
+    t = estimates_table({k: estimate_run(r.stored, r.records) for k, r in zip(distinct_names(folders), folders)})
+    return Result(t.to_text(), dict(runs=t.to_json(), notes=list(t.notes)))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #620ea871
 @verb('errors', 'classify the errors of a run by stage of the pipeline',
