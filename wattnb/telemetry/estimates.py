@@ -71,8 +71,9 @@ def estimate_calls(
     name = next((n for n in ecologits_names(provider, id) if utils.models.find_model(*n)), None)
     if name is None: return Estimate(reason=f'EcoLogits {version("ecologits")} does not know {id}')
     with _quiet(): got = [utils.llm_impacts(*name, n, math.inf if s is None else s) for n, s in calls if n]
-    return Estimate(*_range([x.energy.value for x in got], 1e3), *_range([x.usage.gwp.value for x in got], 1e3),
-                    sum(n for n, _ in calls), ': '.join(name))
+    wh, wh_low, wh_high = _range([x.energy.value for x in got], 1e3)
+    g, g_low, g_high = _range([x.usage.gwp.value for x in got], 1e3)
+    return Estimate(wh, wh_low, wh_high, g, g_low, g_high, sum(n for n, _ in calls), ': '.join(name))
 
 # %% ../../nbs/04_telemetry/10_estimates.ipynb #fa7e030e
 MEASURED_HERE = 'ran on this machine: measured, not estimated'
