@@ -8,7 +8,7 @@ __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_completion', 'cmd_index', 'cmd_searc
            'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models', 'cmd_doctor', 'cmd_meter',
            'cmd_score', 'cmd_submit', 'cmd_bundle', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare',
            'cmd_diff', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots',
-           'cmd_report', 'cmd_cite', 'cmd_check']
+           'cmd_report', 'cmd_board', 'cmd_cite', 'cmd_check']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
 import argparse, dataclasses, logging, os, sys
@@ -757,6 +757,17 @@ def cmd_report(a) -> Result:
         out = atomic_write(out.with_suffix('.html'), report_html(out))
     there = str(tables) if tables.is_dir() else None # a notebook of the workspace may write none
     return Result(f'report: {out}' + (f'\ntables: {there}' if there else ''), dict(report=str(out), tables=there))
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #b0a4d002
+@verb('board', 'make a leaderboard, a static site, from run folders, workspaces or bundles',
+      'wattnb board .', Opt('sources', nargs='+', metavar='[TEAM=]PATH', help='run folder, workspace or bundle, with the name of who sent it'),
+      _TRUTH, Opt('--title', default='Leaderboard', help='title of the page'),
+      Opt('--output', default='board', metavar='DIR', help='folder of the site'))
+def cmd_board(a) -> Result:
+    from wattnb.plots.board import write_board
+    page, parts = write_board(a.sources, a.output, a.title, a.ground_truth)
+    text = '\n\n'.join(p.table().to_text() for p in parts)
+    return Result(f'{text}\n\nwritten to {page}', dict(page=str(page), parts=[dict(questions=p.questions, runs=p.rows()) for p in parts]))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #c1aim002
 @verb('cite', 'write the numbers of runs as LaTeX macros or Markdown, bound to hashes of the runs',
