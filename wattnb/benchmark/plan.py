@@ -35,6 +35,7 @@ class BenchmarkSettings:
     seeds: tuple = (0,)
     env: str = same_as('env')
     questions: str = same_as('questions')
+    task: str = same_as('task')
     split: str = same_as('split')
     engine: str = same_as('engine')
     preset: str = same_as('preset')

@@ -15,9 +15,9 @@ from typing import Callable, Sequence
 from fastcore.basics import patch
 
 from ..core.tables import ResultTable
-from ..core.workspace import UserError, Workspace
+from ..core.workspace import UserError, Workspace, read_csv
 from ..core.redaction import redact
-from ..core.questions import BLANK, Question
+from ..core.questions import BLANK, Question, Task, task_of
 from ..index.corpus import Paper, read_bibliography
 from ..index.store import Index, open_index
 from ..retrieval.search import Retrieved, retrieve
@@ -218,7 +218,7 @@ def to_text(self:Asked,
     if a.status != 'failed':
         confidence = f'confidence {a.confidence:.2f}' if a.confidence is not None else ''
         tries = f', {len(self.attempts)} attempts' if len(self.attempts) > 1 else ''
-        parts += [confidence, a.explanation or '', 'sources: ' + ', '.join(a.refs) if a.refs else '',
+        parts += [a.conversion_note, confidence, a.explanation or '', 'sources: ' + ', '.join(a.refs) if a.refs else '',
                   f'{p} + {c} tokens, {self.seconds or 0:.1f} s{tries}']
     return '\n'.join(x for x in parts if x)
 
@@ -284,6 +284,12 @@ def answer_one(
     return out
 
 # %% ../../nbs/06_experiment/07_asking.ipynb #70b04fd2
+def _task(ws:Workspace, s:RunSettings) -> Task:
+    "The task of the workspace's questions: it says how values are written, and whether their unit is converted."
+    try: path = ws.questions(s.questions or None)
+    except UserError: return task_of(ws.data/'questions.csv', (), s.task)
+    return task_of(path, read_csv(path).columns, s.task)
+
 def ask(
     question:str|Question, # the question
     model='smollm2-135m',  # registry key, or an open model
@@ -296,7 +302,7 @@ def ask(
     opened = model if hasattr(model, 'stream') else None
     s = RunSettings(model=opened.entry.key if opened else model, **settings)
     ws = root if isinstance(root, Workspace) else Workspace.find(root)
-    q = question if isinstance(question, Question) else Question('asked', question, answer_unit=unit or BLANK)
+    q = question if isinstance(question, Question) else Question('asked', question, answer_unit=unit or BLANK, task=_task(ws, s))
     if not q.question.strip(): raise UserError('there is no question')
     entry = opened.entry if opened else load_registry(ws).find(s.model, s.provider or None, s.like).on_engine(s.engine)
     if s.mode == 'oracle': raise UserError('oracle mode needs a question file with gold papers')
@@ -339,6 +345,7 @@ def answer_html(
                 unparsed='The reply could not be read; it is below.', failed=esc(redact(str(a.reply.error))))[s.status]
     value = f'<b>{esc(s.value)}</b> {esc(a.question.unit or "")}' if s.status == 'answered' else kind
     parts = [f'<div class="wattnb-value{"" if s.status == "answered" else " wattnb-none"}">{value}</div>']
+    if s.conversions: parts.append(f'<p>{esc(s.conversion_note)}</p>')
     if a.best_guess: parts.append(_confidence_html(s.confidence))
     if s.explanation and s.status in ('answered', 'abstained'):
         parts.append(f'<p>{a.citations.text(s.explanation)}</p>')

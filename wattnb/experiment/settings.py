@@ -46,6 +46,7 @@ class RunSettings:
     env: str = setting('', 'label of this machine; becomes a folder', 'E', notebook=True)
     precision: str = setting('', "4bit, 8bit, bf16, fp16, fp32 or auto; default: the model's", 'P', PRECISIONS, True)
     questions: str = setting('', 'question file; default data/train_QA.csv, else demo_QA.csv', 'CSV', notebook=True)
+    task: str = setting('', "rules of the score, such as wattbot2026; default: the question file's", 'NAME')
     name: str = setting('', 'folder name; default <model>-bench', 'N', notebook=True)
     split: str = setting('', 'suffix of the default name', 'S', notebook=True)
     limit: int|None = setting(None, 'only the first K questions', 'K', notebook=True)
@@ -141,7 +142,7 @@ def too_many_failed(self:RunSettings,
 @patch(as_prop=True)
 def public(self:RunSettings) -> dict:
     "The settings as the run folder keeps them (`config_snapshot`)."
-    optional = [k for k in ('like', 'energy_from', 'weights') if not getattr(self, k)]
+    optional = [k for k in ('like', 'energy_from', 'weights', 'task') if not getattr(self, k)]
     left_out = ('force', 'allow_mixed', *optional)
     kept = {k: v for k, v in jsonable(self).items() if k not in left_out}
     return kept | ({'energy_from': redact_url(self.energy_from)} if self.energy_from else {})
