@@ -364,8 +364,7 @@ class RunsPanel(Panel):
         self.words = _widget('Text', 'words', '220px', placeholder='words in the question')
         self.list = _widget('Select', 'list', '100%', rows=10)
         self.table, self.detail = (_widget('HTML', n) for n in ('table', 'detail'))
-        self.on(self.load, self.file); self.on(self._open, self.list)
-        self.on(self._fill, self.run, self.kind, self.words)
+        self.on(self.load, self.file); self.on(self._open, self.list); self.on(self._fill, self.run, self.kind, self.words)
         super().__init__('runs', self.file, self.table, _row(self.run, self.kind, self.words), self.list, self.detail)
         self.guard(self.load)()
     def load(self):
@@ -374,13 +373,12 @@ class RunsPanel(Panel):
         self.table.value = _fold('Scores and costs of the runs', results_table(self.ws, datafile=file)._repr_html_())
         self.runs = {r.id: r for r in find_runs(self.ws, datafile=file)}
         rows = load(self.ws, datafile=file, cache=False)
-        rows['score'] = rows.groupby('run', observed=True)['contribution'].transform('mean')
-        self.rows = rows = rows.sort_values('score', ascending=False, kind='stable')
+        score = rows.groupby('run', observed=True)['contribution'].transform('mean')
+        self.rows = rows = rows.assign(score=score).sort_values('score', ascending=False, kind='stable')
         if not (best := dict(zip(rows['run'], rows['score']))): raise UserError(f'no scored runs over {file}')
         self.say(''.join(f'not shown: {r}; ' for r in self.runs if r not in best), 'warn')
-        task = dict(zip(rows['run'], rows['task']))
-        of = lambda r: f'{task[r]}  ' * (len(set(task.values())) > 1)
-        _choose(self.run, [(f'{x:.3f}  {of(r)}{r}', r) for r, x in best.items()])
+        tasks = dict(zip(rows['run'], [f'{t}  ' * (rows['task'].nunique() > 1) for t in rows['task']]))
+        _choose(self.run, [(f'{x:.3f}  {tasks[r]}{r}', r) for r, x in best.items()])
         self._fill()
     def _fill(self):
         rows, words = self.rows[self.rows['run'] == self.run.value], self.words.value.lower().split()

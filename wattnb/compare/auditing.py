@@ -359,7 +359,8 @@ class Audit(TableSet):
     @cached_property
     def scorers(self) -> list[str]:
         "Versions of the rules that the runs are scored by, the most frequent first."
-        return list(Counter(r['numbers']['scorer_version'] for r in self.runs if r['numbers'])) or [SCORER_VERSION]
+        found = Counter(r['numbers']['scorer_version'] for r in self.runs if r['numbers'])
+        return [s for s, _ in found.most_common()] or [SCORER_VERSION]
     @cached_property
     def table(self) -> ResultTable:
         "A row per run: what it reports, what its answers score and cost today, how many findings."
@@ -376,14 +377,17 @@ class Audit(TableSet):
         rows = [[f['severity'], f['rule'], r['run'], f['message']] for r in self.runs for f in r['flags']]
         return ResultTable(['severity', 'rule', 'run', 'finding'],
                            sorted(rows, key=lambda r: (SEVERITIES.index(r[0]), r[1], r[2])), 'Findings')
-    def of_task(self, scorer:str) -> 'Audit':
-        "The runs that are scored by these rules, and those that cannot be read."
-        return replace(self, runs=tuple(r for r in self.runs if (r['numbers'] or {}).get('scorer_version', self.scorers[0]) == scorer))
-    def tables(self):
-        parts = [self.table] if len(self.scorers) == 1 else [self.of_task(s).table for s in self.scorers]
-        return [*parts, *[self.by_rule] * bool(len(self.by_rule))]
+    def tables(self): return [*self.by_task, *[self.by_rule] * bool(len(self.by_rule))]
 
 def _count(run:dict, severity:str) -> int: return sum(f['severity'] == severity for f in run['flags'])
+
+# %% ../../nbs/09_compare/00_auditing.ipynb #e1df6c7d
+@patch(as_prop=True)
+def by_task(self:Audit) -> list[ResultTable]:
+    "The table of the runs of each task."
+    of = lambda r: (r['numbers'] or {}).get('scorer_version', self.scorers[0])
+    parts = {s: replace(self, runs=tuple(r for r in self.runs if of(r) == s)).table for s in self.scorers}
+    return [replace(t, title=f'{t.title}, by {s}' if len(parts) > 1 else t.title) for s, t in parts.items()]
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #ba0a94fa
 @patch(as_prop=True)

@@ -62,8 +62,7 @@ class RunMatrix:
         return np.array([same_values([p[i].value for p in self.predictions], self.task.values) for i in range(self.n)]).T
     @cached_property
     def strata(self) -> list: return [r['is_na'] for r in self.scores[0].rows]
-    @property
-    def task(self) -> Task: return self.scores[0].task
+    task = property(lambda self: self.scores[0].task)
 
     def papers(self,
         clusters='auto', # see `papers_of`

@@ -70,8 +70,7 @@ class RunSettings:
     weights: str = setting('', 'random: no checkpoint, to measure time, memory and energy; no score', 'W', ['random'])
     index: str = setting('', "which index; default: the workspace's", 'NAME')
     fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions fails the run', 'F')
-    idle_seconds: float|None = setting(None, 'idle baseline before the run, after loading and at the end (5 at most); '
-                                       'default 10 in whole runs of local models', 'S')
+    idle_seconds: float|None = setting(None, 'idle baseline before, after loading and at the end; default 10 in whole runs', 'S')
     allow_mixed: bool = setting(False, 'resume a run that began on another machine; it is then labelled mixed')
     max_usd: float|None = setting(None, 'stop before the whole run costs more; a higher limit resumes it', 'USD')
     max_wh: float|None = setting(None, 'stop when the whole run has used so much energy; more resumes it', 'WH')

@@ -313,16 +313,6 @@ class Results(ResultTable):
         cut = lambda row: [row[i] for i in keep]
         return ResultTable(cut(self.columns), [cut(r) for r in self.rows], self.title, self.notes, self.digits)
 
-    def parts(self) -> list[ResultTable]:
-        "As it is printed: a table for each task, since scores of two tasks do not belong into one column."
-        whole = self.shown()
-        if 'task' not in whole.columns: return [whole]
-        at = whole.columns.index('task')
-        tasks = list(dict.fromkeys(r[at] for r in whole.rows))
-        cut = lambda row: [v for i, v in enumerate(row) if i != at]
-        return [ResultTable(cut(whole.columns), [cut(r) for r in whole.rows if r[at] == t], f'Task {t}',
-                            whole.notes if t == tasks[-1] else (), whole.digits) for t in tasks]
-
     def to_text(self) -> str: return '\n\n'.join(ResultTable.to_text(p) for p in self.parts())
     def to_markdown(self) -> str: return '\n\n'.join(ResultTable.to_markdown(p) for p in self.parts())
     def _repr_html_(self) -> str: return ''.join(ResultTable._repr_html_(p) for p in self.parts())
@@ -336,6 +326,18 @@ class Results(ResultTable):
         rows, cols = self.to_json(), [*self.columns, 'executed notebook']
         return dict(columns=cols, rows=[[r[c] for c in cols] for r in rows], runs=[r['numbers'] for r in rows],
                     title=self.title, notes=list(self.notes), digits=self.digits)
+
+# %% ../../nbs/06_experiment/05_stored.ipynb #06d00004
+@patch
+def parts(self:Results) -> list[ResultTable]:
+    "As it is printed: a table for each task, since scores of two tasks do not belong into one column."
+    whole = self.shown()
+    if 'task' not in whole.columns: return [whole]
+    at = whole.columns.index('task')
+    tasks = list(dict.fromkeys(r[at] for r in whole.rows))
+    cut = lambda row: [v for i, v in enumerate(row) if i != at]
+    return [ResultTable(cut(whole.columns), [cut(r) for r in whole.rows if r[at] == t], f'Task {t}',
+                        whole.notes if t == tasks[-1] else (), whole.digits) for t in tasks]
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3ea
 _RESULTS = { # column → what it shows of the numbers of a run

@@ -56,7 +56,6 @@ class Report:
     ws = cached_property(lambda self: runs_root(self.root or None))
     where = property(lambda self: dict(env=self.env or None, datafile=self.datafile or None))
     _found = cached_property(lambda self: _complete_runs(self.ws, self.where, GroundTruth(self.ws, self.ground_truth)))
-    task = property(lambda self: next(iter(self.source.scored)).scores.task)
     runs = property(lambda self: self._found[0])
     left_out = property(lambda self: self._found[1])
     numbers = property(lambda self: self.source.numbers)
@@ -405,7 +404,7 @@ def methods_text(
     out = [f'We compare {len(r.rows)} systems on {len(rows)} questions ({sum(x["is_na"] for x in rows)} of which the '
            'papers do not answer).']
     if ours: out += _setup_sentences(ours)
-    out.append(_score_methods(r.task))
+    out.append(_score_methods(r.source.scored[0].scores.task))
     out.append('Intervals are 95 %: Wilson for proportions, bootstrap stratified by answerability for the composite. '
                'Runs are compared pairwise on the same questions by a permutation test on the composite and the exact '
                'McNemar test on values, with Holm’s correction over all pairs.')
