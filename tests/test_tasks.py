@@ -8,12 +8,14 @@ from hypothesis import given, settings, strategies as st
 
 import wattnb
 from conftest import KEYS, Page, send, words_workspace
+from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark
+from wattnb.benchmark.scaling_study import _of_one_task
 from wattnb.compare.auditing import audit
 from wattnb.compare.paired import ScoredRun, compare, compare_scores
 from wattnb.compare.results_matrix import matrix
 from wattnb.core.questions import TASKS, WATTBOT2025, Question, read_questions, read_task
 from wattnb.core.units import UNITS, factor_between, unit_scale
-from wattnb.core.workspace import UserError, Workspace, read_csv, read_json, write_csv
+from wattnb.core.workspace import UserError, read_csv, read_json, write_csv
 from wattnb.ensemble.ensemble_runs import make_ensemble
 from wattnb.ensemble.systems import read_runs
 from wattnb.experiment.execute import run_all
@@ -337,6 +339,8 @@ def test_a_run_by_another_task(ws, both):
         s = score_run(run, truths)
         assert s.task == truths.task(run) == task and s.overall == pytest.approx(run.summary['overall_score'], abs=1e-12)
     with pytest.raises(UserError, match='unknown task .wattbot2027.: one of wattbot2025'): plan_run(RunSettings(model='abstain', task='wattbot2027', preset='words'), ws)
+    runs = plan_benchmark(BenchmarkSettings(('abstain',), questions='data/new_QA.csv', preset='words', task='generic', env='b'), ws)
+    assert [r.name for r in runs] == ['abstain-bench-words-generic'] and runs[0].plan.questions.task.name == 'generic'
     demo = plan_run(RunSettings(model='abstain', preset='words', env='x'), ws)
     assert plan_run(RunSettings(model='abstain', preset='words', env='x', task='wattbot2025'), ws).run == demo.run and 'task' not in demo.settings.public
 
@@ -356,6 +360,7 @@ def test_scores_of_two_tasks_are_never_in_one_table(ws, both):
     assert len(set(files)) == 2 and {f.name.split('_')[-1] for f in files} == {'wattbot2025.csv', 'wattbot2026.csv'}
     tables = audit(ws, **place).by_task
     assert len(tables) == 2 and sorted(len(x) for x in tables) == [2, 2]
+    assert {r.name for r in _of_one_task([find_run(ws, f'both/new_QA/{n}') for n in [*names, names[0]][:3]], GroundTruth(ws))} == {n for n in names[:3] if 'wattbot2025' not in n}
     assert set(load(ws, cache=False, **place).groupby('task', observed=True)['run'].nunique()) == {2}
 
 

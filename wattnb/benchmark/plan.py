@@ -138,7 +138,7 @@ def _run_settings(entry, precision:str, seed:int, s:BenchmarkSettings) -> RunSet
     if s.smoke_test:
         word = planned_precision(entry, precision)
         parts = (re.sub(r'[^\w.+-]+', '-', entry.key), 'smoke', word if word != planned_precision(entry) else '',
-                 s.mode if s.mode != 'rag' else '', f'seed{seed}' if seed else '', s.split)
+                 s.mode if s.mode != 'rag' else '', s.task, f'seed{seed}' if seed else '', s.split)
         own |= dict(name='-'.join(filter(None, parts)), limit=1)
     return RunSettings(**shared(s) | own)
 

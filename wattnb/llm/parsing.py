@@ -376,8 +376,8 @@ def _short_value(line:str, question:Question) -> tuple[str|None, tuple]:
     best = next((m for m in found if unit and line[m.end():].lstrip(' -').lower().startswith(unit)), found[0])
     other = re.search(rf'{re.escape(best[0])}\s*(?:-|–|to|and)\s*({NUMBER})', line)
     if other and re.search(r'\brange|interval|between\b', question.question, re.I):
-        a, b = question.task.brackets
-        return f'{a}{_plain_number(best[0])},{_plain_number(other[1])}{b}', ()
+        around = question.task.brackets
+        return f'{around[0]}{_plain_number(best[0])},{_plain_number(other[1])}{around[1]}', ()
     words = line[best.end():].split()[:4] if question.task.convert else []
     parts = (f'{best[0]} {" ".join(words[:n])}' for n in range(len(words), 0, -1)) # the longest unit that is one
     return next((x for p in parts if (x := _converted(p, question))), (_plain_number(best[0]), ()))

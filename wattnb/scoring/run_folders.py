@@ -372,7 +372,7 @@ class GroundTruth:
         if p not in self._files:
             self._files[p] = None, ''
             try: self._files[p] = _truth_of(p)
-            except UserError as e: log.info('%s: %s', stem, e)
+            except UserError as e: log.info('%s is not scored: %s', stem, e)
         return self._files[p]
     def of_file(self, stem:str) -> list[Question]|None:
         "The questions of `<stem>.csv`; None when there is no such file, or it has no answers."
