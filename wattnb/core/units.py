@@ -69,7 +69,7 @@ def _one(text:str) -> tuple[str, float]|None:
     "(what it measures, factor) of a unit that is no rate."
     m = _SCALE.match(text)
     scale, rest = (SCALES[m[1].lower()], text[m.end():]) if m else (1., text)
-    if found := unit_of(rest): return found[0], scale * found[1]
+    if found := unit_of(rest) or unit_of(re.split(r'\sof\b', rest)[0]): return found[0], scale * found[1] # GWh of electricity
     thing = re.sub(r'[\s_.-]+', '', rest.lower()).removesuffix('s')
     return (_MONEY.get(thing, thing), scale) if thing else None
 

@@ -374,7 +374,7 @@ def results_table(
     if any(x.wall_s is not None for x, _ in found): notes = [*notes, WHOLE_RUN]
     if not weights: notes = [*notes, *_random_note(noise, env, datafile)]
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
-    there = dict(engine=several_engines(x for x, _ in found), task=len(tasks) > 1)
+    there = dict(engine=several_engines(x for x, _ in found), task=len(tasks) > 1 and not weights)
     columns = {k: v for k, v in _RESULTS.items() if there.get(k, True)}
     cell = lambda x, of: tasks[x.task] if of == 'task' else _cell(x, of)
     return Results(list(columns), [[cell(x, of) for of in columns.values()] for x, _ in found], notes=notes,

@@ -76,15 +76,15 @@ def comparable_runs(
             if (s := score_run(r, truths)) is None: raise UserError('no truth for its questions')
             found.append((r, s))
         except UserError as e: why[r.id] = str(e)
-    names, task = task_names(s.task for _, s in found), main_task(s.task for _, s in found)
-    why |= {r.id: f'scored by {names[s.task]}, most runs by {names[task]}' for r, s in found if s.task != task}
-    found = [(r, s) for r, s in found if s.task == task]
     sets = Counter(frozenset(x['id'] for x in s.rows) for _, s in found)
     most = max(sets, key=lambda k: (len(k), sets[k]), default=frozenset())
     of = lambda s: {x['id'] for x in s.rows}
     why |= {r.id: f'{s.n} questions instead of {len(most)}' if s.n != len(most) else 'other questions than most runs'
             for r, s in found if of(s) != most}
-    return [(r, s) for r, s in found if r.id not in why], why
+    found = [(r, s) for r, s in found if r.id not in why]
+    names, task = task_names(s.task for _, s in found), main_task(s.task for _, s in found)
+    why |= {r.id: f'scored by {names[s.task]}, most runs by {names[task]}' for r, s in found if s.task != task}
+    return [(r, s) for r, s in found if s.task == task], why
 
 # %% ../../nbs/10_plots/02_registry.ipynb #ee354bcf
 def _entry(run:RunFolder, registry):
