@@ -416,10 +416,10 @@ def test_a_task_of_ones_own_from_the_file_to_the_report(tmp_path):
     rows = [r | dict(answer_value={0: '(Tarn, Halden)', 1: 'Tarn'}.get(i, r['answer_value'])) for i, r in enumerate(read_csv(w.data / 'demo_QA.csv').rows[:14])]
     write_csv(w.data / 'mine_QA.csv', list(rows[0]), rows)
     (w.root / 'wattnb.toml').write_text('[task]\nname = "mine"\nvalue = 0.6\nref = 0.3\nna = 0.1\ncitations = "jaccard"\n')
-    def command(*a, json_=True):
+    def command(*a, json_=True, ok=(0,)):
         p = subprocess.run([sys.executable, '-m', 'wattnb.cli', *a, '--root', str(w.root), *['--json'] * json_], capture_output=True, text=True, cwd=w.root)
-        assert p.returncode == 0, p.stdout + p.stderr
-        return json.loads(p.stdout) if json_ else p.stdout
+        assert p.returncode in (ok if isinstance(ok, tuple) else (ok,)), p.stdout + p.stderr
+        return p.stderr if p.returncode == 2 else json.loads(p.stdout) if json_ else p.stdout
     for model in ('extractive', 'abstain'):
         plan = plan_run(RunSettings(model=model, questions='data/mine_QA.csv', preset='words'), w)
         assert plan.questions.task.name == 'mine' and run_all(plan).summary['scores']['task']['ref'] == .3
@@ -430,9 +430,15 @@ def test_a_task_of_ones_own_from_the_file_to_the_report(tmp_path):
     c = command('compare', 'extractive-bench-words', 'abstain-bench-words', '--datafile', 'mine_QA')
     assert c['task']['name'] == 'mine' and c['runs'][0]['overall'] == pytest.approx(s['overall'])
     assert c['pairs'][0]['diff'] == pytest.approx(c['runs'][0]['overall'] - c['runs'][1]['overall'])
+    made = command('run', '--model', 'abstain', '--questions', 'data/mine_QA.csv', '--preset', 'words', '--task', 'wattbot2026')
+    assert Path(made['run_dir']).name == 'abstain-bench-words-wattbot2026' and made['summary']['task'] == NEW.to_json() and made['summary']['config_snapshot']['task'] == 'wattbot2026'
+    assert 'wattbot2026' in (Path(made['run_dir']) / 'run_experiment.ipynb').read_text('utf-8')
+    left = command('compare', 'extractive-bench-words', 'abstain-bench-words-wattbot2026', '--datafile', 'mine_QA', ok=2)
+    assert 'extractive-bench-words by mine; abstain-bench-words-wattbot2026 by wattbot2026' in left
+    assert command('check-questions', 'data/mine_QA.csv', '--task', 'generic', ok=(0, 1))['task'] == 'generic'
     r = command('recommend', '--datafile', 'mine_QA')
     assert max(x['overall'] for x in r['top']) == pytest.approx(s['overall'])
-    assert {x['task'] for x in command('results')['runs']} == {'mine'}
+    assert [x['task'] for x in command('results')['runs']] == ['mine', 'mine', 'wattbot2026']
     report = Path(command('report', '--datafile', 'mine_QA')['report']).read_text('utf-8')
     assert '0.60 × value accuracy + 0.30 × Jaccard overlap of the cited papers + 0.10 × NA recall' in report and '0.75' not in re.findall(r'Answers are scored as [^;]*', report)[0]
 
