@@ -329,7 +329,7 @@ def test_a_run_by_another_task(ws, both):
     "`--task` is part of the name, of the plan, the journal, the summary and the identity, only where it differs from the file's."
     (new, by_new, p), (old, by_old, q) = both['extractive', ''], both['extractive', 'wattbot2025']
     assert (new, old) == ('extractive-bench-words', 'extractive-bench-words-wattbot2025') and ('task', 'wattbot2025') in [tuple(r) for r in q.table.rows]
-    assert {k for k in p.identity if p.identity[k] != q.identity[k]} == {'scorer', 'prompt'} and q.identity['scorer'] == 'wattbot-1'
+    assert {k for k in p.identity if p.identity[k] != q.identity.get(k)} == {'scorer', 'prompt', 'citations'} and q.identity['scorer'] == 'wattbot-1'
     assert by_new.summary['task'] == by_new.summary['scores']['task'] == NEW.to_json() and 'task' not in by_old.summary and by_old.summary['config_snapshot']['task'] == 'wattbot2025'
     same = plan_run(RunSettings(model='extractive', questions='data/new_QA.csv', preset='words', task='wattbot2026', env='both'), ws)
     assert (same.run_dir, same.state, same.identity) == (p.run_dir, 'complete', p.identity)

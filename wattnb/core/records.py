@@ -239,6 +239,7 @@ class Record(WattBotRecord):
     attempts: list[Attempt]         # in order, see attempts
     queue_seconds: float|None = None # [s] in the queue of a server that reports it; no part of the latency
     conversions: list|None = None    # units of the reply that were converted to the one asked for: from, to, factor
+    citations: dict|None = None     # where the answer's parts come from, cited papers kept and dropped (`--citations needed`)
 
 # %% ../../nbs/00_core/05_records.ipynb #b2f64823
 @dataclass(kw_only=True)

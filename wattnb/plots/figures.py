@@ -14,13 +14,13 @@ import numpy as np
 
 from ..core.tables import ResultTable
 from ..core.records import Summary
-from ..core.workspace import UserError, Workspace, atomic_write, did_you_mean
+from ..core.workspace import UserError, Workspace, atomic_write, did_you_mean, progress
 from ..core.questions import is_blank
-from .style import (PALETTE, Part, common_suffix, draw_bars, figure_style, frame_of, headline, is_note,
-                                new_figure, row_axis, save, small_png)
+from .style import (PALETTE, Part, draw_bars, figure_style, frame_of, headline, is_note, new_figure,
+                                row_axis, save, small_png)
 from ..scoring.run_folders import find_runs, runs_root
 from ..scoring.scores import task_in
-from .registry import ALIASES, FIGURES, FigureData, needs_note
+from .registry import ALIASES, COPIES, FIGURES, FigureData, as_shown, needs_note
 from . import questions, systems, wattbot_figures, wattbot_questions # noqa: F401 (these fill FIGURES)
 
 # %% ../../nbs/10_plots/07_figures.ipynb #59a719fd
@@ -117,9 +117,7 @@ def draw(
     p = registered(name)
     try: df = frame_of(p.table(data))
     except UserError as e: return needs_note(p.title, p.needs, str(e)), frame_of([])
-    end = common_suffix(e.label for e in data.scored)
-    cut = lambda v: v.replace(end, '…') if isinstance(v, str) and end else v
-    return p.draw(df.assign(**{c: df[c].map(cut) for c in df if df[c].dtype.kind == 'O'})), df
+    return p.draw(as_shown(df, data)), df
 
 # %% ../../nbs/10_plots/07_figures.ipynb #a4d54bd8
 def _folders(ws, base:Path, stem:str, env:str|None, names) -> list[tuple]:
@@ -130,18 +128,73 @@ def _folders(ws, base:Path, stem:str, env:str|None, names) -> list[tuple]:
     return [(base/stem, None if len(envs) > 1 else envs[0], list(names)),
             *((base/e/stem, e, of('machine')) for e in envs if e)]
 
+def _files(folder:Path, name:str, fig, df) -> list[Path]:
+    "Writes the files of one figure; of one that lacks its data, the table alone."
+    table = df if len(df.columns) else None
+    if not is_note(fig): return save(fig, folder/name, table)
+    for x in ('png', 'svg', 'csv'): (folder/f'{name}.{x}').unlink(missing_ok=True)
+    return [] if table is None else [atomic_write(folder/f'{name}.csv', table.to_csv(index=False))]
+
 def _write(folder:Path, names, data, done:dict):
     "Draw and save; what `done` has already is copied. A row per figure."
     for name in names:
-        key = registered(name).name
-        if key not in done:
-            fig, df = draw(key, data)
-            files = save(fig, folder/name, df if len(df.columns) else None)
-            done[key] = dict(state='note' if is_note(fig) else 'drawn', rows=len(df), files=files)
-        else: files = [atomic_write(folder/f'{name}{f.suffix}', f.read_bytes()) for f in done[key]['files']]
-        yield dict(done[key], figure=name, files=[str(f) for f in files])
+        p = registered(name)
+        if p.name not in done:
+            fig, df = draw(p.name, data)
+            done[p.name] = dict(state='missing' if is_note(fig) else 'drawn', rows=len(df), why=getattr(fig, 'why', ''),
+                                alt=alt_text(fig, len(df), p.alt), files=_files(folder, name, fig, df))
+        else:
+            done[p.name]['files'] = [atomic_write(folder/f'{name}{f.suffix}', f.read_bytes())
+                                     for f in done[p.name]['files']]
+        yield dict(done[p.name], figure=name, files=[str(f) for f in done[p.name]['files']])
+
+# %% ../../nbs/10_plots/07_figures.ipynb #31415ea8
+_PAGE = '''<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }}
+img {{ max-width: 100%; background: white }} table {{ border-collapse: collapse; display: block; overflow-x: auto }}
+td, th {{ text-align: left; padding: .15em .8em .15em 0 }} figure {{ margin: 2em 0 }}</style>
+<h1>{title}</h1><h2>Runs</h2>{runs}<h2>Figures</h2>{figures}<h2>Not drawn</h2>{missing}</html>
+'''
+
+def _entry(r:dict) -> str:
+    "A figure on the page: picture, title, other names, links."
+    name, p, e = r['figure'], registered(r['figure']), html.escape
+    also = ', '.join(a for a, n in ALIASES.items() if n == name)
+    links = ', '.join(f'<a href="{name}.{x}">{x.upper()}</a>' for x in ('png', 'svg', 'csv'))
+    return (f'<figure id="{name}"><img loading="lazy" src="{name}.png" alt="{e(r["alt"])}"><figcaption><b>{name}</b>: '
+            f'{e(p.title)}{f" (also as {also})" * bool(also)}. {links}</figcaption></figure>')
+
+def _index(folder:Path, data, rows):
+    "Write the page of one folder."
+    e, cells = html.escape, [('name in the figures', 'folder', 'model', 'precision', 'score')]
+    cells += [(l, r, m, p or '', f'{s:.3f}')
+              for l, r, m, p, s in data.tables.runs[['label', 'run', 'model', 'precision', 'overall']].to_numpy()]
+    table = ''.join(f'<tr>{"".join(f"<td>{e(str(c))}</td>" for c in row)}</tr>' for row in cells)
+    mine = [r for r in rows if r['figure'] in FIGURES]
+    missing = ''.join(f'<li id="{r["figure"]}"><b>{r["figure"]}</b> ({e(registered(r["figure"]).title)}): {e(r["why"])}</li>'
+                      for r in mine if r['state'] == 'missing')
+    title = f'Figures of {data.datafile}' + f' on {data.env}' * bool(data.env)
+    atomic_write(folder/'index.html', _PAGE.format(
+        title=e(title), runs=f'<table>{table}</table>', missing=f'<ul>{missing}</ul>' if missing else '<p>Nothing.</p>',
+        figures='\n'.join(_entry(r) for r in mine if r['state'] == 'drawn')))
 
 # %% ../../nbs/10_plots/07_figures.ipynb #1188a8f0
+def _stems(ws, datafile, env) -> list[str]:
+    "The question files whose runs are drawn; `UserError` without a run."
+    stems = [Path(datafile).name.removesuffix('.csv')] if datafile else sorted({r.datafile for r in find_runs(ws, env)})
+    if not any(find_runs(ws, env, s) for s in stems):
+        over = f' over {", ".join(stems)}' * bool(stems) + f' on {env}' * bool(env)
+        raise UserError(f'no runs to draw{over}: `wattnb run --model extractive` makes one')
+    return stems
+
+def _report(bar, r:dict):
+    "A line about a figure, above the progress bar."
+    drawn = r['state'] == 'drawn'
+    where = f'{r["machine"]}/' * (r['machine'] != 'all') + f'{r["datafile"]}/{r["figure"]}'
+    bar.write(f'drawn    {r["files"][0]}' if drawn else f'no data  {where}: {r["why"].partition(" Needs: ")[0]}')
+
+# %% ../../nbs/10_plots/07_figures.ipynb #06466ce6
 def draw_all(
     root=None,              # workspace, or any folder of runs, which is only read
     datafile:str|None=None, # only this question file; default: each in its own folder
@@ -149,31 +202,33 @@ def draw_all(
     out=None,               # folder instead of `artifacts/plots`; required where `root` is no workspace
     ground_truth=None,      # truth file to use; default: the file in data/ that belongs to each run
     env:str|None=None,      # only this machine
+    tell:bool=False,        # print a line per figure as soon as it is written
 ) -> ResultTable:
     """Draw the figures: PNG, SVG and CSV, in `<datafile>/` over all machines, and in `<machine>/<datafile>/` those that
-    WattBot draws for each. A figure without its data is a note that names them. `UserError` without runs."""
+    WattBot draws for each; `index.html` shows them and says what others lack. `UserError` without runs."""
     ws = root if isinstance(root, Workspace) else runs_root(root)
     if out is None and not isinstance(ws, Workspace):
         raise UserError(f'{root} is no workspace and is only read: say where the figures go (--output DIR)')
-    stems = [Path(datafile).name.removesuffix('.csv')] if datafile else sorted({r.datafile for r in find_runs(ws, env)})
-    names = [only] if isinstance(only, str) else list(only or [*FIGURES, *ALIASES])
+    names = [only] if isinstance(only, str) else list(only or [*FIGURES, *COPIES])
     across = [n for n in names if registered(n).where == 'across']
     if env and only and across: raise UserError(f'{across[0]} compares machines: leave out --env {env}')
-    if not any(find_runs(ws, env, s) for s in stems):
-        over = f' over {", ".join(stems)}' * bool(stems) + f' on {env}' * bool(env)
-        raise UserError(f'no runs to draw{over}: `wattnb run --model extractive` makes one')
-    rows, notes = [], []
+    rows, notes, stems = [], [], _stems(ws, datafile, env)
+    plan = [(s, *f) for s in stems for f in _folders(ws, Path(out or ws.plots), s, env, names)]
+    read = {} # (question file, machine) -> its runs, and what is drawn already
+    with progress(total=sum(len(some) for *_, some in plan), desc='drawing', unit='figure') as bar:
+        for stem, folder, machine, some in plan:
+            data, done = read.setdefault((stem, machine), (FigureData(ws, machine, stem, ground_truth), {}))
+            at, mine = machine if machine and folder.parent.name == machine else 'all', []
+            for r in _write(folder, some, data, done):
+                mine.append(dict(r, datafile=stem, machine=at)); bar.update()
+                if tell: _report(bar, mine[-1])
+            if not only: _index(folder, data, mine)
+            rows += mine
     for stem in stems:
-        read = {} # machine -> its runs, and what is drawn already
-        for folder, machine, some in _folders(ws, Path(out or ws.plots), stem, env, names):
-            data, done = read.setdefault(machine, (FigureData(ws, machine, stem, ground_truth), {}))
-            at = machine if machine and folder.parent.name == machine else 'all'
-            rows += [dict(r, datafile=stem, machine=at) for r in _write(folder, some, data, done)]
-        notes += [f'left out of {stem}: {k}: {why}' for k, why in next(iter(read.values()))[0].left_out.items()]
-    if missing := sorted({r['figure'] for r in rows if r['state'] == 'note'}):
-        notes.append('data are missing, a note says which: ' + ', '.join(missing))
-    return ResultTable(['figure', 'datafile', 'machine', 'state', 'rows', 'files'], rows, f'{len(rows)} figures',
-                       tuple(notes))
+        data = next(d for (s, _), (d, _) in read.items() if s == stem)
+        notes += [f'left out of {stem}: {k}: {why}' for k, why in data.left_out.items()]
+    columns = ['figure', 'datafile', 'machine', 'state', 'rows', 'files', 'why']
+    return ResultTable(columns, [[r[c] for c in columns] for r in rows], f'{len(rows)} figures', tuple(notes))
 
 # %% ../../nbs/10_plots/07_figures.ipynb #ab66c5f7
 def figure_list() -> ResultTable:
@@ -207,10 +262,10 @@ class Gallery:
     def _repr_html_(self) -> str: return '\n'.join(map(self._entry, self.figures))
     def _entry(self, p) -> str:
         fig, df = draw(p.name, self.data)
-        picture = base64.b64encode(small_png(fig, 80)).decode()
+        picture, wide = base64.b64encode(small_png(fig, 150)).decode(), 96 * fig.get_figwidth()
         also = ', '.join(f'<code>{a}</code>' for a, n in ALIASES.items() if n == p.name)
         return (f'<figure id="{p.name}" style="margin:1.5em 0"><figcaption><b><code>{p.name}</code></b>: '
                 f'{html.escape(p.title)}. '
                 f'<small>Needs: {html.escape(p.needs)}{f" Also as {also}." if also else ""}</small></figcaption>'
-                f'<img style="max-width:100%" alt="{html.escape(alt_text(fig, len(df), p.alt))}" '
+                f'<img style="width:{wide:.0f}px;max-width:100%" alt="{html.escape(alt_text(fig, len(df), p.alt))}" '
                 f'src="data:image/png;base64,{picture}"></figure>')

@@ -10,3 +10,4 @@ from .store import *
 from .retrieval_metrics import *
 from .official_scorer import *
 from .submissions import *
+from .tracing import *
