@@ -36,6 +36,7 @@ class BenchmarkSettings:
     seeds: tuple = (0,)
     env: str = same_as('env')
     questions: str = same_as('questions')
+    task: str = same_as('task')
     split: str = same_as('split')
     engine: str = same_as('engine')
     preset: str = same_as('preset')
@@ -139,7 +140,7 @@ def _run_settings(entry, precision:str, seed:int, s:BenchmarkSettings) -> RunSet
     if s.smoke_test:
         word = planned_precision(entry, precision)
         parts = (re.sub(r'[^\w.+-]+', '-', entry.key), 'smoke', word if word != planned_precision(entry) else '',
-                 s.mode if s.mode != 'rag' else '', f'images{s.images}' if images_for(entry, s.images) else '',
+                 s.mode if s.mode != 'rag' else '', s.task, f'images{s.images}' if images_for(entry, s.images) else '',
                  f'seed{seed}' if seed else '', s.split)
         own |= dict(name='-'.join(filter(None, parts)), limit=1)
     return RunSettings(**shared(s) | own)

@@ -17,8 +17,8 @@ from pathlib import Path
 from ..core.redaction import redact
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, jsonable, log,
-                                   optional, sweep, write_csv, write_json)
-from ..core.questions import BASE_COLUMNS, read_questions
+                                   optional, read_csv, sweep, write_csv, write_json)
+from ..core.questions import BASE_COLUMNS, read_questions, task_of
 from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
 from .command import Opt, Result, _shipped, init_workspace, verb
@@ -148,7 +148,7 @@ def cmd_retrieval(a) -> Result:
     return Result(f'{r.to_text()}\nwritten to {out}', r)
 
 @verb('check-questions', 'report errors in a question file',
-      'wattnb check-questions data/demo_QA.csv', Opt('questions', metavar='CSV', help='the question file'))
+      'wattnb check-questions data/demo_QA.csv', Opt('questions', metavar='CSV', help='the question file'), *_options('task'))
 def cmd_check_questions(a) -> Result:
     from wattnb.index.corpus import read_bibliography
     from wattnb.scoring.answers import check_questions
@@ -156,8 +156,9 @@ def cmd_check_questions(a) -> Result:
     try: candidates.append(Workspace.find(a.root).metadata)
     except UserError: pass
     bib = next((p for p in candidates if p.is_file()), None)
-    t = check_questions(a.questions, read_bibliography(bib) if bib else None)
-    return Result(t.to_text() if len(t) else 'no errors found', dict(faults=t.to_json()),
+    t = check_questions(a.questions, read_bibliography(bib) if bib else None, a.task)
+    task = task_of(a.questions, read_csv(a.questions).columns, a.task).name
+    return Result(t.to_text() if len(t) else f'no errors found, by the rules of {task}', dict(faults=t.to_json(), task=task),
                   1 if any(r['severity'] == 'error' for r in t) else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #74888a17
@@ -168,7 +169,7 @@ _MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 
 @verb('ask', 'answer one question, with citations',
       'wattnb ask "What was the PUE of the Tarn hall?" --model extractive', Opt('question', help='the question'),
       *_MODEL,
-      Opt('--unit', default='', help='unit of the wanted value'),
+      Opt('--unit', default='', help='unit of the wanted value'), *_options('task'),
       Opt('--show-prompt', action='store_true', help='also print the prompt'),
       Opt('--best-guess', action='store_true',
           help='require a value, with a confidence, even if the papers do not support one'))
@@ -197,7 +198,7 @@ def cmd_serve(a) -> Result:
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #a563bc69
 @verb('eval', 'answer the questions and print the score, without keeping a run folder',
-      'wattnb eval --model extractive --limit 10', *_MODEL, *_options('questions', 'limit'))
+      'wattnb eval --model extractive --limit 10', *_MODEL, *_options('questions', 'task', 'limit'))
 def cmd_eval(a) -> Result:
     from wattnb.experiment.execute import evaluate
     files = evaluate(root=a.root, **shared(a))
@@ -432,10 +433,11 @@ def cmd_meter(a) -> Result:
       Opt('submission', metavar='SUBMISSION.csv', help='the predictions'),
       Opt('--strict', action='store_true', help='also compute the strict score'),
       Opt('--legacy-join', action='store_true', help='leave out questions without a prediction, as WattBot does'),
+      *_options('task'),
       Opt('--scorer', metavar='SCORE.py', help="the competition's own scorer: runs it, and shows where it differs"))
 def cmd_score(a) -> Result:
     from wattnb.scoring.scores import score_files
-    s = score_files(a.truth, a.submission, legacy_join=a.legacy_join)
+    s = score_files(a.truth, a.submission, legacy_join=a.legacy_join, task=a.task)
     groups = [s.group_table(by) for by, has in (('flag', s.by_flag), ('usage', s.by_usage)) if has]
     problems = '\n'.join(f"{p['id']}: {p['message']}" for p in s.problems[:10])
     parts = [t.to_text() for t in (s.table(strict=a.strict), *groups,
@@ -460,7 +462,7 @@ def cmd_submit(a) -> Result:
     ws, given = Workspace.find(a.root), Path(a.run) if a.run.lower().endswith('.csv') else None
     if given and not a.questions: raise UserError('a file is checked against its questions: give --questions')
     run = None if given else _answered_run(a)
-    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'))
+    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'), run)
     rows = sub.read_rows(given) if given else sub.submission_of(run, questions, papers)
     out = given or Path(a.output or ws.artifacts/'submissions'/f'{run.id}.csv')
     if run:
@@ -520,7 +522,7 @@ def _cluster(a, ws, s):
       _many('--provider', 'hf_local, openai, openrouter, bedrock, baseline or all', metavar='X'),
       _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='P'),
       Opt('--seeds', type=int, nargs='+', default=[0], metavar='N', help='a run for each seed'),
-      *_options('env', 'questions', 'split', 'engine', 'preset', 'mode', 'images', 'limit', 'temperature',
+      *_options('env', 'questions', 'task', 'split', 'engine', 'preset', 'mode', 'images', 'limit', 'temperature',
                 'fail_on_error', 'citations', 'allow_mixed', 'force'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),

@@ -21,13 +21,12 @@ from ..core.workspace import UserError, atomic_write, write_csv, write_json
 from ..core.questions import parse_refs
 from ..scoring.statistics import (design_effect, holm, letters, mcnemar_exact, mcnemar_power, mde, mde_mean,
                                        paired_ci, permutation_test, ratio_ci)
-from ..scoring.wattbot_score import SCORER_VERSION
-from ..scoring.scores import Scores, contribution_bounds
+from ..scoring.wattbot_score import scorer_version
+from ..scoring.scores import Scores, contribution_bounds, same_task
 from ..scoring.judging import papers_of
 from ..scoring.run_folders import (GroundTruth, RunFolder, distinct_names, pick_runs, score_run,
                                        several_engines)
 from ..scoring.numbers import WHOLE_RUN, RunNumbers, doubt_notes, question_costs, run_numbers
-
 
 # %% ../../nbs/09_compare/01_paired.ipynb #0f04b456
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def _ordered(e:ScoredRun, ids) -> ScoredRun:
     "The run with these questions alone, in this order."
     if tuple(ids) == e.ids: return e
     rows = {r['id']: r for r in e.scores.rows}
-    return ScoredRun(e.label, Scores(tuple(rows[i] for i in ids)), e.run, e.costs, e.numbers)
+    return replace(e, scores=Scores(tuple(rows[i] for i in ids), task=e.scores.task))
 
 def same_questions(
     runs:Sequence[ScoredRun],
@@ -129,13 +128,13 @@ def _flag_masks(rows, strict:bool) -> dict:
 # %% ../../nbs/09_compare/01_paired.ipynb #cf5efbf7
 def _pairs(runs, x, strict:bool, papers) -> list[dict]:
     "All pairs, uncorrected. `x`: contributions to the composite, runs × questions; `papers`: clusters of the tests."
-    rows, n = runs[0].scores.rows, x.shape[1]
+    rows, n, task = runs[0].scores.rows, x.shape[1], runs[0].scores.task
     v = np.array([[r['strict_value' if strict else 'value_correct'] for r in e.scores.rows] for e in runs], float)
     a, b = np.array(list(itertools.combinations(range(len(runs)), 2))).T
     d, vd = (x[a] - x[b]).T, (v[a] - v[b]).T
     d[np.abs(d) < 1e-12] = 0 # what is equal up to rounding is equal
     na, shared = [r['is_na'] for r in rows], papers_of(rows, 'papers')
-    interval = lambda by: paired_ci(x, list(zip(a, b)), na, *contribution_bounds(n, sum(na), strict)[1], by)
+    interval = lambda by: paired_ci(x, list(zip(a, b)), na, *contribution_bounds(n, sum(na), strict, task)[1], by)
     cis, ps = interval(papers), permutation_test(d, clusters=papers)
     by_paper = cis if papers == shared else interval(shared)
     masks = {None: np.ones(n, bool), **_flag_masks(rows, strict)}
@@ -311,7 +310,8 @@ def to_json(self:Comparison) -> dict:
     runs = [dict(run=e.run.id if e.run else e.label, label=e.label,
                  **{k: v for k, v in e.scores.to_json(strict=True).items() if k not in ('problems', 'by_usage')},
                  numbers=e.numbers and e.numbers.to_json()) for e in self.runs]
-    return dict(n=self.n, scorer_version=SCORER_VERSION, alpha=ALPHA, pairs=list(self.pairs),
+    task = self.runs[0].scores.task
+    return dict(n=self.n, scorer_version=scorer_version(task), **task.named(), alpha=ALPHA, pairs=list(self.pairs),
                 letters=self.letters, mde=self.mde, mde_overall=self.mde_overall, mde_level=self.level,
                 clusters=dict(unit='question' if self.papers is None else 'paper', units=self.papers or self.n),
                 runs=runs, seeds=self.seed_table.to_json(), notes=[self.mde_note(), *self._cluster_note(), *self.notes])
@@ -356,8 +356,10 @@ def compare_scores(
     clusters:str='auto',      # by paper: 'auto' (if questions share papers), 'papers' or 'none', see `papers_of`
     common:bool=False,        # compare runs over different questions on those they share
 ) -> Comparison:
-    "Compare every pair of runs. `UserError` for fewer than two, or for different question sets unless `common`."
+    """Compare every pair of runs. `UserError` for fewer than two, for runs of several tasks, or for different question
+    sets unless `common`."""
     if len(runs) < 2: raise UserError(f'a comparison needs at least two runs, got {len(runs)}')
+    same_task({e.label: e.scores.task for e in runs})
     runs = [replace(e, scores=replace(e.scores, clusters=clusters)) for e in same_questions(runs, common)]
     rows = runs[0].scores.rows
     papers, x = papers_of(rows, clusters), np.array([e.scores.contributions(strict) for e in runs])

@@ -89,7 +89,7 @@ def _record(q:Question, attempts:list, tried:Sequence[AttemptNumbers], row:dict,
         seconds={k: getattr(n.seconds, k) for k in ('retrieval', 'generation', 'prefill', 'decode')},
         ttft_seconds=last.seconds.ttft, batch_size=last.batch_size, cost_usd=n.cost_usd, energy=energy,
         attempts=[_attempt_record(x) for x in attempts], queue_seconds=n.seconds.queue,
-        citations=v.get('citations'))
+        conversions=v.get('conversions'), citations=v.get('citations'))
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #e77d9e8a
 def _submission_row(r:dict) -> dict:
@@ -411,7 +411,7 @@ def _run_fields(head:dict, content:JournalContent) -> dict:
         name=head['name'], config_path=None, model_id=entry['id'], llm_provider=entry['provider'],
         quantization=precision if entry['provider'] in LOCAL_PROVIDERS else 'api', timestamp=finished,
         config_snapshot=head['settings'], run_environment=head['settings']['env'],
-        questions_file=head.get('questions_file'), schema_version=SCHEMA_VERSION, run_id=content.run,
+        questions_file=head.get('questions_file'), task=head.get('task'), schema_version=SCHEMA_VERSION, run_id=content.run,
         status=end.get('status', 'partial'), stopped_because=end.get('reason'), started_at=head['started'],
         finished_at=finished,
         model={k: entry.get(k) for k in ('key', 'name', 'family', 'params_b', 'active_b')}, effective=model,

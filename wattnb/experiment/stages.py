@@ -17,7 +17,7 @@ from typing import Callable, Iterator, Sequence
 from fastcore.basics import patch
 from .. import __version__
 from ..core.hardware import machine
-from ..core.questions import BASE_COLUMNS, WATTBOT2025, Question
+from ..core.questions import BASE_COLUMNS, Question
 from ..core.redaction import redact, redact_url
 from ..core.workspace import (UserError, WorkError, Workspace, digest, folder_lock, jsonable, log, progress, some_of,
                                    sweep)
@@ -133,7 +133,7 @@ def _head(self:Run) -> dict:
     return dict(name=p.name, identity=p.identity, settings=p.settings.public, entry=entry, precision=p.precision,
                 precision_requested=p.precision_requested, questions_file=p.questions.path.name,
                 labelled=p.questions.labelled, flag_names=p.questions.flag_names,
-                **({} if p.questions.task == WATTBOT2025 else dict(task=p.questions.task.to_json())),
+                **p.questions.task.named(),
                 questions=[question(q) for q in p.questions], started=utc_now(), version=__version__)
 
 @patch
