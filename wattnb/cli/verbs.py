@@ -540,6 +540,8 @@ def cmd_matrix(a) -> Result:
           help='cluster the questions by paper for intervals and tests: papers, none, '
                'or auto (if questions share papers)'),
       Opt('--common', action='store_true', help='compare on the shared questions if the runs answered different ones'),
+      Opt('--margin', type=float, default=None, metavar='POINTS',
+          help='also test which run is not worse than which by this many points'),
       Opt('--format', default='text', choices=('text', 'markdown', 'latex'), help='of the printed tables'),
       Opt('--output', default=None, metavar='F', help='write it to F: .csv (pairs), .json, .tex, .md or .txt'))
 def cmd_compare(a) -> Result:
@@ -547,7 +549,8 @@ def cmd_compare(a) -> Result:
     from wattnb.scoring.judging import CLUSTERS
     if a.clusters not in CLUSTERS: a.runs, a.clusters = [a.clusters, *a.runs], 'papers' # `--clusters RUN RUN`
     c = compare(_tree(a), a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
-                strict=a.strict, clusters=a.clusters, common=a.common)
+                strict=a.strict, clusters=a.clusters, common=a.common,
+                margin=None if a.margin is None else a.margin / 100)
     text = {'text': c.to_text, 'markdown': c.to_markdown, 'latex': c.to_latex}[a.format]()
     return Result(f'{text}\n\nwritten to {c.write(a.output)}' if a.output else text, c)
 

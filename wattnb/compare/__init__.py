@@ -3,3 +3,4 @@ from .auditing import *
 from .paired import *
 from .results_matrix import *
 from .errors import *
+from .study_design import *
