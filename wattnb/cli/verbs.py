@@ -6,8 +6,8 @@
 __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_index', 'cmd_search', 'cmd_page', 'cmd_retrieval', 'cmd_check_questions', 'cmd_ask',
            'cmd_eval', 'cmd_run', 'cmd_plan', 'run_notebook', 'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export',
            'cmd_models', 'cmd_doctor', 'cmd_meter', 'cmd_score', 'cmd_submit', 'cmd_benchmark', 'cmd_scaling',
-           'cmd_matrix', 'cmd_compare', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend',
-           'cmd_plots', 'cmd_report']
+           'cmd_matrix', 'cmd_compare', 'cmd_design', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble',
+           'cmd_recommend', 'cmd_plots', 'cmd_report']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
 import argparse, dataclasses, logging, sys
@@ -553,6 +553,31 @@ def cmd_compare(a) -> Result:
                 margin=None if a.margin is None else a.margin / 100)
     text = {'text': c.to_text, 'markdown': c.to_markdown, 'latex': c.to_latex}[a.format]()
     return Result(f'{text}\n\nwritten to {c.write(a.output)}' if a.output else text, c)
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #8e060cd6
+@verb('design', 'plan a study: questions for a difference, what fewer show, expected energy, money and time',
+      'wattnb design --disagree 20 --entries 4 --difference 5',
+      Opt('runs', nargs='*', metavar='RUN', help='pilot runs; none: the rates are stated'), *_WHERE, _TRUTH,
+      Opt('--disagree', type=float, default=None, metavar='PERCENT', help='questions that only one of two runs has right'),
+      Opt('--icc', type=float, default=None, metavar='R', help='intraclass correlation of questions about one paper'),
+      Opt('--per-paper', type=float, default=None, metavar='N', help='questions about a paper'),
+      Opt('--difference', type=float, default=5., metavar='POINTS', help='true difference to be found (default: 5)'),
+      Opt('--margin', type=float, default=2., metavar='POINTS', help='for claims of "not worse" (default: 2)'),
+      Opt('--power', type=float, default=80., metavar='PERCENT', help='chance of finding it (default: 80)'),
+      Opt('--entries', type=int, default=None, metavar='K', help='systems in the study; default: those of the pilot'),
+      Opt('--reference', action='store_true', help='all are compared with one, not with each other'),
+      Opt('--seeds', type=int, default=1, metavar='S', help='runs of each entry (default: 1)'),
+      Opt('--limit', type=int, action='append', default=None, metavar='N',
+          help='what N questions show (repeatable)'),
+      Opt('--order-seed', type=int, default=0, metavar='N', help='seed of the order of runs'))
+def cmd_design(a) -> Result:
+    from wattnb.compare.study_design import design
+    ws = _tree(a) if a.runs else None
+    d = design(ws, a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
+               disagree=None if a.disagree is None else a.disagree / 100, icc=a.icc, per_paper=a.per_paper,
+               diff=a.difference / 100, margin=a.margin / 100, power=a.power / 100, entries=a.entries,
+               reference=a.reference, seeds=a.seeds, limits=a.limit or (), order_seed=a.order_seed)
+    return Result(d.to_text(), d)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #620ea871
 @verb('errors', 'classify the errors of a run by stage of the pipeline',

@@ -6,7 +6,7 @@
 __all__ = ['PairRates', 'stated_rates', 'pilot_rates', 'questions_needed', 'shown_by', 'expected_cost', 'randomized_blocks',
            'StudyDesign', 'design_study', 'design']
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #3162251e
+# %% ../../nbs/09_compare/04_study_design.ipynb #271239b6
 import math
 from dataclasses import dataclass, replace
 from typing import Sequence
@@ -17,13 +17,14 @@ from fastcore.basics import patch
 from ..core.records import finite
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError
-from ..scoring.statistics import mde, mde_mean
-from ..scoring.sample_size import (kish_effect, margin_shown, predicted_total, questions_for_accuracy,
-                                        questions_for_margin, questions_for_mean, seeds_left, three_valued)
+from ..scoring.statistics import mde
+from ..scoring.sample_size import (difference_shown, kish_effect, margin_shown, predicted_total,
+                                        questions_for_accuracy, questions_for_margin, questions_for_mean, seeds_left,
+                                        three_valued)
 from ..scoring.seeds import seed_variance
 from .paired import ALPHA, Comparison, ScoredRun, compare, scored_runs
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #64226bba
+# %% ../../nbs/09_compare/04_study_design.ipynb #faf30f27
 @dataclass(frozen=True)
 class PairRates:
     "How two runs vary against each other on one question."
@@ -49,7 +50,7 @@ def stated_rates(
     values, weights = three_valued(disagree, size)
     return PairRates(disagree, size * math.sqrt(disagree), values, weights, size, icc, icc, per_paper)
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #2cc2253a
+# %% ../../nbs/09_compare/04_study_design.ipynb #b23fbd9e
 def pilot_rates(
     c:Comparison, # of the pilot's runs
 ) -> PairRates:
@@ -70,7 +71,7 @@ def pilot_rates(
                      min(1., 2 * float(np.mean(rest)) / sd ** 2) if rest else None,
                      f'{len(c.runs)} pilot runs over {c.n} questions')
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #b6625a5e
+# %% ../../nbs/09_compare/04_study_design.ipynb #62b4b66a
 def _goals(r:PairRates, diff, margin, power, alpha, seeds) -> dict:
     "Goal → questions needed at a level."
     left = 1. if r.seed_share is None else seeds_left(r.seed_share, seeds)
@@ -99,7 +100,7 @@ def questions_needed(
     return [dict(goal=k, questions_one=one[k], questions=all_[k], papers=papers(all_[k]), comparisons=comparisons,
                  alpha=ALPHA / comparisons, power=power, seeds=seeds) for k in one]
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #6fb70175
+# %% ../../nbs/09_compare/04_study_design.ipynb #3332515a
 def shown_by(
     r:PairRates,
     limits:Sequence[int], # numbers of questions
@@ -110,13 +111,13 @@ def shown_by(
     "Of each number of questions: the smallest difference in value accuracy, in the composite, and the smallest margin."
     left = 1. if r.seed_share is None else seeds_left(r.seed_share, seeds)
     deff, value_deff, a = kish_effect(r.icc, r.per_paper), kish_effect(r.value_icc, r.per_paper), ALPHA / comparisons
-    sd = r.sd * math.sqrt(left * deff)
+    sd = r.sd * math.sqrt(left)
     return [dict(questions=n, value=mde(n / value_deff, r.discordant, power, a),
-                 overall=mde_mean(sd, n, power, a, max(1., n / r.per_paper - 1)),
+                 overall=difference_shown(n, sd, power, a, deff, r.per_paper),
                  margin=margin_shown(n / deff, r.values * math.sqrt(left), r.weights, r.reach, power, a))
             for n in limits]
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #f8417f00
+# %% ../../nbs/09_compare/04_study_design.ipynb #73aa09a8
 def _parts(e:ScoredRun) -> dict:
     "Of energy (Wh), money (USD) and time (hours): (per question, once, ends of the meter's interval); None if unknown."
     costs, n = [e.costs[i] for i in e.ids if i in e.costs], e.numbers
@@ -152,7 +153,7 @@ def expected_cost(
         out |= {k: total, f'{k}_low': low, f'{k}_high': high}
     return out
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #91aa8314
+# %% ../../nbs/09_compare/04_study_design.ipynb #f925f346
 def randomized_blocks(
     entries:Sequence[str], # names
     blocks:int=1,          # runs of each, e.g. seeds
@@ -162,7 +163,7 @@ def randomized_blocks(
     rng = np.random.default_rng(seed)
     return [(b + 1, entries[k]) for b in range(blocks) for k in rng.permutation(len(entries))]
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #12e05f91
+# %% ../../nbs/09_compare/04_study_design.ipynb #d6b3d1c5
 @dataclass(frozen=True, repr=False)
 class StudyDesign(TableSet):
     "The outcome of `design`."
@@ -195,7 +196,7 @@ class StudyDesign(TableSet):
                             'difference of models',))
         return [first, second, *(t for t in (third, runs) if len(t))]
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #9521697d
+# %% ../../nbs/09_compare/04_study_design.ipynb #e8e193bf
 @patch
 def _cost_notes(self:StudyDesign) -> list[str]:
     sums = [f'{sum(x[k] for x in self.costs):.3g} {unit}'
@@ -213,7 +214,7 @@ def to_json(self:StudyDesign) -> dict:
     return dict(rates=rates, needed=self.needed, shown=self.shown, costs=self.costs, order=order,
                 notes=list(self.notes))
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #e655cb79
+# %% ../../nbs/09_compare/04_study_design.ipynb #2a530bbc
 def design_study(
     pilot:Sequence[ScoredRun]=(),  # runs over the same questions
     disagree:float|None=None,      # share of questions on which two runs differ; None: the pilot's
@@ -248,7 +249,7 @@ def design_study(
     return StudyDesign(r, needed, shown, [expected_cost(e, n, seeds) for e in groups],
                        randomized_blocks(names, seeds, order_seed), _notes(r, power, k, seeds, n))
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #0e5aeea1
+# %% ../../nbs/09_compare/04_study_design.ipynb #835d894d
 def _notes(r:PairRates, power:float, k:int, seeds:int, n:int) -> tuple:
     deff = kish_effect(r.icc, r.per_paper)
     notes = [f'{k} entries, power {power:.0%}, 5 % over all comparisons (first step of Holm); {r.basis}: two runs '
@@ -263,7 +264,7 @@ def _notes(r:PairRates, power:float, k:int, seeds:int, n:int) -> tuple:
                      f'{seeds_left(r.seed_share, seeds):.0%} (value accuracy is that of one seed)')
     return *notes, f'the cost is that of {n} questions'
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #d450fc04
+# %% ../../nbs/09_compare/04_study_design.ipynb #a57a5ebc
 def design(
     ws,                     # workspace or tree of runs
     runs:Sequence=(),       # pilot runs: names or paths; none: stated rates only

@@ -4,18 +4,18 @@
 
 # %% auto #0
 __all__ = ['MOST', 'kish_effect', 'seeds_left', 'questions_for_accuracy', 'questions_for_mean', 'three_valued',
-           'questions_for_margin', 'margin_shown', 'predicted_total']
+           'questions_for_margin', 'difference_shown', 'margin_shown', 'predicted_total']
 
-# %% ../../nbs/05_scoring/12_sample_size.ipynb #e7dacdec
+# %% ../../nbs/05_scoring/12_sample_size.ipynb #3fe6bfb7
 import math
 from typing import Callable, Sequence
 
 import numpy as np
 
-from .statistics import _quantile, _z, mcnemar_power, mde_mean
+from .statistics import _quantile, _z, mcnemar_power
 from .equivalence import constrained_variance
 
-# %% ../../nbs/05_scoring/12_sample_size.ipynb #98067e01
+# %% ../../nbs/05_scoring/12_sample_size.ipynb #62914ca1
 def kish_effect(
     icc:float|None,    # intraclass correlation; None or below 0 counts as 0
     per_paper:float=1, # questions about a paper, on average
@@ -30,7 +30,7 @@ def seeds_left(
     "What is left of the variance of a paired difference when answers are averaged over seeds."
     return 1 - share + share / seeds
 
-# %% ../../nbs/05_scoring/12_sample_size.ipynb #0d9f032f
+# %% ../../nbs/05_scoring/12_sample_size.ipynb #26b83fb5
 MOST = 1_000_000 # questions beyond which a difference counts as out of reach
 
 def _smallest(enough:Callable, least:int=2) -> int|None:
@@ -45,7 +45,7 @@ def _smallest(enough:Callable, least:int=2) -> int|None:
         low, high = (low, mid) if enough(mid) else (mid + 1, high)
     return high
 
-# %% ../../nbs/05_scoring/12_sample_size.ipynb #8a858df2
+# %% ../../nbs/05_scoring/12_sample_size.ipynb #9f94ac87
 def questions_for_accuracy(
     diff:float,        # true difference in value accuracy
     discordant:float,  # share of questions that only one of the two runs has right
@@ -67,12 +67,17 @@ def questions_for_mean(
     effect:float=1.,   # design effect
     per_paper:float=1, # questions about a paper: the degrees of freedom are those of the papers
 ) -> int|None:
-    "Questions with which a paired comparison of means (the composite) finds a difference. None where none are enough."
+    "Questions with which sign flips of the paired differences (the composite) find a mean. None where none are enough."
     if not diff or not sd > 0: return None
-    found = lambda n: mde_mean(sd * math.sqrt(effect), n, power, alpha, max(1., n / per_paper - 1)) or math.inf
-    return _smallest(lambda n: found(n) <= abs(diff))
+    def enough(n):
+        df = max(1., n / per_paper - 1)
+        null = math.sqrt(sd * sd * effect + per_paper * diff * diff) # under random signs the mean is part of the spread
+        alternative = sd * math.sqrt(effect)
+        needed = _quantile(1 - alpha, df) * null + _quantile(2 * power - 1, df) * alternative
+        return needed <= abs(diff) * math.sqrt(n)
+    return _smallest(enough)
 
-# %% ../../nbs/05_scoring/12_sample_size.ipynb #aa7d2eac
+# %% ../../nbs/05_scoring/12_sample_size.ipynb #83a02533
 def three_valued(
     discordant:float, # share of questions on which two runs differ
     size:float=.9,    # of such a difference; .75 for the value and .15 for the citation of a right answer
@@ -103,7 +108,24 @@ def questions_for_margin(
     n = ((_z(1 - alpha) * math.sqrt(v0) + _z(power) * math.sqrt(v1)) / (margin + mean)) ** 2 * effect
     return None if n > MOST else max(2, math.ceil(n))
 
-# %% ../../nbs/05_scoring/12_sample_size.ipynb #3648207a
+# %% ../../nbs/05_scoring/12_sample_size.ipynb #7ede8d56
+def difference_shown(
+    n:int,             # questions
+    sd:float,          # see `questions_for_mean`
+    power:float=.8,    # chance of finding it
+    alpha:float=.05,   # two-sided level of the test
+    effect:float=1.,   # design effect
+    per_paper:float=1, # see `questions_for_mean`
+) -> float|None:
+    "Smallest mean difference that n questions show, below 1; None where there is none."
+    enough = lambda d: (questions_for_mean(d, sd, power, alpha, effect, per_paper) or math.inf) <= n
+    low, high = 0., 1.
+    if not enough(high): return None
+    for _ in range(30):
+        mid = (low + high) / 2
+        low, high = (low, mid) if enough(mid) else (mid, high)
+    return high
+
 def margin_shown(
     n:float,                # questions; fewer where they come in clusters (`n` over the design effect)
     values:Sequence[float], # see `questions_for_margin`; their mean is taken as 0
@@ -123,7 +145,7 @@ def margin_shown(
         low, high = (low, mid) if enough(mid) else (mid, high)
     return high
 
-# %% ../../nbs/05_scoring/12_sample_size.ipynb #f81ec935
+# %% ../../nbs/05_scoring/12_sample_size.ipynb #96f5a8ec
 def predicted_total(
     x:Sequence[float], # cost of each question of a pilot
     n:float,           # questions to come

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SeedVariance', 'seed_variance', 'variance_split', 'widened', 'pooled_p']
 
-# %% ../../nbs/05_scoring/13_seeds.ipynb #b1f7c27e
+# %% ../../nbs/05_scoring/13_seeds.ipynb #1411905a
 import math
 from typing import NamedTuple, Sequence
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from .statistics import _quantile
 
-# %% ../../nbs/05_scoring/13_seeds.ipynb #27ff184a
+# %% ../../nbs/05_scoring/13_seeds.ipynb #d24debd7
 class SeedVariance(NamedTuple):
     "Variance components of one answer of a model; `seed` and `rest` are what another seed changes."
     seeds: int
@@ -46,7 +46,7 @@ def seed_variance(
     above = lambda v: max(0., v)
     return SeedVariance(s, n, float(m), above(ms_question - ms_rest) / s, above(ms_seed - ms_rest) / n, ms_rest)
 
-# %% ../../nbs/05_scoring/13_seeds.ipynb #b2f01147
+# %% ../../nbs/05_scoring/13_seeds.ipynb #518d840f
 def variance_split(
     groups:Sequence, # of each model: seeds x questions, the same questions in the same order
 ) -> dict[str, float]:
@@ -65,27 +65,20 @@ def variance_split(
     return dict(question=above(ms_question - both) / m, model=above((ms_model - both) / n - seed / k),
                 model_question=above(both - rest / k), seed=seed, rest=rest)
 
-# %% ../../nbs/05_scoring/13_seeds.ipynb #1bf524df
+# %% ../../nbs/05_scoring/13_seeds.ipynb #bf4aa4af
 def widened(
     mean:float,                 # estimate
     ci:tuple[float, float],     # its interval over the questions
     parts:Sequence[SeedVariance], # of each pooled run that enters
     level:float=.95,            # confidence
 ) -> tuple[float, float]:
-    "An interval over questions, widened by the seed effects (added in squares; Satterthwaite's degrees of freedom)."
-    var = [v.seed / v.seeds for v in parts]
-    if not sum(var): return ci
-    df = sum(var) ** 2 / sum(v ** 2 / (p.seeds - 1) for v, p in zip(var, parts))
-    # the two sources together have more degrees of freedom than the seeds by themselves
-    from_q = max(((ci[1] - ci[0]) / 2 / _quantile(level)) ** 2, 1e-300)
-    both = (from_q + sum(var)) ** 2 / (sum(var) ** 2 / df + from_q ** 2 / max(1, parts[0].questions - 1))
-    q = _quantile(level, both)
-    grow = q / _quantile(level)
-    more = q * q * sum(var)
-    down, up = (math.sqrt((grow * e) ** 2 + more) for e in (mean - ci[0], ci[1] - mean))
+    "An interval over questions, widened by the seed effects: half-widths added in squares (MOVER)."
+    more = sum(_quantile(level, v.seeds - 1) ** 2 * v.seed / v.seeds for v in parts)
+    if not more: return ci
+    down, up = (math.sqrt(e * e + more) for e in (mean - ci[0], ci[1] - mean))
     return mean - down, mean + up
 
-# %% ../../nbs/05_scoring/13_seeds.ipynb #4215ef83
+# %% ../../nbs/05_scoring/13_seeds.ipynb #3ccf4d90
 def pooled_p(
     diff:float,             # estimate
     ci:tuple[float, float], # its interval from `widened`, 95 %
