@@ -6,7 +6,7 @@
 __all__ = ['PairRates', 'stated_rates', 'pilot_rates', 'questions_needed', 'shown_by', 'expected_cost', 'randomized_blocks',
            'StudyDesign', 'design_study', 'design']
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #271239b6
+# %% ../../nbs/09_compare/04_study_design.ipynb #b4b7f8c1
 import math
 from dataclasses import dataclass, replace
 from typing import Sequence
@@ -24,7 +24,7 @@ from ..scoring.sample_size import (difference_shown, kish_effect, margin_shown, 
 from ..scoring.seeds import seed_variance
 from .paired import ALPHA, Comparison, ScoredRun, compare, scored_runs
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #faf30f27
+# %% ../../nbs/09_compare/04_study_design.ipynb #3433f0a5
 @dataclass(frozen=True)
 class PairRates:
     "How two runs vary against each other on one question."
@@ -50,7 +50,7 @@ def stated_rates(
     values, weights = three_valued(disagree, size)
     return PairRates(disagree, size * math.sqrt(disagree), values, weights, size, icc, icc, per_paper)
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #b23fbd9e
+# %% ../../nbs/09_compare/04_study_design.ipynb #aa11d123
 def pilot_rates(
     c:Comparison, # of the pilot's runs
 ) -> PairRates:
@@ -71,7 +71,7 @@ def pilot_rates(
                      min(1., 2 * float(np.mean(rest)) / sd ** 2) if rest else None,
                      f'{len(c.runs)} pilot runs over {c.n} questions')
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #62b4b66a
+# %% ../../nbs/09_compare/04_study_design.ipynb #da58f580
 def _goals(r:PairRates, diff, margin, power, alpha, seeds) -> dict:
     "Goal → questions needed at a level."
     left = 1. if r.seed_share is None else seeds_left(r.seed_share, seeds)
@@ -100,7 +100,7 @@ def questions_needed(
     return [dict(goal=k, questions_one=one[k], questions=all_[k], papers=papers(all_[k]), comparisons=comparisons,
                  alpha=ALPHA / comparisons, power=power, seeds=seeds) for k in one]
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #3332515a
+# %% ../../nbs/09_compare/04_study_design.ipynb #a4e6994f
 def shown_by(
     r:PairRates,
     limits:Sequence[int], # numbers of questions
@@ -117,7 +117,7 @@ def shown_by(
                  margin=margin_shown(n / deff, r.values * math.sqrt(left), r.weights, r.reach, power, a))
             for n in limits]
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #73aa09a8
+# %% ../../nbs/09_compare/04_study_design.ipynb #aa50441c
 def _parts(e:ScoredRun) -> dict:
     "Of energy (Wh), money (USD) and time (hours): (per question, once, ends of the meter's interval); None if unknown."
     costs, n = [e.costs[i] for i in e.ids if i in e.costs], e.numbers
@@ -134,17 +134,25 @@ def _parts(e:ScoredRun) -> dict:
     money = None if usd is None else (usd, 0., (1., 1.))
     return dict(wh=None if wh is None else (wh, load_wh, meter), usd=money, hours=hours)
 
+def _totals(e:ScoredRun) -> dict:
+    "Wh, USD and hours per question of a run that stored only its totals; None where unknown or a lower bound."
+    n = e.numbers
+    if n is None: return {}
+    return dict(wh=n.wh_per_question if n.energy.ranked else None, usd=n.usd_per_question,
+                hours=None if n.wall_s_per_question is None else n.wall_s_per_question / 3600)
+
 def expected_cost(
     e:ScoredRun, # a pilot run of the entry
     n:int,       # questions to come, of each seed
     seeds:int=1, # runs of the entry
 ) -> dict:
-    "Wh, USD and hours of an entry, each with its 95 % prediction interval; None where the pilot did not measure it."
+    "Wh, USD and hours of an entry with 95 % prediction intervals; None where the pilot did not measure them."
     paper_of = dict(zip(e.ids, e.scores.papers or ()))
     papers = [paper_of[i] for i in e.ids if i in e.costs] if paper_of else None
     out = dict(entry=e.label, questions=n, seeds=seeds)
     for k, part in _parts(e).items():
-        total, low, high = (None,) * 3
+        mean = _totals(e).get(k)
+        total, low, high = None if mean is None else mean * n * seeds, None, None
         if part is not None:
             x, once, (down, up) = part
             # the seeds ask the same questions: their costs are no independent draws
@@ -153,7 +161,7 @@ def expected_cost(
         out |= {k: total, f'{k}_low': low, f'{k}_high': high}
     return out
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #f925f346
+# %% ../../nbs/09_compare/04_study_design.ipynb #1e8c6a3d
 def randomized_blocks(
     entries:Sequence[str], # names
     blocks:int=1,          # runs of each, e.g. seeds
@@ -163,7 +171,7 @@ def randomized_blocks(
     rng = np.random.default_rng(seed)
     return [(b + 1, entries[k]) for b in range(blocks) for k in rng.permutation(len(entries))]
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #d6b3d1c5
+# %% ../../nbs/09_compare/04_study_design.ipynb #a3870c2e
 @dataclass(frozen=True, repr=False)
 class StudyDesign(TableSet):
     "The outcome of `design`."
@@ -196,7 +204,7 @@ class StudyDesign(TableSet):
                             'difference of models',))
         return [first, second, *(t for t in (third, runs) if len(t))]
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #e8e193bf
+# %% ../../nbs/09_compare/04_study_design.ipynb #9614fbb2
 @patch
 def _cost_notes(self:StudyDesign) -> list[str]:
     sums = [f'{sum(x[k] for x in self.costs):.3g} {unit}'
@@ -214,7 +222,7 @@ def to_json(self:StudyDesign) -> dict:
     return dict(rates=rates, needed=self.needed, shown=self.shown, costs=self.costs, order=order,
                 notes=list(self.notes))
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #2a530bbc
+# %% ../../nbs/09_compare/04_study_design.ipynb #1928cf16
 def design_study(
     pilot:Sequence[ScoredRun]=(),  # runs over the same questions
     disagree:float|None=None,      # share of questions on which two runs differ; None: the pilot's
@@ -247,13 +255,16 @@ def design_study(
     shown = shown_by(r, sorted({*(limits or (20, 50, 100, 282)), n}), power, tests, seeds)
     names = [e.label for e in groups] if len(groups) == k else [f'entry {i + 1}' for i in range(k)]
     return StudyDesign(r, needed, shown, [expected_cost(e, n, seeds) for e in groups],
-                       randomized_blocks(names, seeds, order_seed), _notes(r, power, k, seeds, n))
+                       randomized_blocks(names, seeds, order_seed), _notes(r, diff, power, k, seeds, n))
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #835d894d
-def _notes(r:PairRates, power:float, k:int, seeds:int, n:int) -> tuple:
+# %% ../../nbs/09_compare/04_study_design.ipynb #1d911952
+def _notes(r:PairRates, diff:float, power:float, k:int, seeds:int, n:int) -> tuple:
     deff = kish_effect(r.icc, r.per_paper)
     notes = [f'{k} entries, power {power:.0%}, 5 % over all comparisons (first step of Holm); {r.basis}: two runs '
              f'disagree on {r.discordant:.1%} of the questions, standard deviation of a difference {r.sd:.2f}']
+    if diff > r.discordant:
+        notes.append(f'{diff * 100:g} points of value accuracy are more than the questions on which two runs disagree: '
+                     'no number of questions shows what is not there')
     if deff > 1: notes.append(f'design effect {deff:.2f} with {r.per_paper:.1f} questions per paper: more questions '
                               'about the same papers show less')
     if seeds > 1 and r.seed_share is None:
@@ -264,7 +275,7 @@ def _notes(r:PairRates, power:float, k:int, seeds:int, n:int) -> tuple:
                      f'{seeds_left(r.seed_share, seeds):.0%} (value accuracy is that of one seed)')
     return *notes, f'the cost is that of {n} questions'
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #a57a5ebc
+# %% ../../nbs/09_compare/04_study_design.ipynb #f7d7e2a1
 def design(
     ws,                     # workspace or tree of runs
     runs:Sequence=(),       # pilot runs: names or paths; none: stated rates only
