@@ -445,6 +445,15 @@ _EXECUTION = (Opt('--timeout', type=float, default=30, metavar='MIN', help='minu
               Opt('--gpus', default='', metavar='0,1', help='numbers of the GPUs to spread the runs over'),
               Opt('--share-gpus', action='store_true', help='let runs that fit together share a GPU'))
 
+_STUDY = (Opt('--order', default='', metavar='HOW', help='of the runs: random, or interleaved (a run of each model per '
+              'seed); default: longest first'),
+          Opt('--order-seed', type=int, default=0, metavar='N', help='seed of that order'),
+          Opt('--stop-when-known', nargs='?', const='', default=None, metavar='REFERENCE',
+              help='ask in blocks, and end a run once it is known to be better or worse than the reference (part of a '
+                   'key; default: the first run)'),
+          Opt('--margin', type=float, default=0., metavar='POINTS',
+              help='with --stop-when-known: also end a run that is equivalent within this many points'))
+
 def _gpus(a) -> tuple:
     try: return tuple(int(g) for g in a.gpus.split(',') if g.strip())
     except ValueError: raise UserError(f'--gpus wants device numbers with commas, not {a.gpus!r}') from None
@@ -455,6 +464,25 @@ def _cluster(a, ws, s):
     models = [m for m in s.models if m.endswith('.toml')]
     return Cluster(a.ray, ws, ws.questions(s.questions or None), s.jobs, s.share_gpus, models=models)
 
+# %% ../../nbs/11_cli/01_verbs.ipynb #57c1e002
+def _benchmark_settings(a):
+    "The settings of `wattnb benchmark` from its options."
+    from wattnb.benchmark.plan import BenchmarkSettings
+    same = {k: getattr(a, k) for k in ('smoke_test', 'timeout', 'jobs', 'share_gpus', 'order', 'order_seed')}
+    same |= {k: v for k, v in shared(a).items() if k not in ('model', 'provider', 'precision')}
+    same['allow_mixed'] |= bool(a.ray) # on a cluster a run may be resumed on any node
+    same['shuffle'] |= a.stop_when_known is not None
+    return BenchmarkSettings(tuple(a.model), tuple(a.provider), tuple(a.precision) or ('',), tuple(a.seeds),
+                             gpus=_gpus(a), **same)
+
+def _early_stopping(a, runs):
+    "The judge of `--stop-when-known`, or None."
+    if a.stop_when_known is None: return None
+    from wattnb.benchmark.early_stopping import EarlyStopping, stopped_before
+    if not 0 <= a.margin < 100: raise UserError(f'--margin is in points of the score, 0 to 100, not {a.margin:g}')
+    stopped_before(runs)
+    return EarlyStopping(runs, a.stop_when_known, a.margin / 100)
+
 # %% ../../nbs/11_cli/01_verbs.ipynb #e85f21d3
 @verb('benchmark', 'run many models, skip finished runs, and print a pass/fail/skip table',
       'wattnb benchmark --provider baseline --env laptop',
@@ -463,31 +491,30 @@ def _cluster(a, ws, s):
       _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='P'),
       Opt('--seeds', type=int, nargs='+', default=[0], metavar='N', help='a run for each seed'),
       *_options('env', 'questions', 'split', 'engine', 'preset', 'mode', 'limit', 'temperature', 'fail_on_error',
-                'allow_mixed', 'force'),
+                'allow_mixed', 'force', 'shuffle'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
+      *_STUDY,
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),
       Opt('--dry-run', action='store_true',
           help='print the plan with estimated time, energy and cost; run nothing'))
 def cmd_benchmark(a) -> Result:
     from wattnb.benchmark.progress import Benchmark, ProgressTable
-    from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark, this_machine
+    from wattnb.benchmark.plan import plan_benchmark, this_machine
     from wattnb.benchmark.runner import LocalExecutor, run_benchmark
-    same = {k: getattr(a, k) for k in ('smoke_test', 'timeout', 'jobs', 'share_gpus')}
-    same |= {k: v for k, v in shared(a).items() if k not in ('model', 'provider', 'precision')}
-    same['allow_mixed'] |= bool(a.ray) # on a cluster a run may be resumed on any node
-    s = BenchmarkSettings(tuple(a.model), tuple(a.provider), tuple(a.precision) or ('',), tuple(a.seeds),
-                          gpus=_gpus(a), **same)
+    s = _benchmark_settings(a)
     ws = Workspace.find(a.root)
     here = LocalExecutor(this_machine(s), only_api=bool(a.ray))
     executors = [*([_cluster(a, ws, s)] if a.ray else []), here]
     try:
         machines = [h.machine for x in executors for h in x.hosts()]
         runs = plan_benchmark(s, ws, machines)
+        judge = _early_stopping(a, runs)
         if a.dry_run: b = Benchmark(runs, s, machines)
-        else: b = run_benchmark(runs, s, ProgressTable(sys.stderr), executors=executors)
+        else: b = run_benchmark(runs, s, ProgressTable(sys.stderr), executors=executors, judge=judge)
     finally:
         for x in executors: x.close()
-    return Result(b.to_text(), b, 1 if b.failed else 0)
+    saved = '' if judge is None else judge.saving(runs)
+    return Result(b.to_text() + f'\n{saved}' * bool(saved), b, 1 if b.failed else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #8541f6a9
 @verb('scaling', 'compare the sizes of a model family: CSV, JSON and a figure',
@@ -558,7 +585,7 @@ def cmd_compare(a) -> Result:
 @verb('design', 'plan a study: questions for a difference, what fewer show, expected energy, money and time',
       'wattnb design --disagree 20 --entries 4 --difference 5',
       Opt('runs', nargs='*', metavar='RUN', help='pilot runs; none: the rates are stated'), *_WHERE, _TRUTH,
-      Opt('--disagree', type=float, default=None, metavar='PERCENT', help='questions that only one of two runs has right'),
+      Opt('--disagree', type=float, default=None, metavar='PERCENT', help='questions only one of two runs has right'),
       Opt('--icc', type=float, default=None, metavar='R', help='intraclass correlation of questions about one paper'),
       Opt('--per-paper', type=float, default=None, metavar='N', help='questions about a paper'),
       Opt('--difference', type=float, default=5., metavar='POINTS', help='true difference to be found (default: 5)'),

@@ -62,8 +62,8 @@ class RunSettings:
     latency_mode: bool = setting(False, 'one question at a time, to measure latency without batching')
     planner: str = setting('', "further queries: none, keywords or llm; default: the preset's", 'HOW', PLANNERS)
     retrieval: dict|str = setting('', 'changes to the preset, such as "top_k=40 max_tokens=3000"', 'K=V')
-    decode: str = setting('', "json constrains a local model to the reply's schema (extra `constrained`)", 'HOW',
-                          ['json'])
+    decode: str = setting('', "json: constrain local models to the reply's schema (extra constrained)", 'HOW', ['json'])
+    shuffle: bool = setting(False, 'ask in random order, questions about one paper together, in ten blocks')
     sampling: str = setting('', "model: the checkpoint's own temperature, top-p and repetition penalty; default greedy",
                             'WHOSE', ['model'])
     weights: str = setting('', 'random: no checkpoint, to measure time, memory and energy; no score', 'W', ['random'])
@@ -141,7 +141,7 @@ def too_many_failed(self:RunSettings,
 @patch(as_prop=True)
 def public(self:RunSettings) -> dict:
     "The settings as the run folder keeps them (`config_snapshot`)."
-    optional = [k for k in ('like', 'energy_from', 'weights') if not getattr(self, k)]
+    optional = [k for k in ('like', 'energy_from', 'weights', 'shuffle') if not getattr(self, k)]
     left_out = ('force', 'allow_mixed', *optional)
     kept = {k: v for k, v in jsonable(self).items() if k not in left_out}
     return kept | ({'energy_from': redact_url(self.energy_from)} if self.energy_from else {})
