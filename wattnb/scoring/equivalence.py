@@ -79,7 +79,8 @@ def _lower_end(side:_Side, p:float) -> float:
     "Lower end of the interval at a one-sided level."
     from scipy.optimize import brentq
     down = 0.
-    if side.share: down = side.share * (side.mean - brentq(lambda s: side.p(s) - p, -side.reach, side.mean + 1e-9))
+    if side.share and side.mean > 1e-9 - side.reach: # else everything is lost, and more cannot be
+        down = side.share * (side.mean - brentq(lambda s: side.p(s) - p, -side.reach, side.mean + 1e-9))
     return side.est - math.sqrt(max(0., down) ** 2 + side.rare(p))
 
 # %% ../../nbs/05_scoring/12_equivalence.ipynb #650be943

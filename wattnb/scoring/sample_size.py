@@ -12,7 +12,7 @@ from typing import Callable, Sequence
 
 import numpy as np
 
-from .statistics import _quantile, _z, mcnemar_power
+from .statistics import _phi, _quantile, _z, mcnemar_power
 from .equivalence import constrained_variance
 
 # %% ../../nbs/05_scoring/13_sample_size.ipynb #da4b00bd
@@ -55,9 +55,12 @@ def questions_for_accuracy(
 ) -> int|None:
     "Questions with which McNemar's exact test finds a difference in accuracy. None where none are enough."
     if not 0 < abs(diff) <= discordant: return None
-    # the power of a large study is that of its square root: stop where the exact sum would take long
-    if abs(diff) / math.sqrt(discordant) < .004: return None
-    return _smallest(lambda n: mcnemar_power(n / effect, discordant, diff, alpha) >= power)
+    def found(n): # above 3,000 questions the normal approximation has three digits, and the exact sum takes long
+        if n <= 3000: return mcnemar_power(n, discordant, diff, alpha)
+        spread = math.sqrt(discordant - diff * diff)
+        n -= 2 / abs(diff) # the exact test is conservative
+        return _phi((abs(diff) * math.sqrt(n) - _z(1 - alpha / 2) * math.sqrt(discordant)) / spread)
+    return _smallest(lambda n: found(n / effect) >= power)
 
 def questions_for_mean(
     diff:float,        # true difference of the means
