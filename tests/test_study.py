@@ -12,7 +12,7 @@ from wattnb.compare.study_design import design_study
 from wattnb.core.workspace import UserError, jsonable
 from wattnb.scoring.calibration import measure_calibration
 from wattnb.scoring.equivalence import constrained_variance, holm_restricted, margin_test
-from wattnb.scoring.metric_tests import metric_tests
+from wattnb.scoring.metric_tests import paired_metrics
 from wattnb.scoring.ranks import dominance, rank_distribution
 from wattnb.scoring.sample_size import predicted_total, questions_for_accuracy
 from wattnb.scoring.seeds import seed_variance, widened
@@ -176,7 +176,7 @@ def test_metrics_are_corrected_together():
     alarms = []
     for seed in range(120):
         rs = [e.scores for e in simulated(3, n=90, seed=seed, gap=0.)]
-        found = metric_tests(rs, [(0, 1), (0, 2), (1, 2)])
+        found = paired_metrics(rs, [(0, 1), (0, 2), (1, 2)])
         alarms.append(any(t.p_holm <= .05 for tests in found for t in tests.values()))
         assert all(t.p <= t.p_holm for tests in found for t in tests.values())
     assert np.mean(alarms) <= .09

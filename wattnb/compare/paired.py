@@ -31,7 +31,7 @@ from ..scoring.equivalence import margin_tests
 from ..scoring.seeds import pooled_p, seed_variance, widened
 from ..scoring.ranks import Rank, dominance, rank_distribution
 from ..scoring.calibration import calibration_of
-from ..scoring.metric_tests import metric_tests
+from ..scoring.metric_tests import paired_metrics
 from ..scoring.numbers import WHOLE_RUN, RunNumbers, doubt_notes, question_costs, run_numbers
 from ..ensemble.systems import composite_interval
 
@@ -179,7 +179,7 @@ class PairTests(TableSet):
     def metrics(self) -> list[dict]:
         "Of each pair: metric → `MetricTest`."
         overall = [tuple(p[k] for k in ('n', 'diff', 'ci_low', 'ci_high', 'p')) for p in self.pairs]
-        return metric_tests([e.scores for e in self.runs], self._at, overall, self.strict, self.labels)
+        return paired_metrics([e.scores for e in self.runs], self._at, overall, self.strict, self.labels)
     @cached_property
     def margins(self) -> list:
         "Of each pair: its `PairMargin`; [] without a margin."

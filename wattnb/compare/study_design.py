@@ -141,6 +141,7 @@ def _totals(e:ScoredRun) -> dict:
     return dict(wh=n.wh_per_question if n.energy.ranked else None, usd=n.usd_per_question,
                 hours=None if n.wall_s_per_question is None else n.wall_s_per_question / 3600)
 
+# %% ../../nbs/09_compare/04_study_design.ipynb #57d1e002
 def expected_cost(
     e:ScoredRun, # a pilot run of the entry
     n:int,       # questions to come, of each seed
@@ -155,7 +156,6 @@ def expected_cost(
         total, low, high = None if mean is None else mean * n * seeds, None, None
         if part is not None:
             x, once, (down, up) = part
-            # the seeds ask the same questions: their costs are no independent draws
             total, low, high = (v and v * seeds for v in predicted_total(x, n, once, papers))
             low, high = low and low * down, high and high * up
         out |= {k: total, f'{k}_low': low, f'{k}_high': high}

@@ -58,7 +58,7 @@ def questions_for_accuracy(
     def found(n): # above 3,000 questions the normal approximation has three digits, and the exact sum takes long
         if n <= 3000: return mcnemar_power(n, discordant, diff, alpha)
         spread = math.sqrt(discordant - diff * diff)
-        n -= 2 / abs(diff) # the exact test is conservative
+        n = max(0., n - 2 / abs(diff)) # the exact test is conservative
         return _phi((abs(diff) * math.sqrt(n) - _z(1 - alpha / 2) * math.sqrt(discordant)) / spread)
     return _smallest(lambda n: found(n / effect) >= power)
 
