@@ -9,7 +9,7 @@ from hypothesis import given, settings as hyp, strategies as st
 
 from conftest import plug
 from wattnb.benchmark.progress import Benchmark, ProgressTable, Watch
-from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark, run_argv, this_machine
+from wattnb.benchmark.plan import BenchmarkSettings, need, plan_benchmark, run_argv, this_machine
 from wattnb.benchmark.runner import LocalExecutor, is_member, run_benchmark, run_members
 from wattnb.experiment.stages import Run
 from wattnb.experiment.settings import RunSettings
@@ -41,14 +41,14 @@ machines = st.builds(lambda sizes, slots, host, share: Machine('m', tuple((str(k
 @given(machines, st.lists(st.tuples(needs, st.booleans()), max_size=40))
 def test_no_allocation_exceeds_the_machine_and_all_of_them_can_be_released(m, steps):
     allocator, held, sizes = Allocator(m), [], dict(m.devices)
-    for need, take in steps:
+    for wanted, take in steps:
         if held and not take: allocator.release(held.pop(0)); continue
-        a = allocator.allocate(need)
-        if a is None: assert m.obstacle(need) or held, 'what fits an idle machine starts'; continue
+        a = allocator.allocate(wanted)
+        if a is None: assert m.obstacle(wanted) or held, 'what fits an idle machine starts'; continue
         held.append(a)
-        assert not m.obstacle(need) and sum(x.need.host_gb for x in held) <= m.host_gb
+        assert not m.obstacle(wanted) and sum(x.need.host_gb for x in held) <= m.host_gb
         assert sum(not x.devices for x in held) <= m.slots
-        if need.gpu_gb is not None: assert a.devices and (need.gpu_gb == float('inf') or HEADROOM * sum(sizes[d] for d in a.devices) >= need.gpu_gb - 1e-9)
+        if wanted.gpu_gb is not None: assert a.devices and (wanted.gpu_gb == float('inf') or HEADROOM * sum(sizes[d] for d in a.devices) >= wanted.gpu_gb - 1e-9)
         for d in sizes:
             on = [x for x in held if d in x.devices]
             if len(on) > 1:
@@ -56,9 +56,9 @@ def test_no_allocation_exceeds_the_machine_and_all_of_them_can_be_released(m, st
                 assert all(len(x.devices) == 1 for x in on)
     for a in held: allocator.release(a)
     assert not allocator.active and allocator.free() == allocator.capacity
-    for need, _ in steps:
-        a = Allocator(m).allocate(need)
-        assert (a is not None) == (not m.obstacle(need))
+    for wanted, _ in steps:
+        a = Allocator(m).allocate(wanted)
+        assert (a is not None) == (not m.obstacle(wanted))
 
 
 def test_runs_start_longest_first(ws):
@@ -120,7 +120,7 @@ def stream(self, requests):
 '''))
     pids = tmp_path / 'pids'
     monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(folder), os.environ.get('PYTHONPATH', '')]).rstrip(os.pathsep)); monkeypatch.setenv('HANG_MODEL', 'extractive'); monkeypatch.setenv('PIDS', str(pids))
-    for seconds in (20, 80, 320): # a busy machine may not come as far as to hang
+    for seconds in (12, 48, 320): # a busy machine may not come as far as to hang
         pids.unlink(missing_ok=True)
         s = BenchmarkSettings(models=('extractive', 'abstain'), preset='words', env=f'hang{seconds}', limit=8, timeout=seconds / 60)
         b = run_benchmark(plan_benchmark(s, ws), s)
@@ -334,6 +334,18 @@ def test_the_command_line_has_the_settings(ws):
     words = run_argv(r.plan.settings, ws.root)
     for pair in ('--engine transformers', '--precision bf16', '--fail-on-error 3', '--seed 3', '--env x', '--preset words', '--limit 2'): assert pair in ' '.join(words)
     assert words[-1] == '--force' or '--force' in words
+    assert '--as qwen7b' in ' '.join(run_argv(replace(r.plan.settings, like='qwen7b'), ws.root))
+
+
+def test_runs_on_one_server_of_this_machine_wait_for_each_other(ws, monkeypatch):
+    monkeypatch.setenv('OPENAI_BASE_URL', 'http://127.0.0.1:8123/v1'); monkeypatch.setenv('OPENAI_API_KEY', 'none')
+    s = BenchmarkSettings(models=('openai:a', 'openai:b'), preset='words', env='one', jobs=3, limit=1)
+    here = Allocator(this_machine(s))
+    a, b = (here.allocate(need(r, here.machine)) for r in plan_benchmark(s, ws))
+    assert a is not None and b is None and a.need.server == '127.0.0.1:8123'
+    here.release(a)
+    monkeypatch.setenv('OPENAI_BASE_URL', 'https://models.example/v1')
+    assert all(here.allocate(need(r, here.machine)) for r in plan_benchmark(s, ws))
 
 
 def test_the_progress_table_on_a_terminal_redraws_in_place(ws):

@@ -19,7 +19,7 @@ COMMANDS = dict(
     replay=['replay', RUNS[0]], verify=['verify', RUNS[0]], export=['export', RUNS[0], '--peer', '--output', '{tmp}/peer'], models=['models'], doctor=['doctor'], plan=['plan', '--model', 'qwen72b', '--preset', 'words'],
     score=['score', '{root}/data/demo_QA.csv', '{run}/submission.csv', '--strict'], submit=['submit', RUNS[0], '--output', '{tmp}/submission.csv'], check_questions=['check-questions', '{root}/data/demo_QA.csv'],
     retrieval=['retrieval', '--preset', 'words'], benchmark=['benchmark', '--model', 'abstain', '--preset', 'words', '--env', 'pin', '--dry-run'],
-    scaling=['scaling', '--dry-run'], matrix=['matrix'], compare=['compare', *RUNS], design=['design', *RUNS, '--margin', '5'], errors=['errors', RUNS[0]], audit=['audit'],
+    scaling=['scaling', '--dry-run'], matrix=['matrix'], compare=['compare', *RUNS], design=['design', *RUNS, '--margin', '5'], diff=['diff', *RUNS], completion=['completion', 'bash'], errors=['errors', RUNS[0]], audit=['audit'],
     ensemble=['ensemble', '--experiments', *RUNS, '--name', 'both', '--env', 'pin', '--datafile', 'demo_QA', '--ignore-blank'],
     rescore=['rescore', RUNS[0]], recommend=['recommend'], plots=['plots', '--only', 'score_breakdown'], plots_list=['plots', '--list'],
     report=['report'], meter=['meter', '--', sys.executable, '-c', 'pass'])

@@ -1,5 +1,5 @@
 "What the command writes and reads at its edges: encodings of stdout, full disks, closed pipes, and paths that are no files."
-import json, os, subprocess, sys
+import json, os, re, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +96,36 @@ def test_tables_of_other_programs(tmp_path):
     for sep, name in ((';', 'semicolons'), ('\t', 'tabs')):
         p.write_text(f'id{sep}question\n1{sep}How?\n')
         with pytest.raises(UserError, match=f'separated by {name}'): read_csv(p, ['id', 'question'])
+
+
+def on_terminal(words, columns, **env):
+    "What a terminal of that many columns gets."
+    fcntl, pty, struct, termios = (pytest.importorskip(m) for m in ('fcntl', 'pty', 'struct', 'termios'))
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack('HHHH', 40, columns, 0, 0))
+    p = subprocess.Popen([sys.executable, '-P', '-m', 'wattnb.cli', *words], stdout=its, stdin=its, stderr=subprocess.DEVNULL, cwd=words[-1], env={**os.environ, 'TERM': 'xterm', 'COLUMNS': str(columns), **env})
+    os.close(its)
+    out = b''
+    try:
+        while part := os.read(ours, 65536): out += part
+    except OSError: pass # the process has ended
+    os.close(ours)
+    assert p.wait() == 0
+    return out.decode().replace('\r', '')
+
+
+@pytest.mark.parametrize('words', ['models', 'doctor', 'retrieval --preset words'])
+def test_tables_fit_the_terminal(ws, words):
+    "At 80 columns no line is broken; a pipe and --wide get all columns, and no colour goes into a pipe or to a terminal that wants none."
+    if 'retrieval' in words: # needs an index
+        from wattnb.index.corpus import build_corpus
+        from wattnb.index.store import build_index
+        build_index(Workspace.find(ws), embedder='none', corpus=build_corpus(Workspace.find(ws), fetch=False))
+    words = [*words.split(), '--root', str(ws)] # the workspace is also the working folder
+    shown = on_terminal(words, 80)
+    plain = re.sub('\x1b\\[\\d+m', '', shown)
+    paths = re.compile('written to|models in the cache|versions|engines') # lines that are no table
+    assert max(len(l) for l in plain.split('\n') if not paths.match(l)) <= 80 and '\x1b[1m' in shown
+    piped = wattnb(*words, cwd=ws).stdout.decode()
+    assert '\x1b' not in piped and '(--wide)' not in piped
+    assert on_terminal([*words[:-2], '--wide', *words[-2:]], 80, NO_COLOR='1') == piped

@@ -18,6 +18,7 @@ from ..llm.protocol import check_provider
 from ..llm.registry import load_registry
 from ..llm.shapes import shape_of
 from ..core.hardware import memory_here
+from ..core.served import loopback_port
 from ..scoring.run_folders import GroundTruth, RunFolder, find_run, find_runs
 from ..scoring.numbers import run_numbers
 from ..scoring.sample_size import randomized_blocks
@@ -97,12 +98,21 @@ class PlannedRun:
         return jsonable(own | dict(run_dir=self.run_dir))
 
 # %% ../../nbs/07_benchmark/01_plan.ipynb #6327706a
+def _server_of(entry) -> str:
+    "Address and port of the server on this machine that a model is asked at; '' for any other model."
+    if entry.provider != 'openai': return ''
+    from wattnb.llm.api import OpenAIModel
+    port = loopback_port(OpenAIModel.base_url(entry))
+    return f'127.0.0.1:{port}' if port else ''
+
 def need(
     r:PlannedRun, # a planned run
     m:Machine,    # where it may run
 ) -> Need:
     "GPU memory of a local model where the machine's GPUs are managed, else host memory."
-    if r.plan is not None and not r.plan.entry.local or not m.devices: return Need(host_gb=r.need_gb or 0.)
+    if r.plan is not None and not r.plan.entry.local:
+        return Need(host_gb=r.need_gb or 0., server=_server_of(r.plan.entry))
+    if not m.devices: return Need(host_gb=r.need_gb or 0.)
     return Need(r.need_gb or math.inf)
 
 def read_result(
@@ -271,7 +281,7 @@ def run_argv(
     words = ['-m', 'wattnb.cli', 'run', '--model', s.model, '--root', str(root)]
     for f in fields(s):
         if f.name == 'model' or (v := getattr(s, f.name)) == f.default: continue
-        words += [f'--{f.name.replace("_", "-")}', *([] if v is True else [str(v)])]
+        words += [f.metadata['option'] or f'--{f.name.replace("_", "-")}', *([] if v is True else [str(v)])]
     return words
 
 def start_run(

@@ -120,7 +120,8 @@ def need_of(
     peak of loading if that is more. (None, '') for models that need none here or whose size is unknown."""
     if not entry.local: return None, ''
     guess = estimate_vram(entry, precision)
-    seen = [p for p in past if p.model_id == entry.id and p.at(precision) and p.on_gpu == on_gpu and p.weights_gb]
+    seen = [p for p in past if p.model_id == entry.id and p.at(precision) and p.on_gpu == on_gpu and p.weights_gb
+            and (not p.engine or p.engine == entry.engine)]
     if not seen: return guess, 'estimated' if guess else ''
     def need(p):
         kv = p.kv_gb if p.kv_gb is not None else .13e-3 * math.sqrt((entry.params_b or 8) / 8)
@@ -135,6 +136,7 @@ class Need:
     "What a run needs."
     gpu_gb: float|None = None # GB of GPU memory; None: no GPU; inf: unknown, a GPU of its own
     host_gb: float = 0.       # GB of host memory
+    server: str = ''          # address of the server on this machine that it asks, which takes one run at a time
 
 @dataclass(frozen=True)
 class Machine:
@@ -180,6 +182,7 @@ class Allocator:
         "Reserve what the run needs; None if it must wait."
         m, held = self.machine, sum(a.need.host_gb for a in self.active)
         if m.obstacle(need) or held + need.host_gb > m.host_gb: return None
+        if need.server and any(a.need.server == need.server for a in self.active): return None
         devices = () if need.gpu_gb is None else self._gpus(need.gpu_gb)
         if not devices and (need.gpu_gb is not None or sum(not a.devices for a in self.active) >= m.slots): return None
         self.active.append(Allocation(need, devices))

@@ -6,13 +6,14 @@
 __all__ = ['VERBS', 'TAGLINE', 'MODELS_TOML', 'NOTEBOOKS', 'Opt', 'verb', 'Result', 'main', 'Terminated', 'init_workspace']
 
 # %% ../../nbs/11_cli/00_command.ipynb #6964557e
-import argparse, errno, json, logging, os, re, signal, sys
+import argparse, errno, json, logging, os, re, shutil, signal, sys
 from contextlib import suppress
 from pathlib import Path
 
 from .. import __version__
 from ..core.workspace import UserError, WorkError, atomic_write, did_you_mean, jsonable, log, printable
 from ..core.redaction import redact
+from ..core.tables import fit_text
 
 # %% ../../nbs/11_cli/00_command.ipynb #3112f692
 VERBS = {}
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
             s.add_argument('--trust-index', action='store_true', help='load the embedder that an index names even if '
                            'wattnb does not know it: its code is executed')
         s.add_argument('--json', action='store_true', help='one JSON document on stdout')
+        s.add_argument('--wide', action='store_true', help='tables with all columns, also where the terminal is narrower')
         s.add_argument('--verbose', action='store_true', help='more messages on stderr, tracebacks of defects')
     return p
 
@@ -80,9 +82,11 @@ def main(
         if getattr(args, 'trust_index', False): os.environ['WATTNB_TRUST_INDEX'] = '1' # also for child processes
         _logging(verbose)
         if not args.verb: _show(_parser().format_help()); return 0
-        r = VERBS[args.verb][0](args)
+        with fit_text(None if args.wide or args.json else _terminal()): r = VERBS[args.verb][0](args)
         if args.json: _show(_as_json(r.data))
-        elif r.text: _show(_from_here(redact(printable(r.text))))
+        elif r.text:
+            text = _from_here(redact(printable(r.text)))
+            _show(_coloured(text) if _has_colours() else text)
         return r.status
     except UserError as e: return _fail(e, 2)
     except WorkError as e: return _fail(e, 1)
@@ -134,6 +138,30 @@ def _logging(verbose:bool):
     log.addHandler(h); log.setLevel(logging.DEBUG if verbose else logging.INFO); log.propagate = False
     os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error'); os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
     os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')
+
+# %% ../../nbs/11_cli/00_command.ipynb #c0105a02
+def _terminal() -> int|None:
+    "Characters of a line of the terminal that shows stdout; None where stdout is no terminal."
+    try: return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    except (AttributeError, ValueError): return None
+
+_STATES = dict(PASS=32, passed=32, WARN=33, warning=33, FAIL=31, failed=31, ERROR=31, error=31) # colours of ANSI
+
+def _has_colours() -> bool:
+    "Whether stdout is a terminal that shows colours, and the user wants them."
+    return _terminal() is not None and 'NO_COLOR' not in os.environ and os.environ.get('TERM', 'dumb') not in ('', 'dumb')
+
+def _coloured(text:str) -> str:
+    "Tables with bold headings, dim rules and notes, and coloured states."
+    paint = lambda code, s: f'\x1b[{code}m{s}\x1b[0m' if s else s
+    state = re.compile(rf'(?<!\S)({"|".join(_STATES)})(?!\S)')
+    def block(lines):
+        rule = next((i for i, l in enumerate(lines) if re.fullmatch(r'-+(  +-+)*', l)), None)
+        notes = next((i for i, l in enumerate(lines) if re.match(r'  \S', l)), len(lines))
+        for i, l in enumerate(lines):
+            if rule is None or rule < i < notes: yield state.sub(lambda m: paint(_STATES[m[0]], m[0]), l)
+            else: yield paint(1 if i < rule else 2, l)
+    return '\n\n'.join('\n'.join(block(part.split('\n'))) for part in text.split('\n\n'))
 
 # %% ../../nbs/11_cli/00_command.ipynb #f5e325d2
 def _show(text:str):

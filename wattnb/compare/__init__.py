@@ -4,3 +4,4 @@ from .paired import *
 from .results_matrix import *
 from .errors import *
 from .study_design import *
+from .run_diff import *

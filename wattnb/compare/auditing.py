@@ -364,7 +364,7 @@ class Audit(TableSet):
         return ResultTable(['run', 'overall reported', 'overall', 'score is', 'Wh reported', 'Wh', 'energy is',
                             'errors', 'warnings', 'info'], rows,
                            f'{len(self.runs)} runs: {self.errors} errors, {self.warnings} warnings, {len(self.clean)} '
-                           'clean')
+                           'clean', brief=('run', 'overall', 'Wh', 'errors', 'warnings'))
     @cached_property
     def findings(self) -> ResultTable:
         "A row per finding, errors first."

@@ -17,7 +17,7 @@ from typing import Sequence
 import numpy as np
 from fastcore.basics import patch
 
-from ..core.tables import ResultTable, TableSet
+from ..core.tables import ResultTable, TableSet, fit_text
 from ..core.workspace import UserError, atomic_write, write_csv, write_json
 from ..core.questions import parse_refs
 from ..scoring.statistics import (design_effect, holm, letters, mcnemar_exact, mcnemar_power, mde, mde_mean,
@@ -519,7 +519,7 @@ def write(self:Comparison,
     forms = {'.tex': self.to_latex, '.md': self.to_markdown, '.txt': self.to_text}
     if path.suffix not in forms:
         raise UserError(f'cannot write {path.suffix or "a file without suffix"}: one of .csv, .json, .tex, .md, .txt')
-    return atomic_write(path, forms[path.suffix]() + '\n')
+    with fit_text(None): return atomic_write(path, forms[path.suffix]() + '\n')
 
 # %% ../../nbs/09_compare/01_paired.ipynb #309590ef
 def _paper_note(pairs:Sequence[dict], rows, papers) -> str:

@@ -21,7 +21,7 @@ from .protocol import Reply, Request
 from .server_limits import (ServerFacts, loading_wait, plausible_count, read_engine, read_models,
                                       read_ollama, read_props, refuses_system)
 from .calls import (BROKEN, RETRY_STATUS, SLOW, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
-                              is_loopback, message_text, quiet_loggers, retry_after, with_tool_calls)
+                              message_text, quiet_loggers, retry_after, with_tool_calls)
 
 log = logging.getLogger('wattnb')
 
@@ -100,7 +100,7 @@ async def _session(self:OpenAIModel):
     quiet_loggers('httpx', 'httpcore')
     pool = httpx.Limits(max_connections=self.limit + 2, max_keepalive_connections=self.limit + 2)
     timeout = httpx.Timeout(None, connect=min(5., self.timeout)) # the limit of an answer is that of the call
-    async with httpx.AsyncClient(headers=self._headers(), timeout=timeout, trust_env=not is_loopback(self.url),
+    async with httpx.AsyncClient(headers=self._headers(), timeout=timeout, trust_env=loopback_port(self.url) is None,
                                  limits=pool) as self._client: yield
 
 # %% ../../nbs/03_llm/19_api.ipynb #6fb2fcaf
@@ -111,7 +111,7 @@ def _sync_client(self:OpenAIModel):
     import httpx
     quiet_loggers('httpx', 'httpcore')
     return httpx.Client(headers=self._headers(), timeout=httpx.Timeout(5., connect=2.),
-                        trust_env=not is_loopback(self.url))
+                        trust_env=loopback_port(self.url) is None)
 
 @patch
 def _json_of(self:OpenAIModel, client, url:str, body:dict|None=None, seconds:float=5.) -> tuple[int, dict]:
@@ -157,7 +157,7 @@ def _ask_server(self:OpenAIModel):
     if facts.slots:
         self.limit = min(self.limit, facts.slots)
         self.info.update(slots=facts.slots, concurrency=self.limit)
-    elif is_loopback(self.url) and not self.batch_size: self._start = 4
+    elif loopback_port(self.url) and not self.batch_size: self._start = 4
     self._name_settings(facts.model)
     if not facts.window and not facts.slots: return client.close()
     self._tokenizer, self._counted, self._tokenize = client, {}, f'{root}/tokenize'

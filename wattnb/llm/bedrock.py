@@ -14,11 +14,12 @@ from fastcore.basics import patch
 
 from ..core.workspace import UserError, optional
 from ..core.redaction import keep_secret
+from ..core.served import loopback_port
 from .protocol import Reply, Request
 from .parsing import find_fields
 from .server_limits import plausible_count, refuses_system
 from .calls import (BROKEN, RETRY_STATUS, SLOW, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
-                              is_loopback, message_text, quiet_loggers, retry_after, with_tool_calls)
+                              message_text, quiet_loggers, retry_after, with_tool_calls)
 
 # %% ../../nbs/03_llm/20_bedrock.ipynb #07553b2e
 _AWS_SECRETS = ('AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN', 'AWS_BEARER_TOKEN_BEDROCK', 'AWS_ACCESS_KEY_ID')
@@ -74,7 +75,7 @@ def _connect(self:BedrockModel, boto3):
     wait = min(self.timeout, self.deadline)
     config = Config(retries=dict(total_max_attempts=1), read_timeout=wait, connect_timeout=min(5., wait),
                     max_pool_connections=self.limit + 2,
-                    **({'proxies': {}} if endpoint and is_loopback(endpoint) else {}))
+                    **({'proxies': {}} if endpoint and loopback_port(endpoint) else {}))
     self._client = session.client('bedrock-runtime', endpoint_url=endpoint, config=config)
     self.info['region'] = session.region_name
 

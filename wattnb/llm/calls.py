@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'TRIES', 'RETRY_STATUS', 'MAX_WAIT', 'LONGEST_ASK', 'SLOW', 'BROKEN', 'GARBLED', 'UNKNOWN_FIELD', 'MIN_REPLY',
            'MAX_KEPT', 'MAX_CHANGES', 'CUT', 'LEARNED_BUDGET', 'retry_after', 'backoff', 'Gate', 'CallError',
-           'quiet_loggers', 'is_loopback', 'message_text', 'with_tool_calls', 'ApiModel', 'StreamedText']
+           'quiet_loggers', 'message_text', 'with_tool_calls', 'ApiModel', 'StreamedText']
 
 # %% ../../nbs/03_llm/18_calls.ipynb #b1fd03c5
 import asyncio, json, logging, math, queue, random, re, threading, time
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Iterator, Sequence
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from fastcore.basics import patch
 
@@ -196,12 +196,6 @@ def quiet_loggers(
     "Raise loggers whose debug lines hold whole messages to the level of warnings."
     for n in names:
         if logging.getLogger(n).level < logging.WARNING: logging.getLogger(n).setLevel(logging.WARNING)
-
-def is_loopback(
-    url:str, # of a server
-) -> bool:
-    "Whether a server is on this machine."
-    return (urlsplit(url).hostname or '') in ('127.0.0.1', 'localhost', '::1')
 
 # %% ../../nbs/03_llm/18_calls.ipynb #b994acd6
 UNKNOWN_FIELD = re.compile(r'support|unknown|unrecogni|unexpected|invalid|extra|not permitted|not allowed|deprecated'

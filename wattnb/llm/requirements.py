@@ -181,6 +181,7 @@ def table(self:Registry,
         cols, rows = [*cols[:4], 'engine', *cols[4:]], [(*r[:4], e.engine or None, *r[4:])
                                                        for r, e in zip(rows, self.values())]
     return ResultTable(cols, rows, title=f'{len(self)} model' + 's' * (len(self) != 1), digits=2,
+                       brief=('key', 'params (B)', 'precision', 'memory (GB)', 'fits here', 'USD/M in', 'USD/M out'),
                        notes=_table_notes(list(self.values()), machine))
 
 # %% ../../nbs/03_llm/03_requirements.ipynb #765693f5

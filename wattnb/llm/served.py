@@ -18,12 +18,13 @@ from fastcore.basics import patch
 from ..core.hardware import visible_gpus
 from ..core.processes import Supervised, command_pid
 from ..core.redaction import keep_secret, redact
+from ..core.served import loopback_port
 from ..core.workspace import UserError, WorkError, printable
 from .registry import ModelEntry
 from .protocol import Reply, Request, unique_requests
 from .checkpoint import local_weights, smaller_advice
 from .gguf import gguf_file, read_gguf
-from .calls import is_loopback, quiet_loggers
+from .calls import quiet_loggers
 from .api import OpenAIModel
 from .engines import Engine, Launch, check_engine, engine_of
 
@@ -252,12 +253,12 @@ def _plan(self:ServedModel, entry, precision, seed, batch_size, latency_mode, pr
     model = entry.id if attached else self.engine.model(entry)
     gguf = read_gguf(model) if model.endswith('.gguf') and not attached else None
     if gguf and not entry.context: entry = replace(entry, context=gguf.context)
-    gpus = () if os.environ.get('WATTNB_DEVICE') == 'cpu' else tuple(g.uuid for g in visible_gpus())
+    cards = () if os.environ.get('WATTNB_DEVICE') == 'cpu' else tuple(visible_gpus())
     window = window_of(entry, prompt_tokens, entry.longest(max_new_tokens))
     if window is None and gguf: window = min(gguf.context or _WITHOUT_PLAN, _WITHOUT_PLAN)
-    x = Launch(entry, model, precision, window, 1, seed=seed, gpus=gpus, gguf=gguf, threads=cpus())
+    x = Launch(entry, model, precision, window, 1, seed=seed, gpus=tuple(g.uuid for g in cards), gguf=gguf, threads=cpus())
     free = .5 * psutil.virtual_memory().available - (gguf.bytes if gguf else 0)
-    if gpus: free = sum(g.memory_total_bytes or 0 for g in visible_gpus()) * .9 - (gguf.bytes if gguf else 0)
+    if cards: free = sum(g.memory_total_bytes or 0 for g in cards) * .9 - (gguf.bytes if gguf else 0)
     return replace(x, slots=slots_of(self.engine, x, free, batch_size, latency_mode))
 
 @patch
@@ -282,7 +283,7 @@ def api_key(self:ServedModel) -> str: return self._server.launch.key if self._se
 def _record(self:ServedModel, seconds:float):
     "Fill `info`, once the server is ready."
     s, x = self._server, self._launch
-    self.info.update(engine=self._own.engine, local=is_loopback(self.url), load_seconds=seconds,
+    self.info.update(engine=self._own.engine, local=loopback_port(self.url) is not None, load_seconds=seconds,
                      requested_precision=x.precision, batch_rows=self.limit, determinism=self._determinism())
     if self.info.get('device') == 'remote': del self.info['device']
     if s is None: self.info.update(engine_version=Engine.version(self.engine, self._get_attached)); return
