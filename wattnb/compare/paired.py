@@ -340,7 +340,8 @@ def margin_sentence(
 ) -> str:
     "What the margin test of a pair says, with the factor of the energy where it is known."
     t, (a, b), verdict = m.test, (pair['a'], pair['b']), m.verdict(alpha)
-    if (pair['p_holm'] or 1) <= alpha: return _better(pair, verdict, t.margin)
+    if (pair['p_holm'] or 1) <= alpha and (pair['ci_low'] > 0 or pair['ci_high'] < 0):
+        return _better(pair, verdict, t.margin)
     if verdict == 'b is not worse': a, b, t = b, a, t._replace(diff=-t.diff, low=-t.high, high=-t.low)
     points = f'{t.margin * 100:g} point' + 's' * (t.margin != .01)
     show = lambda p: f'p {"<" if p < .001 else "="} {max(p, .001):.2g}'
