@@ -163,6 +163,11 @@ def _pairs(runs, x, strict:bool, papers) -> list[dict]:
 # %% ../../nbs/09_compare/01_paired.ipynb #ad266dc7
 class PairTests(TableSet):
     "Tests of a `Comparison` that are made when they are first asked for."
+    runs: tuple
+    pairs: tuple
+    strict: bool
+    labels: list|None
+    margin: float|None
     @cached_property
     def _x(self) -> np.ndarray: return np.array([e.scores.contributions(self.strict) for e in self.runs])
     @cached_property
@@ -170,7 +175,7 @@ class PairTests(TableSet):
     @cached_property
     def _at(self) -> list: return list(itertools.combinations(range(len(self.runs)), 2))
     @cached_property
-    def _bounds(self): return contribution_bounds(self.n, sum(self._na), self.strict, self.runs[0].scores.task)
+    def _bounds(self): return contribution_bounds(len(self._na), sum(self._na), self.strict, self.runs[0].scores.task)
     @cached_property
     def ranks(self) -> list[Rank]:
         "Where each run stands, in the order of `runs`."
@@ -190,6 +195,7 @@ class PairTests(TableSet):
         "Of each pair: (P(a is better and cheaper), P(b is)), in energy; None where a question has no measured energy."
         return [_dominance(self, a, b) for a, b in self._at]
 
+# %% ../../nbs/09_compare/01_paired.ipynb #57f1e002
 def _dominance(c, a:int, b:int) -> tuple|None:
     "P(a dominates b) and P(b dominates a) in score and energy, with what the meters may be off by."
     runs = c.runs[a], c.runs[b]
@@ -470,7 +476,8 @@ def pooled_table(self:Comparison) -> ResultTable:
     for (a, ka), (b, kb) in itertools.combinations(groups.items(), 2):
         (xa, va), (xb, vb) = self._pooled(ka), self._pooled(kb)
         diff = float((xa - xb).mean())
-        (ci,) = paired_ci(np.stack([xa, xb]), [(0, 1)], self._na, *self._bounds[1], self.labels)
+        low, high = self._bounds[1]
+        (ci,) = paired_ci(np.stack([xa, xb]), [(0, 1)], self._na, low, high, self.labels)
         ci = widened(diff, ci, [v for v in (va, vb) if v])
         rows.append([a, b, len(ka), len(kb), diff, *ci, pooled_p(diff, ci)])
     for r, p in zip(rows, holm([r[-1] for r in rows])): r.append(p)

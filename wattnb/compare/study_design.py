@@ -234,7 +234,7 @@ def design_study(
     if c is None and disagree is None:
         raise UserError('how often two runs differ is not known: name two pilot runs, or give --disagree')
     r = pilot_rates(c) if disagree is None else stated_rates(disagree)
-    stated = dict(icc=icc, value_icc=icc, per_paper=per_paper)
+    stated: dict = dict(icc=icc, value_icc=icc, per_paper=per_paper)
     r = replace(r, **{k: v for k, v in stated.items() if v is not None})
     groups = [pilot[ks[0]] for ks in c.seed_groups.values()] if c else list(pilot)
     k = entries or max(2, len(groups))

@@ -60,7 +60,8 @@ class _Side:
         "Squared distance that the unanswerable questions add at a one-sided level."
         if not self.x.size: return 0.
         level = 1 - 2 * min(.5, max(p, 1e-12))
-        return float(_rare_part(self.x, [(0, 1)], *self.rare_bounds, 1 - self.share, level)[0][0])
+        low, high = self.rare_bounds
+        return float(_rare_part(self.x, [(0, 1)], low, high, 1 - self.share, level)[0][0])
 
 # %% ../../nbs/05_scoring/12_equivalence.ipynb #6278e8d8
 def _p_above(side:_Side, null:float) -> float:

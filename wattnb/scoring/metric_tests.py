@@ -54,5 +54,6 @@ def paired_metrics(
         found[name] = _one_metric(x[:, na] if rare else x, list(pairs), papers, rare)
     raw = [t[4] for tests in found.values() for t in tests]
     corrected = iter(holm(raw))
-    full = {k: [MetricTest(*t, next(corrected)) for t in tests] for k, tests in found.items()}
+    full = {k: [MetricTest(n, d, low, high, p, next(corrected)) for n, d, low, high, p in tests]
+            for k, tests in found.items()}
     return [{k: tests[i] for k, tests in full.items()} for i in range(len(pairs))]

@@ -93,8 +93,8 @@ def three_valued(
 
 def questions_for_margin(
     margin:float,          # what A may be worse by
-    values:Sequence[float], # paired differences that may occur
-    weights:Sequence[float], # their probabilities
+    values,                # paired differences that may occur
+    weights,               # their probabilities
     reach:float=.9,        # the largest possible loss
     power:float=.8,        # chance of the claim
     alpha:float=.05,       # one-sided level
@@ -131,8 +131,8 @@ def difference_shown(
 
 def margin_shown(
     n:float,                # questions; fewer where they come in clusters (`n` over the design effect)
-    values:Sequence[float], # see `questions_for_margin`; their mean is taken as 0
-    weights:Sequence[float], # their probabilities
+    values,                 # see `questions_for_margin`; their mean is taken as 0
+    weights,                # their probabilities
     reach:float=.9,         # the largest possible loss
     power:float=.8,         # chance of the claim
     alpha:float=.05,        # one-sided level
@@ -167,10 +167,10 @@ def predicted_total(
 
 # %% ../../nbs/05_scoring/13_sample_size.ipynb #a331a95e
 def randomized_blocks(
-    entries:Sequence[str], # names
-    blocks:int=1,          # runs of each, e.g. seeds
-    seed:int=0,            # of the order
-) -> list[tuple[int, str]]:
+    entries:Sequence, # names
+    blocks:int=1,     # runs of each, e.g. seeds
+    seed:int=0,       # of the order
+) -> list[tuple]:
     "(block, entry) in the order of running."
     rng = np.random.default_rng(seed)
     return [(b + 1, entries[k]) for b in range(blocks) for k in rng.permutation(len(entries))]
