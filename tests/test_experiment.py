@@ -287,7 +287,7 @@ def test_other_weights_are_another_run(ws, tmp_path):
 
 WRITES = {'init', 'index', 'run', 'eval', 'report', 'plots', 'page', 'submit'} # tried elsewhere, each with what it writes
 LOOKS = {
-    'search': ['What was the PUE of the Tarn hall?', '--preset', 'words'], 'ask': ['What was the PUE of the Tarn hall?', '--model', 'extractive', '--preset', 'words'], 'results': [], 'verify': ['one'], 'replay': ['one'],
+    'search': ['What was the PUE of the Tarn hall?', '--preset', 'words'], 'ask': ['What was the PUE of the Tarn hall?', '--model', 'extractive', '--preset', 'words'], 'serve': ['--model', 'extractive', '--preset', 'words', '--port', '0', '--check'], 'results': [], 'verify': ['one'], 'replay': ['one'],
     'export': ['--peer', 'one', '--output', '{out}'], 'models': [], 'doctor': [], 'plan': ['--model', 'qwen72b', '--preset', 'words'], 'score': ['{root}/data/demo_QA.csv', '{run}/submission.csv', '--strict'], 'check-questions': ['{root}/data/demo_QA.csv'],
     'retrieval': ['--questions', 'demo_QA.csv', '--preset', 'words'], 'benchmark': ['--dry-run', '--provider', 'baseline'], 'scaling': ['--dry-run', '--family', 'qwen2.5', '--env', 'looks', '--datafile', 'demo_QA'],
     'matrix': [], 'compare': ['one', 'two'], 'design': ['one', 'two', '--margin', '5'], 'diff': ['one', 'two'], 'completion': ['bash'], 'errors': ['one'], 'audit': [], 'ensemble': ['--experiments', 'one', 'two', '--name', 'both', '--env', 'looks', '--datafile', 'demo_QA', '--force'],

@@ -1,5 +1,5 @@
 "What a new user installs: light core, working wheel and sdist, workspace files inside, imports that load nothing heavy."
-import json, os, re, subprocess, sys, tarfile, zipfile
+import json, os, re, subprocess, sys, tarfile, time, zipfile
 from configparser import ConfigParser
 from importlib import metadata
 from pathlib import Path
@@ -71,7 +71,7 @@ def built(tmp_path_factory):
 
 def test_wheel_carries_what_init_hands_out(built):
     names = zipfile.ZipFile(built[0]).namelist()
-    for f in ('wattnb/models.toml', 'wattnb/py.typed', 'wattnb/_workspace/data/demo_QA.csv', 'wattnb/_workspace/data/metadata.csv', 'wattnb/_workspace/nbs/run_experiment.ipynb'):
+    for f in ('wattnb/models.toml', 'wattnb/guests.css', 'wattnb/guests.js', 'wattnb/py.typed', 'wattnb/_workspace/data/demo_QA.csv', 'wattnb/_workspace/data/metadata.csv', 'wattnb/_workspace/nbs/run_experiment.ipynb'):
         assert f in names, f
     assert sum(n.startswith('wattnb/_workspace/data/pdfs/') for n in names) >= 12
     assert not [n for n in names if 'test_solutions' in n or 'train_QA' in n]
@@ -90,3 +90,27 @@ def test_wheel_works_away_from_the_checkout(built, tmp_path):
     assert str(tmp_path / 'site') in subprocess.run([sys.executable, '-c', 'import wattnb; print(wattnb.__file__)'], env=env, cwd=tmp_path, capture_output=True, text=True).stdout
     assert len([f for f in made if f.endswith('.pdf')]) >= 12
     assert 'smollm2-135m' in run('models', cwd=tmp_path / 'ws/data')
+
+
+def test_the_container_installs_what_there_is():
+    "Extras of the Dockerfile exist, and its commands are commands."
+    text = (root/'deploy/Dockerfile').read_text()
+    known = {k.removesuffix('_requirements') for k in re.findall(r'^(\w+_requirements) =', (root/'settings.ini').read_text(), re.M)}
+    named = re.findall(r'EXTRAS=([\w,]+)', text)
+    assert len(named) == 2 and all(set(n.split(',')) <= known for n in named)
+    assert re.findall(r'wattnb(?::cuda)? run (.*?)  ', text) == ['--model smollm2-135m --env box', '--model qwen7b --env H100']
+
+
+def test_a_job_on_slurm_requeues_itself(tmp_path):
+    "The scheduler sends SIGTERM to the script alone: the benchmark is ended, and the job is queued again."
+    log, bin_ = tmp_path/'log', tmp_path/'bin'
+    bin_.mkdir()
+    for name, code in (('wattnb', 'trap "echo ended >> $LOG; exit 143" TERM; echo "$@" >> $LOG; sleep 5 & wait'), ('scontrol', 'echo scontrol "$@" >> $LOG')):
+        (bin_/name).write_text(f'#!/bin/bash\n{code}\n'); (bin_/name).chmod(0o755)
+    env = dict(PATH=f'{bin_}:{os.environ["PATH"]}', LOG=str(log), WATTNB_ROOT=str(tmp_path), SLURM_JOB_ID='7', SLURM_CLUSTER_NAME='lab')
+    p = subprocess.Popen(['bash', root/'deploy/benchmark.sbatch', '--model', 'a b'], env=env)
+    deadline = time.monotonic() + 60
+    while not log.exists() and time.monotonic() < deadline: time.sleep(.05)
+    p.terminate()
+    assert p.wait(60) == 0
+    assert log.read_text().splitlines() == ['benchmark --env lab --timeout 0 --model a b', 'ended', 'scontrol requeue 7']

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_completion', 'cmd_index', 'cmd_search', 'cmd_page', 'cmd_retrieval',
-           'cmd_check_questions', 'cmd_ask', 'cmd_eval', 'cmd_run', 'cmd_plan', 'run_notebook', 'cmd_results',
-           'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models', 'cmd_doctor', 'cmd_meter', 'cmd_score', 'cmd_submit',
-           'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare', 'cmd_diff', 'cmd_design', 'cmd_errors',
-           'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots', 'cmd_report']
+           'cmd_check_questions', 'cmd_ask', 'cmd_serve', 'cmd_eval', 'cmd_run', 'cmd_plan', 'run_notebook',
+           'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models', 'cmd_doctor', 'cmd_meter',
+           'cmd_score', 'cmd_submit', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare', 'cmd_diff',
+           'cmd_design', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots',
+           'cmd_report']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
-import argparse, dataclasses, logging, sys
+import argparse, dataclasses, logging, os, sys
 from pathlib import Path
 
 from ..core.redaction import redact
@@ -55,8 +56,8 @@ _TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
 # %% ../../nbs/11_cli/01_verbs.ipynb #8936cd48
 @verb('index', 'build or update the index from data/ (only changed documents are embedded again)',
       'wattnb index', Opt('--name', metavar='NAME', help='name of the index; default: the embedder\'s'),
-      Opt('--embedder', metavar='KEY', help='embedder of the registry, or `none` for BM25 only; default: the one it '
-          'has, minilm-int8 for a new index'),
+      Opt('--embedder', metavar='KEY', help='embedder of the registry, openai:MODEL, bedrock:MODEL, or `none` for BM25 only; '
+          'default: that of wattnb.toml, the one it has, minilm-int8 for a new index'),
       Opt('--parser', default='pdfium', choices=('pdfium', 'docling'), help='parser of the PDFs'),
       Opt('--offline', action='store_true', help='do not download missing papers'),
       Opt('--allow-local', action='store_true', help='allow downloads from this machine and private networks'))
@@ -164,6 +165,24 @@ def cmd_ask(a) -> Result:
     from wattnb.experiment.asking import ask
     r = ask(a.question, unit=a.unit, root=a.root, best_guess=a.best_guess, **shared(a))
     return Result(r.to_text(show_prompt=a.show_prompt), r, 0 if r.answer.status in ('answered', 'abstained') else 1)
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #h0st0402
+@verb('serve', 'a page on which guests ask the papers, from this machine or its network',
+      'wattnb serve --model extractive',
+      *_options('model', 'precision', 'provider', 'engine', 'like', 'preset', 'index', 'max_retries', 'max_new_tokens',
+                'planner', 'retrieval', 'decode'),
+      Opt('--host', default='127.0.0.1', metavar='ADDRESS', help='address to listen on; 0.0.0.0: all of this machine, so '
+          'that anyone on the network can ask; default: 127.0.0.1, this machine only'),
+      Opt('--port', type=int, default=8765, metavar='N', help='port to listen on; 0: a free one; default: 8765'),
+      Opt('--password', nargs='?', const='', default=None, metavar='WORD', help='ask guests for a password; without WORD '
+          'one is made and shown in the link; WATTNB_SERVE_PASSWORD sets one that no list of processes shows'),
+      Opt('--check', action='store_true', help='open index and model, and end'))
+def cmd_serve(a) -> Result:
+    from wattnb.experiment.guests import serve
+    password = a.password if a.password is not None else os.environ.get('WATTNB_SERVE_PASSWORD') or None
+    r = serve(Workspace.find(a.root), RunSettings(**shared(a)), a.host, a.port, password, a.check)
+    return Result(f'{r["answered"]} questions answered by {r["model"]} at {r["url"]}' if not a.check else
+                  f'{r["model"]} and the index {r["index"]} can be opened', r)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #a563bc69
 @verb('eval', 'answer the questions and print the score, without keeping a run folder',

@@ -7,3 +7,4 @@ from .stages import *
 from .stored import *
 from .execute import *
 from .asking import *
+from .guests import *

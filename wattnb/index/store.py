@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'K1', 'B', 'HNSW_FROM', 'WINDOW', 'PASSAGES_PER_SECOND', 'BYTES_PER_PASSAGE', 'DEFAULT_EMBEDDER',
-           'bm25_model', 'BuildReport', 'default_embedder', 'build_index', 'Index', 'exact_search', 'open_index']
+           'SAME_MAKER', 'bm25_model', 'BuildReport', 'default_embedder', 'build_index', 'Index', 'exact_search',
+           'open_index']
 
 # %% ../../nbs/01_index/05_store.ipynb #8b7a36b1
 import hashlib, io, json, os, re, shutil, time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
@@ -25,7 +26,8 @@ from .documents import Document, load_document, why_failed
 from .corpus import build_corpus, read_bibliography
 from .passages import (UNITS_VERSION, Passage, PassageSettings, Unit, make_passages, node_tree,
                                    show_units, units_of, words)
-from .embedders import Embedder, EmbedderEntry, load_embedders, trust_embedder, trusted_embedder
+from .embedders import (Embedder, EmbedderEntry, find_embedder, index_settings, load_embedders,
+                                    trust_embedder, trusted_embedder)
 
 # %% ../../nbs/01_index/05_store.ipynb #f242a50b
 FORMAT = 2
@@ -38,10 +40,10 @@ _REBUILD = 'build the index again with `wattnb index`'
 def _sealed(m:dict) -> dict: return {**m, 'seal': digest({k: v for k, v in m.items() if k != 'seal'})}
 
 _FIELDS = dict(settings=dict, documents=dict, n_passages=int, files=dict, sha256=dict, failed=list, n_units=int,
-               seal=str)
+               seal=str, embedding=dict)
 _EMBEDDER_FIELDS = dict(key=str, provider=str, id=str, name=str, revision=str, dimensions=int, max_tokens=int,
                         query_prompt=str,
-                        passage_prompt=str, task=str)
+                        passage_prompt=str, task=str, options=dict, host=str)
 _PASSAGE_FIELDS = dict(words=int, overlap=int, nodes=bool)
 
 def _manifest(folder:Path) -> dict:
@@ -167,8 +169,9 @@ def bm25_model(
 class _Vectors:
     """Vectors by the key of their text: from the old index, from a killed build, or
     embedded now and saved in `folder`, a window at a time."""
+    record: dict|None = None # what made the vectors and what they cost; None of a model that runs here
     def __init__(self, entry:EmbedderEntry, folder:Path, old_folder:Path, old:dict|None):
-        self.entry, self.known, self.embedded = entry, {}, 0
+        self.entry, self.known, self.embedded, self.model = entry, {}, 0, Embedder(entry)
         self.folder = folder/digest(entry)[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
         if old and old['settings']['embedder'] == jsonable(entry) and not old['settings']['passages'].get('nodes'):
@@ -180,12 +183,13 @@ class _Vectors:
             self.known.update(zip(rows['key'].tolist(), rows['vector']))
     def embed(self, texts:dict):
         "Embed the texts (by key) that have no vector yet."
-        todo, model = [k for k in texts if k not in self.known], Embedder(self.entry)
+        if self.entry.hosted: return self._ask(texts)
+        todo = [k for k in texts if k not in self.known]
         row = np.dtype([('key', 'U24'), ('vector', '<f4', (self.entry.dimensions,))])
         for a in range(0, len(todo), WINDOW):
             keys = todo[a:a + WINDOW]
             rows = np.zeros(len(keys), row)
-            rows['key'], rows['vector'] = keys, model.passages([texts[k] for k in keys], bar=True)
+            rows['key'], rows['vector'] = keys, self.model.passages([texts[k] for k in keys], bar=True)
             np.save(raw := io.BytesIO(), rows)
             atomic_write(self.folder/f'{keys[0]}.npy', raw.getvalue())
             self.known.update(zip(keys, rows['vector']))
@@ -194,6 +198,16 @@ class _Vectors:
         "The vectors of `keys`; zeros where there is none."
         zeros = np.zeros(self.entry.dimensions, np.float32)
         return np.array([self.known.get(k, zeros) for k in keys], np.float32)
+
+# %% ../../nbs/01_index/05_store.ipynb #h0st0202
+@patch
+def _ask(self:_Vectors, texts:dict):
+    "Take the vectors of the texts (by key) from a server or from its cache."
+    server = self.model.load()._model
+    if self.known: server.adopt(self.known, self.known.values())
+    self.known = dict(zip(texts, self.model.passages(list(texts.values()), bar=True)))
+    self.embedded, self.record = server.asked, server.record(list(texts))
+    server.close()
 
 # %% ../../nbs/01_index/05_store.ipynb #05ee2604
 def _average_parents(vectors:np.ndarray, nodes):
@@ -233,13 +247,20 @@ class BuildReport:
     index_dir: Path
     seconds: float
     up_to_date: bool = False
+    embedding: dict|None = None # of vectors of a server: what made them, tokens, USD
     def to_json(self) -> dict: return {**vars(self), 'index_dir': str(self.index_dir)}
     def __str__(self):
         where = f'(index {self.index_dir.name})'
         if self.up_to_date:
             return f'the index is up to date: {self.documents} documents, {self.passages} passages {where}'
         return (f'{self.documents} documents, {self.passages} passages; {self.embedded} embedded, '
-                f'{self.removed} removed, in {self.seconds:.1f} s {where}')
+                f'{self.removed} removed, in {self.seconds:.1f} s {where}' + self._cost())
+    def _cost(self) -> str:
+        e = self.embedding
+        if not e: return ''
+        tokens = 'tokens not reported' if e['tokens_asked'] is None else f"{e['tokens_asked']:,} tokens"
+        usd = 'price not known' if e['usd_asked'] is None else f"{e['usd_asked']:.4g} USD"
+        return f"; {e['model']} at {e['host']}: {e['calls']} calls, {tokens}, {usd}"
 
 # %% ../../nbs/01_index/05_store.ipynb #333fca6e
 def _swap(new:Path, folder:Path):
@@ -276,13 +297,14 @@ def _forecast(name, entry, paths, hashes, old, settings) -> str:
     if gone: what += f', {gone} gone'
     if entry.provider == 'none' or not fresh: return what
     n = sum(Path(paths[k]).stat().st_size for k in fresh) / BYTES_PER_PASSAGE
+    if entry.hosted: return f'{what}; some {max(1, round(n)):,} passages to embed at {entry.host}, less what is cached'
     s = (5 if entry.provider == 'sentence-transformers' else 1) + n / PASSAGES_PER_SECOND[entry.provider]
     if s <= 90: return f'{what}; about {round(s, -1) or 5:.0f} s on two cores'
     return f'{what}; some {max(10, round(n, -1)):.0f} passages to embed, about {max(1, round(s / 60))} min on two cores'
 
 # %% ../../nbs/01_index/05_store.ipynb #5c1ee6b1
-def _write_index(new:Path, units, passages, vectors:_Vectors|None, nodes:bool):
-    "Tables, vectors and words of an index."
+def _write_index(new:Path, units, passages, vectors:_Vectors|None, nodes:bool) -> dict:
+    "Tables, vectors and words of an index; returns further fields of its manifest."
     texts = [p.text if nodes else p.search_text for p in passages]
     keys = [_text_key(t) for t in texts]
     _write_tables(new, units, passages, keys)
@@ -293,6 +315,7 @@ def _write_index(new:Path, units, passages, vectors:_Vectors|None, nodes:bool):
         np.save(new/'vectors.npy', rows)
         if len(rows) >= HNSW_FROM and find_spec('hnswlib'): _make_graph(rows).save_index(str(new/'hnsw.bin'))
     if not nodes: bm25_model([words(p.term_text) for p in passages]).save(str(new/'bm25'))
+    return dict(embedding=vectors.record) if vectors and vectors.record else {}
 
 def _write_manifest(new:Path, **fields):
     "The manifest, with size and hash of every other file."
@@ -329,7 +352,7 @@ def build_index(
     """Build or refresh an index. One bad document never stops the others. `UserError` for an unknown
     embedder or a folder in use, `WorkError` when nothing can be indexed."""
     _check_name(name)
-    t0, e = time.monotonic(), _chosen_embedder(ws, embedder or default_embedder(ws, name, passages.nodes), passages)
+    t0, e = time.monotonic(), _chosen_embedder(ws, name, embedder, passages)
     report = corpus or build_corpus(ws)
     failed = list(report.failed)
     if not report.ok: raise _nothing('read', failed)
@@ -340,7 +363,7 @@ def build_index(
     old = _sound_manifest(folder)
     if old and all(old.get(k) == v for k, v in made_from.items()):
         return BuildReport(len(hashes), old['n_passages'], 0, 0, failed + old.get('failed', []), folder,
-                           time.monotonic() - t0, True)
+                           time.monotonic() - t0, True, old.get('embedding'))
     work = ws.embeddings/f'.{folder.name}.build'
     with folder_lock(work, 'wattnb index'), _disk_errors(folder):
         _finish_swap(folder)
@@ -351,21 +374,21 @@ def build_index(
         new = work/'new'
         shutil.rmtree(new, ignore_errors=True); new.mkdir()
         vectors = _Vectors(e, work/'vectors', folder, old) if e.provider != 'none' else None
-        _write_index(new, units, items, vectors, passages.nodes)
-        _write_manifest(new, **made_from, n_passages=len(items), n_units=len(units), failed=bad)
+        more = _write_index(new, units, items, vectors, passages.nodes)
+        _write_manifest(new, **made_from, **more, n_passages=len(items), n_units=len(units), failed=bad)
         removed = len(set(old['documents']) - set(hashes)) if old else 0
         _swap(new, folder)
         shutil.rmtree(work/'vectors', ignore_errors=True)
     return BuildReport(len(hashes) - len(bad), len(items), vectors.embedded if vectors else 0, removed, failed + bad,
-                       folder, time.monotonic() - t0)
+                       folder, time.monotonic() - t0, embedding=more.get('embedding'))
 
 # %% ../../nbs/01_index/05_store.ipynb #c01ae048
-def _chosen_embedder(ws:Workspace, key:str, passages:PassageSettings) -> EmbedderEntry:
-    "The entry of a key that the user named, which is thereby trusted."
-    entries = load_embedders(ws)
-    if key not in entries: raise UserError(f'unknown embedder {key!r}: one of {", ".join(entries)}')
-    e = entries[key]
+def _chosen_embedder(ws:Workspace, name:str|None, key:str|None, passages:PassageSettings) -> EmbedderEntry:
+    "The entry of the key that the user named, here or in `wattnb.toml`, which is thereby trusted; else of the default."
+    e = find_embedder(ws, key or index_settings(ws).get('embedder') or default_embedder(ws, name, passages.nodes))
     trust_embedder(e)
+    if e.hosted:
+        with closing(Embedder(e).load()._model) as server: e = server.entry # with host and dimensions
     if passages.nodes and e.provider == 'none':
         raise UserError('an index of nodes needs an embedder: its purpose is the search by vectors of WattBot')
     return e
@@ -390,7 +413,7 @@ class Index:
         self.entry, self.searched_by, self.on_embed = EmbedderEntry(**self.manifest['settings']['embedder']), '', None
     def _damaged(self, why): return UserError(f'{self.folder} is damaged ({why}): {_REBUILD}')
     @cached_property
-    def _embedder(self) -> Embedder: return Embedder(trusted_embedder(self.entry))
+    def _embedder(self) -> Embedder: return Embedder(trusted_embedder(self.entry, self.workspace))
     @property
     def manifest_digest(self) -> str:
         "Hash of what can be found: settings, documents, passages."
@@ -518,15 +541,32 @@ def exact_search(
     return scores, rows
 
 # %% ../../nbs/01_index/05_store.ipynb #8fdc66c2
+SAME_MAKER = .98 # cosine of two vectors of one text by one model, at least: rounding of a GPU changes less
+
+@patch
+def _compare_maker(self:Index):
+    "`UserError` where the server of a hosted index gives a passage another vector than it has."
+    if not self.entry.hosted or self.__dict__.get('_compared'): return
+    i, p = next((i, p) for i, p in enumerate(self.passages) if not self.has_nodes or p.kind == 'sentence')
+    server = self._embedder.load()._model
+    v = server.encode([p.text if self.has_nodes else p.search_text], cached=False)[0]
+    if not (cosine := float(v @ self.vectors[i])) >= SAME_MAKER:
+        e = server.entry
+        raise UserError(f'{e.provider}:{e.id} at {e.host} is not the model that made the vectors of the index '
+                        f'{self.name} (made at {self.entry.host}; a passage embedded again has the cosine '
+                        f'{cosine:.2f}, not 1): ask that server, or {_REBUILD}')
+    self._compared = True
+
 @patch
 def load_embedder(self:Index) -> Index:
     "Load the embedder now, so that its time is not hidden in the first query."
-    if self.has_vectors: self._embedder.load()
+    if self.has_vectors: self._embedder.load(); self._compare_maker()
     return self
 
 @patch
 def embed_queries(self:Index, texts:Sequence[str]) -> np.ndarray:
     "Vectors of the queries, float32. `on_embed` is called with start and end (monotonic s), for energy by stage."
+    self._compare_maker()
     t0 = time.monotonic()
     try: return self._embedder.queries(texts)
     finally:
@@ -580,6 +620,9 @@ def card(self:Index) -> ResultTable:
             ('words per passage', m['settings']['passages'].get('words')),
             ('embedder', e.name or e.id), ('dimensions', e.dimensions), ('built', m.get('built')),
             ('identity', self.manifest_digest[:16])]
+    if made := m.get('embedding'):
+        rows[-1:-1] = [('made by', f'{made.get("model")} at {made.get("host")}, {made.get("date")}'),
+                       ('tokens embedded', made.get('tokens')), ('USD', made.get('usd'))]
     return ResultTable(['index', self.name], rows)
 
 # %% ../../nbs/01_index/05_store.ipynb #ad0c275d
@@ -589,7 +632,8 @@ def _index_folder(ws:Workspace, name:str|None) -> Path:
     folders = (p.parent.name for p in ws.embeddings.glob('*/manifest.json')) # none where the folder is absent
     have = sorted(x for x in folders if not x.startswith('.'))
     plain = [n for n in have if not n.endswith('-nodes')] or have
-    usual = [n for n in (DEFAULT_EMBEDDER, 'minilm') if n in have]
+    named = index_settings(ws).get('embedder')
+    usual = [n for n in (find_embedder(ws, named).key if named else '', DEFAULT_EMBEDDER, 'minilm') if n in have]
     pick = name or [*usual, *plain, DEFAULT_EMBEDDER][0]
     folder = ws.embeddings/pick
     for _ in range(20): # another process may be between its two renames
@@ -611,7 +655,8 @@ def open_index(
     if embedder and was.key != embedder:
         raise UserError(f'index {ix.name} was built with {was.key}, not with {embedder}: choose another --index or '
                         f'build one with `wattnb index --embedder {embedder}`')
-    made = lambda e: (e.provider, e.id, e.revision, e.dimensions, e.pypi)
+    long = lambda e: e.hosted and e.truncate_dim or e.dimensions or was.dimensions
+    made = lambda e: (e.provider, e.id, e.revision, long(e), e.pypi)
     if now and made(now) != made(was):
         raise UserError(f'index {ix.name} was built with {was.id} {was.revision}, but {now.key} is now {now.id} '
                         f'{now.revision}: {_REBUILD}')

@@ -24,3 +24,4 @@ from .gguf import *
 from .llamacpp import *
 from .engines import *
 from .served import *
+from .hosted_embeddings import *

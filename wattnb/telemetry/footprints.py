@@ -117,7 +117,7 @@ def load_footprint(
     if ws is None or not (doc := read_settings(ws.root)): return Footprint()
     path = ws.root/SETTINGS_FILE
     where, keys = f'{path} [footprint]', [f.name for f in fields(Footprint)]
-    _known(doc, ('footprint', 'task'), str(path), 'table')
+    _known(doc, ('footprint', 'index', 'task'), str(path), 'table')
     base = dict(_known(doc.get('footprint', {}), (*keys, 'env'), where))
     envs = _known(base.pop('env', {}), None, f'{path} [footprint.env]')
     found = _settings(base, where)

@@ -214,7 +214,8 @@ def devices_of(
     "Devices of a model and an embedder, for `Session.uses`; None if the model does not report any."
     found = model.info.get('devices') or model.info.get('device')
     if found in (None, SERVER): return None
-    embedder = getattr(getattr(getattr(index, '_embedder', None), '_model', None), 'device', None)
+    loaded = None if index is None else vars(index).get('_embedder') # not opened for this question alone
+    embedder = getattr(getattr(loaded, '_model', None), 'device', None)
     return [*([found] if isinstance(found, (str, int)) else found), *([str(embedder)] if embedder is not None else [])]
 
 # %% ../../nbs/04_telemetry/04_session.ipynb #3177a204
