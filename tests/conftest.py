@@ -95,3 +95,14 @@ if os.environ.get({variable!r}):
             return spec
     sys.meta_path.insert(0, Hook())
 '''
+
+
+def picture(seed, width, height, document_id='okafor2031', page=2):
+    "A picture of noise for a prompt, so that models of random weights tell it from another."
+    import numpy as np
+    from wattnb.index.page_images import _png
+    from wattnb.index.page_parts import PagePart
+    from wattnb.retrieval.images import ImageHit, PromptImage
+    png = _png(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+    part = PagePart(document_id, page, None, width, height, f'{seed:064x}', png)
+    return PromptImage(ImageHit(document_id, page, 'Figure 1', 'Figure 1', 1, 'p1'), part)

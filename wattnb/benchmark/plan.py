@@ -14,7 +14,7 @@ from typing import Sequence
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, WorkError, Workspace, folder_lock, jsonable
-from ..llm.protocol import check_provider
+from ..llm.protocol import check_provider, images_for
 from ..llm.registry import load_registry
 from ..llm.shapes import shape_of
 from ..core.hardware import memory_here
@@ -43,6 +43,7 @@ class BenchmarkSettings:
     engine: str = same_as('engine')
     preset: str = same_as('preset')
     mode: str = same_as('mode')
+    images: int = same_as('images') # models that read text alone are skipped
     limit: int|None = same_as('limit')
     smoke_test: bool = False  # one question per model, in its own -smoke folder
     force: bool = same_as('force')
@@ -146,7 +147,8 @@ def _run_settings(entry, precision:str, seed:int, s:BenchmarkSettings) -> RunSet
     if s.smoke_test:
         word = planned_precision(entry, precision)
         parts = (re.sub(r'[^\w.+-]+', '-', entry.key), 'smoke', word if word != planned_precision(entry) else '',
-                 s.mode if s.mode != 'rag' else '', f'seed{seed}' if seed else '', s.split)
+                 s.mode if s.mode != 'rag' else '', f'images{s.images}' if images_for(entry, s.images) else '',
+                 f'seed{seed}' if seed else '', s.split)
         own |= dict(name='-'.join(filter(None, parts)), limit=1)
     return RunSettings(**shared(s) | own)
 
@@ -156,7 +158,9 @@ def _plan_one(ws, spec, entry, precision, seed, s:BenchmarkSettings, machines, p
     except UserError as e: return PlannedRun(entry.key, precision, seed, 'skip', str(e)) # its file has another
     on_gpu = any(m.devices for m in machines) or bool(memory_here()['gpu_gb'])
     r.need_gb, r.need_is = need_of(entry, r.precision, past, on_gpu)
-    try: check_provider(entry, r.precision)
+    try:
+        check_provider(entry, r.precision)
+        images_for(entry, s.images)
     except (UserError, WorkError) as e:
         r.state, r.reason = 'skip', str(e); return r
     try: r.plan = plan_run(replace(_run_settings(entry, precision, seed, s), model=spec), ws)

@@ -210,12 +210,14 @@ def run_members(
         raise UserError('at temperature 0 all runs of a model are the same: give --temperature, e.g. 0.7')
     key = load_registry(ws).find(s.model, provider=s.provider or None).key
     parts = (re.sub(r'[^\w.+-]+', '-', key), 'bench', s.engine, s.precision, s.preset, s.split,
-             s.mode if s.mode != 'rag' else '')
+             s.mode if s.mode != 'rag' else '', f'images{s.images}' if s.images else '')
     name = s.name or '-'.join(filter(None, parts))
     plans = [plan_run(replace(s, name=f'{name}-member{i + 1}of{m}', seed=s.seed + i), ws) for i in range(m)]
     todo = [p for p in plans if p.state != 'complete']
     if not todo: return plans
-    with open_model(todo[0].entry, precision=todo[0].precision_requested, ws=ws, seed=s.seed, temperature=s.temperature,
+    entry, shown = todo[0].entry, todo[0].images
+    more: dict = dict(images=shown) if shown and entry.local else {}
+    with open_model(entry, precision=todo[0].precision_requested, ws=ws, seed=s.seed, temperature=s.temperature, **more,
                     max_new_tokens=s.max_new_tokens, batch_size=s.batch_size, latency_mode=s.latency_mode) as model:
         for p in todo:
             model.seed = p.settings.seed # every request draws from it anew

@@ -152,7 +152,8 @@ def cmd_check_questions(a) -> Result:
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #74888a17
 _MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 'index', 'mode', 'seed', 'temperature',
-                  'max_retries', 'max_new_tokens', 'batch_size', 'planner', 'retrieval', 'decode', 'sampling', 'latency_mode')
+                  'max_retries', 'max_new_tokens', 'batch_size', 'planner', 'images', 'retrieval',
+                  'decode', 'sampling', 'latency_mode')
 
 @verb('ask', 'answer one question, with citations',
       'wattnb ask "What was the PUE of the Tarn hall?" --model extractive', Opt('question', help='the question'),
@@ -517,8 +518,8 @@ def _early_stopping(a, runs):
       _many('--provider', 'hf_local, openai, openrouter, bedrock, baseline or all', metavar='X'),
       _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='P'),
       Opt('--seeds', type=int, nargs='+', default=[0], metavar='N', help='a run for each seed'),
-      *_options('env', 'questions', 'split', 'engine', 'preset', 'mode', 'limit', 'temperature', 'fail_on_error',
-                'allow_mixed', 'force', 'shuffle'),
+      *_options('env', 'questions', 'split', 'engine', 'preset', 'mode', 'images', 'limit', 'temperature',
+                'fail_on_error', 'allow_mixed', 'force', 'shuffle'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
       *_STUDY,
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),

@@ -7,7 +7,7 @@ __all__ = ['surname', 'citation_labels', 'Citations', 'Exchange', 'Asked', 'answ
            'page_html', 'hits_html', 'prompt_html', 'attempts_table']
 
 # %% ../../nbs/06_experiment/07_asking.ipynb #1ac738b6
-import html, json, re, time, unicodedata
+import base64, html, json, re, time, unicodedata
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Callable, Sequence
@@ -20,14 +20,15 @@ from ..core.redaction import redact
 from ..core.questions import BLANK, Question
 from ..index.corpus import Paper, read_bibliography
 from ..index.store import Index, open_index
+from ..retrieval.images import ImageFinder
 from ..retrieval.search import Retrieved, retrieve
 from ..retrieval.queries import parse_plan
 from ..llm.api import served_by
 from ..llm.registry import ModelEntry, load_registry
-from ..llm.protocol import Reply, Request, check_provider, open_model
+from ..llm.protocol import Reply, Request, check_provider, images_for, open_model
 from ..llm.memory import precision_of
 from ..llm.parsing import Answer
-from ..llm.prompts import best_guess_request, plan_request
+from ..llm.prompts import best_guess_request, plan_request, with_images
 from ..telemetry.energy import ran_here
 from ..telemetry.session import Session, devices_of
 from ..scoring.answers import Prediction
@@ -235,6 +236,12 @@ def _energy(meters:Session, model) -> dict:
     parts = [n for n, v in (('GPU', e.get('gpu_wh')), ('CPU', (e.get('cpu') or {}).get('wh'))) if v is not None]
     return dict(wh=e['total_wh'], of=' and '.join(parts), method=e.get('method'))
 
+def _request(q, got, entry, attempt:int, unread:bool, best_guess:bool, images:tuple) -> Request:
+    "What is asked, of what was found."
+    context = got.context if got else None
+    if best_guess and got: return with_images(best_guess_request(q, context), images)
+    return request_for(q, context, entry, attempt, unread, images)
+
 def _search(q, model, settings, index, attempt, queries) -> tuple[Retrieved|None, float|None]:
     if index is None: return None, None
     t0 = time.monotonic()
@@ -258,7 +265,8 @@ def answer_one(
     once = settings.mode != 'rag' or entry.key == 'abstain'
     out = Asked(q, [], entry, precision_of(model.info) or model.precision, best_guess, citations=Citations(bib))
     t0, n, shortened = time.monotonic(), settings.search.planner_queries, False
-    with Session(served=served_by(entry) if model.info.get('local') else None) as meters:
+    served, shown = served_by(entry) if model.info.get('local') else None, images_for(entry, settings.images)
+    with ImageFinder(index and index.workspace, shown) as find, Session(served=served) as meters: # type: ignore[arg-type]
         meters.uses(devices_of(model, index))
         if settings.planner == 'llm' and index is not None:
             out.plan = call(plan_request(q, n - 1))
@@ -269,12 +277,11 @@ def answer_one(
             attempt = left.pop(0)
             got, took = _search(q, model, settings, index, attempt, queries)
             if got: report('found', got)
-            context, unread = got.context if got else None, bool(attempt) and out.answer.status == 'unparsed'
-            request = (best_guess_request(q, context) if best_guess and got
-                       else request_for(q, context, entry, attempt, unread))
+            unread = bool(attempt) and out.answer.status == 'unparsed'
+            request = _request(q, got, entry, attempt, unread, best_guess, find(index, got)[0])
             report('prompt', request)
             reply = call(request)
-            out.attempts.append(Exchange(got, request, reply, answer_in(reply, q, context, entry, bib), took))
+            out.attempts.append(Exchange(got, request, reply, answer_in(reply, q, request.context, entry, bib), took))
             report('attempt', out.attempts[-1])
             if reply.finish_reason == 'too_long' and not shortened: # the window is known now
                 left, shortened = [attempt, *left], True
@@ -301,13 +308,15 @@ def ask(
     entry = opened.entry if opened else load_registry(ws).find(s.model, s.provider or None, s.like).on_engine(s.engine)
     if s.mode == 'oracle': raise UserError('oracle mode needs a question file with gold papers')
     if not opened: check_provider(entry)
+    shown = images_for(entry, s.images)
+    pictures: dict = dict(images=shown) if shown and entry.local else {}
     index = open_index(ws, s.index or None) if s.mode == 'rag' else None
     if index is not None and s.search.needs_embedder: index.load_embedder() # not part of the question's time
     bibliography = read_bibliography(ws.metadata) if ws.metadata.exists() else {}
     t0 = time.monotonic()
     with nullcontext(opened) if opened else open_model(
             entry, precision=s.precision or entry.precision, ws=ws, seed=s.seed, temperature=s.temperature,
-            max_new_tokens=s.max_new_tokens) as m:
+            max_new_tokens=s.max_new_tokens, **pictures) as m:
         load_seconds = None if opened else time.monotonic() - t0
         out = answer_one(q, m, s, index, bibliography, best_guess)
     out.load_seconds = load_seconds
@@ -449,6 +458,9 @@ def _repr_html_(self:Asked):
                            f'<small>score {b.score:.3f}</small><br>{html.escape(b.text)}</p>')
         parts.append(_fold(f'{len(r.context.blocks)} passages shown to the model',
                            ''.join(map(block, r.context.blocks))))
+    url = lambda x: f'data:image/png;base64,{base64.b64encode(x.part.png).decode()}'
+    pictures = [f'<p>{html.escape(x.name)}<br><img src="{url(x)}" style="max-width:100%"></p>' for x in self.last.request.images]
+    if pictures: parts.append(_fold(f'{len(pictures)} pictures shown to the model', ''.join(pictures)))
     parts.append(_fold('prompt and reply', prompt_html(self.last)))
     if len(self.attempts) > 1: parts.append(_fold(f'{len(self.attempts)} attempts', attempts_table(self)._repr_html_()))
     return ''.join(parts)

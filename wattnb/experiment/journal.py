@@ -147,6 +147,7 @@ _is_status = lambda x: x in ('answered', 'abstained', 'unparsed', 'failed')
 def _fields(**names) -> dict: return {name: _IS[kind] for kind, of in names.items() for name in of.split()}
 
 _tokens, _seconds = _fields(count=' '.join(Tokens._fields)), _fields(number=' '.join(Seconds._fields))
+_image = _fields(text='document_id! sha256! what passage_id', count='page width! height! bytes')
 _plan = _fields(text='id', texts='queries', number='seconds cost_usd') | {'tokens': _tokens}
 _question = _fields(text='id! question! answer answer_value answer_unit ref_id ref_url supporting_materials explanation '
                          'usage') | {'flags': {}}
@@ -169,7 +170,7 @@ _SHAPES = dict( # kind of line → fields
     attempt=_fields(text='id! finished error raw context note', count='session attempt context_tokens gold_rank n_hits',
                     flag='can_retry gold_in_context', number='cost_usd', texts='queries') | {
         'status': _is_status, 'tokens': _tokens, 'seconds': _seconds, 'batch': _fields(count='size'),
-        'prompt': _fields(text='system user!'), 'snippets': [{}], 'plan': _plan, 'answer': _answer})
+        'prompt': _fields(text='system user!'), 'snippets': [{}], 'images': [_image], 'plan': _plan, 'answer': _answer})
 
 # %% ../../nbs/06_experiment/01_journal.ipynb #67292c47
 def _misshapen(x, shape, at:str='') -> str:

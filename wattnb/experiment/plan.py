@@ -19,16 +19,17 @@ from ..core.hardware import machine, memory_here
 from ..core.questions import QuestionSet, read_questions
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, digest, jsonable, read_json, refuse_links, stale_files
+from ..index.page_parts import MOST_PIXELS
 from ..index.store import open_index
 from ..retrieval.queries import DEFAULT_PRESET
 from ..llm.memory import native_quantization, precision_of
 from ..llm.registry import GGUF_ENGINES, ModelEntry, load_registry
-from ..llm.protocol import check_provider
+from ..llm.protocol import check_provider, images_for
 from ..llm.requirements import precision_advice
 from ..llm.shapes import check_shape, shape_of
 from ..llm.engines import check_engine, engine_precision
-from ..llm.prices import priced
-from ..llm.prompts import prompt_digest
+from ..llm.prices import most_image_tokens, priced
+from ..llm.prompts import image_digest, prompt_digest
 from ..telemetry.energy import machine_description, machine_key
 from ..scoring.answers import Prediction
 from ..scoring.scores import score
@@ -97,6 +98,8 @@ class RunPlan:
     precision_requested: str = '' # by the settings, else by the model's entry
 
     @property
+    def images(self) -> int: return images_for(self.entry, self.settings.images)
+    @property
     def run(self) -> str:
         "Config hash: the SHA-256 of the identity, in hex."
         return digest(self.identity)
@@ -116,6 +119,7 @@ def bill(self:RunPlan) -> str:
     shown = 0 if s.mode == 'closed-book' else min([t for t in (s.search.max_tokens or 8000, e.context_tokens) if t])
     left = len(self.questions) - self.done if self.state in ('new', 'resume') else 0
     attempts = s.max_retries + 1 if s.mode == 'rag' else 1
+    if self.images: shown += self.images * most_image_tokens(e)
     return expected_bill(e, [shown + _INSTRUCTIONS] * left, s.max_new_tokens, attempts)
 
 def _below(p, root) -> str:
@@ -133,7 +137,8 @@ def table(self:RunPlan) -> ResultTable:
     state = {'new': 'new', 'complete': 'complete: nothing to do',
              'resume': f'resumes: {self.done} of {n} questions done',
              'rebuild': 'every question is done: the files are written again from the journal'}[self.state]
-    optional = [('weights', s.weights and f'{s.weights}: nothing is scored'), ('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
+    optional = [('images', self.images and f'up to {self.images}: tables and figures that were found'),
+                ('weights', s.weights and f'{s.weights}: nothing is scored'), ('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
                 ('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)]
     rows = [('model', f'{e.name} ({e.key})'), ('provider', e.provider),
             *([('engine', e.engine)] if e.engine else []), ('precision', precision),
@@ -148,7 +153,9 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
     "All that could change an answer of this run."
     folder = Path(entry.id).expanduser()
     local = entry.local and (folder.is_dir() or folder.suffix == '.gguf' and folder.is_file())
-    optional = dict(like=entry.like, decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
+    n = images_for(entry, s.images)
+    optional = dict(images=dict(n=n, pixels=MOST_PIXELS, wording=image_digest()[:16]) if n else {},
+                    like=entry.like, decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
                     planner='llm' if s.planner == 'llm' else '',
                     weights=s.weights or (weights_digest(folder) if local else ''),
                     shape=digest(shape_of(entry)) if s.weights else '',
@@ -202,6 +209,7 @@ def _default_name(s:RunSettings, entry:ModelEntry, precision:str, own:str, engin
     if precision != own: parts.append(precision)
     if s.mode != 'rag': parts.append(s.mode)
     if s.preset and s.preset != DEFAULT_PRESET: parts.append(s.preset)
+    if n := images_for(entry, s.images): parts.append(f'images{n}')
     if s.seed: parts.append(f'seed{s.seed}')
     if s.split: parts.append(s.split)
     return '-'.join(parts)

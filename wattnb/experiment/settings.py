@@ -16,8 +16,8 @@ from fastcore.basics import patch
 
 from ..core.redaction import redact_url
 from ..core.workspace import UserError, jsonable
-from ..llm.prices import cost_usd, estimate_usd, find_price
-from ..llm.protocol import Request
+from ..llm.prices import cost_usd, estimate_usd, find_price, image_tokens
+from ..llm.protocol import MOST_IMAGES, Request
 from ..llm.registry import ENGINES, PRECISIONS, ModelEntry
 
 # %% ../../nbs/06_experiment/00_settings.ipynb #232d0e90
@@ -61,11 +61,11 @@ class RunSettings:
     batch_size: int|None = setting(None, 'prompts per batch; default: what memory allows', 'N')
     latency_mode: bool = setting(False, 'one question at a time, to measure latency without batching')
     planner: str = setting('', "further queries: none, keywords or llm; default: the preset's", 'HOW', PLANNERS)
+    images: int = setting(0, 'tables and figures shown as pictures to a model that reads them: 0, 1 or 2', 'N')
     retrieval: dict|str = setting('', 'changes to the preset, such as "top_k=40 max_tokens=3000"', 'K=V')
-    decode: str = setting('', "json: constrain local models to the reply's schema (extra constrained)", 'HOW', ['json'])
+    decode: str = setting('', "json: a local model keeps to the reply's schema (extra `constrained`)", 'HOW', ['json'])
     shuffle: bool = setting(False, 'ask in random order, questions about one paper together, in ten blocks')
-    sampling: str = setting('', "model: the checkpoint's own temperature, top-p and repetition penalty; default greedy",
-                            'WHOSE', ['model'])
+    sampling: str = setting('', "model: the checkpoint's temperature, top-p, penalty; default greedy", 'WHOSE', ['model'])
     weights: str = setting('', 'random: no checkpoint, to measure time, memory and energy; no score', 'W', ['random'])
     index: str = setting('', "which index; default: the workspace's", 'NAME')
     fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions fails the run', 'F')
@@ -141,7 +141,7 @@ def too_many_failed(self:RunSettings,
 @patch(as_prop=True)
 def public(self:RunSettings) -> dict:
     "The settings as the run folder keeps them (`config_snapshot`)."
-    optional = [k for k in ('like', 'energy_from', 'weights', 'shuffle') if not getattr(self, k)]
+    optional = [k for k in ('like', 'energy_from', 'weights', 'images', 'shuffle') if not getattr(self, k)]
     left_out = ('force', 'allow_mixed', *optional)
     kept = {k: v for k, v in jsonable(self).items() if k not in left_out}
     return kept | ({'energy_from': redact_url(self.energy_from)} if self.energy_from else {})
@@ -165,6 +165,9 @@ def _settle(s:RunSettings):
     for name, least in (('limit', 1), ('max_retries', 0), ('temperature', 0)):
         v = getattr(s, name)
         if v is not None and v < least: raise UserError(f'{name} must be at least {least}, not {v}')
+    if not 0 <= s.images <= MOST_IMAGES: raise UserError(f'images must be 0 to {MOST_IMAGES}, not {s.images}')
+    if s.images and s.mode == 'closed-book': raise UserError('closed-book shows nothing of papers: images must be 0')
+    if s.images and s.weights: raise UserError('random weights have no part that reads pictures: images must be 0')
     for name in ('env', 'name', 'split'): _check_folder_name(name, getattr(s, name))
     if s.weights: _settle_random(s)
 
@@ -232,7 +235,8 @@ def most_usd(
     max_new_tokens:int|None=None, # longest reply; default the entry's
 ) -> float:
     "Upper bound of the bill for one call, in USD; 0 where nothing is billed."
-    prompt = _tokens(request.system + request.user) + _SCHEMA_TOKENS
+    pictures = sum(image_tokens(entry, x.part.width, x.part.height) for x in request.images)
+    prompt = _tokens(request.system + request.user) + _SCHEMA_TOKENS + pictures
     return cost_usd(entry, prompt, entry.longest(request.max_tokens or max_new_tokens)) or 0.
 
 def attempt_usd(
@@ -243,7 +247,8 @@ def attempt_usd(
     if attempt.get('cost_usd') is not None: return attempt['cost_usd']
     if attempt['status'] == 'failed': return 0.
     p = attempt.get('prompt') or {}
-    prompt = _tokens(p.get('system'), p.get('user'), attempt.get('context'))
+    pictures = sum(image_tokens(entry, x['width'], x['height']) for x in attempt.get('images') or ())
+    prompt = _tokens(p.get('system'), p.get('user'), attempt.get('context')) + pictures
     return cost_usd(entry, prompt, _tokens(attempt.get('raw'))) or 0.
 
 # %% ../../nbs/06_experiment/00_settings.ipynb #6be7dd5b

@@ -6,3 +6,4 @@ from .passages import *
 from .embedders import *
 from .store import *
 from .page_images import *
+from .page_parts import *

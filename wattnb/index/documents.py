@@ -699,13 +699,16 @@ class PdfReader:
         code = f'from wattnb.index.documents import _read_for; _read_for({self.parser!r}, {self.memory})'
         self._p = subprocess.Popen(apart(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     def __call__(self, pdf, document_id:str, title:str, metadata:dict) -> Document:
+        usual = SECONDS + SECONDS_PER_MB * os.path.getsize(pdf) / 2**20
+        limit = self.seconds or usual * (20 if self.parser == 'docling' or can_read_pictures() else 1)
+        return Document.from_json(self._ask([str(pdf), document_id, title, metadata], limit))
+    def _ask(self, arguments:list, limit:float) -> dict:
+        "The answer of the other process to a line, within so many seconds."
         if self._p is None: self._start()
         reply, p = queue.SimpleQueue(), self._p
         threading.Thread(target=lambda: reply.put(p.stdout.readline()), daemon=True).start()
-        usual = SECONDS + SECONDS_PER_MB * os.path.getsize(pdf) / 2**20
-        limit = self.seconds or usual * (20 if self.parser == 'docling' or can_read_pictures() else 1)
         try:
-            p.stdin.write(json.dumps([str(pdf), document_id, title, metadata]).encode() + b'\n'); p.stdin.flush()
+            p.stdin.write(json.dumps(arguments).encode() + b'\n'); p.stdin.flush()
             line = reply.get(timeout=limit)
         except queue.Empty: self._stop(); raise WorkError(f'its reading took longer than {limit:.0f} s') from None
         except BrokenPipeError: line = b''
@@ -714,7 +717,7 @@ class PdfReader:
             self._stop(); raise WorkError('its reading ended the process: too much memory, or a fault of a library')
         o = json.loads(line)
         if isinstance(o, str): raise WorkError(o)
-        return Document.from_json(o)
+        return o
 
 # %% ../../nbs/01_index/01_documents.ipynb #5f413836
 def _read_for(parser:str, memory:int):

@@ -133,6 +133,17 @@ def _outlined(image:np.ndarray, boxes):
             part[:] = _RED
 
 # %% ../../nbs/01_index/06_page_images.ipynb #9ade5c49
+def _page_of(ws:Workspace, document_id:str, page:int) -> tuple:
+    "(document, page) of pypdfium2; the document is to be closed."
+    path = paper_pdf(ws, document_id)
+    try: pdf = open_pdf(path)
+    except WorkError as e: raise WorkError(f'{path.name}: {e}') from None
+    try:
+        if not 1 <= page <= len(pdf): raise UserError(f'{document_id} has no page {page}: its pages are 1 to {len(pdf)}')
+        try: return pdf, pdf[page - 1]
+        except Exception: raise WorkError(f'{path.name}: page {page} cannot be read') from None
+    except BaseException: pdf.close(); raise
+
 def page_image(
     ws:Workspace,
     document_id:str, # id of a paper
@@ -142,13 +153,8 @@ def page_image(
 ) -> PageImage:
     "Draw a page of a paper. `UserError`: no such paper, PDF or page. `WorkError`: not readable."
     if not 10 <= dpi <= 1200: raise UserError(f'{dpi} pixels per inch: 10 to 1200 are possible')
-    path = paper_pdf(ws, document_id)
-    try: pdf = open_pdf(path)
-    except WorkError as e: raise WorkError(f'{path.name}: {e}') from None
+    pdf, p = _page_of(ws, document_id, page)
     try:
-        if not 1 <= page <= len(pdf): raise UserError(f'{document_id} has no page {page}: its pages are 1 to {len(pdf)}')
-        try: p = pdf[page - 1]
-        except Exception: raise WorkError(f'{path.name}: page {page} cannot be read') from None
         size = p.get_size()
         if size[0] * size[1] * (dpi / 72) ** 2 > MAX_PIXELS:
             raise UserError(f'page {page} of {document_id} has {size[0] / 72:.0f} by {size[1] / 72:.0f} inches: '

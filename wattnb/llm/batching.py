@@ -141,6 +141,8 @@ class SequenceState:
     constraint: Any = None         # a function that masks logits
     prompt_hash: str|None = None   # of the prompt
     cached = 0 # tokens of the prompt that came from a shared prefix
+    prompt, image_tokens = '', None # the prompt as text, where pictures belong to it; their tokens
+    shift = 0 # of the positions after a prompt whose pictures take fewer positions than tokens
     batch_id: int|None = None # of the prefill that it was in, with others whose times depend on each other
     def __init__(self,
         request:Request,

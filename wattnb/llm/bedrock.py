@@ -89,7 +89,8 @@ def body(self:BedrockModel,
     user = r.user if system else f'{r.system}\n\n{r.user}'.strip()
     settings = dict(maxTokens=self.reply_tokens(r))
     if 'temperature' not in self._dropped: settings['temperature'] = float(self.temperature)
-    body = dict(modelId=self.entry.id, messages=[dict(role='user', content=[dict(text=user)])],
+    pictures = [dict(image=dict(format='png', source=dict(bytes=x.part.png))) for x in r.images] # Converse encodes them
+    body = dict(modelId=self.entry.id, messages=[dict(role='user', content=[*pictures, dict(text=user)])],
                 inferenceConfig=settings)
     if system: body['system'] = [dict(text=r.system)]
     if r.schema and self._schemas and 'response_format' not in self._dropped:

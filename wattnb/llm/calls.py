@@ -20,6 +20,7 @@ from fastcore.basics import patch
 
 from ..core.workspace import UserError, printable
 from ..core.redaction import secret_values
+from .prices import image_tokens
 from .protocol import Model, Reply, Request, split_thinking, unique_requests
 from .parsing import find_fields
 from .server_limits import TOO_LONG, read_limits
@@ -300,7 +301,8 @@ def _fit(self:ApiModel, r:Request, message:str, fields:dict, shown:str):
     if got.window: self.learn_window(got.window)
     if got.prompt:
         size = len((r.system + r.user).encode('utf-8', 'replace'))
-        self._bytes_per_token = max(1., min(self._bytes_per_token, size / got.prompt))
+        words = max(1, got.prompt - sum(image_tokens(self.entry, x.part.width, x.part.height) for x in r.images))
+        self._bytes_per_token = max(1., min(self._bytes_per_token, size / words))
     room = got.window - got.prompt - 8 if got.window and got.prompt else 0
     if MIN_REPLY <= room < now:
         self._fitted[r.id] = room

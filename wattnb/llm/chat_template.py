@@ -97,6 +97,19 @@ def template_facts(
                     date=PROMPT_DATE.isoformat() if dated else None)
     return _once(tokenizer, 'facts', look)
 
+# %% ../../nbs/03_llm/12_chat_template.ipynb #8a42eb4c
+def _drops_text(tokenizer) -> bool:
+    "Whether a template loses a content that is a text."
+    text = 'wattnb'
+    try: return text not in _apply_template(tokenizer, [dict(role='user', content=text)])
+    except Exception: return True # whatever a template raises
+
+def _content(tokenizer, text:str, images:int):
+    "The content of a message: a text, or `images` pictures before it, in the form that the template reads."
+    if not _template(tokenizer): return text
+    if not images and not _once(tokenizer, 'drops', lambda: _drops_text(tokenizer)): return text
+    return [dict(type='image')] * images + [dict(type='text', text=text)]
+
 # %% ../../nbs/03_llm/12_chat_template.ipynb #aeeab814
 def _switch_values(tokenizer, entry:ModelEntry) -> dict:
     "Values of the template's variables for thinking."
@@ -112,8 +125,10 @@ def render_prompt(
 ) -> str:
     "The prompt that the model gets, as text. Text of the request never becomes a control token."
     system, user = (plain_text(tokenizer, t) for t in (request.system.strip(), request.user))
-    merged = [dict(role='user', content=f'{system}\n\n{user}' if system else user)]
-    split = [dict(role='system', content=system), dict(role='user', content=user)] if system else merged
+    content, n = (lambda text, n=0: _content(tokenizer, text, n)), len(request.images)
+    merged = [dict(role='user', content=content(f'{system}\n\n{user}' if system else user, n))]
+    split = [dict(role='system', content=content(system)), dict(role='user', content=content(user, n))]
+    if not system: split = merged
     if not _template(tokenizer):
         return '\n\n'.join(f"{m['role'].upper()}: {m['content']}" for m in split) + '\n\nASSISTANT:'
     kw = _switch_values(tokenizer, entry)

@@ -6,7 +6,7 @@
 __all__ = ['log', 'BatchedModel']
 
 # %% ../../nbs/03_llm/14_decode.ipynb #214f4861
-import gc, inspect, itertools, logging, math, re, time
+import gc, inspect, io, itertools, logging, math, re, time
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Callable, Iterator
@@ -29,6 +29,7 @@ class BatchedModel:
     "Generation in batches with a loaded transformers model."
     entry: Any         # the `ModelEntry` that a subclass sets
     model: Any = None  # of transformers
+    processor: Any = None # makes inputs of pictures; None before the first
     _prefix: Any = None
     _switch: Any = None
     latency_mode, options = False, {}
@@ -83,7 +84,7 @@ def _own_turn(text:str) -> int|None:
 @patch
 def _read_forward(self:BatchedModel):
     "What the model's `forward` accepts, and the kind of cache it needs."
-    accepts = set(inspect.signature(self.model.forward).parameters)
+    self._takes = accepts = set(inspect.signature(self.model.forward).parameters)
     self._accepts = {n: n in accepts for n in ('position_ids', 'logits_to_keep')}
     self._cache_name = next((n for n in ('cache', 'cache_params') if n in accepts), 'past_key_values')
     self._plain, self._states = plain_cache(self.model) is not None, only_states(self.model)
@@ -93,9 +94,10 @@ def _read_forward(self:BatchedModel):
 
 # %% ../../nbs/03_llm/14_decode.ipynb #ff407a21
 @patch
-def _forward(self:BatchedModel, ids, mask, positions, cache):
-    "(logits of the last position in float32, cache) of one pass over `ids`; `mask` also covers what the cache holds."
-    kw = {'input_ids': ids, 'attention_mask': mask, 'use_cache': True, self._cache_name: cache}
+def _forward(self:BatchedModel, ids, mask, positions, cache, pictures=None):
+    """(logits of the last position in float32, cache) of one pass over `ids`; `mask` also covers what the cache holds.
+    `pictures`: what `forward` gets of the pictures in the prompts."""
+    kw = {'input_ids': ids, 'attention_mask': mask, 'use_cache': True, self._cache_name: cache} | (pictures or {})
     if self._states and cache is not None and ids.shape[1] == 1: kw['attention_mask'] = None
     if self._accepts['position_ids']: kw['position_ids'] = positions
     if self._accepts['logits_to_keep']: kw['logits_to_keep'] = 1
@@ -249,6 +251,35 @@ def _shared(self:BatchedModel, seqs:list) -> tuple|None:
     log.warning('out of memory while the prefix of %d prompts was prefilled: each is prefilled as a whole', len(seqs))
     return None
 
+# %% ../../nbs/03_llm/14_decode.ipynb #2fc481c5
+@patch
+def _processed(self:BatchedModel, prompts:list, requests:list):
+    "What the processor makes of prompts and their pictures: ids and mask, a row for each prompt, and tensors of the pictures."
+    from PIL import Image
+    pictures = [[Image.open(io.BytesIO(x.part.png)).convert('RGB') for x in r.images] for r in requests]
+    how = dict(padding=True, padding_side='left', add_special_tokens=False, return_tensors='pt')
+    try: return self.processor(text=prompts, images=pictures, **how)
+    except (ValueError, IndexError, KeyError, TypeError) as e:
+        why = (str(e).strip() or type(e).__name__).splitlines()[0][:150]
+        raise WorkError(f'{self.entry.key}: its processor cannot place the pictures of a prompt: {why}') from None
+
+@patch
+def _pictures(self:BatchedModel, seqs:list, ids, mask, positions) -> tuple:
+    "(what `forward` gets of the pictures of a batch, positions); `ids` and `mask` are (sequences, tokens)."
+    got = dict(self._processed([s.prompt for s in seqs], [s.request for s in seqs]))
+    same = got.pop('input_ids').to(self.device)
+    if same.shape != ids.shape or ((same != ids) & (mask == 1)).any():
+        raise WorkError(f'{self.entry.key}: its processor makes another prompt of a batch than of its questions')
+    place = lambda v: v.to(self.device, self.model.dtype) if v.is_floating_point() else v.to(self.device)
+    got = {k: place(v) for k, v in got.items() if k in self._takes and k != 'attention_mask'}
+    find = getattr(getattr(self.model, 'model', None), 'get_rope_index', None)
+    if find is not None:
+        takes = inspect.signature(find).parameters
+        with self.torch.inference_mode():
+            positions, shift = find(ids, attention_mask=mask, **{k: v for k, v in got.items() if k in takes})
+        for s, n in zip(seqs, shift.flatten().tolist()): s.shift = int(n)
+    return got, positions
+
 # %% ../../nbs/03_llm/14_decode.ipynb #d376f8f0
 @dataclass
 class _Batch:
@@ -277,7 +308,10 @@ def _prefill(self:BatchedModel, seqs:list, prefix, reply:int) -> _Batch:
         mask[i, P:P + L - n] = 0
     positions = (mask[:, :P + L].cumsum(-1) - 1).clamp(min=0)[:, P:].to(self.device)
     ids, mask, cache = ids.to(self.device), mask.to(self.device), self._new_cache(size, P + L + reply, prefix)
-    logits, cache = self._forward_chunks(ids, mask[:, :P + L], positions, cache)
+    if seqs[0].request.images: # in one pass, since a picture must not be cut
+        pictures, positions = self._pictures(seqs, ids, mask[:, :L], positions)
+        logits, cache = self._forward(ids, mask[:, :L], positions, cache, pictures)
+    else: logits, cache = self._forward_chunks(ids, mask[:, :P + L], positions, cache)
     self._sync()
     now = time.monotonic()
     for s in seqs: s.prefill_done(now, P)
@@ -288,7 +322,7 @@ def _prefill(self:BatchedModel, seqs:list, prefix, reply:int) -> _Batch:
 @patch
 def _step(self:BatchedModel, b:_Batch):
     "Decode one token of each sequence of a batch; what those that have ended get has no meaning."
-    rows = [[self.pad, max(0, s.length - 2)] if s.finish else [s.new_ids[-1], s.length - 1] for s in b.seqs]
+    rows = [[self.pad, max(0, s.length - 2)] if s.finish else [s.new_ids[-1], s.length - 1 + s.shift] for s in b.seqs]
     newest, positions = self.torch.tensor(rows, device=self.device).split(1, -1)
     b.width += 1
     b.logits, b.cache = self._forward(newest, b.mask[:, :b.width], positions, b.cache)
@@ -379,7 +413,8 @@ def _reply(self:BatchedModel, s:SequenceState) -> Reply:
     "The reply of a sequence that has ended."
     s.sent = True
     n = len(s.new_ids)
-    known = dict(prompt_tokens=len(s.ids), cached_tokens=s.cached, seconds=s.last_token_at - s.started - s.idle_seconds,
+    known = dict(prompt_tokens=len(s.ids), image_tokens=s.image_tokens, cached_tokens=s.cached,
+                 seconds=s.last_token_at - s.started - s.idle_seconds,
                  batch_id=s.batch_id, batch_size=s.batch_size, started=s.started, finished=s.last_token_at,
                  prompt_hash=s.prompt_hash)
     if s.finish == 'error':
@@ -503,7 +538,7 @@ def _by_positions(self:BatchedModel, seqs:list) -> Iterator[Reply]:
     near = [s for s in seqs if s not in far]
     if kind == 'longrope':
         for s in near: s.position_limit = limit
-    if near: yield from self._serve(near, self._use_prefix)
+    if near: yield from self._serve(near, self._use_prefix and not near[0].request.images)
     far += [s for s in near if not s.sent] # passed the limit while they were generated
     for group in ([[s] for s in far] if kind == 'dynamic' else [far] if far else []):
         self._forget_lengths()

@@ -15,7 +15,7 @@ from typing import Callable, Sequence
 from ..core.workspace import UserError
 from .registry import ENGINES, ModelEntry
 from .checkpoint import local_weights
-from .gguf import GgufFacts, gguf_file, gguf_precision
+from .gguf import GgufFacts, gguf_file, gguf_precision, picture_reader
 from .llamacpp import FACTS, KEY_VARIABLE
 
 # %% ../../nbs/03_llm/24_engines.ipynb #3d670ba4
@@ -33,6 +33,7 @@ class Launch:
     gpus: tuple = ()         # UUIDs of the GPUs that it may use
     gguf: GgufFacts|None = None
     threads: int = 0         # of the CPU; 0: the engine's default
+    images: int = 0          # of a request at most
 
 # %% ../../nbs/03_llm/24_engines.ipynb #adc2af3b
 class Engine:
@@ -120,6 +121,7 @@ class Vllm(Engine):
         if e.revision: out += ['--revision', e.revision]
         if x.window: out += ['--max-model-len', x.window]
         if len(x.gpus) > 1: out += ['--tensor-parallel-size', len(x.gpus)]
+        if x.images: out += ['--limit-mm-per-prompt', json.dumps(dict(image=x.images))] # early versions take one
         return [str(a) for a in (*out, *o.get('args', ()))]
     def env(self, x): return dict(VLLM_API_KEY=x.key)
     def loaded(self, x, lines):
@@ -151,6 +153,7 @@ class Sglang(Engine):
         if e.revision: out += ['--revision', e.revision]
         if x.window: out += ['--context-length', x.window]
         if len(x.gpus) > 1: out += ['--tp', len(x.gpus)]
+        if x.images: out += ['--enable-multimodal'] # some models are served as text without it
         return [str(a) for a in (*out, *o.get('args', ()))]
     def loaded(self, x, lines):
         found = (re.search(r'load weight end.*\bdtype=(?:torch\.)?(\w+)', s, re.I) for s in lines)
@@ -167,7 +170,7 @@ class LlamaCpp(Engine):
     name, command, install = 'llama.cpp', 'xllamacpp', "pip install 'wattnb[llamacpp]'"
     slots = 0 # by CPUs and memory
     precisions = ('auto', '4bit', '8bit', 'bf16', 'fp16', 'fp32') # as far as the file has it
-    options = ('threads', 'gpu_layers')
+    options = ('threads', 'gpu_layers', 'mmproj')
     body = dict(top_k=0, top_p=1., min_p=0.)
 
     def installed(self):
@@ -182,7 +185,7 @@ class LlamaCpp(Engine):
         script = Path(wattnb.__file__).resolve().parent/'llm/llamacpp.py'
         out = [sys.executable, '-P', script, '--model', x.model, '--alias', x.entry.id, '--port', x.port, '--window',
                x.window or x.gguf.context or 4096, '--slots', x.slots, '--threads', threads,
-               '--gpu-layers', layers]
+               '--gpu-layers', layers, *(['--mmproj', picture_reader(x.entry)] if x.images else [])]
         return [str(a) for a in out]
     def env(self, x): return {KEY_VARIABLE: x.key}
     def version(self, get): return self.installed()

@@ -18,6 +18,7 @@ def arguments(
     p = argparse.ArgumentParser(prog='llamacpp')
     p.add_argument('--model', required=True, help='GGUF file')
     p.add_argument('--alias', default='', help='name of the model in replies')
+    p.add_argument('--mmproj', default='', help='GGUF file of the part that reads pictures')
     for name, default in dict(port=0, window=4096, slots=1, threads=0, gpu_layers=-1).items():
         p.add_argument(f'--{name.replace("_", "-")}', type=int, default=default)
     return p.parse_args(words)
@@ -32,6 +33,7 @@ def server_parameters(
     p.n_ctx, p.n_parallel, p.n_gpu_layers = a.window * a.slots, a.slots, a.gpu_layers
     p.ctx_shift = p.fit_params = False
     if a.alias: p.model_alias = {a.alias}
+    if a.mmproj: p.mmproj.path = a.mmproj
     if a.threads: p.cpuparams.n_threads = p.cpuparams_batch.n_threads = a.threads
     p.api_keys = [k] if (k := os.environ.get(KEY_VARIABLE)) else []
     return p

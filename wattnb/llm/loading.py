@@ -163,8 +163,10 @@ def _model_class(entry:ModelEntry, config, transformers, trust_remote_code:bool)
     name = str((getattr(config, 'architectures', None) or [''])[0])
     if name.endswith(_NO_TEXT):
         raise UserError(f'{entry.id} is {name}: it writes no text, a causal language model is needed')
+    sees = kind in auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    if entry.vision and sees: return transformers.AutoModelForImageTextToText
     if kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES: return transformers.AutoModelForCausalLM
-    if kind in auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES: return transformers.AutoModelForImageTextToText
+    if sees: return transformers.AutoModelForImageTextToText
     raise UserError(f'{entry.id} is of a kind ({kind}) that writes no text after a prompt: '
                     'a causal language model is needed')
 

@@ -26,7 +26,7 @@ log = logging.getLogger('wattnb')
 
 # %% ../../nbs/03_llm/15_local.ipynb #9b77a9a2
 _LOADING = ('device', 'attention', 'source', 'trust_remote_code', 'int8_threshold') # options that `load_local` takes
-_OPTIONS = {*_LOADING, 'prefix', 'refill', 'constrain', 'decode', 'sampling'}
+_OPTIONS = {*_LOADING, 'prefix', 'refill', 'constrain', 'decode', 'sampling', 'images'}
 
 class LocalModel(BatchedModel, Model):
     "A transformers model in this process, with the options of the table above."
@@ -37,6 +37,7 @@ class LocalModel(BatchedModel, Model):
                        latency_mode, **options)
         self._check_options()
         self.attach(self._load())
+        if self.options.get('images'): self._load_processor()
         self.context = entry.context or getattr(self.model.config.get_text_config(), 'max_position_embeddings', None)
         self._set_sampling()
         self.info['template'] = self._template_record()
@@ -111,7 +112,7 @@ def prompt_text(self:LocalModel,
 def close(self:LocalModel):
     "Release the memory of the model."
     if self.model is None: return
-    self.model = self._prefix = None
+    self.model = self.processor = self._prefix = None
     self._free()
 
 # %% ../../nbs/03_llm/15_local.ipynb #d9015d8b
@@ -173,12 +174,45 @@ def _uniforms(self:LocalModel, request:Request, n:int):
     g = self.torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:7], 'big'))
     return self.torch.rand(n, generator=g, dtype=self.torch.float64)
 
+# %% ../../nbs/03_llm/15_local.ipynb #66c680e8
+@patch
+def _load_processor(self:LocalModel):
+    "The processor of the checkpoint. `UserError` for a model of text, or where it cannot be loaded."
+    import transformers
+    optional('PIL', 'vision')
+    if not self.entry.vision:
+        raise UserError(f'{self.entry.key} reads text alone (vision = true in its entry says otherwise)')
+    trust = bool(self.options.get('trust_remote_code'))
+    try:
+        self.processor = transformers.AutoProcessor.from_pretrained(self.info['path'], trust_remote_code=trust)
+        reader, tok = self.processor.image_processor, self.processor.tokenizer # it is a tokenizer where parts are lacking
+    except Exception as e: # libraries and files that it lacks
+        why = ' '.join(str(e).split())[:150] or type(e).__name__
+        more = '' if importlib.util.find_spec('torchvision') else ", and torchvision is missing: pip install 'wattnb[vision]'"
+        raise UserError(f'{self.entry.key}: its processor, which pictures need, cannot be loaded{more} ({why})') from None
+    if tok.pad_token_id is None: tok.pad_token = tok.eos_token
+    if not getattr(self.tokenizer, 'chat_template', None): self.tokenizer.chat_template = self.processor.chat_template
+    self.info['image_processor'] = type(reader).__name__
+
+@patch
+def _with_pictures(self:LocalModel, request:Request, text:str, ids:list) -> tuple[str, list, int]:
+    "(prompt for the processor, its ids, tokens of its pictures); `ids` are the prompt's with one for each picture."
+    begun = len(ids) > len(self.tokenizer(text, add_special_tokens=False)['input_ids'])
+    prompt = self.tokenizer.bos_token + text if begun else text
+    got = self._processed([prompt], [request])['input_ids'][0].tolist()
+    return prompt, got, len(got) - len(ids) + len(request.images)
+
 # %% ../../nbs/03_llm/15_local.ipynb #515a4d5f
 @patch
 def _sequence(self:LocalModel, request:Request) -> SequenceState|Reply:
     "The sequence of a request; a reply with an error for a prompt that does not fit."
+    if request.images and self.processor is None: self._load_processor()
     text = self.prompt_text(request)
     ids, prompt_hash = encode_prompt(self.tokenizer, self.entry, text), digest(text)[:16]
+    prompt, n = '', None
+    if request.images:
+        prompt, ids, n = self._with_pictures(request, text, ids)
+        prompt_hash = digest([text, *(x.part.sha256 for x in request.images)])[:16]
     opened = self.entry.thinking != 'off' and any(text.rstrip().endswith(o) for o, _ in THINK_MARKS)
     limits = self._token_limits(request, len(ids), opened)
     if limits is None:
@@ -188,7 +222,7 @@ def _sequence(self:LocalModel, request:Request) -> SequenceState|Reply:
         return Reply(request.id, error=error, prompt_tokens=len(ids), finish_reason='error', prompt_hash=prompt_hash)
     uniforms = self._uniforms(request, sum(limits) + len(self._closing_ids))
     s = SequenceState(request, ids, *limits, opened, uniforms) # type: ignore[call-arg]
-    s.closing_ids, s.prompt_hash = self._closing_ids, prompt_hash
+    s.closing_ids, s.prompt_hash, s.prompt, s.image_tokens = self._closing_ids, prompt_hash, prompt, n
     if self.options.get('constrain'): s.constraint = self.options['constrain'](self.tokenizer, request)
     return s
 
@@ -204,6 +238,8 @@ def stream(self:LocalModel,
         if isinstance(s, Reply): yield s
         else: seqs.append(s)
     try:
-        for group in [[s] for s in seqs] if self.latency_mode else [seqs]: yield from self._by_positions(group)
+        apart = [[s for s in seqs if bool(s.request.images) == pictured] for pictured in (False, True)]
+        groups = [[s] for s in seqs] if self.latency_mode else list(filter(None, apart))
+        for group in groups: yield from self._by_positions(group)
     finally:
         if self.device.type == 'cuda' and self.model is not None: self._free()

@@ -57,9 +57,12 @@ ENGINES = {'transformers': 'wattnb.llm.local:LocalModel', 'llama.cpp': 'wattnb.l
            'ollama': 'wattnb.llm.engines:Ollama'}
 GGUF_ENGINES = ('llama.cpp', 'ollama') # whose file of weights decides the precision
 
+class _Entry:
+    def __post_init__(self): _set_engine(self)
+
 # %% ../../nbs/03_llm/01_registry.ipynb #b0e4c445
 @dataclass(frozen=True)
-class ModelEntry:
+class ModelEntry(_Entry):
     "One model, as one table `[model.KEY]` of a `models.toml` declares it. Only `provider` and `id` are required there."
     key: str
     provider: str                      # 'hf_local', 'openai', 'openrouter', 'bedrock', 'baseline'
@@ -73,6 +76,7 @@ class ModelEntry:
     context: int|None = None           # longest prompt plus reply, in tokens
     max_new_tokens: int = 512          # longest reply that a run requests, in tokens, reasoning not counted
     max_output: int|None = None        # longest reply that the model can produce, reasoning included; None: not known
+    vision: bool = False               # whether it reads pictures beside the text
     system_role: bool = True           # whether the chat template takes a system message
     bos: str = 'template'              # who adds the beginning-of-sequence token: the chat 'template', or wattnb: 'add'
     thinking: str = 'no'               # 'no', 'off' (possible, disabled), 'on' (possible, enabled), 'always'
@@ -96,7 +100,6 @@ class ModelEntry:
     options: dict = field(default_factory=dict, hash=False) # of the provider, e.g. base_url, region
     like: str = ''                     # key of the entry whose settings a served model takes; not for a models.toml
     origin: str = field(default='', compare=False)      # the file that declares it
-    def __post_init__(self): _set_engine(self)
 
 # %% ../../nbs/03_llm/01_registry.ipynb #2fa2865d
 def _set_engine(e:ModelEntry):
@@ -349,8 +352,8 @@ def _by_part(self:Registry, spec:str) -> list[ModelEntry]:
 # %% ../../nbs/03_llm/01_registry.ipynb #r3n00002
 _PACKED = re.compile(r'(?:[-._:](?:ud|i1|gguf|awq|gptq|fp8|dynamic|nvfp4|mxfp4|bnb|[248]bit|int[48]'
                      r'|w\d{1,2}a\d{1,2}|mlx|exl\d|i?q\d(?:_\w{1,5})*|bf16|f(?:p)?(?:16|32)|latest|\d{5}-of-\d{5}))+$')
-_SHARED = ('family', 'params_b', 'active_b', 'estimated', 'context', 'max_new_tokens', 'max_output', 'system_role',
-           'thinking', 'thinking_tokens', 'context_tokens', 'prompt')
+_SHARED = ('family', 'params_b', 'active_b', 'estimated', 'context', 'max_new_tokens', 'max_output', 'vision',
+           'system_role', 'thinking', 'thinking_tokens', 'context_tokens', 'prompt')
 _THINKS = re.compile(r'(?:^|[/:._-])(?:o[1-9](?:$|[-:])|gpt-5(?!.*chat)|gpt-oss|r1(?:$|[-:])|reasoner|qwq|magistral'
                      r'|seed-oss|glm-4\.[5-9]|grok-(?:3-mini|4)|gemini-(?:2\.5|[3-9])|minimax-m|qwen3(?!.*instruct)'
                      r'|exaone-deep)|thinking|reasoning')

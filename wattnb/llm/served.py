@@ -226,15 +226,15 @@ class ServedModel(OpenAIModel):
         return local_weights(entry).path
 
     def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None,
-                 batch_size=None, latency_mode=False, log_file=None, prompt_tokens=None, decode='', **options):
-        entry = replace(entry, options={**entry.options, **options})
+                 batch_size=None, latency_mode=False, log_file=None, prompt_tokens=None, decode='', images=0, **given):
+        entry = replace(entry, options={**entry.options, **given})
         self.check(entry)
         self.engine, self._log_file, self._constrained, self.restarts = engine_of(entry), log_file, decode == 'json', 0
         check_engine(entry, precision)
         self._own = entry
         t0 = time.monotonic()
-        self._launch = self._plan(entry, precision or entry.precision, seed, batch_size, latency_mode, prompt_tokens,
-                                  max_new_tokens)
+        self._launch = replace(self._plan(entry, precision or entry.precision, seed, batch_size, latency_mode,
+                                          prompt_tokens, max_new_tokens), images=images)
         url = self._begin(entry)
         o = dict(logprobs=True) | self._client_options(entry) | dict(base_url=url)
         try:

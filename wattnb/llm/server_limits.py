@@ -99,11 +99,14 @@ class ServerFacts:
     model: str|None = None  # name or file of the model that it serves
     names: tuple = ()       # of all models that it serves
     longest: int|None = None # window that the model itself has
+    vision: bool|None = None # whether the model reads pictures
 
     def __or__(self, other):
         "These facts, completed by others."
-        return ServerFacts(*(a or b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+        both = zip(vars(self).values(), vars(other).values(), strict=True)
+        return ServerFacts(*(a if a or a is False else b for a, b in both))
 
+# %% ../../nbs/03_llm/17_server_limits.ipynb #68deb402
 _WINDOW_KEYS = ('loaded_context_length', 'max_model_len', 'context_window', 'context_length',
                 'max_context_length')
 
@@ -129,7 +132,9 @@ def read_props(
     p = _dict(d)
     path = p.get('model_path') or p.get('model_alias')
     window = _first(_dict(p.get('default_generation_settings')).get('n_ctx'), p.get('n_ctx'))
-    return ServerFacts(window, _first(p.get('total_slots')), path if isinstance(path, str) else None)
+    seen = _dict(p.get('modalities')).get('vision')
+    return ServerFacts(window, _first(p.get('total_slots')), path if isinstance(path, str) else None,
+                       vision=seen if isinstance(seen, bool) else None)
 
 # %% ../../nbs/03_llm/17_server_limits.ipynb #033ee5fd
 OLLAMA_WINDOW = 4096 # tokens; of an Ollama server that tells nothing else
@@ -151,7 +156,9 @@ def read_ollama(
     loaded = next((x for x in models if _same_model(x, id)), {})
     chosen = re.search(r'^num_ctx\s+(\d{1,9})\s*$', str(shown.get('parameters'))[:10_000], re.M)
     assumed = int(chosen[1]) if chosen else min(OLLAMA_WINDOW, longest or OLLAMA_WINDOW)
-    return ServerFacts(_first(loaded.get('context_length'), assumed), longest=longest)
+    able = shown.get('capabilities')
+    return ServerFacts(_first(loaded.get('context_length'), assumed), longest=longest,
+                       vision='vision' in able if isinstance(able, list) and able else None)
 
 # %% ../../nbs/03_llm/17_server_limits.ipynb #d4d8d2ba
 _OWNERS = {'vllm': 'vllm', 'sglang': 'sglang', 'llamacpp': 'llama.cpp', 'tensorrt_llm': 'tensorrt-llm'}

@@ -2,3 +2,4 @@
 from .queries import *
 from .context import *
 from .search import *
+from .images import *
