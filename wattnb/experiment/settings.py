@@ -65,7 +65,7 @@ class RunSettings:
     retrieval: dict|str = setting('', 'changes to the preset, such as "top_k=40 max_tokens=3000"', 'K=V')
     decode: str = setting('', "json: a local model keeps to the reply's schema (extra `constrained`)", 'HOW', ['json'])
     shuffle: bool = setting(False, 'ask in random order, questions about one paper together, in ten blocks')
-    sampling: str = setting('', "model: the checkpoint's temperature, top-p, penalty; default greedy", 'WHOSE', ['model'])
+    sampling: str = setting('', "model: its own temperature, top-p and penalty; default greedy", 'WHOSE', ['model'])
     weights: str = setting('', 'random: no checkpoint, to measure time, memory and energy; no score', 'W', ['random'])
     index: str = setting('', "which index; default: the workspace's", 'NAME')
     fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions fails the run', 'F')
