@@ -20,7 +20,7 @@ class build_with_workspace(build_py):
     def run(self):
         super().run()
         dest = Path(self.build_lib) / 'wattnb/_workspace'
-        files = ['data/metadata.csv', 'data/demo_QA.csv', *sorted(p.relative_to(here) for p in (here / 'data/pdfs').glob('*.pdf') if self.shipped(p)),
+        files = ['data/metadata.csv', 'data/demo_QA.csv', 'data/demo2026_QA.csv', *sorted(p.relative_to(here) for p in (here / 'data/pdfs').glob('*.pdf') if self.shipped(p)),
                  'nbs/run_experiment.ipynb', 'nbs/report.ipynb', 'nbs/explore.ipynb']
         for f in map(Path, files):
             if (here / f).exists():

@@ -71,7 +71,7 @@ def built(tmp_path_factory):
 
 def test_wheel_carries_what_init_hands_out(built):
     names = zipfile.ZipFile(built[0]).namelist()
-    for f in ('wattnb/models.toml', 'wattnb/guests.css', 'wattnb/guests.js', 'wattnb/py.typed', 'wattnb/_workspace/data/demo_QA.csv', 'wattnb/_workspace/data/metadata.csv', 'wattnb/_workspace/nbs/run_experiment.ipynb'):
+    for f in ('wattnb/models.toml', 'wattnb/guests.css', 'wattnb/guests.js', 'wattnb/py.typed', 'wattnb/_workspace/data/demo_QA.csv', 'wattnb/_workspace/data/demo2026_QA.csv', 'wattnb/_workspace/data/metadata.csv', 'wattnb/_workspace/nbs/run_experiment.ipynb'):
         assert f in names, f
     assert sum(n.startswith('wattnb/_workspace/data/pdfs/') for n in names) >= 12
     assert not [n for n in names if 'test_solutions' in n or 'train_QA' in n]
@@ -88,7 +88,7 @@ def test_wheel_works_away_from_the_checkout(built, tmp_path):
         return p.stdout
     made = json.loads(run('init', 'ws', '--demo', '--json'))['files']
     assert str(tmp_path / 'site') in subprocess.run([sys.executable, '-c', 'import wattnb; print(wattnb.__file__)'], env=env, cwd=tmp_path, capture_output=True, text=True).stdout
-    assert len([f for f in made if f.endswith('.pdf')]) >= 12
+    assert len([f for f in made if f.endswith('.pdf')]) >= 12 and any(f.endswith('demo2026_QA.csv') for f in made)
     assert 'smollm2-135m' in run('models', cwd=tmp_path / 'ws/data')
 
 

@@ -4,15 +4,17 @@
 that are gone; look at the pictures before.
 """
 import functools, json, re, sys, tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from wattnb.cli.command import main
 from wattnb.plots.checks import hash_distance, ink_fraction, missing_numbers, overlaps, perceptual_hash
-from wattnb.plots.style import grey_level, is_note, common_suffix
-from wattnb.plots.registry import ALIASES, FIGURES, FigureData
+from wattnb.plots.style import boxes_hit, grey_level, is_note
+from wattnb.plots.registry import ALIASES, COPIES, FIGURES, FigureData
 from wattnb.plots.figures import Gallery, draw, draw_all
 from wattnb.testing.synthetic import DEMO, synthetic_runs
 from wattnb.plots.questions import GROUP_OF, GROUPS
@@ -67,8 +69,8 @@ def test_every_figure_has_a_baseline(): assert set(json.loads(HASHES.read_text()
 
 def test_stacked_bars_are_the_counts_in_their_rows():
     fig, df = drawn('error_classes')
-    labels, order = list(dict.fromkeys(df['label'])), list(GROUP_OF)
-    for i, l in enumerate(labels):
+    order, of = list(GROUP_OF), {v: k for k, v in made().names.items()}
+    for i, l in enumerate(of[t.get_text()] for t in fig.axes[0].get_yticklabels()):
         bars = sorted((p.get_x(), p.get_width()) for p in fig.axes[0].patches if abs(p.get_y() + p.get_height() / 2 - i) < 1e-9)
         part = df[(df['label'] == l) & (df['count'] > 0)].set_index('error_class')['count']
         assert [w for _, w in bars] == [part[c] for c in order if c in part.index]
@@ -82,27 +84,70 @@ def test_maps_are_their_tables_cell_by_cell():
     image = np.asarray(fig.axes[0].images[0].get_array())
     assert sorted(map(tuple, image.T)) == sorted(map(tuple, codes.T.astype(float)))
     fig, df = drawn('agreement_heatmap')
-    image, names = np.ma.filled(fig.axes[0].images[0].get_array(), np.nan), sorted({*df['a'], *df['b']})
+    below, above = (np.ma.filled(im.get_array(), np.nan) for im in fig.axes[0].images)
+    names = sorted({*df['a'], *df['b']})
     for r in df.itertuples():
         i, j = names.index(r.a), names.index(r.b)
-        assert (image[j, i], image[i, j]) == pytest.approx((r.agreement, r.kappa), nan_ok=True)
+        assert (below[j, i], above[i, j]) == pytest.approx((r.agreement, r.kappa), nan_ok=True)
 
 
 def test_kinds_sizes_and_marks():
     df = made().tables.runs
     assert (df.loc[df['kind'] == 'API', 'estimated'].sum() >= 2) and df['active_b'].notna().sum() >= 4
     fig, _ = drawn('size_vs_scores')
-    starred = [t.get_text() for l in fig.legends for t in l.get_texts() if t.get_text().endswith('*')]
-    assert len(starred) == df['estimated'].sum()
-    marks = {m: len([l for l in fig.axes[0].lines if l.get_marker() == m and len(l.get_xdata()) == 1 and l.get_markeredgewidth() == .4])
-             for m in 'so'}
-    assert marks == {'s': (df['kind'] == 'local').sum(), 'o': (df['kind'] == 'API').sum()}
-    hollow = {round(float(l.get_xdata()[0]), 6) for l in fig.axes[0].lines if l.get_markerfacecolor() == 'white' and l.get_marker() in 'so'}
-    assert hollow == {round(x, 6) for x in df['active_b'].dropna()}
+    big = next(ax for ax in fig.axes if ax.get_title(loc='left') == 'overall score')
+    named = {t.get_text() for t in big.texts if t.get_text()}
+    assert named == set(df.loc[df['params_b'].notna(), 'label'] + np.where(df.loc[df['params_b'].notna(), 'estimated'], '*', '')), 'every run has its name, an estimated size a star'
+    points = [l for l in big.lines if l.get_marker() in 'osD' and len(l.get_xdata()) == 1 and l.get_markeredgewidth() == .4]
+    assert Counter(l.get_marker() for l in points) == dict(s=(df['kind'] == 'local').sum() - 3, o=3, D=3), 'a shape per machine, a diamond for an API'
+    assert {l.get_markerfacecolor() for l in points} == {l.get_color() for l in points}, 'hollow means not significant, and nothing else'
     assert not set(drawn('unique_wins')[1]['kind']) & {'ensemble'} and 'ensemble' not in str(drawn('agreement_heatmap')[1]['a'].tolist())
     ranking = [t.get_text() for t in drawn('overall_ranking')[0].axes[0].get_yticklabels()]
-    assert len(set(ranking)) == len(ranking) == len(DEMO) + 1 and sum('[ensemble]' in t for t in ranking) == 1
-    assert sum('4bit' in t for t in ranking) and sum('bf16' in t for t in ranking) == 2 and sum('GB10' in t for t in ranking) == 3
+    assert set(ranking) == set(df['label']) and len(ranking) == len(DEMO) + 1 and not any('[' in t for t in ranking)
+    assert 'Qwen2.5 72B' in ranking and {'Qwen2.5 7B 4bit GB10', 'Qwen2.5 7B 4bit PowerEdge', 'Qwen2.5 7B bf16 PowerEdge'} < set(ranking), 'only what differs is in a name'
+
+
+def test_a_run_has_one_name_colour_and_mark_in_every_figure():
+    names, found = set(made().names.values()), {}
+    for name in ('overall_ranking', 'score_breakdown', 'paired_differences', 'significance_groups', 'latency', 'error_classes', 'abstention', 'question_map', 'energy_stages', 'refusal_rates',
+                 'cross_system_latency', 'cross_system_latency_all_models', 'cross_system_latency_distribution', 'energy_per_experiment', 'unique_wins', 'accuracy_by_type', 'tokens'):
+        shown = {t.get_text() for t in drawn(name)[0].axes[0].get_yticklabels()} - {''}
+        assert shown <= names, (name, shown - names)
+    for name in ('size_vs_scores', 'size_vs_latency', 'accuracy_energy', 'scaling_fit', 'overall_ranking', 'cross_system_latency_all_models'):
+        legends = drawn(name)[0].legends
+        for t, handle in zip([t.get_text() for l in legends for t in l.get_texts()], [h for l in legends for h in l.legend_handles]):
+            look = handle.get_marker() if hasattr(handle, 'get_marker') else handle.get_facecolor()
+            assert found.setdefault(t, look) == look, (name, t)
+    assert {'Qwen2.5', 'Claude', 'GB10', 'API'} <= set(found) and found['GB10'] != found['PowerEdge']
+
+
+@pytest.mark.parametrize('name', ['size_vs_scores', 'size_vs_latency', 'accuracy_energy', 'scaling_fit', 'risk_coverage', 'cost_vs_performance'])
+def test_names_are_not_on_marks_and_their_lines_do_not_cross(name):
+    from matplotlib.text import Annotation
+    from wattnb.plots.style import lines_cross
+    fig, _ = drawn(name)
+    fig.draw_without_rendering()
+    for ax in fig.axes:
+        named = [t for t in ax.texts if isinstance(t, Annotation) and t.anncoords == 'offset points' and t.get_text()]
+        boxes = np.array([t.get_window_extent().extents for t in named]).reshape(-1, 4) + [1.5, 1.5, -1.5, -1.5]
+        marks = np.array([ax.transData.transform((l.get_xdata()[0], l.get_ydata()[0])) for l in ax.lines if len(l.get_xdata()) == 1 and l.get_marker() in 'osD']).reshape(-1, 2)
+        assert not boxes_hit(boxes, np.hstack([marks - 2.5, marks + 2.5])).any(), (name, [named[i].get_text() for i in np.flatnonzero(boxes_hit(boxes, np.hstack([marks - 2.5, marks + 2.5])).any(1))])
+        ties = [t for t in ax.texts if isinstance(t, Annotation) and not t.get_text() and t.arrowprops and t.anncoords == 'offset points']
+        s = fig.dpi / 72
+        lines = np.array([np.r_[p := ax.transData.transform(t.xy), p + np.array(t.xyann) * s] for t in ties]).reshape(-1, 4)
+        assert not lines_cross(lines, lines).any(), name
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=25))
+def test_labels_never_overlap_wherever_the_points_are(points):
+    from wattnb.plots.style import new_figure, place_labels
+    fig, ax = new_figure('page', 4)
+    ax.set_xlim(0, 1); ax.set_ylim(0, 1)
+    xs, ys = zip(*points)
+    labels = [f'model {i} 4bit' for i in range(len(points))]
+    lost = place_labels(ax, xs, ys, labels)
+    assert overlaps(fig) == [] and sorted(lost + [t.get_text() for t in ax.texts if t.get_text()]) == sorted(labels)
 
 
 def test_intervals_have_their_own_n():
@@ -176,15 +221,33 @@ def test_every_figure_is_described():
 
 
 def test_an_alias_is_the_same_picture_under_another_name(tmp_path):
-    "WattBot's names of figures that show the same: both files are written, and either name can be drawn."
+    "Either name can be drawn; of WattBot's names both files are written in any case."
     ws = synthetic_runs(tmp_path, [*DEMO[2:4], *DEMO[11:13], *DEMO[14:16]], 20, 4)
-    draw_all(ws, only=[*ALIASES.values(), *ALIASES])
+    draw_all(ws, only=[*dict.fromkeys(ALIASES.values()), *ALIASES])
     folder = ws.plots / 'made_QA'
     for alias, name in ALIASES.items():
         for x in ('png', 'svg', 'csv'): assert (folder / f'{alias}.{x}').read_bytes() == (folder / f'{name}.{x}').read_bytes()
     draw_all(ws, only='cost_vs_score', out=tmp_path / 'one')
     assert {p.name for p in (tmp_path / 'one/made_QA').iterdir()} == {f'cost_vs_score.{x}' for x in ('png', 'svg', 'csv')}
     assert draw('overall_scores', FigureData(ws, None, 'made_QA'))[1].equals(draw('overall_ranking', FigureData(ws, None, 'made_QA'))[1])
+    assert set(COPIES) == {'overall_scores', 'cost_vs_score', 'cross_system_latency_breakdown'} and {'told_apart', 'score_breakdown_models', 'accuracy_usd'} < set(ALIASES)
+
+
+def test_the_page_has_every_figure_and_says_truly_what_is_missing(tmp_path):
+    ws = synthetic_runs(tmp_path, DEMO[:3], 20, 4, ensembles=0)
+    stale = ws.plots / 'made_QA/machines.png'
+    stale.parent.mkdir(parents=True); stale.write_bytes(b'of an earlier day')
+    t = draw_all(ws)
+    folder = ws.plots / 'made_QA'
+    page, rows = (folder / 'index.html').read_text(), {r['figure']: r for r in t if r['machine'] == 'all'}
+    assert set(rows) == {*FIGURES, *COPIES} and not stale.exists()
+    for name, r in rows.items():
+        drawn_here = (folder / f'{name}.png').exists()
+        assert (r['state'] == 'drawn') == drawn_here == bool(not r['why']), name
+        if name in FIGURES: assert page.count(f'id="{name}"') == 1 and (f'src="{name}.png"' in page) == drawn_here
+    assert rows['machines']['why'].startswith('No two of 3 runs differ in the machine alone') and rows['cost_vs_performance']['why'].startswith('No run has a price')
+    assert 'Qwen2.5 7B' in page and 'PowerEdge/made_QA/qwen7b-bench' in page and 'alt=""' not in page
+    assert not [n for n in ('energy_stages', 'tokens', 'time_stages', 'retrieval') if rows[n]['state'] == 'missing']
 
 
 def test_long_names(tmp_path):
@@ -194,7 +257,6 @@ def test_long_names(tmp_path):
             ('Lab-A6000', 'phi3-mini', 'bf16'), ('PowerEdge', 'mistral7b', '4bit')]
     ws = synthetic_runs(tmp_path, plan, 40, 6, 'run-with-a-very-long-name-that-does-not-fit-beside-a-figure', 1, 'long_QA')
     src, faults = FigureData(ws, None, 'long_QA'), {}
-    assert common_suffix(e.label for e in src.scored).endswith('-very-long-name-that-does-not-fit-beside-a-figure')
     with warnings.catch_warnings():
         warnings.simplefilter('error') # such as a layout that collapsed
         for name in ('paired_differences', 'significance_groups', 'accuracy_energy', 'error_classes'):
@@ -205,7 +267,7 @@ def test_long_names(tmp_path):
     assert faults == {}
     fig, df = draw('significance_groups', src)
     shown = [t.get_text() for ax in fig.axes for t in ax.get_yticklabels() if t.get_text()]
-    assert len(set(shown)) == len(src.scored) and max(map(len, shown)) <= 34
+    assert set(shown) == set(src.names.values()) and max(map(len, shown)) <= 34, 'the name of a run does not depend on that of its folder'
 
 
 def test_a_bare_tree_is_only_read(tmp_path):

@@ -1,5 +1,5 @@
-"""Makes the demo corpus: `python data/demo_source/make.py` writes data/pdfs/*.pdf, data/metadata.csv, data/demo_QA.csv and
-data/demo_evidence.csv from the texts beside this file. The same input gives the same bytes. Needs reportlab, pyphen and pypdf (extra `dev`)."""
+"""Makes the demo corpus: `python data/demo_source/make.py` writes data/pdfs/*.pdf, data/metadata.csv, the questions data/demo_QA.csv (shape of WattBot
+2025) and data/demo2026_QA.csv (WattBot 2026), and their evidence from the texts beside this file. The same input gives the same bytes. Needs reportlab, pyphen and pypdf (extra `dev`)."""
 import csv, io, re, sys
 from pathlib import Path
 
@@ -19,6 +19,7 @@ sys.path.insert(0, str(here))
 from papers_a import PAPERS as FIRST
 from papers_b import PAPERS as SECOND
 from questions import QUESTIONS
+from questions2026 import QUESTIONS as QUESTIONS_2026
 
 rl_config.invariant = 1 # no dates and random ids in the files
 PAPERS = sorted(FIRST + SECOND, key=lambda p: p['id'])
@@ -48,6 +49,9 @@ def table(item, width):
     return KeepTogether([Paragraph(cap, caption), t, Spacer(1, 8)])
 
 
+def bar_label(values): return lambda v: f'{v:,.2f}' if max(values) < 3 else f'{v:,.0f}' if float(v).is_integer() else f'{v:,.1f}'
+
+
 def figure(item, width):
     _, cap, labels, values = item
     d = Drawing(width, 165)
@@ -56,7 +60,7 @@ def figure(item, width):
     c.valueAxis.valueMin, c.valueAxis.labels.fontName, c.valueAxis.labels.fontSize = 0, 'Times-Roman', 8
     c.categoryAxis.categoryNames, c.categoryAxis.labels.fontName, c.categoryAxis.labels.fontSize = labels, 'Times-Roman', 8
     c.bars[0].fillColor, c.barLabels.fontName, c.barLabels.fontSize, c.barLabels.nudge = colors.Color(.35, .48, .62), 'Times-Roman', 8, 6
-    c.barLabelFormat = lambda v: f'{v:,.2f}' if max(values) < 3 else f'{v:,.0f}' if float(v).is_integer() else f'{v:,.1f}'
+    c.barLabelFormat = bar_label(values)
     d.add(c)
     return KeepTogether([Spacer(1, 4), d, Paragraph(cap, caption), Spacer(1, 4)])
 
@@ -101,10 +105,50 @@ def write(path, columns, rows, bom=False):
     path.write_bytes(out.getvalue().encode('utf-8-sig' if bom else 'utf-8'))
 
 
+FLAGS = dict(Q='Quote', T='Table', F='Figure', M='Math', C='CrossPaper', R='Reconcile')
+BASE = ['id', 'question', 'answer', 'answer_value', 'answer_unit', 'ref_id', 'ref_url', 'supporting_materials', 'explanation']
+
+
+def url(id_): return f'https://papers.example.org/{id_}.pdf'
+
+
+def bar_text(paper, proof):
+    "What a page says of a bar: all printed values, then all labels, in the order of the bars. Stops if the figure has no such bar."
+    cap, label, value = proof.split(' | ')
+    _, _, labels, values = next(x for p in PAPERS if p['id'] == paper for _, items in p['sections'] for x in items if not isinstance(x, str) and x[:2] == ('figure', cap))
+    printed = [bar_label(values)(v) for v in values]
+    if printed[labels.index(label)] != value: raise SystemExit(f'{paper}: {proof!r} is not in the figure')
+    return ''.join(printed + labels)
+
+
+def proof_text(paper, kind, proof):
+    "The texts that one page of the paper must have."
+    if kind == 'cell': return [proof.split(' | ')[0], proof.split(' | ')[-1]]
+    return [proof.split(' | ')[0], bar_text(paper, proof)] if kind == 'bar' else [proof]
+
+
+def question_rows(questions, prefix, flags, pages, split=True):
+    "(rows of the question file, rows of its evidence). `flags`: the letters that the file has columns for; `split`: with the column Usage."
+    rows, proofs = [], []
+    for n, q in enumerate(questions, 1):
+        id_, usage = f'{prefix}{n:03}', ['Private' if n % 3 == 0 else 'Public'] * split
+        if len(q) == 5: # unanswerable
+            rows.append((id_, q[0], REFUSAL, 'is_blank', q[4], 'is_blank', 'is_blank', 'is_blank', 'is_blank', *usage, *[0] * len(flags), 1)); continue
+        text, answer, value, unit, refs, has, evidence, *formula = q
+        refs = refs.split()
+        for doc, kind, proof in evidence:
+            on = [i for i, t in enumerate(pages[doc], 1) if all(plain(x) in t for x in proof_text(doc, kind, proof))]
+            if not on: raise SystemExit(f'{id_}: {doc} does not say {proof!r}')
+            proofs.append((id_, doc, on[0], kind, proof))
+        support = '; '.join(f'"{t}"' if k == 'quote' else t for _, k, t in evidence)
+        why = ', '.join(w for f, w in FLAGS.items() if f in has) + (f': {formula[0]}' if formula else '')
+        rows.append((id_, text, answer, value, unit, str(refs).replace(' ', ''), str([url(r) for r in refs]).replace(' ', ''), support, why, *usage, *(int(f in has) for f in flags), 0))
+    return rows, proofs
+
+
 def main(dest=data):
     import pypdf
     (dest / 'pdfs').mkdir(parents=True, exist_ok=True)
-    url = lambda id_: f'https://papers.example.org/{id_}.pdf'
     pages = {}
     for p in PAPERS:
         pdf = build(p)
@@ -112,23 +156,10 @@ def main(dest=data):
         pages[p['id']] = [plain(x.extract_text()) for x in pypdf.PdfReader(io.BytesIO(pdf)).pages]
     write(dest / 'metadata.csv', ['id', 'type', 'title', 'year', 'citation', 'url'],
           [(p['id'], 'paper', p['title'], p['year'], f"{p['authors']}. ({p['year']}). {p['title']}. {url(p['id'])}", url(p['id'])) for p in PAPERS])
-    rows, proofs = [], []
-    for n, q in enumerate(QUESTIONS, 1):
-        id_, usage = f'd{n:03}', 'Private' if n % 3 == 0 else 'Public'
-        if len(q) == 5: # unanswerable
-            rows.append((id_, q[0], REFUSAL, 'is_blank', q[4], 'is_blank', 'is_blank', 'is_blank', 'is_blank', usage, 0, 0, 0, 0, 1)); continue
-        text, answer, value, unit, refs, flags, evidence, *formula = q
-        refs = refs.split()
-        for doc, kind, proof in evidence:
-            want = plain(proof.split(' | ')[-1] if kind == 'cell' else proof)
-            on = [i for i, t in enumerate(pages[doc], 1) if want in t and (kind != 'cell' or plain(proof.split(' | ')[0]) in t)]
-            if not on: raise SystemExit(f'{id_}: {doc} does not say {proof!r}')
-            proofs.append((id_, doc, on[0], kind, proof))
-        support = '; '.join(f'"{t}"' if k == 'quote' else t for _, k, t in evidence)
-        why = ', '.join(w for f, w in dict(Q='Quote', T='Table', F='Figure', M='Math').items() if f in flags) + (f': {formula[0]}' if formula else '')
-        rows.append((id_, text, answer, value, unit, str(refs).replace(' ', ''), str([url(r) for r in refs]).replace(' ', ''), support, why, usage, *(int(f in flags) for f in 'QTFM'), 0))
-    write(dest / 'demo_QA.csv', ['id', 'question', 'answer', 'answer_value', 'answer_unit', 'ref_id', 'ref_url', 'supporting_materials', 'explanation', 'Usage', 'Quote', 'Table', 'Figure', 'Math', 'is_NA'], rows, bom=True)
-    write(dest / 'demo_evidence.csv', ['id', 'document_id', 'page', 'kind', 'evidence'], proofs)
+    for name, questions, prefix, flags, split in (('demo', QUESTIONS, 'd', 'QTFM', True), ('demo2026', QUESTIONS_2026, 'e', 'QTFMCR', False)):
+        rows, proofs = question_rows(questions, prefix, flags, pages, split)
+        write(dest / f'{name}_QA.csv', [*BASE, *['Usage'] * split, *(FLAGS[f] for f in flags), 'is_NA'], rows, bom=True)
+        write(dest / f'{name}_evidence.csv', ['id', 'document_id', 'page', 'kind', 'evidence'], proofs)
 
 
 if __name__ == '__main__': main()

@@ -54,6 +54,7 @@ class BenchmarkSettings:
     temperature: float = same_as('temperature')
     fail_on_error: float = same_as('fail_on_error')
     allow_mixed: bool = same_as('allow_mixed') # always so on a cluster, where a run may start on any node
+    citations: str = same_as('citations')
     shuffle: bool = same_as('shuffle')
     order: str = ''           # of the runs: '' (longest first), 'random' or 'interleaved' (seed by seed)
     order_seed: int = 0

@@ -237,4 +237,4 @@ def init_workspace(
 def _demo_files(src:Path) -> list[str]:
     from wattnb.index.corpus import read_bibliography
     pdfs = [f'data/pdfs/{id_}.pdf' for id_ in read_bibliography(src/'data/metadata.csv')]
-    return ['data/metadata.csv', 'data/demo_QA.csv', *(p for p in pdfs if (src/p).exists())]
+    return ['data/metadata.csv', 'data/demo_QA.csv', 'data/demo2026_QA.csv', *(p for p in pdfs if (src/p).exists())]

@@ -152,8 +152,8 @@ def cmd_check_questions(a) -> Result:
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #74888a17
 _MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 'index', 'mode', 'seed', 'temperature',
-                  'max_retries', 'max_new_tokens', 'batch_size', 'planner', 'images', 'retrieval',
-                  'decode', 'sampling', 'latency_mode')
+                  'max_retries', 'max_new_tokens', 'batch_size', 'planner', 'images', 'retrieval', 'citations', 'decode',
+                  'sampling', 'latency_mode')
 
 @verb('ask', 'answer one question, with citations',
       'wattnb ask "What was the PUE of the Tarn hall?" --model extractive', Opt('question', help='the question'),
@@ -519,7 +519,7 @@ def _early_stopping(a, runs):
       _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='P'),
       Opt('--seeds', type=int, nargs='+', default=[0], metavar='N', help='a run for each seed'),
       *_options('env', 'questions', 'split', 'engine', 'preset', 'mode', 'images', 'limit', 'temperature',
-                'fail_on_error', 'allow_mixed', 'force', 'shuffle'),
+                'fail_on_error', 'citations', 'allow_mixed', 'force', 'shuffle'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
       *_STUDY,
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),
@@ -744,8 +744,11 @@ def cmd_plots(a) -> Result:
     from wattnb.plots.registry import FIGURES
     from wattnb.plots.figures import draw_all, figure_list
     if a.list: return Result(figure_list().to_text(), list(FIGURES))
-    t = draw_all(_tree(a), datafile=a.datafile, only=a.only, ground_truth=a.ground_truth, env=a.env, out=a.output)
-    lines = [f'{r["state"]}  {r["files"][0]}' for r in t] + [f'  {n}' for n in t.notes]
+    t = draw_all(_tree(a), datafile=a.datafile, only=a.only, ground_truth=a.ground_truth, env=a.env, out=a.output,
+                 tell=not a.json)
+    drawn = sum(r['state'] == 'drawn' for r in t)
+    lines = [f'{drawn} figures drawn' + f', {len(t) - drawn} without their data' * (drawn < len(t))
+             + '; index.html in each folder shows them' * (not a.only), *(f'  {n}' for n in t.notes)]
     return Result('\n'.join(lines), dict(figures=t.to_json(), notes=list(t.notes)))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #993347cf

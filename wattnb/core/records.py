@@ -238,6 +238,7 @@ class Record(WattBotRecord):
     energy: dict|None               # [J] per stage: seconds; joules and net joules with low and high; method
     attempts: list[Attempt]         # in order, see attempts
     queue_seconds: float|None = None # [s] in the queue of a server that reports it; no part of the latency
+    citations: dict|None = None     # where the answer's parts come from, cited papers kept and dropped (`--citations needed`)
 
 # %% ../../nbs/00_core/05_records.ipynb #b2f64823
 @dataclass(kw_only=True)

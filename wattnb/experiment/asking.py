@@ -261,7 +261,7 @@ def answer_one(
 ) -> Asked:
     "Answer one question as a run would. A call that fails is an answer with status 'failed'; nothing is written."
     report, call = on_stage or (lambda *a: None), lambda r: model.complete([r])[0]
-    entry, bib, queries = model.entry, bibliography or {}, []
+    entry, bib, queries, cites = model.entry, bibliography or {}, [], settings.cites(q.task)
     once = settings.mode != 'rag' or entry.key == 'abstain'
     out = Asked(q, [], entry, precision_of(model.info) or model.precision, best_guess, citations=Citations(bib))
     t0, n, shortened = time.monotonic(), settings.search.planner_queries, False
@@ -281,7 +281,7 @@ def answer_one(
             request = _request(q, got, entry, attempt, unread, best_guess, find(index, got)[0])
             report('prompt', request)
             reply = call(request)
-            out.attempts.append(Exchange(got, request, reply, answer_in(reply, q, request.context, entry, bib), took))
+            out.attempts.append(Exchange(got, request, reply, answer_in(reply, q, request.context, entry, bib, cites), took))
             report('attempt', out.attempts[-1])
             if reply.finish_reason == 'too_long' and not shortened: # the window is known now
                 left, shortened = [attempt, *left], True

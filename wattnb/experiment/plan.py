@@ -138,6 +138,7 @@ def table(self:RunPlan) -> ResultTable:
              'resume': f'resumes: {self.done} of {n} questions done',
              'rebuild': 'every question is done: the files are written again from the journal'}[self.state]
     optional = [('images', self.images and f'up to {self.images}: tables and figures that were found'),
+                ('citations', s.cites(self.questions.task) == 'needed' and 'those that the answer needs'),
                 ('weights', s.weights and f'{s.weights}: nothing is scored'), ('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
                 ('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)]
     rows = [('model', f'{e.name} ({e.key})'), ('provider', e.provider),
@@ -153,9 +154,10 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
     "All that could change an answer of this run."
     folder = Path(entry.id).expanduser()
     local = entry.local and (folder.is_dir() or folder.suffix == '.gguf' and folder.is_file())
-    n = images_for(entry, s.images)
+    n, cites = images_for(entry, s.images), s.cites(questions.task)
     optional = dict(images=dict(n=n, pixels=MOST_PIXELS, wording=image_digest()[:16]) if n else {},
-                    like=entry.like, decode=s.decode, sampling=s.sampling or entry.options.get('sampling', ''),
+                    citations=cites if cites != 'model' else '', like=entry.like, decode=s.decode,
+                    sampling=s.sampling or entry.options.get('sampling', ''),
                     planner='llm' if s.planner == 'llm' else '',
                     weights=s.weights or (weights_digest(folder) if local else ''),
                     shape=digest(shape_of(entry)) if s.weights else '',

@@ -88,7 +88,8 @@ def _record(q:Question, attempts:list, tried:Sequence[AttemptNumbers], row:dict,
         tokens=n.tokens._asdict(),
         seconds={k: getattr(n.seconds, k) for k in ('retrieval', 'generation', 'prefill', 'decode')},
         ttft_seconds=last.seconds.ttft, batch_size=last.batch_size, cost_usd=n.cost_usd, energy=energy,
-        attempts=[_attempt_record(x) for x in attempts], queue_seconds=n.seconds.queue)
+        attempts=[_attempt_record(x) for x in attempts], queue_seconds=n.seconds.queue,
+        citations=v.get('citations'))
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #e77d9e8a
 def _submission_row(r:dict) -> dict:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
-
 from fastcore.basics import patch
 from .. import __version__
 from ..core.hardware import machine
@@ -42,6 +41,7 @@ from ..telemetry.footprints import load_footprint
 from ..telemetry.session import Session, devices_of
 from ..scoring.retrieval_metrics import document_ranking
 from ..scoring.run_folders import find_runs, is_plain
+from ..scoring.tracing import needed_citations
 from .settings import RunSettings, attempt_usd, expected_bill, most_usd
 from .journal import Journal, read_journal, utc_now
 from .plan import RunPlan, RunState, question_blocks
@@ -603,7 +603,8 @@ def _attempt(self:Run, q, req, reply, got, searched, index) -> dict:
     "The journal's line of one reply."
     entry, context = self.model.entry, got.context if got else None
     no_logprobs = getattr(self.model, 'no_logprobs_reason', 'the model reports no token probabilities')
-    answer = with_confidence(answer_in(reply, q, context, entry, self.bibliography), reply, no_logprobs)
+    answer = answer_in(reply, q, context, entry, self.bibliography, self.settings.cites(q.task))
+    answer = with_confidence(answer, reply, no_logprobs)
     text, plan = context.render() if context else '', (self.now.plans or {}).get(q.id) if not index else None
     if reply.note: self.now.notes[reply.note] += 1
     if context: self.now.prompts.append((context.n_tokens, reply.prompt_tokens))
@@ -640,12 +641,14 @@ def answer_in(
     context,           # that was shown; None in closed-book mode
     entry:ModelEntry,  # the model
     bibliography:dict, # id → `Paper`
+    cites:str='model', # which of them, see `RunSettings.cites`
 ) -> Answer:
     "The answer in a reply; cited are papers of the context (closed-book: of the bibliography)."
     if reply.error: return Answer.failed(redact(reply.error))
     allowed = list(context.doc_ids) if context else sorted(bibliography)
-    return parse_reply(reply.text, q, allowed, bibliography=bibliography, compact=entry.prompt == 'compact',
-                       context=context, note=reply.note)
+    answer = parse_reply(reply.text, q, allowed, bibliography=bibliography, compact=entry.prompt == 'compact',
+                         context=context, note=reply.note)
+    return needed_citations(answer, q, context, bibliography) if cites == 'needed' else answer
 
 def reply_usd(entry:ModelEntry, reply) -> float|None:
     "What a reply cost by its token counts; None where it has none, or no price is known."

@@ -159,12 +159,15 @@ def example(self:StoredRun,
     wanted = lambda r: r['id'] == id if id else r['value_correct'] and r['retrieved_snippets']
     r = next(filter(wanted, self.results), self.results[0])
     hits = '\n'.join(hit(i, s) for i, s in enumerate(r['retrieved_snippets'][:4], 1)) or '*no context*'
+    traced, papers = r.get('citations') or {}, lambda f: ', '.join(dict.fromkeys(p['document_id'] for p in f['passages']))
+    support = ''.join(f"\n\n**Support**: {f['what']}, {f['how']} in {papers(f)}" for f in traced.get('facts', ()))
+    if traced.get('dropped'): support += f"; dropped: {', '.join(traced['dropped'])}"
     mark = {True: 'right', False: 'wrong', None: 'not scored'}[r['value_correct']]
     overlap = f", citation overlap {r['ref_score']:.2f}" if r['ref_score'] is not None else ''
     return Markdown(f"**{r['id']}** {r['question']}\n\n**Passages shown** ({r['num_snippets']})\n\n{hits}\n\n"
                     f"**Prompt** (end)\n{fence(r['rendered_prompt'][-900:], 900)}\n"
                     f"**Raw reply**\n{fence(r['raw_response'], 600)}\n"
-                    f"**Parsed** ({r['parsed_by']}): value `{r['pred_value']}`, cites {r['pred_ref']}\n\n"
+                    f"**Parsed** ({r['parsed_by']}): value `{r['pred_value']}`, cites {r['pred_ref']}{support}\n\n"
                     f"**Truth**: `{r['gt_value']}` {r['gt_unit']}, {r['gt_ref']}: {mark}{overlap}")
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #22e29787

@@ -35,6 +35,7 @@ class Answer:
     parsed_by: str = ''          # 'json', 'repair' (json-repair was needed), 'lines', 'text' or ''
     confidence: float|None = None # 0..1: stated, where the prompt requests it, else from the tokens (`with_confidence`)
     confidence_from: str = ''    # 'stated', 'value tokens', 'reply tokens', or why there is none
+    citations: dict|None = None  # where its parts come from, and what was dropped, if the run asks for needed papers only
 
     @classmethod
     def failed(cls,
@@ -48,7 +49,8 @@ class Answer:
         return dict(status=self.status, value=self.value, refs=list(self.refs), answer=self.answer,
                     explanation=self.explanation, supporting_materials=self.supporting_materials,
                     ref_urls=list(self.ref_urls), parsed_by=self.parsed_by, confidence=self.confidence,
-                    confidence_from=self.confidence_from)
+                    confidence_from=self.confidence_from,
+                    **({} if self.citations is None else dict(citations=self.citations)))
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #ebdd54e4
 _ALIASES = dict(value='answer_value', final_value='answer_value', ref_ids='ref_id', refs='ref_id', references='ref_id',

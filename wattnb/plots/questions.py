@@ -18,16 +18,16 @@ import numpy as np
 from ..core.questions import is_blank
 from ..scoring.statistics import wilson
 from ..scoring.store import ERROR_CLASSES, error_class
-from .style import (GREY, MARKERS, PALETTE, Part, draw_bars, headline, is_wide, legend_below, legend_dot,
-                                legend_patch, n_of, new_figure, number_axis, place_labels, plain_number, row_figure,
-                                short, span_of, text_on)
+from .style import (GREY, MARKERS, PALETTE, Part, aligned, draw_bars, headline, is_wide, legend_below,
+                                legend_dot, legend_patch, mark_rows, n_of, new_figure, number_axis, place_labels,
+                                plain_number, row_figure, run_legend, short, span_of, text_on, with_looks)
 from .registry import NEEDS, doubts_of, figure
 
 # %% ../../nbs/10_plots/06_questions.ipynb #e3f44d89
 # group -> (colour, hatch, marker in cells, classes)
-GROUPS = {'right': ('#0072B2', '', '', ('right',)),
-          'wrong citation': ('#56B4E9', '....', '.', ('wrong_citation',)),
-          'form': ('#F0E442', '////', '$/$', ('format', 'unit', 'rounding')),
+GROUPS = {'right value and citations': ('#0072B2', '', '', ('right',)),
+          'right value, wrong citation': ('#56B4E9', '....', '.', ('wrong_citation',)),
+          'wrong form, unit or rounding': ('#F0E442', '////', '$/$', ('format', 'unit', 'rounding')),
           'wrong value': ('#E69F00', 'xxxx', 'x', ('wrong_value',)),
           'false answer': ('#D55E00', '\\\\\\\\', '$!$', ('false_answer',)),
           'refused': ('#DDDDDD', '', '_', ('refused',)),
@@ -47,14 +47,15 @@ def plot_error_classes(
     df, # label, error_class, count, n (questions of the run)
 ):
     "Stacked bars: how the questions of each run ended."
-    counts = df.pivot(index='label', columns='error_class', values='count').loc[df['label'].unique()]
-    fig, (ax,) = row_figure(counts.index, margin=1, each=.19)
+    counts = df.pivot(index='label', columns='error_class', values='count').loc[df['label'].unique()].fillna(0)
+    counts = counts.sort_values([c for c in GROUP_OF if c in counts][:2], ascending=False, kind='stable')
+    fig, (ax,) = row_figure(counts.index, 32, margin=1.2, each=.19)
     parts = [Part(g, counts[c], *GROUPS[g][:2]) for c, g in GROUP_OF.items() if c in counts] # in their order
-    entries = {name: handle for handle, name in draw_bars(ax, parts, height=.74, numbers=.045, room=1.01)}
+    entries = {name: handle for handle, name in draw_bars(ax, parts, height=.74, numbers=.024, room=1.01)}
     legend_below(fig, [(handle, name) for name, handle in entries.items()])
     ax.set_xlabel('questions'); ax.xaxis.get_major_locator().set_params(integer=True)
-    return headline(fig, 'How the questions ended', f'{n_of(df)} per run; bars: numbers of questions, classes of '
-                    'one remedy in one colour')
+    return headline(fig, 'How the questions ended', f'{n_of(df)} per run; numbers of questions; most right on '
+                    'top')
 
 # %% ../../nbs/10_plots/06_questions.ipynb #112e9153
 def _map_rows(data) -> list[dict]:
@@ -69,8 +70,8 @@ def _draw_cells(fig, ax, codes, symbols:bool):
     for k in range(1, rows): ax.axhline(k - .5, color='white', lw=1)
     for k in range(1, cols) if symbols else (): ax.axvline(k - .5, color='white', lw=.4)
     entries = []
-    for i, (g, (colour, hatch, marker, _)) in enumerate(GROUPS.items()):
-        at, entry = np.argwhere(codes == i), legend_patch(colour, '' if symbols else hatch)
+    for i, (g, (colour, _, marker, _)) in enumerate(GROUPS.items()):
+        at, entry = np.argwhere(codes == i), legend_patch(colour)
         if not len(at): continue
         if marker and symbols:
             ax.plot(at[:, 1], at[:, 0], ls='none', marker=marker, color=text_on(colour), mew=.5,
@@ -92,7 +93,7 @@ def plot_question_map(
     right = (codes == 0).sum()
     codes = codes.loc[df['label'].unique(), sorted(codes, key=lambda i: (-right[i], str(i)))]
     n = codes.shape[1]
-    fig, (ax,) = row_figure(codes.index, margin=1.15, each=.17)
+    fig, (ax,) = row_figure(codes.index, 32, margin=1.25, each=.17)
     _draw_cells(fig, ax, codes.to_numpy(float), symbols=n <= 120)
     ax.grid(False)
     ax.set_xticks([0, n - 1], ['easiest', 'hardest'])
@@ -138,7 +139,7 @@ def plot_abstention(
     used = [c for c in CELLS if c in cells['count'] and (c[1] != 'no reply' or cells['count'][c].any())]
     counts, n = (cells[k][used].to_numpy(float) for k in ('count', 'n'))
     share = np.divide(counts, n, out=np.full_like(counts, np.nan), where=n > 0)
-    fig, (ax,) = row_figure(cells.index, 22 if len(used) <= 4 else 34, page=len(used) > 4, margin=1.25, each=.19)
+    fig, (ax,) = row_figure(cells.index, 32, margin=1.25, each=.19)
     ax.imshow(share, cmap='Blues', vmin=0, vmax=1.25, aspect='auto')
     for (i, j), s in np.ndenumerate(share):
         ax.text(j, i, f'{counts[i, j]:g}' + (f' ({100 * s:.0f}%)' if n[i, j] else ''), ha='center', va='center',
@@ -162,58 +163,64 @@ def _risk_rows(data) -> list[dict]:
     return out
 
 # %% ../../nbs/10_plots/06_questions.ipynb #104a4f93
-def _names_beside(ax, ends, x:float):
-    """Names in a column at `x`, in the order of the ends (x, y, name) of their curves, each tied to its own by a thin
-    line."""
-    fig = ax.get_figure(); fig.draw_without_rendering()
-    lo, hi = ax.get_ylim()
-    gap = 8.5 / (ax.get_window_extent().height / fig.dpi * 72) * (hi - lo)
-    ends, at = sorted(ends, key=lambda e: e[1]), []
-    for _, y, _ in ends: at.append(max(y, at[-1] + gap if at else lo + gap))
-    for k in reversed(range(len(at))): at[k] = min(at[k], (at[k + 1] if k + 1 < len(at) else hi) - gap)
-    for (px, py, name), y in zip(ends, at):
-        ax.annotate(name, (px, py), xytext=(x, y), ha='left', va='center', fontsize=6.5, annotation_clip=False,
-                    in_layout=False, arrowprops=dict(arrowstyle='-', lw=.4, color=GREY, shrinkA=1, shrinkB=3))
+def _draw_curves(ax, df, named):
+    "The curve of every run that records its confidence; those that are not named in grey."
+    for r in named.itertuples():
+        part = df[df['label'] == r.Index]
+        c = r.colour if r.shown else '#CCCCCC'
+        ax.plot(part['coverage'], part['risk'], '-', color=c, lw=1 if r.shown else .6, zorder=2 if r.shown else 1)
+        ax.plot([r.coverage], [r.risk], r.marker, color=c, ms=4, mec='white', mew=.3, zorder=3)
+    ax.set_xlim(0, 1.04); ax.set_xticks(np.linspace(0, 1, 6)); ax.set_title('most confident answers first')
+    ax.set_ylim(-.02, min(1.08, df['risk'].max() * 1.1 + .02))
 
-def _draw_curve(ax, part, k:int, named:bool) -> list[tuple]:
-    "The curve of one run, or its point; the segments."
-    c, m = PALETTE[k % 7] if named else '#BBBBBB', MARKERS[k % len(MARKERS)]
-    x, y, sure = list(part['coverage']), list(part['risk']), bool(part['confidence'].iloc[0])
-    ax.plot(x, y, ls='-' if sure else 'none', color=c, lw=1 if named else .6, zorder=2 if named else 1)
-    ax.plot(x[-1:], y[-1:], m, color=c, ms=5, mfc=c if sure else 'white', zorder=3)
-    return list(zip(x, y, x[1:], y[1:]))
+def _side_by_side(runs):
+    "The coverage at which each run is drawn: as it is, but apart where two runs would cover each other."
+    x, y = (runs[c].to_numpy(float) for c in ('coverage', 'risk'))
+    size = [max(np.ptp(v), .04) for v in (x, y)]
+    places, out = defaultdict(list), x.copy()
+    for i in range(len(runs)): places[round(x[i] / size[0] * 60), round(y[i] / size[1] * 40)].append(i)
+    for same in places.values(): out[same] += .02 * size[0] * (np.arange(len(same)) - (len(same) - 1) / 2)
+    return out
+
+def _draw_ends(ax, runs):
+    "Every run at the share of questions that it answered and the error rate of these answers, on axes around them."
+    for r in runs.itertuples():
+        ax.plot([r.at], [r.risk], r.marker, color=r.colour, ms=5, mec='white', mew=.4, zorder=3)
+    for axis, v in (('x', runs['coverage']), ('y', runs['risk'])):
+        pad = .12 * max(v.max() - v.min(), .04)
+        ax.set(**{f'{axis}lim': (v.min() - pad, v.max() + pad)}); ax.locator_params(axis=axis, nbins=5)
 
 # %% ../../nbs/10_plots/06_questions.ipynb #66fe2335
-def _risk_note(df, named, n_runs:int) -> str:
+def _risk_note(df, n_grey:int) -> str:
     sure = df['confidence'].astype(bool)
-    return (n_of(df) + '; lines: most confident answers first; numbers: mean risk over the curve (smaller is better)'
-            * bool(sure.any()) + '; hollow points: runs that record no confidence' * bool(not sure.all())
-            + (f'; named: the {len(named)} with the least mean risk, grey: {n_runs - len(named)} others'
-               if len(named) < n_runs else ''))
+    return (n_of(df) + '; numbers: mean risk over the curve (smaller is better)' * bool(sure.any())
+            + '; without a number: no confidence is recorded' * bool(sure.any() and not sure.all())
+            + f'; grey: {n_grey} runs of more mean risk' * bool(n_grey))
 
 @figure('risk_coverage', 'error rate against the share answered', NEEDS['run'], _risk_rows,
-        'A falling or rising curve per run: share of wrong answers among the most confident answers, against the share '
-        'of questions answered',
-        ('coverage', 'risk'))
+        'Left, a curve per run that records its confidence: share of wrong answers among the most confident answers, '
+        'against the share of questions answered; right, the ends of these curves with the names of the runs',
+        ('risk',))
 def plot_risk_coverage(
     df,           # label, coverage, risk, area (of the whole curve), confidence (whether the run has one), n
-    most:int=8,   # of many runs, those with the least mean risk are named
+    most:int=8,   # of many runs, those with the least mean risk are coloured
 ):
     "Error rate among the answered against the share of questions answered."
-    df = df.sort_values('coverage', kind='stable')
-    runs = df.groupby('label', observed=True)[['area', 'confidence', 'coverage', 'risk']].last().sort_values('area')
-    big, named = len(runs) > 4, set(runs.index if len(runs) <= most + 2 else runs.index[:most])
-    fig, ax = new_figure('page' if big else 'column', 3.6 if big else 2.9)
-    lines = [s for k, l in enumerate(runs.index) for s in _draw_curve(ax, df[df['label'] == l], k, l in named)]
-    names = [short(r.Index, 26) + f' {r.area:.2f}' * bool(r.confidence) if r.Index in named else ''
-             for r in runs.itertuples()]
-    beside = big and runs['confidence'].astype(bool).mean() >= .5
-    ax.set_xlim(0, 1.34 if beside else 1.04); ax.set_xticks(np.linspace(0, 1, 6))
-    ax.set_ylim(-.02, min(1.08, df['risk'].max() * 1.15 + .08))
-    ax.set_xlabel('coverage: share of questions answered'); ax.set_ylabel('risk: share of these that is wrong')
-    headline(fig, 'Risk and coverage', _risk_note(df, named, len(runs)))
-    if beside: _names_beside(ax, [e for e in zip(runs['coverage'], runs['risk'], names) if e[2]], 1.04)
-    else: place_labels(ax, runs['coverage'], runs['risk'], names, lines=lines)
+    df = with_looks(df).sort_values('coverage', kind='stable')
+    runs = df.groupby('label', observed=True).last().sort_values('area')
+    sure = runs['confidence'].astype(bool)
+    runs['shown'] = sure.cumsum() <= (most if sure.sum() > most + 2 else len(runs))
+    runs['at'] = _side_by_side(runs)
+    fig, axes = new_figure('page', 4.2, 1, 1 + bool(sure.any()), width_ratios=[.75, 1.25][-1 - bool(sure.any()):])
+    left, right = np.ravel(axes)[[0, -1]]
+    if sure.any(): _draw_curves(left, df, runs[sure]); right.set_title('all answers')
+    _draw_ends(right, runs)
+    for ax in {left, right}: ax.set_xlabel('coverage: share of questions answered')
+    left.set_ylabel('risk: share of these that is wrong')
+    legend_below(fig, run_legend(runs))
+    headline(fig, 'Risk and coverage', _risk_note(df, int((~runs['shown']).sum())))
+    names = [short(r.Index, 30) + f' {r.area:.2f}' * bool(r.confidence) for r in runs.itertuples()]
+    place_labels(right, runs['at'], runs['risk'], names)
     return fig
 
 # %% ../../nbs/10_plots/06_questions.ipynb #fba53e0d
@@ -256,7 +263,7 @@ def _looks(names) -> dict:
 # %% ../../nbs/10_plots/06_questions.ipynb #b19a36c1
 @figure('time_stages', 'seconds per question by stage', 'Runs of `wattnb run`, which record their stages.', _time_rows,
         'Stacked horizontal bars, one per run, fastest on top: seconds per question of each stage', ('amount',))
-@figure('energy_stages', 'Wh per question by stage', NEEDS['meter'], _energy_rows,
+@figure('energy_stages', 'Wh per question by stage', NEEDS['stages'], _energy_rows,
         'Stacked horizontal bars, one per run, least on top: Wh per question of each stage', ('amount',))
 def plot_stages(
     df, # label, stage, amount (per question), unit ('Wh' or 's'), n
@@ -265,10 +272,11 @@ def plot_stages(
     unit, amounts = df['unit'].iloc[0], df.pivot(index='label', columns='stage', values='amount')
     total = amounts.sum(axis=1).sort_values()
     amounts = amounts.loc[total.index]
-    fig, (ax,) = row_figure(total.index, 26, page=len(total) > 6, margin=1.15, each=.19)
+    rows = with_looks(df).drop_duplicates('label').set_index('label').loc[total.index]
+    fig, (ax,) = row_figure(total.index, 32, margin=1.25, each=.19)
     parts = [Part(s, amounts[s], *look) for s, look in _looks(amounts).items()]
-    texts = [plain_number(float(f'{v:.3g}')) for v in total]
-    legend_below(fig, draw_bars(ax, parts, texts=texts, height=.74, room=1.14))
+    entries = draw_bars(ax, parts, texts=aligned(total), height=.74, room=1.14)
+    legend_below(fig, entries + mark_rows(ax, rows))
     ax.set_xlabel(f'{"seconds" if unit == "s" else unit} per question'); ax.locator_params(axis='x', nbins=6)
     what, of = ('Energy', 'energy that the meters of the run saw') if unit == 'Wh' else ('Time', 'seconds of the run')
     return headline(fig, f'{what} per stage', f'{n_of(df)}; bars: {of}, divided by the questions')
@@ -299,7 +307,7 @@ def power_rows(
 
 def _longest_trace(data) -> list[dict]:
     "The rows of the run with the most samples of power; of memory if none has power."
-    traces = [t for e in data.systems if (t := power_rows(e.run))]
+    traces = [[dict(r, label=e.label) for r in t] for e in data.systems if (t := power_rows(e.run))]
     return max(traces, key=lambda t: (t[0]['unit'] == 'W', len(t)), default=[])
 
 # %% ../../nbs/10_plots/06_questions.ipynb #e7e3de70
@@ -326,7 +334,7 @@ def plot_power(
     legend_below(fig, entries + [(legend_patch(c, edgecolor=c, alpha=.35), s) for s, (c, _) in looks.items()])
     note = '; shaded: stages' if len(stages) else '; the stages of this run were not recorded'
     note += '; no power was measured on this machine, memory of the process instead' * (not watts)
-    title = str(trace['title'].iloc[0]) if 'title' in trace else ''
+    title = next((str(trace[c].iloc[0]) for c in ('label', 'title') if c in trace), '')
     return headline(fig, f'{"Power" if watts else "Memory"} trace: {title}', f'{n_of(df)}; line: samples{note}')
 
 # %% ../../nbs/10_plots/06_questions.ipynb #589e8071
@@ -366,10 +374,13 @@ def plot_latency(
     df = df[df['latency_seconds'].notna()]
     if df.empty: return None
     order = df.groupby('label', observed=True)['latency_seconds'].median().sort_values().index
-    fig, (ax,) = row_figure(order, 26, page=len(order) > 6, margin=.95, each=.21)
-    for i, l in enumerate(order): spread(ax, i, df.loc[df['label'] == l, 'latency_seconds'], PALETTE[0])
+    fig, (ax,) = row_figure(order, 32, page=False, margin=1.35, each=.21)
+    rows = with_looks(df).drop_duplicates('label').set_index('label').loc[order]
+    for i, l in enumerate(order): spread(ax, i, df.loc[df['label'] == l, 'latency_seconds'], rows['colour'].iloc[i])
+    legend_below(fig, run_legend(rows))
+    mark_rows(ax, rows)
     v = df['latency_seconds']
-    number_axis(ax.xaxis, v, 'seconds per question', is_wide(v[v > 0], 15), pad=.05)
+    number_axis(ax.xaxis, v, 'seconds', is_wide(v[v > 0], 15), pad=.05)
     return headline(fig, 'Latency of the questions', f'{_n_each(df)}; boxes: middle half and '
                     'median, whiskers: 5 to 95 %; from the start of a question, or of its batch, to its answer')
 
@@ -401,7 +412,7 @@ def _token_panel(ax, part, labels, what:str):
 
 # %% ../../nbs/10_plots/06_questions.ipynb #952dfcd7
 @figure('tokens', 'tokens of context against the budget, of prompts and of completions',
-        'Runs that count tokens: any model but the baselines.', _token_rows,
+        'Runs of `wattnb run`, whose records count tokens.', _token_rows,
         'Three panels with a row of dots and a box plot per run: context, prompt and completion tokens of each '
         'question', ('tokens',))
 def plot_tokens(
@@ -411,7 +422,8 @@ def plot_tokens(
     df = df[df['tokens'].notna()].astype({'budget': float})
     if df.empty: return None
     used, labels = [w for w in _TOKENS if (df['what'] == w).any()], list(df['label'].unique())
-    fig, axes = row_figure(labels, 26, len(used), len(used) > 1, .95, .21)
+    fig, axes = row_figure(labels, 32, len(used), margin=1.2, each=.21)
+    legend_below(fig, mark_rows(axes[0], with_looks(df).drop_duplicates('label')))
     for ax, w in zip(axes, used): _token_panel(ax, df[df['what'] == w], labels, w)
     cap = '; thick line: the budget of the first attempt' if df['budget'].notna().any() else ''
     return headline(fig, 'Tokens of the questions', f'{_n_each(df)}; boxes: middle half and '
@@ -431,12 +443,13 @@ def _retrieval_rows(data, depth:int=20) -> list[dict]:
         if ranks: groups[ranks].append(e.label)
     for ranks, labels in groups.items():
         label = labels[0] + (f' and {len(labels) - 1} more' if len(labels) > 1 else '')
+        runs = '; '.join(labels)
         n, bins = len(ranks), Counter(map(_rank_bin, ranks))
         for k in range(1, depth + 1):
             hit = sum(r is not None and r <= k for r in ranks)
             lo, hi = wilson(hit, n)
-            out.append(dict(part='hit', label=label, k=k, bin=None, share=hit / n, low=lo, high=hi, n=n))
-        out += [dict(part='rank', label=label, k=None, bin=b, share=bins[b] / n, low=None, high=None, n=n)
+            out.append(dict(part='hit', label=label, k=k, bin=None, share=hit / n, low=lo, high=hi, n=n, runs=runs))
+        out += [dict(part='rank', label=label, k=None, bin=b, share=bins[b] / n, low=None, high=None, n=n, runs=runs)
                 for b in RANKS]
     return out
 
@@ -461,7 +474,8 @@ def plot_retrieval(
         at = [RANKS.index(b) + (k - (len(labels) - 1) / 2) * w for b in rank['bin']]
         right.bar(at, rank['share'], w * .92, color=c, hatch=('', '////', '....', 'xxxx')[k % 4], edgecolor='white',
                   lw=.3)
-        entries.append((legend_dot(m, c, ls='-', ms=4), short(l, 44)))
+        names = hit['names'].iloc[0] if 'names' in hit else l
+        entries.append((legend_dot(m, c, ls='-', ms=4), short(names, 60)))
     left.set_xlabel('among the first k hits'); left.set_ylabel('share found'); left.set_ylim(0, 1.04)
     left.set_xlim(.5, most + .5); left.set_xticks([1, *range(5, most + 1, 5)])
     right.set_xticks(range(len(RANKS)), RANKS); right.set_ylim(0, 1.04); right.grid(axis='x', visible=False)

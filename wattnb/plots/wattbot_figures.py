@@ -4,17 +4,16 @@
 
 # %% auto #0
 __all__ = ['ENERGY_KINDS', 'runs_of', 'with_ci', 'plot_size_vs_scores', 'plot_size_vs_latency', 'plot_size_vs_cost',
-           'plot_size_score_cost_bubble', 'plot_overall_ranking', 'plot_score_breakdown_models', 'plot_score_breakdown',
-           'plot_cost_vs_performance', 'plot_energy_per_experiment']
+           'plot_size_score_cost_bubble', 'plot_overall_ranking', 'plot_score_breakdown', 'plot_energy_per_experiment']
 
 # %% ../../nbs/10_plots/03_wattbot_figures.ipynb #06a57eb2
-import math
 import numpy as np
 
 from ..core.questions import WATTBOT2025
-from .style import (GREY, KINDS, PALETTE, Part, corners, draw_bars, draw_intervals, failed_note,
-                                family_marks, headline, left_out_note, legend_below, legend_dot, log_axis, n_of, new_figure,
-                                number_axis, place_labels, row_figure, short, tagged_labels)
+from .style import (PALETTE, Part, aligned, draw_bars, failed_note, headline, interval,
+                                left_out_note, legend_below, log_axis, mark_rows, n_of, new_figure, number_axis,
+                                place_labels, row_figure, run_legend, short,
+                                span_of, spread_apart, tagged_labels, with_looks)
 from .registry import NEEDS, figure
 
 # %% ../../nbs/10_plots/03_wattbot_figures.ipynb #54c99414
@@ -34,253 +33,211 @@ def _mixtures(df): return df[df['active_b'].notna() & (df['active_b'] != df['par
 
 def _size_notes(df) -> str:
     return ('; *: size is an estimate' * bool(df['estimated'].any())
-            + '; hollow: the active part of a mixture' * (len(_mixtures(df)) > 0) + failed_note(df))
-
-# %% ../../nbs/10_plots/03_wattbot_figures.ipynb #182185e4
-def _key(fig, df, names, marks, numbered:bool):
-    "The legend: every run by number, or the families where the points carry their names."
-    if numbered:
-        entries = [(legend_dot(KINDS[r.kind][0], marks[r.family].colour), f'{i + 1}  {short(n, 48)}')
-                   for i, (r, n) in enumerate(zip(df.itertuples(), names))]
-    else: entries = [(legend_dot('s', m.colour), f) for f, m in marks.items()]
-    if df['kind'].nunique() > 1:
-        entries += [(legend_dot(m, GREY), name) for k, (m, _, _, name) in KINDS.items() if (df['kind'] == k).any()]
-    if df['active_b'].notna().any():
-        entries.append((legend_dot('s', GREY, ls=':', mfc='white', lw=.8), 'active parameters'))
-    if len(entries) > 1: legend_below(fig, entries)
+            + '; dotted: to the active part of a mixture' * (len(_mixtures(df)) > 0) + failed_note(df))
 
 # %% ../../nbs/10_plots/03_wattbot_figures.ipynb #3f843e2a
-def _points(ax, df, x:str, y:str, marks) -> list[tuple]:
-    "The marks of one panel, with intervals; mixtures at both sizes. Returns the drawn lines."
-    lines = []
-    if f'{y}_low' in df:
-        draw_intervals(ax, df[x], df[y], df[f'{y}_low'], df[f'{y}_high'], 'y')
-        lines += zip(df[x], df[f'{y}_low'], df[x], df[f'{y}_high'])
-    df = df.assign(x=df[x], y=df[y])
-    for r in df.itertuples():
-        ax.plot([r.x], [r.y], KINDS[r.kind][0], color=marks[r.family].colour, ms=4.8, mec='white', mew=.4, zorder=4)
-    for r in _mixtures(df).itertuples():
-        c = marks[r.family].colour
-        ax.plot([r.active_b, r.params_b], [r.y, r.y], ':', color=c, lw=.8, zorder=2)
-        ax.plot([r.active_b], [r.y], KINDS[r.kind][0], color=c, mfc='white', ms=4, mew=.9, zorder=3)
-        lines.append((r.active_b, r.y, r.params_b, r.y))
-    return lines
+def _at_sizes(df, gap:float=.022):
+    "`df` with the places of the marks on the axis of size as `at`, neighbours apart."
+    x = np.log10(df['params_b'].to_numpy(float))
+    return df.assign(at=10 ** spread_apart(x, gap * max(np.ptp(x), .3)) if len(x) else x)
 
-def _scatter(fig, df, panels, numbered:bool, title:str, sub:str):
-    "The runs `df` as points in panels (axes, rows, x, y, lines), with their legend and labels."
-    marks, names = family_marks(df['family']), df['label'] + np.where(df['estimated'], '*', '')
-    names += np.where(df['failed'] > .1, '†', '')
-    texts = dict(zip(df.index, range(1, len(df) + 1) if numbered else (short(n, 30) for n in names)))
-    panels = [(ax, s[s[y].notna()], x, y, lines) for ax, s, x, y, lines in panels]
-    drawn = [_points(ax, s, x, y, marks) for ax, s, x, y, _ in panels]
-    _key(fig, df, names, marks, numbered)
-    headline(fig, title, sub)
-    for (ax, s, x, y, lines), own in zip(panels, drawn):
-        m = _mixtures(s)
-        place_labels(ax, [*s[x], *m['active_b']], [*s[y], *m[y]], [*(texts[i] for i in s.index), *[''] * len(m)],
-                     lines=[*own, *lines])
-    return fig
+def _draw_points(ax, df, y:str) -> list[tuple]:
+    "The marks of one panel, with intervals and the lines of families and mixtures; returns these lines."
+    lines, df = [], df.assign(y=df[y].astype(float))
+    for _, s in df.drop(_mixtures(df).index).groupby(['group', 'machine', 'precision'], dropna=False):
+        if len(s) < 2: continue
+        ax.plot(s['at'], s['y'], '-', color=s['colour'].iloc[0], lw=.7, alpha=.55, zorder=1.5)
+        lines += zip(s['at'][:-1], s['y'][:-1], s['at'][1:], s['y'][1:])
+    low, high = (df[f'{y}{e}'].astype(float) if f'{y}{e}' in df else None for e in ('_low', '_high'))
+    if low is not None:
+        ax.vlines(df['at'], low, high, colors=list(df['colour']), lw=.9, alpha=.5, zorder=2)
+        lines += zip(df['at'], low, df['at'], high)
+    for r in _mixtures(df).itertuples():
+        ax.plot([r.active_b, r.at], [r.y, r.y], ':', color=r.colour, lw=.8, zorder=2)
+        ax.plot([r.active_b], [r.y], '|', color=r.colour, ms=4, mew=.8, zorder=2)
+        lines.append((r.active_b, r.y, r.at, r.y))
+    for r in df.itertuples():
+        ax.plot([r.at], [r.y], r.marker, color=r.colour, ms=4.6, mec='white', mew=.4, zorder=4)
+    return [l for l in lines if np.isfinite(l).all()]
+
+def _name_points(ax, df, y:str, lines):
+    "The names of the runs beside their marks."
+    names = df['label'] + np.where(df['estimated'], '*', '') + np.where(df['failed'] > .1, '†', '')
+    place_labels(ax, df['at'], df[y], [short(n, 30) for n in names], lines=lines)
 
 # %% ../../nbs/10_plots/03_wattbot_figures.ipynb #30110410
 _PANELS = {'overall': 'overall score', 'value': 'value accuracy (75 %)', 'ref': 'citation overlap (15 %)',
            'na': 'NA recall (10 %)'}
 
+def _score_limits(ax, df, y:str):
+    "The axis of a score, from the lowest to the highest end of an interval."
+    ends = df[[y, f'{y}_low', f'{y}_high']].to_numpy(float)
+    if not np.isfinite(ends).any(): ax.text(.5, .5, 'no unanswerable questions', ha='center', transform=ax.transAxes)
+    else:
+        lo, hi = np.nanmin(ends), np.nanmax(ends)
+        ax.set_ylim(lo - .06 * (hi - lo or 1), hi + .06 * (hi - lo or 1)); ax.locator_params(axis='y', nbins=6)
+
 @figure('size_vs_scores', 'overall score and its parts against size', NEEDS['size'], runs_of,
         'Four panels of points with error bars: overall score, value accuracy, citation overlap and NA recall against '
-        'parameters in billions',
-        lambda df: _sized(df)[[*with_ci('overall', 'value', 'ref', 'na'), 'params_b']], where='machine')
+        'parameters in billions', lambda df: _sized(df)[with_ci('overall', 'value', 'ref', 'na')], where='machine')
 def plot_size_vs_scores(
-    df, # label, family, kind, params_b, active_b, estimated, failed, n, n_na; overall, value, ref, na, with _low, _high
+    df, # label, family, kind, env, precision, params_b, active_b, estimated, failed, n, n_na; overall, value, ref, na,
+        # with _low, _high
 ):
     "Overall score and its three parts against size."
-    s = _sized(df)
-    if s.empty: return None
-    numbered = len(s) > 6
-    fig, axes = new_figure('page', 4.9 + .14 * (math.ceil(len(s) / 3) if numbered else 1), 2, 2, sharex=True)
-    for ax, (k, title) in zip(axes.flat, _PANELS.items()):
-        ax.set_title(f"{title}, {n_of(s, 'n_na', 'unanswerable') if k == 'na' else n_of(s)}")
-        ax.set_ylim(-.03, 1.06); ax.set_yticks([0, .25, .5, .75, 1])
-        log_axis(ax.xaxis, s[['params_b', 'active_b']], pad=.08)
-        if s[k].isna().all(): ax.text(.5, .5, 'no unanswerable questions', ha='center', transform=ax.transAxes)
-    for ax in axes[1]: ax.set_xlabel('parameters in billions')
-    return _scatter(fig, s, [(ax, s, 'params_b', k, []) for ax, k in zip(axes.flat, _PANELS)], numbered,
-                    'Scores against model size', f"bars: 95 % intervals of each panel's own n{_size_notes(s)}"
-                    + left_out_note(df, s, 'no size (ensembles, baselines, unknown models)'))
+    s = _at_sizes(_sized(with_looks(df)))
+    if s.empty: return 'no run is of a model of known size'
+    fig, axes = new_figure('page', 5, 3, 2, sharex=True, width_ratios=[1.9, 1])
+    for ax in axes[:, 0]: ax.remove()
+    panels = [fig.add_subplot(axes[0, 0].get_gridspec()[:, 0], sharex=axes[0, 1]), *axes[:, 1]]
+    lines = []
+    for ax, (k, title) in zip(panels, _PANELS.items()):
+        lines.append(_draw_points(ax, s, k))
+        log_axis(ax.xaxis, s[['at', 'active_b']], pad=.08); _score_limits(ax, s, k)
+        ax.set_title(title + f", n = {span_of(s['n_na'])}" * (k == 'na'))
+    for ax in (panels[0], panels[-1]): ax.set_xlabel('parameters in billions')
+    legend_below(fig, run_legend(s))
+    headline(fig, 'Scores against model size', f'{n_of(s)}; lines at the marks: 95 % intervals{_size_notes(s)}'
+             + left_out_note(df, s, 'no size (ensembles, baselines, unknown models)'))
+    _name_points(panels[0], s, 'overall', lines[0])
+    return fig
 
 # %% ../../nbs/10_plots/03_wattbot_figures.ipynb #3f7010fc
 def _against_size(df, s, y:str, ylabel:str, title:str, sub:str, why:str, area=None):
     "A single panel of the runs `s` against size; `why`: why other runs of `df` are left out."
-    numbered = len(s) > 9 or area is not None or s['label'].str.len().max() > 29
-    fig, ax = new_figure('page', 3.6 + .14 * (math.ceil(len(s) / 3) if numbered else 1))
+    s = _at_sizes(s)
+    fig, ax = new_figure('page', 3.6)
+    lines = _draw_points(ax, s, y)
     if area is not None: # true to area: no smallest size
-        marks = family_marks(s['family'])
-        ax.scatter(s['params_b'], s[y], 900 * area / area.max(), [marks[f].colour for f in s['family']], alpha=.25,
-                   lw=.5, ec='#444444', zorder=1.5)
+        ax.scatter(s['at'], s[y], 900 * area / area.max(), list(s['colour']), alpha=.25, lw=.5, ec='#444444',
+                   zorder=1.5)
     values = s[[c for c in with_ci(y) if c in s]].astype(float)
-    number_axis(ax.yaxis, values, ylabel, log=False if y == 'overall' else None)
-    if y == 'overall': ax.set_ylim(0, 1.05)
-    log_axis(ax.xaxis, s[['params_b', 'active_b']], pad=.08)
-    ax.set_xlabel('parameters in billions')
-    return _scatter(fig, s, [(ax, s, 'params_b', y, [])], numbered, title,
-                    f'{n_of(s)}{sub}{_size_notes(s)}{left_out_note(df, s, why)}')
+    log_axis(ax.xaxis, s[['at', 'active_b']], pad=.1); ax.set_xlabel('parameters in billions')
+    if y == 'overall': _score_limits(ax, s, y); ax.set_ylabel(ylabel)
+    else: number_axis(ax.yaxis, values, ylabel)
+    legend_below(fig, run_legend(s))
+    headline(fig, title, f'{n_of(s)}{sub}{_size_notes(s)}{left_out_note(df, s, why)}')
+    _name_points(ax, s, y, lines)
+    return fig
 
 # %% ../../nbs/10_plots/03_wattbot_figures.ipynb #97506552
-@figure('size_vs_latency', 'seconds per question against size', NEEDS['size'], runs_of,
+def _concurrency_note(s) -> str:
+    c = sorted({int(x) for x in s['concurrency'].dropna()})
+    if len(c) > 1: return f'; {c[0]} to {c[-1]} questions at a time, which lengthens each'
+    return f'; {c[0]} questions at a time' if c and c[0] > 1 else ''
+
+def _mean_note(s, low:str='latency_low') -> str:
+    "What the lines at means of seconds are; nothing where there are none."
+    none = s[low].isna()
+    return '; lines at the marks: 95 % intervals of the mean' * (not none.all()) + (
+        '; without: only the mean of the run is known' if none.any() and not none.all() else '')
+
+@figure('size_vs_latency', 'seconds per question against size',
+        f'{NEEDS["size"]} Their latency must be recorded.', runs_of,
         'Points with error bars: mean seconds per question against parameters in billions',
-        lambda df: _sized(df)[[*with_ci('latency'), 'params_b']], where='machine')
+        lambda df: _sized(df, 'latency')[with_ci('latency')], where='machine')
 def plot_size_vs_latency(
-    df, # label, family, kind, params_b, active_b, estimated, failed, n, concurrency, latency with _low and _high
+    df, # label, family, kind, env, precision, params_b, active_b, estimated, failed, n, concurrency, latency with _low
+        # and _high
 ):
     "Mean seconds per question against size."
-    s = _sized(df, 'latency')
-    if s.empty: return None
-    c = sorted({int(x) for x in s['concurrency'].dropna()})
-    at_once = f'; {c[0]} to {c[-1]} questions at a time, which lengthens each' if len(c) > 1 else \
-        f'; {c[0]} questions at a time' if c and c[0] > 1 else ''
-    no_bar = '; no bar: only the mean of the run is known' if s['latency_low'].isna().any() else ''
+    s = _sized(with_looks(df), 'latency')
+    if s.empty: return 'no run of a model of known size has its latency recorded'
     return _against_size(df, s, 'latency', 'seconds per question', 'Latency against model size',
-                         f'; bars: 95 % intervals of the mean{no_bar}{at_once}', 'no size or no latency')
+                         _mean_note(s) + _concurrency_note(s), 'no size or no latency')
 
 # %% ../../nbs/10_plots/03_wattbot_figures.ipynb #e1ae2c35
+_NO_PRICE = 'fewer than two runs have both a size and a price in USD (local runs have no price)'
+
 @figure('size_vs_cost', 'USD per 1000 questions against size', f'{NEEDS["size"]} {NEEDS["usd"]}', runs_of,
         'Points: USD per 1000 questions against parameters in billions',
-        lambda df: _sized(df, 'usd_1000')[['usd_1000', 'params_b']], where='machine')
+        lambda df: _sized(df, 'usd_1000')['usd_1000'], where='machine')
 def plot_size_vs_cost(
-    df, # label, family, kind, params_b, active_b, estimated, failed, n, usd_1000
+    df, # label, family, kind, env, precision, params_b, active_b, estimated, failed, n, usd_1000
 ):
     "USD per 1000 questions against size."
-    s = _sized(df, 'usd_1000')
+    s = _sized(with_looks(df), 'usd_1000')
     return _against_size(df, s, 'usd_1000', 'USD per 1000 questions', 'Cost against model size', '',
-                         'no size or no cost in USD (local runs have none)') if len(s) > 1 else None
+                         'no size or no cost in USD (local runs have none)') if len(s) > 1 else _NO_PRICE
 
 # %% ../../nbs/10_plots/03_wattbot_figures.ipynb #bb634fc3
 @figure('size_score_cost_bubble', 'score against size, the price as area', f'{NEEDS["size"]} {NEEDS["usd"]}', runs_of,
         'Bubbles: overall score against parameters in billions, the area is USD per 1000 questions',
-        lambda df: _sized(df, 'usd_1000')[[*with_ci('overall'), 'params_b']], where='machine')
+        lambda df: _sized(df, 'usd_1000')[with_ci('overall')], where='machine')
 def plot_size_score_cost_bubble(
-    df, # label, family, kind, params_b, active_b, estimated, failed, n, overall, overall_low, overall_high, usd_1000
+    df, # label, family, kind, env, precision, params_b, active_b, estimated, failed, n, overall, overall_low,
+        # overall_high, usd_1000
 ):
     "Overall score against size, with the cost as area."
-    s = _sized(df, 'usd_1000')
-    if len(s) < 2: return None
+    s = _sized(with_looks(df), 'usd_1000')
+    if len(s) < 2: return _NO_PRICE
     s = s.assign(label=[f'{l}, ${x:.{2 if x >= .1 else 4}f}' for l, x in zip(s['label'], s['usd_1000'])])
     return _against_size(df, s, 'overall', 'overall score', 'Overall score, size and cost',
-                         '; bars: 95 % intervals; area and $: USD per 1000 questions', 'no size or no cost in USD',
-                         s['usd_1000'])
+                         '; lines at the marks: 95 % intervals; area and $: USD per 1000 questions',
+                         'no size or no cost in USD', s['usd_1000'])
 
 # %% ../../nbs/10_plots/03_wattbot_figures.ipynb #6eb95d04
 # column -> (name, colour, hatch)
-_PARTS = {'value': ('value accuracy', PALETTE[0], ''), 'ref': ('citation overlap', PALETTE[4], '////'),
-          'na': ('NA recall', PALETTE[1], '....'), 'overall': ('overall', '#444444', '')}
+_PARTS = {'value': ('value accuracy', '#555555', ''), 'ref': ('citation overlap', '#AAAAAA', '////'),
+          'na': ('NA recall', '#E4E4E4', '....'), 'overall': ('overall', '#444444', '')}
 
 def _best_first(df): return df[df['overall'].notna()].sort_values('overall', ascending=False, kind='stable')
 
 # %% ../../nbs/10_plots/03_wattbot_figures.ipynb #f655eb97
-@figure('overall_ranking', 'overall score of every run, as the sum of its parts', NEEDS['run'], runs_of,
-        'Stacked horizontal bars, best run on top: weighted value accuracy, citation overlap and NA recall, with the '
-        'interval of their sum',
-        tuple(with_ci('overall')), where='machine', aliases=('overall_scores',))
+def _score_dots(ax, s, c:str, texts:bool=False):
+    "A dot with its interval per run in one panel, on an axis around the intervals; with the value behind it."
+    for i, (r, v, lo, hi) in enumerate(zip(s.itertuples(), *(s[k].astype(float) for k in with_ci(c)))):
+        interval(ax, v, i, lo, hi, r.colour, r.marker, ms=4, mec='white', mew=.3)
+        end = hi if np.isfinite(hi) else v
+        if texts: ax.annotate(f'{v:.3f}', (end, i), xytext=(3, 0), textcoords='offset points', va='center', fontsize=6.5)
+    ends = s[with_ci(c)].to_numpy(float)
+    if np.isfinite(ends).any():
+        lo, hi = np.nanmin(ends), np.nanmax(ends)
+        span = hi - lo or .1
+        ax.set_xlim(lo - .06 * span, hi + (.22 if texts else .06) * span)
+    ax.locator_params(axis='x', nbins=4)
+
+@figure('overall_ranking', 'overall score of every run, and what its parts lose', NEEDS['run'], runs_of,
+        'Left, a dot with its interval per run, best on top: the overall score; right, stacked horizontal bars: what '
+        'value accuracy, citation overlap and NA recall take from a full score', tuple(with_ci('overall')),
+        where='machine', copies=('overall_scores',))
 def plot_overall_ranking(
-    df, # label, kind, n, n_na, overall, overall_low, overall_high, value, ref, na, failed
+    df, # label, family, kind, env, n, n_na, overall, overall_low, overall_high, value, ref, na, failed
 ):
-    "Overall score as the sum of its weighted parts, best on top."
-    s = _best_first(df)
+    "Overall score of every run, and what its parts take from a full one; best on top."
+    s = _best_first(with_looks(df))
     if s.empty: return None
-    fig, (ax,) = row_figure(tagged_labels(s), 48, margin=1.2)
+    fig, (left, right) = row_figure(tagged_labels(s), 40, 2, margin=1.3, width_ratios=[1.25, 1])
+    _score_dots(left, s, 'overall', True); left.set_xlabel('overall score')
     # without unanswerable questions their recall counts as full
-    parts = [Part(f'{w:.2f} × {_PARTS[c][0]}', w * s[c].astype(float).fillna(1), *_PARTS[c][1:])
+    parts = [Part(f'{_PARTS[c][0]} ({100 * w:.0f} %)', w * (1 - s[c].astype(float).fillna(1)), *_PARTS[c][1:])
              for c, w in ((c, WATTBOT2025.weights[c]) for c in ('value', 'ref', 'na'))]
-    legend_below(fig, draw_bars(ax, parts, s['overall_low'], s['overall_high'], [f'{v:.3f}' for v in s['overall']]))
-    ax.set_xlim(0, 1.12); ax.set_xticks([0, .2, .4, .6, .8, 1]); ax.set_xlabel('overall score')
-    return headline(fig, 'Overall scores and what they are made of',
-                    f"{n_of(s)}, {n_of(s, 'n_na', 'unanswerable')}; bars: 95 % intervals of the sum{failed_note(s)}")
+    entries = draw_bars(right, parts, room=1.05)
+    right.set_xlabel('lost to a full score, by part'); right.locator_params(axis='x', nbins=5)
+    legend_below(fig, entries + run_legend(s))
+    return headline(fig, 'Overall scores, and what is missing to 1',
+                    f"{n_of(s)}, {n_of(s, 'n_na', 'unanswerable')}; lines: 95 % intervals{failed_note(s)}")
 
 # %% ../../nbs/10_plots/03_wattbot_figures.ipynb #51d4ff04
-def _breakdown(s, columns, title:str, note:str=''):
-    "Grouped bars of the parts of each run."
-    fig, (ax,) = row_figure(tagged_labels(s), 48, margin=1.2, each=.115 * len(columns) + .09)
-    h, entries = .84 / len(columns), []
-    for k, c in enumerate(columns):
-        texts = ['none asked' if math.isnan(v) else f'{v:.3f}' * (c == 'overall') for v in s[c].astype(float)]
-        entries += draw_bars(ax, [Part(_PARTS[c][0], s[c], *_PARTS[c][1:])], s[f'{c}_low'], s[f'{c}_high'], texts,
-                             np.arange(len(s)) + (k - (len(columns) - 1) / 2) * h, h)
-    ax.set_xlim(0, 1.08); ax.set_xticks([0, .2, .4, .6, .8, 1]); ax.set_xlabel('score')
-    legend_below(fig, entries)
-    unread = '; NA recall counts unreadable replies as right' * bool(s['doubts'].str.contains('UNPARSED').any())
-    return headline(fig, title,
-                    f"{n_of(s)}, NA recall {n_of(s, 'n_na', 'unanswerable')}; bars: 95 % intervals, each with its own "
-                    f'n{note}{unread}{failed_note(s)}')
-
-# %% ../../nbs/10_plots/03_wattbot_figures.ipynb #42172cf0
-@figure('score_breakdown_models', 'value, citations and refusals of single models', NEEDS['run'], runs_of,
-        'Three horizontal bars with intervals per single model: value accuracy, citation overlap, NA recall',
-        lambda df: df[df['kind'] != 'ensemble'][with_ci('value', 'ref', 'na')], where='machine')
-def plot_score_breakdown_models(
-    df, # label, kind, n, n_na, failed, doubts; overall, value, ref, na with _low and _high
-):
-    "Value, citations and refusals of each model, ensembles left out."
-    s = _best_first(df[df['kind'] != 'ensemble'])
-    if s.empty: return None
-    return _breakdown(s, ('value', 'ref', 'na'), 'Score breakdown of single models, best overall on top')
-
-@figure('score_breakdown', 'parts and overall of the ten best runs', NEEDS['run'], runs_of,
-        'Four horizontal bars with intervals for each of the ten best runs: value accuracy, citation overlap, NA '
-        'recall, overall score',
-        lambda df: df.nlargest(10, 'overall')[with_ci('overall', 'value', 'ref', 'na')], where='machine',
-        aliases=('score_breakdown_top10',))
+@figure('score_breakdown', 'overall score, value accuracy, citations and NA recall of every run', NEEDS['run'],
+        runs_of, 'Four panels with a dot and its interval per run, best overall on top: overall score, value '
+        'accuracy, citation overlap, NA recall', tuple(with_ci('overall', 'value', 'ref', 'na')),
+        where='machine', aliases=('score_breakdown_models', 'score_breakdown_top10'))
 def plot_score_breakdown(
-    df, # as `plot_score_breakdown_models`
+    df, # label, family, kind, env, n, n_na, failed, doubts; overall, value, ref, na with _low and _high
 ):
-    "Value, citations, refusals and overall of the ten best runs, ensembles among them."
-    s = _best_first(df)
+    "Overall score, value, citations and refusals of every run, ensembles among them."
+    s = _best_first(with_looks(df))
     if s.empty: return None
-    return _breakdown(s.head(10), _PARTS, f'Score breakdown of the {"ten best runs" if len(s) > 10 else "runs"}',
-                      f'; 10 of {len(s)} runs' if len(s) > 10 else '')
-
-# %% ../../nbs/10_plots/03_wattbot_figures.ipynb #2538a651
-def _by_price(df) -> tuple:
-    "(runs with a price, cheapest first; runs without, worst first); `at` is their place on the x axis."
-    s = df[df['overall'].notna() & (df['kind'] != 'baseline')].assign(estimated=False, active_b=np.nan)
-    paid = s[s['usd_1000'].astype(float) > 0].sort_values('usd_1000', kind='stable')
-    free = s.drop(paid.index).sort_values('overall', kind='stable')
-    return paid.assign(at=paid['usd_1000'].astype(float)), free.assign(at=np.arange(len(free), dtype=float))
-
-def _best_so_far(paid):
-    "Each priced run that is better than all cheaper ones."
-    s = paid.sort_values(['at', 'overall'], ascending=[True, False], kind='stable')
-    return s[s['overall'] > s['overall'].cummax().shift(fill_value=-1.)]
-
-# %% ../../nbs/10_plots/03_wattbot_figures.ipynb #671b848b
-@figure('cost_vs_performance', 'score against USD, runs without a price beside', NEEDS['usd'], runs_of,
-        'Points with error bars: overall score against USD per 1000 questions, runs without a price in a panel at the '
-        'left',
-        lambda df: df.loc[df['kind'] != 'baseline', ['overall', 'usd_1000']], where='machine',
-        aliases=('cost_vs_score',))
-def plot_cost_vs_performance(
-    df, # label, family, kind, n, failed, overall, overall_low, overall_high, usd_1000
-):
-    "Overall score against cost; runs without a price beside it."
-    import pandas as pd
-    paid, free = _by_price(df)
-    if paid.empty or len(paid) + len(free) < 2: return None
-    every, share = pd.concat([paid, free] if len(free) else [paid]), min(.55, .12 + .025 * len(free))
-    fig, axes = new_figure('page', 3.4 + .14 * math.ceil(len(every) / 3), 1, 1 + (len(free) > 0), sharey=True,
-                           width_ratios=[share, 1 - share][-1 - (len(free) > 0):])
-    side, ax = np.ravel(axes)[[0, -1]]
-    ax.set_ylim(0, 1.05); side.set_ylabel('overall score')
-    number_axis(ax.xaxis, paid['at'], 'USD per 1000 questions')
-    panels, best = [(ax, paid, 'at', 'overall', [])], _best_so_far(paid)
-    if len(best) > 1:
-        ax.step(best['at'], best['overall'], where='post', color='black', lw=.8, ls='--', zorder=1)
-        panels[0][-1].extend(corners(best['at'], best['overall']))
-    if len(free):
-        side.set_xlim(-.8, len(free) - .2); side.set_xticks([]); side.set_xlabel('no cost in USD')
-        side.grid(axis='x', visible=False)
-        panels.insert(0, (side, free, 'at', 'overall', []))
-    return _scatter(fig, every, panels, len(every) > 7 or len(free) > 0, 'Overall score against cost',
-                    f'{n_of(every)}; bars: 95 % intervals'
-                    + '; dashed: best score so far at rising cost' * (len(best) > 1)
-                    + '; left: runs without a price, ordered by score' * (len(free) > 0) + failed_note(every))
+    fig, axes = row_figure(tagged_labels(s), 40, 4, margin=1.25)
+    for ax, c in zip(axes, ('overall', 'value', 'ref', 'na')):
+        _score_dots(ax, s, c); ax.set_title(_PARTS[c][0])
+        if s[c].isna().all(): ax.set_xticks([]); ax.text(.5, .5, 'none asked', ha='center', transform=ax.transAxes)
+    legend_below(fig, run_legend(s))
+    unread = '; NA recall counts unreadable replies as right' * bool(s['doubts'].str.contains('UNPARSED').any())
+    return headline(fig, 'Scores and their parts, best overall on top',
+                    f"{n_of(s)}, NA recall {n_of(s, 'n_na', 'unanswerable')}; lines: 95 % intervals, each with its own "
+                    f'n; the axes begin at different values{unread}{failed_note(s)}')
 
 # %% ../../nbs/10_plots/03_wattbot_figures.ipynb #4b7fb19e
 # quality of an energy -> (colour, hatch, name)
@@ -289,28 +246,31 @@ ENERGY_KINDS = {'measured': (PALETTE[0], '', 'as measured'),
                 'members': (PALETTE[2], '....', 'sum over members'),
                 'at least': ('#BBBBBB', '\\\\\\\\', 'at least: not all GPUs were metered')}
 
-def _energy_text(r) -> str:
-    "The value behind a bar: `≥ 3.1 Wh (×1.20)`."
-    factor = f' (×{r.energy_factor:.2f})' if r.energy_factor != 1 else ''
-    return '≥ ' * (r.energy_kind == 'at least') + f'{r.wh_100:.3g} Wh{factor}'
+def _energy_texts(s) -> list[str]:
+    "The values behind the bars: `≥ 3.1 (×1.20)`."
+    return ['→ ≥ ' * (r.energy_kind == 'at least') + v + (f' (×{r.energy_factor:.2f})' if r.energy_factor != 1 else '')
+            for r, v in zip(s.itertuples(), aligned(s['wh_100']))]
 
 @figure('energy_per_experiment', 'Wh per 100 questions', NEEDS['meter'], runs_of,
         'Horizontal bars, least energy on top: Wh per 100 questions of each run', ('wh_100',), where='machine')
 def plot_energy_per_experiment(
-    df, # label, kind, n, wh_100 (low, high), energy_kind (of `ENERGY_KINDS`), energy_factor, failed
+    df, # label, family, kind, env, n, wh_100 (low, high), energy_kind (of `ENERGY_KINDS`), energy_factor, failed
 ):
     "Energy per 100 questions, least on top."
-    s = df[df['wh_100'].astype(float) > 0]
-    if len(s) < 2: return None
+    s = with_looks(df)[df['wh_100'].astype(float) > 0]
+    if len(s) < 2: return 'fewer than two runs have their energy measured'
     bound = s['energy_kind'] == 'at least'
     s = s.assign(_bound=bound, _by=s['wh_100'].where(~bound, 0.)).sort_values(['_bound', '_by', 'label'], kind='stable')
-    fig, (ax,) = row_figure(tagged_labels(s), 48, margin=1.15)
+    fig, (ax,) = row_figure(tagged_labels(s), 30, page=False, margin=1.5)
     of = s['energy_kind'].where(s['energy_kind'].isin(list(ENERGY_KINDS)), 'measured')
     parts = [Part(name, s['wh_100'].where(of == k, 0), c, h) for k, (c, h, name) in ENERGY_KINDS.items()]
-    texts = map(_energy_text, s.itertuples())
-    entries = draw_bars(ax, parts, s['wh_100_low'], s['wh_100_high'], texts, room=1.18)
-    ax.set_xlabel('Wh per 100 questions')
-    if len(entries) > 1 or bound.any() or (of == 'extrapolated').any(): legend_below(fig, entries)
+    entries = draw_bars(ax, parts, s['wh_100_low'], s['wh_100_high'], _energy_texts(s), room=1.55)
+    if bound.any() and not bound.all(): ax.axhline((~bound).sum() - .5, color='black', lw=.5)
+    ax.set_xlabel('Wh per 100 questions'); ax.locator_params(axis='x', nbins=4)
+    told = len(entries) > 1 or bool((of != 'measured').any())
+    legend_below(fig, entries * told
+                 + mark_rows(ax, s))
     open_ = '; whiskers: what the meters or the extrapolation (×) leave open' if s['wh_100_high'].notna().any() else ''
-    return headline(fig, 'Energy per 100 questions', f'{n_of(s)}; one total per run{open_}{failed_note(s)}'
+    below = '; lower bounds are not ranked' * bool(bound.any())
+    return headline(fig, 'Energy per 100 questions', f'{n_of(s)}; one total per run{open_}{below}{failed_note(s)}'
                     + left_out_note(df, s, 'energy not measured'))

@@ -12,10 +12,11 @@ from itertools import combinations
 
 import numpy as np
 
+from ..core.workspace import UserError
 from ..scoring.statistics import bootstrap_ci, clopper_pearson, wilson
-from .style import (GREY, KINDS, PALETTE, Part, draw_bars, family_marks, frame_of, headline, interval,
-                                is_wide, legend_below, legend_dot, n_of, new_figure, number_axis, row_figure, short, span_of,
-                                tagged, tagged_labels, text_on)
+from .style import (GREY, PALETTE, Part, aligned, draw_bars, frame_of, headline, interval, is_wide,
+                                legend_below, mark_rows, n_of, new_figure, number_axis, row_figure, run_legend, short,
+                                span_of, tagged_labels, text_on, with_looks)
 from .registry import NEEDS, TYPES, figure
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #a15fbe89
@@ -42,10 +43,6 @@ def type_rows(
     return _share_rows(questions, groups, 'type', 'n', 'correct', 'accuracy')
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #6e04ba72
-def _kind_dots(kinds) -> list[tuple]:
-    "Legend entries of the kinds that occur."
-    return [(legend_dot(m, c), name) for k, (m, c, _, name) in KINDS.items() if k in set(kinds)]
-
 @figure('accuracy_by_type', 'accuracy by kind of evidence', NEEDS['flags'],
         lambda data: type_rows(data.tables.questions),
         'A panel per kind of evidence (table, figure, quote, math, unanswerable): a dot with its interval per run',
@@ -54,21 +51,20 @@ def plot_accuracy_by_type(
     df, # label, kind, type, n, correct, accuracy, low, high, types_from: see `type_rows`
 ):
     "Accuracy by kind of evidence, a panel per kind."
-    s = df[df['n'] > 0]
-    if s.empty: return None
+    s = with_looks(df)[df['n'] > 0]
+    if s.empty or not s['type'].isin(TYPES).any(): return 'no question is coded as Table, Figure, Quote or Math'
     runs = s.groupby(['label', 'kind'], observed=True)[['correct', 'n']].sum().reset_index(level='kind')
     order = (runs['correct'] / runs['n']).sort_values(ascending=False, kind='stable').index
     panels = {t: part for t in (*TYPES, 'is_NA') if len(part := s[s['type'] == t])}
-    fig, axes = row_figure(tagged_labels(runs.loc[order].reset_index()), 48, len(panels))
+    fig, axes = row_figure(tagged_labels(runs.loc[order].reset_index()), 32, len(panels), margin=1.3)
     for ax, (t, part) in zip(axes, panels.items()):
         for r in part.itertuples():
-            marker, colour, *_ = KINDS[r.kind]
-            interval(ax, r.accuracy, order.get_loc(r.label), r.low, r.high, colour, marker, mec='black', mew=.4, ms=4.5,
+            interval(ax, r.accuracy, order.get_loc(r.label), r.low, r.high, r.colour, r.marker, mec='white', mew=.3, ms=4.2,
                      clip_on=False)
         ax.set_xlim(-.06, 1.08); ax.set_xticks([0, .5, 1], ['0', '.5', '1'])
         ax.set_title(f"{t}\nn = {span_of(part['n'])}{' (!)' * bool(part['n'].min() < 10)}")
     axes[len(axes) // 2].set_xlabel('accuracy' + ' (is_NA: refusal recall)' * ('is_NA' in panels))
-    if len(dots := _kind_dots(s['kind'])) > 1: legend_below(fig, dots)
+    legend_below(fig, run_legend(s))
     where = '; kinds read from the first words of the explanations' * bool((s['types_from'] != 'coded flags').any())
     return headline(fig, 'Accuracy by kind of evidence',
                     'lines: 95 % intervals (Wilson, is_NA: Clopper-Pearson); a question can be of several kinds'
@@ -97,6 +93,26 @@ def agreement_rows(
     return pd.DataFrame(out, columns=['a', 'b', 'n', 'both_right', 'both_wrong', 'agreement', 'kappa'])
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #48d36581
+def _pair_grids(df, names) -> tuple:
+    "Agreement below the diagonal and kappa above it, each as a grid with NaN elsewhere."
+    below, above = (np.full((len(names), len(names)), np.nan) for _ in range(2))
+    for r in df.itertuples():
+        i, j = names.index(r.a), names.index(r.b)
+        below[j, i], above[i, j] = r.agreement, r.kappa
+    return below, above
+
+def _shade(fig, ax, grid, cmap, lo:float, label:str):
+    "One measure in its own colours, with its numbers and its scale."
+    from matplotlib import colormaps
+    cmap = colormaps[cmap].with_extremes(bad=(0, 0, 0, 0))
+    im = ax.imshow(np.ma.masked_invalid(grid), cmap=cmap, vmin=lo, vmax=1, aspect='auto')
+    for (i, j), v in np.ndenumerate(grid):
+        if v == v: ax.text(j, i, '1' if v > .995 else f'{v:.2f}'.replace('0.', '.'), ha='center', va='center',
+                           fontsize=5.5, color=text_on(cmap((v - lo) / (1 - lo))))
+    bar = fig.colorbar(im, ax=ax, fraction=.025, pad=.01)
+    bar.outline.set_linewidth(.4); bar.set_label(label)
+
+# %% ../../nbs/10_plots/04_wattbot_questions.ipynb #a9ee0002
 @figure('agreement_heatmap', 'which runs are right on the same questions', NEEDS['two'],
         lambda data: agreement_rows(data.tables.questions),
         'A heat map of runs by runs: below the diagonal the share of questions on which both are right or wrong, above '
@@ -105,26 +121,18 @@ def agreement_rows(
 def plot_agreement_heatmap(
     df, # a, b, n, agreement, kappa: see `agreement_rows`
 ):
-    "Agreement of every two runs, raw below the diagonal and beyond chance above it."
-    from matplotlib import colormaps
+    "Agreement of every two runs, raw below the diagonal and beyond chance above it, each in its own colours."
     names = sorted({*df['a'], *df['b']})
-    k, grid = len(names), np.full((len(names), len(names)), np.nan)
-    for r in df.itertuples():
-        i, j = names.index(r.a), names.index(r.b)
-        grid[j, i], grid[i, j] = r.agreement, r.kappa
-    fig, ax = new_figure('page', max(2.2, 1.1 + .235 * k))
-    cmap, lo = colormaps['cividis'].with_extremes(bad='white'), min(0., float(np.nanmin(grid)))
-    im = ax.imshow(np.ma.masked_invalid(grid), cmap=cmap, vmin=lo, vmax=1, aspect='auto')
-    ax.grid(False)
-    for (i, j), v in np.ndenumerate(grid):
-        if v == v: ax.text(j, i, '1' if v > .995 else f'{v:.2f}'.replace('0.', '.'), ha='center', va='center',
-                           fontsize=5.5, color=text_on(cmap((v - lo) / (1 - lo))))
-    ax.set_yticks(range(k), [f'{short(n, 38)}  {i + 1}' for i, n in enumerate(names)])
-    ax.set_xticks(range(k), [str(i + 1) for i in range(k)]); ax.tick_params(length=0)
-    ax.plot([-.5, k - .5], [-.5, k - .5], '-', color='black', lw=.8)
+    k, (below, above) = len(names), _pair_grids(df, names)
+    fig, ax = new_figure('page', max(2.8, 1.9 + .2 * k))
+    for grid, cmap, what in ((below, 'Blues', 'agreement'), (above, 'Oranges', "Cohen's kappa")):
+        if np.isfinite(grid).any(): _shade(fig, ax, grid, cmap, min(0., float(np.nanmin(grid))) if what != 'agreement'
+                                           else float(np.nanmin(grid)) - .1, what)
+    ax.grid(False); ax.tick_params(length=0)
+    ax.set_yticks(range(k), [short(n, 30) for n in names])
+    ax.set_xticks(range(k), [short(n, 30) for n in names], rotation=90 if k > 3 else 0)
     ax.set_xlim(-.5, k - .5); ax.set_ylim(k - .5, -.5)
-    fig.colorbar(im, ax=ax, fraction=.03, pad=.01).outline.set_linewidth(.4)
-    return headline(fig, 'Which runs are right on the same questions',
+    return headline(fig, 'Which runs have the right value on the same questions',
                     f"{n_of(df)} in common; below the diagonal: share both "
                     "right or both wrong; above: Cohen's kappa, 0 is what chance gives; ensembles left out")
 
@@ -148,16 +156,18 @@ def plot_unique_wins(
     df, # label, model, kind, unique, correct, n: see `unique_rows`
 ):
     "Questions that only one model got right."
-    if df['model'].nunique() < 2: return None
-    s = df.sort_values(['unique', 'label'], ascending=[False, True], kind='stable')
-    fig, (ax,) = row_figure(tagged_labels(s), 48, margin=1.15)
-    parts = [Part(name, s['unique'].where(s['kind'] == k, 0), c, h) for k, (_, c, h, name) in KINDS.items()]
-    bars = draw_bars(ax, parts, texts=[f'{r.unique} of {r.correct} right' for r in s.itertuples()], room=1.25)
-    ax.locator_params(axis='x', nbins=5, integer=True); ax.set_xlabel('questions')
-    if len(bars) > 1: legend_below(fig, bars)
+    if df['model'].nunique() < 2: return 'all single runs are of one model'
+    s = with_looks(df).sort_values(['unique', 'label'], ascending=[False, True], kind='stable')
+    fig, (ax,) = row_figure(tagged_labels(s), 30, page=False, margin=1.3)
+    parts = [Part(g, s['unique'].where(s['group'] == g, 0), c) for g, c in dict(zip(s['group'], s['colour'])).items()]
+    draw_bars(ax, parts, texts=[f'{r.unique} of {r.correct}' for r in s.itertuples()], room=1.4)
+    ax.xaxis.get_major_locator().set_params(integer=True, nbins=5, steps=[1, 2, 5, 10]); ax.set_xlabel('questions')
+    legend_below(fig, run_legend(s))
+    mark_rows(ax, s)
     again = '; runs of one model do not take wins from each other' if s['model'].duplicated().any() else ''
-    return headline(fig, 'Questions that only one model got right',
-                    f"{n_of(s)}, {s['model'].nunique()} models; ensembles left out{again}")
+    return headline(fig, 'Questions whose value only one model has right',
+                    f"{n_of(s)}, {s['model'].nunique()} models; behind the bars: of how many right values (citations apart); "
+                    f'ensembles left out{again}')
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #20ef5d93
 def refusal_rows(
@@ -181,17 +191,18 @@ def plot_refusal_rates(
 ):
     "Right and wrong refusals of each run."
     from matplotlib.ticker import PercentFormatter
-    s = df[df['n'] > 0]
+    s = with_looks(df)[df['n'] > 0]
     if s.empty: return None
     used = [o for o in _REFUSALS if (s['of'] == o).any()]
     last = s[s['of'] == used[-1]].sort_values(['share', 'label'], kind='stable')
-    fig, axes = row_figure(tagged_labels(last), 48, len(used), margin=1.15)
+    fig, axes = row_figure(tagged_labels(last), 32, len(used), margin=1.35)
     for ax, o in zip(axes, used):
         part, (colour, hatch, title) = s[s['of'] == o].set_index('label').loc[last['label']], _REFUSALS[o]
         draw_bars(ax, [Part(title, part['share'], colour, hatch)], part['low'], part['high'],
                   [f'{r.refused} of {r.n}' for r in part.itertuples()], room=1.35)
         ax.set_title(f'{title},\nn = {span_of(part["n"])} {o}')
         ax.locator_params(axis='x', nbins=5); ax.xaxis.set_major_formatter(PercentFormatter(1, 0, ' %'))
+    legend_below(fig, mark_rows(axes[0], last))
     return headline(fig, 'Refusals',
                     'bars: 95 % intervals (Clopper-Pearson); failed and unparsed replies are not refusals; fewest '
                     f'{"wrong" if used[-1] == "answerable" else "right"} refusals on top')
@@ -213,6 +224,11 @@ def _shared(q):
     machines = q.groupby('series')['env'].transform('nunique')
     return q[(machines > 1) & (q.groupby(['series', 'id'])['env'].transform('nunique') == machines)]
 
+def _no_latency(q, shared:bool) -> str:
+    if q.empty: return 'no run records its latency'
+    many = q['env'].nunique() > 1
+    return 'no model at one precision ran on two machines' if many else 'all runs are of one machine'
+
 def latency_rows(
     questions,         # DataFrame, `registry.QUESTION_COLUMNS`
     shared:bool=False, # only series on two or more machines, over their common questions
@@ -223,63 +239,77 @@ def latency_rows(
     q = frame_of(questions)
     q = q[(q['kind'] != 'ensemble') & q['latency'].notna()]
     groups = (_shared(q) if shared else q).groupby(['series', 'env'], observed=True)
+    if groups.ngroups == 0: raise UserError(_no_latency(q, shared))
     cols = ['series', 'env', 'kind', 'n', 'runs', 'seconds', 'low', 'high', 'retrieval', 'generation', 'other',
             'latency_is', 'doubts']
     return pd.DataFrame([_latency_row(series, env, p) for (series, env), p in groups], columns=cols)
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #ef79e666
-def _machine_rows(series, envs):
+def _machine_rows(series, envs, names=None):
     "(figure, axes, y of the rows): series and machine, with a gap between the series."
     ys = np.arange(len(series)) + .6 * (np.unique(series, return_inverse=True)[1])
     fig, ax = new_figure('page', 1.15 + .17 * max(3, ys[-1] + 1))
-    ax.set_yticks(ys, [f'{short(s, 30)}, {short(e or "no machine named", 18)}' for s, e in zip(series, envs)])
+    names = names or [f'{short(s, 30)}, {short(e or "no machine named", 18)}' for s, e in zip(series, envs)]
+    ax.set_yticks(ys, names)
     ax.set_ylim(ys[-1] + .7, -.7); ax.tick_params(axis='y', length=0); ax.grid(axis='y', visible=False)
     return fig, ax, ys
 
 def _interval_note(df) -> str:
-    return ('; no bar: only the mean of the run is known' if df['low'].isna().any() else '') + (
-        f'; some rows hold {df["runs"].max()} runs' if df['runs'].max() > 1 else '')
+    "What the lines at means of seconds are; nothing where there are none."
+    none = df['low'].isna()
+    return ('; whiskers: 95 % intervals of the mean' * (not none.all())
+            + '; without: only the mean of the run is known' * bool(none.any() and not none.all())
+            + '; only the means of the runs are known' * bool(none.all())
+            + (f'; some rows hold {df["runs"].max()} runs' if df['runs'].max() > 1 else ''))
 
 @figure('cross_system_latency', 'mean latency of shared models by machine, with its parts', NEEDS['machines'],
         lambda data: latency_rows(data.tables.questions, shared=True),
         'Stacked horizontal bars, grouped by model: mean seconds per question on each machine, split into retrieval '
         'and generation',
         ('seconds', 'low', 'high', 'retrieval', 'generation'), where='across',
-        aliases=('cross_system_latency_breakdown',))
+        copies=('cross_system_latency_breakdown',))
 def plot_cross_system_latency(
     df, # series, env, n, runs, seconds, low, high, retrieval, generation, other: see `latency_rows`
 ):
     "Mean latency of shared models and its parts, machine beside machine."
-    fig, ax, ys = _machine_rows(df['series'], df['env'])
+    fig, ax, ys = _machine_rows(df['series'], df['env'], list(df['names']) if 'names' in df else None)
     timed = df['other'].notna()
     parts = [Part('retrieval', df['retrieval'], PALETTE[1], '////'), Part('generation', df['generation'], PALETTE[0]),
              Part('waiting and other', df['other'], '#DDDDDD'),
              Part('parts not timed', df['seconds'].where(~timed, 0), '#999999', '....')]
-    texts = [f'{r.seconds:.3g} s' + (f', {r.retrieval:.2g} s of it retrieval' if t else '')
-             for r, t in zip(df.itertuples(), timed)]
+    texts = [f'{v} s' + (f', {r} s of it retrieval' if t else '')
+             for v, r, t in zip(aligned(df['seconds']), aligned(df['retrieval'].astype(float)), timed)]
     legend_below(fig, draw_bars(ax, parts, df['low'], df['high'], texts, ys, .86, room=1.3))
     ax.set_xlabel('mean seconds per question')
     return headline(fig, 'Latency across machines',
-                    f'{n_of(df)} that all machines answered; bars: 95 % intervals of the mean{_interval_note(df)}')
+                    f'{n_of(df)} that all machines answered; parts add up to the mean{_interval_note(df)}')
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #9befb67d
 @figure('cross_system_latency_all_models', 'mean latency of all models by machine', 'Runs that record their latency.',
         lambda data: latency_rows(data.tables.questions),
-        'Horizontal bars with intervals, grouped by machine, fastest model on top: mean seconds per question',
+        'A dot with its interval per model, grouped by machine, fastest on top: mean seconds per question',
         ('seconds', 'low', 'high'), where='across')
 def plot_cross_system_latency_all_models(
     df, # series, env, n, runs, seconds, low, high, kind: see `latency_rows(questions)`
 ):
     "Mean latency of every model, by machine, fastest on top of each."
-    s = df.sort_values(['env', 'seconds'], kind='stable', ignore_index=True)
-    fig, (ax,) = row_figure([tagged(short(r.series, 32), r.kind) for r in s.itertuples()], 48, margin=1.15)
-    parts = [Part(e, s['seconds'].where(s['env'] == e, 0), m.colour, m.hatch)
-             for e, m in family_marks(s['env']).items()]
-    legend_below(fig, draw_bars(ax, parts, s['low'], s['high'], [f'{v:.3g} s' for v in s['seconds']], room=1.12))
-    for i in np.flatnonzero(s['env'] != s['env'].shift())[1:]: ax.axhline(i - .5, color='black', lw=.5)
-    ax.set_xlabel('mean seconds per question')
+    s = with_looks(df).sort_values(['machine', 'seconds'], kind='stable', ignore_index=True)
+    first = s['machine'] != s['machine'].shift() # of a machine: its name stands above
+    ys = (np.arange(len(s)) + first.cumsum()).to_numpy()
+    rows = [''] * (int(ys[-1]) + 1)
+    for y, l in zip(ys, s['names' if 'names' in s else 'series']): rows[y] = l
+    fig, (ax,) = row_figure(rows, 30, page=False, margin=1.3)
+    for y, r in zip(ys, s.itertuples()):
+        interval(ax, r.seconds, y, r.low, r.high, r.colour, r.marker, ms=4.2, mec='white', mew=.3)
+    number_axis(ax.xaxis, s[['seconds', 'low', 'high']], 'mean seconds', is_wide(s['seconds']), pad=.08)
+    for y, name in zip(ys[first] - 1, s.loc[first, 'machine']):
+        ax.text(0, y, name, transform=ax.get_yaxis_transform(), fontsize=7, fontweight='bold', va='center')
+    side = ax.secondary_yaxis('right')
+    side.set_yticks(ys, [f'{v} s' for v in aligned(s['seconds'])]); side.tick_params(length=0, labelsize=6.5)
+    side.spines['right'].set_visible(False)
+    legend_below(fig, run_legend(s))
     return headline(fig, 'Latency of all models, by machine',
-                    f'{n_of(s)}; bars: 95 % intervals of the mean{_interval_note(s)}')
+                    f'{n_of(s)}{_interval_note(s)}')
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #6b109d32
 def _timed(df):
@@ -296,11 +326,15 @@ def plot_cross_system_latency_distribution(
 ):
     "Box plots of the seconds of each question, machine beside machine."
     rows = dict(list(_timed(df)))
-    if not rows: return None
-    fig, ax, ys = _machine_rows(*zip(*rows))
-    ax.boxplot(list(rows.values()), positions=ys, widths=.7, orientation='horizontal', patch_artist=True,
-               manage_ticks=False, medianprops=dict(color='black', lw=1.4), boxprops=dict(facecolor=PALETTE[4], lw=.6),
+    each = df[df['latency_is'] == 'question']
+    if not rows: return _no_latency(each, True) if len(each) else 'no run records the latency of each question'
+    looks = with_looks(df).drop_duplicates(['series', 'env']).set_index(['series', 'env']).loc[list(rows)]
+    fig, ax, ys = _machine_rows(*zip(*rows), list(looks['names']) if 'names' in looks else None)
+    drawn = ax.boxplot(list(rows.values()), positions=ys, widths=.7, orientation='horizontal', patch_artist=True,
+               manage_ticks=False, medianprops=dict(color='black', lw=1.4), boxprops=dict(lw=.6),
                flierprops=dict(marker='.', ms=2.5, mfc=GREY, mec='none'))
+    for box, colour in zip(drawn['boxes'], looks['colour']): box.set_facecolor(colour)
+    legend_below(fig, run_legend(looks))
     every, n = np.concatenate(list(rows.values())), [x.index.map(df['id']).nunique() for x in rows.values()]
     number_axis(ax.xaxis, every, 'seconds per question', is_wide(every, 20))
     return headline(fig, 'Latency distributions across machines',

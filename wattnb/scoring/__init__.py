@@ -10,6 +10,7 @@ from .store import *
 from .retrieval_metrics import *
 from .official_scorer import *
 from .submissions import *
+from .tracing import *
 from .equivalence import *
 from .sample_size import *
 from .seeds import *
