@@ -22,7 +22,7 @@ COMMANDS = dict(
     scaling=['scaling', '--dry-run'], matrix=['matrix'], compare=['compare', *RUNS], design=['design', *RUNS, '--margin', '5'], diff=['diff', *RUNS], completion=['completion', 'bash'], errors=['errors', RUNS[0]], audit=['audit'],
     ensemble=['ensemble', '--experiments', *RUNS, '--name', 'both', '--env', 'pin', '--datafile', 'demo_QA', '--ignore-blank'],
     rescore=['rescore', RUNS[0]], recommend=['recommend'], plots=['plots', '--only', 'score_breakdown'], plots_list=['plots', '--list'],
-    report=['report'], meter=['meter', '--', sys.executable, '-c', 'pass'])
+    report=['report'], cite=['cite', *RUNS], check=['check', '{tmp}/paper.md'], meter=['meter', '--', sys.executable, '-c', 'pass'])
 
 
 def shape(value, key=''):
@@ -61,6 +61,7 @@ def documents(folder:Path) -> dict:
         words = [w.format(tmp=folder, root=root, run=root / 'artifacts/experiments/pin/demo_QA' / RUNS[0]) for w in words]
         at = 1 if '--' in words else len(words)
         place = [] if words[0] in ('init', 'score', 'meter', 'doctor') else ['--root', str(root)]
+        if name == 'check': main(['cite', *RUNS, '--root', str(root), '--output', str(folder / 'paper.md')])
         out = io.StringIO()
         with contextlib.redirect_stdout(out): status = main([*words[:at], '--json', *place, *words[at:]])
         assert status in (0, 1), (name, status, out.getvalue()[-500:])

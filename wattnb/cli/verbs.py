@@ -8,7 +8,7 @@ __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_completion', 'cmd_index', 'cmd_searc
            'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models', 'cmd_doctor', 'cmd_meter',
            'cmd_score', 'cmd_submit', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare', 'cmd_diff',
            'cmd_design', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots',
-           'cmd_report']
+           'cmd_report', 'cmd_cite', 'cmd_check']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
 import argparse, dataclasses, logging, os, sys
@@ -771,17 +771,39 @@ def cmd_report(a) -> Result:
     out.parent.mkdir(parents=True, exist_ok=True)
     root, cwd = (ws.root, ws.root) if own else (ws, out.parent)
     truth = str(Path(a.ground_truth).resolve()) if a.ground_truth else ''
-    parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth)
+    tables = out.with_name(f'{out.stem}-tables')
+    parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth,
+                      tables=str(tables))
     try: _execute(src, out, parameters, cwd)
     except pm.PapermillExecutionError as e:
         raise WorkError(f'{e.ename}: {e.evalue} (executed notebook: {out})') from None
-    if a.html: out = _report_html(out)
-    return Result(f'report: {out}', dict(report=str(out)))
+    if a.html:
+        from wattnb.plots.report_page import report_html
+        out = atomic_write(out.with_suffix('.html'), report_html(out))
+    there = str(tables) if tables.is_dir() else None # a notebook of the workspace may write none
+    return Result(f'report: {out}' + (f'\ntables: {there}' if there else ''), dict(report=str(out), tables=there))
 
-def _report_html(path:Path) -> Path:
-    from wattnb.plots.reports import offline_html
-    nbc = optional('nbconvert', 'docs')
-    exporter = nbc.HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True,
-                                embed_images=True)
-    html, _ = exporter.from_filename(str(path))
-    return atomic_write(path.with_suffix('.html'), offline_html(html, 'Report over runs'))
+# %% ../../nbs/11_cli/01_verbs.ipynb #c1aim002
+@verb('cite', 'write the numbers of runs as LaTeX macros or Markdown, bound to hashes of the runs',
+      'wattnb cite qwen7b qwen14b --output paper/numbers.tex',
+      Opt('runs', nargs='+', metavar='RUN', help='runs: name, path, or env/datafile/name'),
+      Opt('--output', default=None, metavar='FILE', help='.tex or .md file; default: stdout'),
+      Opt('--markdown', action='store_true', help='Markdown on stdout instead of LaTeX'), _TRUTH)
+def cmd_cite(a) -> Result:
+    from wattnb.plots.citing import cite_latex, cite_markdown, cited_json, cited_runs
+    out = a.output and Path(a.output)
+    if out and out.suffix not in ('.tex', '.md', '.qmd'):
+        raise UserError(f'cannot write numbers as {out.suffix or "a file without suffix"}: one of .tex, .md, .qmd')
+    cited = cited_runs(_tree(a), a.runs, a.ground_truth)
+    text = (cite_markdown if a.markdown or out and out.suffix != '.tex' else cite_latex)(cited)
+    return Result(f'written to {atomic_write(out, text)}' if out else text.rstrip(), cited_json(cited))
+
+@verb('check', 'derive the numbers of a paper again, and hold its claims against the paired tests',
+      'wattnb check paper/paper.tex',
+      Opt('papers', nargs='+', metavar='PAPER', help='.tex, .md or .qmd; what a .tex includes is read too'),
+      Opt('--margin', type=float, default=2., metavar='POINTS',
+          help='a difference of this many points counts as none (default: 2)'), _TRUTH)
+def cmd_check(a) -> Result:
+    from wattnb.plots.claims import check_paper
+    r = check_paper(_tree(a), *a.papers, margin=a.margin / 100, ground_truth=a.ground_truth)
+    return Result(r.to_text(), r, 1 if r.faults else 0)
