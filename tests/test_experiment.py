@@ -285,7 +285,7 @@ def test_other_weights_are_another_run(ws, tmp_path):
     with pytest.raises(UserError, match='begun with revision aaaaaaaaaaaa .* this is bbbbbbbbbbbb'), Run(plan_run(settings(env='w', name='hub'), ws), model) as r: r.load()
 
 
-WRITES = {'init', 'index', 'run', 'eval', 'report', 'plots', 'page', 'submit'} # tried elsewhere, each with what it writes
+WRITES = {'init', 'index', 'run', 'eval', 'report', 'plots', 'page', 'submit', 'bundle'} # tried elsewhere, each with what it writes
 LOOKS = {
     'search': ['What was the PUE of the Tarn hall?', '--preset', 'words'], 'ask': ['What was the PUE of the Tarn hall?', '--model', 'extractive', '--preset', 'words'], 'serve': ['--model', 'extractive', '--preset', 'words', '--port', '0', '--check'], 'results': [], 'verify': ['one'], 'replay': ['one'],
     'export': ['--peer', 'one', '--output', '{out}'], 'models': [], 'doctor': [], 'plan': ['--model', 'qwen72b', '--preset', 'words'], 'score': ['{root}/data/demo_QA.csv', '{run}/submission.csv', '--strict'], 'check-questions': ['{root}/data/demo_QA.csv'],

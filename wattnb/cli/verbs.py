@@ -6,9 +6,9 @@
 __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_completion', 'cmd_index', 'cmd_search', 'cmd_page', 'cmd_retrieval',
            'cmd_check_questions', 'cmd_ask', 'cmd_serve', 'cmd_eval', 'cmd_run', 'cmd_plan', 'run_notebook',
            'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models', 'cmd_doctor', 'cmd_meter',
-           'cmd_score', 'cmd_submit', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare', 'cmd_diff',
-           'cmd_design', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots',
-           'cmd_report', 'cmd_cite', 'cmd_check']
+           'cmd_score', 'cmd_submit', 'cmd_bundle', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare',
+           'cmd_diff', 'cmd_design', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend',
+           'cmd_plots', 'cmd_report', 'cmd_cite', 'cmd_check']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
 import argparse, dataclasses, logging, os, sys
@@ -60,15 +60,25 @@ _TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
           'default: that of wattnb.toml, the one it has, minilm-int8 for a new index'),
       Opt('--parser', default='pdfium', choices=('pdfium', 'docling'), help='parser of the PDFs'),
       Opt('--offline', action='store_true', help='do not download missing papers'),
+      Opt('--verify', action='store_true', help='build nothing: compare the papers with data/manifest.json'),
       Opt('--allow-local', action='store_true', help='allow downloads from this machine and private networks'))
 def cmd_index(a) -> Result:
     from wattnb.index.corpus import build_corpus
     from wattnb.index.store import build_index
     ws = Workspace.find(a.root)
+    if a.verify: return _verified_papers(ws)
     corpus = build_corpus(ws, parser=a.parser, fetch=not a.offline, allow_local=a.allow_local or None)
     report = build_index(ws, name=a.name, embedder=a.embedder, corpus=corpus)
     text = [str(report)] + [f'failed: {f["id"] or "(no id)"}: {f["reason"]}' for f in report.failed]
     return Result('\n'.join(text), report, 1 if report.failed else 0)
+
+def _verified_papers(ws:Workspace) -> Result:
+    from wattnb.index.corpus import read_manifest, verify_papers
+    n, found = len(read_manifest(ws)), [dict(id=id_, reason=why) for id_, why in verify_papers(ws)]
+    lines = [f'{f["id"]}: {f["reason"]}' for f in found]
+    head = (f'papers that differ from the manifest or the bibliography: {len(found)}' if found
+            else f'{n} papers are as the manifest has them')
+    return Result('\n'.join([head, *lines]), dict(papers=n, ok=not found, differs=found), 1 if found else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #97b590fb
 def _one_of(table, key, what):
@@ -464,6 +474,26 @@ def cmd_submit(a) -> Result:
     return Result(f'{text}\n{out}' + f'\n{sent}' * bool(sent),
                   dict(file=str(out), task=questions.task.name, rows=len(rows), passes=not faults, faults=found, sent=sent),
                   1 if faults else 0)
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #bd110002
+@verb('bundle', 'pack a run with all that a re-run needs, or check such a file without a model',
+      'wattnb bundle extractive-bench', Opt('run', metavar='RUN', nargs='?', default='', help='name of a run'),
+      Opt('--output', default='', metavar='ZIP', help='file to write; default: artifacts/bundles/<run>.zip'),
+      Opt('--check', default='', metavar='ZIP', help='check this bundle: hashes, and what follows from its journal'))
+def cmd_bundle(a) -> Result:
+    from wattnb.core.workspace import file_sha256
+    from wattnb.experiment.bundles import bundle_run, check_bundle
+    if bool(a.check) == bool(a.run): raise UserError('name one run to pack, or one file to --check')
+    if a.check:
+        t = check_bundle(a.check)
+        bad = [r for r in t if r['result'] == 'failed']
+        found = dict(file=a.check, ok=not bad, checks=t.to_json(), notes=list(t.notes))
+        return Result(t.to_text(), found, 1 if bad else 0)
+    file, m = bundle_run(_answered_run(a), Workspace.find(a.root), a.output)
+    n, notes = m['gate_faults'], list(m['notes'])
+    if n: notes.append(f'{n} faults of the submission: `wattnb submit {a.run}` shows them')
+    t = ResultTable(['file', 'bytes'], [(k, x['bytes']) for k, x in m['files'].items()], m['name'], notes)
+    return Result(f'{t.to_text()}\n{file}', dict(m, file=str(file), sha256=file_sha256(file), notes=notes))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #05905513
 def _many(name, what, **kw): return Opt(name, action='append', default=[], help=what + ' (repeatable)', **kw)
