@@ -15,6 +15,7 @@ import numpy as np
 
 from ..scoring.statistics import _quantile, holm, paired_ci, permutation_test, resamples
 from ..core.questions import WATTBOT2025, Task
+from ..scoring.equivalence import margin_test
 from ..scoring.scores import contribution_bounds
 from .systems import System, composite_interval
 
@@ -180,6 +181,15 @@ def _tied(models:Sequence[System], best:System, clusters, seed:int) -> tuple:
     return tuple(m.label for m in sorted(models, key=lambda m: -m.x.mean()) if m is not best
                  and p[frozenset((m.label, best.label))] > .05)
 
+# %% ../../nbs/08_ensemble/03_choice.ipynb #57a7e001
+def _saves(d:dict, cheap:OutOfBagChoice, other:OutOfBagChoice, strata, clusters, margin:float) -> bool:
+    "Whether a cheaper choice is not worse by the margin; adds the p value of the named systems to their difference."
+    a, b, rare = cheap.best, other.best, np.asarray(strata).astype(bool)
+    bounds = contribution_bounds(len(rare), int(rare.sum()))
+    d['p_not_worse'] = 1. if a is b else margin_test(np.stack([a.x, b.x]), margin, rare, bounds, clusters).p_not_worse
+    if d['ci_low'] is not None and min(d['diff'], d['diff_named']) - (d['diff'] - d['ci_low']) <= -margin: return False
+    return bool(d['p_not_worse'] <= .05 and a.joules.mean() < b.joules.mean())
+
 # %% ../../nbs/08_ensemble/03_choice.ipynb #31d95abe
 def decide_between(
     families:dict,         # 'single' -> `System`s, and further families
@@ -203,10 +213,9 @@ def decide_between(
         picks['frugal'] = pick(priced, margin / 2)
         d = difference('frugal', top, 1)
         diffs.append(d)
-        if d['ci_low'] is not None and not limits:
-            worst = min(d['diff'], d['diff_named']) - (d['diff'] - d['ci_low'])
-            saves = bool(worst > -margin and picks['frugal'].best.joules.mean() < picks[top].best.joules.mean())
+        saves = _saves(d, picks['frugal'], picks[top], strata, clusters, margin) and not limits
     for d in diffs:
+        d.setdefault('p_not_worse', None)
         d |= dict(beats=d in better, wh=picks[d['family']].wh, wh_single=picks['single'].wh,
                   wh_against=picks[d['against']].wh)
     tied = _tied([s for s in families['single'] if keeps_to(s, limits)], picks['single'].best, clusters, seed)

@@ -89,13 +89,16 @@ def _cheapest_sentence(d:SystemDecision) -> str:
     cheap, other = d.families['frugal'].best, d.families[x['against']].best
     if not math.isfinite(other.joules.mean()):
         return f'The energy of {other.label} is not known, so no cheaper system is named in its place.'
-    if d.saves: return f'{cheap.label} is not worse than {other.label} by more than {points}: {_ci(x)}{_price(x)}.'
+    p = f'p = {max(x["p_not_worse"], .001):.2g}' if x['p_not_worse'] >= .001 else 'p < 0.001'
+    if d.saves:
+        return f'{cheap.label} is not worse than {other.label} by more than {points} ({p}): {_ci(x)}{_price(x)}.'
     if cheap is other or cheap.joules.mean() >= other.joules.mean():
         return f'Nothing cheaper comes within {_points(d.margin * 50)} of the best on these questions.'
     if x['ci_low'] is None:
         return f'{cheap.label} never differed from {other.label}: how far apart they may be elsewhere is not known.'
     worse = (f'may be worse by up to {-x["ci_low"] * 100:.1f} points, more than {points}' if x['ci_low'] <= -d.margin
-             else f'is not worse by more than {points}')
+             else f'is not worse by more than {points} ({p})' if x['p_not_worse'] <= .05
+             else f'is not shown to lose less than {points} ({p})')
     return (f'Always taking the cheapest system within {_points(d.margin * 50)} of the best (here {cheap.label}) '
             f'changes the score by {_ci(x)}{_price(x)}: it {worse}.')
 

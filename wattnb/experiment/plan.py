@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['planned_precision', 'RunPlan', 'weights_digest', 'plan_run', 'run_held', 'is_ended', 'final_attempt', 'prediction_of',
-           'RunState']
+           'RunState', 'question_blocks']
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #3349360d
 import hashlib, os, re, shutil
@@ -34,6 +34,8 @@ from ..telemetry.energy import machine_description, machine_key
 from ..scoring.answers import Prediction
 from ..scoring.scores import score
 from ..scoring.wattbot_score import scorer_version
+from ..scoring.judging import papers_of
+from ..scoring.sequential import asking_order, look_points
 from .settings import RunSettings, expected_bill
 from .journal import AttemptNumbers, JournalContent, read_journal
 
@@ -387,3 +389,16 @@ class RunState:
         "Composite score of the questions done so far; None without any, or without true answers."
         done = self.done if self.plan.questions.labelled and not self.plan.settings.weights else []
         return score(done, [prediction_of(self.last(q.id)) for q in done]).overall if done else None
+
+# %% ../../nbs/06_experiment/02_plan.ipynb #1055395f
+def question_blocks(
+    questions:Sequence, # of a run
+    looks:int=10,       # at most so many blocks
+) -> list[list]:
+    "The questions in random order, those about one paper together, in about equal blocks that end where a paper does."
+    rows = [dict(is_na=q.is_na, truth_refs=q.ref_id) for q in questions]
+    # a question without a paper stands for itself
+    papers = [q.id if q.is_na or not p else p for q, p in zip(questions, papers_of(rows) or [''] * len(rows))]
+    order = asking_order([q.id for q in questions], papers)
+    ends = look_points([papers[i] for i in order], looks)
+    return [[questions[i] for i in order[a:b]] for a, b in zip([0, *ends], ends)]

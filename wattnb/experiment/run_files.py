@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONTEXT_PLACEHOLDER', 'MOST_LOST', 'SCHEMA_VERSION', 'sum_or_none', 'Tried', 'sum_attempts', 'RunFiles',
-           'session_seconds', 'total_seconds', 'question_energy', 'run_report', 'add_energy', 'questions_of', 'derive',
-           'rebuild']
+           'session_seconds', 'total_seconds', 'question_energy', 'run_report', 'add_energy', 'questions_of',
+           'asked_questions', 'derive', 'rebuild']
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #93835884
 import json, math
@@ -279,6 +279,14 @@ def questions_of(
                                             or ()}, task=task))
     return [one(q) for q in head['questions']]
 
+def asked_questions(
+    head:dict,              # the first line of a journal
+    content:JournalContent, # all of it
+) -> list[Question]:
+    "The questions that the files are about: all, or of a run that was stopped early on purpose those it was asked."
+    stopped = content.last('end').get('status') == 'stopped'
+    return [q for q in questions_of(head) if not stopped or q.id in content.attempts]
+
 def _here(head:dict, content) -> bool:
     "Whether the model computed on this machine, in every session that opened it."
     return ran_here(head['entry']['provider'], *(l['model'] for l in content.of('load')))
@@ -302,7 +310,7 @@ def derive(
     "The files of a run, from its journal alone. Raises `UserError` when the journal has no header."
     head = content.last('run')
     if not head: raise UserError('the journal holds no run: its first line is missing or damaged')
-    questions = questions_of(head)
+    questions = asked_questions(head, content)
     del head['questions'] # a long list
     segments, hosted = _that_add_up(content.last_of_sessions('segment')), None
     if not _here(head, content):

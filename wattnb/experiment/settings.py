@@ -67,8 +67,8 @@ class RunSettings:
     citations: str = setting('', 'model, or needed: only papers that the answer comes from; default: by the task', 'C', CITATIONS)
     retrieval: dict|str = setting('', 'changes to the preset, such as "top_k=40 max_tokens=3000"', 'K=V')
     decode: str = setting('', "json: a local model keeps to the reply's schema (extra `constrained`)", 'HOW', ['json'])
-    sampling: str = setting('', "model: the checkpoint's own temperature, top-p and repetition penalty; default greedy",
-                            'WHOSE', ['model'])
+    shuffle: bool = setting(False, 'ask in random order, questions about one paper together, in ten blocks')
+    sampling: str = setting('', "model: its own temperature, top-p and penalty; default greedy", 'WHOSE', ['model'])
     weights: str = setting('', 'random: no checkpoint, to measure time, memory and energy; no score', 'W', ['random'])
     index: str = setting('', "which index; default: the workspace's", 'NAME')
     fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions fails the run', 'F')
@@ -150,7 +150,8 @@ def too_many_failed(self:RunSettings,
 @patch(as_prop=True)
 def public(self:RunSettings) -> dict:
     "The settings as the run folder keeps them (`config_snapshot`)."
-    optional = [k for k in ('like', 'energy_from', 'weights', 'task', 'images', 'citations') if not getattr(self, k)]
+    optional = [k for k in ('like', 'energy_from', 'weights', 'task', 'images', 'citations', 'shuffle')
+                if not getattr(self, k)]
     left_out = ('force', 'allow_mixed', *optional)
     kept = {k: v for k, v in jsonable(self).items() if k not in left_out}
     return kept | ({'energy_from': redact_url(self.energy_from)} if self.energy_from else {})

@@ -25,7 +25,7 @@ from ..scoring.run_folders import (GroundTruth, RunFolder, check_place, experime
 from ..scoring.numbers import WHOLE_RUN, doubt_notes, run_numbers
 from .journal import JournalContent, LazyList, read_journal
 from .plan import _below
-from .run_files import RunFiles, derive, questions_of, rebuild, session_seconds
+from .run_files import RunFiles, asked_questions, derive, questions_of, rebuild, session_seconds
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #6c064d8f
 def read_records(
@@ -241,17 +241,18 @@ def _file_checks(folder:Path, files:RunFiles):
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #5c068c82
 def _coverage_checks(head:dict, content:JournalContent):
-    ids = {q['id'] for q in head['questions']}
+    ids = {q.id for q in asked_questions(head, content)}
     open_ = ids - set(content.attempts)
     yield 'every question asked', f'{len(open_)} of {len(head["questions"])} were not' if open_ else ''
     status = content.last('end').get('status', 'killed')
-    yield 'run complete', '' if status == 'complete' else f'ended as {status}'
+    yield 'run complete', '' if status in ('complete', 'stopped') else f'ended as {status}'
     gaps = content.missing
     yield 'no line is missing', f'{len(gaps)} are, the first is number {gaps[0]}' if gaps else ''
 
 def _score_checks(folder:Path, head:dict, files:RunFiles):
     if not files.scores: return
-    try: got = score(questions_of(head), RunFolder(folder).predictions).overall
+    ids = {r['id'] for r in files.scores.rows}
+    try: got = score([q for q in questions_of(head) if q.id in ids], RunFolder(folder).predictions).overall
     except UserError: got = None
     same = got is not None and abs(got - files.scores.overall) < 1e-9
     yield 'score of submission.csv is the stored one', '' if same else f'it is {got}, stored is {files.scores.overall}'

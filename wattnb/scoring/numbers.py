@@ -221,6 +221,7 @@ def to_json(self:RunNumbers) -> dict:
 # %% ../../nbs/05_scoring/06_numbers.ipynb #5b0d0008
 DOUBTS = { # name -> severity, the numbers that it is about, what it finds
     'INCOMPLETE': ('error', ('score',), 'no summary, or the run did not finish'),
+    'STOPPED': ('warning', ('score',), 'stopped early on purpose: the score is over the questions that were asked'),
     'MISSING_QUESTIONS': ('error', ('score', 'refusals'), 'questions without an answer'),
     'ERRORS': ('error', ('score', 'refusals'), 'more than one question in ten failed'),
     'UNPARSED': ('warning', ('score', 'refusals'), 'replies that could not be read'),
@@ -295,7 +296,8 @@ def _score_doubts(run:RunFolder, scores:Scores|None):
     s, preds = run.stored, run.predictions if run.submission or run.records else []
     n = s.num_questions or len(preds)
     never = 0 if s.n_completed is None else max(0, n - s.n_completed)
-    if run.status not in ('', 'complete'):
+    if run.status == 'stopped': yield 'STOPPED', s.stopped_because or 'stopped early'
+    elif run.status not in ('', 'complete'):
         yield 'INCOMPLETE', f'the run is {run.status}' + (f': {never} questions were not asked' if never else '')
     lost = [p['id'] for p in scores.problems if p['kind'] == 'missing_prediction'] if scores else []
     if lost: yield 'MISSING_QUESTIONS', f'{len(lost)} of {scores.n} questions have no answer: {some_of(lost, 5)}'
