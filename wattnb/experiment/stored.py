@@ -18,7 +18,7 @@ from fastcore.basics import patch
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, digest, jsonable, log, read_csv, read_json
-from ..core.records import Summary
+from ..core.records import Summary, finite
 from ..scoring.scores import metric_rows, score, task_names
 from ..scoring.run_folders import (GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs,
                                        several_engines)
@@ -262,8 +262,12 @@ def _clock_checks(files:RunFiles, content:JournalContent):
     s = files.typed
     wall, work, size = s.total_time_seconds, 0., 1
     for r in files.results: work, size = work + (r['seconds']['generation'] or 0), max(size, r['batch_size'] or 1)
+    told = s.effective or {}
+    calls = max(finite(told.get('concurrency_used')) or finite(told.get('concurrency')) or 1, 1) # in flight at a time
     if wall and size == 1:
-        yield 'times agree', '' if work <= wall * 1.05 + 1 else f'questions took {work:.1f} s of {wall:.1f} s'
+        beside = f', {calls:g} at a time' if calls > 1 else ''
+        late = work > calls * (wall * 1.05 + 1)
+        yield 'times agree', f'questions took {work:.1f} s of {wall:.1f} s{beside}' if late else ''
     parts = [x.get('seconds') for x in s.segments or []]
     if parts and None not in parts and wall is not None:
         read = {x['session'] for x in s.segments}
