@@ -62,7 +62,7 @@ def question_sum(s): return math.fsum(x['joules'] for r in s.results for x in r[
 @pytest.mark.parametrize('timed', [False, True])
 def test_a_server_on_this_machine_is_metered(ws, card, monkeypatch, timed):
     "Energy, power, VRAM and memory are those of the server's tree; questions sum to the answering energy to 1e-9; a meter around it agrees within 3 %."
-    with serving(latency=.4, timed=timed, slots=2) as (server, port), simulated_nvml([card(100), card(200, server.pid)]):
+    with serving(latency=1.2, timed=timed, slots=2) as (server, port), simulated_nvml([card(100), card(200, server.pid)]):
         at(monkeypatch, port)
         with Session() as around: # what `wattnb meter` uses
             around.uses(local_server(f'http://127.0.0.1:{port}').devices)

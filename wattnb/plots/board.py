@@ -15,7 +15,7 @@ from fastcore.basics import patch
 
 from ..compare.paired import ScoredRun, compare_scores
 from ..core.tables import ResultTable
-from ..core.workspace import UserError, WorkError, atomic_write, jsonable, write_json
+from ..core.workspace import UserError, WorkError, atomic_write, jsonable, log, write_json
 from ..ensemble.systems import on_frontier
 from ..experiment.bundles import check_bundle, unpack_bundle
 from ..experiment.journal import read_journal
@@ -75,7 +75,9 @@ def entered_runs(
             root = runs_root(path)
             runs, truths = [(r, None) for r in find_runs(root)], GroundTruth(root, ground_truth)
         for r, checked in runs:
-            if run := _entered(r, truths, team, checked or check_entry(r.path)): yield run
+            try: run = _entered(r, truths, team, checked or check_entry(r.path))
+            except UserError as e: log.warning('not on the board: %s', e); continue
+            if run: yield run
 
 def _place(name:str) -> tuple[str, str, str]:
     "(machine, question file, run) of a run's id."
