@@ -262,8 +262,7 @@ def _clock_checks(files:RunFiles, content:JournalContent):
     s = files.typed
     wall, work, size = s.total_time_seconds, 0., 1
     for r in files.results: work, size = work + (r['seconds']['generation'] or 0), max(size, r['batch_size'] or 1)
-    told = s.effective or {}
-    calls = max(finite(told.get('concurrency_used')) or finite(told.get('concurrency')) or 1, 1) # in flight at a time
+    calls = max(finite((s.effective or {}).get('concurrency')) or 1, 1) # the most in flight at a time
     if wall and size == 1:
         beside = f', {calls:g} at a time' if calls > 1 else ''
         late = work > calls * (wall * 1.05 + 1)
