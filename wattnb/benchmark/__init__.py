@@ -5,3 +5,4 @@ from .progress import *
 from .cluster import *
 from .runner import *
 from .scaling_study import *
+from .early_stopping import *

@@ -7,8 +7,8 @@ __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_completion', 'cmd_index', 'cmd_searc
            'cmd_check_questions', 'cmd_ask', 'cmd_serve', 'cmd_eval', 'cmd_run', 'cmd_plan', 'run_notebook',
            'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models', 'cmd_doctor', 'cmd_meter',
            'cmd_score', 'cmd_submit', 'cmd_bundle', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare',
-           'cmd_diff', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots',
-           'cmd_report', 'cmd_cite', 'cmd_check']
+           'cmd_diff', 'cmd_design', 'cmd_thinking', 'cmd_estimates', 'cmd_errors', 'cmd_audit', 'cmd_rescore',
+           'cmd_ensemble', 'cmd_recommend', 'cmd_plots', 'cmd_report', 'cmd_board', 'cmd_cite', 'cmd_check']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
 import argparse, dataclasses, logging, os, sys
@@ -17,8 +17,8 @@ from pathlib import Path
 from ..core.redaction import redact
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, jsonable, log,
-                                   optional, sweep, write_csv, write_json)
-from ..core.questions import BASE_COLUMNS, read_questions
+                                   optional, read_csv, sweep, write_csv, write_json)
+from ..core.questions import BASE_COLUMNS, read_questions, task_of
 from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
 from .command import Opt, Result, _shipped, init_workspace, verb
@@ -148,7 +148,7 @@ def cmd_retrieval(a) -> Result:
     return Result(f'{r.to_text()}\nwritten to {out}', r)
 
 @verb('check-questions', 'report errors in a question file',
-      'wattnb check-questions data/demo_QA.csv', Opt('questions', metavar='CSV', help='the question file'))
+      'wattnb check-questions data/demo_QA.csv', Opt('questions', metavar='CSV', help='the question file'), *_options('task'))
 def cmd_check_questions(a) -> Result:
     from wattnb.index.corpus import read_bibliography
     from wattnb.scoring.answers import check_questions
@@ -156,8 +156,9 @@ def cmd_check_questions(a) -> Result:
     try: candidates.append(Workspace.find(a.root).metadata)
     except UserError: pass
     bib = next((p for p in candidates if p.is_file()), None)
-    t = check_questions(a.questions, read_bibliography(bib) if bib else None)
-    return Result(t.to_text() if len(t) else 'no errors found', dict(faults=t.to_json()),
+    t = check_questions(a.questions, read_bibliography(bib) if bib else None, a.task)
+    task = task_of(a.questions, read_csv(a.questions).columns, a.task).name
+    return Result(t.to_text() if len(t) else f'no errors found, by the rules of {task}', dict(faults=t.to_json(), task=task),
                   1 if any(r['severity'] == 'error' for r in t) else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #74888a17
@@ -168,7 +169,7 @@ _MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 
 @verb('ask', 'answer one question, with citations',
       'wattnb ask "What was the PUE of the Tarn hall?" --model extractive', Opt('question', help='the question'),
       *_MODEL,
-      Opt('--unit', default='', help='unit of the wanted value'),
+      Opt('--unit', default='', help='unit of the wanted value'), *_options('task'),
       Opt('--show-prompt', action='store_true', help='also print the prompt'),
       Opt('--best-guess', action='store_true',
           help='require a value, with a confidence, even if the papers do not support one'))
@@ -197,7 +198,7 @@ def cmd_serve(a) -> Result:
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #a563bc69
 @verb('eval', 'answer the questions and print the score, without keeping a run folder',
-      'wattnb eval --model extractive --limit 10', *_MODEL, *_options('questions', 'limit'))
+      'wattnb eval --model extractive --limit 10', *_MODEL, *_options('questions', 'task', 'limit'))
 def cmd_eval(a) -> Result:
     from wattnb.experiment.execute import evaluate
     files = evaluate(root=a.root, **shared(a))
@@ -432,10 +433,11 @@ def cmd_meter(a) -> Result:
       Opt('submission', metavar='SUBMISSION.csv', help='the predictions'),
       Opt('--strict', action='store_true', help='also compute the strict score'),
       Opt('--legacy-join', action='store_true', help='leave out questions without a prediction, as WattBot does'),
+      *_options('task'),
       Opt('--scorer', metavar='SCORE.py', help="the competition's own scorer: runs it, and shows where it differs"))
 def cmd_score(a) -> Result:
     from wattnb.scoring.scores import score_files
-    s = score_files(a.truth, a.submission, legacy_join=a.legacy_join)
+    s = score_files(a.truth, a.submission, legacy_join=a.legacy_join, task=a.task)
     groups = [s.group_table(by) for by, has in (('flag', s.by_flag), ('usage', s.by_usage)) if has]
     problems = '\n'.join(f"{p['id']}: {p['message']}" for p in s.problems[:10])
     parts = [t.to_text() for t in (s.table(strict=a.strict), *groups,
@@ -460,7 +462,7 @@ def cmd_submit(a) -> Result:
     ws, given = Workspace.find(a.root), Path(a.run) if a.run.lower().endswith('.csv') else None
     if given and not a.questions: raise UserError('a file is checked against its questions: give --questions')
     run = None if given else _answered_run(a)
-    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'))
+    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'), run)
     rows = sub.read_rows(given) if given else sub.submission_of(run, questions, papers)
     out = given or Path(a.output or ws.artifacts/'submissions'/f'{run.id}.csv')
     if run:
@@ -503,6 +505,15 @@ _EXECUTION = (Opt('--timeout', type=float, default=30, metavar='MIN', help='minu
               Opt('--gpus', default='', metavar='0,1', help='numbers of the GPUs to spread the runs over'),
               Opt('--share-gpus', action='store_true', help='let runs that fit together share a GPU'))
 
+_STUDY = (Opt('--order', default='', metavar='HOW', help='of the runs: random, or interleaved (a run of each model per '
+              'seed); default: longest first'),
+          Opt('--order-seed', type=int, default=0, metavar='N', help='seed of that order'),
+          Opt('--stop-when-known', nargs='?', const='', default=None, metavar='REFERENCE',
+              help='ask in blocks, and end a run once it is known to be better or worse than the reference (part of a '
+                   'key; default: the first run)'),
+          Opt('--margin', type=float, default=0., metavar='POINTS',
+              help='with --stop-when-known: also end a run that is equivalent within this many points'))
+
 def _gpus(a) -> tuple:
     try: return tuple(int(g) for g in a.gpus.split(',') if g.strip())
     except ValueError: raise UserError(f'--gpus wants device numbers with commas, not {a.gpus!r}') from None
@@ -513,6 +524,25 @@ def _cluster(a, ws, s):
     models = [m for m in s.models if m.endswith('.toml')]
     return Cluster(a.ray, ws, ws.questions(s.questions or None), s.jobs, s.share_gpus, models=models)
 
+# %% ../../nbs/11_cli/01_verbs.ipynb #57c1e002
+def _benchmark_settings(a):
+    "The settings of `wattnb benchmark` from its options."
+    from wattnb.benchmark.plan import BenchmarkSettings
+    same = {k: getattr(a, k) for k in ('smoke_test', 'timeout', 'jobs', 'share_gpus', 'order', 'order_seed')}
+    same |= {k: v for k, v in shared(a).items() if k not in ('model', 'provider', 'precision')}
+    same['allow_mixed'] |= bool(a.ray) # on a cluster a run may be resumed on any node
+    same['shuffle'] |= a.stop_when_known is not None
+    return BenchmarkSettings(tuple(a.model), tuple(a.provider), tuple(a.precision) or ('',), tuple(a.seeds),
+                             gpus=_gpus(a), **same)
+
+def _early_stopping(a, runs):
+    "The judge of `--stop-when-known`, or None."
+    if a.stop_when_known is None: return None
+    from wattnb.benchmark.early_stopping import EarlyStopping, stopped_before
+    if not 0 <= a.margin < 100: raise UserError(f'--margin is in points of the score, 0 to 100, not {a.margin:g}')
+    stopped_before(runs)
+    return EarlyStopping(runs, a.stop_when_known, a.margin / 100)
+
 # %% ../../nbs/11_cli/01_verbs.ipynb #e85f21d3
 @verb('benchmark', 'run many models, skip finished runs, and print a pass/fail/skip table',
       'wattnb benchmark --provider baseline --env laptop',
@@ -520,32 +550,31 @@ def _cluster(a, ws, s):
       _many('--provider', 'hf_local, openai, openrouter, bedrock, baseline or all', metavar='X'),
       _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='P'),
       Opt('--seeds', type=int, nargs='+', default=[0], metavar='N', help='a run for each seed'),
-      *_options('env', 'questions', 'split', 'engine', 'preset', 'mode', 'images', 'limit', 'temperature',
-                'fail_on_error', 'citations', 'allow_mixed', 'force'),
+      *_options('env', 'questions', 'task', 'split', 'engine', 'preset', 'mode', 'images', 'limit', 'temperature',
+                'fail_on_error', 'citations', 'allow_mixed', 'force', 'shuffle'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
+      *_STUDY,
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),
       Opt('--dry-run', action='store_true',
           help='print the plan with estimated time, energy and cost; run nothing'))
 def cmd_benchmark(a) -> Result:
     from wattnb.benchmark.progress import Benchmark, ProgressTable
-    from wattnb.benchmark.plan import BenchmarkSettings, plan_benchmark, this_machine
+    from wattnb.benchmark.plan import plan_benchmark, this_machine
     from wattnb.benchmark.runner import LocalExecutor, run_benchmark
-    same = {k: getattr(a, k) for k in ('smoke_test', 'timeout', 'jobs', 'share_gpus')}
-    same |= {k: v for k, v in shared(a).items() if k not in ('model', 'provider', 'precision')}
-    same['allow_mixed'] |= bool(a.ray) # on a cluster a run may be resumed on any node
-    s = BenchmarkSettings(tuple(a.model), tuple(a.provider), tuple(a.precision) or ('',), tuple(a.seeds),
-                          gpus=_gpus(a), **same)
+    s = _benchmark_settings(a)
     ws = Workspace.find(a.root)
     here = LocalExecutor(this_machine(s), only_api=bool(a.ray))
     executors = [*([_cluster(a, ws, s)] if a.ray else []), here]
     try:
         machines = [h.machine for x in executors for h in x.hosts()]
         runs = plan_benchmark(s, ws, machines)
+        judge = _early_stopping(a, runs)
         if a.dry_run: b = Benchmark(runs, s, machines)
-        else: b = run_benchmark(runs, s, ProgressTable(sys.stderr), executors=executors)
+        else: b = run_benchmark(runs, s, ProgressTable(sys.stderr), executors=executors, judge=judge)
     finally:
         for x in executors: x.close()
-    return Result(b.to_text(), b, 1 if b.failed else 0)
+    saved = '' if judge is None else judge.saving(runs)
+    return Result(b.to_text() + f'\n{saved}' * bool(saved), b, 1 if b.failed else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #8541f6a9
 @verb('scaling', 'compare the sizes of a model family: CSV, JSON and a figure',
@@ -598,6 +627,8 @@ def cmd_matrix(a) -> Result:
           help='cluster the questions by paper for intervals and tests: papers, none, '
                'or auto (if questions share papers)'),
       Opt('--common', action='store_true', help='compare on the shared questions if the runs answered different ones'),
+      Opt('--margin', type=float, default=None, metavar='POINTS',
+          help='also test which run is not worse than which by this many points'),
       Opt('--format', default='text', choices=('text', 'markdown', 'latex'), help='of the printed tables'),
       Opt('--output', default=None, metavar='F', help='write it to F: .csv (pairs), .json, .tex, .md or .txt'))
 def cmd_compare(a) -> Result:
@@ -605,7 +636,8 @@ def cmd_compare(a) -> Result:
     from wattnb.scoring.judging import CLUSTERS
     if a.clusters not in CLUSTERS: a.runs, a.clusters = [a.clusters, *a.runs], 'papers' # `--clusters RUN RUN`
     c = compare(_tree(a), a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
-                strict=a.strict, clusters=a.clusters, common=a.common)
+                strict=a.strict, clusters=a.clusters, common=a.common,
+                margin=None if a.margin is None else a.margin / 100)
     text = {'text': c.to_text, 'markdown': c.to_markdown, 'latex': c.to_latex}[a.format]()
     return Result(f'{text}\n\nwritten to {c.write(a.output)}' if a.output else text, c)
 
@@ -619,6 +651,49 @@ def cmd_diff(a) -> Result:
     from wattnb.compare.run_diff import diff_runs
     d = diff_runs(_tree(a), a.first, a.second, a.env, a.datafile, a.ground_truth, a.common, a.every)
     return Result(d.to_text(), d)
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #8e060cd6
+@verb('design', 'plan a study: questions for a difference, what fewer show, expected energy, money and time',
+      'wattnb design --disagree 20 --entries 4 --difference 5',
+      Opt('runs', nargs='*', metavar='RUN', help='pilot runs; none: the rates are stated'), *_WHERE, _TRUTH,
+      Opt('--disagree', type=float, default=None, metavar='PERCENT', help='questions only one of two runs has right'),
+      Opt('--icc', type=float, default=None, metavar='R', help='intraclass correlation of questions about one paper'),
+      Opt('--per-paper', type=float, default=None, metavar='N', help='questions about a paper'),
+      Opt('--difference', type=float, default=5., metavar='POINTS', help='true difference to be found (default: 5)'),
+      Opt('--margin', type=float, default=2., metavar='POINTS', help='for claims of "not worse" (default: 2)'),
+      Opt('--power', type=float, default=80., metavar='PERCENT', help='chance of finding it (default: 80)'),
+      Opt('--entries', type=int, default=None, metavar='K', help='systems in the study; default: those of the pilot'),
+      Opt('--reference', action='store_true', help='all are compared with one, not with each other'),
+      Opt('--seeds', type=int, default=1, metavar='S', help='runs of each entry (default: 1)'),
+      Opt('--limit', type=int, action='append', default=None, metavar='N',
+          help='what N questions show (repeatable)'),
+      Opt('--order-seed', type=int, default=0, metavar='N', help='seed of the order of runs'))
+def cmd_design(a) -> Result:
+    from wattnb.compare.study_design import design
+    ws = _tree(a) if a.runs else None
+    d = design(ws, a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
+               disagree=None if a.disagree is None else a.disagree / 100, icc=a.icc, per_paper=a.per_paper,
+               diff=a.difference / 100, margin=a.margin / 100, power=a.power / 100, entries=a.entries,
+               reference=a.reference, seeds=a.seeds, limits=a.limit or (), order_seed=a.order_seed)
+    return Result(d.to_text(), d)
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0102
+@verb('thinking', 'divide the energy of runs into thoughts and answers; what one more right answer costs in thought',
+      'wattnb thinking --datafile demo_QA', Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE, _TRUTH)
+def cmd_thinking(a) -> Result:
+    from wattnb.compare.thinking import price_thinking
+    t = price_thinking(_tree(a), a.runs or None, a.env, a.datafile, a.ground_truth)
+    return Result(t.to_text(), t)
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0104
+@verb('estimates', 'energy and carbon of hosted runs as EcoLogits estimates them (extra `ecologits`); nothing measured',
+      'wattnb estimates', Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE)
+def cmd_estimates(a) -> Result:
+    from wattnb.scoring.run_folders import distinct_names, pick_runs
+    from wattnb.telemetry.estimates import estimate_run, estimates_table
+    folders = [r for r in pick_runs(_tree(a), a.runs or None, a.env, a.datafile) if not r.is_ensemble]
+    t = estimates_table({k: estimate_run(r.stored, r.records) for k, r in zip(distinct_names(folders), folders)})
+    return Result(t.to_text(), dict(runs=t.to_json(), notes=list(t.notes)))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #620ea871
 @verb('errors', 'classify the errors of a run by stage of the pipeline',
@@ -757,6 +832,17 @@ def cmd_report(a) -> Result:
         out = atomic_write(out.with_suffix('.html'), report_html(out))
     there = str(tables) if tables.is_dir() else None # a notebook of the workspace may write none
     return Result(f'report: {out}' + (f'\ntables: {there}' if there else ''), dict(report=str(out), tables=there))
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #b0a4d002
+@verb('board', 'make a leaderboard, a static site, from run folders, workspaces or bundles',
+      'wattnb board .', Opt('sources', nargs='+', metavar='[TEAM=]PATH', help='run folder, workspace or bundle, with the name of who sent it'),
+      _TRUTH, Opt('--title', default='Leaderboard', help='title of the page'),
+      Opt('--output', default='board', metavar='DIR', help='folder of the site'))
+def cmd_board(a) -> Result:
+    from wattnb.plots.board import write_board
+    page, parts = write_board(a.sources, a.output, a.title, a.ground_truth)
+    text = '\n\n'.join(p.table().to_text() for p in parts)
+    return Result(f'{text}\n\nwritten to {page}', dict(page=str(page), parts=[dict(questions=p.questions, runs=p.rows()) for p in parts]))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #c1aim002
 @verb('cite', 'write the numbers of runs as LaTeX macros or Markdown, bound to hashes of the runs',

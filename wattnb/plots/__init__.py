@@ -12,3 +12,4 @@ from .findings import *
 from .citing import *
 from .claims import *
 from .report_page import *
+from .board import *

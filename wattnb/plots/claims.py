@@ -8,7 +8,7 @@ __all__ = ['paper_files', 'Sentence', 'sentences_of', 'Claim', 'claims_of', 'ver
 
 # %% ../../nbs/10_plots/11_claims.ipynb #n11aimp
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Iterator, Sequence
 from urllib.parse import unquote
@@ -18,10 +18,10 @@ from ..core.workspace import UserError, read_bytes
 from ..index.documents import split_sentences
 from ..scoring.numbers import RunNumbers
 from ..scoring.run_folders import pick_runs
-from ..compare.paired import ALPHA
+from ..compare.paired import ALPHA, Comparison
 from ..ensemble.choice import MARGIN
 from .citing import Cited, cite_latex, cited_runs, oriented, pair_quantities, run_quantities
-from .findings import p_text
+from .findings import p_text, pair_of
 
 # %% ../../nbs/10_plots/11_claims.ipynb #n10read2
 _INPUT = re.compile(r'\\(?:input|include)\s*\{([^}]+)\}')
@@ -215,14 +215,20 @@ def _cost_verdict(of:str, less:bool, claim:Claim, ratio) -> tuple[str, str]|None
     return f'ratio of {of} {r:.3g} ({ends})', say
 
 # %% ../../nbs/10_plots/11_claims.ipynb #n10carry2
-def _carried(claim:Claim, x:dict, margin:float) -> bool:
-    "Whether a test carries a claim about scores. `x`: see `oriented`."
+def _within(c:Comparison, a:str, b:str, margin:float, ordered:bool) -> dict:
+    "The corrected p values of the margin test: that a is not worse than b (without order, both ways), that they are equal."
+    pair = pair_of(c, a, b)
+    m = replace(c, margin=margin).margins[c.pairs.index(pair)]
+    one, other = (m.p_not_worse, m.p_not_better) if pair['a'] == a else (m.p_not_better, m.p_not_worse)
+    return dict(p_not_worse=one if ordered else max(one, other), p_equal=m.p_equivalent)
+
+def _carried(claim:Claim, x:dict) -> bool:
+    "Whether a test carries a claim about scores. `x`: see `oriented` and `_within`."
     different, diff, unordered = x['p'] <= ALPHA, x['diff'], not claim.ordered
     better, worse = (different and (unordered or diff * sign > 0) for sign in (1, -1))
-    worst = min(x['low'], -x['high']) if unordered else x['low']
     return {'better': better, 'worse': worse, 'differs': different, 'absent': not different, 'not better': not better,
-            'not significantly worse': not worse, 'not worse': worst > -margin,
-            'equal': -margin < x['low'] and x['high'] < margin}[claim.kind]
+            'not significantly worse': not worse, 'not worse': x['p_not_worse'] <= ALPHA,
+            'equal': x['p_equal'] <= ALPHA}[claim.kind]
 
 def verdict(
     claim:Claim,
@@ -235,10 +241,12 @@ def verdict(
     x = oriented(c, a, b)
     if claim.kind[-1] in '+-':
         return _cost_verdict(claim.kind[:-1], claim.kind[-1] == '-', claim, x[claim.kind[:-1]])
-    if _carried(claim, x, margin): return None
+    x |= _within(c, a, b, margin, claim.ordered)
+    if _carried(claim, x): return None
     ends = f'[{x["low"]:+.3f}, {x["high"]:+.3f}]'
     test = f'{p_text(x["p"])} (paired, Holm over {len(c.pairs)} pairs), {a} minus {b} is {x["diff"]:+.3f} {ends}'
-    if claim.kind in ('equal', 'not worse'): test += f', margin ±{margin:g}'
+    if claim.kind in ('equal', 'not worse'):
+        test += f'; with a margin of {margin:g} {p_text(x["p_equal" if claim.kind == "equal" else "p_not_worse"])}'
     winner, loser = (a, b) if x['diff'] > 0 else (b, a)
     if x['p'] <= ALPHA: return test, f'{winner} is significantly better than {loser}'
     return test, (f'{a} is not significantly different from {b} ({p_text(x["p"])}; the difference may be '

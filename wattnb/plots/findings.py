@@ -309,7 +309,7 @@ def budget_table(
     from wattnb.ensemble.systems import pareto, singles
     rows, c = [], r.comparison
     for cost, unit in (('wh', 'Wh'), ('usd', 'USD')):
-        try: front = pareto(singles(p := r.source.panel), p.strata, cost=cost, clusters=p.papers())
+        try: front = pareto(singles(p := r.source.panel), p.strata, cost=cost, clusters=p.papers(), task=p.task)
         except UserError: continue # fewer than two runs, or a cost is missing
         steps = sorted((x for x in front.rows if x['on_frontier']), key=lambda x: x['cost']) if front else []
         for before, x in zip([None, *steps], steps):

@@ -17,6 +17,7 @@ from typing import Any
 from fastcore.basics import patch
 
 from ..core.tables import ResultTable
+from ..core.questions import WATTBOT2025, Task
 from ..core.workspace import UserError, WorkError, Workspace
 from ..index.documents import split_sentences
 from ..index.page_images import page_image_apart
@@ -25,20 +26,26 @@ from ..scoring.store import ERROR_CLASSES, error_class, snippet_paper
 from ..telemetry.energy import joules_per_token
 from ..telemetry.footprints import footprint_table, run_footprint
 from ..llm.registry import load_registry
-from ..scoring.run_folders import distinct_names, find_runs, runs_root, several_engines
+from ..scoring.run_folders import GroundTruth, distinct_names, find_runs, runs_root, several_engines
+from ..scoring.scores import main_task, task_names
 from ..scoring.numbers import doubt_notes, run_numbers
 from ..ensemble.recommendation import recommend
 from .registry import FigureData
 
 # %% ../../nbs/10_plots/08_reports.ipynb #78f42e53
-def _complete_runs(ws, where:dict) -> tuple[list, list]:
-    "Finished runs over all questions, in the order of their ids, and those left out with their numbers of questions."
+def _complete_runs(ws, where:dict, truths:GroundTruth) -> tuple[list, list]:
+    "Finished runs of one task over all questions, in the order of their ids, and those left out with the reason."
     found = [(r, len(r.predictions)) for r in find_runs(ws, **where) if r.complete and not r.name.endswith('-smoke')]
     stems = sorted({r.datafile for r, _ in found})
     if not found: raise UserError('no finished runs yet: `wattnb run --model extractive` makes one')
     if len(stems) > 1: raise UserError(f'runs over several question files ({", ".join(stems)}): name one (--datafile)')
+    tasks = [truths.task(r) for r, _ in found]
+    names, task = task_names(tasks), main_task(tasks)
+    other = [f'{r.id} (scored by {names[t]})' for (r, _), t in zip(found, tasks) if t != task]
+    found = [x for x, t in zip(found, tasks) if t == task]
     most = max(n for _, n in found)
-    return [r for r, n in found if n == most], [f'{r.id} ({n} of {most} questions)' for r, n in found if n < most]
+    left = [f'{r.id} ({n} of {most} questions)' for r, n in found if n < most]
+    return [r for r, n in found if n == most], [*left, *other]
 
 # %% ../../nbs/10_plots/08_reports.ipynb #68c491dc
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Report:
     ground_truth: object = None # truth file to use
     ws = cached_property(lambda self: runs_root(self.root or None))
     where = property(lambda self: dict(env=self.env or None, datafile=self.datafile or None))
-    _found = cached_property(lambda self: _complete_runs(self.ws, self.where))
+    _found = cached_property(lambda self: _complete_runs(self.ws, self.where, GroundTruth(self.ws, self.ground_truth)))
     runs = property(lambda self: self._found[0])
     left_out = property(lambda self: self._found[1])
     comparison = property(lambda self: self.source.comparison)
@@ -67,7 +74,7 @@ class Report:
         return self.source.rows
     @cached_property
     def footprint(self) -> ResultTable:
-        "Energy, carbon and money of each run, and joules per decoded token."
+        "Energy, carbon, water and money of each run, and joules per decoded token."
         runs = {e.label: e for e in self.source.best_first if not e.run.is_ensemble}
         of = lambda e: run_footprint(e.run.stored, self.source.truths.footprint(e.run.env), e.numbers.energy)
         t = footprint_table({k: of(e) for k, e in runs.items()},
@@ -286,6 +293,16 @@ def _energy_methods(r:Report) -> list[str]:
         out.append('Where not all GPUs were metered, energy is a lower bound and is not ranked.')
     return out
 
+def _score_methods(task:Task) -> str:
+    "How answers are scored, by the rules of a task."
+    measure = dict(jaccard='Jaccard overlap', f1='F1')[task.citations]
+    blank = dict(value='blank values among the unanswerable', all='rows of the unanswerable that are blank as a whole')[task.refusals]
+    parts = [f'{task.value:.2f} × value accuracy', f'{task.ref:.2f} × {measure} of the cited papers',
+             *([f'{task.na:.2f} × NA recall ({blank})'] if task.na else [])]
+    rules = '' if task == WATTBOT2025 else f'; values are compared by the rules of {task.name}'
+    return (f'Answers are scored as {" + ".join(parts)} (relative tolerance 10⁻³){rules}; the strict score gives no '
+            'credit for values invented for unanswerable questions or for failed calls.')
+
 def methods_text(
     r:Report, # any
 ) -> str:
@@ -294,9 +311,7 @@ def methods_text(
     out = [f'We compare {len(r.rows)} systems on {len(rows)} questions ({sum(x["is_na"] for x in rows)} of which the '
            'papers do not answer).']
     if ours: out += _setup_sentences(ours)
-    out.append('Answers are scored as 0.75 × value accuracy + 0.15 × Jaccard overlap of the cited papers + 0.10 × NA '
-               'recall (blank values among the unanswerable) (relative tolerance 10⁻³); the strict score gives no '
-               'credit for values invented for unanswerable questions or for failed calls.')
+    out.append(_score_methods(r.source.scored[0].scores.task))
     out.append('Intervals are 95 %: Wilson for proportions, bootstrap stratified by answerability for the composite. '
                'Runs are compared pairwise on the same questions by a permutation test on the composite and the exact '
                'McNemar test on values, with Holm’s correction over all pairs.')

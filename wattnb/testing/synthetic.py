@@ -51,7 +51,8 @@ DEMO = (*(('PowerEdge', k, '4bit')
 def _skill(entry, precision:str) -> float:
     "A number to compare with difficulties, which are standard normal."
     size = entry.active_b or entry.params_b or 100
-    return -.9 + .85 * math.log10(1
+    thought = .6 if entry.thinks and entry.local else 0.
+    return thought - .9 + .85 * math.log10(1
                                   + size ** .8 * (1.25 if entry.active_b else 1)) + (.03 if precision == 'bf16' else 0)
 
 def _answers(rng, questions, skill:float, difficulty) -> list[dict]:
@@ -81,11 +82,13 @@ def _measured(rng, entry, precision:str, machine:str, ranks) -> list[dict]:
     bytes_, out = active * (bytes_per_parameter(precision) or 1.), []
     for rank in ranks:
         context, completion = int(rng.normal(1300, 120)), int(30 + rng.lognormal(4, .5))
+        thought = 12 * completion if entry.thinks and entry.local else 0
+        completion += thought
         retrieve = .12 * slow ** .3 * rng.lognormal(0, .2)
         prefill, decode = context * 2 * active / 250e3 * slow, completion * bytes_ / 1500 * slow ** 1.2 + .05
         rec = dict(
             gold_rank=rank, gold_in_context=rank is not None and rank <= 12, context_tokens=min(1500, context),
-            tokens=dict(prompt=context + 400, completion=completion, cached=0, reasoning=0),
+            tokens=dict(prompt=context + 400, completion=completion, cached=0, reasoning=thought),
             seconds=dict(retrieval=retrieve, generation=prefill + decode, prefill=prefill, decode=decode),
             latency_seconds=retrieve + prefill + decode, retrieval_seconds=retrieve,
             generation_seconds=prefill + decode, batch_size=1,
