@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wattnb.core.workspace import UserError, Workspace
+from wattnb.core.workspace import UserError
 from wattnb.experiment.exports import energy_facts, eval_results_entry, every_eval_ever, export_every_eval_ever, run_hash, tracked
 from wattnb.experiment.execute import run_all
 from wattnb.experiment.plan import plan_run
