@@ -251,7 +251,7 @@ def prepare(name:str, table:dict):
     module_of_nb[nb.path_] = module_of(nb)
     link = linker(table, name)
     for cell in nb.cells:
-        if cell.cell_type == 'markdown' and '<!-- chapters -->' in cell.source: cell.source = cell.source.replace('<!-- chapters -->', chapters('{}.ipynb'))
+        if cell.cell_type == 'markdown' and '<!-- chapters -->' in cell.source: cell.source = cell.source.replace('<!-- chapters -->', chapters('../' * name.count('/') + '{}.ipynb'))
     def add_links(cell):
         if cell.cell_type == 'markdown' and cell.source and not cell.source.startswith('###'): cell.source = link(cell.source)
     NBProcessor(nb=nb, procs=[FrontmatterProc, OwnName, populate_language, Reference, strip_ansi, hide_line, filter_stream_, rm_header_dash,
