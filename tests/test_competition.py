@@ -274,3 +274,14 @@ def test_cleaning_is_done_after_one_pass_and_changes_nothing_else(x):
     def texts(v): return [v] if isinstance(v, str) else [t for e in v for t in texts(e)] if isinstance(v, list) else [t for k, e in v.items() for t in (k, *texts(e))] if isinstance(v, dict) else []
     assert not [t for t in texts(once) if re.search(r'(?:^|[\s"=:])(?:/home/ada|/tmp)(?:$|[/\s"])', t)]
     if not any(k in t for t in texts(x) for k in KNOWN): assert once == x
+
+
+def test_a_run_over_other_questions_is_no_submission(cup, answered, capsys):
+    "Nothing is written, and a misspelt run is named as one."
+    before = sorted((cup.artifacts / 'submissions').rglob('*.csv'))
+    assert main(['submit', answered.id, '--questions', str(cup.data / 'train_QA.csv'), '--root', str(cup.root)]) == 2
+    assert 'answers no question of train_QA.csv' in capsys.readouterr().err and before == sorted((cup.artifacts / 'submissions').rglob('*.csv'))
+    for verb in ('submit', 'bundle', 'verify'):
+        assert main([verb, 'nope', '--root', str(cup.root)]) == 2
+        err = capsys.readouterr().err
+        assert 'nope' in err and 'random_weights' not in err

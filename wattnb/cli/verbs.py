@@ -339,7 +339,8 @@ def _run(a):
     ws = Workspace.find(a.root)
     try: return find_run(ws, a.run)
     except UserError: # a run of random weights is found by its name here, and nowhere else
-        found = [r for r in find_runs(ws.random_runs) if a.run in (r.name, r.id)]
+        random = find_runs(ws.random_runs) if ws.random_runs.is_dir() else []
+        found = [r for r in random if a.run in (r.name, r.id)]
         if len(found) != 1: raise
         return found[0]
 
@@ -495,6 +496,8 @@ def cmd_submit(a) -> Result:
     if given and not a.questions: raise UserError('a file is checked against its questions: give --questions')
     run = None if given else _answered_run(a)
     questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'), run)
+    if run and not {str(r['id']).strip() for r in run.submission} & {q.id for q in questions}:
+        raise UserError(f'{run.id} answers no question of {questions.path.name}')
     rows = sub.read_rows(given) if given else sub.submission_of(run, questions, papers)
     out = given or Path(a.output or ws.artifacts/'submissions'/f'{run.id}.csv')
     if run:
