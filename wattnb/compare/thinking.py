@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.records import finite
 from ..core.tables import ResultTable, TableSet
+from ..core.workspace import UserError, log
 from ..scoring.judging import papers_of
 from ..scoring.numbers import question_cost, run_numbers
 from ..scoring.run_folders import GroundTruth, RunFolder, distinct_names, pick_runs
@@ -203,7 +204,12 @@ def price_thinking(
     "What runs spent on thoughts and answers, and the price of thinking for twins, on the questions that both have."
     folders, truths, found = pick_runs(ws, runs, env, datafile), GroundTruth(ws, ground_truth), {}
     for label, r in zip(distinct_names(folders), folders):
-        if not r.is_ensemble and (rows := _rows(r, truths)): found[label] = (r, rows)
+        if r.is_ensemble: continue
+        try: rows = _rows(r, truths)
+        except UserError as e:
+            if runs: raise # it was named
+            log.warning('left out: %s', e); continue
+        if rows: found[label] = (r, rows)
     prices = []
     for pair in twins(found):
         (x, a), (y, b) = (found[k] for k in pair)
