@@ -468,10 +468,9 @@ def cmd_score(a) -> Result:
     if not a.scorer: return Result('\n\n'.join(parts), s.to_json(strict=a.strict))
     from wattnb.scoring.official_scorer import compare_scorer, record_official, run_scorer
     official = run_scorer(a.scorer, a.truth, a.submission)
-    found = [dict(zip(('id', 'differs_in', 'ours', 'official', 'truth', 'submitted'), x)) for x in official.differences(s)]
     run = _run_of(a.root, a.submission)
     kept = record_official(run, s, official, a.truth, a.submission) if run else None
-    more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=found, recorded=kept and str(kept))
+    more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=official.to_json(s), recorded=kept and str(kept))
     return Result('\n\n'.join([*parts, compare_scorer(s, official).to_text()] + [f'recorded in {kept}'] * bool(kept)),
                   s.to_json(strict=a.strict) | dict(official=more))
 
@@ -496,8 +495,6 @@ def cmd_submit(a) -> Result:
     if given and not a.questions: raise UserError('a file is checked against its questions: give --questions')
     run = None if given else _answered_run(a)
     questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'), run)
-    if run and not {str(r['id']).strip() for r in run.submission} & {q.id for q in questions}:
-        raise UserError(f'{run.id} answers no question of {questions.path.name}')
     rows = sub.read_rows(given) if given else sub.submission_of(run, questions, papers)
     out = given or Path(a.output or ws.artifacts/'submissions'/f'{run.id}.csv')
     if run:

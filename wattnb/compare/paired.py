@@ -91,8 +91,7 @@ def _energy_ratio(ratio, a, b) -> tuple|None:
     `b`: `RunEnergy`."""
     if ratio is None or not a.ranked or not b.ranked: return None
     r, lo, hi = ratio
-    ends = lambda x: (1., 1.) if x.low is None or x.high is None or not x.wh else (x.low / x.wh, x.high / x.wh)
-    (a_low, a_high), (b_low, b_high) = ends(a), ends(b)
+    (a_low, a_high), (b_low, b_high) = a.meter, b.meter
     if lo is None and (a_low, a_high, b_low, b_high) == (1., 1., 1., 1.): return ratio
     top = r if lo is None else hi # None beside a lower end: the interval has no upper one
     return r, (r if lo is None else lo) * a_low / b_high, None if top is None or not b_low else top * a_high / b_low
@@ -202,8 +201,7 @@ def _dominance(c, a:int, b:int) -> tuple|None:
     joules = [[e.costs.get(i, {}).get('joules') for i in e.ids] for e in runs]
     energies = [e.numbers.energy if e.numbers else None for e in runs]
     if any(None in j for j in joules) or any(x is None or not x.ranked or not x.wh for x in energies): return None
-    meters = [(1., 1.) if None in (x.low, x.high) else (x.low / x.wh, x.high / x.wh) for x in energies]
-    return dominance(c._x[[a, b]], joules, meters, c._na, c.labels)
+    return dominance(c._x[[a, b]], joules, [x.meter for x in energies], c._na, c.labels)
 
 # %% ../../nbs/09_compare/01_paired.ipynb #388a0e04
 ALPHA = .05 # chance of any false alarm among the letters

@@ -123,8 +123,7 @@ def _price(pair:tuple, kind:str, a:Sequence[dict], b:Sequence[dict], meters:Sequ
     "Price of the thinking of `b` against `a`, rows of the same questions; `meters`: `RunEnergy` of both."
     gain = [float(bool(y['strict_value'])) - float(bool(x['strict_value'])) for x, y in zip(a, b)]
     known = all(r['joules'] is not None for r in (*a, *b)) and all(m.ranked for m in meters)
-    ends = lambda m: (1., 1.) if None in (m.low, m.high) or not m.wh else (m.low / m.wh, m.high / m.wh)
-    (a_low, a_high), (b_low, b_high) = map(ends, meters)
+    (a_low, a_high), (b_low, b_high) = (m.meter for m in meters)
     each, least, most = ([t * y['joules'] - s * x['joules'] for x, y in zip(a, b)] if known else None
                          for s, t in ((1., 1.), (a_high, b_low), (a_low, b_high)))
     p = price_of_gain(gain, each, least, most, [r['is_na'] for r in a], papers_of(a))

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['log', 'SILENT', 'MAX_FILE', 'SETTINGS_FILE', 'DERIVED', 'MAX_COLUMNS', 'UserError', 'WorkError', 'some_of',
            'did_you_mean', 'optional', 'printable', 'sweep', 'atomic_write', 'sync_folder', 'read_bytes', 'jsonable',
-           'write_json', 'read_json', 'read_settings', 'canonical_json', 'digest', 'file_sha256', 'file_mark',
-           'summary_mark', 'stale_files', 'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text', 'Workspace',
-           'environment', 'cache_dir', 'folder_lock', 'is_running', 'progress']
+           'write_json', 'read_json', 'read_settings', 'canonical_json', 'digest', 'text_sha256', 'file_sha256',
+           'file_mark', 'summary_mark', 'stale_files', 'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text',
+           'Workspace', 'environment', 'cache_dir', 'folder_lock', 'is_running', 'progress']
 
 # %% ../../nbs/00_core/02_workspace.ipynb #18f848bb
 import csv, dataclasses, difflib, errno, hashlib, importlib, io, json, logging, math, os, re, socket, stat, sys
@@ -227,6 +227,12 @@ def digest(
 ) -> str:
     "SHA-256 (hex) of the canonical JSON of `obj`."
     return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
+
+def text_sha256(
+    text:str, # any text, also with lone surrogates
+) -> str:
+    "SHA-256 (hex) of a text."
+    return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()
 
 def file_sha256(
     path, # any file

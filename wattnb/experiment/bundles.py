@@ -7,7 +7,7 @@ __all__ = ['MAX_BUNDLE', 'MAX_FILES', 'machine_paths', 'path_cleaner', 'paper_li
            'unpack_bundle', 'check_bundle']
 
 # %% ../../nbs/06_experiment/09_bundles.ipynb #bd000003
-import hashlib, json, os, platform, re, shutil, stat, sys, tempfile, zipfile, zlib
+import json, os, platform, re, shutil, stat, sys, tempfile, zipfile, zlib
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..core.questions import BASE_COLUMNS
 from ..core.redaction import secret_values
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_mark, jsonable, read_csv,
-                                   read_json, write_csv)
+                                   read_json, text_sha256, write_csv)
 from ..index.corpus import Paper, paper_file, read_bibliography, read_manifest
 from ..index.documents import load_document
 from ..index.store import open_index
@@ -78,16 +78,14 @@ def _clean_notebook(path:Path, out:Path, clean:Callable):
     atomic_write(out, json.dumps(nb, indent=1, ensure_ascii=False) + '\n')
 
 # %% ../../nbs/06_experiment/09_bundles.ipynb #bd00000d
-def _sha(text:str) -> str: return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()
-
 def _prompts(content:JournalContent) -> dict:
     "The instructions that were sent, and SHA-256 and length of each prompt."
     systems, sent = {}, []
     for a in content.of('attempt'):
         p = a.get('prompt') or {}
         system, user = p.get('system') or '', (p.get('user') or '').replace(CONTEXT_PLACEHOLDER, a.get('context') or '')
-        systems[_sha(system)] = system
-        sent.append(dict(id=a['id'], attempt=a.get('attempt'), system=_sha(system), user=_sha(user),
+        systems[text_sha256(system)] = system
+        sent.append(dict(id=a['id'], attempt=a.get('attempt'), system=text_sha256(system), user=text_sha256(user),
                          characters=len(user), **({'images': a['images']} if a.get('images') else {})))
     return dict(systems=systems, sent=sent)
 

@@ -8,7 +8,7 @@ __all__ = ['FORMAT', 'K1', 'B', 'HNSW_FROM', 'WINDOW', 'PASSAGES_PER_SECOND', 'B
            'open_index']
 
 # %% ../../nbs/01_index/05_store.ipynb #8b7a36b1
-import hashlib, io, json, os, re, shutil, time
+import io, json, os, re, shutil, time
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
@@ -21,7 +21,7 @@ from fastcore.basics import patch
 
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_sha256, folder_lock,
-                                   jsonable, log, optional, progress, read_json, write_json)
+                                   jsonable, log, optional, progress, read_json, text_sha256, write_json)
 from .documents import Document, load_document, why_failed
 from .corpus import build_corpus, read_bibliography
 from .passages import (UNITS_VERSION, Passage, PassageSettings, Unit, make_passages, node_tree,
@@ -141,7 +141,6 @@ def _cut(paths:dict, ids, titles:dict, settings:PassageSettings) -> tuple[list[U
     return units, passages, failed
 
 # %% ../../nbs/01_index/05_store.ipynb #b2106909
-def _text_key(text:str) -> str: return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]
 def _key_of(line:str) -> str: return line.rstrip()[-26:-2]
 
 def _write_tables(folder:Path, units, passages, keys):
@@ -306,7 +305,7 @@ def _forecast(name, entry, paths, hashes, old, settings) -> str:
 def _write_index(new:Path, units, passages, vectors:_Vectors|None, nodes:bool) -> dict:
     "Tables, vectors and words of an index; returns further fields of its manifest."
     texts = [p.text if nodes else p.search_text for p in passages]
-    keys = [_text_key(t) for t in texts]
+    keys = [text_sha256(t)[:24] for t in texts]
     _write_tables(new, units, passages, keys)
     if vectors:
         vectors.embed({k: t for k, t, p in zip(keys, texts, passages) if not nodes or p.kind == 'sentence'})

@@ -7,7 +7,7 @@ __all__ = ['BATCH_ITEMS', 'BATCH_BYTES', 'read_vectors', 'size_of', 'batches', '
            'BedrockEmbeddings', 'VectorCache', 'host_of', 'HostedEmbedder', 'open_hosted']
 
 # %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #0015d4b0
-import base64, hashlib, json, os, re, sqlite3, time
+import base64, json, os, re, sqlite3, time
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from fastcore.basics import patch
 
 from ..core.redaction import redact_url
 from ..core.served import loopback_port
-from ..core.workspace import UserError, WorkError, cache_dir, digest, log, progress
+from ..core.workspace import UserError, WorkError, cache_dir, digest, log, progress, text_sha256
 from ..index.embedders import SENT, EmbedderEntry
 from .registry import ModelEntry
 from .protocol import Reply, Request
@@ -352,8 +352,6 @@ def _checked(self:HostedEmbedder, r:Embedded) -> Embedded:
     return r
 
 # %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #7561616c
-def _key(text:str) -> str: return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]
-
 @patch
 def encode(self:HostedEmbedder,
     texts:Sequence[str],
@@ -363,7 +361,7 @@ def encode(self:HostedEmbedder,
 ) -> np.ndarray:
     "Unit vectors: float32, n × dimensions. `WorkError` where the server fails."
     e, known = self.entry, {}
-    keys, cached = [_key(t) for t in texts], cached and role == 'passage'
+    keys, cached = [text_sha256(t)[:24] for t in texts], cached and role == 'passage'
     if cached: known = self.cache.get(list(dict.fromkeys(keys)), e.dimensions)
     todo = {k: t for k, t in zip(keys, texts) if k not in known}
     names, prompt = list(todo), e.query_prompt if role == 'query' else e.passage_prompt

@@ -215,6 +215,8 @@ def _cost_verdict(of:str, less:bool, claim:Claim, ratio) -> tuple[str, str]|None
     return f'ratio of {of} {r:.3g} ({ends})', say
 
 # %% ../../nbs/10_plots/11_claims.ipynb #n10carry2
+_MARGINS = ('equal', 'not worse') # claims that need a margin
+
 def _within(c:Comparison, a:str, b:str, margin:float, ordered:bool) -> dict:
     "The corrected p values of the margin test: that a is not worse than b (without order, both ways), that they are equal."
     pair = pair_of(c, a, b)
@@ -224,11 +226,11 @@ def _within(c:Comparison, a:str, b:str, margin:float, ordered:bool) -> dict:
 
 def _carried(claim:Claim, x:dict) -> bool:
     "Whether a test carries a claim about scores. `x`: see `oriented` and `_within`."
+    if claim.kind in _MARGINS: return x['p_equal' if claim.kind == 'equal' else 'p_not_worse'] <= ALPHA
     different, diff, unordered = x['p'] <= ALPHA, x['diff'], not claim.ordered
     better, worse = (different and (unordered or diff * sign > 0) for sign in (1, -1))
     return {'better': better, 'worse': worse, 'differs': different, 'absent': not different, 'not better': not better,
-            'not significantly worse': not worse, 'not worse': x['p_not_worse'] <= ALPHA,
-            'equal': x['p_equal'] <= ALPHA}[claim.kind]
+            'not significantly worse': not worse}[claim.kind]
 
 def verdict(
     claim:Claim,
@@ -241,11 +243,11 @@ def verdict(
     x = oriented(c, a, b)
     if claim.kind[-1] in '+-':
         return _cost_verdict(claim.kind[:-1], claim.kind[-1] == '-', claim, x[claim.kind[:-1]])
-    x |= _within(c, a, b, margin, claim.ordered)
+    if claim.kind in _MARGINS: x |= _within(c, a, b, margin, claim.ordered)
     if _carried(claim, x): return None
     ends = f'[{x["low"]:+.3f}, {x["high"]:+.3f}]'
     test = f'{p_text(x["p"])} (paired, Holm over {len(c.pairs)} pairs), {a} minus {b} is {x["diff"]:+.3f} {ends}'
-    if claim.kind in ('equal', 'not worse'):
+    if claim.kind in _MARGINS:
         test += f'; with a margin of {margin:g} {p_text(x["p_equal" if claim.kind == "equal" else "p_not_worse"])}'
     winner, loser = (a, b) if x['diff'] > 0 else (b, a)
     if x['p'] <= ALPHA: return test, f'{winner} is significantly better than {loser}'

@@ -89,6 +89,14 @@ def differences(self:OfficialScore,
         out.append((i, _component(left, scores.task.weights), ours[i], self.rows[i], r['truth_value'], r['value']))
     return out
 
+@patch
+def to_json(self:OfficialScore,
+    scores:Scores, # of the same files by our rules
+) -> list[dict]:
+    "The differences with their names."
+    names = ('id', 'differs_in', 'ours', 'official', 'truth', 'submitted')
+    return [dict(zip(names, x)) for x in self.differences(scores)]
+
 # %% ../../nbs/05_scoring/09_official_scorer.ipynb #cb174da3
 def compare_scorer(
     scores:Scores,          # by our rules
@@ -115,8 +123,7 @@ def record_official(
     submission,             # the run's submission
 ) -> Path:
     "Write what a scorer said into a run folder; the path of the file."
-    names = ('id', 'differs_in', 'ours', 'official', 'truth', 'submitted')
     return write_json(Path(folder)/OFFICIAL_FILE, dict(
         scorer=official.file, scorer_sha256=official.sha256, official=official.score, ours=scores.overall,
         task=scores.task.name, truth_sha256=file_sha256(truth), submission_sha256=file_sha256(submission),
-        differences=[dict(zip(names, x)) for x in official.differences(scores)], rows=official.rows))
+        differences=official.to_json(scores), rows=official.rows))

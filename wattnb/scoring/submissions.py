@@ -151,8 +151,10 @@ def gate_inputs(
     questions, # a question file of it
     run:RunFolder|None=None, # whose submission it is; the task that it remembers counts
 ) -> tuple[QuestionSet, dict[str, Paper]]:
-    "(questions, bibliography) that a submission is checked against."
+    "(questions, bibliography) that a submission is checked against. `UserError` where the run answers none of them."
     found, task = read_questions(questions), run and recorded_task(run)
+    if run and not {str(r['id']).strip() for r in run.submission} & {q.id for q in found}:
+        raise UserError(f'{run.id} answers no question of {found.path.name}')
     if task: found = replace(found, task=task, questions=tuple(replace(q, task=task) for q in found))
     return found, read_bibliography(ws.metadata) if ws.metadata.exists() else {}
 

@@ -33,6 +33,10 @@ class RunEnergy:
         "Whether it may be compared: a lower bound is not."
         return self.wh is not None and self.kind != 'at least'
     @property
+    def meter(self) -> tuple[float, float]:
+        "What the energy may be off by: the ends of its interval over `wh`; 1, 1 where there is no interval."
+        return (1., 1.) if None in (self.low, self.high) or not self.wh else (self.low / self.wh, self.high / self.wh)
+    @property
     def is_(self) -> str:
         "The label to print beside the number."
         kind = f'at least: {self.metered} metered' if self.metered else self.kind
