@@ -5,3 +5,5 @@ from .progress import *
 from .cluster import *
 from .runner import *
 from .scaling_study import *
+from .study import *
+from .watch import *
