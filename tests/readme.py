@@ -1,6 +1,6 @@
 """Writes README.md from nbs/index.ipynb: `python tests/readme.py`; with --check it only checks whether they agree (exit 1 if not).
 
-With --session FILE it first puts the text of that file, a recorded terminal session, into the page:
+With --session FILE it first puts the text of that file, a recorded terminal session, into the page `guides/17_overview`:
 
     (set -x; wattnb benchmark --model smollm2-135m --env laptop) > FILE 2>&1; python tests/readme.py --session FILE
 """
@@ -15,7 +15,8 @@ root = Path(__file__).resolve().parent.parent
 
 
 def in_the_repository(text):
-    "Links to pages of the site lead to their notebooks: those are there in every checkout, and GitHub shows them."
+    "Links to pages of the site lead to their notebooks: those are there in every checkout, and GitHub shows them. Pictures are in `nbs/images`."
+    text = text.replace('](images/', '](nbs/images/')
     return re.sub(re.escape(SITE) + r'/([\w/]+)\.html', lambda m: f'nbs/{m[1]}.ipynb' if (root / f'nbs/{m[1]}.ipynb').exists() else m[0], text)
 
 
@@ -45,8 +46,8 @@ SESSION = re.compile(r'(<!-- session: .*? -->\n```console\n).*?(?=```)', re.S)
 
 
 def put_session(text):
-    "Put a terminal session into its place in nbs/index.ipynb, without lines that only show progress and without blanks at the ends."
-    path = root / 'nbs/index.ipynb'
+    "Put a terminal session into its place in nbs/guides/17_overview.ipynb, without lines that only show progress and without blanks at the ends."
+    path = root / 'nbs/guides/17_overview.ipynb'
     nb = nbformat.read(path, 4)
     [cell] = [c for c in nb.cells if SESSION.search(c.source)]
     lines = [re.sub(r'^\++ ', '$ ', l.rstrip()) for l in text.strip().splitlines() if not re.search(r' so far(, about .*)?$|^\+\+? set ', l)]

@@ -18,7 +18,10 @@ from wattnb.experiment.execute import run_all
 from wattnb.llm.registry import load_registry
 from wattnb.testing.simulated import SimulatedGpu, simulated_nvml
 from wattnb.benchmark.resources import HEADROOM, Allocation, Allocator, Estimate, Machine, Need, estimate, need_of, read_past
-from wattnb.core.workspace import UserError, Workspace, read_json
+from wattnb.core.workspace import UserError, Workspace, environment, read_json
+from wattnb.scoring.numbers import run_numbers
+from wattnb.scoring.run_folders import GroundTruth, find_run
+from wattnb.testing.server import FakeServer
 
 
 @pytest.fixture(autouse=True)
@@ -418,3 +421,25 @@ def test_the_progress_table_shows_what_a_run_without_answers_does(ws):
     assert said == ['starting', 'loading the model', 'first batch', ''] and r.done == 4
     lines = [l for l in out.getvalue().splitlines() if 'extractive' in l]
     assert [next((x for x in said[:3] if x in l), '') for l in lines] == said, lines
+
+
+def test_a_run_whose_comparison_is_known_is_stopped(ws):
+    "A model that is always wrong is stopped after some blocks; its folder is a run over what was asked, it is left so, and without the option it goes on."
+    from wattnb.benchmark.early_stopping import EarlyStopping, stopped_before
+    (ws.root / 'models.toml').write_text('[model.wrong]\nprovider = "openai"\nid = "wrong"\n')
+    wrong = '{"answer": "x", "answer_value": "7", "ref_id": ["nobody"], "explanation": "x"}'
+    s = BenchmarkSettings(models=('extractive', 'wrong'), preset='words', env='early', shuffle=True)
+    with FakeServer(wrong, latency=1.5) as server, environment(**server.env(), OPENAI_API_KEY='sk-x'):
+        runs = plan_benchmark(s, ws)
+        judge = EarlyStopping(runs, 'extractive')
+        b = run_benchmark(runs, s, judge=judge)
+        ref, r = sorted(b.runs, key=lambda r: r is not judge.reference)
+        assert (ref.state, r.state) == ('pass', 'pass') and r.reason.startswith('stopped early: worse than extractive') and ref.done == ref.n == 87 > r.done
+        assert r.saved['verdict'] == 'worse' and r.saved['questions'] == 87 - r.done and r.saved['p'] <= r.saved['level'] and 'saved' in judge.saving(b.runs)
+        run = find_run(ws, r.run_dir)
+        assert run.status == 'stopped' and run.stored.num_questions == r.done == len(run.submission) and run.stored.stopped_because == r.reason
+        assert {d.rule for d in run_numbers(run, GroundTruth(ws)).doubts} & {'STOPPED', 'INCOMPLETE'} == {'STOPPED'}
+        calls, again = server.calls, plan_benchmark(s, ws)
+        assert [x.reason for x in stopped_before(again)] == [r.reason] and server.calls == calls
+        rest = next(x for x in plan_benchmark(s, ws) if x.model == 'wrong')
+        assert rest.state == 'wait' and rest.plan.state == 'resume' and rest.done == r.done

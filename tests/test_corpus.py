@@ -403,3 +403,108 @@ def test_odd_metadata_costs_one_paper(doc_meta, section_meta, paragraph_meta, ti
         report = build_index(ws, embedder='none', corpus=corpus)
         ix = open_index(ws, 'none')
         assert 'good' in ix.doc_ids and all(len(f['reason'].splitlines()) == 1 for f in report.failed) and all(isinstance(u.section, str) and isinstance(u.page, int) for u in ix.units)
+
+
+# --- web pages, pauses, the manifest -----------------------------------------------------------------------------------------
+
+REPORT = '<html><head><title>Report</title></head><body><nav>Home</nav><main><h1>Power</h1>' + '<p>The hall at Asvik drew 26 MW in every hour of the year that was metered.</p>' * 20 + '</main></body></html>'
+
+
+@pytest.fixture
+def library():
+    "A library: landing pages that name a PDF, a report as a web page, a server that asks to wait. (address, [(path, time, program)])."
+    asked = []
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *a): pass
+        def do_GET(self):
+            asked.append((self.path, time.monotonic(), self.headers['user-agent']))
+            landing = lambda to: f'<html><head><meta name="citation_pdf_url" content="{to}"></head><body>Abstract</body></html>'.encode()
+            status, body, headers = {'/abs/a.v2': (200, landing('/pdf/a.v2'), {}), '/abs/wall': (200, landing('/report'), {}), '/abs/file': (200, landing('file:///etc/passwd'), {}),
+                '/abs/again': (200, landing('/abs/a.v2'), {}), '/pdf/a.v2': (200, PDF, {}), '/pdf/b': (200, PDF, {}), '/report': (200, REPORT.encode(), {}), '/later': (429, b'', {'retry-after': '7200'}),
+                '/later2': (200, PDF, {})}.get(self.path, (404, b'', {}))
+            self.send_response(status)
+            for k, v in {**headers, 'content-length': str(len(body))}.items(): self.send_header(k, v)
+            self.end_headers(); self.wfile.write(body)
+    s = ThreadingHTTPServer(('127.0.0.1', 0), Handler); s.daemon_threads = True
+    threading.Thread(target=s.serve_forever, args=(.05,), daemon=True).start()
+    yield f'http://127.0.0.1:{s.server_address[1]}', asked
+    s.shutdown(); s.server_close()
+
+
+def test_landing_pages_lead_to_their_pdf_and_reports_are_documents(tmp_path, library):
+    url, asked = library
+    ws = workspace(tmp_path, {'a': f'{url}/abs/a.v2', 'report': f'{url}/report', 'wall': f'{url}/abs/wall', 'file': f'{url}/abs/file', 'again': f'{url}/abs/again', 'gone': f'{url}/gone'})
+    r = build_corpus(ws)
+    assert sorted(r.ok) == ['a', 'report'] and (ws.pdfs / 'a.pdf').read_bytes() == PDF and sorted(p.name for p in ws.pdfs.iterdir()) == ['a.pdf', 'report.html']
+    assert {program for _, _, program in asked} == {p for _, _, p in asked if p.startswith('wattnb/')}
+    why = {f['id']: f['reason'] for f in r.failed}
+    for id_, part in dict(wall='is an HTML page', file='not a web address', again='is an HTML page', gone='HTTP 404').items():
+        assert part in why[id_] and f'data/pdfs/{id_}.pdf' in why[id_] and len(why[id_].splitlines()) == 1, why[id_]
+    doc = load_document(ws.corpus / 'report.json')
+    assert doc.pages == 1 and 'Asvik drew 26 MW' in doc.paragraphs[1].text and 'Home' not in doc.text and doc.paragraphs[1].metadata['section'] == 'Power'
+    assert build_corpus(ws, fetch=False).parsed == 0, 'a web page that was read is up to date'
+    (ws.pdfs / 'report.html').write_text(REPORT.replace('26 MW', '27 MW'))
+    assert build_corpus(ws, fetch=False).parsed == 1 and '27 MW' in load_document(ws.corpus / 'report.json').text
+
+
+def test_a_host_is_asked_with_pauses_and_left_alone_when_it_asks_to(tmp_path, library, monkeypatch):
+    import wattnb.index.corpus as corpus
+    monkeypatch.setitem(corpus.PAUSES, '127.0.0.1', .3)
+    url, asked = library
+    got = fetch_papers(workspace(tmp_path, {}), [Paper('a', url=f'{url}/abs/a.v2'), Paper('b', url=f'{url}/pdf/b')])
+    times = sorted(t for _, t, _ in asked)
+    assert all(r.path for r in got) and len(times) == 3 and min(b - a for a, b in zip(times, times[1:])) > .25, 'pages, redirects and papers share the pause of their host'
+    asked.clear()
+    got = fetch_papers(Workspace(tmp_path), [Paper('c', url=f'{url}/later'), Paper('d', url=f'{url}/later2')], workers=1)
+    assert 'asks to wait 7200 s' in got[0].reason and 'wattnb index' in got[1].reason and len(asked) == 1, (got, asked)
+
+
+def test_the_manifest_says_what_was_fetched_and_verify_what_differs(tmp_path, library, capsys):
+    from wattnb.cli.command import main
+    from wattnb.index.corpus import read_manifest, verify_papers
+    url, asked = library
+    ws = workspace(tmp_path, {'a': f'{url}/abs/a.v2', 'b': f'{url}/pdf/b', 'report': f'{url}/report', 'hand': ''})
+    ws.pdfs.mkdir(); (ws.pdfs / 'hand.pdf').write_bytes(PDF)
+    assert not build_corpus(ws).failed and verify_papers(ws) == []
+    m = read_manifest(ws)
+    assert m['a']['url'] == f'{url}/abs/a.v2' and m['a']['pdf_url'] == f'{url}/pdf/a.v2' and m['report']['file'] == 'pdfs/report.html' and m['hand']['fetched'] is None and m['a']['fetched'].startswith('20')
+    n = len(asked)
+    build_corpus(ws)
+    assert len(asked) == n and read_manifest(ws) == m, 'each paper is fetched once'
+    (ws.pdfs / 'b.pdf').write_bytes(PDF + b'\n'); (ws.pdfs / 'hand.pdf').unlink()
+    write_csv(ws.metadata, ['id', 'url'], [dict(id='a', url=f'{url}/abs/a.v3'), dict(id='b', url=f'{url}/pdf/b'), dict(id='hand', url=''), dict(id='new', url=f'{url}/pdf/b')])
+    assert main(['index', '--verify', '--root', str(tmp_path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [l.split(':')[0] for l in lines[1:]] == ['a', 'b', 'hand', 'new', 'report'] and 'has changed since 20' in lines[2] and 'pins' in lines[1] and 'data/pdfs/hand.pdf' in lines[3]
+    assert main(['index', '--verify', '--json', '--root', str(tmp_path)]) == 1 and json.loads(capsys.readouterr().out)['ok'] is False
+    ws.manifest.write_text('{"papers": {"a": 1}}')
+    assert main(['index', '--verify', '--root', str(tmp_path)]) == 2 and 'is not a manifest' in capsys.readouterr().err
+
+
+def test_an_interrupted_fetch_goes_on_with_what_is_missing(tmp_path, library):
+    from wattnb.index.corpus import read_manifest
+    url, asked = library
+    ws = workspace(tmp_path, {'a': f'{url}/pdf/a.v2', 'b': f'{url}/pdf/b'})
+    fetch_papers(ws, [Paper('a', url=f'{url}/pdf/a.v2')])
+    assert list(read_manifest(ws)) == ['a'], 'a paper is in the manifest as soon as it is there'
+    assert sorted(build_corpus(ws).ok) == ['a', 'b'] and [p for p, _, _ in asked] == ['/pdf/a.v2', '/pdf/b']
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(['<p>', '</p>', '<table>', '<tr>', '<td>', '</td>', '<th>', '</table>', '<main>', '<br>', '<!--', '-->', '<script>', '</script>', '<h2>References</h2>', '<article>', '</main>', '&nbsp;', 'Energy of 12 kWh. ', '\ud800', '\x00', '<p hidden>', '<meta name=citation_pdf_url content=x>']), max_size=25))
+def test_odd_web_pages_never_crash_and_lose_no_plain_text(parts):
+    from wattnb.index.documents import html_paragraphs, linked_pdf
+    html = ''.join(parts)
+    title, ps = html_paragraphs(html.encode('utf-8', 'replace'))
+    assert all(p.text == ' '.join(p.text.split()) != '' and p.metadata['page'] == 1 for p in ps) and linked_pdf(html.encode('utf-8', 'replace'), 'http://a.example/b') in ('', 'http://a.example/x')
+    if '<' not in html: assert ' '.join(p.text for p in ps).split() == html.replace('&nbsp;', ' ').replace('\x00', '\ufffd').split() or not html.isprintable()
+
+
+def test_a_deep_web_page_is_read_in_linear_time(tmp_path):
+    "Forty thousand elements inside one another, each with text; what is no page is one line."
+    from wattnb.index.documents import html_paragraphs, look_at_page
+    deep = b'<div>' * 20_000 + b'<b>words of a page ' * 20_000
+    t0 = time.process_time()
+    assert sum(len(p.text.split()) for p in html_paragraphs(deep)[1]) == 80_000 and time.process_time() - t0 < 30
+    assert look_at_page(REPORT.encode(), 'http://a.example') == ('', 321)
+    with pytest.raises(WorkError, match='not read within'): look_at_page(deep * 20, 'http://a.example', seconds=.5)

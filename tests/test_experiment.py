@@ -285,12 +285,13 @@ def test_other_weights_are_another_run(ws, tmp_path):
     with pytest.raises(UserError, match='begun with revision aaaaaaaaaaaa .* this is bbbbbbbbbbbb'), Run(plan_run(settings(env='w', name='hub'), ws), model) as r: r.load()
 
 
-WRITES = {'init', 'index', 'run', 'eval', 'report', 'plots', 'page', 'submit'} # tried elsewhere, each with what it writes
+WRITES = {'init', 'index', 'run', 'eval', 'report', 'plots', 'page', 'submit', 'bundle'} # tried elsewhere, each with what it writes
 LOOKS = {
     'search': ['What was the PUE of the Tarn hall?', '--preset', 'words'], 'ask': ['What was the PUE of the Tarn hall?', '--model', 'extractive', '--preset', 'words'], 'serve': ['--model', 'extractive', '--preset', 'words', '--port', '0', '--check'], 'results': [], 'verify': ['one'], 'replay': ['one'],
     'export': ['--peer', 'one', '--output', '{out}'], 'models': [], 'doctor': [], 'plan': ['--model', 'qwen72b', '--preset', 'words'], 'score': ['{root}/data/demo_QA.csv', '{run}/submission.csv', '--strict'], 'check-questions': ['{root}/data/demo_QA.csv'],
     'retrieval': ['--questions', 'demo_QA.csv', '--preset', 'words'], 'benchmark': ['--dry-run', '--provider', 'baseline'], 'scaling': ['--dry-run', '--family', 'qwen2.5', '--env', 'looks', '--datafile', 'demo_QA'],
-    'matrix': [], 'compare': ['one', 'two'], 'diff': ['one', 'two'], 'completion': ['bash'], 'errors': ['one'], 'audit': [], 'ensemble': ['--experiments', 'one', 'two', '--name', 'both', '--env', 'looks', '--datafile', 'demo_QA', '--force'],
+    'cite': ['one', 'two'], 'check': ['{out}.md'],
+    'matrix': [], 'compare': ['one', 'two'], 'design': ['one', 'two', '--margin', '5'], 'diff': ['one', 'two'], 'thinking': [], 'estimates': [], 'board': ['{root}', '--output', '{out}/board'], 'completion': ['bash'], 'errors': ['one'], 'audit': [], 'ensemble': ['--experiments', 'one', 'two', '--name', 'both', '--env', 'looks', '--datafile', 'demo_QA', '--force'],
     'rescore': ['one', '--dry-run'], 'recommend': ['--datafile', 'demo_QA', '--env', 'looks'], 'meter': ['--', sys.executable, '-c', 'pass'],
 }
 
@@ -302,6 +303,8 @@ def test_json_of_every_verb_that_looks_is_one_document(ws, tmp_path, capfd):
     plan = plan_run(settings(env='looks', name='one'), ws)
     run_all(plan); run_all(plan_run(settings(env='looks', name='two', model='abstain'), ws))
     def constant(name): raise AssertionError(f'{name} is not JSON')
+    from wattnb.plots.citing import cite_markdown, cited_runs
+    (tmp_path / 'out.md').write_text(cite_markdown(cited_runs(ws, ['one', 'two'])), 'utf-8')
     for verb, words in LOOKS.items():
         words = [w.format(root=ws.root, run=plan.run_dir, out=tmp_path / 'out') for w in words]
         at = words.index('--') if '--' in words else len(words)

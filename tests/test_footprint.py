@@ -12,7 +12,8 @@ from wattnb.core.workspace import UserError, Workspace
 amount = st.floats(0, 1e9, allow_nan=False)
 anywhere = st.sampled_from([g.code for g in grids()])
 settings = st.builds(Footprint, electricity_usd_per_kwh=st.none() | st.floats(0, 10), pue=st.none() | st.floats(1, 3),
-                     grid=st.just('') | anywhere, hardware_usd_per_hour=st.none() | st.floats(0, 100))
+                     grid=st.just('') | anywhere, hardware_usd_per_hour=st.none() | st.floats(0, 100),
+                     wue_l_per_kwh=st.none() | st.floats(0, 5), grid_water_l_per_kwh=st.none() | st.floats(0, 20))
 
 
 # ---- the grid table
@@ -77,7 +78,7 @@ def test_by_hand(wh, low, high, seconds, api, s, want):
 
 def test_hosted_energy_is_unknown_never_zero():
     i = footprint(12., seconds=60, api_usd=.5, hosted=True)
-    assert {i.wh, i.gco2e, i.gco2e_low, i.gco2e_high, i.electricity_usd, i.hardware_usd} == {None}
+    assert {i.wh, i.gco2e, i.gco2e_low, i.gco2e_high, i.water_l, i.water_l_high, i.electricity_usd, i.hardware_usd} == {None}
     assert (i.total_usd, i.total_of) == (.5, ('api',))
     assert 'provider' in i.reasons['energy']
     free = footprint(None, api_usd=None, hosted=True)
@@ -87,13 +88,13 @@ def test_hosted_energy_is_unknown_never_zero():
 @given(settings, amount, amount, amount)
 def test_more_energy_is_never_cheaper_or_cleaner(s, a, b, seconds):
     x, y = (footprint(v, seconds=seconds, settings=s) for v in sorted((a, b)))
-    for k in ('gco2e', 'gco2e_low', 'gco2e_high', 'electricity_usd', 'total_usd'): assert getattr(x, k) <= getattr(y, k)
+    for k in ('gco2e', 'gco2e_low', 'gco2e_high', 'water_l', 'water_l_low', 'water_l_high', 'electricity_usd', 'total_usd'): assert getattr(x, k) <= getattr(y, k)
 
 
 @given(amount, st.floats(1, 3), st.floats(1, 3), anywhere)
 def test_a_worse_building_is_never_cleaner(wh, p, q, code):
     x, y = (footprint(wh, settings=Footprint(pue=v, grid=code)) for v in sorted((p, q)))
-    assert x.gco2e <= y.gco2e and x.electricity_usd <= y.electricity_usd
+    assert x.gco2e <= y.gco2e and x.water_l <= y.water_l and x.electricity_usd <= y.electricity_usd
 
 
 @given(amount, anywhere, anywhere)
@@ -106,6 +107,7 @@ def test_a_dirtier_grid_is_never_cleaner(wh, a, b):
 def test_intervals_hold_and_parts_sum(s, wh, below, above, seconds, api):
     i = footprint(wh, wh * (1 - below), wh * (1 + above), seconds, api, s)
     assert i.gco2e_low <= i.gco2e * (1 + 1e-12) and i.gco2e <= i.gco2e_high * (1 + 1e-12)
+    assert i.water_l_low <= i.water_l * (1 + 1e-12) and i.water_l <= i.water_l_high * (1 + 1e-12)
     assert i.total_usd == pytest.approx(sum(getattr(i, f'{k}_usd') for k in i.total_of))
     assert json.loads(json.dumps(i.to_json(), allow_nan=False))['grid']['g_per_kwh'] > 0
     assert i.table().to_markdown() and i._repr_markdown_()
@@ -115,9 +117,26 @@ def test_intervals_hold_and_parts_sum(s, wh, below, above, seconds, api):
 def test_parts_add_up(s, parts):
     "A run cut into segments has the sum of their footprints."
     whole = footprint(math.fsum(parts), settings=s)
-    for k in ('gco2e', 'gco2e_low', 'gco2e_high', 'electricity_usd'):
+    for k in ('gco2e', 'gco2e_low', 'gco2e_high', 'water_l', 'water_l_low', 'water_l_high', 'electricity_usd'):
         each = math.fsum(getattr(footprint(p, settings=s), k) for p in parts)
         assert getattr(whole, k) == pytest.approx(each, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize('s,factors,said', [
+    (Footprint(), (3.908, 1.8877, 9.5932), {'water', 'grid_water'}),
+    (Footprint(wue_l_per_kwh=1.8), (5.708, 1.62 + 1.8877, 1.98 + 9.5932), {'grid_water'}),
+    (Footprint(grid_water_l_per_kwh=2, grid_water_low=1, grid_water_high=3, pue=1.5), (3., 1.5, 4.5), {'water'}),
+    (Footprint(wue_l_per_kwh=.3, wue_low=.1, wue_high=.5, grid_water_l_per_kwh=2, grid_water_low=1, grid_water_high=3, pue=1.5),
+     (3.3, 1.6, 5.), set())])
+def test_water_by_hand(s, factors, said):
+    "WUE + PUE × water of the grid, times kWh of the machine; what is not stated is said."
+    i = footprint(2000., 1000., 3000., settings=s)
+    assert (i.water_l, i.water_l_low, i.water_l_high) == pytest.approx((2 * factors[0], factors[1], 3 * factors[2]))
+    assert i.water_l_per_kwh == pytest.approx(factors[0])
+    assert said == {'water', 'grid_water'} & set(i.reasons)
+    row = footprint_table({'x': i}).to_json()[0]
+    assert (row['water, L'], row['water low'], row['water high']) == (i.water_l, i.water_l_low, i.water_l_high)
+    assert 'embodied' in footprint_table({'x': i}).to_text() and 'embodied' in i.table().to_text()
 
 
 @pytest.mark.parametrize('bad', [
@@ -132,6 +151,7 @@ def test_impossible_figures(bad):
 
 @pytest.mark.parametrize('bad', [
     dict(pue=.5), dict(pue='1'), dict(pue=True), dict(electricity_usd_per_kwh=-1), dict(grid='FR', gco2e_per_kwh=1),
+    dict(wue_l_per_kwh=-1), dict(wue_high=2), dict(grid_water_l_per_kwh=2, grid_water_low=3), dict(grid_water_l_per_kwh='2'),
     dict(gco2e_high=3), dict(gco2e_per_kwh=5, gco2e_low=6), dict(gco2e_per_kwh=math.inf), dict(grid=None),
     dict(grid='Atlantis'),
     dict(hardware_usd_per_hour=math.nan)])
@@ -235,7 +255,7 @@ def test_a_resumed_run_costs_its_whole_time_and_energy():
     assert (i.wh, i.wh_low, i.wh_high) == pytest.approx((200, 150 / 1.1, 220)) and i.electricity_usd == pytest.approx(.2 * ELECTRICITY_USD) and i.hardware_usd == pytest.approx(2.)
     assert i.energy_is == 'extrapolated ×2.00 [1.36–2.20]' and 'extrapolated' in i.table().to_text()
     two = run_footprint(dict(s, hardware=dict(WATTBOT['hardware'], gpu_count=2)))
-    assert two.energy_is.startswith('at least: 1 of 2 GPUs metered') and two.wh == pytest.approx(150 / 1.1) and two.gco2e_high is None and 'lower bound' in footprint_table({'r': two}).to_text()
+    assert two.energy_is.startswith('at least: 1 of 2 GPUs metered') and two.wh == pytest.approx(150 / 1.1) and two.gco2e_high is None and two.water_l_high is None and two.water_l > 0 and 'lower bound' in footprint_table({'r': two}).to_text()
 
 
 # ---- runs side by side

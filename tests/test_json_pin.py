@@ -17,12 +17,13 @@ COMMANDS = dict(
     search=['search', 'energy of training'], page=['page', 'halvorsen2029', '1', '--passage', 'drew 3,184 MWh at the utility meter'], ask=['ask', 'How much energy?', '--model', 'extractive', '--preset', 'words'],
     serve=['serve', '--model', 'extractive', '--preset', 'words', '--port', '0', '--check'], eval=['eval', '--model', 'extractive', '--preset', 'words', '--limit', '4'], results=['results'],
     replay=['replay', RUNS[0]], verify=['verify', RUNS[0]], export=['export', RUNS[0], '--peer', '--output', '{tmp}/peer'], models=['models'], doctor=['doctor'], plan=['plan', '--model', 'qwen72b', '--preset', 'words'],
-    score=['score', '{root}/data/demo_QA.csv', '{run}/submission.csv', '--strict'], submit=['submit', RUNS[0], '--output', '{tmp}/submission.csv'], check_questions=['check-questions', '{root}/data/demo_QA.csv'],
+    score=['score', '{root}/data/demo_QA.csv', '{run}/submission.csv', '--strict'], submit=['submit', RUNS[0], '--output', '{tmp}/submission.csv'],
+    bundle=['bundle', RUNS[0], '--output', '{tmp}/bundle.zip'], bundle_check=['bundle', '--check', '{tmp}/bundle.zip'], index_verify=['index', '--verify'], check_questions=['check-questions', '{root}/data/demo_QA.csv'],
     retrieval=['retrieval', '--preset', 'words'], benchmark=['benchmark', '--model', 'abstain', '--preset', 'words', '--env', 'pin', '--dry-run'],
-    scaling=['scaling', '--dry-run'], matrix=['matrix'], compare=['compare', *RUNS], diff=['diff', *RUNS], completion=['completion', 'bash'], errors=['errors', RUNS[0]], audit=['audit'],
+    scaling=['scaling', '--dry-run'], matrix=['matrix'], compare=['compare', *RUNS], design=['design', *RUNS, '--margin', '5'], diff=['diff', *RUNS], thinking=['thinking'], estimates=['estimates'], board=['board', '{root}', '--output', '{tmp}/board'], completion=['completion', 'bash'], errors=['errors', RUNS[0]], audit=['audit'],
     ensemble=['ensemble', '--experiments', *RUNS, '--name', 'both', '--env', 'pin', '--datafile', 'demo_QA', '--ignore-blank'],
     rescore=['rescore', RUNS[0]], recommend=['recommend'], plots=['plots', '--only', 'score_breakdown'], plots_list=['plots', '--list'],
-    report=['report'], meter=['meter', '--', sys.executable, '-c', 'pass'])
+    report=['report'], cite=['cite', *RUNS], check=['check', '{tmp}/paper.md'], meter=['meter', '--', sys.executable, '-c', 'pass'])
 
 
 def shape(value, key=''):
@@ -61,6 +62,7 @@ def documents(folder:Path) -> dict:
         words = [w.format(tmp=folder, root=root, run=root / 'artifacts/experiments/pin/demo_QA' / RUNS[0]) for w in words]
         at = 1 if '--' in words else len(words)
         place = [] if words[0] in ('init', 'score', 'meter', 'doctor') else ['--root', str(root)]
+        if name == 'check': main(['cite', *RUNS, '--root', str(root), '--output', str(folder / 'paper.md')])
         out = io.StringIO()
         with contextlib.redirect_stdout(out): status = main([*words[:at], '--json', *place, *words[at:]])
         assert status in (0, 1), (name, status, out.getvalue()[-500:])

@@ -5,5 +5,6 @@ from .progress import *
 from .cluster import *
 from .runner import *
 from .scaling_study import *
+from .early_stopping import *
 from .study import *
 from .watch import *

@@ -52,12 +52,13 @@ class LocalExecutor:
 # %% ../../nbs/07_benchmark/04_runner.ipynb #16599766
 def _longest_first(runs) -> list:
     seconds = lambda r: math.inf if not r.estimate or r.estimate.seconds is None else r.estimate.seconds
-    return sorted(runs, key=lambda r: (-seconds(r), -(r.need_gb or 0.)))
+    place = lambda r: math.inf if r.position is None else r.position
+    return sorted(runs, key=lambda r: (place(r), -seconds(r), -(r.need_gb or 0.)))
 
 class _Loop:
     "The state of a running benchmark: runs that wait, runs that run, and the hosts."
-    def __init__(self, b:Benchmark, executors:Sequence, max_lost:int):
-        self.b, self.executors, self.max_lost, self.idle_since = b, executors, max_lost, None
+    def __init__(self, b:Benchmark, executors:Sequence, max_lost:int, judge:Callable|None=None):
+        self.b, self.executors, self.max_lost, self.judge, self.idle_since = b, executors, max_lost, judge, None
         self.waiting, self.active = [r for r in b.runs if r.state == 'wait'], []
         self.find_hosts()
     def find_hosts(self):
@@ -87,10 +88,13 @@ def poll(self:_Loop) -> bool:
     for item in list(self.active):
         r, host, a, handle, watch = item
         code = handle.poll()
-        moved |= watch.look(final=code is not None)
-        if code is None: continue
+        moved |= (news := watch.look(final=code is not None))
+        known = self.judge(r) if self.judge and news and code is None else ''
+        if known: handle.stop()
+        elif code is None: continue
         self.active.remove(item); host.allocator.release(a); moved = True
-        if getattr(handle, 'lost', False) and r.lost < self.max_lost:
+        if known: _stop_early(r, handle, known)
+        elif getattr(handle, 'lost', False) and r.lost < self.max_lost:
             r.lost += 1; r.state, r.reason = 'wait', f'{host.machine.name} was lost; resumes elsewhere'
             r.plan.settings = replace(r.plan.settings, force=False) # or it would archive its own journal
             self.waiting.append(r)
@@ -126,6 +130,7 @@ def run_benchmark(
     executors:Sequence|None=None,   # where runs execute; default this machine
     max_lost:int=3,                 # how often a run whose machine was lost is started again
     patience:float=60,              # seconds to wait for another machine when none is left
+    judge:Callable|None=None,       # called with a run that moved; why it may stop, or '' (see `EarlyStopping`)
 ) -> Benchmark:
     "Run what waits; `benchmark.json` is written beside the runs. A second call resumes what the first left."
     executors = list(executors) if executors is not None else [LocalExecutor(this_machine(settings))]
@@ -134,7 +139,7 @@ def run_benchmark(
     for r in b.runs:
         if r.plan is not None and r.plan.state == 'rebuild': _rebuild(r)
     try:
-        loop = _Loop(b, executors, max_lost)
+        loop = _Loop(b, executors, max_lost, judge)
         changed(); b.write()
         while loop.waiting or loop.active:
             moved = loop.start_all() | loop.poll()
@@ -169,6 +174,13 @@ def _conclude(r:PlannedRun, handle, code:int, s:BenchmarkSettings):
         content = read_journal(r.run_dir/'journal.jsonl', run_held(r.plan))
         if len(content) and content.entries[-1].kind != 'end': keep_partial(r.plan)
     except (UserError, WorkError) as e: log.warning('no partial summary for %s: %s', r.name, e)
+
+def _stop_early(r:PlannedRun, handle, why:str):
+    "Write the files of a run whose result is known; it counts as passed."
+    r.state, r.reason, r.eta, r.seconds = 'pass', why, None, handle.seconds
+    try: r.done, _ = keep_partial(r.plan, why)
+    except (UserError, WorkError) as e: r.state, r.reason = 'fail', f'stopped early, without its files: {e}'; return
+    read_result(r)
 
 def _rebuild(r:PlannedRun):
     "Write the files of a run whose journal is complete."

@@ -17,9 +17,11 @@ import numpy as np
 
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, Workspace, atomic_write, optional, write_csv, write_json
+from ..core.questions import WATTBOT2025
 from ..llm.registry import load_registry
 from ..retrieval.queries import DEFAULT_PRESET
 from ..scoring.run_folders import GroundTruth, find_runs
+from ..scoring.scores import main_task, score_name
 from ..scoring.numbers import doubt_notes, run_numbers
 from .progress import Benchmark
 from .plan import BenchmarkSettings, plan_benchmark, this_machine
@@ -165,6 +167,7 @@ def figure(self:Scaling):
     from matplotlib.figure import Figure
     fig = Figure(figsize=(6.4, 4), layout='constrained')
     ax = fig.subplots()
+    task = next((x.task for x in self.numbers.values()), WATTBOT2025)
     for r in self.rows:
         x, y = r['params_b'], r['overall_score']
         if y is None: continue
@@ -177,7 +180,7 @@ def figure(self:Scaling):
         y, low, high = self.fit.at(xs)
         ax.plot(xs, y, color='#52514e', lw=1.5)
         ax.fill_between(xs, low, high, color='#52514e', alpha=.12, lw=0)
-    ax.set(xscale='log', xlabel='parameters, billions', ylabel='WattBot score', title=self.table.title)
+    ax.set(xscale='log', xlabel='parameters, billions', ylabel=score_name(task), title=self.table.title)
     return fig
 
 # %% ../../nbs/07_benchmark/05_scaling_study.ipynb #b8c6856c
@@ -200,6 +203,15 @@ def write(self:Scaling,
     return out
 
 # %% ../../nbs/07_benchmark/05_scaling_study.ipynb #c6f51b64
+def _of_one_task(runs:list, truths:GroundTruth) -> list:
+    "The runs that are scored by the task of most of them: scores of two tasks make no line."
+    tasks = {}
+    for r in runs:
+        try: tasks[r] = truths.task(r)
+        except UserError: continue # damaged: the audit reports it
+    task = main_task(tasks.values())
+    return [r for r, t in tasks.items() if t == task]
+
 def scaling(
     ws:Workspace,             # workspace
     family:str='qwen2.5',     # see `family_entries`
@@ -212,8 +224,8 @@ def scaling(
     "Collect the runs of a family. Never fills a row from another machine, question file or precision."
     datafile = Path(datafile).name.removesuffix('.csv') if datafile else ws.questions().stem
     entries = family_entries(ws, family, sizes)
-    runs = find_runs(ws, env, datafile) if ws.experiments.exists() else []
     rows, missing, summaries, numbers, truths = [], [], {}, {}, GroundTruth(ws)
+    runs = _of_one_task(find_runs(ws, env, datafile) if ws.experiments.exists() else [], truths)
     for e in entries:
         r, size = own_run(runs, e, precision or e.precision, preset), f'{e.params_b:g}'
         summaries[size if size not in summaries else f'{size} ({e.key})'] = r.summary if r else None

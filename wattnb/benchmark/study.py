@@ -18,7 +18,7 @@ from ..core.workspace import UserError, Workspace, did_you_mean, digest, jsonabl
 from ..scoring.run_folders import RunFolder
 from ..experiment.journal import utc_now
 from ..experiment.settings import RunSettings, as_type, shared
-from .plan import BenchmarkSettings, PlannedRun, plan_benchmark
+from .plan import BenchmarkSettings, PlannedRun, _put_in_order, plan_benchmark
 from .resources import Machine
 
 # %% ../../nbs/07_benchmark/07_study.ipynb #f5e60f99
@@ -132,7 +132,10 @@ def plan_study(
     for i, s in study.benchmarks(command):
         try: found += [(i, r) for r in plan_benchmark(s, ws, machines)]
         except UserError as e: raise UserError(f'{study.path}, [[runs]] {i}: {e}') from None
-    return _once(study, found)
+    planned = _once(study, found)
+    seeds = tuple(dict.fromkeys(r.seed for _, r in planned))
+    _put_in_order([r for _, r in planned], replace(command, seeds=seeds)) # over all blocks
+    return planned
 
 # %% ../../nbs/07_benchmark/07_study.ipynb #3f060e0d
 def keep_study(

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, WorkError, Workspace, log, optional
 from ..core.redaction import redact
-from ..core.questions import BLANK, Question, parse_refs, read_questions
+from ..core.questions import BLANK, WATTBOT2025, Question, parse_refs, read_questions
 from ..core.hardware import memory_here
 from ..index.corpus import read_bibliography
 from ..index.store import open_index
@@ -26,6 +26,7 @@ from ..index.page_images import page_image
 from ..retrieval.queries import DEFAULT_PRESET, PRESETS
 from ..llm.registry import PRECISIONS, load_registry
 from ..llm.protocol import check_provider, open_model, split_thinking
+from ..llm.parsing import conversion_note
 from ..llm.requirements import fits
 from ..scoring.scores import score
 from ..scoring.run_folders import RunFolder, find_runs
@@ -36,7 +37,6 @@ from ..experiment.asking import Asked, Citations, answer_one, hits_html
 from ..experiment.stored import results_table
 from ..ensemble.voting import STRATEGIES, VoteRule, decide, decisions_as_predictions, same_values
 from ..ensemble.systems import RunMatrix, read_runs
-
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #cb501163
 def one_line(
@@ -268,7 +268,8 @@ def question(self:AskPanel) -> Question:
     q, text, unit = self.known.value, ' '.join(self.text.value.split()), self.unit.value.strip()
     if not text: raise UserError('there is no question: write one, or take one of the file')
     same = q and text == ' '.join(q.question.split()) and unit == (q.unit or '')
-    return q if same else Question('asked', text, answer_unit=unit or BLANK)
+    task = next((o.task for _, o in self.known.options if o), WATTBOT2025) # that of the file
+    return q if same else Question('asked', text, answer_unit=unit or BLANK, task=task)
 
 @patch
 def cancel(self:AskPanel):
@@ -305,7 +306,7 @@ def verdict_html(
     a:Asked, b:Asked, # the same question, answered by two models
 ) -> str:
     "Whether two answers agree, and which is right where the truth is known."
-    g, h = same_values([a.answer.value, b.answer.value])
+    g, h = same_values([a.answer.value, b.answer.value], a.question.task.values)
     text = ('they agree' if g else 'both refuse') if g == h else 'they disagree' if g and h else 'one refuses'
     if a.scored and b.scored:
         text += ''.join(f' · {x.entry.key} {"right" if x.scored["value_correct"] else "wrong"}' for x in (a, b))
@@ -335,6 +336,8 @@ def question_html(
     texts = [_fold(title, f'<pre>{esc(redact(str(record[k])))}</pre>')
              for title, k in (('prompt', 'rendered_prompt'), ('reply', 'raw_response')) if record.get(k)]
     truth = f'<b>{esc(first["truth_value"])}</b> {esc(q.unit or "")} · {citations.list(q.refs) or "no paper"}'
+    note = conversion_note(record.get('conversions'))
+    if note: texts = [f'<p>value of {esc(run.name)} {esc(note)}</p>', *texts]
     return (f'<p><b>{esc(q.id)}</b> {esc(q.question)}<br>truth: {truth}</p>{table._repr_html_()}' + ''.join(texts))
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #ae02d9cd
@@ -361,8 +364,7 @@ class RunsPanel(Panel):
         self.words = _widget('Text', 'words', '220px', placeholder='words in the question')
         self.list = _widget('Select', 'list', '100%', rows=10)
         self.table, self.detail = (_widget('HTML', n) for n in ('table', 'detail'))
-        self.on(self.load, self.file); self.on(self._open, self.list)
-        self.on(self._fill, self.run, self.kind, self.words)
+        self.on(self.load, self.file); self.on(self._open, self.list); self.on(self._fill, self.run, self.kind, self.words)
         super().__init__('runs', self.file, self.table, _row(self.run, self.kind, self.words), self.list, self.detail)
         self.guard(self.load)()
     def load(self):
@@ -371,11 +373,12 @@ class RunsPanel(Panel):
         self.table.value = _fold('Scores and costs of the runs', results_table(self.ws, datafile=file)._repr_html_())
         self.runs = {r.id: r for r in find_runs(self.ws, datafile=file)}
         rows = load(self.ws, datafile=file, cache=False)
-        rows['score'] = rows.groupby('run', observed=True)['contribution'].transform('mean')
-        self.rows = rows = rows.sort_values('score', ascending=False, kind='stable')
+        score = rows.groupby('run', observed=True)['contribution'].transform('mean')
+        self.rows = rows = rows.assign(score=score).sort_values('score', ascending=False, kind='stable')
         if not (best := dict(zip(rows['run'], rows['score']))): raise UserError(f'no scored runs over {file}')
         self.say(''.join(f'not shown: {r}; ' for r in self.runs if r not in best), 'warn')
-        _choose(self.run, [(f'{x:.3f}  {r}', r) for r, x in best.items()])
+        tasks = dict(zip(rows['run'], [f'{t}  ' * (rows['task'].nunique() > 1) for t in rows['task']]))
+        _choose(self.run, [(f'{x:.3f}  {tasks[r]}{r}', r) for r, x in best.items()])
         self._fill()
     def _fill(self):
         rows, words = self.rows[self.rows['run'] == self.run.value], self.words.value.lower().split()
@@ -421,7 +424,7 @@ class EnsemblePanel(Panel):
     def vote(self):
         "Vote with the ticked runs, and show the result."
         ks = [k for k, b in self.boxes.items() if b.value]
-        rule = VoteRule(self.how.value, self.blank.value)
+        rule = VoteRule(self.how.value, self.blank.value, values=self.matrix.task.values)
         self.result.value = (_note('tick two or more') if len(ks) < 2
                              else ensemble_table(self.matrix, ks, rule, self.file.value)._repr_html_())
 

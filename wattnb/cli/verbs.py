@@ -6,9 +6,10 @@
 __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_completion', 'cmd_index', 'cmd_search', 'cmd_page', 'cmd_retrieval',
            'cmd_check_questions', 'cmd_ask', 'cmd_serve', 'cmd_eval', 'cmd_run', 'cmd_plan', 'run_notebook',
            'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models', 'cmd_doctor', 'cmd_meter',
-           'cmd_score', 'cmd_submit', 'cmd_benchmark', 'cmd_watch', 'cmd_scaling', 'cmd_matrix', 'cmd_compare',
-           'cmd_diff', 'cmd_errors', 'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots',
-           'cmd_report']
+           'cmd_score', 'cmd_submit', 'cmd_bundle', 'cmd_benchmark', 'cmd_watch', 'cmd_scaling', 'cmd_matrix',
+           'cmd_compare', 'cmd_diff', 'cmd_design', 'cmd_thinking', 'cmd_estimates', 'cmd_errors', 'cmd_audit',
+           'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots', 'cmd_report', 'cmd_board', 'cmd_cite',
+           'cmd_check']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
 import argparse, dataclasses, logging, os, sys
@@ -17,8 +18,8 @@ from pathlib import Path
 from ..core.redaction import redact
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, jsonable, log,
-                                   optional, sweep, write_csv, write_json)
-from ..core.questions import BASE_COLUMNS, read_questions
+                                   optional, read_csv, sweep, write_csv, write_json)
+from ..core.questions import BASE_COLUMNS, read_questions, task_of
 from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
 from .command import Opt, Result, _shipped, init_workspace, verb
@@ -60,15 +61,25 @@ _TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
           'default: that of wattnb.toml, the one it has, minilm-int8 for a new index'),
       Opt('--parser', default='pdfium', choices=('pdfium', 'docling'), help='parser of the PDFs'),
       Opt('--offline', action='store_true', help='do not download missing papers'),
+      Opt('--verify', action='store_true', help='build nothing: compare the papers with data/manifest.json'),
       Opt('--allow-local', action='store_true', help='allow downloads from this machine and private networks'))
 def cmd_index(a) -> Result:
     from wattnb.index.corpus import build_corpus
     from wattnb.index.store import build_index
     ws = Workspace.find(a.root)
+    if a.verify: return _verified_papers(ws)
     corpus = build_corpus(ws, parser=a.parser, fetch=not a.offline, allow_local=a.allow_local or None)
     report = build_index(ws, name=a.name, embedder=a.embedder, corpus=corpus)
     text = [str(report)] + [f'failed: {f["id"] or "(no id)"}: {f["reason"]}' for f in report.failed]
     return Result('\n'.join(text), report, 1 if report.failed else 0)
+
+def _verified_papers(ws:Workspace) -> Result:
+    from wattnb.index.corpus import read_manifest, verify_papers
+    n, found = len(read_manifest(ws)), [dict(id=id_, reason=why) for id_, why in verify_papers(ws)]
+    lines = [f'{f["id"]}: {f["reason"]}' for f in found]
+    head = (f'papers that differ from the manifest or the bibliography: {len(found)}' if found
+            else f'{n} papers are as the manifest has them')
+    return Result('\n'.join([head, *lines]), dict(papers=n, ok=not found, differs=found), 1 if found else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #97b590fb
 def _one_of(table, key, what):
@@ -138,7 +149,7 @@ def cmd_retrieval(a) -> Result:
     return Result(f'{r.to_text()}\nwritten to {out}', r)
 
 @verb('check-questions', 'report errors in a question file',
-      'wattnb check-questions data/demo_QA.csv', Opt('questions', metavar='CSV', help='the question file'))
+      'wattnb check-questions data/demo_QA.csv', Opt('questions', metavar='CSV', help='the question file'), *_options('task'))
 def cmd_check_questions(a) -> Result:
     from wattnb.index.corpus import read_bibliography
     from wattnb.scoring.answers import check_questions
@@ -146,8 +157,9 @@ def cmd_check_questions(a) -> Result:
     try: candidates.append(Workspace.find(a.root).metadata)
     except UserError: pass
     bib = next((p for p in candidates if p.is_file()), None)
-    t = check_questions(a.questions, read_bibliography(bib) if bib else None)
-    return Result(t.to_text() if len(t) else 'no errors found', dict(faults=t.to_json()),
+    t = check_questions(a.questions, read_bibliography(bib) if bib else None, a.task)
+    task = task_of(a.questions, read_csv(a.questions).columns, a.task).name
+    return Result(t.to_text() if len(t) else f'no errors found, by the rules of {task}', dict(faults=t.to_json(), task=task),
                   1 if any(r['severity'] == 'error' for r in t) else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #74888a17
@@ -158,7 +170,7 @@ _MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 
 @verb('ask', 'answer one question, with citations',
       'wattnb ask "What was the PUE of the Tarn hall?" --model extractive', Opt('question', help='the question'),
       *_MODEL,
-      Opt('--unit', default='', help='unit of the wanted value'),
+      Opt('--unit', default='', help='unit of the wanted value'), *_options('task'),
       Opt('--show-prompt', action='store_true', help='also print the prompt'),
       Opt('--best-guess', action='store_true',
           help='require a value, with a confidence, even if the papers do not support one'))
@@ -187,7 +199,7 @@ def cmd_serve(a) -> Result:
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #a563bc69
 @verb('eval', 'answer the questions and print the score, without keeping a run folder',
-      'wattnb eval --model extractive --limit 10', *_MODEL, *_options('questions', 'limit'))
+      'wattnb eval --model extractive --limit 10', *_MODEL, *_options('questions', 'task', 'limit'))
 def cmd_eval(a) -> Result:
     from wattnb.experiment.execute import evaluate
     files = evaluate(root=a.root, **shared(a))
@@ -422,10 +434,11 @@ def cmd_meter(a) -> Result:
       Opt('submission', metavar='SUBMISSION.csv', help='the predictions'),
       Opt('--strict', action='store_true', help='also compute the strict score'),
       Opt('--legacy-join', action='store_true', help='leave out questions without a prediction, as WattBot does'),
+      *_options('task'),
       Opt('--scorer', metavar='SCORE.py', help="the competition's own scorer: runs it, and shows where it differs"))
 def cmd_score(a) -> Result:
     from wattnb.scoring.scores import score_files
-    s = score_files(a.truth, a.submission, legacy_join=a.legacy_join)
+    s = score_files(a.truth, a.submission, legacy_join=a.legacy_join, task=a.task)
     groups = [s.group_table(by) for by, has in (('flag', s.by_flag), ('usage', s.by_usage)) if has]
     problems = '\n'.join(f"{p['id']}: {p['message']}" for p in s.problems[:10])
     parts = [t.to_text() for t in (s.table(strict=a.strict), *groups,
@@ -450,7 +463,7 @@ def cmd_submit(a) -> Result:
     ws, given = Workspace.find(a.root), Path(a.run) if a.run.lower().endswith('.csv') else None
     if given and not a.questions: raise UserError('a file is checked against its questions: give --questions')
     run = None if given else _answered_run(a)
-    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'))
+    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'), run)
     rows = sub.read_rows(given) if given else sub.submission_of(run, questions, papers)
     out = given or Path(a.output or ws.artifacts/'submissions'/f'{run.id}.csv')
     if run:
@@ -465,6 +478,26 @@ def cmd_submit(a) -> Result:
                   dict(file=str(out), task=questions.task.name, rows=len(rows), passes=not faults, faults=found, sent=sent),
                   1 if faults else 0)
 
+# %% ../../nbs/11_cli/01_verbs.ipynb #bd110002
+@verb('bundle', 'pack a run with all that a re-run needs, or check such a file without a model',
+      'wattnb bundle extractive-bench', Opt('run', metavar='RUN', nargs='?', default='', help='name of a run'),
+      Opt('--output', default='', metavar='ZIP', help='file to write; default: artifacts/bundles/<run>.zip'),
+      Opt('--check', default='', metavar='ZIP', help='check this bundle: hashes, and what follows from its journal'))
+def cmd_bundle(a) -> Result:
+    from wattnb.core.workspace import file_sha256
+    from wattnb.experiment.bundles import bundle_run, check_bundle
+    if bool(a.check) == bool(a.run): raise UserError('name one run to pack, or one file to --check')
+    if a.check:
+        t = check_bundle(a.check)
+        bad = [r for r in t if r['result'] == 'failed']
+        found = dict(file=a.check, ok=not bad, checks=t.to_json(), notes=list(t.notes))
+        return Result(t.to_text(), found, 1 if bad else 0)
+    file, m = bundle_run(_answered_run(a), Workspace.find(a.root), a.output)
+    n, notes = m['gate_faults'], list(m['notes'])
+    if n: notes.append(f'{n} faults of the submission: `wattnb submit {a.run}` shows them')
+    t = ResultTable(['file', 'bytes'], [(k, x['bytes']) for k, x in m['files'].items()], m['name'], notes)
+    return Result(f'{t.to_text()}\n{file}', dict(m, file=str(file), sha256=file_sha256(file), notes=notes))
+
 # %% ../../nbs/11_cli/01_verbs.ipynb #05905513
 def _many(name, what, **kw): return Opt(name, action='append', default=[], help=what + ' (repeatable)', **kw)
 
@@ -472,6 +505,15 @@ _EXECUTION = (Opt('--timeout', type=float, default=30, metavar='MIN', help='minu
               Opt('--jobs', type=int, default=1, metavar='N', help='runs at a time without GPUs'),
               Opt('--gpus', default='', metavar='0,1', help='numbers of the GPUs to spread the runs over'),
               Opt('--share-gpus', action='store_true', help='let runs that fit together share a GPU'))
+
+_STUDY = (Opt('--order', default='', metavar='HOW', help='of the runs: random, or interleaved (a run of each model per '
+              'seed); default: longest first'),
+          Opt('--order-seed', type=int, default=0, metavar='N', help='seed of that order'),
+          Opt('--stop-when-known', nargs='?', const='', default=None, metavar='REFERENCE',
+              help='ask in blocks, and end a run once it is known to be better or worse than the reference (part of a '
+                   'key; default: the first run)'),
+          Opt('--margin', type=float, default=0., metavar='POINTS',
+              help='with --stop-when-known: also end a run that is equivalent within this many points'))
 
 def _gpus(a) -> tuple:
     try: return tuple(int(g) for g in a.gpus.split(',') if g.strip())
@@ -483,6 +525,25 @@ def _cluster(a, ws, s):
     models = [m for m in s.models if m.endswith('.toml')]
     return Cluster(a.ray, ws, ws.questions(s.questions or None), s.jobs, s.share_gpus, models=models)
 
+# %% ../../nbs/11_cli/01_verbs.ipynb #57c1e002
+def _benchmark_settings(a):
+    "The settings of `wattnb benchmark` from its options."
+    from wattnb.benchmark.plan import BenchmarkSettings
+    same = {k: getattr(a, k) for k in ('smoke_test', 'timeout', 'jobs', 'share_gpus', 'order', 'order_seed')}
+    same |= {k: v for k, v in shared(a).items() if k not in ('model', 'provider', 'precision')}
+    same['allow_mixed'] |= bool(a.ray) # on a cluster a run may be resumed on any node
+    same['shuffle'] |= a.stop_when_known is not None
+    return BenchmarkSettings(tuple(a.model), tuple(a.provider), tuple(a.precision) or ('',), tuple(a.seeds),
+                             gpus=_gpus(a), **same)
+
+def _early_stopping(a, runs):
+    "The judge of `--stop-when-known`, or None."
+    if a.stop_when_known is None: return None
+    from wattnb.benchmark.early_stopping import EarlyStopping, stopped_before
+    if not 0 <= a.margin < 100: raise UserError(f'--margin is in points of the score, 0 to 100, not {a.margin:g}')
+    stopped_before(runs)
+    return EarlyStopping(runs, a.stop_when_known, a.margin / 100)
+
 # %% ../../nbs/11_cli/01_verbs.ipynb #57dd0002
 def _plan_of(a, s, ws, machines) -> tuple:
     "(runs, what is kept of the study or None), from a study file or from the options."
@@ -492,6 +553,8 @@ def _plan_of(a, s, ws, machines) -> tuple:
     if a.ray: raise UserError('--ray has one question file, and a study may have several: leave out one of --ray and --study')
     study = read_study(a.study)
     planned = plan_study(study, s, ws, machines)
+    if a.stop_when_known is not None and len({(r.plan.questions.sha256, r.n) for _, r in planned if r.plan}) > 1:
+        raise UserError('--stop-when-known compares runs over the same questions, and this study has several files or limits')
     kept = None if a.dry_run else keep_study(study, planned, ws)
     return [r for _, r in planned], dict(name=study.name, sha256=study.sha256, file=str(study.path), kept=kept)
 
@@ -508,33 +571,32 @@ def _with_study(r:Result, study) -> Result:
       _many('--provider', 'hf_local, openai, openrouter, bedrock, baseline or all', metavar='X'),
       _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='P'),
       Opt('--seeds', type=int, nargs='+', default=[0], metavar='N', help='a run for each seed'),
-      *_options('env', 'questions', 'split', 'engine', 'preset', 'mode', 'images', 'limit', 'temperature',
-                'fail_on_error', 'citations', 'allow_mixed', 'force'),
+      *_options('env', 'questions', 'task', 'split', 'engine', 'preset', 'mode', 'images', 'limit', 'temperature',
+                'fail_on_error', 'citations', 'allow_mixed', 'force', 'shuffle'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
+      *_STUDY,
       Opt('--study', default='', metavar='FILE', help='a study file (TOML) that says what is measured, in blocks'),
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),
       Opt('--dry-run', action='store_true',
           help='print the plan with estimated time, energy and cost; run nothing'))
 def cmd_benchmark(a) -> Result:
     from wattnb.benchmark.progress import Benchmark, ProgressTable
-    from wattnb.benchmark.plan import BenchmarkSettings, this_machine
+    from wattnb.benchmark.plan import this_machine
     from wattnb.benchmark.runner import LocalExecutor, run_benchmark
-    same = {k: getattr(a, k) for k in ('smoke_test', 'timeout', 'jobs', 'share_gpus')}
-    same |= {k: v for k, v in shared(a).items() if k not in ('model', 'provider', 'precision')}
-    same['allow_mixed'] |= bool(a.ray) # on a cluster a run may be resumed on any node
-    s = BenchmarkSettings(tuple(a.model), tuple(a.provider), tuple(a.precision) or ('',), tuple(a.seeds),
-                          gpus=_gpus(a), **same)
+    s = _benchmark_settings(a)
     ws = Workspace.find(a.root)
     here = LocalExecutor(this_machine(s), only_api=bool(a.ray))
     executors = [*([_cluster(a, ws, s)] if a.ray else []), here]
     try:
         machines = [h.machine for x in executors for h in x.hosts()]
         runs, study = _plan_of(a, s, ws, machines)
+        judge = _early_stopping(a, runs)
         if a.dry_run: b = Benchmark(runs, s, machines)
-        else: b = run_benchmark(runs, s, ProgressTable(sys.stderr), executors=executors)
+        else: b = run_benchmark(runs, s, ProgressTable(sys.stderr), executors=executors, judge=judge)
     finally:
         for x in executors: x.close()
-    return _with_study(Result(b.to_text(), b, 1 if b.failed else 0), study)
+    saved = '' if judge is None else judge.saving(runs)
+    return _with_study(Result(b.to_text() + f'\n{saved}' * bool(saved), b, 1 if b.failed else 0), study)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #57dd0004
 @verb('watch', 'a table of the runs that another process or another node makes, until all are done (only reads)',
@@ -603,6 +665,8 @@ def cmd_matrix(a) -> Result:
           help='cluster the questions by paper for intervals and tests: papers, none, '
                'or auto (if questions share papers)'),
       Opt('--common', action='store_true', help='compare on the shared questions if the runs answered different ones'),
+      Opt('--margin', type=float, default=None, metavar='POINTS',
+          help='also test which run is not worse than which by this many points'),
       Opt('--format', default='text', choices=('text', 'markdown', 'latex'), help='of the printed tables'),
       Opt('--output', default=None, metavar='F', help='write it to F: .csv (pairs), .json, .tex, .md or .txt'))
 def cmd_compare(a) -> Result:
@@ -610,7 +674,8 @@ def cmd_compare(a) -> Result:
     from wattnb.scoring.judging import CLUSTERS
     if a.clusters not in CLUSTERS: a.runs, a.clusters = [a.clusters, *a.runs], 'papers' # `--clusters RUN RUN`
     c = compare(_tree(a), a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
-                strict=a.strict, clusters=a.clusters, common=a.common)
+                strict=a.strict, clusters=a.clusters, common=a.common,
+                margin=None if a.margin is None else a.margin / 100)
     text = {'text': c.to_text, 'markdown': c.to_markdown, 'latex': c.to_latex}[a.format]()
     return Result(f'{text}\n\nwritten to {c.write(a.output)}' if a.output else text, c)
 
@@ -624,6 +689,49 @@ def cmd_diff(a) -> Result:
     from wattnb.compare.run_diff import diff_runs
     d = diff_runs(_tree(a), a.first, a.second, a.env, a.datafile, a.ground_truth, a.common, a.every)
     return Result(d.to_text(), d)
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #8e060cd6
+@verb('design', 'plan a study: questions for a difference, what fewer show, expected energy, money and time',
+      'wattnb design --disagree 20 --entries 4 --difference 5',
+      Opt('runs', nargs='*', metavar='RUN', help='pilot runs; none: the rates are stated'), *_WHERE, _TRUTH,
+      Opt('--disagree', type=float, default=None, metavar='PERCENT', help='questions only one of two runs has right'),
+      Opt('--icc', type=float, default=None, metavar='R', help='intraclass correlation of questions about one paper'),
+      Opt('--per-paper', type=float, default=None, metavar='N', help='questions about a paper'),
+      Opt('--difference', type=float, default=5., metavar='POINTS', help='true difference to be found (default: 5)'),
+      Opt('--margin', type=float, default=2., metavar='POINTS', help='for claims of "not worse" (default: 2)'),
+      Opt('--power', type=float, default=80., metavar='PERCENT', help='chance of finding it (default: 80)'),
+      Opt('--entries', type=int, default=None, metavar='K', help='systems in the study; default: those of the pilot'),
+      Opt('--reference', action='store_true', help='all are compared with one, not with each other'),
+      Opt('--seeds', type=int, default=1, metavar='S', help='runs of each entry (default: 1)'),
+      Opt('--limit', type=int, action='append', default=None, metavar='N',
+          help='what N questions show (repeatable)'),
+      Opt('--order-seed', type=int, default=0, metavar='N', help='seed of the order of runs'))
+def cmd_design(a) -> Result:
+    from wattnb.compare.study_design import design
+    ws = _tree(a) if a.runs else None
+    d = design(ws, a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
+               disagree=None if a.disagree is None else a.disagree / 100, icc=a.icc, per_paper=a.per_paper,
+               diff=a.difference / 100, margin=a.margin / 100, power=a.power / 100, entries=a.entries,
+               reference=a.reference, seeds=a.seeds, limits=a.limit or (), order_seed=a.order_seed)
+    return Result(d.to_text(), d)
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0102
+@verb('thinking', 'divide the energy of runs into thoughts and answers; what one more right answer costs in thought',
+      'wattnb thinking --datafile demo_QA', Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE, _TRUTH)
+def cmd_thinking(a) -> Result:
+    from wattnb.compare.thinking import price_thinking
+    t = price_thinking(_tree(a), a.runs or None, a.env, a.datafile, a.ground_truth)
+    return Result(t.to_text(), t)
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0104
+@verb('estimates', 'energy and carbon of hosted runs as EcoLogits estimates them (extra `ecologits`); nothing measured',
+      'wattnb estimates', Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE)
+def cmd_estimates(a) -> Result:
+    from wattnb.scoring.run_folders import distinct_names, pick_runs
+    from wattnb.telemetry.estimates import estimate_run, estimates_table
+    folders = [r for r in pick_runs(_tree(a), a.runs or None, a.env, a.datafile) if not r.is_ensemble]
+    t = estimates_table({k: estimate_run(r.stored, r.records) for k, r in zip(distinct_names(folders), folders)})
+    return Result(t.to_text(), dict(runs=t.to_json(), notes=list(t.notes)))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #620ea871
 @verb('errors', 'classify the errors of a run by stage of the pipeline',
@@ -751,17 +859,50 @@ def cmd_report(a) -> Result:
     out.parent.mkdir(parents=True, exist_ok=True)
     root, cwd = (ws.root, ws.root) if own else (ws, out.parent)
     truth = str(Path(a.ground_truth).resolve()) if a.ground_truth else ''
-    parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth)
+    tables = out.with_name(f'{out.stem}-tables')
+    parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth,
+                      tables=str(tables))
     try: _execute(src, out, parameters, cwd)
     except pm.PapermillExecutionError as e:
         raise WorkError(f'{e.ename}: {e.evalue} (executed notebook: {out})') from None
-    if a.html: out = _report_html(out)
-    return Result(f'report: {out}', dict(report=str(out)))
+    if a.html:
+        from wattnb.plots.report_page import report_html
+        out = atomic_write(out.with_suffix('.html'), report_html(out))
+    there = str(tables) if tables.is_dir() else None # a notebook of the workspace may write none
+    return Result(f'report: {out}' + (f'\ntables: {there}' if there else ''), dict(report=str(out), tables=there))
 
-def _report_html(path:Path) -> Path:
-    from wattnb.plots.reports import offline_html
-    nbc = optional('nbconvert', 'docs')
-    exporter = nbc.HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True,
-                                embed_images=True)
-    html, _ = exporter.from_filename(str(path))
-    return atomic_write(path.with_suffix('.html'), offline_html(html, 'Report over runs'))
+# %% ../../nbs/11_cli/01_verbs.ipynb #b0a4d002
+@verb('board', 'make a leaderboard, a static site, from run folders, workspaces or bundles',
+      'wattnb board .', Opt('sources', nargs='+', metavar='[TEAM=]PATH', help='run folder, workspace or bundle, with the name of who sent it'),
+      _TRUTH, Opt('--title', default='Leaderboard', help='title of the page'),
+      Opt('--output', default='board', metavar='DIR', help='folder of the site'))
+def cmd_board(a) -> Result:
+    from wattnb.plots.board import write_board
+    page, parts = write_board(a.sources, a.output, a.title, a.ground_truth)
+    text = '\n\n'.join(p.table().to_text() for p in parts)
+    return Result(f'{text}\n\nwritten to {page}', dict(page=str(page), parts=[dict(questions=p.questions, runs=p.rows()) for p in parts]))
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #c1aim002
+@verb('cite', 'write the numbers of runs as LaTeX macros or Markdown, bound to hashes of the runs',
+      'wattnb cite qwen7b qwen14b --output paper/numbers.tex',
+      Opt('runs', nargs='+', metavar='RUN', help='runs: name, path, or env/datafile/name'),
+      Opt('--output', default=None, metavar='FILE', help='.tex or .md file; default: stdout'),
+      Opt('--markdown', action='store_true', help='Markdown on stdout instead of LaTeX'), _TRUTH)
+def cmd_cite(a) -> Result:
+    from wattnb.plots.citing import cite_latex, cite_markdown, cited_json, cited_runs
+    out = a.output and Path(a.output)
+    if out and out.suffix not in ('.tex', '.md', '.qmd'):
+        raise UserError(f'cannot write numbers as {out.suffix or "a file without suffix"}: one of .tex, .md, .qmd')
+    cited = cited_runs(_tree(a), a.runs, a.ground_truth)
+    text = (cite_markdown if a.markdown or out and out.suffix != '.tex' else cite_latex)(cited)
+    return Result(f'written to {atomic_write(out, text)}' if out else text.rstrip(), cited_json(cited))
+
+@verb('check', 'derive the numbers of a paper again, and hold its claims against the paired tests',
+      'wattnb check paper/paper.tex',
+      Opt('papers', nargs='+', metavar='PAPER', help='.tex, .md or .qmd; what a .tex includes is read too'),
+      Opt('--margin', type=float, default=2., metavar='POINTS',
+          help='a difference of this many points counts as none (default: 2)'), _TRUTH)
+def cmd_check(a) -> Result:
+    from wattnb.plots.claims import check_paper
+    r = check_paper(_tree(a), *a.papers, margin=a.margin / 100, ground_truth=a.ground_truth)
+    return Result(r.to_text(), r, 1 if r.faults else 0)

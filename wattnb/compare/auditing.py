@@ -183,8 +183,9 @@ recorded('ERRORS', 'UNPARSED')
 # %% ../../nbs/09_compare/00_auditing.ipynb #a83ed9a4
 @rule('warning', 'the score is hardly better than refusing everything')
 def _broken_run(c):
-    if c.plain and c.score is not None and c.score < .2:
-        yield f'overall {c.score:.3f}: refusing every question would give about .15'
+    if not c.plain or c.score is None or c.score >= .2: return
+    lazy = f'would give {c.scores.all_refused:.2f}' if c.scores else 'may give as much'
+    yield f'overall {c.score:.3f}: refusing every question {lazy}'
 
 @rule('info', 'a low score')
 def _low_score(c):
@@ -356,6 +357,11 @@ class Audit(TableSet):
     @property
     def clean(self) -> list[str]: return [r['run'] for r in self.runs if not r['flags']]
     @cached_property
+    def scorers(self) -> list[str]:
+        "Versions of the rules that the runs are scored by, the most frequent first."
+        found = Counter(r['numbers']['scorer_version'] for r in self.runs if r['numbers'])
+        return [s for s, _ in found.most_common()] or [SCORER_VERSION]
+    @cached_property
     def table(self) -> ResultTable:
         "A row per run: what it reports, what its answers score and cost today, how many findings."
         rows = [[r['run'], r['overall_reported'], r['overall'], r['score_is'], r['wh_reported'], r['wh'],
@@ -371,9 +377,17 @@ class Audit(TableSet):
         rows = [[f['severity'], f['rule'], r['run'], f['message']] for r in self.runs for f in r['flags']]
         return ResultTable(['severity', 'rule', 'run', 'finding'],
                            sorted(rows, key=lambda r: (SEVERITIES.index(r[0]), r[1], r[2])), 'Findings')
-    def tables(self): return [self.table] + [self.by_rule] * bool(len(self.by_rule))
+    def tables(self): return [*self.by_task, *[self.by_rule] * bool(len(self.by_rule))]
 
 def _count(run:dict, severity:str) -> int: return sum(f['severity'] == severity for f in run['flags'])
+
+# %% ../../nbs/09_compare/00_auditing.ipynb #e1df6c7d
+@patch(as_prop=True)
+def by_task(self:Audit) -> list[ResultTable]:
+    "The table of the runs of each task."
+    of = lambda r: (r['numbers'] or {}).get('scorer_version', self.scorers[0])
+    parts = {s: replace(self, runs=tuple(r for r in self.runs if of(r) == s)).table for s in self.scorers}
+    return [replace(t, title=f'{t.title}, by {s}' if len(parts) > 1 else t.title) for s, t in parts.items()]
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #ba0a94fa
 @patch(as_prop=True)
@@ -390,7 +404,7 @@ def by_rule(self:Audit) -> ResultTable:
 @patch
 def to_json(self:Audit) -> dict:
     return dict(runs=list(self.runs), errors=self.errors, warnings=self.warnings, clean=self.clean,
-                scorer_version=SCORER_VERSION,
+                scorer_version=', '.join(self.scorers),
                 rules=[dict(rule=r.name, severity=r.severity, what=r.what) for r in RULES])
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #5c08268a

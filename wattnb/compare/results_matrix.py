@@ -8,12 +8,13 @@ __all__ = ['Matrix', 'Matrices', 'matrix']
 # %% ../../nbs/09_compare/02_results_matrix.ipynb #897b8311
 import glob, re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Sequence
 
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, read_csv, write_csv
+from ..core.questions import WATTBOT2025, Task
 from ..scoring.answers import read_predictions
 from ..scoring.scores import score
 from ..scoring.run_folders import (GroundTruth, experiments_of, find_runs, is_own, name_with_engine,
@@ -30,6 +31,7 @@ class Matrix(TableSet):
     columns: tuple
     rows: tuple
     models: tuple
+    task: Task = WATTBOT2025 # by whose rules all runs in it are scored
     def __len__(self): return len(self.rows)
     @property
     def df(self):
@@ -58,7 +60,7 @@ def _wide(truth:list, answers:dict, env:str, datafile:str, extra:dict) -> Matrix
             cells = (r['value'], r['refs'], r['value_correct'], r['ref_score'], r['na_correct'])
             rows[r['id']] |= {f'{m}_{k}': v if known else None for k, v in zip(_PER_RUN, cells)}
     columns = ['id', 'question', 'GT_Value', 'GT_Ref', *optional, *(f'{m}_{k}' for m in answers for k in _PER_RUN)]
-    return Matrix(env, datafile, tuple(columns), tuple(rows.values()), tuple(answers))
+    return Matrix(env, datafile, tuple(columns), tuple(rows.values()), tuple(answers), truth[0].task)
 
 def _extra_cells(path:Path|None, truth:list) -> dict:
     "Question id -> the truth file's optional cells, under the names of the matrix."
@@ -70,7 +72,7 @@ def _extra_cells(path:Path|None, truth:list) -> dict:
 # %% ../../nbs/09_compare/02_results_matrix.ipynb #aee02d91
 @dataclass(frozen=True, repr=False)
 class Matrices(TableSet):
-    "The matrices of a workspace, one per machine and question file."
+    "The matrices of a workspace, one per machine, question file and task."
     parts: tuple
     folder: Path
     def __len__(self): return sum(len(p) for p in self.parts)
@@ -81,10 +83,11 @@ class Matrices(TableSet):
     ) -> list[Path]:
         "Write all matrices; returns their paths."
         base = Path(output) if output else self.folder/'results_matrix.csv'
-        files, out = Counter(p.env for p in self.parts), []
+        files, several, out = Counter(p.env for p in self.parts), Counter((p.env, p.datafile) for p in self.parts), []
         for p in self.parts:
             tail = [p.env] if p.env and (not output or len(files) > 1) else []
             if files[p.env] > 1: tail.append(p.datafile)
+            if several[p.env, p.datafile] > 1: tail.append(p.task.name)
             name = '_'.join([base.stem, *(t.replace('/', '-') for t in tail)]) + (base.suffix or '.csv')
             out.append(p.to_csv(base.with_name(name)))
         return out
@@ -117,18 +120,22 @@ def _from_files(patterns, truths, env, datafile) -> Matrix:
 
 # %% ../../nbs/09_compare/02_results_matrix.ipynb #d0d92c78
 def _groups(base, truths, env, datafile, why:list) -> dict:
-    "(env, question file) -> (runs, {name: predictions of a loose file}); reasons of what is left out go to `why`."
-    groups = {}
+    "(env, question file, task) -> (runs, {name: predictions of a loose file}); `why` gets reasons of what is left out."
+    groups: dict = {}
+    group = lambda *key: groups.setdefault(key, ([], {}))
+    def task(r):
+        try: return truths.task(r)
+        except UserError: return WATTBOT2025 # damaged: its answers are tried below
     for r in sorted(find_runs(base, env, datafile), key=lambda r: r.path.parts):
         if (r.path/'submission.csv').exists() or r.record_files:
-            groups.setdefault((r.env, r.datafile), ([], {}))[0].append(r)
+            group(r.env, r.datafile, task(r))[0].append(r)
     # `submission_<name>.csv` beside the tree, as WattBot leaves them, name no machine
     for p in sorted(base.parent.glob('submission_*.csv')) if base.name == 'experiments' and not env else ():
         preds = read_predictions(p)
         stem = _truth_stem(preds, truths, datafile)
-        if stem is not None: groups.setdefault(('', stem), ([], {}))[1][p.stem] = preds
+        if stem is not None: group('', stem, truths.of_file(stem)[0].task)[1][p.stem] = preds
         elif not datafile: why.append(f'{p.name}: no truth for its questions')
-    return dict(sorted(groups.items()))
+    return dict(sorted(groups.items(), key=lambda x: (*x[0][:2], x[0][2].name)))
 
 def _group_answers(stem, runs, loose, truths, why:list) -> tuple:
     "(truth, {column prefix: predictions}) of one group."
@@ -160,10 +167,10 @@ def matrix(
     folder = base.parent if is_own(ws) else Path() # a tree of runs that is no workspace is only read
     truths, parts, why = GroundTruth(ws, ground_truth), [], []
     if submissions: return Matrices((_from_files(submissions, truths, env or '', datafile),), folder)
-    for (e, stem), (runs, loose) in _groups(base, truths, env, datafile, why).items():
+    for (e, stem, task), (runs, loose) in _groups(base, truths, env, datafile, why).items():
         truth, answers = _group_answers(stem, runs, loose, truths, why)
         path = truths.path_of(stem) if truths.of_file(stem) else None
-        if truth: parts.append(_wide(truth, answers, e, stem, _extra_cells(path, truth)))
+        if truth: parts.append(_wide([replace(q, task=task) for q in truth], answers, e, stem, _extra_cells(path, truth)))
     if not parts:
         narrowed = ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v)
         raise UserError(f'no runs with a submission{narrowed} under {base}' + (f' ({why[0]})' if why else ''))

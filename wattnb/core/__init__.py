@@ -8,3 +8,4 @@ from .served import *
 from .records import *
 from .processes import *
 from .rocm import *
+from .units import *

@@ -175,8 +175,8 @@ class WattBotRecord(JsonObject):
     pred_explanation: str        # the model's explanation, or why there is none
     raw_response: str            # what the model wrote
     value_correct: bool|None     # whether the score counts the value as right
-    ref_score: float|None        # [0–1] Jaccard overlap of cited and true papers
-    na_correct: bool|None        # whether an unanswerable question was refused; true for the others
+    ref_score: float|None        # [0–1] agreement of cited and true papers, by the measure of the task
+    na_correct: bool|None        # whether an unanswerable question was refused as the task wants it; true for the others
     weighted_score: float|None   # [0–1] the question's composite
     latency_seconds: float       # [s] of all attempts, with retrieval; in a batch: from its start to the reply's end
     retrieval_seconds: float     # [s] the question's share of the search
@@ -238,6 +238,7 @@ class Record(WattBotRecord):
     energy: dict|None               # [J] per stage: seconds; joules and net joules with low and high; method
     attempts: list[Attempt]         # in order, see attempts
     queue_seconds: float|None = None # [s] in the queue of a server that reports it; no part of the latency
+    conversions: list|None = None    # units of the reply that were converted to the one asked for: from, to, factor
     citations: dict|None = None     # where the answer's parts come from, cited papers kept and dropped (`--citations needed`)
 
 # %% ../../nbs/00_core/05_records.ipynb #b2f64823
@@ -297,7 +298,7 @@ class WattBotSummary(JsonObject):
     value_accuracy: float|None            # [0–1] the score's value component
     ref_overlap: float|None               # [0–1] its citation component
     na_accuracy: float|None               # [0–1] NA recall: unanswerable questions with a blank or unreadable reply
-    overall_score: float|None             # [0–1] 0.75 value + 0.15 citations + 0.10 NA recall
+    overall_score: float|None             # [0–1] value, citations and NA recall, with the weights of the task
     questions_correct: int|None           # values counted as right
     questions_wrong: int|None             # the others
     error_count: int                      # questions that failed
@@ -357,10 +358,11 @@ class Summary(RunIdentity):
     engine: str|None = None          # what ran a local model: transformers, llama.cpp, vllm ...; of others empty
     engine_version: str|None = None  # of it; empty where not known
     score_reason: str|None = None    # why nothing is scored: 'random weights'
-    footprint: dict|None = None      # Wh, gCO2e and USD with intervals, the grid and prices used, reasons
+    footprint: dict|None = None      # Wh, gCO2e, litres of water and USD with intervals, the grid and prices used, reasons
     roofline: dict|None = None       # in older files: prefill and decode against the device's limits
     files: dict|None = None          # length and SHA-256 of results.json and submission.csv; SHA-256 of this file
     labelled: bool|None = None       # whether the questions have answers
+    task: dict|None = None           # the rules of the score; absent for those of WattBot 2025
     @property
     def ours(self) -> bool:
         "Whether wattnb wrote it, and not WattBot."

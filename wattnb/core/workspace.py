@@ -398,6 +398,7 @@ class Workspace:
     root: Path
     data = property(lambda self: self.root/'data')
     metadata = property(lambda self: self.data/'metadata.csv')
+    manifest = property(lambda self: self.data/'manifest.json') # of the papers: file, address, hash
     pdfs = property(lambda self: self.data/'pdfs')
     corpus = property(lambda self: self.data/'corpus')
     embeddings = property(lambda self: self.data/'embeddings')

@@ -14,6 +14,8 @@ from typing import Sequence
 import numpy as np
 
 from ..scoring.statistics import _quantile, holm, paired_ci, permutation_test, resamples
+from ..core.questions import WATTBOT2025, Task
+from ..scoring.equivalence import margin_test
 from ..scoring.scores import contribution_bounds
 from .systems import System, composite_interval
 
@@ -56,11 +58,11 @@ def keeps_to(
     return bool(_within_budget([s], limits, np.full((1, len(s.x)), 1 / len(s.x))).all())
 
 # %% ../../nbs/08_ensemble/03_choice.ipynb #61049d94
-def _choice_ci(h:np.ndarray, spread:np.ndarray, x:np.ndarray, strata:np.ndarray, clusters) -> tuple[float, float]:
+def _choice_ci(h:np.ndarray, spread:np.ndarray, x:np.ndarray, strata:np.ndarray, clusters, task:Task=WATTBOT2025) -> tuple[float, float]:
     """95 % interval of the mean of the out-of-bag scores `h`: that of the composite over the questions, and the variance
     of `spread` (the overall score of the system picked in each resample), added in squares. `x`: contributions of all
     systems."""
-    lo, hi = composite_interval(h, strata, clusters, x)
+    lo, hi = composite_interval(h, strata, clusters, x, task)
     m, q = float(h.mean()), _quantile(.95, len(h) - 1)
     t, more = q / _quantile(.95), q * q * float(spread.var())
     return m - math.sqrt((t * (m - lo)) ** 2 + more), m + math.sqrt((t * (hi - m)) ** 2 + more)
@@ -99,6 +101,7 @@ def choose_out_of_bag(
     within:float=0.,          # take the cheapest system that comes within this much of the best, instead of the best
     clusters=None,            # paper of each question, see `wattnb.scoring.judging.papers_of`; None: independent
     limits:Sequence=(),       # budgets: (cost per question of a `System`, the most on average, ...)
+    task:Task=WATTBOT2025,    # whose weights apply
 ) -> OutOfBagChoice:
     "The choice among systems, repeated in resamples and scored out of bag."
     x, joules, strata = np.stack([s.x for s in systems]), np.stack([s.joules for s in systems]), np.asarray(strata)
@@ -110,16 +113,16 @@ def choose_out_of_bag(
     spent = float(_out_of_bag(joules, w, at, best).mean())
     picked = tuple((systems[k].label, m / len(w)) for k, m in Counter(at.tolist()).most_common(5))
     return OutOfBagChoice(systems[best], float(x[best].mean()), float(h.mean()),
-                          _choice_ci(h, spread, x, strata, clusters), h,
+                          _choice_ci(h, spread, x, strata, clusters, task), h,
                           spent if math.isfinite(spent) else None, picked, spread, float(fits[:, best].mean()))
 
 # %% ../../nbs/08_ensemble/03_choice.ipynb #c5000711
-def _difference_bounds(a, b, strata, clusters, level:float, seed:int) -> tuple[float, float]:
+def _difference_bounds(a, b, strata, clusters, level:float, seed:int, task:Task) -> tuple[float, float]:
     """How far the interval reaches below and above the out-of-bag difference of two choices, without the variance of
     the choice."""
     rare, n = np.asarray(strata).astype(bool), len(strata)
     rows = np.stack([a.best.x, b.best.x, a.per_question, b.per_question])
-    low, high = contribution_bounds(n, int(rare.sum()))[1]
+    low, high = contribution_bounds(n, int(rare.sum()), task=task)[1]
     if rare.any(): low, high = min(low, rows[:, rare].min()), max(high, rows[:, rare].max())
     cis = paired_ci(rows, [(0, 1), (2, 3)], rare, low, high, clusters, level, 2000, seed)
     means = float((a.best.x - b.best.x).mean()), float((rows[2] - rows[3]).mean())
@@ -132,6 +135,7 @@ def choice_difference(
     clusters=None,    # paper of each question; None: independent
     tests:int=1,      # how many such differences are looked at: the interval is simultaneous over them
     seed:int=0,       # of the bootstrap
+    task:Task=WATTBOT2025, # whose weights apply
 ) -> dict:
     """`diff` (a minus b), `ci_low`, `ci_high` (simultaneous 95 %), `p` (times `tests`), `mde`: the difference that is
     found 4 times in 5. Interval and `mde` are None where the two never differed. `diff_named`: of the two systems
@@ -143,7 +147,7 @@ def choice_difference(
     if moved < 1e-24 and not d.any(): return dict(diff=0., ci_low=None, ci_high=None, p=1., mde=None, diff_named=named)
     q = _quantile(level, n - 1)
     # the two systems chosen on all questions may be one and the same where the choices in the resamples are not
-    down, up = (math.sqrt(e ** 2 + q * q * moved) for e in _difference_bounds(a, b, strata, clusters, level, seed))
+    down, up = (math.sqrt(e ** 2 + q * q * moved) for e in _difference_bounds(a, b, strata, clusters, level, seed, task))
     se = (down if m > 0 else up) / q # on the side that faces zero
     p = min(1., tests * 2 * float(stdtr(n - 1, -abs(m) / se))) if se else 1.
     mde = (q + _quantile(.6, n - 1)) * (down + up) / (2 * q) or None
@@ -177,6 +181,15 @@ def _tied(models:Sequence[System], best:System, clusters, seed:int) -> tuple:
     return tuple(m.label for m in sorted(models, key=lambda m: -m.x.mean()) if m is not best
                  and p[frozenset((m.label, best.label))] > .05)
 
+# %% ../../nbs/08_ensemble/03_choice.ipynb #57a7e001
+def _saves(d:dict, cheap:OutOfBagChoice, other:OutOfBagChoice, strata, clusters, margin:float) -> bool:
+    "Whether a cheaper choice is not worse by the margin; adds the p value of the named systems to their difference."
+    a, b, rare = cheap.best, other.best, np.asarray(strata).astype(bool)
+    bounds = contribution_bounds(len(rare), int(rare.sum()))
+    d['p_not_worse'] = 1. if a is b else margin_test(np.stack([a.x, b.x]), margin, rare, bounds, clusters).p_not_worse
+    if d['ci_low'] is not None and min(d['diff'], d['diff_named']) - (d['diff'] - d['ci_low']) <= -margin: return False
+    return bool(d['p_not_worse'] <= .05 and a.joules.mean() < b.joules.mean())
+
 # %% ../../nbs/08_ensemble/03_choice.ipynb #31d95abe
 def decide_between(
     families:dict,         # 'single' -> `System`s, and further families
@@ -186,12 +199,13 @@ def decide_between(
     limits:Sequence=(),    # budgets, see `choose_out_of_bag`
     repeats:int=20,        # fifties of resamples
     seed:int=0,            # of resamples
+    task:Task=WATTBOT2025, # whose weights apply
 ) -> SystemDecision:
     "Which system to take, by the rule above. Deterministic for a seed."
-    pick = lambda systems, within=0.: choose_out_of_bag(systems, strata, repeats, seed, within, clusters, limits)
+    pick = lambda systems, within=0.: choose_out_of_bag(systems, strata, repeats, seed, within, clusters, limits, task)
     picks, saves = {k: pick(v) for k, v in families.items() if v}, False
     difference = lambda k, other, tests: dict(family=k, against=other, **choice_difference(
-        picks[k], picks[other], strata, clusters, tests, seed))
+        picks[k], picks[other], strata, clusters, tests, seed, task))
     diffs = [difference(k, 'single', len(picks) - 1) for k in picks if k != 'single']
     better = [d for d in diffs if d['ci_low'] is not None and d['ci_low'] > 0]
     top = max(better, key=lambda d: d['diff'])['family'] if better else 'single'
@@ -199,10 +213,9 @@ def decide_between(
         picks['frugal'] = pick(priced, margin / 2)
         d = difference('frugal', top, 1)
         diffs.append(d)
-        if d['ci_low'] is not None and not limits:
-            worst = min(d['diff'], d['diff_named']) - (d['diff'] - d['ci_low'])
-            saves = bool(worst > -margin and picks['frugal'].best.joules.mean() < picks[top].best.joules.mean())
+        saves = _saves(d, picks['frugal'], picks[top], strata, clusters, margin) and not limits
     for d in diffs:
+        d.setdefault('p_not_worse', None)
         d |= dict(beats=d in better, wh=picks[d['family']].wh, wh_single=picks['single'].wh,
                   wh_against=picks[d['against']].wh)
     tied = _tied([s for s in families['single'] if keeps_to(s, limits)], picks['single'].best, clusters, seed)

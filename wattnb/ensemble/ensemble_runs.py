@@ -14,16 +14,15 @@ from typing import Sequence
 
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, jsonable, write_csv, write_json
-from ..core.questions import BASE_COLUMNS, BLANK, is_blank, parse_refs
-from ..scoring.wattbot_score import SCORER_VERSION
+from ..core.questions import BASE_COLUMNS, BLANK, WATTBOT2025, is_blank, parse_refs
+from ..scoring.wattbot_score import scorer_version
 from ..scoring.answers import Prediction
-from ..scoring.scores import Scores, score
+from ..scoring.scores import Scores, same_task, score
 from ..scoring.run_folders import (RunFolder, cell_text, distinct_names, experiments_of, is_own, pick_runs,
                                         side_by_side)
-from ..scoring.run_folders import GroundTruth
+from ..scoring.run_folders import GroundTruth, recorded_task
 from ..scoring.numbers import latency_of, question_cost, run_cost
 from .voting import Decision, VoteRule, _by_id, decide, decisions_as_predictions
-
 
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #62227f9b
 def _total(values, f=sum):
@@ -41,7 +40,7 @@ def _ensemble_cost(runs, labels) -> dict:
                 method='none' if wh is None else 'members', members=members)
 
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #5b4f2013
-def _summary(name, runs, labels, rule, decisions, scores, env) -> dict:
+def _summary(name, runs, labels, rule, decisions, scores, env, task) -> dict:
     "The content of `summary.json`."
     n, same = scores.n if scores else len(decisions), len({(r.model, r.precision, r.engine) for r in runs}) == 1
     cost, agreement = _ensemble_cost(runs, labels), [d.agreement for d in decisions.values()]
@@ -57,7 +56,7 @@ def _summary(name, runs, labels, rule, decisions, scores, env) -> dict:
         run_environment=env,
         questions_file=f'{runs[0].datafile}.csv' if runs[0].datafile else None,
         rule=dict(threshold=rule.threshold, ties=rule.ties, refs=rule.refs, weights=list(rule.weights), seed=rule.seed),
-        member_runs=[r.id for r in runs], scorer_version=SCORER_VERSION,
+        member_runs=[r.id for r in runs], scorer_version=scorer_version(task), **task.named(),
         mean_agreement=sum(agreement) / len(agreement) if agreement else None,
         ties=sum(d.tie for d in decisions.values()),
         cost=cost, cost_usd=cost['usd'], energy=dict(total_wh=cost['wh'], method='members'),
@@ -195,10 +194,12 @@ def make_ensemble(
 ) -> EnsembleRun:
     """Vote over finished runs and write the result as a run folder. `UserError` for members that cannot vote together
     or a name that is taken."""
-    how = VoteRule(**rule | dict(weights=tuple(map(float, rule.get('weights', ())))))
     runs, labels, place = _pick_members(ws, experiments, name, env, datafile)
+    truths = GroundTruth(ws, ground_truth)
+    task = same_task({m: truths.task(r) for m, r in zip(labels, runs)})
+    how = VoteRule(**rule | dict(weights=tuple(map(float, rule.get('weights', ()))), values=task.values))
     members = {m: r.predictions for m, r in zip(labels, runs)}
-    questions = GroundTruth(ws, ground_truth).of(runs[0])
+    questions = truths.of(runs[0])
     have = dict.fromkeys(p.id for ps in members.values() for p in ps)
     ids = [i for i in dict.fromkeys([*(q.id for q in questions or ()), *have]) if i in have]
     decisions = decide(members, ids, how)
@@ -206,7 +207,7 @@ def make_ensemble(
     if output is None and not is_own(ws):
         raise UserError(f'{ws} is a tree of runs, not a workspace: name a folder for the result with --output')
     folder = Path(output or experiments_of(ws)).joinpath(*[p for p in (place, runs[0].datafile) if p], name)
-    summary = _summary(name, runs, labels, how, decisions, scores, place)
+    summary = _summary(name, runs, labels, how, decisions, scores, place, task)
     _check_folder(folder, summary, force)
     records = _records(runs, members, decisions, scores, how)
     for p in folder.glob('results_chunk_*.json'): p.unlink() # WattBot's chunks would be read before results.json
@@ -237,4 +238,5 @@ def rule_of(
     s, rule = run.summary, run.summary.get('rule') # fields that only ensembles have
     r = rule if isinstance(rule, dict) else {}
     return VoteRule(str(s.get('strategy') or 'majority'), bool(s.get('ignore_blank')), r.get('threshold') or 0.,
-                    r.get('ties') or 'first', r.get('refs') or '', tuple(r.get('weights') or ()), r.get('seed') or 0)
+                    r.get('ties') or 'first', r.get('refs') or '', tuple(r.get('weights') or ()), r.get('seed') or 0,
+                    (recorded_task(run) or WATTBOT2025).values)

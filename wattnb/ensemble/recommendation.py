@@ -21,7 +21,7 @@ from ..scoring.statistics import paired_ci, permutation_test
 from ..scoring.scores import contribution_bounds, score
 from ..scoring.run_folders import several_engines
 
-from .voting import decide, decisions_as_predictions
+from .voting import VoteRule, decide, decisions_as_predictions
 from .systems import Frontier, RunMatrix, System, cascades, ensembles, pareto, read_runs, singles
 from .choice import MARGIN, SystemDecision, decide_between, keeps_to
 
@@ -52,7 +52,7 @@ def leave_one_out(p:RunMatrix) -> list[dict]:
     def overall(without=None):
         ks = [k for k in order if k != without]
         if len(ks) < 2: return float(p.x[ks[0]].mean())
-        won = decide({p.labels[k]: p.predictions[k] for k in ks}, [q.id for q in p.questions])
+        won = decide({p.labels[k]: p.predictions[k] for k in ks}, [q.id for q in p.questions], VoteRule(values=p.task.values))
         return score(p.questions, decisions_as_predictions(won)).overall
     full = overall()
     return [dict(without='none', overall=full, change=0.),
@@ -89,13 +89,16 @@ def _cheapest_sentence(d:SystemDecision) -> str:
     cheap, other = d.families['frugal'].best, d.families[x['against']].best
     if not math.isfinite(other.joules.mean()):
         return f'The energy of {other.label} is not known, so no cheaper system is named in its place.'
-    if d.saves: return f'{cheap.label} is not worse than {other.label} by more than {points}: {_ci(x)}{_price(x)}.'
+    p = f'p = {max(x["p_not_worse"], .001):.2g}' if x['p_not_worse'] >= .001 else 'p < 0.001'
+    if d.saves:
+        return f'{cheap.label} is not worse than {other.label} by more than {points} ({p}): {_ci(x)}{_price(x)}.'
     if cheap is other or cheap.joules.mean() >= other.joules.mean():
         return f'Nothing cheaper comes within {_points(d.margin * 50)} of the best on these questions.'
     if x['ci_low'] is None:
         return f'{cheap.label} never differed from {other.label}: how far apart they may be elsewhere is not known.'
     worse = (f'may be worse by up to {-x["ci_low"] * 100:.1f} points, more than {points}' if x['ci_low'] <= -d.margin
-             else f'is not worse by more than {points}')
+             else f'is not worse by more than {points} ({p})' if x['p_not_worse'] <= .05
+             else f'is not shown to lose less than {points} ({p})')
     return (f'Always taking the cheapest system within {_points(d.margin * 50)} of the best (here {cheap.label}) '
             f'changes the score by {_ci(x)}{_price(x)}: it {worse}.')
 
@@ -232,8 +235,8 @@ def recommend_from(
     limits, papers = _budgets(families['single'], max_wh, max_usd), runs.papers(clusters)
     affordable = {k: [s for s in v if keeps_to(s, limits)] for k, v in families.items()}
     families = {k: v for k, v in families.items() if affordable[k]}
-    d = decide_between(families, runs.strata, papers, margin, limits, repeats, seed)
-    front = pareto(sum(affordable.values(), []), runs.strata, seed=seed, clusters=papers)
+    d = decide_between(families, runs.strata, papers, margin, limits, repeats, seed, runs.task)
+    front = pareto(sum(affordable.values(), []), runs.strata, seed=seed, clusters=papers, task=runs.task)
     return Recommendation(runs, d, front, _statement(runs, d, limits))
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #a7c3c29e
@@ -264,7 +267,7 @@ def transfer(
     d = got.x - ref.x
     d[np.abs(d) < 1e-12] = 0
     (lo, hi), = paired_ci(np.stack([got.x, ref.x]), [(0, 1)], here.strata,
-                          *contribution_bounds(here.n, sum(here.strata))[1], papers, seed=seed)
+                          *contribution_bounds(here.n, sum(here.strata), task=here.task)[1], papers, seed=seed)
     return dict(chosen_on=chosen_on, system=best.label, there=float(best.x.mean()), here=float(got.x.mean()),
                 best_single=one.label,
                 diff=float(d.mean()), ci_low=lo, ci_high=hi, p=permutation_test(d, seed=seed, clusters=papers))

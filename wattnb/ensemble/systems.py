@@ -9,7 +9,7 @@ __all__ = ['RULES', 'RunMatrix', 'run_matrix', 'read_runs', 'System', 'singles',
 # %% ../../nbs/08_ensemble/02_systems.ipynb #b8cab333
 import itertools, math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Sequence
 
@@ -17,15 +17,15 @@ import numpy as np
 
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError
+from ..core.questions import WATTBOT2025, Task
 from ..scoring.answers import Prediction
 from ..scoring.judging import papers_of
-from ..scoring.scores import contribution_bounds, score
+from ..scoring.scores import contribution_bounds, main_task, score, task_names
 from ..scoring.statistics import resamples, strata_ci
 from ..scoring.run_folders import GroundTruth, distinct_names, find_runs
 from ..scoring.numbers import doubt_notes, ranked_joules, run_numbers
 from ..scoring.store import tidy_rows
 from .voting import Ballot, VoteRule, _by_id, decisions_as_predictions, same_values, vote
-
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #b6fec954
 @dataclass(frozen=True)
@@ -59,9 +59,10 @@ class RunMatrix:
     @cached_property
     def groups(self) -> np.ndarray:
         "Equal numbers where two runs gave the same value to a question; 0 for refusals."
-        return np.array([same_values([p[i].value for p in self.predictions]) for i in range(self.n)]).T
+        return np.array([same_values([p[i].value for p in self.predictions], self.task.values) for i in range(self.n)]).T
     @cached_property
     def strata(self) -> list: return [r['is_na'] for r in self.scores[0].rows]
+    task = property(lambda self: self.scores[0].task)
 
     def papers(self,
         clusters='auto', # see `papers_of`
@@ -103,6 +104,10 @@ def _comparable(runs, truths) -> tuple[dict, list]:
             elif t := tidy_rows(r, truths): rows[label] = (r, t)
             else: skipped.append((label, 'no truth'))
         except UserError as e: skipped.append((label, str(e)))
+    tasks = {l: truths.task(r) for l, (r, _) in rows.items()}
+    names, task = task_names(tasks.values()), main_task(tasks.values())
+    skipped += [(l, f'scored by {names[tasks[l]]}') for l in rows if tasks[l] != task]
+    rows = {l: v for l, v in rows.items() if tasks[l] == task}
     sets = {l: frozenset(x['id'] for x in t) for l, (_, t) in rows.items()}
     n = Counter(sets.values())
     ids = max(n, key=lambda s: (n[s], len(s)), default=frozenset())
@@ -211,6 +216,7 @@ def ensembles(
         ks = [order[i] for i in c]
         members = tuple(p.labels[k] for k in ks)
         for name, rule in rules:
+            rule = replace(rule, values=p.task.values)
             won = {q.id: vote([ballots[k][j] for k in ks], rule, q.id) for j, q in enumerate(p.questions)}
             s = score(p.questions, decisions_as_predictions(won))
             right = np.array([r['value_correct'] for r in s.rows], bool)
@@ -286,10 +292,11 @@ def composite_interval(
     strata,           # stratum of each question: whether it is unanswerable
     clusters=None,    # paper of each question; None: independent
     every=None,       # systems × questions: contributions whose range may be wider than the score's
+    task:Task=WATTBOT2025, # whose weights apply
 ) -> tuple[float, float]:
     "95 % interval of a system's score, made as that of a run (`Scores.composite_ci`)."
     rare, parts, every = np.asarray(strata).astype(bool), [], x[None] if every is None else every
-    for k, (low, high) in zip((~rare, rare), contribution_bounds(len(x), int(rare.sum()))):
+    for k, (low, high) in zip((~rare, rare), contribution_bounds(len(x), int(rare.sum()), task=task)):
         if not k.any(): continue
         inside = None if clusters is None else [c for c, m in zip(clusters, k) if m]
         parts.append((k.mean(), x[k], min(low, every[:, k].min()), max(high, every[:, k].max()), inside))
@@ -326,6 +333,7 @@ def pareto(
     reps:int=2000,            # resamples
     seed:int=0,               # of the resamples
     clusters=None,            # paper of each question; None: independent
+    task:Task=WATTBOT2025,    # whose weights apply
 ) -> Frontier|None:
     "The frontier with joint bootstrap probabilities, per question; None when no system has the cost measured."
     of = lambda s: s.joules / 3600 if cost == 'wh' else s.usd
@@ -338,7 +346,7 @@ def pareto(
     with np.errstate(divide='ignore', invalid='ignore'): per = np.where(bv > 0, bc / bv, np.inf)
     ci = lambda a: tuple(float(q) for q in np.quantile(a, (.025, .975)))
     rows = [dict(label=s.label, kind=s.kind, members=s.members, overall=float(s.x.mean()),
-                 overall_ci=tuple(min(1., max(0., e)) for e in composite_interval(s.x, strata, clusters)),
+                 overall_ci=tuple(min(1., max(0., e)) for e in composite_interval(s.x, strata, clusters, task=task)),
                  cost=float(c[k].mean()), cost_ci=ci(bc[:, k]),
                  cost_per_correct=float(c[k].sum() / s.right.sum()) if s.right.any() else None,
                  cost_per_correct_ci=ci(per[:, k]) if np.isfinite(per[:, k]).all() else None,

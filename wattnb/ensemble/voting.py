@@ -14,33 +14,40 @@ from functools import lru_cache
 from typing import Sequence
 
 from ..core.workspace import UserError
-from ..core.questions import BLANK, is_blank, parse_refs
+from ..core.questions import BLANK, is_blank, parse_refs, read_items
 from ..scoring.answers import Prediction
-from ..scoring.wattbot_score import normalise_value, parse_collection
+from ..scoring.wattbot_score import as_number, normalise_value, parse_collection, plain_number, plain_term
 
 # %% ../../nbs/08_ensemble/00_voting.ipynb #4715b46d
 _cached = lru_cache(maxsize=1 << 16)
 _blank, _normal, _papers = _cached(is_blank), _cached(normalise_value), _cached(lambda cell: tuple(parse_refs(cell)))
 
 # %% ../../nbs/08_ensemble/00_voting.ipynb #a94ac6a6
-def _text_key(s:str) -> tuple:
+def _text_key(s:str, rule:str) -> tuple:
     "What equal texts, ranges and lists have in common."
-    items = parse_collection(s)
-    if items is None: return 'text', ' '.join(s.lower().split())
-    return 'items', tuple(sorted(f'{x:.4g}' if isinstance(x, float) else x for x in items))
+    read, number, term = _READ[rule]
+    def key(x):
+        n = x if isinstance(x, float) else None if rule == 'wattbot2025' else number(x)
+        return f'{n:.4g}' if n is not None else x if rule == 'wattbot2025' else term(x)
+    items = read(s)
+    return ('text', term(s)) if items is None else ('items', tuple(sorted(map(key, items))))
+
+# rule of the task -> its readers of lists, numbers and texts
+_READ: dict = dict(wattbot2025=(parse_collection, as_number, lambda s: ' '.join(s.lower().split())),
+                   wattbot2026=(read_items, plain_number, plain_term), exact=(read_items, as_number, str.strip))
 
 def same_values(
-    values:Sequence[str], # submitted answers
+    values:Sequence[str],    # submitted answers
+    rule:str='wattbot2025',  # how the task compares values, a key of `VALUE_RULES`
 ) -> list[int]:
     "A group number per answer, equal numbers for equal answers; all refusals are group 0."
     out, keys, numbers = [0] * len(values), {}, []
     for i, v in enumerate(values):
         if _blank(v): continue
-        s = _normal(v)
-        try: x = float(s)
-        except ValueError: x = math.nan
-        if math.isfinite(x): numbers.append((x, i))
-        else: out[i] = keys.setdefault(_text_key(s), len(keys) + 1)
+        s = _normal(v) if rule == 'wattbot2025' else v
+        x = _READ[rule][1](s)
+        if x is not None and math.isfinite(x): numbers.append((x, i))
+        else: out[i] = keys.setdefault(_text_key(s, rule), len(keys) + 1)
     first = None # the smallest number of the present group
     for x, i in sorted(numbers):
         if first is None or not math.isclose(x, first, rel_tol=1e-3):
@@ -77,6 +84,7 @@ class VoteRule:
     refs: str = ''             # '' (the strategy's own) or one of CITING: see `_cite`
     weights: tuple = ()        # one per member, in member order; () weighs all alike
     seed: int = 0              # for random ties
+    values: str = 'wattbot2025' # how values are compared, the rule of the task
 
     def __post_init__(self):
         for what, v, ok in (('strategy', self.strategy, STRATEGIES), ('ties', self.ties, ('first', 'blank', 'random')),
@@ -152,7 +160,7 @@ def _evidence(value, ballots, cast, won, rule) -> dict:
 def _count(ballots, cast, rule:VoteRule, key:str) -> Decision:
     "The group of equal answers with the largest weight wins."
     by_value = rule.strategy in ('canonical', 'confidence')
-    groups, ids = {}, same_values([b.value for b in cast]) if by_value else [b.value for b in cast]
+    groups, ids = {}, same_values([b.value for b in cast], rule.values) if by_value else [b.value for b in cast]
     for b, i in zip(cast, ids): groups.setdefault(i, []).append(b)
     weight = lambda b: b.weight * (b.confidence if rule.strategy == 'confidence' and b.confidence is not None else 1.)
     weights = [math.fsum(map(weight, g)) for g in groups.values()]

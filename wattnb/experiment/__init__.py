@@ -8,3 +8,4 @@ from .stored import *
 from .execute import *
 from .asking import *
 from .guests import *
+from .bundles import *

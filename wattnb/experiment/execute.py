@@ -183,7 +183,8 @@ def own_kernel() -> dict:
 
 # %% ../../nbs/06_experiment/06_execute.ipynb #256aa084
 def keep_partial(
-    plan:RunPlan, # of a run that was stopped from outside
+    plan:RunPlan,  # of a run that was stopped from outside
+    because:str='', # why it was stopped on purpose; the status is then 'stopped'
 ) -> tuple[int, int]:
     "Write the files of a stopped run from its journal, as 'interrupted'. Returns (questions done, of all)."
     path, n = plan.run_dir/'journal.jsonl', len(plan.questions)
@@ -192,8 +193,9 @@ def keep_partial(
         done = len(RunState(plan, j.content).done)
         if not j.content.of('run') or not done: return done, n
         if not (is_ended(j.content) and done == n): # otherwise only the files were missing
-            j.append('end', dict(session=j.content.last('session').get('session', 0), status='interrupted',
-                                 finished=utc_now(), clock=dict(seconds=0.)))
+            why = dict(status='stopped', reason=because) if because else dict(status='interrupted')
+            j.append('end', dict(session=j.content.last('session').get('session', 0), **why, finished=utc_now(),
+                                 clock=dict(seconds=0.)))
         derive(j.content).write(plan.run_dir)
     return done, n
 

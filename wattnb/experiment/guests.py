@@ -27,7 +27,7 @@ from ..index.store import open_index
 from ..llm.protocol import check_provider, open_model, split_thinking
 from ..llm.registry import load_registry
 from .settings import RunSettings
-from .asking import Asked, answer_html, answer_one, took_html
+from .asking import Asked, answer_html, answer_one, asked_task, took_html
 
 # %% ../../nbs/06_experiment/08_guests.ipynb #6220626d
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Desk:
         limits:GuestLimits=GuestLimits(),
     ):
         self.ws, self.settings, self.limits, s = ws, settings, limits, settings
+        self.task = asked_task(ws, s) # how values are written, and whether their unit is converted
         self.entry = load_registry(ws).find(s.model, s.provider or None, s.like).on_engine(s.engine)
         check_provider(self.entry)
         self.index = open_index(ws, s.index or None)
@@ -123,7 +124,7 @@ def take(self:Desk,
         if len(t) > most: raise UserError(f'The {what} has {len(t):,} characters: at most {most:,} are read.')
     with self.changed:
         self._refuse_guest(guest)
-        ticket = Ticket(Question(secrets.token_urlsafe(16), text, answer_unit=unit or BLANK), guest)
+        ticket = Ticket(Question(secrets.token_urlsafe(16), text, answer_unit=unit or BLANK, task=self.task), guest)
         self.times.setdefault(guest, []).append(ticket.began)
         self.tickets[ticket.id] = ticket
         self.queue.append(ticket)

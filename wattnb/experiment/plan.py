@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['planned_precision', 'RunPlan', 'weights_digest', 'plan_run', 'run_held', 'is_ended', 'final_attempt', 'prediction_of',
-           'RunState']
+           'RunState', 'question_blocks']
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #3349360d
 import hashlib, os, re, shutil
@@ -16,7 +16,7 @@ from typing import Callable, Sequence
 from fastcore.basics import patch
 
 from ..core.hardware import machine, memory_here
-from ..core.questions import QuestionSet, read_questions
+from ..core.questions import QuestionSet, read_questions, task_of
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, digest, jsonable, read_json, refuse_links, stale_files
 from ..index.page_parts import MOST_PIXELS
@@ -34,6 +34,8 @@ from ..telemetry.energy import machine_description, machine_key
 from ..scoring.answers import Prediction
 from ..scoring.scores import score
 from ..scoring.wattbot_score import scorer_version
+from ..scoring.judging import papers_of
+from ..scoring.sequential import asking_order, look_points
 from .settings import RunSettings, expected_bill
 from .journal import AttemptNumbers, JournalContent, read_journal
 
@@ -141,7 +143,7 @@ def table(self:RunPlan) -> ResultTable:
                 ('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)]
     rows = [('model', f'{e.name} ({e.key})'), ('provider', e.provider),
             *([('engine', e.engine)] if e.engine else []), ('precision', precision),
-            ('machine (env)', s.env or None), ('questions', questions), ('mode', s.mode),
+            ('machine (env)', s.env or None), ('questions', questions), ('task', self.questions.task.name), ('mode', s.mode),
             ('retrieval preset', preset), ('planner', s.planner or s.search.planner),
             ('seed, temperature', f'{s.seed}, {s.temperature:g}'), *((what, v) for what, v in optional if v),
             ('run folder', _below(self.run_dir, self.ws.root)), ('identity', self.run[:16]), ('state', state)]
@@ -164,7 +166,7 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
     return dict(
         model=entry.key, model_id=entry.id, revision=entry.revision, provider=entry.provider, precision=precision,
         mode=s.mode, questions=questions.sha256, n=len(questions), index=index,
-        retrieval=jsonable(s.search) if s.mode != 'closed-book' else None, prompt=prompt_digest(), seed=s.seed,
+        retrieval=jsonable(s.search) if s.mode != 'closed-book' else None, prompt=prompt_digest(questions.task), seed=s.seed,
         temperature=s.temperature, max_retries=s.max_retries, max_new_tokens=s.max_new_tokens or entry.max_new_tokens,
         context_tokens=entry.context_tokens, scorer=scorer_version(questions.task)) | {k: v for k, v in optional.items() if v}
 
@@ -202,13 +204,15 @@ def _without_checkpoint(s:RunSettings, entry:ModelEntry) -> ModelEntry:
     return replace(entry, pypi=None)
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #83b9abd7
-def _default_name(s:RunSettings, entry:ModelEntry, precision:str, own:str, engine:str) -> str:
-    "`precision` is the run's; `own` and `engine` are the model's defaults, which the name leaves out."
+def _default_name(s:RunSettings, entry:ModelEntry, precision:str, own:str, engine:str, task:str='') -> str:
+    """`precision` is the run's; `own` and `engine` are the model's defaults, which the name leaves out; `task` is one that
+    is not the question file's."""
     parts = [re.sub(r'[^\w.+-]+', '-', entry.key), s.weights or 'bench']
     if entry.engine != engine: parts.append(entry.engine)
     if precision != own: parts.append(precision)
     if s.mode != 'rag': parts.append(s.mode)
     if s.preset and s.preset != DEFAULT_PRESET: parts.append(s.preset)
+    if task: parts.append(re.sub(r'[^\w.+-]+', '-', task))
     if n := images_for(entry, s.images): parts.append(f'images{n}')
     if s.seed: parts.append(f'seed{s.seed}')
     if s.split: parts.append(s.split)
@@ -229,7 +233,7 @@ def plan_run(
 ) -> RunPlan:
     "Check a request and find out what is left to do. Raises `UserError` (one line) for whatever is wrong with it."
     s, ws = settings, root if isinstance(root, Workspace) else Workspace.find(root)
-    questions, registry = read_questions(ws.questions(s.questions or None), s.limit), load_registry(ws)
+    questions, registry = read_questions(ws.questions(s.questions or None), s.limit, s.task), load_registry(ws)
     entry = priced(registry.find(s.model, s.provider or None, s.like), registry)
     default, entry = entry.engine, entry.on_engine(s.engine)
     if s.weights: entry = _without_checkpoint(s, entry)
@@ -245,11 +249,12 @@ def plan_run(
     if s.mode == 'oracle' and not questions.labelled:
         raise UserError(f'{questions.path} has no answers: oracle mode needs the gold papers of each question')
     above = (ws.random_runs if s.weights else ws.experiments).joinpath(*[p for p in (s.env, questions.stem) if p])
-    name = s.name or _default_name(s, entry, precision, own, default)
+    other = s.task if questions.task != task_of(questions.path, questions.columns) else ''
+    name = s.name or _default_name(s, entry, precision, own, default, other)
     plan = RunPlan(s, ws, questions, entry, precision, above/name, _identity(s, entry, precision, questions, index),
                    'new', precision_requested=requested)
     # earlier versions put the requested precision into the name
-    before = above/_default_name(s, entry, requested, entry.precision, default)
+    before = above/_default_name(s, entry, requested, entry.precision, default, other)
     if not s.name and before != plan.run_dir and not _is_this_run(plan) and _is_this_run(plan, before):
         plan.run_dir = before
     refuse_links(plan.run_dir)
@@ -384,3 +389,16 @@ class RunState:
         "Composite score of the questions done so far; None without any, or without true answers."
         done = self.done if self.plan.questions.labelled and not self.plan.settings.weights else []
         return score(done, [prediction_of(self.last(q.id)) for q in done]).overall if done else None
+
+# %% ../../nbs/06_experiment/02_plan.ipynb #1055395f
+def question_blocks(
+    questions:Sequence, # of a run
+    looks:int=10,       # at most so many blocks
+) -> list[list]:
+    "The questions in random order, those about one paper together, in about equal blocks that end where a paper does."
+    rows = [dict(is_na=q.is_na, truth_refs=q.ref_id) for q in questions]
+    # a question without a paper stands for itself
+    papers = [q.id if q.is_na or not p else p for q, p in zip(questions, papers_of(rows) or [''] * len(rows))]
+    order = asking_order([q.id for q in questions], papers)
+    ends = look_points([papers[i] for i in order], looks)
+    return [[questions[i] for i in order[a:b]] for a, b in zip([0, *ends], ends)]

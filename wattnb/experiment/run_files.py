@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONTEXT_PLACEHOLDER', 'MOST_LOST', 'SCHEMA_VERSION', 'sum_or_none', 'Tried', 'sum_attempts', 'RunFiles',
-           'session_seconds', 'total_seconds', 'question_energy', 'run_report', 'add_energy', 'questions_of', 'derive',
-           'rebuild']
+           'session_seconds', 'total_seconds', 'question_energy', 'run_report', 'add_energy', 'questions_of',
+           'asked_questions', 'derive', 'rebuild']
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #93835884
 import json, math
@@ -89,7 +89,7 @@ def _record(q:Question, attempts:list, tried:Sequence[AttemptNumbers], row:dict,
         seconds={k: getattr(n.seconds, k) for k in ('retrieval', 'generation', 'prefill', 'decode')},
         ttft_seconds=last.seconds.ttft, batch_size=last.batch_size, cost_usd=n.cost_usd, energy=energy,
         attempts=[_attempt_record(x) for x in attempts], queue_seconds=n.seconds.queue,
-        citations=v.get('citations'))
+        conversions=v.get('conversions'), citations=v.get('citations'))
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #e77d9e8a
 def _submission_row(r:dict) -> dict:
@@ -279,6 +279,14 @@ def questions_of(
                                             or ()}, task=task))
     return [one(q) for q in head['questions']]
 
+def asked_questions(
+    head:dict,              # the first line of a journal
+    content:JournalContent, # all of it
+) -> list[Question]:
+    "The questions that the files are about: all, or of a run that was stopped early on purpose those it was asked."
+    stopped = content.last('end').get('status') == 'stopped'
+    return [q for q in questions_of(head) if not stopped or q.id in content.attempts]
+
 def _here(head:dict, content) -> bool:
     "Whether the model computed on this machine, in every session that opened it."
     return ran_here(head['entry']['provider'], *(l['model'] for l in content.of('load')))
@@ -302,7 +310,7 @@ def derive(
     "The files of a run, from its journal alone. Raises `UserError` when the journal has no header."
     head = content.last('run')
     if not head: raise UserError('the journal holds no run: its first line is missing or damaged')
-    questions = questions_of(head)
+    questions = asked_questions(head, content)
     del head['questions'] # a long list
     segments, hosted = _that_add_up(content.last_of_sessions('segment')), None
     if not _here(head, content):
@@ -411,7 +419,7 @@ def _run_fields(head:dict, content:JournalContent) -> dict:
         name=head['name'], config_path=None, model_id=entry['id'], llm_provider=entry['provider'],
         quantization=precision if entry['provider'] in LOCAL_PROVIDERS else 'api', timestamp=finished,
         config_snapshot=head['settings'], run_environment=head['settings']['env'],
-        questions_file=head.get('questions_file'), schema_version=SCHEMA_VERSION, run_id=content.run,
+        questions_file=head.get('questions_file'), task=head.get('task'), schema_version=SCHEMA_VERSION, run_id=content.run,
         status=end.get('status', 'partial'), stopped_because=end.get('reason'), started_at=head['started'],
         finished_at=finished,
         model={k: entry.get(k) for k in ('key', 'name', 'family', 'params_b', 'active_b')}, effective=model,

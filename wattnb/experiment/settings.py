@@ -47,6 +47,7 @@ class RunSettings:
     env: str = setting('', 'label of this machine; becomes a folder', 'E', notebook=True)
     precision: str = setting('', "4bit, 8bit, bf16, fp16, fp32 or auto; default: the model's", 'P', PRECISIONS, True)
     questions: str = setting('', 'question file; default data/train_QA.csv, else demo_QA.csv', 'CSV', notebook=True)
+    task: str = setting('', "rules of the score, such as wattbot2026; default: the question file's", 'NAME')
     name: str = setting('', 'folder name; default <model>-bench', 'N', notebook=True)
     split: str = setting('', 'suffix of the default name', 'S', notebook=True)
     limit: int|None = setting(None, 'only the first K questions', 'K', notebook=True)
@@ -66,13 +67,12 @@ class RunSettings:
     citations: str = setting('', 'model, or needed: only papers that the answer comes from; default: by the task', 'C', CITATIONS)
     retrieval: dict|str = setting('', 'changes to the preset, such as "top_k=40 max_tokens=3000"', 'K=V')
     decode: str = setting('', "json: a local model keeps to the reply's schema (extra `constrained`)", 'HOW', ['json'])
-    sampling: str = setting('', "model: the checkpoint's own temperature, top-p and repetition penalty; default greedy",
-                            'WHOSE', ['model'])
+    shuffle: bool = setting(False, 'ask in random order, questions about one paper together, in ten blocks')
+    sampling: str = setting('', "model: its own temperature, top-p and penalty; default greedy", 'WHOSE', ['model'])
     weights: str = setting('', 'random: no checkpoint, to measure time, memory and energy; no score', 'W', ['random'])
     index: str = setting('', "which index; default: the workspace's", 'NAME')
     fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions fails the run', 'F')
-    idle_seconds: float|None = setting(None, 'idle baseline before the run, after loading and at the end (5 at most); '
-                                       'default 10 in whole runs of local models', 'S')
+    idle_seconds: float|None = setting(None, 'idle baseline before, after loading and at the end; default 10 in whole runs', 'S')
     allow_mixed: bool = setting(False, 'resume a run that began on another machine; it is then labelled mixed')
     max_usd: float|None = setting(None, 'stop before the whole run costs more; a higher limit resumes it', 'USD')
     max_wh: float|None = setting(None, 'stop when the whole run has used so much energy; more resumes it', 'WH')
@@ -150,7 +150,8 @@ def too_many_failed(self:RunSettings,
 @patch(as_prop=True)
 def public(self:RunSettings) -> dict:
     "The settings as the run folder keeps them (`config_snapshot`)."
-    optional = [k for k in ('like', 'energy_from', 'weights', 'images', 'citations') if not getattr(self, k)]
+    optional = [k for k in ('like', 'energy_from', 'weights', 'task', 'images', 'citations', 'shuffle')
+                if not getattr(self, k)]
     left_out = ('force', 'allow_mixed', *optional)
     kept = {k: v for k, v in jsonable(self).items() if k not in left_out}
     return kept | ({'energy_from': redact_url(self.energy_from)} if self.energy_from else {})

@@ -17,7 +17,7 @@ from typing import Callable, Iterator, Sequence
 from fastcore.basics import patch
 from .. import __version__
 from ..core.hardware import machine
-from ..core.questions import BASE_COLUMNS, WATTBOT2025, Question
+from ..core.questions import BASE_COLUMNS, Question
 from ..core.redaction import redact, redact_url
 from ..core.workspace import (UserError, WorkError, Workspace, digest, folder_lock, jsonable, log, progress, some_of,
                                    sweep)
@@ -44,7 +44,7 @@ from ..scoring.run_folders import find_runs, is_plain
 from ..scoring.tracing import needed_citations
 from .settings import RunSettings, attempt_usd, expected_bill, most_usd
 from .journal import Journal, read_journal, utc_now
-from .plan import RunPlan, RunState
+from .plan import RunPlan, RunState, question_blocks
 from .run_files import CONTEXT_PLACEHOLDER, RunFiles, derive, sum_or_none
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #eb291702
@@ -133,7 +133,7 @@ def _head(self:Run) -> dict:
     return dict(name=p.name, identity=p.identity, settings=p.settings.public, entry=entry, precision=p.precision,
                 precision_requested=p.precision_requested, questions_file=p.questions.path.name,
                 labelled=p.questions.labelled, flag_names=p.questions.flag_names,
-                **({} if p.questions.task == WATTBOT2025 else dict(task=p.questions.task.to_json())),
+                **p.questions.task.named(),
                 questions=[question(q) for q in p.questions], started=utc_now(), version=__version__)
 
 @patch
@@ -439,10 +439,19 @@ def answer(self:Run,
 @patch
 def _chunks(self:Run) -> Iterator[tuple[int, list[Question]]]:
     "(retry index, questions that need this attempt) until nothing is open, or a limit is reached."
+    blocks = question_blocks(list(self.plan.questions)) if self.settings.shuffle else [list(self.plan.questions)]
+    for block in blocks:
+        yield from self._rounds({q.id for q in block})
+        if self.now.limit_reached: return
+
+@patch
+def _rounds(self:Run, ids:set) -> Iterator[tuple[int, list[Question]]]:
+    "The same for some of the questions."
     shorter: set = set() # prompts that were longer than the window are asked once more
     for _ in range(self.settings.max_retries + 2):
         by_attempt: dict = {}
         for q in self.todo():
+            if q.id not in ids: continue
             tried = self.state.tried(q.id)
             if tried and tried[-1].status == 'failed' and tried[-1].session == self.session:
                 if q.id not in self.now.shortened - shorter: continue

@@ -18,14 +18,14 @@ from fastcore.basics import patch
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, digest, jsonable, log, read_csv, read_json
-from ..core.records import Summary
-from ..scoring.scores import metric_rows, score
+from ..core.records import Summary, finite
+from ..scoring.scores import metric_rows, score, task_names
 from ..scoring.run_folders import (GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs,
                                        several_engines)
 from ..scoring.numbers import WHOLE_RUN, doubt_notes, run_numbers
 from .journal import JournalContent, LazyList, read_journal
 from .plan import _below
-from .run_files import RunFiles, derive, questions_of, rebuild, session_seconds
+from .run_files import RunFiles, asked_questions, derive, questions_of, rebuild, session_seconds
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #6c064d8f
 def read_records(
@@ -94,7 +94,7 @@ def score_table(self:StoredRun) -> ResultTable:
         return ResultTable(['score', 'value'], [], title=title)
     counts = ', '.join(f'{v} {k}' for k, v in s.by_status.items() if v)
     return ResultTable(['score', 'value', '95 % low', 'high'], metric_rows(scores),
-                       title=f'{s.name}: {s.num_questions} questions of {s.questions_file}',
+                       title=f'{s.name}: {s.num_questions} questions of {s.questions_file}' + (f', task {s.task["name"]}' if s.task else ''),
                        notes=[counts, *(d.message for d in self.numbers.about('stored score'))])
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #41b408b5
@@ -241,17 +241,18 @@ def _file_checks(folder:Path, files:RunFiles):
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #5c068c82
 def _coverage_checks(head:dict, content:JournalContent):
-    ids = {q['id'] for q in head['questions']}
+    ids = {q.id for q in asked_questions(head, content)}
     open_ = ids - set(content.attempts)
     yield 'every question asked', f'{len(open_)} of {len(head["questions"])} were not' if open_ else ''
     status = content.last('end').get('status', 'killed')
-    yield 'run complete', '' if status == 'complete' else f'ended as {status}'
+    yield 'run complete', '' if status in ('complete', 'stopped') else f'ended as {status}'
     gaps = content.missing
     yield 'no line is missing', f'{len(gaps)} are, the first is number {gaps[0]}' if gaps else ''
 
 def _score_checks(folder:Path, head:dict, files:RunFiles):
     if not files.scores: return
-    try: got = score(questions_of(head), RunFolder(folder).predictions).overall
+    ids = {r['id'] for r in files.scores.rows}
+    try: got = score([q for q in questions_of(head) if q.id in ids], RunFolder(folder).predictions).overall
     except UserError: got = None
     same = got is not None and abs(got - files.scores.overall) < 1e-9
     yield 'score of submission.csv is the stored one', '' if same else f'it is {got}, stored is {files.scores.overall}'
@@ -261,8 +262,11 @@ def _clock_checks(files:RunFiles, content:JournalContent):
     s = files.typed
     wall, work, size = s.total_time_seconds, 0., 1
     for r in files.results: work, size = work + (r['seconds']['generation'] or 0), max(size, r['batch_size'] or 1)
+    calls = max(finite((s.effective or {}).get('concurrency')) or 1, 1) # the most in flight at a time
     if wall and size == 1:
-        yield 'times agree', '' if work <= wall * 1.05 + 1 else f'questions took {work:.1f} s of {wall:.1f} s'
+        beside = f', {calls:g} at a time' if calls > 1 else ''
+        late = work > calls * (wall * 1.05 + 1)
+        yield 'times agree', f'questions took {work:.1f} s of {wall:.1f} s{beside}' if late else ''
     parts = [x.get('seconds') for x in s.segments or []]
     if parts and None not in parts and wall is not None:
         read = {x['session'] for x in s.segments}
@@ -316,9 +320,9 @@ class Results(ResultTable):
         cut = lambda row: [row[i] for i in keep]
         return ResultTable(cut(self.columns), [cut(r) for r in self.rows], self.title, self.notes, self.digits, self.brief)
 
-    def to_text(self) -> str: return ResultTable.to_text(self.shown())
-    def to_markdown(self) -> str: return ResultTable.to_markdown(self.shown())
-    def _repr_html_(self) -> str: return ResultTable._repr_html_(self.shown())
+    def to_text(self) -> str: return '\n\n'.join(ResultTable.to_text(p) for p in self.parts())
+    def to_markdown(self) -> str: return '\n\n'.join(ResultTable.to_markdown(p) for p in self.parts())
+    def _repr_html_(self) -> str: return ''.join(ResultTable._repr_html_(p) for p in self.parts())
     def to_json(self):
         "A dict per run: the cells, the interval as two numbers, and the whole record under `numbers`."
         ends = lambda x: None if x.score_low is None else [x.score_low, x.score_high]
@@ -330,9 +334,23 @@ class Results(ResultTable):
         return dict(columns=cols, rows=[[r[c] for c in cols] for r in rows], runs=[r['numbers'] for r in rows],
                     title=self.title, notes=list(self.notes), digits=self.digits)
 
+# %% ../../nbs/06_experiment/05_stored.ipynb #06d00004
+BRIEF = ('run', 'n', 'score', '95 % interval', 's/question', 'Wh/question') # what a narrow terminal shows first
+
+@patch
+def parts(self:Results) -> list[ResultTable]:
+    "As it is printed: a table for each task, since scores of two tasks do not belong into one column."
+    whole = self.shown()
+    if 'task' not in whole.columns: return [whole]
+    at = whole.columns.index('task')
+    tasks = list(dict.fromkeys(r[at] for r in whole.rows))
+    cut = lambda row: [v for i, v in enumerate(row) if i != at]
+    return [ResultTable(cut(whole.columns), [cut(r) for r in whole.rows if r[at] == t], f'Task {t}',
+                        whole.notes if t == tasks[-1] else (), whole.digits, whole.brief) for t in tasks]
+
 # %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3ea
 _RESULTS = { # column → what it shows of the numbers of a run
-    'env': 'env', 'questions': 'datafile', 'run': 'name', 'engine': 'engine', 'n': 'n', 'score': 'score',
+    'env': 'env', 'questions': 'datafile', 'task': 'task', 'run': 'name', 'engine': 'engine', 'n': 'n', 'score': 'score',
     '95 % interval': 'interval', 'score is': 'score_is', 'value': 'value_accuracy', 'citations': 'ref_overlap', 'NA recall': 'na_recall',
     'refusal recall': 'refusal_recall', 'refusal precision': 'refusal_precision', 's/question': 'wall_s_per_question',
     'latency s': 'latency_s', 'Wh/question': 'wh_per_question', 'energy is': 'energy.is_',
@@ -341,8 +359,6 @@ _RESULTS = { # column → what it shows of the numbers of a run
 def _cell(x, of:str):
     if of == 'interval': return f'{x.score_low:.3f}–{x.score_high:.3f}' if x.score_low is not None else None
     return x.per(x.tokens) if of == 'tokens' else attrgetter(of)(x)
-
-BRIEF = ('run', 'n', 'score', '95 % interval', 's/question', 'Wh/question') # what a narrow terminal shows first
 
 def results_table(
     ws,                     # `Workspace`, or a folder of runs
@@ -360,12 +376,15 @@ def results_table(
         try:
             if r.summary: found.append((run_numbers(r, truths), r.path/'run_experiment.ipynb'))
         except UserError as e: log.warning('%s', e)
-    found.sort(key=lambda x: (x[0].env, x[0].datafile, -(x[0].score or 0)))
+    tasks = task_names(x.task for x, _ in found)
+    found.sort(key=lambda x: (list(tasks).index(x[0].task), x[0].env, x[0].datafile, -(x[0].score or 0)))
     names = [x.name for x, _ in found]
     notes = doubt_notes({x.name if names.count(x.name) == 1 else x.run: x for x, _ in found})
     if any(x.wall_s is not None for x, _ in found): notes = [*notes, WHOLE_RUN]
     if not weights: notes = [*notes, *_random_note(noise, env, datafile)]
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
-    columns = {k: v for k, v in _RESULTS.items() if k != 'engine' or several_engines(x for x, _ in found)}
-    return Results(list(columns), [[_cell(x, of) for of in columns.values()] for x, _ in found], notes=notes,
+    there = dict(engine=several_engines(x for x, _ in found), task=len(tasks) > 1 and not weights)
+    columns = {k: v for k, v in _RESULTS.items() if there.get(k, True)}
+    cell = lambda x, of: tasks[x.task] if of == 'task' else _cell(x, of)
+    return Results(list(columns), [[cell(x, of) for of in columns.values()] for x, _ in found], notes=notes,
                    numbers=notebooks, brief=BRIEF, title='Random weights: time, memory and energy, no score' if weights else '')

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MAX_DOCUMENT', 'PARSER_VERSION', 'MAX_UNPRINTABLE', 'MAX_PAGE_GARBAGE', 'MAX_LOST', 'MIN_CHARS', 'MIN_KEPT',
-           'PARSERS', 'SECONDS', 'SECONDS_PER_MB', 'MAX_MEMORY', 'why_failed', 'Sentence', 'Paragraph', 'Section',
-           'Document', 'load_document', 'split_sentences', 'paper_words', 'join_lines', 'unreadable', 'check_text',
-           'page_notes', 'from_docling', 'parser_version', 'page_text', 'parse_pdf', 'apart', 'limit_memory',
-           'PdfReader']
+           'PARSERS', 'HTML_VERSION', 'MAX_HTML', 'SECONDS', 'SECONDS_PER_MB', 'MAX_MEMORY', 'why_failed', 'Sentence',
+           'Paragraph', 'Section', 'Document', 'load_document', 'split_sentences', 'paper_words', 'join_lines',
+           'unreadable', 'check_text', 'page_notes', 'from_docling', 'parser_version', 'page_text', 'parse_pdf',
+           'html_paragraphs', 'linked_pdf', 'parse_html', 'apart', 'limit_memory', 'PdfReader', 'look_at_page']
 
 # %% ../../nbs/01_index/01_documents.ipynb #2232daa8
 import json, os, queue, re, subprocess, sys, threading
@@ -15,8 +15,10 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
-from typing import Sequence
+from typing import Iterator, Sequence
+from urllib.parse import urljoin
 
 from fastcore.basics import patch
 
@@ -659,6 +661,109 @@ def parse_pdf(
     meta = dict(metadata or {}, parser=parser_version(parser), pdf_sha256=file_sha256(path), pages=n, gate=gate)
     return Document(document_id or path.stem, title or own, '\n\n'.join(p.text for p in paragraphs), meta, sections)
 
+# %% ../../nbs/01_index/01_documents.ipynb #b1d10002
+_AROUND = 'script style noscript template svg nav aside footer form button select iframe dialog annotation'.split()
+_BLOCKS = ('address article blockquote body caption center dd details div dl dt fieldset figcaption figure '
+           'h1 h2 h3 h4 h5 h6 header li main ol p pre section summary table td th ul').split()
+
+def _main_element(soup):
+    "The element of a page that holds its text, without what is around it."
+    body = soup.body or soup
+    for e in body.find_all(_AROUND): e.extract()
+    for e in body.find_all(lambda t: t.has_attr('hidden') or t.get('aria-hidden') == 'true'): e.extract()
+    for e in body.find_all('br'): e.replace_with('\n')
+    marked = [*body.find_all(['main', 'article']), *body.find_all(attrs=dict(role='main'))]
+    size = lambda e: len(''.join(e.get_text().split()))
+    best = max(marked, key=size, default=body)
+    return best if size(best) >= size(body) / 2 else body
+
+def _runs(main) -> Iterator[tuple]:
+    "(block element, text) of each run of a page, in order; in time that is linear in the page."
+    from bs4 import NavigableString, Tag
+    def texts():
+        open_ = [(iter(main.children), main)]
+        while open_:
+            children, block = open_[-1]
+            e = next(children, None)
+            if e is None: open_.pop()
+            elif isinstance(e, Tag):
+                own = e.name == 'tr' or block.name != 'tr' and e.name in _BLOCKS
+                open_.append((iter(e.children), e if own else block))
+            elif type(e) is NavigableString: yield block, e # no comments
+    for _, run in groupby(texts(), key=lambda x: id(x[0])):
+        pieces = list(run)
+        if text := ' '.join(''.join(s for _, s in pieces).split()): yield pieces[0][0], text
+
+# %% ../../nbs/01_index/01_documents.ipynb #b1d10004
+_REFERENCES = re.compile(r'(?:\d+\.?\s*)?(?:references|bibliography)\b', re.I)
+_HTML_KINDS = dict(figcaption='caption', caption='caption') | {f'h{k}': 'heading' for k in range(1, 7)}
+
+def html_paragraphs(
+    html:bytes, # of a web page
+) -> tuple[str, list[Paragraph]]:
+    "(title, paragraphs of page 1) of a web page: headings, text, captions, rows of tables, references."
+    from bs4 import BeautifulSoup
+    soup = BeautifulSoup(html, 'html.parser')
+    title = ' '.join(soup.title.get_text().split()) if soup.title else ''
+    out, section, headers = [], '', {} # type: ignore[var-annotated]
+    def add(text, kind, **meta):
+        text = text.translate(LIGATURES)
+        sentences = [Sentence(s) for s in ([text] if kind == 'table' else split_sentences(text))]
+        out.append(Paragraph(text, dict(page=1, kind=kind, section=section, **meta), sentences))
+    for e, text in _runs(_main_element(soup)):
+        own = e.find_all(['td', 'th'], recursive=False) if e.name == 'tr' else []
+        cells = [' '.join(c.get_text(' ').split()) for c in own]
+        if len(cells) > 1:
+            table = e.find_parent('table')
+            if not e.find('td', recursive=False): headers[id(table)] = cells; continue
+            caption = ' '.join(table.caption.get_text(' ').split()) if table and table.caption else ''
+            header = headers.get(id(table), [])
+            if len(header) != len(cells): header = []
+            add(_row_text(caption, header, cells), 'table', caption=caption, header=header, cells=cells)
+            continue
+        kind = _HTML_KINDS.get(e.name, 'text')
+        if kind == 'heading': section = text
+        elif kind == 'text' and _REFERENCES.match(section): kind = 'reference'
+        add(text, kind)
+    return title, out
+
+# %% ../../nbs/01_index/01_documents.ipynb #b1d10007
+HTML_VERSION = 'html-1'
+MAX_HTML = 16 << 20 # bytes of a web page
+
+def linked_pdf(
+    html:bytes, # of a landing page
+    url:str,    # its address, which a relative link starts from
+) -> str:
+    "The address of the PDF that a page names as its paper; '' where it names none."
+    from bs4 import BeautifulSoup
+    soup = BeautifulSoup(html, 'html.parser')
+    for e in soup.find_all('meta'):
+        if str(e.get('name', '')).lower() == 'citation_pdf_url' and e.get('content'):
+            return urljoin(url, str(e['content']).strip())
+    e = soup.find('link', rel='alternate', type='application/pdf', href=True)
+    return urljoin(url, str(e['href']).strip()) if e else ''
+
+def parse_html(
+    path,                    # a web page that was saved as HTML
+    document_id:str='',      # default: the file's stem
+    title:str='',            # default: the page's own title
+    metadata:dict|None=None, # url, type, year for the document
+) -> Document:
+    "Read a web page into a `Document` of one page. `WorkError` with the reason where it holds no readable text."
+    path = Path(path)
+    size = path.stat().st_size
+    if size > MAX_HTML: raise WorkError(f'a web page of {size >> 20} MB, more than {MAX_HTML >> 20} MB')
+    own, paragraphs = html_paragraphs(path.read_bytes())
+    section = Section('Page 1', paragraphs, dict(page=1))
+    text = page_text(section)
+    check_text([text])
+    tables = {p.metadata['caption'] for p in paragraphs if p.metadata['kind'] == 'table'}
+    gate = dict(pages=1, characters_per_page=len(text), unreadable=round(unreadable(text), 5), tables=len(tables),
+                table_captions=sum(p.metadata['kind'] == 'caption' for p in paragraphs))
+    meta = dict(metadata or {}, parser=HTML_VERSION, pdf_sha256=file_sha256(path), pages=1, gate=gate)
+    return Document(document_id or path.stem, title or own, '\n\n'.join(p.text for p in paragraphs), meta, [section])
+
 # %% ../../nbs/01_index/01_documents.ipynb #7ad26445
 SECONDS, SECONDS_PER_MB = 60., 30. # for a PDF; docling and OCR, which run models, get twenty times as long
 MAX_MEMORY = 6 << 30               # bytes of address space of a process that reads (not with docling)
@@ -681,7 +786,7 @@ def limit_memory(
 
 # %% ../../nbs/01_index/01_documents.ipynb #7ad26446
 class PdfReader:
-    """Reads PDFs with `parse_pdf` in another process. A context manager.
+    """Reads PDFs with `parse_pdf` (web pages with `parse_html`) in another process. A context manager.
     `WorkError` when a paper takes too long or ends the process."""
     def __init__(self,
         parser:str='pdfium', # key of `PARSERS`
@@ -720,11 +825,34 @@ class PdfReader:
         return o
 
 # %% ../../nbs/01_index/01_documents.ipynb #5f413836
+def look_at_page(
+    html:bytes,      # a web page that was fetched
+    url:str,         # its address
+    seconds:float=60.,
+) -> tuple[str, int]:
+    "(address of the PDF that it names, or ''; words of its text), found in another process. `WorkError` if that fails."
+    code, ask = 'from wattnb.index.documents import _look; _look()', json.dumps(url).encode() + b'\n' + html
+    try: p = subprocess.run(apart(code), input=ask, capture_output=True, timeout=seconds)
+    except subprocess.TimeoutExpired: raise WorkError(f'an HTML page that was not read within {seconds:g} s') from None
+    try: return tuple(json.loads(p.stdout)) # type: ignore[return-value]
+    except ValueError: raise WorkError('an HTML page that cannot be read') from None
+
+def _look():
+    "Runs in the other process."
+    limit_memory(MAX_MEMORY)
+    url, html = json.loads(sys.stdin.buffer.readline()), sys.stdin.buffer.read()
+    json.dump([linked_pdf(html, url), sum(len(p.text.split()) for p in html_paragraphs(html)[1])], sys.stdout)
+
+def _parse(path:str, *args, parser:str) -> Document:
+    "A paper by the ending of its file."
+    if path.endswith('.html'): return parse_html(path, *args)
+    return parse_pdf(path, *args, parser=parser) # type: ignore[misc]
+
 def _read_for(parser:str, memory:int):
     "Runs in the other process: reads a line with arguments, writes a line with the document or the reason of failure."
     out, sys.stdout = sys.stdout.buffer, open(os.devnull, 'w')
     if parser != 'docling': limit_memory(memory)
     for line in sys.stdin.buffer:
-        try: reply = json.dumps(parse_pdf(*json.loads(line), parser=parser).to_json()) # type: ignore[misc]
+        try: reply = json.dumps(_parse(*json.loads(line), parser=parser).to_json())
         except Exception as e: reply = json.dumps(why_failed(e))
         out.write(reply.encode() + b'\n'); out.flush()

@@ -13,16 +13,15 @@ from typing import Sequence
 
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, read_csv, write_csv, write_json
-from ..core.questions import BASE_COLUMNS, BLANK, parse_refs
+from ..core.questions import BASE_COLUMNS, BLANK, WATTBOT2025, parse_refs
 from ..llm.parsing import find_fields, parse_reply
 from ..llm.prompts import prompt_digest
 from ..retrieval.context import Block, Context
-from ..scoring.wattbot_score import SCORER_VERSION, normalise_value
+from ..scoring.wattbot_score import normalise_value, scorer_version
 from ..scoring.answers import Prediction
 from ..scoring.scores import Scores, score
 from ..scoring.run_folders import GroundTruth, RunFolder, cell_text, is_own, pick_runs
 from ..scoring.store import snippet_paper
-
 
 # %% ../../nbs/legacy/00_rescoring.ipynb #5b110002
 def _cell(refs:Sequence[str]) -> str: return json.dumps(list(refs)) if refs else BLANK
@@ -108,7 +107,8 @@ def _write(result:Rescored, new:list[Prediction], output) -> Path:
     scores = lambda s: s and s.to_json(strict=True)
     try:
         write_csv(folder/'submission.csv', BASE_COLUMNS, rows, quote_all=True)
-        write_json(folder/'rescored.json', dict(run=r.id, scorer_version=SCORER_VERSION, parser=prompt_digest(),
+        task = result.after.task if result.after else WATTBOT2025
+        write_json(folder/'rescored.json', dict(run=r.id, scorer_version=scorer_version(task), parser=prompt_digest(task),
                                                 before=scores(result.before), after=scores(result.after),
                                                 changes=result.changes))
     except OSError as e:

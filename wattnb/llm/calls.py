@@ -395,7 +395,8 @@ async def _all(self:ApiModel, requests, done, stop, job):
         try: await asyncio.gather(*(one(r) for r in requests))
         finally:
             if gate.rounds > 1: self._start = gate.limit # the server has a queue
-            self.info.update(concurrency_used=gate.most, concurrency_lowest=gate.lowest,
+            most = max(gate.most, self.info.get('concurrency_used') or 0) # of all calls of this model
+            self.info.update(concurrency_used=most, concurrency_lowest=gate.lowest,
                              not_sent=sorted(self._dropped))
 
 @patch

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REPLY_KEYS', 'KEYS', 'MAX_REPLY', 'MAX_OBJECTS', 'MAX_REPAIR', 'MAX_LINE', 'NUMBER', 'MAX_VALUE', 'Answer',
-           'find_fields', 'clean_value', 'clean_refs', 'read_short', 'parse_reply', 'token_confidence',
-           'with_confidence']
+           'find_fields', 'conversion_note', 'read_value', 'clean_value', 'clean_refs', 'read_short', 'parse_reply',
+           'token_confidence', 'with_confidence']
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #edb317a4
 import json, math, re, unicodedata
@@ -14,7 +14,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Iterable, Sequence
 
-from ..core.questions import BLANK, REFUSAL, Question, is_blank, parse_refs
+from ..core.questions import BLANK, REFUSAL, Question, is_blank, parse_refs, read_items
+from ..core.units import CURRENCIES, SCALES, factor_between, times, unit_scale
 from .protocol import split_thinking
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #d587f5e3
@@ -35,6 +36,7 @@ class Answer:
     parsed_by: str = ''          # 'json', 'repair' (json-repair was needed), 'lines', 'text' or ''
     confidence: float|None = None # 0..1: stated, where the prompt requests it, else from the tokens (`with_confidence`)
     confidence_from: str = ''    # 'stated', 'value tokens', 'reply tokens', or why there is none
+    conversions: tuple = ()      # of units, each a dict with `from`, `to` and `factor`, see `read_value`
     citations: dict|None = None  # where its parts come from, and what was dropped, if the run asks for needed papers only
 
     @classmethod
@@ -44,12 +46,17 @@ class Answer:
         "The answer of a question whose call failed."
         return cls('failed', value='', explanation=f'Failed: {why}')
 
+    @property
+    def conversion_note(self) -> str:
+        "The units that were converted, in words; '' for none."
+        return conversion_note(self.conversions)
     def to_json(self) -> dict:
         "The answer as plain values, for a record."
         return dict(status=self.status, value=self.value, refs=list(self.refs), answer=self.answer,
                     explanation=self.explanation, supporting_materials=self.supporting_materials,
                     ref_urls=list(self.ref_urls), parsed_by=self.parsed_by, confidence=self.confidence,
                     confidence_from=self.confidence_from,
+                    **(dict(conversions=list(self.conversions)) if self.conversions else {}),
                     **({} if self.citations is None else dict(citations=self.citations)))
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #ebdd54e4
@@ -249,16 +256,8 @@ def _unwrapped(value) -> str:
     while m := _WRAPPED.fullmatch(s): s = next(x for x in m.groups() if x is not None).strip('"\' \t\n')
     return s
 
-def clean_value(
-    value,                # `answer_value` as the reply has it
-    q:Question|None=None, # the question
-) -> str:
-    """The value in the form that the prompt requests: true and false as 1 and
-    0, numbers in plain digits without unit, separators and hedge."""
-    s = _unwrapped(value)
-    if q is None or is_blank(s): return s
-    if q.kind == 'true_false': return {'true': '1', 'false': '0', 'yes': '1', 'no': '0'}.get(s.lower().rstrip('.'), s)
-    if q.kind != 'number': return s
+def _as_asked(s:str, q:Question) -> str:
+    "A number or a range without unit, separators and hedge; other text as it is."
     asked = unicodedata.normalize('NFKC', q.unit or '')
     t = _spelled_out(_HEDGES.sub('', s), asked)
     plain = re.sub(r'\b(?:thousand|million|billion|trillion)s?\b', '', asked).strip()
@@ -267,8 +266,78 @@ def clean_value(
     t = re.sub(rf'^(?:(?:US)?[$€£]|{re.escape(plain) or "[$]"})\s*(?=[\d-])', '', t).strip()
     if re.fullmatch(NUMBER, t): return _plain_number(t)
     if (m := _RANGE.match(t)) and _plain_number(m[1]) != _plain_number(m[2]):
-        return f'[{_plain_number(m[1])},{_plain_number(m[2])}]'
+        return '{}{},{}{}'.format(q.task.brackets[0], _plain_number(m[1]), _plain_number(m[2]), q.task.brackets[1])
     return t if re.search(r'\d', t) else s
+
+# %% ../../nbs/03_llm/07_parsing.ipynb #u7a50002
+_QUANTITY = re.compile(rf'(?:from\s+|between\s+)?((?:US)?[$€£])?\s*({NUMBER})(?:\s*(?:-|–|—|to|and)\s*[$€£]?({NUMBER}))?\s*(.*)', re.I | re.S)
+_SCALE_WORD = re.compile(rf'\b(?:{"|".join(SCALES)})s?\b', re.I)
+
+def _stated_unit(t:str, asked:str, sign:str, rest:str) -> str:
+    "The unit of a number in a reply: behind it, before it, or the asked one without its scale word."
+    rest, scale = rest.strip(' .()'), _SCALE_WORD.search(asked)
+    if rest: return sign + rest if re.match(r'/|per\b', rest) else rest
+    other = scale and _SCALED.search(t) and scale[0].lower().rstrip('s') not in t.lower()
+    return sign or (_SCALE_WORD.sub('', asked).strip() if other else '') # `1.5 billion` where millions are asked for
+
+def _converted(s:str, q:Question) -> tuple[str, tuple]|None:
+    "(value, conversions) of a number or a range whose unit measures what the asked one does; None for anything else."
+    asked, t = unicodedata.normalize('NFKC', q.unit or ''), _HEDGES.sub('', s)
+    m = _QUANTITY.fullmatch(_spelled_out(t))
+    if not asked or not m or _without_unit(t, asked) != t: return None
+    stated = _stated_unit(t, asked, m[1] or '', m[4])
+    factor = factor_between(stated, asked) if stated else None
+    if factor is None: return (s, ()) if m[1] and _currency(asked) not in (None, _currency(m[1])) else None
+    numbers = [times(_plain_number(n), factor) or '' for n in m.groups()[1:3] if n]
+    if '' in numbers: return None
+    text = numbers[0] if len(numbers) == 1 else q.task.brackets[0] + ','.join(numbers) + q.task.brackets[1]
+    return text, () if factor == 1 else ({'from': stated, 'to': q.unit, 'factor': factor},)
+
+def _currency(unit:str) -> str|None:
+    "The currency of a unit or a rate; None where it is none."
+    what = (unit_scale(unit) or ('', 1))[0].split(' per ')[0]
+    return what if what in CURRENCIES else None
+
+def conversion_note(
+    conversions, # dicts with `from`, `to` and `factor`, of an answer or of its record; None
+) -> str:
+    "The units that were converted, in words; '' for none."
+    return '; '.join(f'converted from {c["from"]} to {c["to"]} (× {c["factor"]:.6g})' for c in conversions or ())
+
+# %% ../../nbs/03_llm/07_parsing.ipynb #u7a50004
+def _listed(value, s:str) -> list|None:
+    "The items of a list as models write it: a JSON list, or a text in brackets; None for a single value."
+    if s[:1] == '[':
+        try: value = json.loads(s)
+        except (ValueError, RecursionError): pass
+    if isinstance(value, list): return [_unwrapped(x) for x in value] if len(value) > 1 else None
+    return read_items(s)
+
+def read_value(
+    value,                # `answer_value` as the reply has it
+    q:Question|None=None, # the question
+) -> tuple[str, tuple]:
+    """(value, conversions): the value in the form that the prompt requests, true and false as 1 and 0, numbers in plain
+    digits without unit, separators and hedge; and the units that were converted, where the task wants that."""
+    s = _unwrapped(value)
+    if q is None or is_blank(s): return s, ()
+    if q.kind == 'true_false': return {'true': '1', 'false': '0', 'yes': '1', 'no': '0'}.get(s.lower().rstrip('.'), s), ()
+    if q.task.brackets == '()' and (items := _listed(value, s)):
+        read = [_single_value(x, q) for x in items[:100]]
+        found = {c['from']: c for _, cs in read for c in cs}
+        return f'({", ".join(x for x, _ in read)})'[:MAX_VALUE], tuple(found.values())
+    return _single_value(s, q)
+
+def _single_value(s:str, q:Question) -> tuple[str, tuple]:
+    if q.kind != 'number': return s, ()
+    return q.task.convert and _converted(s, q) or (_as_asked(s, q), ())
+
+def clean_value(
+    value,                # `answer_value` as the reply has it
+    q:Question|None=None, # the question
+) -> str:
+    "The value alone, see `read_value`."
+    return read_value(value, q)[0]
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #2bf4f75c
 def clean_refs(
@@ -296,21 +365,24 @@ _REFUSES = re.compile(r"^\W*(?:unknown|none|not? (?:stated|said|given|mentioned|
 
 def _squeezed(t:str) -> str: return re.sub(r'[\s,]+', '', t.lower())
 
-def _short_value(line:str, question:Question) -> str|None:
-    "The value in one line of text; None where there is none of the requested kind."
+def _short_value(line:str, question:Question) -> tuple[str|None, tuple]:
+    "(value in one line of text, conversions); None where there is none of the requested kind."
     if question.kind == 'true_false':
         m = re.search(r'\b(true|false|yes|no)\b', line, re.I)
-        return None if not m else '1' if m[1].lower() in ('true', 'yes') else '0'
+        return (None if not m else '1' if m[1].lower() in ('true', 'yes') else '0'), ()
     if question.kind != 'number':
-        return re.sub(r'^(?:the )?answer(?: is)?\W+', '', line, flags=re.I).strip().rstrip('.')
+        return re.sub(r'^(?:the )?answer(?: is)?\W+', '', line, flags=re.I).strip().rstrip('.'), ()
     found = list(re.finditer(NUMBER, line))
-    if not found: return None
+    if not found: return None, ()
     unit = (question.unit or '').lower()
     best = next((m for m in found if unit and line[m.end():].lstrip(' -').lower().startswith(unit)), found[0])
     other = re.search(rf'{re.escape(best[0])}\s*(?:-|–|to|and)\s*({NUMBER})', line)
     if other and re.search(r'\brange|interval|between\b', question.question, re.I):
-        return f'[{_plain_number(best[0])},{_plain_number(other[1])}]'
-    return _plain_number(best[0])
+        around = question.task.brackets
+        return f'{around[0]}{_plain_number(best[0])},{_plain_number(other[1])}{around[1]}', ()
+    words = line[best.end():].split()[:4] if question.task.convert else []
+    parts = (f'{best[0]} {" ".join(words[:n])}' for n in range(len(words), 0, -1)) # the longest unit that is one
+    return next((x for p in parts if (x := _converted(p, question))), (_plain_number(best[0]), ()))
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #a80dc52b
 def _blocks_with(value:str, question:Question, blocks) -> list:
@@ -333,12 +405,14 @@ def read_short(
     if not line: return Answer('unparsed', value='', explanation='The reply is empty.')
     if is_blank(line) or _REFUSES.match(line):
         return Answer('abstained', explanation=line, answer=REFUSAL, parsed_by='text')
-    value = _short_value(line, question)
+    value, conversions = _short_value(line, question)
     if not value: return Answer('unparsed', value='', explanation=line)
-    found = _blocks_with(value, question, context.blocks if context else ())[:1]
+    written = re.findall(NUMBER, line)[0] if conversions else value # as the passage has it
+    found = _blocks_with(written, question, context.blocks if context else ())[:1]
     refs = tuple(b.doc_id for b in found)
     quote = found[0].text[:300] if found and question.kind != 'true_false' else ''
-    return Answer('answered', value[:MAX_VALUE], refs, line, line, quote, _urls(refs, bibliography), 'text')
+    return Answer('answered', value[:MAX_VALUE], refs, line, line, quote, _urls(refs, bibliography), 'text',
+                  conversions=conversions)
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #6b239642
 _LEVELS = dict(high=.9, medium=.5, moderate=.5, low=.2)
@@ -374,14 +448,14 @@ def parse_reply(
     if 'answer_value' not in fields:
         return Answer('unparsed', value='', explanation=explanation or 'The reply has no answer_value.', answer=answer,
                       parsed_by=how)
-    value, confidence = clean_value(fields['answer_value'], question), _confidence(fields.get('confidence'))
+    (value, conversions), confidence = read_value(fields['answer_value'], question), _confidence(fields.get('confidence'))
     source = '' if confidence is None else 'stated'
     if is_blank(value):
         return Answer('abstained', explanation=explanation or REFUSAL, answer=REFUSAL, parsed_by=how,
                       confidence=confidence, confidence_from=source)
     refs = clean_refs(fields.get('ref_id'), allowed_ids)
     return Answer('answered', value, refs, answer, explanation or answer or value, '' if is_blank(quote) else quote,
-                  _urls(refs, bibliography), how, confidence, source)
+                  _urls(refs, bibliography), how, confidence, source, conversions)
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #c0f1de02
 _VALUE_TEXT = re.compile(r'answer[_ ]?value["\'*`]{0,3}\s*[:=]\s*("(?:[^"\\]|\\.)*|[^,}\n]+)', re.I)

@@ -8,3 +8,8 @@ from .systems import *
 from .questions import *
 from .figures import *
 from .reports import *
+from .findings import *
+from .citing import *
+from .claims import *
+from .report_page import *
+from .board import *

@@ -19,6 +19,7 @@ from ..core.questions import is_blank
 from .style import (PALETTE, Part, draw_bars, figure_style, frame_of, headline, is_note, new_figure,
                                 row_axis, save, small_png)
 from ..scoring.run_folders import find_runs, runs_root
+from ..scoring.scores import task_in
 from .registry import ALIASES, COPIES, FIGURES, FigureData, as_shown, needs_note
 from . import questions, systems, wattbot_figures, wattbot_questions # noqa: F401 (these fill FIGURES)
 
@@ -26,8 +27,9 @@ from . import questions, systems, wattbot_figures, wattbot_questions # noqa: F40
 def _score_panel(ax, scores:dict):
     "Legacy and strict components of `summary['scores']` with 95 % intervals."
     strict, entries = scores.get('strict') or {}, []
-    keys = {'overall': 'overall', 'value (0.75)': 'value_accuracy', 'citations (0.15)': 'ref_overlap',
-            'NA recall (0.10)': 'na_recall'}
+    task = task_in(scores)
+    keys = {'overall': 'overall', f'value ({task.value:.2f})': 'value_accuracy', f'citations ({task.ref:.2f})': 'ref_overlap',
+            f'NA recall ({task.na:.2f})': 'na_recall'}
     for kind, s, ci, dy, look in (('legacy', scores, scores.get('ci95'), -.17, (PALETTE[0], '')),
                                   ('strict', strict, strict.get('ci'), .17, (PALETTE[1], '////'))):
         values = [s.get(k) for k in keys.values()]

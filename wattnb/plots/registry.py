@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Callable, Sequence
 
+from ..core.questions import Task
 from ..core.records import finite
 from ..core.workspace import UserError, Workspace
 from ..llm.registry import load_registry
 from ..scoring.statistics import bootstrap_ci
+from ..scoring.scores import METRICS, main_task, task_names
 from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, score_run, side_by_side
 from ..scoring.numbers import question_costs, ranked_joules, run_numbers
 from ..scoring.store import tidy_rows
@@ -65,7 +67,7 @@ def comparable_runs(
     datafile:str|None=None, # only this question file (stem)
     truths=None,            # `GroundTruth`; default: of the workspace
 ) -> tuple[list, dict]:
-    "([(run, scores)] over the largest question set, {run id: why it is left out})."
+    "([(run, scores)] of the task of most runs over the largest question set, {run id: why it is left out})."
     truths = truths or GroundTruth(ws)
     found, why = [], {}
     for r in find_runs(ws, env, datafile):
@@ -80,7 +82,10 @@ def comparable_runs(
     of = lambda s: {x['id'] for x in s.rows}
     why |= {r.id: f'{s.n} questions instead of {len(most)}' if s.n != len(most) else 'other questions than most runs'
             for r, s in found if of(s) != most}
-    return [(r, s) for r, s in found if r.id not in why], why
+    found = [(r, s) for r, s in found if r.id not in why]
+    names, task = task_names(s.task for _, s in found), main_task(s.task for _, s in found)
+    why |= {r.id: f'scored by {names[s.task]}, most runs by {names[task]}' for r, s in found if s.task != task}
+    return [(r, s) for r, s in found if s.task == task], why
 
 # %% ../../nbs/10_plots/02_registry.ipynb #ee354bcf
 def _entry(run:RunFolder, registry):
@@ -122,7 +127,8 @@ RUN_COLUMNS = ('run', 'label', 'series', 'name', 'model', 'family', 'kind', 'env
                *(f'{c}{e}' for c in ('overall', 'value', 'ref', 'na') for e in ('', '_low', '_high')), 'score_is',
                'refusal_recall', 'refusal_precision', 'latency', 'latency_low', 'latency_high', 'latency_is',
                'wall_s_per_question', 'concurrency', 'usd_1000', 'wh_100', 'wh_100_low', 'wh_100_high', 'energy_kind',
-               'energy_is', 'energy_factor', 'doubts', 'failed')
+               'energy_is', 'energy_factor', 'doubts', 'failed', 'task', 'value_weight', 'ref_weight', 'na_weight',
+               'citation_measure')
 QUESTION_COLUMNS = ('run', 'label', 'series', 'model', 'kind', 'env', 'precision', 'id', 'is_na', 'value_correct',
                     'na_correct', 'refused', *TYPES, 'types_from', 'latency', 'retrieval', 'generation', 'latency_is',
                     'batch', 'doubts')
@@ -160,6 +166,11 @@ def _concurrency(run:RunFolder) -> float|None:
     batches = (b for r in run.records if (b := finite(r.get('batch_size'))))
     return finite(cfg.get('max_concurrent')) or finite(cfg.get('batch_size')) or max(batches, default=None)
 
+def _rules(task:Task) -> dict:
+    "What the figures say of the score: the task, its weights, and the name of its citation measure."
+    measure = next(m for m in METRICS if m.part == 'ref')
+    return dict(task=task.name, citation_measure=measure.title(task), **{f'{k}_weight': w for k, w in task.weights.items()})
+
 def _run_row(e:ScoredRun, registry) -> dict:
     "One row of `runs`."
     run, scores, x = e.run, e.scores, e.numbers
@@ -170,7 +181,7 @@ def _run_row(e:ScoredRun, registry) -> dict:
                 engine=run.engine, model_name=m.pop('name'), mode=run.mode, **m, n=scores.n, n_na=scores.n_na,
                 **_score_cells(x, scores.ci), score_is=x.score_is, refusal_recall=x.refusal_recall,
                 refusal_precision=x.refusal_precision, **_cost_cells(x), concurrency=_concurrency(run),
-                doubts='; '.join(d.rule for d in x.doubts if d.severity != 'info'), failed=failed)
+                doubts='; '.join(d.rule for d in x.doubts if d.severity != 'info'), failed=failed, **_rules(scores.task))
 
 def doubts_of(
     numbers, # `RunNumbers` of one or several runs

@@ -42,7 +42,7 @@ def _pareto_rows(cost:str):
     def rows(data) -> list[dict]:
         p, runs = data.panel, {e.label: e.run for e in data.systems}
         by = {s.label: s for s in singles(p)}
-        front = pareto(list(by.values()), p.strata, cost=cost, clusters=p.papers())
+        front = pareto(list(by.values()), p.strata, cost=cost, clusters=p.papers(), task=p.task)
         def row(label, **more):
             x = data.numbers[label]
             return dict(
@@ -236,7 +236,7 @@ def _frontier_rows(data) -> list[dict]:
     ends = {re.search(r'(-[a-z]+)?$', l)[0] for l in p.labels}
     drop = ends.pop() if len(ends) == 1 else '' # the ending that all share, e.g. `-bench`
     kinds = dict(single=singles(p), ensemble=ensembles(p, most=16), cascade=cascades(p, three=len(p.labels) <= 8))
-    front = pareto(sum(kinds.values(), []), p.strata, reps=1000, clusters=p.papers())
+    front = pareto(sum(kinds.values(), []), p.strata, reps=1000, clusters=p.papers(), task=p.task)
     def row(r):
         x = data.numbers.get(r['label']) if r['kind'] == 'single' else None
         parts = [data.numbers[m] for m in r['members']]

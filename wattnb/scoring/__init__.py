@@ -11,3 +11,10 @@ from .retrieval_metrics import *
 from .official_scorer import *
 from .submissions import *
 from .tracing import *
+from .equivalence import *
+from .sample_size import *
+from .seeds import *
+from .ranks import *
+from .calibration import *
+from .sequential import *
+from .metric_tests import *

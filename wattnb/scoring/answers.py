@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-from ..core.questions import BASE_COLUMNS, FLAGS, REFUSAL, Question, is_blank, parse_refs, task_of
-from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, score_refs,
+from ..core.questions import BASE_COLUMNS, FLAGS, REFUSAL, WATTBOT2025, Question, Task, is_blank, parse_refs, task_of
+from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, read_band, score_refs,
                                           score_value)
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0006
@@ -63,19 +63,20 @@ class Prediction:
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #defb7b62
 def read_truth(
-    path, # labelled question file; only `id`, `answer_value` and `ref_id` are needed
+    path,        # labelled question file; only `id`, `answer_value` and `ref_id` are needed
+    task:str='', # name of the task whose rules apply; '': the file's own
 ) -> list[Question]:
     "The questions of a truth file. `UserError` for a missing column, an empty or doubled id, no rows or no values."
     t = read_csv(path, required=('id', 'answer_value', 'ref_id'))
-    seen, out, task = {}, [], task_of(path, t.columns)
+    seen, out, rules = {}, [], task_of(path, t.columns, task)
     for i, r in enumerate(t.rows):
         id = r['id'].strip()
         if not id: raise UserError(f'{t.where(i, "id")}: empty id')
         if id in seen: raise UserError(f'{t.where(i, "id")}: id {id!r} is already on line {seen[id]}')
         seen[id] = t.lines[i]
-        flags = {f: r[f].strip().lower() in ('1', '1.0', 'true', 't', 'yes', 'y') for f in task.flags if f in t.columns}
+        flags = {f: r[f].strip().lower() in ('1', '1.0', 'true', 't', 'yes', 'y') for f in rules.flags if f in t.columns}
         cells = {c: r.get(c, '') for c in BASE_COLUMNS[1:]}
-        out.append(Question(id, **cells, flags=flags, usage=r.get('Usage', '').strip(), task=task))
+        out.append(Question(id, **cells, flags=flags, usage=r.get('Usage', '').strip(), task=rules))
     if not out: raise UserError(f'{path} has a header but no rows')
     if not any(q.answer_value.strip() for q in out):
         raise UserError(f'{path}: the column answer_value is empty: nothing to score against')
@@ -110,17 +111,23 @@ def file_problems(
     return tuple(dict(kind=k, id=i, message=m) for k, i, m in found)
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0012
-def _value_faults(r:dict, rule:str='wattbot2025'):
+def _reachable(value:str, task:Task) -> bool:
+    "Whether any answer can be right: the truth itself, or an end of it where it is a band."
+    band = read_band(value) if task.values == 'wattbot2026' else None
+    if any(sign in value for sign in task.forbidden): return False
+    return score_value(value, f'{band[0]!r}' if band else value, task.values)
+
+def _value_faults(r:dict, task:Task=WATTBOT2025):
     "(severity, column, rule, message) about the value and the unit of a row."
     value, unit = r.get('answer_value', '').strip(), r.get('answer_unit', '').strip()
     na, items = is_blank(value), parse_collection(value)
     if not value:
         yield ('error', 'answer_value', 'empty_truth',
                'empty cell: counts as unanswerable (write is_blank if that is meant)')
-    if not na and rule == 'wattbot2025' and not score_value(value, value):
-        yield ('error', 'answer_value', 'unreachable', f'the truth {value[:40]!r} does not match itself '
-               '(thousands comma, or a range as text): no answer can be right')
-    elif not na and normalise_value(value) != value and as_number(value) is None and items is None:
+    if not na and not _reachable(value, task):
+        why = '(thousands comma, or a range as text)' if task.values == 'wattbot2025' else f'under the rules of {task.name}'
+        yield 'error', 'answer_value', 'unreachable', f'the truth {value[:40]!r} does not match itself {why}: no answer can be right'
+    elif not na and task.values == 'wattbot2025' and normalise_value(value) != value and as_number(value) is None and items is None:
         yield ('warning', 'answer_value', 'not_canonical',
                f'{value[:40]!r} would be read as {normalise_value(value)[:40]!r} if it were an answer')
     if items and value[:1] == '[' and all_numbers(items):
@@ -139,14 +146,14 @@ def _value_faults(r:dict, rule:str='wattbot2025'):
         yield 'error', 'answer', 'refusal_with_value', f'the answer refuses, answer_value is {value[:30]!r}'
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0014
-def _citation_faults(r:dict, known:dict|None):
+def _citation_faults(r:dict, known:dict|None, task:Task=WATTBOT2025):
     "The same about the cited papers; `known`: lower-case id -> paper or None; None: no bibliography is known."
     cell = r.get('ref_id', '').strip()
     na, refs = is_blank(r.get('answer_value', '')), parse_refs(cell)
     if na and refs: yield 'warning', 'ref_id', 'cited_blank', 'unanswerable, yet papers are cited'
     if not na and not refs: yield 'error', 'ref_id', 'uncited', 'answerable, but no paper is cited'
     if refs and cell[:1] != '[': yield 'warning', 'ref_id', 'bare_id', 'an id without the brackets of a list'
-    if refs and score_refs(cell, json.dumps(refs)) < 1:
+    if refs and score_refs(cell, json.dumps(refs), task.citations) < 1:
         yield 'error', 'ref_id', 'unreadable_list', 'not a list that the scorer can read: no citation can match'
     for x in refs:
         if known is not None and x.lower() not in known:
@@ -200,17 +207,18 @@ def _repeats(id:str, text:str, line:int, ids:dict, texts:dict):
 def check_questions(
     path,           # question file; may be unlabelled
     known_ids=None, # ids of the bibliography; or id -> `Paper`, to compare URLs too
+    task:str='',    # name of the task whose rules apply; '': the file's own
 ) -> ResultTable:
     """Every fault of a question file as a row: severity, line, id, column, rule, message. `UserError` only for a
     file that is no table with `id` and `question`."""
     t = read_csv(path, required=('id', 'question'))
-    task = task_of(path, t.columns)
+    rules = task_of(path, t.columns, task)
     papers = known_ids if isinstance(known_ids, dict) else dict.fromkeys(known_ids or ())
     known = None if known_ids is None else {k.lower(): p for k, p in papers.items()}
     out, ids, texts, labelled = [], {}, {}, any(r.get('answer_value', '').strip() for r in t.rows)
     for line, r in zip(t.lines, t.rows):
         id, text = r['id'].strip(), ' '.join(r['question'].lower().split())
-        found = [*_value_faults(r, task.values), *_citation_faults(r, known), *_url_faults(r, known),
+        found = [*_value_faults(r, rules), *_citation_faults(r, known, rules), *_url_faults(r, known),
                  *_flag_faults(r)] if labelled else []
         out += [(s, line, id, *what) for s, *what in [*found, *_repeats(id, text, line, ids, texts)]]
     if not labelled:
@@ -219,4 +227,5 @@ def check_questions(
     if not t.rows: out.append(('error', 1, '', '', 'no_rows', 'a header but no questions'))
     errors = sum(r[0] == 'error' for r in out)
     return ResultTable(['severity', 'line', 'id', 'column', 'rule', 'message'], out,
-                       f'{Path(path).name}: {len(t)} questions, {errors} errors, {len(out) - errors} warnings')
+                       f'{Path(path).name}: {len(t)} questions, {errors} errors, {len(out) - errors} warnings',
+                       () if rules == WATTBOT2025 else (f'By the rules of the task {rules.name}.',))

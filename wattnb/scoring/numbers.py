@@ -17,7 +17,8 @@ from ..core.records import Summary, finite
 from ..core.workspace import UserError
 from ..telemetry.energy import RunEnergy, energy_of, is_hosted, missed_factor
 from ..telemetry.footprints import Footprint, bill_of, run_footprint
-from .wattbot_score import SCORER_VERSION
+from ..core.questions import WATTBOT2025, Task
+from .wattbot_score import scorer_version
 from .scores import Scores, score
 from .run_folders import GroundTruth, RunFolder, is_plain, side_by_side, some_of
 
@@ -197,6 +198,7 @@ class RunNumbers(RunCost):
     tokens: float|None = None          # prompt and completion, over all attempts
     at_a_time: float = 1.              # what latencies were divided by
     doubts: tuple = ()                 # see `Doubt`
+    task: Task = WATTBOT2025           # by whose rules it is scored
     def about(self, *what:str) -> list['Doubt']:
         "The caveats about some of the numbers."
         return [d for d in self.doubts if set(d.about) & set(what)]
@@ -205,11 +207,11 @@ class RunNumbers(RunCost):
 @patch
 def to_json(self:RunNumbers) -> dict:
     "All fields flat; those per question and the parts of the energy beside them."
-    out = {f.name: getattr(self, f.name) for f in fields(RunNumbers) if f.name not in ('energy', 'doubts')}
+    out = {f.name: getattr(self, f.name) for f in fields(RunNumbers) if f.name not in ('energy', 'doubts', 'task')}
     e = self.energy
     doubts = [dict(rule=d.rule, severity=d.severity, about=list(d.about), message=d.message) for d in self.doubts]
     return out | dict(
-        wall_s_per_question=self.wall_s_per_question, wh=e.wh, wh_low=e.low, wh_high=e.high, wh_reported=e.reported,
+        task=self.task.name, scorer_version=scorer_version(self.task), wall_s_per_question=self.wall_s_per_question, wh=e.wh, wh_low=e.low, wh_high=e.high, wh_reported=e.reported,
         energy_kind=e.kind, energy_is=e.is_, energy_factor=e.factor, energy_factor_low=e.factor_low,
         energy_factor_high=e.factor_high, energy_reason=e.reason, wh_per_question=self.per(e.wh),
         wh_per_question_low=self.per(e.low), wh_per_question_high=self.per(e.high),
@@ -219,6 +221,7 @@ def to_json(self:RunNumbers) -> dict:
 # %% ../../nbs/05_scoring/06_numbers.ipynb #5b0d0008
 DOUBTS = { # name -> severity, the numbers that it is about, what it finds
     'INCOMPLETE': ('error', ('score',), 'no summary, or the run did not finish'),
+    'STOPPED': ('warning', ('score',), 'stopped early on purpose: the score is over the questions that were asked'),
     'MISSING_QUESTIONS': ('error', ('score', 'refusals'), 'questions without an answer'),
     'ERRORS': ('error', ('score', 'refusals'), 'more than one question in ten failed'),
     'UNPARSED': ('warning', ('score', 'refusals'), 'replies that could not be read'),
@@ -293,7 +296,8 @@ def _score_doubts(run:RunFolder, scores:Scores|None):
     s, preds = run.stored, run.predictions if run.submission or run.records else []
     n = s.num_questions or len(preds)
     never = 0 if s.n_completed is None else max(0, n - s.n_completed)
-    if run.status not in ('', 'complete'):
+    if run.status == 'stopped': yield 'STOPPED', s.stopped_because or 'stopped early'
+    elif run.status not in ('', 'complete'):
         yield 'INCOMPLETE', f'the run is {run.status}' + (f': {never} questions were not asked' if never else '')
     lost = [p['id'] for p in scores.problems if p['kind'] == 'missing_prediction'] if scores else []
     if lost: yield 'MISSING_QUESTIONS', f'{len(lost)} of {scores.n} questions have no answer: {some_of(lost, 5)}'
@@ -307,7 +311,7 @@ def _score_doubts(run:RunFolder, scores:Scores|None):
     what = 'its answers score ' + ', '.join(f'{k} {now:.4f} (stored: {was:.4f})'
                                             for k, (was, now) in drift.items())
     if max(abs(was - now) for was, now in drift.values()) > .01:
-        yield 'SCORE_MISMATCH', f'{what} under {SCORER_VERSION}'
+        yield 'SCORE_MISMATCH', f'{what} under {scorer_version(scores.task)}'
     else: yield 'SCORE_DRIFT', what
 
 # %% ../../nbs/05_scoring/06_numbers.ipynb #5b0d0014
@@ -360,7 +364,7 @@ def run_numbers(
                       score_stored=s.overall_score, latency_s=latency, latency_is=latency_is,
                       at_a_time=side_by_side(run),
                       tokens=float(s.input_tokens + (s.output_tokens or 0)) if s.input_tokens else None,
-                      doubts=tuple(Doubt(*d) for d in doubts),
+                      doubts=tuple(Doubt(*d) for d in doubts), task=scores.task if scores else truths.task(run),
                       **(_from_scores(scores) if scores else _from_summary(s, why)))
 
 # %% ../../nbs/05_scoring/06_numbers.ipynb #a1000011

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['cell_text', 'RunFolder', 'is_plain', 'side_by_side', 'experiments_of', 'is_own', 'runs_root', 'find_runs',
            'several_engines', 'name_with_engine', 'distinct_names', 'find_run', 'pick_runs', 'check_place',
-           'GroundTruth', 'score_run']
+           'GroundTruth', 'recorded_task', 'score_run']
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0003
 import json, os, re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -96,15 +96,17 @@ def _predictions(run:RunFolder) -> list[Prediction]:
     "The answers of the run. `UserError` when there is neither a submission nor a record."
     by_id, out = {str(r['id']): r for r in run.records}, []
     rows:list[tuple] = [(by_id.get(r['id'].strip(), {}), r['id'].strip(), r['answer_value'], r['ref_id'],
-                         r.get('answer_unit', ''), r.get('explanation', '')) for r in run.submission]
-    keys = ('pred_value', 'pred_ref', 'pred_unit', 'pred_explanation')
+                         r.get('answer_unit', ''), r.get('explanation', ''), r.get('ref_url'),
+                         r.get('supporting_materials')) for r in run.submission]
+    keys = ('pred_value', 'pred_ref', 'pred_unit', 'pred_explanation', 'pred_ref_url', 'pred_supporting_materials')
     for r, id, *cells in rows or [(r, str(r['id']), *(cell_text(r.get(k)) for k in keys)) for r in run.records]:
-        value, refs, unit, explanation = cells
+        value, refs, unit, explanation, urls, materials = cells
         status, confidence = r.get('status', ''), r.get('confidence')
         # in a record without a status an error means that the question failed
         if status not in STATUSES: status = 'failed' if r.get('error') else ''
         out.append(Prediction(id, value, refs, status, unit,
-                              confidence if isinstance(confidence, (int, float)) else None, explanation))
+                              confidence if isinstance(confidence, (int, float)) else None, explanation,
+                              urls, materials))
     if not out: raise UserError(f'{run.path} has neither submission.csv nor results.json')
     return out
 
@@ -370,7 +372,7 @@ class GroundTruth:
         if p not in self._files:
             self._files[p] = None, ''
             try: self._files[p] = _truth_of(p)
-            except UserError as e: log.info('%s: %s', stem, e)
+            except UserError as e: log.info('%s is not scored: %s', stem, e)
         return self._files[p]
     def of_file(self, stem:str) -> list[Question]|None:
         "The questions of `<stem>.csv`; None when there is no such file, or it has no answers."
@@ -389,10 +391,14 @@ def _file_with_ids(self:GroundTruth, ids:set) -> list[Question]|None:
     fits = [t for s in self.stems() if (t := self.of_file(s)) and len(ids & {q.id for q in t}) >= .9 * len(ids) > 0]
     return fits[0] if len(fits) == 1 else None
 
-def _task_of_run(run:RunFolder) -> Task:
-    "The task that the summary of a run names."
-    found = (run.summary.get('scores') or {}).get('task')
-    return read_task(found, f'{run.id}: task') if isinstance(found, dict) else WATTBOT2025
+def recorded_task(
+    run:RunFolder, # any run
+) -> Task|None:
+    "The task that a run remembers; None where the rules are those of its question file."
+    scores = run.summary.get('scores')
+    found = run.summary.get('task') or (scores.get('task') if isinstance(scores, dict) else None)
+    if isinstance(found, dict): return read_task(found, f'{run.id}: task')
+    return WATTBOT2025 if run.stored.config_snapshot.get('task') else None
 
 def _recorded_truth(run:RunFolder) -> list[Question]|None:
     "The questions with the truth that the records carry."
@@ -400,7 +406,7 @@ def _recorded_truth(run:RunFolder) -> list[Question]|None:
             for r in run.records if 'gt_value' in r]
     if not any(r['gt_value'].strip() for r in rows): return None
     return [Question(r['id'], r.get('question', ''), answer_value=r['gt_value'], answer_unit=r.get('gt_unit', ''),
-                     ref_id=r.get('gt_ref', ''), task=_task_of_run(run)) for r in rows]
+                     ref_id=r.get('gt_ref', '')) for r in rows]
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0b0009
 @patch
@@ -416,6 +422,7 @@ def of(self:GroundTruth,
         if self.given: raise UserError(f'{run.id}: only {share:.0%} of its questions are in the ground truth given')
         full = None
     full = full or _recorded_truth(run) or (None if run.datafile else self._file_with_ids(ids))
+    if full and (task := recorded_task(run)) not in (None, full[0].task): full = [replace(q, task=task) for q in full]
     planned = run.stored.num_questions
     if full is None or planned is None or planned >= len(full) or len(ids) > planned: return full
     first = {q.id for q in full[:planned]} # a part was planned: the first ones, unless it answered others
@@ -429,6 +436,16 @@ def score_run(
     "Score the stored answers of a run. None when there is no truth for it."
     questions = (truths or GroundTruth()).of(run)
     return score(questions, run.predictions) if questions else None
+
+# %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0b000c
+@patch
+def task(self:GroundTruth,
+    run:RunFolder, # any run
+) -> Task:
+    "The task by whose rules a run is scored."
+    if found := recorded_task(run): return found
+    questions = self.of_file(run.datafile)
+    return questions[0].task if questions else WATTBOT2025
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0b0011
 @patch

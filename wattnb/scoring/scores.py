@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['INTERVAL_METHODS', 'INTERVAL_NOTE', 'METRICS', 'Estimate', 'mean', 'Metric', 'risk_coverage', 'Scores', 'score',
-           'score_files', 'contribution_bounds', 'strict_scores', 'metric_rows']
+           'score_files', 'contribution_bounds', 'strict_scores', 'score_name', 'task_in', 'metric_rows', 'task_names',
+           'same_task', 'main_task']
 
 # %% ../../nbs/05_scoring/04_scores.ipynb #9b37aa8f
 import math
@@ -15,7 +16,7 @@ from typing import Callable, Iterable, NamedTuple
 
 from fastcore.basics import patch
 from ..core.tables import ResultTable, TableSet
-from ..core.workspace import UserError
+from ..core.workspace import UserError, some_of
 from ..core.questions import WATTBOT2025, Question, Task, parse_refs, read_task
 from .statistics import Design, clopper_pearson, design_effect, mean_ci, share_ci, strata_ci
 from .wattbot_score import composite, scorer_version
@@ -193,10 +194,11 @@ def score_files(
     truth,                  # labelled question file
     submission,             # submission CSV
     legacy_join:bool=False, # True: the old inner join, which drops missing predictions
+    task:str='',            # name of the task whose rules apply; '': that of the truth file
 ) -> Scores:
     "Score one file against another."
     predictions = read_predictions(submission)
-    s = score(read_truth(truth), predictions, legacy_join=legacy_join)
+    s = score(read_truth(truth, task), predictions, legacy_join=legacy_join)
     return replace(s, problems=s.problems + file_problems(truth, submission, predictions))
 
 # %% ../../nbs/05_scoring/04_scores.ipynb #5a200006
@@ -264,6 +266,12 @@ def strict_scores(
                 ci={k: x.ci for k, x in e.items() if x.n is not None})
 
 @patch(as_prop=True)
+def all_refused(self:Scores) -> float:
+    "What refusing every question, with nothing cited, would score here."
+    blank = sum(not parse_refs(r['truth_refs']) for r in self.rows) / self.n
+    return composite(self.n_na / self.n, blank, 1., self.task)
+
+@patch(as_prop=True)
 def compared(self:Scores) -> dict[str, float|None]:
     "Column heading -> value of the metrics that comparisons of runs show; None where no question counts."
     found = {m.column: (self.strict_estimates if m.strict else self.legacy_estimates)[m.name] for m in METRICS
@@ -320,7 +328,11 @@ def interval_note(self:Scores) -> str:
                                               'these papers, not for other papers')
     return f'{out} Questions taken as independent: {about}{few}.'
 
-def _score_name(task:Task) -> str: return 'WattBot score' if task == WATTBOT2025 else f'Score of {task.name}'
+def score_name(
+    task:Task, # of the runs
+) -> str:
+    "What the overall score is called in titles and on axes."
+    return 'WattBot score' if task == WATTBOT2025 else f'Score of {task.name}'
 
 @patch
 def table(self:Scores,
@@ -333,7 +345,7 @@ def table(self:Scores,
         e = (self.strict_estimates if m.strict else self.legacy_estimates)[m.name]
         rows.append([m.title(self.task), m.weight(self.task), e.value, *(e.ci or (None, None)), e.n])
     return ResultTable(['component', 'weight', 'score', 'low', 'high', 'n'], rows,
-                       f'{_score_name(self.task)} with 95 % intervals',
+                       f'{score_name(self.task)} with 95 % intervals',
                        (self.interval_note(),))
 
 # %% ../../nbs/05_scoring/04_scores.ipynb #5a200018
@@ -375,7 +387,7 @@ def to_json(self:Scores,
                by_flag=self.by_flag, by_usage=self.by_usage, by_document=self.by_document,
                diagnoses=dict(Counter(r['diagnosis'] for r in self.rows)), problems=list(self.problems),
                scorer_version=scorer_version(self.task))
-    if self.task != WATTBOT2025: out['task'] = self.task.to_json()
+    out |= self.task.named()
     return {**out, 'strict': self.strict} if strict else out
 
 @patch
@@ -386,12 +398,18 @@ def __repr__(self:Scores): return self.table().to_text()
 Scores.__str__ = Scores.__repr__ # type: ignore[method-assign]
 
 # %% ../../nbs/05_scoring/04_scores.ipynb #5a1f0019
+def task_in(
+    scores:dict, # `Scores.to_json()`, or `scores` of a summary
+) -> Task:
+    "The task that the document names; that of WattBot 2025 where it names none."
+    return read_task(scores['task']) if isinstance(scores.get('task'), dict) else WATTBOT2025
+
 def metric_rows(
     scores:dict, # `Scores.to_json(strict=True)`, or `scores` of a summary
 ) -> list[tuple]:
     "(title with weight, value, low, high) of each metric that the document has, in the order of `METRICS`."
     strict, out = scores.get('strict') or {}, []
-    task = read_task(scores['task']) if isinstance(scores.get('task'), dict) else WATTBOT2025
+    task = task_in(scores)
     for m in METRICS:
         values, intervals = (strict, strict.get('ci') or {}) if m.strict else (scores, scores.get('ci95') or {})
         if not m.shown or m.name not in values: continue
@@ -399,3 +417,28 @@ def metric_rows(
         title = m.title(task) + (f' ({weight:.2f})' if weight else '')
         out.append((title, values[m.name], *(intervals.get(m.name) or (None, None))))
     return out
+
+# %% ../../nbs/05_scoring/04_scores.ipynb #5a202005
+def task_names(
+    tasks:Iterable[Task], # of several runs
+) -> dict[Task, str]:
+    "Task -> its name, with the hash of its rules where another one has the same name."
+    every = dict.fromkeys(tasks)
+    twice = {n for n, k in Counter(t.name for t in every).items() if k > 1}
+    return {t: scorer_version(t) if t.name in twice else t.name for t in every}
+
+def same_task(
+    tasks:dict[str, Task], # label of a run -> its task
+) -> Task:
+    "The task that all runs have. `UserError` naming the runs of each task where there are several."
+    names = task_names(tasks.values())
+    if len(names) > 1:
+        of = '; '.join(f'{some_of([k for k, t in tasks.items() if t == task])} by {name}' for task, name in names.items())
+        raise UserError(f'scores of several tasks cannot be compared: {of}')
+    return next(iter(names), WATTBOT2025)
+
+def main_task(
+    tasks:Iterable[Task], # of several runs
+) -> Task:
+    "The task that most of them have, of equals the first; that of WattBot 2025 for no runs."
+    return next((t for t, _ in Counter(tasks).most_common(1)), WATTBOT2025)

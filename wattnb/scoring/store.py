@@ -79,10 +79,10 @@ def found_gold(
     return dict(gold_rank=min(ranks, default=None), retrieved=bool(ranks), gold_in_context=bool(ranks))
 
 # %% ../../nbs/05_scoring/07_store.ipynb #99879dcd
-TIDY_VERSION = 5
+TIDY_VERSION = 6
 TEXT_COLUMNS = ('run', 'env', 'datafile', 'name', 'model', 'provider', 'precision', 'mode', 'id', 'question', 'kind',
                 'unit', 'truth_value', 'truth_refs', 'usage', 'status', 'value', 'refs', 'diagnosis', 'error_class',
-                'energy_is')
+                'energy_is', 'task')
 FLAG_COLUMNS = ('ensemble', 'is_na', 'value_correct', 'na_correct', 'strict_value', 'gold_in_context', 'retrieved',
                 *(f'flag_{f}' for f in FLAGS))
 NUMBER_COLUMNS = ('ref_score', 'weighted_score', 'contribution', 'strict_ref', 'strict_contribution',
@@ -122,7 +122,7 @@ def tidy_rows(
     head = dict.fromkeys(TIDY_COLUMNS) | dict(
         run=run.id, env=run.env, datafile=run.datafile, name=run.name, model=run.model,
         provider=run.stored.llm_provider or '', precision=run.precision, ensemble=run.is_ensemble,
-        mode=run.mode)
+        mode=run.mode, task=scores.task.name)
     out = []
     for r, c, strict in zip(scores.rows, scores.contributions(), scores.contributions(strict=True)):
         rec, q = records.get(r['id'], {}), questions[r['id']]

@@ -8,6 +8,7 @@ __all__ = ['BLANK_TOGETHER', 'complete_rows', 'row_faults', 'check_rows', 'gate_
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #24181a75
 import json, re, shutil, subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterator, Sequence
 
@@ -15,7 +16,7 @@ from ..core.questions import BASE_COLUMNS, BLANK, Question, QuestionSet, is_blan
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, WorkError, Workspace, read_csv
 from ..index.corpus import Paper, read_bibliography
-from .run_folders import RunFolder
+from .run_folders import RunFolder, recorded_task
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #0af9cb10
 BLANK_TOGETHER = ('answer_value', 'ref_id', 'ref_url', 'supporting_materials')
@@ -148,9 +149,12 @@ def read_rows(
 def gate_inputs(
     ws:Workspace,
     questions, # a question file of it
+    run:RunFolder|None=None, # whose submission it is; the task that it remembers counts
 ) -> tuple[QuestionSet, dict[str, Paper]]:
     "(questions, bibliography) that a submission is checked against."
-    return read_questions(questions), read_bibliography(ws.metadata) if ws.metadata.exists() else {}
+    found, task = read_questions(questions), run and recorded_task(run)
+    if task: found = replace(found, task=task, questions=tuple(replace(q, task=task) for q in found))
+    return found, read_bibliography(ws.metadata) if ws.metadata.exists() else {}
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #08a5ebbf
 def upload_submission(

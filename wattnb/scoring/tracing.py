@@ -20,7 +20,7 @@ from ..index.documents import split_sentences
 from ..index.passages import words
 from ..llm.parsing import Answer
 from ..retrieval.queries import _UNITS, core
-from .judging import UNITS, unit_of
+from ..core.units import UNITS, unit_of
 from .retrieval_metrics import numbers_of
 from .wattbot_score import TOLERANCE, as_number, normalise_value, plain_term, read_items
 

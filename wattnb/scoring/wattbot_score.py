@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['SCORER_VERSION', 'TOLERANCE', 'HEDGES', 'VALUE_RULES', 'CITATION_MEASURES', 'scorer_version', 'as_number',
            'normalise_value', 'parse_collection', 'is_close', 'all_numbers', 'same_items', 'score_value', 'plain_term',
-           'read_band', 'read_items', 'jaccard', 'set_f1', 'score_refs', 'composite']
+           'plain_number', 'read_band', 'jaccard', 'set_f1', 'score_refs', 'composite']
 
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #5a1b0003
 import json, math, re, unicodedata
 from functools import lru_cache
 from typing import Callable
 
-from ..core.questions import WATTBOT2025, Task, is_blank, parse_refs
+from ..core.questions import WATTBOT2025, Task, is_blank, parse_refs, read_items
 from ..core.workspace import digest
 
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #bb0b8031
@@ -125,8 +125,8 @@ VALUE_RULES: dict[str, Callable] = dict(wattbot2025=_values_match) # further rul
 
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #5a1b2002
 _BAND = re.compile(r'\[\s*([^\s,\[\]]+)\s*,\s*([^\s,\[\]]+)\s*\]')
-_THOUSANDS = re.compile(r'[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?')
 _ARTICLE = re.compile(r'^(?:the|an?)\s+(?=\S)')
+_MINUS = str.maketrans(dict.fromkeys('\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d', '-'))
 
 def plain_term(
     text:str, # a name or phrase
@@ -135,45 +135,41 @@ def plain_term(
     s = ''.join(c for c in unicodedata.normalize('NFKC', text).casefold() if not unicodedata.category(c).startswith('P'))
     return _ARTICLE.sub('', ' '.join(s.split()))
 
+def plain_number(
+    text:str, # a value
+) -> float|None:
+    "The number that a value is under the rules of 2026, finite; None for a term."
+    x = as_number(normalise_value(unicodedata.normalize('NFKC', text).translate(_MINUS)))
+    return None if x is None or not math.isfinite(x) else x
+
 def read_band(
     text:str, # a truth
 ) -> tuple[float, float]|None:
     "(low, high) of a tolerance band `[low, high]`; None for anything else."
     m = _BAND.fullmatch(text.strip())
-    ends = [as_number(x) for x in m.groups()] if m else [None]
+    ends = [plain_number(x) for x in m.groups()] if m else [None]
     return None if None in ends else tuple(sorted(ends)) # type: ignore[return-value, type-var]
-
-def read_items(
-    text:str, # a value
-) -> list[str]|None:
-    "The items of a list in brackets of any kind; None for a single value. One item in brackets is a single value."
-    s = text.strip()
-    if s[:1] + s[-1:] not in ('()', '[]', '{}'): return None
-    apart = re.split(r',\s+|\s*;\s*', s[1:-1]) # other commas may belong to thousands
-    if len(apart) < 2 or any(',' in x and not _THOUSANDS.fullmatch(x.strip()) for x in apart):
-        apart = re.split('[,;]', s[1:-1])
-    items = [x.strip().strip('"\'').strip() for x in apart]
-    return items if len(items) > 1 else None
 
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #5a1b2005
 def _single_2026(truth:str, pred:str) -> bool:
-    "Whether two single values agree: as numbers if the truth is one, else as terms."
-    a, b = as_number(normalise_value(truth)), as_number(normalise_value(pred))
+    "Whether two single values agree: as numbers if both are, else as terms."
+    a, b = plain_number(truth), plain_number(pred)
     if a is not None and b is not None: return is_close(a, b)
     return bool(plain_term(truth)) and plain_term(truth) == plain_term(pred)
 
 def _order_2026(item:str) -> tuple:
-    x = as_number(normalise_value(item))
+    x = plain_number(item)
     return x is None, 0. if x is None else x, plain_term(item)
+
+def _round_items(value:str) -> list[str]|None: return read_items(value) if value.strip()[:1] == '(' else None
 
 @lru_cache(maxsize=1 << 16)
 def _values_match_2026(truth:str, pred:str) -> bool:
-    got = normalise_value(pred)
     if band := read_band(truth):
-        x = as_number(got)
+        x = plain_number(pred)
         return x is not None and (band[0] <= x <= band[1] or any(is_close(x, end) for end in band))
-    want, items = read_items(truth), read_items(got)
-    if want is None: return items is None and _single_2026(truth, got.strip('()[]{}'))
+    want, items = _round_items(truth), _round_items(pred)
+    if want is None: return items is None and _single_2026(truth, pred.strip().strip('()'))
     return items is not None and len(items) == len(want) and all(
         map(_single_2026, sorted(want, key=_order_2026), sorted(items, key=_order_2026)))
 
@@ -236,6 +232,6 @@ def composite(
     na:float|None, # recall over unanswerable questions; None: there are none, and the other two share its weight
     task:Task=WATTBOT2025, # whose weights apply
 ) -> float:
-    "The weighted sum: 0.75 value + 0.15 citation + 0.10 refusal in WattBot 2025."
+    "The sum of the three, each with its weight in the task."
     if na is None: return (task.value * value + task.ref * ref) / (task.value + task.ref)
     return task.value * value + task.ref * ref + task.na * na

@@ -9,3 +9,4 @@ from .footprints import *
 from .metering import *
 from .device_meters import *
 from .endpoints import *
+from .estimates import *

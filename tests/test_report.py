@@ -1,0 +1,384 @@
+"""The report that is sent around, and the numbers and claims of a paper: five sentences in every situation, each carried by a test or a measurement; a page
+that reads on a phone, in the dark and offline; planted false claims that are found and true ones that pass."""
+import json, math, re, shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from test_one_number import Tables, change, tree
+from wattnb.cli.command import main
+from wattnb.compare.paired import ALPHA
+from wattnb.core.workspace import Workspace, read_csv, write_csv
+from wattnb.plots.citing import cite_latex, cite_markdown, cited_runs, oriented, pair_quantities, run_quantities
+from wattnb.plots.claims import check_paper, claims_of, declared_runs, sentences_of, typed_numbers, verdict
+from wattnb.plots.findings import (MAX_WORDS, audit_findings, energy_findings, money_findings, refusal_findings, report_title, summary_sentences,
+                                   systems_table, takes_less)
+from wattnb.plots.report_page import BODY, page_of, report_tables, report_top
+from wattnb.plots.reports import SOFTWARE_TITLE, Report, bibtex
+from wattnb.scoring.run_folders import find_runs
+from wattnb.testing.scratch import toy_runs
+
+root = Path(__file__).resolve().parent.parent
+runs_of = lambda ws: Path(ws) / 'artifacts/experiments/lab/toy_QA'
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch): monkeypatch.setenv('WATTNB_CACHE', str(tmp_path_factory.mktemp('cache')))
+
+
+# ---- five sentences -----------------------------------------------------------------------------------------------------
+
+def holds(r:Report):
+    "What must be true of the five sentences of any report."
+    five, x, c = summary_sentences(r), r.numbers, r.comparison
+    assert len(five) == 5
+    for s in five: assert s.endswith('.') and len(s.split()) <= MAX_WORDS, (len(s.split()), s)
+    which, sure, cost, cannot, doubt = five
+    text, first = ' '.join(five), x[next(iter(x))]
+    if not r.labelled:
+        assert 'cannot be said' in which and not re.search(r'highest|significantly|score of', text)
+    else:
+        assert f'{first.score:.3f} of 1' in which and f'{first.score_low:.3f} to {first.score_high:.3f}' in which and 'best' not in which
+        assert first.score == max(n.score for n in x.values())
+        if any(d.severity != 'info' for d in first.about('score')): assert '(doubted)' in which
+    if c:
+        worse = lambda k: next(p for p in c.pairs if {p['a'], p['b']} == {k, next(iter(x))})['p_holm'] <= ALPHA
+        ahead = all(worse(k) for k in list(x)[1:])
+        assert ('significantly better' in sure) == ahead and ('do not decide' in sure) == (not any(worse(k) for k in list(x)[1:]))
+        assert c.mde_overall is None or f'{c.mde_overall:.3f}' in cannot
+    elif r.labelled: assert 'significantly' not in text and 'cannot be said' in cannot
+    if 'instead of' in cost: # one that is not significantly different takes less
+        assert any(takes_less(x[k], first) and f'{x[k].wh_per_question:.3g}' in cost for k in r.tied)
+    elif r.labelled and first.wh is not None:
+        assert f'{first.wh_per_question:.3g} watt-hours (Wh) a question' in cost
+        assert ('at least' in cost) == (first.energy.kind == 'at least') and ('about' in cost) == (first.energy.kind != 'at least' and first.energy.factor != 1)
+    elif r.labelled: assert 'not known' in cost and 'Wh' not in cost
+    found = audit_findings(r)
+    assert ('found no error and no warning' in doubt) == (not found)
+    if not found: assert 'no error' in doubt
+    return five
+
+
+@pytest.mark.parametrize('name', ['older', 'own'])
+def test_five_sentences_of_trees_of_all_kinds(name):
+    "Two machines, resumed runs, one GPU of two, unreadable replies, hosted models, ensembles, several precisions."
+    ws, numbers = tree(name)
+    r = Report(ws.root, datafile=next(iter(numbers.values())).datafile)
+    holds(r)
+    for env in {x.env for x in numbers.values()}: holds(Report(ws.root, env=env, datafile=r.runs[0].datafile))
+    for s in [*energy_findings(r), *money_findings(r), *refusal_findings(r)]: assert len(s.split()) <= MAX_WORDS, s
+
+
+def only(ws, *names):
+    for p in runs_of(ws).iterdir():
+        if p.name not in names: shutil.rmtree(p)
+    return Report(ws)
+
+
+def test_one_run(): assert 'the only system here' in holds(only(toy_runs(), 'big'))[0]
+
+
+def test_ties():
+    "Two runs with the same answers: neither is called better, and their energies are still compared."
+    ws = toy_runs()
+    for f in ('submission.csv', 'results.json'): shutil.copyfile(runs_of(ws) / 'big' / f, runs_of(ws) / 'small' / f)
+    change(runs_of(ws) / 'small', model_id='other/small')
+    five = holds(only(ws, 'big', 'small'))
+    assert 'these questions do not decide' in five[1] and 'never differed' in five[3] and 'instead of' in five[2]
+
+
+def test_no_energy():
+    ws = toy_runs()
+    for p in runs_of(ws).iterdir(): change(p, hardware=dict(gpu_energy_wh=0., gpu_energy_method='none'))
+    assert 'Its energy is not known' in holds(Report(ws))[2]
+    assert energy_findings(Report(ws)) == ['No run measured its energy, so it is not compared.']
+
+
+def test_hosted_only_with_and_without_a_price():
+    "No energy is claimed of a provider's machine; a price is, where there is one."
+    ws = toy_runs()
+    for p in runs_of(ws).iterdir(): change(p, llm_provider='openai', quantization='api', hardware=dict(gpu_energy_wh=0., gpu_energy_method='none'))
+    assert 'because the provider does not report it' in holds(Report(ws))[2]
+    for p in runs_of(ws).iterdir(): change(p, estimated_cost_usd=.6, input_tokens=900, output_tokens=9)
+    assert holds(Report(ws))[2] == 'A question costs 0.01 USD; its energy is not known.'
+    assert 'costs the least: 0.01 USD a question' in money_findings(Report(ws))[0]
+
+
+def test_no_labels():
+    ws = toy_runs()
+    (ws / 'data/toy_QA.csv').unlink()
+    r = Report(ws)
+    holds(r)
+    assert [x['score'] for x in systems_table(r)] == ['–'] * 3 and 'against the best' not in systems_table(r).columns
+    assert {'systems', 'provenance'} <= report_tables(r).keys() and 'pairs' not in report_tables(r)
+    for p in runs_of(ws).iterdir(): change(p, hardware=dict(gpu_energy_wh=0., gpu_energy_method='none'))
+    assert 'No system measured its energy whole' in holds(Report(ws))[2]
+
+
+def test_what_the_audit_doubts_stands_beside_the_number():
+    "One GPU of two, a resumed run, unreadable replies: at the number in the table, in words in the sentences, and in the list of doubts."
+    ws, numbers = tree('older')
+    r = Report(ws.root, datafile='hall_QA')
+    rows, notes = {x.get('run') or x['system']: x for x in systems_table(r)}, ' '.join(systems_table(r).notes)
+    for label, x in r.numbers.items():
+        cell, letters = rows[label]['Wh/question'], [d.rule for d in x.about('energy') if d.severity != 'info']
+        if x.wh is not None: assert bool(letters) == ('[' in cell) and cell.startswith('≥') == (x.energy.kind == 'at least'), (label, cell)
+        for rule in letters:
+            if x.wh is not None: assert f'{rule}: ' in notes
+        assert ('[' in rows[label]['score']) == bool([d for d in x.about('score') if d.severity != 'info'])
+    assert {'ONE_GPU', 'RESUMED'} <= audit_findings(r).keys()
+    assert next(iter(audit_findings(r).values()))[0] == 'error' or 'stored score' not in summary_sentences(r)[4]
+
+
+NAMES = st.text(st.characters(blacklist_categories=('Cs', 'Cc'), blacklist_characters='/\\.'), min_size=1, max_size=60).map(lambda s: ' '.join(s.split())).filter(
+    lambda s: s and not s.startswith('.') and not s.endswith('-smoke') and s not in ('rescored', 'random_weights'))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(NAMES, st.floats(0, 1), st.floats(0, 1), st.floats(0, 1e5)), min_size=1, max_size=4, unique_by=lambda x: x[0].casefold()), st.integers(1, 12), st.sampled_from(['', 'hosted', 'two gpus', 'resumed']), st.booleans())
+def test_five_sentences_whatever_was_run(runs, n, kind, labelled):
+    "Any names (long ones, with blanks and asterisks), shares of right answers and energies: at most 25 words, no claim without its test."
+    ws = toy_runs(n, runs={name[:40]: rest for name, *rest in runs})
+    try:
+        for p in runs_of(ws).iterdir():
+            if kind == 'hosted': change(p, llm_provider='bedrock', quantization='api', hardware=dict(gpu_energy_wh=0., gpu_energy_method='none'))
+            if kind == 'two gpus': change(p, hardware=dict(gpu_count=2, gpu_device_id=0))
+            if kind == 'resumed': change(p, total_time_seconds=n / 3)
+        if not labelled: (ws / 'data/toy_QA.csv').unlink()
+        r = Report(ws)
+        holds(r)
+        assert systems_table(r).to_text() and systems_table(r).to_latex() and report_top(r).text.count('<li>') == 5
+    finally: shutil.rmtree(ws, ignore_errors=True)
+
+
+# ---- the page -----------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def page(tmp_path_factory):
+    "The HTML report of the runs of WattBot, and its folder."
+    pytest.importorskip('papermill'); pytest.importorskip('nbconvert')
+    folder = tmp_path_factory.mktemp('page')
+    assert main(['report', '--html', '--root', str(tree('older')[0].root), '--output', str(folder / 'r.html')]) == 0
+    return (folder / 'r.html').read_text('utf-8'), folder
+
+
+def test_the_order_of_the_page(page):
+    "Title, five sentences, contents, sections, methods last; a contents entry per section."
+    text, _ = page
+    r = Report(tree('older')[0].root)
+    assert f'<title>{report_title(r)}</title>' in text and 'hall_QA' in report_title(r) and 'GB10 and PowerEdge' in report_title(r)
+    places = [text.index(p) for p in ('wattnb-title', 'wattnb-five">', '<nav ', '<h2', 'id="Methods"')]
+    assert places == sorted(places) and 'Report over many runs' not in text
+    nav = text[text.index('<nav '):text.index('</nav>')]
+    heads = re.findall(r'<h2[^>]*id="([^"]+)"', text)
+    assert re.findall(r'href="#([^"]+)"', nav) == heads and heads[-1] == 'Methods' and len(heads) == len(set(heads)) >= 8
+    assert not re.search(r'<script[^>]+src|https?://(?!huggingface|github)[^"\s]*\.(?:js|css)', text)
+
+
+def test_at_most_eight_figures_before_a_fold(page):
+    text, _ = page
+    body = re.sub(r'<details class="wattnb-more".*?</details>(?!.*?</details>.*?<summary>\d+ further)', '', text, flags=re.S)
+    shown = [m.start() for m in re.finditer('<figure class="wattnb-figure"', text)]
+    fold = text.index(next(s for s in re.findall(r'<summary>\d+ further figures', text)))
+    assert 3 <= sum(p < fold for p in shown) <= 8 < 3 + len(shown) and len(BODY) <= 8 and body
+    assert all('alt="' in f and len(re.search(r'alt="([^"]*)"', f)[1]) > 20 for f in re.findall(r'<img [^>]*>', text) if 'wattnb' not in f)
+
+
+def test_the_page_has_rules_for_phones_the_dark_and_paper(page):
+    text, _ = page
+    assert all(w in text for w in ('width=device-width', 'prefers-color-scheme:dark', '@media print', 'max-width:44rem'))
+    assert text.count('<table') == len(re.findall(r'<div class="scroll">(?:<style>[^<]*</style><details class="wattnb-fold">.*?</details>)?<table', text, re.S))
+
+
+def test_numbers_of_the_page_are_those_of_one_record(page):
+    "Score, energy and latency of a run are the same in each table of the page that has them."
+    numbers, seen = {x.run: x for x in Report(tree('older')[0].root).numbers.values()}, 0
+    by_label = Report(tree('older')[0].root).numbers
+    number = lambda cell: float(re.sub(r'^[≥≈] |\s\[.*', '', cell).replace(',', ''))
+    for t in Tables(page[0]).tables:
+        if len(t) < 2 or 'run' not in t[0]: continue
+        for cells in t[1:]:
+            row = dict(zip(t[0], cells))
+            if row['run'] not in by_label: continue
+            x = by_label[row['run']]
+            for column, want in (('score', x.score), ('overall', x.score), ('Wh/question', x.wh_per_question), ('latency s', x.latency_s), ('Wh', x.wh)):
+                if column in row and row[column] != '–': seen += 1; assert math.isclose(number(row[column]), want, rel_tol=6e-3, abs_tol=6e-4), (row['run'], column, row[column], want)
+    assert numbers and seen > 5 * len(by_label)
+
+
+def test_tables_to_copy_lie_beside_the_page(page):
+    "LaTeX with booktabs, text with a cell per column, one HTML page without scripts."
+    _, folder = page
+    files = {p.name: p.read_text('utf-8') for p in (folder / 'r-tables').iterdir()}
+    assert {'systems.tex', 'systems.tsv', 'pairs.tex', 'footprint.tsv', 'tables.html'} <= files.keys()
+    for name, text in files.items():
+        if name.endswith('.tex'):
+            assert r'\toprule' in text and r'\bottomrule' in text and text.count(r'\begin') == text.count(r'\end') and not re.search(r'(?<!\\)[_#&](?!\s)|(?<!\\)%', text.replace(' & ', ' '))
+            assert text.count('{') - text.count(r'\{') == text.count('}') - text.count(r'\}') and not re.search('[≥≤≈−→…]', text)
+        if name.endswith('.tsv'): assert len({l.count('\t') for l in text.splitlines()}) == 1, name
+    assert 'script' not in files['tables.html'] and 'onclick' not in files['tables.html'] and '<details' not in files['tables.html']
+
+
+def test_names_of_somebody_else_are_text():
+    "No name of a run becomes HTML, in the page or in its title."
+    evil = '<img src=x onerror=alert(1)>'
+    ws = toy_runs(runs={evil: (.9, .9, 3.), 'b': (.5, .5, 1.)})
+    text = page_of(report_top(Report(ws)).text + systems_table(Report(ws))._repr_html_())
+    assert '<img' not in text and '&lt;img' in text
+
+
+def test_one_title_of_the_software():
+    "BibTeX, README and CITATION.cff name the software alike."
+    assert f'title: "{SOFTWARE_TITLE}"' in (root / 'CITATION.cff').read_text('utf-8') and SOFTWARE_TITLE in (root / 'README.md').read_text('utf-8')
+    assert f'title = {{{{{SOFTWARE_TITLE}}}}}' in bibtex(Report(toy_runs()))
+
+
+# ---- numbers of a paper -------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def study():
+    "A workspace with three runs, and the runs cited together."
+    ws = Workspace(toy_runs())
+    return ws, cited_runs(ws, ['big', 'small', 'guess'])
+
+
+def paper(folder, body, cited, name='paper.tex'):
+    (folder / 'numbers.tex').write_text(cite_latex(cited), 'utf-8')
+    (folder / name).write_text('\\documentclass{article}\n\\input{numbers}\n\\begin{document}\n' + body + '\n\\end{document}\n', 'utf-8')
+    return folder / name
+
+
+FALSE = [ # sentence, what the finding says
+    (r'We find that big is better than small.', 'p = '), (r'big \emph{significantly outperforms} small.', 'p = '), ('small beats big by a wide margin.', 'p = '),
+    (r'The score of \wattnb{model}{guess} is higher than expected, and guess outperforms big.', 'p < 0.001'), ('big and small are equivalent.', 'margin'),
+    ('There is no difference between big and small.', 'margin'), ('small is not worse than big.', 'margin'), ('guess is not significantly different from big.', 'p < 0.001'),
+    ('guess is as good as small.', 'margin'), ('big is surpassed by guess.', 'p < 0.001'), ('small differs significantly from big.', 'p = '), ('big is on par\nwith small.', 'margin'),
+    (r'With \wattnb{score}{big} against \wattnb{score}{small}, the former is significantly better.', 'p = '), ('big takes less energy than small.', 'ratio of energy'),
+    ('big is faster than small.', 'ratio of latency'), ('big outperforms all other systems.', 'p = '), ('small is better than every other run.', 'p = '), ('small is cheaper than big.', 'no ratio of usd'), ('guess is no worse than big.', 'p < 0.001'),
+    ('small is better than guess, but small is also better than big.', 'p = ')]
+TRUE = ['big is significantly better than guess.', 'guess is worse than small.', 'big and small are not significantly different.', 'small does not outperform big.',
+        'guess is outperformed by small.', 'small takes less energy than big.', 'We ask whether small is better than big.', 'Is big better than small?', 'big may beat small on other questions.',
+        'big outperforms guess, but it is not significantly better than small.', 'big has more parameters than small.', 'No significant difference between big and small was found.',
+        'It is better to ask than to guess.', r'% big is better than small.', 'big is better than small. % wattnb: ignore', 'In energy, small is better than big.', 'guess is not better than big.', 'guess is worse than all others.', 'big is good.']
+
+
+@pytest.mark.parametrize('sentence, why', FALSE, ids=[s for s, _ in FALSE])
+def test_a_false_claim_is_found(sentence, why, study, tmp_path):
+    ws, cited = study
+    got = check_paper(ws, paper(tmp_path, sentence, cited))
+    assert [f for f in got.faults if f['kind'].startswith('claim') and why in f['finding'] and f['instead'] and f['line'] == 4], got.to_text()
+
+
+@pytest.mark.parametrize('sentence', TRUE)
+def test_a_true_sentence_passes(sentence, study, tmp_path):
+    ws, cited = study
+    assert check_paper(ws, paper(tmp_path, sentence, cited)).faults == ()
+
+
+@given(st.text(max_size=300))
+@settings(max_examples=200, deadline=None)
+def test_any_text_is_read(text):
+    "A wild file raises nothing, and what it says of runs is looked for."
+    ws, cited = Workspace(WILD[0]), WILD[1]
+    for suffix in ('.tex', '.md'):
+        for s in sentences_of(Path('p' + suffix), text + ' big is better than small.', ('big', 'small')):
+            for c in claims_of(s, cited): verdict(c, cited)
+            list(typed_numbers(s, cited))
+    assert ws
+
+
+WILD = (w := toy_runs(20), cited_runs(Workspace(w), ['big', 'small', 'guess']))
+
+
+def test_macros_are_legal_tex_and_lose_no_sign():
+    "Names of runs with all signs of a keyboard; lower bounds keep theirs."
+    ws = toy_runs(runs={'a_b%c#d$e&f{g}~h^i': (.9, .9, 3.), 'ä ö': (.5, .5, 1.), 'a-b': (.4, .4, 1.), 'a b': (.3, .3, 1.)})
+    for p in runs_of(ws).iterdir(): change(p, hardware=dict(gpu_count=2, gpu_device_id=0))
+    cited = cited_runs(Workspace(ws), find_runs(ws))
+    assert len(cited.runs) == 4 and all(re.fullmatch(r'[A-Za-z0-9./+-]+', k) for k in cited.runs)
+    for line in cite_latex(cited).splitlines():
+        if not line.startswith('\\wattnbset'): assert line.startswith(('%', '\\providecommand', '  \\Package')), line; continue
+        name, text = re.fullmatch(r'\\wattnbset\{([A-Za-z0-9./:+-]+)\}\{(.*)\} % .*', line).groups()
+        assert text.count('{') == text.count('}') and not re.search(r'(?<!\\)[#%&_~^]|≥|≈|−', re.sub(r'\\textasciicircum|\\textasciitilde', '', text)), line
+        if name.endswith(':wh'): assert text.startswith(r'$\ge$ ')
+    assert 'energy-ratio' not in cite_latex(cited), 'no ratio of a lower bound'
+    assert all(run_quantities(x.numbers)['score'] == f'{x.numbers.score:.3f}' for x in cited.runs.values())
+
+
+def test_pairs_do_not_depend_on_their_order(study):
+    c = study[1].comparison('big', 'small')
+    x, y = oriented(c, 'big', 'small'), oriented(c, 'small', 'big')
+    assert (x['diff'], x['low'], x['high'], x['p']) == (-y['diff'], -y['high'], -y['low'], y['p']) and x['energy'][0] == pytest.approx(1 / y['energy'][0])
+    assert pair_quantities(c, 'big', 'small')['p'] == pair_quantities(c, 'small', 'big')['p']
+
+
+def test_stale_numbers_and_runs(tmp_path):
+    "An answer, an energy, a truth that changed; a run that is gone; a macro that does not exist; a number typed by hand."
+    ws = Workspace(toy_runs())
+    cited = cited_runs(ws, ['big', 'small', 'guess'])
+    p = paper(tmp_path, r'big scores \wattnb{score}{big}~(\wattnbpair{p}{big}{guess}), small 0.1.', cited)
+    assert check_paper(ws, p).faults == () and check_paper(ws, p).numbers == 2
+    (tmp_path / 'other.tex').write_text(p.read_text().replace('{score}{big}', '{score}{bug}').replace('\\input{numbers}', '\\input{numbers.tex}'))
+    assert [f['kind'] for f in check_paper(ws, tmp_path / 'other.tex').faults] == ['no such number']
+    change(runs_of(ws.root) / 'big', hardware=dict(gpu_energy_wh=31.))
+    found = {f['kind']: f['finding'] for f in check_paper(ws, p).faults if 'ratio' not in f['finding']}
+    assert found.keys() == {'run changed', 'number changed'} and found['number changed'] == 'big:wh is 0.517, the paper has 0.500'
+    change(runs_of(ws.root) / 'big', hardware=dict(gpu_energy_wh=30.))
+    truth = read_csv(ws.data / 'toy_QA.csv')
+    write_csv(ws.data / 'toy_QA.csv', truth.columns, [dict(r, answer_value='5') if r['id'] == 'q01' else r for r in truth.rows])
+    assert {'truth changed', 'number changed'} == {f['kind'] for f in check_paper(ws, p).faults}
+    shutil.rmtree(runs_of(ws.root) / 'big')
+    assert [f['kind'] for f in check_paper(ws, p).faults if f['kind'] != 'number changed' and f['kind'] != 'truth changed'] == ['run missing']
+
+
+@pytest.mark.parametrize('text, wrong', [('big scores 0.86.', 'is a number of big'), ('The score of small is 0.91.', 'no score of small'), ('small took 0.1 Wh a question.', 'is a number of small'),
+                                         ('small needed 7.3 Wh in all.', 'no wh of small'), ('big answers within 1.0 seconds.', 'is a number of big'), ('big has 14 layers and 0.5 of all.', ''), ('A score of 0.91 is high.', '')])
+def test_numbers_typed_by_hand(text, wrong, study, tmp_path):
+    ws, cited = study
+    found = [f['finding'] for f in check_paper(ws, paper(tmp_path, text, cited)).faults]
+    assert len(found) == bool(wrong) and all(wrong in f for f in found), found
+
+
+def test_markdown(study, tmp_path):
+    "Numbers stand in the text with a comment behind them; a number that was changed by hand is found, with its line."
+    ws, cited = study
+    lines = cite_markdown(cited).splitlines()
+    of = lambda what: next(l for l in lines if l.startswith(f'- {what}:')).partition(': ')[2]
+    (p := tmp_path / 'paper.md').write_text('\n'.join([next(l for l in lines if 'wattnb:runs' in l), '', f'big reaches {of("big score")} {of("big score-interval")}.', '',
+                                                       f'It leads guess ({of("big against guess p")}).']), 'utf-8')
+    assert declared_runs({p: p.read_text()}).keys() == {x.run.id for x in cited.runs.values()}
+    got = check_paper(ws, p)
+    assert got.faults == () and got.numbers == 3
+    p.write_text(p.read_text().replace('0.856<', '0.866<'))
+    assert [(f['kind'], f['line']) for f in check_paper(ws, p).faults] == [('number changed', 3)] and 'score of lab/toy_QA/big is 0.856, the paper has 0.866' in check_paper(ws, p).to_text()
+
+
+def test_verbs(study, tmp_path, capsys):
+    "cite to a file and to stdout, check with its exit status, as text and as JSON; one line for what cannot be read."
+    ws, _ = study
+    at = ['--root', str(ws.root)]
+    out = tmp_path / 'numbers.tex'
+    assert main(['cite', 'big', 'small', '--output', str(out), *at]) == 0 and '\\wattnbset{big:score}' in out.read_text()
+    capsys.readouterr()
+    assert main(['cite', 'big', '--markdown', *at]) == 0 and '<!-- wattnb:score lab/toy_QA/big@' in capsys.readouterr().out
+    assert main(['cite', 'big', 'small', '--json', *at]) == 0
+    got = json.loads(capsys.readouterr().out)
+    assert [x['key'] for x in got['runs']] == ['big', 'small'] and got['pairs'][0]['quantities']['p'] == 'p = 0.481'
+    p = tmp_path / 'p.tex'
+    p.write_text('\\input{numbers}\nbig is better than small.')
+    assert main(['check', str(p), *at]) == 1 and 'claim "better"' in capsys.readouterr().out
+    assert main(['check', str(p), '--json', *at]) == 1 and json.loads(capsys.readouterr().out)['faults'][0]['line'] == 2
+    p.write_text('\\input{numbers}\nbig is not significantly different from small.')
+    assert main(['check', str(p), *at]) == 0 and '1 claims looked at, 0 faults' in capsys.readouterr().out
+    for args, why in ((['cite', 'nobody'], "no run 'nobody'"), (['cite', 'big', '--output', 'x.docx'], 'cannot write numbers as .docx'), (['check', str(tmp_path / 'no.tex')], 'no such file'),
+                      (['check', str(runs_of(ws.root) / 'big/submission.csv')], 'declares no run')):
+        assert main([*args, *at]) == 2 and why in capsys.readouterr().err
+    p.write_text('\\input{gone}')
+    assert main(['check', str(p), *at]) == 2 and 'gone.tex (included by' in capsys.readouterr().err
+
+
+def test_a_margin_carries_equality(study, tmp_path):
+    ws, cited = study
+    p = paper(tmp_path, 'big and small are equivalent.', cited)
+    assert check_paper(ws, p, margin=.2).faults == () and len(check_paper(ws, p, margin=.1).faults) == 1
