@@ -30,6 +30,7 @@ def _values(key:str, v) -> tuple:
     "The values of a key, each of its type. `UserError` for another type."
     kind = _SELECTION.get(key) or STUDY_KEYS[key].type
     items = v if isinstance(v, list) else [v]
+    if any(not isinstance(x, (str, int, float)) for x in items): raise UserError(f'{key} must be one value or a list of values')
     if str in (get_args(kind) or (kind,)) and (bad := next((x for x in items if not isinstance(x, str)), None)) is not None:
         raise UserError(f'{key} must be text in quotes, not {bad!r}')
     if not items: raise UserError(f'{key} is an empty list')

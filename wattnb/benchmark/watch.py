@@ -174,12 +174,13 @@ def look(self:BenchmarkWatch) -> 'Watched':
     lists, listed = _lists(self.base, self.env, self.datafile), {}
     for at, d in lists:
         for x in d['runs']:
-            if isinstance(x, dict) and isinstance(x.get('run_dir'), str): listed[_folder_here(self.base, at, x['run_dir'])] = at, d, x
+            named = isinstance(x, dict) and isinstance(x.get('run_dir'), str) and Path(x['run_dir']).name
+            if named: listed[_folder_here(self.base, at, x['run_dir'])] = at, d, x
     runs = {}
     for r in find_runs(self.base, self.env, self.datafile) if self.base.is_dir() else ():
         if not (r.path/'journal.jsonl').exists(): continue
         try: runs[r.path] = self._of_folder(r, listed[r.path][2] if r.path in listed else {})
-        except (UserError, KeyError, TypeError) as e:
+        except (UserError, KeyError, TypeError, AttributeError, ValueError) as e:
             runs[r.path] = WatchedRun(r.path, r.env, r.datafile, state='stopped', reason=f'cannot be read: {e}')
     at_work = {listed[p][0] for p, r in runs.items() if r.state == 'running' and p in listed}
     at_work |= {at for at, d in lists if not d.get('finished') and (_age(at) or 0.) < _RECENT}
