@@ -11,7 +11,7 @@ from conftest import CANARY
 from test_tasks import SCORER
 from wattnb.cli.command import main
 from wattnb.core.questions import TASKS, read_questions
-from wattnb.core.workspace import read_csv, read_json, write_csv
+from wattnb.core.workspace import file_sha256, read_csv, read_json, write_csv
 from wattnb.experiment.bundles import bundle_run, check_bundle, unpack_bundle
 from wattnb.experiment.execute import run_all
 from wattnb.experiment.plan import plan_run
@@ -101,6 +101,9 @@ def test_ours_and_the_scorer_are_equal_row_by_row(cup, train):
         status, s = wattnb(cup, 'score', cup.data / 'train_QA.csv', f, '--scorer', cup.root / 'Score.py')
         assert status == 0 and abs(s['overall'] - s['official']['score']) < 1e-12 and s['official']['differences'] == [] and s['task']['name'] == 'wattbot2026', (name, s['official'])
         scores[name] = s
+    kept = read_json(Path(scores['baseline']['official']['recorded'])) # of the run's submission, and of no other file
+    assert kept['official'] == scores['baseline']['official']['score'] and kept['submission_sha256'] == file_sha256(train) and kept['scorer_sha256'] == file_sha256(cup.root / 'Score.py')
+    assert Path(scores['baseline']['official']['recorded']).with_name('journal.jsonl').is_file() and not scores['right']['official']['recorded'] and not (cup.root / 'official_score.json').exists()
     assert scores['right']['value_accuracy'] == scores['right']['ref_overlap'] == 1 and scores['near']['value_accuracy'] < .3 < scores['baseline']['overall'] < .9
     assert {t['answer_value'][:1] for t in truth} >= {'[', '('} and {n for n in TASKS['wattbot2026'].flags} == set(read_questions(cup.data / 'train_QA.csv').flag_names)
 

@@ -444,14 +444,24 @@ def cmd_score(a) -> Result:
     parts = [t.to_text() for t in (s.table(strict=a.strict), *groups,
                                    s.mismatches())] + ([problems] if problems else [])
     if not a.scorer: return Result('\n\n'.join(parts), s.to_json(strict=a.strict))
-    from wattnb.scoring.official_scorer import compare_scorer, run_scorer
+    from wattnb.scoring.official_scorer import compare_scorer, record_official, run_scorer
     official = run_scorer(a.scorer, a.truth, a.submission)
     found = [dict(zip(('id', 'differs_in', 'ours', 'official', 'truth', 'submitted'), x)) for x in official.differences(s)]
-    more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=found)
-    return Result('\n\n'.join([*parts, compare_scorer(s, official).to_text()]),
+    run = _run_of(a.root, a.submission)
+    kept = record_official(run, s, official, a.truth, a.submission) if run else None
+    more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=found, recorded=kept and str(kept))
+    return Result('\n\n'.join([*parts, compare_scorer(s, official).to_text()] + [f'recorded in {kept}'] * bool(kept)),
                   s.to_json(strict=a.strict) | dict(official=more))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #5ub30002
+def _run_of(root, submission) -> Path|None:
+    "The run folder of this workspace that a submission is from: its own file, or the one that `wattnb submit` wrote."
+    try: ws = Workspace.find(root)
+    except UserError: return None # outside a workspace
+    path, sent = Path(submission).resolve(), (ws.artifacts/'submissions').resolve()
+    run = ws.experiments.resolve()/path.relative_to(sent).with_suffix('') if sent in path.parents else path.parent
+    return run if (run/'journal.jsonl').is_file() and ws.experiments.resolve() in run.parents else None
+
 @verb('submit', 'write the submission of a run, and check it as the competition would',
       'wattnb submit extractive-bench', Opt('run', metavar='RUN', help='name of a run, or a submission CSV to check as it is'),
       Opt('--questions', default='', metavar='CSV', help='question file; default: that of the run'),
