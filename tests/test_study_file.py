@@ -50,7 +50,7 @@ def test_a_study_file_is_understood_or_refused_in_one_line(tmp_path_factory, top
     except UserError as e:
         assert str(e).startswith(str(path)) and '\n' not in str(e); return
     assert blocks and len(study.blocks) == len(blocks)
-    for i, s in study.benchmarks(): assert s.models or s.providers
+    for _, s in study.benchmarks(): assert s.models or s.providers
     combinations = 0
     for b in study.blocks:
         n = 1

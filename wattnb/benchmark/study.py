@@ -97,9 +97,10 @@ _EITHER = ('env', 'shuffle') # in the file, or on the command line
 
 @patch
 def benchmarks(self:Study,
-    command:BenchmarkSettings=BenchmarkSettings(), # of the command line: how to execute, and what the file leaves open
+    command:BenchmarkSettings|None=None, # of the command line: how to execute, and what the file leaves open
 ) -> list[tuple[int, BenchmarkSettings]]:
     "(number of the block, its settings) of each benchmark. `UserError` where the command line says what the file should."
+    command = command or BenchmarkSettings()
     if command.smoke_test: raise UserError('a smoke test tries models and not a study: give --smoke-test with --model')
     usual, more = BenchmarkSettings(), {k: v for k, v in vars(command).items() if k in _COMMAND}
     for k in STUDY_KEYS:
@@ -123,10 +124,10 @@ def _once(study:Study, runs:list) -> list[tuple[int, PlannedRun]]:
 
 # %% ../../nbs/07_benchmark/07_study.ipynb #731ef0c8
 def plan_study(
-    study:Study,                                   # from `read_study`
-    command:BenchmarkSettings=BenchmarkSettings(), # how to execute, and what the file leaves open
-    root=None,                                     # workspace
-    machines:Sequence[Machine]|None=None,          # where it may run; default this machine
+    study:Study,                          # from `read_study`
+    command:BenchmarkSettings|None=None,  # how to execute, and what the file leaves open
+    root=None,                            # workspace
+    machines:Sequence[Machine]|None=None, # where it may run; default this machine
 ) -> list[tuple[int, PlannedRun]]:
     "(number of the block, run) of each run of a study, none started. `UserError` names the block that is wrong."
     ws, found = root if isinstance(root, Workspace) else Workspace.find(root), []
@@ -135,7 +136,7 @@ def plan_study(
         except UserError as e: raise UserError(f'{study.path}, [[runs]] {i}: {e}') from None
     planned = _once(study, found)
     seeds = tuple(dict.fromkeys(r.seed for _, r in planned))
-    _put_in_order([r for _, r in planned], replace(command, seeds=seeds)) # over all blocks
+    _put_in_order([r for _, r in planned], replace(command or BenchmarkSettings(), seeds=seeds)) # over all blocks
     return planned
 
 # %% ../../nbs/07_benchmark/07_study.ipynb #3f060e0d
