@@ -12,7 +12,7 @@ config.read(here / 'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 
 extras = {k.removesuffix('_requirements'): v.split() for k, v in cfg.items() if k.endswith('_requirements')}
-extras['all'] = sorted({r for name, reqs in extras.items() if name not in ('dev', 'docling', 'ocr', 'vision', 'amd', 'apple') for r in reqs})
+extras['all'] = sorted({r for name, reqs in extras.items() if name not in ('dev', 'docling', 'ocr', 'vision', 'amd', 'apple', 'mlflow', 'wandb', 'trackio') for r in reqs})
 
 
 class build_with_workspace(build_py):

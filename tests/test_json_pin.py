@@ -16,7 +16,7 @@ COMMANDS = dict(
     run_again=['run', '--model', 'abstain', '--preset', 'words', '--env', 'pin', '--name', RUNS[1]],
     search=['search', 'energy of training'], page=['page', 'halvorsen2029', '1', '--passage', 'drew 3,184 MWh at the utility meter'], ask=['ask', 'How much energy?', '--model', 'extractive', '--preset', 'words'],
     serve=['serve', '--model', 'extractive', '--preset', 'words', '--port', '0', '--check'], eval=['eval', '--model', 'extractive', '--preset', 'words', '--limit', '4'], results=['results'],
-    replay=['replay', RUNS[0]], verify=['verify', RUNS[0]], export=['export', RUNS[0], '--peer', '--output', '{tmp}/peer'], models=['models'], doctor=['doctor'], plan=['plan', '--model', 'qwen72b', '--preset', 'words'],
+    replay=['replay', RUNS[0]], verify=['verify', RUNS[0]], export=['export', RUNS[0], '--peer', '--output', '{tmp}/peer'], export_to=['export', RUNS[0], '--to', 'every-eval-ever', '--output', '{tmp}/eee'], export_card=['export', RUNS[0], '--to', 'eval-results', '--dataset', 'a/b', '--output', '{tmp}/card'], models=['models'], doctor=['doctor'], plan=['plan', '--model', 'qwen72b', '--preset', 'words'],
     score=['score', '{root}/data/demo_QA.csv', '{run}/submission.csv', '--strict'], submit=['submit', RUNS[0], '--output', '{tmp}/submission.csv'],
     bundle=['bundle', RUNS[0], '--output', '{tmp}/bundle.zip'], bundle_check=['bundle', '--check', '{tmp}/bundle.zip'], index_verify=['index', '--verify'], check_questions=['check-questions', '{root}/data/demo_QA.csv'],
     retrieval=['retrieval', '--preset', 'words'], benchmark=['benchmark', '--model', 'abstain', '--preset', 'words', '--env', 'pin', '--dry-run'],

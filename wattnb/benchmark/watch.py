@@ -105,7 +105,8 @@ def fill(self:WatchedRun,
 def _why_stopped(content:JournalContent) -> str:
     end, sessions = content.last('end'), content.of('session')
     ended = end and sessions and end.get('session') == sessions[-1]['session']
-    return (end.get('reason') or end.get('status') or '') if ended else 'ended without a last line; the same command resumes it'
+    if ended: return end.get('reason') or end.get('status') or ''
+    return 'ended without a last line; the same command resumes it'
 
 # %% ../../nbs/07_benchmark/08_watch.ipynb #550142a9
 _RECENT = 120 # seconds
@@ -196,7 +197,8 @@ def _add_listed(runs:dict, p:Path, parts:tuple, x:dict, alive:bool):
     kind = x.get('state')
     if kind not in ('wait', 'run', 'fail'): return
     state = {'wait': 'waiting', 'run': 'running'}.get(kind, 'stopped') if alive else 'stopped'
-    reason = {'run': 'starting', 'fail': str(x.get('reason') or 'failed')}.get(kind, '') if alive or kind == 'fail' else 'was not started'
+    reasons = dict(run='starting', fail=str(x.get('reason') or 'failed'), wait='')
+    reason = reasons[kind] if alive or kind == 'fail' else 'was not started'
     *above, data = p.parent.parts[-len(parts):] if parts else ('',)
     runs[p] = WatchedRun(p, '/'.join(above), data, str(x.get('model') or ''), str(x.get('precision') or ''), state,
                          n=x.get('n') or 0, reason=reason)
@@ -215,13 +217,16 @@ class Watched(TableSet):
     @property
     def table(self) -> ResultTable:
         several = len({(r.env, r.datafile) for r in self.runs}) > 1
-        rows = [(r.name, *([f'{r.env}/{r.datafile}'.strip('/')] * several), r.precision, r.state, f'{r.done}/{r.n}' if r.n else '', r.score, r.wh,
-                 clock(r.age), clock(r.eta), r.where if r.state == 'running' else '', r.reason[:60]) for r in self.runs]
+        of = lambda r: [f'{r.env}/{r.datafile}'.strip('/')] * several
+        rows = [(r.name, *of(r), r.precision, r.state, f'{r.done}/{r.n}' if r.n else '', r.score, r.wh, clock(r.age), clock(r.eta),
+                 r.where if r.state == 'running' else '', r.reason[:60]) for r in self.runs]
         text = [tuple(printable(v) if isinstance(v, str) else v for v in row) for row in rows] # may be another user's
-        names = ['run', *(['of'] * several), 'precision', 'state', 'questions', 'score', 'Wh', 'last line', 'to go', 'on', 'why']
+        names = ['run', *(['of'] * several), 'precision', 'state', 'questions', 'score', 'Wh', 'last line', 'to go', 'on',
+                 'why']
         return ResultTable(names, text, notes=[self.footer()])
     def footer(self) -> str:
-        return ', '.join(f'{n} {s}' for s, n in self.count().items()) or 'no runs here yet: `wattnb benchmark` or `wattnb run` makes some'
+        counts = ', '.join(f'{n} {s}' for s, n in self.count().items())
+        return counts or 'no runs here yet: `wattnb benchmark` or `wattnb run` makes some'
     def to_json(self): return dict(runs=[jsonable(r) | dict(name=r.name) for r in self.runs], counts=self.count())
 
 # %% ../../nbs/07_benchmark/08_watch.ipynb #79c42294

@@ -335,18 +335,6 @@ def cmd_verify(a) -> Result:
     return Result(t.to_text(), dict(checks=t.to_json(), ok=not bad), 1 if bad else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #6df066c4
-@verb('export', 'write a run in the file formats of WattBot',
-      'wattnb export --peer extractive-bench', _RUN,
-      Opt('--peer', action='store_true',
-          help='results_chunk_NNN.json, submission.csv and summary.json as WattBot reads them'),
-      Opt('--output', default='', metavar='DIR', help='output folder; default: artifacts/peer/<env>/<datafile>/<name>'))
-def cmd_export(a) -> Result:
-    from wattnb.legacy.wattbot_files import export_wattbot
-    if not a.peer: raise UserError('say in which form: --peer writes the files of WattBot')
-    run = _answered_run(a)
-    files = export_wattbot(run, a.output or Workspace.find(a.root).artifacts/'peer'/run.id)
-    return Result('\n'.join(map(str, files)), dict(run_dir=str(run.path), files=[str(f) for f in files]))
-
 def _run(a):
     from wattnb.scoring.run_folders import find_run, find_runs
     ws = Workspace.find(a.root)
@@ -360,6 +348,40 @@ def _answered_run(a):
     run = _run(a)
     if run.has_random_weights: raise UserError(f'{run.id} has random weights: it has no answers')
     return run
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #e8100002
+_TO = dict(wattbot="WattBot's files", **{'every-eval-ever': 'JSON of Every Eval Ever', 'eval-results': 'YAML of a model card'},
+           mlflow='', wandb='', trackio='')
+
+@verb('export', 'write a run in the formats of others, or log it to a tracker',
+      'wattnb export --to every-eval-ever extractive-bench', _RUN,
+      Opt('--to', default='', choices=tuple(_TO), help='; '.join(f'{k}: {v}' for k, v in _TO.items() if v)
+          + '; mlflow, wandb and trackio log it once'),
+      Opt('--peer', action='store_true', help='as --to wattbot: results_chunk_NNN.json, submission.csv, summary.json'),
+      Opt('--output', default='', metavar='DIR', help='output folder; default: artifacts/peer/<env>/<datafile>/<name>, '
+          'artifacts/exports of other formats'),
+      Opt('--organization', default='', metavar='NAME', help='every-eval-ever: who ran it'),
+      Opt('--no-questions', action='store_true', help='every-eval-ever: no records of single questions'),
+      Opt('--dataset', default='', metavar='OWNER/NAME', help='eval-results: the benchmark on the Hub'),
+      Opt('--task-id', default='default', metavar='ID', help='eval-results: the task in its eval.yaml'),
+      Opt('--source', default='', metavar='URL', help='eval-results: what the result comes from'),
+      Opt('--project', default='wattnb', metavar='NAME', help='mlflow, wandb, trackio: project or experiment'), _TRUTH)
+def cmd_export(a) -> Result:
+    from wattnb.experiment.exports import TRACKERS, export_eval_results, export_every_eval_ever, tracked
+    from wattnb.legacy.wattbot_files import export_wattbot
+    from wattnb.scoring.run_folders import GroundTruth
+    if a.peer == bool(a.to): raise UserError(f'say in which form, once: --to {", ".join(_TO)}; --peer is --to wattbot')
+    ws, run = Workspace.find(a.root), _answered_run(a)
+    truths, out = GroundTruth(ws, a.ground_truth), Path(a.output or ws.artifacts/'exports'/a.to)
+    if a.to in TRACKERS:
+        t = tracked(run, truths)
+        new = TRACKERS[a.to](t, a.project)
+        found = dict(run_dir=str(run.path), to=a.to, project=a.project, sha256=t.hash, logged=new)
+        return Result(f'{run.id}: {"logged to" if new else "is already in"} {a.to}, project {a.project}', found)
+    if a.to == 'every-eval-ever': files = export_every_eval_ever(run, out, truths, a.organization, not a.no_questions)
+    elif a.to == 'eval-results': files = export_eval_results(run, out, a.dataset, a.task_id, a.source, truths)
+    else: files = export_wattbot(run, a.output or ws.artifacts/'peer'/run.id)
+    return Result('\n'.join(map(str, files)), dict(run_dir=str(run.path), files=[str(f) for f in files]))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #5a5006bb
 @verb('models', 'list the registry, download a model, convert a WattBot config',

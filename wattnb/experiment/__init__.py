@@ -9,3 +9,4 @@ from .execute import *
 from .asking import *
 from .guests import *
 from .bundles import *
+from .exports import *
