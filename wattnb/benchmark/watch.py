@@ -218,11 +218,11 @@ class Watched(TableSet):
     def table(self) -> ResultTable:
         several = len({(r.env, r.datafile) for r in self.runs}) > 1
         of = lambda r: [f'{r.env}/{r.datafile}'.strip('/')] * several
-        rows = [(r.name, *of(r), r.precision, r.state, f'{r.done}/{r.n}' if r.n else '', r.score, r.wh, clock(r.age), clock(r.eta),
-                 r.where if r.state == 'running' else '', r.reason[:60]) for r in self.runs]
+        rows = [(r.name, *of(r), r.precision, r.state, f'{r.done}/{r.n}' if r.n else '', r.score, r.wh,
+                 clock(r.age), clock(r.eta), r.where if r.state == 'running' else '', r.reason[:60]) for r in self.runs]
         text = [tuple(printable(v) if isinstance(v, str) else v for v in row) for row in rows] # may be another user's
-        names = ['run', *(['of'] * several), 'precision', 'state', 'questions', 'score', 'Wh', 'last line', 'to go', 'on',
-                 'why']
+        names = ['run', *(['of'] * several), 'precision', 'state', 'questions', 'score', 'Wh', 'last line', 'to go',
+                 'on', 'why']
         return ResultTable(names, text, notes=[self.footer()])
     def footer(self) -> str:
         counts = ', '.join(f'{n} {s}' for s, n in self.count().items())
