@@ -6,3 +6,5 @@ from .cluster import *
 from .runner import *
 from .scaling_study import *
 from .early_stopping import *
+from .study import *
+from .watch import *

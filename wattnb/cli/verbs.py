@@ -6,9 +6,10 @@
 __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_completion', 'cmd_index', 'cmd_search', 'cmd_page', 'cmd_retrieval',
            'cmd_check_questions', 'cmd_ask', 'cmd_serve', 'cmd_eval', 'cmd_run', 'cmd_plan', 'run_notebook',
            'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models', 'cmd_doctor', 'cmd_meter',
-           'cmd_score', 'cmd_submit', 'cmd_bundle', 'cmd_benchmark', 'cmd_scaling', 'cmd_matrix', 'cmd_compare',
-           'cmd_diff', 'cmd_design', 'cmd_thinking', 'cmd_estimates', 'cmd_errors', 'cmd_audit', 'cmd_rescore',
-           'cmd_ensemble', 'cmd_recommend', 'cmd_plots', 'cmd_report', 'cmd_board', 'cmd_cite', 'cmd_check']
+           'cmd_score', 'cmd_submit', 'cmd_bundle', 'cmd_benchmark', 'cmd_watch', 'cmd_scaling', 'cmd_matrix',
+           'cmd_compare', 'cmd_diff', 'cmd_design', 'cmd_thinking', 'cmd_estimates', 'cmd_errors', 'cmd_audit',
+           'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots', 'cmd_report', 'cmd_board', 'cmd_cite',
+           'cmd_check']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
 import argparse, dataclasses, logging, os, sys
@@ -575,6 +576,26 @@ def _early_stopping(a, runs):
     stopped_before(runs)
     return EarlyStopping(runs, a.stop_when_known, a.margin / 100)
 
+# %% ../../nbs/11_cli/01_verbs.ipynb #57dd0002
+def _plan_of(a, s, ws, machines) -> tuple:
+    "(runs, what is kept of the study or None), from a study file or from the options."
+    from wattnb.benchmark.plan import plan_benchmark
+    from wattnb.benchmark.study import keep_study, plan_study, read_study
+    if not a.study: return plan_benchmark(s, ws, machines), None
+    if a.ray: raise UserError('--ray has one question file, and a study may have several: leave out one of --ray and --study')
+    study = read_study(a.study)
+    planned = plan_study(study, s, ws, machines)
+    if a.stop_when_known is not None and len({(r.plan.questions.sha256, r.n) for _, r in planned if r.plan}) > 1:
+        raise UserError('--stop-when-known compares runs over the same questions, and this study has several files or limits')
+    kept = None if a.dry_run else keep_study(study, planned, ws)
+    return [r for _, r in planned], dict(name=study.name, sha256=study.sha256, file=str(study.path), kept=kept)
+
+def _with_study(r:Result, study) -> Result:
+    "The result of a benchmark with the study that it belongs to."
+    if study is None: return r
+    kept = f', kept in {study["kept"]}' if study['kept'] else ''
+    return Result(f'{r.text}\n  study {study["name"]}, SHA-256 {study["sha256"][:12]}{kept}', r.data.to_json() | dict(study=study), r.status)
+
 # %% ../../nbs/11_cli/01_verbs.ipynb #e85f21d3
 @verb('benchmark', 'run many models, skip finished runs, and print a pass/fail/skip table',
       'wattnb benchmark --provider baseline --env laptop',
@@ -586,12 +607,13 @@ def _early_stopping(a, runs):
                 'fail_on_error', 'citations', 'allow_mixed', 'force', 'shuffle'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
       *_STUDY,
+      Opt('--study', default='', metavar='FILE', help='a study file (TOML) that says what is measured, in blocks'),
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),
       Opt('--dry-run', action='store_true',
           help='print the plan with estimated time, energy and cost; run nothing'))
 def cmd_benchmark(a) -> Result:
     from wattnb.benchmark.progress import Benchmark, ProgressTable
-    from wattnb.benchmark.plan import plan_benchmark, this_machine
+    from wattnb.benchmark.plan import this_machine
     from wattnb.benchmark.runner import LocalExecutor, run_benchmark
     s = _benchmark_settings(a)
     ws = Workspace.find(a.root)
@@ -599,14 +621,30 @@ def cmd_benchmark(a) -> Result:
     executors = [*([_cluster(a, ws, s)] if a.ray else []), here]
     try:
         machines = [h.machine for x in executors for h in x.hosts()]
-        runs = plan_benchmark(s, ws, machines)
+        runs, study = _plan_of(a, s, ws, machines)
         judge = _early_stopping(a, runs)
         if a.dry_run: b = Benchmark(runs, s, machines)
         else: b = run_benchmark(runs, s, ProgressTable(sys.stderr), executors=executors, judge=judge)
     finally:
         for x in executors: x.close()
     saved = '' if judge is None else judge.saving(runs)
-    return Result(b.to_text() + f'\n{saved}' * bool(saved), b, 1 if b.failed else 0)
+    return _with_study(Result(b.to_text() + f'\n{saved}' * bool(saved), b, 1 if b.failed else 0), study)
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #57dd0004
+@verb('watch', 'a table of the runs that another process or another node makes, until all are done (only reads)',
+      'wattnb watch --env laptop', *_WHERE,
+      Opt('--every', type=float, default=3., metavar='S', help='seconds between looks, on a terminal (default: 3)'))
+def cmd_watch(a) -> Result:
+    from wattnb.benchmark.watch import BenchmarkWatch, follow
+    if not .1 <= a.every <= 3600: raise UserError(f'--every is in seconds, .1 to 3600, not {a.every:g}')
+    root = Path(a.root).expanduser() if a.root else None
+    tree = root if root and root.is_dir() and not (root/'data').is_dir() else Workspace.find(a.root)
+    watch = BenchmarkWatch(tree, a.env, a.datafile and Path(a.datafile).name.removesuffix('.csv'))
+    if a.json or not sys.stdout.isatty(): t = watch.look(); return Result(t.to_text(), t)
+    try: follow(watch, sys.stdout, a.every)
+    except KeyboardInterrupt as e:
+        if type(e) is not KeyboardInterrupt: raise # SIGTERM
+    return Result('', None)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #8541f6a9
 @verb('scaling', 'compare the sizes of a model family: CSV, JSON and a figure',
