@@ -9,7 +9,7 @@ __all__ = ['MAX_GLYPHS', 'LIGATURES', 'SPACE', 'CELL', 'WITHIN', 'Piece', 'open_
 # %% ../../nbs/01_index/00_boxes.ipynb #3404576e
 import io, re
 from collections import Counter, deque
-from ctypes import PYFUNCTYPE, c_double, c_int, c_void_p, cast
+from ctypes import PYFUNCTYPE, c_double, c_int, c_ssize_t, c_void_p, cast
 from functools import lru_cache
 from itertools import repeat
 from typing import NamedTuple
@@ -59,68 +59,68 @@ MAX_GLYPHS = 500_000 # of a page; the densest pages of papers have some 10,000
 
 @lru_cache(1)
 def _pdfium():
-    "Functions of PDFium as plain function pointers."
+    "Functions of PDFium as plain function pointers, which take whole numbers and what `_at` makes."
     import pypdfium2.raw as raw
-    f = lambda name, *kinds: PYFUNCTYPE(*kinds)(cast(getattr(raw, name), c_void_p).value)
-    get = lambda name, result=c_int: f(f'FPDFText_{name}', result)
-    return dict(code=get('GetUnicode'), box=get('GetLooseCharBox'), matrix=get('GetMatrix'),
-                size=get('GetFontSize', c_double), unmapped=get('HasUnicodeMapError'),
-                object=get('GetTextObject', c_void_p), colour=f('FPDFText_GetFillColor', c_int, c_void_p, c_int, *[c_void_p] * 4),
-                mode=f('FPDFTextObj_GetTextRenderMode', c_int, c_void_p),
-                text=f('FPDFText_GetText', c_int, c_void_p, c_int, c_int, c_void_p))
+    f = lambda name, result=None: PYFUNCTYPE(result)(cast(getattr(raw, name), c_void_p).value)
+    get = lambda name, result=None: f(f'FPDFText_{name}', result)
+    return dict(code=get('GetUnicode', c_int), box=get('GetLooseCharBox'), matrix=get('GetMatrix'), colour=get('GetFillColor'),
+                size=get('GetFontSize', c_double), unmapped=get('HasUnicodeMapError', c_int),
+                object=get('GetTextObject', c_ssize_t), text=get('GetText', c_int),
+                mode=f('FPDFTextObj_GetTextRenderMode', c_int))
+
+_at = c_void_p.from_param # an address as an argument
 
 # %% ../../nbs/01_index/00_boxes.ipynb #2732e277
 _ROOM = 2048 # glyphs
 
 @lru_cache(1)
 def _room() -> tuple[np.ndarray, list]:
-    "Room for six numbers of each of `_ROOM` glyphs, with a pointer to each."
+    "Room for six numbers of each of `_ROOM` glyphs, and the addresses of the first, second, ... number of each."
     out = np.zeros((_ROOM, 6), np.float32)
-    return out, [c_void_p(a) for a in range(out.ctypes.data, out.ctypes.data + out.nbytes, 24)]
+    return out, [[_at(a) for a in range(out.ctypes.data + k, out.ctypes.data + out.nbytes, 24)] for k in range(0, 16, 4)]
 
-def _values(name:str, text:c_void_p, at, n:int) -> np.ndarray:
-    "`n` numbers for each of the glyphs `at`, which a function of PDFium writes."
-    (room, pointers), parts = _room(), [np.zeros((0, n), np.float32)]
+def _values(name:str, text, at:list, n:int, addresses:int=1, kind=np.float32) -> np.ndarray:
+    "`n` numbers for each of the glyphs `at`, which a function of PDFium writes to so many addresses."
+    (room, starts), parts = _room(), []
     for k in range(0, len(at), _ROOM):
         part = room[:len(at) - k]
         part[:] = 0
-        deque(map(_pdfium()[name], repeat(text), at[k:k + _ROOM], pointers), 0)
-        parts.append(part[:, :n].copy())
-    return np.concatenate(parts)
+        deque(map(_pdfium()[name], repeat(text), at[k:k + _ROOM], *starts[:addresses]), 0)
+        parts.append(part[:, :n].view(kind).copy())
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-def _colours(text:c_void_p, at) -> np.ndarray:
-    "Red, green, blue and opacity of glyphs, 0 to 255."
-    out = np.zeros((len(at), 4), np.uint32)
-    a, size = out.ctypes.data, 16 * len(at)
-    deque(map(_pdfium()['colour'], repeat(text), at, *(range(a + k, a + k + size, 16) for k in (0, 4, 8, 12))), 0)
-    return out
+def _numbers(name:str, of:list, *text, kind=int) -> np.ndarray:
+    "A number for each glyph of a text, or for each object."
+    return np.fromiter(map(_pdfium()[name], *map(repeat, text), of), kind, len(of))
 
 # %% ../../nbs/01_index/00_boxes.ipynb #cbe7a990
 _HYPHENS = '\x02\ufffe\u00ad'
 LIGATURES = str.maketrans({'ﬀ': 'ff', 'ﬁ': 'fi', 'ﬂ': 'fl', 'ﬃ': 'ffi', 'ﬄ': 'ffl', '\u00ad': '', '\u00a0': ' ',
                            '\u2010': '-', '\u2011': '-'})
 
-def _words(text:c_void_p, n:int) -> tuple[str, list, list, list]:
+def _words(text, n:int) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
     "The characters of a page, and of each word the first glyph, the last glyph and the object."
     buffer = np.zeros(2 * n + 2, np.uint16)
-    if _pdfium()['text'](text, 0, n, buffer.ctypes.data) - 1 == n: codes = buffer[:n]
-    else: codes = np.fromiter(map(_pdfium()['code'], repeat(text), range(n)), np.uint32, n)
+    if _pdfium()['text'](text, 0, n, _at(buffer.ctypes.data)) - 1 == n: codes = buffer[:n]
+    else: codes = _numbers('code', range(n), text, kind=np.uint32)
     chars = codes.astype('<u4').tobytes().decode('utf-32', 'replace') if n else ''
     if len(chars) != n: chars = ''.join(map(chr, codes))
-    ink = np.zeros(n + 2, np.int8)
+    ink = np.zeros(n + 2, bool)
     ink[1:-1] = (codes != 32) & (codes != 13) & (codes != 10) & (codes != 160) & (codes != 9)
-    edges = np.flatnonzero(np.diff(ink))
-    of = lambda at: list(map(_pdfium()['object'], repeat(text), at))
-    first, last = edges[::2].tolist(), (edges[1::2] - 1).tolist()
-    objects = of(first)
-    ends = [k for k, (o, p) in enumerate(zip(objects, [*objects[1:], None])) if o != p] # within an object they are its
-    for k in reversed([k for k, o in zip(ends, of([last[k] for k in ends])) if o != objects[k]]):
-        own = of(range(first[k], last[k] + 1))
-        cuts = [i for i in range(1, len(own)) if own[i] != own[i - 1]]
-        begins, last[k:k + 1] = [first[k] + i for i in (0, *cuts)], [*(first[k] + i - 1 for i in cuts), last[k]]
-        first[k:k + 1], objects[k:k + 1] = begins, [own[i] for i in (0, *cuts)]
-    if None in objects: # of glyphs that PDFium has added
-        first, last, objects = ([v for v, o in zip(of, objects) if o] for of in (first, last, objects))
+    edges = np.flatnonzero(ink[1:] != ink[:-1])
+    of = lambda glyphs: _numbers('object', glyphs.tolist(), text)
+    first, last, objects = edges[::2], edges[1::2] - 1, of(edges[::2])
+    ends = np.flatnonzero(objects != np.append(objects[1:], 0)) # within an object they are its
+    mixed = ends[of(last[ends]) != objects[ends]]
+    if len(mixed): # words of several objects
+        at = np.concatenate([np.arange(first[k], last[k] + 1) for k in mixed])
+        own = of(at)
+        cut = 1 + np.flatnonzero((own[1:] != own[:-1]) & (at[1:] == at[:-1] + 1))
+        place = np.searchsorted(first, at[cut])
+        first, last = np.insert(first, place, at[cut]), np.insert(last, place - 1, at[cut] - 1)
+        objects = np.insert(objects, place, own[cut])
+    if not objects.all(): # glyphs that PDFium has added
+        first, last, objects = (v[objects != 0] for v in (first, last, objects))
     for c in _HYPHENS: chars = chars.replace(c, '-')
     return chars, first, last, objects
 
@@ -141,52 +141,56 @@ class _Glyphs(NamedTuple):
     box: np.ndarray    # left, bottom, right, top on the page, not turned
 
 # %% ../../nbs/01_index/00_boxes.ipynb #1f45a5b0
-def _measure(page, text:c_void_p, n:int, left_out:Counter) -> _Glyphs|None:
+def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
     "The words of a page with their boxes; slanted, hidden and cropped ones are marked and counted."
     chars, first, last, objects = _words(text, n)
-    if not first: return None
-    index = dict(zip(dict.fromkeys(objects), range(len(objects))))
-    of, one = np.array([*map(index.__getitem__, objects)]), dict(zip(reversed(objects), reversed(first)))
-    at = [one[o] for o in index]
-    m = _values('matrix', text, at, 6)
-    sizes = np.fromiter(map(_pdfium()['size'], repeat(text), at), float, len(at)) * np.hypot(m[:, 2], m[:, 3])
-    a, b, c, d, e, f = m[of].T
-    box = np.concatenate([_values('box', text, first, 4), _values('box', text, last, 4)], 1) # left, top, right, bottom
-    lo, hi = np.minimum(box[:, :4], box[:, 4:]), np.maximum(box[:, :4], box[:, 4:])
-    left, bottom, right, top = lo[:, 0], lo[:, 3], hi[:, 2], hi[:, 1]
+    if not len(first): return None
+    start = np.flatnonzero(objects != np.append(0, objects[:-1])) # of stretches of one object
+    one: dict = {}
+    for o, k in zip(objects[start].tolist(), first[start].tolist()): one.setdefault(o, k)
+    rank, at = {o: k for k, o in enumerate(one)}, list(one.values())
+    of = np.repeat([rank[o] for o in objects[start].tolist()], np.diff(np.append(start, len(first))))
+    a, b, c, d, e, f = _values('matrix', text, at, 6).T
+    sizes = _numbers('size', at, text, kind=float) * np.hypot(c, d)
     level, upright = np.abs(b) < .06 * np.abs(a), np.abs(a) < .06 * np.abs(b)
-    x = np.where(level, np.where(a > 0, left, -right), np.where(b > 0, bottom, -top))
-    x2 = np.where(level, np.where(a > 0, right, -left), np.where(b > 0, top, -bottom))
-    y = np.where(level, np.sign(d) * f, np.sign(c) * e)
     turn = level * 8 + (np.where(level, a, b) > 0) * 4 + (np.where(level, d, c) > 0)
-    kept, length = level | upright, np.subtract(last, first) + 1
-    left_out['slanted'] += int(length[~kept].sum())
+    y, turn, kept = np.where(level, np.sign(d) * f, np.sign(c) * e)[of], turn[of], (level | upright)[of]
+    box = _values('box', text, [*first.tolist(), *last.tolist()], 4) # left, top, right, bottom
+    lo, hi = np.minimum(box[:len(of)], box[len(of):]), np.maximum(box[:len(of)], box[len(of):])
+    boxes = np.array([lo[:, 0], lo[:, 3], hi[:, 2], hi[:, 1]])
+    left, bottom, right, top = boxes
+    x, x2 = left, right
+    if (turn < 12).any(): # not all from left to right
+        flat, ahead = turn > 7, turn & 4 > 0
+        x = np.where(flat, np.where(ahead, left, -right), np.where(ahead, bottom, -top))
+        x2 = np.where(flat, np.where(ahead, right, -left), np.where(ahead, top, -bottom))
+    length = last - first + 1
+    left_out['slanted'] += int(length @ ~kept)
     crop = page.get_cropbox()
-    inside = ((left + right) / 2 > crop[0]) & ((left + right) / 2 < crop[2])
-    inside &= ((top + bottom) / 2 > crop[1]) & ((top + bottom) / 2 < crop[3])
-    left_out['outside the page'] += int(length[kept & ~inside].sum())
+    inside = (left + right > 2 * crop[0]) & (left + right < 2 * crop[2])
+    inside &= (bottom + top > 2 * crop[1]) & (bottom + top < 2 * crop[3])
+    left_out['outside the page'] += int(length @ (kept & ~inside))
     kept &= inside
-    boxes = np.stack([left, bottom, right, top], 1)
-    hidden = _hidden(page, text, at, list(index), of, kept, length, boxes)
-    left_out['hidden'] += int(length[kept & hidden].sum())
-    unmapped = np.fromiter(map(_pdfium()['unmapped'], repeat(text), at), int, len(at))[of] == 1
-    return _Glyphs(chars, np.array(first), np.array(last), of, x, y, x2, np.maximum(sizes[of], .1), turn, kept & ~hidden, unmapped, boxes)
+    hidden = _hidden(page, text, at, list(one), of, kept, length, boxes)
+    left_out['hidden'] += int(length @ (kept & hidden))
+    unmapped = (_numbers('unmapped', at, text) == 1)[of]
+    return _Glyphs(chars, first, last, of, x, y, x2, np.maximum(sizes, .1)[of], turn, kept & ~hidden, unmapped, boxes.T)
 
 # %% ../../nbs/01_index/00_boxes.ipynb #57625402
-def _hidden(page, text:c_void_p, at, objects, of, kept, length, boxes) -> np.ndarray:
+def _hidden(page, text, at:list, objects:list, of, kept, length, boxes) -> np.ndarray:
     "Which words cannot be seen on the printed page."
-    mode = np.fromiter(map(_pdfium()['mode'], objects), int, len(objects))
-    r, g, b, alpha = _colours(text, at).T
+    mode = _numbers('mode', [*map(_at, objects)])
+    r, g, b, alpha = _values('colour', text, at, 4, 4, np.uint32).T
     invisible = (mode == 3) | (mode == 7)
     pale = ((.3 * r + .6 * g + .1 * b > 200) | (alpha < 40)) & ((mode == 0) | (mode == 4))
-    tiny = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) < .5
-    tiny &= np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) < 1.5 * length
+    wide, high = boxes[2] - boxes[0], boxes[3] - boxes[1]
+    tiny = (np.minimum(wide, high) < .5) & (np.maximum(wide, high) < 1.5 * length)
     unsure = (pale | invisible)[of] & kept
     if not unsure.any(): return tiny
     out, shown = invisible[of] & kept, length[kept & ~invisible[of]].sum()
     if length[out].sum() > shown: out[:] = False # a scan and its text layer
     look = unsure & ~out
-    out[look] = ~_has_ink(page, boxes[look])
+    out[look] = ~_has_ink(page, boxes.T[look])
     return out | tiny
 
 # %% ../../nbs/01_index/00_boxes.ipynb #ce5a4c8d
@@ -221,10 +225,11 @@ WITHIN = 1.1          # the same within one object, as in a stretched line
 
 def _doubled(g:_Glyphs) -> np.ndarray:
     "Words that repeat another word in the same place."
-    out, near = np.zeros(len(g.x), bool), 0
+    out, near = np.zeros(len(g.x), bool), False
     for shift in (0, 2): # neighbours in strips of four points
         at = np.argsort(np.floor((g.x + shift) / 4).astype(float) * 1e7 + g.y)
-        near += np.count_nonzero(np.maximum(np.abs(np.diff(g.x[at])), np.abs(np.diff(g.y[at]))) < .15 * g.size[at][1:])
+        x, y, size = g.x[at], g.y[at], g.size[at]
+        near |= bool((np.maximum(np.abs(x[1:] - x[:-1]), np.abs(y[1:] - y[:-1])) < .15 * size[1:]).any())
     if not near: return out
     seen: dict = {}
     for i, (x, y, size, turn, a, b) in enumerate(zip(*(v.tolist() for v in (g.x, g.y, g.size, g.turn, g.first, g.last)))):
@@ -238,11 +243,11 @@ def _gaps(g:_Glyphs, k) -> tuple:
     "Between the words `k` and those before them: whether they belong to one piece, and whether a space is between them."
     x, y, right, size, obj = g.x[k], g.y[k], g.right[k], g.size[k], g.object[k]
     gap = (x[1:] - right[:-1]) / size[1:]
-    level = (np.abs(np.diff(y)) < .02 * size[1:]) & (np.abs(np.diff(size)) < .02 * size[1:]) & (gap > -.3) & (gap < 3)
-    one = np.diff(obj) == 0
+    level = (np.abs(y[1:] - y[:-1]) < .02 * size[1:]) & (np.abs(size[1:] - size[:-1]) < .02 * size[1:]) & (gap > -.3) & (gap < 3)
+    one = obj[1:] == obj[:-1]
     same, space = level & (gap < np.where(one, WITHIN, SPACE)), one & (gap > .06) # wider gaps may have text of a later object
     letter = (g.first[k] == g.last[k])[1:] & level
-    spaced = np.flatnonzero(np.convolve(letter, np.ones(6), 'valid') == 6) if letter.sum() > 5 else []
+    spaced = np.flatnonzero(np.convolve(letter, np.ones(6), 'valid') == 6) if np.count_nonzero(letter) > 5 else []
     for a in spaced: # letters with gaps between them
         part = slice(a, a + 6)
         usual = sorted(gap[part].tolist())[2]
@@ -255,8 +260,7 @@ def _pieces(g:_Glyphs, turn:int) -> list[Piece]:
     k = np.flatnonzero(g.kept & (g.turn == turn))
     if not len(k): return []
     same, space, one = _gaps(g, k)
-    whole = same & space & one # the file has it in one stretch
-    start = np.concatenate([[0], np.flatnonzero(~whole) + 1]).tolist()
+    start = [0, *(np.flatnonzero(~(same & space & one)) + 1).tolist()] # the others the file has in one stretch
     ends = [*start[1:], len(k)]
     first, last, xs, ys, sizes = (v.tolist() for v in (g.first[k], g.last[k], g.x[k], g.y[k], g.size[k]))
     rights, same, space = g.right[k].tolist(), [False, *same.tolist()], [False, *space.tolist()]
@@ -414,10 +418,10 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
     return best if best[1] else None
 
 # %% ../../nbs/01_index/00_boxes.ipynb #b63d11af
-def _crosses(row:list[Piece], x:float) -> bool:
-    "Whether a piece of a row stands on both sides of `x`."
+def _crosses(row:list[Piece], left:float, right:float) -> bool:
+    "Whether a piece of a row begins before `left` and ends after `right`."
     for p in row:
-        if p.x < x - 2 and p.right > x + 2: return True
+        if p.x < left and p.right > right: return True
     return False
 
 def _clear(rows:list[list[Piece]], x:float):
@@ -425,7 +429,7 @@ def _clear(rows:list[list[Piece]], x:float):
     start = last = None
     far = lambda k: rows[k - 1][0].y - rows[k][0].y > 1.7 * rows[k][0].size
     for i, r in enumerate([*rows, []]):
-        if not r or _crosses(r, x):
+        if not r or _crosses(r, x - 2, x + 2):
             if start is not None: # what stands alone above a line across the page, such as its heading, belongs to that line
                 yield start, next((k for k in range(i - 1, last, -1) if far(k)), i) if r else i
             start = None
@@ -464,11 +468,11 @@ def page_glyphs(
     try:
         n = raw.FPDFText_CountChars(handle)
         if n > MAX_GLYPHS: raise WorkError(f'a page with {n:,} glyphs; papers have some thousands')
-        g = _measure(page, cast(handle, c_void_p), max(n, 0), left_out)
+        g = _measure(page, _at(cast(handle, c_void_p).value), max(n, 0), left_out)
     finally: raw.FPDFText_ClosePage(handle)
     if g is None: return None
     again = _doubled(g) & g.kept
-    left_out['printed twice'] = int((g.last - g.first + 1)[again].sum())
+    left_out['printed twice'] = int((g.last - g.first + 1) @ again)
     g.kept[again] = False
     return g
 
@@ -481,15 +485,14 @@ def page_rows(
     g = page_glyphs(page, left_out)
     if g is None: return PageRows([], 0, left_out, 0)
     length = g.last - g.first + 1
-    turns = Counter(dict(zip(*(v.tolist() for v in np.unique(g.turn[g.kept], return_inverse=False, return_counts=True)))))
     parts = []
-    for turn in sorted(turns, key=lambda t: -length[g.kept & (g.turn == t)].sum()):
+    for turn in sorted(sorted(set(g.turn[g.kept].tolist())), key=lambda t: -(length @ (g.kept & (g.turn == t)))):
         pieces = _pieces(g, turn)
         if drop := _line_numbers(pieces):
             left_out['line numbers'] += sum(len(p.text) for p in drop)
             pieces = [p for p in pieces if p not in drop]
         parts.append(_rows(pieces))
-    return PageRows(parts, int(length.sum()), +left_out, int(length[g.kept & g.unmapped].sum()))
+    return PageRows(parts, int(length.sum()), +left_out, int(length @ (g.kept & g.unmapped)))
 
 # %% ../../nbs/01_index/00_boxes.ipynb #003a9e5c
 @lru_cache(1)

@@ -521,7 +521,7 @@ class _Readers:
         n = _processes(parser, len(pdfs), sum(p.stat().st_size for p in pdfs if p.exists()))
         self.all, self.free, self.ended = [PdfReader(parser, seconds, MAX_MEMORY // n) for _ in range(n)], queue.LifoQueue(), False # type: ignore[var-annotated]
         for r in self.all: self.free.put(r)
-        self.threads = ThreadPoolExecutor(2 * n)
+        self.threads = ThreadPoolExecutor(4 * n) # most of them wait for a disk
     def __enter__(self): return self
     def __exit__(self, *exc):
         self.ended = True

@@ -215,6 +215,7 @@ def join_lines(
 _HEADING = re.compile(r'^(?:(?:\d+(?:\.\d+)*\.?|[IVX]+\.|[A-Z]\.)\s+[A-Z][^.]{2,70}|Abstract|Introduction|Conclusions?'
                       r'|References|Acknowledge?ments?|Discussion|Related Work|Methods?|Results|Appendix.*)$')
 _CAPTION = re.compile(r'^(?:Fig(?:ure|\.)|Table)\s*\d+[.:]', re.I)
+_WORD, _REFERENCE = re.compile(r'[^\W\d_]{3}'), re.compile('references|bibliography', re.I)
 _NUMBER = r'[-−~<>≈±$€]?\s*\d[\d.,]*(?:\^-?\d+)?\s*'
 _NOTE = r'(?: \[\w{1,3}\])?' # a raised mark
 _LIKE_NUMBER = re.compile(rf'{_NUMBER}(?:[%×x°]|\S{{0,8}})?(?:\s*[±–-]\s*\d[\d.,]*)?{_NOTE}|[-–—]|n/?a|none|yes|no', re.I)
@@ -330,8 +331,8 @@ class _PageText:
         if _CAPTION.match(text): return 'caption'
         large = size > 1.25 * self.body and len(text) < 120
         if lines <= 2 and (_HEADING.match(text) and size > .93 * self.body or large): return 'heading'
-        if not re.search(r'[^\W\d_]{3}', text): return 'figure' # axis labels and numbers of a chart
-        if re.match(r'references|bibliography', self.section, re.I): return 'reference'
+        if not _WORD.search(text): return 'figure' # axis labels and numbers of a chart
+        if _REFERENCE.match(self.section): return 'reference'
         return 'footnote' if size < .82 * self.body else 'text'
 
 # %% ../../nbs/01_index/01_documents.ipynb #88fcd649
@@ -456,9 +457,11 @@ _BACKWARDS = [w[::-1] for w in _COMMON]
 def _torn(text:str) -> str:
     "Why the text of a page was not read as words, or ''."
     words, small = text.split(), text.lower()
-    sizes = [len(w) for w in words if w.isalpha()]
-    if len(sizes) > 40 and sizes.count(1) > .5 * len(sizes): return 'has its letters one by one'
-    if sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum()) > max(60, .4 * len(text)):
+    sizes = [*map(len, words)]
+    if sizes.count(1) > 20: # the quick case
+        letters = [len(w) for w in words if w.isalpha()]
+        if len(letters) > 40 and letters.count(1) > .5 * len(letters): return 'has its letters one by one'
+    if max(sizes, default=0) > 30 and sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum()) > max(60, .4 * len(text)):
         return 'has no spaces between its words'
     back = sum(map(small.count, _BACKWARDS))
     return 'runs backwards' if back > 2 and back > sum(map(small.count, _COMMON)) else ''
