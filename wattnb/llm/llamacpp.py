@@ -32,6 +32,7 @@ def server_parameters(
     p.model.path, p.port, p.ui, p.warmup, p.verbosity = a.model, a.port, False, False, 3
     p.n_ctx, p.n_parallel, p.n_gpu_layers = a.window * a.slots, a.slots, a.gpu_layers
     p.ctx_shift = p.fit_params = False
+    p.cache_ram_mib = 0
     if a.alias: p.model_alias = {a.alias}
     if a.mmproj: p.mmproj.path = a.mmproj
     if a.threads: p.cpuparams.n_threads = p.cpuparams_batch.n_threads = a.threads
