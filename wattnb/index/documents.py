@@ -771,12 +771,19 @@ def parse_html(
 SECONDS, SECONDS_PER_MB = 60., 30. # for a PDF; docling and OCR, which run models, get twenty times as long
 MAX_MEMORY = 6 << 30               # bytes of address space of a process that reads (not with docling)
 
+_APART = """import sys, types; sys.path.append({home!r}); import wattnb
+for p in 'core', 'index':
+    m = sys.modules[f'wattnb.{{p}}'] = types.ModuleType(f'wattnb.{{p}}')
+    m.__path__ = [f'{{wattnb.__path__[0]}}/{{p}}']
+{code}"""
+
 def apart(
     code:str, # of another process
 ) -> list[str]:
-    "The command of a process that runs `code` with this wattnb, and imports nothing from the working folder."
+    """The command of a process that runs `code` with this wattnb, and imports nothing from the working folder.
+    The packages `core` and `index` are there without the names that their faces import."""
     home = str(Path(sys.modules['wattnb'].__file__).parents[1])
-    return [sys.executable, '-P', '-c', f'import sys; sys.path.append({home!r}); {code}']
+    return [sys.executable, '-P', '-c', _APART.format(home=home, code=code)]
 
 def limit_memory(
     size:int, # bytes
