@@ -759,8 +759,8 @@ def cmd_thinking(a) -> Result:
 @verb('atlas', 'Wh per right answer by machine, model and precision, and the size from which a precision pays',
       'wattnb atlas --datafile demo_QA', *_WHERE, _TRUTH)
 def cmd_atlas(a) -> Result:
-    from wattnb.compare.precision_atlas import precision_atlas
-    t = precision_atlas(_tree(a), a.env, a.datafile, a.ground_truth)
+    from wattnb.compare.precision_atlas import read_atlas
+    t = read_atlas(_tree(a), a.env, a.datafile, a.ground_truth)
     return Result(t.to_text(), t)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0104

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['wh_per_right', 'log_prices', 'paid_ratio', 'crossover_sizes', 'crossover', 'ModelRuns', 'predicted_wh',
-           'prediction_errors', 'AtlasCell', 'crossover_sentence', 'PrecisionAtlas', 'atlas_of', 'precision_atlas']
+           'prediction_errors', 'AtlasCell', 'crossover_sentence', 'PrecisionAtlas', 'atlas_of', 'read_atlas']
 
 # %% ../../nbs/09_compare/07_precision_atlas.ipynb #cbb881a9
 import math
@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.records import finite
 from ..core.tables import ResultTable, TableSet
-from ..core.workspace import UserError, WorkError, Workspace, log
+from ..core.workspace import UserError, WorkError, Workspace, log, some_of
 from ..llm.memory import bits_per_parameter
 from ..llm.registry import ModelEntry, load_registry
 from ..llm.requirements import check_precision, estimate_vram, fits
@@ -32,13 +32,13 @@ from .thinking import _tail, price_of_gain
 
 # %% ../../nbs/09_compare/07_precision_atlas.ipynb #35ff674f
 def wh_per_right(
-    right:Sequence[float],       # of each question: 1 where the answer is right, else 0; a mean over several runs
-    joules:Sequence[float]|None, # of each question; None: not measured
-    meter:tuple=(1., 1.),        # ends of the interval of the total energy, over the total
-    strata=None,                 # label per question: each keeps its share
-    clusters=None,               # label per question: one paper
+    right,                # of each question: 1 where the answer is right, else 0; a mean over several runs
+    joules,               # of each question; None: not measured
+    meter:tuple=(1., 1.), # ends of the interval of the total energy, over the total
+    strata=None,          # label per question: each keeps its share
+    clusters=None,        # label per question: one paper
 ) -> dict:
-    """`right` (share), `wh` (per question) and `wh_per_right`, each with `_low` and `_high`, a 95 % interval. None where
+    """`right` (share), `wh` (per question) and `wh_per_right`, each with `_low` and `_high` (95 % interval). None where
     not measured; `wh_per_right_high` is None where it is unbounded. Raises `ValueError` without questions."""
     least, most = (None if joules is None else np.asarray(joules, float) * end for end in meter)
     p = price_of_gain(right, joules, least, most, strata, clusters)
@@ -58,7 +58,7 @@ def log_prices(
     "Logarithm of the joules per right answer, (1 + resamples) × runs; the first row is of the questions as they are."
     right, joules = np.asarray(right, float), np.asarray(joules, float)
     w, rng = resamples(right.shape[1], strata, clusters, reps, seed), np.random.default_rng(seed)
-    factor = np.stack([rng.uniform(*m, reps) for m in meters or [(1., 1.)] * len(right)], 1)
+    factor = np.stack([rng.uniform(min(m), max(m), reps) for m in meters or [(1., 1.)] * len(right)], 1)
     spent = np.vstack([joules.mean(1), w @ joules.T * factor])
     with np.errstate(divide='ignore'): return np.log(spent) - np.log(np.vstack([right.mean(1), w @ right.T]))
 
@@ -79,8 +79,8 @@ def crossover_sizes(
     sizes:Sequence[float], # of the models, ascending
     logs,                  # resamples × models: logarithm of the ratio, below 0 where the precision pays
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of each resample: the size from which the precision pays (0: every size; infinite: not at the largest), and the number
-    of the first model that is not below it."""
+    """Of each resample: the size from which the precision pays (0: every size; infinite: not at the largest), and the
+    number of the first model that is not below it."""
     logs, x = np.atleast_2d(np.asarray(logs, float)), np.log(np.asarray(sizes, float))
     n, rows = len(x), np.arange(len(logs))
     first = n - np.logical_and.accumulate((logs < 0)[:, ::-1], 1).sum(1)
@@ -98,8 +98,8 @@ def crossover(
     logs,                  # (1 + resamples) × models, see `log_prices`: a precision less another
     units:int,             # questions, or papers where these are resampled
 ) -> dict:
-    """`verdict`: 'every size', 'between' or 'not seen', with its chance `p`. Of 'between': `size`, the measured sizes below
-    and above it (`after`, `before`), and its 95 % interval, where an end outside of the measured range is None."""
+    """`verdict`: 'every size', 'between' or 'not seen', with its chance `p`. Of 'between': `size`, the measured sizes
+    below and above it (`after`, `before`), and its 95 % interval; an end outside of the measured range is None."""
     at, first = crossover_sizes(sizes, logs)
     n, k, a = len(sizes), int(first[0]), _tail(units, .95)
     low, high = np.quantile(at[1:], a, method='lower'), np.quantile(at[1:], 1 - a, method='higher')
@@ -136,6 +136,7 @@ class ModelRuns:
     @property
     def energy_is(self) -> str: return '; '.join(sorted({e.is_ for e in self.energies}))
 
+# %% ../../nbs/09_compare/07_precision_atlas.ipynb #dd9e7dd8
 def _model_runs(run:RunFolder, rows:Sequence[dict], x:RunNumbers, entries:dict) -> ModelRuns:
     own, e, h = run.stored.model, entries.get(run.stored.model_id), run.stored.hardware
     pick = lambda k: own.get(k) or getattr(e, k, None)
@@ -238,9 +239,9 @@ def _predicted(cell:AtlasCell, there:Sequence[ModelRuns], of_model:Sequence[Mode
     p = wh_per_right(near.right, np.full(len(near.right), wh * 3600), strata=strata, clusters=clusters)
     p, off = p | dict(wh_low=None, wh_high=None), math.exp(max(map(abs, errors))) if errors else None
     low, high = p['right_low'], p['right_high']
-    if off: p |= dict(wh_low=wh / off, wh_high=wh * off, wh_per_right_low=wh / off / high if high else None,
-                      wh_per_right_high=wh * off / low if low else None)
-    else: p |= dict(wh_per_right_low=None, wh_per_right_high=None)
+    p |= dict.fromkeys(('wh_per_right_low', 'wh_per_right_high')) if off is None else dict(
+        wh_low=wh / off, wh_high=wh * off, wh_per_right_low=wh / off / high if high else None,
+        wh_per_right_high=wh * off / low if low else None)
     where = '' if near.env == cell.env else f' on {near.env or "a machine without a label"}'
     return replace(cell, found='predicted' if p['wh_per_right'] else 'none', n=len(near.right), **p,
                    basis=f'energy: {basis}; accuracy: its own at {near.precision}{where}',
@@ -296,16 +297,17 @@ def crossover_sentence(
     c:dict, # a crossover
 ) -> str:
     "From which size a precision takes fewer Wh per right answer, and how sure that is."
-    b, where = (lambda v: f'{v:.3g} B'), ', '.join(x for x in (c['env'] or 'machine without a label',
-                                                                              c['engine'] if c['engine'] != 'transformers' else '') if x)
+    b, where = (lambda v: f'{v:.3g} B'), c['env'] or 'machine without a label'
+    if c['engine'] not in ('', 'transformers'): where += f', {c["engine"]}'
     span = b(c['smallest']) if c['models'] == 1 else f'{c["smallest"]:.3g} to {b(c["largest"])}'
-    head, p = f'{where}: {c["precision"]} takes fewer Wh per right answer than {c["against"]}', f'P = {c["p"]:.2f}' if c['p'] < .995 else 'P > 0.99'
+    head = f'{where}: {c["precision"]} takes fewer Wh per right answer than {c["against"]}'
+    p = f'P = {c["p"]:.2f}' if c['p'] < .995 else 'P > 0.99'
     if c['verdict'] == 'every size':
         return f'{head} at ' + (f'the one size measured, {span}' if c['models'] == 1 else
                                 f'all {c["models"]} models measured, {span}') + f' ({p}).'
     if c['verdict'] == 'not seen':
-        return (f'{where}: no size from which {c["precision"]} takes fewer Wh per right answer than {c["against"]} is seen '
-                f'in the measured range, {span} ({p}).')
+        return (f'{where}: no size from which {c["precision"]} takes fewer Wh per right answer than {c["against"]} is '
+                f'seen in the measured range, {span} ({p}).')
     low = 'below ' + b(c['smallest']) if c['size_low'] is None else b(c['size_low'])
     high = 'above ' + b(c['largest']) if c['size_high'] is None else b(c['size_high'])
     return f'{head} from about {b(c["size"])} on [{low}, {high}] (between {b(c["after"])} and {b(c["before"])}: {p}).'
@@ -313,14 +315,16 @@ def crossover_sentence(
 # %% ../../nbs/09_compare/07_precision_atlas.ipynb #6e828fb9
 _CELL_COLUMNS = dict(env='machine', engine='engine', datafile='questions', mode='mode', model='model', params_b='B',
                      precision='precision', found='is', n='n', right='right', wh='Wh/question',
-                     wh_per_right='Wh/right answer', wh_per_right_low='low', wh_per_right_high='high', why='from, or why not')
+                     wh_per_right='Wh/right answer', wh_per_right_low='low', wh_per_right_high='high',
+                     why='from, or why not')
 _PAIR_COLUMNS = dict(env='machine', engine='engine', datafile='questions', mode='mode', model='model', params_b='B',
                      precision='precision', against='against', ratio='ratio', ratio_low='low', ratio_high='high',
                      p_pays='P(pays)')
-_ASSUMED = ('right: strict. Wh/right answer: energy of the whole run, loading included, over its right answers; low, high: '
-            '95 % interval by questions (by paper where they share papers) and the meter. B: parameters at work per token.')
-_PREDICTED = ('predicted: the energy of the run at this precision that is closest in size on this machine, scaled by the '
-              'parameters at work, over the accuracy of the same model at the nearest precision that was measured. low, high: {}')
+_ASSUMED = ('right: strict. Wh/right answer: energy of the whole run, loading included, over its right answers; low, '
+            'high: 95 % interval by questions (by paper where they share papers) and the meter. B: parameters at work '
+            'per token.')
+_PREDICTED = ('predicted: energy of the run at this precision that is closest in size on this machine, scaled by the '
+              'parameters at work, over the accuracy of the model at the nearest precision measured. low, high: {}')
 
 def _table(rows:Sequence[dict], columns:dict, title:str, notes, brief) -> ResultTable:
     "Columns in which rows differ, or that are no label."
@@ -328,6 +332,7 @@ def _table(rows:Sequence[dict], columns:dict, title:str, notes, brief) -> Result
     kept = [k for k in columns if k not in labels or len({r[k] for r in rows}) > 1]
     return ResultTable([columns[k] for k in kept], [[r[k] for k in kept] for r in rows], title, notes, brief=brief)
 
+# %% ../../nbs/09_compare/07_precision_atlas.ipynb #cc104d3e
 @dataclass(frozen=True, repr=False)
 class PrecisionAtlas(TableSet):
     "Wh per right answer by machine, model and precision."
@@ -341,22 +346,26 @@ class PrecisionAtlas(TableSet):
         rows = [asdict(c) | dict(found=c.found if c.found != 'none' else None, why=c.basis or c.reason or (
                 c.energy_is if c.energy_is != 'measured' else None)) for c in self.cells]
         off, k = math.exp(max(map(abs, self.errors), default=0.)), len(self.errors)
-        how = (f'this rule was wrong by up to a factor of {off:.2f} on the {k} measured cells that it could be tried on; the '
-               'interval of the accuracy is added.' if k else 'not known, no measured cell can be predicted from another.')
+        how = (f'this rule was wrong by up to a factor of {off:.2f} on the {k} measured cells that it could be tried '
+               'on; the interval of the accuracy is added.' if k else
+               'not known, no measured cell can be predicted from another.')
         notes = [_ASSUMED, *([_PREDICTED.format(how)] if any(c.found == 'predicted' for c in self.cells) else []),
                  *(f'left out: {i}: {why}' for i, why in self.left_out.items())]
         return _table(rows, _CELL_COLUMNS, 'Wh per right answer by precision', notes,
                       ('machine', 'model', 'precision', 'is', 'Wh/right answer', 'low', 'high'))
     @cached_property
     def pair_table(self) -> ResultTable:
-        notes = ('ratio: Wh per right answer over that of the precision it is compared with, on the same questions; P(pays): '
-                 'share of resamples of questions and meters in which it is below 1.',
+        notes = ('ratio: Wh per right answer over that of the precision it is compared with, on the same questions; '
+                 'P(pays): share of resamples of questions and meters in which it is below 1.',
                  *map(crossover_sentence, self.crossovers))
         return _table(self.pairs, _PAIR_COLUMNS, 'Does a precision pay?', notes,
                       ('machine', 'model', 'precision', 'ratio', 'low', 'high', 'P(pays)'))
     def tables(self): return [self.table] * bool(self.cells) + [self.pair_table] * bool(self.pairs)
     def closing(self) -> str:
-        if not self.cells: return 'There is no run of a local model over questions with known answers.'
+        if not self.cells:
+            more = some_of((f'{i} ({why})' for i, why in self.left_out.items()), 3)
+            return ('There is no run of a local model over questions with known answers'
+                    + f': left out {more}' * bool(more) + '.')
         return '' if self.pairs else 'No model ran at two precisions on one machine with energy that can be compared.'
     def to_json(self) -> dict:
         return dict(cells=[asdict(c) for c in self.cells], pairs=list(self.pairs),
@@ -377,12 +386,14 @@ def _same_questions(group:Sequence[tuple], entries:dict, left_out:dict) -> tuple
     sets, same = Counter(frozenset(r['id'] for r in rows) for _, rows, _ in group), defaultdict(list)
     ids = max(sets, key=lambda s: (len(s), sets[s]))
     for run, rows, x in group:
-        if {r['id'] for r in rows} != ids: left_out[run.id] = f'{len(rows)} questions, most have {len(ids)}'; continue
+        if {r['id'] for r in rows} != ids:
+            left_out[run.id] = f'{len(rows)} questions, most have {len(ids)}'; continue
         kept = sorted(rows, key=lambda r: r['id'])
         m = _model_runs(run, kept, x, entries)
         same[m.env, m.engine, m.key, m.precision].append(m)
     return [_pooled(g) for g in same.values()], kept
 
+# %% ../../nbs/09_compare/07_precision_atlas.ipynb #6b8ce7a6
 def atlas_of(
     found:Sequence[tuple], # (run, its tidy rows, its `RunNumbers`)
     registry,              # `Registry`
@@ -404,7 +415,8 @@ def atlas_of(
             pairs += more[0]; crossings += more[1]
     return PrecisionAtlas(tuple(cells), tuple(pairs), tuple(crossings), tuple(errors), left_out)
 
-def precision_atlas(
+# %% ../../nbs/09_compare/07_precision_atlas.ipynb #ab467cba
+def read_atlas(
     ws,                     # workspace or tree of runs
     env:str|None=None,      # only this machine
     datafile:str|None=None, # only this question file

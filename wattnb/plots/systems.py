@@ -615,7 +615,7 @@ def _atlas_panel(ax, title:str, cells, crossings, models:dict, offsets:dict, wid
                  _BITS_MARKERS.get(nominal_bits(r.precision), 'P'), guess, ms=4)
     side, told = ax.secondary_yaxis('right'), cells[cells['p'].notna()]
     side.set_yticks([rows.index(m) + offsets[p] for m, p in zip(told['model'], told['precision'])],
-                    [f'{p:.2f}' for p in told['p']])
+                    [f'{p:.2f}' if .005 <= p < .995 else '< 0.01' if p < .5 else '> 0.99' for p in told['p']])
     side.tick_params(length=0, labelsize=6.5); side.spines['right'].set_visible(False)
     if len(told): ax.annotate('P(pays)', (1, 1), (2, 2), 'axes fraction', 'offset points', fontsize=6.5, va='bottom')
     for size in crossings['size'].dropna(): # between two rows
@@ -628,8 +628,8 @@ def _atlas_panel(ax, title:str, cells, crossings, models:dict, offsets:dict, wid
 # %% ../../nbs/10_plots/05_systems.ipynb #6848cd70
 @figure('precision_atlas', 'Wh per right answer by precision, and the size from which a precision pays',
         'A model at two precisions on one machine with measured energy: `wattnb run --precision 4bit`, then bf16.',
-        _atlas_rows, 'A panel per machine: a row per model in order of size with a mark and its interval per precision, '
-        'and a dashed line where a precision starts to pay',
+        _atlas_rows, 'A panel per machine: a row per model in order of size with a mark and its interval per '
+        'precision, and a dashed line where a precision starts to pay',
         lambda df: df.loc[df['row'] == 'cell', ['wh_per_right', 'low', 'high']])
 def plot_precision_atlas(
     df, # row ('cell' or 'crossover'), env, engine, precision, against, p, low, high; of a cell model, family, params_b,
@@ -644,8 +644,8 @@ def plot_precision_atlas(
     bits = sorted(set(cells['precision']), key=lambda p: (nominal_bits(p) or 0, p))
     offsets = dict(zip(bits, np.linspace(-.27, .27, len(bits)) if len(bits) > 1 else [0.]))
     engines = several_engines(cells.itertuples())
-    most = cells[cells['found'] == 'measured'].groupby(['env', 'engine']).size().sort_values(ascending=False, kind='stable')
-    places = list(most.index[:4])
+    most = cells[cells['found'] == 'measured'].groupby(['env', 'engine']).size()
+    places = list(most.sort_values(ascending=False, kind='stable').index[:4])
     fig, axes = row_figure(list(models), 26, len(places), margin=1.5, each=.13 + .1 * len(bits))
     for ax, (env, engine) in zip(axes, sorted(places)):
         here = [d[(d['env'] == env) & (d['engine'] == engine)] for d in (cells, crossings)]
