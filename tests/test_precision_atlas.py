@@ -45,7 +45,7 @@ def test_every_crossover_has_a_sentence(logs, seed):
     c = crossover([float(2 ** k) for k in range(len(logs))], draws, 60) | dict(env='m', engine='', precision='4bit', against='bf16')
     if c['verdict'] == 'between': assert c['after'] * (1 - 1e-9) <= c['size'] <= c['before'] * (1 + 1e-9) and (c['size_low'] or 0) <= c['size'] <= (c['size_high'] or math.inf)
     said = crossover_sentence(c)
-    assert ('not' in said or 'no size' in said) == (c['verdict'] == 'not seen') and said.count('P ') == 1 and 'None' not in said
+    assert ('not' in said or 'no size' in said) == (c['verdict'] == 'not seen') and said.count('P ') == 1 and 'None' not in said and ('may' in said) == (c['verdict'] != 'not seen' and c['p'] < .95)
 
 
 def test_the_same_run_twice_is_even():

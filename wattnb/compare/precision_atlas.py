@@ -300,7 +300,8 @@ def crossover_sentence(
     b, where = (lambda v: f'{v:.3g} B'), c['env'] or 'machine without a label'
     if c['engine'] not in ('', 'transformers'): where += f', {c["engine"]}'
     span = b(c['smallest']) if c['models'] == 1 else f'{c["smallest"]:.3g} to {b(c["largest"])}'
-    head = f'{where}: {c["precision"]} takes fewer Wh per right answer than {c["against"]}'
+    takes = 'takes' if c['p'] >= .95 else 'may take'
+    head = f'{where}: {c["precision"]} {takes} fewer Wh per right answer than {c["against"]}'
     p = f'P = {c["p"]:.2f}' if c['p'] < .995 else 'P > 0.99'
     if c['verdict'] == 'every size':
         return f'{head} at ' + (f'the one size measured, {span}' if c['models'] == 1 else

@@ -598,11 +598,12 @@ _BITS_MARKERS = {4: 'v', 8: 's', 16: 'o', 32: 'D'}
 def _atlas_note(c) -> str:
     "A crossover in a few words."
     p = f'P\xa0=\xa0{c.p:.2f}' if c.p < .995 else 'P\xa0>\xa00.99'
-    if c.verdict == 'every size': return f'{c.precision} pays at every size measured ({p})'
+    pays = f'{c.precision} pays' if c.p >= .95 else f'{c.precision} may pay'
+    if c.verdict == 'every size': return f'{pays} at every size measured ({p})'
     if c.verdict == 'not seen': return f'{c.precision}: no size from which it pays is seen ({p})'
     low = f'{c.low:.2g}' if np.isfinite(c.low) else f'below {c.smallest:.2g}'
     high = f'{c.high:.2g}' if np.isfinite(c.high) else f'above {c.largest:.2g}'
-    return f'{c.precision} pays from {c.size:.2g} B on [{low}, {high}] ({p})'
+    return f'{pays} from {c.size:.2g} B on [{low}, {high}] ({p})'
 
 def _atlas_panel(ax, title:str, cells, crossings, models:dict, offsets:dict, width:float):
     "The cells of one machine; `models`: name → parameters at work, from the top; `width` of the panel in points."
