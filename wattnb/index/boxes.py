@@ -12,7 +12,7 @@ from collections import Counter, deque
 from ctypes import PYFUNCTYPE, c_double, c_int, c_ssize_t, c_void_p, cast
 from functools import lru_cache
 from itertools import repeat
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 import numpy as np
 
@@ -89,7 +89,7 @@ def _values(name:str, text, at:list, n:int, addresses:int=1, kind=np.float32) ->
         parts.append(part[:, :n].view(kind).copy())
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-def _numbers(name:str, of:list, *text, kind=int) -> np.ndarray:
+def _numbers(name:str, of:Sequence, *text, kind=int) -> np.ndarray:
     "A number for each glyph of a text, or for each object."
     return np.fromiter(map(_pdfium()[name], *map(repeat, text), of), kind, len(of))
 
