@@ -311,10 +311,10 @@ def as_shown(
     df,              # a table of a figure
     data:FigureData, # the runs
 ):
-    """The table with the names of the runs for their labels, and with shown_family, kind and env of each row that is
-    about one run or series. `attrs`: the families and machines of all runs."""
+    """The table with the names of the runs for their labels, and with shown_family, run_kind and env of each row that
+    is about one run or series. `attrs`: the families and machines of all runs."""
     runs, df = data.tables.runs, df.copy()
-    looks = runs.assign(shown_family=runs['family'].map(_families(runs)))[['shown_family', 'kind', 'env']]
+    looks = runs[['env']].assign(shown_family=runs['family'].map(_families(runs)), run_kind=runs['kind'])
     of = {l: r for key in (runs['series'], runs['label'], data.names) for l, r in zip(key, looks.to_dict('records'))}
     about = next((c for c in ('label', 'a', 'series') if c in df), None)
     for c in looks if about else ():
