@@ -463,7 +463,7 @@ def plot_scaling(
     ax.set_ylim(max(-.05, lo - .05), min(1.05, hi + .05))
     ax.set_xlabel('parameters at work per token, billions (logarithmic)'); ax.set_ylabel('overall score')
     legend_below(fig, run_legend(runs))
-    headline(fig, 'Score against size', f'{n_of(runs)}; lines at the marks: 95 % intervals{_scaling_note(runs, fits)}')
+    headline(fig, 'Score against active parameters', f'{n_of(runs)}; lines at the marks: 95 % intervals{_scaling_note(runs, fits)}')
     names = [short(r.label, 30) + '*' * r.estimated for r in runs.itertuples()]
     place_labels(ax, runs['at'], runs['overall'], names, lines=lines)
     return fig

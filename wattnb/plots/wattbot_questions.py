@@ -135,7 +135,7 @@ def plot_agreement_heatmap(
 ):
     "Agreement of every two runs, raw below the diagonal and beyond chance above it, each in its own colours."
     names = _side_by_side(df)
-    k, below, above = len(names), *(_grid(df, names, c) for c in ('agreement', 'kappa'))
+    k, below, above = len(names), _grid(df, names, 'agreement'), _grid(df, names, 'kappa')
     below[np.triu_indices(k)] = above[np.tril_indices(k)] = np.nan
     fig, ax = new_figure('page', 1.9 + .2 * k)
     what = ('below the diagonal: share of questions both right or both wrong',
