@@ -380,8 +380,8 @@ def figure(
         @figure_style()
         def styled(df, *args, **kwargs):
             df = frame_of(df)
-            fig = draw(df, *args, **kwargs) if len(df) else None
-            return needs_note(title, needs, fig or '') if fig is None or isinstance(fig, str) else fig
+            fig = (draw(df, *args, **kwargs) if len(df) else None) or 'no run has the data for it'
+            return needs_note(title, needs, fig) if isinstance(fig, str) else fig
         FIGURES[name] = Figure(name, styled, table, title, needs, alt, shown, where)
         ALIASES.update(dict.fromkeys((*aliases, *copies), name))
         COPIES.extend(c for c in copies if c not in COPIES)

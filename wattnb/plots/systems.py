@@ -596,7 +596,7 @@ def _atlas_rows(data) -> list[dict]:
                   | {k: c[k] for k in kept} for c in atlas.crossovers]
 
 # %% ../../nbs/10_plots/05_systems.ipynb #c53614ea
-_BITS_MARKERS = {4: 'v', 8: 's', 16: 'o', 32: 'D'}
+_BITS_MARKERS, _PALE = {4: 'v', 8: 's', 16: 'o', 32: 'D'}, .4 # of what is predicted
 
 def _atlas_note(c) -> str:
     "A crossover in a few words."
@@ -616,7 +616,7 @@ def _atlas_panel(ax, title:str, cells, crossings, models:dict, offsets:dict, wid
         y, guess = rows.index(r.model) + offsets[r.precision], r.found == 'predicted'
         if guess: ax.plot([r.low, r.high], [y, y], ':', color=r.colour, lw=1, zorder=2)
         interval(ax, r.wh_per_right, y, None if guess else r.low, r.high, r.colour,
-                 _BITS_MARKERS.get(nominal_bits(r.precision), 'P'), guess, ms=4)
+                 _BITS_MARKERS.get(nominal_bits(r.precision), 'P'), ms=4, alpha=_PALE if guess else 1)
     told = cells[cells['p'].notna()]
     row_texts(ax, [f'{p:.2f}' if .005 <= p < .995 else '< 0.01' if p < .5 else '> 0.99' for p in told['p']],
               [rows.index(m) + offsets[p] for m, p in zip(told['model'], told['precision'])])
@@ -658,7 +658,7 @@ def plot_precision_atlas(
         ax.set_xlabel('Wh per right answer (logarithmic)')
     guess = cells['found'] == 'predicted'
     legend_below(fig, [(legend_dot(_BITS_MARKERS.get(nominal_bits(p), 'P'), '#555555'), p) for p in bits]
-                 + ([(legend_dot('o', '#555555', mfc='white'), 'predicted')] if guess.any() else [])
+                 + ([(legend_dot('o', '#555555', alpha=_PALE), 'predicted')] if guess.any() else [])
                  + run_legend(cells.assign(machine='')))
     wide, hidden = ' or '.join(sorted({*crossings['against']})), len(most) - len(places)
     note = (f'; P(pays): chance that it takes less than {wide}; dashed: size from which it does, by parameters at work '
