@@ -136,6 +136,20 @@ def test_the_window_of_ollama(ws, caplog):
     s = FakeServer(window=32768, ollama=True)
     _, info, _ = ask(s, model=replace(entry(), id='served:7b'))
     assert 'context' not in info and s.loads == 0, 'it has no such model: nothing is loaded'
+    for thinking, effort in (('off', 'none'), ('on', None)): # Ollama does not know chat_template_kwargs, and thinks unless told not to
+        *_, (body,) = ask(FakeServer('x', window=32768, ollama=True), model=replace(entry(thinking=thinking, thinking_tokens=9), id='served'))
+        assert body.get('reasoning_effort') == effort and 'chat_template_kwargs' not in body
+    *_, (body,) = ask(FakeServer('x', window=32768), model=entry(thinking='off'))
+    assert body['chat_template_kwargs'] == dict(enable_thinking=False) and 'reasoning_effort' not in body
+
+
+def test_sglang_tells_its_version():
+    "Not at `/version`, which it does not have."
+    class Sglang(FakeServer):
+        def about(self, path, body): return {'/v1/models': dict(data=[dict(id='some/model', owned_by='sglang', max_model_len=4096)]),
+                                             '/server_info': dict(version='0.5.23', dtype='auto')}.get(path)
+    _, info, _ = ask(Sglang('x', local=True))
+    assert (info['engine'], info['engine_version'], info['context']) == ('sglang', '0.5.23', 4096)
 
 
 # --- waiting -------------------------------------------------------------------------------------------------------------

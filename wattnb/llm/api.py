@@ -35,6 +35,7 @@ class OpenAIModel(ApiModel):
     key_name, base_name, default_base = 'OPENAI_API_KEY', 'OPENAI_BASE_URL', 'https://api.openai.com/v1'
     _serves, _tokenizer = 'chat completions', None # what is asked for; client of a server that counts tokens
     _names = ()       # of the models that the server has
+    _ollama = False   # whether it is an Ollama server
     _near, _sees = .05, None # seconds of a count by the tokenizer, above which tokens are estimated; if it reads pictures
 
     @classmethod
@@ -182,6 +183,7 @@ def _ask_ollama(self:OpenAIModel, client, root:str) -> ServerFacts:
     if status != 200 or 'models' not in running: return ServerFacts()
     show = self._json_of(client, f'{root}/api/show', dict(model=self.entry.id))[1]
     if read_ollama(running, show, self.entry.id) is None: return ServerFacts() # the calls will say why
+    self._ollama = True
     log.info('%s loads %s', self._shown, self.entry.id)
     self._json_of(client, f'{root}/api/generate', dict(model=self.entry.id), self.deadline)
     running = self._json_of(client, f'{root}/api/ps')[1]
@@ -217,6 +219,7 @@ def _name_engine(self:OpenAIModel, client, root:str, models:dict, props:dict):
     "Take down which engine answers, as far as it says so."
     asked = [self._json_of(client, f'{root}{path}') for path in ('/version', '/api/version')]
     engine, version = read_engine(models, props, *(d if status == 200 else {} for status, d in asked))
+    if engine == 'sglang': version = str(self._json_of(client, f'{root}/server_info')[1].get('version') or '')[:80]
     self.info.update(engine=engine, engine_version=version)
     if engine == 'ollama' and re.search(r'[-:]cloud$', self.entry.id):
         self.info.update(Served(False, reason=f'{self.entry.id} is one of the cloud models of Ollama').info, device='remote')
@@ -288,6 +291,7 @@ def _blind(self:OpenAIModel, why:str) -> str:
 def _thinking(self:OpenAIModel) -> dict:
     "The fields that turn reasoning on or off: those of vLLM and SGLang, which OpenAI's own server does not know."
     if self.entry.thinking not in ('on', 'off') or self._official: return {}
+    if self._ollama: return {} if self.entry.thinks else dict(reasoning_effort='none') # it thinks where nothing is said
     return dict(chat_template_kwargs=dict(enable_thinking=self.entry.thinks))
 
 def _bounded(schema:dict, tokens:int) -> dict:
@@ -321,7 +325,8 @@ def body(self:OpenAIModel,
 _DROPPABLE = dict(
     maxLength=r'max_?length\b', response_format=r'response_format|json_schema|\bschema\b|grammar|structured|guided',
     seed=r'\bseed\b', temperature=r'temperature', chat_template_kwargs=r'chat_template_kwargs|enable_thinking',
-    reasoning=r'\breasoning\b', stream_options=r'stream_options|include_usage', logprobs=r'log_?prob')
+    reasoning=r'\breasoning\b', reasoning_effort=r'reasoning|\bthink',
+    stream_options=r'stream_options|include_usage', logprobs=r'log_?prob')
 
 @patch
 def _change_request(self:OpenAIModel, message:str, error:dict, body:dict, status:int):

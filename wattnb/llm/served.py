@@ -71,7 +71,8 @@ class EngineLog:
 LOAD_TIMEOUT = 1800. # seconds
 _TAKEN = re.compile(r"address (?:is )?already in use|couldn.t bind|EADDRINUSE|Errno (?:98|48)\b", re.I)
 _SHORT = re.compile(r'out of memory|insufficient memory|memory for the cache blocks|cannot allocate memory'
-                    r'|cudaMalloc failed|failed to allocate|not enough memory|OutOfMemory|bad_alloc', re.I)
+                    r'|cudaMalloc failed|failed to allocate|not enough memory|OutOfMemory|bad_alloc|available KV cache memory'
+                    r'|(?:available memory|free memory) on (?:node|device).*less than', re.I)
 
 def free_port() -> int:
     "A port of this machine that is free now."
@@ -294,7 +295,7 @@ def _record(self:ServedModel, seconds:float):
                      devices=list(x.gpus) if gpu else ['cpu'], memory=self.engine.memory(x, s.log.lines),
                      device=' '.join(f'cuda:{i}' for i in range(len(x.gpus))) if gpu else 'cpu', revision=revision)
     if x.gguf: self.info.update(disk_bytes=x.gguf.bytes, path=x.model, architecture=x.gguf.architecture)
-    if not gpu: self.info['threads'] = x.threads
+    if not gpu and (n := self.engine.threads(x, s.log.lines)): self.info['threads'] = n
 
 @patch
 def _get_attached(self:ServedModel, path:str) -> dict:
