@@ -283,6 +283,10 @@ def test_an_address_without_v1_is_named(status, text):
     with Page(lambda h, body, n: send(h, 404, dict(error=dict(message='model x not found')))) as s, environment(**KEYS, **s.env()):
         with open_model(entry()) as m: [r] = m.complete(requests(1))
     assert 'does not know some/model' in r.error
+    said = dict(error=dict(message='/chat/completions: Invalid model name passed in model=some/model. Call `/v1/models` to view', type='invalid_request_error', code='400'))
+    for body, why in ((said, 'does not know some/model'), (dict(error=dict(message='No connected db.', type='no_db_connection', code='400')), 'OPENAI_API_KEY was refused')): # LiteLLM
+        got, _, bodies = ask(Page(lambda h, b, n: send(h, 400, body)), requests(20), entry(max_concurrent=1))
+        assert why in got[0].error and len(bodies) == 1
     with Page(lambda h, body, n: send(h, 200, '<html>a chat</html>', 'text/html')) as s, environment(**KEYS, OPENAI_BASE_URL=f'http://{s.host}'):
         with open_model(entry(), tries=1) as m: [r] = m.complete(requests(1))
     assert 'not JSON' in r.error and '/v1' in r.error

@@ -34,8 +34,7 @@ class OpenAIModel(ApiModel):
     fields of each call), `local` (whether the server computes on this machine, see `served_by`)."""
     key_name, base_name, default_base = 'OPENAI_API_KEY', 'OPENAI_BASE_URL', 'https://api.openai.com/v1'
     _serves, _tokenizer = 'chat completions', None # what is asked for; client of a server that counts tokens
-    _names = ()       # of the models that the server has
-    _ollama = False   # whether it is an Ollama server
+    _names, _ollama = (), False # the models that the server has; whether it is Ollama
     _near, _sees = .05, None # seconds of a count by the tokenizer, above which tokens are estimated; if it reads pictures
 
     @classmethod
@@ -385,6 +384,8 @@ def _moved(self:OpenAIModel, status:int, location:str) -> CallError:
     return CallError(f'HTTP {status}: redirected', again=True, free=True)
 
 # %% ../../nbs/03_llm/19_api.ipynb #5bd25816
+_NO_MODEL = re.compile(r'(invalid|unknown) model|model\W[^.]{0,200}(does not|n.t) exist|model[^.]{0,200} not found', re.I)
+
 @patch
 def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     "Raise the `CallError` of an answer whose status is not 200."
@@ -398,12 +399,13 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     if s in (400, 413, 422, 500, 501):
         if s != 500 or e.get('n_ctx'): self._fit(r, message, e, f'HTTP {s}: {message}')
         self._change_request(message, e, body, s)
-    if s == 401:
-        raise CallError(f'HTTP 401: {self.key_name} {"was refused" if self._key else "is not set"}: {message}',
+    if s == 401 or e.get('type') == 'no_db_connection': # LiteLLM without a database, for a key that it does not know
+        raise CallError(f'HTTP {s}: {self.key_name} {"was refused" if self._key else "is not set"}: {message}',
                         down=True)
     if s == 402 or str(e.get('code')) == 'insufficient_quota':
         raise CallError(f'HTTP {s}: no credit left: {message}', down=True)
-    if s in (404, 405): raise self._unknown(s, message)
+    if s in (404, 405) or s == 400 and self.entry.id in message and _NO_MODEL.search(message):
+        raise self._unknown(s, message)
     if s not in RETRY_STATUS: raise CallError(f'HTTP {s}: {message}')
     ms = retry_after(a.headers.get('retry-after-ms'))
     wait = ms / 1e3 if ms is not None else retry_after(a.headers.get('retry-after'))

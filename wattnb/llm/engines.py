@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Sequence
 
+from fastcore.basics import patch
+
 from ..core.workspace import UserError
 from .registry import ENGINES, ModelEntry
 from .checkpoint import local_weights
@@ -102,9 +104,15 @@ def _known(**sizes) -> dict:
     "The sizes that are known."
     return {k: v for k, v in sizes.items() if v is not None}
 
-# %% ../../nbs/03_llm/24_engines.ipynb #8285596d
+# %% ../../nbs/03_llm/24_engines.ipynb #eng0cpu1
 _DTYPES = dict(auto='auto', bf16='bfloat16', fp16='float16', fp32='float32')
 
+def _cpu_pool() -> int:
+    "GiB for keys and values beside a CPU: half of the free memory, at most 4."
+    import psutil
+    return max(1, min(4, psutil.virtual_memory().available // 2**31))
+
+# %% ../../nbs/03_llm/24_engines.ipynb #8285596d
 class Vllm(Engine):
     "vLLM: `vllm serve`."
     name = command = 'vllm'
@@ -126,8 +134,8 @@ class Vllm(Engine):
         if x.images: out += ['--limit-mm-per-prompt', json.dumps(dict(image=x.images))] # early versions take one
         return [str(a) for a in (*out, *o.get('args', ()))]
     def env(self, x):
-        cpu = not x.gpus and 'memory_share' not in x.entry.options
-        pool = dict(VLLM_CPU_KVCACHE_SPACE=os.environ.get('VLLM_CPU_KVCACHE_SPACE') or str(_cpu_pool())) if cpu else {}
+        own = x.gpus or 'memory_share' in x.entry.options or os.environ.get('VLLM_CPU_KVCACHE_SPACE')
+        pool = {} if own else dict(VLLM_CPU_KVCACHE_SPACE=str(_cpu_pool()))
         return dict(VLLM_API_KEY=x.key, VLLM_NO_USAGE_STATS='1') | pool
     def on_gpu(self, lines): return not any('device_config=cpu' in s for s in lines)
     def threads(self, x, lines): # vLLM keeps cores for itself
@@ -144,15 +152,13 @@ class Vllm(Engine):
         return _known(weights_bytes=logged_bytes(lines, f'(?:model loading took|model weights take){_SIZE}'),
                      kv_bytes=logged_bytes(lines, f'(?:available kv cache memory:|reserved for kv cache is){_SIZE}',
                                            r'\bset \(([\d.]+)/[\d.]+\) (GiB) for kv cache')) # on a CPU
-    def cause(self, lines):
-        if any('Unknown quantization method: bitsandbytes' in s for s in lines):
-            return 'this vLLM has no bitsandbytes (from 0.28 on: pip install vllm-bnb-plugin into its environment)'
-        return re.sub(r'^\([\w-]+ pid=\d+\) (?:ERROR .*?\] ?)?', '', super().cause(lines)) # process, time, place
 
-def _cpu_pool() -> int:
-    "GiB for keys and values beside a CPU: half of the free memory, at most 4."
-    import psutil
-    return max(1, min(4, psutil.virtual_memory().available // 2**31))
+# %% ../../nbs/03_llm/24_engines.ipynb #eng0cpu4
+@patch
+def cause(self:Vllm, lines):
+    if any('Unknown quantization method: bitsandbytes' in s for s in lines):
+        return 'this vLLM has no bitsandbytes (from 0.28 on: pip install vllm-bnb-plugin into its environment)'
+    return re.sub(r'^\([\w-]+ pid=\d+\) (?:ERROR .*?\] ?)?', '', Engine.cause(self, lines))
 
 # %% ../../nbs/03_llm/24_engines.ipynb #72e87ff9
 class Sglang(Engine):

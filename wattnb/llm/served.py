@@ -197,10 +197,12 @@ def slots_of(
     free_bytes:float,    # memory for keys and values
     batch_size:int|None=None,
     latency_mode:bool=False,
+    attached:bool=False, # whether the server runs already
 ) -> int:
     "How many questions are worked on at a time."
     if latency_mode: return 1
-    if batch_size or engine.slots: return batch_size or engine.slots
+    if batch_size: return batch_size
+    if engine.slots: return engine.slots if x.gpus or attached else min(engine.slots, 16)
     most, kv, window = 16 if x.gpus else min(4, cpus()), x.gguf and x.gguf.kv_bytes, x.window or _WITHOUT_PLAN
     return max(1, min(most, int(free_bytes / (kv * window)))) if kv else most
 
@@ -260,7 +262,7 @@ def _plan(self:ServedModel, entry, precision, seed, batch_size, latency_mode, pr
     x = Launch(entry, model, precision, window, 1, seed=seed, gpus=tuple(g.uuid for g in cards), gguf=gguf, threads=cpus())
     free = .5 * psutil.virtual_memory().available - (gguf.bytes if gguf else 0)
     if cards: free = sum(g.memory_total_bytes or 0 for g in cards) * .9 - (gguf.bytes if gguf else 0)
-    return replace(x, slots=slots_of(self.engine, x, free, batch_size, latency_mode))
+    return replace(x, slots=slots_of(self.engine, x, free, batch_size, latency_mode, bool(attached)))
 
 @patch
 def _client_options(self:ServedModel, entry) -> dict:
