@@ -211,7 +211,7 @@ def test_vllm_is_started_as_the_run_asks(ws, vllm, monkeypatch):
 
 
 def test_a_server_that_is_killed_costs_no_question(ws, vllm):
-    plan = plan_run(settings(name='killed', limit=12), ws)
+    plan = plan_run(settings(name='killed', limit=12, batch_size=4), ws)
     seen = []
     def kill(done, n):
         if done == 3 and not seen: seen.append(vllm()[0]['pids'][0]); os.kill(seen[0], signal.SIGKILL)
@@ -221,7 +221,7 @@ def test_a_server_that_is_killed_costs_no_question(ws, vllm):
 
 def test_a_server_that_never_lives_long_is_given_up(ws, vllm, monkeypatch):
     monkeypatch.setattr(served, 'MOST_RESTARTS', 1)
-    with open_model(load_registry(ws)['tiny'].on_engine('vllm')) as m:
+    with open_model(load_registry(ws)['tiny'].on_engine('vllm'), batch_size=4) as m:
         replies = []
         for r in m.stream([Request(str(i), '', 'x') for i in range(20)]):
             replies.append(r)
@@ -262,7 +262,7 @@ def test_an_engine_is_part_of_the_identity(ws, vllm):
 def test_a_budget_stops_an_owned_server(ws, vllm):
     "The prices of a machine of one's own, as a limit; no limit in Wh where nothing measures it."
     free = run_all(plan_run(settings(name='free', limit=12, max_new_tokens=50), ws)).summary
-    s = settings(name='budget', limit=12, max_usd=free['cost_usd'] / 2, max_new_tokens=50)
+    s = settings(name='budget', limit=12, max_usd=free['cost_usd'] / 2, max_new_tokens=50, batch_size=4)
     part = run_all(plan_run(s, ws)).summary
     assert part['status'] == 'budget' and 0 < part['cost_usd'] <= s.max_usd and left(vllm()) == []
     whole = run_all(plan_run(replace(s, max_usd=1e3), ws)).summary
