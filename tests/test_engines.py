@@ -275,8 +275,10 @@ def test_a_port_that_is_taken(ws, vllm, monkeypatch):
     with socket.create_server(('127.0.0.1', 0)) as other:
         ports, real = [other.getsockname()[1]], served.free_port
         monkeypatch.setattr(served, 'free_port', lambda: ports.pop() if ports else real())
+        monkeypatch.setenv('WATTNB_DEVICE', 'cpu')
         with open_model(load_registry(ws)['tiny'].on_engine('vllm')) as m: assert m.complete([Request('q', '', 'x')])[0].ok
     assert len(vllm()) == 2
+    assert {s['gpus'] for s in vllm()} == {''}, 'no GPU is shown to it'
 
 
 @pytest.mark.parametrize('mode, why', [('oom', 'does not fit into memory as vllm loads it .*20.00 GiB.*--precision 4bit'),

@@ -91,7 +91,8 @@ class Server:
         self.engine, self.launch, self.log = engine, launch, EngineLog(file)
         self.pid:int|None = None
         self.url, self.started = f'http://127.0.0.1:{launch.port}', time.monotonic()
-        gpus = dict(CUDA_VISIBLE_DEVICES=','.join(launch.gpus)) if launch.gpus else {}
+        only = launch.gpus or os.environ.get('WATTNB_DEVICE') == 'cpu' # '' hides all of them
+        gpus = dict(CUDA_VISIBLE_DEVICES=','.join(launch.gpus)) if only else {}
         env = os.environ | dict(PYTHONUNBUFFERED='1') | gpus | engine.env(launch)
         try: self.process = Supervised(engine.argv(launch), log=self.log.writer, env=env, grace=5.)
         except OSError as e: raise WorkError(f'{engine.name} cannot be started: {e.strerror or e}') from None
