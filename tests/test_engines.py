@@ -1,5 +1,6 @@
 """Engines that a run owns. llama.cpp is the real one, with the model that comes with wattnb. `vllm` is a command on PATH that takes vLLM's
-arguments, writes its log, has a worker in a session of its own, and serves `wattnb.testing.server`."""
+arguments, writes the log that vLLM 0.32 wrote on a CPU (with sizes of a GPU), has a worker in a session of its own, and serves
+`wattnb.testing.server`, which tells about itself what vLLM 0.32 tells."""
 import json, os, signal, socket, subprocess, sys, time
 from dataclasses import replace
 
@@ -37,28 +38,46 @@ p.add_argument('model')
 for name in 'served-model-name host dtype quantization revision generation-config'.split(): p.add_argument(f'--{name}')
 for name in 'port seed max-model-len max-num-seqs tensor-parallel-size'.split(): p.add_argument(f'--{name}', type=int)
 p.add_argument('--gpu-memory-utilization', type=float)
+p.add_argument('--enable-prompt-tokens-details', action='store_true')
 a, mode, key = p.parse_args(), os.environ.get('FAKE_VLLM', ''), os.environ['VLLM_API_KEY']
-print(f'(APIServer pid={os.getpid()}) INFO vLLM API server version 0.99.0, api_key={key}, HF_TOKEN={os.environ.get("HF_TOKEN")}', flush=True)
+api, core = f'(APIServer pid={os.getpid()})', '(EngineCore pid=1)'
+info = lambda who, place, text: print(f'{who} INFO 11-28 06:57:17 [{place}] {text}', flush=True)
+info(api, 'api_utils.py:286', f"non-default args: {{'model_tag': '{a.model}', 'api_key': ['{key}'], 'hf_token': '{os.environ.get('HF_TOKEN')}'}}")
 worker = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)
 facts = dict(pids=[os.getpid(), worker.pid], argv=sys.argv[1:], gpus=os.environ.get('CUDA_VISIBLE_DEVICES'))
 with open(os.environ['FAKE_FACTS'], 'a') as f: f.write(json.dumps(facts) + '\\n')
-if mode == 'oom': raise MemoryError('CUDA out of memory. Tried to allocate 20.00 GiB')
+def fail(error):
+    lines = ['Traceback (most recent call last):', '  File "core.py", line 1512, in run_engine_core', error]
+    print(*(f'{core} ERROR 11-28 07:24:55 [core.py:1512] {s}' for s in lines), sep='\\n')
+    sys.exit(f'{api} RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {{}}')
+if mode == 'oom': fail('torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB')
+if mode == 'full': fail('ValueError: Available memory on node 0 (17.43/23.54 GiB) on startup is less than desired CPU memory utilization (0.99, 23.31 GiB).')
 if mode == 'missing': raise OSError(f'{a.model} is not a local folder and is not a valid model identifier')
+if mode == 'plugin':
+    print('pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig')
+    sys.exit("  Value error, Unknown quantization method: bitsandbytes. Must be one of ['awq', 'auto_awq'] [type=value_error]")
 if mode == 'hang': import time; time.sleep(600)
 if mode == 'noisy': print(f'token={key} ' + 'x' * 100, *(f'line {i} of {os.environ["HF_TOKEN"]}' for i in range(9000)), sep='\\n')
-print("(EngineCore pid=1) INFO Initializing a V1 LLM engine (v0.99.0) with config: model='x', dtype=torch.bfloat16, quantization=None")
-print('(EngineCore pid=1) INFO Model loading took 13.5 GiB memory and 3.2 seconds')
-print('(EngineCore pid=1) INFO Available KV cache memory: 40.25 GiB', flush=True)
+info(core, 'core.py:133', f"Initializing a V1 LLM engine (v0.32.0) with config: model='{a.model}', dtype=torch.bfloat16, quantization=None, device_config=cuda")
+info(core, 'gpu_model_runner.py:5150', 'Model loading took 13.5 GiB memory and 3.200000 seconds')
+info(core, 'gpu_worker.py:760', 'Available KV cache memory: 40.25 GiB')
+info(api, 'entry.py:140', f'Starting vLLM server on http://{a.host}:{a.port}')
 from wattnb.testing.server import FakeServer
 class Server(FakeServer):
+    def about(self, path, body):
+        if path == '/tokenize':
+            n = -(-len(body['prompt']) // 4)
+            return dict(count=n, max_model_len=a.max_model_len, tokens=list(range(n)), token_strs=None)
+        card = dict(id=a.served_model_name, object='model', created=0, owned_by='vllm', root=a.model, parent=None, max_model_len=a.max_model_len, permission=[])
+        return dict(object='list', data=[card]) if path == '/v1/models' else None
     def _tell(self, h, body=None):
         if h.path == '/health': h.counted = False; return self._send(h, 200, {})
-        if h.path == '/version': h.counted = False; return self._send(h, 200, dict(version='0.99.0'))
+        if h.path == '/version': h.counted = False; return self._send(h, 200, dict(version='0.32.0'))
         FakeServer._tell(self, h, body)
     def _answer(self, h, body, fault):
         if h.headers.get('authorization') != f'Bearer {key}': return self._send(h, 401, dict(error=dict(message='no key')))
         FakeServer._answer(self, h, body, fault)
-with Server('extractive', latency=.05, window=a.max_model_len, slots=4, listen=a.port) as s: s._thread.join()
+with Server('extractive', latency=.05, window=a.max_model_len, listen=a.port) as s: s._thread.join()
 '''
 
 
@@ -181,17 +200,18 @@ def test_vllm_is_started_as_the_run_asks(ws, vllm, monkeypatch):
         with open_model(replace(load_registry(ws)['tiny'].on_engine('vllm'), options={}), seed=7, prompt_tokens=1000, batch_size=8) as m:
             r, = m.complete([Request('q', 'Be brief.', 'How much energy?', max_tokens=32)])
     start, = vllm()
-    argv = dict(zip(start['argv'][2::2], start['argv'][3::2]))
+    argv = dict(zip(start['argv'], start['argv'][1:]))
     assert r.ok and m.info['not_sent'] == [] and start['gpus'] == ','.join(uuids) and m.info['devices'] == uuids
     assert start['argv'][:2] == ['serve', 'nobody/tiny-7b'] and argv['--revision'] == 'abc123' and argv['--dtype'] == 'bfloat16'
     assert (argv['--seed'], argv['--generation-config'], argv['--max-num-seqs'], argv['--tensor-parallel-size']) == ('7', 'vllm', '8', '2')
     assert int(argv['--max-model-len']) == m.info['context'] == 2304 and argv['--host'] == '127.0.0.1'
     assert m.info['memory'] == dict(weights_bytes=round(13.5 * 2**30), kv_bytes=round(40.25 * 2**30))
-    assert (m.info['engine_version'], m.info['effective_dtype'], m.info['pid']) == ('0.99.0', 'bfloat16', start['pids'][0])
+    assert '--enable-prompt-tokens-details' in start['argv'] and m.info['concurrency'] == 8
+    assert (m.info['engine_version'], m.info['effective_dtype'], m.info['pid']) == ('0.32.0', 'bfloat16', start['pids'][0])
 
 
 def test_a_server_that_is_killed_costs_no_question(ws, vllm):
-    plan = plan_run(settings(name='killed', limit=12), ws)
+    plan = plan_run(settings(name='killed', limit=12, batch_size=4), ws)
     seen = []
     def kill(done, n):
         if done == 3 and not seen: seen.append(vllm()[0]['pids'][0]); os.kill(seen[0], signal.SIGKILL)
@@ -201,7 +221,7 @@ def test_a_server_that_is_killed_costs_no_question(ws, vllm):
 
 def test_a_server_that_never_lives_long_is_given_up(ws, vllm, monkeypatch):
     monkeypatch.setattr(served, 'MOST_RESTARTS', 1)
-    with open_model(load_registry(ws)['tiny'].on_engine('vllm')) as m:
+    with open_model(load_registry(ws)['tiny'].on_engine('vllm'), batch_size=4) as m:
         replies = []
         for r in m.stream([Request(str(i), '', 'x') for i in range(20)]):
             replies.append(r)
@@ -242,7 +262,7 @@ def test_an_engine_is_part_of_the_identity(ws, vllm):
 def test_a_budget_stops_an_owned_server(ws, vllm):
     "The prices of a machine of one's own, as a limit; no limit in Wh where nothing measures it."
     free = run_all(plan_run(settings(name='free', limit=12, max_new_tokens=50), ws)).summary
-    s = settings(name='budget', limit=12, max_usd=free['cost_usd'] / 2, max_new_tokens=50)
+    s = settings(name='budget', limit=12, max_usd=free['cost_usd'] / 2, max_new_tokens=50, batch_size=4)
     part = run_all(plan_run(s, ws)).summary
     assert part['status'] == 'budget' and 0 < part['cost_usd'] <= s.max_usd and left(vllm()) == []
     whole = run_all(plan_run(replace(s, max_usd=1e3), ws)).summary
@@ -255,18 +275,22 @@ def test_a_port_that_is_taken(ws, vllm, monkeypatch):
     with socket.create_server(('127.0.0.1', 0)) as other:
         ports, real = [other.getsockname()[1]], served.free_port
         monkeypatch.setattr(served, 'free_port', lambda: ports.pop() if ports else real())
+        monkeypatch.setenv('WATTNB_DEVICE', 'cpu')
         with open_model(load_registry(ws)['tiny'].on_engine('vllm')) as m: assert m.complete([Request('q', '', 'x')])[0].ok
     assert len(vllm()) == 2
+    assert {s['gpus'] for s in vllm()} == {''}, 'no GPU is shown to it'
 
 
 @pytest.mark.parametrize('mode, why', [('oom', 'does not fit into memory as vllm loads it .*20.00 GiB.*--precision 4bit'),
+                                       ('full', r'does not fit into memory as vllm loads it \(ValueError: Available memory on node 0'),
+                                       ('plugin', 'this vLLM has no bitsandbytes .*pip install vllm-bnb-plugin'),
                                        ('missing', 'vllm could not start tiny: OSError: nobody/tiny-7b is not a local folder')])
 def test_a_start_that_fails_is_one_line(ws, vllm, monkeypatch, mode, why):
     monkeypatch.setenv('FAKE_VLLM', mode)
     plan = plan_run(settings(name=mode), ws)
     with pytest.raises(WorkError, match=why) as e: run_all(plan)
     assert '\n' not in str(e.value) and CANARY not in str(e.value) and left(vllm()) == []
-    assert 'Traceback' in (plan.run_dir/'engine.log').read_text()
+    assert mode == 'plugin' or 'Traceback' in (plan.run_dir/'engine.log').read_text()
 
 
 def test_a_start_that_hangs(ws, vllm, monkeypatch):

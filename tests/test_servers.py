@@ -136,6 +136,20 @@ def test_the_window_of_ollama(ws, caplog):
     s = FakeServer(window=32768, ollama=True)
     _, info, _ = ask(s, model=replace(entry(), id='served:7b'))
     assert 'context' not in info and s.loads == 0, 'it has no such model: nothing is loaded'
+    for thinking, effort in (('off', 'none'), ('on', None)): # Ollama does not know chat_template_kwargs, and thinks unless told not to
+        *_, (body,) = ask(FakeServer('x', window=32768, ollama=True), model=replace(entry(thinking=thinking, thinking_tokens=9), id='served'))
+        assert body.get('reasoning_effort') == effort and 'chat_template_kwargs' not in body
+    *_, (body,) = ask(FakeServer('x', window=32768), model=entry(thinking='off'))
+    assert body['chat_template_kwargs'] == dict(enable_thinking=False) and 'reasoning_effort' not in body
+
+
+def test_sglang_tells_its_version():
+    "Not at `/version`, which it does not have."
+    class Sglang(FakeServer):
+        def about(self, path, body): return {'/v1/models': dict(data=[dict(id='some/model', owned_by='sglang', max_model_len=4096)]),
+                                             '/server_info': dict(version='0.5.23', dtype='auto')}.get(path)
+    _, info, _ = ask(Sglang('x', local=True))
+    assert (info['engine'], info['engine_version'], info['context']) == ('sglang', '0.5.23', 4096)
 
 
 # --- waiting -------------------------------------------------------------------------------------------------------------
@@ -269,6 +283,10 @@ def test_an_address_without_v1_is_named(status, text):
     with Page(lambda h, body, n: send(h, 404, dict(error=dict(message='model x not found')))) as s, environment(**KEYS, **s.env()):
         with open_model(entry()) as m: [r] = m.complete(requests(1))
     assert 'does not know some/model' in r.error
+    said = dict(error=dict(message='/chat/completions: Invalid model name passed in model=some/model. Call `/v1/models` to view', type='invalid_request_error', code='400'))
+    for body, why in ((said, 'does not know some/model'), (dict(error=dict(message='No connected db.', type='no_db_connection', code='400')), 'OPENAI_API_KEY was refused')): # LiteLLM
+        got, _, bodies = ask(Page(lambda h, b, n: send(h, 400, body)), requests(20), entry(max_concurrent=1))
+        assert why in got[0].error and len(bodies) == 1
     with Page(lambda h, body, n: send(h, 200, '<html>a chat</html>', 'text/html')) as s, environment(**KEYS, OPENAI_BASE_URL=f'http://{s.host}'):
         with open_model(entry(), tries=1) as m: [r] = m.complete(requests(1))
     assert 'not JSON' in r.error and '/v1' in r.error

@@ -34,7 +34,7 @@ class OpenAIModel(ApiModel):
     fields of each call), `local` (whether the server computes on this machine, see `served_by`)."""
     key_name, base_name, default_base = 'OPENAI_API_KEY', 'OPENAI_BASE_URL', 'https://api.openai.com/v1'
     _serves, _tokenizer = 'chat completions', None # what is asked for; client of a server that counts tokens
-    _names = ()       # of the models that the server has
+    _names, _ollama = (), False # the models that the server has; whether it is Ollama
     _near, _sees = .05, None # seconds of a count by the tokenizer, above which tokens are estimated; if it reads pictures
 
     @classmethod
@@ -182,6 +182,7 @@ def _ask_ollama(self:OpenAIModel, client, root:str) -> ServerFacts:
     if status != 200 or 'models' not in running: return ServerFacts()
     show = self._json_of(client, f'{root}/api/show', dict(model=self.entry.id))[1]
     if read_ollama(running, show, self.entry.id) is None: return ServerFacts() # the calls will say why
+    self._ollama = True
     log.info('%s loads %s', self._shown, self.entry.id)
     self._json_of(client, f'{root}/api/generate', dict(model=self.entry.id), self.deadline)
     running = self._json_of(client, f'{root}/api/ps')[1]
@@ -217,6 +218,7 @@ def _name_engine(self:OpenAIModel, client, root:str, models:dict, props:dict):
     "Take down which engine answers, as far as it says so."
     asked = [self._json_of(client, f'{root}{path}') for path in ('/version', '/api/version')]
     engine, version = read_engine(models, props, *(d if status == 200 else {} for status, d in asked))
+    if engine == 'sglang': version = str(self._json_of(client, f'{root}/server_info')[1].get('version') or '')[:80]
     self.info.update(engine=engine, engine_version=version)
     if engine == 'ollama' and re.search(r'[-:]cloud$', self.entry.id):
         self.info.update(Served(False, reason=f'{self.entry.id} is one of the cloud models of Ollama').info, device='remote')
@@ -288,6 +290,7 @@ def _blind(self:OpenAIModel, why:str) -> str:
 def _thinking(self:OpenAIModel) -> dict:
     "The fields that turn reasoning on or off: those of vLLM and SGLang, which OpenAI's own server does not know."
     if self.entry.thinking not in ('on', 'off') or self._official: return {}
+    if self._ollama: return {} if self.entry.thinks else dict(reasoning_effort='none') # it thinks where nothing is said
     return dict(chat_template_kwargs=dict(enable_thinking=self.entry.thinks))
 
 def _bounded(schema:dict, tokens:int) -> dict:
@@ -321,7 +324,8 @@ def body(self:OpenAIModel,
 _DROPPABLE = dict(
     maxLength=r'max_?length\b', response_format=r'response_format|json_schema|\bschema\b|grammar|structured|guided',
     seed=r'\bseed\b', temperature=r'temperature', chat_template_kwargs=r'chat_template_kwargs|enable_thinking',
-    reasoning=r'\breasoning\b', stream_options=r'stream_options|include_usage', logprobs=r'log_?prob')
+    reasoning=r'\breasoning\b', reasoning_effort=r'reasoning|\bthink',
+    stream_options=r'stream_options|include_usage', logprobs=r'log_?prob')
 
 @patch
 def _change_request(self:OpenAIModel, message:str, error:dict, body:dict, status:int):
@@ -380,6 +384,8 @@ def _moved(self:OpenAIModel, status:int, location:str) -> CallError:
     return CallError(f'HTTP {status}: redirected', again=True, free=True)
 
 # %% ../../nbs/03_llm/19_api.ipynb #5bd25816
+_NO_MODEL = re.compile(r'(invalid|unknown) model|model\W[^.]{0,200}(does not|n.t) exist|model[^.]{0,200} not found', re.I)
+
 @patch
 def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     "Raise the `CallError` of an answer whose status is not 200."
@@ -393,12 +399,13 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     if s in (400, 413, 422, 500, 501):
         if s != 500 or e.get('n_ctx'): self._fit(r, message, e, f'HTTP {s}: {message}')
         self._change_request(message, e, body, s)
-    if s == 401:
-        raise CallError(f'HTTP 401: {self.key_name} {"was refused" if self._key else "is not set"}: {message}',
+    if s == 401 or e.get('type') == 'no_db_connection': # LiteLLM without a database, for a key that it does not know
+        raise CallError(f'HTTP {s}: {self.key_name} {"was refused" if self._key else "is not set"}: {message}',
                         down=True)
     if s == 402 or str(e.get('code')) == 'insufficient_quota':
         raise CallError(f'HTTP {s}: no credit left: {message}', down=True)
-    if s in (404, 405): raise self._unknown(s, message)
+    if s in (404, 405) or s == 400 and self.entry.id in message and _NO_MODEL.search(message):
+        raise self._unknown(s, message)
     if s not in RETRY_STATUS: raise CallError(f'HTTP {s}: {message}')
     ms = retry_after(a.headers.get('retry-after-ms'))
     wait = ms / 1e3 if ms is not None else retry_after(a.headers.get('retry-after'))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Sequence
 
+from fastcore.basics import patch
+
 from ..core.workspace import UserError
 from .registry import ENGINES, ModelEntry
 from .checkpoint import local_weights
@@ -60,8 +62,10 @@ class Engine:
     def loaded(self, x:Launch, lines:Sequence) -> dict: return dict(effective_dtype='unknown', quantization='unknown')
     def memory(self, x:Launch, lines:Sequence) -> dict: return {}
     def on_gpu(self, lines:Sequence) -> bool: return True
+    def threads(self, x:Launch, lines:Sequence) -> int|None: return None # of the CPU; None: not known
     def cause(self, lines:Sequence) -> str:
-        errors = [s for s in lines if re.search(r'\w(?:Error|Exception): ', s) and 'root cause' not in s]
+        whole = [f'{a} {b.strip()}' if ' validation error' in a else a for a, b in zip(lines, (*lines[1:], ''))]
+        errors = [s for s in whole if re.search(r'\w(?:Error|Exception): ', s) and 'root cause' not in s]
         found = errors or [s for s in lines if re.search(r'error|fail', s, re.I)] or list(lines)
         return found[-1] if found else ''
 
@@ -100,9 +104,15 @@ def _known(**sizes) -> dict:
     "The sizes that are known."
     return {k: v for k, v in sizes.items() if v is not None}
 
-# %% ../../nbs/03_llm/24_engines.ipynb #8285596d
+# %% ../../nbs/03_llm/24_engines.ipynb #eng0cpu1
 _DTYPES = dict(auto='auto', bf16='bfloat16', fp16='float16', fp32='float32')
 
+def _cpu_pool() -> int:
+    "GiB for keys and values beside a CPU: half of the free memory, at most 4."
+    import psutil
+    return max(1, min(4, psutil.virtual_memory().available // 2**31))
+
+# %% ../../nbs/03_llm/24_engines.ipynb #8285596d
 class Vllm(Engine):
     "vLLM: `vllm serve`."
     name = command = 'vllm'
@@ -116,14 +126,21 @@ class Vllm(Engine):
         out = [shutil.which(self.command) or self.command, 'serve', x.model, '--served-model-name', e.id,
                '--host', '127.0.0.1', '--port', x.port, '--seed', x.seed, '--generation-config', 'vllm',
                '--dtype', _DTYPES.get(x.precision, 'bfloat16'), '--max-num-seqs', x.slots,
-               '--gpu-memory-utilization', o.get('memory_share', .9)]
+               '--gpu-memory-utilization', o.get('memory_share', .9), '--enable-prompt-tokens-details']
         if x.precision == '4bit': out += ['--quantization', 'bitsandbytes']
         if e.revision: out += ['--revision', e.revision]
         if x.window: out += ['--max-model-len', x.window]
         if len(x.gpus) > 1: out += ['--tensor-parallel-size', len(x.gpus)]
         if x.images: out += ['--limit-mm-per-prompt', json.dumps(dict(image=x.images))] # early versions take one
         return [str(a) for a in (*out, *o.get('args', ()))]
-    def env(self, x): return dict(VLLM_API_KEY=x.key)
+    def env(self, x):
+        own = x.gpus or 'memory_share' in x.entry.options or os.environ.get('VLLM_CPU_KVCACHE_SPACE')
+        pool = {} if own else dict(VLLM_CPU_KVCACHE_SPACE=str(_cpu_pool()))
+        return dict(VLLM_API_KEY=x.key, VLLM_NO_USAGE_STATS='1') | pool
+    def on_gpu(self, lines): return not any('device_config=cpu' in s for s in lines)
+    def threads(self, x, lines): # vLLM keeps cores for itself
+        found = (re.search(r'local_rank=0, core ids=\[([\d, ]+)\]', s) for s in lines)
+        return next((m[1].count(',') + 1 for m in found if m), None)
     def loaded(self, x, lines):
         config = next((s for s in lines if 'engine' in s and 'dtype=' in s), '')
         dtype = re.search(r'\bdtype=(?:torch\.)?(\w+)', config)
@@ -133,7 +150,15 @@ class Vllm(Engine):
         return dict(effective_dtype=dtype[1] if dtype else 'unknown' if asked == 'auto' else asked, quantization=kind)
     def memory(self, x, lines):
         return _known(weights_bytes=logged_bytes(lines, f'(?:model loading took|model weights take){_SIZE}'),
-                     kv_bytes=logged_bytes(lines, f'(?:available kv cache memory:|reserved for kv cache is){_SIZE}'))
+                     kv_bytes=logged_bytes(lines, f'(?:available kv cache memory:|reserved for kv cache is){_SIZE}',
+                                           r'\bset \(([\d.]+)/[\d.]+\) (GiB) for kv cache')) # on a CPU
+
+# %% ../../nbs/03_llm/24_engines.ipynb #eng0cpu4
+@patch
+def cause(self:Vllm, lines):
+    if any('Unknown quantization method: bitsandbytes' in s for s in lines):
+        return 'this vLLM has no bitsandbytes (from 0.28 on: pip install vllm-bnb-plugin into its environment)'
+    return re.sub(r'^\([\w-]+ pid=\d+\) (?:ERROR .*?\] ?)?', '', Engine.cause(self, lines))
 
 # %% ../../nbs/03_llm/24_engines.ipynb #72e87ff9
 class Sglang(Engine):
@@ -149,20 +174,23 @@ class Sglang(Engine):
         out = [shutil.which(self.command) or self.command, 'serve', '--model-path', x.model,
                '--served-model-name', e.id, '--host', '127.0.0.1', '--port', x.port, '--random-seed', x.seed, '--sampling-defaults', 'openai',
                '--dtype', _DTYPES[x.precision], '--max-running-requests', x.slots,
-               '--mem-fraction-static', o.get('memory_share', .85), '--api-key', x.key]
+               '--mem-fraction-static', o.get('memory_share', .85), '--enable-cache-report', '--api-key', x.key]
         if e.revision: out += ['--revision', e.revision]
         if x.window: out += ['--context-length', x.window]
-        if len(x.gpus) > 1: out += ['--tp', len(x.gpus)]
+        if len(x.gpus) > 1: out += ['--tp-size', len(x.gpus)]
         if x.images: out += ['--enable-multimodal'] # some models are served as text without it
         return [str(a) for a in (*out, *o.get('args', ()))]
     def loaded(self, x, lines):
         found = (re.search(r'load weight end.*\bdtype=(?:torch\.)?(\w+)', s, re.I) for s in lines)
         dtype = next(filter(None, found), None)
-        asked = _DTYPES[x.precision]
-        return dict(effective_dtype=dtype[1] if dtype else 'unknown' if asked == 'auto' else asked, quantization='none')
+        asked, quantized = _DTYPES[x.precision], re.search(r'load weight end.*\bquant=([\w-]+)', '\n'.join(lines), re.I)
+        return dict(effective_dtype=dtype[1] if dtype else 'unknown' if asked == 'auto' else asked,
+                    quantization=f'native {quantized[1]}' if quantized else 'none')
     def memory(self, x, lines):
+        lines = [re.sub(r'(\d) GB\b', r'\1 GiB', s) for s in lines] # 2**30 bytes are called GB there
+        pools = [rf'is allocated.*\b{k} size:{_SIZE}' for k in 'KV'] + [rf'\ballocated\b.*\bKV size:{_SIZE}']
         return _known(weights_bytes=logged_bytes(lines, f'load weight end.*mem usage={_SIZE}'),
-                     kv_bytes=logged_bytes(lines, rf'\bK size:{_SIZE}', rf'\bV size:{_SIZE}'))
+                      kv_bytes=logged_bytes(lines, *pools))
 
 # %% ../../nbs/03_llm/24_engines.ipynb #09617534
 class LlamaCpp(Engine):
@@ -190,6 +218,7 @@ class LlamaCpp(Engine):
     def env(self, x): return {KEY_VARIABLE: x.key}
     def version(self, get): return self.installed()
     def loaded(self, x, lines): return x.gguf.loaded
+    def threads(self, x, lines): return x.entry.options.get('threads', x.threads)
     def memory(self, x, lines):
         window = x.window or x.gguf.context
         return _known(weights_bytes=x.gguf.bytes,
@@ -212,8 +241,9 @@ class Ollama(Engine):
 
     def running(self, entry):
         if entry.options.get('base_url'): return entry.options['base_url']
-        host = os.environ.get('OLLAMA_HOST') or '127.0.0.1:11434'
-        url = host if '://' in host else f'http://{host if ":" in host else host + ":11434"}'
+        host = (os.environ.get('OLLAMA_HOST') or '').strip(' "\'').rstrip('/')
+        if not host or host.startswith(':'): host = f'127.0.0.1{host}'
+        url = host if '://' in host else f'http://{host if re.search(r":[0-9]+$", host) else host + ":11434"}'
         return f'{url}/v1' if _answers(f'{url}{self.health}') else ''
     def installed(self): return shutil.which(self.command) or ''
     def argv(self, x): return [shutil.which(self.command) or self.command, 'serve']

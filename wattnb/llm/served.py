@@ -71,7 +71,8 @@ class EngineLog:
 LOAD_TIMEOUT = 1800. # seconds
 _TAKEN = re.compile(r"address (?:is )?already in use|couldn.t bind|EADDRINUSE|Errno (?:98|48)\b", re.I)
 _SHORT = re.compile(r'out of memory|insufficient memory|memory for the cache blocks|cannot allocate memory'
-                    r'|cudaMalloc failed|failed to allocate|not enough memory|OutOfMemory|bad_alloc', re.I)
+                    r'|cudaMalloc failed|failed to allocate|not enough memory|OutOfMemory|bad_alloc|available KV cache memory'
+                    r'|(?:available memory|free memory) on (?:node|device).*less than', re.I)
 
 def free_port() -> int:
     "A port of this machine that is free now."
@@ -90,7 +91,8 @@ class Server:
         self.engine, self.launch, self.log = engine, launch, EngineLog(file)
         self.pid:int|None = None
         self.url, self.started = f'http://127.0.0.1:{launch.port}', time.monotonic()
-        gpus = dict(CUDA_VISIBLE_DEVICES=','.join(launch.gpus)) if launch.gpus else {}
+        only = launch.gpus or os.environ.get('WATTNB_DEVICE') == 'cpu' # '' hides all of them
+        gpus = dict(CUDA_VISIBLE_DEVICES=','.join(launch.gpus)) if only else {}
         env = os.environ | dict(PYTHONUNBUFFERED='1') | gpus | engine.env(launch)
         try: self.process = Supervised(engine.argv(launch), log=self.log.writer, env=env, grace=5.)
         except OSError as e: raise WorkError(f'{engine.name} cannot be started: {e.strerror or e}') from None
@@ -197,10 +199,12 @@ def slots_of(
     free_bytes:float,    # memory for keys and values
     batch_size:int|None=None,
     latency_mode:bool=False,
+    attached:bool=False, # whether the server runs already
 ) -> int:
     "How many questions are worked on at a time."
     if latency_mode: return 1
-    if batch_size or engine.slots: return batch_size or engine.slots
+    if batch_size: return batch_size
+    if engine.slots: return engine.slots if x.gpus or attached else min(engine.slots, 16)
     if not x.gpus: return 1
     kv, window = x.gguf and x.gguf.kv_bytes, x.window or _WITHOUT_PLAN
     return max(1, min(GPU_SLOTS, int(free_bytes / (kv * window)))) if kv else GPU_SLOTS
@@ -261,7 +265,7 @@ def _plan(self:ServedModel, entry, precision, seed, batch_size, latency_mode, pr
     x = Launch(entry, model, precision, window, 1, seed=seed, gpus=tuple(g.uuid for g in cards), gguf=gguf, threads=cpus())
     free = .5 * psutil.virtual_memory().available - (gguf.bytes if gguf else 0)
     if cards: free = sum(g.memory_total_bytes or 0 for g in cards) * .9 - (gguf.bytes if gguf else 0)
-    return replace(x, slots=slots_of(self.engine, x, free, batch_size, latency_mode))
+    return replace(x, slots=slots_of(self.engine, x, free, batch_size, latency_mode, bool(attached)))
 
 @patch
 def _client_options(self:ServedModel, entry) -> dict:
@@ -296,7 +300,7 @@ def _record(self:ServedModel, seconds:float):
                      devices=list(x.gpus) if gpu else ['cpu'], memory=self.engine.memory(x, s.log.lines),
                      device=' '.join(f'cuda:{i}' for i in range(len(x.gpus))) if gpu else 'cpu', revision=revision)
     if x.gguf: self.info.update(disk_bytes=x.gguf.bytes, path=x.model, architecture=x.gguf.architecture)
-    if not gpu: self.info['threads'] = x.threads
+    if not gpu and (n := self.engine.threads(x, s.log.lines)): self.info['threads'] = n
 
 @patch
 def _get_attached(self:ServedModel, path:str) -> dict:

@@ -56,7 +56,7 @@ def read_limits(
     fields:dict|None=None,  # of its JSON object
 ) -> Limits:
     "The limits that an error names."
-    d, text = fields or {}, message[:2000]
+    d, text = fields or {}, re.sub(r'contains \d{1,12} characters \([^)]{0,200}\)', '', message[:2000])
     def find(patterns):
         m = next((m for p in patterns if (m := re.search(p, text, re.I))), None)
         return _first(int(re.sub('[,_]', '', m[1]))) if m else None
