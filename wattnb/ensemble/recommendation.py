@@ -22,7 +22,7 @@ from ..scoring.scores import contribution_bounds, score
 from ..scoring.run_folders import several_engines
 
 from .voting import VoteRule, decide, decisions_as_predictions
-from .systems import Frontier, RunMatrix, System, cascades, ensembles, pareto, read_runs, singles
+from .systems import TIES, Frontier, RunMatrix, System, cascades, ensembles, pareto, read_runs, singles, voting_order
 from .choice import MARGIN, SystemDecision, decide_between, keeps_to
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #cb9e3179
@@ -48,7 +48,7 @@ def top_models(p:RunMatrix) -> ResultTable:
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #e4893a0e
 def leave_one_out(p:RunMatrix) -> list[dict]:
     "The majority over all runs, then without each: `without`, `overall` and `change`."
-    order = np.argsort(-p.x.mean(1), kind='stable').tolist()
+    order = voting_order(p)
     def overall(without=None):
         ks = [k for k in order if k != without]
         if len(ks) < 2: return float(p.x[ks[0]].mean())
@@ -158,7 +158,7 @@ class Recommendation(TableSet):
         return ResultTable(['without', 'overall', 'change'], self.leave_one_out,
                            'Majority over all runs, leaving one out',
                            ('An oracle that always picked a right member would reach a value accuracy of '
-                            f'{self.oracle:.3f}.',))
+                            f'{self.oracle:.3f}.', TIES))
     def tables(self) -> list[ResultTable]:
         return [self.top, self.table, self.members_table, *(self.frontier.tables() if self.frontier else [])]
     def closing(self) -> str: return self.statement
