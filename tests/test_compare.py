@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from wattnb.cli.command import main
 from wattnb.compare.auditing import audit
 from wattnb.compare.paired import ScoredRun, compare, compare_scores
 from wattnb.compare.results_matrix import matrix
-from wattnb.compare.run_diff import KINDS, diff_runs
+from wattnb.compare.run_diff import ANSWER_KINDS, diff_runs
 from wattnb.experiment.stored import results_table
 from wattnb.scoring.store import ERROR_CLASSES, TIDY_COLUMNS, Store, load
 from wattnb.compare.errors import decompose
@@ -202,7 +203,7 @@ def test_false_answers_are_no_right_ones(tmp_path):
     d = diff_runs(tmp_path, 'careful', 'bold')
     by = {r['id']: r for r in d.rows}
     assert by['q5']['first'] == '✓ refused' and by['q5']['second'] == '✗ 12.2' and by['q5']['outcome'] == 'only the first'
-    assert d.kinds[0] == dict.fromkeys(KINDS, 0) | {'answered right': 10, 'refused rightly': 2}
+    assert d.kinds[0] == dict.fromkeys(ANSWER_KINDS, 0) | {'answered right': 10, 'refused rightly': 2}
     assert d.kinds[1] == {'answered right': 8, 'refused rightly': 0, 'wrong answer': 1, 'false answer': 1, 'false refusal': 1, 'no answer': 1}
     assert d.counts == {'both right': 8, 'only the first': 4, 'only the second': 0, 'both wrong': 0} and d.to_json()['kinds']['second'] == d.kinds[1]
     assert sum(r['change'] for r in d.rows) == pytest.approx(-d.comparison.pairs[0]['diff']) and 'false answer' in d.to_text()
@@ -309,6 +310,33 @@ def test_twenty_runs_in_ten_seconds():
     es = simulated(20, n=282)
     c = compare_scores(es)
     assert len(c.pairs) == 190 # its speed: benchmarks/intervals.py
+
+
+@pytest.mark.parametrize('words, option', [(['compare', 'large-bench', 'small-bench', '--env', 'PE', '--datafile', 'train_QA'], '--margin'), (['recommend', '--env', 'PE', '--datafile', 'train_QA'], '--margin'),
+                                           *((['design', '--disagree', '20'], o) for o in ('--margin', '--difference', '--power')), (['design'], '--disagree')])
+def test_options_in_points_are_judged_in_points(tree, words, option, capsys):
+    "The error is one line in the unit of the option, and a share in its place is warned of."
+    for wrong in ('0', '-2', '100', 'nan'):
+        assert main([*words, option, wrong, '--root', str(tree)]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f'wattnb: {option} is in p') and 'above 0 and below 100' in err and 'share' not in err and err.count('\n') == 1, err
+    main([*words, option, '0.02', '--root', str(tree)])
+    assert f'{option} 0.02 is 0.02 p' in (err := capsys.readouterr().err) and f'for 2 write {option} 2' in err
+    if words[0] != 'recommend':
+        assert main([*words, option, '5' if option != '--power' else '80', '--root', str(tree)]) == 0 and option not in capsys.readouterr().err
+
+
+def test_the_command_shows_the_first_tables(tree, capsys):
+    "`compare` begins with what it says, and has the further tables with --wide, in files and in JSON."
+    words = ['compare', 'PE/train_QA/large-bench', 'PE/train_QA/small-bench', '--root', str(tree)]
+    text = {}
+    for more in ([], ['--wide']):
+        assert main([*words, *more]) == 0
+        text[bool(more)] = capsys.readouterr().out
+    assert all(t.startswith('PE/train_QA/large-bench is not shown to be better') or t.startswith('large-bench is not shown to be better') for t in text.values())
+    of_each = 'Paired differences (a − b) of each metric'
+    assert of_each not in text[False] and '--wide' in text[False] and of_each in text[True] and 'further tables' not in text[True]
+    assert main([*words, '--output', str(tree / 'c.txt')]) == 0 and of_each in (tree / 'c.txt').read_text()
 
 
 def test_across_machines(tree):

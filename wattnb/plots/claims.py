@@ -87,6 +87,7 @@ def _prose(text:str, tex:bool) -> tuple[str, list, list]:
     text = re.sub(r'~|\\[,;:! ]', ' ', _SILENT.sub('', re.sub(r'\\item\b(?:\s*\[[^\]]*\])?', ' • ', text)))
     return re.sub(r'\\[A-Za-z]+\*?|[{}]', ' ', re.sub(r'\\([%&$#_{}])', r'\1', text)), found, seen
 
+# %% ../../nbs/10_plots/11_claims.ipynb #n10sent2
 def _sentences(text:str, names:Sequence[str]) -> list[str]:
     "Sentences of a paragraph; also one that begins with a name in lower case."
     begin = re.compile(r'(?<=[.!?]) (?=(?:' + '|'.join(map(re.escape, names)) + r')\b)') if names else None
@@ -213,6 +214,7 @@ def unclear_names(
             label = [(x.called or (k,))[0] for k in ks if (x := cited.runs[k])]
             yield f'{name} may be {" or ".join(ks)}: the claim is not checked', f'name the run, or write {" or ".join(label)}'
 
+# %% ../../nbs/10_plots/11_claims.ipynb #n10claim8
 def claims_of(
     s:Sentence,
     cited:Cited,
