@@ -201,7 +201,11 @@ def _cost_notes(self:StudyDesign) -> list[str]:
     sums = [f'{sum(x[k] for x in self.costs):.3g} {unit}'
             for k, unit in (('wh', 'Wh'), ('usd', 'USD'), ('hours', 'hours'))
             if self.costs and all(x[k] is not None for x in self.costs)]
-    return ['95 % prediction intervals from the records of the pilot; loading counted once per run',
+    ends = any(x[f'{k}_low'] is not None for x in self.costs for k in ('wh', 'usd', 'hours'))
+    how = ('95 % prediction intervals from the records of the pilot; loading counted once per run' if ends else
+           'from the totals of the pilot, loading included; without the costs of single questions there is no interval')
+    none = 'Wh is left out where the energy of the pilot was not measured, or is a lower bound'
+    return [how, *[none] * any(x['wh'] is None for x in self.costs),
             *([f'in sum: {", ".join(sums)}'] if sums else [])]
 
 @patch
@@ -249,10 +253,10 @@ def design_study(
     shown = shown_by(r, sorted({*(limits or (20, 50, 100, 282)), n}), power, tests, seeds)
     names = [e.label for e in groups] if len(groups) == k else [f'entry {i + 1}' for i in range(k)]
     return StudyDesign(r, needed, shown, [expected_cost(e, n, seeds) for e in groups],
-                       randomized_blocks(names, seeds, order_seed), _notes(r, diff, power, k, seeds, n))
+                       randomized_blocks(names, seeds, order_seed), _notes(r, diff, power, k, seeds, n, bool(groups)))
 
 # %% ../../nbs/09_compare/04_study_design.ipynb #8670fa0f
-def _notes(r:PairRates, diff:float, power:float, k:int, seeds:int, n:int) -> tuple:
+def _notes(r:PairRates, diff:float, power:float, k:int, seeds:int, n:int, priced:bool) -> tuple:
     deff = kish_effect(r.icc, r.per_paper)
     notes = [f'{k} entries, power {power:.0%}, 5 % over all comparisons (first step of Holm); {r.basis}: two runs '
              f'disagree on {r.discordant:.1%} of the questions, standard deviation of a difference {r.sd:.2f}']
@@ -270,7 +274,7 @@ def _notes(r:PairRates, diff:float, power:float, k:int, seeds:int, n:int) -> tup
     if seeds > 1 and r.seed_share is not None:
         notes.append(f'seeds: {r.seed_share:.0%} of the variance of a difference is the seed, {seeds} of them leave '
                      f'{seeds_left(r.seed_share, seeds):.0%} (value accuracy is that of one seed)')
-    return *notes, f'the cost is that of {n} questions'
+    return *notes, *[f'the cost is that of {n} questions'] * priced
 
 # %% ../../nbs/09_compare/04_study_design.ipynb #a66c42af
 def design(

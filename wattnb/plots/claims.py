@@ -290,7 +290,8 @@ def verdict(
         test += f'; with a margin of {margin:g} {p_text(x["p_equal" if claim.kind == "equal" else "p_not_worse"])}'
     winner, loser = (a, b) if x['diff'] > 0 else (b, a)
     if differs(x['p'], x['low'], x['high']): return test, f'{winner} is significantly better than {loser}'
-    return test, (f'{a} is not significantly different from {b} ({p_text(x["p"])}; the difference may be '
+    alone = ', but the interval includes zero' if x['p'] <= ALPHA else ''
+    return test, (f'{a} is not significantly different from {b} ({p_text(x["p"])}{alone}; the difference may be '
                   f'{x["low"]:+.3f} to {x["high"]:+.3f})')
 
 # %% ../../nbs/10_plots/11_claims.ipynb #n10typed2
@@ -321,7 +322,7 @@ def typed_numbers(
             fits = [k for k, vs in found.items() if any(v is not None and abs(v - float(typed)) <= near for v in vs)]
             texts = {k: run_quantities(cited.runs[k].numbers)[quantity] for k in keys}
             is_ = '; '.join(f'{k}: {t}' for k, t in texts.items() if t) or f'nothing: no {quantity} was measured'
-            if fits: yield f'{typed} is typed by hand: it is a number of {fits[0]} today', f'the bound {quantity}'
+            if fits: yield f'{typed} is typed by hand: it is a number of {fits[0]} today', f'its macro or comment: {quantity} of {fits[0]} is {texts[fits[0]]}'
             else: yield f'{typed} is typed by hand, and no {quantity} of {", ".join(keys)}', is_
 
 # %% ../../nbs/10_plots/11_claims.ipynb #n10check2
