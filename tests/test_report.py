@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from test_one_number import Tables, change, tree
 from wattnb.cli.command import main
+from wattnb.compare.paired import compare
 from wattnb.core.workspace import Workspace, read_csv, write_csv
 from wattnb.plots.citing import cite_latex, cite_markdown, cited_runs, oriented, pair_quantities, run_quantities
 from wattnb.plots.claims import _comment_faults, _macro_faults, check_paper, claims_of, declared_runs, sentences_of, typed_numbers, verdict
@@ -391,6 +392,18 @@ def test_lists_code_and_comments_of_a_paper(study, tmp_path):
     assert [(f['kind'], f['line'], f['sentence']) for f in check_paper(ws, p).faults] == [('claim "better"', 3, 'big is better than small'), ('typed number', 5, 'guess scores 0.91')]
     q = paper(tmp_path, '\\begin{itemize}\n\\item big is better than small\n\\item guess is a run\n\\end{itemize}', cited)
     assert [(f['kind'], f['line'], f['sentence']) for f in check_paper(ws, q).faults] == [('claim "better"', 5, 'big is better than small')]
+
+
+@pytest.mark.parametrize('seed', [0, 7])
+def test_sentences_of_compare_and_of_a_report_pass_check(seed, tmp_path):
+    "The verdict, the statements about margins and the sentences of a report, copied into a paper as they are; letters, table and statements agree."
+    ws = Workspace(toy_runs(40 + 10 * seed, seed, runs={'big': (.8, .95, 30.), 'small': (.6 + .02 * seed, .9, 6.), 'guess': (.2, .5, 1.)}))
+    c = compare(ws, ['big', 'small', 'guess'], margin=.05)
+    for p, s, r in zip(c.pairs, c.statements, c.margin_table):
+        assert p['different'] == (' is better than ' in s) == (r['verdict'] in ('a is better', 'b is better')) == (not set(c.letters[p['a']]) & set(c.letters[p['b']]))
+    said = [c.verdict, *c.statements, *(s.replace('**', '') for s in summary_sentences(Report(ws.root)) if 'significant' in s)]
+    got = check_paper(ws, paper(tmp_path, '\n'.join(said).replace('%', '\\%'), cited_runs(ws, ['big', 'small', 'guess'])), margin=.05)
+    assert got.faults == () and got.claims >= 3, got.to_text()
 
 
 def test_claims_that_name_a_model(tmp_path):

@@ -325,7 +325,8 @@ def ranking(self:Comparison) -> ResultTable:
                         '(paired permutation test, Holm, 5 %, and the interval of the difference).',
                         f'P(best), ranks: how often a run is the best, and 95 % of its ranks, when '
                         f'{"questions" if self.papers is None else "papers"} are resampled.',
-                        WHOLE_RUN, *self.doubts(), *[VALUE_NOTE] * any(self._na)))
+                        WHOLE_RUN, *self.doubts(), *[VALUE_NOTE] * any(self._na)),
+                       brief=(*first, 'overall', 'low', 'high', 'strict', 'Wh/question'))
 
 # %% ../../nbs/09_compare/01_paired.ipynb #f701ac58
 @patch(as_prop=True)

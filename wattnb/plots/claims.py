@@ -168,7 +168,7 @@ def _mentions(s:Sentence, cited:Cited) -> list[tuple[int, str]]:
     "(place, key) of each run that a sentence names."
     return [(at, ks[0]) for at, ks, _ in _named(s, cited) if len(ks) == 1]
 
-_ABOUT_SCORES = re.compile(r'\bscor|accura|answer|quality', re.I)
+_ABOUT_SCORES = re.compile(r'\bscor|accura|answer|quality|\bpoints?\b', re.I)
 _ABOUT_COST = {'energy': re.compile(r'\b(?:energy|Wh|watt|joule)', re.I),
                'latency': re.compile(r'\b(?:latency|speed)', re.I)}
 _DIRECTION = {'better': 'not better', 'superior': 'not better', 'higher': 'not better', 'more accurate': 'not better',
@@ -180,7 +180,8 @@ def _kind(s:Sentence, m) -> str:
     kind = list(_KINDS)[next(i for i in range(len(_KINDS)) if m[f'k{i}'])]
     denied = _NOT.search(' '.join(s.text[:m.start()].split()[-5:]))
     if kind in ('better', 'worse') and not _ABOUT_SCORES.search(s.text):
-        of = next((k for k, p in _ABOUT_COST.items() if p.search(s.text)), '')
+        text = re.sub(r'\b(?:at|for) [\d.]+ times the \w+', '', s.text) # what it costs, and not what it is better in
+        of = next((k for k, p in _ABOUT_COST.items() if p.search(text)), '')
         if of: kind = of + ('-' if kind == 'better' else '+')
     if kind == 'absent' and (w := re.search(_WEAK + r'$', m[0], re.I)): return _DIRECTION.get(w[0].lower(), kind)
     if not denied: return kind
