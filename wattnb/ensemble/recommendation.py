@@ -208,7 +208,7 @@ def _budgets(models:Sequence[System], max_wh:float|None, max_usd:float|None) -> 
     for what, limit, of, scale in (('Wh', max_wh, lambda s: s.joules, 3600), ('USD', max_usd, lambda s: s.usd, 1)):
         if limit is None: continue
         known = [of(s).mean() / scale for s in models if np.isfinite(of(s)).all()]
-        if not known: raise UserError(f'the runs do not say how many {what} they used: no budget can be kept')
+        if not known: raise UserError(f'the runs do not say how many {what} they used, or only a lower bound: no budget can be kept')
         if min(known) > limit:
             raise UserError(f'no run keeps to {limit:g} {what} per question: the cheapest takes {min(known):.3g}')
         out.append((of, limit * scale, what, scale))

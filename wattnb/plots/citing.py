@@ -153,7 +153,7 @@ def _how(x:RunNumbers, name:str) -> str:
     if kind in ('score', 'strict', 'value', 'citations', 'na'):
         return x.score_is + (f': {x.score_reason}' if x.score_reason else '') + f', {x.n} questions'
     if kind == 'wh': return f'{x.energy.is_}, whole run over {x.n} questions'
-    if kind == 'latency': return f'mean, {x.latency_is}'
+    if kind == 'latency': return 'mean over the questions' if x.latency_is == 'question' else x.latency_is
     return 'billed by the provider' if kind == 'usd' else 'as recorded'
 
 def _comment(text:str) -> str: return ' '.join(text.split()).replace('%', 'percent ')
