@@ -25,7 +25,8 @@ from .findings import p_text, pair_of
 def _interval(low, high, form='.3f') -> str|None:
     return None if low is None or high is None else f'[{_plain(low, form)}, {_plain(high, form)}]'
 
-def _plain(v, form='.3f') -> str|None: return None if v is None else f'{v:{form}}'.rstrip('.')
+def _plain(v, form='.3f') -> str|None: # a zero has one sign
+    return None if v is None else re.sub(r'^-(?=0\.0*$)', '+', f'{v:{form}}'.rstrip('.'))
 
 def run_quantities(
     x:RunNumbers,
@@ -67,7 +68,7 @@ def pair_quantities(
     "Name → text of each quantity of a pair of runs."
     x = oriented(c, a, b)
     ci = _interval(x['low'], x['high'], '+.3f')
-    out = dict(difference=f'{x["diff"]:+.3f}', difference_interval=ci, p=p_text(x['p']))
+    out = dict(difference=_plain(x['diff'], '+.3f'), difference_interval=ci, p=p_text(x['p']))
     for k in ('energy', 'latency', 'usd'):
         r, low, high = x[k] or (None, None, None)
         out |= {f'{k}_ratio': _plain(r, '#.3g'), f'{k}_ratio_interval': _interval(low, high, '#.3g')}

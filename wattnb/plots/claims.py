@@ -169,8 +169,7 @@ def _mentions(s:Sentence, cited:Cited) -> list[tuple[int, str]]:
     return [(at, ks[0]) for at, ks, _ in _named(s, cited) if len(ks) == 1]
 
 _ABOUT_SCORES = re.compile(r'\bscor|accura|answer|quality|\bpoints?\b', re.I)
-_ABOUT_COST = {'energy': re.compile(r'\b(?:energy|Wh|watt|joule)', re.I),
-               'latency': re.compile(r'\b(?:latency|speed)', re.I)}
+_ABOUT_COST = {k: re.compile(rf'\b(?:{w})', re.I) for k, w in (('energy', 'energy|Wh|watt|joule'), ('latency', 'latency|speed'))}
 _DIRECTION = {'better': 'not better', 'superior': 'not better', 'higher': 'not better', 'more accurate': 'not better',
               'worse': 'not significantly worse', 'inferior': 'not significantly worse',
               'lower': 'not significantly worse', 'less accurate': 'not significantly worse'}
@@ -201,6 +200,11 @@ def _open(s:Sentence, m) -> bool:
     "Whether a claim word stands in a question, a condition or a possibility."
     return s.text.rstrip().endswith('?') or bool(_OPEN.search(s.text[_clause(s.text, m.start())[0]:m.start()]))
 
+def _words(s:Sentence, named) -> list:
+    "The matches of claim words that are not a part of a name, such as that of a run `faster-7b`."
+    inside = {i for at, _, name in named if s.text.startswith(name, at) for i in range(at, at + len(name))}
+    return [m for m in _CLAIM.finditer(s.text) if m.start() not in inside]
+
 def unclear_names(
     s:Sentence,
     cited:Cited,
@@ -209,7 +213,7 @@ def unclear_names(
     named, several = _named(s, cited), {}
     for _, ks, name in named:
         if len(ks) > 1: several[name] = ks
-    claims = any(_kind(s, m) and not _open(s, m) for m in _CLAIM.finditer(s.text))
+    claims = any(_kind(s, m) and not _open(s, m) for m in _words(s, named))
     if claims and len({ks for _, ks, _ in named}) > 1:
         for name, ks in several.items():
             label = [(x.called or (k,))[0] for k in ks if (x := cited.runs[k])]
@@ -221,7 +225,7 @@ def claims_of(
     cited:Cited,
 ) -> Iterator[Claim]:
     "The claims of a sentence about pairs of runs."
-    named, matches = _mentions(s, cited), list(_CLAIM.finditer(s.text))
+    named, matches = _mentions(s, cited), _words(s, _named(s, cited))
     if not named: return
     for m, after in zip(matches, [*matches[1:], None]):
         kind = _kind(s, m)
