@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from wattnb.cli.command import main
 from wattnb.compare.auditing import audit
 from wattnb.compare.paired import ScoredRun, compare, compare_scores
 from wattnb.compare.results_matrix import matrix
+from wattnb.compare.run_diff import ANSWER_KINDS, diff_runs
+from wattnb.experiment.stored import results_table
 from wattnb.scoring.store import ERROR_CLASSES, TIDY_COLUMNS, Store, load
 from wattnb.compare.errors import decompose
 from wattnb.core.questions import BASE_COLUMNS, Question
@@ -162,8 +165,50 @@ def test_pairs_are_coherent_and_match_scipy(strict):
         assert p['p'] == pytest.approx(stats.permutation_test((d,), np.mean, permutation_type='samples', n_resamples=20_000, rng=1).pvalue, abs=.02)
         assert p['ci_low'] <= p['diff'] <= p['ci_high'] and 0 < p['p'] <= p['p_holm'] <= 1 and p['mcnemar_p'] <= p['mcnemar_p_holm'] <= 1
         assert p['mcnemar_p'] == pytest.approx(stats.binomtest(p['a_only'], p['a_only'] + p['b_only']).pvalue if p['discordant'] else 1, abs=1e-9)
-        assert bool(set(c.letters[p['a']]) & set(c.letters[p['b']])) == (p['p_holm'] > .05)
+        assert bool(set(c.letters[p['a']]) & set(c.letters[p['b']])) == (not p['different']) and p['different'] == (p['p_holm'] <= .05 and not p['ci_low'] <= 0 <= p['ci_high'])
     assert json.loads(json.dumps(jsonable(c.to_json())))['mde'] > 0
+
+
+def forty(label, wrong=(), cited=40, unanswerable=2, papers=1):
+    "A run over forty questions: which of them it has wrong, and how many it cites rightly."
+    qs = [Question(f'q{i}', '?', answer_value='is_blank' if i < unanswerable else str(i), ref_id='is_blank' if i < unanswerable else f"['p{i % papers}']") for i in range(40)]
+    return ScoredRun(label, score(qs, [Prediction(q.id, q.answer_value if i not in wrong else '-1', q.ref_id if i < cited else '["x"]') for i, q in enumerate(qs)]))
+
+
+def test_a_difference_needs_the_test_and_the_interval():
+    "Where p and interval do not agree, the pair is not called different, neither by letters nor in words, and the sentence says why."
+    by_test = compare_scores([forty('good'), forty('bad', cited=34)]) # six citations; two unanswerable questions widen the interval
+    by_interval = compare_scores([forty('good', unanswerable=0, papers=8), forty('bad', range(5), unanswerable=0, papers=8)]) # one question of five papers
+    for c, why, small, outside in ((by_test, 'includes zero, so the p value alone does not decide', True, False), (by_interval, 'excludes zero, but the test does not reach 5 %', False, True)):
+        [p] = c.pairs
+        assert (p['p_holm'] <= .05, p['ci_low'] > 0, p['different'], set(c.letters.values())) == (small, outside, False, {'a'})
+        assert c.verdict.startswith('good is not shown to be better than bad') and why in c.verdict and c.to_text().startswith(c.verdict)
+        assert c.to_json()['verdict'] == c.verdict and c.pair_table.to_json()[0]['different'] is False
+    both = compare_scores([forty('good'), forty('bad', range(2, 20))], margin=.02)
+    assert both.pairs[0]['different'] and both.verdict.startswith('good is better than bad in the overall score (+')
+    assert both.margin_table.to_json()[0]['verdict'] == 'a is better' and both.statements[0].startswith('good is better than bad')
+
+
+def test_false_answers_are_no_right_ones(tmp_path):
+    "A value for an unanswerable question is a false answer in `diff`, in text and JSON, though the value accuracy of the task counts it; changes add up to the difference."
+    rows = truth(tmp_path)
+    for name, answers in (('careful', {}), ('bold', {'q5': '12.2', 'q1': '-7', 'q2': 'is_blank', 'q11': ''})): # q5 and q11 have no answer
+        d = run(tmp_path, f'PE/train_QA/{name}', rows)
+        said = json.loads((d / 'results.json').read_text())
+        for r in said:
+            if r['id'] in answers: r |= dict(pred_value=answers[r['id']], pred_ref='["p0"]', status='unparsed' if answers[r['id']] == '' else None)
+        write_json(d / 'results.json', said)
+        sub = list(csv.DictReader(open(d / 'submission.csv')))
+        write_csv(d / 'submission.csv', BASE_COLUMNS, [r | dict(answer_value=answers.get(r['id'], r['answer_value'])) for r in sub])
+    d = diff_runs(tmp_path, 'careful', 'bold')
+    by = {r['id']: r for r in d.rows}
+    assert by['q5']['first'] == '✓ refused' and by['q5']['second'] == '✗ 12.2' and by['q5']['outcome'] == 'only the first'
+    assert d.kinds[0] == dict.fromkeys(ANSWER_KINDS, 0) | {'answered right': 10, 'refused rightly': 2}
+    assert d.kinds[1] == {'answered right': 8, 'refused rightly': 0, 'wrong answer': 1, 'false answer': 1, 'false refusal': 1, 'no answer': 1}
+    assert d.counts == {'both right': 8, 'only the first': 4, 'only the second': 0, 'both wrong': 0} and d.to_json()['kinds']['second'] == d.kinds[1]
+    assert sum(r['change'] for r in d.rows) == pytest.approx(-d.comparison.pairs[0]['diff']) and 'false answer' in d.to_text()
+    for p in results_table(tmp_path).to_json(): assert p['strict'] == pytest.approx(p['score'], abs=1e-9) if p['run'] == 'careful' else p['strict'] < p['score'] - .05
+    assert 'counts any value for an unanswerable question as right' in results_table(tmp_path).to_text() and 'strict overall' in d.comparison.runs[1].scores.table().to_text()
 
 
 def test_runs_that_differ_in_their_seed_alone(tree):
@@ -265,6 +310,33 @@ def test_twenty_runs_in_ten_seconds():
     es = simulated(20, n=282)
     c = compare_scores(es)
     assert len(c.pairs) == 190 # its speed: benchmarks/intervals.py
+
+
+@pytest.mark.parametrize('words, option', [(['compare', 'large-bench', 'small-bench', '--env', 'PE', '--datafile', 'train_QA'], '--margin'), (['recommend', '--env', 'PE', '--datafile', 'train_QA'], '--margin'),
+                                           *((['design', '--disagree', '20'], o) for o in ('--margin', '--difference', '--power')), (['design'], '--disagree')])
+def test_options_in_points_are_judged_in_points(tree, words, option, capsys):
+    "The error is one line in the unit of the option, and a share in its place is warned of."
+    for wrong in ('0', '-2', '100', 'nan'):
+        assert main([*words, option, wrong, '--root', str(tree)]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f'wattnb: {option} is in p') and 'above 0 and below 100' in err and 'share' not in err and err.count('\n') == 1, err
+    main([*words, option, '0.02', '--root', str(tree)])
+    assert f'{option} 0.02 is 0.02 p' in (err := capsys.readouterr().err) and f'for 2 write {option} 2' in err
+    if words[0] != 'recommend':
+        assert main([*words, option, '5' if option != '--power' else '80', '--root', str(tree)]) == 0 and option not in capsys.readouterr().err
+
+
+def test_the_command_shows_the_first_tables(tree, capsys):
+    "`compare` begins with what it says, and has the further tables with --wide, in files and in JSON."
+    words = ['compare', 'PE/train_QA/large-bench', 'PE/train_QA/small-bench', '--root', str(tree)]
+    text = {}
+    for more in ([], ['--wide']):
+        assert main([*words, *more]) == 0
+        text[bool(more)] = capsys.readouterr().out
+    assert all(t.startswith('PE/train_QA/large-bench is not shown to be better') or t.startswith('large-bench is not shown to be better') for t in text.values())
+    of_each = 'Paired differences (a − b) of each metric'
+    assert of_each not in text[False] and '--wide' in text[False] and of_each in text[True] and 'further tables' not in text[True]
+    assert main([*words, '--output', str(tree / 'c.txt')]) == 0 and of_each in (tree / 'c.txt').read_text()
 
 
 def test_across_machines(tree):

@@ -14,7 +14,7 @@ from wattnb.scoring.run_folders import find_run
 from wattnb.scoring.answers import Prediction
 from wattnb.scoring.scores import score
 from wattnb.ensemble.choice import MARGIN, choose_out_of_bag, decide_between
-from wattnb.ensemble.recommendation import RULE, recommend, recommend_from
+from wattnb.ensemble.recommendation import RULE, leave_one_out, recommend, recommend_from
 from wattnb.ensemble.systems import System, cascades, ensembles, on_frontier, pareto, run_matrix, singles
 from wattnb.core.workspace import UserError
 
@@ -110,6 +110,23 @@ def simulated(n=120, runs=6, seed=0, spread=.04):
         ok = hard + rng.normal(0, .3, n) < .5 + spread * k
         preds[f'run{k}'] = [Prediction(q.id, *(('is_blank', '["is_blank"]') if q.is_na or (not o and rng.random() < .5) else (q.answer_value, '["p"]') if o else ('-1', '["x"]'))) for q, o in zip(qs, ok)]
     return run_matrix(qs, preds, joules={f'run{k}': 500. * (k + 1) for k in range(runs)}, seconds={f'run{k}': 1. + k for k in range(runs)})
+
+
+@pytest.mark.parametrize('costs', [None, dict(a=1., b=3., c=2.)])
+def test_one_vote_has_one_score_everywhere(costs):
+    "Of tied answers that of the earliest member counts, in an order that neither files nor scores decide: the most expensive first, else by name. Candidates, leave-one-out and `wattnb ensemble` in the printed order agree."
+    qs = [Question(f'q{i}', '?', answer_value=str(i + 1), ref_id="['p']") for i in range(30)]
+    said = {m: [Prediction(q.id, q.answer_value if i % 3 == k else f'-{k + 1}', '["p"]') for i, q in enumerate(qs)] for k, m in enumerate('abc')} # never two alike
+    said['b'] = [Prediction(q.id, q.answer_value if i % 2 else '-2', '["p"]') for i, q in enumerate(qs)] # the best by itself
+    found = set()
+    for order in ('abc', 'cab', 'bca'): # as the files might come
+        p = run_matrix(qs, {m: said[m] for m in order}, joules=costs)
+        [vote_] = [s for s in ensembles(p, sizes=(3,)) if s.how == 'majority']
+        assert vote_.members == (('b', 'c', 'a') if costs else ('a', 'b', 'c'))
+        again = score(qs, [Prediction(i, d.value, d.refs) for i, d in decide({m: said[m] for m in vote_.members}).items()]).overall
+        found |= {round(x, 12) for x in (vote_.x.mean(), leave_one_out(p)[0]['overall'], again)}
+    assert len(found) == 1
+    assert 'the most expensive first' in recommend_from(p, repeats=1).members_table.to_text()
 
 
 def test_systems_are_what_they_say():

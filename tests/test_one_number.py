@@ -216,7 +216,7 @@ def test_text_of_the_verbs(name, capsys):
         assert main([*args, '--root', str(ws.root)]) == 0
         text = capsys.readouterr().out
         for x in numbers.values():
-            line = next(l for l in text.splitlines() if re.match(rf'(\S+ +\S+ +)?({re.escape(x.name)}|{re.escape(x.run)})\s', l) and (x.env in l or args[0] == 'compare' and x.run in l or sum(y.name == x.name for y in numbers.values()) == 1))
+            line = next(l for l in text.splitlines() if re.match(rf'(\S+ +\S+ +)?({re.escape(x.name)}|{re.escape(x.run)})\s\s', l) and (x.env in l or args[0] == 'compare' and x.run in l or sum(y.name == x.name for y in numbers.values()) == 1))
             assert f'{x.score:.3f}' in line and (x.wh is None or f'{x.wh_per_question:,.3f}' in line) and x.energy.is_ in line, (x.run, line)
             for d in x.about('energy', 'latency', 'score'): assert f'{d.rule}: {d.message}' in text, (x.run, d)
 

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from test_one_number import Tables, change, tree
 from wattnb.cli.command import main
-from wattnb.compare.paired import ALPHA
+from wattnb.compare.paired import compare
 from wattnb.core.workspace import Workspace, read_csv, write_csv
 from wattnb.plots.citing import cite_latex, cite_markdown, cited_runs, oriented, pair_quantities, run_quantities
-from wattnb.plots.claims import check_paper, claims_of, declared_runs, sentences_of, typed_numbers, verdict
+from wattnb.plots.claims import _comment_faults, _macro_faults, check_paper, claims_of, declared_runs, sentences_of, typed_numbers, verdict
 from wattnb.plots.findings import (MAX_WORDS, audit_findings, energy_findings, money_findings, refusal_findings, report_title, summary_sentences,
                                    systems_table, takes_less)
 from wattnb.plots.report_page import BODY, page_of, report_tables, report_top
@@ -43,7 +43,7 @@ def holds(r:Report):
         assert first.score == max(n.score for n in x.values())
         if any(d.severity != 'info' for d in first.about('score')): assert '(doubted)' in which
     if c:
-        worse = lambda k: next(p for p in c.pairs if {p['a'], p['b']} == {k, next(iter(x))})['p_holm'] <= ALPHA
+        worse = lambda k: next(p for p in c.pairs if {p['a'], p['b']} == {k, next(iter(x))})['different']
         ahead = all(worse(k) for k in list(x)[1:])
         assert ('significantly better' in sure) == ahead and ('do not decide' in sure) == (not any(worse(k) for k in list(x)[1:]))
         assert c.mde_overall is None or f'{c.mde_overall:.3f}' in cannot
@@ -291,12 +291,14 @@ def test_any_text_is_read(text):
 WILD = (w := toy_runs(20), cited_runs(Workspace(w), ['big', 'small', 'guess']))
 
 
-def test_macros_are_legal_tex_and_lose_no_sign():
+def test_macros_are_legal_tex_and_lose_no_sign(tmp_path):
     "Names of runs with all signs of a keyboard; lower bounds keep theirs."
-    ws = toy_runs(runs={'a_b%c#d$e&f{g}~h^i': (.9, .9, 3.), 'ä ö': (.5, .5, 1.), 'a-b': (.4, .4, 1.), 'a b': (.3, .3, 1.)})
+    ws = toy_runs(runs={'a_b%c#d$e&f{g}~h^i': (.9, .9, 3.), 'ä ö': (.5, .5, 1.), 'a-b': (.4, .4, 1.), 'faster than': (.3, .3, 1.), 'a b': (.3, .3, 1.)})
     for p in runs_of(ws).iterdir(): change(p, hardware=dict(gpu_count=2, gpu_device_id=0))
     cited = cited_runs(Workspace(ws), find_runs(ws))
-    assert len(cited.runs) == 4 and all(re.fullmatch(r'[A-Za-z0-9./+-]+', k) for k in cited.runs)
+    (tmp_path / 'n.md').write_text(cite_markdown(cited), 'utf-8')
+    assert check_paper(Workspace(ws), tmp_path / 'n.md').faults == (), 'not even where a name is a word of a claim'
+    assert len(cited.runs) == 5 and all(re.fullmatch(r'[A-Za-z0-9./+-]+', k) for k in cited.runs)
     for line in cite_latex(cited).splitlines():
         if not line.startswith('\\wattnbset'): assert line.startswith(('%', '\\providecommand', '  \\Package')), line; continue
         name, text = re.fullmatch(r'\\wattnbset\{([A-Za-z0-9./:+-]+)\}\{(.*)\} % .*', line).groups()
@@ -352,6 +354,72 @@ def test_markdown(study, tmp_path):
     assert got.faults == () and got.numbers == 3
     p.write_text(p.read_text().replace('0.856<', '0.866<'))
     assert [(f['kind'], f['line']) for f in check_paper(ws, p).faults] == [('number changed', 3)] and 'score of lab/toy_QA/big is 0.856, the paper has 0.866' in check_paper(ws, p).to_text()
+
+
+DIGIT = re.compile(r'\d')
+
+def one_digit_off(text, at):
+    "The text with its digit at a place changed."
+    return text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1:]
+
+
+@pytest.mark.parametrize('names', [['big'], ['big', 'small'], ['big', 'small', 'guess']])
+@pytest.mark.parametrize('form, suffix', [(cite_markdown, 'md'), (cite_latex, 'tex')])
+def test_what_cite_writes_passes_check_and_a_changed_digit_does_not(names, form, suffix, study, tmp_path):
+    "Every file of numbers, of one run, two or three, in both forms, untouched; and with one digit of any number changed."
+    ws, _ = study
+    text = form(cited_runs(ws, names))
+    (p := tmp_path / f'numbers.{suffix}').write_text(text, 'utf-8')
+    got = check_paper(ws, p)
+    number = re.compile(r'\\wattnbset\{[^}]*\}\{(.*)\} % ') if suffix == 'tex' else re.compile(r': (.*)<!-- wattnb:')
+    lines, numbers = text.splitlines(), 0
+    cited = cited_runs(ws, names, keys=[f'lab/toy_QA/{n}' for n in names] if suffix == 'md' else None) # the keys of each form
+    faults = lambda changed: [*_macro_faults({p: changed}, cited, True)[2], *_comment_faults({p: changed}, cited, True)[1]]
+    for i, line in enumerate(lines):
+        if not (m := number.search(line)): continue
+        numbers += 1
+        for at in [m.start(1) + d.start() for d in DIGIT.finditer(m[1])]:
+            changed = '\n'.join([*lines[:i], one_digit_off(line, at), *lines[i + 1:]])
+            assert [(f['kind'], f['line']) for f in faults(changed)] == [('number changed', i + 1)], (line, at)
+    assert got.faults == () and numbers == (got.definitions if suffix == 'tex' else got.numbers) > 10, got.to_text()
+    p.write_text(text.replace('0.856', '0.857'), 'utf-8') # and as the command finds it
+    assert [f['kind'] for f in check_paper(ws, p).faults] == ['number changed']
+
+
+def test_lists_code_and_comments_of_a_paper(study, tmp_path):
+    "Items are sentences of their own; code and comments are no text; a number in front of its comment is not typed by hand."
+    ws, cited = study
+    head = next(l for l in cite_markdown(cited).splitlines() if 'wattnb:runs' in l)
+    (p := tmp_path / 'p.md').write_text(f'{head}\n\n- big is better than small\n- small is a run\n* guess scores 0.91\n\n```\nbig is better than small.\n```\n<!-- small scores 0.1,\nor better than big. -->\n', 'utf-8')
+    assert [(f['kind'], f['line'], f['sentence']) for f in check_paper(ws, p).faults] == [('claim "better"', 3, 'big is better than small'), ('typed number', 5, 'guess scores 0.91')]
+    q = paper(tmp_path, '\\begin{itemize}\n\\item big is better than small\n\\item guess is a run\n\\end{itemize}', cited)
+    assert [(f['kind'], f['line'], f['sentence']) for f in check_paper(ws, q).faults] == [('claim "better"', 5, 'big is better than small')]
+
+
+@pytest.mark.parametrize('seed', [0, 7])
+def test_sentences_of_compare_and_of_a_report_pass_check(seed, tmp_path):
+    "The verdict, the statements about margins and the sentences of a report, copied into a paper as they are; letters, table and statements agree."
+    ws = Workspace(toy_runs(40 + 10 * seed, seed, runs={'big': (.8, .95, 30.), 'small': (.6 + .02 * seed, .9, 6.), 'guess': (.2, .5, 1.)}))
+    c = compare(ws, ['big', 'small', 'guess'], margin=.05)
+    for p, s, r in zip(c.pairs, c.statements, c.margin_table):
+        assert p['different'] == (' is better than ' in s) == (r['verdict'] in ('a is better', 'b is better')) == (not set(c.letters[p['a']]) & set(c.letters[p['b']]))
+    said = [c.verdict, *c.statements, *(s.replace('**', '') for s in summary_sentences(Report(ws.root)) if 'significant' in s)]
+    got = check_paper(ws, paper(tmp_path, '\n'.join(said).replace('%', '\\%'), cited_runs(ws, ['big', 'small', 'guess'])), margin=.05)
+    assert {f['kind'] for f in got.faults} <= {'typed number'} and got.claims >= 2, got.to_text()
+
+
+def test_claims_that_name_a_model(tmp_path):
+    "A display name, key or id of the registry stands for the only cited run of the model; where two runs have it, that is said."
+    ws = Workspace(toy_runs(runs={'first': (.8, .95, 30.), 'second': (.75, .9, 6.), 'third': (.2, 0., 1.)}))
+    for run, model in (('first', 'Qwen/Qwen2.5-7B-Instruct'), ('second', 'Qwen/Qwen2.5-14B-Instruct'), ('third', 'Qwen/Qwen2.5-14B-Instruct')): change(runs_of(ws.root) / run, model_id=model)
+    def faults(text, names):
+        return [(f['kind'], f['finding']) for f in check_paper(ws, paper(tmp_path, text, cited_runs(ws, names))).faults]
+    for text in ('Qwen2.5 7B outperforms Qwen2.5 14B.', 'qwen7b beats qwen14b.', 'Qwen2.5-7B-Instruct is better than second.'):
+        [(kind, why)] = faults(text, ['first', 'second'])
+        assert kind.startswith('claim') and 'first minus second' in why
+        [(kind, why)] = faults(text.replace('second', 'Qwen2.5 14B'), ['first', 'second', 'third'])
+        assert kind == 'unclear name' and 'may be second or third: the claim is not checked' in why
+    assert faults('Qwen2.5 14B is a model, and Qwen2.5 7B another.', ['first', 'second', 'third']) == []
 
 
 def test_verbs(study, tmp_path, capsys):

@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
             s.add_argument('--trust-index', action='store_true', help='load the embedder that an index names even if '
                            'wattnb does not know it: its code is executed')
         s.add_argument('--json', action='store_true', help='one JSON document on stdout')
-        s.add_argument('--wide', action='store_true', help='tables with all columns, also where the terminal is narrower')
+        s.add_argument('--wide', action='store_true', help='tables with all columns, also where the terminal is narrower; compare: all tables')
         s.add_argument('--verbose', action='store_true', help='more messages on stderr, tracebacks of defects')
     return p
 

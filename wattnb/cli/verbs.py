@@ -48,6 +48,13 @@ def _options(*names:str) -> list[Opt]:
     "Options of fields of `RunSettings`; default: of all."
     return [Opt(*option, **kw) for option, kw in cli_options(RunSettings, *names)]
 
+def _share(value:float|None, option:str, of:str='points of the score') -> float|None:
+    "A share of 1 from an option in points or per cent. `UserError` out of range; a warning where it looks like a share."
+    if value is None: return None
+    if not 0 < value < 100: raise UserError(f'{option} is in {of}, above 0 and below 100, not {value:g}')
+    if value < .5: log.warning('%s %g is %g %s: for %g write %s %g', option, value, value, of, value * 100, option, value * 100)
+    return value / 100
+
 _RUN = Opt('run', help='a run: name, path, or env/datafile/name')
 _WHERE = (Opt('--env', default=None, metavar='E', help='only runs of this machine label'),
           Opt('--datafile', default=None, metavar='D', help='name of the question file without .csv'))
@@ -572,9 +579,9 @@ def _early_stopping(a, runs):
     "The judge of `--stop-when-known`, or None."
     if a.stop_when_known is None: return None
     from wattnb.benchmark.early_stopping import EarlyStopping, stopped_before
-    if not 0 <= a.margin < 100: raise UserError(f'--margin is in points of the score, 0 to 100, not {a.margin:g}')
+    margin = _share(a.margin, '--margin') if a.margin else 0.
     stopped_before(runs)
-    return EarlyStopping(runs, a.stop_when_known, a.margin / 100)
+    return EarlyStopping(runs, a.stop_when_known, margin)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #57dd0002
 def _plan_of(a, s, ws, machines) -> tuple:
@@ -707,8 +714,10 @@ def cmd_compare(a) -> Result:
     if a.clusters not in CLUSTERS: a.runs, a.clusters = [a.clusters, *a.runs], 'papers' # `--clusters RUN RUN`
     c = compare(_tree(a), a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
                 strict=a.strict, clusters=a.clusters, common=a.common,
-                margin=None if a.margin is None else a.margin / 100)
-    text = {'text': c.to_text, 'markdown': c.to_markdown, 'latex': c.to_latex}[a.format]()
+                margin=_share(a.margin, '--margin'))
+    if a.json: return Result('' if not a.output else str(c.write(a.output)), c)
+    shown = c if a.wide or a.format != 'text' else dataclasses.replace(c, every=False)
+    text = {'text': shown.to_text, 'markdown': c.to_markdown, 'latex': c.to_latex}[a.format]()
     return Result(f'{text}\n\nwritten to {c.write(a.output)}' if a.output else text, c)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #d1ff0002
@@ -742,8 +751,9 @@ def cmd_design(a) -> Result:
     from wattnb.compare.study_design import design
     ws = _tree(a) if a.runs else None
     d = design(ws, a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
-               disagree=None if a.disagree is None else a.disagree / 100, icc=a.icc, per_paper=a.per_paper,
-               diff=a.difference / 100, margin=a.margin / 100, power=a.power / 100, entries=a.entries,
+               disagree=_share(a.disagree, '--disagree', 'per cent of the questions'), icc=a.icc, per_paper=a.per_paper,
+               diff=_share(a.difference, '--difference'), margin=_share(a.margin, '--margin'),
+               power=_share(a.power, '--power', 'per cent'), entries=a.entries,
                reference=a.reference, seeds=a.seeds, limits=a.limit or (), order_seed=a.order_seed)
     return Result(d.to_text(), d)
 
@@ -858,7 +868,7 @@ def _members(a) -> list:
 def cmd_recommend(a) -> Result:
     from wattnb.ensemble.recommendation import recommend
     r = recommend(_tree(a), env=a.env, datafile=a.datafile, max_wh=a.max_wh, max_usd=a.max_usd,
-                  select_on=a.select_on, ground_truth=a.ground_truth, margin=a.margin / 100, clusters=a.clusters)
+                  select_on=a.select_on, ground_truth=a.ground_truth, margin=_share(a.margin, '--margin'), clusters=a.clusters)
     return Result(r.to_text(), r)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #463e630c
@@ -944,5 +954,5 @@ def cmd_cite(a) -> Result:
           help='a difference of this many points counts as none (default: 2)'), _TRUTH)
 def cmd_check(a) -> Result:
     from wattnb.plots.claims import check_paper
-    r = check_paper(_tree(a), *a.papers, margin=a.margin / 100, ground_truth=a.ground_truth)
+    r = check_paper(_tree(a), *a.papers, margin=_share(a.margin, '--margin'), ground_truth=a.ground_truth)
     return Result(r.to_text(), r, 1 if r.faults else 0)

@@ -201,7 +201,7 @@ def _blank_with_refs(c):
 def _unknown_refs(c):
     if c.papers is None: return
     odd = Counter(x for p in c.run.predictions for x in parse_refs(p.refs) if x.lower() not in c.papers)
-    if odd: yield f'{sum(odd.values())} citations of {len(odd)} unknown papers: {_few(odd)}'
+    if odd: yield f'{sum(odd.values())} citations of {len(odd)} unknown papers: {_few([repr(x) for x in odd])}'
 
 @rule('info', 'answer and explanation are the same text everywhere')
 def _same_explanation(c):

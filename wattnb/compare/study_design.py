@@ -38,6 +38,7 @@ class PairRates:
     per_paper: float = 1.   # questions about a paper
     seed_share: float|None = None # of the variance of a difference that another seed would change; None: not known
     basis: str = 'stated rates'
+    largest: float = 1.     # the largest difference of the scores that there can be
 
 def stated_rates(
     disagree:float,       # share of questions on which two runs differ
@@ -48,7 +49,8 @@ def stated_rates(
     "Rates without a pilot: two runs differ on a share of the questions, by a whole question."
     if not 0 < disagree <= 1: raise UserError(f'two runs disagree on a share between 0 and 1, not {disagree:g}')
     values, weights = three_valued(disagree, size)
-    return PairRates(disagree, size * math.sqrt(disagree), values, weights, size, icc, icc, per_paper)
+    return PairRates(disagree, size * math.sqrt(disagree), values, weights, size, icc, icc, per_paper,
+                     largest=size * disagree)
 
 # %% ../../nbs/09_compare/04_study_design.ipynb #dce6b38f
 def pilot_rates(
@@ -77,10 +79,10 @@ def _goals(r:PairRates, diff, margin, power, alpha, seeds) -> dict:
     left = 1. if r.seed_share is None else seeds_left(r.seed_share, seeds)
     deff, value_deff = kish_effect(r.icc, r.per_paper), kish_effect(r.value_icc, r.per_paper)
     sd, scale = r.sd * math.sqrt(left), math.sqrt(left)
+    overall = questions_for_mean(diff, sd, power, alpha, deff, r.per_paper) if diff <= r.largest else None
     out = {f'difference of {diff * 100:g} points in value accuracy':
            questions_for_accuracy(diff, r.discordant, power, alpha, value_deff),
-           f'difference of {diff * 100:g} points in the overall score':
-           questions_for_mean(diff, sd, power, alpha, deff, r.per_paper)}
+           f'difference of {diff * 100:g} points in the overall score': overall}
     if margin: # one of the two directions of a pair can be false
         out[f'not worse by {margin * 100:g} points'] = questions_for_margin(margin, r.values * scale, r.weights,
                                                                             r.reach, power, alpha, deff)
@@ -113,7 +115,7 @@ def shown_by(
     deff, value_deff, a = kish_effect(r.icc, r.per_paper), kish_effect(r.value_icc, r.per_paper), ALPHA / comparisons
     sd = r.sd * math.sqrt(left)
     return [dict(questions=n, value=mde(n / value_deff, r.discordant, power, a),
-                 overall=difference_shown(n, sd, power, a, deff, r.per_paper),
+                 overall=d if (d := difference_shown(n, sd, power, a, deff, r.per_paper)) is None or d <= r.largest else None,
                  margin=margin_shown(n / deff, r.values * math.sqrt(left), r.weights, r.reach, power, a))
             for n in limits]
 
@@ -174,9 +176,8 @@ class StudyDesign(TableSet):
 
     def tables(self) -> list[ResultTable]:
         k = self.needed[0]['comparisons']
-        first = ResultTable(['goal', 'one comparison', f'{k} comparisons', 'papers'],
-                            [[x['goal'], x['questions_one'], x['questions'], x['papers']] for x in self.needed],
-                            'Questions needed', self.notes)
+        columns = {'goal': 'goal', 'one comparison': 'questions_one', **({f'{k} comparisons': 'questions'} if k > 1 else {}), 'papers': 'papers'}
+        first = ResultTable(list(columns), [[x[of] for of in columns.values()] for x in self.needed], 'Questions needed', self.notes)
         points = lambda v: None if v is None else v * 100
         second = ResultTable(['questions', 'value, points', 'overall, points', 'margin, points'],
                              [[x['questions'], *map(points, (x['value'], x['overall'], x['margin']))]
@@ -200,7 +201,11 @@ def _cost_notes(self:StudyDesign) -> list[str]:
     sums = [f'{sum(x[k] for x in self.costs):.3g} {unit}'
             for k, unit in (('wh', 'Wh'), ('usd', 'USD'), ('hours', 'hours'))
             if self.costs and all(x[k] is not None for x in self.costs)]
-    return ['95 % prediction intervals from the records of the pilot; loading counted once per run',
+    ends = any(x[f'{k}_low'] is not None for x in self.costs for k in ('wh', 'usd', 'hours'))
+    how = ('95 % prediction intervals from the records of the pilot; loading counted once per run' if ends else
+           'from the totals of the pilot, loading included; without the costs of single questions there is no interval')
+    none = 'Wh is left out where the energy of the pilot was not measured, or is a lower bound'
+    return [how, *[none] * any(x['wh'] is None for x in self.costs),
             *([f'in sum: {", ".join(sums)}'] if sums else [])]
 
 @patch
@@ -231,6 +236,9 @@ def design_study(
     "Plan a study. `UserError` where the rates are neither in the pilot nor stated."
     if not 0 < power < 1 or not 0 < diff < 1 or not 0 < margin < 1:
         raise UserError('difference, margin and power are shares between 0 and 1')
+    if icc is not None and not 0 <= icc <= 1: raise UserError(f'an intraclass correlation is between 0 and 1, not {icc:g}')
+    if per_paper is not None and not per_paper >= 1: raise UserError(f'there is at least one question about a paper, not {per_paper:g}')
+    if any(n < 2 for n in limits): raise UserError(f'a limit is a number of questions, 2 or more, not {min(limits)}')
     if c is None and disagree is None:
         raise UserError('how often two runs differ is not known: name two pilot runs, or give --disagree')
     r = pilot_rates(c) if disagree is None else stated_rates(disagree)
@@ -245,16 +253,19 @@ def design_study(
     shown = shown_by(r, sorted({*(limits or (20, 50, 100, 282)), n}), power, tests, seeds)
     names = [e.label for e in groups] if len(groups) == k else [f'entry {i + 1}' for i in range(k)]
     return StudyDesign(r, needed, shown, [expected_cost(e, n, seeds) for e in groups],
-                       randomized_blocks(names, seeds, order_seed), _notes(r, diff, power, k, seeds, n))
+                       randomized_blocks(names, seeds, order_seed), _notes(r, diff, power, k, seeds, n, bool(groups)))
 
 # %% ../../nbs/09_compare/04_study_design.ipynb #8670fa0f
-def _notes(r:PairRates, diff:float, power:float, k:int, seeds:int, n:int) -> tuple:
+def _notes(r:PairRates, diff:float, power:float, k:int, seeds:int, n:int, priced:bool) -> tuple:
     deff = kish_effect(r.icc, r.per_paper)
     notes = [f'{k} entries, power {power:.0%}, 5 % over all comparisons (first step of Holm); {r.basis}: two runs '
              f'disagree on {r.discordant:.1%} of the questions, standard deviation of a difference {r.sd:.2f}']
     if diff > r.discordant:
         notes.append(f'{diff * 100:g} points of value accuracy are more than the questions on which two runs disagree: '
                      'there can be no such difference at these rates')
+    elif diff > r.largest:
+        notes.append(f'{diff * 100:g} points of the overall score are more than {r.largest * 100:.1f}, which is all that runs can differ by at '
+                     'these rates')
     if deff > 1: notes.append(f'design effect {deff:.2f} with {r.per_paper:.1f} questions per paper: more questions '
                               'about the same papers show less')
     if seeds > 1 and r.seed_share is None:
@@ -263,7 +274,7 @@ def _notes(r:PairRates, diff:float, power:float, k:int, seeds:int, n:int) -> tup
     if seeds > 1 and r.seed_share is not None:
         notes.append(f'seeds: {r.seed_share:.0%} of the variance of a difference is the seed, {seeds} of them leave '
                      f'{seeds_left(r.seed_share, seeds):.0%} (value accuracy is that of one seed)')
-    return *notes, f'the cost is that of {n} questions'
+    return *notes, *[f'the cost is that of {n} questions'] * priced
 
 # %% ../../nbs/09_compare/04_study_design.ipynb #a66c42af
 def design(

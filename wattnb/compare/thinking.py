@@ -167,7 +167,7 @@ class Thinking(TableSet):
         columns = ['run', 'kind', 'n', 'right', 'thought tokens', 'answer tokens', 'thought, J', 'answer, J',
                    'other, J', 'J/question', 'share of thought']
         notes = ('Decode energy is shared between thought and answer by tokens. other: search, reading the prompt, '
-                 'planning and further attempts. Loading the model is left out.',)
+                 'planning and further attempts. Loading the model is left out. right: by the strict rule.',)
         return ResultTable(columns, [list(p.values()) for p in self.profiles()], 'Thoughts and answers, per question',
                            notes, brief=('run', 'kind', 'right', 'thought tokens', *columns[6:9]))
     @cached_property

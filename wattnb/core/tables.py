@@ -179,15 +179,19 @@ def _repr_html_(self:ResultTable) -> str:
 # %% ../../nbs/00_core/01_tables.ipynb #6bdc2d05
 class TableSet:
     """Base of results of several tables: a subclass lists them in `tables()`
-    and may add a line below them in `closing()`."""
+    and may add a line above them in `opening()` and one below them in `closing()`."""
     def tables(self) -> list[ResultTable]:
         "The tables that are not empty, in reading order."
         raise NotImplementedError
+    def opening(self) -> str: return ''
     def closing(self) -> str: return ''
     def _parts(self, form) -> list[str]: return [getattr(t, form)() for t in self.tables()]
-    def to_text(self) -> str: return '\n\n'.join(self._parts('to_text') + [self.closing()] * bool(self.closing()))
-    def to_markdown(self) -> str:
-        return '\n\n'.join(self._parts('to_markdown') + [f'**{self.closing()}**'] * bool(self.closing()))
+    def _around(self, parts:list, line) -> list:
+        "The parts, with the lines above and below them where there are some."
+        return [*map(line, filter(None, [self.opening()])), *parts, *map(line, filter(None, [self.closing()]))]
+    def to_text(self) -> str:
+        return '\n\n'.join(self._around(self._parts('to_text'), lambda s: _wrap(s, ResultTable.width)))
+    def to_markdown(self) -> str: return '\n\n'.join(self._around(self._parts('to_markdown'), lambda s: f'**{s}**'))
     def to_latex(self) -> str: return '\n\n'.join(self._parts('to_latex'))
     @property
     def df(self):
@@ -196,7 +200,6 @@ class TableSet:
     def _repr_markdown_(self): return self.to_markdown()
     def _repr_html_(self):
         from html import escape
-        return ''.join(self._parts('_repr_html_')) + (f'<p><b>{escape(self.closing())}</b></p>'
-                                                      if self.closing() else '')
+        return ''.join(self._around(self._parts('_repr_html_'), lambda s: f'<p><b>{escape(s)}</b></p>'))
     def __repr__(self): return self.to_text()
     __str__ = __repr__

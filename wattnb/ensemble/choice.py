@@ -13,7 +13,7 @@ from typing import Sequence
 
 import numpy as np
 
-from ..scoring.statistics import _quantile, holm, paired_ci, permutation_test, resamples
+from ..scoring.statistics import _quantile, differs, holm, paired_ci, permutation_test, resamples
 from ..core.questions import WATTBOT2025, Task
 from ..scoring.equivalence import margin_test
 from ..scoring.scores import contribution_bounds
@@ -170,7 +170,7 @@ class SystemDecision:
     margin: float
 
 # %% ../../nbs/08_ensemble/03_choice.ipynb #897712b8
-def _tied(models:Sequence[System], best:System, clusters, seed:int) -> tuple:
+def _tied(models:Sequence[System], best:System, strata, clusters, seed:int, task:Task=WATTBOT2025) -> tuple:
     "Labels of the single models that no test separates from the best one, best first."
     if len(models) < 2: return ()
     pairs = list(itertools.combinations(models, 2))
@@ -178,8 +178,11 @@ def _tied(models:Sequence[System], best:System, clusters, seed:int) -> tuple:
     d[np.abs(d) < 1e-12] = 0
     p = dict(zip((frozenset((a.label, b.label)) for a, b in pairs),
                  holm(permutation_test(d, seed=seed, clusters=clusters))))
-    return tuple(m.label for m in sorted(models, key=lambda m: -m.x.mean()) if m is not best
-                 and p[frozenset((m.label, best.label))] > .05)
+    rare = np.asarray(strata).astype(bool)
+    others = [m for m in sorted(models, key=lambda m: -m.x.mean()) if m is not best]
+    cis = paired_ci(np.stack([best.x, *(m.x for m in others)]), [(0, i + 1) for i in range(len(others))], rare,
+                    *contribution_bounds(len(rare), int(rare.sum()), task=task)[1], clusters, seed=seed)
+    return tuple(m.label for m, ci in zip(others, cis) if not differs(p[frozenset((m.label, best.label))], *ci))
 
 # %% ../../nbs/08_ensemble/03_choice.ipynb #57a7e001
 def _saves(d:dict, cheap:OutOfBagChoice, other:OutOfBagChoice, strata, clusters, margin:float) -> bool:
@@ -218,6 +221,6 @@ def decide_between(
         d.setdefault('p_not_worse', None)
         d |= dict(beats=d in better, wh=picks[d['family']].wh, wh_single=picks['single'].wh,
                   wh_against=picks[d['against']].wh)
-    tied = _tied([s for s in families['single'] if keeps_to(s, limits)], picks['single'].best, clusters, seed)
+    tied = _tied([s for s in families['single'] if keeps_to(s, limits)], picks['single'].best, strata, clusters, seed, task)
     return SystemDecision(picks['frugal' if saves else top].best, picks, tuple(diffs),
                           tuple(d['family'] for d in better), tied, saves, margin)

@@ -136,6 +136,8 @@ class EnsembleRun(TableSet):
         rows = {'members': ', '.join(s['models']),
                 'strategy': s['strategy'] + (', blanks ignored' if s['ignore_blank'] else ''),
                 'questions': s['num_questions']}
+        broken = dict(first='by member order', blank='a tie is a refusal', random='at random')[s['rule']['ties']]
+        rows['ties'] = f'{s["ties"]} questions, {broken}'
         if x:
             lo, hi = x.ci['overall']
             rows |= {'overall': f'{x.overall:.4f} [{lo:.3f}, {hi:.3f}]',

@@ -22,7 +22,7 @@ from ..scoring.scores import contribution_bounds, score
 from ..scoring.run_folders import several_engines
 
 from .voting import VoteRule, decide, decisions_as_predictions
-from .systems import Frontier, RunMatrix, System, cascades, ensembles, pareto, read_runs, singles
+from .systems import TIES, Frontier, RunMatrix, System, cascades, ensembles, pareto, read_runs, singles, voting_order
 from .choice import MARGIN, SystemDecision, decide_between, keeps_to
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #cb9e3179
@@ -48,7 +48,7 @@ def top_models(p:RunMatrix) -> ResultTable:
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #e4893a0e
 def leave_one_out(p:RunMatrix) -> list[dict]:
     "The majority over all runs, then without each: `without`, `overall` and `change`."
-    order = np.argsort(-p.x.mean(1), kind='stable').tolist()
+    order = voting_order(p)
     def overall(without=None):
         ks = [k for k in order if k != without]
         if len(ks) < 2: return float(p.x[ks[0]].mean())
@@ -158,7 +158,7 @@ class Recommendation(TableSet):
         return ResultTable(['without', 'overall', 'change'], self.leave_one_out,
                            'Majority over all runs, leaving one out',
                            ('An oracle that always picked a right member would reach a value accuracy of '
-                            f'{self.oracle:.3f}.',))
+                            f'{self.oracle:.3f}.', TIES))
     def tables(self) -> list[ResultTable]:
         return [self.top, self.table, self.members_table, *(self.frontier.tables() if self.frontier else [])]
     def closing(self) -> str: return self.statement
@@ -208,7 +208,7 @@ def _budgets(models:Sequence[System], max_wh:float|None, max_usd:float|None) -> 
     for what, limit, of, scale in (('Wh', max_wh, lambda s: s.joules, 3600), ('USD', max_usd, lambda s: s.usd, 1)):
         if limit is None: continue
         known = [of(s).mean() / scale for s in models if np.isfinite(of(s)).all()]
-        if not known: raise UserError(f'the runs do not say how many {what} they used: no budget can be kept')
+        if not known: raise UserError(f'the runs do not say how many {what} they used, or only a lower bound: no budget can be kept')
         if min(known) > limit:
             raise UserError(f'no run keeps to {limit:g} {what} per question: the cheapest takes {min(known):.3g}')
         out.append((of, limit * scale, what, scale))

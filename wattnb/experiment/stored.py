@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, digest, jsonable, log, read_csv, read_json
 from ..core.records import Summary, finite
-from ..scoring.scores import metric_rows, score, task_names
+from ..scoring.scores import VALUE_NOTE, metric_rows, score, task_names
 from ..scoring.run_folders import (GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs,
                                        several_engines)
 from ..scoring.numbers import WHOLE_RUN, doubt_notes, run_numbers
@@ -352,7 +352,7 @@ def parts(self:Results) -> list[ResultTable]:
 _RESULTS = { # column → what it shows of the numbers of a run
     'env': 'env', 'questions': 'datafile', 'task': 'task', 'run': 'name', 'engine': 'engine', 'n': 'n', 'score': 'score',
     '95 % interval': 'interval', 'score is': 'score_is', 'value': 'value_accuracy', 'citations': 'ref_overlap', 'NA recall': 'na_recall',
-    'refusal recall': 'refusal_recall', 'refusal precision': 'refusal_precision', 's/question': 'wall_s_per_question',
+    'strict': 'strict', 'refusal recall': 'refusal_recall', 'refusal precision': 'refusal_precision', 's/question': 'wall_s_per_question',
     'latency s': 'latency_s', 'Wh/question': 'wh_per_question', 'energy is': 'energy.is_',
     'USD/question': 'usd_per_question', 'tokens/question': 'tokens'}
 
@@ -380,7 +380,7 @@ def results_table(
     found.sort(key=lambda x: (list(tasks).index(x[0].task), x[0].env, x[0].datafile, -(x[0].score or 0)))
     names = [x.name for x, _ in found]
     notes = doubt_notes({x.name if names.count(x.name) == 1 else x.run: x for x, _ in found})
-    if any(x.wall_s is not None for x, _ in found): notes = [*notes, WHOLE_RUN]
+    notes += [WHOLE_RUN] * any(x.wall_s is not None for x, _ in found) + [VALUE_NOTE] * any(x.n_na for x, _ in found)
     if not weights: notes = [*notes, *_random_note(noise, env, datafile)]
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
     there = dict(engine=several_engines(x for x, _ in found), task=len(tasks) > 1 and not weights)

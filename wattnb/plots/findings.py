@@ -15,7 +15,6 @@ from typing import Callable, Sequence
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, some_of
 from ..compare.auditing import SEVERITIES
-from ..compare.paired import ALPHA
 from ..scoring.numbers import DOUBTS, doubt_notes
 from .reports import Report
 
@@ -313,12 +312,12 @@ def budget_table(
         except UserError: continue # fewer than two runs, or a cost is missing
         steps = sorted((x for x in front.rows if x['on_frontier']), key=lambda x: x['cost']) if front else []
         for before, x in zip([None, *steps], steps):
-            p = pair_of(c, before['label'], x['label'])['p_holm'] if before else None
-            rows.append([f'{x["cost"]:.3g} {unit}', r.names[x['label']], x['overall'], p,
-                         None if p is None else 'yes' if p <= ALPHA else 'no'])
+            p = pair_of(c, before['label'], x['label']) if before else {}
+            rows.append([f'{x["cost"]:.3g} {unit}', r.names[x['label']], x['overall'], p.get('p_holm'),
+                         'yes' if p.get('different') else 'no' if p else None])
     if not rows: raise UserError('no run has a cost that runs can be compared by, so no best run for a budget is named')
     columns = ['from, a question', 'system', 'score', 'p against the step before', 'significantly better']
-    note = ('p: paired permutation test, Holm over all pairs of runs. Runs without a known cost, or with a lower bound, '
+    note = ('p: paired permutation test, Holm over all pairs of runs; significant where the interval of the difference excludes zero, too. Runs without a known cost, or with a lower bound, '
             'are not in the table.')
     return ResultTable(columns, rows, 'The highest score for a budget', (note,))
 

@@ -17,6 +17,7 @@ import numpy as np
 from ..core.workspace import UserError
 from ..llm.memory import bytes_per_parameter, nominal_bits
 from ..scoring.run_folders import several_engines
+from ..scoring.statistics import differs
 from ..compare.paired import compare_scores
 from ..compare.precision_atlas import atlas_of
 from ..ensemble.choice import choose_out_of_bag
@@ -333,7 +334,7 @@ def plot_forest(
     df, one = with_looks(df), df['b'].iloc[0] if df['b'].nunique() == 1 else None
     rows = df['a'] if one else [f'{short(a, 22)} − {short(b, 22)}' for a, b in zip(df['a'], df['b'])]
     fig, (ax,) = row_figure(rows, 30 if one else 47, page=not one, margin=1.3)
-    hollow = [not p <= .05 for p in df['p_holm']]
+    hollow = [not differs(r.p_holm, r.ci_low, r.ci_high) for r in df.itertuples()]
     for i, (r, h) in enumerate(zip(df.itertuples(), hollow)):
         interval(ax, r.diff, i, r.ci_low, r.ci_high, r.colour, r.marker, h, ms=4.2)
     ax.axvline(0, color='black', lw=.8)
@@ -343,7 +344,7 @@ def plot_forest(
     over = f' over {df["pairs"].iloc[0]} pairs, {len(df)} shown' if 'pairs' in df else ''
     return headline(fig, f'Difference to {short(one)}' if one else 'Paired differences of the overall score',
                     f'{n_of(df)}; lines: 95 % intervals, paired; significant: p\xa0≤\xa00.05 after Holm’s '
-                    f'correction{over}')
+                    f'correction{over}, and zero outside the line')
 
 # %% ../../nbs/10_plots/05_systems.ipynb #0f6f78ae
 def _letter_rows(data) -> list[dict]:
