@@ -61,6 +61,7 @@ class BenchmarkSettings:
     order_seed: int = 0
     def __post_init__(self):
         if self.timeout < 0: raise UserError(f'timeout must be at least 0 minutes, not {self.timeout:g}')
+        if self.limit is not None and self.limit < 1: raise UserError(f'limit must be at least 1, not {self.limit}')
         if self.jobs < 1: raise UserError(f'jobs must be at least 1, not {self.jobs}')
         if self.order not in ORDERS: raise UserError(f'unknown order {self.order!r}: one of {", ".join(ORDERS[1:])}')
         if len(set(self.gpus)) < len(self.gpus):

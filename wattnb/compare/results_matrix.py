@@ -18,7 +18,7 @@ from ..core.questions import WATTBOT2025, Task
 from ..scoring.answers import read_predictions
 from ..scoring.scores import score
 from ..scoring.run_folders import (GroundTruth, experiments_of, find_runs, is_own, name_with_engine,
-                                       several_engines)
+                                       several_engines, some_runs)
 
 # %% ../../nbs/09_compare/02_results_matrix.ipynb #093de5c7
 _PER_RUN = ('Value', 'Ref', 'ValCorrect', 'RefScore', 'NACorrect')
@@ -172,6 +172,7 @@ def matrix(
         path = truths.path_of(stem) if truths.of_file(stem) else None
         if truth: parts.append(_wide([replace(q, task=task) for q in truth], answers, e, stem, _extra_cells(path, truth)))
     if not parts:
+        some_runs(ws, env, datafile)
         narrowed = ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v)
         raise UserError(f'no runs with a submission{narrowed} under {base}' + (f' ({why[0]})' if why else ''))
     return Matrices(tuple(parts), folder)
