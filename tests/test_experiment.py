@@ -126,7 +126,8 @@ def test_the_bar_ends_on_the_score_of_the_files(ws, monkeypatch, capsys):
     "After retries, and with a question whose calls failed; as the run draws it, and as the process that follows its journal does."
     from wattnb.experiment.execute import follow_progress
     monkeypatch.delenv('WATTNB_PROGRESS', raising=False)
-    monkeypatch.setattr('wattnb.experiment.stages.time.monotonic', lambda t=iter(range(10**6)): next(t) * 1e-3) # the score is not shown again before the end
+    ticks = iter(range(10**6))
+    monkeypatch.setattr('wattnb.experiment.stages.time.monotonic', lambda: next(ticks) * 1e-3) # the score is not shown again before the end
     plan = plan_run(settings(name='bar', fail_on_error=.9), ws)
     with follow_progress(plan): files = run_all(plan, Failing([plan.questions[0].id]))
     lines = [l for l in capsys.readouterr().err.splitlines() if '8 [' in l or 'score' in l]

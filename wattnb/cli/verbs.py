@@ -767,7 +767,13 @@ def cmd_estimates(a) -> Result:
     from wattnb.scoring.run_folders import distinct_names, pick_runs
     from wattnb.telemetry.estimates import estimate_run, estimates_table
     folders = [r for r in pick_runs(_tree(a), a.runs or None, a.env, a.datafile) if not r.is_ensemble]
-    t = estimates_table({k: estimate_run(r.stored, r.records) for k, r in zip(distinct_names(folders), folders)})
+    found = {}
+    for k, r in zip(distinct_names(folders), folders):
+        try: found[k] = estimate_run(r.stored, r.records)
+        except UserError as e:
+            if a.runs: raise # it was named
+            log.warning('left out: %s', e)
+    t = estimates_table(found)
     return Result(t.to_text(), dict(runs=t.to_json(), notes=list(t.notes)))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #620ea871

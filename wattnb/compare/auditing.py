@@ -446,7 +446,7 @@ def audit(
     ground_truth=None,      # a truth file to use
 ) -> Audit:
     "Check every run. Damaged runs are findings, not exceptions. `UserError` when there are no runs."
-    runs = some_runs(ws, env, datafile)
+    runs = some_runs(ws, env, datafile, damaged=True)
     truths, cases = GroundTruth(ws, ground_truth), []
     papers = _bibliography(truths)
     for r in runs: cases.append(_case(r, truths, papers, cases))

@@ -212,7 +212,7 @@ def to_json(self:StudyDesign) -> dict:
     return dict(rates=rates, needed=self.needed, shown=self.shown, costs=self.costs, order=order,
                 notes=list(self.notes))
 
-# %% ../../nbs/09_compare/04_study_design.ipynb #82bc2148
+# %% ../../nbs/09_compare/04_study_design.ipynb #d7c78e2a
 def _check_plan(r:PairRates, entries:int, seeds:int, limits):
     "`UserError` for a plan that is none."
     if entries < 2 or seeds < 1: raise UserError('a study has at least two entries and one seed')
@@ -220,6 +220,7 @@ def _check_plan(r:PairRates, entries:int, seeds:int, limits):
     if not r.per_paper >= 1: raise UserError(f'a paper has at least one question, not {r.per_paper:g}')
     if not all(-1 <= x <= 1 for x in (r.icc, r.value_icc)): raise UserError(f'an intraclass correlation is between -1 and 1, not {r.icc:g}')
 
+# %% ../../nbs/09_compare/04_study_design.ipynb #82bc2148
 def design_study(
     pilot:Sequence[ScoredRun]=(),  # runs over the same questions
     disagree:float|None=None,      # share of questions on which two runs differ; None: the pilot's

@@ -534,11 +534,12 @@ class _Lines:
 
 def _terminal():
     "The terminal that stderr leads to, also from a kernel that papermill started there; None where there is none."
+    if sys.stderr.isatty(): return sys.stderr
     if 'WATTNB_NOTEBOOK_OUT' in os.environ: return None # `wattnb run` draws the bar itself
-    try: return os.fdopen(os.dup(fd), 'w') if os.isatty(fd := sys.stderr.fileno()) else None
+    try: return os.fdopen(os.dup(fd), 'w', errors='replace') if os.isatty(fd := sys.stderr.fileno()) else None
     except (OSError, AttributeError, ValueError): return None # a stream without a file
 
-# a narrow terminal cuts the end: the score of a run, which is the postfix, stands before the times
+# %% ../../nbs/00_core/02_workspace.ipynb #642f4a4f
 _BAR = '{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}, {rate_fmt}]'
 
 def progress(
@@ -558,7 +559,9 @@ def progress(
         from tqdm.auto import tqdm
     else:
         from tqdm import tqdm
-        if sys.stderr.isatty(): pass
-        elif terminal := _terminal(): more['file'] = terminal
+        if terminal := _terminal():
+            more['file'] = terminal
+            with suppress(OSError):
+                if 0 in os.get_terminal_size(terminal.fileno()): more |= dict(dynamic_ncols=False, ncols=80, nrows=24) # unknown
         else: more |= dict(mininterval=every, dynamic_ncols=False, ascii=True, ncols=90, file=_Lines(sys.stderr))
     return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, miniters=0, **more)

@@ -33,7 +33,7 @@ def check_entry(
     try: checks = check_bundle(path) if path.suffix == '.zip' else verify(path)
     except (UserError, WorkError): return False, 'no journal to derive it from'
     bad = [r['check'] for r in checks if r['result'] == 'failed']
-    return not bad, f'failed: {bad[0]}' + (f' and {len(bad) - 1} more' if bad[1:] else '') if bad else ''
+    return not bad, f'{bad[0]} failed' + (f', and {len(bad) - 1} more' if bad[1:] else '') if bad else ''
 
 # %% ../../nbs/10_plots/13_board.ipynb #497bc8ef
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _source(text) -> tuple[str, Path]:
 
 def _runs_of(path:Path) -> tuple[list[RunFolder], object]:
     "(runs, what holds their truth) of a run folder, a workspace or a tree of runs."
-    if not is_run(path): return some_runs(root := runs_root(path)), root
+    if not is_run(path): return some_runs(root := runs_root(path), damaged=True), root
     above = next((p for p in path.resolve().parents if (p/'artifacts/experiments').is_dir()), path.resolve().parent)
     return [find_run(above, path.resolve())], above
 
@@ -91,6 +91,7 @@ def _place(name:str) -> tuple[str, str, str]:
     parts = name.split('/')
     return ('', '', parts[-1]) if len(parts) < 3 else (parts[0], '/'.join(parts[1:-1]), parts[-1])
 
+# %% ../../nbs/10_plots/13_board.ipynb #de5c710c
 def _once(runs:Sequence[BoardRun]) -> list[BoardRun]:
     "Without runs that came twice: same times, same answers. A verified copy is kept before another."
     out: dict = {}
@@ -137,6 +138,7 @@ def board_parts(
                              found[0].verified))
     return out
 
+# %% ../../nbs/10_plots/13_board.ipynb #acf63214
 def _distinct(runs:list[BoardRun]) -> list[BoardRun]:
     "With labels that differ: the team, the machine and a number are added as far as they are needed."
     labels = [r.label for r in runs]
@@ -146,7 +148,7 @@ def _distinct(runs:list[BoardRun]) -> list[BoardRun]:
         if len(set(longer)) > len(set(labels)): labels = longer
     return [replace(r, label=s) for r, s in zip(runs, labels)]
 
-# %% ../../nbs/10_plots/13_board.ipynb #49b50762
+# %% ../../nbs/10_plots/13_board.ipynb #825def34
 def _energy(n:RunNumbers) -> tuple[str, str]:
     "Wh per question, and what it is where it is not simply measured."
     if n.wh_per_question is None: return '–', ''
@@ -158,6 +160,7 @@ def _interval(r:dict) -> str: return '–' if r['score_low'] is None else f'{r["
 @patch(as_prop=True)
 def heading(self:BoardPart) -> str: return self.questions + ', not verified' * (not self.verified)
 
+# %% ../../nbs/10_plots/13_board.ipynb #49b50762
 @patch
 def rows(self:BoardPart) -> list[dict]:
     "A dict per run, best first."

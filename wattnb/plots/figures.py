@@ -218,7 +218,7 @@ def draw_all(
     names = [only] if isinstance(only, str) else list(only or [*FIGURES, *COPIES])
     across = [n for n in names if registered(n).where == 'across']
     if env and only and across: raise UserError(f'{across[0]} compares machines: leave out --env {env}')
-    rows, notes, stems = [], [], sorted({r.datafile for r in some_runs(ws, env, datafile)})
+    rows, notes, stems = [], [], sorted({r.datafile for r in some_runs(ws, env, datafile, damaged=True)})
     plan = [(s, *f) for s in stems for f in _folders(ws, Path(out or ws.plots), s, env, names)]
     read = {} # (question file, machine) -> its runs, and what is drawn already
     with progress(total=sum(len(some) for *_, some in plan), desc='drawing', unit='figure') as bar:
