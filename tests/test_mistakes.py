@@ -31,11 +31,11 @@ def said(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize('words', ['compare a b', 'diff a b', 'cite a', 'design a b', 'errors', 'errors a', 'matrix', 'thinking', 'estimates', 'recommend', 'audit', 'plots', 'report', 'results', 'verify a',
-    'replay a', 'export a --to wattbot', 'submit a', 'bundle a', 'watch', 'rescore a', 'ensemble --experiments a b --name v', 'board .'])
+    'replay a', 'export a --to wattbot', 'submit a', 'bundle a', 'rescore a', 'ensemble --experiments a b --name v', 'board .'])
 def test_where_no_run_is_yet_every_verb_says_how_to_make_one(tmp_path, said, words):
     for d in ('data', 'artifacts'): (tmp_path/d).mkdir()
     status, out, err = said(words, tmp_path)
-    if words in ('results', 'watch'): assert status == 0 and NO_RUNS in out and not err
+    if words == 'results': assert status == 0 and NO_RUNS in out and not err
     else: assert status == 2 and not out and len(err) == 1 and err[0].endswith(NO_RUNS), err
 
 
@@ -53,7 +53,7 @@ def test_no_verb_takes_an_empty_word(two, said):
     ('score data data', 'it is a folder'), ('board data/demo_QA.csv', 'is no run folder, workspace or bundle'), ('board A=', 'names no path'), ('results --root data/demo_QA.csv', 'is a file: a workspace is a folder'),
     ('submit none.csv', 'no such file: none.csv'), ('design --disagree 20 --limit 0', 'at least 1, not 0'), ('design --disagree 20 --per-paper 0', 'at least one question'), ('design --disagree 20 --entries 0', 'at least two entries'),
     ('design --disagree 20 --icc 5', 'between -1 and 1'), ('design --disagree 200', 'not 200'), ('recommend --margin -5', 'not -5'), ('benchmark --model extractive --limit 0', 'at least 1, not 0'),
-    ('meter --idle-seconds -1 -- true', 'at least 0'), ('run --model cluade-sonnet', '(hosted)'), ('compare lab/x lab/x', 'is named twice'), ('diff home/x home/x', 'is named twice')])
+    ('meter --idle-seconds -1 -- true', 'at least 0'), ('run --model cluade-sonnet', '(hosted)'), ('ask x --model extractive --temperature nan', 'at least 0'), ('run --model extractive --fail-on-error -1', 'at least 0'), ('compare x x --env none', 'there are runs with home, lab'), ('compare lab/x lab/x', 'is named twice'), ('diff home/x home/x', 'is named twice')])
 def test_a_mistake_is_one_line_with_status_2(two, said, words, why):
     status, out, err = said(words, two)
     assert status == 2 and len(err) == 1 and why in err[0] and not out, err

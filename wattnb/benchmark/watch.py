@@ -16,7 +16,7 @@ from typing import Any
 from fastcore.basics import patch
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, jsonable, printable, read_json
-from ..scoring.run_folders import NO_RUNS, RunFolder, experiments_of, find_runs
+from ..scoring.run_folders import RunFolder, experiments_of, find_runs
 from ..scoring.scores import score
 from ..experiment.journal import JournalContent, read_journal
 from ..experiment.plan import RunState, is_ended, prediction_of
@@ -226,7 +226,7 @@ class Watched(TableSet):
         return ResultTable(names, text, notes=[self.footer()])
     def footer(self) -> str:
         counts = ', '.join(f'{n} {s}' for s, n in self.count().items())
-        return counts or NO_RUNS
+        return counts or 'no runs here yet: `wattnb benchmark` or `wattnb run` makes some'
     def to_json(self): return dict(runs=[jsonable(r) | dict(name=r.name) for r in self.runs], counts=self.count())
 
 # %% ../../nbs/07_benchmark/08_watch.ipynb #79c42294

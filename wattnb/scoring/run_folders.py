@@ -318,15 +318,16 @@ def find_run(
                 p, top = p.resolve(), base.resolve() # outside of the tree the summary decides
                 return RunFolder(p, *_levels(p, p.relative_to(top).parts if p.is_relative_to(top) else [p.name]))
     runs = find_runs(base, env, datafile)
-    if not runs and not find_runs(base): raise UserError(f'no run {spec!r}: {NO_RUNS}')
+    if not runs:
+        check_place(base, env, datafile)
+        raise UserError(f'no run {spec!r}: {NO_RUNS}')
     fits = [r for r in runs if r.id == spec] or [r for r in runs if spec in (r.name, f'{r.env}/{r.name}'.lstrip('/'))
                                                  or r.id.endswith('/' + spec)]
     if len(fits) == 1: return fits[0]
     if fits: raise UserError(f'{spec} is ambiguous: {some_of((r.id for r in fits), 12)}: write one of these')
     where = ''.join(f' in {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v)
-    there = f'{len(runs)} runs: {some_of(r.id for r in runs)}' if runs else 'no runs'
     names = sorted({n for r in runs for n in (r.name, r.id)})
-    hint = did_you_mean(spec, names, cutoff=.6, otherwise=f' (there are {there})')
+    hint = did_you_mean(spec, names, cutoff=.6, otherwise=f' (there are {len(runs)} runs: {some_of(r.id for r in runs)})')
     raise UserError(f'no run {spec!r}{where} under {base}{hint}')
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0027
