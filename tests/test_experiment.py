@@ -122,6 +122,18 @@ def test_failures_are_no_answers_and_are_tried_again(ws):
     assert len(s.summary['segments']) == 2
 
 
+def test_the_bar_ends_on_the_score_of_the_files(ws, monkeypatch, capsys):
+    "After retries, and with a question whose calls failed; as the run draws it, and as the process that follows its journal does."
+    from wattnb.experiment.execute import follow_progress
+    monkeypatch.delenv('WATTNB_PROGRESS', raising=False)
+    ticks = iter(range(10**6))
+    monkeypatch.setattr('wattnb.experiment.stages.time.monotonic', lambda: next(ticks) * 1e-3) # the score is not shown again before the end
+    plan = plan_run(settings(name='bar', fail_on_error=.9), ws)
+    with follow_progress(plan): files = run_all(plan, Failing([plan.questions[0].id]))
+    lines = [l for l in capsys.readouterr().err.splitlines() if '8 [' in l or 'score' in l]
+    for name in ('answering', plan.name): assert f', score {files.scores.overall:.3f} [' in [l for l in lines if l.startswith(name)][-1], lines
+
+
 def test_too_many_failures_fail_the_run(ws):
     plan = plan_run(settings(name='down'), ws)
     with pytest.raises(WorkError, match='8 of 8 questions failed .*the line is down.*tries the rest again'): run_all(plan, Failing([q.id for q in plan.questions]))

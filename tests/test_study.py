@@ -80,7 +80,7 @@ def test_compare_with_a_margin():
     assert margin_sentence(pair, sure).endswith('at 0.6 times the energy [0.55, 0.66].') and 'is not worse than' in margin_sentence(pair, sure)
     other = type(c.margins[0])(c.margins[0].test, .9, .01, .9)
     assert margin_sentence(pair, other).startswith(pair['b']) and 'at 1.7 times the energy [1.5, 1.8].' in margin_sentence(pair, other)
-    with pytest.raises(UserError, match='between 0 and 1'): compare_scores(es, margin=2)
+    with pytest.raises(UserError, match='between 0 and 100 points'): compare_scores(es, margin=2)
 
 
 # ---- plans --------------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_a_plan_grows_with_what_is_asked():
     assert design_study(disagree=.2, icc=.2, per_paper=9).needed[0]['questions'] > 2.5 * one.needed[0]['questions']
     small = design_study(disagree=.03)
     assert small.needed[0]['questions'] is None and 'no such difference' in ' '.join(small.notes)
-    for bad, why in ((dict(), 'not known'), (dict(disagree=.2, power=1.2), 'shares'), (dict(disagree=.2, entries=1), 'two entries'), (dict(disagree=2.), 'between 0 and 1')):
+    for bad, why in ((dict(), 'not known'), (dict(disagree=.2, power=1.2), 'between 0 and 100'), (dict(disagree=.2, entries=1), 'two entries'), (dict(disagree=2.), 'at most 100 percent')):
         with pytest.raises(UserError, match=why): design_study(**bad)
 
 

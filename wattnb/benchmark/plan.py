@@ -61,10 +61,10 @@ class BenchmarkSettings:
     order_seed: int = 0
     def __post_init__(self):
         if self.timeout < 0: raise UserError(f'timeout must be at least 0 minutes, not {self.timeout:g}')
-        if self.jobs < 1: raise UserError(f'jobs must be at least 1, not {self.jobs}')
+        for k in ('jobs', 'limit'):
+            if (v := getattr(self, k)) is not None and v < 1: raise UserError(f'{k} must be at least 1, not {v}')
         if self.order not in ORDERS: raise UserError(f'unknown order {self.order!r}: one of {", ".join(ORDERS[1:])}')
-        if len(set(self.gpus)) < len(self.gpus):
-            raise UserError(f'a GPU is named twice: {",".join(map(str, self.gpus))}')
+        if len(set(self.gpus)) < len(self.gpus): raise UserError(f'a GPU is named twice: {",".join(map(str, self.gpus))}')
         object.__setattr__(self, 'precisions', tuple(dict.fromkeys(self.precisions)) or ('',))
         object.__setattr__(self, 'seeds', tuple(dict.fromkeys(self.seeds)) or (0,))
 

@@ -68,6 +68,16 @@ def _parser() -> argparse.ArgumentParser:
         s.add_argument('--verbose', action='store_true', help='more messages on stderr, tracebacks of defects')
     return p
 
+def _checked(args):
+    "The same. `UserError` for an argument that is an empty text: as a path it would be the working folder."
+    for o in VERBS[args.verb][3]:
+        name, nargs = o.names[0], o.kw.get('nargs')
+        if name.startswith('-') or nargs in ('?', argparse.REMAINDER): continue
+        given = getattr(args, name)
+        if any(isinstance(x, str) and not x.strip() for x in (given if isinstance(given, list) else [given])):
+            raise UserError(f'the argument {o.kw.get("metavar") or name} is an empty text (`wattnb {args.verb} --help` shows what it is)')
+    return args
+
 # %% ../../nbs/11_cli/00_command.ipynb #6b35f24d
 def main(
     argv=None, # the words after `wattnb`; default: those of the command line
@@ -82,7 +92,7 @@ def main(
         if getattr(args, 'trust_index', False): os.environ['WATTNB_TRUST_INDEX'] = '1' # also for child processes
         _logging(verbose)
         if not args.verb: _show(_parser().format_help()); return 0
-        with fit_text(None if args.wide or args.json else _terminal()): r = VERBS[args.verb][0](args)
+        with fit_text(None if args.wide or args.json else _terminal()): r = VERBS[args.verb][0](_checked(args))
         if args.json: _show(_as_json(r.data))
         elif r.text:
             text = _from_here(redact(printable(r.text)))

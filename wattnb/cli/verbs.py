@@ -141,7 +141,7 @@ def cmd_page(a) -> Result:
 @verb('retrieval', 'retrieval metrics per preset, with intervals',
       'wattnb retrieval --questions data/demo_QA.csv', *_options('questions', 'index'),
       Opt('--preset', action='append', default=None, metavar='P', help='repeatable; default: the default preset'),
-      Opt('--output', metavar='FILE', help='output JSON; default: artifacts/retrieval/<datafile>.json'))
+      Opt('--output', metavar='FILE', help='output JSON; default: artifacts/retrieval/<questions>.json'))
 def cmd_retrieval(a) -> Result:
     from wattnb.index.store import open_index
     from wattnb.retrieval.queries import DEFAULT_PRESET, PRESETS
@@ -175,7 +175,7 @@ _MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 
                   'sampling', 'latency_mode')
 
 @verb('ask', 'answer one question, with citations',
-      'wattnb ask "What was the PUE of the Tarn hall?" --model extractive', Opt('question', help='the question'),
+      'wattnb ask "How much electricity did the Tarn hall draw in 2028?" --unit MWh --model extractive', Opt('question', help='the question'),
       *_MODEL,
       Opt('--unit', default='', help='unit of the wanted value'), *_options('task'),
       Opt('--show-prompt', action='store_true', help='also print the prompt'),
@@ -287,23 +287,25 @@ def run_notebook(
     src = plan.ws.notebooks/'run_experiment.ipynb'
     if not src.exists(): src = _shipped()/'nbs/run_experiment.ipynb'
     plan.run_dir.mkdir(parents=True, exist_ok=True)
-    out, pm = plan.run_dir/'run_experiment.ipynb', _papermill()
+    out = plan.run_dir/'run_experiment.ipynb'
     with environment(WATTNB_NOTEBOOK_OUT=out), follow_progress(plan):
-        try: _execute(src, out, notebook_parameters(plan.settings) | dict(root=str(plan.ws.root)), plan.ws.root)
-        except pm.PapermillExecutionError as e:
-            cls = {'UserError': UserError}.get(e.ename, WorkError)
-            raise cls(redact(str(e.evalue) or e.ename) + f' (executed notebook: {out})') from None
-        except (OSError, RuntimeError) as e: raise WorkError(f'the notebook could not be executed: {e}') from None
+        _execute(src, out, notebook_parameters(plan.settings) | dict(root=str(plan.ws.root)), plan.ws.root)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #a15da620
 def _execute(src:Path, out:Path, parameters:dict, cwd:Path):
-    "Execute a notebook with papermill, and remove keys from the executed copy, whatever put them there."
+    """Execute a notebook with papermill, and remove keys from the executed copy, whatever put them there. `UserError` as a
+    cell raised it; `WorkError`, with the place of the executed notebook, for all else that ends it."""
     from wattnb.experiment.execute import own_kernel
     pm = _papermill()
     for name in ('papermill', 'traitlets', 'blib2to3'): logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger('asyncio').setLevel(logging.CRITICAL) # it reports the death of the kernel after a signal
     try: pm.execute_notebook(str(src), str(out), parameters=parameters, progress_bar=False, cwd=str(cwd),
                              **own_kernel(), log_output=False, extra_arguments=QUIET_KERNEL)
+    except pm.PapermillExecutionError as e:
+        if e.ename == 'UserError': raise UserError(redact(str(e.evalue))) from None
+        kind = '' if e.ename == 'WorkError' and e.evalue else f'{e.ename}: '
+        raise WorkError(f'{kind}{redact(str(e.evalue))} (executed notebook: {out})') from None
+    except (OSError, RuntimeError) as e: raise WorkError(f'the notebook could not be executed: {e}') from None
     finally:
         text = out.read_text('utf-8') if out.exists() else ''
         if (clean := redact(text)) != text: atomic_write(out, clean)
@@ -366,8 +368,8 @@ _TO = dict(wattbot="WattBot's files", **{'every-eval-ever': 'JSON of Every Eval 
       Opt('--to', default='', choices=tuple(_TO), help='; '.join(f'{k}: {v}' for k, v in _TO.items() if v)
           + '; mlflow, wandb and trackio log it once'),
       Opt('--peer', action='store_true', help='as --to wattbot: results_chunk_NNN.json, submission.csv, summary.json'),
-      Opt('--output', default='', metavar='DIR', help='output folder; default: artifacts/peer/<env>/<datafile>/<name>, '
-          'artifacts/exports of other formats'),
+      Opt('--output', default='', metavar='DIR', help='output folder; default: artifacts/peer/<env>/<questions>/<run>, '
+          'artifacts/exports/<format> of other formats'),
       Opt('--organization', default='', metavar='NAME', help='every-eval-ever: who ran it'),
       Opt('--no-questions', action='store_true', help='every-eval-ever: no records of single questions'),
       Opt('--dataset', default='', metavar='OWNER/NAME', help='eval-results: the benchmark on the Hub'),
@@ -494,12 +496,13 @@ def _run_of(root, submission) -> Path|None:
 @verb('submit', 'write the submission of a run, and check it as the competition would',
       'wattnb submit extractive-bench', Opt('run', metavar='RUN', help='name of a run, or a submission CSV to check as it is'),
       Opt('--questions', default='', metavar='CSV', help='question file; default: that of the run'),
-      Opt('--output', default='', metavar='CSV', help='file to write; default: artifacts/submissions/<run>.csv'),
+      Opt('--output', default='', metavar='CSV', help='file to write; default: artifacts/submissions/<env>/<questions>/<run>.csv'),
       Opt('--upload', default='', metavar='COMPETITION', help='send a file that passes, with the client of Kaggle'),
       Opt('--message', default='wattnb', metavar='TEXT', help='shown beside the uploaded file'))
 def cmd_submit(a) -> Result:
     from wattnb.scoring import submissions as sub
     ws, given = Workspace.find(a.root), Path(a.run) if a.run.lower().endswith('.csv') else None
+    if given and not given.is_file(): raise UserError(f'no such file: {given}')
     if given and not a.questions: raise UserError('a file is checked against its questions: give --questions')
     run = None if given else _answered_run(a)
     questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'), run)
@@ -510,6 +513,8 @@ def cmd_submit(a) -> Result:
         write_csv(out, BASE_COLUMNS, rows)
     faults = sub.check_rows(rows, questions, papers)
     text, sent = sub.gate_table(faults, out.name, len(rows)).to_text(), ''
+    if run and (open_ := {q.id for q in questions} - {str(r['id']).strip() for r in run.submission}):
+        text += f'\n{len(open_)} of the questions are not answered in the run: their rows are blank'
     if a.upload and not faults: sent = sub.upload_submission(out, a.upload, a.message)
     if a.upload and faults: text += '\n\nnot sent: mend these rows first'
     found = [dict(zip(('line', 'id', 'column', 'rule', 'message'), f)) for f in faults]
@@ -520,7 +525,7 @@ def cmd_submit(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #bd110002
 @verb('bundle', 'pack a run with all that a re-run needs, or check such a file without a model',
       'wattnb bundle extractive-bench', Opt('run', metavar='RUN', nargs='?', default='', help='name of a run'),
-      Opt('--output', default='', metavar='ZIP', help='file to write; default: artifacts/bundles/<run>.zip'),
+      Opt('--output', default='', metavar='ZIP', help='file to write; default: artifacts/bundles/<env>/<questions>/<run>.zip'),
       Opt('--check', default='', metavar='ZIP', help='check this bundle: hashes, and what follows from its journal'))
 def cmd_bundle(a) -> Result:
     from wattnb.core.workspace import file_sha256
@@ -688,7 +693,7 @@ def cmd_scaling(a) -> Result:
 @verb('matrix', 'write a table with a row per question and columns per run',
       'wattnb matrix --datafile demo_QA --output matrix.csv', *_WHERE,
       Opt('--submissions', nargs='+', default=None, metavar='CSV', help='submission files instead of runs'), _TRUTH,
-      Opt('--output', default=None, metavar='F', help='output CSV'))
+      Opt('--output', default=None, metavar='F', help='output CSV; default: artifacts/results_matrix_<env>.csv'))
 def cmd_matrix(a) -> Result:
     from wattnb.compare.results_matrix import matrix
     m = matrix(_tree(a), env=a.env, datafile=a.datafile, submissions=a.submissions, ground_truth=a.ground_truth)
@@ -780,7 +785,13 @@ def cmd_estimates(a) -> Result:
     from wattnb.scoring.run_folders import distinct_names, pick_runs
     from wattnb.telemetry.estimates import estimate_run, estimates_table
     folders = [r for r in pick_runs(_tree(a), a.runs or None, a.env, a.datafile) if not r.is_ensemble]
-    t = estimates_table({k: estimate_run(r.stored, r.records) for k, r in zip(distinct_names(folders), folders)})
+    found = {}
+    for k, r in zip(distinct_names(folders), folders):
+        try: found[k] = estimate_run(r.stored, r.records)
+        except UserError as e:
+            if a.runs: raise # it was named
+            log.warning('left out: %s', e)
+    t = estimates_table(found)
     return Result(t.to_text(), dict(runs=t.to_json(), notes=list(t.notes)))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #620ea871
@@ -893,10 +904,13 @@ def cmd_plots(a) -> Result:
 @verb('report', 'execute report.ipynb on the runs of this workspace',
       'wattnb report --datafile demo_QA --html', *_WHERE,
       Opt('--html', action='store_true', help='also write one HTML file that works offline'), _TRUTH,
-      Opt('--output', default=None, metavar='FILE', help='output file; required if the root is no workspace'),
+      Opt('--output', default=None, metavar='FILE', help='output file; default: artifacts/reports/report-<env>.ipynb (report.ipynb '
+          'without --env); required if the root is no workspace'),
       Opt('--own', action='store_true', help="execute the workspace's nbs/report.ipynb, not the one of wattnb"))
 def cmd_report(a) -> Result:
-    pm, ws = _papermill(), _tree(a)
+    from wattnb.scoring.run_folders import some_runs
+    ws = _tree(a)
+    some_runs(ws, a.env, a.datafile)
     own = isinstance(ws, Workspace)
     if not own and not a.output:
         raise UserError(f'{a.root} is no workspace and is only read: name the output (--output FILE)')
@@ -912,9 +926,7 @@ def cmd_report(a) -> Result:
     tables = out.with_name(f'{out.stem}-tables')
     parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth,
                       tables=str(tables))
-    try: _execute(src, out, parameters, cwd)
-    except pm.PapermillExecutionError as e:
-        raise WorkError(f'{e.ename}: {e.evalue} (executed notebook: {out})') from None
+    _execute(src, out, parameters, cwd)
     if a.html:
         from wattnb.plots.report_page import report_html
         out = atomic_write(out.with_suffix('.html'), report_html(out))

@@ -21,7 +21,7 @@ from ..core.questions import BLANK, is_blank, parse_refs
 from ..llm.server_limits import cut_prompts
 from ..scoring.wattbot_score import SCORER_VERSION
 from ..scoring.scores import Scores, score
-from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, some_of
+from ..scoring.run_folders import GroundTruth, RunFolder, some_of, some_runs
 from ..scoring.numbers import DOUBTS, RunNumbers, run_numbers
 from ..ensemble.voting import LEGACY, decide
 from ..ensemble.ensemble_runs import kept_votes, rule_of
@@ -446,9 +446,7 @@ def audit(
     ground_truth=None,      # a truth file to use
 ) -> Audit:
     "Check every run. Damaged runs are findings, not exceptions. `UserError` when there are no runs."
-    runs = find_runs(ws, env, datafile)
-    if not runs:
-        raise UserError('no runs' + ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v))
+    runs = some_runs(ws, env, datafile, damaged=True)
     truths, cases = GroundTruth(ws, ground_truth), []
     papers = _bibliography(truths)
     for r in runs: cases.append(_case(r, truths, papers, cases))

@@ -610,7 +610,7 @@ def compare_scores(
     if len(runs) < 2: raise UserError(f'a comparison needs at least two runs, got {len(runs)}')
     same_task({e.label: e.scores.task for e in runs})
     if margin is not None and not 0 < margin < 1:
-        raise UserError(f'a margin is a share of the score between 0 and 1, such as 0.02, not {margin:g}')
+        raise UserError(f'a margin is between 0 and 100 points of the score, such as 2, not {margin * 100:g}')
     runs = [replace(e, scores=replace(e.scores, clusters=clusters)) for e in same_questions(runs, common)]
     rows = runs[0].scores.rows
     papers, x = papers_of(rows, clusters), np.array([e.scores.contributions(strict) for e in runs])

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Sequence
 
 from ..core.tables import ResultTable, TableSet
-from ..core.workspace import UserError, read_csv, write_csv
+from ..core.workspace import UserError, log, read_csv, write_csv
 from ..core.questions import WATTBOT2025, Task
 from ..scoring.answers import read_predictions
 from ..scoring.scores import score
 from ..scoring.run_folders import (GroundTruth, experiments_of, find_runs, is_own, name_with_engine,
-                                       several_engines)
+                                       several_engines, some_runs)
 
 # %% ../../nbs/09_compare/02_results_matrix.ipynb #093de5c7
 _PER_RUN = ('Value', 'Ref', 'ValCorrect', 'RefScore', 'NACorrect')
@@ -123,12 +123,10 @@ def _groups(base, truths, env, datafile, why:list) -> dict:
     "(env, question file, task) -> (runs, {name: predictions of a loose file}); `why` gets reasons of what is left out."
     groups: dict = {}
     group = lambda *key: groups.setdefault(key, ([], {}))
-    def task(r):
-        try: return truths.task(r)
-        except UserError: return WATTBOT2025 # damaged: its answers are tried below
     for r in sorted(find_runs(base, env, datafile), key=lambda r: r.path.parts):
-        if (r.path/'submission.csv').exists() or r.record_files:
-            group(r.env, r.datafile, task(r))[0].append(r)
+        if not ((r.path/'submission.csv').exists() or r.record_files): continue
+        try: group(r.env, r.datafile, truths.task(r))[0].append(r)
+        except UserError as e: why.append(str(e))
     # `submission_<name>.csv` beside the tree, as WattBot leaves them, name no machine
     for p in sorted(base.parent.glob('submission_*.csv')) if base.name == 'experiments' and not env else ():
         preds = read_predictions(p)
@@ -141,11 +139,11 @@ def _group_answers(stem, runs, loose, truths, why:list) -> tuple:
     "(truth, {column prefix: predictions}) of one group."
     answers, truth, taken = {}, None, Counter(_short(r.name) for r in runs)
     for r in runs:
-        try: mine = truths.of_file(stem) or truths.of(r)
+        try:
+            mine = truths.of_file(stem) or truths.of(r)
+            if mine is None or not {p.id for p in r.predictions} & {q.id for q in mine}:
+                raise UserError(f'{r.id}: no truth for its questions')
         except UserError as err: why.append(str(err)); continue
-        if mine is None or not {p.id for p in r.predictions} & {q.id for q in mine}:
-            why.append(f'{r.id}: no truth for its questions')
-            continue
         truth = truth or mine
         name = _short(r.name) if taken[_short(r.name)] == 1 else r.name
         answers[name_with_engine(name, r.engine, several_engines(runs))] = r.predictions
@@ -172,6 +170,8 @@ def matrix(
         path = truths.path_of(stem) if truths.of_file(stem) else None
         if truth: parts.append(_wide([replace(q, task=task) for q in truth], answers, e, stem, _extra_cells(path, truth)))
     if not parts:
+        some_runs(ws, env, datafile)
         narrowed = ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v)
         raise UserError(f'no runs with a submission{narrowed} under {base}' + (f' ({why[0]})' if why else ''))
+    for w in why: log.warning('left out: %s', w)
     return Matrices(tuple(parts), folder)

@@ -47,7 +47,7 @@ def stated_rates(
     size:float=.9,        # what a question is worth: value and citation
 ) -> PairRates:
     "Rates without a pilot: two runs differ on a share of the questions, by a whole question."
-    if not 0 < disagree <= 1: raise UserError(f'two runs disagree on a share between 0 and 1, not {disagree:g}')
+    if not 0 < disagree <= 1: raise UserError(f'two runs disagree on more than 0 and at most 100 percent of the questions, not {disagree * 100:g}')
     values, weights = three_valued(disagree, size)
     return PairRates(disagree, size * math.sqrt(disagree), values, weights, size, icc, icc, per_paper,
                      largest=size * disagree)
@@ -217,6 +217,14 @@ def to_json(self:StudyDesign) -> dict:
     return dict(rates=rates, needed=self.needed, shown=self.shown, costs=self.costs, order=order,
                 notes=list(self.notes))
 
+# %% ../../nbs/09_compare/04_study_design.ipynb #d7c78e2a
+def _check_plan(r:PairRates, entries:int, seeds:int, limits):
+    "`UserError` for a plan that is none."
+    if entries < 2 or seeds < 1: raise UserError('a study has at least two entries and one seed')
+    if any(n < 1 for n in limits): raise UserError(f'a limit is a number of questions, at least 1, not {min(limits)}')
+    if not r.per_paper >= 1: raise UserError(f'a paper has at least one question, not {r.per_paper:g}')
+    if not all(-1 <= x <= 1 for x in (r.icc, r.value_icc)): raise UserError(f'an intraclass correlation is between -1 and 1, not {r.icc:g}')
+
 # %% ../../nbs/09_compare/04_study_design.ipynb #82bc2148
 def design_study(
     pilot:Sequence[ScoredRun]=(),  # runs over the same questions
@@ -235,18 +243,15 @@ def design_study(
 ) -> StudyDesign:
     "Plan a study. `UserError` where the rates are neither in the pilot nor stated."
     if not 0 < power < 1 or not 0 < diff < 1 or not 0 < margin < 1:
-        raise UserError('difference, margin and power are shares between 0 and 1')
-    if icc is not None and not 0 <= icc <= 1: raise UserError(f'an intraclass correlation is between 0 and 1, not {icc:g}')
-    if per_paper is not None and not per_paper >= 1: raise UserError(f'there is at least one question about a paper, not {per_paper:g}')
-    if any(n < 2 for n in limits): raise UserError(f'a limit is a number of questions, 2 or more, not {min(limits)}')
+        raise UserError('difference, margin and power are between 0 and 100 (points of the score, percent)')
     if c is None and disagree is None:
         raise UserError('how often two runs differ is not known: name two pilot runs, or give --disagree')
     r = pilot_rates(c) if disagree is None else stated_rates(disagree)
     stated: dict = dict(icc=icc, value_icc=icc, per_paper=per_paper)
     r = replace(r, **{k: v for k, v in stated.items() if v is not None})
     groups = [pilot[ks[0]] for ks in c.seed_groups.values()] if c else list(pilot)
-    k = entries or max(2, len(groups))
-    if k < 2 or seeds < 1: raise UserError('a study has at least two entries and one seed')
+    k = max(2, len(groups)) if entries is None else entries
+    _check_plan(r, k, seeds, limits)
     tests = k - 1 if reference else k * (k - 1) // 2
     needed = questions_needed(r, diff, margin, power, tests, seeds)
     n = needed[1]['questions'] or max([*limits, 282])

@@ -93,7 +93,7 @@ def fit_text(
 # %% ../../nbs/00_core/01_tables.ipynb #a1f17ab8
 @patch
 def to_text(self:ResultTable) -> str:
-    "Aligned plain text for a terminal."
+    "Aligned plain text for a terminal. Without rows it is the title and the notes."
     cells, right = self._cells(), self._right()
     w = [max([len(str(c))] + [len(r[i]) for r in cells]) for i, c in enumerate(self.columns)]
     order = sorted(range(len(w)), key=lambda i: self.columns[i] not in self.brief)
@@ -101,12 +101,11 @@ def to_text(self:ResultTable) -> str:
     line = lambda r: '  '.join(r[i].rjust(n) if right[i] else r[i].ljust(n) for i, n in shown.items()).rstrip()
     body = [line(part) for r in cells for part in _wrapped(r, shown)]
     names = ', '.join(self.columns[i] for i in left_out)
-    more = [f'{len(left_out)} more columns: {names} (--wide)'] * bool(left_out)
+    more = [f'{len(left_out)} more columns: {names} (--wide)'] * bool(left_out and body)
     notes = [_wrap(n, self.width, '  ') for n in (*self.notes, *more)]
-    return '\n'.join([_wrap(self.title, self.width)] * bool(self.title)
-                     + [*map(line, _wrapped([str(c) for c in self.columns], shown))]
-                     + ['  '.join('-' * n for n in shown.values())]
-                     + body + notes)
+    head = [*map(line, _wrapped([str(c) for c in self.columns], shown)), '  '.join('-' * n for n in shown.values())]
+    title = [_wrap(self.title, self.width)] * bool(self.title)
+    return '\n'.join(title + (head + body) * bool(body) + notes) or 'no rows'
 
 # %% ../../nbs/00_core/01_tables.ipynb #6f90636c
 @patch

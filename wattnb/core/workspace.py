@@ -150,11 +150,12 @@ MAX_FILE = 2**30
 def read_bytes(
     path, # file on a disk
 ) -> bytes:
-    """The content of a file that somebody named. `UserError` names one that is missing, cannot be read, is a pipe
-    or a device, or is longer than `MAX_FILE`."""
+    """The content of a file that somebody named. `UserError` names one that is missing, cannot be read, is a folder,
+    a pipe or a device, or is longer than `MAX_FILE`."""
     try:
         is_ = os.stat(path)
-        if not stat.S_ISREG(is_.st_mode) and not stat.S_ISDIR(is_.st_mode):
+        if stat.S_ISDIR(is_.st_mode): raise UserError(f'cannot read {path}: it is a folder, and a file is needed')
+        if not stat.S_ISREG(is_.st_mode):
             raise UserError(f'cannot read {path}: it is a pipe or a device: save its content as a file')
         if is_.st_size > MAX_FILE: raise UserError(f'cannot read {path}: it is longer than {MAX_FILE >> 20:,} MB')
         return Path(path).read_bytes()
@@ -421,6 +422,7 @@ class Workspace:
         "The workspace to use. Raises `UserError` when there is none."
         if given := root or os.environ.get('WATTNB_ROOT'):
             p = Path(given).expanduser().resolve()
+            if p.is_file(): raise UserError(f'{given} is a file: a workspace is a folder with data/ in it')
             if not (p/'data').is_dir():
                 raise UserError(f'{p} is not a workspace (no data/ folder): make one with `wattnb init {given}`')
             return cls(p)
@@ -530,6 +532,16 @@ class _Lines:
         if s: self.stream.write(s + '\n')
     def flush(self): self.stream.flush()
 
+def _terminal():
+    "The terminal that stderr leads to, also from a kernel that papermill started there; None where there is none."
+    if sys.stderr.isatty(): return sys.stderr
+    if 'WATTNB_NOTEBOOK_OUT' in os.environ: return None # `wattnb run` draws the bar itself
+    try: return os.fdopen(os.dup(fd), 'w', errors='replace') if os.isatty(fd := sys.stderr.fileno()) else None
+    except (OSError, AttributeError, ValueError): return None # a stream without a file
+
+# %% ../../nbs/00_core/02_workspace.ipynb #642f4a4f
+_BAR = '{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}, {rate_fmt}]'
+
 def progress(
     iterable=None,  # what to go through, or None and call `.update(n)`
     total:int|None=None, # how many, where `iterable` has no length
@@ -539,11 +551,17 @@ def progress(
 ):
     """A tqdm bar with an ETA that moves on a terminal and in JupyterLab, and is a line now and then in a
     log; `update(0)` refreshes the elapsed time. `WATTNB_PROGRESS=0` turns it off."""
-    off = os.environ.get('WATTNB_PROGRESS') == '0'
+    n = total if total is not None or not hasattr(iterable, '__len__') else len(iterable)
+    off, desc = os.environ.get('WATTNB_PROGRESS') == '0' or n == 0, desc if len(desc) <= 30 else f'{desc[:29]}…'
     more: dict = dict(mininterval=.2, dynamic_ncols=True)
+    if n: more['bar_format'] = _BAR
     if 'JPY_SESSION_NAME' in os.environ and 'ipykernel' in sys.modules: # a kernel that a Jupyter server started
         from tqdm.auto import tqdm
     else:
         from tqdm import tqdm
-        if not sys.stderr.isatty(): more = dict(mininterval=every, ascii=True, ncols=90, file=_Lines(sys.stderr))
+        if terminal := _terminal():
+            more['file'] = terminal
+            with suppress(OSError):
+                if 0 in os.get_terminal_size(terminal.fileno()): more |= dict(dynamic_ncols=False, ncols=80, nrows=24) # unknown
+        else: more |= dict(mininterval=every, dynamic_ncols=False, ascii=True, ncols=90, file=_Lines(sys.stderr))
     return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, miniters=0, **more)

@@ -229,7 +229,7 @@ def recommend_from(
     """Recommend a system for runs at hand. `UserError` when nothing keeps to the budget, its cost was not measured, or
     the margin is not above 0."""
     if not 0 < margin < 1:
-        raise UserError(f'a margin is a share of the score between 0 and 1, such as 0.02, not {margin:g}')
+        raise UserError(f'a margin is between 0 and 100 points of the score, such as 2, not {margin * 100:g}')
     runs = replace(runs, scores=tuple(replace(s, clusters=clusters) for s in runs.scores))
     families = dict(single=singles(runs), ensemble=ensembles(runs), cascade=cascades(runs))
     limits, papers = _budgets(families['single'], max_wh, max_usd), runs.papers(clusters)

@@ -22,7 +22,7 @@ from ..scoring.answers import Prediction
 from ..scoring.judging import papers_of
 from ..scoring.scores import contribution_bounds, main_task, score, task_names
 from ..scoring.statistics import resamples, strata_ci
-from ..scoring.run_folders import GroundTruth, distinct_names, find_runs
+from ..scoring.run_folders import GroundTruth, distinct_names, some_runs
 from ..scoring.numbers import doubt_notes, ranked_joules, run_numbers
 from ..scoring.store import tidy_rows
 from .voting import Ballot, VoteRule, _by_id, decisions_as_predictions, same_values, vote
@@ -139,9 +139,7 @@ def read_runs(
 ) -> RunMatrix:
     """The single, complete runs of a tree over one question file. `UserError` with fewer than two, or when the choice
     of the file is open."""
-    runs = find_runs(ws, env, datafile)
-    if not runs:
-        raise UserError('no runs' + ''.join(f', {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v))
+    runs = some_runs(ws, env, datafile)
     files = sorted({r.datafile for r in runs})
     if len(files) > 1:
         raise UserError(f'runs over several question files ({", ".join(files)}): name one with --datafile')

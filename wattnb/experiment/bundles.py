@@ -318,7 +318,7 @@ def unpack_bundle(
 ) -> dict:
     "Its manifest. `UserError` for a file that is not there, `WorkError` for one that is no bundle."
     folder, left = Path(folder), MAX_BUNDLE
-    if not Path(path).is_file(): raise UserError(f'no such bundle: {path}')
+    if not Path(path).is_file(): raise UserError(f'no such bundle: {path}' + ' is a folder' * Path(path).is_dir())
     try:
         with zipfile.ZipFile(path) as z:
             members = z.infolist()
@@ -408,7 +408,7 @@ def _derived_checks(manifest:dict, folder:Path) -> Iterator[tuple[str, str]]:
     faults = _final_submission(again, content, papers, again, again/'final.csv')
     yield 'submission.csv follows from the journal', _difference(folder/'submission.csv', again/'final.csv')
     said = manifest.get('gate_faults')
-    yield 'gate', '' if len(faults) == said else f'{len(faults)} faults, the manifest says {said}'
+    yield f'gate faults: {len(faults)}', '' if len(faults) == said else f'the manifest says {said}'
     atomic_write(again/'writeup.md', write_up(files, read_json(again/'config.json'), papers))
     yield 'writeup.md has the numbers of the run', _difference(folder/'writeup.md', again/'writeup.md')
 
@@ -427,5 +427,7 @@ def check_bundle(
     by, bad = manifest.get('wattnb'), sum(bool(why) for _, why in found)
     notes = [f'made by wattnb {by}, checked by {__version__}: derived files can differ'] if by != __version__ else []
     title = f'{Path(path).name}: {f"{bad} of {len(found)} checks failed" if bad else f"all {len(found)} checks passed"}'
+    if not bad and manifest['gate_faults']: notes.append('the submission does not pass the gate of its task: the manifest records'
+                                                         f' {manifest["gate_faults"]} faults, as derived')
     rows = [(c, 'failed' if why else 'passed', why) for c, why in found]
     return ResultTable(['check', 'result', 'why'], rows, title, notes)

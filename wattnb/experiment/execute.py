@@ -221,12 +221,12 @@ def _watch(plan:RunPlan, stop:threading.Event):
         before = len(content)
         try: content = content.read_on()
         except UserError: last = last or stop.wait(1) # --force: the old journal is about to be archived
-        if len(content) != before:
+        if last or len(content) != before:
             state = RunState(plan, content)
             done = state.done
             if bar is None and content.of('load'): bar = progress(total=len(plan.questions), desc=plan.name, unit='q')
             if bar is not None and not bar.disable:
-                s = state.score
+                s = state.score(ended=last)
                 bar.set_postfix_str('first batch' if not done else '' if s is None else f'score {s:.3f}', refresh=False)
         if bar is not None: bar.update(len(done) - bar.n) # also by nothing: the bar shows the time
         wait = max(1., 20 * (time.monotonic() - t0))

@@ -384,11 +384,13 @@ class RunState:
     def done(self) -> list:
         "The questions that need no further attempt, in file order."
         return [q for q in self.plan.questions if self.is_done(q.id)]
-    @property
-    def score(self) -> float|None:
+    def score(self,
+        ended:bool=False, # nothing more is asked: a question whose calls failed counts as wrong
+    ) -> float|None:
         "Composite score of the questions done so far; None without any, or without true answers."
-        done = self.done if self.plan.questions.labelled and not self.plan.settings.weights else []
-        return score(done, [prediction_of(self.last(q.id)) for q in done]).overall if done else None
+        if not self.plan.questions.labelled or self.plan.settings.weights: return None
+        asked = [q for q in self.plan.questions if self.tried(q.id)] if ended else self.done
+        return score(asked, [prediction_of(self.last(q.id)) for q in asked]).overall if asked else None
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #1055395f
 def question_blocks(

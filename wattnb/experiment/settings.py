@@ -172,9 +172,9 @@ def _settle(s:RunSettings):
         if (choices := f.metadata['choices']) and v != f.default and v not in choices:
             raise UserError(f'unknown {f.name} {v!r}: one of {", ".join(choices)}')
     _ = s.search # raises for an unknown preset or retrieval setting
-    for name, least in (('limit', 1), ('max_retries', 0), ('temperature', 0)):
+    for name, least in (('limit', 1), ('max_retries', 0), ('temperature', 0), ('fail_on_error', 0)):
         v = getattr(s, name)
-        if v is not None and v < least: raise UserError(f'{name} must be at least {least}, not {v}')
+        if v is not None and not v >= least: raise UserError(f'{name} must be at least {least}, not {v}')
     if not 0 <= s.images <= MOST_IMAGES: raise UserError(f'images must be 0 to {MOST_IMAGES}, not {s.images}')
     if s.images and s.mode == 'closed-book': raise UserError('closed-book shows nothing of papers: images must be 0')
     if s.images and s.weights: raise UserError('random weights have no part that reads pictures: images must be 0')

@@ -430,6 +430,7 @@ def answer(self:Run,
     bar.update(self.now.done)
     try:
         for index, qs in self._chunks(): self._answer_chunk(qs, index, bar, on_progress)
+        self._show_score(bar, ended=True)
     finally: bar.close()
     self._log_notes()
     if self.now.limit_reached: self.stop('budget', self.now.limit_reached)
@@ -522,10 +523,11 @@ def _answer_chunk(self:Run, qs, index, bar, on_progress):
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #7f9e9ef1
 @patch
-def _show_score(self:Run, bar):
+def _show_score(self:Run, bar, ended:bool=False):
+    "Write the score behind the bar: now and then, and the final one at the end."
     began = time.monotonic()
-    if began < self.now.score_at or bar.disable: return
-    score = self.state.score
+    if bar.disable or began < self.now.score_at and not ended: return
+    score = self.state.score(ended)
     bar.set_postfix_str('' if score is None else f'score {score:.3f}', refresh=False)
     self.now.score_at = time.monotonic() + 50 * (time.monotonic() - began)
 

@@ -459,7 +459,7 @@ def build_corpus(
     todo = [id_ for id_ in got if got[id_] is None]
     with _Readers(parser, seconds, [p for id_ in todo if (p := paper_file(ws, id_))]) as read:
         work = [read.threads.submit(_tried, _read, ws, id_, bib.get(id_), reasons.get(id_, 'no PDF'), read) for id_ in todo]
-        for id_, w in zip(todo, progress(work, desc='reading papers', unit='paper')):
+        for id_, w in zip(todo, progress(work, len(todo), 'reading papers', 'paper')):
             got[id_] = w.result()
             report.parsed += not isinstance(got[id_], str)
     for id_ in got: report.add(id_, ws.corpus/f'{id_}.json', got[id_])

@@ -491,6 +491,7 @@ def _not_found(self:Registry, spec:str, part:list) -> UserError:
         return UserError(f'model {spec!r}: unknown provider {prefix!r}{near}')
     if '/' in spec:
         return UserError(f'unknown model {spec!r}: write hf:{spec} for a model of the hub, or openrouter:{spec}')
-    known = {n.lower(): e.key for e in self.entries.values() for n in (e.key, e.name, e.id.split('/')[-1], *e.aliases)}
+    written = lambda e: e.key if e.local or e.provider == 'baseline' else f'{e.key} (hosted)'
+    known = {n.lower(): written(e) for e in self.entries.values() for n in (e.key, e.name, e.id.split('/')[-1], *e.aliases)}
     suggestion = did_you_mean(spec, known, 4, otherwise=':', shown=known)
     return UserError(f'unknown model {spec!r}{suggestion} `wattnb models` lists them')

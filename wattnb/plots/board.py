@@ -22,18 +22,18 @@ from ..experiment.journal import read_journal
 from ..experiment.run_files import derive
 from ..experiment.stored import verify
 from ..scoring.numbers import RunNumbers, question_costs, run_numbers
-from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, runs_root, score_run
+from ..scoring.run_folders import GroundTruth, RunFolder, find_run, is_run, runs_root, score_run, some_runs
 
 # %% ../../nbs/10_plots/13_board.ipynb #52fd0802
 def check_entry(
     path, # a run folder or a bundle
 ) -> tuple[bool, str]:
-    "(whether all checks passed, the first that did not and why)."
+    "(whether all checks passed, in a few words which did not)."
     path = Path(path)
     try: checks = check_bundle(path) if path.suffix == '.zip' else verify(path)
     except (UserError, WorkError): return False, 'no journal to derive it from'
-    bad = [r for r in checks if r['result'] == 'failed']
-    return not bad, f'{bad[0]["check"]}: {bad[0]["why"]}' if bad else ''
+    bad = [r['check'] for r in checks if r['result'] == 'failed']
+    return not bad, f'{bad[0]} failed' + (f', and {len(bad) - 1} more' if bad[1:] else '') if bad else ''
 
 # %% ../../nbs/10_plots/13_board.ipynb #497bc8ef
 @dataclass(frozen=True)
@@ -44,11 +44,19 @@ class BoardRun(ScoredRun):
     why: str = ''
 
 def _source(text) -> tuple[str, Path]:
-    "(team, path) of a source. `UserError` where there is nothing."
-    team, _, path = str(text).rpartition('=')
-    p = Path(path if team and not Path(str(text)).exists() else str(text))
+    "(team, path) of a source. `UserError` where there is nothing that could be one."
+    team, _, path = ('', '', str(text)) if Path(str(text)).exists() else str(text).rpartition('=')
+    p = Path(path)
+    if not path.strip(): raise UserError(f'{str(text)!r} names no path: a source is PATH or TEAM=PATH')
     if not p.exists(): raise UserError(f'no such run folder, workspace or bundle: {p}')
+    if p.is_file() and p.suffix != '.zip': raise UserError(f'{p} is no run folder, workspace or bundle (a .zip file)')
     return team or (p.stem if p.suffix == '.zip' else p.resolve().name), p
+
+def _runs_of(path:Path) -> tuple[list[RunFolder], object]:
+    "(runs, what holds their truth) of a run folder, a workspace or a tree of runs."
+    if not is_run(path): return some_runs(root := runs_root(path), damaged=True), root
+    above = next((p for p in path.resolve().parents if (p/'artifacts/experiments').is_dir()), path.resolve().parent)
+    return [find_run(above, path.resolve())], above
 
 def _entered(folder:RunFolder, truths:GroundTruth, team:str, checked:tuple) -> BoardRun|None:
     s = score_run(folder, truths)
@@ -64,17 +72,16 @@ def entered_runs(
     ground_truth=None,  # truth file of the organiser
 ) -> Iterator[BoardRun]:
     "The scored runs of all sources; runs without truth are left out. `UserError` for a path that is not there."
-    for k, source in enumerate(sources):
-        team, path = _source(source)
+    for k, (team, path) in enumerate([_source(s) for s in sources]):
         if path.suffix == '.zip':
-            name = unpack_bundle(path, out := Path(into)/str(k)).get('name') or team
+            try: name = unpack_bundle(path, out := Path(into)/str(k)).get('name') or team
+            except WorkError as e: log.warning('not on the board: %s', e); continue
             derive(read_journal(out/'run/journal.jsonl')).write(out/'run') # a bundle has no records of its own
-            runs = [(RunFolder(out/'run', *_place(str(name))), check_entry(path))]
-            truths = GroundTruth(out, ground_truth)
+            runs, checked, truths = [RunFolder(out/'run', *_place(str(name)))], check_entry(path), GroundTruth(out, ground_truth)
         else:
-            root = runs_root(path)
-            runs, truths = [(r, None) for r in find_runs(root)], GroundTruth(root, ground_truth)
-        for r, checked in runs:
+            (runs, root), checked = _runs_of(path), None
+            truths = GroundTruth(root, ground_truth)
+        for r in runs:
             try: run = _entered(r, truths, team, checked or check_entry(r.path))
             except UserError as e: log.warning('not on the board: %s', e); continue
             if run: yield run
@@ -83,6 +90,19 @@ def _place(name:str) -> tuple[str, str, str]:
     "(machine, question file, run) of a run's id."
     parts = name.split('/')
     return ('', '', parts[-1]) if len(parts) < 3 else (parts[0], '/'.join(parts[1:-1]), parts[-1])
+
+# %% ../../nbs/10_plots/13_board.ipynb #de5c710c
+def _once(runs:Sequence[BoardRun]) -> list[BoardRun]:
+    "Without runs that came twice: same times, same answers. A verified copy is kept before another."
+    out: dict = {}
+    for r in runs:
+        s = r.run.stored
+        key = (s.started_at, s.finished_at, s.timestamp, r.run.name, tuple((x['id'], x['value'], x['refs']) for x in r.scores.rows))
+        other = out.setdefault(key, r)
+        if other is r: continue
+        log.warning('the same run twice: %s of %s and of %s: it is entered once', r.label, other.team, r.team)
+        if r.verified and not other.verified: out[key] = r
+    return list(out.values())
 
 # %% ../../nbs/10_plots/13_board.ipynb #432b42bb
 @dataclass(frozen=True, repr=False)
@@ -94,6 +114,7 @@ class BoardPart:
     runs: tuple          # `BoardRun`s
     letters: dict        # label -> letters; '' for a single run
     frontier: frozenset  # labels of the runs on the frontier of score and energy
+    verified: bool = True # whether its runs are; others have no rank
 
 def _frontier(runs:Sequence[BoardRun]) -> frozenset:
     ranked = [r for r in runs if r.numbers.energy.ranked]
@@ -104,16 +125,20 @@ def _frontier(runs:Sequence[BoardRun]) -> frozenset:
 def board_parts(
     runs:Sequence[BoardRun], # from `entered_runs`
 ) -> list[BoardPart]:
-    "One part per set of questions and rules, the largest first. A team is added to labels that would be the same."
+    """One part per set of questions and rules, the largest first; the runs that are not verified in a part after it. A
+    team is added to labels that would be the same."""
     groups: dict = {}
-    for r in runs: groups.setdefault((frozenset(r.ids), r.scores.task), []).append(r)
+    for r in _once(runs): groups.setdefault((frozenset(r.ids), r.scores.task), ([], []))[not r.verified].append(r)
+    parts = [(*key, some) for key, both in sorted(groups.items(), key=lambda x: -len(x[0][0])) for some in both if some]
     out = []
-    for (ids, task), found in sorted(groups.items(), key=lambda x: -len(x[0][0])):
+    for ids, task, found in parts:
         found = _distinct(sorted(found, key=lambda r: -r.numbers.score))
         letters = compare_scores(found).letters if len(found) > 1 else {found[0].label: ''}
-        out.append(BoardPart(found[0].numbers.datafile, task.name, len(ids), tuple(found), letters, _frontier(found)))
+        out.append(BoardPart(found[0].numbers.datafile, task.name, len(ids), tuple(found), letters, _frontier(found),
+                             found[0].verified))
     return out
 
+# %% ../../nbs/10_plots/13_board.ipynb #acf63214
 def _distinct(runs:list[BoardRun]) -> list[BoardRun]:
     "With labels that differ: the team, the machine and a number are added as far as they are needed."
     labels = [r.label for r in runs]
@@ -123,7 +148,7 @@ def _distinct(runs:list[BoardRun]) -> list[BoardRun]:
         if len(set(longer)) > len(set(labels)): labels = longer
     return [replace(r, label=s) for r, s in zip(runs, labels)]
 
-# %% ../../nbs/10_plots/13_board.ipynb #49b50762
+# %% ../../nbs/10_plots/13_board.ipynb #825def34
 def _energy(n:RunNumbers) -> tuple[str, str]:
     "Wh per question, and what it is where it is not simply measured."
     if n.wh_per_question is None: return '–', ''
@@ -132,13 +157,17 @@ def _energy(n:RunNumbers) -> tuple[str, str]:
 
 def _interval(r:dict) -> str: return '–' if r['score_low'] is None else f'{r["score_low"]:.3f}–{r["score_high"]:.3f}'
 
+@patch(as_prop=True)
+def heading(self:BoardPart) -> str: return self.questions + ', not verified' * (not self.verified)
+
+# %% ../../nbs/10_plots/13_board.ipynb #49b50762
 @patch
 def rows(self:BoardPart) -> list[dict]:
     "A dict per run, best first."
     out = []
     for k, r in enumerate(self.runs, 1):
         n = r.numbers
-        out.append(dict(rank=k, team=r.team, run=r.label, model=n.model, precision=n.precision, engine=n.engine,
+        out.append(dict(rank=k if self.verified else None, team=r.team, run=r.label, model=n.model, precision=n.precision, engine=n.engine,
                         env=n.env, score=n.score, score_low=n.score_low, score_high=n.score_high,
                         letters=self.letters.get(r.label, ''),
                         wh_per_question=n.wh_per_question, energy_is=n.energy.is_, frontier=r.label in self.frontier,
@@ -155,7 +184,7 @@ def table(self:BoardPart) -> ResultTable:
              for r, b in zip(self.rows(), self.runs)]
     columns = ['rank', 'team', 'run', 'score', '95 % interval', 'letters', 'Wh/question', 'energy is', 'USD/question',
                's/question', 'verified']
-    return ResultTable(columns, cells, f'{self.questions}: {self.n} questions, rules of {self.task}', _NOTES,
+    return ResultTable(columns, cells, f'{self.heading}: {self.n} questions, rules of {self.task}', _NOTES,
                        brief=('rank', 'run', 'score', '95 % interval', 'Wh/question', 'verified'))
 
 _NOTES = ('runs that share a letter are not significantly different (paired permutation tests, Holm over all pairs, '
@@ -185,14 +214,14 @@ def to_html(self:BoardPart) -> str:
     def row(r, b):
         wh, what = _energy(b.numbers)
         where = ' · '.join(x for x in (r['model'], r['precision'], r['engine'], r['env']) if x)
-        cells = [td(r['rank'], 'n'), td(r['team']), td(r['run'], 'run', where), td(f'{r["score"]:.3f}', 'n'),
+        cells = [td(r['rank'] or '', 'n'), td(r['team']), td(r['run'], 'run', where), td(f'{r["score"]:.3f}', 'n'),
                  td(_interval(r), 'w'), td(r['letters']), td(wh + ' ★' * r['frontier'], 'n', what),
                  td(number(r['usd_per_question']), 'n'), td(number(r['seconds_per_question']), 'n'),
                  td('✓ derived again', 'yes') if r['verified'] else td('no', 'no', r['verified_why'])]
         return f'<tr>{"".join(cells)}</tr>'
     head = ''.join(f'<th{f" class={c}" * bool(c)}>{h}</th>' for h, c in _HEAD)
     body = '\n'.join(row(r, b) for r, b in zip(self.rows(), self.runs))
-    return (f'<h2>{e(self.questions)}</h2><p>{self.n} questions, rules of {e(self.task)}, {len(self.runs)} runs</p>'
+    return (f'<h2>{e(self.heading)}</h2><p>{self.n} questions, rules of {e(self.task)}, {len(self.runs)} runs</p>'
             f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
             f'<p><small>{"<br>".join(map(e, _NOTES))}</small></p>')
 

@@ -38,7 +38,7 @@ def paper_files(
     while todo:
         p = todo.pop(0)
         if p in out: continue
-        if not p.is_file(): raise UserError(f'no such file: {p}' + (f' (included by {path})' if out else ''))
+        if not p.is_file(): raise UserError(f'no such file: {p}' + ' is a folder' * p.is_dir() + (f' (included by {path})' if out else ''))
         try: out[p] = read_bytes(p).decode('utf-8-sig').replace('\r\n', '\n')
         except UnicodeDecodeError: raise UserError(f'{p} is not UTF-8') from None
         if p.suffix == '.tex':

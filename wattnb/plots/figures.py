@@ -18,7 +18,7 @@ from ..core.workspace import UserError, Workspace, atomic_write, did_you_mean, p
 from ..core.questions import is_blank
 from .style import (PALETTE, Part, draw_bars, figure_style, frame_of, headline, is_note, new_figure,
                                 row_axis, save, small_png)
-from ..scoring.run_folders import find_runs, runs_root
+from ..scoring.run_folders import find_runs, runs_root, some_runs
 from ..scoring.scores import task_in
 from .registry import ALIASES, COPIES, FIGURES, FigureData, as_shown, needs_note
 from . import questions, systems, wattbot_figures, wattbot_questions # noqa: F401 (these fill FIGURES)
@@ -209,14 +209,6 @@ def _index(folder:Path, data, rows):
         missing=f'<ul>{missing}</ul>' if missing else '<p>Nothing.</p>', figures='\n'.join(map(_entry, drawn))))
 
 # %% ../../nbs/10_plots/07_figures.ipynb #1188a8f0
-def _stems(ws, datafile, env) -> list[str]:
-    "The question files whose runs are drawn; `UserError` without a run."
-    stems = [Path(datafile).name.removesuffix('.csv')] if datafile else sorted({r.datafile for r in find_runs(ws, env)})
-    if not any(find_runs(ws, env, s) for s in stems):
-        over = f' over {", ".join(stems)}' * bool(stems) + f' on {env}' * bool(env)
-        raise UserError(f'no runs to draw{over}: `wattnb run --model extractive` makes one')
-    return stems
-
 def _report(bar, r:dict):
     "A line about a figure, above the progress bar."
     drawn = r['state'] == 'drawn'
@@ -241,7 +233,7 @@ def draw_all(
     names = [only] if isinstance(only, str) else list(only or [*FIGURES, *COPIES])
     across = [n for n in names if registered(n).where == 'across']
     if env and only and across: raise UserError(f'{across[0]} compares machines: leave out --env {env}')
-    rows, notes, stems = [], [], _stems(ws, datafile, env)
+    rows, notes, stems = [], [], sorted({r.datafile for r in some_runs(ws, env, datafile, damaged=True)})
     plan = [(s, *f) for s in stems for f in _folders(ws, Path(out or ws.plots), s, env, names)]
     read = {} # (question file, machine) -> its runs, and what is drawn already
     with progress(total=sum(len(some) for *_, some in plan), desc='drawing', unit='figure') as bar:

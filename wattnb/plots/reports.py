@@ -26,7 +26,7 @@ from ..scoring.store import ERROR_CLASSES, error_class, snippet_paper
 from ..telemetry.energy import joules_per_token
 from ..telemetry.footprints import footprint_table, run_footprint
 from ..llm.registry import load_registry
-from ..scoring.run_folders import GroundTruth, distinct_names, find_runs, runs_root, several_engines
+from ..scoring.run_folders import GroundTruth, distinct_names, runs_root, several_engines, some_runs
 from ..scoring.scores import main_task, task_names
 from ..scoring.numbers import doubt_notes, run_numbers
 from ..ensemble.recommendation import recommend
@@ -35,9 +35,9 @@ from .registry import FigureData
 # %% ../../nbs/10_plots/08_reports.ipynb #78f42e53
 def _complete_runs(ws, where:dict, truths:GroundTruth) -> tuple[list, list]:
     "Finished runs of one task over all questions, in the order of their ids, and those left out with the reason."
-    found = [(r, len(r.predictions)) for r in find_runs(ws, **where) if r.complete and not r.name.endswith('-smoke')]
+    found = [(r, len(r.predictions)) for r in some_runs(ws, **where) if r.complete and not r.name.endswith('-smoke')]
     stems = sorted({r.datafile for r, _ in found})
-    if not found: raise UserError('no finished runs yet: `wattnb run --model extractive` makes one')
+    if not found: raise UserError('no finished runs: `wattnb results` lists the others, and the command of a run resumes it')
     if len(stems) > 1: raise UserError(f'runs over several question files ({", ".join(stems)}): name one (--datafile)')
     tasks = [truths.task(r) for r, _ in found]
     names, task = task_names(tasks), main_task(tasks)

@@ -16,7 +16,7 @@ from ..core.questions import BASE_COLUMNS, BLANK, Question, QuestionSet, is_blan
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, WorkError, Workspace, read_csv
 from ..index.corpus import Paper, read_bibliography
-from .run_folders import RunFolder, recorded_task
+from .run_folders import RunFolder, recorded_task, replay_hint
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #0af9cb10
 BLANK_TOGETHER = ('answer_value', 'ref_id', 'ref_url', 'supporting_materials')
@@ -127,7 +127,7 @@ def submission_of(
     papers:dict[str, Paper], # the bibliography
 ) -> list[dict]:
     "The rows of a run's submission, complete."
-    if not run.submission: raise UserError(f'{run.path} has no submission.csv')
+    if not run.submission: raise UserError(f'{run.path} has no submission.csv{replay_hint(run)}')
     records, rows = {str(r['id']): r for r in run.records}, []
     for r in run.submission:
         refs = [x.lower() for x in parse_refs(r['ref_id'])]
@@ -153,6 +153,7 @@ def gate_inputs(
 ) -> tuple[QuestionSet, dict[str, Paper]]:
     "(questions, bibliography) that a submission is checked against. `UserError` where the run answers none of them."
     found, task = read_questions(questions), run and recorded_task(run)
+    if run and not run.submission: raise UserError(f'{run.path} has no submission.csv{replay_hint(run)}')
     if run and not {str(r['id']).strip() for r in run.submission} & {q.id for q in found}:
         raise UserError(f'{run.id} answers no question of {found.path.name}')
     if task: found = replace(found, task=task, questions=tuple(replace(q, task=task) for q in found))

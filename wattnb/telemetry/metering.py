@@ -134,6 +134,7 @@ def meter_command(
     trace_path=None,       # CSV of the power
 ) -> Metered:
     "Measure a command. `UserError` if it cannot be started."
+    if not idle_seconds >= 0: raise UserError(f'idle seconds must be at least 0, not {idle_seconds:g}')
     with Session(trace_path=trace_path, idle_seconds=idle_seconds) as s:
         try: p = subprocess.Popen(argv, stdout=stdout)
         except OSError as e: raise UserError(f'cannot run {argv[0]}: {e.strerror}') from None
