@@ -241,14 +241,14 @@ class AskPanel(Panel):
         self._build(explorer, 'ask', 'Ask', [model])
     def _build(self, explorer, name, label, models):
         known = [('a question of the file …', ''), *((f'{q.id}  {q.question[:90]}', q) for q in explorer.questions)]
-        self.known = _widget('Dropdown', 'known', '640px', options=known)
+        self.known = _widget('Dropdown', 'known', '640px', options=known, tooltip='questions whose answers are known')
         self.text = _widget('Textarea', 'question', '640px', rows=2,
                             placeholder='Ask something that the papers may answer')
-        self.unit = _widget('Text', 'unit', '220px', placeholder='unit of the answer, e.g. MWh')
+        self.unit = _widget('Text', 'unit', '260px', description='unit', placeholder='of the answer, e.g. MWh')
         self.preset = _widget('Dropdown', 'preset', '220px', options=list(PRESETS), value=DEFAULT_PRESET,
-                              description='preset')
-        self.guess, self.closed = (_widget('Checkbox', width='220px', description=d, indent=False)
-                                   for d in ('best guess', 'closed-book'))
+                              description='search', tooltip='preset of the search: which passages the model gets')
+        self.guess, self.closed = (_widget('Checkbox', width='300px', description=d, indent=False)
+                                   for d in ('best guess: no refusal', 'closed-book: without the papers'))
         self.go = _widget('Button', 'go', description=label, button_style='primary', icon='play')
         self.stop = _widget('Button', 'stop', description='Cancel', icon='stop')
         self.verdict, self.sides, self.job = _widget('HTML', 'verdict'), [Side(explorer, m) for m in models], None
