@@ -124,6 +124,7 @@ _STYLE = '''<style>
 .wattnb-panel details { margin: 3px 0; border-left: 3px solid var(--jp-border-color2, #ddd); padding-left: 8px }
 .wattnb-panel :is(td, th) { padding: 2px 8px }
 .wattnb-panel .wattnb-row { flex-wrap: wrap }
+.wattnb-panel .jupyter-widgets { max-width: 100% } .wattnb-panel .wattnb-list select { font-family: monospace }
 .wattnb-panel :is(pre, .wattnb-page, .wattnb-stream) {
   white-space: pre-wrap; line-height: 1.4; padding: 6px; max-height: 22em; overflow: auto }
 .wattnb-panel pre, .wattnb-page { background: var(--jp-layout-color2, #f4f4f4) }
