@@ -137,9 +137,9 @@ def _how_sure(r:Report) -> str:
     if not r.tied: return f'{better} each of the other {n - 1}: chance alone hardly explains it.'
     if len(r.tied) == n - 1:
         return 'No other system is significantly different from it: these questions do not decide which one is better.'
-    are, them = ('is', 'it') if len(r.tied) == 1 else ('are', 'them')
-    return _fitting(r, lambda name: f'{_names(r.tied, name)} {are} not significantly different from it: its lead over '
-                                    f'{them} may be chance.')
+    are = 'is' if len(r.tied) == 1 else 'are'
+    return _fitting(r, lambda name: f'{_names(r.tied, name)} {are} not significantly different from it: its lead may be '
+                                    'chance.')
 
 # %% ../../nbs/10_plots/09_findings.ipynb #6922461b
 def _wh(x) -> str:
