@@ -159,6 +159,7 @@ def table(self:BoardPart) -> ResultTable:
     return ResultTable(columns, cells, f'{self.questions}: {self.n} questions, rules of {self.task}', _NOTES,
                        brief=('rank', 'run', 'score', '95 % interval', 'Wh/question', 'verified'))
 
+# %% ../../nbs/10_plots/13_board.ipynb #49b50763
 _NOTES = ('letters: runs that share one are not significantly different (paired permutation tests, Holm over all pairs, '
           '5 %)',
           '★: no other run of the table scores at least as well for less energy; a lower bound (≥) cannot have it, and – is '

@@ -51,6 +51,7 @@ def report_title(
     head = f'{n} systems compared' if n > 1 else f'{next(iter(r.names.values()))} measured'
     return f'{r.runs[0].datafile}: {head} on {_machines(r)}' + (f', {when}' if when else '')
 
+# %% ../../nbs/10_plots/09_findings.ipynb #n8title4
 def _terms(r:Report) -> list[str]:
     "What a score is, a system, and a significant difference."
     if not r.labelled: return []
@@ -279,12 +280,11 @@ def energy_findings(
     none = [k for k, n in x.items() if n.wh is None and n.ran_here]
     out = _least(r, ranked, 'of those measured whole' if bounds or none else 'of all') if ranked else []
     if not ranked and not bounds: out.append('No run measured its energy, so it is not compared.')
-    if bounds:
-        metered = ', '.join(sorted({x[k].energy.metered.replace('in a member ', '') for k in bounds}))
+    if metered := ', '.join(sorted({x[k].energy.metered.replace('in a member ', '') for k in bounds})):
         out.append(_fitting(r, lambda name: f'The energy of {_names(bounds, name)} is a lower bound: not all GPUs were '
                                          f'metered ({metered}).'))
-        out.append('Lower bounds are not ranked with the others, and no ratio is made of them.' if ranked else
-                   'Lower bounds are not ranked, so which system takes the least energy cannot be said.')
+        out.append('Lower bounds are not ranked' + (' with the others, and no ratio is made of them.' if ranked else
+                                                    ', so which system takes the least energy cannot be said.'))
     if none and (ranked or bounds):
         out.append(_fitting(r, lambda name: f'{_names(none, name)} did not measure energy.'))
     return out
@@ -405,6 +405,7 @@ def _system_row(r:Report, label:str, x, marks:_Marks) -> list:
             marks.beside(text(x.usd_per_question, '.3g'), label, x, 'usd'), _against(r, run),
             None if run == label else run]
 
+# %% ../../nbs/10_plots/09_findings.ipynb #n8systems7
 def systems_table(
     r:Report, # any
 ) -> ResultTable:

@@ -177,6 +177,7 @@ def write_tables(
               for end, text in (('.tex', t.to_latex() + '\n'), ('.tsv', tsv(t)))),
             atomic_write(folder/'tables.html', page), atomic_write(folder/'numbers.tex', macros)]
 
+# %% ../../nbs/10_plots/12_report_page.ipynb #n11tables4
 def tables_beside(
     r:Report, # any
     folder,   # beside the page

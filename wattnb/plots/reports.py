@@ -308,6 +308,7 @@ def score_rule(
     rules = '' if task == WATTBOT2025 else f'; values are compared by the rules of {task.name}'
     return f'The score is {" + ".join(parts)}{rules}.'
 
+# %% ../../nbs/10_plots/08_reports.ipynb #5bb1780b
 def _statistics(r:Report) -> str:
     "How intervals and tests were made; the text of the library, with what differs between reports."
     c, out = r.comparison, f'Intervals are 95 %; {INTERVAL_NOTE}'
