@@ -178,17 +178,20 @@ th,td{padding:.4rem .6rem;text-align:left;vertical-align:top;
       border-bottom:1px solid color-mix(in srgb,currentColor 18%,transparent)}
 td.n,th.n{text-align:right} td.w,td.n,th{white-space:nowrap} td small{white-space:normal}
 td.run{min-width:12rem} small,summary{opacity:.8;font-size:.83rem} ul{margin:.2rem 0;padding-left:1.1rem}
-td details{display:inline} details[open]{display:block} summary{cursor:pointer;display:inline} summary::before{content:"▸ "} .yes{color:light-dark(#1a7f37,#4ac26b)}
+td details{display:inline} details[open]{display:block} summary{cursor:pointer;display:inline} summary::before{content:"▸ "}
+.yes{color:light-dark(#1a7f37,#4ac26b)}
 @media(max-width:52rem){thead{display:none} table,tbody,tr,td{display:block}
 tr{padding:.7rem 0;border-bottom:1px solid color-mix(in srgb,currentColor 30%,transparent)}
-td,td.n{display:flex;gap:1rem;justify-content:space-between;border:0;padding:.08rem 0;text-align:right;white-space:normal}
-td::before{content:attr(data-of);opacity:.8;color:CanvasText;font-weight:400;text-align:left;flex:none} td.run{font-weight:600} td ul{text-align:left}}
+td,td.n{display:flex;gap:1rem;justify-content:space-between;border:0;padding:.08rem 0;
+text-align:right;white-space:normal}
+td::before{content:attr(data-of);opacity:.8;color:CanvasText;font-weight:400;text-align:left;flex:none}
+td.run{font-weight:600} td ul{text-align:left}}
 '''
 
 # %% ../../nbs/10_plots/13_board.ipynb #b0a4d0c4
 _NUMBER = lambda x: '–' if x is None else f'{x:.3g}'
 
-def _row(r:dict, b:BoardRun) -> dict[str, tuple]:
+def _row(r:dict, b:BoardRun) -> dict[str, tuple[object, str, str]]:
     "Heading → (text, what stands below it in small letters, class) of a run."
     wh, what = _energy(b.numbers)
     where = ' · '.join(x for x in (r['model'], r['precision'], r['engine'], r['env']) if x)

@@ -311,11 +311,13 @@ def refusal_findings(
     wrong = {e.label: n for e in order if (n := e.scores.strict.get('false_answers')) is not None}
     n_na = sum(x['is_na'] for x in order[0].scores.rows)
     if not n_na or not wrong: return []
-    of, most, few = f'Of {_count(n_na, "question")} that the papers do not answer,', max(wrong.values()), min(wrong.values())
+    most, few = max(wrong.values()), min(wrong.values())
+    of = f'Of {_count(n_na, "question")} that the papers do not answer,'
     worst, least = ([k for k, n in wrong.items() if n == x] for x in (most, few))
     rest = lambda name: name(least[0]) if len(least) == 1 else f'{len(least)} others'
-    out = [_fitting(r, lambda name: f'{of} {_names(worst, name)} {"answers" if len(worst) == 1 else "answer"} {most} all '
-                                    f'the same, {rest(name)} {few or "none"}.' if most != few else
+    verb = 'answers' if len(worst) == 1 else 'answer'
+    out = [_fitting(r, lambda name: f'{of} {_names(worst, name)} {verb} {most} all the same, '
+                                    f'{rest(name)} {few or "none"}.' if most != few else
                                     f'{of} every system answers {few or "none"} all the same.')]
     if unread := [e.label for e in order if e.scores.strict['unparsed']]:
         out.append(_fitting(r, lambda name: f'Replies of {_names(unread, name)} could not be read: neither answers '
@@ -390,7 +392,8 @@ def _against(r:Report, label:str) -> str|None:
 def _votes(r:Report) -> list[str]:
     "Which runs an ensemble is a vote of."
     names = {x.run: r.names[k] for k, x in r.numbers.items()}
-    of = lambda e: _and([names.get(f'{e.id.rpartition("/")[0]}/{m}', m) for m in (p.rpartition('/')[2] for p in e.members)])
+    last = lambda path: path.rpartition('/')[2]
+    of = lambda e: _and([names.get(f'{e.id.rpartition("/")[0]}/{last(m)}', last(m)) for m in e.members])
     return [f'{names[e.id]}: a vote of {of(e)}.' for e in r.runs if e.is_ensemble and e.members and e.id in names]
 
 def _system_row(r:Report, label:str, x, marks:_Marks) -> list:

@@ -135,7 +135,8 @@ def doubts_table(
     here = lambda rule: ', mended here' if rule.startswith('SCORE_') else ''
     rows = [[severity + here(rule), what[rule], who([r.names[k] for k in runs]), next(iter(runs.values())), rule]
             for rule, (severity, runs) in audit_findings(r).items()]
-    mended = 'mended here: the summary of the run has an older score; the tables of this page have the score of its answers.'
+    mended = ('mended here: the summary of the run has an older score; the tables of this page have the score of its '
+              'answers.')
     return ResultTable(['severity', 'what', 'systems', 'for example', 'rule'], rows, 'Errors and warnings of the audit',
                        (mended,) * any('SCORE_' in x[-1] for x in rows))
 

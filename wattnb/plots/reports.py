@@ -137,9 +137,10 @@ class Folded:
 def _answers_table(answers:dict) -> str:
     "HTML of one question: a row per run with class, value and cited papers."
     esc = html.escape
+    papers = lambda x: ', '.join(parse_refs(x.get('refs')))
     rows = ''.join(f'<tr><td>{esc(l)}</td><td '
                    f'title="{c}">{_MARK.get(c, c)}</td><td>{esc(str(x.get("value") or ""))[:120]}</td>'
-                   f'<td>{esc(", ".join(parse_refs(x.get("refs"))))[:120]}</td><td>{c}</td></tr>' for l, (c, x) in answers.items())
+                   f'<td>{esc(papers(x))[:120]}</td><td>{c}</td></tr>' for l, (c, x) in answers.items())
     return f'<table><tr><th>system</th><th></th><th>value</th><th>papers</th><th>class</th></tr>{rows}</table>'
 
 # %% ../../nbs/10_plots/08_reports.ipynb #9276a2e9
@@ -280,8 +281,9 @@ def _setup_sentences(ours) -> list[str]:
             *['Different between runs: ' + ', '.join(varied) + '.'] * bool(varied)]
 
 # %% ../../nbs/10_plots/08_reports.ipynb #5bb1780a
-_METERS = {'nvml': 'the energy counter or the power readings of NVML', 'power_sampling': 'power readings', # as summaries name them
-           'zeus': 'Zeus', 'none': ''}
+_METERS = { # as summaries name them
+    'nvml': 'the energy counter or the power readings of NVML', 'power_sampling': 'power readings', 'zeus': 'Zeus',
+    'none': ''}
 
 def _energy_methods(r:Report) -> list[str]:
     methods = sorted({x.stored.hardware.gpu_energy_method or 'none' for x in r.runs})
@@ -314,10 +316,11 @@ def _statistics(r:Report) -> str:
     c, out = r.comparison, f'Intervals are 95 %; {INTERVAL_NOTE}'
     if c is None: return out
     by = ' Intervals of the score and tests are by paper, because questions share papers.' if c.papers else ''
+    n = f'{len(c.pairs)} pair' + 's' * (len(c.pairs) > 1)
     return (f'{out} Two systems are compared on the same questions: the score by a permutation test of the paired '
-            f'differences, values by McNemar’s test.{by} A difference is significant where p, after Holm’s correction over '
-            f'{len(c.pairs)} pair{"s" * (len(c.pairs) > 1)}, is at most {ALPHA}; an interval is of one system or one pair '
-            'alone, so it may exclude zero where p is larger.')
+            f'differences, values by McNemar’s test.{by} A difference is significant where p, after Holm’s '
+            f'correction over {n}, is at most {ALPHA}; an interval is of one system or one pair alone, so it may '
+            'exclude zero where p is larger.')
 
 def methods_text(
     r:Report, # any
@@ -330,8 +333,8 @@ def methods_text(
     task = r.source.scored[0].scores.task
     out += [score_rule(task), 'Numbers are equal within a relative tolerance of 10⁻³.']
     if task == WATTBOT2025:
-        out.append('By its rules value accuracy counts every unanswerable question as right, whatever was answered; the '
-                   'strict score gives no credit for such a value, nor for a failed call.')
+        out.append('By its rules value accuracy counts every unanswerable question as right, whatever was answered; '
+                   'the strict score gives no credit for such a value, nor for a failed call.')
     out.append(_statistics(r))
     return ' '.join(out + _energy_methods(r))
 
