@@ -368,8 +368,7 @@ class _Marks:
         if 'energy' in about and x.energy.metered and not any(d.rule == 'ONE_GPU' for d in found):
             found.append(Doubt('ONE_GPU', f'{x.energy.metered} metered')) # a vote has that of its members
         for d in found:
-            number, why = _PLAIN.get(d.rule, ('', d.message))
-            why = f'doubt the {number}; {why}' if number else why
+            why = _PLAIN[d.rule][1] if 'score' in about and d.rule in _PLAIN else d.message # one for all replies
             self.rules.setdefault(d.rule, {}).setdefault(why, []).append(label)
             letters.append(self.letter(d.rule))
         return f'{text}\u00a0[{",".join(dict.fromkeys(letters))}]' if letters and text != '–' else text
