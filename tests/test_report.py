@@ -208,12 +208,13 @@ def test_numbers_of_the_page_are_those_of_one_record(page):
 
 
 def test_tables_to_copy_lie_beside_the_page(page):
-    "LaTeX with booktabs, text with a cell per column, one HTML page without scripts."
+    "LaTeX with booktabs, text with a cell per column, one HTML page without scripts, numbers as macros; the page links to them."
     _, folder = page
     files = {p.name: p.read_text('utf-8') for p in (folder / 'r-tables').iterdir()}
-    assert {'systems.tex', 'systems.tsv', 'pairs.tex', 'footprint.tsv', 'tables.html'} <= files.keys()
+    assert {'systems.tex', 'systems.tsv', 'pairs.tex', 'footprint.tsv', 'tables.html', 'numbers.tex'} <= files.keys() and 'r-tables/numbers.tex">' in page[0]
     for name, text in files.items():
-        if name.endswith('.tex'):
+        if name == 'numbers.tex': assert '\\wattnbset{' in text and '% run ' in text
+        elif name.endswith('.tex'):
             assert r'\toprule' in text and r'\bottomrule' in text and text.count(r'\begin') == text.count(r'\end') and not re.search(r'(?<!\\)[_#&](?!\s)|(?<!\\)%', text.replace(' & ', ' '))
             assert text.count('{') - text.count(r'\{') == text.count('}') - text.count(r'\}') and not re.search('[≥≤≈−→…]', text)
         if name.endswith('.tsv'): assert len({l.count('\t') for l in text.splitlines()}) == 1, name

@@ -124,6 +124,7 @@ _STYLE = '''<style>
 .wattnb-panel details { margin: 3px 0; border-left: 3px solid var(--jp-border-color2, #ddd); padding-left: 8px }
 .wattnb-panel :is(td, th) { padding: 2px 8px }
 .wattnb-panel .wattnb-row { flex-wrap: wrap }
+.wattnb-panel .jupyter-widgets { max-width: 100% } .wattnb-panel .wattnb-list select { font-family: monospace }
 .wattnb-panel :is(pre, .wattnb-page, .wattnb-stream) {
   white-space: pre-wrap; line-height: 1.4; padding: 6px; max-height: 22em; overflow: auto }
 .wattnb-panel pre, .wattnb-page { background: var(--jp-layout-color2, #f4f4f4) }
@@ -241,14 +242,14 @@ class AskPanel(Panel):
         self._build(explorer, 'ask', 'Ask', [model])
     def _build(self, explorer, name, label, models):
         known = [('a question of the file …', ''), *((f'{q.id}  {q.question[:90]}', q) for q in explorer.questions)]
-        self.known = _widget('Dropdown', 'known', '640px', options=known)
+        self.known = _widget('Dropdown', 'known', '640px', options=known, tooltip='questions whose answers are known')
         self.text = _widget('Textarea', 'question', '640px', rows=2,
                             placeholder='Ask something that the papers may answer')
-        self.unit = _widget('Text', 'unit', '220px', placeholder='unit of the answer, e.g. MWh')
+        self.unit = _widget('Text', 'unit', '260px', description='unit', placeholder='of the answer, e.g. MWh')
         self.preset = _widget('Dropdown', 'preset', '220px', options=list(PRESETS), value=DEFAULT_PRESET,
-                              description='preset')
-        self.guess, self.closed = (_widget('Checkbox', width='220px', description=d, indent=False)
-                                   for d in ('best guess', 'closed-book'))
+                              description='search', tooltip='preset of the search: which passages the model gets')
+        self.guess, self.closed = (_widget('Checkbox', width='300px', description=d, indent=False)
+                                   for d in ('best guess: no refusal', 'closed-book: without the papers'))
         self.go = _widget('Button', 'go', description=label, button_style='primary', icon='play')
         self.stop = _widget('Button', 'stop', description='Cancel', icon='stop')
         self.verdict, self.sides, self.job = _widget('HTML', 'verdict'), [Side(explorer, m) for m in models], None

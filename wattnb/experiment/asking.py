@@ -375,13 +375,14 @@ def took_html(
     times = [('loading', a.load_seconds), ('search', sum_or_none(x.retrieval_seconds for x in a.attempts)),
              ('generation', sum_or_none(x.reply.seconds for x in a.attempts)), ('in all', a.seconds)]
     items = [f'{what} {v:.2f} s' for what, v in times if v is not None]
-    items.append('tokens not reported' if p is None or c is None else f'{p:,} + {c:,} tokens')
+    items.append('tokens not reported' if p is None or c is None else f'prompt + reply: {p:,} + {c:,} tokens')
     if e.get('wh') is None: items.append(f'<span title="{esc(str(e.get("reason") or ""))}">energy not measured</span>')
     else: items.append(f'{e["wh"] * 3600:.3g} J ({e["wh"]:.2g} Wh, {esc(e.get("of") or "")})')
     if a.cost_usd is None: items.append('price not known')
     elif a.cost_usd: items.append(f'{a.cost_usd:.5f} USD')
     if len(a.attempts) > 1: items.append(f'{len(a.attempts)} attempts')
-    return f'<div class="wattnb-took">{esc(a.entry.name)} · {esc(a.precision)} · {" · ".join(items)}</div>'
+    precision = [esc(a.precision)] * (a.precision != 'auto')
+    return f'<div class="wattnb-took">{" · ".join([esc(a.entry.name), *precision, *items])}</div>'
 
 # %% ../../nbs/06_experiment/07_asking.ipynb #64c05a05
 def page_html(

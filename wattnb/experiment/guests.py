@@ -246,12 +246,12 @@ def cited_places(
 ) -> list[tuple]:
     "(paper, page, text of the passage) of each cited paper."
     if a.retrieved is None: return []
-    value, out = a.answer.value.lower().strip(), []
+    value, quoted, out = a.answer.value.lower().strip(), ' '.join(a.answer.supporting_materials.split()), []
     for ref in dict.fromkeys(r.lower() for r in a.answer.refs):
         hits = [h for h in a.retrieved.hits if h.doc_id.lower() == ref]
-        with_value = (h for h in hits if value and value in h.text.lower().replace(',', ''))
-        best = next(with_value, hits[0] if hits else None)
-        if best is not None: out.append((best.doc_id, best.page, best.text))
+        hits = [h for h in hits if value and value in h.text.lower().replace(',', '')] or hits
+        hits = [h for h in hits if quoted and quoted in ' '.join(h.text.split())] or hits
+        if hits: out.append((hits[0].doc_id, hits[0].page, hits[0].text))
     return out[:most]
 
 # %% ../../nbs/06_experiment/08_guests.ipynb #9ce91d3a
@@ -288,6 +288,13 @@ def _document(body:str, refresh:bool=False) -> str:
             f'<link rel="stylesheet" href="/guests.css">{again}</head><body>{body}'
             '<script src="/guests.js"></script></body></html>')
 
+def _papers(desk:Desk) -> str:
+    "The titles of the papers, folded."
+    titles = [html.escape(p.title or p.id) for p in list(desk.bibliography.values())[:200]]
+    more = f'<li>and {n} more</li>' if (n := len(desk.bibliography) - 200) > 0 else ''
+    return ('<details><summary>Which papers?</summary><ul>' + ''.join(f'<li>{t}</li>' for t in titles) + more
+            + '</ul></details>') if titles else ''
+
 def _ask_form(desk:Desk, text:str='', unit:str='') -> str:
     "The form of a question."
     l, esc = desk.limits, html.escape
@@ -307,9 +314,9 @@ def guest_html(
     "The whole page."
     n = len(desk.index.manifest['documents'])
     head = (f'<header><h1>Ask {n} paper{"s" * (n != 1)}</h1><small>Answers are by {html.escape(desk.entry.name)}, from '
-            'passages of the papers. They can be wrong: look at the page beside the answer.</small></header>')
+            'passages of the papers. They can be wrong: look at the page that is shown with the answer.</small></header>')
     foot = '<footer><small>Questions are kept in memory for a while, and written nowhere.</small></footer>'
-    return _document(f'{head}{_ask_form(desk, text, unit)}<main>{main}</main>{foot}', refresh)
+    return _document(f'{head}{_ask_form(desk, text, unit)}<main>{main or _papers(desk)}</main>{foot}', refresh)
 
 # %% ../../nbs/06_experiment/08_guests.ipynb #39391bd4
 def _cost(t:Ticket) -> str:

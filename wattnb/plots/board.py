@@ -23,6 +23,8 @@ from ..experiment.run_files import derive
 from ..experiment.stored import verify
 from ..scoring.numbers import RunNumbers, question_costs, run_numbers
 from ..scoring.run_folders import GroundTruth, RunFolder, find_run, is_run, runs_root, score_run, some_runs
+from .reports import score_rule
+
 
 # %% ../../nbs/10_plots/13_board.ipynb #52fd0802
 def check_entry(
@@ -187,45 +189,92 @@ def table(self:BoardPart) -> ResultTable:
     return ResultTable(columns, cells, f'{self.heading}: {self.n} questions, rules of {self.task}', _NOTES,
                        brief=('rank', 'run', 'score', '95 % interval', 'Wh/question', 'verified'))
 
-_NOTES = ('runs that share a letter are not significantly different (paired permutation tests, Holm over all pairs, '
+# %% ../../nbs/10_plots/13_board.ipynb #49b50763
+_NOTES = ('letters: runs that share one are not significantly different (paired permutation tests, Holm over all pairs, '
           '5 %)',
-          '★: no other run of the table scores at least as well for less energy',
-          'verified: summary and submission were derived again from the journal, and their hashes are right')
+          '★: no other run of the table scores at least as well for less energy; a lower bound (≥) cannot have it, and – is '
+         'energy that was not measured',
+          '95 % interval: of one run; only letters take the pairing of the questions and the number of runs into account',
+         'verified: summary and submission were derived again from the journal, and their hashes are right; whether the '
+         'journal itself is true cannot be checked')
 
 # %% ../../nbs/10_plots/13_board.ipynb #e92e3d53
 _STYLE = '''
-:root{color-scheme:light dark}
-body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}
+:root{color-scheme:light dark} *{box-sizing:border-box}
+body{font:16px/1.5 system-ui,sans-serif;max-width:76rem;margin:1.5rem auto;padding:0 1rem;overflow-wrap:break-word}
+h1{font-size:1.6rem;margin:0} h2{font-size:1.25rem;margin:2.4rem 0 .4rem} p{max-width:52rem;margin:.5rem 0}
 .scroll{overflow-x:auto} table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:.4rem .6rem;text-align:left;vertical-align:top;
       border-bottom:1px solid color-mix(in srgb,currentColor 18%,transparent)}
-td.n,th.n{text-align:right} td.w,th{white-space:nowrap} td.run{min-width:11rem} small{opacity:.75} .yes{color:light-dark(#1a7f37,#4ac26b)} .no{opacity:.7}
+td.n,th.n{text-align:right} td.w,td.n,th{white-space:nowrap} td small{white-space:normal}
+td.run{min-width:12rem} small,summary{opacity:.8;font-size:.83rem} ul{margin:.2rem 0;padding-left:1.1rem}
+td details{display:inline} details[open]{display:block} summary{cursor:pointer;display:inline} summary::before{content:"▸ "}
+.yes{color:light-dark(#1a7f37,#4ac26b)}
+@media(max-width:52rem){thead{display:none} table,tbody,tr,td{display:block}
+tr{padding:.7rem 0;border-bottom:1px solid color-mix(in srgb,currentColor 30%,transparent)}
+td,td.n{display:flex;gap:1rem;justify-content:space-between;border:0;padding:.08rem 0;
+text-align:right;white-space:normal}
+td::before{content:attr(data-of);opacity:.8;color:CanvasText;font-weight:400;text-align:left;flex:none}
+td.run{font-weight:600} td ul{text-align:left}}
 '''
-_HEAD = (('', 'n'), ('team', ''), ('run', ''), ('score', 'n'), ('95 % interval', ''), ('', ''), ('Wh/question', 'n'),
-         ('USD', 'n'), ('s', 'n'), ('verified', ''))
 
 # %% ../../nbs/10_plots/13_board.ipynb #b0a4d0c4
+_NUMBER = lambda x: '–' if x is None else f'{x:.3g}'
+
+def _row(r:dict, b:BoardRun) -> dict[str, tuple[object, str, str]]:
+    "Heading → (text, what stands below it in small letters, class) of a run."
+    wh, what = _energy(b.numbers)
+    where = ' · '.join(x for x in (r['model'], r['precision'], r['engine'], r['env']) if x)
+    return {'rank': (r['rank'] or '–', '', 'n'), 'team': (r['team'], '', ''), 'run': (r['run'], where, 'run'),
+            'score': (f'{r["score"]:.3f}', '', 'n'), '95 % interval': (_interval(r), '', 'w'),
+            'letters': (r['letters'], '', ''), 'Wh/question': (wh + ' ★' * r['frontier'], what, 'n'),
+            'USD/question': (_NUMBER(r['usd_per_question']), '', 'n'),
+            's/question': (_NUMBER(r['seconds_per_question']), '', 'n'),
+            'verified': ('✓ derived again', '', 'yes') if r['verified'] else ('no', r['verified_why'], 'no')}
+
+def _td(heading:str, text, below:str, kind:str, doubts:Sequence=()) -> str:
+    "A cell: on a phone its heading stands before it."
+    e = lambda x: html.escape(str(x))
+    fold = (f'<details><summary>{len(doubts)} doubt{"s" * (len(doubts) > 1)}</summary><ul>'
+            + ''.join(f'<li><small>{e(d)}</small></li>' for d in doubts) + '</ul></details>') if doubts else ''
+    return (f'<td class="{kind}" data-of="{e(heading)}"><div>{e(text)}{f"<br><small>{e(below)}</small>" * bool(below)}'
+            f'{"<br>" * bool(fold)}{fold}</div></td>')
+
+
+# %% ../../nbs/10_plots/13_board.ipynb #b0a4d0c7
+@patch
+def lead(self:BoardPart) -> str:
+    "What the table shows, in three sentences."
+    best, alone = self.runs[0], len(self.runs) == 1
+    tied = sum(bool(set(self.letters[r.label]) & set(self.letters[best.label])) for r in self.runs[1:])
+    sure = ('It is significantly better than every other run.' if not tied else
+            'No other run is significantly different from it.' if tied == len(self.runs) - 1 else
+            f'{tied} of the other {len(self.runs) - 1} {"run is" if tied == 1 else "runs are"} not significantly different '
+            'from it.')
+    return (f'{len(self.runs)} run{"s" * (not alone)} over {self.n} questions. {best.label} has the highest score, '
+            f'{best.numbers.score:.3f}. ' * (not alone) + sure * (not alone) + ' ' + score_rule(best.scores.task))
+
 @patch
 def to_html(self:BoardPart) -> str:
-    "The part as a section of the page."
-    e = lambda x: html.escape(str(x))
-    number = lambda x: '–' if x is None else f'{x:.3g}'
-    td = lambda x, kind='', below='': f'<td class="{kind}">{e(x)}{f"<br><small>{e(below)}</small>" * bool(below)}</td>'
-    def row(r, b):
-        wh, what = _energy(b.numbers)
-        where = ' · '.join(x for x in (r['model'], r['precision'], r['engine'], r['env']) if x)
-        cells = [td(r['rank'] or '', 'n'), td(r['team']), td(r['run'], 'run', where), td(f'{r["score"]:.3f}', 'n'),
-                 td(_interval(r), 'w'), td(r['letters']), td(wh + ' ★' * r['frontier'], 'n', what),
-                 td(number(r['usd_per_question']), 'n'), td(number(r['seconds_per_question']), 'n'),
-                 td('✓ derived again', 'yes') if r['verified'] else td('no', 'no', r['verified_why'])]
-        return f'<tr>{"".join(cells)}</tr>'
-    head = ''.join(f'<th{f" class={c}" * bool(c)}>{h}</th>' for h, c in _HEAD)
-    body = '\n'.join(row(r, b) for r, b in zip(self.rows(), self.runs))
-    return (f'<h2>{e(self.heading)}</h2><p>{self.n} questions, rules of {e(self.task)}, {len(self.runs)} runs</p>'
+    "The part as a section of the page; a column in which no run has a number is left out."
+    e, rows = lambda x: html.escape(str(x)), [_row(r, b) for r, b in zip(self.rows(), self.runs)]
+    empty = {h for h in rows[0] if h not in ('letters', 'Wh/question') and all(row[h][0] == '–' for row in rows)}
+    if len({r.team for r in self.runs}) == 1: empty.add('team')
+    if len(rows) == 1: empty.add('letters')
+    shown = [h for h in rows[0] if h not in empty]
+    head = ''.join(f'<th class="{rows[0][h][2].replace("yes", "")}">{h}</th>' for h in shown)
+    doubts = [[d.message for d in r.numbers.doubts if d.severity != 'info'] for r in self.runs]
+    body = '\n'.join('<tr>' + ''.join(_td(h, *row[h], d if h == 'run' else ()) for h in shown) + '</tr>'
+                     for row, d in zip(rows, doubts))
+    return (f'<h2>{e(self.heading)}</h2><p>{e(self.lead())}</p>'
             f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
             f'<p><small>{"<br>".join(map(e, _NOTES))}</small></p>')
 
 # %% ../../nbs/10_plots/13_board.ipynb #d5d68c1d
+_LEAD = ('Language models that answer questions over papers, ranked by score, with what an answer takes: watt-hours (Wh) of '
+         'the metered devices, seconds and US dollars, loading included. Every run was scored again, by the same rules, '
+         'for this page.')
+
 def write_board(
     sources:Sequence,         # run folders, workspaces or bundles; 'TEAM=PATH' names the team
     output='board',           # folder of the site
@@ -242,7 +291,8 @@ def write_board(
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
             f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">'
             f'<title>{html.escape(title)}</title><style>{_STYLE}</style></head>'
-            f'<body><h1>{html.escape(title)}</h1>\n{sections}\n<p><small>USD and s are per question. Made by wattnb. All numbers are in <a href="board.json">board.json</a>.</small></p></body></html>\n')
+            f'<body><h1>{html.escape(title)}</h1><p>{_LEAD}</p>\n{sections}\n<p><small>Made by wattnb. All numbers are in '
+            '<a href="board.json">board.json</a>.</small></p></body></html>\n')
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder/'board.json', jsonable(dict(title=title, parts=data)))

@@ -15,7 +15,8 @@ from typing import Callable, Sequence
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, some_of
 from ..compare.auditing import SEVERITIES
-from ..scoring.numbers import DOUBTS, doubt_notes
+from ..scoring.numbers import DOUBTS, Doubt, doubt_notes
+from ..scoring.statistics import ALPHA
 from .reports import Report
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8dates
@@ -50,13 +51,28 @@ def report_title(
     head = f'{n} systems compared' if n > 1 else f'{next(iter(r.names.values()))} measured'
     return f'{r.runs[0].datafile}: {head} on {_machines(r)}' + (f', {when}' if when else '')
 
+# %% ../../nbs/10_plots/09_findings.ipynb #n8title4
+def _terms(r:Report) -> list[str]:
+    "What a score is, a system, and a significant difference."
+    if not r.labelled: return []
+    task, c = next(iter(r.numbers.values())).task, r.comparison
+    parts = (f'{task.value:.0%} right values', f'{task.ref:.0%} right citations',
+             f'{task.na:.0%} refusals of what the papers do not answer' * (task.na > 0))
+    out = [f'Score: 0 to 1, {_and([p for p in parts if p])} (rules of {task.name})']
+    if c is None: return out
+    by = 'by paper, ' if c.papers else ''
+    return [*out, 'System: a model as it was run, or a vote of several',
+            f'Significant: p ≤ {ALPHA} in a paired permutation test, {by}after Holm’s correction over '
+            f'{_count(len(c.pairs), "pair")}']
+
 def report_facts(
     r:Report, # any
 ) -> list[str]:
-    "What stands under the title, a line each: questions, hardware, what is left out."
+    "What stands under the title, a line each: questions, score, test, hardware, what is left out."
     n = max((x.n for x in r.numbers.values()), default=0)
     n_na = next((x.n_na for x in r.numbers.values() if x.n_na is not None), None)
-    out = [_count(n, 'question') + ('' if n_na is None else f', {n_na} of them without an answer in the papers')]
+    out = [f'Question set {r.runs[0].datafile}: {_count(n, "question")}'
+           + ('' if n_na is None else f', {n_na} of them without an answer in the papers'), *_terms(r)]
     gpus = defaultdict(set)
     for x in r.runs:
         if name := x.stored.hardware.gpu_name or x.stored.machine.get('cpu_model'):
@@ -116,15 +132,15 @@ def _how_sure(r:Report) -> str:
     if not r.labelled: return 'Only time, energy and money were measured; none of them shows that an answer is right.'
     if c is None:
         return 'The interval covers the choice of questions; other papers, prompts or seeds may give another score.'
-    by = ' by paper' if c.papers else ''
-    test = f'(paired permutation test{by}, Holm over {_count(len(c.pairs), "pair")}, 5 %)'
+    better = 'It is significantly better than'
     if not r.tied and n == 2:
-        return _fitting(r, lambda name: f'It is significantly better than {name(list(r.numbers)[1])} {test}.')
-    if not r.tied: return f'It is significantly better than each of the other {n - 1} {test}.'
+        return _fitting(r, lambda name: f'{better} {name(list(r.numbers)[1])}: chance alone hardly explains it.')
+    if not r.tied: return f'{better} each of the other {n - 1}: chance alone hardly explains it.'
     if len(r.tied) == n - 1:
-        return f'No other system is significantly different from it {test}: these questions do not decide.'
+        return 'No other system is significantly different from it: these questions do not decide which one is better.'
     are = 'is' if len(r.tied) == 1 else 'are'
-    return _fitting(r, lambda name: f'{_names(r.tied, name)} {are} not significantly different from it {test}.')
+    return _fitting(r, lambda name: f'{_names(r.tied, name)} {are} not significantly different from it: its lead may be '
+                                    'chance.')
 
 # %% ../../nbs/10_plots/09_findings.ipynb #6922461b
 def _wh(x) -> str:
@@ -168,7 +184,9 @@ def _what_cost(r:Report) -> str:
     return f'Its energy is not known{why}{time}.'
 
 def _metered(x) -> str:
-    if x.energy.metered: return f': only {x.energy.metered.replace("in a member ", "")} were metered'
+    if x.energy.metered:
+        of = x.energy.metered.replace('in a member ', '')
+        return f': only {of} {"was" if of.startswith("1 ") else "were"} metered'
     if x.energy.factor == 1: return ' on the devices that were metered'
     return ', extrapolated from the part that was metered'
 
@@ -180,7 +198,7 @@ def _what_cannot_be_said(r:Report) -> str:
     if c is None: return 'Whether another system is better cannot be said: no second run is over these questions.'
     if c.mde_overall is None:
         return f'How small a difference {these} can show is not known: the systems never differed.'
-    return f'A true difference in score below {c.mde_overall:.3f} would be found less than 4 times in 5 with {these}.'
+    return f'With {these} a true difference in score below {c.mde_overall:.3f} is missed in more than one study of five.'
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8doubt2
 _PLAIN = { # rule of the audit -> (the number in doubt, why)
@@ -201,6 +219,8 @@ def audit_findings(
         for f in x['flags']:
             if x['run'] in of and f['severity'] != 'info':
                 out.setdefault(f['rule'], (f['severity'], {}))[1][of[x['run']]] = f['message']
+    for k, x in r.numbers.items(): # the audit looks at the members of a vote
+        if x.energy.metered and 'ONE_GPU' in out: out['ONE_GPU'][1].setdefault(k, f'{x.energy.metered} metered')
     mended = lambda rule: rule in DOUBTS and DOUBTS[rule][1] == ('stored score',) # the report has the score of today
     grave = lambda i: (mended(i[0]), SEVERITIES.index(i[1][0]), i[0] not in DOUBTS, -len(i[1][1]))
     return dict(sorted(out.items(), key=grave))
@@ -260,11 +280,11 @@ def energy_findings(
     none = [k for k, n in x.items() if n.wh is None and n.ran_here]
     out = _least(r, ranked, 'of those measured whole' if bounds or none else 'of all') if ranked else []
     if not ranked and not bounds: out.append('No run measured its energy, so it is not compared.')
-    if bounds:
-        metered = ', '.join(sorted({x[k].energy.metered.replace('in a member ', '') for k in bounds}))
-        out.append(_fitting(r, lambda name: f'Energy of {_names(bounds, name)} is a lower bound: not all GPUs were '
+    if metered := ', '.join(sorted({x[k].energy.metered.replace('in a member ', '') for k in bounds})):
+        out.append(_fitting(r, lambda name: f'The energy of {_names(bounds, name)} is a lower bound: not all GPUs were '
                                          f'metered ({metered}).'))
-        out.append('A lower bound is not ranked, is on no frontier, and no ratio is made of it.')
+        out.append('Lower bounds are not ranked' + (' with the others, and no ratio is made of them.' if ranked else
+                                                    ', so which system takes the least energy cannot be said.'))
     if none and (ranked or bounds):
         out.append(_fitting(r, lambda name: f'{_names(none, name)} did not measure energy.'))
     return out
@@ -280,7 +300,7 @@ def money_findings(
         return [_fitting(r, lambda name: f'Of the runs that a provider billed, {name(k)} costs the least: {usd}, with '
                                          f'a score of {score:.3f}.')]
     if any(x.electricity_usd is not None for x in r.numbers.values()):
-        return ['No run was billed by a provider; what the electricity costs is in the footprint.']
+        return ['No run was billed by a provider; the electricity is under “Carbon, electricity and money” below.']
     return ['No run was billed by a provider, and no electricity was metered, so costs are not compared.']
 
 def refusal_findings(
@@ -291,13 +311,17 @@ def refusal_findings(
     wrong = {e.label: n for e in order if (n := e.scores.strict.get('false_answers')) is not None}
     n_na = sum(x['is_na'] for x in order[0].scores.rows)
     if not n_na or not wrong: return []
-    worst, least = max(wrong, key=lambda k: wrong[k]), min(wrong, key=lambda k: wrong[k])
+    most, few = max(wrong.values()), min(wrong.values())
     of = f'Of {_count(n_na, "question")} that the papers do not answer,'
-    out = [_fitting(r, lambda name: f'{of} {name(worst)} answers {wrong[worst]} all the same'
-                                 + (f', {name(least)} {wrong[least]}.' if worst != least else '.'))]
+    worst, least = ([k for k, n in wrong.items() if n == x] for x in (most, few))
+    rest = lambda name: name(least[0]) if len(least) == 1 else f'{len(least)} others'
+    verb = 'answers' if len(worst) == 1 else 'answer'
+    out = [_fitting(r, lambda name: f'{of} {_names(worst, name)} {verb} {most} all the same, '
+                                    f'{rest(name)} {few or "none"}.' if most != few else
+                                    f'{of} every system answers {few or "none"} all the same.')]
     if unread := [e.label for e in order if e.scores.strict['unparsed']]:
         out.append(_fitting(r, lambda name: f'Replies of {_names(unread, name)} could not be read: neither answers '
-                                            'nor refusals, but NA recall counts them as blanks.'))
+                                            'nor refusals, but the score counts them as blanks.'))
     return out
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8budget2
@@ -340,10 +364,12 @@ class _Marks:
     "Letters for the doubts of a table, in the order in which they are used."
     def __init__(self): self.rules = {} # type: ignore[var-annotated]
     def beside(self, text:str, label:str, x, *about) -> str:
-        letters = []
-        for d in x.about(*about):
-            if d.severity == 'info': continue
-            self.rules.setdefault(d.rule, {}).setdefault(d.message, []).append(label)
+        letters, found = [], [d for d in x.about(*about) if d.severity != 'info']
+        if 'energy' in about and x.energy.metered and not any(d.rule == 'ONE_GPU' for d in found):
+            found.append(Doubt('ONE_GPU', f'{x.energy.metered} metered')) # a vote has that of its members
+        for d in found:
+            why = _PLAIN[d.rule][1] if 'score' in about and d.rule in _PLAIN else d.message # one for all replies
+            self.rules.setdefault(d.rule, {}).setdefault(why, []).append(label)
             letters.append(self.letter(d.rule))
         return f'{text}\u00a0[{",".join(dict.fromkeys(letters))}]' if letters and text != '–' else text
     def letter(self, rule:str) -> str:
@@ -360,30 +386,41 @@ def _against(r:Report, label:str) -> str|None:
     best = next(iter(r.numbers))
     if label == best or r.comparison is None: return None
     p = pair_of(r.comparison, label, best)['p_holm']
-    return f'{p_text(p)}, ' + ('significantly worse' if label not in r.tied else 'not significantly different')
+    return ('significantly worse' if label not in r.tied else 'not significant') + f' ({p_text(p)})'
+
+def _votes(r:Report) -> list[str]:
+    "Which runs an ensemble is a vote of."
+    names = {x.run: r.names[k] for k, x in r.numbers.items()}
+    last = lambda path: path.rpartition('/')[2]
+    of = lambda e: _and([names.get(f'{e.id.rpartition("/")[0]}/{last(m)}', last(m)) for m in e.members])
+    return [f'{names[e.id]}: a vote of {of(e)}.' for e in r.runs if e.is_ensemble and e.members and e.id in names]
 
 def _system_row(r:Report, label:str, x, marks:_Marks) -> list:
     text = lambda v, digits='.3f': '–' if v is None else f'{v:{digits}}'
     ci = None if x.score_low is None else f'{x.score_low:.3f}–{x.score_high:.3f}'
+    latency = text(x.latency_s, '#.3g').rstrip('.')
     sign = '≥ ' if x.energy.kind == 'at least' else '≈ ' if x.energy.factor != 1 else ''
     wh = '–' if x.wh is None else sign + f'{x.wh_per_question:#.3g}'.rstrip('.')
     label, run = r.names[label], label
-    return [label, marks.beside(text(x.score), label, x, 'score'), ci, marks.beside(wh, label, x, 'energy'),
-            marks.beside(text(x.latency_s), label, x, 'latency'),
+    return [label, marks.beside(text(x.score), label, x, 'score'), ci, text(x.strict),
+            marks.beside(wh, label, x, 'energy'), marks.beside(latency, label, x, 'latency'),
             marks.beside(text(x.usd_per_question, '.3g'), label, x, 'usd'), _against(r, run),
             None if run == label else run]
 
+# %% ../../nbs/10_plots/09_findings.ipynb #n8systems7
 def systems_table(
     r:Report, # any
 ) -> ResultTable:
-    "One row per system: score, interval, test against the best, Wh, seconds and USD a question, with the doubts."
+    "One row per system: score, interval, strict score, Wh, seconds and USD a question, test against the best, doubts."
     marks = _Marks()
     rows = [_system_row(r, k, x, marks) for k, x in r.numbers.items()]
-    columns = ['system', 'score', '95 % interval', 'Wh/question', 'latency s', 'USD/question', 'against the best',
-               'run']
-    keep = [i for i in range(len(columns)) if i in (0, 1, 3) or any(row[i] not in (None, '–') for row in rows)]
-    notes = ['score: 0 to 1, higher is better. Wh: watt-hours of the metered devices, loading included; ≥ is a lower '
-             'bound, ≈ an extrapolation. latency: mean seconds from a question to its answer.', *marks.notes,
+    columns = ['system', 'score', '95 % interval', 'strict', 'Wh/question', 'latency s', 'USD/question',
+               'against the best', 'run']
+    keep = [i for i in range(len(columns)) if i in (0, 1, 4) or any(row[i] not in (None, '–') for row in rows)]
+    strict = 'strict: the score without credit for an answer to an unanswerable question or for a failed call. '
+    notes = ['score: 0 to 1, higher is better. ' + strict * ('strict' in [columns[i] for i in keep]) + 'Wh: watt-hours of '
+             'the metered devices, loading included; ≥ is a lower bound, ≈ an extrapolation. latency: mean seconds from a '
+             'question to its answer.', *_votes(r), *marks.notes,
              *(n for n in doubt_notes({r.names[k]: x for k, x in r.numbers.items()}, 'energy')
                if n.startswith('energy not'))]
     return ResultTable([columns[i] for i in keep], [[row[i] for i in keep] for row in rows],

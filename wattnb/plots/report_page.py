@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['BODY', 'FURTHER', 'SCALE', 'bullets', 'report_top', 'folded', 'recommended', 'attempt', 'report_figures',
-           'further_figures', 'doubts_table', 'report_tables', 'write_tables', 'offline_html', 'page_of', 'report_html']
+           'further_figures', 'doubts_table', 'doubts', 'report_tables', 'write_tables', 'tables_beside',
+           'offline_html', 'page_of', 'report_html']
 
 # %% ../../nbs/10_plots/12_report_page.ipynb #n11imp
 import html, re
 from base64 import b64encode
 from pathlib import Path
 from typing import Callable
+from urllib.parse import quote
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, atomic_write, optional
@@ -22,6 +24,7 @@ from .figures import alt_text, draw, registered
 from .reports import Folded, Report, provenance
 from .findings import (audit_findings, budget_table, report_facts, report_title, summary_sentences,
                                    systems_table)
+from .citing import cite_latex, cited_runs
 
 # %% ../../nbs/10_plots/12_report_page.ipynb #n11top2
 _QUESTIONS = ('Which system', 'How sure', 'At what cost', 'What cannot be said', 'What to doubt')
@@ -79,8 +82,8 @@ def attempt(
 # %% ../../nbs/10_plots/12_report_page.ipynb #n11fig2
 BODY = ('overall_ranking', 'paired_differences', 'accuracy_energy', 'accuracy_usd', 'latency', 'machines',
         'error_classes', 'abstention')
-FURTHER = ('significance_groups', 'precisions', 'accuracy_by_type', 'question_map', 'risk_coverage', 'scaling_fit',
-           'ensemble_frontier', 'energy_stages', 'time_stages', 'tokens', 'retrieval')
+FURTHER = ('significance_groups', 'precisions', 'precision_atlas', 'accuracy_by_type', 'question_map', 'risk_coverage',
+           'scaling_fit', 'ensemble_frontier', 'energy_stages', 'time_stages', 'tokens', 'retrieval')
 
 _ABOUT = dict(overall_ranking=('score',), latency=('latency',), accuracy_by_type=('score',), scaling_fit=('score',))
 SCALE = 1.5 # of a figure on a wide screen
@@ -94,11 +97,13 @@ def _picture(r:Report, name:str, dpi:int) -> tuple[str, str]:
     doubts = {d for cell in df.get('doubts', ()) for d in str(cell or '').split('; ')} & DOUBTS.keys()
     about = set(_ABOUT.get(name, ('score', 'energy', 'latency', 'usd')))
     doubts = sorted(d for d in doubts if set(DOUBTS[d][1]) & about)
-    note = f' The audit doubts some of these numbers: {", ".join(doubts)} (see What to doubt).' if doubts else ''
+    note = (f' The audit doubts some of these numbers ({", ".join(doubts)}): see <a href="#What-to-doubt">What to '
+            'doubt</a>.') if doubts else ''
     png, width = b64encode(small_png(fig, dpi)).decode(), round(fig.get_figwidth() * 96 * SCALE)
-    return (f'<figure class="wattnb-figure"><div class="scroll"><img style="max-width:{width}px" '
-            f'alt="{html.escape(alt_text(fig, len(df), p.alt))}" src="data:image/png;base64,{png}"></div>'
-            f'<figcaption>{html.escape(_sentence(p.title) + note)}</figcaption></figure>'), ''
+    return (f'<figure class="wattnb-figure"><div class="scroll"><label><input type="checkbox" aria-label="enlarge">'
+            f'<img style="max-width:{width}px" alt="{html.escape(alt_text(fig, len(df), p.alt))}" '
+            f'src="data:image/png;base64,{png}"></label></div>'
+            f'<figcaption>{html.escape(_sentence(p.title))}{note}</figcaption></figure>'), ''
 
 # %% ../../nbs/10_plots/12_report_page.ipynb #n11figs2
 def report_figures(
@@ -127,10 +132,20 @@ def doubts_table(
     "The audit's errors and warnings about the runs of the report."
     what, n = {x['rule']: x['what'] for x in r.audit.to_json()['rules']}, len(r.numbers)
     who = lambda runs: ', '.join(runs) if len(runs) < 4 else f'all {n}' if len(runs) == n else f'{len(runs)} of {n}'
-    rows = [[severity, what[rule], who([r.names[k] for k in runs]), next(iter(runs.values())), rule]
+    here = lambda rule: ', mended here' if rule.startswith('SCORE_') else ''
+    rows = [[severity + here(rule), what[rule], who([r.names[k] for k in runs]), next(iter(runs.values())), rule]
             for rule, (severity, runs) in audit_findings(r).items()]
+    mended = ('mended here: the summary of the run has an older score; the tables of this page have the score of its '
+              'answers.')
     return ResultTable(['severity', 'what', 'systems', 'for example', 'rule'], rows, 'Errors and warnings of the audit',
-                       () if rows else ('The audit found no error and no warning.',))
+                       (mended,) * any('SCORE_' in x[-1] for x in rows))
+
+def doubts(
+    r:Report, # any
+):
+    "The table of doubts, or the sentence that there are none."
+    t = doubts_table(r)
+    return t if len(t) else Folded('<p>The audit found no error and no warning.</p>')
 
 # %% ../../nbs/10_plots/12_report_page.ipynb #n11tables2
 def report_tables(
@@ -151,16 +166,29 @@ def write_tables(
     r:Report, # any
     folder,   # may exist
 ) -> list[Path]:
-    "Each table as .tex and .tsv, and all of them as tables.html. Returns the files."
+    "Each table as .tex and .tsv, all of them as tables.html, numbers as macros in numbers.tex. Returns the files."
     tables, folder = report_tables(r), Path(folder)
     clean = lambda cell: ' '.join(str(cell).split())
     tsv = lambda t: '\n'.join('\t'.join(map(clean, row)) for row in [t.columns, *t._cells()]) + '\n'
     static = lambda t: re.sub(r'<style>\.wattnb-fold.*?</details>| onclick="[^"]*"| title="[^"]*"', '', t._repr_html_(),
                               flags=re.S)
     page = _WORD.format(html.escape(report_title(r))) + '\n'.join(static(t) for t in tables.values())
+    macros = cite_latex(cited_runs(r.ws, [x.id for x in r.runs], r.ground_truth))
     return [*(atomic_write(folder/f'{k}{end}', text) for k, t in tables.items()
               for end, text in (('.tex', t.to_latex() + '\n'), ('.tsv', tsv(t)))),
-            atomic_write(folder/'tables.html', page)]
+            atomic_write(folder/'tables.html', page), atomic_write(folder/'numbers.tex', macros)]
+
+# %% ../../nbs/10_plots/12_report_page.ipynb #n11tables4
+def tables_beside(
+    r:Report, # any
+    folder,   # beside the page
+) -> Folded:
+    "Write the tables, and a sentence with links to them."
+    write_tables(r, folder)
+    at = html.escape(quote(name := Path(folder).name))
+    return Folded(f'<p>To copy: all tables <a href="{at}/tables.html">on one page</a> (for Word), each as LaTeX and '
+                  f'tab-separated text in <a href="{at}/">{html.escape(name)}</a>, and every number as a LaTeX macro in '
+                  f'<a href="{at}/numbers.tex">numbers.tex</a>, which <code>wattnb check</code> derives again.</p>')
 
 # %% ../../nbs/10_plots/12_report_page.ipynb #n11css
 _CSS = '''
@@ -178,12 +206,16 @@ small,figcaption,.wattnb-facts,.wattnb-note{color:var(--soft);font-size:.86rem}
 .wattnb-five li{padding:.55rem .9rem;margin:.45rem 0;background:var(--card);border-radius:.4rem;max-width:none}
 .wattnb-five small{display:block;font-weight:600}
 nav{columns:2;font-size:.92rem;margin:1rem 0} nav a{display:block;padding:.15rem 0;text-decoration:none}
-.scroll{overflow-x:auto;margin:.6rem 0}
+.scroll{overflow-x:auto;margin:.6rem 0;background:linear-gradient(90deg,var(--bg) 30%,transparent) 0 0/2.5rem 100%,
+linear-gradient(270deg,var(--bg) 30%,transparent) 100% 0/2.5rem 100%,linear-gradient(90deg,#8888,transparent) 0 0/.7rem 100%,
+linear-gradient(270deg,#8888,transparent) 100% 0/.7rem 100%;background-attachment:local,local,scroll,scroll;
+background-repeat:no-repeat}
 table{border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums}
 caption{font-size:.95rem;padding:.3rem 0}
 td,th{padding:.28rem .55rem;border-bottom:1px solid var(--line);vertical-align:top}
 th{white-space:nowrap;color:var(--soft);font-weight:600} td{min-width:2.5rem;max-width:26rem}
 figure{margin:1.4rem 0} figure.wattnb-figure{counter-increment:fig}
+figure input{position:absolute;opacity:0;width:0;height:0} figure label{display:block}
 figure img{display:block;width:100%;height:auto;background:#fff;border-radius:.3rem}
 figure.wattnb-figure figcaption::before{content:"Figure " counter(fig) ". ";font-weight:600}
 details{margin:.5rem 0} summary{cursor:pointer} details.wattnb-more>summary{color:var(--link);padding:.4rem 0}
@@ -193,9 +225,10 @@ footer{margin-top:3rem;color:var(--soft);font-size:.86rem}
 
 # %% ../../nbs/10_plots/12_report_page.ipynb #n11small2
 _SMALL = '''
-@media(max-width:44rem){body{padding:.8rem .9rem 3rem} h1{font-size:1.35rem} nav{columns:1}
-.wattnb-figure .scroll img{width:40rem;max-width:none!important}
-.wattnb-figure figcaption::after{content:" Swipe the picture sideways."}}
+@media(max-width:44rem){body{padding:.8rem .9rem 3rem} h1{font-size:1.35rem} nav{column-gap:.8rem}
+table{font-size:.8rem} td,th{padding:.25rem .4rem} .scroll td:first-child{position:sticky;left:0;background:var(--bg)}
+.wattnb-figure input:checked+img{width:44rem;max-width:none!important}
+.wattnb-figure figcaption::after{content:" A tap on the picture enlarges it."}}
 @media print{@page{size:A4;margin:14mm}
 :root{--bg:#fff;--fg:#000;--soft:#444;--line:#bbb;--card:#f4f4f4;--link:#000}
 body{max-width:none;padding:0;font-size:10pt} figure,tr,.wattnb-five li{break-inside:avoid} h2{break-after:avoid}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_PICTURE', 'SOFTWARE_TITLE', 'Report', 'MarkdownText', 'Folded', 'drill_down', 'cited_pages', 'provenance',
-           'methods_text', 'bibtex']
+           'score_rule', 'methods_text', 'bibtex']
 
 # %% ../../nbs/10_plots/08_reports.ipynb #aabb0c0b
 import html, re
@@ -17,17 +17,18 @@ from typing import Any
 from fastcore.basics import patch
 
 from ..core.tables import ResultTable
-from ..core.questions import WATTBOT2025, Task
+from ..core.questions import WATTBOT2025, Task, parse_refs
 from ..core.workspace import UserError, WorkError, Workspace
 from ..index.documents import split_sentences
 from ..index.page_images import page_image_apart
 from ..compare.auditing import audit
+from ..scoring.statistics import ALPHA
 from ..scoring.store import ERROR_CLASSES, error_class, snippet_paper
 from ..telemetry.energy import joules_per_token
 from ..telemetry.footprints import footprint_table, run_footprint
 from ..llm.registry import load_registry
 from ..scoring.run_folders import GroundTruth, distinct_names, runs_root, several_engines, some_runs
-from ..scoring.scores import main_task, task_names
+from ..scoring.scores import INTERVAL_NOTE, main_task, task_names
 from ..scoring.numbers import doubt_notes, run_numbers
 from ..ensemble.recommendation import recommend
 from .registry import FigureData
@@ -136,10 +137,11 @@ class Folded:
 def _answers_table(answers:dict) -> str:
     "HTML of one question: a row per run with class, value and cited papers."
     esc = html.escape
+    papers = lambda x: ', '.join(parse_refs(x.get('refs')))
     rows = ''.join(f'<tr><td>{esc(l)}</td><td '
                    f'title="{c}">{_MARK.get(c, c)}</td><td>{esc(str(x.get("value") or ""))[:120]}</td>'
-                   f'<td>{esc(str(x.get("refs") or ""))[:120]}</td><td>{c}</td></tr>' for l, (c, x) in answers.items())
-    return f'<table><tr><th>run</th><th></th><th>value</th><th>papers</th><th>class</th></tr>{rows}</table>'
+                   f'<td>{esc(papers(x))[:120]}</td><td>{c}</td></tr>' for l, (c, x) in answers.items())
+    return f'<table><tr><th>system</th><th></th><th>value</th><th>papers</th><th>class</th></tr>{rows}</table>'
 
 # %% ../../nbs/10_plots/08_reports.ipynb #9276a2e9
 def drill_down(
@@ -150,7 +152,7 @@ def drill_down(
     by, esc = defaultdict(dict), html.escape
     questions = {q.id: q for q in r.source.truths.of(r.runs[0])}
     for label, rows in r.rows.items():
-        for x in rows: by[x['id']][label] = (error_class(x), x)
+        for x in rows: by[x['id']][r.names[label]] = (error_class(x), x)
     right = {i: sum(c == 'right' for c, _ in got.values()) for i, got in by.items()}
     ids, out = sorted(by, key=lambda i: (right[i], i)), []
     for i in ids[:most]:
@@ -279,10 +281,14 @@ def _setup_sentences(ours) -> list[str]:
             *['Different between runs: ' + ', '.join(varied) + '.'] * bool(varied)]
 
 # %% ../../nbs/10_plots/08_reports.ipynb #5bb1780a
+_METERS = { # as summaries name them
+    'nvml': 'the energy counter or the power readings of NVML', 'power_sampling': 'power readings', 'zeus': 'Zeus',
+    'none': ''}
+
 def _energy_methods(r:Report) -> list[str]:
     methods = sorted({x.stored.hardware.gpu_energy_method or 'none' for x in r.runs})
     x = r.numbers.values()
-    meters = ' and '.join(m for m in methods if m != 'none') or 'estimate'
+    meters = ' and '.join(t for m in methods if (t := _METERS.get(m, m))) or 'estimate'
     out = ['Energy was not measured.' if methods == ['none'] and all(n.wh is None for n in x) else
            f'Energy is that of the devices named in each run, by {meters}; other parts of the machine are not '
            'included.']
@@ -293,15 +299,28 @@ def _energy_methods(r:Report) -> list[str]:
         out.append('Where not all GPUs were metered, energy is a lower bound and is not ranked.')
     return out
 
-def _score_methods(task:Task) -> str:
-    "How answers are scored, by the rules of a task."
+def score_rule(
+    task:Task, # of the runs
+) -> str:
+    "How answers are scored, in one sentence."
     measure = dict(jaccard='Jaccard overlap', f1='F1')[task.citations]
     blank = dict(value='blank values among the unanswerable', all='rows of the unanswerable that are blank as a whole')[task.refusals]
     parts = [f'{task.value:.2f} × value accuracy', f'{task.ref:.2f} × {measure} of the cited papers',
              *([f'{task.na:.2f} × NA recall ({blank})'] if task.na else [])]
     rules = '' if task == WATTBOT2025 else f'; values are compared by the rules of {task.name}'
-    return (f'Answers are scored as {" + ".join(parts)} (relative tolerance 10⁻³){rules}; the strict score gives no '
-            'credit for values invented for unanswerable questions or for failed calls.')
+    return f'The score is {" + ".join(parts)}{rules}.'
+
+# %% ../../nbs/10_plots/08_reports.ipynb #5bb1780b
+def _statistics(r:Report) -> str:
+    "How intervals and tests were made; the text of the library, with what differs between reports."
+    c, out = r.comparison, f'Intervals are 95 %; {INTERVAL_NOTE}'
+    if c is None: return out
+    by = ' Intervals of the score and tests are by paper, because questions share papers.' if c.papers else ''
+    n = f'{len(c.pairs)} pair' + 's' * (len(c.pairs) > 1)
+    return (f'{out} Two systems are compared on the same questions: the score by a permutation test of the paired '
+            f'differences, values by McNemar’s test.{by} A difference is significant where p, after Holm’s '
+            f'correction over {n}, is at most {ALPHA} and the interval of the difference excludes zero; an interval is of '
+            'one system or one pair alone, so it may exclude zero where p is larger.')
 
 def methods_text(
     r:Report, # any
@@ -311,10 +330,12 @@ def methods_text(
     out = [f'We compare {len(r.rows)} systems on {len(rows)} questions ({sum(x["is_na"] for x in rows)} of which the '
            'papers do not answer).']
     if ours: out += _setup_sentences(ours)
-    out.append(_score_methods(r.source.scored[0].scores.task))
-    out.append('Intervals are 95 %: Wilson for proportions, bootstrap stratified by answerability for the composite. '
-               'Runs are compared pairwise on the same questions by a permutation test on the composite and the exact '
-               'McNemar test on values, with Holm’s correction over all pairs.')
+    task = r.source.scored[0].scores.task
+    out += [score_rule(task), 'Numbers are equal within a relative tolerance of 10⁻³.']
+    if task == WATTBOT2025:
+        out.append('By its rules value accuracy counts every unanswerable question as right, whatever was answered; '
+                   'the strict score gives no credit for such a value, nor for a failed call.')
+    out.append(_statistics(r))
     return ' '.join(out + _energy_methods(r))
 
 # %% ../../nbs/10_plots/08_reports.ipynb #f7d7e22f
