@@ -429,7 +429,7 @@ def test_a_run_whose_comparison_is_known_is_stopped(ws):
     (ws.root / 'models.toml').write_text('[model.wrong]\nprovider = "openai"\nid = "wrong"\n')
     wrong = '{"answer": "x", "answer_value": "7", "ref_id": ["nobody"], "explanation": "x"}'
     s = BenchmarkSettings(models=('extractive', 'wrong'), preset='words', env='early', shuffle=True)
-    with FakeServer(wrong, latency=1.5) as server, environment(**server.env(), OPENAI_API_KEY='sk-x'):
+    with FakeServer(wrong, latency=.7) as server, environment(**server.env(), OPENAI_API_KEY='sk-x'):
         runs = plan_benchmark(s, ws)
         judge = EarlyStopping(runs, 'extractive')
         b = run_benchmark(runs, s, judge=judge)

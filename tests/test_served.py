@@ -167,6 +167,7 @@ print(s.getsockname()[1], flush=True)
 while True:
     a, _ = s.accept()
     b = socket.create_connection(('127.0.0.1', told['to']))
+    for c in (a, b): c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for x, y in ((a, b), (b, a)): threading.Thread(target=pipe, args=(x, y), daemon=True).start()
 '''
 

@@ -115,7 +115,7 @@ def test_a_benchmark_of_another_process_is_watched_to_its_end(ws, monkeypatch):
     "States go forward only, what is waiting is counted, scores are those of the summaries, and no lock is ever taken."
     def no_lock(*a): raise AssertionError('watching takes a lock')
     monkeypatch.setattr(fcntl, 'flock', no_lock); monkeypatch.setattr(fcntl, 'lockf', no_lock)
-    argv = [sys.executable, '-m', 'wattnb.cli', 'benchmark', '--provider', 'baseline', '--preset', 'words', '--env', 'watched', '--seeds', '0', '1', '--root', str(ws.root)]
+    argv = [sys.executable, '-m', 'wattnb.cli', 'benchmark', '--model', 'extractive', '--preset', 'words', '--env', 'watched', '--seeds', '0', '1', '--root', str(ws.root)]
     p, watch, seen = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), BenchmarkWatch(ws, env='watched'), {}
     try:
         while p.poll() is None:
@@ -124,7 +124,7 @@ def test_a_benchmark_of_another_process_is_watched_to_its_end(ws, monkeypatch):
             time.sleep(.1)
     finally: p.kill(); p.wait()
     end = watch.look()
-    assert end.count() == {'complete': len(end.runs)} and not end.at_work and len(end.runs) >= 4
+    assert end.count() == {'complete': len(end.runs)} and not end.at_work and len(end.runs) == 2
     forward = dict(waiting=0, running=1, complete=2)
     for name, states in seen.items():
         assert [forward[s] for s, _ in states] == sorted(forward[s] for s, _ in states), (name, states)
