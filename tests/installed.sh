@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs a built wheel or sdist with the lowest or the newest versions that settings.ini allows, and uses it from an empty folder:
 #   python -m build && tests/installed.sh 3.11 lowest dist/wattnb-*.whl
-# The third and following arguments: a distribution, then extras ("demo" if none; "" for the core alone). Needs uv; ends with the versions that were used.
+# The fourth argument names the extras: "demo" if it is left out, "" for the core alone. MODELS="extractive smollm2-135m" also runs the embedded model.
+# Needs uv; ends with the versions that were used.
 set -euo pipefail
 python=$1 versions=$2 dist=$(realpath "$3") extras=${4-demo}
 here=$(realpath "$(dirname "$0")/..") place=$(mktemp -d)
@@ -32,7 +33,7 @@ if [ -z "$extras" ]; then
 for m in ('extractive', 'abstain'): run_all(plan_run(RunSettings(m, preset='words', env='here', limit=20)))"
 else
     wattnb index
-    for m in extractive abstain; do wattnb run --model $m --env here --limit 20 > /dev/null; done
+    for m in ${MODELS:-extractive abstain}; do wattnb run --model $m --env here --limit 20 > /dev/null; done
 fi
 wattnb results --env here
 runs=$(wattnb results --env here --json | python -c "import json, sys; print(*sorted(r['run'] for r in json.load(sys.stdin)['runs']))")
