@@ -291,7 +291,7 @@ LOOKS = {
     'export': ['--peer', 'one', '--output', '{out}'], 'models': [], 'doctor': [], 'plan': ['--model', 'qwen72b', '--preset', 'words'], 'score': ['{root}/data/demo_QA.csv', '{run}/submission.csv', '--strict'], 'check-questions': ['{root}/data/demo_QA.csv'],
     'retrieval': ['--questions', 'demo_QA.csv', '--preset', 'words'], 'benchmark': ['--dry-run', '--provider', 'baseline'], 'watch': [], 'scaling': ['--dry-run', '--family', 'qwen2.5', '--env', 'looks', '--datafile', 'demo_QA'],
     'cite': ['one', 'two'], 'check': ['{out}.md'],
-    'matrix': [], 'compare': ['one', 'two'], 'design': ['one', 'two', '--margin', '5'], 'diff': ['one', 'two'], 'thinking': [], 'estimates': [], 'board': ['{root}', '--output', '{out}/board'], 'completion': ['bash'], 'errors': ['one'], 'audit': [], 'ensemble': ['--experiments', 'one', 'two', '--name', 'both', '--env', 'looks', '--datafile', 'demo_QA', '--force'],
+    'matrix': [], 'compare': ['one', 'two'], 'design': ['one', 'two', '--margin', '5'], 'diff': ['one', 'two'], 'thinking': [], 'atlas': [], 'estimates': [], 'board': ['{root}', '--output', '{out}/board'], 'completion': ['bash'], 'errors': ['one'], 'audit': [], 'ensemble': ['--experiments', 'one', 'two', '--name', 'both', '--env', 'looks', '--datafile', 'demo_QA', '--force'],
     'rescore': ['one', '--dry-run'], 'recommend': ['--datafile', 'demo_QA', '--env', 'looks'], 'meter': ['--', sys.executable, '-c', 'pass'],
 }
 

@@ -20,7 +20,7 @@ COMMANDS = dict(
     score=['score', '{root}/data/demo_QA.csv', '{run}/submission.csv', '--strict'], submit=['submit', RUNS[0], '--output', '{tmp}/submission.csv'],
     bundle=['bundle', RUNS[0], '--output', '{tmp}/bundle.zip'], bundle_check=['bundle', '--check', '{tmp}/bundle.zip'], index_verify=['index', '--verify'], check_questions=['check-questions', '{root}/data/demo_QA.csv'],
     retrieval=['retrieval', '--preset', 'words'], benchmark=['benchmark', '--model', 'abstain', '--preset', 'words', '--env', 'pin', '--dry-run'],
-    watch=['watch'], scaling=['scaling', '--dry-run'], matrix=['matrix'], compare=['compare', *RUNS], design=['design', *RUNS, '--margin', '5'], diff=['diff', *RUNS], thinking=['thinking'], estimates=['estimates'], board=['board', '{root}', '--output', '{tmp}/board'], completion=['completion', 'bash'], errors=['errors', RUNS[0]], audit=['audit'],
+    watch=['watch'], scaling=['scaling', '--dry-run'], matrix=['matrix'], compare=['compare', *RUNS], design=['design', *RUNS, '--margin', '5'], diff=['diff', *RUNS], thinking=['thinking'], atlas=['atlas'], estimates=['estimates'], board=['board', '{root}', '--output', '{tmp}/board'], completion=['completion', 'bash'], errors=['errors', RUNS[0]], audit=['audit'],
     ensemble=['ensemble', '--experiments', *RUNS, '--name', 'both', '--env', 'pin', '--datafile', 'demo_QA', '--ignore-blank'],
     rescore=['rescore', RUNS[0]], recommend=['recommend'], plots=['plots', '--only', 'score_breakdown'], plots_list=['plots', '--list'],
     report=['report'], cite=['cite', *RUNS], check=['check', '{tmp}/paper.md'], meter=['meter', '--', sys.executable, '-c', 'pass'])

@@ -7,9 +7,9 @@ __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_completion', 'cmd_index', 'cmd_searc
            'cmd_check_questions', 'cmd_ask', 'cmd_serve', 'cmd_eval', 'cmd_run', 'cmd_plan', 'run_notebook',
            'cmd_results', 'cmd_replay', 'cmd_verify', 'cmd_export', 'cmd_models', 'cmd_doctor', 'cmd_meter',
            'cmd_score', 'cmd_submit', 'cmd_bundle', 'cmd_benchmark', 'cmd_watch', 'cmd_scaling', 'cmd_matrix',
-           'cmd_compare', 'cmd_diff', 'cmd_design', 'cmd_thinking', 'cmd_estimates', 'cmd_errors', 'cmd_audit',
-           'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots', 'cmd_report', 'cmd_board', 'cmd_cite',
-           'cmd_check']
+           'cmd_compare', 'cmd_diff', 'cmd_design', 'cmd_thinking', 'cmd_atlas', 'cmd_estimates', 'cmd_errors',
+           'cmd_audit', 'cmd_rescore', 'cmd_ensemble', 'cmd_recommend', 'cmd_plots', 'cmd_report', 'cmd_board',
+           'cmd_cite', 'cmd_check']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
 import argparse, dataclasses, logging, os, sys
@@ -753,6 +753,14 @@ def cmd_design(a) -> Result:
 def cmd_thinking(a) -> Result:
     from wattnb.compare.thinking import price_thinking
     t = price_thinking(_tree(a), a.runs or None, a.env, a.datafile, a.ground_truth)
+    return Result(t.to_text(), t)
+
+# %% ../../nbs/11_cli/01_verbs.ipynb #a71a5002
+@verb('atlas', 'Wh per right answer by machine, model and precision, and the size from which a precision pays',
+      'wattnb atlas --datafile demo_QA', *_WHERE, _TRUTH)
+def cmd_atlas(a) -> Result:
+    from wattnb.compare.precision_atlas import read_atlas
+    t = read_atlas(_tree(a), a.env, a.datafile, a.ground_truth)
     return Result(t.to_text(), t)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0104

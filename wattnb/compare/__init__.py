@@ -6,3 +6,4 @@ from .errors import *
 from .study_design import *
 from .run_diff import *
 from .thinking import *
+from .precision_atlas import *

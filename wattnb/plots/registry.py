@@ -319,7 +319,7 @@ def as_shown(
     about = next((c for c in ('label', 'a', 'series') if c in df), None)
     for c in looks if about else ():
         if c not in df: df[c] = [(of.get(v) or {}).get(c) for v in df[about]]
-    if 'pair' in df: df['shown_family'] = df['family'].map(_families(runs))
+    if 'family' in df and about is None: df['shown_family'] = df['family'].map(_families(runs))
     if 'runs' in df and df['runs'].map(lambda v: isinstance(v, str)).all(): # labels of runs that share a row
         df['names'] = [listed([data.names.get(l, l) for l in v.split('; ')]) for v in df['runs']]
     if 'series' in df and 'env' in df: # rows of one series on one machine, of one run or several

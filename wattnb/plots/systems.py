@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'MEASURES', 'plot_pareto', 'plot_cost_vs_performance', 'plot_ensemble_frontier', 'plot_forest',
-           'plot_significance_groups', 'fit_band', 'plot_scaling', 'plot_precisions', 'plot_machines']
+           'plot_significance_groups', 'fit_band', 'plot_scaling', 'plot_precisions', 'plot_machines',
+           'plot_precision_atlas']
 
 # %% ../../nbs/10_plots/05_systems.ipynb #0de3693c
 import itertools, math, re
@@ -14,14 +15,15 @@ from typing import Sequence
 import numpy as np
 
 from ..core.workspace import UserError
-from ..llm.memory import bytes_per_parameter
+from ..llm.memory import bytes_per_parameter, nominal_bits
 from ..scoring.run_folders import several_engines
 from ..compare.paired import compare_scores
+from ..compare.precision_atlas import atlas_of
 from ..ensemble.choice import choose_out_of_bag
 from ..ensemble.systems import cascades, ensembles, pareto, singles
 from .style import (GREY, corners, failed_note, headline, interval, is_wide, legend_below, legend_dot,
                                 log_axis, n_of, name_column, new_figure, number_axis, place_labels, row_figure,
-                                run_legend, short, significance, spread_apart, tagged_labels, with_looks)
+                                run_legend, short, significance, spread_apart, tagged_labels, with_looks, wrap_text)
 from .registry import NEEDS, doubts_of, figure, kind_of, model_of
 
 # %% ../../nbs/10_plots/05_systems.ipynb #9db0d258
@@ -570,3 +572,94 @@ def plot_machines(
 ):
     "The same model on two machines."
     return _plot_pairs(df, 'The same model on two machines')
+
+# %% ../../nbs/10_plots/05_systems.ipynb #519b5496
+def _atlas_rows(data) -> list[dict]:
+    atlas = atlas_of([(e.run, data.rows[e.label], e.numbers) for e in data.systems], data.registry)
+    if not atlas.pairs: raise UserError(atlas.closing())
+    place, pays = ('env', 'engine', 'model', 'precision'), {}
+    for p in atlas.pairs: pays[tuple(p[k] for k in place)] = p
+    out = []
+    for c in atlas.cells:
+        if c.found not in ('measured', 'predicted') or c.wh_per_right is None: continue # 'at least' has no upper end
+        p = pays.get(tuple(getattr(c, k) for k in place), {})
+        out.append(dict(row='cell', env=c.env, engine=c.engine, model=c.model, family=c.family, params_b=c.params_b,
+                        precision=c.precision, found=c.found, wh_per_right=c.wh_per_right, low=c.wh_per_right_low,
+                        high=c.wh_per_right_high, right=c.right, wh=c.wh, n=c.n, basis=c.basis,
+                        against=p.get('against', ''), ratio=p.get('ratio'), p=p.get('p_pays'), verdict='', size=None,
+                        smallest=None, largest=None))
+    kept = ('env', 'engine', 'precision', 'against', 'verdict', 'size', 'smallest', 'largest', 'p')
+    return out + [dict.fromkeys(out[0]) | dict(row='crossover', low=c['size_low'], high=c['size_high'], basis='')
+                  | {k: c[k] for k in kept} for c in atlas.crossovers]
+
+# %% ../../nbs/10_plots/05_systems.ipynb #c53614ea
+_BITS_MARKERS = {4: 'v', 8: 's', 16: 'o', 32: 'D'}
+
+def _atlas_note(c) -> str:
+    "A crossover in a few words."
+    p = f'P\xa0=\xa0{c.p:.2f}' if c.p < .995 else 'P\xa0>\xa00.99'
+    pays = f'{c.precision} pays' if c.p >= .95 else f'{c.precision} may pay'
+    if c.verdict == 'every size': return f'{pays} at every size measured ({p})'
+    if c.verdict == 'not seen': return f'{c.precision}: no size from which it pays is seen ({p})'
+    low = f'{c.low:.2g}' if np.isfinite(c.low) else f'below {c.smallest:.2g}'
+    high = f'{c.high:.2g}' if np.isfinite(c.high) else f'above {c.largest:.2g}'
+    return f'{pays} from {c.size:.2g} B on [{low}, {high}] ({p})'
+
+def _atlas_panel(ax, title:str, cells, crossings, models:dict, offsets:dict, width:float):
+    "The cells of one machine; `models`: name → parameters at work, from the top; `width` of the panel in points."
+    rows = list(models)
+    for i in range(1, len(rows), 2): ax.axhspan(i - .5, i + .5, color='#F4F4F4', lw=0, zorder=0)
+    for r in cells.itertuples():
+        y, guess = rows.index(r.model) + offsets[r.precision], r.found == 'predicted'
+        if guess: ax.plot([r.low, r.high], [y, y], ':', color=r.colour, lw=1, zorder=2)
+        interval(ax, r.wh_per_right, y, None if guess else r.low, r.high, r.colour,
+                 _BITS_MARKERS.get(nominal_bits(r.precision), 'P'), guess, ms=4)
+    side, told = ax.secondary_yaxis('right'), cells[cells['p'].notna()]
+    side.set_yticks([rows.index(m) + offsets[p] for m, p in zip(told['model'], told['precision'])],
+                    [f'{p:.2f}' if .005 <= p < .995 else '< 0.01' if p < .5 else '> 0.99' for p in told['p']])
+    side.tick_params(length=0, labelsize=6.5); side.spines['right'].set_visible(False)
+    if len(told): ax.annotate('P(pays)', (1, 1), (2, 2), 'axes fraction', 'offset points', fontsize=6.5, va='bottom')
+    for size in crossings['size'].dropna(): # between two rows
+        ax.axhline(sum(b <= size for b in models.values()) - .5, color='black', lw=.8, ls='--')
+    notes = '\n'.join(map(_atlas_note, crossings.itertuples())) or 'no model at two precisions'
+    notes = wrap_text(ax.get_figure(), notes, width, 6.5)
+    ax.set_title(title, pad=6 + 9 * (notes.count('\n') + 1))
+    ax.text(0, 1.01, notes, transform=ax.transAxes, fontsize=6.5, va='bottom')
+
+# %% ../../nbs/10_plots/05_systems.ipynb #6848cd70
+@figure('precision_atlas', 'Wh per right answer by precision, and the size from which a precision pays',
+        'A model at two precisions on one machine with measured energy: `wattnb run --precision 4bit`, then bf16.',
+        _atlas_rows, 'A panel per machine: a row per model in order of size with a mark and its interval per '
+        'precision, and a dashed line where a precision starts to pay',
+        lambda df: df.loc[df['row'] == 'cell', ['wh_per_right', 'low', 'high']])
+def plot_precision_atlas(
+    df, # row ('cell' or 'crossover'), env, engine, precision, against, p, low, high; of a cell model, family, params_b,
+        # found, wh_per_right, n; of a crossover verdict, size, smallest, largest
+):
+    "Wh per right answer by precision, in a panel per machine."
+    numbers = ('params_b', 'wh_per_right', 'low', 'high', 'size', 'p', 'smallest', 'largest')
+    df = with_looks(df).astype(dict.fromkeys(numbers, float))
+    cells, crossings = (df[df['row'] == k] for k in ('cell', 'crossover'))
+    order = cells.sort_values(['params_b', 'model'], kind='stable').drop_duplicates('model')
+    models = dict(zip(order['model'], order['params_b']))
+    bits = sorted(set(cells['precision']), key=lambda p: (nominal_bits(p) or 0, p))
+    offsets = dict(zip(bits, np.linspace(-.27, .27, len(bits)) if len(bits) > 1 else [0.]))
+    engines = several_engines(cells.itertuples())
+    most = cells[cells['found'] == 'measured'].groupby(['env', 'engine']).size()
+    places = list(most.sort_values(ascending=False, kind='stable').index[:4])
+    fig, axes = row_figure(list(models), 26, len(places), margin=1.5, each=.13 + .1 * len(bits))
+    for ax, (env, engine) in zip(axes, sorted(places)):
+        here = [d[(d['env'] == env) & (d['engine'] == engine)] for d in (cells, crossings)]
+        title = ', '.join([env or 'machine not named', *[engine] * bool(engines and engine)])
+        _atlas_panel(ax, title, *here, models, offsets, 400 / len(places) - 14)
+        log_axis(ax.xaxis, cells[['wh_per_right', 'low', 'high']], most=5)
+        ax.set_xlabel('Wh per right answer (logarithmic)')
+    guess = cells['found'] == 'predicted'
+    legend_below(fig, [(legend_dot(_BITS_MARKERS.get(nominal_bits(p), 'P'), '#555555'), p) for p in bits]
+                 + ([(legend_dot('o', '#555555', mfc='white'), 'predicted')] if guess.any() else [])
+                 + run_legend(cells.assign(machine='')))
+    wide, hidden = ' or '.join(sorted({*crossings['against']})), len(most) - len(places)
+    note = (f'; P(pays): chance that it takes less than {wide}; dashed: size from which it does, by parameters at work '
+            'per token' + '; dotted: range of a prediction' * bool(guess.any())
+            + f'; {hidden} machines with fewer runs are in the table' * bool(hidden))
+    return headline(fig, 'Wh per right answer by precision', f'{n_of(cells)}; lines: 95 % intervals{note}')

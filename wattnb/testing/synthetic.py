@@ -75,11 +75,12 @@ def _answers(rng, questions, skill:float, difficulty) -> list[dict]:
     return out
 
 # %% ../../nbs/testing/02_synthetic.ipynb #af25a149
-def _measured(rng, entry, precision:str, machine:str, ranks) -> list[dict]:
+def _measured(rng, entry, precision:str, machine:str, ranks, unpacking:float=0.) -> list[dict]:
     "Tokens, seconds and joules of each question."
     _, slow, watts = MACHINES[machine]
     size, active = entry.params_b or 100., entry.active_b or entry.params_b or 100.
     bytes_, out = active * (bytes_per_parameter(precision) or 1.), []
+    if precision in ('4bit', '8bit'): bytes_ += unpacking * active ** .5
     for rank in ranks:
         context, completion = int(rng.normal(1300, 120)), int(30 + rng.lognormal(4, .5))
         thought = 12 * completion if entry.thinks and entry.local else 0
@@ -154,11 +155,11 @@ def _summary(name:str, entry, env:str, precision:str, datafile:str, answers, mea
 
 # %% ../../nbs/testing/02_synthetic.ipynb #8a204f63
 def _model_run(base:Path, rng, entry, env:str, precision:str, suffix:str, datafile:str, questions, difficulty,
-               ranks) -> tuple:
+               ranks, unpacking:float) -> tuple:
     "Writes one run; its parameters in billions, name and answers."
     name = '-'.join(p for p in (entry.key, precision if precision != '4bit' else '', suffix) if p)
     answers = _answers(rng, questions, _skill(entry, precision), difficulty)
-    measured = _measured(rng, entry, precision or 'api', env, ranks)
+    measured = _measured(rng, entry, precision or 'api', env, ranks, unpacking)
     seconds = {k: sum(m['seconds'][k] for m in measured) for k in ('prefill', 'decode')} | dict(
         retrieve=sum(m['retrieval_seconds'] for m in measured), load=4 + .3 * (entry.params_b or 0))
     folder = base/env/datafile/name
@@ -189,6 +190,7 @@ def synthetic_runs(
     ensembles:int=1,              # votes over members of the first machine
     datafile:str='made_QA',       # stem of the question file
     seed:int=7,                   # of the random generator
+    unpacking:float=0.,           # decoding at 4 or 8 bit as if so many GB more were read, times the root of the active billions
 ) -> Workspace:
     "A workspace with one finished run for each line of the plan, and votes over the three with the most parameters."
     root, reg, rng = Path(root), load_registry(), np.random.default_rng(seed)
@@ -201,7 +203,7 @@ def synthetic_runs(
     for env, key, precision in plan:
         e = reg[key]
         made.setdefault(env, []).append(
-            _model_run(base, rng, e, env, precision, suffix, datafile, truth, difficulty, ranks[bool(e.local)]))
+            _model_run(base, rng, e, env, precision, suffix, datafile, truth, difficulty, ranks[bool(e.local)], unpacking))
     for k in range(ensembles): _ensemble_run(base, next(iter(made.values())), k, plan[0][0], datafile)
     return Workspace(root)
 
