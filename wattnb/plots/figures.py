@@ -156,6 +156,7 @@ def _write(folder:Path, names, data, done:dict):
         if p.name not in done:
             fig, df = draw(p.name, data)
             done[p.name] = dict(state='missing' if is_note(fig) else 'drawn', rows=len(df), why=getattr(fig, 'why', ''),
+                                size=[round(125 * x) for x in fig.get_size_inches()],
                                 alt=alt_text(fig, len(df), p.alt), files=_files(folder, name, fig, df))
         else:
             done[p.name]['files'] = [atomic_write(folder/f'{name}{f.suffix}', f.read_bytes())
@@ -165,33 +166,47 @@ def _write(folder:Path, names, data, done:dict):
 # %% ../../nbs/10_plots/07_figures.ipynb #31415ea8
 _PAGE = '''<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>:root {{ color-scheme: light dark }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }}
-img {{ max-width: 100%; background: white }} table {{ border-collapse: collapse; display: block; overflow-x: auto }}
-td, th {{ text-align: left; padding: .15em .8em .15em 0 }} figure {{ margin: 2em 0 }}</style>
-<h1>{title}</h1><h2>Runs</h2>{runs}<h2>Figures</h2>{figures}<h2>Not drawn</h2>{missing}</html>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 57em; margin: 2em auto; padding: 0 1em }}
+img {{ max-width: 100%; height: auto; background: white; border-radius: 4px }} figure, li {{ margin: 0 0 .6em }}
+h3 {{ margin: 2.5em 0 .4em }} nav {{ columns: 19em }} nav a {{ display: block }} small {{ opacity: .75 }}
+table {{ border-collapse: collapse; display: block; overflow-x: auto }} tr {{ border-bottom: 1px solid #8885 }}
+td, th {{ text-align: left; padding: .15em 1em .15em 0; white-space: nowrap }}</style>
+<h1>{title}</h1><p>{n} runs of the same questions. A click on a figure opens it in full size.</p><nav>{links}</nav>
+{figures}<h2 id="runs">Runs</h2>{runs}<h2 id="not-drawn">Not drawn</h2>{missing}</html>
 '''
 
+def _title(name:str) -> str:
+    "The title of a figure as a sentence, and its name."
+    text = registered(name).title
+    return f'{html.escape(text[:1].upper() + text[1:])} <small><code>{name}</code></small>'
+
 def _entry(r:dict) -> str:
-    "A figure on the page: picture, title, other names, links."
-    name, p, e = r['figure'], registered(r['figure']), html.escape
+    "A figure on the page: title, picture, links, other names."
+    name, (wide, high) = r['figure'], r['size']
     also = ', '.join(a for a, n in ALIASES.items() if n == name)
     links = ', '.join(f'<a href="{name}.{x}">{x.upper()}</a>' for x in ('png', 'svg', 'csv'))
-    return (f'<figure id="{name}"><img loading="lazy" src="{name}.png" alt="{e(r["alt"])}"><figcaption><b>{name}</b>: '
-            f'{e(p.title)}{f" (also as {also})" * bool(also)}. {links}</figcaption></figure>')
+    return (f'<h3 id="{name}">{_title(name)}</h3><figure><a href="{name}.png"><img loading="lazy" src="{name}.png" '
+            f'width="{wide}" height="{high}" alt="{html.escape(r["alt"])}"></a><figcaption><small>{links}'
+            f'{f"; also as {also}" * bool(also)}</small></figcaption></figure>')
 
+# %% ../../nbs/10_plots/07_figures.ipynb #figsidx2
 def _index(folder:Path, data, rows):
     "Write the page of one folder."
-    e, cells = html.escape, [('name in the figures', 'folder', 'model', 'precision', 'score')]
-    cells += [(l, r, m, p or '', f'{s:.3f}')
-              for l, r, m, p, s in data.tables.runs[['label', 'run', 'model', 'precision', 'overall']].to_numpy()]
+    e, runs = html.escape, data.tables.runs.sort_values('overall', ascending=False, kind='stable')
+    cells = [(l, f'{s:.3f}', p or '', m, r)
+             for l, s, p, m, r in runs[['label', 'overall', 'precision', 'model', 'run']].to_numpy()]
     table = ''.join(f'<tr>{"".join(f"<td>{e(str(c))}</td>" for c in row)}</tr>' for row in cells)
+    head = ''.join(f'<th>{c}</th>' for c in ('name in the figures', 'score', 'precision', 'model', 'folder'))
     mine = [r for r in rows if r['figure'] in FIGURES]
-    missing = ''.join(f'<li id="{r["figure"]}"><b>{r["figure"]}</b> ({e(registered(r["figure"]).title)}): {e(r["why"])}</li>'
+    drawn = sorted((r for r in mine if r['state'] == 'drawn'), key=lambda r: r['figure'] != 'overall_ranking')
+    missing = ''.join(f'<li id="{r["figure"]}"><b>{_title(r["figure"])}</b><br>{e(r["why"])}</li>'
                       for r in mine if r['state'] == 'missing')
+    links = ''.join(f'<a href="#{r["figure"]}">{_title(r["figure"]).partition(" <")[0]}</a>' for r in drawn)
+    links += '<a href="#runs">Runs: names and folders</a><a href="#not-drawn">Not drawn, and why</a>'
     title = f'Figures of {data.datafile}' + f' on {data.env}' * bool(data.env)
     atomic_write(folder/'index.html', _PAGE.format(
-        title=e(title), runs=f'<table>{table}</table>', missing=f'<ul>{missing}</ul>' if missing else '<p>Nothing.</p>',
-        figures='\n'.join(_entry(r) for r in mine if r['state'] == 'drawn')))
+        title=e(title), runs=f'<table><tr>{head}</tr>{table}</table>', n=len(runs), links=links,
+        missing=f'<ul>{missing}</ul>' if missing else '<p>Nothing.</p>', figures='\n'.join(map(_entry, drawn))))
 
 # %% ../../nbs/10_plots/07_figures.ipynb #1188a8f0
 def _stems(ws, datafile, env) -> list[str]:

@@ -19,8 +19,8 @@ from ..core.questions import is_blank
 from ..scoring.statistics import wilson
 from ..scoring.store import ERROR_CLASSES, error_class
 from .style import (GREY, MARKERS, PALETTE, Part, aligned, draw_bars, headline, is_wide, legend_below,
-                                legend_dot, legend_patch, mark_rows, n_of, new_figure, number_axis, place_labels,
-                                plain_number, row_figure, run_legend, short, span_of, text_on, with_looks)
+                                interval, legend_dot, legend_patch, mark_rows, n_of, new_figure, number_axis,
+                                plain_number, row_figure, row_texts, run_legend, short, span_of, text_on, with_looks)
 from .registry import NEEDS, doubts_of, figure
 
 # %% ../../nbs/10_plots/06_questions.ipynb #e3f44d89
@@ -41,18 +41,23 @@ def _class_rows(data) -> list[dict]:
     return [dict(label=l, error_class=c, count=k, n=len(rows)) for l, rows in data.rows.items()
             for c, k in sorted(Counter(error_class(r) for r in rows).items())]
 
+def _group_counts(df):
+    "Questions of each run and group, groups in their order."
+    counts = df.assign(group=df['error_class'].map(GROUP_OF)).pivot_table(
+        index='label', columns='group', values='count', aggfunc='sum', fill_value=0, sort=False)
+    return counts[[g for g in GROUPS if g in counts]]
+
 @figure('error_classes', 'how the questions of each run ended', NEEDS['run'], _class_rows,
-        'Stacked horizontal bars, one per run: numbers of questions by error class', ('count',))
+        'Stacked horizontal bars, one per run: numbers of questions by group of error classes', _group_counts)
 def plot_error_classes(
     df, # label, error_class, count, n (questions of the run)
 ):
     "Stacked bars: how the questions of each run ended."
-    counts = df.pivot(index='label', columns='error_class', values='count').loc[df['label'].unique()].fillna(0)
-    counts = counts.sort_values([c for c in GROUP_OF if c in counts][:2], ascending=False, kind='stable')
+    counts = _group_counts(df)
+    counts = counts.sort_values(list(counts)[:2], ascending=False, kind='stable')
     fig, (ax,) = row_figure(counts.index, 32, margin=1.2, each=.19)
-    parts = [Part(g, counts[c], *GROUPS[g][:2]) for c, g in GROUP_OF.items() if c in counts] # in their order
-    entries = {name: handle for handle, name in draw_bars(ax, parts, height=.74, numbers=.024, room=1.01)}
-    legend_below(fig, [(handle, name) for name, handle in entries.items()])
+    parts = [Part(g, counts[g], *GROUPS[g][:2]) for g in counts]
+    legend_below(fig, draw_bars(ax, parts, height=.74, numbers=.024, room=1.01))
     ax.set_xlabel('questions'); ax.xaxis.get_major_locator().set_params(integer=True)
     return headline(fig, 'How the questions ended', f'{n_of(df)} per run; numbers of questions; most right on '
                     'top')
@@ -140,10 +145,10 @@ def plot_abstention(
     counts, n = (cells[k][used].to_numpy(float) for k in ('count', 'n'))
     share = np.divide(counts, n, out=np.full_like(counts, np.nan), where=n > 0)
     fig, (ax,) = row_figure(cells.index, 32, margin=1.25, each=.19)
-    ax.imshow(share, cmap='Blues', vmin=0, vmax=1.25, aspect='auto')
+    shade = ax.imshow(share, cmap='Blues', vmin=0, vmax=1.25, aspect='auto').get_cmap()
     for (i, j), s in np.ndenumerate(share):
         ax.text(j, i, f'{counts[i, j]:g}' + (f' ({100 * s:.0f}%)' if n[i, j] else ''), ha='center', va='center',
-                fontsize=6.5, color='white' if s > .7 else 'black')
+                fontsize=6.5, color=text_on(shade(s / 1.25)))
     for k in range(1, len(cells)): ax.axhline(k - .5, color='white', lw=1.2)
     for k in range(1, len(used)): ax.axvline(k - .5, color='white', lw=1.2 if used[k][0] == used[k - 1][0] else 5)
     ax.grid(False); ax.tick_params(length=0)
@@ -163,65 +168,74 @@ def _risk_rows(data) -> list[dict]:
     return out
 
 # %% ../../nbs/10_plots/06_questions.ipynb #104a4f93
-def _draw_curves(ax, df, named):
-    "The curve of every run that records its confidence; those that are not named in grey."
-    for r in named.itertuples():
-        part = df[df['label'] == r.Index]
-        c = r.colour if r.shown else '#CCCCCC'
-        ax.plot(part['coverage'], part['risk'], '-', color=c, lw=1 if r.shown else .6, zorder=2 if r.shown else 1)
-        ax.plot([r.coverage], [r.risk], r.marker, color=c, ms=4, mec='white', mew=.3, zorder=3)
-    ax.set_xlim(0, 1.04); ax.set_xticks(np.linspace(0, 1, 6)); ax.set_title('most confident answers first')
-    ax.set_ylim(-.02, min(1.08, df['risk'].max() * 1.1 + .02))
+def _with_intervals(df):
+    "The rows with 95 % intervals of coverage and risk (Wilson)."
+    answered = (df['coverage'] * df['n']).round().astype(int)
+    wrong = (df['risk'] * answered).round().astype(int)
+    ends = [(*wilson(k, n), *wilson(w, k)) for w, k, n in zip(wrong, answered, df['n'])]
+    return df.assign(**dict(zip(('coverage_low', 'coverage_high', 'risk_low', 'risk_high'), zip(*ends))))
 
-def _side_by_side(runs):
-    "The coverage at which each run is drawn: as it is, but apart where two runs would cover each other."
-    x, y = (runs[c].to_numpy(float) for c in ('coverage', 'risk'))
-    size = [max(np.ptp(v), .04) for v in (x, y)]
-    places, out = defaultdict(list), x.copy()
-    for i in range(len(runs)): places[round(x[i] / size[0] * 60), round(y[i] / size[1] * 40)].append(i)
-    for same in places.values(): out[same] += .02 * size[0] * (np.arange(len(same)) - (len(same) - 1) / 2)
-    return out
-
-def _draw_ends(ax, runs):
-    "Every run at the share of questions that it answered and the error rate of these answers, on axes around them."
-    for r in runs.itertuples():
-        ax.plot([r.at], [r.risk], r.marker, color=r.colour, ms=5, mec='white', mew=.4, zorder=3)
-    for axis, v in (('x', runs['coverage']), ('y', runs['risk'])):
-        pad = .12 * max(v.max() - v.min(), .04)
-        ax.set(**{f'{axis}lim': (v.min() - pad, v.max() + pad)}); ax.locator_params(axis=axis, nbins=5)
+def _draw_curves(df, runs, columns:int=3):
+    "A panel per run: its curve with its band, the others in grey; of one without confidence the end alone."
+    columns = min(columns, len(runs))
+    rows = -(-len(runs) // columns)
+    fig, axes = new_figure('page', .8 + 1.3 * rows, rows, columns, sharex=True, sharey=True)
+    axes, parts = np.ravel(axes), dict(list(df.groupby('label', observed=True)))
+    for ax in axes[len(runs):]: ax.set_visible(False)
+    for ax in axes[max(0, len(runs) - columns):len(runs)]: ax.tick_params(labelbottom=True); ax.set_xlabel('coverage')
+    for ax in axes[::columns]: ax.set_ylabel('risk')
+    for ax, r in zip(axes, runs.itertuples()):
+        for p in parts.values(): ax.plot(p['coverage'], p['risk'], '-', color='#CCCCCC', lw=.5, zorder=1)
+        p = parts[r.Index]
+        if r.confidence:
+            ax.fill_between(p['coverage'], p['risk_low'], p['risk_high'], color=r.colour, alpha=.2, lw=0)
+            ax.plot(p['coverage'], p['risk'], '-', color=r.colour, lw=1.3, zorder=3)
+        else: ax.plot([r.coverage] * 2, [r.risk_low, r.risk_high], '-', color=r.colour, lw=1, zorder=2)
+        ax.plot([r.coverage], [r.risk], r.marker, color=r.colour, ms=4.5, mec='white', mew=.4, zorder=4)
+        ax.set_title(short(r.Index, 32), fontsize=7)
+        ax.text(.03, .97, f'mean risk {r.area:.2f}' if r.confidence else 'no confidence', transform=ax.transAxes,
+                fontsize=6.5, va='top')
+    most = df['risk'].max()
+    axes[0].set(xlim=(0, 1.02), ylim=(0, most * 1.3 + .05), xticks=[0, .5, 1])
+    axes[0].set_yticks([0, .5, 1] if most > .5 else [0, .25, .5])
+    return fig
 
 # %% ../../nbs/10_plots/06_questions.ipynb #66fe2335
-def _risk_note(df, n_grey:int) -> str:
-    sure = df['confidence'].astype(bool)
-    return (n_of(df) + '; numbers: mean risk over the curve (smaller is better)' * bool(sure.any())
-            + '; without a number: no confidence is recorded' * bool(sure.any() and not sure.all())
-            + f'; grey: {n_grey} runs of more mean risk' * bool(n_grey))
+def _draw_ends(runs):
+    "A row per run: risk and coverage of all its answers."
+    from matplotlib.ticker import PercentFormatter
+    fig, axes = row_figure(runs.index, 32, 2, margin=1.2)
+    axes[0].set_xlabel('risk: share of the answers that is wrong')
+    axes[1].set_xlabel('coverage: share of questions answered')
+    for ax, c in zip(axes, ('risk', 'coverage')):
+        for i, (r, v, lo, hi) in enumerate(zip(runs.itertuples(), *(runs[f'{c}{e}'] for e in ('', '_low', '_high')))):
+            interval(ax, v, i, lo, hi, r.colour, r.marker, mec='white', mew=.3, ms=4.2)
+        ax.locator_params(axis='x', nbins=5); ax.xaxis.set_major_formatter(PercentFormatter(1, 0, ' %'))
+        row_texts(ax, [f'{100 * v:.0f} %' for v in runs[c]])
+    return fig
 
 @figure('risk_coverage', 'error rate against the share answered', NEEDS['run'], _risk_rows,
-        'Left, a curve per run that records its confidence: share of wrong answers among the most confident answers, '
-        'against the share of questions answered; right, the ends of these curves with the names of the runs',
-        ('risk',))
+        'A panel per run that records its confidence: share of wrong answers among the most confident ones, against '
+        'the share of questions answered, with a band; without confidence, a row per run with a dot and its interval '
+        'for each', ('risk',))
 def plot_risk_coverage(
     df,           # label, coverage, risk, area (of the whole curve), confidence (whether the run has one), n
-    most:int=8,   # of many runs, those with the least mean risk are coloured
+    most:int=9,   # panels
 ):
     "Error rate among the answered against the share of questions answered."
-    df = with_looks(df).sort_values('coverage', kind='stable')
-    runs = df.groupby('label', observed=True).last().sort_values('area')
-    sure = runs['confidence'].astype(bool)
-    runs['shown'] = sure.cumsum() <= (most if sure.sum() > most + 2 else len(runs))
-    runs['at'] = _side_by_side(runs)
-    fig, axes = new_figure('page', 4.2, 1, 1 + bool(sure.any()), width_ratios=[.75, 1.25][-1 - bool(sure.any()):])
-    left, right = np.ravel(axes)[[0, -1]]
-    if sure.any(): _draw_curves(left, df, runs[sure]); right.set_title('all answers')
-    _draw_ends(right, runs)
-    for ax in {left, right}: ax.set_xlabel('coverage: share of questions answered')
-    left.set_ylabel('risk: share of these that is wrong')
-    legend_below(fig, run_legend(runs))
-    headline(fig, 'Risk and coverage', _risk_note(df, int((~runs['shown']).sum())))
-    names = [short(r.Index, 30) + f' {r.area:.2f}' * bool(r.confidence) for r in runs.itertuples()]
-    place_labels(right, runs['at'], runs['risk'], names)
-    return fig
+    df = _with_intervals(with_looks(df)).sort_values('coverage', kind='stable')
+    runs = df.groupby('label', observed=True).last()
+    sure = bool(runs['confidence'].any())
+    runs = runs.assign(_by=runs['area'].where(runs['confidence'].astype(bool)) if sure else runs['risk'])
+    runs = runs.sort_values(['_by', 'risk'], kind='stable')
+    drawn = runs.iloc[:most] if sure else runs
+    fig, more = _draw_curves(df, drawn) if sure else _draw_ends(drawn), len(runs) - len(drawn)
+    legend_below(fig, run_legend(drawn))
+    what = 'Errors among the most confident answers' if sure else 'Errors among the answers, and how many there are'
+    note = ('; risk: share of wrong answers, most confident first; coverage: share answered; grey: the other runs'
+            + f', {more} of them without a panel' * (more > 0) + '; bands: 95 % intervals') if sure else (
+            '; least risk on top; lines: 95 % intervals; no run records its confidence')
+    return headline(fig, what, n_of(df) + note)
 
 # %% ../../nbs/10_plots/06_questions.ipynb #fba53e0d
 def _staged(e, stages, total, unit, is_='measured') -> list[dict]:

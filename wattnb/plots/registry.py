@@ -311,10 +311,10 @@ def as_shown(
     df,              # a table of a figure
     data:FigureData, # the runs
 ):
-    """The table with the names of the runs for their labels, and with shown_family, kind and env of each row that is
-    about one run or series. `attrs`: the families and machines of all runs."""
+    """The table with the names of the runs for their labels, and with shown_family, run_kind and env of each row that
+    is about one run or series. `attrs`: the families and machines of all runs."""
     runs, df = data.tables.runs, df.copy()
-    looks = runs.assign(shown_family=runs['family'].map(_families(runs)))[['shown_family', 'kind', 'env']]
+    looks = runs[['env']].assign(shown_family=runs['family'].map(_families(runs)), run_kind=runs['kind'])
     of = {l: r for key in (runs['series'], runs['label'], data.names) for l, r in zip(key, looks.to_dict('records'))}
     about = next((c for c in ('label', 'a', 'series') if c in df), None)
     for c in looks if about else ():
@@ -380,8 +380,8 @@ def figure(
         @figure_style()
         def styled(df, *args, **kwargs):
             df = frame_of(df)
-            fig = draw(df, *args, **kwargs) if len(df) else None
-            return needs_note(title, needs, fig or '') if fig is None or isinstance(fig, str) else fig
+            fig = (draw(df, *args, **kwargs) if len(df) else None) or 'no run has the data for it'
+            return needs_note(title, needs, fig) if isinstance(fig, str) else fig
         FIGURES[name] = Figure(name, styled, table, title, needs, alt, shown, where)
         ALIASES.update(dict.fromkeys((*aliases, *copies), name))
         COPIES.extend(c for c in copies if c not in COPIES)
@@ -394,7 +394,7 @@ NEEDS = dict(
     two='Two or more finished runs over the same questions: `wattnb run` with another --model.',
     meter='Two runs with measured energy: an NVIDIA GPU or readable RAPL counters; `wattnb doctor` says what there is.',
     stages='Runs of `wattnb run` that measured the energy of their stages; a total alone, as WattBot stores it, is not enough.',
-    size='Runs of models whose size is known (params_b in models.toml).',
+    size='Runs of models of three or more known sizes (params_b in models.toml).',
     usd='A run with a price in USD: a model of an API, with its price in models.toml; and one to compare it with.',
     flags='A question file with the coded columns Quote, Table, Figure, Math, is_NA.',
     machines='Runs of one model at one precision under two labels of --env, with the latency of each question.')

@@ -23,8 +23,10 @@ from ..ensemble.choice import choose_out_of_bag
 from ..ensemble.systems import cascades, ensembles, pareto, singles
 from .style import (GREY, corners, failed_note, headline, interval, is_wide, legend_below, legend_dot,
                                 log_axis, n_of, name_column, new_figure, number_axis, place_labels, row_figure,
-                                run_legend, short, significance, spread_apart, tagged_labels, with_looks, wrap_text)
+                                row_texts, run_legend, short, significance, spread_apart, tagged_labels, with_looks,
+                                wrap_text)
 from .registry import NEEDS, doubts_of, figure, kind_of, model_of
+from .wattbot_figures import few_sizes
 
 # %% ../../nbs/10_plots/05_systems.ipynb #9db0d258
 def _corr(x, c) -> float:
@@ -111,17 +113,19 @@ def _draw_bounds(ax, df) -> list[tuple]:
 def _pareto_note(df) -> str:
     apart, shared, guess = df['apart'].sum(), df['shared'].sum(), df['cost_is'].str.contains('extrapolated').sum()
     some, front = not df['apart'].all(), df['on_frontier'].any()
+    who = f'{apart} run{"s" * bool(apart != 1)}' if some else 'all'
     return (f'{n_of(df)}; ' + 'bars: 95 % intervals' + '; ellipses: joint 95 % regions of runs on the frontier (dashed)'
             * bool(front) + '; %: share of resamples on the frontier' * some
-            + (f'; arrows: {apart} runs that metered not all of their GPUs, at least so much, not on the frontier'
+            + (f'; arrows: {who} metered not all GPUs, took at least so much, and cannot be on a frontier'
                if apart else '')
             + (f'; ~: {guess} runs whose energy is extrapolated' if guess else '')
-            + (f'; {shared} runs have a total only, shared among their questions' if shared else ''))
+            + (f'; {"all" if shared == len(df) else shared} runs have a total only, shared among their questions'
+               if shared else ''))
 
 def _pareto_label(r) -> str:
-    "`≥` for a lower bound, `~` for an extrapolation, the name, the share of resamples on the frontier."
-    return ('≥ ' * r.apart + '~ ' * ('extrapolated' in r.cost_is) + short(r.label, 30)
-            + (f' {100 * r.p_frontier:.0f}%' if r.p_frontier >= .05 else ''))
+    "`~` for an extrapolation, the name, the share of resamples on the frontier."
+    return ('~ ' * ('extrapolated' in r.cost_is) + short(r.label, 30)
+            + (f' {100 * r.p_frontier:.0f} %' if r.p_frontier >= .05 else ''))
 
 # %% ../../nbs/10_plots/05_systems.ipynb #6bbb71d0
 _PARETO_SHOWN = ('overall', 'low', 'high', 'cost', 'cost_low', 'cost_high')
@@ -134,7 +138,7 @@ def _typed(df):
 
 def _draw_front(ax, df, xlabel:str) -> list[tuple]:
     "Systems and frontier; the lines that names should avoid."
-    log = is_wide(df['cost'])
+    log = is_wide(df['cost'], 4)
     ends = _draw_systems(ax, df, log)
     front = df[df['on_frontier']].sort_values('cost')
     ax.step(front['cost'], front['overall'], where='post', color='black', lw=.8, ls='--', zorder=1.5)
@@ -158,8 +162,10 @@ def plot_pareto(
     "Score against cost per question, with intervals and the frontier."
     df, unit = _typed(df), df['unit'].iloc[0]
     fig, ax = new_figure('page', 4.2)
-    legend_below(fig, run_legend(df)); ax.set_ylabel('overall score')
-    headline(fig, f'Overall score against {unit} per question', _pareto_note(df))
+    arrow = [(legend_dot(r'$\rightarrow$', '#555555', ms=9), 'at least')] * bool(df['apart'].any())
+    legend_below(fig, run_legend(df) + arrow); ax.set_ylabel('overall score')
+    bounds = ': lower bounds' * bool(df['apart'].all())
+    headline(fig, f'Overall score against {unit} per question{bounds}', _pareto_note(df))
     place_labels(ax, df['cost'], df['overall'], map(_pareto_label, df.itertuples()),
                  lines=_draw_front(ax, df, f'{unit} per question'))
     return fig
@@ -175,9 +181,8 @@ def _cost_rows(data):
                        on_frontier=get('on_frontier', True), p_frontier=get('p_frontier'))
 
 def _unpriced(ax, free):
-    "A list of runs without a price, at their scores."
+    "A list of runs without a price, at their scores; intervals on one line would hide each other."
     for r in free.itertuples():
-        ax.plot([.04, .04], [r.overall_low, r.overall_high], '-', color=r.colour, lw=.9, alpha=.35)
         ax.plot([.04], [r.overall], r.marker, color=r.colour, ms=4.5, mec='white', mew=.4, zorder=3)
     ax.set_xlim(0, 1); ax.set_xticks([]); ax.set_xlabel('no price: local runs, ensembles'); ax.grid(axis='x', visible=False)
     name_column(ax, [.04] * len(free), free['overall'], [short(l, 30) for l in tagged_labels(free)], .16)
@@ -208,7 +213,8 @@ def plot_cost_vs_performance(
     lo, hi = s[['overall_low', 'overall']].min().min(), s[['overall_high', 'overall']].max().max()
     ax.set_ylim(lo - .08 * (hi - lo or 1), hi + .08 * (hi - lo or 1))
     legend_below(fig, run_legend(s))
-    headline(fig, 'Overall score against cost', _pareto_note(paid) + failed_note(s))
+    alone = '; without a price: scores alone' * bool(len(free))
+    headline(fig, 'Overall score against cost', _pareto_note(paid) + alone + failed_note(s))
     if len(free): _unpriced(side, free)
     place_labels(ax, paid['cost'], paid['overall'], map(_pareto_label, paid.itertuples()), lines=lines)
     return fig
@@ -298,7 +304,7 @@ def plot_ensemble_frontier(
              'scored on questions not used to choose it, with the 95 % interval at the largest budget; named: single runs '
              'that no cheaper one beats' * bool(chosen))
     names = single['shown_as'].fillna(single['label']) if 'shown_as' in single else single['label']
-    others = df[df['kind'] == 'best ensemble'].sort_values('cost'), df[df['kind'] == 'best cascade'].sort_values('cost')
+    others = [b.sort_values('cost') for k, b in df.groupby('kind') if k.startswith('best ')]
     place_labels(ax, single['cost'], single['overall'], [short(n, 30) if b else '' for n, b in zip(names, best)],
                  lines=[l for o in others for l in corners(o['cost'], o['overall'])])
     return fig
@@ -331,14 +337,13 @@ def plot_forest(
     for i, (r, h) in enumerate(zip(df.itertuples(), hollow)):
         interval(ax, r.diff, i, r.ci_low, r.ci_high, r.colour, r.marker, h, ms=4.2)
     ax.axvline(0, color='black', lw=.8)
-    p = ax.secondary_yaxis('right')
-    p.set_yticks(range(len(df)), ['p < 0.001' if v < .001 else f'p = {v:.3f}' for v in df['p_holm']])
-    p.tick_params(length=0, labelsize=6.5); p.spines['right'].set_visible(False)
+    row_texts(ax, ['p < 0.001' if v < .001 else f'p = {v:.3f}' for v in df['p_holm']])
     ax.margins(x=.06); ax.locator_params(axis='x', nbins=5); ax.set_xlabel('difference of the overall score')
     legend_below(fig, significance(hollow) + run_legend(df))
     over = f' over {df["pairs"].iloc[0]} pairs, {len(df)} shown' if 'pairs' in df else ''
     return headline(fig, f'Difference to {short(one)}' if one else 'Paired differences of the overall score',
-                    f'{n_of(df)}; lines: 95 % intervals, paired; significant: p ≤ 0.05 after Holm’s correction{over}')
+                    f'{n_of(df)}; lines: 95 % intervals, paired; significant: p\xa0≤\xa00.05 after Holm’s '
+                    f'correction{over}')
 
 # %% ../../nbs/10_plots/05_systems.ipynb #0f6f78ae
 def _letter_rows(data) -> list[dict]:
@@ -415,9 +420,9 @@ def _scaling_rows(data) -> list[dict]:
 def _draw_fits(ax, fits, looks) -> list[tuple]:
     "Lines and bands, dashed for the second line of a colour, and so on; the segments of the lines."
     lines, dashes = [], defaultdict(lambda: iter(itertools.cycle(('-', '--', '-.'))))
-    for family, fit in fits.groupby('family', observed=True):
+    for family, fit in fits[fits['low'].notna()].groupby('family', observed=True):
         c, x, y = looks[family], list(fit['params_b']), list(fit['overall'])
-        if fit['low'].notna().all(): ax.fill_between(x, fit['low'], fit['high'], color=c, alpha=.13, lw=0)
+        ax.fill_between(x, fit['low'], fit['high'], color=c, alpha=.13, lw=0)
         ax.plot(x, y, next(dashes[c]), color=c, lw=1)
         lines += zip(x, y, x[1:], y[1:])
     return lines
@@ -434,23 +439,22 @@ def _draw_sizes(ax, runs) -> list[tuple]:
             *((r.at, r.overall, r.params_b, r.overall) for r in runs.itertuples() if r.x != r.params_b)]
 
 def _scaling_note(runs, fits) -> str:
-    bands = fits.groupby('family', observed=True)['low'].apply(lambda v: v.notna().all())
-    return ('; lines: log-linear fits' * (len(fits) > 0) + ' with 95 % bands' * bool(len(bands) and bands.all())
-            + ', with 95 % bands from four sizes on' * bool(len(bands) and bands.any() and not bands.all())
+    some = bool(fits['low'].notna().any())
+    return ('; lines: log-linear fits with 95 % bands, of families with four sizes or more' * some
             + '; dotted: to all parameters of a mixture' * bool((runs['x'] != runs['params_b']).any())
             + '; *: size is an estimate' * bool(runs['estimated'].any()))
 
 # %% ../../nbs/10_plots/05_systems.ipynb #796c45b0
 @figure('scaling_fit', 'score against size, with a fit per family', NEEDS['size'], _scaling_rows,
         'Points with error bars: overall score against active parameters, with a fitted line and band per model family',
-        ('overall', 'low', 'high'))
+        lambda df: df.loc[(df['kind'] == 'run') | df['low'].notna(), ['overall', 'low', 'high']])
 def plot_scaling(
     df, # kind ('run' or 'fit'), label, family (of the fit), params_b, active_b, estimated, overall, low, high, n
 ):
     "Score against size, with a fit and its band per family."
     df = with_looks(df).astype(dict.fromkeys(('params_b', 'active_b', 'overall', 'low', 'high'), float))
     runs, fits = (df[df['kind'] == k] for k in ('run', 'fit'))
-    if len(runs) < 2: return 'fewer than two runs are of models of known size'
+    if why := few_sizes(runs): return why
     runs = runs.assign(x=runs['active_b'].fillna(runs['params_b']), estimated=runs['estimated'].eq(True))
     runs = runs.sort_values(['x', 'label'], kind='stable')
     logs = np.log10(runs['x'])
@@ -462,7 +466,7 @@ def plot_scaling(
     ax.set_ylim(max(-.05, lo - .05), min(1.05, hi + .05))
     ax.set_xlabel('parameters at work per token, billions (logarithmic)'); ax.set_ylabel('overall score')
     legend_below(fig, run_legend(runs))
-    headline(fig, 'Score against size', f'{n_of(runs)}; lines at the marks: 95 % intervals{_scaling_note(runs, fits)}')
+    headline(fig, 'Score against active parameters', f'{n_of(runs)}; lines at the marks: 95 % intervals{_scaling_note(runs, fits)}')
     names = [short(r.label, 30) + '*' * r.estimated for r in runs.itertuples()]
     place_labels(ax, runs['at'], runs['overall'], names, lines=lines)
     return fig
@@ -518,10 +522,9 @@ def _pair_panel(ax, part, pairs, measure:str):
         ax.set_xlim(-span, span); ax.locator_params(axis='x', nbins=4)
     else: log_axis(ax.xaxis, [1, *ends], most=5)
     ax.axvline(equal, color='black', lw=.8)
-    side = ax.secondary_yaxis('right')
-    side.set_yticks(of, [('~' * ('extrapolated' in r.value_is)
-                          + (f'{r.value:+.3f}' if measure == 'score' else f'{r.value:.2f}')) for r in part.itertuples()])
-    side.tick_params(length=0, labelsize=6.5); side.spines['right'].set_visible(False)
+    row_texts(ax, ['~' * ('extrapolated' in r.value_is)
+                   + (f'{r.value:+.3f}'.replace('-', '−') if measure == 'score' else f'{r.value:.2f}')
+                   for r in part.itertuples()], of)
     ax.set_xlabel(MEASURES[measure])
 
 # %% ../../nbs/10_plots/05_systems.ipynb #a29d98e0
@@ -593,7 +596,7 @@ def _atlas_rows(data) -> list[dict]:
                   | {k: c[k] for k in kept} for c in atlas.crossovers]
 
 # %% ../../nbs/10_plots/05_systems.ipynb #c53614ea
-_BITS_MARKERS = {4: 'v', 8: 's', 16: 'o', 32: 'D'}
+_BITS_MARKERS, _PALE = {4: 'v', 8: 's', 16: 'o', 32: 'D'}, .4 # of what is predicted
 
 def _atlas_note(c) -> str:
     "A crossover in a few words."
@@ -613,11 +616,10 @@ def _atlas_panel(ax, title:str, cells, crossings, models:dict, offsets:dict, wid
         y, guess = rows.index(r.model) + offsets[r.precision], r.found == 'predicted'
         if guess: ax.plot([r.low, r.high], [y, y], ':', color=r.colour, lw=1, zorder=2)
         interval(ax, r.wh_per_right, y, None if guess else r.low, r.high, r.colour,
-                 _BITS_MARKERS.get(nominal_bits(r.precision), 'P'), guess, ms=4)
-    side, told = ax.secondary_yaxis('right'), cells[cells['p'].notna()]
-    side.set_yticks([rows.index(m) + offsets[p] for m, p in zip(told['model'], told['precision'])],
-                    [f'{p:.2f}' if .005 <= p < .995 else '< 0.01' if p < .5 else '> 0.99' for p in told['p']])
-    side.tick_params(length=0, labelsize=6.5); side.spines['right'].set_visible(False)
+                 _BITS_MARKERS.get(nominal_bits(r.precision), 'P'), ms=4, alpha=_PALE if guess else 1)
+    told = cells[cells['p'].notna()]
+    row_texts(ax, [f'{p:.2f}' if .005 <= p < .995 else '< 0.01' if p < .5 else '> 0.99' for p in told['p']],
+              [rows.index(m) + offsets[p] for m, p in zip(told['model'], told['precision'])])
     if len(told): ax.annotate('P(pays)', (1, 1), (2, 2), 'axes fraction', 'offset points', fontsize=6.5, va='bottom')
     for size in crossings['size'].dropna(): # between two rows
         ax.axhline(sum(b <= size for b in models.values()) - .5, color='black', lw=.8, ls='--')
@@ -656,7 +658,7 @@ def plot_precision_atlas(
         ax.set_xlabel('Wh per right answer (logarithmic)')
     guess = cells['found'] == 'predicted'
     legend_below(fig, [(legend_dot(_BITS_MARKERS.get(nominal_bits(p), 'P'), '#555555'), p) for p in bits]
-                 + ([(legend_dot('o', '#555555', mfc='white'), 'predicted')] if guess.any() else [])
+                 + ([(legend_dot('o', '#555555', alpha=_PALE), 'predicted')] if guess.any() else [])
                  + run_legend(cells.assign(machine='')))
     wide, hidden = ' or '.join(sorted({*crossings['against']})), len(most) - len(places)
     note = (f'; P(pays): chance that it takes less than {wide}; dashed: size from which it does, by parameters at work '

@@ -15,9 +15,10 @@ import numpy as np
 from ..core.workspace import UserError
 from ..scoring.statistics import bootstrap_ci, clopper_pearson, wilson
 from .style import (GREY, PALETTE, Part, aligned, draw_bars, frame_of, headline, interval, is_wide,
-                                legend_below, mark_rows, n_of, new_figure, number_axis, row_figure, run_legend, short,
-                                span_of, tagged_labels, text_on, with_looks)
+                                legend_below, legend_patch, mark_rows, n_of, new_figure, number_axis, row_figure,
+                                row_texts, run_legend, short, span_of, tagged_labels, text_on, with_looks)
 from .registry import NEEDS, TYPES, figure
+from .wattbot_figures import FEW
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #a15fbe89
 def _share_rows(questions, groups:dict, *columns):
@@ -46,29 +47,34 @@ def type_rows(
 @figure('accuracy_by_type', 'accuracy by kind of evidence', NEEDS['flags'],
         lambda data: type_rows(data.tables.questions),
         'A panel per kind of evidence (table, figure, quote, math, unanswerable): a dot with its interval per run',
-        lambda df: df.loc[df['n'] > 0, ['accuracy', 'low', 'high']], where='machine')
+        lambda df: df.loc[df['n'] >= FEW, ['accuracy', 'low', 'high']], where='machine')
 def plot_accuracy_by_type(
     df, # label, kind, type, n, correct, accuracy, low, high, types_from: see `type_rows`
 ):
     "Accuracy by kind of evidence, a panel per kind."
-    s = with_looks(df)[df['n'] > 0]
-    if s.empty or not s['type'].isin(TYPES).any(): return 'no question is coded as Table, Figure, Quote or Math'
+    s, few = with_looks(df)[df['n'] >= FEW], df[(df['n'] > 0) & (df['n'] < FEW)]
+    name = lambda t: 'Unanswerable' if t == 'is_NA' else t
+    left = ', '.join(f'{name(t)} (n = {n})' for t, n in few.groupby('type', sort=False)['n'].max().items())
+    if not s['type'].isin(TYPES).any():
+        if few['type'].isin(TYPES).any(): return f'fewer than {FEW} questions of each kind: {left}'
+        return 'no question is coded as Table, Figure, Quote or Math'
     runs = s.groupby(['label', 'kind'], observed=True)[['correct', 'n']].sum().reset_index(level='kind')
     order = (runs['correct'] / runs['n']).sort_values(ascending=False, kind='stable').index
     panels = {t: part for t in (*TYPES, 'is_NA') if len(part := s[s['type'] == t])}
     fig, axes = row_figure(tagged_labels(runs.loc[order].reset_index()), 32, len(panels), margin=1.3)
     for ax, (t, part) in zip(axes, panels.items()):
         for r in part.itertuples():
-            interval(ax, r.accuracy, order.get_loc(r.label), r.low, r.high, r.colour, r.marker, mec='white', mew=.3, ms=4.2,
-                     clip_on=False)
+            interval(ax, r.accuracy, order.get_loc(r.label), r.low, r.high, r.colour, r.marker, mec='white', mew=.3,
+                     ms=4.2, clip_on=False)
         ax.set_xlim(-.06, 1.08); ax.set_xticks([0, .5, 1], ['0', '.5', '1'])
-        ax.set_title(f"{t}\nn = {span_of(part['n'])}{' (!)' * bool(part['n'].min() < 10)}")
-    axes[len(axes) // 2].set_xlabel('accuracy' + ' (is_NA: refusal recall)' * ('is_NA' in panels))
+        ax.set_title(f"{name(t)}\nn = {span_of(part['n'])}{' (!)' * bool(part['n'].min() < 10)}")
+        ax.set_xlabel('share refused' if t == 'is_NA' else 'accuracy')
     legend_below(fig, run_legend(s))
     where = '; kinds read from the first words of the explanations' * bool((s['types_from'] != 'coded flags').any())
     return headline(fig, 'Accuracy by kind of evidence',
-                    'lines: 95 % intervals (Wilson, is_NA: Clopper-Pearson); a question can be of several kinds'
-                    + '; (!): fewer than 10 questions' * bool(s['n'].min() < 10) + where)
+                    'lines: 95 % intervals; a question can be of several kinds'
+                    + '; (!): fewer than 10 questions' * bool(s['n'].min() < 10) + where
+                    + f'; too few to draw: {left}' * bool(left))
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #838b121b
 def _single(questions):
@@ -93,24 +99,30 @@ def agreement_rows(
     return pd.DataFrame(out, columns=['a', 'b', 'n', 'both_right', 'both_wrong', 'agreement', 'kappa'])
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #48d36581
-def _pair_grids(df, names) -> tuple:
-    "Agreement below the diagonal and kappa above it, each as a grid with NaN elsewhere."
-    below, above = (np.full((len(names), len(names)), np.nan) for _ in range(2))
-    for r in df.itertuples():
-        i, j = names.index(r.a), names.index(r.b)
-        below[j, i], above[i, j] = r.agreement, r.kappa
-    return below, above
+def _grid(df, names, column:str):
+    "A measure of pairs as a symmetric grid; NaN on the diagonal and where it is unknown."
+    grid, at = np.full((len(names), len(names)), np.nan), {n: i for i, n in enumerate(names)}
+    for a, b, v in df[['a', 'b', column]].itertuples(index=False): grid[at[a], at[b]] = grid[at[b], at[a]] = v
+    return grid
 
-def _shade(fig, ax, grid, cmap, lo:float, label:str):
-    "One measure in its own colours, with its numbers and its scale."
+def _side_by_side(df) -> list[str]:
+    "The runs in an order in which those that agree stand side by side (optimal leaf ordering)."
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    names = sorted({*df['a'], *df['b']})
+    far = 1 - _grid(df, names, 'agreement')[np.triu_indices(len(names), 1)]
+    if len(names) < 3: return names
+    tree = linkage(np.where(np.isnan(far), np.nanmean(far), far), 'average', optimal_ordering=True)
+    return [names[i] for i in leaves_list(tree)]
+
+def _shade(ax, grid, cmap, lo:float):
+    "One measure in its own colours, with its numbers; a colour of the middle of its scale."
     from matplotlib import colormaps
     cmap = colormaps[cmap].with_extremes(bad=(0, 0, 0, 0))
-    im = ax.imshow(np.ma.masked_invalid(grid), cmap=cmap, vmin=lo, vmax=1, aspect='auto')
+    ax.imshow(np.ma.masked_invalid(grid), cmap=cmap, vmin=lo, vmax=1, aspect='auto')
     for (i, j), v in np.ndenumerate(grid):
         if v == v: ax.text(j, i, '1' if v > .995 else f'{v:.2f}'.replace('0.', '.'), ha='center', va='center',
                            fontsize=5.5, color=text_on(cmap((v - lo) / (1 - lo))))
-    bar = fig.colorbar(im, ax=ax, fraction=.025, pad=.01)
-    bar.outline.set_linewidth(.4); bar.set_label(label)
+    return cmap(.55)
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #a9ee0002
 @figure('agreement_heatmap', 'which runs are right on the same questions', NEEDS['two'],
@@ -122,19 +134,23 @@ def plot_agreement_heatmap(
     df, # a, b, n, agreement, kappa: see `agreement_rows`
 ):
     "Agreement of every two runs, raw below the diagonal and beyond chance above it, each in its own colours."
-    names = sorted({*df['a'], *df['b']})
-    k, (below, above) = len(names), _pair_grids(df, names)
-    fig, ax = new_figure('page', max(2.8, 1.9 + .2 * k))
-    for grid, cmap, what in ((below, 'Blues', 'agreement'), (above, 'Oranges', "Cohen's kappa")):
-        if np.isfinite(grid).any(): _shade(fig, ax, grid, cmap, min(0., float(np.nanmin(grid))) if what != 'agreement'
-                                           else float(np.nanmin(grid)) - .1, what)
-    ax.grid(False); ax.tick_params(length=0)
+    names = _side_by_side(df)
+    k, below, above = len(names), _grid(df, names, 'agreement'), _grid(df, names, 'kappa')
+    below[np.triu_indices(k)] = above[np.tril_indices(k)] = np.nan
+    fig, ax = new_figure('page', 1.9 + .2 * k)
+    what = ('below the diagonal: share of questions both right or both wrong',
+            "above: Cohen's kappa; 0 is what chance gives")
+    ends = float(np.nanmin(below)) - .1, min(0., float(np.fmin.reduce(above, None)))
+    entries = [(legend_patch(_shade(ax, grid, cmap, lo), edgecolor='none'), text)
+               for grid, cmap, lo, text in zip((below, above), ('Blues', 'Oranges'), ends, what)
+               if np.isfinite(grid).any()]
+    ax.grid(False); ax.tick_params(length=0); ax.spines[:].set_visible(False)
     ax.set_yticks(range(k), [short(n, 30) for n in names])
     ax.set_xticks(range(k), [short(n, 30) for n in names], rotation=90 if k > 3 else 0)
     ax.set_xlim(-.5, k - .5); ax.set_ylim(k - .5, -.5)
+    legend_below(fig, entries)
     return headline(fig, 'Which runs have the right value on the same questions',
-                    f"{n_of(df)} in common; below the diagonal: share both "
-                    "right or both wrong; above: Cohen's kappa, 0 is what chance gives; ensembles left out")
+                    f'{n_of(df)} in common; runs that agree stand side by side; ensembles left out')
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #a2b1e991
 def unique_rows(
@@ -151,22 +167,24 @@ def unique_rows(
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #d51338d1
 @figure('unique_wins', 'questions that only one model got right', NEEDS['two'],
         lambda data: unique_rows(data.tables.questions),
-        'Horizontal bars: number of questions that only this model got right', ('unique',), where='machine')
+        'Horizontal bars: number of questions that this model got right, those that no other model did in colour',
+        ('unique',), where='machine')
 def plot_unique_wins(
     df, # label, model, kind, unique, correct, n: see `unique_rows`
 ):
     "Questions that only one model got right."
     if df['model'].nunique() < 2: return 'all single runs are of one model'
-    s = with_looks(df).sort_values(['unique', 'label'], ascending=[False, True], kind='stable')
+    s = with_looks(df).sort_values(['unique', 'correct', 'label'], ascending=[False, False, True], kind='stable')
     fig, (ax,) = row_figure(tagged_labels(s), 30, page=False, margin=1.3)
     parts = [Part(g, s['unique'].where(s['group'] == g, 0), c) for g, c in dict(zip(s['group'], s['colour'])).items()]
-    draw_bars(ax, parts, texts=[f'{r.unique} of {r.correct}' for r in s.itertuples()], room=1.4)
-    ax.xaxis.get_major_locator().set_params(integer=True, nbins=5, steps=[1, 2, 5, 10]); ax.set_xlabel('questions')
-    legend_below(fig, run_legend(s))
-    mark_rows(ax, s)
+    draw_bars(ax, [*parts, Part('', s['correct'] - s['unique'], '#E4E4E4')],
+              texts=[f'{r.unique} of {r.correct}' for r in s.itertuples()], room=1.3)
+    ax.xaxis.get_major_locator().set_params(integer=True, nbins=5, steps=[1, 2, 5, 10])
+    ax.set_xlabel('questions with the right value')
+    legend_below(fig, [(legend_patch('#E4E4E4'), 'right in another model, too')] + mark_rows(ax, s))
     again = '; runs of one model do not take wins from each other' if s['model'].duplicated().any() else ''
     return headline(fig, 'Questions whose value only one model has right',
-                    f"{n_of(s)}, {s['model'].nunique()} models; behind the bars: of how many right values (citations apart); "
+                    f"{n_of(s)}, {s['model'].nunique()} models; in colour: right in this model alone; "
                     f'ensembles left out{again}')
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #20ef5d93
@@ -179,12 +197,11 @@ def refusal_rows(
     return _share_rows(questions, groups, 'of', 'n', 'refused', 'share').drop(columns='types_from')
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #16c44fe0
-# questions -> (colour, hatch, title) of their refusals
-_REFUSALS = {'unanswerable': (PALETTE[2], '', 'right refusals'), 'answerable': (PALETTE[5], '////', 'wrong refusals')}
+# questions -> titles of their refusals
+_REFUSALS = {'unanswerable': 'right refusals: more is better', 'answerable': 'wrong refusals: fewer is better'}
 
 @figure('refusal_rates', 'right and wrong refusals', NEEDS['run'], lambda data: refusal_rows(data.tables.questions),
-        'Two panels of horizontal bars with intervals: share of unanswerable and of answerable questions refused, per '
-        'run',
+        'Two panels with a dot and its interval per run: share of unanswerable and of answerable questions refused',
         lambda df: df.loc[df['n'] > 0, ['share', 'low', 'high']], where='machine')
 def plot_refusal_rates(
     df, # label, kind, of, n, refused, share, low, high: see `refusal_rows`
@@ -197,15 +214,18 @@ def plot_refusal_rates(
     last = s[s['of'] == used[-1]].sort_values(['share', 'label'], kind='stable')
     fig, axes = row_figure(tagged_labels(last), 32, len(used), margin=1.35)
     for ax, o in zip(axes, used):
-        part, (colour, hatch, title) = s[s['of'] == o].set_index('label').loc[last['label']], _REFUSALS[o]
-        draw_bars(ax, [Part(title, part['share'], colour, hatch)], part['low'], part['high'],
-                  [f'{r.refused} of {r.n}' for r in part.itertuples()], room=1.35)
-        ax.set_title(f'{title},\nn = {span_of(part["n"])} {o}')
-        ax.locator_params(axis='x', nbins=5); ax.xaxis.set_major_formatter(PercentFormatter(1, 0, ' %'))
-    legend_below(fig, mark_rows(axes[0], last))
-    return headline(fig, 'Refusals',
-                    'bars: 95 % intervals (Clopper-Pearson); failed and unparsed replies are not refusals; fewest '
-                    f'{"wrong" if used[-1] == "answerable" else "right"} refusals on top')
+        part = s[s['of'] == o].set_index('label').loc[last['label']]
+        for i, r in enumerate(part.itertuples()):
+            interval(ax, r.share, i, r.low, r.high, r.colour, r.marker, mec='white', mew=.3, ms=4.2, clip_on=False)
+        row_texts(ax, [f'{r.refused} of {r.n}' for r in part.itertuples()])
+        ax.set_xlim(0, part[['share', 'high']].max().max() * 1.02 or 1); ax.locator_params(axis='x', nbins=5)
+        ax.set_title(_REFUSALS[o]); ax.set_xlabel(f'share of {span_of(part["n"])} {o} questions')
+        ax.xaxis.set_major_formatter(PercentFormatter(1, 0, ' %'))
+    legend_below(fig, run_legend(last))
+    asked = ' and '.join(f'{span_of(s.loc[s["of"] == o, "n"])} {o}' for o in used)
+    first = 'wrong' if used[-1] == 'answerable' else 'right'
+    return headline(fig, 'Refusals', f'n = {asked} questions; lines: 95 % intervals (Clopper-Pearson); failed and '
+                    f'unparsed replies are not refusals; fewest {first} refusals on top')
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #5283fb98
 def _latency_row(series:str, env:str, p) -> dict:
@@ -294,22 +314,21 @@ def plot_cross_system_latency_all_models(
 ):
     "Mean latency of every model, by machine, fastest on top of each."
     s = with_looks(df).sort_values(['machine', 'seconds'], kind='stable', ignore_index=True)
-    first = s['machine'] != s['machine'].shift() # of a machine: its name stands above
+    several = s['machine'].nunique() > 1
+    first = (s['machine'] != s['machine'].shift()) & several # of a machine: its name stands above
     ys = (np.arange(len(s)) + first.cumsum()).to_numpy()
     rows = [''] * (int(ys[-1]) + 1)
     for y, l in zip(ys, s['names' if 'names' in s else 'series']): rows[y] = l
     fig, (ax,) = row_figure(rows, 30, page=False, margin=1.3)
     for y, r in zip(ys, s.itertuples()):
         interval(ax, r.seconds, y, r.low, r.high, r.colour, r.marker, ms=4.2, mec='white', mew=.3)
-    number_axis(ax.xaxis, s[['seconds', 'low', 'high']], 'mean seconds', is_wide(s['seconds']), pad=.08)
+    number_axis(ax.xaxis, s[['seconds', 'low', 'high']], 'seconds per question', is_wide(s['seconds'], 5), pad=.08)
     for y, name in zip(ys[first] - 1, s.loc[first, 'machine']):
-        ax.text(0, y, name, transform=ax.get_yaxis_transform(), fontsize=7, fontweight='bold', va='center')
-    side = ax.secondary_yaxis('right')
-    side.set_yticks(ys, [f'{v} s' for v in aligned(s['seconds'])]); side.tick_params(length=0, labelsize=6.5)
-    side.spines['right'].set_visible(False)
+        ax.text(.02, y, name, transform=ax.get_yaxis_transform(), fontsize=7, fontweight='bold', va='center')
+    row_texts(ax, [f'{v} s' for v in aligned(s['seconds'])], ys)
     legend_below(fig, run_legend(s))
-    return headline(fig, 'Latency of all models, by machine',
-                    f'{n_of(s)}{_interval_note(s)}')
+    return headline(fig, 'Mean latency of all models' + ', by machine' * several,
+                    f'{n_of(s)}; fastest on top{_interval_note(s)}')
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #6b109d32
 def _timed(df):
@@ -334,7 +353,7 @@ def plot_cross_system_latency_distribution(
                manage_ticks=False, medianprops=dict(color='black', lw=1.4), boxprops=dict(lw=.6),
                flierprops=dict(marker='.', ms=2.5, mfc=GREY, mec='none'))
     for box, colour in zip(drawn['boxes'], looks['colour']): box.set_facecolor(colour)
-    legend_below(fig, run_legend(looks))
+    legend_below(fig, run_legend(looks)); mark_rows(ax, looks, ys)
     every, n = np.concatenate(list(rows.values())), [x.index.map(df['id']).nunique() for x in rows.values()]
     number_axis(ax.xaxis, every, 'seconds per question', is_wide(every, 20))
     return headline(fig, 'Latency distributions across machines',
