@@ -155,12 +155,17 @@ def packed(cup, answered):
 def test_the_bundle_holds_the_submission_and_what_a_re_run_needs(cup, answered, packed):
     file, texts = packed
     assert texts['submission.csv'].encode() == (cup.artifacts / 'submissions/cup/test_Q/extractive-bench-words.csv').read_bytes()
-    assert set(texts) == {'manifest.json', 'config.json', 'machine.json', 'papers.json', 'prompts.json', 'requirements.txt', 'submission.csv', 'writeup.md',
+    assert set(texts) == {'manifest.json', 'config.json', 'machine.json', 'papers.json', 'prompts.json', 'requirements.txt', 'ro-crate-metadata.json', 'submission.csv', 'writeup.md',
                           'run/journal.jsonl', 'run/submission.csv', 'run/summary.json', 'run/run_experiment.ipynb'}
     config, papers, prompts = (json.loads(texts[n]) for n in ('config.json', 'papers.json', 'prompts.json'))
     assert config['questions']['sha256'] == read_questions(cup.data / 'test_Q.csv').sha256 and config['task']['name'] == 'wattbot2026' and not config['questions']['labelled']
     assert {p['id']: p['sha256'] for p in papers} == {k: v['sha256'] for k, v in read_manifest(cup).items()} and all(p['pages'] for p in papers)
     assert len(prompts['sent']) >= config['questions']['n'] and 'Not scored: the question file has no answers' in texts['writeup.md'] and 'not measured: ' in texts['writeup.md']
+    graph = {x['@id']: x for x in json.loads(texts['ro-crate-metadata.json'])['@graph']}
+    refs = {r['@id'] for x in graph.values() for v in x.values() for r in (v if isinstance(v, list) else [v]) if isinstance(r, dict)}
+    assert refs - set(graph) == {'https://w3id.org/ro/crate/1.1'} and graph['#questions']['sha256'] == config['questions']['sha256']
+    assert {x.get('sha256') for k, x in graph.items() if k.startswith('#paper-')} == {p['sha256'] for p in papers} and not {'agent', 'author', 'publisher'} & {k for x in graph.values() for k in x}
+    assert 'value' not in graph['#energy'] and graph['#energy']['description'].startswith('not measured: ') # a missing measurement is no 0
     assert file.read_bytes() == bundle_run(answered, cup, cup.root / 'again.zip')[0].read_bytes()
 
 

@@ -51,6 +51,11 @@ def test_core_is_at_most_25_distributions_without_torch():
     assert not [n for n in got if not re.search(rf'\b{re.escape(n)}\b', reasons, re.I)], 'each has its reason in CONTRIBUTING.md'
 
 
+def test_one_version_everywhere():
+    said = {f: re.search(pattern, (root / f).read_text('utf-8'), re.M)[1] for f, pattern in {'wattnb/__init__.py': r'__version__ = "(.*)"', 'CITATION.cff': r'^version: (.*)', 'README.md': r'version = {(.*)}', 'CHANGELOG.md': r'^## (\S+)'}.items()}
+    assert set(said.values()) == {config['DEFAULT']['version']}, said
+
+
 def test_the_deprecated_nvml_distribution_is_not_required():
     assert 'pynvml' not in (root / 'settings.ini').read_text().replace('module `pynvml`', '').split()
 

@@ -1,2 +1,2 @@
 """Benchmark LLMs for question answering over papers: accuracy, citations, latency and energy, per model, precision and machine."""
-__version__ = "0.1.0"
+__version__ = "0.2.0"
