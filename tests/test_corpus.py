@@ -358,7 +358,7 @@ def test_reading_that_is_interrupted_leaves_no_process(tmp_path, monkeypatch):
     ws = workspace(tmp_path, {f'p{i}': '' for i in range(30)}); ws.pdfs.mkdir()
     for i in range(30): (ws.pdfs / f'p{i}.pdf').write_bytes(PDF)
     monkeypatch.setattr(corpus, '_processes', lambda *args: 3)
-    def interrupted(work, **kw):
+    def interrupted(work, *_):
         yield work[0]
         raise KeyboardInterrupt
     monkeypatch.setattr(corpus, 'progress', interrupted)

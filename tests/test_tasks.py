@@ -440,7 +440,7 @@ def test_a_task_of_ones_own_from_the_file_to_the_report(tmp_path):
     assert max(x['overall'] for x in r['top']) == pytest.approx(s['overall'])
     assert [x['task'] for x in command('results')['runs']] == ['mine', 'mine', 'wattbot2026']
     report = Path(command('report', '--datafile', 'mine_QA')['report']).read_text('utf-8')
-    assert '0.60 × value accuracy + 0.30 × Jaccard overlap of the cited papers + 0.10 × NA recall' in report and '0.75' not in re.findall(r'Answers are scored as [^;]*', report)[0]
+    assert '0.60 × value accuracy + 0.30 × Jaccard overlap of the cited papers + 0.10 × NA recall' in report and '0.75' not in re.findall(r'The score is [^;]*', report)[0]
 
 
 def test_exact_values():
