@@ -81,7 +81,7 @@ def differences(self:OfficialScore,
     gap = {i: round(x - ours[i], 9) for i, x in self.rows.items() if x is not None and i in ours}
     usual = {na: Counter(g for i, g in gap.items() if is_na[i] == na).most_common(1)[0][0]
              for na in set(is_na[i] for i in gap)}
-    shift = {na: g if abs(g) <= scores.task.na + 1e-9 else 0. for na, g in usual.items()}
+    shift = {na: g if not na and abs(g) <= scores.task.na + 1e-9 else 0. for na, g in usual.items()}
     out = []
     for r in scores.rows:
         i = r['id']
