@@ -217,7 +217,7 @@ def plan_benchmark(
     machines:Sequence[Machine]|None=None, # where it may run; default this machine
 ) -> list[PlannedRun]:
     "The runs of a benchmark, none started. Raises `UserError` if none is selected or all fail for the same reason."
-    s, ws = settings, root if isinstance(root, Workspace) else Workspace.find(root)
+    s, ws = settings, Workspace.find(root)
     chosen = [(m, e.on_engine(s.engine) if e.local else e) for m, e in _select(load_registry(ws), s)]
     ws.questions(s.questions or None)
     machines, past = machines if machines is not None else [this_machine(s)], read_past(ws)

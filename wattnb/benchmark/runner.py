@@ -204,7 +204,7 @@ def run_members(
 ) -> list[RunPlan]:
     """Run a model `m` times with seeds `seed`, `seed`+1 …, loading it once; complete members are skipped. Returns the
     plans."""
-    s, ws = settings, root if isinstance(root, Workspace) else Workspace.find(root)
+    s, ws = settings, Workspace.find(root)
     if m < 2: raise UserError(f'an ensemble needs at least 2 runs, not {m}')
     if not s.temperature:
         raise UserError('at temperature 0 all runs of a model are the same: give --temperature, e.g. 0.7')

@@ -135,7 +135,7 @@ def plan_study(
     machines:Sequence[Machine]|None=None, # where it may run; default this machine
 ) -> list[tuple[int, PlannedRun]]:
     "(number of the block, run) of each run of a study, none started. `UserError` names the block that is wrong."
-    ws, found = root if isinstance(root, Workspace) else Workspace.find(root), []
+    ws, found = Workspace.find(root), []
     for i, s in study.benchmarks(command):
         try: found += [(i, r) for r in plan_benchmark(s, ws, machines)]
         except UserError as e: raise UserError(f'{study.path}, [[runs]] {i}: {e}') from None
@@ -165,7 +165,7 @@ def kept_studies(
     root=None, # workspace
 ) -> list[dict]:
     "The documents of the studies of a workspace, by when they were last asked for; damaged ones are left out."
-    ws, out = root if isinstance(root, Workspace) else Workspace.find(root), []
+    ws, out = Workspace.find(root), []
     for p in sorted((ws.artifacts/'studies').glob('*.json')):
         try: d = read_json(p)
         except UserError: continue
@@ -177,7 +177,7 @@ def study_table(
     name:str='',  # of a study, or the beginning of its hash; default: the one asked for last
 ) -> ResultTable:
     "What a study asked, a row per block, and how much of it is complete. `UserError` where there is none."
-    ws = root if isinstance(root, Workspace) else Workspace.find(root)
+    ws = Workspace.find(root)
     found = kept_studies(ws)
     fits = [d for d in found if not name or d['name'] == name or d['sha256'].startswith(name)]
     if not fits:

@@ -29,7 +29,7 @@ from ..llm.protocol import check_provider, open_model, split_thinking
 from ..llm.parsing import conversion_note
 from ..llm.requirements import fits
 from ..scoring.scores import score
-from ..scoring.run_folders import RunFolder, find_runs
+from ..scoring.run_folders import NO_RUNS, RunFolder, find_runs
 from ..scoring.numbers import sum_energies
 from ..scoring.store import ERROR_CLASSES, load
 from ..experiment.settings import RunSettings
@@ -56,7 +56,7 @@ class Explorer:
     def __init__(self,
         root=None, # workspace; default: upwards from here
     ):
-        self.ws = root if isinstance(root, Workspace) else Workspace.find(root or None)
+        self.ws = Workspace.find(root or None)
         self.registry = load_registry(self.ws)
         self.bibliography = read_bibliography(self.ws.metadata) if self.ws.metadata.exists() else {}
         self.citations, self.model, self._key, self._lock = Citations(self.bibliography), None, None, threading.Lock()
@@ -370,7 +370,7 @@ class RunsPanel(Panel):
         self.guard(self.load)()
     def load(self):
         "Read the runs over the chosen question file."
-        if not (file := self.file.value): raise UserError('no runs yet: `wattnb run --model extractive` makes one')
+        if not (file := self.file.value): raise UserError(NO_RUNS)
         self.table.value = _fold('Scores and costs of the runs', results_table(self.ws, datafile=file)._repr_html_())
         self.runs = {r.id: r for r in find_runs(self.ws, datafile=file)}
         rows = load(self.ws, datafile=file, cache=False)

@@ -782,16 +782,11 @@ def cmd_atlas(a) -> Result:
 @verb('estimates', 'energy and carbon of hosted runs as EcoLogits estimates them (extra `ecologits`); nothing measured',
       'wattnb estimates', Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE)
 def cmd_estimates(a) -> Result:
-    from wattnb.scoring.run_folders import distinct_names, pick_runs
+    from wattnb.scoring.run_folders import distinct_names, pick_runs, read_each
     from wattnb.telemetry.estimates import estimate_run, estimates_table
     folders = [r for r in pick_runs(_tree(a), a.runs or None, a.env, a.datafile) if not r.is_ensemble]
-    found = {}
-    for k, r in zip(distinct_names(folders), folders):
-        try: found[k] = estimate_run(r.stored, r.records)
-        except UserError as e:
-            if a.runs: raise # it was named
-            log.warning('left out: %s', e)
-    t = estimates_table(found)
+    read = read_each(zip(distinct_names(folders), folders), lambda x: (x[0], estimate_run(x[1].stored, x[1].records)), bool(a.runs))
+    t = estimates_table(dict(read))
     return Result(t.to_text(), dict(runs=t.to_json(), notes=list(t.notes)))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #620ea871

@@ -17,14 +17,14 @@ import numpy as np
 
 from ..core.records import finite
 from ..core.tables import ResultTable, TableSet
-from ..core.workspace import UserError, WorkError, Workspace, log, some_of
+from ..core.workspace import WorkError, Workspace, some_of
 from ..llm.memory import bits_per_parameter
 from ..llm.registry import ModelEntry, load_registry
 from ..llm.requirements import check_precision, estimate_vram, fits
 from ..telemetry.energy import is_hosted
 from ..scoring.judging import papers_of
 from ..scoring.numbers import RunNumbers, run_numbers
-from ..scoring.run_folders import GroundTruth, RunFolder, find_runs
+from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, read_each
 from ..scoring.statistics import REPS, resamples
 from ..scoring.store import tidy_rows
 from ..benchmark.resources import Past, _past_of, estimate
@@ -424,9 +424,7 @@ def read_atlas(
     ground_truth=None,      # truth file to use
 ) -> PrecisionAtlas:
     "The atlas of all runs of local models."
-    truths, found = GroundTruth(ws, ground_truth), []
-    for r in find_runs(ws, env, datafile):
-        if r.is_ensemble or r.has_random_weights: continue
-        try: found.append((r, tidy_rows(r, truths), run_numbers(r, truths)))
-        except UserError as e: log.warning('left out: %s', e)
-    return atlas_of(found, load_registry(ws if isinstance(ws, Workspace) else None))
+    truths = GroundTruth(ws, ground_truth)
+    runs = (r for r in find_runs(ws, env, datafile) if not (r.is_ensemble or r.has_random_weights))
+    found = read_each(runs, lambda r: (r, tidy_rows(r, truths), run_numbers(r, truths)))
+    return atlas_of(list(found), load_registry(ws if isinstance(ws, Workspace) else None))

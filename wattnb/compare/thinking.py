@@ -16,10 +16,9 @@ import numpy as np
 
 from ..core.records import finite
 from ..core.tables import ResultTable, TableSet
-from ..core.workspace import UserError, log
 from ..scoring.judging import papers_of
 from ..scoring.numbers import question_cost, run_numbers
-from ..scoring.run_folders import GroundTruth, RunFolder, distinct_names, pick_runs
+from ..scoring.run_folders import GroundTruth, RunFolder, distinct_names, pick_runs, read_each
 from ..scoring.statistics import bootstrap_ci, resamples
 from ..scoring.store import tidy_rows
 
@@ -201,14 +200,10 @@ def price_thinking(
     ground_truth=None,       # truth file to use
 ) -> Thinking:
     "What runs spent on thoughts and answers, and the price of thinking for twins, on the questions that both have."
-    folders, truths, found = pick_runs(ws, runs, env, datafile), GroundTruth(ws, ground_truth), {}
-    for label, r in zip(distinct_names(folders), folders):
-        if r.is_ensemble: continue
-        try: rows = _rows(r, truths)
-        except UserError as e:
-            if runs: raise # it was named
-            log.warning('left out: %s', e); continue
-        if rows: found[label] = (r, rows)
+    folders, truths = pick_runs(ws, runs, env, datafile), GroundTruth(ws, ground_truth)
+    named = [(label, r) for label, r in zip(distinct_names(folders), folders) if not r.is_ensemble]
+    read = read_each(named, lambda x: (*x, _rows(x[1], truths)), bool(runs))
+    found = {label: (r, rows) for label, r, rows in read if rows}
     prices = []
     for pair in twins(found):
         (x, a), (y, b) = (found[k] for k in pair)

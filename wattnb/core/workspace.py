@@ -417,9 +417,10 @@ class Workspace:
     notebooks = property(lambda self: self.root/'nbs')
     @classmethod
     def find(cls,
-        root=None, # the folder, if given; else `WATTNB_ROOT`, else upwards from the working folder
+        root=None, # the folder, if given, or a workspace as it is; else `WATTNB_ROOT`, else upwards from the working folder
     ) -> 'Workspace':
         "The workspace to use. Raises `UserError` when there is none."
+        if isinstance(root, cls): return root
         if given := root or os.environ.get('WATTNB_ROOT'):
             p = Path(given).expanduser().resolve()
             if p.is_file(): raise UserError(f'{given} is a file: a workspace is a folder with data/ in it')

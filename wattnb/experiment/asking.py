@@ -311,7 +311,7 @@ def ask(
     "Ask one question: opens what it needs, answers as a run would, writes nothing."
     opened = model if hasattr(model, 'stream') else None
     s = RunSettings(model=opened.entry.key if opened else model, **settings)
-    ws = root if isinstance(root, Workspace) else Workspace.find(root)
+    ws = Workspace.find(root)
     q = question if isinstance(question, Question) else Question('asked', question, answer_unit=unit or BLANK, task=asked_task(ws, s))
     if not q.question.strip(): raise UserError('there is no question')
     entry = opened.entry if opened else load_registry(ws).find(s.model, s.provider or None, s.like).on_engine(s.engine)

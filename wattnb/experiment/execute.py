@@ -49,7 +49,7 @@ def evaluate(
     **settings, # fields of `RunSettings`
 ) -> StoredRun:
     "Answer and score in a temporary folder: a quick look that leaves no run behind."
-    ws = root if isinstance(root, Workspace) else Workspace.find(root)
+    ws = Workspace.find(root)
     with tempfile.TemporaryDirectory(prefix='wattnb-eval-') as tmp:
         plan = plan_run(RunSettings(**settings), ws)
         plan = dataclasses.replace(plan, run_dir=Path(tmp)/plan.run_dir.name, state='new')

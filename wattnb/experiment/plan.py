@@ -232,7 +232,7 @@ def plan_run(
     root=None,            # workspace; default: see `Workspace.find`
 ) -> RunPlan:
     "Check a request and find out what is left to do. Raises `UserError` (one line) for whatever is wrong with it."
-    s, ws = settings, root if isinstance(root, Workspace) else Workspace.find(root)
+    s, ws = settings, Workspace.find(root)
     questions, registry = read_questions(ws.questions(s.questions or None), s.limit, s.task), load_registry(ws)
     entry = priced(registry.find(s.model, s.provider or None, s.like), registry)
     default, entry = entry.engine, entry.on_engine(s.engine)

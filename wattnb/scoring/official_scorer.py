@@ -79,13 +79,12 @@ def differences(self:OfficialScore,
     ours = {r['id']: replace(scores, rows=(r,), problems=()).overall for r in scores.rows}
     is_na = {r['id']: r['is_na'] for r in scores.rows}
     gap = {i: round(x - ours[i], 9) for i, x in self.rows.items() if x is not None and i in ours}
-    usual = {na: Counter(g for i, g in gap.items() if is_na[i] == na).most_common(1)[0][0]
-             for na in set(is_na[i] for i in gap)}
-    shift = {na: g if not na and abs(g) <= scores.task.na + 1e-9 else 0. for na, g in usual.items()}
+    shift = next((g for g, _ in Counter(g for i, g in gap.items() if not is_na[i]).most_common(1)), 0.)
+    if abs(shift) > scores.task.na + 1e-9: shift = 0.
     out = []
     for r in scores.rows:
         i = r['id']
-        if i not in gap or abs(left := gap[i] - shift[r['is_na']]) < 1e-6: continue
+        if i not in gap or abs(left := gap[i] - shift * (not r['is_na'])) < 1e-6: continue
         out.append((i, _component(left, scores.task.weights), ours[i], self.rows[i], r['truth_value'], r['value']))
     return out
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NO_RUNS', 'cell_text', 'RunFolder', 'replay_hint', 'run_hash', 'is_plain', 'side_by_side', 'experiments_of', 'is_run',
            'is_own', 'runs_root', 'find_runs', 'several_engines', 'name_with_engine', 'distinct_names', 'find_run',
-           'pick_runs', 'check_place', 'some_runs', 'GroundTruth', 'recorded_task', 'score_run']
+           'pick_runs', 'check_place', 'some_runs', 'read_each', 'GroundTruth', 'recorded_task', 'score_run']
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0003
 import json, os, re
@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Callable, Iterable, Iterator, Sequence
 
 from fastcore.basics import patch
 from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, did_you_mean, digest, file_sha256, log,
@@ -381,6 +381,19 @@ def some_runs(
             else: log.warning('left out: %s', e)
     if not out: raise UserError('no run can be read: `wattnb audit` says why')
     return out
+
+def read_each(
+    items:Iterable,   # runs, or whatever `of` takes
+    of:Callable,      # reads one
+    named:bool=False, # whether somebody named the runs: a damaged one is then a mistake
+) -> Iterator:
+    "What `of` reads of each. What is damaged is left out with a warning; `UserError` if `named`."
+    for x in items:
+        try: found = of(x)
+        except UserError as e:
+            if named: raise
+            log.warning('left out: %s', e)
+        else: yield found
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a2001
 def _truth_of(path) -> tuple[list[Question], str]:
