@@ -25,7 +25,7 @@ from ..core.questions import (BASE_COLUMNS, BLANK, REFUSAL, WATTBOT2025, Questio
                                    read_task)
 from ..llm.memory import precision_of
 from ..llm.parsing import Answer
-from ..telemetry.energy import HOSTED, LOCAL_PROVIDERS, merge_segments, ran_here
+from ..telemetry.energy import HOSTED_REASON, LOCAL_PROVIDERS, merge_segments, ran_here
 from ..telemetry.footprints import Footprint, run_footprint
 from ..scoring.scores import Scores, score
 from .journal import AttemptNumbers, JournalContent, LazyList, Seconds, Tokens, read_journal
@@ -196,7 +196,7 @@ def question_energy(
     for id_, seconds in (hosted or {}).items():
         mine, calls = out.setdefault(id_, {}), ('plan', 'prefill', 'decode', 'generate', 'retry')
         said = [mine.pop(s)['endpoint_joules'] for s in calls if 'endpoint_joules' in mine.get(s, {})]
-        mine['generate'] = dict(seconds=seconds, **dict.fromkeys(_JOULES), method='none', reason=HOSTED,
+        mine['generate'] = dict(seconds=seconds, **dict.fromkeys(_JOULES), method='none', reason=HOSTED_REASON,
                                 **(dict(endpoint_joules=sum_or_none(said)) if said else {}))
     return out
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Iterable, Sequence
 
 from ..core.questions import BLANK, REFUSAL, Question, is_blank, parse_refs, read_items
-from ..core.units import CURRENCIES, SCALES, factor_between, times, unit_scale
+from ..core.units import CURRENCIES, MAGNITUDES, SCALES, factor_between, times, unit_scale
 from .protocol import split_thinking
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #d587f5e3
@@ -193,7 +193,7 @@ def find_fields(
 # pattern of a number in a text; also for `wattnb.llm.baselines`
 NUMBER = r'[-−]?(?:\d{1,3}(?:,\d{3})+|\d++)(?:\.\d++)?(?:[eE][+-]?\d++)?'
 MAX_VALUE = 500 # characters of a value, cut before anything is done with it
-_HEDGES = re.compile(r'^(?:about|approximately|approx\.?|around|roughly|nearly|circa|ca\.|~|≈)\s*', re.I)
+_APPROXIMATE = re.compile(r'^(?:about|approximately|approx\.?|around|roughly|nearly|circa|ca\.|~|≈)\s*', re.I)
 _RANGE = re.compile(rf'^\[?\s*(?:from\s+|between\s+)?({NUMBER})\s*(?:-|–|—|to|and|,\s)\s*({NUMBER})\s*\]?$', re.I)
 _PERCENT = ('%', 'percent', 'percentage')
 _WRAPPED = re.compile(r'\*\*(.+)\*\*|`([^`]+)`|\\boxed\{(.+)\}|\$([^$]+)\$|\\\((.+)\\\)'
@@ -220,10 +220,10 @@ _BLANKS = ' \u00a0\u2007\u2009\u202f' + "'’" # between groups of three digits
 _GROUPS = re.compile(rf'(?<![\d.,])\d{{1,3}}(?:[{_BLANKS}]\d{{3}})++(?![{_BLANKS}]?\d)')
 _POWER = re.compile(rf'(?:({NUMBER})\s?(?:[×x*·⋅]|\\times|\\cdot)\s?|(?<![\d.]))10\s?'
                     r'(?:(?:\^|\*\*)\s?\{?([-−–+]?\d{1,3})\}?(?!\d)|([⁻⁺]?[⁰¹²³⁴-⁹]{1,3}))')
-_SCALES = dict(thousand=3, k=3, K=3, million=6, M=6, billion=9, B=9, bn=9, trillion=12)
-_SCALED = re.compile(rf'({NUMBER})(?:\s?(thousand|million|billion|trillion|bn)s?|(k|K|M|B))(?![\w/])')
-_BOTH_SCALED = re.compile(rf'^({NUMBER})(\s?(?:-|–|—|to|and)\s?{NUMBER}'
-                          r'(\s?(?:thousand|million|billion|trillion)))$')
+_WORDS = '|'.join(MAGNITUDES)
+_EXPONENTS = {w: round(math.log10(f)) for w, f in MAGNITUDES.items()} | dict(k=3, K=3, M=6, B=9, bn=9)
+_SCALED = re.compile(rf'({NUMBER})(?:\s?({_WORDS}|bn)s?|(k|K|M|B))(?![\w/])')
+_BOTH_SCALED = re.compile(rf'^({NUMBER})(\s?(?:-|–|—|to|and)\s?{NUMBER}(\s?(?:{_WORDS})))$')
 
 def _exponent(t:str) -> int: return int(re.sub('[−–]', '-', unicodedata.normalize('NFKC', t)))
 
@@ -240,7 +240,7 @@ def _spelled_out(t:str, unit:str='') -> str:
     t = _BOTH_SCALED.sub(r'\1\3\2', t)
     def scale(m):
         word = m[2] or m[3]
-        return m[1] if word in unit.lower() and m[2] else _shifted(m[1], _SCALES[word])
+        return m[1] if word in unit.lower() and m[2] else _shifted(m[1], _EXPONENTS[word])
     return unicodedata.normalize('NFKC', _SCALED.sub(scale, t))
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #61d5d56b
@@ -259,8 +259,8 @@ def _unwrapped(value) -> str:
 def _as_asked(s:str, q:Question) -> str:
     "A number or a range without unit, separators and hedge; other text as it is."
     asked = unicodedata.normalize('NFKC', q.unit or '')
-    t = _spelled_out(_HEDGES.sub('', s), asked)
-    plain = re.sub(r'\b(?:thousand|million|billion|trillion)s?\b', '', asked).strip()
+    t = _spelled_out(_APPROXIMATE.sub('', s), asked)
+    plain = re.sub(rf'\b(?:{_WORDS})s?\b', '', asked).strip()
     for unit in {asked, plain, *(_PERCENT[:2] if asked.lower() in _PERCENT else ())}:
         if unit: t = _without_unit(t, unit)
     t = re.sub(rf'^(?:(?:US)?[$€£]|{re.escape(plain) or "[$]"})\s*(?=[\d-])', '', t).strip()
@@ -282,7 +282,7 @@ def _stated_unit(t:str, asked:str, sign:str, rest:str) -> str:
 
 def _converted(s:str, q:Question) -> tuple[str, tuple]|None:
     "(value, conversions) of a number or a range whose unit measures what the asked one does; None for anything else."
-    asked, t = unicodedata.normalize('NFKC', q.unit or ''), _HEDGES.sub('', s)
+    asked, t = unicodedata.normalize('NFKC', q.unit or ''), _APPROXIMATE.sub('', s)
     m = _QUANTITY.fullmatch(_spelled_out(t))
     if not asked or not m or _without_unit(t, asked) != t: return None
     stated = _stated_unit(t, asked, m[1] or '', m[4])

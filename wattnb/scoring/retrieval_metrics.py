@@ -13,8 +13,8 @@ from typing import Callable, Sequence
 
 import numpy as np
 
-
 from ..core.tables import ResultTable, TableSet
+from ..core.units import MAGNITUDES
 from ..core.workspace import UserError, cache_dir
 from ..core.questions import Question
 from ..index.store import Index
@@ -27,8 +27,7 @@ from .judging import papers_of
 # %% ../../nbs/05_scoring/08_retrieval_metrics.ipynb #485c180c
 _NUMBER = re.compile(r'(?<![\w.,])(?<![^\W\d_][-‑])[-−]?(?:(?:\d{1,3}(?:[,\u2009\u202f ]\d{3})+|\d+)(?:\.\d+)?|\.\d+)'
                      r'(?:[eE][+-]?\d+)?(?![\d]|[.,]\d)')
-_SCALES = (('trillion', 1e12), ('billion', 1e9), ('million', 1e6), ('thousand', 1e3), ('bn', 1e9), ('tn', 1e12),
-           ('mn', 1e6), ('k', 1e3), ('m', 1e6), ('b', 1e9), ('t', 1e12))
+_SHORT_FORMS = dict(bn=1e9, tn=1e12, mn=1e6, k=1e3, m=1e6, b=1e9, t=1e12) # of `MAGNITUDES`, in either case
 
 def numbers_of(
     text:str, # a context
@@ -43,7 +42,7 @@ def numbers_of(
         # `41 694` may be one number or two cells of a row
         if ' ' in m[0]: out.update(float(x.replace(',', '').replace('−', '-')) for x in m[0].split(' '))
         after = text[m.end():m.end() + 10].lstrip(' -\n').lower()
-        for word, f in _SCALES:
+        for word, f in (MAGNITUDES | _SHORT_FORMS).items():
             if after.startswith(word) and not after[len(word):len(word) + 1].isalpha(): out.add(v * f); break
     return out
 
