@@ -424,7 +424,7 @@ def test_the_progress_table_shows_what_a_run_without_answers_does(ws):
 
 
 def test_a_run_whose_comparison_is_known_is_stopped(ws):
-    "A model that is always wrong is stopped after some blocks; its folder is a run over what was asked, it is left so, and without the option it goes on."
+    "A model that is always wrong is stopped after some blocks; its folder is a run over what was asked, it is left so, and without the option it is resumed."
     from wattnb.benchmark.early_stopping import EarlyStopping, stopped_before
     (ws.root / 'models.toml').write_text('[model.wrong]\nprovider = "openai"\nid = "wrong"\n')
     wrong = '{"answer": "x", "answer_value": "7", "ref_id": ["nobody"], "explanation": "x"}'

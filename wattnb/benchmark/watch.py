@@ -189,7 +189,7 @@ def look(self:BenchmarkWatch) -> 'Watched':
         alive = at in at_work and not d.get('finished')
         if p not in runs: _add_listed(runs, p, at.parent.relative_to(self.base).parts, x, alive)
         elif runs[p].state == 'stopped' and alive and x.get('state') in ('wait', 'run'):
-            runs[p].state, runs[p].reason = ('waiting', 'goes on') if x['state'] == 'wait' else ('running', 'starting')
+            runs[p].state, runs[p].reason = ('waiting', 'to be resumed') if x['state'] == 'wait' else ('running', 'starting')
     return Watched(sorted(runs.values(), key=lambda r: (STATES.index(r.state), str(r.folder))))
 
 def _add_listed(runs:dict, p:Path, parts:tuple, x:dict, alive:bool):

@@ -56,8 +56,8 @@ def _share(value:float|None, option:str, of:str='points of the score') -> float|
     return value / 100
 
 _RUN = Opt('run', help='a run: name, path, or env/datafile/name')
-_WHERE = (Opt('--env', default=None, metavar='E', help='only runs of this machine label'),
-          Opt('--datafile', default=None, metavar='D', help='name of the question file without .csv'))
+_WHERE = (Opt('--env', default=None, metavar='ENV', help='only runs of this machine label'),
+          Opt('--datafile', default=None, metavar='DATAFILE', help='name of the question file without .csv'))
 _TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
              help='file with the true answers; default: the question file')
 
@@ -140,7 +140,7 @@ def cmd_page(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #63abca5b
 @verb('retrieval', 'retrieval metrics per preset, with intervals',
       'wattnb retrieval --questions data/demo_QA.csv', *_options('questions', 'index'),
-      Opt('--preset', action='append', default=None, metavar='P', help='repeatable; default: the default preset'),
+      Opt('--preset', action='append', default=None, metavar='PRESET', help='repeatable; default: the default preset'),
       Opt('--output', metavar='FILE', help='output JSON; default: artifacts/retrieval/<questions>.json'))
 def cmd_retrieval(a) -> Result:
     from wattnb.index.store import open_index
@@ -442,10 +442,10 @@ def cmd_doctor(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #19cb6ef3
 @verb('meter', 'measure energy, power and memory of any command',
       'wattnb meter -- python3 -c "sum(range(10**8))"',
-      Opt('--idle-seconds', type=float, default=0, metavar='S',
+      Opt('--idle-seconds', type=float, default=0, metavar='SECONDS',
           help='measure idle power this long before the command, and at most 5 s after it'),
       Opt('--trace', default=None, metavar='CSV', help='write the power trace to this file'),
-      Opt('--env', default='', metavar='E',
+      Opt('--env', default='', metavar='ENV',
           help='label of this machine: selects prices and grid intensity in wattnb.toml'),
       Opt('command', nargs=argparse.REMAINDER, metavar='-- COMMAND', help='the command and its arguments'))
 def cmd_meter(a) -> Result:
@@ -545,12 +545,12 @@ def cmd_bundle(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #05905513
 def _many(name, what, **kw): return Opt(name, action='append', default=[], help=what + ' (repeatable)', **kw)
 
-_EXECUTION = (Opt('--timeout', type=float, default=30, metavar='MIN', help='minutes per run; 0 has no limit'),
+_EXECUTION = (Opt('--timeout', type=float, default=30, metavar='MINUTES', help='minutes per run; 0 has no limit'),
               Opt('--jobs', type=int, default=1, metavar='N', help='runs at a time without GPUs'),
               Opt('--gpus', default='', metavar='0,1', help='numbers of the GPUs to spread the runs over'),
               Opt('--share-gpus', action='store_true', help='let runs that fit together share a GPU'))
 
-_STUDY = (Opt('--order', default='', metavar='HOW', help='of the runs: random, or interleaved (a run of each model per '
+_STUDY = (Opt('--order', default='', metavar='ORDER', help='of the runs: random, or interleaved (a run of each model per '
               'seed); default: longest first'),
           Opt('--order-seed', type=int, default=0, metavar='N', help='seed of that order'),
           Opt('--stop-when-known', nargs='?', const='', default=None, metavar='REFERENCE',
@@ -611,9 +611,9 @@ def _with_study(r:Result, study) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #e85f21d3
 @verb('benchmark', 'run many models, skip finished runs, and print a pass/fail/skip table',
       'wattnb benchmark --provider baseline --env laptop',
-      _many('--model', 'part of a registry key', metavar='M'),
-      _many('--provider', 'hf_local, openai, openrouter, bedrock, baseline or all', metavar='X'),
-      _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='P'),
+      _many('--model', 'part of a registry key', metavar='MODEL'),
+      _many('--provider', 'hf_local, openai, openrouter, bedrock, baseline or all', metavar='PROVIDER'),
+      _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='PRECISION'),
       Opt('--seeds', type=int, nargs='+', default=[0], metavar='N', help='a run for each seed'),
       *_options('env', 'questions', 'task', 'split', 'engine', 'preset', 'mode', 'images', 'limit', 'temperature',
                 'fail_on_error', 'citations', 'allow_mixed', 'force', 'shuffle'),
@@ -645,7 +645,7 @@ def cmd_benchmark(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #57dd0004
 @verb('watch', 'a table of the runs that another process or another node makes, until all are done (only reads)',
       'wattnb watch --env laptop', *_WHERE,
-      Opt('--every', type=float, default=3., metavar='S', help='seconds between looks, on a terminal (default: 3)'))
+      Opt('--every', type=float, default=3., metavar='SECONDS', help='seconds between looks, on a terminal (default: 3)'))
 def cmd_watch(a) -> Result:
     from wattnb.benchmark.watch import BenchmarkWatch, follow
     if not .1 <= a.every <= 3600: raise UserError(f'--every is in seconds, .1 to 3600, not {a.every:g}')
@@ -661,8 +661,8 @@ def cmd_watch(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #8541f6a9
 @verb('scaling', 'compare the sizes of a model family: CSV, JSON and a figure',
       'wattnb scaling --family qwen2.5 --env PowerEdge --dry-run',
-      Opt('--family', default='qwen2.5', metavar='F', help='a family of the registry, or part of a key'),
-      Opt('--sizes', type=float, nargs='+', default=[], metavar='B', help='billions of parameters'),
+      Opt('--family', default='qwen2.5', metavar='FAMILY', help='a family of the registry, or part of a key'),
+      Opt('--sizes', type=float, nargs='+', default=[], metavar='BILLIONS', help='billions of parameters'),
       *_WHERE, *_options('precision', 'preset', 'limit'),
       Opt('--run-missing', action='store_true', help='run the sizes that have no run'),
       Opt('--force-all', action='store_true', help='run all sizes again; existing runs are archived'), *_EXECUTION,
@@ -693,7 +693,7 @@ def cmd_scaling(a) -> Result:
 @verb('matrix', 'write a table with a row per question and columns per run',
       'wattnb matrix --datafile demo_QA --output matrix.csv', *_WHERE,
       Opt('--submissions', nargs='+', default=None, metavar='CSV', help='submission files instead of runs'), _TRUTH,
-      Opt('--output', default=None, metavar='F', help='output CSV; default: artifacts/results_matrix_<env>.csv'))
+      Opt('--output', default=None, metavar='FILE', help='output CSV; default: artifacts/results_matrix_<env>.csv'))
 def cmd_matrix(a) -> Result:
     from wattnb.compare.results_matrix import matrix
     m = matrix(_tree(a), env=a.env, datafile=a.datafile, submissions=a.submissions, ground_truth=a.ground_truth)
@@ -712,7 +712,7 @@ def cmd_matrix(a) -> Result:
       Opt('--margin', type=float, default=None, metavar='POINTS',
           help='also test which run is not worse than which by this many points'),
       Opt('--format', default='text', choices=('text', 'markdown', 'latex'), help='of the printed tables'),
-      Opt('--output', default=None, metavar='F', help='write it to F: .csv (pairs), .json, .tex, .md or .txt'))
+      Opt('--output', default=None, metavar='FILE', help='write it to FILE: .csv (pairs), .json, .tex, .md or .txt'))
 def cmd_compare(a) -> Result:
     from wattnb.compare.paired import compare
     from wattnb.scoring.judging import CLUSTERS
@@ -741,7 +741,7 @@ def cmd_diff(a) -> Result:
       'wattnb design --disagree 20 --entries 4 --difference 5',
       Opt('runs', nargs='*', metavar='RUN', help='pilot runs; none: the rates are stated'), *_WHERE, _TRUTH,
       Opt('--disagree', type=float, default=None, metavar='PERCENT', help='questions only one of two runs has right'),
-      Opt('--icc', type=float, default=None, metavar='R', help='intraclass correlation of questions about one paper'),
+      Opt('--icc', type=float, default=None, metavar='ICC', help='intraclass correlation of questions about one paper'),
       Opt('--per-paper', type=float, default=None, metavar='N', help='questions about a paper'),
       Opt('--difference', type=float, default=5., metavar='POINTS', help='true difference to be found (default: 5)'),
       Opt('--margin', type=float, default=2., metavar='POINTS', help='for claims of "not worse" (default: 2)'),
@@ -821,7 +821,7 @@ def cmd_rescore(a) -> Result:
       '--name vote --env demo --datafile demo_QA',
       Opt('--experiments', nargs='+', default=[], metavar='RUN', help='the members'),
       Opt('--name', required=True, help='folder name of the ensemble'),
-      Opt('--model', default='', metavar='M',
+      Opt('--model', default='', metavar='MODEL',
           help='instead of members: run this model --num-runs times, weights loaded once'),
       Opt('--num-runs', type=int, default=5, metavar='N', help='number of runs of --model'),
       Opt('--temperature', type=float, default=.7, metavar='T', help='of the runs of --model'),
@@ -831,10 +831,10 @@ def cmd_rescore(a) -> Result:
           help='refusals do not vote unless all members refuse'), *_WHERE, _TRUTH,
       Opt('--threshold', type=float, default=0., metavar='SHARE',
           help='refuse if the winner has a smaller share of the vote'),
-      Opt('--ties', default='first', metavar='HOW',
+      Opt('--ties', default='first', metavar='RULE',
           help='how ties are broken: first (member order), blank (refuse) or random'),
-      Opt('--refs', default='', metavar='HOW', help='citations: winners, support, all, intersection, vote or cell'),
-      Opt('--weights', type=float, nargs='+', default=[], metavar='W', help='one per member, in their order'),
+      Opt('--refs', default='', metavar='RULE', help='citations: winners, support, all, intersection, vote or cell'),
+      Opt('--weights', type=float, nargs='+', default=[], metavar='WEIGHT', help='one per member, in their order'),
       Opt('--seed', type=int, default=0, help='of random ties'),
       Opt('--force', action='store_true', help='archive an existing ensemble of this name'),
       Opt('--output', default=None, metavar='DIR', help='write below DIR instead of the folder of runs'))
@@ -869,7 +869,7 @@ def _members(a) -> list:
           help='a cheaper system may score this many points less (default: 2)'),
       Opt('--clusters', nargs='?', const='papers', default='auto', choices=('papers', 'none', 'auto'),
           help='cluster the questions by paper: papers, none, or auto (if questions share papers)'),
-      Opt('--select-on', default=None, metavar='D',
+      Opt('--select-on', default=None, metavar='DATAFILE',
           help='select on another question file (matched by run name), evaluate on --datafile'), _TRUTH)
 def cmd_recommend(a) -> Result:
     from wattnb.ensemble.recommendation import recommend

@@ -146,7 +146,7 @@ def table(self:RunPlan) -> ResultTable:
             ('machine (env)', s.env or None), ('questions', questions), ('task', self.questions.task.name), ('mode', s.mode),
             ('retrieval preset', preset), ('planner', s.planner or s.search.planner),
             ('seed, temperature', f'{s.seed}, {s.temperature:g}'), *((what, v) for what, v in optional if v),
-            ('run folder', _below(self.run_dir, self.ws.root)), ('identity', self.run[:16]), ('state', state)]
+            ('run folder', _below(self.run_dir, self.ws.root)), ('config hash', self.run[:16]), ('state', state)]
     return ResultTable(['asked', ''], rows, title='This run')
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #5ab0ddf5
@@ -269,7 +269,7 @@ def _find_state(plan:RunPlan):
     if not path.exists():
         if (plan.run_dir/'summary.json').exists() and not s.force:
             raise UserError(f'{plan.run_dir} holds a run without a journal (made by another tool): choose '
-                            'another --name, or --force to move it aside')
+                            'another --name, or --force to archive it')
         return
     old = read_journal(path)
     if not _same_run(plan, old):
@@ -291,7 +291,7 @@ def _refuse(plan:RunPlan, old:JournalContent):
         return v[:12] if re.fullmatch(r'[0-9a-f]{64}', v) else v if len(v) <= 40 else 'changed'
     keys = [k for k in sorted({*was, *now}) if was.get(k) != now.get(k)]
     shown = '; '.join(f'{k}: {short(was.get(k))} → {short(now.get(k))}' for k in keys[:6])
-    raise UserError(f'{plan.run_dir} holds another run ({shown}): choose another --name, or --force to move it aside')
+    raise UserError(f'{plan.run_dir} holds another run ({shown}): choose another --name, or --force to archive it')
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #fd9cb964
 def _precision_held(entry:ModelEntry, content:JournalContent) -> str|None:

@@ -333,7 +333,7 @@ def _check_model(self:Run):
     was, now = first(commit), commit(info)
     if was and now and was != now:
         raise UserError(f'{self.dir} was begun with revision {was[:12]} of {p.entry.id}, and this is {now[:12]}: '
-                        'fix `revision` in models.toml, choose another --name, or --force to move it aside')
+                        'fix `revision` in models.toml, choose another --name, or --force to archive it')
     was, now = first(precision_of), precision_of(info)
     if was and now and was != now:
         raise UserError(f'{self.dir} was begun at {was}, and {p.entry.key} is loaded at {now} here: '

@@ -618,7 +618,7 @@ def card(self:Index) -> ResultTable:
     rows = [('documents', len(m['documents'])), ('passages', len(self)),
             ('words per passage', m['settings']['passages'].get('words')),
             ('embedder', e.name or e.id), ('dimensions', e.dimensions), ('built', m.get('built')),
-            ('identity', self.manifest_digest[:16])]
+            ('index hash', self.manifest_digest[:16])]
     if made := m.get('embedding'):
         rows[-1:-1] = [('made by', f'{made.get("model")} at {made.get("host")}, {made.get("date")}'),
                        ('tokens embedded', made.get('tokens')), ('USD', made.get('usd'))]

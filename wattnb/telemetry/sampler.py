@@ -183,7 +183,7 @@ def _tree(self:Sampler, root=None) -> list:
 def follow(self:Sampler,
     pid:int|None, # root of a server's process tree; None: not known
 ):
-    "Count this tree, too, from now on. One that is followed already goes on."
+    "Count this process tree too from now on; no change if it is counted already."
     with self.lock:
         if pid is None or pid in self.servers: return
         seconds = self._cpu_of(pid)
