@@ -12,7 +12,7 @@ __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_completion', 'cmd_index', 'cmd_searc
            'cmd_cite', 'cmd_check']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
-import argparse, dataclasses, logging, os, sys
+import argparse, dataclasses, logging, os, shutil, sys, tempfile
 from pathlib import Path
 
 from ..core.redaction import redact
@@ -895,6 +895,24 @@ def cmd_plots(a) -> Result:
              + '; index.html in each folder shows them' * (not a.only), *(f'  {n}' for n in t.notes)]
     return Result('\n'.join(lines), dict(figures=t.to_json(), notes=list(t.notes)))
 
+# %% ../../nbs/11_cli/01_verbs.ipynb #v25report
+def _make_report(src:Path, out:Path, parameters:dict, cwd:Path, tables:Path, as_html:bool) -> Path:
+    "Execute the report beside the older one, and replace that when all is made. Returns the notebook or the page."
+    new = out.with_name(f'{out.stem}-failed.ipynb')
+    with tempfile.TemporaryDirectory(dir=out.parent) as d:
+        made = Path(d).resolve()/tables.name
+        try: _execute(src, new, parameters | dict(tables=str(made)), cwd)
+        except UserError: new.unlink(missing_ok=True); raise # the message says all
+        if as_html:
+            from wattnb.plots.report_page import report_html
+            page = report_html(new)
+        if made.is_dir():
+            shutil.rmtree(tables, ignore_errors=True)
+            shutil.move(made, tables)
+    atomic_write(out, new.read_text('utf-8').replace(str(made), str(tables.resolve())))
+    new.unlink()
+    return atomic_write(out.with_suffix('.html'), page) if as_html else out
+
 # %% ../../nbs/11_cli/01_verbs.ipynb #993347cf
 @verb('report', 'execute report.ipynb on the runs of this workspace',
       'wattnb report --datafile demo_QA --html', *_WHERE,
@@ -919,14 +937,10 @@ def cmd_report(a) -> Result:
     root, cwd = (ws.root, ws.root) if own else (ws, out.parent)
     truth = str(Path(a.ground_truth).resolve()) if a.ground_truth else ''
     tables = out.with_name(f'{out.stem}-tables')
-    parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth,
-                      tables=str(tables))
-    _execute(src, out, parameters, cwd)
-    if a.html:
-        from wattnb.plots.report_page import report_html
-        out = atomic_write(out.with_suffix('.html'), report_html(out))
+    parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth)
+    page = _make_report(src, out, parameters, cwd, tables, a.html)
     there = str(tables) if tables.is_dir() else None # a notebook of the workspace may write none
-    return Result(f'report: {out}' + (f'\ntables: {there}' if there else ''), dict(report=str(out), tables=there))
+    return Result(f'report: {page}' + (f'\ntables: {there}' if there else ''), dict(report=str(page), tables=there))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b0a4d002
 @verb('board', 'make a leaderboard, a static site, from run folders, workspaces or bundles',
