@@ -65,7 +65,7 @@ _TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
 @verb('index', 'build or update the index from data/ (only changed documents are embedded again)',
       'wattnb index', Opt('--name', metavar='NAME', help='name of the index; default: the embedder\'s'),
       Opt('--embedder', metavar='KEY', help='embedder of the registry, openai:MODEL, bedrock:MODEL, or `none` for BM25 only; '
-          'default: that of wattnb.toml, the one it has, minilm-int8 for a new index'),
+          'default: that of wattnb.toml, else minilm'),
       Opt('--parser', default='pdfium', choices=('pdfium', 'docling'), help='parser of the PDFs'),
       Opt('--offline', action='store_true', help='do not download missing papers'),
       Opt('--verify', action='store_true', help='build nothing: compare the papers with data/manifest.json'),
