@@ -107,7 +107,7 @@ def submitted(row, rng):
     if rng.random() < .3: return row | dict.fromkeys(('answer_value', 'ref_id', 'ref_url', 'supporting_materials'), 'is_blank') # a whole refusal
     value = rng.choice([*[v] * 12, 'is_blank', '27', f'the {v}'.upper(), '29', '(49, 29)', '(49,29)', '(b200, a100, gpt4)', '24.01', '24.5', '13900', '(1, 1)', '1', 'x', '(a, b)', '[49, 29]', '29-49', '{29, 49}', 'a and b', 'The ML.ENERGY benchmark',
                         '2.4', '24%', '2.4%', '2/4', '2,4', '-24%', '"24"', '$24', '(24)', '(29%, 49%)', '(2.9, 49)', '1390.0', '1,39,00', f'{v}%', f'“{v}”'])
-    refs = rng.choice([row['ref_id'], '["a2021"]', '["b2022", "z2020"]', 'is_blank'])
+    refs = rng.choice([row['ref_id'], '["a2021"]', '["b2022", "z2020"]', 'is_blank', '[]'])
     url, material = rng.choice([('is_blank', 'is_blank'), ('is_blank', 'is_blank'), ('["https://x.org/a"]', 'is_blank'), ('is_blank', 'Table 2')])
     return row | dict(answer_value=value, ref_id=refs, ref_url=url, supporting_materials=material)
 
@@ -505,7 +505,7 @@ def test_the_rules_of_2026_as_announced(gold, sent, right): assert score_value(g
 def test_a_refusal_of_2026_needs_all_four_cells_and_no_forbidden_sign():
     q, blank = Question('q', '', answer_value='is_blank', ref_id='is_blank', task=NEW), dict(value='is_blank', refs='is_blank', urls='is_blank', materials='is_blank')
     judged = lambda **kw: score([q], [Prediction('q', **blank | kw)]).na_recall
-    assert judged() == 1 and [judged(**{k: v}) for k, v in (('value', '4'), ('refs', '["a"]'), ('urls', '["https://x.org/a"]'), ('materials', 'Table 2'))] == [0] * 4
+    assert judged() == 1 and [judged(**{k: v}) for k, v in (('value', '4'), ('refs', '["a"]'), ('urls', '["https://x.org/a"]'), ('materials', 'Table 2'), ('refs', '[]'), ('value', 'N/A'), ('materials', ''))] == [0] * 7
     asked = [replace(q, answer_value='4', ref_id='["a"]')]
     assert [score(asked, [Prediction('q', v, '["a"]')]).value_accuracy for v in ('4', '~4', '<4', '>4')] == [1, 0, 0, 0]
 
