@@ -751,15 +751,20 @@ def cmd_diff(a) -> Result:
       Opt('--seeds', type=int, default=1, metavar='S', help='runs of each entry (default: 1)'),
       Opt('--limit', type=int, action='append', default=None, metavar='N',
           help='what N questions show (repeatable)'),
-      Opt('--order-seed', type=int, default=0, metavar='N', help='seed of the order of runs'))
+      Opt('--order-seed', type=int, default=0, metavar='N', help='seed of the order of runs'),
+      *_options('task'))
 def cmd_design(a) -> Result:
     from wattnb.compare.study_design import design
     ws = _tree(a) if a.runs else None
+    if a.runs and a.task: raise UserError('--task is for stated rates: runs have the task that they were scored by')
+    try: data = Workspace.find(a.root).data
+    except UserError: data = Path() # works anywhere
+    task = task_of(data/'questions.csv', (), a.task)
     d = design(ws, a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
                disagree=_share(a.disagree, '--disagree', 'per cent of the questions'), icc=a.icc, per_paper=a.per_paper,
                diff=_share(a.difference, '--difference'), margin=_share(a.margin, '--margin'),
                power=_share(a.power, '--power', 'per cent'), entries=a.entries,
-               reference=a.reference, seeds=a.seeds, limits=a.limit or (), order_seed=a.order_seed)
+               reference=a.reference, seeds=a.seeds, limits=a.limit or (), order_seed=a.order_seed, task=task)
     return Result(d.to_text(), d)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0102
