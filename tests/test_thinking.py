@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.compare.thinking import price_of_gain, price_sentence, price_thinking, spent
+from wattnb.compare.thinking import price_of_gain, price_sentence, price_thinking, thinking_cost
 from wattnb.core.workspace import UserError, read_json, write_json
 from wattnb.experiment.plan import plan_run
 from wattnb.experiment.settings import RunSettings
@@ -21,7 +21,7 @@ amount = st.none() | st.floats() | st.integers(-9, 10**6) | st.text(max_size=3)
 def test_parts_add_up(thought, answer, prefill, decode, retry):
     rec = dict(tokens=dict(reasoning=thought, completion=thought + answer),
                energy={k: dict(joules=j) for k, j in dict(prefill=prefill, decode=decode, retry=retry).items()})
-    s = spent(rec)
+    s = thinking_cost(rec)
     assert s['thought_joules'] + s['answer_joules'] + s['other_joules'] == pytest.approx(s['joules'], abs=1e-6)
     assert (s['thought_tokens'], s['answer_tokens']) == (thought, answer)
     if thought + answer: assert s['thought_joules'] == pytest.approx(decode * thought / (thought + answer), abs=1e-9)
@@ -31,7 +31,7 @@ def test_parts_add_up(thought, answer, prefill, decode, retry):
 @given(st.dictionaries(st.sampled_from(['reasoning', 'completion', 'prompt']), amount),
        st.none() | st.dictionaries(st.sampled_from(['prefill', 'decode', 'generate', 'retry']), st.fixed_dictionaries(dict(joules=amount))))
 def test_any_record_has_parts_or_none(tokens, energy):
-    s = spent(dict(tokens=tokens, energy=energy))
+    s = thinking_cost(dict(tokens=tokens, energy=energy))
     known = [s[k] is not None for k in ('thought_joules', 'answer_joules', 'other_joules')]
     assert all(known) or not any(known)
     if any(known): assert s['joules'] is not None and 'generate' not in (energy or {})

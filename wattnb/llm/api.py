@@ -20,7 +20,7 @@ from .registry import Price, load_registry
 from .protocol import Reply, Request
 from .server_limits import (ServerFacts, loading_wait, plausible_count, read_engine, read_models,
                                       read_ollama, read_props, refuses_system)
-from .calls import (BROKEN, RETRY_STATUS, SLOW, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
+from .calls import (BROKEN, RETRY_STATUS, RATE_LIMITED, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
                               message_text, quiet_loggers, retry_after, with_tool_calls)
 
 log = logging.getLogger('wattnb')
@@ -415,7 +415,7 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     wait = ms / 1e3 if ms is not None else retry_after(a.headers.get('retry-after'))
     if loading := loading_wait(s, message, e):
         raise CallError(f'HTTP {s}: {message}', again=True, loading=True, wait=loading if wait is None else wait)
-    raise CallError(f'HTTP {s}: {message}', again=True, wait=wait, first=SLOW if s in (429, 529) else BROKEN,
+    raise CallError(f'HTTP {s}: {message}', again=True, wait=wait, first=RATE_LIMITED if s in (429, 529) else BROKEN,
                     limited=s in (429, 529))
 
 # %% ../../nbs/03_llm/19_api.ipynb #e565a8f4
@@ -552,7 +552,7 @@ def raise_error(
     if not isinstance(d, dict) or not d.get('error'): return
     message, e = _error_of(d)
     status = plausible_count(e.get('code')) or 500
-    raise CallError(f'error {status}: {message}', again=status in RETRY_STATUS, first=SLOW if status == 429 else BROKEN,
+    raise CallError(f'error {status}: {message}', again=status in RETRY_STATUS, first=RATE_LIMITED if status == 429 else BROKEN,
                     limited=status == 429)
 
 # %% ../../nbs/03_llm/19_api.ipynb #be97de87
