@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'thinking_cost', 'price_of_gain', 'effort_of', 'by_effort', 'twins', 'price_sentence', 'Thinking',
-           'thinking_of', 'price_thinking']
+           'thought_rows', 'thinking_of', 'price_thinking']
 
 # %% ../../nbs/09_compare/06_thinking.ipynb #a5e12b20
 import itertools, math
@@ -247,12 +247,16 @@ def to_json(self:Thinking) -> dict:
 # %% ../../nbs/09_compare/06_thinking.ipynb #5d502a6f
 _KEPT = ('id', 'kind', 'is_na', 'strict_value', 'truth_refs')
 
-def _rows(run:RunFolder, truths:GroundTruth) -> list[dict]:
+def thought_rows(
+    run:RunFolder,
+    truths:GroundTruth,
+) -> list[dict]:
+    "Of each question of a run: kind, whether it is right (strict), and `spent`."
     records = {str(r['id']): r for r in run.records}
     return [{k: r[k] for k in _KEPT} | thinking_cost(records.get(r['id'], {})) for r in tidy_rows(run, truths)]
 
 def thinking_of(
-    runs:dict,          # label -> (run folder, its rows), see `by_effort`
+    runs:dict,          # label -> (run folder, its `thought_rows`)
     truths:GroundTruth,
 ) -> Thinking:
     "The prices and levels of runs at hand. Twins are compared on the questions that both have."
@@ -276,5 +280,5 @@ def price_thinking(
     "What runs spent on thoughts and answers, and the price of thinking for twins and levels of effort."
     folders, truths = pick_runs(ws, runs, env, datafile), GroundTruth(ws, ground_truth)
     named = [(label, r) for label, r in zip(distinct_names(folders), folders) if not r.is_ensemble]
-    read = read_each(named, lambda x: (*x, _rows(x[1], truths)), bool(runs))
+    read = read_each(named, lambda x: (*x, thought_rows(x[1], truths)), bool(runs))
     return thinking_of({label: (r, rows) for label, r, rows in read if rows}, truths)
