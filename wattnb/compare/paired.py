@@ -313,12 +313,12 @@ def ranking(self:Comparison) -> ResultTable:
     rows, engine = [], several_engines(e.numbers or RunNumbers() for e in self.runs)
     for e, r in sorted(zip(self.runs, self.ranks), key=lambda x: -x[0].scores.overall):
         s, c = e.scores, e.numbers or RunNumbers()
-        first = [e.label, *([c.engine] if engine else []), self.letters[e.label]]
+        first = [e.label, *([c.engine, c.precision] if engine else []), self.letters[e.label]]
         place = f'{r.low:g} to {r.high:g}' if r.low < r.high else f'{r.low:g}'
         rows.append([*first, s.overall, *s.ci['overall'], r.p_best, place, *s.compared.values(), c.latency_s,
                      c.wall_s_per_question, c.wh_per_question, c.per(c.energy.low), c.per(c.energy.high), c.energy.is_,
                      c.usd_per_question])
-    first = ['run', *(['engine'] if engine else []), 'letters']
+    first = ['run', *(['engine', 'precision'] if engine else []), 'letters']
     return ResultTable([*first, 'overall', 'low', 'high', 'P(best)', 'ranks', *self.runs[0].scores.compared,
                         'latency s', 's/question', 'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'],
                        rows, f'{len(rows)} runs, {self.n} questions',

@@ -285,7 +285,7 @@ def _read_tables(path) -> dict:
     try: doc = tomllib.loads(raw)
     except tomllib.TOMLDecodeError as e: raise UserError(f'{path}: not valid TOML: {e}') from None
     for k in doc:
-        if k not in ('model', 'embedder'):
+        if k not in ('model', 'embedder', 'reranker'):
             raise UserError(f'{path}: unknown table [{k}]: models are declared as [model.KEY]')
     models = doc.get('model', {})
     if not isinstance(models, dict) or not all(isinstance(v, dict) for v in models.values()):
