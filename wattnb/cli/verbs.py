@@ -477,7 +477,7 @@ def cmd_score(a) -> Result:
                                    s.mismatches())] + ([problems] if problems else [])
     if not a.scorer: return Result('\n\n'.join(parts), s.to_json(strict=a.strict))
     from wattnb.scoring.official_scorer import compare_scorer, record_official, run_scorer
-    official = run_scorer(a.scorer, a.truth, a.submission)
+    official = run_scorer(a.scorer, a.truth, a.submission, id=dict(s.task.columns).get('id', 'id'))
     run = _run_of(a.root, a.submission)
     kept = record_official(run, s, official, a.truth, a.submission) if run else None
     more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=official.to_json(s), recorded=kept and str(kept))
