@@ -141,6 +141,9 @@ def test_a_misread_rule_is_named(folder):
     p = subprocess.run([sys.executable, '-m', 'wattnb.cli', 'score', 'truth.csv', 'sub.csv', '--scorer', 'other.py', '--json'], cwd=folder, capture_output=True, text=True)
     found = json.loads(p.stdout)['official']
     assert {(x['id'], x['differs_in']) for x in found['differences']} == {(f'q{i}', 'value') for i, v in enumerate(GOLD) if v[:1] == '('} and len(found['sha256']) == 64
+    (folder / 'none.py').write_text(SCORER.replace("all(s[k] == 'is_blank' for k in BLANK)", 'False')) # counts no refusal
+    none = run_scorer(folder / 'none.py', folder / 'truth.csv', folder / 'sub.csv')
+    assert [x[:2] for x in none.differences(score_files(folder / 'truth.csv', folder / 'sub.csv'))] == [(f'q{i}', 'refusal') for i, v in enumerate(GOLD) if v == 'is_blank']
     p = subprocess.run([sys.executable, '-m', 'wattnb.cli', 'score', 'truth.csv', 'sub.csv', '--scorer', 'gone.py'], cwd=folder, capture_output=True, text=True)
     assert p.returncode == 2 and p.stderr.strip().splitlines()[-1].endswith('no such scorer: gone.py')
 
