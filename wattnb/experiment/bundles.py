@@ -15,6 +15,7 @@ from typing import Callable, Iterator
 from urllib.parse import quote
 
 from .. import __version__
+from ..core.hardware import versions
 from ..core.redaction import secret_values
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_mark, jsonable, read_csv,
@@ -125,7 +126,7 @@ def package_lock() -> str:
     found: dict = {}
     for d in metadata.distributions():
         if name := d.metadata['Name']: found.setdefault(re.sub(r'[-_.]+', '-', name).lower(), d.version)
-    lines = [f'{k}=={v}' for k, v in sorted(found.items())]
+    lines = [f'{k}=={v}' for k, v in sorted((found | versions(['wattnb'])).items())]
     where = f'{platform.system()}-{platform.machine()}'
     return '\n'.join([f'# Python {platform.python_version()} on {where}', *lines]) + '\n'
 
