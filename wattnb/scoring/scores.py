@@ -200,8 +200,9 @@ def score_files(
     task:str='',            # name of the task whose rules apply; '': that of the truth file
 ) -> Scores:
     "Score one file against another."
-    predictions = read_predictions(submission)
-    s = score(read_truth(truth, task), predictions, legacy_join=legacy_join)
+    questions = read_truth(truth, task)
+    predictions = read_predictions(submission, questions[0].task)
+    s = score(questions, predictions, legacy_join=legacy_join)
     return replace(s, problems=s.problems + file_problems(truth, submission, predictions))
 
 # %% ../../nbs/05_scoring/04_scores.ipynb #5a200006
