@@ -404,8 +404,7 @@ def _pairs(s:Sentence, p:Part, r:Reading, named:Sequence[Mention], cited:Cited) 
 # %% ../../nbs/10_plots/11_claims.ipynb #n10claim8
 _SUBSET = re.compile(r'\b(?:on|for|among|over|in) ((?:[\w-]+ )*?)(?:questions|papers|items)(?: (with|about|where|on|that)\b)?', re.I)
 _WHOLE_SET = set('the our these those all same both test training demo recorded unanswerable answered of'.split())
-_ASIDE = re.compile(rf'\b(?:not {_SIG}|insignificant\w*|within (?:the |their )?noise)(?! (?:\w+er\b|\w+ly\b|more|less|worse|different))',
-                    re.I)
+_ASIDE = re.compile(rf'(?i)\b(?:not {_SIG}|insignificant\w*|within (?:the |their )?noise)(?! (?:\w+(?:er|ly)\b|more|less|worse|diff))')
 
 @dataclass(frozen=True)
 class Claim:
@@ -437,7 +436,7 @@ def claims_of(
         if p.kind == 'factor' and pairs == ONE_RUN: continue # "5 % of the time of big" is no comparison of runs
         why = (NO_RUN if pairs == NO_RUN else 'what it says is not clear' if not r.kind else 'there is no test of it' if not r.measure
                else 'there is no test of a part of the questions' if _subset(p) else pairs if isinstance(pairs, str) else '')
-        if why: rest.append((p.word, why)); continue
+        if why or isinstance(pairs, str): rest.append((p.word, why)); continue
         aside = r.kind in ('more', 'less', 'equal') and _ASIDE.search(s.text) and not re.search(_SIG + r'\s*$', p.before)
         if aside: r = r._replace(observed=True)
         claims += [Claim(r, p.word, a, b, ordered, s) for a, b, ordered in pairs]
