@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, WorkError, Workspace, log, optional
 from ..core.redaction import redact
-from ..core.questions import BLANK, WATTBOT2025, Question, parse_refs, read_questions
+from ..core.questions import BLANK, WATTBOT2025, Question, Refs, read_questions
 from ..core.hardware import memory_here
 from ..index.corpus import read_bibliography
 from ..index.store import open_index
@@ -330,7 +330,7 @@ def question_html(
     "A question, the answers of all runs, and the prompt and reply of the chosen one."
     esc, first = html.escape, rows.iloc[0]
     q = Question(first['id'], first['question'], answer_unit=first['unit'], ref_id=first['truth_refs'])
-    answers = [(r.run + ' ◂' * (r.run == run.id), r.error_class, r.value[:80], ', '.join(parse_refs(r.refs)),
+    answers = [(r.run + ' ◂' * (r.run == run.id), r.error_class, r.value[:80], ', '.join(Refs(r.refs)),
                 r.latency_seconds, r.joules, r.energy_is) for r in rows.itertuples()]
     table = ResultTable(['run', 'class', 'value', 'papers', 's', 'J', 'energy'], answers)
     record = next((r for r in run.records if str(r['id']) == q.id), {})

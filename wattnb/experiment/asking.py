@@ -7,7 +7,7 @@ __all__ = ['surname', 'citation_labels', 'Citations', 'Exchange', 'Asked', 'answ
            'took_html', 'page_html', 'hits_html', 'prompt_html', 'attempts_table']
 
 # %% ../../nbs/06_experiment/07_asking.ipynb #1ac738b6
-import base64, html, json, re, time, unicodedata
+import base64, html, re, time, unicodedata
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Callable, Sequence
@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, read_csv
 from ..core.redaction import redact
-from ..core.questions import BLANK, Question, Task, task_of
+from ..core.questions import BLANK, Question, Refs, Task, task_of
 from ..index.corpus import Paper, read_bibliography
 from ..index.store import Index, open_index
 from ..retrieval.images import ImageFinder
@@ -182,9 +182,8 @@ def tokens(self:Asked) -> tuple:
 def scored(self:Asked) -> dict|None:
     "The row of the score, where the question came with its true answer."
     if not self.question.answer_value.strip(): return None
-    a = self.answer
-    refs = json.dumps(list(a.refs)) if a.refs else BLANK
-    return score([self.question], [Prediction(self.question.id, a.value, refs, a.status)]).rows[0]
+    q, a = self.question, self.answer
+    return score([q], [Prediction(q.id, a.value, Refs(a.refs), a.status)]).rows[0]
 
 @patch
 def to_json(self:Asked):
