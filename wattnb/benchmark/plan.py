@@ -25,7 +25,7 @@ from ..scoring.sample_size import randomized_blocks
 from ..experiment.settings import RunSettings, same_as, shared
 from ..experiment.plan import RunPlan, plan_run, planned_precision
 from ..core.processes import Supervised
-from .resources import Estimate, Machine, Need, estimate, need_of, read_past
+from .resources import RunEstimate, Machine, Need, estimate, need_of, read_past
 
 # %% ../../nbs/07_benchmark/01_plan.ipynb #a34ad207
 ORDERS = ('', 'random', 'interleaved')
@@ -87,7 +87,7 @@ class PlannedRun:
     wh: float|None = None         # so far, then final
     usd: float|None = None
     eta: float|None = None        # seconds left
-    estimate: Estimate|None = None
+    estimate: RunEstimate|None = None
     where: str = ''               # machine and GPUs
     lost: int = 0                 # how often its machine was lost
     position: int|None = None     # in the order of starting, where one was asked for

@@ -139,7 +139,8 @@ def _pairs(runs, x, strict:bool, papers) -> list[dict]:
     d, vd = (x[a] - x[b]).T, (v[a] - v[b]).T
     d[np.abs(d) < 1e-12] = 0 # what is equal up to rounding is equal
     na, shared = [r['is_na'] for r in rows], papers_of(rows, 'papers')
-    interval = lambda by: paired_ci(x, list(zip(a, b)), na, *contribution_bounds(n, sum(na), strict, task)[1], by)
+    (least, most), ends = contribution_bounds(n, sum(na), strict, task)
+    interval = lambda by: paired_ci(x, list(zip(a, b)), na, *ends, by, reach=most - least)
     cis, ps = interval(papers), permutation_test(d, clusters=papers)
     by_paper = cis if papers == shared else interval(shared)
     masks = {None: np.ones(n, bool), **_flag_masks(rows, strict)}
@@ -515,8 +516,8 @@ def pooled_table(self:Comparison) -> ResultTable:
     for (a, ka), (b, kb) in itertools.combinations(groups.items(), 2):
         (xa, va), (xb, vb) = self._pooled(ka), self._pooled(kb)
         diff = float((xa - xb).mean())
-        low, high = self._bounds[1]
-        (ci,) = paired_ci(np.stack([xa, xb]), [(0, 1)], self._na, low, high, self.labels)
+        (least, most), ends = self._bounds
+        (ci,) = paired_ci(np.stack([xa, xb]), [(0, 1)], self._na, *ends, self.labels, reach=most - least)
         ci = widened(diff, ci, [v for v in (va, vb) if v])
         rows.append([a, b, len(ka), len(kb), diff, *ci, pooled_p(diff, ci)])
     for r, p in zip(rows, holm([r[-1] for r in rows])): r.append(p)

@@ -216,7 +216,7 @@ def verify(
 
 def _journal_checks(head:dict, content:JournalContent):
     same = digest(head['identity']) == content.run
-    yield 'identity hash', '' if same else 'the header is not the one that the lines were written for'
+    yield 'config hash', '' if same else 'the header is not the one that the lines were written for'
     damaged = content.quarantined
     yield 'journal whole', f'{len(damaged)} damaged lines, first at line {damaged[0][0]}' if damaged else ''
 

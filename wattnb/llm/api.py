@@ -20,7 +20,7 @@ from .registry import Price, load_registry
 from .protocol import Reply, Request
 from .server_limits import (ServerFacts, loading_wait, plausible_count, read_engine, read_models,
                                       read_ollama, read_props, refuses_system)
-from .calls import (BROKEN, RETRY_STATUS, SLOW, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
+from .calls import (BROKEN, RETRY_STATUS, RATE_LIMITED, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
                               message_text, quiet_loggers, retry_after, with_tool_calls)
 
 log = logging.getLogger('wattnb')
@@ -288,10 +288,12 @@ def _blind(self:OpenAIModel, why:str) -> str:
 # %% ../../nbs/03_llm/19_api.ipynb #8564f7f6
 @patch
 def _thinking(self:OpenAIModel) -> dict:
-    "The fields that turn reasoning on or off: those of vLLM and SGLang, which OpenAI's own server does not know."
-    if self.entry.thinking not in ('on', 'off') or self._official: return {}
-    if self._ollama: return {} if self.entry.thinks else dict(reasoning_effort='none') # it thinks where nothing is said
-    return dict(chat_template_kwargs=dict(enable_thinking=self.entry.thinks))
+    """The level of reasoning that was asked for, and the fields that turn it on or off: those of vLLM and SGLang, which
+    OpenAI's own server does not know."""
+    asked = dict(reasoning_effort=self.options['effort']) if self.options.get('effort') else {}
+    if self.entry.thinking not in ('on', 'off') or self._official: return asked
+    if self._ollama: return asked if asked or self.entry.thinks else dict(reasoning_effort='none') # it thinks by default
+    return dict(asked, chat_template_kwargs=dict(enable_thinking=self.entry.thinks))
 
 def _bounded(schema:dict, tokens:int) -> dict:
     "The schema with a limit on each text, so that the whole object fits into so many tokens."
@@ -344,6 +346,8 @@ def _change_request(self:OpenAIModel, message:str, error:dict, body:dict, status
         whole = name in ('response_format', 'maxLength')
         in_text = re.search(pattern, message, re.I) and (whole or UNKNOWN_FIELD.search(message))
         if str(error.get('param') or '').startswith(name) or in_text:
+            if name in ('reasoning', 'reasoning_effort') and (effort := self.options.get('effort')):
+                raise CallError(f'HTTP {status}: {self._shown} takes no effort {effort} for {self.entry.id}: {message}', down=True)
             self._dropped.add(name) # for the rest of the run
             raise change
 
@@ -411,7 +415,7 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     wait = ms / 1e3 if ms is not None else retry_after(a.headers.get('retry-after'))
     if loading := loading_wait(s, message, e):
         raise CallError(f'HTTP {s}: {message}', again=True, loading=True, wait=loading if wait is None else wait)
-    raise CallError(f'HTTP {s}: {message}', again=True, wait=wait, first=SLOW if s in (429, 529) else BROKEN,
+    raise CallError(f'HTTP {s}: {message}', again=True, wait=wait, first=RATE_LIMITED if s in (429, 529) else BROKEN,
                     limited=s in (429, 529))
 
 # %% ../../nbs/03_llm/19_api.ipynb #e565a8f4
@@ -548,7 +552,7 @@ def raise_error(
     if not isinstance(d, dict) or not d.get('error'): return
     message, e = _error_of(d)
     status = plausible_count(e.get('code')) or 500
-    raise CallError(f'error {status}: {message}', again=status in RETRY_STATUS, first=SLOW if status == 429 else BROKEN,
+    raise CallError(f'error {status}: {message}', again=status in RETRY_STATUS, first=RATE_LIMITED if status == 429 else BROKEN,
                     limited=status == 429)
 
 # %% ../../nbs/03_llm/19_api.ipynb #be97de87
@@ -588,5 +592,6 @@ class OpenRouterModel(OpenAIModel):
         return {**super()._headers(), **{k: v for k, v in named.items() if v.isascii() and v.isprintable()}}
 
     def _thinking(self):
+        if effort := self.options.get('effort'): return dict(reasoning=dict(effort=effort))
         if self.entry.thinking == 'on': return dict(reasoning=dict(max_tokens=self.entry.thinking_tokens))
         return dict(reasoning=dict(enabled=False)) if self.entry.thinking == 'off' else {}

@@ -18,7 +18,7 @@ from .memory import CHUNK_TOKENS
 from .protocol import Reply, THINK_MARKS, split_thinking
 from .checkpoint import explain_load_error, is_out_of_memory
 from .chat_template import END_OF_TURN
-from .batching import (MIN_PREFIX, Sampling, SequenceState, aligned, common_prefix, only_states, plain_cache,
+from .batching import (MIN_PREFIX, Sampling, SequenceState, merge_rows, common_prefix, only_states, plain_cache,
                                   position_switch, preallocated_layer, sequences_that_fit, use_shared_heads)
 from .loading import Loaded
 
@@ -377,7 +377,7 @@ def _join(self:BatchedModel, parts:list, keep:list, shared:int):
     b = parts[0]
     seqs = [p.seqs[i] for p, k in zip(parts, keep) for i in k]
     width, capacity = max(s.length for s in seqs) - 1, sum(_extent(seqs))
-    join = lambda xs: aligned([x[k] for x, k in zip(xs, keep)], shared, width, capacity)
+    join = lambda xs: merge_rows([x[k] for x, k in zip(xs, keep)], shared, width, capacity)
     for layers in zip(*(p.cache.layers for p in parts)):
         layers[0].hold((join([l.keys for l in layers]), join([l.values for l in layers])), width)
     b.mask = join([p.mask[:, :p.width, None] for p in parts])[..., 0]

@@ -239,7 +239,7 @@ class VectorCache:
 # %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #60bac878
 @patch
 def checked(self:VectorCache) -> VectorCache:
-    "The cache, whose file can be read; a damaged one is moved aside."
+    "The cache; a damaged file is renamed and a new one started."
     try:
         with self._open() as db: db.execute('SELECT count(*), max(length(vector)) FROM vectors').fetchone()
     except WorkError as e:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-from ..core.questions import (BASE_COLUMNS, FLAGS, REFUSAL, WATTBOT2025, Question, Refs, Task, is_blank, parse_refs,
+from ..core.questions import (BASE_COLUMNS, BLANK, FLAGS, REFUSAL, WATTBOT2025, Question, Refs, Task, is_blank, parse_refs,
                                    task_of)
 from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, read_band, score_refs,
                                           score_value)
@@ -54,9 +54,10 @@ class Prediction:
     def blank(self) -> bool: return is_blank(self.value)
     @property
     def all_blank(self) -> bool:
-        "Whether value, cited papers, their URLs and the supporting materials are all blank, as far as they are known."
-        urls, materials = self.urls or '', self.materials or ''
-        return self.blank and not self.refs and not parse_refs(urls) and is_blank(materials)
+        """Whether the four cells of a refusal are `is_blank`, to the letter. An answer that no file has yet (neither URLs
+        nor materials known) is written so where its value is blank and it cites nothing."""
+        if self.urls is None and self.materials is None: return self.blank and not self.refs
+        return {self.value, str(self.refs), self.urls, self.materials} <= {BLANK, None}
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #defb7b62
 def read_truth(

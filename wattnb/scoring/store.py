@@ -19,7 +19,7 @@ from ..core.questions import FLAGS, Question
 from .wattbot_score import SCORER_VERSION
 from .scores import score
 from .run_folders import GroundTruth, RunFolder, experiments_of, find_runs, pick_runs, some_of
-from .numbers import latency_of, marked, question_cost, question_costs, run_cost
+from .numbers import latency_of, energy_source, question_cost, question_costs, run_cost
 
 # %% ../../nbs/05_scoring/07_store.ipynb #71c0de02
 ERROR_CLASSES = {
@@ -103,7 +103,7 @@ def _shared_costs(run:RunFolder, ids) -> dict[str, dict]:
     for x in out.values():
         if x['joules'] is None and cost.wh is not None:
             x['joules'] = 0. if timed else cost.wh * 3600 / len(out)
-            x['energy_is'] = of_timed if timed else marked('run mean', cost.energy)
+            x['energy_is'] = of_timed if timed else energy_source('run mean', cost.energy)
         if x['latency_seconds'] is None and not run.records: x['latency_seconds'] = latency
         if x['cost_usd'] is None and cost.api_usd is not None: x['cost_usd'] = max(0., cost.api_usd - billed) / unbilled
     return out
