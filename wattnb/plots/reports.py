@@ -17,7 +17,7 @@ from typing import Any
 from fastcore.basics import patch
 
 from ..core.tables import ResultTable
-from ..core.questions import WATTBOT2025, Task, parse_refs
+from ..core.questions import WATTBOT2025, Task
 from ..core.workspace import UserError, WorkError, Workspace
 from ..index.documents import split_sentences
 from ..index.page_images import page_image_apart
@@ -152,10 +152,9 @@ class Folded:
 def _answers_table(answers:dict) -> str:
     "HTML of one question: a row per run with class, value and cited papers."
     esc = html.escape
-    papers = lambda x: ', '.join(parse_refs(x.get('refs')))
     rows = ''.join(f'<tr><td>{esc(l)}</td><td '
                    f'title="{c}">{_MARK.get(c, c)}</td><td>{esc(str(x.get("value") or ""))[:120]}</td>'
-                   f'<td>{esc(papers(x))[:120]}</td><td>{c}</td></tr>' for l, (c, x) in answers.items())
+                   f'<td>{esc(", ".join(x.get("refs") or ()))[:120]}</td><td>{c}</td></tr>' for l, (c, x) in answers.items())
     return f'<table><tr><th>system</th><th></th><th>value</th><th>papers</th><th>class</th></tr>{rows}</table>'
 
 # %% ../../nbs/10_plots/08_reports.ipynb #9276a2e9

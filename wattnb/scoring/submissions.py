@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from ..core.questions import BASE_COLUMNS, BLANK, Question, QuestionSet, Task, is_blank, parse_refs, read_questions
+from ..core.questions import BASE_COLUMNS, BLANK, Question, QuestionSet, Refs, Task, is_blank, parse_refs, read_questions
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, WorkError, Workspace, read_csv, write_csv
 from ..index.corpus import Paper, read_bibliography
@@ -31,7 +31,7 @@ def _complete(q:Question, row:dict, papers:dict[str, Paper]) -> dict:
     else:
         refs = [known.get(x.lower(), x) for x in parse_refs(cell['ref_id'])]
         urls = [papers[x].url for x in refs if x in papers and papers[x].url]
-        cell['ref_id'] = json.dumps(refs) if refs else BLANK
+        cell['ref_id'] = str(Refs(refs))
         if urls: cell['ref_url'] = json.dumps(urls)
     return {c: cell[c] or BLANK for c in BASE_COLUMNS}
 
