@@ -222,6 +222,23 @@ def test_tables_to_copy_lie_beside_the_page(page):
     assert 'script' not in files['tables.html'] and 'onclick' not in files['tables.html'] and '<details' not in files['tables.html']
 
 
+def test_a_report_that_fails_leaves_the_older_one(tmp_path, capsys):
+    "Notebook, page and tables are replaced together when all is made; the notebook with the error stays beside them."
+    import nbformat
+    pytest.importorskip('papermill')
+    ws, out = Workspace(toy_runs()), tmp_path / 'r.ipynb'
+    older = {out: 'older', out.with_suffix('.html'): 'older page', tmp_path / 'r-tables/systems.tex': 'older table'}
+    (tmp_path / 'r-tables').mkdir()
+    for p, text in older.items(): p.write_text(text)
+    parameters = nbformat.v4.new_code_cell("root = env = datafile = ground_truth = tables = ''", metadata=dict(tags=['parameters']))
+    made = nbformat.v4.new_code_cell("import pathlib; p = pathlib.Path(tables); p.mkdir(); (p/'systems.tex').write_text('new'); 1 / 0")
+    ws.notebooks.mkdir(exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=[parameters, made], metadata=dict(kernelspec=dict(name='python3', display_name='p', language='python'))), ws.notebooks / 'report.ipynb')
+    assert main(['report', '--html', '--own', '--root', str(ws.root), '--output', str(out)]) == 1
+    assert {p: p.read_text() for p in older} == older and sorted(p.name for p in tmp_path.iterdir()) == ['r-failed.ipynb', 'r-tables', 'r.html', 'r.ipynb']
+    assert 'ZeroDivisionError' in (tmp_path / 'r-failed.ipynb').read_text() and 'r-failed.ipynb' in capsys.readouterr().err
+
+
 def test_names_of_somebody_else_are_text():
     "No name of a run becomes HTML, in the page or in its title."
     evil = '<img src=x onerror=alert(1)>'
