@@ -52,6 +52,13 @@ def _complete_runs(ws, where:dict, truths:GroundTruth) -> tuple[list, list]:
     left = [f'{r.id} ({n} of {most} questions)' for r, n in found if n < most]
     return [r for r, n in found if n == most], [*damaged, *left, *other]
 
+# %% ../../nbs/10_plots/08_reports.ipynb #n8named1
+def _named(c, to:dict):
+    "A `Comparison` with other labels of its runs. `to`: label → name."
+    return replace(c, runs=tuple(replace(e, label=to[e.label]) for e in c.runs),
+                   pairs=tuple(p | dict(a=to[p['a']], b=to[p['b']]) for p in c.pairs),
+                   letters={to[k]: x for k, x in c.letters.items()})
+
 # %% ../../nbs/10_plots/08_reports.ipynb #68c491dc
 @dataclass(frozen=True)
 class Report:
@@ -86,17 +93,8 @@ class Report:
                             {k: joules_per_token(e.run.records) for k, e in runs.items()})
         t.notes = (*t.notes, *doubt_notes({k: e.numbers for k, e in runs.items()}, 'energy', 'usd'))
         return t
-    @cached_property
-    def recommendation(self):
-        "The recommended system, evaluated by cross-validation. `UserError` with fewer than two runs."
-        return recommend(self.ws, ground_truth=self.ground_truth, **self.where)
-    @cached_property
-    def named(self):
-        "The comparison with the names of figures and sentences in place of run labels; None with one run."
-        c, to = self.comparison, self.names
-        return c and replace(c, runs=tuple(replace(e, label=to[e.label]) for e in c.runs),
-                             pairs=tuple(p | dict(a=to[p['a']], b=to[p['b']]) for p in c.pairs),
-                             letters={to[k]: x for k, x in c.letters.items()})
+    recommendation = cached_property(lambda self: recommend(self.ws, ground_truth=self.ground_truth, **self.where))
+    named = cached_property(lambda self: self.comparison and _named(self.comparison, self.names))
 
 # %% ../../nbs/10_plots/08_reports.ipynb #n8numbers
 @patch(as_prop=True)
