@@ -41,7 +41,7 @@ def ws(tmp_path_factory):
     "A demo workspace with an index and two runs."
     folder = tmp_path_factory.mktemp('explore')
     init_workspace(folder, demo=True)
-    ws, built = Workspace(folder), root/'data/embeddings/minilm-int8'
+    ws, built = Workspace(folder), root/'data/embeddings/minilm'
     if built.exists(): shutil.copytree(built, ws.embeddings/built.name)
     else: build_index(ws, embedder='none', corpus=build_corpus(ws, fetch=False))
     for m in ('extractive', 'abstain'): run_all(plan_run(RunSettings(m, env='demo', questions='demo_QA.csv', preset='words', limit=30), ws))

@@ -126,6 +126,7 @@ FAULTS = [ # what is done to the file: a cell of the first answered row, or the 
     (dict(ref_id='["nobody2030"]'), 'unknown_paper', "'nobody2030' is not in the bibliography"), (dict(ref_url='["https://papers.example.org/pdf/x"]'), 'other_url', 'pins'),
     (dict(ref_url='is_blank'), 'blanks', 'all four belong together'), (dict(answer_value='is_blank'), 'blanks', 'all four belong together'),
     (dict(explanation='is_blank'), 'unexplained', 'needs an explanation'),
+    (dict.fromkeys(('answer_value', 'ref_url', 'supporting_materials'), 'is_blank') | dict(ref_id='[]'), 'refusal', "'[]' in a refusal"), (dict(answer='#N/A'), 'empty', "'#N/A'"),
     (lambda rows: rows[:3] + rows[4:], 'missing', 'has no row'), (lambda rows: [*rows, rows[0]], 'double', 'also on line 2'), (lambda rows: [rows[1], rows[0], *rows[2:]], 'order', 'not in the order'),
     (lambda rows: [rows[0] | dict(id='q999'), *rows[1:]], 'unknown', 'no question has this id')]
 

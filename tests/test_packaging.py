@@ -52,7 +52,7 @@ def test_core_is_at_most_25_distributions_without_torch():
 
 
 def test_one_version_everywhere():
-    said = {f: re.search(pattern, (root / f).read_text('utf-8'), re.M)[1] for f, pattern in {'wattnb/__init__.py': r'__version__ = "(.*)"', 'CITATION.cff': r'^version: (.*)', 'README.md': r'version = {(.*)}', 'CHANGELOG.md': r'^## (\S+)'}.items()}
+    said = {f: re.search(pattern, (root / f).read_text('utf-8'), re.M)[1] for f, pattern in {'wattnb/__init__.py': r'__version__ = "(.*)"', 'CITATION.cff': r'^version: (.*)', 'nbs/guides/16_publish.ipynb': r'version = {(.*)}', 'CHANGELOG.md': r'^## (\S+)'}.items()}
     assert set(said.values()) == {config['DEFAULT']['version']}, said
 
 

@@ -230,8 +230,8 @@ def test_names_of_somebody_else_are_text():
 
 
 def test_one_title_of_the_software():
-    "BibTeX, README and CITATION.cff name the software alike."
-    assert f'title: "{SOFTWARE_TITLE}"' in (root / 'CITATION.cff').read_text('utf-8') and SOFTWARE_TITLE in (root / 'README.md').read_text('utf-8')
+    "BibTeX, the guide and CITATION.cff name the software alike."
+    assert f'title: "{SOFTWARE_TITLE}"' in (root / 'CITATION.cff').read_text('utf-8') and SOFTWARE_TITLE in (root / 'nbs/guides/16_publish.ipynb').read_text('utf-8')
     assert f'title = {{{{{SOFTWARE_TITLE}}}}}' in bibtex(Report(toy_runs()))
 
 

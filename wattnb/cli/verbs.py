@@ -12,7 +12,7 @@ __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_completion', 'cmd_index', 'cmd_searc
            'cmd_cite', 'cmd_check']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
-import argparse, dataclasses, logging, os, sys
+import argparse, dataclasses, logging, os, shutil, sys, tempfile
 from pathlib import Path
 
 from ..core.redaction import redact
@@ -65,7 +65,7 @@ _TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
 @verb('index', 'build or update the index from data/ (only changed documents are embedded again)',
       'wattnb index', Opt('--name', metavar='NAME', help='name of the index; default: the embedder\'s'),
       Opt('--embedder', metavar='KEY', help='embedder of the registry, openai:MODEL, bedrock:MODEL, or `none` for BM25 only; '
-          'default: that of wattnb.toml, the one it has, minilm-int8 for a new index'),
+          'default: that of wattnb.toml, else minilm'),
       Opt('--parser', default='pdfium', choices=('pdfium', 'docling'), help='parser of the PDFs'),
       Opt('--offline', action='store_true', help='do not download missing papers'),
       Opt('--verify', action='store_true', help='build nothing: compare the papers with data/manifest.json'),
@@ -751,15 +751,20 @@ def cmd_diff(a) -> Result:
       Opt('--seeds', type=int, default=1, metavar='S', help='runs of each entry (default: 1)'),
       Opt('--limit', type=int, action='append', default=None, metavar='N',
           help='what N questions show (repeatable)'),
-      Opt('--order-seed', type=int, default=0, metavar='N', help='seed of the order of runs'))
+      Opt('--order-seed', type=int, default=0, metavar='N', help='seed of the order of runs'),
+      *_options('task'))
 def cmd_design(a) -> Result:
     from wattnb.compare.study_design import design
     ws = _tree(a) if a.runs else None
+    if a.runs and a.task: raise UserError('--task is for stated rates: runs have the task that they were scored by')
+    try: data = Workspace.find(a.root).data
+    except UserError: data = Path() # works anywhere
+    task = task_of(data/'questions.csv', (), a.task)
     d = design(ws, a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
                disagree=_share(a.disagree, '--disagree', 'per cent of the questions'), icc=a.icc, per_paper=a.per_paper,
                diff=_share(a.difference, '--difference'), margin=_share(a.margin, '--margin'),
                power=_share(a.power, '--power', 'per cent'), entries=a.entries,
-               reference=a.reference, seeds=a.seeds, limits=a.limit or (), order_seed=a.order_seed)
+               reference=a.reference, seeds=a.seeds, limits=a.limit or (), order_seed=a.order_seed, task=task)
     return Result(d.to_text(), d)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0102
@@ -895,6 +900,24 @@ def cmd_plots(a) -> Result:
              + '; index.html in each folder shows them' * (not a.only), *(f'  {n}' for n in t.notes)]
     return Result('\n'.join(lines), dict(figures=t.to_json(), notes=list(t.notes)))
 
+# %% ../../nbs/11_cli/01_verbs.ipynb #v25report
+def _make_report(src:Path, out:Path, parameters:dict, cwd:Path, tables:Path, as_html:bool) -> Path:
+    "Execute the report beside the older one, and replace that when all is made. Returns the notebook or the page."
+    new = out.with_name(f'{out.stem}-failed.ipynb')
+    with tempfile.TemporaryDirectory(dir=out.parent) as d:
+        made = Path(d).resolve()/tables.name
+        try: _execute(src, new, parameters | dict(tables=str(made)), cwd)
+        except UserError: new.unlink(missing_ok=True); raise # the message says all
+        if as_html:
+            from wattnb.plots.report_page import report_html
+            page = report_html(new)
+        if made.is_dir():
+            shutil.rmtree(tables, ignore_errors=True)
+            shutil.move(made, tables)
+    atomic_write(out, new.read_text('utf-8').replace(str(made), str(tables.resolve())))
+    new.unlink()
+    return atomic_write(out.with_suffix('.html'), page) if as_html else out
+
 # %% ../../nbs/11_cli/01_verbs.ipynb #993347cf
 @verb('report', 'execute report.ipynb on the runs of this workspace',
       'wattnb report --datafile demo_QA --html', *_WHERE,
@@ -919,14 +942,10 @@ def cmd_report(a) -> Result:
     root, cwd = (ws.root, ws.root) if own else (ws, out.parent)
     truth = str(Path(a.ground_truth).resolve()) if a.ground_truth else ''
     tables = out.with_name(f'{out.stem}-tables')
-    parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth,
-                      tables=str(tables))
-    _execute(src, out, parameters, cwd)
-    if a.html:
-        from wattnb.plots.report_page import report_html
-        out = atomic_write(out.with_suffix('.html'), report_html(out))
+    parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth)
+    page = _make_report(src, out, parameters, cwd, tables, a.html)
     there = str(tables) if tables.is_dir() else None # a notebook of the workspace may write none
-    return Result(f'report: {out}' + (f'\ntables: {there}' if there else ''), dict(report=str(out), tables=there))
+    return Result(f'report: {page}' + (f'\ntables: {there}' if there else ''), dict(report=str(page), tables=there))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b0a4d002
 @verb('board', 'make a leaderboard, a static site, from run folders, workspaces or bundles',

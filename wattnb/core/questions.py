@@ -83,6 +83,10 @@ class Task:
     def weights(self) -> dict[str, float]:
         "Component -> weight."
         return dict(value=self.value, ref=self.ref, na=self.na)
+    @property
+    def worth(self) -> float:
+        "What a right answer with the right papers is worth: the largest difference that a question with an answer makes."
+        return self.value + self.ref
     def to_json(self) -> dict: return asdict(self) | dict(flags=list(self.flags))
     def named(self) -> dict:
         "The entry of a file: `{'task': ...}`; {} for the rules of 2025, which files name as little as they did then."

@@ -7,6 +7,7 @@ __all__ = ['RULE', 'top_models', 'leave_one_out', 'Recommendation', 'recommend_f
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #072f7a70
 import math
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Sequence
@@ -78,9 +79,12 @@ def _listed(names:Sequence[str]) -> str:
 def _energy_sentence(p:RunMatrix, named:Sequence[System]) -> list[str]:
     "Which energies behind the statement no meter has read of the whole run."
     used = {m for s in named for m in s.members}
-    marks = [f'{l} ({x.energy.is_})' for l, x in zip(p.labels, p.numbers)
-             if l in used and x is not None and x.energy.wh is not None and x.energy.is_ not in ('measured', 'members')]
-    return [f'Energies that were not measured whole: {_listed(marks)}.'] if marks else []
+    marks = defaultdict(list)
+    for l, x in zip(p.labels, p.numbers):
+        if l in used and x is not None and x.energy.wh is not None and x.energy.is_ not in ('measured', 'members'):
+            marks[x.energy.is_].append(l)
+    what = '; '.join(f'{_listed(names)} ({mark})' for mark, names in marks.items())
+    return [f'Energies that were not measured whole: {what}.'] if marks else []
 
 def _cheapest_sentence(d:SystemDecision) -> str:
     "What the cheapest system that is about as good saves, or why none is named."
@@ -110,22 +114,22 @@ def _statement(runs:RunMatrix, d:SystemDecision, limits) -> str:
     out = [f'Recommended: {d.choice.label}{budget and ", with " + budget}.']
     for x in rivals:
         art = 'An' if x['family'][0] in 'ae' else 'A'
-        out.append(f'{art} {x["family"]} chosen the same way {"beats" if x["beats"] else "does not beat"} the best '
-                   f'single model ({best}): {_ci(x)}{_price(x)}.')
+        out.append(f'{art} {x["family"]} {"beats" if x["beats"] else "does not beat"} the best single model ({best}), both '
+                   f'chosen on some questions and scored on others: {_ci(x)}{_price(x)}.')
     if d.tied:
         out.append(f'Among the single models, {_listed(d.tied)} {"is" if len(d.tied) == 1 else "are"} not '
                    f'significantly different from {best}.')
     out.append(_cheapest_sentence(d))
     gains = [x['mde'] for x in rivals if x['mde'] is not None]
     if rivals and not d.better:
-        out.append(f'A gain of {max(gains) * 100:.1f} points or more would have been found 4 times in 5 on these '
-                   f'{runs.n} questions.' if gains
+        out.append(f'A gain of {max(gains) * 100:.1f} points or more by an ensemble or a cascade would have been found 4 '
+                   f'times in 5 on these {runs.n} questions.' if gains
                    else f'No detectable gain can be given: on these {runs.n} questions the systems never differed.')
     if limits:
         h = next(h for h in d.families.values() if h.best is d.choice)
         takes = ', '.join(f'{of(d.choice).mean() / scale:.3g} {unit}' for of, _, unit, scale in limits)
         out.append(f'It takes {takes} a question, and keeps to the budget in {h.keeps:.0%} of the resamples.')
-    else: out.append(f'Rule: {RULE} ({_points(d.margin * 100)}).')
+    else: out.append(f'Rule: {RULE}; the margin is {_points(d.margin * 100)}.')
     return ' '.join(out + _energy_sentence(runs, [h.best for h in d.families.values()]))
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #a4a68c4d

@@ -35,7 +35,7 @@ from ..scoring.answers import Prediction
 from ..scoring.retrieval_metrics import document_ranking
 from ..scoring.scores import score
 from .settings import RunSettings
-from .plan import final_attempt
+from .plan import final_attempt, model_options
 from .run_files import sum_or_none
 from .stages import answer_in, reply_usd, request_for, retrieval_of
 
@@ -317,15 +317,12 @@ def ask(
     entry = opened.entry if opened else load_registry(ws).find(s.model, s.provider or None, s.like).on_engine(s.engine)
     if s.mode == 'oracle': raise UserError('oracle mode needs a question file with gold papers')
     if not opened: check_provider(entry)
-    shown = images_for(entry, s.images)
-    pictures: dict = dict(images=shown) if shown and entry.local else {}
+    options = model_options(entry, s)
     index = open_index(ws, s.index or None) if s.mode == 'rag' else None
     if index is not None and s.search.needs_embedder: index.load_embedder() # not part of the question's time
     bibliography = read_bibliography(ws.metadata) if ws.metadata.exists() else {}
     t0 = time.monotonic()
-    with nullcontext(opened) if opened else open_model(
-            entry, precision=s.precision or entry.precision, ws=ws, seed=s.seed, temperature=s.temperature,
-            max_new_tokens=s.max_new_tokens, **pictures) as m:
+    with nullcontext(opened) if opened else open_model(entry, ws=ws, **options) as m:
         load_seconds = None if opened else time.monotonic() - t0
         out = answer_one(q, m, s, index, bibliography, best_guess)
     out.load_seconds = load_seconds

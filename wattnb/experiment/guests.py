@@ -27,6 +27,7 @@ from ..index.store import open_index
 from ..llm.protocol import check_provider, open_model, split_thinking
 from ..llm.registry import load_registry
 from .settings import RunSettings
+from .plan import model_options
 from .asking import Asked, answer_html, answer_one, asked_task, took_html
 
 # %% ../../nbs/06_experiment/08_guests.ipynb #6220626d
@@ -72,6 +73,7 @@ class Desk:
         self.task = asked_task(ws, s) # how values are written, and whether their unit is converted
         self.entry = load_registry(ws).find(s.model, s.provider or None, s.like).on_engine(s.engine)
         check_provider(self.entry)
+        self.options = model_options(self.entry, s)
         self.index = open_index(ws, s.index or None)
         self.bibliography = read_bibliography(ws.metadata) if ws.metadata.exists() else {}
         self.tickets: OrderedDict[str, Ticket] = OrderedDict()
@@ -195,13 +197,11 @@ ELSEWHERE = 4 # questions at a time for a model that does not run on this machin
 @patch
 def _open(self:Desk, index):
     "An open model; loads the embedder, too."
-    s = self.settings
-    if s.search.needs_embedder:
+    if self.settings.search.needs_embedder:
         self.state = 'loading the embedder'
         index.load_embedder()
     self.state = f'loading {self.entry.name}'
-    return open_model(self.entry, precision=s.precision or self.entry.precision, ws=self.ws, seed=s.seed,
-                      temperature=s.temperature, max_new_tokens=s.max_new_tokens, latency_mode=True)
+    return open_model(self.entry, ws=self.ws, latency_mode=True, **self.options)
 
 @patch
 def _work(self:Desk):

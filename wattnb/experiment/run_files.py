@@ -383,12 +383,13 @@ def _retrieval(last:list[AttemptNumbers]) -> dict:
                 context_tokens=mean([x.context_tokens for x in last if x.context_tokens is not None]))
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #d4cd61c1
-def _timing(merged:dict, sums:list[Tried], seconds:float|None) -> dict:
-    "The block `timing`: stages of the sessions, percentiles of the latency, questions per second."
+def _timing(merged:dict, sums:list[Tried], seconds:float|None, calls:int) -> dict:
+    "The block `timing`: stages of the sessions, percentiles of the latency, questions per second. `calls` of a server at a time."
     latencies = sorted(x.seconds.total or 0. for x in sums if x.attempts)
     at = lambda p: latencies[min(len(latencies) - 1, int(p * len(latencies)))] if latencies else None
     batched = any((x.last.batch_size or 1) > 1 for x in sums)
     meaning = ('from the start of its batch to its own last token, summed over attempts' if batched
+               else f'of each question by itself, with up to {calls} at a time, summed over attempts' if calls > 1
                else 'one question at a time')
     waits = [x.seconds.queue for x in sums if x.seconds.queue is not None]
     queue = dict(queue_seconds=sum(waits) / len(waits)) if waits else {}
@@ -442,6 +443,7 @@ def _summary(head:dict, content:JournalContent, sums:list[Tried], scores:Scores|
     cost = sum_or_none(x.cost_usd for x in asked)
     by_status = {k: sum(x.last.status == k for x in sums) for k in ('answered', 'abstained', 'unparsed', 'failed')}
     parsed_by = Counter(x.last.parsed_by for x in asked if x.last.parsed_by)
+    calls = content.last('load').get('model', {}).get('concurrency') or 1
     return Summary(
         **_run_fields(head, content), **_score_fields(scores), num_questions=n, total_time_seconds=seconds,
         avg_latency_seconds=mean([x.seconds.total or 0. for x in asked]),
@@ -453,7 +455,7 @@ def _summary(head:dict, content:JournalContent, sums:list[Tried], scores:Scores|
         questions_retried=sum(x.retries > 0 for x in sums), avg_retries=mean([x.retries for x in sums]),
         by_status=by_status, n_completed=len(asked), scores=scores.to_json(strict=True) if scores else None,
         by_stage=_by_stage(content), parsed_by=dict(sorted(parsed_by.items())), retrieval=_retrieval(last),
-        tokens=tokens, cost_usd=cost, timing=_timing(merged, sums, seconds), energy=merged.get('energy'),
+        tokens=tokens, cost_usd=cost, timing=_timing(merged, sums, seconds, calls), energy=merged.get('energy'),
         memory=merged.get('memory'), machine=merged.get('machine'), segments=_segments(segments, content),
         conditions=merged.get('conditions'))
 

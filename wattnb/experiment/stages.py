@@ -44,7 +44,7 @@ from ..scoring.run_folders import find_runs, is_plain
 from ..scoring.tracing import needed_citations
 from .settings import RunSettings, attempt_usd, expected_bill, most_usd
 from .journal import Journal, read_journal, utc_now
-from .plan import RunPlan, RunState, question_blocks
+from .plan import RunPlan, RunState, model_options, question_blocks
 from .run_files import CONTEXT_PLACEHOLDER, RunFiles, derive, sum_or_none
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #eb291702
@@ -186,12 +186,11 @@ def _snapshot(self:Run):
 def _open_model(self:Run):
     "The model of the plan, or one of random weights in its shape."
     s, p = self.settings, self.plan
-    same: dict = dict(precision=p.precision_requested or p.precision, ws=self.ws, seed=s.seed, temperature=s.temperature,
-                      max_new_tokens=s.max_new_tokens, batch_size=s.batch_size, latency_mode=s.latency_mode)
+    same = model_options(p.entry, s) | dict(precision=p.precision_requested or p.precision, ws=self.ws,
+                                            batch_size=s.batch_size, latency_mode=s.latency_mode)
     if not s.weights:
-        local: dict = dict(decode=s.decode, sampling=s.sampling, images=p.images) if p.entry.local else {}
-        if p.entry.engine not in ('', 'transformers'): local |= self._for_engine()
-        return open_model(p.entry, **same, **{k: v for k, v in local.items() if v})
+        if p.entry.engine not in ('', 'transformers'): same |= {k: v for k, v in self._for_engine().items() if v}
+        return open_model(p.entry, **same)
     from wattnb.llm.random_weights import RandomModel
     begun = next((x for l in self.journal.content.of('load') if (x := l['model']).get('reply_tokens')), None)
     n, source = (begun['reply_tokens'], begun['reply_tokens_from']) if begun else self.reply_length()

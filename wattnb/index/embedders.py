@@ -16,7 +16,7 @@ from typing import Any, Sequence
 import numpy as np
 from fastcore.basics import patch
 
-from ..core.workspace import (SETTINGS_FILE, UserError, WorkError, Workspace, cache_dir, file_sha256, folder_lock,
+from ..core.workspace import (SETTINGS_FILE, UserError, WorkError, Workspace, cache_dir, digest, file_sha256, folder_lock,
                                    log, optional, progress, read_bytes, read_json, read_settings, write_json)
 from ..core.redaction import keep_secret, redact_url, secret_names
 
@@ -206,12 +206,12 @@ def fetch_pypi_weights(
 
 # %% ../../nbs/01_index/04_embedders.ipynb #c770a55d
 def fetch_embedder(e:EmbedderEntry) -> Path:
-    "Weights of an embedder that comes as a Python distribution, in the user's cache."
-    folder = e.pypi['folder']
+    "Weights of an embedder that comes as a Python distribution, in the user's cache; entries of the same weights share them."
+    p, folder = e.pypi, e.pypi['folder']
     pick = lambda name: name[len(folder):] if name.startswith(folder) and not name.endswith('/') else None
-    target = cache_dir('models')/f"{e.key}-{e.pypi['version']}"
-    hashes = {e.pypi.get('file', 'model.safetensors'): e.pypi['sha256']} if e.pypi.get('sha256') else None
-    return fetch_pypi_weights(e.pypi['distribution'], e.pypi['version'], target, pick, hashes)
+    target = cache_dir('models')/f"{p['distribution']}-{p['version']}-{digest([folder, p.get('sha256')])[:8]}"
+    hashes = {p.get('file', 'model.safetensors'): p['sha256']} if p.get('sha256') else None
+    return fetch_pypi_weights(p['distribution'], p['version'], target, pick, hashes)
 
 # %% ../../nbs/01_index/04_embedders.ipynb #3fcc26d1
 _LOADED = ('id', 'provider', 'revision', 'trust_remote_code', 'pypi') # fields that decide what is loaded
@@ -291,13 +291,10 @@ def _entry_here(e:EmbedderEntry, ws:Workspace|None) -> EmbedderEntry:
 
 # %% ../../nbs/01_index/04_embedders.ipynb #0c1d0002
 def _tokenizer(folder:Path, e:EmbedderEntry):
-    "The tokenizer of an ONNX model: its own, or BERT's for a model that comes in a wheel without one."
+    "The tokenizer that lies beside an ONNX model."
     tokenizers = optional('tokenizers', 'demo')
-    own, vocabulary = folder/'tokenizer.json', folder/'vocab.txt'
-    if e.pypi and not vocabulary.exists():
-        vocabulary = Path(sys.modules['wattnb'].__file__).with_name('minilm_vocab.txt')
-    if own.exists(): out = tokenizers.Tokenizer.from_file(str(own))
-    elif vocabulary.exists(): out = tokenizers.BertWordPieceTokenizer(str(vocabulary))
+    if (own := folder/'tokenizer.json').exists(): out = tokenizers.Tokenizer.from_file(str(own))
+    elif (vocabulary := folder/'vocab.txt').exists(): out = tokenizers.BertWordPieceTokenizer(str(vocabulary))
     else: raise UserError(f'embedder {e.key}: {folder} has neither tokenizer.json nor vocab.txt')
     out.no_padding()
     out.enable_truncation(e.max_tokens)
@@ -310,14 +307,19 @@ def _threads() -> int:
     if asked.isdigit() and int(asked): return min(32, int(asked))
     return min(32, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
 
+_HERE = Path(sys.modules['wattnb'].__file__).parent # of the graphs that wattnb ships
+
 class _OnnxModel:
     "An ONNX model with its tokenizer, on the processor."
     def __init__(self, folder:Path, e:EmbedderEntry):
-        ort, file = optional('onnxruntime', 'demo'), folder/(e.pypi or {}).get('file', 'model.onnx')
+        ort, p = optional('onnxruntime', 'demo'), e.pypi or {}
+        file = _HERE/p['graph'] if p.get('graph') else folder/p.get('file', 'model.onnx')
         if not file.is_file(): raise UserError(f'embedder {e.key}: there is no file {file}')
         self.tokenizer, self.entry, options = _tokenizer(folder, e), e, ort.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = 1, 3
-        try: self.session = ort.InferenceSession(str(file), options, providers=['CPUExecutionProvider'])
+        options.add_session_config_entry('session.model_external_initializers_file_folder_path', str(folder))
+        model = file.read_bytes() if p.get('graph') else str(file)
+        try: self.session = ort.InferenceSession(model, options, providers=['CPUExecutionProvider'])
         except Exception as err: # its classes have no common base of their own
             raise WorkError(f'embedder {e.key} cannot be loaded: {str(err).splitlines()[0][:160]}') from None
         self.inputs = [x.name for x in self.session.get_inputs()]
@@ -347,7 +349,7 @@ def _torch_model(e:EmbedderEntry):
     for name in ('sentence_transformers', 'transformers'): logging.getLogger(name).setLevel(logging.ERROR)
     try: st = optional('sentence_transformers', 'local')
     except UserError as err:
-        raise UserError(f'embedder {e.key}: {err}; `wattnb index --embedder minilm-int8` needs no torch') from None
+        raise UserError(f'embedder {e.key}: {err}; `wattnb index --embedder minilm` needs none') from None
     where = str(_folder(e)) if e.pypi else e.id
     options = dict(revision=e.revision or None, truncate_dim=e.truncate_dim or None,
                    trust_remote_code=e.trust_remote_code or None)

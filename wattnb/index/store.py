@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'K1', 'B', 'HNSW_FROM', 'WINDOW', 'PASSAGES_PER_SECOND', 'BYTES_PER_PASSAGE', 'DEFAULT_EMBEDDER',
-           'SAME_MAKER', 'bm25_model', 'BuildReport', 'default_embedder', 'build_index', 'Index', 'exact_search',
-           'open_index']
+           'SAME_MAKER', 'bm25_model', 'BuildReport', 'build_index', 'Index', 'exact_search', 'open_index']
 
 # %% ../../nbs/01_index/05_store.ipynb #8b7a36b1
 import io, json, os, re, shutil, time
@@ -326,25 +325,13 @@ def _write_manifest(new:Path, **fields):
     write_json(new/'manifest.json', _sealed(fields))
 
 # %% ../../nbs/01_index/05_store.ipynb #0c1d0102
-DEFAULT_EMBEDDER = 'minilm-int8' # needs no torch
-
-def default_embedder(
-    ws:Workspace,       # workspace
-    name:str|None=None, # of the index; default: the one that is opened without a name
-    nodes:bool=False,   # whether it holds nodes
-) -> str:
-    "Key of the embedder of an index where none is named: `minilm` for an index made with it, else `minilm-int8`."
-    new, old = (ws.embeddings/(name or f'{k}{"-nodes" * nodes}')/'manifest.json' for k in (DEFAULT_EMBEDDER, 'minilm'))
-    if not old.exists() or not name and new.exists(): return DEFAULT_EMBEDDER
-    try: key = read_json(old)['settings']['embedder']['key']
-    except (UserError, KeyError, TypeError): key = '' # damaged
-    return 'minilm' if key == 'minilm' or not name else DEFAULT_EMBEDDER
+DEFAULT_EMBEDDER = 'minilm' # needs no torch
 
 # %% ../../nbs/01_index/05_store.ipynb #c366d800
 def build_index(
     ws:Workspace,                                # workspace
     name:str|None=None,                          # folder below data/embeddings; default the embedder's key
-    embedder:str|None=None,                      # key of the registry, `none`: words only; see `default_embedder`
+    embedder:str|None=None,                      # key of the registry, `none`: words only; default `minilm`
     passages:PassageSettings=PassageSettings(),  # how papers are cut
     corpus=None,                                 # a `CorpusReport`; default: `build_corpus(ws)`
 ) -> BuildReport:
@@ -384,7 +371,7 @@ def build_index(
 # %% ../../nbs/01_index/05_store.ipynb #c01ae048
 def _chosen_embedder(ws:Workspace, name:str|None, key:str|None, passages:PassageSettings) -> EmbedderEntry:
     "The entry of the key that the user named, here or in `wattnb.toml`, which is thereby trusted; else of the default."
-    e = find_embedder(ws, key or index_settings(ws).get('embedder') or default_embedder(ws, name, passages.nodes))
+    e = find_embedder(ws, key or index_settings(ws).get('embedder') or DEFAULT_EMBEDDER)
     trust_embedder(e)
     if e.hosted:
         with closing(Embedder(e).load()._model) as server: e = server.entry # with host and dimensions
@@ -632,7 +619,7 @@ def _index_folder(ws:Workspace, name:str|None) -> Path:
     have = sorted(x for x in folders if not x.startswith('.'))
     plain = [n for n in have if not n.endswith('-nodes')] or have
     named = index_settings(ws).get('embedder')
-    usual = [n for n in (find_embedder(ws, named).key if named else '', DEFAULT_EMBEDDER, 'minilm') if n in have]
+    usual = [n for n in (find_embedder(ws, named).key if named else '', DEFAULT_EMBEDDER) if n in have]
     pick = name or [*usual, *plain, DEFAULT_EMBEDDER][0]
     folder = ws.embeddings/pick
     for _ in range(20): # another process may be between its two renames
@@ -644,7 +631,7 @@ def _index_folder(ws:Workspace, name:str|None) -> Path:
 
 def open_index(
     ws:Workspace,           # workspace
-    name:str|None=None,     # which; default: that of the default embedder, else `minilm`, else the first
+    name:str|None=None,     # which; default: that of the default embedder, else the first
     embedder:str|None=None, # key of the embedder that the caller will query with; checked
 ) -> Index:
     """Open an index. `UserError`: absent (with the command that builds it),
@@ -655,7 +642,8 @@ def open_index(
         raise UserError(f'index {ix.name} was built with {was.key}, not with {embedder}: choose another --index or '
                         f'build one with `wattnb index --embedder {embedder}`')
     long = lambda e: e.hosted and e.truncate_dim or e.dimensions or was.dimensions
-    made = lambda e: (e.provider, e.id, e.revision, long(e), e.pypi)
+    weights = lambda e: [e.pypi.get(k) for k in ('distribution', 'version')] if e.pypi else e.provider
+    made = lambda e: (e.id, e.revision, long(e), weights(e))
     if now and made(now) != made(was):
         raise UserError(f'index {ix.name} was built with {was.id} {was.revision}, but {now.key} is now {now.id} '
                         f'{now.revision}: {_REBUILD}')

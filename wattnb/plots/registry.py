@@ -164,7 +164,8 @@ def _concurrency(run:RunFolder) -> float|None:
     "Questions in progress at a time."
     cfg = run.stored.config_snapshot
     batches = (b for r in run.records if (b := finite(r.get('batch_size'))))
-    return finite(cfg.get('max_concurrent')) or finite(cfg.get('batch_size')) or max(batches, default=None)
+    calls = finite((run.stored.effective or {}).get('concurrency')) # of a server
+    return finite(cfg.get('max_concurrent')) or finite(cfg.get('batch_size')) or calls or max(batches, default=None)
 
 def _rules(task:Task) -> dict:
     "What the figures say of the score: the task, its weights, and the name of its citation measure."

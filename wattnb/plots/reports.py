@@ -10,7 +10,7 @@ __all__ = ['MAX_PICTURE', 'SOFTWARE_TITLE', 'Report', 'MarkdownText', 'Folded', 
 import html, re
 from base64 import b64encode
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -36,7 +36,11 @@ from .registry import FigureData
 # %% ../../nbs/10_plots/08_reports.ipynb #78f42e53
 def _complete_runs(ws, where:dict, truths:GroundTruth) -> tuple[list, list]:
     "Finished runs of one task over all questions, in the order of their ids, and those left out with the reason."
-    found = [(r, len(r.predictions)) for r in some_runs(ws, **where) if r.complete and not r.name.endswith('-smoke')]
+    found, damaged = [], []
+    for r in some_runs(ws, **where, damaged=True):
+        try:
+            if r.complete and not r.name.endswith('-smoke'): found.append((r, len(r.predictions)))
+        except UserError as e: damaged.append(f'{r.id} ({str(e).replace(f"{r.path}/", "")})')
     stems = sorted({r.datafile for r, _ in found})
     if not found: raise UserError('no finished runs: `wattnb results` lists the others, and the command of a run resumes it')
     if len(stems) > 1: raise UserError(f'runs over several question files ({", ".join(stems)}): name one (--datafile)')
@@ -46,7 +50,7 @@ def _complete_runs(ws, where:dict, truths:GroundTruth) -> tuple[list, list]:
     found = [x for x, t in zip(found, tasks) if t == task]
     most = max(n for _, n in found)
     left = [f'{r.id} ({n} of {most} questions)' for r, n in found if n < most]
-    return [r for r, n in found if n == most], [*left, *other]
+    return [r for r, n in found if n == most], [*damaged, *left, *other]
 
 # %% ../../nbs/10_plots/08_reports.ipynb #68c491dc
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Report:
     @cached_property
     def footprint(self) -> ResultTable:
         "Energy, carbon, water and money of each run, and joules per decoded token."
-        runs = {e.label: e for e in self.source.best_first if not e.run.is_ensemble}
+        runs = {self.names[e.label]: e for e in self.source.best_first if not e.run.is_ensemble}
         of = lambda e: run_footprint(e.run.stored, self.source.truths.footprint(e.run.env), e.numbers.energy)
         t = footprint_table({k: of(e) for k, e in runs.items()},
                             {k: joules_per_token(e.run.records) for k, e in runs.items()})
@@ -84,9 +88,15 @@ class Report:
         return t
     @cached_property
     def recommendation(self):
-        "The recommended system, evaluated by cross-validation, or None with fewer than two runs."
-        try: return recommend(self.ws, ground_truth=self.ground_truth, **self.where)
-        except UserError: return None
+        "The recommended system, evaluated by cross-validation. `UserError` with fewer than two runs."
+        return recommend(self.ws, ground_truth=self.ground_truth, **self.where)
+    @cached_property
+    def named(self):
+        "The comparison with the names of figures and sentences in place of run labels; None with one run."
+        c, to = self.comparison, self.names
+        return c and replace(c, runs=tuple(replace(e, label=to[e.label]) for e in c.runs),
+                             pairs=tuple(p | dict(a=to[p['a']], b=to[p['b']]) for p in c.pairs),
+                             letters={to[k]: x for k, x in c.letters.items()})
 
 # %% ../../nbs/10_plots/08_reports.ipynb #n8numbers
 @patch(as_prop=True)
@@ -107,6 +117,11 @@ def names(self:Report) -> dict:
     runs:Any = self.source.tables.runs
     named = dict(zip((e.label for e in self.source.scored), runs['label']))
     return {k: named[k] for k in self.numbers}
+
+@patch(as_prop=True)
+def named_rows(self:Report) -> dict:
+    "Name → its rows, best run first."
+    return {self.names[k]: rows for k, rows in self.rows.items()}
 
 @patch(as_prop=True)
 def tied(self:Report) -> list:
@@ -244,18 +259,19 @@ def provenance(
 ) -> ResultTable:
     "Machine, model, versions and hashes of each run."
     rows, flags = [], {x['run']: len(x['flags']) for x in r.audit.to_json()['runs']}
+    names = {x.run: r.names[k] for k, x in r.numbers.items()}
     for run in r.runs:
         s, machine, loaded = run.stored, run.stored.machine, run.stored.effective
         as_loaded = [str(x) for x in (loaded.get('effective_dtype'), loaded.get('quantization')) if x]
         engine = s.engine_version or run.engine if several_engines(r.runs) else ''
         as_loaded = ', '.join([*dict.fromkeys(as_loaded), *([engine] if engine else [])])
-        rows.append((run.id, s.model_id, as_loaded or run.precision,
+        rows.append((names.get(run.id, run.id), run.id, s.model_id, as_loaded or run.precision,
                      machine.get('gpu_name') or machine.get('cpu_model') or s.hardware.gpu_name,
                      s.code_version, s.scorer_version,
                      *(str(s.identity.get(k) or '')[:10] or None for k in ('questions', 'index', 'prompt')),
                      (s.started_at or s.timestamp or '')[:16].replace('T', ' '), flags.get(run.id, 0)))
     return ResultTable(
-        ['run', 'model', 'loaded as', 'machine', 'wattnb', 'scorer', 'questions', 'index', 'prompts', 'started',
+        ['system', 'run', 'model', 'loaded as', 'machine', 'wattnb', 'scorer', 'questions', 'index', 'prompts', 'started',
          'flags'], rows,
         'Where the runs come from',
         ('questions, index, prompts: first digits of the SHA-256 of what was read; flags: findings of the audit.',))

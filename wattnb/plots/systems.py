@@ -114,13 +114,12 @@ def _draw_bounds(ax, df) -> list[tuple]:
 def _pareto_note(df) -> str:
     apart, shared, guess = df['apart'].sum(), df['shared'].sum(), df['cost_is'].str.contains('extrapolated').sum()
     some, front = not df['apart'].all(), df['on_frontier'].any()
-    who = f'{apart} run{"s" * bool(apart != 1)}' if some else 'all'
     return (f'{n_of(df)}; ' + 'bars: 95 % intervals' + '; ellipses: joint 95 % regions of runs on the frontier (dashed)'
             * bool(front) + '; %: share of resamples on the frontier' * some
-            + (f'; arrows: {who} metered not all GPUs, took at least so much, and cannot be on a frontier'
+            + (f'; arrows: {apart if some else "all"} are lower bounds, since not all GPUs were metered; none is on a frontier'
                if apart else '')
             + (f'; ~: {guess} runs whose energy is extrapolated' if guess else '')
-            + (f'; {"all" if shared == len(df) else shared} runs have a total only, shared among their questions'
+            + (f'; of {"all" if shared == len(df) else shared} runs the energy is known in total only'
                if shared else ''))
 
 def _pareto_label(r) -> str:
@@ -152,7 +151,7 @@ def _draw_front(ax, df, xlabel:str) -> list[tuple]:
     return [l for l in lines if np.isfinite(np.array(l, float)).all()]
 
 # %% ../../nbs/10_plots/05_systems.ipynb #c1c01a28
-@figure('accuracy_energy', 'score against Wh per question, with the frontier', f'{NEEDS["two"]} {NEEDS["meter"]}',
+@figure('accuracy_energy', 'score against Wh per question', f'{NEEDS["two"]} {NEEDS["meter"]}',
         _pareto_rows('wh'), 'Points with error bars: overall score against Wh per question, a dashed line joins the '
         'systems on the frontier', _PARETO_SHOWN)
 def plot_pareto(

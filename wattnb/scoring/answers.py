@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-from ..core.questions import BASE_COLUMNS, FLAGS, REFUSAL, WATTBOT2025, Question, Task, is_blank, parse_refs, task_of
+from ..core.questions import BASE_COLUMNS, BLANK, FLAGS, REFUSAL, WATTBOT2025, Question, Task, is_blank, parse_refs, task_of
 from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, read_band, score_refs,
                                           score_value)
 
@@ -53,9 +53,10 @@ class Prediction:
     def blank(self) -> bool: return is_blank(self.value)
     @property
     def all_blank(self) -> bool:
-        "Whether value, cited papers, their URLs and the supporting materials are all blank, as far as they are known."
-        urls, materials = self.urls or '', self.materials or ''
-        return self.blank and not self.cited and not parse_refs(urls) and is_blank(materials)
+        """Whether the four cells of a refusal are `is_blank`, to the letter. An answer that no file has yet (neither URLs
+        nor materials known) is written so where its value is blank and it cites nothing."""
+        if self.urls is None and self.materials is None: return self.blank and not self.cited
+        return {self.value, self.refs, self.urls, self.materials} <= {BLANK, None}
     @cached_property
     def cited(self) -> tuple[str, ...]:
         "The ids of the cited papers, in order, as readers understand the cell."

@@ -102,8 +102,8 @@ def _predictions(run:RunFolder) -> list[Prediction]:
     rows:list[tuple] = [(by_id.get(r['id'].strip(), {}), r['id'].strip(), r['answer_value'], r['ref_id'],
                          r.get('answer_unit', ''), r.get('explanation', ''), r.get('ref_url'),
                          r.get('supporting_materials')) for r in run.submission]
-    keys = ('pred_value', 'pred_ref', 'pred_unit', 'pred_explanation', 'pred_ref_url', 'pred_supporting_materials')
-    for r, id, *cells in rows or [(r, str(r['id']), *(cell_text(r.get(k)) for k in keys)) for r in run.records]:
+    keys = ('pred_value', 'pred_ref', 'pred_unit', 'pred_explanation')
+    for r, id, *cells in rows or [(r, str(r['id']), *(cell_text(r.get(k)) for k in keys), None, None) for r in run.records]:
         value, refs, unit, explanation, urls, materials = cells
         status, confidence = r.get('status', ''), r.get('confidence')
         # in a record without a status an error means that the question failed

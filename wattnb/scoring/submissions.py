@@ -45,7 +45,7 @@ def complete_rows(
     return [_complete(q, by_id.get(q.id, {}), papers) for q in questions]
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #cc0ba977
-_EMPTY = {'', 'na', 'n/a', 'nan', 'null', 'none', '<na>'}
+_EMPTY = {'', '#n/a n/a', *'na n/a nan -nan null none <na> #n/a #na 1.#ind -1.#ind 1.#qnan -1.#qnan'.split()} # of pandas
 
 def _cell_faults(row:dict, q:Question) -> Iterator[tuple[str, str, str]]:
     for c in BASE_COLUMNS:
@@ -78,6 +78,9 @@ def row_faults(
     if q.task.refusals == 'all' and 0 < len(blank) < len(BLANK_TOGETHER):
         rest = [c for c in BLANK_TOGETHER if c not in blank]
         out.append((blank[0], 'blanks', f'{", ".join(blank)} blank, and {", ".join(rest)} not: all four belong together'))
+    elif q.task.refusals == 'all' and blank and (other := [c for c in blank if row[c] != BLANK]):
+        said = ', '.join(repr(row[c][:40]) for c in other)
+        out.append((other[0], 'refusal', f'{said} in a refusal: write {BLANK} in all four cells'))
     elif not is_blank(row['answer_value']) and not parse_refs(row['ref_id']):
         out.append(('ref_id', 'uncited', 'an answer without a paper'))
     return out
