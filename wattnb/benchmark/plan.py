@@ -90,7 +90,7 @@ class PlannedRun:
     estimate: RunEstimate|None = None
     where: str = ''               # machine and GPUs
     lost: int = 0                 # how often its machine was lost
-    position: int|None = None     # in the order of starting, where one was asked for
+    position: int|None = None     # in the order of starting, if one was requested
     saved: dict|None = None       # what stopping early saved, see `EarlyStopping`
     @property
     def run_dir(self) -> Path|None: return self.plan.run_dir if self.plan else None
@@ -189,7 +189,7 @@ def _in_use(folder:Path) -> str:
 
 # %% ../../nbs/07_benchmark/01_plan.ipynb #57b7e002
 def _put_in_order(runs, s:BenchmarkSettings):
-    "Number the runs where an order was asked for."
+    "Number the runs if an order was requested."
     if not s.order: return
     blocks = [[r for r in runs if r.seed == seed] for seed in s.seeds] if s.order == 'interleaved' else [runs]
     position = 0

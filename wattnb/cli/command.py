@@ -19,7 +19,7 @@ from ..core.tables import fit_text
 VERBS = {}
 
 class Opt:
-    "One option or argument of a verb, as `argparse` wants it."
+    "One option or argument of a verb, in the form of `argparse`."
     def __init__(self, *names, **kw): self.names, self.kw = names, kw
 
 def verb(
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
                        help='the workspace; default: WATTNB_ROOT, else the working folder or one above it')
         if any('--index' in o.names for o in options):
             s.add_argument('--trust-index', action='store_true', help='load the embedder that an index names even if '
-                           'wattnb does not know it: its code is executed')
+                           'it is not trusted: its code is executed')
         s.add_argument('--json', action='store_true', help='one JSON document on stdout')
         s.add_argument('--wide', action='store_true', help='tables with all columns, also where the terminal is narrower; compare: all tables')
         s.add_argument('--verbose', action='store_true', help='more messages on stderr, tracebacks of defects')
@@ -158,7 +158,7 @@ def _terminal() -> int|None:
 _STATES = dict(PASS=32, passed=32, WARN=33, warning=33, FAIL=31, failed=31, ERROR=31, error=31) # colours of ANSI
 
 def _has_colours() -> bool:
-    "Whether stdout is a terminal that shows colours, and the user wants them."
+    "Whether stdout is a terminal that shows colours, and they are not turned off."
     return _terminal() is not None and 'NO_COLOR' not in os.environ and os.environ.get('TERM', 'dumb') not in ('', 'dumb')
 
 def _coloured(text:str) -> str:

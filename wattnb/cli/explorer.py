@@ -189,7 +189,7 @@ class Side:
         for x in (self.model, self.precision): x.observe(self.describe, 'value')
         self.describe()
     def describe(self, *_):
-        "Say in the line what the chosen model is."
+        "Describe the chosen model in the status line."
         try:
             entry = self.e.registry.find(self.model.value)
             precision = self.precision.value or entry.precision

@@ -29,7 +29,7 @@ from ..ensemble.ensemble_runs import kept_votes, rule_of
 # %% ../../nbs/09_compare/00_auditing.ipynb #a8e9b903
 @dataclass
 class Case:
-    "One run under audit. `scores` is None without truth; `damage` says what could not be read."
+    "One run under audit. `scores` is None without truth; `damage` names what could not be read."
     run: RunFolder                  # without content when it is damaged
     others: list                    # all cases of the tree, this one included
     scores: Scores|None = None

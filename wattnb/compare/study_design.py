@@ -45,7 +45,7 @@ def stated_rates(
     disagree:float,       # share of questions on which two runs differ
     icc:float=0.,         # intraclass correlation within papers
     per_paper:float=1.,   # questions about a paper
-    task:Task=WATTBOT2025, # whose weights say what a question is worth
+    task:Task=WATTBOT2025, # whose weights give the credit of a question
 ) -> PairRates:
     "Rates without a pilot: two runs differ on a share of the questions, by a whole question."
     if not 0 < disagree <= 1: raise UserError(f'two runs disagree on more than 0 and at most 100 percent of the questions, not {disagree * 100:g}')

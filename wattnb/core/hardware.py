@@ -253,7 +253,7 @@ def visible_gpus(
     return _as_torch_sees(nv, cards, gpus) if unsure and shown is None else gpus
 
 def _as_torch_sees(nv:Nvml, cards, gpus:list[Gpu]) -> list[Gpu]:
-    "The devices that torch has opened, by UUID; `gpus` if it has opened none or some that NVML does not know."
+    "The devices that torch has opened, by UUID; `gpus` if it has opened none or some that are not in NVML's list."
     torch = sys.modules.get('torch')
     try:
         if torch is None or not torch.cuda.is_initialized(): return gpus

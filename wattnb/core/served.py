@@ -65,7 +65,7 @@ def _began(pid:int) -> tuple:
 def listener_of(
     port:int, # on a loopback address
 ) -> int|None:
-    "The process that listens; None: it cannot be seen, or nobody does."
+    "The process that listens; None: it cannot be seen, or none does."
     near = lambda ip: (a := ipaddress.ip_address(ip.split('%')[0])).is_loopback or a.is_unspecified
     pids = {pid for ip, p, pid in _sockets() if p == port and pid and near(ip)}
     return min(pids, key=_began, default=None)
@@ -97,7 +97,7 @@ def _kind(program:str) -> str:
 
 # %% ../../nbs/00_core/07_served.ipynb #8ef8e313
 def all_gpus() -> list[Gpu]:
-    "Every GPU and MIG slice of this machine, whatever `CUDA_VISIBLE_DEVICES` says, in the driver's order."
+    "Every GPU and MIG slice of this machine, independent of `CUDA_VISIBLE_DEVICES`, in the driver's order."
     nv = nvml()
     cards = _cards(nv) if nv else []
     if not cards: return visible_gpus() # of another maker, those that this process is shown
@@ -109,7 +109,7 @@ def gpu_memory_of(
     pids,      # of a process tree
     gpus=None, # default: `all_gpus`
 ) -> dict|None:
-    "UUID → bytes that the processes hold there, None where the driver does not say; None if it lists no processes at all."
+    "UUID → bytes that the processes hold there, None where the driver does not report them; None if it lists no processes at all."
     pids, out, told = set(pids), {}, False
     for g in all_gpus() if gpus is None else gpus:
         lists = [driver_of(g).get(f'DeviceGet{kind}RunningProcesses', g.memory_handle) for kind in ('Compute', 'Graphics')]
@@ -155,7 +155,7 @@ def _holder(pid:int) -> tuple[int, dict|None]:
 def stated_local(
     option=None, # the entry's option `local`
 ) -> bool|None:
-    "What the entry or else the environment says; None where they say nothing. `UserError` for a value that is neither."
+    "The setting of the entry or else of the environment; None without either. `UserError` for an invalid value."
     text = os.environ.get('WATTNB_SERVER_LOCAL', '') if option is None else str(option)
     if text.lower() in ('', '0', '1', 'true', 'false'): return None if not text else text.lower() in ('1', 'true')
     name = 'WATTNB_SERVER_LOCAL is 0 or 1' if option is None else 'the option local is true or false'

@@ -46,7 +46,7 @@ def _known(u:str) -> tuple[str, float]|None:
     if found := UNITS.get(u) or UNITS.get(u.lower()): return found
     word = re.sub(r'[\s_-]+', '', u.lower())
     if found := _SPELLED.get(word) or _SPELLED.get(word.removesuffix('s')) or UNITS.get(u.removesuffix('s')): return found
-    meant = {x for x in _ANY_CASE.get(word, ()) if not (u.isupper() and x[1] < 1)} # nobody writes milli in capitals
+    meant = {x for x in _ANY_CASE.get(word, ()) if not (u.isupper() and x[1] < 1)} # milli is never written in capitals
     return meant.pop() if len(meant) == 1 else None
 
 # %% ../../nbs/00_core/09_units.ipynb #c000000c

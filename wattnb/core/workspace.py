@@ -150,7 +150,7 @@ MAX_FILE = 2**30
 def read_bytes(
     path, # file on a disk
 ) -> bytes:
-    """The content of a file that somebody named. `UserError` names one that is missing, cannot be read, is a folder,
+    """The content of a named file. `UserError` for one that is missing, cannot be read, is a folder,
     a pipe or a device, or is longer than `MAX_FILE`."""
     try:
         is_ = os.stat(path)

@@ -42,7 +42,7 @@ class RunMatrix:
     vram: tuple             # GiB per run, or None
     numbers: tuple          # per run, its `RunNumbers`, or None
     skipped: tuple = ()     # (run, reason) of those left out
-    notes: tuple = ()       # what a reader of the costs must know
+    notes: tuple = ()       # caveats about the costs
 
     @property
     def n(self) -> int: return len(self.questions)
@@ -77,7 +77,7 @@ def run_matrix(
     seconds:dict|None=None,   # label -> latency per question, or one number
     vram:dict|None=None,      # label -> GiB
     skipped:Sequence=(),      # (run, reason) of those left out
-    notes:Sequence=(),        # what a reader of the costs must know
+    notes:Sequence=(),        # caveats about the costs
     numbers:dict|None=None,   # label -> its `RunNumbers`
 ) -> RunMatrix:
     """A `RunMatrix` from parts. A question that a run lacks counts as failed; of two predictions for one question the

@@ -295,7 +295,7 @@ def asked_task(
     ws:Workspace,
     s:RunSettings, # its `questions` and `task`, where they are given
 ) -> Task:
-    "The task of the workspace's questions: it says how values are written, and whether their unit is converted."
+    "The task of the workspace's questions: it defines the form of values, and whether their unit is converted."
     try: path = ws.questions(s.questions or None)
     except UserError: return task_of(ws.data/'questions.csv', (), s.task)
     return task_of(path, read_csv(path).columns, s.task)

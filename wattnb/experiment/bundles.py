@@ -36,7 +36,7 @@ def machine_paths(
     ws:Workspace,
     *roots:str,   # of the workspace as other machines have it
 ) -> dict[str, str]:
-    "Folder of this machine → the word that stands for it in a bundle, the longest first."
+    "Folder of this machine → the word that replaces it in a bundle, the longest first."
     package, env = Path(sys.modules['wattnb'].__file__ or '.').resolve().parent, os.environ.get
     named: list[tuple] = [(ws.root, '$WORKSPACE'), *((r, '$WORKSPACE') for r in roots), (package, '$WATTNB'),
              (Path.home(), '$HOME'), (sys.prefix, '$PYTHON'), (sys.base_prefix, '$PYTHON'),
@@ -335,7 +335,7 @@ def _changes_since(content:JournalContent, ws:Workspace) -> list[str]:
     return notes
 
 def _final_submission(stage:Path, content:JournalContent, papers:list[dict], run:Path, out:Path) -> list[tuple]:
-    "Write the submission for the competition from a folder with the run's files; what the gate says of it."
+    "Write the submission for the competition from a folder with the run's files; returns its faults."
     bib = {p['id']: Paper(p['id'], title=p.get('title') or '', url=p.get('url') or '') for p in papers}
     questions = questions_of(content.last('run'))
     rows = submission_of(RunFolder(run), questions, bib)

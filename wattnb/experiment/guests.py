@@ -122,7 +122,7 @@ def take(self:Desk,
     unit:str,  # of the answer; may be empty
     guest:str, # address
 ) -> Ticket:
-    "Put a question into the queue. `UserError` says why not, `TooMany` that it is too early."
+    "Put a question into the queue. `UserError` with the reason if it is not accepted, `TooMany` if it is too early."
     l, (text, unit) = self.limits, (' '.join(printable(t).split()) for t in (text, unit))
     if not text: raise UserError('Please write a question.')
     for what, t, most in (('question', text, l.characters), ('unit', unit, l.unit)):
@@ -176,11 +176,11 @@ def _answer(self:Desk, ticket:Ticket, model, index):
     self.answered += not why
 
 # %% ../../nbs/06_experiment/08_guests.ipynb #185a33fc
-GONE = 60. # seconds without a look, after which nobody waits for an answer
+GONE = 60. # seconds without a request for its state, after which a question is dropped
 
 @patch
 def _next(self:Desk) -> Ticket|None:
-    "The next question for which somebody waits; None at the end."
+    "The next question whose guest still waits; None at the end."
     with self.changed:
         while True:
             self.changed.wait_for(lambda: self.queue or self.stopping)
@@ -421,7 +421,7 @@ class _Handler(BaseHTTPRequestHandler):
 # %% ../../nbs/06_experiment/08_guests.ipynb #aada3444
 @patch
 def _guarded(self:_Handler, answer):
-    "Call `answer` with the parts of the address; whatever is wrong with the request is refused."
+    "Call `answer` with the parts of the address; an invalid request is refused."
     try:
         if self.door.knows(self.headers.get('Host') or ''): answer(urlsplit(self.path[:2000]))
         else: self.refuse(421, 'This name does not belong to this server.')

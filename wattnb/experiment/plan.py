@@ -231,7 +231,7 @@ def model_options(
     entry:ModelEntry,
     s:RunSettings,
 ) -> dict:
-    "What `open_model` is given for these settings. `UserError` for what this model cannot be asked for."
+    "The arguments of `open_model` for these settings. `UserError` for settings that this model does not support."
     if s.sampling and entry.engine != 'transformers':
         raise UserError('sampling = model is read from the checkpoint by the engine transformers, and '
                         f'{entry.key} runs at {entry.engine or entry.provider}: give a temperature')
@@ -247,7 +247,7 @@ def plan_run(
     settings:RunSettings, # of the run
     root=None,            # workspace; default: see `Workspace.find`
 ) -> RunPlan:
-    "Check a request and find out what is left to do. Raises `UserError` (one line) for whatever is wrong with it."
+    "Check a request and find out what is left to do. Raises `UserError` (one line) for any mistake in it."
     s, ws = settings, Workspace.find(root)
     questions, registry = read_questions(ws.questions(s.questions or None), s.limit, s.task), load_registry(ws)
     entry = priced(registry.find(s.model, s.provider or None, s.like), registry)
@@ -413,7 +413,7 @@ def question_blocks(
 ) -> list[list]:
     "The questions in random order, those about one paper together, in about equal blocks that end where a paper does."
     rows = [dict(is_na=q.is_na, truth_refs=q.ref_id) for q in questions]
-    # a question without a paper stands for itself
+    # a question without a paper is a group of its own
     papers = [q.id if q.is_na or not p else p for q, p in zip(questions, papers_of(rows) or [''] * len(rows))]
     order = asking_order([q.id for q in questions], papers)
     ends = look_points([papers[i] for i in order], looks)

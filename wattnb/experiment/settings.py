@@ -31,7 +31,7 @@ def setting(
     usual=None,           # default of the command and the notebook where the field itself is required
     option:str='',        # of the command, where it is not the name of the field
 ):
-    "A dataclass field that carries what the command and the notebook need of it."
+    "A dataclass field with the metadata for the command and the notebook."
     return field(default=default, metadata=dict(help=help, metavar=metavar, choices=tuple(choices), notebook=notebook,
                                                 usual=usual, option=option))
 
@@ -265,7 +265,7 @@ def attempt_usd(
 def may_run_here(
     entry:ModelEntry, # a model that is not open yet
 ) -> bool:
-    "Whether it computes on this machine, as far as can be told before it is open."
+    "Whether it computes on this machine, as far as known before it is open."
     # here, so that `wattnb --help` need not load them
     from wattnb.llm.api import served_by
     from wattnb.telemetry.energy import ran_here

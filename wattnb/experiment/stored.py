@@ -222,7 +222,7 @@ def _journal_checks(head:dict, content:JournalContent):
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #f904600d
 def _follows(path:Path, files:RunFiles) -> bool:
-    "Whether a file is what the journal says; False where it is missing or damaged."
+    "Whether a file agrees with the journal; False if it is missing or damaged."
     try:
         if path.suffix == '.csv':
             return [dict(r) for r in read_csv(path)] == [{k: str(v) for k, v in r.items()} for r in files.submission]

@@ -40,14 +40,14 @@ class Paper:
     url: str = ''
     more: dict = field(default_factory=dict, hash=False) # the other columns of the file: name → cell
     def _cell(self, *names:str) -> str:
-        "The first of the columns that has something, whatever its spelling."
+        "The first of the columns that is not empty, in any spelling."
         plain = {re.sub(r'[^a-z]', '', k.lower()): v for k, v in self.more.items()}
         return next((plain[n] for n in names if plain.get(n)), '')
     @property
     def venue(self) -> str: return self._cell('venue', 'journal', 'conference', 'publication', 'publishedin')
     @property
     def peer_reviewed(self) -> bool|None:
-        "Whether it was reviewed by peers; None where the bibliography does not say it in one word."
+        "Whether it was reviewed by peers; None unless the bibliography has yes or no."
         said = self._cell('peerreviewed', 'peerreview', 'ispeerreviewed').lower()
         return True if said in _YES else False if said in _NO else None
 _YES = ('1', '1.0', 'true', 'yes', 'y', 'peer-reviewed', 'peer reviewed', 'reviewed')
@@ -366,7 +366,7 @@ def fetch_papers(
     seconds:float=600,        # for one paper, all tries and redirects together
     allow_local:bool|None=None, # also from this machine and private networks; default: WATTNB_ALLOW_LOCAL
 ) -> list[FetchResult]:
-    "Download what is missing. Every paper ends with a path or a reason, whatever answers there."
+    "Download what is missing. Every paper ends with a path or a reason."
     todo, out, pace = list(papers), {}, _Pace()
     if allow_local is None: allow_local = os.environ.get('WATTNB_ALLOW_LOCAL', '').lower() in ('1', 'true', 'yes')
     limits: dict = dict(timeout=timeout, retries=retries, allow_local=allow_local, pace=pace)

@@ -82,7 +82,7 @@ def passage_boxes(
     page,     # a page of a pypdfium2 document
     text:str, # of the passage
 ) -> list[tuple]:
-    "Where a passage stands on a page: left, bottom, right, top in points for each of its lines. Empty: not found."
+    "The boxes of a passage on a page: left, bottom, right, top in points for each of its lines. Empty: not found."
     g, wanted = page_glyphs(page, Counter()), _plain(text)[:MAX_PASSAGE]
     k = np.flatnonzero(g.kept) if g is not None else []
     if not len(k) or not wanted: return []

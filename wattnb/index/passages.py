@@ -179,7 +179,7 @@ def units_of(
 
 # %% ../../nbs/01_index/03_passages.ipynb #aa4c9ee5
 def _known(par, page, section, node, out) -> str:
-    "Units of a paragraph whose kind the parser knows. Returns the section that applies."
+    "Units of a paragraph whose kind the parser recorded. Returns the section that applies."
     kind, section = par.metadata['kind'], par.metadata.get('section', section)
     text = clean_line(par.text)
     caption = clean_line(par.metadata.get('caption') or '')

@@ -467,7 +467,7 @@ def _read_graph(ix:Index) -> tuple:
 
 # %% ../../nbs/01_index/05_store.ipynb #8aeb7e2e
 def _read_bm25(ix:Index):
-    "The BM25 model of an index. Its settings are ours, whatever its files contain."
+    "The BM25 model of an index. Its settings are those of wattnb, not of its files."
     import bm25s
     if ix.has_nodes:
         raise UserError(f'index {ix.name} holds nodes, not passages: use the preset `legacy` with it, or another index')

@@ -43,8 +43,8 @@ class Engine:
     name = command = ''  # key of `ENGINES`; the command that is looked for
     install = ''         # what brings it
     health = '/health'   # a path that answers 200 once the model is loaded
-    about = '/version'   # a path that tells the version
-    slots = 256          # questions at a time, unless `batch_size` says otherwise
+    about = '/version'   # a path that returns the version
+    slots = 256          # questions at a time, unless `batch_size` is set
     precisions:tuple = ('auto', 'bf16', 'fp16', 'fp32')
     options:tuple = ()   # of an entry, that `argv` reads
     body:dict = {}       # fields of each call that switch off sampling by defaults of its own

@@ -59,8 +59,8 @@ _DTYPES = dict(f32='float32', f16='float16', bf16='bfloat16')
 
 @dataclass(frozen=True)
 class GgufFacts:
-    "What the header of a GGUF file says."
-    file_type: str         # 'q4_1', 'q4_k_m', 'bf16' ...; '' where it says nothing known
+    "The facts in the header of a GGUF file."
+    file_type: str         # 'q4_1', 'q4_k_m', 'bf16' ...; '' if unknown
     architecture: str
     context: int|None      # longest prompt plus reply, in tokens
     kv_bytes: int|None     # bytes of keys and values per token at 16 bit; None: not known
@@ -77,7 +77,7 @@ class GgufFacts:
 def read_gguf(
     path, # of a GGUF file
 ) -> GgufFacts:
-    "What the header says. `WorkError` for a file of another kind."
+    "Read the header. `WorkError` for a file of another kind."
     m = gguf_metadata(path)
     arch = m.get('general.architecture', '')
     get = lambda k, default=None: m.get(f'{arch}.{k}', default)
@@ -138,7 +138,7 @@ def gguf_precision(
     entry:ModelEntry, # of a local model
     requested:str='', # one of PRECISIONS; '' is `auto`
 ) -> str:
-    "The precision of an entry's GGUF file; 'auto' where it is not known yet. `UserError` where another is asked for."
+    "The precision of an entry's GGUF file; 'auto' where it is not known yet. `UserError` if another one is requested."
     here = _here(entry)
     name = entry.gguf or (entry.pypi['member'] if _in_distribution(entry) else '')
     found = (read_gguf(here).precision if here else '') or _type_in_name(name)

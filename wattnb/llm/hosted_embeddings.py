@@ -42,7 +42,7 @@ def read_vectors(
     rows,  # `data` of an answer: objects with `embedding` and mostly `index`
     n:int, # texts of the call
 ) -> np.ndarray:
-    "Unit vectors in the order of the texts: float32, n × dimensions. `ValueError` says what is wrong with the answer."
+    "Unit vectors in the order of the texts: float32, n × dimensions. `ValueError` for an invalid answer."
     if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows): raise ValueError('no list of vectors')
     if len(rows) != n: raise ValueError(f'{len(rows)} vectors for {n} texts')
     at = [r.get('index') for r in rows]
@@ -95,7 +95,7 @@ def items_limit(
     message:str, # of an error
     sent:int,    # texts in the call
 ) -> int|None:
-    "How many texts a call may have, where a refusal says it."
+    "How many texts a call may have, if an error states it."
     if not _COUNT.search(message): return None
     found = [int(re.sub('[,_]', '', x)) for x in _NUMBER.findall(message)]
     return max((n for n in found if 0 < n < sent), default=None)
@@ -278,7 +278,7 @@ def _model_entry(e:EmbedderEntry) -> ModelEntry:
 
 # %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #56917cd1
 class HostedEmbedder:
-    "Texts to unit vectors by a server, through a cache. `record` says what was asked and what it cost."
+    "Texts to unit vectors by a server, through a cache. `record` has the requests and their cost."
     def __init__(self, e:EmbedderEntry):
         self.entry = e = replace(e, host=host_of(e), dimensions=e.truncate_dim or e.dimensions)
         self.cache = VectorCache({k: v for k, v in self.entry.to_json().items()
@@ -409,7 +409,7 @@ def record(self:HostedEmbedder,
 
 @patch(as_prop=True)
 def price(self:HostedEmbedder) -> float|None:
-    "USD per million tokens: 0 on this machine, where nobody bills it; None: not known."
+    "USD per million tokens: 0 on this machine; None: not known."
     here = served_by(_model_entry(self.entry))
     return 0. if here is not None and here.local else (self.entry.prices or {}).get('in')
 

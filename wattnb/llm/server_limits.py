@@ -93,7 +93,7 @@ def refuses_system(
 # %% ../../nbs/03_llm/17_server_limits.ipynb #68deb401
 @dataclass(frozen=True)
 class ServerFacts:
-    "What a server says about itself; None where it does not."
+    "What a server reports about itself; None where it does not."
     window: int|None = None # tokens of a prompt and its reply
     slots: int|None = None  # requests that it works on at a time
     model: str|None = None  # name or file of the model that it serves
@@ -116,7 +116,7 @@ def read_models(
     d,      # the answer to `/v1/models`
     id:str, # the model that will be asked
 ) -> ServerFacts:
-    "What the list of models says about one of them, or about the only one."
+    "The facts in a list of models about one of them, or about the only one."
     rows = _dict(d).get('data')
     rows = [m for m in rows if isinstance(m, dict) and isinstance(m.get('id'), str)] if isinstance(rows, list) else []
     def names(m): return [m['id'], *(a for a in m.get('aliases') or () if isinstance(a, str))]
@@ -137,7 +137,7 @@ def read_props(
                        vision=seen if isinstance(seen, bool) else None)
 
 # %% ../../nbs/03_llm/17_server_limits.ipynb #033ee5fd
-OLLAMA_WINDOW = 4096 # tokens; of an Ollama server that tells nothing else
+OLLAMA_WINDOW = 4096 # tokens; of an Ollama server that reports no other number
 
 def _same_model(x, id:str) -> bool:
     "Whether a model of `/api/ps` is the one of this id; without a tag it is `latest`."
@@ -149,7 +149,7 @@ def read_ollama(
     shown,   # the answer to `/api/show` for the model
     id:str,  # the model that will be asked
 ) -> ServerFacts|None:
-    "What Ollama says about a model; None where the server is another one or does not have it."
+    "The facts that Ollama reports about a model; None for another server, or without that model."
     models, info = _dict(running).get('models'), _dict(_dict(shown).get('model_info'))
     if not isinstance(models, list) or not info: return None
     longest = _first(*(v for k, v in info.items() if k.endswith('.context_length')))
@@ -169,7 +169,7 @@ def read_engine(
     version, # to `/version` of vLLM, TensorRT-LLM and others
     ollama, # to Ollama's `/api/version`
 ) -> tuple[str, str]:
-    "(engine, version) of a server; '' for what it does not say."
+    "(engine, version) of a server; '' for what it does not report."
     text = lambda d, k: v[:80] if isinstance(v := _dict(d).get(k), str) and v.isprintable() else ''
     if own := text(ollama, 'version'): return 'ollama', own
     rows = _dict(models).get('data')

@@ -226,10 +226,10 @@ def draw_all(
     tell:bool=False,        # print a line per figure as soon as it is written
 ) -> ResultTable:
     """Draw the figures: PNG, SVG and CSV, in `<datafile>/` over all machines, and in `<machine>/<datafile>/` those that
-    WattBot draws for each; `index.html` shows them and says what others lack. `UserError` without runs."""
+    WattBot draws for each; `index.html` shows them and lists the missing data of others. `UserError` without runs."""
     ws = root if isinstance(root, Workspace) else runs_root(root)
     if out is None and not isinstance(ws, Workspace):
-        raise UserError(f'{root} is no workspace and is only read: say where the figures go (--output DIR)')
+        raise UserError(f'{root} is no workspace and is only read: give a folder for the figures (--output DIR)')
     names = [only] if isinstance(only, str) else list(only or [*FIGURES, *COPIES])
     across = [n for n in names if registered(n).where == 'across']
     if env and only and across: raise UserError(f'{across[0]} compares machines: leave out --env {env}')

@@ -110,8 +110,7 @@ def model_of(
     run,       # a `RunFolder`
     registry,  # `Registry`
 ) -> dict:
-    """name, family, params_b, active_b, estimated of a run's model: as recorded, else from the registry; a family that
-    neither knows is read from the id."""
+    """name, family, params_b, active_b, estimated of a run's model: as recorded, else from the registry, else the family is read from the id."""
     e, own = _entry(run, registry), run.stored.model
     tail = re.split(r'[/:]', run.model)[-1].lower().split('.')
     tail = '.'.join(t for k, t in enumerate(tail) if k == len(tail) - 1 or not re.fullmatch(r'[a-z]{2,}', t))
@@ -168,7 +167,7 @@ def _concurrency(run:RunFolder) -> float|None:
     return finite(cfg.get('max_concurrent')) or finite(cfg.get('batch_size')) or calls or max(batches, default=None)
 
 def _rules(task:Task) -> dict:
-    "What the figures say of the score: the task, its weights, and the name of its citation measure."
+    "The rules of the score for the figures: the task, its weights, and the name of its citation measure."
     measure = next(m for m in METRICS if m.part == 'ref')
     return dict(task=task.name, citation_measure=measure.title(task), **{f'{k}_weight': w for k, w in task.weights.items()})
 
@@ -348,7 +347,7 @@ class Figure:
 
 FIGURES: dict[str, Figure] = {}
 ALIASES: dict[str, str] = {} # further name -> the figure that is drawn under it
-COPIES: list[str] = []       # aliases whose files are written even if nobody asks for them
+COPIES: list[str] = []       # aliases whose files are always written
 
 def needs_note(
     title:str,  # of the figure

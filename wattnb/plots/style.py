@@ -305,7 +305,7 @@ def number_axis(
     log:bool|None=None, # default: if the values are wide
     **kwargs,        # of `log_axis`
 ):
-    "Logarithmic, which the label then says, or from 0."
+    "Logarithmic, which the label then states, or from 0."
     log = is_wide(values) if log is None else log
     if log: log_axis(axis, values, **kwargs)
     else: axis.axes.set(**{f'{axis.axis_name}lim': (0, np.nanmax(np.asarray(values, float)) * 1.12)})

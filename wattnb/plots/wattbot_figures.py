@@ -107,7 +107,7 @@ def _parts_of(df) -> list[str]:
     return ['value', 'ref'] + ['na'] * bool((df['n_na'] >= FEW).any())
 
 def _few_note(df) -> str:
-    "Says that the NA recall is not drawn, if it is not."
+    "A note if the NA recall is not drawn."
     n = int(df['n_na'].max())
     if n >= FEW: return ''
     return f'; {n or "no"} unanswerable question{"s" * (n != 1)}' + ': too few to draw NA recall' * (n > 0)

@@ -106,7 +106,7 @@ def _grid(df, names, column:str):
     return grid
 
 def _side_by_side(df) -> list[str]:
-    "The runs in an order in which those that agree stand side by side (optimal leaf ordering)."
+    "The runs in an order in which those that agree are side by side (optimal leaf ordering)."
     from scipy.cluster.hierarchy import leaves_list, linkage
     names = sorted({*df['a'], *df['b']})
     far = 1 - _grid(df, names, 'agreement')[np.triu_indices(len(names), 1)]

@@ -238,7 +238,7 @@ DOUBTS = { # name -> severity, the numbers that it is about, what it finds
     'ZERO_COST': ('warning', ('usd',), 'an API run without a price')}
 
 class Doubt(NamedTuple):
-    "What a reader of a number must know."
+    "A caveat about some numbers of a run."
     rule: str # a key of `DOUBTS`
     message: str
     @property

@@ -14,7 +14,7 @@ from .statistics import REPS, resamples
 
 # %% ../../nbs/05_scoring/15_ranks.ipynb #88503903
 class Rank(NamedTuple):
-    "Where a run stands among the runs compared."
+    "The rank of a run among the runs compared."
     p_best: float # share of resamples in which it is the best
     mean: float   # mean rank, 1 is the best
     low: float    # 95 % of its ranks lie from here

@@ -36,7 +36,7 @@ def cell_text(
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #28a245a0
 def _all_printable(x):
-    "JSON of somebody else, its texts without control characters."
+    "JSON from a run folder, its texts without control characters."
     if isinstance(x, dict): return {printable(k): _all_printable(v) for k, v in x.items()}
     if isinstance(x, list): return [_all_printable(v) for v in x]
     return printable(x) if isinstance(x, str) else x
@@ -133,7 +133,7 @@ def precision(self:RunFolder) -> str:
 
 @patch(as_prop=True)
 def engine(self:RunFolder) -> str:
-    "What ran a local model: 'transformers' in summaries that do not say. '' for other models."
+    "What ran a local model: 'transformers' in summaries without this field. '' for other models."
     return self.stored.engine or 'transformers' * (self.stored.llm_provider == 'hf_local')
 
 @patch(as_prop=True)
@@ -457,7 +457,7 @@ def recorded_task(
     return WATTBOT2025 if run.stored.config_snapshot.get('task') else None
 
 def _recorded_truth(run:RunFolder) -> list[Question]|None:
-    "The questions with the truth that the records carry."
+    "The questions with the truth in the records."
     rows = [{k: cell_text(v) for k, v in r.items() if k in ('id', 'question', 'gt_value', 'gt_unit', 'gt_ref')}
             for r in run.records if 'gt_value' in r]
     if not any(r['gt_value'].strip() for r in rows): return None

@@ -25,7 +25,7 @@ def ecologits_names(
     provider:str, # of a run: openai, openrouter or bedrock
     id:str,       # the provider's name of the model
 ) -> list[tuple[str, str]]:
-    "(provider, model) by which EcoLogits may know a hosted model, the likeliest first."
+    "(provider, model) names that EcoLogits may have for a hosted model, the likeliest first."
     if provider == 'openai': return [('openai', id)]
     if not (m := _ID.fullmatch(id)): return []
     name = re.sub(r'-v\d+(:\d+)?$' if provider == 'bedrock' else r':[a-z]+$', '', m['name'])
@@ -54,7 +54,7 @@ def _range(values:list, unit:float) -> tuple:
 
 @contextmanager
 def _quiet():
-    "EcoLogits writes to the log what its result says, too."
+    "Silence EcoLogits's log, which repeats its result."
     log = logging.getLogger('ecologits')
     was, log.disabled = log.disabled, True
     try: yield

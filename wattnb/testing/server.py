@@ -78,8 +78,8 @@ class ServerLimits:
     window: int|None = None      # tokens of prompt and reply
     slots: int|None = None       # calls that it works on at a time, in the order in which they came
     items: int|None = None       # texts of a call for embeddings
-    told: bool = True            # it says so at `/v1/models` and `/props`
-    ollama: bool = False         # it says so at `/api/ps` and `/api/show`, and cuts prompts
+    told: bool = True            # it reports its limits at `/v1/models` and `/props`
+    ollama: bool = False         # it reports its limits at `/api/ps` and `/api/show`, and cuts prompts
     system_role: bool = True     # else a message of the system is answered with 400
     vision: bool = True          # else a message with a picture is answered with 400
     loading: float = 0.          # seconds from its start in which it answers 503
@@ -143,7 +143,7 @@ class FakeServer(ServerLimits):
     kinds: Sequence = tuple(f for f in FAULTS if f != 'hang') # the random faults
     max_open: int|None = None   # more concurrent calls are answered with 429
     errors: dict|None = None    # status → body: every call gets this error
-    local: bool = False         # it stands for a server of this machine, not for a provider
+    local: bool = False         # it simulates a server of this machine, not a provider
     listen: int = 0             # the port; 0: a free one
 
     def __post_init__(self):
@@ -358,7 +358,7 @@ def _send_reply(self:FakeServer, h, body, fault):
     if why := self.refusal(body, sum(map(len, texts)) // 4 + _picture_tokens(pictures)):
         return self._send(h, 400, _error(why), _error_type(h, '400'))
     n, text, k = self._text(texts, pictures)
-    if self.ollama and self.window: n = min(n, self.window) # it cuts the prompt and says nothing
+    if self.ollama and self.window: n = min(n, self.window) # it truncates the prompt without notice
     if _is_converse(h): reply = _converse_reply(n, text, k)
     else: reply = _chat_reply(str(body.get('model')), n, text, k, bool(body.get('logprobs')))
     if self.change: reply = self.change(reply, body)
