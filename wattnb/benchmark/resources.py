@@ -7,7 +7,7 @@ __all__ = ['HEADROOM', 'Past', 'read_past', 'RunEstimate', 'estimate', 'need_of'
 
 # %% ../../nbs/07_benchmark/00_resources.ipynb #13f19654
 import math, socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Sequence
 
 from fastcore.basics import patch
@@ -105,9 +105,11 @@ def estimate(
         p = min(similar, key=lambda p: (not p.at(precision), abs(math.log(p.compute_b / entry.compute_b))))
         f = entry.compute_b / p.compute_b
         basis = f'{p.run}, scaled by {f:.3g}'
+        if not p.at(precision): p, basis = replace(p, wh=None), f'{basis}; no energy at {precision} was measured'
     elif entry.provider == 'baseline': return RunEstimate(.2 * n, usd=priced, basis='no language model') # on two cores
     else: return RunEstimate(usd=priced, basis='price list' if priced else RunEstimate.basis)
     return RunEstimate((p.load + p.seconds * n) * f, None if p.wh is None else p.wh * n * f, priced, basis)
+
 
 # %% ../../nbs/07_benchmark/00_resources.ipynb #dc4beadc
 def need_of(

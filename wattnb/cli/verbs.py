@@ -170,7 +170,7 @@ def cmd_check_questions(a) -> Result:
                   1 if any(r['severity'] == 'error' for r in t) else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #74888a17
-_MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 'index', 'mode', 'seed', 'temperature',
+_MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 'index', 'mode', 'seed', 'temperature', 'effort',
                   'max_retries', 'max_new_tokens', 'batch_size', 'planner', 'images', 'retrieval', 'citations', 'decode',
                   'sampling', 'latency_mode')
 

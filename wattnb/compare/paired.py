@@ -140,7 +140,8 @@ def _pairs(runs, x, strict:bool, papers) -> list[dict]:
     d, vd = (x[a] - x[b]).T, (v[a] - v[b]).T
     d[np.abs(d) < 1e-12] = 0 # what is equal up to rounding is equal
     na, shared = [r['is_na'] for r in rows], papers_of(rows, 'papers')
-    interval = lambda by: paired_ci(x, list(zip(a, b)), na, *contribution_bounds(n, sum(na), strict, task)[1], by)
+    (least, most), ends = contribution_bounds(n, sum(na), strict, task)
+    interval = lambda by: paired_ci(x, list(zip(a, b)), na, *ends, by, reach=most - least)
     cis, ps = interval(papers), permutation_test(d, clusters=papers)
     by_paper = cis if papers == shared else interval(shared)
     masks = {None: np.ones(n, bool), **_flag_masks(rows, strict)}
@@ -311,12 +312,12 @@ def ranking(self:Comparison) -> ResultTable:
     rows, engine = [], several_engines(e.numbers or RunNumbers() for e in self.runs)
     for e, r in sorted(zip(self.runs, self.ranks), key=lambda x: -x[0].scores.overall):
         s, c = e.scores, e.numbers or RunNumbers()
-        first = [e.label, *([c.engine] if engine else []), self.letters[e.label]]
+        first = [e.label, *([c.engine, c.precision] if engine else []), self.letters[e.label]]
         place = f'{r.low:g} to {r.high:g}' if r.low < r.high else f'{r.low:g}'
         rows.append([*first, s.overall, *s.ci['overall'], r.p_best, place, *s.compared.values(), c.latency_s,
                      c.wall_s_per_question, c.wh_per_question, c.per(c.energy.low), c.per(c.energy.high), c.energy.is_,
                      c.usd_per_question])
-    first = ['run', *(['engine'] if engine else []), 'letters']
+    first = ['run', *(['engine', 'precision'] if engine else []), 'letters']
     return ResultTable([*first, 'overall', 'low', 'high', 'P(best)', 'ranks', *self.runs[0].scores.compared,
                         'latency s', 's/question', 'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'],
                        rows, f'{len(rows)} runs, {self.n} questions',
@@ -515,8 +516,8 @@ def pooled_table(self:Comparison) -> ResultTable:
     for (a, ka), (b, kb) in itertools.combinations(groups.items(), 2):
         (xa, va), (xb, vb) = self._pooled(ka), self._pooled(kb)
         diff = float((xa - xb).mean())
-        low, high = self._bounds[1]
-        (ci,) = paired_ci(np.stack([xa, xb]), [(0, 1)], self._na, low, high, self.labels)
+        (least, most), ends = self._bounds
+        (ci,) = paired_ci(np.stack([xa, xb]), [(0, 1)], self._na, *ends, self.labels, reach=most - least)
         ci = widened(diff, ci, [v for v in (va, vb) if v])
         rows.append([a, b, len(ka), len(kb), diff, *ci, pooled_p(diff, ci)])
     for r, p in zip(rows, holm([r[-1] for r in rows])): r.append(p)

@@ -38,10 +38,10 @@ def top_models(p:RunMatrix) -> ResultTable:
         agree = [(p.right[k] == p.right[j]).mean() for j in best if j != k]
         x = p.numbers[k]
         latency, wh = (x.latency_s, x.wh_per_question) if x else map(_nan, (p.seconds[k].mean(), p.joules[k].mean() / 3600))
-        rows.append([p.labels[k], *([x.engine if x else None] if engine else []), s.overall, *s.ci['overall'], s.na_recall, alone, latency, p.vram[k],
+        rows.append([p.labels[k], *([x and x.engine, x and x.precision] if engine else []), s.overall, *s.ci['overall'], s.na_recall, alone, latency, p.vram[k],
                      float(np.mean(agree)) if agree else None, wh, x.energy.is_ if x else None])
     return ResultTable(
-        ['model', *(['engine'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB', 'agreement',
+        ['model', *(['engine', 'precision'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB', 'agreement',
          'Wh/question', 'energy is'], rows, 'The three best single models', (*p.notes, p.scores[0].interval_note(),
          'unique wins: questions that no other run has right; agreement: share of questions on which it and the other '
          'two are both right or both wrong.'))

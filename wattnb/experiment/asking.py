@@ -314,9 +314,9 @@ def ask(
     ws = Workspace.find(root)
     q = question if isinstance(question, Question) else Question('asked', question, answer_unit=unit or BLANK, task=asked_task(ws, s))
     if not q.question.strip(): raise UserError('there is no question')
-    entry = opened.entry if opened else load_registry(ws).find(s.model, s.provider or None, s.like).on_engine(s.engine)
+    entry = opened.entry if opened else load_registry(ws).find(s.model, s.provider or None, s.like)
     if s.mode == 'oracle': raise UserError('oracle mode needs a question file with gold papers')
-    if not opened: check_provider(entry)
+    if not opened: check_provider(entry := entry.on_engine(s.engine).at_effort(s.effort))
     options = model_options(entry, s)
     index = open_index(ws, s.index or None) if s.mode == 'rag' else None
     if index is not None and s.search.needs_embedder: index.load_embedder() # not part of the question's time

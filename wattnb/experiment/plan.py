@@ -139,7 +139,7 @@ def table(self:RunPlan) -> ResultTable:
              'rebuild': 'every question is done: the files are written again from the journal'}[self.state]
     optional = [('images', self.images and f'up to {self.images}: tables and figures that were found'),
                 ('citations', s.cites(self.questions.task) == 'needed' and 'those that the answer needs'),
-                ('weights', s.weights and f'{s.weights}: nothing is scored'), ('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
+                ('effort', s.effort), ('weights', s.weights and f'{s.weights}: nothing is scored'), ('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
                 ('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)]
     rows = [('model', f'{e.name} ({e.key})'), ('provider', e.provider),
             *([('engine', e.engine)] if e.engine else []), ('precision', precision),
@@ -158,6 +158,7 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
     optional = dict(images=dict(n=n, pixels=MOST_PIXELS, wording=image_digest()[:16]) if n else {},
                     citations=cites if cites != 'model' else '', like=entry.like, decode=s.decode,
                     sampling=s.sampling or entry.options.get('sampling', ''),
+                    effort=s.effort or str(entry.options.get('effort', '')),
                     planner='llm' if s.planner == 'llm' else '',
                     weights=s.weights or (weights_digest(folder) if local else ''),
                     shape=digest(shape_of(entry)) if s.weights else '',
@@ -214,6 +215,7 @@ def _default_name(s:RunSettings, entry:ModelEntry, precision:str, own:str, engin
     if s.preset and s.preset != DEFAULT_PRESET: parts.append(s.preset)
     if task: parts.append(re.sub(r'[^\w.+-]+', '-', task))
     if n := images_for(entry, s.images): parts.append(f'images{n}')
+    if s.effort: parts.append(f'effort-{s.effort}')
     if s.seed: parts.append(f'seed{s.seed}')
     if s.split: parts.append(s.split)
     return '-'.join(parts)
@@ -251,7 +253,7 @@ def plan_run(
     s, ws = settings, Workspace.find(root)
     questions, registry = read_questions(ws.questions(s.questions or None), s.limit, s.task), load_registry(ws)
     entry = priced(registry.find(s.model, s.provider or None, s.like), registry)
-    default, entry = entry.engine, entry.on_engine(s.engine)
+    default, entry = entry.engine, entry.on_engine(s.engine).at_effort(s.effort)
     if s.weights: entry = _without_checkpoint(s, entry)
     requested, own = s.precision or entry.precision, planned_precision(entry)
     precision = planned_precision(entry, s.precision)

@@ -410,12 +410,13 @@ SCHEMA_VERSION = 1
 def _run_fields(head:dict, content:JournalContent) -> dict:
     "What the run was and how it ended: the fields that need no question."
     entry, model, end = head['entry'], content.last('load').get('model', {}), content.last('end')
-    planned, precision = head['precision'], precision_of(model) or head['precision']
-    differs = precision != planned and 'precision_requested' in head
-    note = f'planned at {planned}, loaded at {precision}' if differs else None
+    planned, loaded = head['precision'], precision_of(model)
+    precision = loaded or planned
+    note = f'planned at {planned}, loaded at {loaded}' if precision != planned and 'precision_requested' in head else None
     finished = end.get('finished', head['started'])
     if model.get('local') and not _here(head, content): model = dict(model, local=False) # not in every session
     engine = model.get('engine') or entry.get('engine') or 'transformers' * (entry['provider'] == 'hf_local')
+    if model.get('engine') and entry['provider'] == 'hf_local' and not loaded: note = f'{planned} as planned: {engine} does not say'
     return dict(
         name=head['name'], config_path=None, model_id=entry['id'], llm_provider=entry['provider'],
         quantization=precision if entry['provider'] in LOCAL_PROVIDERS else 'api', timestamp=finished,

@@ -58,6 +58,7 @@ class RunSettings:
     mode: str = setting('rag', 'rag, oracle (gold papers as context) or closed-book', 'MODE', MODES)
     seed: int = setting(0, 'random seed for sampling', notebook=True)
     temperature: float = setting(0., 'sampling temperature; 0 is greedy decoding')
+    effort: str = setting('', 'reasoning that a server is asked for (low, medium, high ...), or tokens of thought', 'E')
     max_retries: int = setting(2, 'further attempts for blank or unparsed replies, each with deeper retrieval', 'N')
     max_new_tokens: int|None = setting(None, "longest reply, in tokens; default: the model's", 'N')
     batch_size: int|None = setting(None, 'prompts per batch; default: what memory allows', 'N')
@@ -150,7 +151,7 @@ def too_many_failed(self:RunSettings,
 @patch(as_prop=True)
 def public(self:RunSettings) -> dict:
     "The settings as the run folder keeps them (`config_snapshot`)."
-    optional = [k for k in ('like', 'energy_from', 'weights', 'task', 'images', 'citations', 'shuffle')
+    optional = [k for k in ('like', 'energy_from', 'weights', 'task', 'images', 'citations', 'shuffle', 'effort')
                 if not getattr(self, k)]
     left_out = ('force', 'allow_mixed', *optional)
     kept = {k: v for k, v in jsonable(self).items() if k not in left_out}

@@ -288,10 +288,12 @@ def _blind(self:OpenAIModel, why:str) -> str:
 # %% ../../nbs/03_llm/19_api.ipynb #8564f7f6
 @patch
 def _thinking(self:OpenAIModel) -> dict:
-    "The fields that turn reasoning on or off: those of vLLM and SGLang, which OpenAI's own server does not accept."
-    if self.entry.thinking not in ('on', 'off') or self._official: return {}
-    if self._ollama: return {} if self.entry.thinks else dict(reasoning_effort='none') # it thinks where nothing is said
-    return dict(chat_template_kwargs=dict(enable_thinking=self.entry.thinks))
+    """The requested level of reasoning, and the fields that turn it on or off: those of vLLM and SGLang, which
+    OpenAI's own server does not accept."""
+    asked = dict(reasoning_effort=self.options['effort']) if self.options.get('effort') else {}
+    if self.entry.thinking not in ('on', 'off') or self._official: return asked
+    if self._ollama: return asked if asked or self.entry.thinks else dict(reasoning_effort='none') # it thinks by default
+    return dict(asked, chat_template_kwargs=dict(enable_thinking=self.entry.thinks))
 
 def _bounded(schema:dict, tokens:int) -> dict:
     "The schema with a limit on each text, so that the whole object fits into so many tokens."
@@ -344,6 +346,8 @@ def _change_request(self:OpenAIModel, message:str, error:dict, body:dict, status
         whole = name in ('response_format', 'maxLength')
         in_text = re.search(pattern, message, re.I) and (whole or UNKNOWN_FIELD.search(message))
         if str(error.get('param') or '').startswith(name) or in_text:
+            if name in ('reasoning', 'reasoning_effort') and (effort := self.options.get('effort')):
+                raise CallError(f'HTTP {status}: {self._shown} takes no effort {effort} for {self.entry.id}: {message}', down=True)
             self._dropped.add(name) # for the rest of the run
             raise change
 
@@ -588,5 +592,6 @@ class OpenRouterModel(OpenAIModel):
         return {**super()._headers(), **{k: v for k, v in named.items() if v.isascii() and v.isprintable()}}
 
     def _thinking(self):
+        if effort := self.options.get('effort'): return dict(reasoning=dict(effort=effort))
         if self.entry.thinking == 'on': return dict(reasoning=dict(max_tokens=self.entry.thinking_tokens))
         return dict(reasoning=dict(enabled=False)) if self.entry.thinking == 'off' else {}

@@ -14,6 +14,7 @@ from ..core.questions import Question, Task, is_blank, parse_refs, read_items
 from ..core.units import SCALES, unit_of
 from .wattbot_score import (CITATION_MEASURES, HEDGES, all_numbers, as_number, is_close, normalise_value,
                                           parse_collection, same_items, score_refs, score_value)
+from .statistics import FEWEST
 from .answers import Prediction, status_of
 
 # %% ../../nbs/05_scoring/03_judging.ipynb #3bd933cc
@@ -193,7 +194,7 @@ def judged_rows(
 
 # %% ../../nbs/05_scoring/03_judging.ipynb #13fb93fb
 CLUSTERS = ('auto', 'papers', 'none')
-MIN_PAPERS = 6 # with fewer no test by paper can reach p = .05: 2 / 2^5 is .06
+MIN_PAPERS = FEWEST # with fewer no test by paper can reach p = .05
 
 def papers_of(
     rows,            # judged questions

@@ -10,15 +10,19 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from .statistics import REPS, resamples
+from .statistics import FEWEST, REPS, resamples
 
 # %% ../../nbs/05_scoring/15_ranks.ipynb #88503903
 class Rank(NamedTuple):
     "The rank of a run among the runs compared."
-    p_best: float # share of resamples in which it is the best
-    mean: float   # mean rank, 1 is the best
+    p_best: float|None # share of resamples in which it is the best; None with fewer than `FEWEST` rows
+    mean: float|None   # mean rank, 1 is the best
     low: float    # 95 % of its ranks lie from here
     high: float   # to here
+
+def _units(x, clusters) -> int:
+    "Rows, or clusters, that are drawn."
+    return x.shape[1] if clusters is None else len(set(clusters))
 
 def rank_distribution(
     x,             # runs x rows: what each row adds to each run's composite
@@ -27,9 +31,10 @@ def rank_distribution(
     reps:int=REPS, # resamples
     seed:int=0,    # of the generator
 ) -> list[Rank]:
-    "P(best) and ranks of all runs, by resampling rows."
+    "P(best) and ranks of all runs, by resampling rows. Without P(best) for fewer than `FEWEST` rows (or clusters)."
     from scipy.stats import rankdata
     x = np.asarray(x, float)
+    if _units(x, clusters) < FEWEST: return [Rank(None, None, 1., float(len(x)))] * len(x)
     means = np.round(resamples(x.shape[1], strata, clusters, reps, seed) @ x.T, 12)
     ranks, best = rankdata(-means, method='average', axis=1), means == means.max(1, keepdims=True)
     wins = (best / best.sum(1, keepdims=True)).mean(0)
@@ -45,9 +50,10 @@ def dominance(
     clusters=None, # label per row, see `resamples`
     reps:int=REPS, # resamples
     seed:int=0,    # of the generator
-) -> tuple[float, float]:
-    "(P(A dominates B), P(B dominates A)) in score and cost."
+) -> tuple[float, float]|None:
+    "(P(A dominates B), P(B dominates A)) in score and cost; None with fewer than `FEWEST` rows (or clusters)."
     x, cost = np.asarray(x, float), np.asarray(cost, float)
+    if _units(x, clusters) < FEWEST: return None
     w, rng = resamples(x.shape[1], strata, clusters, reps, seed), np.random.default_rng(seed)
     score = np.round(w @ x.T, 12)
     factor = np.stack([rng.uniform(min(m), max(m), reps) for m in meters], 1)
