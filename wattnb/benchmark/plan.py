@@ -32,7 +32,7 @@ ORDERS = ('', 'random', 'interleaved')
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    "What a benchmark covers. Empty selections mean all."
+    "The parameters of a benchmark. Empty selections mean all."
     models: tuple = ()        # parts of registry keys; a run for each model that has one of them
     providers: tuple = ()     # 'hf_local', 'openai', 'openrouter', 'bedrock', 'baseline' or 'all'
     precisions: tuple = ('',) # '' is each model's default
@@ -181,7 +181,7 @@ def _plan_one(ws, spec, entry, precision, seed, s:BenchmarkSettings, machines, p
     return r
 
 def _in_use(folder:Path) -> str:
-    "Which process holds a run folder, as a reason; '' if none does."
+    "The process that holds a run folder, as a reason; '' if none does."
     if not (folder/'.lock').exists(): return ''
     try:
         with folder_lock(folder, 'wattnb benchmark'): return ''

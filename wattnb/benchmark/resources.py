@@ -44,7 +44,7 @@ class Past:
 
 # %% ../../nbs/07_benchmark/00_resources.ipynb #2d0337aa
 def _past_of(r, entries:dict) -> Past|None:
-    "What a run folder teaches; None for ensembles and unfinished runs."
+    "The times and energies of a run folder; None for ensembles and unfinished runs."
     s, n, total = r.stored, r.stored.num_questions, r.stored.total_time_seconds
     if r.is_ensemble or not r.complete or not n: return None
     load = s.hardware.model_load_time_seconds or 0.
@@ -76,7 +76,7 @@ def read_past(
 # %% ../../nbs/07_benchmark/00_resources.ipynb #0dc8f7ab
 @dataclass(frozen=True)
 class RunEstimate:
-    "What a run may take; None is unknown. `basis`: where the numbers come from."
+    "The estimated time, energy and cost of a run; None is unknown. `basis`: where the numbers come from."
     seconds: float|None = None
     wh: float|None = None
     usd: float|None = None
@@ -135,14 +135,14 @@ HEADROOM = .95 # share of a GPU's memory that runs may plan with
 
 @dataclass(frozen=True)
 class Need:
-    "What a run needs."
+    "The resources that a run needs."
     gpu_gb: float|None = None # GB of GPU memory; None: no GPU; inf: unknown, a GPU of its own
     host_gb: float = 0.       # GB of host memory
     server: str = ''          # address of the server on this machine that it asks, which takes one run at a time
 
 @dataclass(frozen=True)
 class Machine:
-    "What runs can be placed on."
+    "The resources of a machine for runs."
     name: str = ''
     devices: tuple = ()        # (name, GB) of each GPU
     slots: int = 1             # runs at a time that need no GPU
@@ -160,7 +160,7 @@ class Machine:
 # %% ../../nbs/07_benchmark/00_resources.ipynb #01f95703
 @dataclass(frozen=True, eq=False)
 class Allocation:
-    "What a run was given: names of GPUs, or () for a slot."
+    "The resources given to a run: names of GPUs, or () for a slot."
     need: Need
     devices: tuple = ()
 

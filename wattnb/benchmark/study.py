@@ -176,7 +176,7 @@ def study_table(
     root=None,    # workspace
     name:str='',  # of a study, or the beginning of its hash; default: the one used last
 ) -> ResultTable:
-    "What a study asked, a row per block, and how much of it is complete. `UserError` where there is none."
+    "The blocks of a study, a row each, with the number of complete runs. `UserError` where there is none."
     ws = Workspace.find(root)
     found = kept_studies(ws)
     fits = [d for d in found if not name or d['name'] == name or d['sha256'].startswith(name)]

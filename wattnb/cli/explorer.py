@@ -52,7 +52,7 @@ def _note(text:str, kind:str='status') -> str: return f'<span class="wattnb-{kin
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #35e1a860
 class Explorer:
-    "What the panels work on: a workspace, its index, and one open local model."
+    "The data of the panels: a workspace, its index, and one open local model."
     def __init__(self,
         root=None, # workspace; default: upwards from here
     ):

@@ -54,13 +54,13 @@ class Case:
         return digest(rows) if rows else ''
     @cached_property
     def configuration(self) -> tuple:
-        "What two runs of the same kind have in common."
+        "A common key of two runs of the same kind."
         config = self.s.config_snapshot
         snapshot = {k: v for k, v in config.items() if k not in ('output', '_config_path')}
         return (self.run.env, self.run.datafile, self.s.model_id, self.s.quantization,
                 digest(self.s.identity or snapshot))
     def remarks(self, name:str) -> list[str]:
-        "What the record of the run's numbers has under this name."
+        "The remarks in the record of the run's numbers under this name."
         return [d.message for d in (self.numbers.doubts if self.numbers else ()) if d.rule == name]
 
 # %% ../../nbs/09_compare/00_auditing.ipynb #b5dd4584

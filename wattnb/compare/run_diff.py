@@ -27,12 +27,12 @@ def outcome(
     a:str, # kind of the answer of the first run
     b:str, # of the second
 ) -> str:
-    "Who is right: has the value, or refused where there is none."
+    "The runs that are right: with the value, or a justified refusal."
     return OUTCOMES[2 * (a not in ANSWER_KINDS[:2]) + (b not in ANSWER_KINDS[:2])]
 
 # %% ../../nbs/09_compare/05_run_diff.ipynb #5f9c4e43
 def _said(r:dict) -> str:
-    "What a run answered, with whether it is right."
+    "The answer of a run, with whether it is right."
     mark = '✓' if kind_of_answer(r) in ANSWER_KINDS[:2] else '✗'
     what = {'abstained': 'refused', 'answered': r['value']}.get(r['status'], f'({r["status"]})')
     return f'{mark} {what or "refused"}'
@@ -88,7 +88,7 @@ def diff_runs(
     common:bool=False,      # on shared questions only
     every:bool=False,       # also questions that both score alike
 ) -> RunDiff:
-    "Which questions two runs score differently. `UserError` as `compare` raises it."
+    "The questions that two runs score differently. `UserError` as `compare` raises it."
     c = compare(ws, [first, second], env, datafile, ground_truth, common=common)
     a, b = c.runs
     change = (c._x[1] - c._x[0]) / c.n

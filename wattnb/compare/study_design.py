@@ -28,7 +28,7 @@ from .paired import ALPHA, Comparison, ScoredRun, compare, scored_runs
 # %% ../../nbs/09_compare/04_study_design.ipynb #6e9214fa
 @dataclass(frozen=True)
 class PairRates:
-    "How two runs vary against each other on one question."
+    "The variation of two runs against each other on one question."
     discordant: float       # share of questions that only one of them has right
     sd: float               # of the paired differences of the composite
     values: np.ndarray      # paired differences, less their mean

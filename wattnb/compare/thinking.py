@@ -170,7 +170,7 @@ def _level(label:str, run:RunFolder, rows:Sequence[dict], energy) -> dict:
 def price_sentence(
     p:dict, # a price
 ) -> str:
-    "What thinking costs for one more right answer, or that no gain is shown."
+    "The cost of thinking for one more right answer, or that no gain is shown."
     def ends(k, form='.2g', times=100):
         x, low, high = ('no upper end' if (v := p[k + e]) is None else format(times * v, form)
                         for e in ('', '_low', '_high'))
@@ -191,7 +191,7 @@ _COLUMNS = dict(without='without', thinking='with', kind='kind', n='n', right_wi
 
 @dataclass(frozen=True, repr=False)
 class Thinking(TableSet):
-    """What runs spent on thought. `rows`: run -> a dict per question; `prices`: a dict per pair of twins and kind;
+    """The costs of thought. `rows`: run -> a dict per question; `prices`: a dict per pair of twins and kind;
     `levels`: a dict per run of a model that ran at two or more levels of effort."""
     rows: dict
     prices: tuple
@@ -251,7 +251,7 @@ def thought_rows(
     run:RunFolder,
     truths:GroundTruth,
 ) -> list[dict]:
-    "Of each question of a run: kind, whether it is right (strict), and `spent`."
+    "Of each question of a run: kind, whether it is right (strict), and `thinking_cost`."
     records = {str(r['id']): r for r in run.records}
     return [{k: r[k] for k in _KEPT} | thinking_cost(records.get(r['id'], {})) for r in tidy_rows(run, truths)]
 
@@ -277,7 +277,7 @@ def price_thinking(
     datafile:str|None=None,  # narrows the search
     ground_truth=None,       # truth file to use
 ) -> Thinking:
-    "What runs spent on thoughts and answers, and the price of thinking for twins and levels of effort."
+    "The costs of thoughts and answers, and the price of thinking for twins and levels of effort."
     folders, truths = pick_runs(ws, runs, env, datafile), GroundTruth(ws, ground_truth)
     named = [(label, r) for label, r in zip(distinct_names(folders), folders) if not r.is_ensemble]
     read = read_each(named, lambda x: (*x, thought_rows(x[1], truths)), bool(runs))

@@ -85,7 +85,7 @@ class Task:
         return dict(value=self.value, ref=self.ref, na=self.na)
     @property
     def worth(self) -> float:
-        "What a right answer with the right papers is worth: the largest difference that a question with an answer makes."
+        "The credit of a right answer with the right papers: the largest difference that a question with an answer makes."
         return self.value + self.ref
     def to_json(self) -> dict: return asdict(self) | dict(flags=list(self.flags))
     def named(self) -> dict:

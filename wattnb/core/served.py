@@ -20,7 +20,7 @@ SERVER = 'server' # device of a model that is served on this machine, where its 
 
 @dataclass(frozen=True)
 class Served:
-    "Where the model behind an address is."
+    "The place of the model behind an address."
     local: bool                  # on this machine
     pid: int|None = None         # root of the process tree that holds the weights; None: not known
     devices: tuple|None = None   # UUIDs of its GPUs, or ('cpu',); None: not known
@@ -165,7 +165,7 @@ def local_server(
     url:str,     # of the server
     option=None, # the entry's option `local`: true, false, or None to find out
 ) -> Served:
-    "Where the model behind an address is. A few milliseconds; nothing is sent to the server."
+    "The place of the model behind an address. A few milliseconds; nothing is sent to the server."
     stated, port = stated_local(option), loopback_port(url)
     if stated is False: return Served(False, reason='the option local is false')
     if port is None and not stated: return Served(False, reason='not an address of this machine')

@@ -87,7 +87,7 @@ def factor_between(
     stated:str, # the unit of a number
     asked:str,  # the unit that is wanted
 ) -> float|None:
-    "What a number in the first unit is multiplied by to be one in the second; None where they do not measure the same."
+    "The factor from a number in the first unit to one in the second; None where they do not measure the same."
     a, b = unit_scale(stated), unit_scale(asked)
     return float(f'{a[1] / b[1]:.15g}') if a and b and a[0] == b[0] else None
 

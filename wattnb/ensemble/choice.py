@@ -204,7 +204,7 @@ def decide_between(
     seed:int=0,            # of resamples
     task:Task=WATTBOT2025, # whose weights apply
 ) -> SystemDecision:
-    "Which system to take, by the rule above. Deterministic for a seed."
+    "The recommended system, by the rule above. Deterministic for a seed."
     pick = lambda systems, within=0.: choose_out_of_bag(systems, strata, repeats, seed, within, clusters, limits, task)
     picks, saves = {k: pick(v) for k, v in families.items() if v}, False
     difference = lambda k, other, tests: dict(family=k, against=other, **choice_difference(

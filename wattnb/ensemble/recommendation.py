@@ -77,7 +77,7 @@ def _listed(names:Sequence[str]) -> str:
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #7aa01a02
 def _energy_sentence(p:RunMatrix, named:Sequence[System]) -> list[str]:
-    "Which energies behind the statement no meter has read of the whole run."
+    "The energies in the statement that were not measured over the whole run."
     used = {m for s in named for m in s.members}
     marks = defaultdict(list)
     for l, x in zip(p.labels, p.numbers):
@@ -87,7 +87,7 @@ def _energy_sentence(p:RunMatrix, named:Sequence[System]) -> list[str]:
     return [f'Energies that were not measured whole: {what}.'] if marks else []
 
 def _cheapest_sentence(d:SystemDecision) -> str:
-    "What the cheapest system that is about as good saves, or why none is named."
+    "The savings of the cheapest system that is about as good, or why none is named."
     x, points = next((x for x in d.differences if x['family'] == 'frugal'), None), _points(d.margin * 100)
     if x is None: return 'No energy was measured that systems could be compared by, so no cheaper one is named.'
     cheap, other = d.families['frugal'].best, d.families[x['against']].best
@@ -158,7 +158,7 @@ class Recommendation(TableSet):
     def top(self) -> ResultTable: return top_models(self.runs)
     @property
     def members_table(self) -> ResultTable:
-        "What the vote over all runs loses without each member."
+        "The loss of the vote over all runs without each member."
         return ResultTable(['without', 'overall', 'change'], self.leave_one_out,
                            'Majority over all runs, leaving one out',
                            ('An oracle that always picked a right member would reach a value accuracy of '

@@ -24,7 +24,7 @@ _blank, _normal, _papers = _cached(is_blank), _cached(normalise_value), _cached(
 
 # %% ../../nbs/08_ensemble/00_voting.ipynb #a94ac6a6
 def _text_key(s:str, rule:str) -> tuple:
-    "What equal texts, ranges and lists have in common."
+    "A common key of equal texts, ranges and lists."
     read, number, term = _READ[rule]
     def key(x):
         n = x if isinstance(x, float) else None if rule == 'wattbot2025' else number(x)
@@ -76,7 +76,7 @@ CITING = ('winners', 'support', 'all', 'intersection', 'vote', 'cell')
 
 @dataclass(frozen=True)
 class VoteRule:
-    "How a vote is decided. `UserError` for values that do not exist."
+    "The rule of a vote. `UserError` for values that do not exist."
     strategy: str = 'majority' # one of STRATEGIES
     ignore_blank: bool = False # refusals do not vote when any member answers
     threshold: float = 0.      # refuse when the winner's share of the votes is smaller

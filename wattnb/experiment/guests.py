@@ -33,7 +33,7 @@ from .asking import Asked, answer_html, answer_one, asked_task, took_html
 # %% ../../nbs/06_experiment/08_guests.ipynb #6220626d
 @dataclass(frozen=True)
 class GuestLimits:
-    "What guests may do. A guest is an address."
+    "Limits for guests. A guest is an address."
     characters: int = 500 # of a question
     unit: int = 40        # characters of a unit
     waiting: int = 20     # questions in the queue
@@ -205,7 +205,7 @@ def _open(self:Desk, index):
 
 @patch
 def _work(self:Desk):
-    "What a thread does: open the model, answer questions."
+    "The work of a thread: open the model, answer questions."
     index, _ = self.index, self.index.passages # read once, for all threads
     if index.entry.hosted:
         index = copy.copy(index)
@@ -229,7 +229,7 @@ def _work(self:Desk):
 def waits_for(self:Desk,
     ticket:Ticket,
 ) -> str:
-    "What the guest of this question waits for, in one line."
+    "The state of this question, in one line."
     so_far = f'({time.monotonic() - ticket.began:.0f} s so far)'
     if ticket.state != 'waiting': return f'{ticket.state} … {so_far}'
     with self.changed: before = self.working + (self.queue.index(ticket) if ticket in self.queue else 0)
@@ -358,7 +358,7 @@ def ticket_html(
 
 # %% ../../nbs/06_experiment/08_guests.ipynb #cef5c0ac
 class Door:
-    "Who may come in."
+    "Access control by host and password."
     def __init__(self,
         host:str='127.0.0.1', # that the server listens on
         password:str='',      # '': everybody
@@ -551,7 +551,7 @@ class GuestServer:
 # %% ../../nbs/06_experiment/08_guests.ipynb #265edd56
 @patch
 def addresses(self:GuestServer) -> list[str]:
-    "Where the page is: on this machine, and in the network where it listens there."
+    "The addresses of the page: on this machine, and in the network if it listens there."
     out = [self.url]
     if self.host in ('0.0.0.0', '::', ''):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
@@ -561,7 +561,7 @@ def addresses(self:GuestServer) -> list[str]:
 
 @patch
 def open_to(self:GuestServer) -> str:
-    "Who can ask, in a sentence."
+    "A sentence on who can ask."
     if self.listener.server_address[0] in ('127.0.0.1', '::1'):
         return 'only this machine can ask (--host 0.0.0.0 lets the network ask)'
     if self.password: return 'who has the password can ask'

@@ -114,7 +114,7 @@ _INSTRUCTIONS = 400 # tokens of a prompt beside its context
 
 @patch(as_prop=True)
 def bill(self:RunPlan) -> str:
-    "What the provider may bill for what is left, in a line; '' for models that run here."
+    "The expected bill for the remaining questions, in a line; '' for models that run here."
     s, e = self.settings, self.entry
     shown = 0 if s.mode == 'closed-book' else min([t for t in (s.search.max_tokens or 8000, e.context_tokens) if t])
     left = len(self.questions) - self.done if self.state in ('new', 'resume') else 0

@@ -629,7 +629,7 @@ def _attempt(self:Run, q, req, reply, got, searched, index) -> dict:
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #b3b31509
 def _shown(entry:ModelEntry, reply, req:Request, missing:list) -> dict:
-    "What the journal has of the pictures of an attempt."
+    "The journal's record of the pictures of an attempt."
     estimated = sum(image_tokens(entry, x.part.width, x.part.height) for x in req.images)
     known = reply.image_tokens if req.images else 0
     return dict(images=[x.to_json() for x in req.images], images_missing=missing,
@@ -652,7 +652,7 @@ def answer_in(
     return needed_citations(answer, q, context, bibliography) if cites == 'needed' else answer
 
 def reply_usd(entry:ModelEntry, reply) -> float|None:
-    "What a reply cost by its token counts; None where it has none, or no price is known."
+    "The cost of a reply by its token counts; None where it has none, or no price is known."
     return cost_usd(entry, reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens or 0)
 
 def _tokens(reply, plan:dict|None=None) -> dict:

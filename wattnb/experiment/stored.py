@@ -112,7 +112,7 @@ def _energy_rows(s:Summary, per) -> list[tuple]:
 
 @patch
 def cost_table(self:StoredRun) -> ResultTable:
-    "What the run took: seconds, tokens, memory, energy, money; a dash is what was not measured."
+    "The costs of the run: seconds, tokens, memory, energy, money; a dash means not measured."
     s, x = self.stored, self.numbers
     h, e, n = s.hardware, s.energy, s.num_questions or 1
     per = lambda v: None if v is None else v / n
@@ -329,7 +329,7 @@ class Results(ResultTable):
         return [row | {'95 % interval': ends(x), 'executed notebook': nb, 'numbers': x.to_json()}
                 for row, (x, nb) in zip(super().to_json(), self.numbers)]
     def document(self) -> dict:
-        "What `wattnb results --json` prints: columns, a list of cells per run, and the records under `runs`."
+        "The document of `wattnb results --json`: columns, a list of cells per run, and the records under `runs`."
         rows, cols = self.to_json(), [*self.columns, 'executed notebook']
         return dict(columns=cols, rows=[[r[c] for c in cols] for r in rows], runs=[r['numbers'] for r in rows],
                     title=self.title, notes=list(self.notes), digits=self.digits)

@@ -84,7 +84,7 @@ def read_bibliography(
 # %% ../../nbs/01_index/02_corpus.ipynb #5bb3062e
 @dataclass(frozen=True)
 class FetchResult:
-    "How the fetch of one paper ended: `path`, or the `reason` it did not."
+    "The outcome of the download of one paper: `path`, or the `reason` it did not."
     id: str
     path: Path|None
     reason: str = ''
@@ -317,7 +317,7 @@ def note_new_papers(
 
 # %% ../../nbs/01_index/02_corpus.ipynb #c0b2000c
 def _finding(ws:Workspace, p:Paper, entry:dict|None, quick:bool) -> str:
-    "What is wrong with the file of a paper and what to do; ''."
+    "The fault of the file of a paper and what to do; ''."
     path = ws.data/entry['file'] if entry else paper_file(ws, p.id)
     if path is None or not path.is_file():
         return f'no file: `wattnb index` fetches {p.url or "what has a url"}, or put the paper as data/pdfs/{p.id}.pdf'
@@ -392,7 +392,7 @@ def fetch_papers(
 # %% ../../nbs/01_index/02_corpus.ipynb #0f1c8fc4
 @dataclass
 class CorpusReport:
-    "What the corpus holds: documents that are ok (id → path of the JSON) and those that failed, with reasons."
+    "The content of the corpus: documents that are ok (id → path of the JSON) and those that failed, with reasons."
     ok: dict
     failed: list
     parsed: int = 0
@@ -479,7 +479,7 @@ def _as_json(doc:Document) -> str:
 
 # %% ../../nbs/01_index/02_corpus.ipynb #e9d1762c
 def _tried(f, *args):
-    "What `f` returns, or the reason why it failed."
+    "The result of `f`, or the reason why it failed."
     try: return f(*args)
     except Exception as e: return why_failed(e)
 

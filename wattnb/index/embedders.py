@@ -52,7 +52,7 @@ def hosted(self:EmbedderEntry) -> bool:
 
 @patch
 def to_json(self:EmbedderEntry) -> dict:
-    "What decides the vectors, as an index keeps it."
+    "The settings that determine the vectors, as stored in an index."
     d = {k: v for k, v in asdict(self).items() if k not in ('options', 'prices', 'host')}
     if not self.hosted: return d
     return d | dict(host=self.host, options={k: v for k, v in self.options.items() if k in SENT})

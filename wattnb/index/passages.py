@@ -245,7 +245,7 @@ def _mark_references(units:list[Unit]) -> list[Unit]:
 # %% ../../nbs/01_index/03_passages.ipynb #93624c30
 @dataclass(frozen=True)
 class PassageSettings:
-    "How papers are cut. Sizes in words (about 1.4 tokens each)."
+    "The sizes of passages. Sizes in words (about 1.4 tokens each)."
     words: int = 100   # a passage ends at the unit that reaches it
     overlap: int = 25  # of the passage before, in whole sentences of running text
     # index the nodes of the tree instead, with averaged vectors, as WattBot does (for the preset `legacy`)

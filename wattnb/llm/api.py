@@ -197,7 +197,7 @@ def _ask_ollama(self:OpenAIModel, client, root:str) -> ServerFacts:
 def served_by(
     entry, # of the registry
 ) -> Served|None:
-    "Where the model of an entry computes, if its address leads to this machine; None for a model that is elsewhere."
+    "The place where the model of an entry computes, if its address is on this machine; None for a model that is elsewhere."
     if entry.provider != 'openai': return None
     url, option = OpenAIModel.base_url(entry), entry.options.get('local')
     stated = stated_local(option)
@@ -280,7 +280,7 @@ NO_PICTURES = re.compile( # in the message of an error
 
 @patch
 def _blind(self:OpenAIModel, why:str) -> str:
-    "What to do where a server takes no pictures."
+    "The error for a server that accepts no pictures."
     needs = {'llama.cpp': ': llama.cpp needs the file of the picture reader (option mmproj)',
              'ollama': ': see `ollama show`, capabilities'}.get(self.info.get('engine'), '')
     return f'{self._shown} takes no pictures of {self.entry.id}{needs} ({why}); --images 0 asks without them'
@@ -362,7 +362,7 @@ def _error_of(d) -> tuple[str, dict]:
 
 @patch
 def _address_hint(self:OpenAIModel) -> str:
-    "What may be wrong with the address; '' where it has a version."
+    "A possible fault of the address; '' if it has a version."
     if re.search(r'/v\d', urlsplit(self.url).path): return ''
     return f'{self._shown} has no {self._serves} there: most servers have them below {self._shown}/v1'
 

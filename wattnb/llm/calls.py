@@ -222,7 +222,7 @@ def with_tool_calls(
 
 # %% ../../nbs/03_llm/18_calls.ipynb #139b9078
 class ApiModel(Model):
-    "What all API providers share. Options of an entry: `timeout` (of a call), `deadline` (of a question), `tries`."
+    "Common part of all API providers. Options of an entry: `timeout` (of a call), `deadline` (of a question), `tries`."
     _grace = 0.         # seconds that a call has to end by itself, where it cannot be cancelled
     _known_secrets = () # those of the running calls
     _start = None       # concurrent calls to begin with; None: all that are allowed

@@ -23,7 +23,7 @@ from .llamacpp import FACTS, KEY_VARIABLE
 # %% ../../nbs/03_llm/24_engines.ipynb #3d670ba4
 @dataclass(frozen=True)
 class Launch:
-    "How an engine is to be started."
+    "Settings for the start of an engine."
     entry: ModelEntry
     model: str               # id on the hub, folder or file
     precision: str           # one of PRECISIONS

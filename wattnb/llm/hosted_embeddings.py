@@ -107,7 +107,7 @@ class Embedded(Reply):
     vectors: Any = None
 
 class _Embeddings(ApiModel):
-    "What the embeddings calls of all servers share. The `question` of a request is (texts, 'passage' or 'query')."
+    "Common part of the embeddings calls of all servers. The `question` of a request is (texts, 'passage' or 'query')."
     items, size, alone, truncate, sent = BATCH_ITEMS, BATCH_BYTES, float('inf'), 0, 0
     def fields(self, role:str) -> dict:
         "Further fields of a call, from the options of the entry."
@@ -393,7 +393,7 @@ def _shares(self:HostedEmbedder, r:Embedded, texts:Sequence[str]) -> list:
 def record(self:HostedEmbedder,
     keys:Sequence[str], # of the texts of an index, encoded before
 ) -> dict:
-    "What made the vectors of an index, and what they cost: for the manifest."
+    "The source of the vectors of an index, and their cost: for the manifest."
     e, now, price = self.entry, None if self.tokens is None else round(self.tokens), self.price
     counts = [self.rows[k][1] if k in self.rows else None for k in keys]
     tokens = None if None in counts else round(sum(counts))

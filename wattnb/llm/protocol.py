@@ -36,7 +36,7 @@ class Request:
 # %% ../../nbs/03_llm/05_protocol.ipynb #c5ac94f6
 @dataclass(frozen=True)
 class Reply:
-    """What a model made of the request with the same `id`. Times in seconds; `started` and `finished` on the clock of
+    """The reply of a model to the request with the same `id`. Times in seconds; `started` and `finished` on the clock of
     `time.monotonic`."""
     id: str
     text: str = ''

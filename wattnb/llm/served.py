@@ -253,7 +253,7 @@ class ServedModel(OpenAIModel):
 # %% ../../nbs/03_llm/25_served.ipynb #b6ff3fa6
 @patch
 def _plan(self:ServedModel, entry, precision, seed, batch_size, latency_mode, prompt_tokens, max_new_tokens) -> Launch:
-    "What will be started."
+    "The model that will be started."
     import psutil
     attached = self.engine.running(entry)
     model = entry.id if attached else self.engine.model(entry)

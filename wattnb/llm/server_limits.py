@@ -93,7 +93,7 @@ def refuses_system(
 # %% ../../nbs/03_llm/17_server_limits.ipynb #68deb401
 @dataclass(frozen=True)
 class ServerFacts:
-    "What a server reports about itself; None where it does not."
+    "Facts that a server reports about itself; None where it does not."
     window: int|None = None # tokens of a prompt and its reply
     slots: int|None = None  # requests that it works on at a time
     model: str|None = None  # name or file of the model that it serves

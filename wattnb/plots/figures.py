@@ -46,7 +46,7 @@ _OUTCOMES = {'right': (PALETTE[0], ''), 'wrong': (PALETTE[5], '////'), 'abstaine
              'unparsed': (PALETTE[3], 'xxxx'), 'failed': ('#000000', '\\\\\\\\')}
 
 def _outcome_panel(ax, records:list):
-    "How the questions ended, answerable and unanswerable apart."
+    "Outcomes of answerable and of unanswerable questions."
     of = lambda r: ('right' if r['strict_value_correct'] else 'wrong') if r['status'] == 'answered' else r['status']
     found = Counter((is_blank(r['gt_value']), of(r)) for r in records)
     parts = [Part(o, [found[False, o], found[True, o]], *look) for o, look in _OUTCOMES.items()]

@@ -186,7 +186,7 @@ _SHOWN = dict(right=('right',), wrong=('wrong_value', 'false_answer', 'format', 
 def _words(text:str) -> set: return set(re.findall(r'\w+', text.lower()))
 
 def _fit(rec:dict, refused:bool):
-    "How well a text fits an answer: whether it has the value, and how many words of the quotation; for a refusal, of the question."
+    "The fit of a text to an answer: whether it has the value, and how many words of the quotation; for a refusal, of the question."
     text = lambda k: rec[k] if isinstance(rec.get(k), str) else ''
     plain, value = lambda t: t.replace(',', ''), '' if refused else text('pred_value')[:100]
     of = _words(text('question' if refused else 'pred_supporting_materials')) or _words(text('question'))
@@ -318,7 +318,7 @@ def _energy_methods(r:Report) -> list[str]:
 def score_rule(
     task:Task, # of the runs
 ) -> str:
-    "How answers are scored, in one sentence."
+    "The scoring of answers in one sentence."
     measure = dict(jaccard='Jaccard overlap', f1='F1')[task.citations]
     blank = dict(value='blank values among the unanswerable', all='rows of the unanswerable that are blank as a whole')[task.refusals]
     parts = [f'{task.value:.2f} × value accuracy', f'{task.ref:.2f} × {measure} of the cited papers',
@@ -328,7 +328,7 @@ def score_rule(
 
 # %% ../../nbs/10_plots/08_reports.ipynb #5bb1780b
 def _statistics(r:Report) -> str:
-    "How intervals and tests were made; the text of the library, with what differs between reports."
+    "The sentences on intervals and tests, with the parts that differ between reports."
     c, out = r.comparison, f'Intervals are 95 %; {INTERVAL_NOTE}'
     if c is None: return out
     by = ' Intervals of the score and tests are by paper, because questions share papers.' if c.papers else ''

@@ -156,7 +156,7 @@ GREY = '#777777'
 
 @dataclass(frozen=True)
 class Mark:
-    "How one family is drawn."
+    "The look of one family."
     colour: str
     marker: str
     hatch: str
@@ -196,7 +196,7 @@ def with_looks(
 def grey_level(
     colour, # any matplotlib colour
 ) -> float:
-    "How light a colour prints, 0 (black) to 1 (white)."
+    "The lightness of a printed colour, 0 (black) to 1 (white)."
     optional('matplotlib', 'plots')
     from matplotlib.colors import to_rgb
     return float(np.dot(to_rgb(colour), (.2126, .7152, .0722)))

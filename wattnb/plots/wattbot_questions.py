@@ -275,7 +275,7 @@ def _machine_rows(series, envs, names=None):
     return fig, ax, ys
 
 def _interval_note(df) -> str:
-    "What the lines at means of seconds are; nothing where there are none."
+    "The note on the lines at means of seconds; '' without any."
     none = df['low'].isna()
     return ('; whiskers: 95 % intervals of the mean' * (not none.all())
             + '; without: only the mean of the run is known' * bool(none.any() and not none.all())

@@ -34,7 +34,7 @@ class RunEnergy:
         return self.wh is not None and self.kind != 'at least'
     @property
     def meter(self) -> tuple[float, float]:
-        "What the energy may be off by: the ends of its interval over `wh`; 1, 1 where there is no interval."
+        "The relative interval of the energy: the ends of its interval over `wh`; 1, 1 without an interval."
         return (1., 1.) if None in (self.low, self.high) or not self.wh else (self.low / self.wh, self.high / self.wh)
     @property
     def is_(self) -> str:

@@ -74,7 +74,7 @@ def _pictures(message:dict) -> list[np.ndarray]:
 # %% ../../nbs/testing/01_server.ipynb #f3n00002
 @dataclass(kw_only=True, eq=False)
 class ServerLimits:
-    "What a test server is able to do."
+    "The features of a test server."
     window: int|None = None      # tokens of prompt and reply
     slots: int|None = None       # calls that it works on at a time, in the order in which they came
     items: int|None = None       # texts of a call for embeddings
