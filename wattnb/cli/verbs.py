@@ -293,7 +293,7 @@ def run_notebook(
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #a15da620
 def _execute(src:Path, out:Path, parameters:dict, cwd:Path):
-    """Execute a notebook with papermill, and remove keys from the executed copy, whatever put them there. `UserError` as a
+    """Execute a notebook with papermill, and remove keys from the executed copy. `UserError` as a
     cell raised it; `WorkError`, with the place of the executed notebook, for all else that ends it."""
     from wattnb.experiment.execute import own_kernel
     pm = _papermill()
@@ -380,7 +380,7 @@ def cmd_export(a) -> Result:
     from wattnb.experiment.exports import TRACKERS, export_eval_results, export_every_eval_ever, tracked
     from wattnb.legacy.wattbot_files import export_wattbot
     from wattnb.scoring.run_folders import GroundTruth
-    if a.peer == bool(a.to): raise UserError(f'say in which form, once: --to {", ".join(_TO)}; --peer is --to wattbot')
+    if a.peer == bool(a.to): raise UserError(f'give one form: --to {", ".join(_TO)}; --peer is --to wattbot')
     ws, run = Workspace.find(a.root), _answered_run(a)
     truths, out = GroundTruth(ws, a.ground_truth), Path(a.output or ws.artifacts/'exports'/a.to)
     if a.to in TRACKERS:
@@ -561,7 +561,7 @@ _STUDY = (Opt('--order', default='', metavar='ORDER', help='of the runs: random,
 
 def _gpus(a) -> tuple:
     try: return tuple(int(g) for g in a.gpus.split(',') if g.strip())
-    except ValueError: raise UserError(f'--gpus wants device numbers with commas, not {a.gpus!r}') from None
+    except ValueError: raise UserError(f'--gpus takes device numbers with commas, not {a.gpus!r}') from None
 
 def _cluster(a, ws, s):
     from wattnb.benchmark.cluster import Cluster
@@ -619,7 +619,7 @@ def _with_study(r:Result, study) -> Result:
                 'fail_on_error', 'citations', 'allow_mixed', 'force', 'shuffle'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
       *_STUDY,
-      Opt('--study', default='', metavar='FILE', help='a study file (TOML) that says what is measured, in blocks'),
+      Opt('--study', default='', metavar='FILE', help='a study file (TOML) with the runs, in blocks'),
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),
       Opt('--dry-run', action='store_true',
           help='print the plan with estimated time, energy and cost; run nothing'))
@@ -726,7 +726,7 @@ def cmd_compare(a) -> Result:
     return Result(f'{text}\n\nwritten to {c.write(a.output)}' if a.output else text, c)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #d1ff0002
-@verb('diff', 'list the questions on which two runs differ, with what each said and who was right',
+@verb('diff', 'list the questions on which two runs differ, with both answers and the right one',
       'wattnb diff abstain-bench extractive-bench --env demo', Opt('first', help='name of a run'),
       Opt('second', help='name of another'), *_WHERE, _TRUTH,
       Opt('--common', action='store_true', help='compare on the shared questions if the runs answered different ones'),

@@ -103,7 +103,7 @@ class Task:
     citations: str = 'jaccard'    # how cited papers are compared: 'jaccard' or 'f1'
     refusals: str = 'value'       # what has to be blank in a refusal: the 'value', or 'all' four cells
     forbidden: str = ''           # signs that a submitted value must not contain
-    flags: tuple = ('Quote', 'Table', 'Figure', 'Math', 'is_NA') # columns that say what kind of evidence is needed
+    flags: tuple = ('Quote', 'Table', 'Figure', 'Math', 'is_NA') # columns for the kind of evidence that is needed
     brackets: str = '[]'          # around a range that is submitted; with '()' also around a list
     convert: bool = False         # whether a value in another unit is converted to the unit that the question gives
     marks: tuple = ()             # columns that only question files of this task have
@@ -117,7 +117,7 @@ class Task:
         return dict(value=self.value, ref=self.ref, na=self.na)
     @property
     def worth(self) -> float:
-        "What a right answer with the right papers is worth: the largest difference that a question with an answer makes."
+        "The credit of a right answer with the right papers: the largest difference that a question with an answer makes."
         return self.value + self.ref
     @property
     def names(self) -> dict[str, str]:
@@ -179,7 +179,7 @@ def read_task(
     task = replace(base, **t)
     if not math.isclose(sum(task.weights.values()), 1, abs_tol=1e-6):
         raise UserError(f'{where}: the weights value, ref and na sum to {sum(task.weights.values()):g}, not to 1')
-    if task.na == 1: raise UserError(f'{where}: na is 1: a score of refusals alone says nothing about answers')
+    if task.na == 1: raise UserError(f'{where}: na is 1: a score of refusals alone does not measure answers')
     return task
 
 # %% ../../nbs/00_core/03_questions.ipynb #7a5c000b
@@ -209,9 +209,9 @@ def names_in(
 def task_of(
     path,        # a question file
     columns,     # its columns
-    name:str='', # of the task that is asked for; '': the file's own
+    name:str='', # of the requested task; '': the file's own
 ) -> Task:
-    "The task of a question file: the one asked for, else that of `wattnb.toml`, else that of its columns."
+    "The task of a question file: the requested one, else that of `wattnb.toml`, else that of its columns."
     own = _declared(path)
     if not name or own and own.name == name: return own or _by_columns(path, columns)
     if name in TASKS: return TASKS[name]

@@ -381,7 +381,7 @@ _THINKS = re.compile(r'(?:^|[/:._-])(?:o[1-9](?:$|[-:])|gpt-5(?!.*chat)|gpt-oss|
                      r'|exaone-deep)|thinking|reasoning')
 
 def _bare_name(id:str, whole:bool=True) -> str:
-    "What names the model in an id, a path or a file; not `whole`: without words such as instruct."
+    "The name of the model in an id, a path or a file; not `whole`: without words such as instruct."
     last = re.sub(r'\.(?:gguf|safetensors)$', '', re.split(r'[/\\]', id.strip().lower()[:300].rstrip('/\\'))[-1])
     last = _PACKED.sub('', last)
     if not whole: last = re.sub(r'[-._:](?:instruct|it|chat|hf)(?=$|[-._:])', '', last)

@@ -40,7 +40,7 @@ def complete_rows(
     questions:Sequence[Question],   # in the order of their file
     papers:dict[str, Paper],        # the bibliography
 ) -> list[dict]:
-    "A row for each question, in file order, with unit, addresses and blanks as the task wants them."
+    "A row for each question, in file order, with unit, addresses and blanks in the form of the task."
     by_id = {str(r['id']).strip(): r for r in rows}
     return [_complete(q, by_id.get(q.id, {}), papers) for q in questions]
 
@@ -114,7 +114,7 @@ def gate_table(
     n:int,       # its rows
     task:Task,   # whose rules they are
 ) -> ResultTable:
-    "The faults, under a title that says whether the file passes."
+    "The faults, with a title that states whether the file passes."
     verdict = 'passes' if not faults else f'does not pass: {len({f[1] for f in faults})} rows to mend'
     return ResultTable(['line', 'id', 'column', 'rule', 'what is wrong'], faults, f'{name}: {n} rows, {verdict} by the rules of {task.name}')
 
@@ -183,7 +183,7 @@ def upload_submission(
     competition:str,  # its name at Kaggle
     message:str,      # shown beside the submission there
 ) -> str:
-    "Send a file with Kaggle's client; what the client says. `UserError` without the client, `WorkError` where it fails."
+    "Send a file with Kaggle's client; returns the client's output. `UserError` without the client, `WorkError` where it fails."
     if not re.fullmatch(r'[a-z0-9][a-z0-9-]{1,98}', competition): raise UserError(f'{competition!r} is not a name of a competition')
     client = shutil.which('kaggle')
     if client is None: raise UserError('uploading needs the client of Kaggle: pip install kaggle, and its login')
