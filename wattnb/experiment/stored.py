@@ -369,8 +369,7 @@ def results_table(
     "All runs with a summary: score, parts, interval, cost per question. `UserError` for a filter that no run matches."
     if not weights: check_place(ws, env, datafile)
     truths, base, found = GroundTruth(ws), experiments_of(ws), []
-    root = ws.root if isinstance(ws, Workspace) else base
-    noise = base.parent/'random_weights'
+    root, noise = ws.root if isinstance(ws, Workspace) else base, base.parent/'random_weights'
     if weights: base = noise
     for r in find_runs(base, env, datafile) if base.exists() else []:
         try:
