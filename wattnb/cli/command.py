@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         s.add_argument('--verbose', action='store_true', help='more messages on stderr, tracebacks of defects')
     return p
 
+# %% ../../nbs/11_cli/00_command.ipynb #a77c0002
 def _parsed(argv):
     "The arguments. `UserError` for an option that the verb does not have, with those that are spelt alike."
     args, rest = _parser().parse_known_args(argv)
