@@ -91,7 +91,7 @@ def test_ties():
 def test_no_energy():
     ws = toy_runs()
     for p in runs_of(ws).iterdir(): change(p, hardware=dict(gpu_energy_wh=0., gpu_energy_method='none'))
-    assert 'Its energy is not known' in holds(Report(ws))[2]
+    assert 'The energy of **big** is not known' in holds(Report(ws))[2]
     assert energy_findings(Report(ws)) == ['No run measured its energy, so it is not compared.']
 
 
@@ -101,7 +101,7 @@ def test_hosted_only_with_and_without_a_price():
     for p in runs_of(ws).iterdir(): change(p, llm_provider='openai', quantization='api', hardware=dict(gpu_energy_wh=0., gpu_energy_method='none'))
     assert 'because the provider does not report it' in holds(Report(ws))[2]
     for p in runs_of(ws).iterdir(): change(p, estimated_cost_usd=.6, input_tokens=900, output_tokens=9)
-    assert holds(Report(ws))[2] == 'A question costs 0.01 USD; its energy is not known.'
+    assert holds(Report(ws))[2] == 'A question to **big** costs 0.01 USD; its energy is not known.'
     assert 'costs the least: 0.01 USD a question' in money_findings(Report(ws))[0]
 
 
@@ -120,13 +120,13 @@ def test_what_the_audit_doubts_stands_beside_the_number():
     "One GPU of two, a resumed run, unreadable replies: at the number in the table, in words in the sentences, and in the list of doubts."
     ws, numbers = tree('older')
     r = Report(ws.root, datafile='hall_QA')
-    rows, notes = {x.get('run') or x['system']: x for x in systems_table(r)}, ' '.join(systems_table(r).notes)
+    rows, notes = {x['system']: x for x in systems_table(r)}, ' '.join(systems_table(r).notes)
     for label, x in r.numbers.items():
-        cell, letters = rows[label]['Wh/question'], [d.rule for d in x.about('energy') if d.severity != 'info']
+        cell, letters = rows[r.names[label]]['Wh/question'], [d.rule for d in x.about('energy') if d.severity != 'info']
         if x.wh is not None: assert bool(letters) == ('[' in cell) and cell.startswith('≥') == (x.energy.kind == 'at least'), (label, cell)
         for rule in letters:
             if x.wh is not None: assert f'{rule}: ' in notes
-        assert ('[' in rows[label]['score']) == bool([d for d in x.about('score') if d.severity != 'info'])
+        assert ('[' in rows[r.names[label]]['score']) == bool([d for d in x.about('score') if d.severity != 'info'])
     assert {'ONE_GPU', 'RESUMED'} <= audit_findings(r).keys()
     assert next(iter(audit_findings(r).values()))[0] == 'error' or 'stored score' not in summary_sentences(r)[4]
 
@@ -168,7 +168,8 @@ def test_the_order_of_the_page(page):
     text, _ = page
     r = Report(tree('older')[0].root)
     assert f'<title>{report_title(r)}</title>' in text and 'hall_QA' in report_title(r) and 'GB10 and PowerEdge' in report_title(r)
-    places = [text.index(p) for p in ('wattnb-title', 'wattnb-five">', '<nav ', '<h2', 'id="Methods"')]
+    text = text[text.index('<main>'):]
+    places = [text.index(p) for p in ('wattnb-title', 'wattnb-five">', 'wattnb-facts', '<nav ', '<h2', 'id="Methods"')]
     assert places == sorted(places) and 'Report over many runs' not in text
     nav = text[text.index('<nav '):text.index('</nav>')]
     heads = re.findall(r'<h2[^>]*id="([^"]+)"', text)
@@ -193,18 +194,18 @@ def test_the_page_has_rules_for_phones_the_dark_and_paper(page):
 
 def test_numbers_of_the_page_are_those_of_one_record(page):
     "Score, energy and latency of a run are the same in each table of the page that has them."
-    numbers, seen = {x.run: x for x in Report(tree('older')[0].root).numbers.values()}, 0
-    by_label = Report(tree('older')[0].root).numbers
+    r, seen = Report(tree('older')[0].root), 0
+    by_name = {r.names[k]: x for k, x in r.numbers.items()}
     number = lambda cell: float(re.sub(r'^[≥≈] |\s\[.*', '', cell).replace(',', ''))
     for t in Tables(page[0]).tables:
-        if len(t) < 2 or 'run' not in t[0]: continue
+        if len(t) < 2 or t[0][0] not in ('run', 'system'): continue
         for cells in t[1:]:
-            row = dict(zip(t[0], cells))
-            if row['run'] not in by_label: continue
-            x = by_label[row['run']]
+            row, name = dict(zip(t[0], cells)), cells[0]
+            if name not in by_name: continue
+            x = by_name[name]
             for column, want in (('score', x.score), ('overall', x.score), ('Wh/question', x.wh_per_question), ('latency s', x.latency_s), ('Wh', x.wh)):
-                if column in row and row[column] != '–': seen += 1; assert math.isclose(number(row[column]), want, rel_tol=6e-3, abs_tol=6e-4), (row['run'], column, row[column], want)
-    assert numbers and seen > 5 * len(by_label)
+                if column in row and row[column] != '–': seen += 1; assert math.isclose(number(row[column]), want, rel_tol=6e-3, abs_tol=6e-4), (name, column, row[column], want)
+    assert seen > 5 * len(by_name) and not any(re.search(rf'(?<![\w/.]){re.escape(k)}(?![\w-])', page[0]) for k in set(r.numbers) - set(r.names.values()) if '/' not in k)
 
 
 def test_tables_to_copy_lie_beside_the_page(page):
@@ -221,6 +222,23 @@ def test_tables_to_copy_lie_beside_the_page(page):
     assert 'script' not in files['tables.html'] and 'onclick' not in files['tables.html'] and '<details' not in files['tables.html']
 
 
+def test_a_report_that_fails_leaves_the_older_one(tmp_path, capsys):
+    "Notebook, page and tables are replaced together when all is made; the notebook with the error stays beside them."
+    import nbformat
+    pytest.importorskip('papermill')
+    ws, out = Workspace(toy_runs()), tmp_path / 'r.ipynb'
+    older = {out: 'older', out.with_suffix('.html'): 'older page', tmp_path / 'r-tables/systems.tex': 'older table'}
+    (tmp_path / 'r-tables').mkdir()
+    for p, text in older.items(): p.write_text(text)
+    parameters = nbformat.v4.new_code_cell("root = env = datafile = ground_truth = tables = ''", metadata=dict(tags=['parameters']))
+    made = nbformat.v4.new_code_cell("import pathlib; p = pathlib.Path(tables); p.mkdir(); (p/'systems.tex').write_text('new'); 1 / 0")
+    ws.notebooks.mkdir(exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=[parameters, made], metadata=dict(kernelspec=dict(name='python3', display_name='p', language='python'))), ws.notebooks / 'report.ipynb')
+    assert main(['report', '--html', '--own', '--root', str(ws.root), '--output', str(out)]) == 1
+    assert {p: p.read_text() for p in older} == older and sorted(p.name for p in tmp_path.iterdir()) == ['r-failed.ipynb', 'r-tables', 'r.html', 'r.ipynb']
+    assert 'ZeroDivisionError' in (tmp_path / 'r-failed.ipynb').read_text() and 'r-failed.ipynb' in capsys.readouterr().err
+
+
 def test_names_of_somebody_else_are_text():
     "No name of a run becomes HTML, in the page or in its title."
     evil = '<img src=x onerror=alert(1)>'
@@ -230,8 +248,8 @@ def test_names_of_somebody_else_are_text():
 
 
 def test_one_title_of_the_software():
-    "BibTeX, README and CITATION.cff name the software alike."
-    assert f'title: "{SOFTWARE_TITLE}"' in (root / 'CITATION.cff').read_text('utf-8') and SOFTWARE_TITLE in (root / 'README.md').read_text('utf-8')
+    "BibTeX, the guide and CITATION.cff name the software alike."
+    assert f'title: "{SOFTWARE_TITLE}"' in (root / 'CITATION.cff').read_text('utf-8') and SOFTWARE_TITLE in (root / 'nbs/guides/16_publish.ipynb').read_text('utf-8')
     assert f'title = {{{{{SOFTWARE_TITLE}}}}}' in bibtex(Report(toy_runs()))
 
 
