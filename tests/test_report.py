@@ -327,6 +327,22 @@ def test_what_is_said_of_planted_sentences(name, tmp_path):
     assert wrong == [] and seen >= (200 if name == 'toy' else 20)
 
 
+def test_a_board_of_the_recorded_runs(tmp_path, capsys):
+    "It renders, and every score is derived again and is the recorded one; a summary of an older scorer is said to differ."
+    ws, want = recorded_runs(tmp_path / 'ws'), RECORDED / 'recorded/expected_scores.json'
+    at = [str(ws.root), '--json', '--output', str(tmp_path / 'board')]
+    assert main(['board', *at, '--scores', str(want)]) == 0
+    [part] = json.loads(capsys.readouterr().out)['parts']
+    scores = {r['run']: r['score'] for r in part['runs']}
+    assert scores == {k: pytest.approx(v['overall'], abs=1e-9) for k, v in read_json(want).items()} and [r['rank'] for r in part['runs']] == list(range(1, 12))
+    assert {(r['checked'], r['verified'], r['verified_why']) for r in part['runs']} == {('score', False, 'no journal')}
+    assert (tmp_path / 'board/index.html').read_text('utf-8').count('✓ score derived again') == len(scores)
+    assert main(['board', *at]) == 0
+    for r in (r for p in json.loads(capsys.readouterr().out)['parts'] for r in p['runs']):
+        was = read_json(ws.experiments / 'PowerEdge/train_QA' / r['run'] / 'summary.json')['overall_score']
+        assert (r['checked'] == 'score') == (abs(was - r['score']) < 1e-6) and (r['checked'] == 'score' or f'{was:.3f}' in r['verified_why'])
+
+
 def test_what_is_not_checked_is_listed(study, tmp_path, capsys):
     ws, cited = study
     p = paper(tmp_path, 'big needs less memory than small.\nLarger models use more energy.\nbig is better than GPT-4.', cited)
