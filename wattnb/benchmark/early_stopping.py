@@ -61,7 +61,7 @@ class EarlyStopping:
         if not self.reference.plan.questions.labelled:
             raise UserError(f'{self.reference.plan.questions.path.name} has no answers: no result can be known')
         asked = [q for block in question_blocks(self.questions) for q in block]
-        rows = [dict(is_na=q.is_na, truth_refs=q.ref_id) for q in asked]
+        rows = [dict(is_na=q.is_na, truth_refs=q.refs) for q in asked]
         self.order, self.rare, self.papers = [q.id for q in asked], [q.is_na for q in asked], papers_of(rows)
         self.looks = look_points(self.papers or range(len(asked)))
         self.bounds = contribution_bounds(len(asked), sum(self.rare), task=asked[0].task)

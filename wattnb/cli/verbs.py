@@ -18,8 +18,8 @@ from pathlib import Path
 from ..core.redaction import redact
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, jsonable, log,
-                                   optional, read_csv, sweep, write_csv, write_json)
-from ..core.questions import BASE_COLUMNS, read_questions, task_of
+                                   optional, read_csv, sweep, write_json)
+from ..core.questions import read_questions, task_of
 from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
 from .command import Opt, Result, _shipped, init_workspace, verb
@@ -477,7 +477,7 @@ def cmd_score(a) -> Result:
                                    s.mismatches())] + ([problems] if problems else [])
     if not a.scorer: return Result('\n\n'.join(parts), s.to_json(strict=a.strict))
     from wattnb.scoring.official_scorer import compare_scorer, record_official, run_scorer
-    official = run_scorer(a.scorer, a.truth, a.submission)
+    official = run_scorer(a.scorer, a.truth, a.submission, id=dict(s.task.columns).get('id', 'id'))
     run = _run_of(a.root, a.submission)
     kept = record_official(run, s, official, a.truth, a.submission) if run else None
     more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=official.to_json(s), recorded=kept and str(kept))
@@ -495,7 +495,7 @@ def _run_of(root, submission) -> Path|None:
 
 @verb('submit', 'write the submission of a run, and check it as the competition would',
       'wattnb submit extractive-bench', Opt('run', metavar='RUN', help='name of a run, or a submission CSV to check as it is'),
-      Opt('--questions', default='', metavar='CSV', help='question file; default: that of the run'),
+      Opt('--questions', default='', metavar='CSV', help='question file; default: that of the run'), *_options('task'),
       Opt('--output', default='', metavar='CSV', help='file to write; default: artifacts/submissions/<env>/<questions>/<run>.csv'),
       Opt('--upload', default='', metavar='COMPETITION', help='send a file that passes, with the client of Kaggle'),
       Opt('--message', default='wattnb', metavar='TEXT', help='shown beside the uploaded file'))
@@ -505,14 +505,14 @@ def cmd_submit(a) -> Result:
     if given and not given.is_file(): raise UserError(f'no such file: {given}')
     if given and not a.questions: raise UserError('a file is checked against its questions: give --questions')
     run = None if given else _answered_run(a)
-    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'), run)
-    rows = sub.read_rows(given) if given else sub.submission_of(run, questions, papers)
+    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'), run, a.task)
+    rows = sub.read_rows(given, questions.task) if given else sub.submission_of(run, questions, papers)
     out = given or Path(a.output or ws.artifacts/'submissions'/f'{run.id}.csv')
     if run:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(out, BASE_COLUMNS, rows)
+        sub.write_rows(out, rows, questions.task)
     faults = sub.check_rows(rows, questions, papers)
-    text, sent = sub.gate_table(faults, out.name, len(rows)).to_text(), ''
+    text, sent = sub.gate_table(faults, out.name, len(rows), questions.task).to_text(), ''
     if run and (open_ := {q.id for q in questions} - {str(r['id']).strip() for r in run.submission}):
         text += f'\n{len(open_)} of the questions are not answered in the run: their rows are blank'
     if a.upload and not faults: sent = sub.upload_submission(out, a.upload, a.message)

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from ..core.records import Summary, finite
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, digest, is_running, read_csv, stale_files
-from ..core.questions import BLANK, is_blank, parse_refs
+from ..core.questions import BLANK, is_blank
 from ..llm.server_limits import cut_prompts
 from ..scoring.wattbot_score import SCORER_VERSION
 from ..scoring.scores import Scores, score
@@ -194,13 +194,13 @@ def _low_score(c):
 # %% ../../nbs/09_compare/00_auditing.ipynb #9e33915a
 @rule('warning', 'papers cited beside a refusal')
 def _blank_with_refs(c):
-    k = [p.id for p in c.run.predictions if p.blank and parse_refs(p.refs)]
+    k = [p.id for p in c.run.predictions if p.blank and p.refs]
     if k: yield f'{len(k)} refusals cite papers: {_few(k)}'
 
 @rule('warning', 'citations of papers that the bibliography does not have')
 def _unknown_refs(c):
     if c.papers is None: return
-    odd = Counter(x for p in c.run.predictions for x in parse_refs(p.refs) if x.lower() not in c.papers)
+    odd = Counter(x for p in c.run.predictions for x in p.refs if x.lower() not in c.papers)
     if odd: yield f'{sum(odd.values())} citations of {len(odd)} unknown papers: {_few([repr(x) for x in odd])}'
 
 @rule('info', 'answer and explanation are the same text everywhere')
@@ -332,7 +332,7 @@ def _vote_drift(c):
         yield (f'{len(bad)} values differ from the vote of its '
                f'members{" today" if here else ", as its records keep them"}: {_few(bad)}')
     odd = [p.id for p in c.run.predictions if p.id in again and p.id not in bad
-           and set(parse_refs(again[p.id].refs)) != set(parse_refs(p.refs))]
+           and {*again[p.id].refs} != {*p.refs}]
     if odd: yield f'{len(odd)} citations differ from those of the winners: {_few(odd)}'
 
 @rule('info', 'an ensemble without its cost')

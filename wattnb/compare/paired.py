@@ -19,7 +19,6 @@ from fastcore.basics import patch
 
 from ..core.tables import ResultTable, TableSet, fit_text
 from ..core.workspace import UserError, atomic_write, some_of, write_csv, write_json
-from ..core.questions import parse_refs
 from ..scoring.statistics import (ALPHA, design_effect, differs, holm, letters, mcnemar_exact, mcnemar_power, mde, mde_mean,
                                        paired_ci, permutation_test, ratio_ci)
 from ..scoring.wattbot_score import scorer_version
@@ -48,7 +47,7 @@ class ScoredRun:
     @cached_property
     def ids(self) -> tuple: return tuple(r['id'] for r in self.scores.rows)
     @cached_property
-    def answers(self) -> list: return [(r['value'], frozenset(parse_refs(r['refs']))) for r in self.scores.rows]
+    def answers(self) -> list: return [(r['value'], frozenset(r['refs'])) for r in self.scores.rows]
 
 # %% ../../nbs/09_compare/01_paired.ipynb #bc18981b
 def _ordered(e:ScoredRun, ids) -> ScoredRun:

@@ -14,6 +14,8 @@ from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from .. import __version__
+
 # %% ../../nbs/00_core/04_hardware.ipynb #37ddea76
 def _text(path) -> str:
     "The content of a small system file, or ''."
@@ -85,10 +87,10 @@ PACKAGES = ('wattnb', 'torch', 'transformers', 'accelerate', 'bitsandbytes', 'se
 def versions(
     names=PACKAGES, # distributions to look up
 ) -> dict:
-    "Versions of the installed ones. Nothing is imported."
+    "Versions of the installed ones, of wattnb that of the code. Nothing is imported."
     out = {}
     for n in names:
-        try: out[n] = metadata.version(n)
+        try: out[n] = __version__ if n == 'wattnb' else metadata.version(n)
         except metadata.PackageNotFoundError: continue
     return out
 

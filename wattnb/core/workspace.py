@@ -322,9 +322,9 @@ def _read_raw(path:Path) -> bytes:
         raise UserError(f'{path} is not a text file (NUL byte on line {line}): expected a CSV in UTF-8')
     return raw
 
-def _header(reader, path:Path, required:Sequence[str]) -> list[str]:
+def _header(reader, path:Path, required:Sequence[str], names:dict[str, str]) -> list[str]:
     "The columns of a CSV. `UserError` for a missing or doubled one, or too many."
-    try: columns = [c.strip() for c in next(reader)]
+    try: columns = [names.get(c.strip(), c.strip()) for c in next(reader)]
     except (StopIteration, csv.Error): raise UserError(f'{path} has no header line') from None
     if len(columns) > MAX_COLUMNS:
         raise UserError(f'{path}:1: {len(columns):,} columns, more than the {MAX_COLUMNS:,} that a table may have')
@@ -344,6 +344,7 @@ def _header(reader, path:Path, required:Sequence[str]) -> list[str]:
 def read_csv(
     path,                      # CSV file in UTF-8 (with or without BOM) or cp1252
     required:Sequence[str]=(), # columns that must be there
+    names:dict[str, str]|None=None, # column of the file -> what it is called here, where that differs
 ) -> CsvFile:
     """Read a CSV as text. `UserError` for a missing, empty, binary or undecodable file, a missing
     or doubled column, too many columns, or a row with too many cells."""
@@ -352,7 +353,7 @@ def read_csv(
     old = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
         reader = csv.reader(io.StringIO(text, newline=''), strict=False)
-        columns = _header(reader, path, required)
+        columns = _header(reader, path, required, names or {})
         rows, lines, start = [], [], reader.line_num + 1
         try:
             for cells in reader:

@@ -14,13 +14,13 @@ from functools import lru_cache
 from typing import Sequence
 
 from ..core.workspace import UserError
-from ..core.questions import BLANK, is_blank, parse_refs, read_items
+from ..core.questions import BLANK, Refs, is_blank, read_items
 from ..scoring.answers import Prediction
 from ..scoring.wattbot_score import as_number, normalise_value, parse_collection, plain_number, plain_term
 
 # %% ../../nbs/08_ensemble/00_voting.ipynb #4715b46d
 _cached = lru_cache(maxsize=1 << 16)
-_blank, _normal, _papers = _cached(is_blank), _cached(normalise_value), _cached(lambda cell: tuple(parse_refs(cell)))
+_blank, _normal = _cached(is_blank), _cached(normalise_value)
 
 # %% ../../nbs/08_ensemble/00_voting.ipynb #a94ac6a6
 def _text_key(s:str, rule:str) -> tuple:
@@ -66,7 +66,7 @@ class Ballot:
     "The answer of one member to one question."
     member: str
     value: str
-    refs: str = ''                # `ref_id` cell, unparsed
+    refs: Refs = Refs()           # cited papers
     status: str = ''              # of the `Prediction`: 'failed' and 'unparsed' cast no vote (but see `LEGACY`)
     confidence: float|None = None # 0..1
     weight: float = 1.            # weight of this member's vote
@@ -97,7 +97,7 @@ class VoteRule:
 class Decision:
     "The outcome of a vote. `votes` maps each candidate, as written by its first voter, to its weight."
     value: str
-    refs: str           # `ref_id` cell: a sorted JSON list, or is_blank
+    refs: Refs          # sorted; () for none
     winners: tuple      # members that gave the value
     votes: dict
     agreement: float    # share of the winning value in all votes cast, 0..1
@@ -113,27 +113,25 @@ def _cited(cell:str) -> frozenset[str]:
     if isinstance(items, list): return frozenset(str(x).strip() for x in items if x)
     return frozenset([cell.strip()]) - {''}
 
-def _cell(ids) -> str: return json.dumps(sorted(ids)) if ids else BLANK
+def _union(ballots) -> Refs: return Refs(sorted(set().union(*(_cited(str(b.refs)) for b in ballots))))
 
-def _union(ballots) -> str: return _cell(set().union(*(_cited(b.refs) for b in ballots)))
-
-def _shared(ballots, share:float) -> str:
+def _shared(ballots, share:float) -> Refs:
     "Papers cited in at least `share` of the ballots, compared without case."
-    sets = [{x.lower(): x for x in _papers(b.refs)} for b in ballots]
+    sets = [{x.lower(): x for x in Refs(b.refs)} for b in ballots]
     n, names = Counter(k for s in sets for k in s), {k: v for s in reversed(sets) for k, v in s.items()}
-    return _cell({names[k] for k, c in n.items() if c >= share * len(sets)})
+    return Refs(sorted(names[k] for k, c in n.items() if c >= share * len(sets)))
 
 # %% ../../nbs/08_ensemble/00_voting.ipynb #0b9dee0e
 _STRATEGY_CITES = dict(first_non_blank='all', canonical='support', confidence='support', independent='vote',
                        union='all', intersection='intersection')
 
-def _cite(rule:VoteRule, ballots, cast, given, won) -> str:
-    "The `ref_id` cell of a decision."
+def _cite(rule:VoteRule, ballots, cast, given, won) -> Refs:
+    "The papers that a decision cites."
     how = rule.refs or _STRATEGY_CITES.get(rule.strategy, 'winners')
     if how in ('all', 'winners'): return _union(ballots if how == 'all' else given)
     if how in ('support', 'intersection'): return _shared(won, 1 if how == 'intersection' else .5)
-    cells = Counter(_cited(b.refs) for b in (cast if how == 'vote' else given))
-    return _cell(cells.most_common(1)[0][0] if cells else ())
+    cells = Counter(_cited(str(b.refs)) for b in (cast if how == 'vote' else given))
+    return Refs(sorted(cells.most_common(1)[0][0]) if cells else ())
 
 # %% ../../nbs/08_ensemble/00_voting.ipynb #29501f37
 def _voters(ballots, rule:VoteRule) -> list[Ballot]:
@@ -153,7 +151,7 @@ def _evidence(value, ballots, cast, won, rule) -> dict:
     "The value with its citations and the members that gave it."
     legacy = rule.strategy in LEGACY
     given = [b for b in ballots if b.value == value] if legacy else won
-    refs = BLANK if _blank(value) and not legacy else _cite(rule, ballots, cast, given, won)
+    refs = Refs(BLANK) if _blank(value) and not legacy else _cite(rule, ballots, cast, given, won)
     return dict(value=value, refs=refs, winners=tuple(b.member for b in given))
 
 # %% ../../nbs/08_ensemble/00_voting.ipynb #9728fcfa
@@ -170,7 +168,7 @@ def _count(ballots, cast, rule:VoteRule, key:str) -> Decision:
     if len(tied) > 1 and rule.ties == 'random': won = random.Random(f'{rule.seed}/{key}').choice(tied)
     agreement = top / total if total else 0.
     if not won or total and agreement < rule.threshold - 1e-12:
-        return Decision(BLANK, BLANK, (), votes, agreement if won else 0., len(tied) > 1)
+        return Decision(BLANK, Refs(BLANK), (), votes, agreement if won else 0., len(tied) > 1)
     spelled = Counter(b.value for b in won)
     value = max(spelled, key=spelled.get) # the commonest spelling; of equals the earliest
     return Decision(**_evidence(value, ballots, cast, won, rule), votes=votes, agreement=agreement, tie=len(tied) > 1)
@@ -179,10 +177,10 @@ def _count(ballots, cast, rule:VoteRule, key:str) -> Decision:
 def _by_citation(ballots, cast, rule:VoteRule, key:str) -> Decision:
     "`ref_priority`: the value among those who cite the papers with the most votes."
     groups = {}
-    for b in cast: groups.setdefault(_cited(b.refs), []).append(b)
+    for b in cast: groups.setdefault(_cited(str(b.refs)), []).append(b)
     best = max(groups.values(), key=lambda g: sum(b.weight for b in g)) # of equals the earliest
     d = vote(best, replace(rule, strategy='majority', refs='winners', ties='first'), key)
-    return replace(d, refs=_cell(_cited(best[0].refs)), agreement=_share(d.winners, cast))
+    return replace(d, refs=Refs(sorted(_cited(str(best[0].refs)))), agreement=_share(d.winners, cast))
 
 def vote(
     ballots:Sequence[Ballot],   # in member order

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['surname', 'citation_labels', 'Citations', 'Exchange', 'Asked', 'answer_one', 'asked_task', 'ask', 'answer_html',
-           'took_html', 'page_html', 'hits_html', 'prompt_html', 'attempts_table']
+           'took_html', 'page_html', 'hits_html', 'prompt_html', 'attempts_table', 'folded']
 
 # %% ../../nbs/06_experiment/07_asking.ipynb #1ac738b6
-import base64, html, json, re, time, unicodedata
+import base64, html, re, time, unicodedata
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Callable, Sequence
@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, read_csv
 from ..core.redaction import redact
-from ..core.questions import BLANK, Question, Task, task_of
+from ..core.questions import BLANK, Question, Refs, Task, task_of
 from ..index.corpus import Paper, read_bibliography
 from ..index.store import Index, open_index
 from ..retrieval.images import ImageFinder
@@ -182,9 +182,8 @@ def tokens(self:Asked) -> tuple:
 def scored(self:Asked) -> dict|None:
     "The row of the score, where the question came with its true answer."
     if not self.question.answer_value.strip(): return None
-    a = self.answer
-    refs = json.dumps(list(a.refs)) if a.refs else BLANK
-    return score([self.question], [Prediction(self.question.id, a.value, refs, a.status)]).rows[0]
+    q, a = self.question, self.answer
+    return score([q], [Prediction(q.id, a.value, Refs(a.refs), a.status)]).rows[0]
 
 @patch
 def to_json(self:Asked):
@@ -456,7 +455,7 @@ def attempts_table(
     return ResultTable(columns, [row(n, x) for n, x in enumerate(a.attempts, 1)], title='Attempts')
 
 # %% ../../nbs/06_experiment/07_asking.ipynb #b0997dd5
-def _fold(title:str, body:str) -> str: return f'<details><summary>{title}</summary>{body}</details>'
+def folded(title:str, body:str) -> str: return f'<details><summary>{title}</summary>{body}</details>'
 
 @patch
 def _repr_html_(self:Asked):
@@ -464,11 +463,11 @@ def _repr_html_(self:Asked):
     if r:
         block = lambda b: (f'<p><b>{self.citations.link(b.doc_id, page=b.page)}, page {b.page}</b> '
                            f'<small>score {b.score:.3f}</small><br>{html.escape(b.text)}</p>')
-        parts.append(_fold(f'{len(r.context.blocks)} passages shown to the model',
+        parts.append(folded(f'{len(r.context.blocks)} passages shown to the model',
                            ''.join(map(block, r.context.blocks))))
     url = lambda x: f'data:image/png;base64,{base64.b64encode(x.part.png).decode()}'
     pictures = [f'<p>{html.escape(x.name)}<br><img src="{url(x)}" style="max-width:100%"></p>' for x in self.last.request.images]
-    if pictures: parts.append(_fold(f'{len(pictures)} pictures shown to the model', ''.join(pictures)))
-    parts.append(_fold('prompt and reply', prompt_html(self.last)))
-    if len(self.attempts) > 1: parts.append(_fold(f'{len(self.attempts)} attempts', attempts_table(self)._repr_html_()))
+    if pictures: parts.append(folded(f'{len(pictures)} pictures shown to the model', ''.join(pictures)))
+    parts.append(folded('prompt and reply', prompt_html(self.last)))
+    if len(self.attempts) > 1: parts.append(folded(f'{len(self.attempts)} attempts', attempts_table(self)._repr_html_()))
     return ''.join(parts)

@@ -15,17 +15,17 @@ from typing import Callable, Iterator
 from urllib.parse import quote
 
 from .. import __version__
-from ..core.questions import BASE_COLUMNS
+from ..core.hardware import versions
 from ..core.redaction import secret_values
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_mark, jsonable, read_csv,
-                                   read_json, text_sha256, write_csv)
+                                   read_json, text_sha256)
 from ..index.corpus import Paper, paper_file, read_bibliography, read_manifest
 from ..index.documents import load_document
 from ..index.store import open_index
 from ..scoring.run_folders import RunFolder
 from ..scoring.scores import metric_rows
-from ..scoring.submissions import check_rows, submission_of
+from ..scoring.submissions import check_rows, submission_of, write_rows
 from .journal import JournalContent, _line, _text, read_journal
 from .run_files import CONTEXT_PLACEHOLDER, RunFiles, derive, questions_of
 
@@ -126,7 +126,7 @@ def package_lock() -> str:
     found: dict = {}
     for d in metadata.distributions():
         if name := d.metadata['Name']: found.setdefault(re.sub(r'[-_.]+', '-', name).lower(), d.version)
-    lines = [f'{k}=={v}' for k, v in sorted(found.items())]
+    lines = [f'{k}=={v}' for k, v in sorted((found | versions(['wattnb'])).items())]
     where = f'{platform.system()}-{platform.machine()}'
     return '\n'.join([f'# Python {platform.python_version()} on {where}', *lines]) + '\n'
 
@@ -339,7 +339,7 @@ def _final_submission(stage:Path, content:JournalContent, papers:list[dict], run
     bib = {p['id']: Paper(p['id'], title=p.get('title') or '', url=p.get('url') or '') for p in papers}
     questions = questions_of(content.last('run'))
     rows = submission_of(RunFolder(run), questions, bib)
-    write_csv(out, BASE_COLUMNS, rows)
+    write_rows(out, rows, questions[0].task)
     return check_rows(rows, questions, bib)
 
 # %% ../../nbs/06_experiment/09_bundles.ipynb #bd00001d

@@ -18,7 +18,7 @@ from typing import Callable, NamedTuple
 
 from fastcore.basics import patch
 
-from ..core.questions import BLANK
+from ..core.questions import BLANK, Refs
 from ..core.workspace import UserError, WorkError, file_mark, jsonable, sync_folder
 
 # %% ../../nbs/06_experiment/01_journal.ipynb #64e41784
@@ -110,7 +110,7 @@ class AttemptNumbers(NamedTuple):
     status: str = 'failed'          # 'answered', 'abstained', 'unparsed' or 'failed'
     can_retry: bool = True
     value: str = ''
-    refs: str = BLANK               # cited documents, as a submission has them: a JSON list, or 'is_blank'
+    refs: Refs = Refs(BLANK)        # cited papers
     parsed_by: str = ''
     confidence: float|None = None
     error: str|None = None
@@ -131,8 +131,7 @@ def _attempt(seq:int, a:dict) -> AttemptNumbers:
     return AttemptNumbers(
         seq, str(a['id']), a.get('session'), a.get('attempt') or 1, sys.intern(a.get('status') or 'failed'),
         bool(a.get('can_retry', True)), sys.intern(v.get('value') or ''),
-        sys.intern(json.dumps(v['refs']) if v.get('refs') else BLANK), sys.intern(v.get('parsed_by') or ''),
-        v.get('confidence'), a.get('error'), a.get('finished'), numbers(Tokens, a.get('tokens')),
+        Refs(v.get('refs') or ()), sys.intern(v.get('parsed_by') or ''), v.get('confidence'), a.get('error'), a.get('finished'), numbers(Tokens, a.get('tokens')),
         numbers(Seconds, a.get('seconds')), a.get('cost_usd'), (a.get('batch') or {}).get('size'), a.get('gold_rank'),
         a.get('gold_in_context'), a.get('context_tokens'),
         (numbers(Tokens, plan.get('tokens')), plan.get('cost_usd')) if plan else None)

@@ -414,7 +414,7 @@ def question_blocks(
     looks:int=10,       # at most so many blocks
 ) -> list[list]:
     "The questions in random order, those about one paper together, in about equal blocks that end where a paper does."
-    rows = [dict(is_na=q.is_na, truth_refs=q.ref_id) for q in questions]
+    rows = [dict(is_na=q.is_na, truth_refs=q.refs) for q in questions]
     # a question without a paper is a group of its own
     papers = [q.id if q.is_na or not p else p for q, p in zip(questions, papers_of(rows) or [''] * len(rows))]
     order = asking_order([q.id for q in questions], papers)

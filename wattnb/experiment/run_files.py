@@ -93,13 +93,13 @@ def _record(q:Question, attempts:list, tried:Sequence[AttemptNumbers], row:dict,
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #e77d9e8a
 def _submission_row(r:dict) -> dict:
-    refs, blank = json.loads(r['pred_ref']), is_blank(r['pred_value'])
+    refs, blank = r['pred_ref'], is_blank(r['pred_value'])
     why = r['pred_explanation'].strip() or (r['error'] or '').strip() or BLANK
     words = (r['pred_answer'] or '').strip() or (REFUSAL if blank else str(r['pred_value']))
     return SubmissionRow(
         id=r['id'], question=r['question'], answer=words,
         answer_value=BLANK if blank else r['pred_value'], answer_unit=r['gt_unit'],
-        ref_id=BLANK if blank or refs == [BLANK] else json.dumps(refs),
+        ref_id=BLANK if blank or refs == json.dumps([BLANK]) else refs,
         ref_url=BLANK if blank or not r['pred_ref_url'] else json.dumps(r['pred_ref_url']),
         supporting_materials=(r['pred_supporting_materials'] or '').strip() or BLANK, explanation=why).to_json()
 

@@ -18,6 +18,7 @@ from typing import Sequence
 import numpy as np
 from fastcore.basics import patch
 
+from ..core.hardware import versions
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_sha256, folder_lock,
                                    jsonable, log, optional, progress, read_json, text_sha256, write_json)
@@ -89,14 +90,7 @@ def _sound_manifest(folder:Path) -> dict|None:
     return m if m and m.get('files') and not _damage(folder, m) else None
 
 # %% ../../nbs/01_index/05_store.ipynb #8e083872
-def _versions() -> dict:
-    from importlib.metadata import PackageNotFoundError, version
-    out = {}
-    for n in ('wattnb', 'numpy', 'bm25s', 'PyStemmer', 'hnswlib', 'onnxruntime', 'tokenizers',
-              'sentence-transformers', 'torch'):
-        try: out[n] = version(n)
-        except PackageNotFoundError: pass
-    return out
+_LIBRARIES = ('wattnb', 'numpy', 'bm25s', 'PyStemmer', 'hnswlib', 'onnxruntime', 'tokenizers', 'sentence-transformers', 'torch')
 
 # %% ../../nbs/01_index/05_store.ipynb #c0ee708f
 def _hashes(paths:dict, failed:list) -> dict:
@@ -319,7 +313,7 @@ def _write_manifest(new:Path, **fields):
     "The manifest, with size and hash of every other file."
     files = {f.relative_to(new).as_posix(): f for f in sorted(new.rglob('*')) if f.is_file()}
     hashes = {k: file_sha256(f) for k, f in files.items()}
-    fields |= dict(built=time.strftime('%Y-%m-%dT%H:%M:%S'), versions=_versions(),
+    fields |= dict(built=time.strftime('%Y-%m-%dT%H:%M:%S'), versions=versions(_LIBRARIES),
                    passages_sha256=digest([hashes['passages.jsonl'], hashes['units.jsonl']]),
                    files={k: f.stat().st_size for k, f in files.items()}, sha256=hashes)
     write_json(new/'manifest.json', _sealed(fields))

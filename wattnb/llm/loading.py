@@ -7,7 +7,7 @@ __all__ = ['log', 'device_asked', 'check_gpus', 'choose_place', 'pipeline_words'
            'library_versions', 'local_facts', 'Loaded', 'load_local']
 
 # %% ../../nbs/03_llm/11_loading.ipynb #c73dff4d
-import contextlib, gc, importlib.metadata, importlib.util, itertools, logging, os, re, time
+import contextlib, gc, importlib.util, itertools, logging, os, re, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Sequence
@@ -339,10 +339,8 @@ def _memory_facts(model, plan:MemoryPlan, torch, effective:str) -> dict:
 # %% ../../nbs/03_llm/11_loading.ipynb #38cd2178
 def library_versions() -> dict:
     "Versions of the installed libraries that change what a local model computes or costs."
-    found = {}
-    for n in ('torch', 'transformers', 'accelerate', 'bitsandbytes', 'tokenizers', 'kernels', 'triton'):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError): found[n] = importlib.metadata.version(n)
-    return found
+    from wattnb.core.hardware import versions
+    return versions(('torch', 'transformers', 'accelerate', 'bitsandbytes', 'tokenizers', 'kernels', 'triton'))
 
 def local_facts() -> dict:
     "`versions`, `gpu_problem` and `mxfp4_problem` ('' where there is none) of this machine, without importing torch."

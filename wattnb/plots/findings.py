@@ -274,8 +274,7 @@ def _least(r:Report, ranked:dict, among:str) -> list[str]:
         right = sum(x['strict_value'] for x in r.rows[k])
         each = f', {ranked[k].wh / right:.3g} Wh per right answer' if right else ''
         what = f'takes the least energy: {_marked(ranked[k])}{each}.'
-        out.append(_fitting(r, lambda name: f'Of those not significantly different from {name(best)}, {name(k)} {what}',
-                            lambda name: f'Of those not significantly different from the best, {name(k)} {what}'))
+        out.append(_fitting(r, lambda name: f'Of those not significantly different from the best, {name(k)} {what}'))
     return out
 
 def energy_findings(

@@ -17,7 +17,7 @@ from typing import Any
 from fastcore.basics import patch
 
 from ..core.tables import ResultTable
-from ..core.questions import WATTBOT2025, Task, parse_refs
+from ..core.questions import WATTBOT2025, Task
 from ..core.workspace import UserError, WorkError, Workspace
 from ..index.documents import split_sentences
 from ..index.page_images import page_image_apart
@@ -51,6 +51,13 @@ def _complete_runs(ws, where:dict, truths:GroundTruth) -> tuple[list, list]:
     most = max(n for _, n in found)
     left = [f'{r.id} ({n} of {most} questions)' for r, n in found if n < most]
     return [r for r, n in found if n == most], [*damaged, *left, *other]
+
+# %% ../../nbs/10_plots/08_reports.ipynb #n8named1
+def _named(c, to:dict):
+    "A `Comparison` with other labels of its runs. `to`: label → name."
+    return replace(c, runs=tuple(replace(e, label=to[e.label]) for e in c.runs),
+                   pairs=tuple(p | dict(a=to[p['a']], b=to[p['b']]) for p in c.pairs),
+                   letters={to[k]: x for k, x in c.letters.items()})
 
 # %% ../../nbs/10_plots/08_reports.ipynb #68c491dc
 @dataclass(frozen=True)
@@ -86,17 +93,8 @@ class Report:
                             {k: joules_per_token(e.run.records) for k, e in runs.items()})
         t.notes = (*t.notes, *doubt_notes({k: e.numbers for k, e in runs.items()}, 'energy', 'usd'))
         return t
-    @cached_property
-    def recommendation(self):
-        "The recommended system, evaluated by cross-validation. `UserError` with fewer than two runs."
-        return recommend(self.ws, ground_truth=self.ground_truth, **self.where)
-    @cached_property
-    def named(self):
-        "The comparison with the names of figures and sentences in place of run labels; None with one run."
-        c, to = self.comparison, self.names
-        return c and replace(c, runs=tuple(replace(e, label=to[e.label]) for e in c.runs),
-                             pairs=tuple(p | dict(a=to[p['a']], b=to[p['b']]) for p in c.pairs),
-                             letters={to[k]: x for k, x in c.letters.items()})
+    recommendation = cached_property(lambda self: recommend(self.ws, ground_truth=self.ground_truth, **self.where))
+    named = cached_property(lambda self: self.comparison and _named(self.comparison, self.names))
 
 # %% ../../nbs/10_plots/08_reports.ipynb #n8numbers
 @patch(as_prop=True)
@@ -152,10 +150,9 @@ class Folded:
 def _answers_table(answers:dict) -> str:
     "HTML of one question: a row per run with class, value and cited papers."
     esc = html.escape
-    papers = lambda x: ', '.join(parse_refs(x.get('refs')))
     rows = ''.join(f'<tr><td>{esc(l)}</td><td '
                    f'title="{c}">{_MARK.get(c, c)}</td><td>{esc(str(x.get("value") or ""))[:120]}</td>'
-                   f'<td>{esc(papers(x))[:120]}</td><td>{c}</td></tr>' for l, (c, x) in answers.items())
+                   f'<td>{esc(", ".join(x.get("refs") or ()))[:120]}</td><td>{c}</td></tr>' for l, (c, x) in answers.items())
     return f'<table><tr><th>system</th><th></th><th>value</th><th>papers</th><th>class</th></tr>{rows}</table>'
 
 # %% ../../nbs/10_plots/08_reports.ipynb #9276a2e9

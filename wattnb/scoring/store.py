@@ -206,7 +206,7 @@ def _typed(df):
     "The frame with the type of each tidy column."
     for c in df.columns:
         if c in _LONG_TEXT: df[c] = df[c].astype('str')
-        elif c in TEXT_COLUMNS: df[c] = df[c].astype('category')
+        elif c in TEXT_COLUMNS: df[c] = df[c].map(str, na_action='ignore').astype('category')
         elif c in FLAG_COLUMNS:
             df[c] = df[c].astype('bool' if c in _NEVER_MISSING and df[c].notna().all() else 'boolean')
         else: df[c] = df[c].astype('float64')
