@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLANK', 'REFUSAL', 'BASE_COLUMNS', 'GATES', 'WATTBOT2025', 'FLAGS', 'TASKS', 'is_blank', 'parse_refs', 'Refs',
-           'read_items', 'Task', 'task_for', 'read_task', 'names_in', 'task_of', 'Question', 'QuestionSet',
+           'read_items', 'Task', 'task_for', 'read_task', 'declared_columns', 'task_of', 'Question', 'QuestionSet',
            'read_questions']
 
 # %% ../../nbs/00_core/03_questions.ipynb #3fd92e1d
@@ -199,7 +199,7 @@ def _by_columns(path, columns) -> Task:
     try: return task_for(read_csv(train).columns)
     except UserError: return task_for(columns) # it is damaged, and was not asked for
 
-def names_in(
+def declared_columns(
     path, # a question file
 ) -> dict[str, str]:
     "Column of the file -> what it is called here, as `wattnb.toml` has them, whatever the rules that are asked for."
@@ -288,7 +288,7 @@ def read_questions(
 ) -> QuestionSet:
     """Read a question file. `UserError` (one line: file, line, column) for a missing
     column, an empty or doubled id, an empty question, or no rows."""
-    t = read_csv(path, required=('id', 'question'), names=names_in(path))
+    t = read_csv(path, required=('id', 'question'), names=declared_columns(path))
     if limit is not None and limit < 1: raise UserError(f'--limit must be at least 1, not {limit}')
     if not t.rows: raise UserError(f'{path} has a header but no questions')
     seen, out = {}, []

@@ -348,7 +348,7 @@ def parts(self:Results) -> list[ResultTable]:
     return [ResultTable(cut(whole.columns), [cut(r) for r in whole.rows if r[at] == t], f'Task {t}',
                         whole.notes if t == tasks[-1] else (), whole.digits, whole.brief) for t in tasks]
 
-# %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3ea
+# %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3eb
 _RESULTS = { # column → what it shows of the numbers of a run
     'env': 'env', 'questions': 'datafile', 'task': 'task', 'run': 'name', 'engine': 'engine', 'precision': 'precision', 'n': 'n',
     'score': 'score', '95 % interval': 'interval', 'score is': 'score_is', 'value': 'value_accuracy', 'citations': 'ref_overlap',
@@ -360,6 +360,7 @@ def _cell(x, of:str):
     if of == 'interval': return f'{x.score_low:.3f}–{x.score_high:.3f}' if x.score_low is not None else None
     return x.per(x.tokens) if of == 'tokens' else attrgetter(of)(x)
 
+# %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3ea
 def results_table(
     ws,                     # `Workspace`, or a folder of runs
     env:str|None=None,      # only this machine label

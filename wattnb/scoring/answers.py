@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-from ..core.questions import (BASE_COLUMNS, BLANK, FLAGS, REFUSAL, WATTBOT2025, Question, Refs, Task, is_blank, names_in,
+from ..core.questions import (BASE_COLUMNS, BLANK, FLAGS, REFUSAL, WATTBOT2025, Question, Refs, Task, is_blank, declared_columns,
                                    parse_refs, task_of)
 from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, read_band, score_refs,
                                           score_value)
@@ -65,7 +65,7 @@ def read_truth(
     task:str='', # name of the task whose rules apply; '': the file's own
 ) -> list[Question]:
     "The questions of a truth file. `UserError` for a missing column, an empty or doubled id, no rows or no values."
-    t = read_csv(path, required=('id', 'answer_value', 'ref_id'), names=names_in(path))
+    t = read_csv(path, required=('id', 'answer_value', 'ref_id'), names=declared_columns(path))
     seen, out, rules = {}, [], task_of(path, t.columns, task)
     for i, r in enumerate(t.rows):
         id = r['id'].strip()
@@ -210,7 +210,7 @@ def check_questions(
 ) -> ResultTable:
     """Every fault of a question file as a row: severity, line, id, column, rule, message. `UserError` only for a
     file that is no table with `id` and `question`."""
-    t = read_csv(path, required=('id', 'question'), names=names_in(path))
+    t = read_csv(path, required=('id', 'question'), names=declared_columns(path))
     rules = task_of(path, t.columns, task)
     papers = known_ids if isinstance(known_ids, dict) else dict.fromkeys(known_ids or ())
     known = None if known_ids is None else {k.lower(): p for k, p in papers.items()}
