@@ -262,7 +262,7 @@ def prepare(name:str, table:dict):
 
 
 def chapters(link=SITE + '/{}.html') -> str:
-    "The table of the README: a row for each package, with links to its notebooks, made from the folders and the packages."
+    "The table of the overview: a row for each package, with links to its notebooks, made from the folders and the packages."
     rows = []
     for folder in FOLDERS:
         package = bare(folder)

@@ -337,7 +337,7 @@ def test_a_pdf_that_takes_for_ever_is_one_line(tmp_path):
 
 
 def test_many_papers_are_read_by_several_processes(tmp_path, monkeypatch):
-    "Documents, report and its order are those of one process; a paper that ends its process costs no other one; nothing goes on afterwards."
+    "Documents, report and its order are those of one process; a paper that ends its process costs no other one; no process is left afterwards."
     import psutil
     from wattnb.index import corpus
     bad = {'b': b'<html>', 'k': b'%PDF-1.4\n1 0 obj\n<<>>\nendobj\n%%EOF'}

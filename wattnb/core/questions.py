@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['BLANK', 'REFUSAL', 'BASE_COLUMNS', 'SET', 'UNSET', 'GATES', 'WATTBOT2025', 'FLAGS', 'TASKS', 'is_blank', 'parse_refs',
-           'read_items', 'Task', 'task_for', 'read_task', 'names_in', 'task_of', 'Question', 'QuestionSet',
+           'Refs', 'read_items', 'Task', 'task_for', 'read_task', 'names_in', 'task_of', 'Question', 'QuestionSet',
            'read_questions']
 
 # %% ../../nbs/00_core/03_questions.ipynb #3fd92e1d
 import ast, json, math, re
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Sequence
 
@@ -49,6 +49,27 @@ def parse_refs(
         if not is_blank(x) and x not in out: out.append(x)
     return out
 
+# %% ../../nbs/00_core/03_questions.ipynb #9a0fa9b3
+class Refs(tuple[str, ...]):
+    """The ids of cited papers, in order, as `parse_refs` reads them. `str`, CSV and JSON have them as a cell: the one
+    they were read from, else a JSON list or `is_blank`."""
+    _cell: str
+    def __new__(cls,
+        cited='', # a `ref_id` cell; or ids
+    ):
+        if cited is None or isinstance(cited, (str, cls)): cell = '' if cited is None else str(cited)
+        else: cell = json.dumps(list(cited)) if cited else BLANK
+        return (_refs if len(cell) < 1000 else _refs.__wrapped__)(cell)
+    def __str__(self): return self._cell
+    def to_json(self) -> str: return self._cell
+    def __reduce__(self): return Refs, (self._cell,)
+
+@lru_cache(maxsize=1 << 16) # many answers, few papers
+def _refs(cell:str) -> Refs:
+    out = tuple.__new__(Refs, parse_refs(cell))
+    out._cell = cell
+    return out
+
 # %% ../../nbs/00_core/03_questions.ipynb #7a5c0010
 _THOUSANDS = re.compile(r'[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?')
 
@@ -83,7 +104,7 @@ class Task:
     citations: str = 'jaccard'    # how cited papers are compared: 'jaccard' or 'f1'
     refusals: str = 'value'       # what has to be blank in a refusal: the 'value', or 'all' four cells
     forbidden: str = ''           # signs that a submitted value must not contain
-    flags: tuple = ('Quote', 'Table', 'Figure', 'Math', 'is_NA') # columns that say what kind of evidence is needed
+    flags: tuple = ('Quote', 'Table', 'Figure', 'Math', 'is_NA') # columns for the kind of evidence that is needed
     brackets: str = '[]'          # around a range that is submitted; with '()' also around a list
     convert: bool = False         # whether a value in another unit is converted to the unit that the question gives
     marks: tuple = ()             # columns that only question files of this task have
@@ -97,7 +118,7 @@ class Task:
         return dict(value=self.value, ref=self.ref, na=self.na)
     @property
     def worth(self) -> float:
-        "What a right answer with the right papers is worth: the largest difference that a question with an answer makes."
+        "The credit of a right answer with the right papers: the largest difference that a question with an answer makes."
         return self.value + self.ref
     @property
     def names(self) -> dict[str, str]:
@@ -159,7 +180,7 @@ def read_task(
     task = replace(base, **t)
     if not math.isclose(sum(task.weights.values()), 1, abs_tol=1e-6):
         raise UserError(f'{where}: the weights value, ref and na sum to {sum(task.weights.values()):g}, not to 1')
-    if task.na == 1: raise UserError(f'{where}: na is 1: a score of refusals alone says nothing about answers')
+    if task.na == 1: raise UserError(f'{where}: na is 1: a score of refusals alone does not measure answers')
     return task
 
 # %% ../../nbs/00_core/03_questions.ipynb #7a5c000b
@@ -189,9 +210,9 @@ def names_in(
 def task_of(
     path,        # a question file
     columns,     # its columns
-    name:str='', # of the task that is asked for; '': the file's own
+    name:str='', # of the requested task; '': the file's own
 ) -> Task:
-    "The task of a question file: the one asked for, else that of `wattnb.toml`, else that of its columns."
+    "The task of a question file: the requested one, else that of `wattnb.toml`, else that of its columns."
     own = _declared(path)
     if not name or own and own.name == name: return own or _by_columns(path, columns)
     if name in TASKS: return TASKS[name]
@@ -215,7 +236,7 @@ class Question:
     usage: str = ''                                       # 'Public', 'Private' or ''
     task: Task = WATTBOT2025                              # whose rules score it
     @property
-    def refs(self) -> list[str]: return parse_refs(self.ref_id)
+    def refs(self) -> Refs: return Refs(self.ref_id)
     @property
     def is_na(self) -> bool:
         "Whether the truth is that the papers do not answer it."

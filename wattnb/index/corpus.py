@@ -40,14 +40,14 @@ class Paper:
     url: str = ''
     more: dict = field(default_factory=dict, hash=False) # the other columns of the file: name → cell
     def _cell(self, *names:str) -> str:
-        "The first of the columns that has something, whatever its spelling."
+        "The first of the columns that is not empty, in any spelling."
         plain = {re.sub(r'[^a-z]', '', k.lower()): v for k, v in self.more.items()}
         return next((plain[n] for n in names if plain.get(n)), '')
     @property
     def venue(self) -> str: return self._cell('venue', 'journal', 'conference', 'publication', 'publishedin')
     @property
     def peer_reviewed(self) -> bool|None:
-        "Whether it was reviewed by peers; None where the bibliography does not say it in one word."
+        "Whether it was reviewed by peers; None unless the bibliography has yes or no."
         said = self._cell('peerreviewed', 'peerreview', 'ispeerreviewed').lower()
         return True if said in _YES else False if said in _NO else None
 _YES = ('1', '1.0', 'true', 'yes', 'y', 'peer-reviewed', 'peer reviewed', 'reviewed')
@@ -84,7 +84,7 @@ def read_bibliography(
 # %% ../../nbs/01_index/02_corpus.ipynb #5bb3062e
 @dataclass(frozen=True)
 class FetchResult:
-    "How the fetch of one paper ended: `path`, or the `reason` it did not."
+    "The outcome of the download of one paper: `path`, or the `reason` it did not."
     id: str
     path: Path|None
     reason: str = ''
@@ -331,7 +331,7 @@ def note_new_papers(
 
 # %% ../../nbs/01_index/02_corpus.ipynb #c0b2000c
 def _finding(ws:Workspace, p:Paper, entry:dict|None, quick:bool) -> str:
-    "What is wrong with the file of a paper and what to do; ''."
+    "The fault of the file of a paper and what to do; ''."
     path = ws.data/entry['file'] if entry else paper_file(ws, p.id)
     if path is None or not path.is_file():
         return f'no file: `wattnb index` fetches {p.url or "what has a url"}, or put the paper as data/pdfs/{p.id}.pdf'
@@ -380,7 +380,7 @@ def fetch_papers(
     seconds:float=600,        # for one paper, all tries and redirects together
     allow_local:bool|None=None, # also from this machine and private networks; default: WATTNB_ALLOW_LOCAL
 ) -> list[FetchResult]:
-    "Download what is missing. Every paper ends with a path or a reason, whatever answers there."
+    "Download what is missing. Every paper ends with a path or a reason."
     todo, out, pace = list(papers), {}, _Pace()
     if allow_local is None: allow_local = os.environ.get('WATTNB_ALLOW_LOCAL', '').lower() in ('1', 'true', 'yes')
     wait, host = pace.least(p.url for p in todo if not paper_file(ws, p.id) or refresh)
@@ -408,7 +408,7 @@ def fetch_papers(
 # %% ../../nbs/01_index/02_corpus.ipynb #0f1c8fc4
 @dataclass
 class CorpusReport:
-    "What the corpus holds: documents that are ok (id → path of the JSON) and those that failed, with reasons."
+    "The content of the corpus: documents that are ok (id → path of the JSON) and those that failed, with reasons."
     ok: dict
     failed: list
     parsed: int = 0
@@ -495,7 +495,7 @@ def _as_json(doc:Document) -> str:
 
 # %% ../../nbs/01_index/02_corpus.ipynb #e9d1762c
 def _tried(f, *args):
-    "What `f` returns, or the reason why it failed."
+    "The result of `f`, or the reason why it failed."
     try: return f(*args)
     except Exception as e: return why_failed(e)
 

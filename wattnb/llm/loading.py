@@ -131,7 +131,7 @@ def _use_devices(torch, place:dict, on_cpu:bool) -> tuple|None:
 def pipeline_words(
     devices:Sequence[str], # that hold weights: 'cuda:0', 'cuda:1'
 ) -> str|None:
-    "What the record notes about a model on several cards; None for one."
+    "The note about a model on several cards; None for one."
     n = sum(d.startswith('cuda') for d in devices)
     if n < 2: return None
     return f'{n} cards as one pipeline: one computes while the others wait, so their energy is an upper bound'

@@ -8,12 +8,12 @@ __all__ = ['STATUSES', 'status_of', 'Prediction', 'read_truth', 'read_prediction
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0003
 import json, re
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-from ..core.questions import BASE_COLUMNS, BLANK, FLAGS, REFUSAL, SET, UNSET, WATTBOT2025, Question, Task, is_blank, names_in, parse_refs, read_items, task_of
+from ..core.questions import (BASE_COLUMNS, BLANK, FLAGS, REFUSAL, SET, UNSET, WATTBOT2025, Question, Refs, Task, is_blank,
+                                   names_in, parse_refs, read_items, task_of)
 from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, plain_number, read_band, score_refs,
                                           score_value)
 
@@ -30,10 +30,10 @@ def status_of(
 # %% ../../nbs/05_scoring/02_answers.ipynb #4ef77f7c
 @dataclass(frozen=True)
 class Prediction:
-    "The answer of a run to one question; all cells as text, as in `submission.csv`."
+    "The answer of a run to one question; the other cells as text, as in `submission.csv`."
     id: str
     value: str = ''
-    refs: str = ''                # raw `ref_id` cell; see `cited`
+    refs: Refs = Refs()           # cited papers; a `ref_id` cell or ids are converted
     status: str = ''              # one of `STATUSES`; '': derived from the value
     unit: str = ''
     confidence: float|None = None # in 0..1, where the run has one; orders the risk-coverage curve
@@ -41,9 +41,10 @@ class Prediction:
     urls: str|None = None         # raw `ref_url` cell; None: not known
     materials: str|None = None    # raw `supporting_materials` cell; None: not known
     def __post_init__(self):
-        for k in ('value', 'refs', 'unit', 'explanation'):
+        for k in ('value', 'unit', 'explanation'):
             v = getattr(self, k)
             object.__setattr__(self, k, '' if v is None else str(v))
+        object.__setattr__(self, 'refs', Refs(self.refs))
         status = {'ok': 'answered'}.get(self.status, self.status) or status_of(self.value)
         if status == 'answered' and self.blank: status = status_of(self.value)
         if status not in STATUSES:
@@ -55,12 +56,8 @@ class Prediction:
     def all_blank(self) -> bool:
         """Whether the four cells of a refusal are `is_blank`, to the letter. An answer that no file has yet (neither URLs
         nor materials known) is written so where its value is blank and it cites nothing."""
-        if self.urls is None and self.materials is None: return self.blank and not self.cited
-        return {self.value, self.refs, self.urls, self.materials} <= {BLANK, None}
-    @cached_property
-    def cited(self) -> tuple[str, ...]:
-        "The ids of the cited papers, in order, as readers understand the cell."
-        return tuple(parse_refs(self.refs))
+        if self.urls is None and self.materials is None: return self.blank and not self.refs
+        return {self.value, str(self.refs), self.urls, self.materials} <= {BLANK, None}
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #defb7b62
 def read_truth(

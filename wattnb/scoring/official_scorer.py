@@ -44,7 +44,7 @@ print(json.dumps(dict(score=total, rows=rows)))
 # %% ../../nbs/05_scoring/09_official_scorer.ipynb #9e28cc34
 @dataclass(frozen=True)
 class OfficialScore:
-    "What a scorer says of a submission."
+    "The result of a scorer for a submission."
     file: str   # its name
     sha256: str # of the file
     score: float
@@ -130,7 +130,7 @@ def record_official(
     truth,                  # the question file
     submission,             # the run's submission
 ) -> Path:
-    "Write what a scorer said into a run folder; the path of the file."
+    "Write the result of a scorer into a run folder; the path of the file."
     return write_json(Path(folder)/OFFICIAL_FILE, dict(
         scorer=official.file, scorer_sha256=official.sha256, official=official.score, ours=scores.overall,
         task=scores.task.name, truth_sha256=file_sha256(truth), submission_sha256=file_sha256(submission),
