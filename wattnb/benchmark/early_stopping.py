@@ -61,7 +61,7 @@ class EarlyStopping:
         if not self.reference.plan.questions.labelled:
             raise UserError(f'{self.reference.plan.questions.path.name} has no answers: no result can be known')
         asked = [q for block in question_blocks(self.questions) for q in block]
-        rows = [dict(is_na=q.is_na, truth_refs=q.ref_id) for q in asked]
+        rows = [dict(is_na=q.is_na, truth_refs=q.refs) for q in asked]
         self.order, self.rare, self.papers = [q.id for q in asked], [q.is_na for q in asked], papers_of(rows)
         self.looks = look_points(self.papers or range(len(asked)))
         self.bounds = contribution_bounds(len(asked), sum(self.rare), task=asked[0].task)
@@ -72,7 +72,7 @@ class EarlyStopping:
 def verdict(self:EarlyStopping,
     r:PlannedRun, # one of the runs
 ) -> Verdict:
-    "What is known of a run against the reference."
+    "The verdict on a run against the reference."
     given = [self.answers[id(x)].read() for x in (r, self.reference)]
     n = answered_by_all(self.order, *given)
     if not n: return Verdict('', 0, len(self.order), None, None)
@@ -112,7 +112,7 @@ def stopped_before(
 def saving(self:EarlyStopping,
     runs:Sequence[PlannedRun], # of a benchmark that has ended
 ) -> str:
-    "What stopping early has saved, in a line; '' where nothing."
+    "The savings of stopping early, in a line; '' if none."
     saved = [r.saved for r in runs if r.saved]
     if not saved: return ''
     wh, questions = [s['wh'] for s in saved], sum(s['questions'] for s in saved)

@@ -10,7 +10,7 @@ import math, re
 from functools import lru_cache
 
 from ..core.workspace import UserError
-from ..core.questions import Question, Task, is_blank, parse_refs, read_items
+from ..core.questions import Question, Refs, Task, is_blank, read_items
 from ..core.units import SCALES, unit_of
 from .wattbot_score import (CITATION_MEASURES, HEDGES, all_numbers, as_number, is_close, normalise_value,
                                           parse_collection, same_items, score_refs, score_value)
@@ -108,7 +108,7 @@ def diagnose(
     status:str='', # status of the prediction; '': derived from the value
     rule:str='wattbot2025', # a key of `VALUE_RULES`
 ) -> str:
-    "How a value misses, one of `DIAGNOSES`."
+    "The kind of error of a value, one of `DIAGNOSES`."
     if not status: status = status_of('' if pred is None else str(pred))
     if status in ('unparsed', 'failed'): return status
     if is_blank(truth): return 'correct' if is_blank(pred) else 'false_answer'
@@ -125,7 +125,7 @@ def _facts(truth:str, unit:str, truth_refs:str, value:str, refs:str, status:str,
     ids, diagnosis)."""
     sent = not any(sign in value for sign in task.forbidden) # else the whole submission would be refused
     found = diagnose(truth, value, unit, status, task.values)
-    want, got = ({r.lower() for r in parse_refs(cell)} for cell in (truth_refs, refs))
+    want, got = ({r.lower() for r in Refs(cell)} for cell in (truth_refs, refs))
     hit = len(want & got)
     return (sent and score_value(truth, value, task.values), score_refs(truth_refs, refs, task.citations), is_blank(value),
             hit / len(got) if got else None, hit / len(want) if want else None,
@@ -141,7 +141,7 @@ def judge(
     "The row of a judged question."
     na, missing, task = q.is_na, p is None, q.task
     p = p or Prediction(q.id, status='failed')
-    cells = q.answer_value, q.answer_unit, q.ref_id, p.value, p.refs, p.status
+    cells = q.answer_value, q.answer_unit, q.ref_id, p.value, str(p.refs), p.status
     # a megabyte cell is not worth keeping
     facts = (_facts if sum(map(len, cells)) < 2000 else _facts.__wrapped__)(*cells, task)
     value, ref, blank, precision, recall, overlap, diagnosis = facts
@@ -152,7 +152,7 @@ def judge(
     strict_value = abstained if na else value and status == 'answered'
     strict_ref = 0. if status in ('failed', 'unparsed', 'missing') or na and not abstained else overlap
     return dict(id=q.id, question=q.question, is_na=na, status=status, truth_value=q.answer_value, value=p.value,
-                unit=q.answer_unit, truth_refs=q.ref_id, refs=p.refs,
+                unit=q.answer_unit, truth_refs=q.refs, refs=p.refs,
                 value_correct=value, ref_score=ref, na_correct=na_ok,
                 weighted_score=task.value * value + task.ref * ref + task.na * na_ok,
                 strict_value=strict_value, strict_ref=strict_ref, citation_precision=precision, citation_recall=recall,
@@ -203,7 +203,7 @@ def papers_of(
     "The paper of each row (its first gold paper; an unanswerable question has its own), or None: rows are independent."
     if clusters not in CLUSTERS: raise UserError(f'unknown clusters {clusters!r}: one of {", ".join(CLUSTERS)}')
     if clusters == 'none': return None
-    names = [f'\0{i}' if r['is_na'] or not (refs := parse_refs(r['truth_refs'])) else refs[0].lower()
+    names = [f'\0{i}' if r['is_na'] or not (refs := Refs(r['truth_refs'])) else refs[0].lower()
              for i, r in enumerate(rows)]
     answerable = {n for n, r in zip(names, rows) if not r['is_na']}
     enough = clusters == 'papers' or len(answerable) >= MIN_PAPERS

@@ -195,7 +195,7 @@ def evaluate_retrieval(
     count, by = (count_tokens, 'given tokenizer') if count_tokens else default_counter()
     table = {**{p: PRESETS[p] for p in presets}, **(settings or {})}
     default = DEFAULT_PRESET if DEFAULT_PRESET in table else next(iter(table))
-    papers = papers_of([dict(id=q.id, is_na=False, truth_refs=q.ref_id) for q in qs])
+    papers = papers_of([dict(id=q.id, is_na=False, truth_refs=q.refs) for q in qs])
     rows = {name: _question_rows(index, qs, s, count) for name, s in table.items()}
     summaries = {name: _summary(r, papers) for name, r in rows.items()}
     differences = {name: _differences(r, rows[default], papers) for name, r in rows.items() if name != default}

@@ -11,13 +11,13 @@ __all__ = ['INTERVAL_METHODS', 'INTERVAL_NOTE', 'VALUE_NOTE', 'METRICS', 'Metric
 import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Callable, Iterable, NamedTuple
 
 from fastcore.basics import patch
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, some_of
-from ..core.questions import WATTBOT2025, Question, Task, parse_refs, read_task
+from ..core.questions import WATTBOT2025, Question, Task, read_task
 from .statistics import Design, clopper_pearson, design_effect, mean_ci, share_ci, strata_ci
 from .wattbot_score import composite, scorer_version
 from .answers import file_problems, read_predictions, read_truth
@@ -50,7 +50,7 @@ def mean(xs) -> float|None:
 # %% ../../nbs/05_scoring/04_scores.ipynb #5a1f0009
 @dataclass(frozen=True)
 class Metric:
-    "How one number is computed from judged questions, and where it is shown."
+    "The definition of a metric over judged questions, and the tables that show it."
     name: str                      # key in JSON and summaries
     label: str                     # in tables
     credit: Callable = lambda r: 0. # judged question -> what it earns, 0 to 1
@@ -200,8 +200,9 @@ def score_files(
     task:str='',            # name of the task whose rules apply; '': that of the truth file
 ) -> Scores:
     "Score one file against another."
-    predictions = read_predictions(submission)
-    s = score(read_truth(truth, task), predictions, legacy_join=legacy_join)
+    questions = read_truth(truth, task)
+    predictions = read_predictions(submission, questions[0].task)
+    s = score(questions, predictions, legacy_join=legacy_join)
     return replace(s, problems=s.problems + file_problems(truth, submission, predictions))
 
 # %% ../../nbs/05_scoring/04_scores.ipynb #5a200006
@@ -270,8 +271,8 @@ def strict_scores(
 
 @patch(as_prop=True)
 def all_refused(self:Scores) -> float:
-    "What refusing every question, with nothing cited, would score here."
-    blank = sum(not parse_refs(r['truth_refs']) for r in self.rows) / self.n
+    "The score of refusing every question without citations."
+    blank = sum(not r['truth_refs'] for r in self.rows) / self.n
     return composite(self.n_na / self.n, blank, 1., self.task)
 
 @patch(as_prop=True)
@@ -313,14 +314,13 @@ def by_usage(self:Scores) -> dict[str, dict]:
 @patch(as_prop=True)
 def by_document(self:Scores) -> dict[str, dict]:
     "Gold paper -> the same, most questions first."
-    papers = lru_cache(maxsize=None)(parse_refs) # many questions, few papers
-    groups = _groups(self, lambda r: [] if r['is_na'] else papers(r['truth_refs']), by_paper=False)
+    groups = _groups(self, lambda r: () if r['is_na'] else r['truth_refs'], by_paper=False)
     return dict(sorted(groups.items(), key=lambda x: (-x[1]['n'], x[0])))
 
 # %% ../../nbs/05_scoring/04_scores.ipynb #5a200016
 @patch
 def interval_note(self:Scores) -> str:
-    "How the intervals were made; with the ICC and the design effect where questions share papers."
+    "The note on the intervals; with the ICC and the design effect if questions share papers."
     out = f'95 % intervals. {INTERVAL_NOTE}'
     if papers_of(self.rows, 'papers') is None: return out
     d = self.design
@@ -334,7 +334,7 @@ def interval_note(self:Scores) -> str:
 def score_name(
     task:Task, # of the runs
 ) -> str:
-    "What the overall score is called in titles and on axes."
+    "The name of the overall score in titles and on axes."
     return 'WattBot score' if task == WATTBOT2025 else f'Score of {task.name}'
 
 @patch

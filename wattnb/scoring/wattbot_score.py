@@ -12,7 +12,7 @@ import json, math, re, unicodedata
 from functools import lru_cache
 from typing import Callable
 
-from ..core.questions import WATTBOT2025, Task, is_blank, parse_refs, read_items
+from ..core.questions import WATTBOT2025, Refs, Task, is_blank, read_items
 from ..core.workspace import digest
 
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #bb0b8031
@@ -189,7 +189,7 @@ VALUE_RULES['exact'] = _values_match_exact
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #a705da78
 @lru_cache(maxsize=1 << 16)
 def _wattbot_ids(cell:str) -> frozenset:
-    "The ids of a cell by WattBot's own rule, bit-exact; everything but `score_refs` uses `parse_refs`."
+    "The ids of a cell by WattBot's own rule, bit-exact; everything but `score_refs` reads it as `Refs`."
     s = cell.strip()
     if s[:1] == '[':
         try: items = json.loads(s.replace("'", '"'))
@@ -219,9 +219,9 @@ def score_refs(
     measure:str='jaccard', # a key of `CITATION_MEASURES`
 ) -> float:
     """Agreement, 0 to 1, of the ids in two cells. For 'jaccard', the measure of 2025, a cell is a JSON list in either
-    quoting, else one id as a whole; other measures read cells as `parse_refs` does."""
+    quoting, else one id as a whole; other measures read cells as `Refs` does."""
     if measure != 'jaccard':
-        return CITATION_MEASURES[measure](*({x.lower() for x in parse_refs(c)} for c in (truth, pred)))
+        return CITATION_MEASURES[measure](*({x.lower() for x in Refs(c)} for c in (truth, pred)))
     cells = ['' if x is None else str(x) for x in (truth, pred)]
     return jaccard(*((_wattbot_ids if len(c) < 1000 else _wattbot_ids.__wrapped__)(c) for c in cells))
 
