@@ -38,11 +38,13 @@ def top_models(p:RunMatrix) -> ResultTable:
         agree = [(p.right[k] == p.right[j]).mean() for j in best if j != k]
         x = p.numbers[k]
         latency, wh = (x.latency_s, x.wh_per_question) if x else map(_nan, (p.seconds[k].mean(), p.joules[k].mean() / 3600))
-        rows.append([p.labels[k], *([x and x.engine, x and x.precision] if engine else []), s.overall, *s.ci['overall'], s.na_recall, alone, latency, p.vram[k],
+        rows.append([p.labels[k], *([x and x.engine, x and x.precision] if engine else []), s.overall, *s.ci['overall'],
+                     s.na_recall, alone, latency, p.vram[k],
                      float(np.mean(agree)) if agree else None, wh, x.energy.is_ if x else None])
     return ResultTable(
-        ['model', *(['engine', 'precision'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB', 'agreement',
-         'Wh/question', 'energy is'], rows, 'The three best single models', (*p.notes, p.scores[0].interval_note(),
+        ['model', *(['engine', 'precision'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins',
+         'latency s', 'VRAM GiB', 'agreement', 'Wh/question', 'energy is'], rows,
+        'The three best single models', (*p.notes, p.scores[0].interval_note(),
          'unique wins: questions that no other run has right; agreement: share of questions on which it and the other '
          'two are both right or both wrong.'))
 
@@ -212,7 +214,8 @@ def _budgets(models:Sequence[System], max_wh:float|None, max_usd:float|None) -> 
     for what, limit, of, scale in (('Wh', max_wh, lambda s: s.joules, 3600), ('USD', max_usd, lambda s: s.usd, 1)):
         if limit is None: continue
         known = [of(s).mean() / scale for s in models if np.isfinite(of(s)).all()]
-        if not known: raise UserError(f'the runs do not say how many {what} they used, or only a lower bound: no budget can be kept')
+        if not known:
+            raise UserError(f'the runs do not say how many {what} they used, or only a lower bound: no budget can be kept')
         if min(known) > limit:
             raise UserError(f'no run keeps to {limit:g} {what} per question: the cheapest takes {min(known):.3g}')
         out.append((of, limit * scale, what, scale))

@@ -94,7 +94,8 @@ def score_table(self:StoredRun) -> ResultTable:
         return ResultTable(['score', 'value'], [], title=title)
     counts = ', '.join(f'{v} {k}' for k, v in s.by_status.items() if v)
     return ResultTable(['score', 'value', '95 % low', 'high'], metric_rows(scores),
-                       title=f'{s.name}: {s.num_questions} questions of {s.questions_file}' + (f', task {s.task["name"]}' if s.task else ''),
+                       title=f'{s.name}: {s.num_questions} questions of {s.questions_file}'
+                       + (f', task {s.task["name"]}' if s.task else ''),
                        notes=[counts, *(d.message for d in self.numbers.about('stored score'))])
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #41b408b5

@@ -290,7 +290,8 @@ def marked(
     if not re.fullmatch(r'[\d,.\s–−-]+', digits or 'x'):
         plain = word[-1:].isdigit() and re.fullmatch('st|nd|rd|th', mark) or len(mark) > 2 or mark == '◦'
         return base + mark if plain else f'{base} [{mark}]' if mark.isalnum() and len(mark) == 1 and base else f'{base}^{mark}'
-    power = sign or base[-1:] in ')]}' and digits in ('2', '3') or re.search(r'(?<![\d.,])10$', base) and (mark != '1' or re.search(r'[×x·*]\s?10$', base)) \
+    power = sign or base[-1:] in ')]}' and digits in ('2', '3') \
+        or re.search(r'(?<![\d.,])10$', base) and (mark != '1' or re.search(r'[×x·*]\s?10$', base)) \
         or re.search(r'(?<![\d.,])2$', base) and len(digits) > 1
     if power: return f'{base}^{sign.replace("−", "-").replace("–", "-")}{digits}'
     if word in _UNITS and digits in ('2', '3'): return base + digits
@@ -451,7 +452,7 @@ def reading_order(
 
 # %% ../../nbs/01_index/00_boxes.ipynb #680e4903
 class PageRows(NamedTuple):
-    "The content of a page: rows of each direction of the text, glyphs in all, those left out by reason, and those without a character."
+    "The content of a page: rows of each direction of the text; glyphs: all, left out by reason, without a character."
     parts: list
     glyphs: int
     left_out: Counter

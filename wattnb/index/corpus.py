@@ -384,7 +384,8 @@ def fetch_papers(
     todo, out, pace = list(papers), {}, _Pace()
     if allow_local is None: allow_local = os.environ.get('WATTNB_ALLOW_LOCAL', '').lower() in ('1', 'true', 'yes')
     wait, host = pace.least(p.url for p in todo if not paper_file(ws, p.id) or refresh)
-    if wait > 60: log.info('the papers of %s take %.0f minutes at least: it is asked once in %g s', host, wait / 60, pace._key(host)[1])
+    if wait > 60:
+        log.info('the papers of %s take %.0f minutes at least: it is asked once in %g s', host, wait / 60, pace._key(host)[1])
     limits: dict = dict(timeout=timeout, retries=retries, allow_local=allow_local, pace=pace)
     async def one(p, gate, bar):
         tag = ws.pdfs/'.etag'/p.id

@@ -256,9 +256,11 @@ def _whole_labels(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
         p = r[0]
         if held:
             own = p.x < held.right
-            text, right = join_lines([held.text, p.text], known) if own else held.text, max(held.right, p.right) if own else held.right
+            text = join_lines([held.text, p.text], known) if own else held.text
+            right = max(held.right, p.right) if own else held.right
             r, held = [Piece(held.x, p.y, right, p.size, text), *r[own:]], None
-        elif len(r) == 1 and out and len(out[-1]) > 1 and out[-1][0].right > p.x and rows[k - 1][0].x > p.right and rows[k - 1][0].y - p.y < .8 * p.size:
+        elif (len(r) == 1 and out and len(out[-1]) > 1 and out[-1][0].right > p.x and rows[k - 1][0].x > p.right
+              and rows[k - 1][0].y - p.y < .8 * p.size):
             q = out[-1][0] # the row of the cells had no label of its own
             out[-1][0] = Piece(q.x, q.y, max(q.right, p.right), q.size, join_lines([q.text, p.text], known))
             continue

@@ -357,8 +357,8 @@ def budget_table(
                          'yes' if p.get('different') else 'no' if p else None])
     if not rows: raise UserError('no run has a cost that runs can be compared by, so no best run for a budget is named')
     columns = ['from, a question', 'system', 'score', 'p against the step before', 'significantly better']
-    note = ('p: paired permutation test, Holm over all pairs of runs; significant where the interval of the difference excludes zero, too. Runs without a known cost, or with a lower bound, '
-            'are not in the table.')
+    note = ('p: paired permutation test, Holm over all pairs of runs; significant where the interval of the difference '
+            'excludes zero, too. Runs without a known cost, or with a lower bound, are not in the table.')
     return ResultTable(columns, rows, 'The highest score for a budget', (note,))
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8systems2
