@@ -352,11 +352,11 @@ def parts(self:Results) -> list[ResultTable]:
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3ea
 _RESULTS = { # column → what it shows of the numbers of a run
-    'env': 'env', 'questions': 'datafile', 'task': 'task', 'run': 'name', 'engine': 'engine',
-    'precision': 'precision', 'n': 'n', 'score': 'score', '95 % interval': 'interval', 'score is': 'score_is', 'value': 'value_accuracy', 'citations': 'ref_overlap', 'NA recall': 'na_recall',
-    'strict': 'strict', 'refusal recall': 'refusal_recall', 'refusal precision': 'refusal_precision', 's/question': 'wall_s_per_question',
-    'latency s': 'latency_s', 'Wh/question': 'wh_per_question', 'energy is': 'energy.is_',
-    'USD/question': 'usd_per_question', 'tokens/question': 'tokens'}
+    'env': 'env', 'questions': 'datafile', 'task': 'task', 'run': 'name', 'engine': 'engine', 'precision': 'precision',
+    'n': 'n', 'score': 'score', '95 % interval': 'interval', 'score is': 'score_is', 'value': 'value_accuracy',
+    'citations': 'ref_overlap', 'NA recall': 'na_recall', 'strict': 'strict', 'refusal recall': 'refusal_recall',
+    'refusal precision': 'refusal_precision', 's/question': 'wall_s_per_question', 'latency s': 'latency_s',
+    'Wh/question': 'wh_per_question', 'energy is': 'energy.is_', 'USD/question': 'usd_per_question', 'tokens/question': 'tokens'}
 
 def _cell(x, of:str):
     if of == 'interval': return f'{x.score_low:.3f}–{x.score_high:.3f}' if x.score_low is not None else None
@@ -385,8 +385,7 @@ def results_table(
     notes += [WHOLE_RUN] * any(x.wall_s is not None for x, _ in found) + [VALUE_NOTE] * any(x.n_na for x, _ in found)
     if not weights: notes = [*notes, *_random_note(noise, env, datafile)]
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
-    engines = several_engines(x for x, _ in found) # which can compute the same weights in other types
-    there = dict(engine=engines, precision=engines, task=len(tasks) > 1 and not weights)
+    there = dict.fromkeys(('engine', 'precision'), several_engines(x for x, _ in found)) | dict(task=len(tasks) > 1 and not weights)
     columns = {k: v for k, v in _RESULTS.items() if there.get(k, True)}
     cell = lambda x, of: tasks[x.task] if of == 'task' else _cell(x, of)
     return Results(list(columns), [[cell(x, of) for of in columns.values()] for x, _ in found], notes=notes,
