@@ -404,8 +404,8 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
     "(first row, row after the last, left edge) of the tallest stretch with two columns; `known`: gutters found before."
     pieces = [p for r in rows for p in r]
     if len(pieces) < 6: return None
-    left = min(p.x for p in pieces)
-    least_x = left + .12 * (max(p.right for p in pieces) - left)
+    left = min([p.x for p in pieces])
+    least_x = left + .12 * (max([p.right for p in pieces]) - left)
     edges = Counter([round(p.x) for p in pieces if p.x > least_x])
     near = {x: n + edges.get(x - 1, 0) + edges.get(x + 1, 0) for x, n in edges.items()}
     best, tried = (0, 0, 0.), []

@@ -178,7 +178,9 @@ def paper_words(
     text:str, # of a whole paper, lines separated by newlines
 ) -> frozenset:
     "Its words in small letters, compounds with their hyphens; not those that a line's end splits."
-    return frozenset(re.findall(r'[\w-]+', re.sub(r'-\n\w*', '- ', text.lower())))
+    words = set(re.sub(r'-\n\w*', '- ', text.lower()).split())
+    plain = {w for w in words if w.isalnum()}
+    return frozenset(plain.union(re.findall(r'[\w-]+', ' '.join(words - plain))))
 
 @lru_cache(1)
 def _in_order(known:frozenset) -> list: return sorted(known)
@@ -213,14 +215,14 @@ def join_lines(
     out, tail = [], '' # what a joint depends on is the last word
     for line in (' '.join(l.split()) for l in lines):
         if not line: continue
-        hyphen = tail.endswith('-')
-        first = re.search(r'([^\W\d_]{2,})-$', tail) if hyphen else None
+        if out and not tail.endswith('-'): out += ' ', line; tail = line[-60:]; continue
+        first = re.search(r'([^\W\d_]{2,})-$', tail)
         second = re.match(r'[^\W\d_]*', line)[0] if first and line[:1].islower() else '' # type: ignore[index]
         if first and second and re.search(r'\w-(?:of|the|to|in|by|on|and|or|at|up)-$', tail): pass # state-of-the-art
         elif first and second in ('and', 'or', 'to'): out.append(' ') # short- and long-term
         elif first and second:
             if not _keeps_hyphen(first[1], second, known): out[-1], tail = out[-1][:-1], tail[:-1]
-        elif out and not (hyphen and re.search(r'\w-$', tail)): out.append(' '); tail += ' '
+        elif out and not re.search(r'\w-$', tail): out.append(' '); tail += ' '
         out.append(line)
         tail = (tail + line)[-60:]
     return ''.join(out)
@@ -465,19 +467,17 @@ def _jumble(text:str) -> bool:
 # %% ../../nbs/01_index/01_documents.ipynb #fae01ea1
 _COMMON = [f' {w} ' for w in 'the and for that with from this are was were which'.split()]
 _BACKWARDS = [w[::-1] for w in _COMMON]
-_BACKWARDS_WORDS = frozenset(map(str.strip, _BACKWARDS))
 
 def _torn(text:str) -> str:
     "Why the text of a page was not read as words, or ''."
-    small = text.lower()
-    words = small.split()
+    words, small = text.split(), text.lower()
     sizes = [*map(len, words)]
     if sizes.count(1) > 20: # the quick case
         letters = [len(w) for w in words if w.isalpha()]
         if len(letters) > 40 and letters.count(1) > .5 * len(letters): return 'has its letters one by one'
     if max(sizes, default=0) > 30 and sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum()) > max(60, .4 * len(text)):
         return 'has no spaces between its words'
-    back = 0 if _BACKWARDS_WORDS.isdisjoint(words) else sum(map(small.count, _BACKWARDS))
+    back = sum(map(small.count, _BACKWARDS))
     return 'runs backwards' if back > 2 and back > sum(map(small.count, _COMMON)) else ''
 
 def check_text(
