@@ -130,7 +130,8 @@ def _statement(runs:RunMatrix, d:SystemDecision, limits) -> str:
         takes = ', '.join(f'{of(d.choice).mean() / scale:.3g} {unit}' for of, _, unit, scale in limits)
         out.append(f'It takes {takes} a question, and keeps to the budget in {h.keeps:.0%} of the resamples.')
     else: out.append(f'Rule: {RULE}; the margin is {_points(d.margin * 100)}.')
-    return ' '.join(out + _energy_sentence(runs, [h.best for h in d.families.values()]))
+    energies = _energy_sentence(runs, [h.best for h in d.families.values()]) if any(x['wh'] for x in d.differences) else []
+    return ' '.join(out + energies)
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #a4a68c4d
 @dataclass(frozen=True, repr=False)
