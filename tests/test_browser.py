@@ -41,7 +41,7 @@ def ws(tmp_path_factory):
     "A demo workspace with an index and two runs."
     folder = tmp_path_factory.mktemp('explore')
     init_workspace(folder, demo=True)
-    ws, built = Workspace(folder), root/'data/embeddings/minilm-int8'
+    ws, built = Workspace(folder), root/'data/embeddings/minilm'
     if built.exists(): shutil.copytree(built, ws.embeddings/built.name)
     else: build_index(ws, embedder='none', corpus=build_corpus(ws, fetch=False))
     for m in ('extractive', 'abstain'): run_all(plan_run(RunSettings(m, env='demo', questions='demo_QA.csv', preset='words', limit=30), ws))
@@ -150,7 +150,7 @@ def lab(ws, server, tmp_path_factory):
             menu = lambda label: [e for e in page.all('.lm-MenuBar-item, .lm-Menu-item') if e.text.split('\n')[0].strip() == label][0]
             accept = lambda: [e.click() for e in page.all('.jp-Dialog .jp-mod-accept')] # a busy server is asked twice which kernel to use
             def started():
-                accept() # it may ask after the click, too
+                assert not accept() # asked after the click, too: the cells would run in two kernels
                 return any(re.search(r'\[[*\d]', e.get_attribute('textContent')) for e in page.all('.jp-InputArea-prompt'))
             for _ in range(10): # a click before the notebook is connected is lost
                 try:

@@ -178,7 +178,7 @@ def forty(label, wrong=(), cited=40, unanswerable=2, papers=1):
 def test_a_difference_needs_the_test_and_the_interval():
     "Where p and interval do not agree, the pair is not called different, neither by letters nor in words, and the sentence says why."
     by_test = compare_scores([forty('good'), forty('bad', cited=34)]) # six citations; two unanswerable questions widen the interval
-    by_interval = compare_scores([forty('good', unanswerable=0, papers=8), forty('bad', range(5), unanswerable=0, papers=8)]) # one question of five papers
+    by_interval = compare_scores([forty('good', range(3), unanswerable=0), forty('bad', range(3, 14), unanswerable=0)]) # eleven to three: p = .057
     for c, why, small, outside in ((by_test, 'includes zero, so the p value alone does not decide', True, False), (by_interval, 'excludes zero, but the test does not reach 5 %', False, True)):
         [p] = c.pairs
         assert (p['p_holm'] <= .05, p['ci_low'] > 0, p['different'], set(c.letters.values())) == (small, outside, False, {'a'})

@@ -279,7 +279,7 @@ def test_who_may_add_a_meter(tmp_path):
         with simulated_nvml([], clock, driver=None): e = play(tmp_path, clock)['report']['energy']
         holds(e, 3000.)
         with simulated_nvml([SimulatedGpu()]): assert {m.name: m.reason for m in meters(rapl=tmp_path)}['wall'] == 'not needed: NVML energy counter reads the GPUs'
-    finally: del power_meters.FURTHER['gpu']['wall_socket']
+    finally: del power_meters.REGISTERED['gpu']['wall_socket']
 
 
 def test_the_amd_gpus_of_a_server_are_found_by_its_processes():

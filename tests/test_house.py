@@ -10,7 +10,7 @@ text = lambda c: ''.join(c['source'])
 exported = lambda c: c['cell_type'] == 'code' and re.search(r'^#\|\s*exports?\b', text(c), re.M)
 words = lambda s: len(re.findall(r"[A-Za-z][A-Za-z'’-]*", s))
 IMPORTS = re.compile(r'(#\|.*|from .*|import .*|\s.*|log = .*|_all_ = .*|)(\n(#.*|from .*|import .*|\s.*|log = .*|_all_ = .*|))*')
-LONG = {} # (notebook, id of a cell) -> why it has more than 40 lines
+LONG = {('06_experiment/00_settings.ipynb', 'bb96b447'): 'one line for each setting'} # (notebook, id of a cell) -> why it has more than 40 lines
 
 def exported_lines(cells): return sum(len(text(c).splitlines()) for c in cells if exported(c))
 def prose(cells): return sum(words(text(c)) for c in cells if c['cell_type'] == 'markdown')

@@ -1,6 +1,6 @@
 """The report that is sent around, and the numbers and claims of a paper: five sentences in every situation, each carried by a test or a measurement; a page
 that reads on a phone, in the dark and offline; planted false claims that are found and true ones that pass."""
-import json, math, re, shutil
+import json, math, random, re, shutil
 from pathlib import Path
 
 import pytest
@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from test_one_number import Tables, change, tree
 from wattnb.cli.command import main
 from wattnb.compare.paired import compare
-from wattnb.core.workspace import Workspace, read_csv, write_csv
+from wattnb.core.workspace import Workspace, read_csv, read_json, write_csv, write_json
 from wattnb.plots.citing import cite_latex, cite_markdown, cited_runs, oriented, pair_quantities, run_quantities
-from wattnb.plots.claims import _comment_faults, _macro_faults, check_paper, claims_of, declared_runs, sentences_of, typed_numbers, verdict
+from wattnb.plots.claims import _comment_faults, _macro_faults, check_paper, declared_runs, judged, sentences_of
 from wattnb.plots.findings import (MAX_WORDS, audit_findings, energy_findings, money_findings, refusal_findings, report_title, summary_sentences,
                                    systems_table, takes_less)
 from wattnb.plots.report_page import BODY, page_of, report_tables, report_top
@@ -295,15 +295,59 @@ def test_a_true_sentence_passes(sentence, study, tmp_path):
     assert check_paper(ws, paper(tmp_path, sentence, cited)).faults == ()
 
 
-@given(st.text(max_size=300))
+RECORDED = root.parent.parent / 'shared/wattbot'
+SENTENCES = [l.split('|', 3) for l in (root / 'tests/claim_sentences.txt').read_text('utf-8').splitlines() if l and l[0] != '#']
+
+def claim_runs():
+    "The toy runs, which take 5, 2 and half a second for a question."
+    ws, rng = Workspace(toy_runs()), random.Random(0)
+    for name, s in (('big', 5.), ('small', 2.), ('guess', .5)):
+        path = runs_of(ws.root) / name / 'results.json'
+        write_json(path, [dict(r, latency_seconds=s * rng.uniform(.9, 1.1)) for r in read_json(path)])
+    return cited_runs(ws, ['big', 'small', 'guess'])
+
+def recorded_runs(folder):
+    "The runs of the training questions where they are at hand."
+    if not (RECORDED / 'recorded').is_dir(): pytest.skip('no recorded runs here')
+    shutil.copytree(RECORDED / 'data', folder / 'data', ignore=lambda *_: ['corpus'])
+    shutil.copytree(RECORDED / 'recorded', folder / 'artifacts/experiments')
+    return Workspace(folder)
+
+@pytest.mark.parametrize('name', ['toy', 'recorded'])
+def test_what_is_said_of_planted_sentences(name, tmp_path):
+    "False claims are found, true ones pass, and what has no run or no test is listed. A number that is right today may be said to be typed."
+    cited = claim_runs() if name == 'toy' else cited_runs(w := recorded_runs(tmp_path), find_runs(w))
+    names, wrong, seen = sorted({n for x in cited.runs.values() for n in x.names}, key=len, reverse=True), [], 0
+    for of, label, form, text in SENTENCES:
+        if of != name: continue
+        found = [judged(s, cited) for s in sentences_of(Path(f'p.{form}'), text.replace('//', '\n'), names)]
+        faults = [f for _, fs, _ in found for f in fs if 'today' not in f[1]]
+        got, seen = 'fault' if faults else 'unchecked' if any(u for *_, u in found) else 'ok', seen + 1
+        if got != label: wrong.append((label, got, text, faults))
+    assert wrong == [] and seen >= (200 if name == 'toy' else 20)
+
+
+def test_what_is_not_checked_is_listed(study, tmp_path, capsys):
+    ws, cited = study
+    p = paper(tmp_path, 'big needs less memory than small.\nLarger models use more energy.\nbig is better than GPT-4.', cited)
+    got = check_paper(ws, p)
+    assert got.faults == () and [(u['line'], u['word'], u['why']) for u in got.unchecked] == [
+        (4, 'less', 'there is no test of it'), (5, 'more', 'the sentence names no cited run'), (6, 'better', 'it compares with what is no cited run')]
+    assert main(['check', str(p), '--root', str(ws.root)]) == 0
+    out = capsys.readouterr().out
+    assert 'not checked "less"' in out and '3 claims not checked (1 of them: the sentence names no cited run)' in out and 'Larger models' not in out
+
+
+PIECES = 'big small guess 2.3x half a fifth of the energy than less more not best by 12 points and , score twice as fast all systems 20 % (p=0.03) ⟦0⟧ it is order magnitude'.split()
+
+@given(st.text(max_size=300) | st.lists(st.sampled_from(PIECES), max_size=25).map(' '.join))
 @settings(max_examples=200, deadline=None)
 def test_any_text_is_read(text):
     "A wild file raises nothing, and what it says of runs is looked for."
     ws, cited = Workspace(WILD[0]), WILD[1]
     for suffix in ('.tex', '.md'):
         for s in sentences_of(Path('p' + suffix), text + ' big is better than small.', ('big', 'small')):
-            for c in claims_of(s, cited): verdict(c, cited)
-            list(typed_numbers(s, cited))
+            judged(s, cited)
     assert ws
 
 

@@ -14,6 +14,7 @@ from typing import Sequence
 import numpy as np
 from fastcore.basics import patch
 
+from ..core.questions import WATTBOT2025, Task
 from ..core.records import finite
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError
@@ -27,7 +28,7 @@ from .paired import ALPHA, Comparison, ScoredRun, compare, scored_runs
 # %% ../../nbs/09_compare/04_study_design.ipynb #6e9214fa
 @dataclass(frozen=True)
 class PairRates:
-    "How two runs vary against each other on one question."
+    "The variation of two runs against each other on one question."
     discordant: float       # share of questions that only one of them has right
     sd: float               # of the paired differences of the composite
     values: np.ndarray      # paired differences, less their mean
@@ -44,13 +45,14 @@ def stated_rates(
     disagree:float,       # share of questions on which two runs differ
     icc:float=0.,         # intraclass correlation within papers
     per_paper:float=1.,   # questions about a paper
-    size:float=.9,        # what a question is worth: value and citation
+    task:Task=WATTBOT2025, # whose weights give the credit of a question
 ) -> PairRates:
     "Rates without a pilot: two runs differ on a share of the questions, by a whole question."
     if not 0 < disagree <= 1: raise UserError(f'two runs disagree on more than 0 and at most 100 percent of the questions, not {disagree * 100:g}')
+    size = task.worth
     values, weights = three_valued(disagree, size)
     return PairRates(disagree, size * math.sqrt(disagree), values, weights, size, icc, icc, per_paper,
-                     largest=size * disagree)
+                     basis='stated rates' + f' by the rules of {task.name}' * (task != WATTBOT2025), largest=size * disagree)
 
 # %% ../../nbs/09_compare/04_study_design.ipynb #dce6b38f
 def pilot_rates(
@@ -240,13 +242,14 @@ def design_study(
     limits:Sequence[int]=(),       # numbers of questions to judge; default a few
     c:Comparison|None=None,        # of the pilot, where there is one
     order_seed:int=0,              # of the order of runs
+    task:Task=WATTBOT2025,         # of stated rates without a run; runs have theirs
 ) -> StudyDesign:
     "Plan a study. `UserError` where the rates are neither in the pilot nor stated."
     if not 0 < power < 1 or not 0 < diff < 1 or not 0 < margin < 1:
         raise UserError('difference, margin and power are between 0 and 100 (points of the score, percent)')
     if c is None and disagree is None:
         raise UserError('how often two runs differ is not known: name two pilot runs, or give --disagree')
-    r = pilot_rates(c) if disagree is None else stated_rates(disagree)
+    r = pilot_rates(c) if disagree is None else stated_rates(disagree, task=pilot[0].scores.task if pilot else task)
     stated: dict = dict(icc=icc, value_icc=icc, per_paper=per_paper)
     r = replace(r, **{k: v for k, v in stated.items() if v is not None})
     groups = [pilot[ks[0]] for ks in c.seed_groups.values()] if c else list(pilot)

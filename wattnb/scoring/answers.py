@@ -8,12 +8,12 @@ __all__ = ['STATUSES', 'status_of', 'Prediction', 'read_truth', 'read_prediction
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0003
 import json, re
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-from ..core.questions import BASE_COLUMNS, FLAGS, REFUSAL, WATTBOT2025, Question, Task, is_blank, parse_refs, task_of
+from ..core.questions import (BASE_COLUMNS, BLANK, FLAGS, REFUSAL, WATTBOT2025, Question, Refs, Task, is_blank, names_in,
+                                   parse_refs, task_of)
 from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, read_band, score_refs,
                                           score_value)
 
@@ -30,10 +30,10 @@ def status_of(
 # %% ../../nbs/05_scoring/02_answers.ipynb #4ef77f7c
 @dataclass(frozen=True)
 class Prediction:
-    "The answer of a run to one question; all cells as text, as in `submission.csv`."
+    "The answer of a run to one question; the other cells as text, as in `submission.csv`."
     id: str
     value: str = ''
-    refs: str = ''                # raw `ref_id` cell; see `cited`
+    refs: Refs = Refs()           # cited papers; a `ref_id` cell or ids are converted
     status: str = ''              # one of `STATUSES`; '': derived from the value
     unit: str = ''
     confidence: float|None = None # in 0..1, where the run has one; orders the risk-coverage curve
@@ -41,9 +41,10 @@ class Prediction:
     urls: str|None = None         # raw `ref_url` cell; None: not known
     materials: str|None = None    # raw `supporting_materials` cell; None: not known
     def __post_init__(self):
-        for k in ('value', 'refs', 'unit', 'explanation'):
+        for k in ('value', 'unit', 'explanation'):
             v = getattr(self, k)
             object.__setattr__(self, k, '' if v is None else str(v))
+        object.__setattr__(self, 'refs', Refs(self.refs))
         status = {'ok': 'answered'}.get(self.status, self.status) or status_of(self.value)
         if status == 'answered' and self.blank: status = status_of(self.value)
         if status not in STATUSES:
@@ -53,13 +54,10 @@ class Prediction:
     def blank(self) -> bool: return is_blank(self.value)
     @property
     def all_blank(self) -> bool:
-        "Whether value, cited papers, their URLs and the supporting materials are all blank, as far as they are known."
-        urls, materials = self.urls or '', self.materials or ''
-        return self.blank and not self.cited and not parse_refs(urls) and is_blank(materials)
-    @cached_property
-    def cited(self) -> tuple[str, ...]:
-        "The ids of the cited papers, in order, as readers understand the cell."
-        return tuple(parse_refs(self.refs))
+        """Whether the four cells of a refusal are `is_blank`, to the letter. An answer that no file has yet (neither URLs
+        nor materials known) is written so where its value is blank and it cites nothing."""
+        if self.urls is None and self.materials is None: return self.blank and not self.refs
+        return {self.value, str(self.refs), self.urls, self.materials} <= {BLANK, None}
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #defb7b62
 def read_truth(
@@ -67,7 +65,7 @@ def read_truth(
     task:str='', # name of the task whose rules apply; '': the file's own
 ) -> list[Question]:
     "The questions of a truth file. `UserError` for a missing column, an empty or doubled id, no rows or no values."
-    t = read_csv(path, required=('id', 'answer_value', 'ref_id'))
+    t = read_csv(path, required=('id', 'answer_value', 'ref_id'), names=names_in(path))
     seen, out, rules = {}, [], task_of(path, t.columns, task)
     for i, r in enumerate(t.rows):
         id = r['id'].strip()
@@ -84,9 +82,10 @@ def read_truth(
 
 def read_predictions(
     path, # submission CSV; only `id`, `answer_value` and `ref_id` are needed
+    task:Task=WATTBOT2025, # whose names the columns may have
 ) -> list[Prediction]:
     "The rows of a submission, in file order, repeats included."
-    t = read_csv(path, required=('id', 'answer_value', 'ref_id'))
+    t = read_csv(path, required=('id', 'answer_value', 'ref_id'), names=task.names)
     return [Prediction(r['id'].strip(), r['answer_value'], r['ref_id'], unit=r.get('answer_unit', ''),
                        explanation=r.get('explanation', ''), urls=r.get('ref_url'),
                        materials=r.get('supporting_materials')) for r in t.rows]
@@ -211,7 +210,7 @@ def check_questions(
 ) -> ResultTable:
     """Every fault of a question file as a row: severity, line, id, column, rule, message. `UserError` only for a
     file that is no table with `id` and `question`."""
-    t = read_csv(path, required=('id', 'question'))
+    t = read_csv(path, required=('id', 'question'), names=names_in(path))
     rules = task_of(path, t.columns, task)
     papers = known_ids if isinstance(known_ids, dict) else dict.fromkeys(known_ids or ())
     known = None if known_ids is None else {k.lower(): p for k, p in papers.items()}

@@ -51,7 +51,7 @@ DEMO = (*(('PowerEdge', k, '4bit')
 def _skill(entry, precision:str) -> float:
     "A number to compare with difficulties, which are standard normal."
     size = entry.active_b or entry.params_b or 100
-    thought = .6 if entry.thinks and entry.local else 0.
+    thought = .6 * min(1., entry.thinking_tokens / 1024) ** .5 if entry.thinks and entry.local else 0.
     return thought - .9 + .85 * math.log10(1
                                   + size ** .8 * (1.25 if entry.active_b else 1)) + (.03 if precision == 'bf16' else 0)
 
@@ -83,7 +83,7 @@ def _measured(rng, entry, precision:str, machine:str, ranks, unpacking:float=0.)
     if precision in ('4bit', '8bit'): bytes_ += unpacking * active ** .5
     for rank in ranks:
         context, completion = int(rng.normal(1300, 120)), int(30 + rng.lognormal(4, .5))
-        thought = 12 * completion if entry.thinks and entry.local else 0
+        thought = min(12 * completion, entry.thinking_tokens) if entry.thinks and entry.local else 0
         completion += thought
         retrieve = .12 * slow ** .3 * rng.lognormal(0, .2)
         prefill, decode = context * 2 * active / 250e3 * slow, completion * bytes_ / 1500 * slow ** 1.2 + .05
@@ -125,13 +125,15 @@ def _write_run(folder:Path, answers, measured, summary:dict):
     if measured and 'seconds' in measured[0]: write_json(folder/'results.json', recs)
     write_json(folder/'summary.json', summary)
 
-def _identity(n:int) -> dict:
-    "What the config hash of a run is made from."
-    return dict(mode='rag', n=n, questions='0' * 64, index='1' * 64, prompt='2' * 64, seed=0, temperature=0.,
+def _identity(n:int, entry, precision:str, effort:str) -> dict:
+    "The content of the config hash of a run."
+    own = dict(model=entry.key, model_id=entry.id, precision=precision) | (dict(effort=effort) if effort else {})
+    return dict(own, mode='rag', n=n, questions='0' * 64, index='1' * 64, prompt='2' * 64, seed=0, temperature=0.,
                 retrieval=dict(lexical=4., dense=1., max_tokens=1500), scorer='wattbot-1')
 
 # %% ../../nbs/testing/02_synthetic.ipynb #fdcfa72d
-def _summary(name:str, entry, env:str, precision:str, datafile:str, answers, measured, seconds:dict, windows) -> dict:
+def _summary(name:str, entry, env:str, precision:str, effort:str, datafile:str, answers, measured, seconds:dict,
+             windows) -> dict:
     "The summary of one run, as `wattnb run` writes it."
     gpu, n, total = MACHINES[env][0], len(answers), lambda f: sum(map(f, measured))
     wh = sum(v['joules'] for m in measured for v in m.get('energy', {}).values()) / 3600 if entry.local else None
@@ -150,14 +152,15 @@ def _summary(name:str, entry, env:str, precision:str, datafile:str, answers, mea
         model=dict(key=entry.key, name=entry.name, family=entry.family, params_b=entry.params_b,
                    active_b=entry.active_b),
         config_snapshot=dict(mode='rag', max_concurrent=1 if entry.local else 8), code_version='synthetic',
-        identity=_identity(n), timing=dict(seconds_by_stage=seconds, windows=windows),
+        identity=_identity(n, entry, precision, effort), timing=dict(seconds_by_stage=seconds, windows=windows),
         energy=dict(total_wh=wh, method=method))
 
 # %% ../../nbs/testing/02_synthetic.ipynb #8a204f63
-def _model_run(base:Path, rng, entry, env:str, precision:str, suffix:str, datafile:str, questions, difficulty,
-               ranks, unpacking:float) -> tuple:
+def _model_run(base:Path, rng, entry, env:str, precision:str, effort:str, suffix:str, datafile:str, questions,
+               difficulty, ranks, unpacking:float) -> tuple:
     "Writes one run; its parameters in billions, name and answers."
-    name = '-'.join(p for p in (entry.key, precision if precision != '4bit' else '', suffix) if p)
+    parts = entry.key, precision if precision != '4bit' else '', suffix, effort and f'effort-{effort}'
+    name = '-'.join(p for p in parts if p)
     answers = _answers(rng, questions, _skill(entry, precision), difficulty)
     measured = _measured(rng, entry, precision or 'api', env, ranks, unpacking)
     seconds = {k: sum(m['seconds'][k] for m in measured) for k in ('prefill', 'decode')} | dict(
@@ -165,7 +168,7 @@ def _model_run(base:Path, rng, entry, env:str, precision:str, suffix:str, datafi
     folder = base/env/datafile/name
     windows = _trace(folder/'power.csv', measured, seconds['load'], MACHINES[env][2]) if entry.local else []
     _write_run(folder, answers, measured,
-               _summary(name, entry, env, precision, datafile, answers, measured, seconds, windows))
+               _summary(name, entry, env, precision, effort, datafile, answers, measured, seconds, windows))
     return entry.params_b or 0, name, answers
 
 # %% ../../nbs/testing/02_synthetic.ipynb #be33b4c4
@@ -183,7 +186,7 @@ def _ensemble_run(base:Path, runs, k:int, env:str, datafile:str):
 # %% ../../nbs/testing/02_synthetic.ipynb #a9ed23b6
 def synthetic_runs(
     root,                         # folder of the workspace, made if missing
-    plan:Sequence[tuple]=DEMO,    # (machine, key of the registry, precision) of each run
+    plan:Sequence[tuple]=DEMO,    # (machine, key of the registry, precision) of each run, and tokens of thought at most
     questions:int=60,             # in the question file
     unanswerable:int=8,           # of them
     suffix:str='bench',           # end of the name of each run, to try long ones
@@ -200,10 +203,10 @@ def synthetic_runs(
     ranks = {local: [None if rng.random() < miss else int(rng.geometric(p)) for _ in truth]
              for local, miss, p in ((True, .03, .55), (False, .01, .4))}
     base, made = root/'artifacts'/'experiments', {}
-    for env, key, precision in plan:
-        e = reg[key]
-        made.setdefault(env, []).append(
-            _model_run(base, rng, e, env, precision, suffix, datafile, truth, difficulty, ranks[bool(e.local)], unpacking))
+    for env, key, precision, *effort in plan:
+        e, effort = reg[key].at_effort(''.join(effort)), ''.join(effort)
+        made.setdefault(env, []).append(_model_run(base, rng, e, env, precision, effort, suffix, datafile, truth,
+                                                   difficulty, ranks[bool(e.local)], unpacking))
     for k in range(ensembles): _ensemble_run(base, next(iter(made.values())), k, plan[0][0], datafile)
     return Workspace(root)
 
