@@ -237,7 +237,7 @@ def recommend_from(
     margin:float=MARGIN,     # of the overall score: what a cheaper system may be worse by
     clusters='auto',         # by paper: 'auto', 'papers' or 'none', see `wattnb.scoring.judging.papers_of`
 ) -> Recommendation:
-    """Recommend a system for runs at hand. `UserError` when nothing keeps to the budget, its cost was not measured, or
+    """Recommend a system for scored runs. `UserError` when nothing keeps to the budget, its cost was not measured, or
     the margin is not above 0."""
     if not 0 < margin < 1:
         raise UserError(f'a margin is between 0 and 100 points of the score, such as 2, not {margin * 100:g}')
@@ -296,7 +296,7 @@ def recommend(
     margin:float=MARGIN,      # of the overall score: what a cheaper system may be worse by
     clusters='auto',          # by paper: 'auto', 'papers' or 'none', see `wattnb.scoring.judging.papers_of`
 ) -> Recommendation:
-    "Recommend a model, ensemble or cascade from the runs at hand."
+    "Recommend a model, ensemble or cascade from the runs of a workspace."
     r = recommend_from(read_runs(ws, env, datafile, ground_truth), max_wh, max_usd, seed, margin=margin,
                        clusters=clusters)
     if select_on is None: return r

@@ -58,7 +58,7 @@ class RunSettings:
     mode: str = setting('rag', 'rag, oracle (gold papers as context) or closed-book', 'MODE', MODES)
     seed: int = setting(0, 'random seed for sampling', notebook=True)
     temperature: float = setting(0., 'sampling temperature; 0 is greedy decoding')
-    effort: str = setting('', 'reasoning that a server is asked for (low, medium, high ...), or tokens of thought', 'E')
+    effort: str = setting('', 'level of reasoning for a server (low, medium, high ...), or tokens of thought', 'LEVEL')
     max_retries: int = setting(2, 'further attempts for blank or unparsed replies, each with deeper retrieval', 'N')
     max_new_tokens: int|None = setting(None, "longest reply, in tokens; default: the model's", 'N')
     batch_size: int|None = setting(None, 'prompts per batch; default: what memory allows', 'N')

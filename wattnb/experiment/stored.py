@@ -348,18 +348,19 @@ def parts(self:Results) -> list[ResultTable]:
     return [ResultTable(cut(whole.columns), [cut(r) for r in whole.rows if r[at] == t], f'Task {t}',
                         whole.notes if t == tasks[-1] else (), whole.digits, whole.brief) for t in tasks]
 
-# %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3ea
+# %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3eb
 _RESULTS = { # column → what it shows of the numbers of a run
-    'env': 'env', 'questions': 'datafile', 'task': 'task', 'run': 'name', 'engine': 'engine',
-    'precision': 'precision', 'n': 'n', 'score': 'score', '95 % interval': 'interval', 'score is': 'score_is', 'value': 'value_accuracy', 'citations': 'ref_overlap', 'NA recall': 'na_recall',
-    'strict': 'strict', 'refusal recall': 'refusal_recall', 'refusal precision': 'refusal_precision', 's/question': 'wall_s_per_question',
-    'latency s': 'latency_s', 'Wh/question': 'wh_per_question', 'energy is': 'energy.is_',
+    'env': 'env', 'questions': 'datafile', 'task': 'task', 'run': 'name', 'engine': 'engine', 'precision': 'precision', 'n': 'n',
+    'score': 'score', '95 % interval': 'interval', 'score is': 'score_is', 'value': 'value_accuracy', 'citations': 'ref_overlap',
+    'NA recall': 'na_recall', 'strict': 'strict', 'refusal recall': 'refusal_recall', 'refusal precision': 'refusal_precision',
+    's/question': 'wall_s_per_question', 'latency s': 'latency_s', 'Wh/question': 'wh_per_question', 'energy is': 'energy.is_',
     'USD/question': 'usd_per_question', 'tokens/question': 'tokens'}
 
 def _cell(x, of:str):
     if of == 'interval': return f'{x.score_low:.3f}–{x.score_high:.3f}' if x.score_low is not None else None
     return x.per(x.tokens) if of == 'tokens' else attrgetter(of)(x)
 
+# %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3ea
 def results_table(
     ws,                     # `Workspace`, or a folder of runs
     env:str|None=None,      # only this machine label
@@ -369,8 +370,7 @@ def results_table(
     "All runs with a summary: score, parts, interval, cost per question. `UserError` for a filter that no run matches."
     if not weights: check_place(ws, env, datafile)
     truths, base, found = GroundTruth(ws), experiments_of(ws), []
-    root = ws.root if isinstance(ws, Workspace) else base
-    noise = base.parent/'random_weights'
+    root, noise = ws.root if isinstance(ws, Workspace) else base, base.parent/'random_weights'
     if weights: base = noise
     for r in find_runs(base, env, datafile) if base.exists() else []:
         try:

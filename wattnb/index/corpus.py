@@ -152,13 +152,14 @@ class _Pace:
         key, _ = self._key(host.lower())
         self.held[key] = max(self.held[key], time.monotonic() + seconds)
     def least(self, urls) -> tuple[float, str]:
-        "(seconds that the pauses take if every address is asked once, host that takes them)."
+        "(seconds that the pauses take if nothing is asked twice, host that takes them); a page of arXiv leads to its PDF."
         import httpx
         took: dict = defaultdict(float)
         for url in urls:
-            try: key, pause = self._key(httpx.URL(url).host.lower())
+            try: u = httpx.URL(url)
             except httpx.InvalidURL: continue
-            took[key] += pause
+            key, pause = self._key(u.host.lower())
+            took[key] += pause * (1 + (key == 'arxiv.org' and u.path.startswith('/abs/')))
         return max(((s, k) for k, s in took.items()), default=(0., ''))
 
 # %% ../../nbs/01_index/02_corpus.ipynb #0a177a55
