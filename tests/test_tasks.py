@@ -141,6 +141,9 @@ def test_a_misread_rule_is_named(folder):
     p = subprocess.run([sys.executable, '-m', 'wattnb.cli', 'score', 'truth.csv', 'sub.csv', '--scorer', 'other.py', '--json'], cwd=folder, capture_output=True, text=True)
     found = json.loads(p.stdout)['official']
     assert {(x['id'], x['differs_in']) for x in found['differences']} == {(f'q{i}', 'value') for i, v in enumerate(GOLD) if v[:1] == '('} and len(found['sha256']) == 64
+    (folder / 'none.py').write_text(SCORER.replace("all(s[k] == 'is_blank' for k in BLANK)", 'False')) # counts no refusal
+    none = run_scorer(folder / 'none.py', folder / 'truth.csv', folder / 'sub.csv')
+    assert [x[:2] for x in none.differences(score_files(folder / 'truth.csv', folder / 'sub.csv'))] == [(f'q{i}', 'refusal') for i, v in enumerate(GOLD) if v == 'is_blank']
     p = subprocess.run([sys.executable, '-m', 'wattnb.cli', 'score', 'truth.csv', 'sub.csv', '--scorer', 'gone.py'], cwd=folder, capture_output=True, text=True)
     assert p.returncode == 2 and p.stderr.strip().splitlines()[-1].endswith('no such scorer: gone.py')
 
@@ -425,11 +428,13 @@ def test_a_file_of_solutions_is_scored_by_the_rules_of_the_run(ws):
 # --- rules of one's own --------------------------------------------------------------------------------------------------
 
 def test_a_task_of_ones_own_from_the_file_to_the_report(tmp_path):
-    "Weights in `wattnb.toml`; numbers, terms and sets; run, score, compare, recommend and report by the commands."
+    "Weights and columns in `wattnb.toml`; numbers, terms and sets; run, score, submit, compare, recommend and report by the commands."
     w = words_workspace(tmp_path / 'own')
     rows = [r | dict(answer_value={0: '(Tarn, Halden)', 1: 'Tarn'}.get(i, r['answer_value'])) for i, r in enumerate(read_csv(w.data / 'demo_QA.csv').rows[:14])]
-    write_csv(w.data / 'mine_QA.csv', list(rows[0]), rows)
-    (w.root / 'wattnb.toml').write_text('[task]\nname = "mine"\nvalue = 0.6\nref = 0.3\nna = 0.1\ncitations = "jaccard"\n')
+    named = lambda c: dict(id='qid', question='prompt', answer_value='gold').get(c, c)
+    write_csv(w.data / 'mine_QA.csv', [named(c) for c in rows[0]], [{named(c): v for c, v in r.items()} for r in rows])
+    (w.root / 'wattnb.toml').write_text('[task]\nname = "mine"\nvalue = 0.6\nref = 0.3\nna = 0.1\ncitations = "jaccard"\ncolumns = {id = "qid", question = "prompt", answer_value = "gold"}\n'
+                                        'submission = ["id", "ref_id", "answer_value"]\ngates = ["empty", "missing", "uncited"]\n')
     def command(*a, json_=True, ok=(0,)):
         p = subprocess.run([sys.executable, '-m', 'wattnb.cli', *a, '--root', str(w.root), *['--json'] * json_], capture_output=True, text=True, cwd=w.root)
         assert p.returncode in (ok if isinstance(ok, tuple) else (ok,)), p.stdout + p.stderr
@@ -441,6 +446,12 @@ def test_a_task_of_ones_own_from_the_file_to_the_report(tmp_path):
     s = command('score', 'data/mine_QA.csv', sub)
     assert s['task']['name'] == 'mine' and s['overall'] == pytest.approx(.6 * s['value_accuracy'] + .3 * s['ref_overlap'] + .1 * s['na_recall'])
     assert 'Score of mine' in command('score', 'data/mine_QA.csv', sub, json_=False) and 'task' not in command('score', 'data/mine_QA.csv', sub, '--task', 'wattbot2025')
+    sent = command('submit', 'extractive-bench-words')
+    lines = Path(sent['file']).read_text().splitlines()
+    assert sent['passes'] and lines[0] == 'qid,ref_id,gold' and len(lines) == 15 and command('score', 'data/mine_QA.csv', sent['file'])['overall'] == s['overall']
+    (w.root / 'edited.csv').write_text('\n'.join([*lines[:1], f'{rows[0]["id"]},,4', *lines[3:]]))
+    found = command('submit', 'edited.csv', '--questions', 'data/mine_QA.csv', ok=1)['faults']
+    assert [(f['id'], f['rule']) for f in found] == [(rows[0]['id'], 'empty'), (rows[0]['id'], 'uncited'), (rows[1]['id'], 'missing')]
     c = command('compare', 'extractive-bench-words', 'abstain-bench-words', '--datafile', 'mine_QA')
     assert c['task']['name'] == 'mine' and c['runs'][0]['overall'] == pytest.approx(s['overall'])
     assert c['pairs'][0]['diff'] == pytest.approx(c['runs'][0]['overall'] - c['runs'][1]['overall'])

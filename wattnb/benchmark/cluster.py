@@ -47,7 +47,7 @@ def workspace_files(
     questions,          # the question file to send
     models:Sequence=(), # TOML files that runs name as their model
 ) -> dict:
-    "What a run needs of a workspace: name → bytes."
+    "The files of a workspace that a run needs: name → bytes."
     one = {f'data/{Path(questions).name}': Path(questions), 'data/metadata.csv': ws.metadata,
            'models.toml': ws.models_toml, 'nbs/run_experiment.ipynb': ws.notebooks/'run_experiment.ipynb',
            **{f'models/{Path(m).name}': Path(m) for m in models}}

@@ -72,7 +72,7 @@ class EarlyStopping:
 def verdict(self:EarlyStopping,
     r:PlannedRun, # one of the runs
 ) -> Verdict:
-    "What is known of a run against the reference."
+    "The verdict on a run against the reference."
     given = [self.answers[id(x)].read() for x in (r, self.reference)]
     n = answered_by_all(self.order, *given)
     if not n: return Verdict('', 0, len(self.order), None, None)
@@ -112,7 +112,7 @@ def stopped_before(
 def saving(self:EarlyStopping,
     runs:Sequence[PlannedRun], # of a benchmark that has ended
 ) -> str:
-    "What stopping early has saved, in a line; '' where nothing."
+    "The savings of stopping early, in a line; '' if none."
     saved = [r.saved for r in runs if r.saved]
     if not saved: return ''
     wh, questions = [s['wh'] for s in saved], sum(s['questions'] for s in saved)

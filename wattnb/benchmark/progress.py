@@ -157,7 +157,7 @@ def phase(
     content:JournalContent, # of a run that runs
     before:int=0,           # sessions that were over before it was started
 ) -> str:
-    "What a run does before its first answer; '' once there are answers."
+    "The stage of a run before its first answer; '' once there are answers."
     sessions = content.of('session')
     if len(sessions) <= before: return 'starting'
     began = lambda kind: (lines := content.of(kind)) and lines[-1]['session'] == sessions[-1]['session']

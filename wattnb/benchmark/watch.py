@@ -58,7 +58,7 @@ STATES = ('running', 'waiting', 'stopped', 'complete')
 
 @dataclass
 class WatchedRun:
-    "A run as its folder shows it. What is not known is None."
+    "A run as its folder shows it. None means unknown."
     folder: Path
     env: str = ''
     datafile: str = ''

@@ -52,7 +52,7 @@ def _note(text:str, kind:str='status') -> str: return f'<span class="wattnb-{kin
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #35e1a860
 class Explorer:
-    "What the panels work on: a workspace, its index, and one open local model."
+    "The data of the panels: a workspace, its index, and one open local model."
     def __init__(self,
         root=None, # workspace; default: upwards from here
     ):
@@ -170,7 +170,7 @@ class Side(Panel):
         self.clear(); self.guard(self.describe)()
     def clear(self): self.asked, self.card.value, self.hits.value = None, '', ''; self.offer_pages(())
     def describe(self):
-        "Say in the line what the chosen model is."
+        "Describe the chosen model in the status line."
         entry = self.e.registry.find(self.model.value)
         precision = self.precision.value or entry.precision
         fit = fits(entry, precision, memory_here())

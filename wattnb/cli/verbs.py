@@ -18,8 +18,8 @@ from pathlib import Path
 from ..core.redaction import redact
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, jsonable, log,
-                                   optional, read_csv, sweep, write_csv, write_json)
-from ..core.questions import BASE_COLUMNS, read_questions, task_of
+                                   optional, read_csv, sweep, write_json)
+from ..core.questions import read_questions, task_of
 from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
 from .command import Opt, Result, _shipped, init_workspace, verb
@@ -293,7 +293,7 @@ def run_notebook(
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #a15da620
 def _execute(src:Path, out:Path, parameters:dict, cwd:Path):
-    """Execute a notebook with papermill, and remove keys from the executed copy, whatever put them there. `UserError` as a
+    """Execute a notebook with papermill, and remove keys from the executed copy. `UserError` as a
     cell raised it; `WorkError`, with the place of the executed notebook, for all else that ends it."""
     from wattnb.experiment.execute import own_kernel
     pm = _papermill()
@@ -380,7 +380,7 @@ def cmd_export(a) -> Result:
     from wattnb.experiment.exports import TRACKERS, export_eval_results, export_every_eval_ever, tracked
     from wattnb.legacy.wattbot_files import export_wattbot
     from wattnb.scoring.run_folders import GroundTruth
-    if a.peer == bool(a.to): raise UserError(f'say in which form, once: --to {", ".join(_TO)}; --peer is --to wattbot')
+    if a.peer == bool(a.to): raise UserError(f'give one form: --to {", ".join(_TO)}; --peer is --to wattbot')
     ws, run = Workspace.find(a.root), _answered_run(a)
     truths, out = GroundTruth(ws, a.ground_truth), Path(a.output or ws.artifacts/'exports'/a.to)
     if a.to in TRACKERS:
@@ -477,7 +477,7 @@ def cmd_score(a) -> Result:
                                    s.mismatches())] + ([problems] if problems else [])
     if not a.scorer: return Result('\n\n'.join(parts), s.to_json(strict=a.strict))
     from wattnb.scoring.official_scorer import compare_scorer, record_official, run_scorer
-    official = run_scorer(a.scorer, a.truth, a.submission)
+    official = run_scorer(a.scorer, a.truth, a.submission, id=dict(s.task.columns).get('id', 'id'))
     run = _run_of(a.root, a.submission)
     kept = record_official(run, s, official, a.truth, a.submission) if run else None
     more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=official.to_json(s), recorded=kept and str(kept))
@@ -495,7 +495,7 @@ def _run_of(root, submission) -> Path|None:
 
 @verb('submit', 'write the submission of a run, and check it as the competition would',
       'wattnb submit extractive-bench', Opt('run', metavar='RUN', help='name of a run, or a submission CSV to check as it is'),
-      Opt('--questions', default='', metavar='CSV', help='question file; default: that of the run'),
+      Opt('--questions', default='', metavar='CSV', help='question file; default: that of the run'), *_options('task'),
       Opt('--output', default='', metavar='CSV', help='file to write; default: artifacts/submissions/<env>/<questions>/<run>.csv'),
       Opt('--upload', default='', metavar='COMPETITION', help='send a file that passes, with the client of Kaggle'),
       Opt('--message', default='wattnb', metavar='TEXT', help='shown beside the uploaded file'))
@@ -505,14 +505,14 @@ def cmd_submit(a) -> Result:
     if given and not given.is_file(): raise UserError(f'no such file: {given}')
     if given and not a.questions: raise UserError('a file is checked against its questions: give --questions')
     run = None if given else _answered_run(a)
-    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'), run)
-    rows = sub.read_rows(given) if given else sub.submission_of(run, questions, papers)
+    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'), run, a.task)
+    rows = sub.read_rows(given, questions.task) if given else sub.submission_of(run, questions, papers)
     out = given or Path(a.output or ws.artifacts/'submissions'/f'{run.id}.csv')
     if run:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(out, BASE_COLUMNS, rows)
+        sub.write_rows(out, rows, questions.task)
     faults = sub.check_rows(rows, questions, papers)
-    text, sent = sub.gate_table(faults, out.name, len(rows)).to_text(), ''
+    text, sent = sub.gate_table(faults, out.name, len(rows), questions.task).to_text(), ''
     if run and (open_ := {q.id for q in questions} - {str(r['id']).strip() for r in run.submission}):
         text += f'\n{len(open_)} of the questions are not answered in the run: their rows are blank'
     if a.upload and not faults: sent = sub.upload_submission(out, a.upload, a.message)
@@ -561,7 +561,7 @@ _STUDY = (Opt('--order', default='', metavar='ORDER', help='of the runs: random,
 
 def _gpus(a) -> tuple:
     try: return tuple(int(g) for g in a.gpus.split(',') if g.strip())
-    except ValueError: raise UserError(f'--gpus wants device numbers with commas, not {a.gpus!r}') from None
+    except ValueError: raise UserError(f'--gpus takes device numbers with commas, not {a.gpus!r}') from None
 
 def _cluster(a, ws, s):
     from wattnb.benchmark.cluster import Cluster
@@ -619,7 +619,7 @@ def _with_study(r:Result, study) -> Result:
                 'fail_on_error', 'citations', 'allow_mixed', 'force', 'shuffle'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
       *_STUDY,
-      Opt('--study', default='', metavar='FILE', help='a study file (TOML) that says what is measured, in blocks'),
+      Opt('--study', default='', metavar='FILE', help='a study file (TOML) with the runs, in blocks'),
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),
       Opt('--dry-run', action='store_true',
           help='print the plan with estimated time, energy and cost; run nothing'))
@@ -726,7 +726,7 @@ def cmd_compare(a) -> Result:
     return Result(f'{text}\n\nwritten to {c.write(a.output)}' if a.output else text, c)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #d1ff0002
-@verb('diff', 'list the questions on which two runs differ, with what each said and who was right',
+@verb('diff', 'list the questions on which two runs differ, with both answers and the right one',
       'wattnb diff abstain-bench extractive-bench --env demo', Opt('first', help='name of a run'),
       Opt('second', help='name of another'), *_WHERE, _TRUTH,
       Opt('--common', action='store_true', help='compare on the shared questions if the runs answered different ones'),

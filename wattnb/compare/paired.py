@@ -161,7 +161,7 @@ def _pairs(runs, x, strict:bool, papers) -> list[dict]:
 
 # %% ../../nbs/09_compare/01_paired.ipynb #ad266dc7
 class PairTests(TableSet):
-    "Tests of a `Comparison` that are made when they are first asked for."
+    "Tests of a `Comparison` that are made on first use."
     runs: tuple
     pairs: tuple
     strict: bool
@@ -177,7 +177,7 @@ class PairTests(TableSet):
     def _bounds(self): return contribution_bounds(len(self._na), sum(self._na), self.strict, self.runs[0].scores.task)
     @cached_property
     def ranks(self) -> list[Rank]:
-        "Where each run stands, in the order of `runs`."
+        "The rank of each run, in the order of `runs`."
         return rank_distribution(self._x, self._na, self.labels)
     @cached_property
     def metrics(self) -> list[dict]:
@@ -224,8 +224,7 @@ class Comparison(PairTests):
     def n(self) -> int: return self.runs[0].scores.n
     @property
     def level(self) -> float:
-        """The p that Holm's first step requires: enough for the test of a pair whatever the other pairs
-        are."""
+        """The p that Holm's first step requires: enough for the test of a pair independent of the other pairs."""
         return ALPHA / len(self.pairs)
     def _mean(self, of) -> float: return sum(map(of, self.pairs)) / len(self.pairs)
     @cached_property
@@ -264,7 +263,7 @@ def mde_note(self:Comparison) -> str:
 
 @patch
 def _cluster_note(self:Comparison) -> list[str]:
-    "Present only when resampling papers would change what an interval by question says."
+    "Present only if resampling papers would change the conclusion of an interval by question."
     flips = [f"{p['a']} – {p['b']} [{p['cluster_ci_low']:.3f}, {p['cluster_ci_high']:.3f}]" for p in self.pairs
              if (p['ci_low'] > 0 or p['ci_high'] < 0) != (p['cluster_ci_low'] > 0 or p['cluster_ci_high'] < 0)]
     return ['Resampling papers instead of questions moves zero into or out of the interval for: '
@@ -287,7 +286,7 @@ def _how_far(p:dict, pairs:int) -> tuple[str, str, str]:
 
 @patch(as_prop=True)
 def verdict(self:Comparison) -> str:
-    "What the comparison says, in a sentence or two."
+    "The result of the comparison, in a sentence or two."
     score, k = 'strict score' if self.strict else 'overall score', len(self.pairs)
     if k == 1:
         p = self.pairs[0]
@@ -312,12 +311,12 @@ def ranking(self:Comparison) -> ResultTable:
     rows, engine = [], several_engines(e.numbers or RunNumbers() for e in self.runs)
     for e, r in sorted(zip(self.runs, self.ranks), key=lambda x: -x[0].scores.overall):
         s, c = e.scores, e.numbers or RunNumbers()
-        first = [e.label, *([c.engine] if engine else []), self.letters[e.label]]
+        first = [e.label, *([c.engine, c.precision] if engine else []), self.letters[e.label]]
         place = f'{r.low:g} to {r.high:g}' if r.low < r.high else f'{r.low:g}'
         rows.append([*first, s.overall, *s.ci['overall'], r.p_best, place, *s.compared.values(), c.latency_s,
                      c.wall_s_per_question, c.wh_per_question, c.per(c.energy.low), c.per(c.energy.high), c.energy.is_,
                      c.usd_per_question])
-    first = ['run', *(['engine'] if engine else []), 'letters']
+    first = ['run', *(['engine', 'precision'] if engine else []), 'letters']
     return ResultTable([*first, 'overall', 'low', 'high', 'P(best)', 'ranks', *self.runs[0].scores.compared,
                         'latency s', 's/question', 'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'],
                        rows, f'{len(rows)} runs, {self.n} questions',
@@ -368,7 +367,7 @@ def metric_table(self:Comparison) -> ResultTable:
 
 # %% ../../nbs/09_compare/01_paired.ipynb #3eafef57
 def _margin_verdict(p:dict, m, alpha:float) -> str:
-    "'a is better' or 'b is better' where the pair is different, else what the margin test says."
+    "'a is better' or 'b is better' if the pair is different, else the result of the margin test."
     if not p['different']: return m.verdict(alpha)
     return 'a is better' if p['diff'] > 0 else 'b is better'
 
@@ -385,7 +384,7 @@ def margin_sentence(
     m,                  # its `PairMargin`
     alpha:float=.05,    # level of the corrected tests
 ) -> str:
-    "What the margin test of a pair says, with the factor of the energy where it is known."
+    "The result of the margin test of a pair, with the factor of the energy if it is known."
     t, (a, b), verdict = m.test, (pair['a'], pair['b']), m.verdict(alpha)
     if differs(1 if pair['p_holm'] is None else pair['p_holm'], pair['ci_low'], pair['ci_high'], alpha):
         return _better(pair, verdict, t.margin)

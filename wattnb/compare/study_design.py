@@ -28,7 +28,7 @@ from .paired import ALPHA, Comparison, ScoredRun, compare, scored_runs
 # %% ../../nbs/09_compare/04_study_design.ipynb #6e9214fa
 @dataclass(frozen=True)
 class PairRates:
-    "How two runs vary against each other on one question."
+    "The variation of two runs against each other on one question."
     discordant: float       # share of questions that only one of them has right
     sd: float               # of the paired differences of the composite
     values: np.ndarray      # paired differences, less their mean
@@ -45,7 +45,7 @@ def stated_rates(
     disagree:float,       # share of questions on which two runs differ
     icc:float=0.,         # intraclass correlation within papers
     per_paper:float=1.,   # questions about a paper
-    task:Task=WATTBOT2025, # whose weights say what a question is worth
+    task:Task=WATTBOT2025, # whose weights give the credit of a question
 ) -> PairRates:
     "Rates without a pilot: two runs differ on a share of the questions, by a whole question."
     if not 0 < disagree <= 1: raise UserError(f'two runs disagree on more than 0 and at most 100 percent of the questions, not {disagree * 100:g}')

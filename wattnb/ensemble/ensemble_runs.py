@@ -73,7 +73,7 @@ def _urls(d:Decision, cells:dict, id:str) -> list[str]:
     return [known[r] for r in d.refs if r in known]
 
 def _costs(spent:Sequence[dict]) -> dict:
-    "What the members that have a question used for it; `spent`: the `question_cost` of each."
+    "The costs of the members that have a question; `spent`: the `question_cost` of each."
     of = lambda key, f=sum: _total((x.get(key) for x in spent), f)
     joules = of('joules')
     return dict(latency_seconds=of('latency_seconds', max), latency_serial_seconds=of('latency_seconds'),

@@ -42,7 +42,7 @@ class RunMatrix:
     vram: tuple             # GiB per run, or None
     numbers: tuple          # per run, its `RunNumbers`, or None
     skipped: tuple = ()     # (run, reason) of those left out
-    notes: tuple = ()       # what a reader of the costs must know
+    notes: tuple = ()       # caveats about the costs
 
     @property
     def n(self) -> int: return len(self.questions)
@@ -54,7 +54,7 @@ class RunMatrix:
     def right(self) -> np.ndarray: return np.array([[r['value_correct'] for r in s.rows] for s in self.scores], bool)
     @cached_property
     def open(self) -> np.ndarray:
-        "Where a run gave no answer: refused, unreadable or failed."
+        "Mask of the questions without an answer: refused, unreadable or failed."
         return np.array([[r['status'] != 'answered' for r in s.rows] for s in self.scores], bool)
     @cached_property
     def groups(self) -> np.ndarray:
@@ -77,7 +77,7 @@ def run_matrix(
     seconds:dict|None=None,   # label -> latency per question, or one number
     vram:dict|None=None,      # label -> GiB
     skipped:Sequence=(),      # (run, reason) of those left out
-    notes:Sequence=(),        # what a reader of the costs must know
+    notes:Sequence=(),        # caveats about the costs
     numbers:dict|None=None,   # label -> its `RunNumbers`
 ) -> RunMatrix:
     """A `RunMatrix` from parts. A question that a run lacks counts as failed; of two predictions for one question the
@@ -120,7 +120,7 @@ def _comparable(runs, truths) -> tuple[dict, list]:
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #aaf046b6
 def _cost_notes(rows:dict) -> tuple:
-    "What is known of these runs' energy when it was not measured per question."
+    "Notes on these runs' energy if it was not measured per question."
     kinds, out = Counter(t[0]['energy_is'] for _, t in rows.values()), []
     if coarse := [k for k in kinds if k not in ('question', 'not measured')]:
         out.append(f'Energy per question is {" or ".join(sorted(coarse))} in {sum(kinds[k] for k in coarse)} of '

@@ -81,7 +81,7 @@ def energy_facts(
     run:RunFolder, # any run
     x:RunNumbers,  # its numbers
 ) -> dict[str, str]:
-    "What kind of number the energy is, its meter, scope and devices; the reason where there is none. All texts."
+    "The kind of the energy, its meter, scope and devices; or the reason why it is missing. All texts."
     s, e = run.stored, x.energy
     if e.wh is None: return dict(energy_is='not measured', energy_reason=for_others(e.reason, _tree(run)))
     block = lambda k: v if isinstance(v := s.energy.get(k), dict) else {}
@@ -303,7 +303,7 @@ def export_eval_results(run:RunFolder, # of one model
 
 # %% ../../nbs/06_experiment/10_exports.ipynb #e8000071
 class Tracked(NamedTuple):
-    "What a tracker gets of a run."
+    "The parameters, metrics and files of a run for a tracker."
     hash: str     # see `run_hash`
     name: str
     params: dict  # name → text or number

@@ -43,7 +43,7 @@ def sum_or_none(
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #5da3ce4e
 class Tried(NamedTuple):
-    "What the attempts at one question took together, and the one that counts."
+    "The sums over the attempts at one question, and the attempt that counts."
     last: AttemptNumbers # the one that counts
     attempts: int
     retries: int
@@ -259,7 +259,7 @@ def add_energy(
     if e: e['co2_g'] = impact.gco2e
     summary['footprint'] = impact.to_json()
 def _loading(summary:dict) -> dict:
-    "What loading took of the run's energy and time, and the energy of the rest; None where it was not measured."
+    "The share of loading in the run's energy and time, and the energy of the rest; None where it was not measured."
     e, seconds = summary['energy'], (summary.get('timing') or {}).get('seconds_by_stage')
     wh, total = ((e.get('by_phase') or {}).get('load') or dict(wh=0.)).get('wh'), e.get('total_wh')
     known = total is not None and wh is not None
@@ -408,14 +408,15 @@ def _score_fields(scores:Scores|None) -> dict:
 SCHEMA_VERSION = 1
 
 def _run_fields(head:dict, content:JournalContent) -> dict:
-    "What the run was and how it ended: the fields that need no question."
+    "The fields about the run and its end, which need no question."
     entry, model, end = head['entry'], content.last('load').get('model', {}), content.last('end')
-    planned, precision = head['precision'], precision_of(model) or head['precision']
-    differs = precision != planned and 'precision_requested' in head
-    note = f'planned at {planned}, loaded at {precision}' if differs else None
+    planned, loaded = head['precision'], precision_of(model)
+    precision = loaded or planned
+    note = f'planned at {planned}, loaded at {loaded}' if precision != planned and 'precision_requested' in head else None
     finished = end.get('finished', head['started'])
     if model.get('local') and not _here(head, content): model = dict(model, local=False) # not in every session
     engine = model.get('engine') or entry.get('engine') or 'transformers' * (entry['provider'] == 'hf_local')
+    if model.get('engine') and entry['provider'] == 'hf_local' and not loaded: note = f'{planned} as planned: {engine} does not say'
     return dict(
         name=head['name'], config_path=None, model_id=entry['id'], llm_provider=entry['provider'],
         quantization=precision if entry['provider'] in LOCAL_PROVIDERS else 'api', timestamp=finished,

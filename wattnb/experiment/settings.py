@@ -31,7 +31,7 @@ def setting(
     usual=None,           # default of the command and the notebook where the field itself is required
     option:str='',        # of the command, where it is not the name of the field
 ):
-    "A dataclass field that carries what the command and the notebook need of it."
+    "A dataclass field with the metadata for the command and the notebook."
     return field(default=default, metadata=dict(help=help, metavar=metavar, choices=tuple(choices), notebook=notebook,
                                                 usual=usual, option=option))
 
@@ -136,7 +136,7 @@ def search(self:RunSettings):
 def cites(self:RunSettings,
     task:Task, # of the questions
 ) -> str:
-    "Which papers an answer keeps, one of `CITATIONS`: as set, else by the task."
+    "The rule for citations, one of `CITATIONS`: as set, else by the task."
     return self.citations or ('needed' if task.values == 'wattbot2026' else 'model')
 
 @patch
@@ -254,7 +254,7 @@ def attempt_usd(
     entry:ModelEntry, # the model, with its price
     attempt:dict,     # of a journal
 ) -> float:
-    "What an attempt cost, in USD: by its token counts, else at 3 bytes a token; a failed call costs nothing."
+    "The cost of an attempt in USD: by its token counts, else at 3 bytes a token; a failed call costs nothing."
     if attempt.get('cost_usd') is not None: return attempt['cost_usd']
     if attempt['status'] == 'failed': return 0.
     p = attempt.get('prompt') or {}
@@ -266,7 +266,7 @@ def attempt_usd(
 def may_run_here(
     entry:ModelEntry, # a model that is not open yet
 ) -> bool:
-    "Whether it computes on this machine, as far as can be told before it is open."
+    "Whether it computes on this machine, as far as known before it is open."
     # here, so that `wattnb --help` need not load them
     from wattnb.llm.api import served_by
     from wattnb.telemetry.energy import ran_here
@@ -276,7 +276,7 @@ def may_run_here(
 # %% ../../nbs/06_experiment/00_settings.ipynb #a4050fb7
 @dataclass(frozen=True)
 class Budget:
-    "What a run may use in all its sessions; None is no limit."
+    "The limits of a run over all its sessions; None is no limit."
     usd: float|None = None
     wh: float|None = None
 
@@ -326,7 +326,7 @@ def reached(self:Budget,
     wh:float|None=None,   # used
     or_next:bool=False,   # nothing more is sent: the next question might go beyond a limit
 ) -> str:
-    "Which limit is reached, in words; '' when none is."
+    "The limit that is reached, in words; '' when none is."
     limits = [(usd, self.usd, 'USD'), (wh or 0., self.wh, 'Wh')]
     spent = {f'{x:.4g} of {limit:g} {unit}': x >= limit for x, limit, unit in limits if limit is not None}
     for text, full in spent.items():
@@ -340,7 +340,7 @@ def expected_bill(
     max_new_tokens:int|None=None, # longest reply; default the entry's
     attempts:int=1,               # most attempts at a question
 ) -> str:
-    "What the provider will bill, in a line; '' for models that run here."
+    "The expected bill of the provider, in a line; '' for models that run here."
     n = len(prompt_tokens)
     if not entry.prices and may_run_here(entry): return ''
     if not n: return 'nothing is left to ask'

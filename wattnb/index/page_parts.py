@@ -66,7 +66,7 @@ def part_box(
     page,     # a page of a pypdfium2 document
     text:str, # of the table or figure: its rows, its caption
 ) -> tuple|None:
-    "Where a table or figure is on a page: left, bottom, right, top in points; None: the whole page is to be shown."
+    "The box of a table or figure on a page: left, bottom, right, top in points; None: the whole page is to be shown."
     lines = passage_boxes(page, text) if text else []
     if not lines: return None
     whole = np.array([np.array(lines)[:, :2].min(0), np.array(lines)[:, 2:].max(0)]).reshape(-1)

@@ -231,7 +231,7 @@ def _follow_thinking(self:SequenceState, opening:list, closing:list):
 # %% ../../nbs/03_llm/13_batching.ipynb #1cccd7f8
 @dataclass(frozen=True)
 class Sampling:
-    "How a token is chosen from its logits; the defaults are greedy and change nothing."
+    "Settings for choosing a token from its logits; the defaults are greedy."
     temperature: float = 0.        # 0 is greedy; otherwise the three below apply too
     top_k: int = 0                 # only the k most likely tokens; 0: all
     top_p: float = 1.              # only the most likely tokens that together have this probability

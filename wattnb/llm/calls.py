@@ -188,7 +188,7 @@ class _History:
     limits: int = 0          # calls refused for their rate
     changes: int = 0         # calls repeated with another request, or after a wait in a queue
     why: str = ''            # the last failure
-    earlier: list = field(default_factory=list) # replies that were asked for again, at greater length
+    earlier: list = field(default_factory=list) # replies that were requested again, with a longer limit
 
 # %% ../../nbs/03_llm/18_calls.ipynb #7fee5739
 def quiet_loggers(
@@ -222,7 +222,7 @@ def with_tool_calls(
 
 # %% ../../nbs/03_llm/18_calls.ipynb #139b9078
 class ApiModel(Model):
-    "What all API providers share. Options of an entry: `timeout` (of a call), `deadline` (of a question), `tries`."
+    "Common part of all API providers. Options of an entry: `timeout` (of a call), `deadline` (of a question), `tries`."
     _grace = 0.         # seconds that a call has to end by itself, where it cannot be cancelled
     _known_secrets = () # those of the running calls
     _start = None       # concurrent calls to begin with; None: all that are allowed
@@ -284,7 +284,7 @@ MIN_REPLY = 32 # tokens; a shorter reply is not worth a call
 
 @patch
 def learn_window(self:ApiModel,
-    window:int, # tokens of a prompt and its reply, as the server says
+    window:int, # tokens of a prompt and its reply, as the server reports
 ):
     "Keep the server's window, where it is smaller than the entry's."
     self.info['context'] = window

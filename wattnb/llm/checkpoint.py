@@ -120,7 +120,7 @@ def is_out_of_memory(
 def smaller_advice(
     precision:str, # that did not fit
 ) -> str:
-    "What to do where memory is short."
+    "Advice for a shortage of memory."
     lower = {'fp32': 'bf16', 'bf16': '4bit', 'fp16': '4bit', 'auto': '4bit', '8bit': '4bit'}.get(precision)
     lower = f'a lower precision (--precision {lower}), ' if lower else ''
     return lower + 'a smaller model, or a larger machine (`wattnb models` shows what fits)'

@@ -36,7 +36,7 @@ class Request:
 # %% ../../nbs/03_llm/05_protocol.ipynb #c5ac94f6
 @dataclass(frozen=True)
 class Reply:
-    """What a model made of the request with the same `id`. Times in seconds; `started` and `finished` on the clock of
+    """The reply of a model to the request with the same `id`. Times in seconds; `started` and `finished` on the clock of
     `time.monotonic`."""
     id: str
     text: str = ''
@@ -47,7 +47,7 @@ class Reply:
     reasoning_tokens: int|None = None   # of the completion's, those of the reasoning
     image_tokens: int|None = None       # of the prompt's, those of pictures, where they were counted
     seconds: float|None = None          # from the start of the work on it (not of the queue) to its last token
-    queue_seconds: float|None = None    # in the queue of a server that says so
+    queue_seconds: float|None = None    # in the queue of a server that reports it
     ttft_seconds: float|None = None     # time to first token
     prefill_seconds: float|None = None  # of the prompt (the whole batch's: it is one operation)
     decode_seconds: float|None = None   # from the first token to the last
@@ -70,9 +70,9 @@ MOST_IMAGES = 2 # of a request
 
 def images_for(
     entry:ModelEntry, # of the registry
-    n:int,            # pictures that are asked for
+    n:int,            # requested pictures
 ) -> int:
-    "Pictures that a model gets: those asked for, none for a baseline. `UserError` for a model that reads text alone."
+    "Pictures that a model gets: the requested number, none for a baseline. `UserError` for a model that reads text alone."
     if not n or entry.provider == 'baseline': return 0
     if entry.vision: return n
     seeing = [e.key for e in load_registry().values() if e.vision and e.provider == entry.provider]

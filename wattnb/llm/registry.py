@@ -285,7 +285,7 @@ def _read_tables(path) -> dict:
     try: doc = tomllib.loads(raw)
     except tomllib.TOMLDecodeError as e: raise UserError(f'{path}: not valid TOML: {e}') from None
     for k in doc:
-        if k not in ('model', 'embedder'):
+        if k not in ('model', 'embedder', 'reranker'):
             raise UserError(f'{path}: unknown table [{k}]: models are declared as [model.KEY]')
     models = doc.get('model', {})
     if not isinstance(models, dict) or not all(isinstance(v, dict) for v in models.values()):
@@ -381,7 +381,7 @@ _THINKS = re.compile(r'(?:^|[/:._-])(?:o[1-9](?:$|[-:])|gpt-5(?!.*chat)|gpt-oss|
                      r'|exaone-deep)|thinking|reasoning')
 
 def _bare_name(id:str, whole:bool=True) -> str:
-    "What names the model in an id, a path or a file; not `whole`: without words such as instruct."
+    "The name of the model in an id, a path or a file; not `whole`: without words such as instruct."
     last = re.sub(r'\.(?:gguf|safetensors)$', '', re.split(r'[/\\]', id.strip().lower()[:300].rstrip('/\\'))[-1])
     last = _PACKED.sub('', last)
     if not whole: last = re.sub(r'[-._:](?:instruct|it|chat|hf)(?=$|[-._:])', '', last)

@@ -48,7 +48,7 @@ def check_shape(
     entry:ModelEntry,        # of the registry
     precision:str|None=None, # default the entry's
 ) -> dict:
-    "The shape of an entry that random weights can stand for at `precision`. `UserError` where they cannot."
+    "The shape of an entry that can be built with random weights at `precision`. `UserError` if it cannot."
     if not entry.local:
         raise UserError(f'random weights need a model that runs here, and {entry.key} is served by {entry.provider}')
     shape = shape_of(entry)

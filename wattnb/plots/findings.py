@@ -53,7 +53,7 @@ def report_title(
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8title4
 def _terms(r:Report) -> list[str]:
-    "What a score is, a system, and a significant difference."
+    "The definitions of score, system and significant difference."
     if not r.labelled: return []
     task, c = next(iter(r.numbers.values())).task, r.comparison
     parts = (f'{task.value:.0%} right values', f'{task.ref:.0%} right citations',
@@ -68,7 +68,7 @@ def _terms(r:Report) -> list[str]:
 def report_facts(
     r:Report, # any
 ) -> list[str]:
-    "What stands under the title, a line each: questions, score, test, hardware, what is left out."
+    "The lines under the title: questions, score, test, hardware, what is left out."
     n = max((x.n for x in r.numbers.values()), default=0)
     n_na = next((x.n_na for x in r.numbers.values() if x.n_na is not None), None)
     out = [f'Question set {r.runs[0].datafile}: {_count(n, "question")}'
@@ -274,8 +274,7 @@ def _least(r:Report, ranked:dict, among:str) -> list[str]:
         right = sum(x['strict_value'] for x in r.rows[k])
         each = f', {ranked[k].wh / right:.3g} Wh per right answer' if right else ''
         what = f'takes the least energy: {_marked(ranked[k])}{each}.'
-        out.append(_fitting(r, lambda name: f'Of those not significantly different from {name(best)}, {name(k)} {what}',
-                            lambda name: f'Of those not significantly different from the best, {name(k)} {what}'))
+        out.append(_fitting(r, lambda name: f'Of those not significantly different from the best, {name(k)} {what}'))
     return out
 
 def energy_findings(
@@ -314,7 +313,7 @@ def money_findings(
 def refusal_findings(
     r:Report, # with known answers
 ) -> list[str]:
-    "Who answers questions that the papers do not answer, and whose replies could not be read."
+    "The runs that answer unanswerable questions, and those with unreadable replies."
     order = r.source.best_first
     wrong = {e.label: n for e in order if (n := e.scores.strict.get('false_answers')) is not None}
     n_na = sum(x['is_na'] for x in order[0].scores.rows)
@@ -391,7 +390,7 @@ class _Marks:
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8systems3
 def _against(r:Report, label:str) -> str|None:
-    "How a run differs from the one with the highest score."
+    "The difference of a run from the one with the highest score."
     best = next(iter(r.numbers))
     if label == best or r.comparison is None: return None
     p = pair_of(r.comparison, label, best)['p_holm']

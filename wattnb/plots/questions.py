@@ -282,7 +282,7 @@ def _looks(names) -> dict:
 def plot_stages(
     df, # label, stage, amount (per question), unit ('Wh' or 's'), n
 ):
-    "What each stage of a run takes, per question."
+    "Energy or time of each stage of a run, per question."
     unit, amounts = df['unit'].iloc[0], df.pivot(index='label', columns='stage', values='amount')
     total = amounts.sum(axis=1).sort_values()
     amounts = amounts.loc[total.index]

@@ -203,11 +203,12 @@ def report_tables(
 _LONGEST = 60 # rows of a table in LaTeX
 
 def _latex(name:str, t:ResultTable) -> str:
-    "A table that fits its line, with a label."
+    "A table as wide as the page at most, with a label."
     if (more := len(t) - _LONGEST) > 0:
         t = replace(t, rows=t.rows[:_LONGEST], notes=(*t.notes, f'{more} further rows are in {name}.tsv.'))
-    fit = r'\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%' + '\n'
-    return (t.to_latex().replace(r'\begin{tabular}', rf'\label{{tab:{name}}}' + '\n' + fit + r'\begin{tabular}', 1)
+    fit = r'\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{'
+    return (t.to_latex().replace('{table}', '{table*}').replace(r'\par\foot', r'\par\raggedright\foot')
+            .replace(r'\begin{tabular}', rf'\label{{tab:{name}}}' + '\n' + fit + r'\begin{tabular}', 1)
             .replace(r'\end{tabular}', r'\end{tabular}}', 1) + '\n')
 
 # %% ../../nbs/10_plots/12_report_page.ipynb #n11tables9

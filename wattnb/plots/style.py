@@ -156,7 +156,7 @@ GREY = '#777777'
 
 @dataclass(frozen=True)
 class Mark:
-    "How one family is drawn."
+    "The look of one family."
     colour: str
     marker: str
     hatch: str
@@ -196,7 +196,7 @@ def with_looks(
 def grey_level(
     colour, # any matplotlib colour
 ) -> float:
-    "How light a colour prints, 0 (black) to 1 (white)."
+    "The lightness of a printed colour, 0 (black) to 1 (white)."
     optional('matplotlib', 'plots')
     from matplotlib.colors import to_rgb
     return float(np.dot(to_rgb(colour), (.2126, .7152, .0722)))
@@ -305,7 +305,7 @@ def number_axis(
     log:bool|None=None, # default: if the values are wide
     **kwargs,        # of `log_axis`
 ):
-    "Logarithmic, which the label then says, or from 0."
+    "Logarithmic, which the label then states, or from 0."
     log = is_wide(values) if log is None else log
     if log: log_axis(axis, values, **kwargs)
     else: axis.axes.set(**{f'{axis.axis_name}lim': (0, np.nanmax(np.asarray(values, float)) * 1.12)})

@@ -94,7 +94,7 @@ class PromptImage:
     part: PagePart
     @property
     def name(self) -> str:
-        "What it shows, in words: `Figure 3 on page 4 of ID`."
+        "Its content in words: `Figure 3 on page 4 of ID`."
         whole = '' if self.part.box else ' (the whole page)'
         return f'{self.hit.what} on page {self.hit.page} of {self.hit.document_id}{whole}'
     def to_json(self) -> dict:

@@ -94,7 +94,7 @@ class _Ranker:
         self.visible = np.array([s.references or p.kind != 'reference' for p in index.passages])
         if not self.visible.any(): self.visible[:] = True
     def allowed(self, only:Sequence[str]|None) -> np.ndarray:
-        "Which passages may be found; `only` limits them to some papers."
+        "Mask of the passages that may be found; `only` limits them to some papers."
         if only is None: return self.visible
         ok = np.isin(np.char.lower(self.index.doc_ids), [r.lower() for r in only])
         return ok & self.visible if (ok & self.visible).any() else ok

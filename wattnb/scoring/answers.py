@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-from ..core.questions import (BLANK, FLAGS, REFUSAL, WATTBOT2025, Question, Refs, Task, is_blank, parse_refs,
-                                   question_rows, task_of)
+from ..core.questions import (BLANK, FLAGS, REFUSAL, WATTBOT2025, Question, Refs, Task, is_blank, names_in,
+                                   parse_refs, question_rows, task_of)
 from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, read_band, score_refs,
                                           score_value)
 
@@ -72,9 +72,10 @@ def read_truth(
 
 def read_predictions(
     path, # submission CSV; only `id`, `answer_value` and `ref_id` are needed
+    task:Task=WATTBOT2025, # whose names the columns may have
 ) -> list[Prediction]:
     "The rows of a submission, in file order, repeats included."
-    t = read_csv(path, required=('id', 'answer_value', 'ref_id'))
+    t = read_csv(path, required=('id', 'answer_value', 'ref_id'), names=task.names)
     return [Prediction(r['id'].strip(), r['answer_value'], r['ref_id'], unit=r.get('answer_unit', ''),
                        explanation=r.get('explanation', ''), urls=r.get('ref_url'),
                        materials=r.get('supporting_materials')) for r in t.rows]
@@ -199,7 +200,7 @@ def check_questions(
 ) -> ResultTable:
     """Every fault of a question file as a row: severity, line, id, column, rule, message. `UserError` only for a
     file that is no table with `id` and `question`."""
-    t = read_csv(path, required=('id', 'question'))
+    t = read_csv(path, required=('id', 'question'), names=names_in(path))
     rules = task_of(path, t.columns, task)
     papers = known_ids if isinstance(known_ids, dict) else dict.fromkeys(known_ids or ())
     known = None if known_ids is None else {k.lower(): p for k, p in papers.items()}

@@ -108,7 +108,7 @@ def diagnose(
     status:str='', # status of the prediction; '': derived from the value
     rule:str='wattbot2025', # a key of `VALUE_RULES`
 ) -> str:
-    "How a value misses, one of `DIAGNOSES`."
+    "The kind of error of a value, one of `DIAGNOSES`."
     if not status: status = status_of('' if pred is None else str(pred))
     if status in ('unparsed', 'failed'): return status
     if is_blank(truth): return 'correct' if is_blank(pred) else 'false_answer'

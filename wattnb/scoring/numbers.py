@@ -85,7 +85,7 @@ def run_cost(
     settings=None,   # `Footprint` settings, for the price of electricity; default: those of `load_footprint`
     n:int|None=None, # questions to divide by; default: those that the run set out to answer
 ) -> RunCost:
-    "What a run cost. Reads only its summary; of an ensemble also its members'."
+    "The costs of a run. Reads only its summary; of an ensemble also its members'."
     s, members = run.stored, member_runs(run) if run.is_ensemble else []
     n = n or s.num_questions or len(run.records)
     energy, usd, here = energy_of(s), bill_of(s), not is_hosted(s)
@@ -238,7 +238,7 @@ DOUBTS = { # name -> severity, the numbers that it is about, what it finds
     'ZERO_COST': ('warning', ('usd',), 'an API run without a price')}
 
 class Doubt(NamedTuple):
-    "What a reader of a number must know."
+    "A caveat about some numbers of a run."
     rule: str # a key of `DOUBTS`
     message: str
     @property

@@ -36,7 +36,7 @@ def cell_text(
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #28a245a0
 def _all_printable(x):
-    "JSON of somebody else, its texts without control characters."
+    "JSON from a run folder, its texts without control characters."
     if isinstance(x, dict): return {printable(k): _all_printable(v) for k, v in x.items()}
     if isinstance(x, list): return [_all_printable(v) for v in x]
     return printable(x) if isinstance(x, str) else x
@@ -93,7 +93,7 @@ def record_files(self:RunFolder) -> list[Path]:
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0011
 def replay_hint(run:RunFolder) -> str:
-    "How to get the missing files of a run that has its journal; ''."
+    "The remedy for missing files of a run that has its journal; ''."
     return f': `wattnb replay {run.id}` writes them from the journal' if (run.path/'journal.jsonl').exists() else ''
 
 def _predictions(run:RunFolder) -> list[Prediction]:
@@ -133,7 +133,7 @@ def precision(self:RunFolder) -> str:
 
 @patch(as_prop=True)
 def engine(self:RunFolder) -> str:
-    "What ran a local model: 'transformers' in summaries that do not say. '' for other models."
+    "The engine of a local model: 'transformers' in summaries without this field. '' for other models."
     return self.stored.engine or 'transformers' * (self.stored.llm_provider == 'hf_local')
 
 @patch(as_prop=True)
@@ -369,7 +369,7 @@ def some_runs(
     datafile:str|None=None, # only this question file
     damaged:bool=False,     # also those whose summary cannot be read
 ) -> list[RunFolder]:
-    "What `find_runs` finds, without damaged ones. `UserError` where that is nothing."
+    "The runs of `find_runs` without damaged ones. `UserError` where that is nothing."
     found, out = find_runs(ws, env, datafile), []
     if not found:
         check_place(ws, env, datafile)
@@ -387,7 +387,7 @@ def read_each(
     of:Callable,      # reads one
     named:bool=False, # whether somebody named the runs: a damaged one is then a mistake
 ) -> Iterator:
-    "What `of` reads of each. What is damaged is left out with a warning; `UserError` if `named`."
+    "The result of `of` for each. Damaged ones are left out with a warning; `UserError` if `named`."
     for x in items:
         try: found = of(x)
         except UserError as e:
@@ -457,7 +457,7 @@ def recorded_task(
     return WATTBOT2025 if run.stored.config_snapshot.get('task') else None
 
 def _recorded_truth(run:RunFolder) -> list[Question]|None:
-    "The questions with the truth that the records carry."
+    "The questions with the truth in the records."
     rows = [{k: cell_text(v) for k, v in r.items() if k in ('id', 'question', 'gt_value', 'gt_unit', 'gt_ref')}
             for r in run.records if 'gt_value' in r]
     if not any(r['gt_value'].strip() for r in rows): return None

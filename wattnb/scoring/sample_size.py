@@ -28,7 +28,7 @@ def seeds_left(
     share:float, # of the variance of a paired difference that is due to the seed, 0 to 1
     seeds:int,   # per model
 ) -> float:
-    "What is left of the variance of a paired difference when answers are averaged over seeds."
+    "The remaining share of the variance of a paired difference when answers are averaged over seeds."
     return 1 - share + share / seeds
 
 # %% ../../nbs/05_scoring/13_sample_size.ipynb #fd96fe51

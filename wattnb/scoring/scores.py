@@ -50,7 +50,7 @@ def mean(xs) -> float|None:
 # %% ../../nbs/05_scoring/04_scores.ipynb #5a1f0009
 @dataclass(frozen=True)
 class Metric:
-    "How one number is computed from judged questions, and where it is shown."
+    "The definition of a metric over judged questions, and the tables that show it."
     name: str                      # key in JSON and summaries
     label: str                     # in tables
     credit: Callable = lambda r: 0. # judged question -> what it earns, 0 to 1
@@ -200,8 +200,9 @@ def score_files(
     task:str='',            # name of the task whose rules apply; '': that of the truth file
 ) -> Scores:
     "Score one file against another."
-    predictions = read_predictions(submission)
-    s = score(read_truth(truth, task), predictions, legacy_join=legacy_join)
+    questions = read_truth(truth, task)
+    predictions = read_predictions(submission, questions[0].task)
+    s = score(questions, predictions, legacy_join=legacy_join)
     return replace(s, problems=s.problems + file_problems(truth, submission, predictions))
 
 # %% ../../nbs/05_scoring/04_scores.ipynb #5a200006
@@ -270,7 +271,7 @@ def strict_scores(
 
 @patch(as_prop=True)
 def all_refused(self:Scores) -> float:
-    "What refusing every question, with nothing cited, would score here."
+    "The score of refusing every question without citations."
     blank = sum(not r['truth_refs'] for r in self.rows) / self.n
     return composite(self.n_na / self.n, blank, 1., self.task)
 
@@ -319,7 +320,7 @@ def by_document(self:Scores) -> dict[str, dict]:
 # %% ../../nbs/05_scoring/04_scores.ipynb #5a200016
 @patch
 def interval_note(self:Scores) -> str:
-    "How the intervals were made; with the ICC and the design effect where questions share papers."
+    "The note on the intervals; with the ICC and the design effect if questions share papers."
     out = f'95 % intervals. {INTERVAL_NOTE}'
     if papers_of(self.rows, 'papers') is None: return out
     d = self.design
@@ -333,7 +334,7 @@ def interval_note(self:Scores) -> str:
 def score_name(
     task:Task, # of the runs
 ) -> str:
-    "What the overall score is called in titles and on axes."
+    "The name of the overall score in titles and on axes."
     return 'WattBot score' if task == WATTBOT2025 else f'Score of {task.name}'
 
 @patch

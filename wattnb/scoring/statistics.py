@@ -21,7 +21,7 @@ _phi = NormalDist().cdf
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #40181954
 def _quantile(level:float, df:float|None=None) -> float:
-    "What a standard error is multiplied by at a two-sided level: Student's quantile with `df`, or the normal one."
+    "The factor of a standard error at a two-sided level: Student's quantile with `df`, or the normal one."
     if df is None: return _z(.5 + level / 2)
     from scipy.special import stdtrit
     return float(stdtrit(max(1., df), .5 + level / 2))
@@ -62,7 +62,7 @@ def clopper_pearson(
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #b4d98251
 class Design(NamedTuple):
-    "What clusters do to a mean. `icc` is None where no two rows share a cluster or all rows are equal."
+    "The effect of clusters on a mean. `icc` is None where no two rows share a cluster or all rows are equal."
     icc: float|None # intraclass correlation; may be negative
     effect: float   # design effect: variance of the mean over that of independent rows, at least 1
     clusters: int

@@ -92,7 +92,7 @@ TIDY_COLUMNS = (*TEXT_COLUMNS, *FLAG_COLUMNS, *NUMBER_COLUMNS)
 
 # %% ../../nbs/05_scoring/07_store.ipynb #5b0e0009
 def _shared_costs(run:RunFolder, ids) -> dict[str, dict]:
-    "Question id -> its measurements, with what only the run knows shared over its questions."
+    "Question id -> its measurements; totals of the run are divided over its questions."
     cost, costs, latency = run_cost(run), question_costs(run), latency_of(run)[0]
     none = question_cost({}) | dict(energy_is='not measured')
     out = {i: dict(costs.get(i) or none) for i in ids}

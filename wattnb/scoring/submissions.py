@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLANK_TOGETHER', 'complete_rows', 'row_faults', 'check_rows', 'gate_table', 'submission_of', 'read_rows',
-           'gate_inputs', 'upload_submission']
+           'write_rows', 'gate_inputs', 'upload_submission']
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #24181a75
 import json, re, shutil, subprocess
@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from ..core.questions import BASE_COLUMNS, BLANK, Question, QuestionSet, Refs, is_blank, parse_refs, read_questions
+from ..core.questions import BASE_COLUMNS, BLANK, Question, QuestionSet, Refs, Task, is_blank, parse_refs, read_questions
 from ..core.tables import ResultTable
-from ..core.workspace import UserError, WorkError, Workspace, read_csv
+from ..core.workspace import UserError, WorkError, Workspace, read_csv, write_csv
 from ..index.corpus import Paper, read_bibliography
 from .run_folders import RunFolder, recorded_task, replay_hint
 
@@ -40,7 +40,7 @@ def complete_rows(
     questions:Sequence[Question],   # in the order of their file
     papers:dict[str, Paper],        # the bibliography
 ) -> list[dict]:
-    "A row for each question, in file order, with unit, addresses and blanks as the task wants them."
+    "A row for each question, in file order, with unit, addresses and blanks in the form of the task."
     by_id = {str(r['id']).strip(): r for r in rows}
     return [_complete(q, by_id.get(q.id, {}), papers) for q in questions]
 
@@ -67,23 +67,25 @@ def _citation_faults(row:dict, papers:dict[str, Paper]) -> Iterator[tuple[str, s
         if u not in pinned: yield 'ref_url', 'other_url', f'{u[:60]!r} is not the address that the bibliography pins'
     if len(urls) < len(pinned): yield 'ref_url', 'url_count', f'{len(refs)} papers and {len(urls)} addresses'
 
+# %% ../../nbs/05_scoring/10_submissions.ipynb #cc0ba979
 def row_faults(
     row:dict,                # of a submission, all nine columns
     q:Question,              # its question
     papers:dict[str, Paper], # the bibliography
 ) -> list[tuple[str, str, str]]:
-    "(column, rule, message) of each fault of a row."
+    "(column, rule, message) of each fault of a row, by the rules and in the columns of the question's task."
     out = [*_cell_faults(row, q), *_citation_faults(row, papers)]
-    blank = [c for c in BLANK_TOGETHER if is_blank(row[c]) or c != 'supporting_materials' and not parse_refs(row[c])]
-    if q.task.refusals == 'all' and 0 < len(blank) < len(BLANK_TOGETHER):
-        rest = [c for c in BLANK_TOGETHER if c not in blank]
+    together = [c for c in BLANK_TOGETHER if c in q.task.submission]
+    blank = [c for c in together if is_blank(row[c]) or c != 'supporting_materials' and not parse_refs(row[c])]
+    if q.task.refusals == 'all' and 0 < len(blank) < len(together):
+        rest = [c for c in together if c not in blank]
         out.append((blank[0], 'blanks', f'{", ".join(blank)} blank, and {", ".join(rest)} not: all four belong together'))
     elif q.task.refusals == 'all' and blank and (other := [c for c in blank if row[c] != BLANK]):
         said = ', '.join(repr(row[c][:40]) for c in other)
         out.append((other[0], 'refusal', f'{said} in a refusal: write {BLANK} in all four cells'))
     elif not is_blank(row['answer_value']) and not parse_refs(row['ref_id']):
         out.append(('ref_id', 'uncited', 'an answer without a paper'))
-    return out
+    return [f for f in out if f[0] in q.task.submission and f[1] in q.task.gates]
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #b8d9a9df
 def check_rows(
@@ -103,16 +105,18 @@ def check_rows(
     if not out and ids != list(known):
         n = next(n for n, (a, b) in enumerate(zip(ids, known), 2) if a != b)
         out.append((n, ids[n - 2], 'id', 'order', 'rows are not in the order of the question file'))
-    return out
+    gates = {g for q in questions for g in q.task.gates}
+    return [f for f in out if f[3] in gates]
 
 def gate_table(
     faults:list, # from `check_rows`
     name:str,    # of the file
     n:int,       # its rows
+    task:Task,   # whose rules they are
 ) -> ResultTable:
-    "The faults, under a title that says whether the file passes."
+    "The faults, with a title that states whether the file passes."
     verdict = 'passes' if not faults else f'does not pass: {len({f[1] for f in faults})} rows to mend'
-    return ResultTable(['line', 'id', 'column', 'rule', 'what is wrong'], faults, f'{name}: {n} rows, {verdict}')
+    return ResultTable(['line', 'id', 'column', 'rule', 'what is wrong'], faults, f'{name}: {n} rows, {verdict} by the rules of {task.name}')
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #ee793834
 def _materials(record:dict, refs:list[str]) -> str:
@@ -142,24 +146,35 @@ def submission_of(
 # %% ../../nbs/05_scoring/10_submissions.ipynb #875575aa
 def read_rows(
     path, # submission CSV
+    task:Task, # whose columns it has
 ) -> list[dict]:
-    "The rows of a submission file. `UserError` where its columns are not the nine, in their order."
-    t = read_csv(path, required=('id',))
-    if tuple(t.columns) != BASE_COLUMNS:
-        raise UserError(f'{path}: the columns are {", ".join(t.columns)}, and a submission has {", ".join(BASE_COLUMNS)}')
-    return [dict(r) for r in t.rows]
+    "The rows of a submission file. `UserError` where its columns are not those of the task, in their order."
+    t = read_csv(path, required=('id',), names=task.names)
+    if tuple(t.columns) != task.submission:
+        raise UserError(f'{path}: the columns are {", ".join(t.columns)}, and a submission to {task.name} has {", ".join(task.submission)}')
+    return [dict.fromkeys(BASE_COLUMNS, '') | r for r in t.rows]
+
+def write_rows(
+    path, # file to write
+    rows:Sequence[dict], # from `complete_rows`
+    task:Task, # whose columns it gets
+) -> Path:
+    "Write a submission file."
+    theirs = dict(task.columns)
+    return write_csv(path, [theirs.get(c, c) for c in task.submission], [{theirs.get(c, c): r[c] for c in task.submission} for r in rows])
 
 def gate_inputs(
     ws:Workspace,
     questions, # a question file of it
     run:RunFolder|None=None, # whose submission it is; the task that it remembers counts
+    task:str='', # name of the task whose rules apply instead
 ) -> tuple[QuestionSet, dict[str, Paper]]:
     "(questions, bibliography) that a submission is checked against. `UserError` where the run answers none of them."
-    found, task = read_questions(questions), run and recorded_task(run)
+    found = read_questions(questions, task=task)
     if run and not run.submission: raise UserError(f'{run.path} has no submission.csv{replay_hint(run)}')
     if run and not {str(r['id']).strip() for r in run.submission} & {q.id for q in found}:
         raise UserError(f'{run.id} answers no question of {found.path.name}')
-    if task: found = replace(found, task=task, questions=tuple(replace(q, task=task) for q in found))
+    if run and not task and (own := recorded_task(run)): found = replace(found, task=own, questions=tuple(replace(q, task=own) for q in found))
     return found, read_bibliography(ws.metadata) if ws.metadata.exists() else {}
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #08a5ebbf
@@ -168,7 +183,7 @@ def upload_submission(
     competition:str,  # its name at Kaggle
     message:str,      # shown beside the submission there
 ) -> str:
-    "Send a file with Kaggle's client; what the client says. `UserError` without the client, `WorkError` where it fails."
+    "Send a file with Kaggle's client; returns the client's output. `UserError` without the client, `WorkError` where it fails."
     if not re.fullmatch(r'[a-z0-9][a-z0-9-]{1,98}', competition): raise UserError(f'{competition!r} is not a name of a competition')
     client = shutil.which('kaggle')
     if client is None: raise UserError('uploading needs the client of Kaggle: pip install kaggle, and its login')

@@ -106,7 +106,7 @@ SENTENCES, OPERANDS = 20, 80 # whose numbers are tried; numbers at most
 _SAID, _SCALED = .5, .05     # bonus for a number that the answer names; what a factor of a thousand costs
 
 def _room(text:str, x:float) -> float:
-    "How far a result may be from a value: the tolerance, or the rounding of at least three digits."
+    "The allowed distance of a result from a value: the tolerance, or the rounding of at least three digits."
     digits, decimals = re.sub(r'\D', '', text).lstrip('0'), len(text.partition('.')[2])
     rounding = .5 * 10. ** -decimals if len(digits) >= 3 and re.fullmatch(r'-?\d+\.?\d*', text) else 0.
     return max(TOLERANCE * abs(x), 1.0001 * rounding)
@@ -124,7 +124,7 @@ def _results(v:np.ndarray) -> list[tuple[str, bool, np.ndarray]]:
 # %% ../../nbs/05_scoring/11_tracing.ipynb #4bdd474d
 @dataclass(frozen=True)
 class Support:
-    "What supports a part of an answer."
+    "The support of a part of an answer."
     what: str           # the part: a value, or what else was looked for
     how: str            # 'stated', an operation such as 'difference', 'statement', 'named' or 'quoted'; '' where nothing does
     excerpts: tuple = ()  # of type `Excerpt`
@@ -242,7 +242,7 @@ def _named_author(doc_id:str, question:str) -> bool:
 # %% ../../nbs/05_scoring/11_tracing.ipynb #8e29b27e
 @dataclass(frozen=True)
 class Trace:
-    "Where the parts of an answer come from, and the cited papers that none comes from."
+    "The sources of the parts of an answer, and the cited papers that support none."
     facts: tuple    # of type `Support`
     kept: tuple     # cited papers
     dropped: tuple = ()

@@ -36,7 +36,7 @@ _NAMES = ((r'.*_energy_joules_total|.*_joules_total|.*_joules?|nv_energy_consump
           (r'.*_(mw|milliwatts)', 'power', 1e-3))
 
 def _unit(name:str) -> tuple[str, float]|None:
-    "(kind, J or W of its unit); None for a name that says neither."
+    "(kind, J or W of its unit); None for a name without a unit."
     return next(((kind, unit) for p, kind, unit in _NAMES if re.fullmatch(p, name, re.I)), None)
 
 # %% ../../nbs/04_telemetry/08_endpoints.ipynb #f2035476

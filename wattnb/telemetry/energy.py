@@ -34,7 +34,7 @@ class RunEnergy:
         return self.wh is not None and self.kind != 'at least'
     @property
     def meter(self) -> tuple[float, float]:
-        "What the energy may be off by: the ends of its interval over `wh`; 1, 1 where there is no interval."
+        "The relative interval of the energy: the ends of its interval over `wh`; 1, 1 without an interval."
         return (1., 1.) if None in (self.low, self.high) or not self.wh else (self.low / self.wh, self.high / self.wh)
     @property
     def is_(self) -> str:
@@ -199,7 +199,7 @@ def _merge_estimates(found:list) -> dict|None:
     return {k: _total(x[k] for x in found) for k in _WH} | dict(what='; '.join(x['what'] for x in found))
 
 def _merge_endpoints(found:list) -> dict:
-    "What metering endpoints said of the sessions; unknown where one of them has no endpoint."
+    "The readings of metering endpoints over the sessions; unknown if one of them has no endpoint."
     last, sums = next(x for x in reversed(found) if x), {k: _total((x or {}).get(k) for x in found) for k in _WH}
     why = [x['reason'] if x else 'not read in every session' for x in found if not x or x['reason']]
     return dict(last, **sums, questions_wh=_total((x or {}).get('questions_wh') for x in found),

@@ -25,7 +25,7 @@ def ecologits_names(
     provider:str, # of a run: openai, openrouter or bedrock
     id:str,       # the provider's name of the model
 ) -> list[tuple[str, str]]:
-    "(provider, model) by which EcoLogits may know a hosted model, the likeliest first."
+    "(provider, model) names that EcoLogits may have for a hosted model, the likeliest first."
     if provider == 'openai': return [('openai', id)]
     if not (m := _ID.fullmatch(id)): return []
     name = re.sub(r'-v\d+(:\d+)?$' if provider == 'bedrock' else r':[a-z]+$', '', m['name'])
@@ -36,7 +36,7 @@ def ecologits_names(
 # %% ../../nbs/04_telemetry/10_estimates.ipynb #fa7e0309
 @dataclass(frozen=True)
 class HostedEstimate:
-    "What EcoLogits estimates for some calls. None: no estimate (`reason`), or no range."
+    "EcoLogits's estimate for some calls. None: no estimate (`reason`), or no range."
     wh: float|None = None      # of the facility, PUE included
     wh_low: float|None = None
     wh_high: float|None = None
@@ -54,7 +54,7 @@ def _range(values:list, unit:float) -> tuple:
 
 @contextmanager
 def _quiet():
-    "EcoLogits writes to the log what its result says, too."
+    "Silence EcoLogits's log, which repeats its result."
     log = logging.getLogger('ecologits')
     was, log.disabled = log.disabled, True
     try: yield
@@ -82,7 +82,7 @@ def estimate_run(
     summary,      # a `Summary`, or the content of a summary.json
     records:list, # of the run
 ) -> HostedEstimate:
-    "What EcoLogits estimates for the run of a hosted model. Raises `UserError` where it is not installed."
+    "EcoLogits's estimate for the run of a hosted model. Raises `UserError` where it is not installed."
     s = Summary.checked(summary)
     if not is_hosted(s): return HostedEstimate(reason=MEASURED_HERE)
     part = lambda r, block, key: finite((r.get(block) or {}).get(key))

@@ -264,7 +264,7 @@ def footprint(
 
 # %% ../../nbs/04_telemetry/06_footprints.ipynb #c36e014c
 def _assumptions(settings:Footprint, interval:bool) -> dict:
-    "What was not stated about the machine, and the default used instead."
+    "The settings of the machine that were not given, and the defaults used instead."
     return {k: why for k, missing, why in (
         ('energy_interval', not interval, 'the meter gave none: the interval of the carbon is that of the grid alone'),
         ('grid', not settings.grid and settings.gco2e_per_kwh is None,

@@ -41,7 +41,7 @@ NVIDIA_GAIN = .05 # of the power, for nearly all of 70 boards: Yang, Adamek and 
 def card_of(
     g:Gpu, # a visible device
 ) -> str:
-    "What identifies the physical device; slices of one GPU share it, and its meter."
+    "Key of the physical device; slices of one GPU share it, and its meter."
     return g.parent_uuid or g.uuid or g.label
 
 class _Nvml(Meter):

@@ -198,7 +198,7 @@ def _windows(self:Session) -> list:
 
 @patch
 def _shared_by(self:Session) -> dict:
-    "How the energy of the calls was shared among them."
+    "The method by which the energy of the calls was divided among them."
     weight, source = self.prefill_weight()
     return dict(method='work in flight: uncached prompt tokens × prefill weight + written tokens, per second of each call',
                 prefill_weight=weight, weight_from=source, calls=len(self.calls))

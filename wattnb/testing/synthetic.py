@@ -126,7 +126,7 @@ def _write_run(folder:Path, answers, measured, summary:dict):
     write_json(folder/'summary.json', summary)
 
 def _identity(n:int, entry, precision:str, effort:str) -> dict:
-    "What the config hash of a run is made from."
+    "The content of the config hash of a run."
     own = dict(model=entry.key, model_id=entry.id, precision=precision) | (dict(effort=effort) if effort else {})
     return dict(own, mode='rag', n=n, questions='0' * 64, index='1' * 64, prompt='2' * 64, seed=0, temperature=0.,
                 retrieval=dict(lexical=4., dense=1., max_tokens=1500), scorer='wattbot-1')
