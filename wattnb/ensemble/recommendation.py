@@ -23,7 +23,8 @@ from ..scoring.scores import contribution_bounds, score
 from ..scoring.run_folders import several_engines
 
 from .voting import VoteRule, decide, decisions_as_predictions
-from .systems import TIES, Frontier, RunMatrix, System, cascades, ensembles, pareto, read_runs, singles, voting_order
+from .systems import (TIES, Frontier, RunMatrix, System, cascades, ensembles, pareto, read_runs, singles,
+                                     voting_order)
 from .choice import MARGIN, SystemDecision, decide_between, keeps_to
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #cb9e3179
@@ -126,7 +127,8 @@ def _statement(runs:RunMatrix, d:SystemDecision, limits) -> str:
                    f'questions and scored on others: {_ci(x)}{_price(x)}.')
     if d.tied:
         names = _listed(d.tied) if len(d.tied) < 7 else some_of(d.tied)
-        out.append(f'Among the single models, {names} {"is" if len(d.tied) == 1 else "are"} not significantly different from {best}.')
+        verb = 'is' if len(d.tied) == 1 else 'are'
+        out.append(f'Among the single models, {names} {verb} not significantly different from {best}.')
     out.append(_cheapest_sentence(d))
     gains = [x['mde'] for x in rivals if x['mde'] is not None]
     if rivals and not d.better:

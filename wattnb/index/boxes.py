@@ -258,7 +258,8 @@ def _gaps(g:_Glyphs, k) -> tuple:
     six = np.flatnonzero(pair[4:] & pair[2:-2] & pair[:-4]) # letters in a row, which may have gaps between them
     for a, usual in zip(six.tolist(), np.sort(gap[six[:, None] + np.arange(6)])[:, 2].tolist()):
         part = slice(a, a + 6)
-        if .06 < usual < CELL: same[part], space[part] = level[part] & (gap[part] < usual + 1), gap[part] > max(SPACE, 1.6 * usual)
+        if .06 < usual < CELL:
+            same[part], space[part] = level[part] & (gap[part] < usual + 1), gap[part] > max(SPACE, 1.6 * usual)
     return same, space, one
 
 # %% ../../nbs/01_index/00_boxes.ipynb #d35ff4eb
@@ -421,7 +422,8 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
             before = [s[-1] for r in rows[i:j] if (s := [p for p in r if p.x < x - 1.5])]
             after = [s[0] for r in rows[i:j] if (s := [p for p in r if p.x >= x - 1.5])]
             enough = min(len(before), len(after)) >= (3 if usual else 5)
-            if enough and (usual or _prose(after) or _prose(before) and not _are_labels(rows[i:j], x - 1.5)): best = (i, j, x - 1.5)
+            if enough and (usual or _prose(after) or _prose(before) and not _are_labels(rows[i:j], x - 1.5)):
+                best = (i, j, x - 1.5)
     return best if best[1] else None
 
 # %% ../../nbs/01_index/00_boxes.ipynb #b63d11af

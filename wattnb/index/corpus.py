@@ -528,7 +528,8 @@ class _Readers:
     "Several `PdfReader`, each used by one thread at a time. A context manager, which ends them."
     def __init__(self, parser:str, seconds:float|None, pdfs:list[Path]):
         n = _processes(parser, len(pdfs), sum(p.stat().st_size for p in pdfs if p.exists()))
-        self.all, self.free, self.ended = [PdfReader(parser, seconds, MAX_MEMORY // n) for _ in range(n)], queue.LifoQueue(), False # type: ignore[var-annotated]
+        self.all = [PdfReader(parser, seconds, MAX_MEMORY // n) for _ in range(n)]
+        self.free, self.ended = queue.LifoQueue(), False # type: ignore[var-annotated]
         for r in self.all: self.free.put(r)
         self.threads = ThreadPoolExecutor(4 * n) # most of them wait for a disk
     def __enter__(self): return self
