@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BLANK', 'REFUSAL', 'BASE_COLUMNS', 'SET', 'UNSET', 'GATES', 'WATTBOT2025', 'FLAGS', 'TASKS', 'is_blank', 'parse_refs',
            'Refs', 'read_items', 'Task', 'task_for', 'read_task', 'declared_columns', 'task_of', 'Question',
-           'QuestionSet', 'read_questions']
+           'QuestionSet', 'question_rows', 'read_questions']
 
 # %% ../../nbs/00_core/03_questions.ipynb #3fd92e1d
 import ast, json, math, re
@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Sequence
 
-from .workspace import SETTINGS_FILE, UserError, file_sha256, read_csv, read_settings
+from .workspace import SETTINGS_FILE, CsvFile, UserError, file_sha256, read_csv, read_settings
 
 # %% ../../nbs/00_core/03_questions.ipynb #6c80eabb
 BLANK = 'is_blank'
@@ -284,28 +284,36 @@ class QuestionSet(Sequence):
         return f'**{self.path.name}**: {len(self)} questions, {na} unanswerable, flags: {flags}'
 
 # %% ../../nbs/00_core/03_questions.ipynb #e033bf20
+def question_rows(
+    path,               # question CSV (UTF-8 with or without BOM, or cp1252)
+    required:Sequence[str], # columns besides `id`; a row without a question is refused where that is one of them
+    task:str='',        # name of the task whose rules apply; '': the file's own
+) -> tuple[CsvFile, list[Question], Task]:
+    """The table, its questions and their task. `UserError` (one line: file, line, column) for a missing column, an
+    empty or doubled id, an empty question, or no rows."""
+    t = read_csv(path, required=('id', *required), names=declared_columns(path))
+    if not t.rows: raise UserError(f'{path} has a header but no questions')
+    seen, out, rules = {}, [], task_of(path, t.columns, task)
+    held: dict[str, str] = {}
+    def same(cell:str) -> str: return held.setdefault(cell, cell) # units, papers and refusals repeat: one of each in memory
+    for i, r in enumerate(t.rows):
+        id_, text = r['id'].strip(), r.get('question', '').strip()
+        if not id_: raise UserError(f'{t.where(i, "id")}: empty id')
+        if id_ in seen: raise UserError(f'{t.where(i, "id")}: id {id_!r} is already on line {seen[id_]}')
+        if not text and 'question' in required: raise UserError(f'{t.where(i, "question")}: empty question (id {id_})')
+        seen[id_] = t.lines[i]
+        flags = {f: r[f].strip().lower() in SET for f in rules.flags if f in t.columns}
+        out.append(Question(id_, text, **{c: same(r.get(c, '')) for c in BASE_COLUMNS[2:]}, flags=flags,
+                            usage=r.get('Usage', '').strip(), task=rules))
+    return t, out, rules
+
 def read_questions(
-    path,           # question CSV (UTF-8 with or without BOM, or cp1252)
+    path,           # question CSV
     limit:int|None=None, # only the first `limit` questions
     task:str='',    # name of the task whose rules apply; '': the file's own
 ) -> QuestionSet:
-    """Read a question file. `UserError` (one line: file, line, column) for a missing
-    column, an empty or doubled id, an empty question, or no rows."""
-    t = read_csv(path, required=('id', 'question'), names=declared_columns(path))
+    "Read a question file. `UserError` as `question_rows`."
     if limit is not None and limit < 1: raise UserError(f'--limit must be at least 1, not {limit}')
-    if not t.rows: raise UserError(f'{path} has a header but no questions')
-    seen, out = {}, []
-    held: dict[str, str] = {}
-    rules = task_of(path, t.columns, task)
-    def same(cell:str) -> str: return held.setdefault(cell, cell) # units, papers and refusals repeat: one of each in memory
-    for i, r in enumerate(t.rows):
-        id_ = r['id'].strip()
-        if not id_: raise UserError(f'{t.where(i, "id")}: empty id')
-        if id_ in seen: raise UserError(f'{t.where(i, "id")}: id {id_!r} is already on line {seen[id_]}')
-        if not r['question'].strip(): raise UserError(f'{t.where(i, "question")}: empty question (id {id_})')
-        seen[id_] = t.lines[i]
-        flags = {f: r[f].strip().lower() in SET for f in rules.flags if f in t.columns}
-        out.append(Question(id_, r['question'].strip(), **{c: same(r.get(c, '')) for c in BASE_COLUMNS[2:]},
-                            flags=flags, usage=r.get('Usage', '').strip(), task=rules))
+    t, out, rules = question_rows(path, ('question',), task)
     labelled = 'answer_value' in t.columns and any(q.answer_value.strip() for q in out)
     return QuestionSet(Path(path), tuple(out[:limit]), t.columns, labelled, file_sha256(path), rules)

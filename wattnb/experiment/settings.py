@@ -15,7 +15,7 @@ from typing import Sequence, get_args
 from fastcore.basics import patch
 
 from ..core.questions import Task
-from ..core.redaction import redact_url
+from ..core.redaction import keep_secret, redact_url
 from ..core.workspace import UserError, jsonable
 from ..llm.prices import cost_usd, estimate_usd, find_price, image_tokens
 from ..llm.protocol import MOST_IMAGES, Request
@@ -180,6 +180,7 @@ def _settle(s:RunSettings):
     if s.images and s.mode == 'closed-book': raise UserError('closed-book shows nothing of papers: images must be 0')
     if s.images and s.weights: raise UserError('random weights have no part that reads pictures: images must be 0')
     for name in ('env', 'name', 'split'): _check_folder_name(name, getattr(s, name))
+    keep_secret([s.energy_from]) # the executed notebook has it among its parameters
     if s.weights: _settle_random(s)
 
 def _check_folder_name(what:str, v:str):

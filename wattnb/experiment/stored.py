@@ -128,6 +128,7 @@ def cost_table(self:StoredRun) -> ResultTable:
     notes = [f'stopped early: {s.stopped_because}'] if s.stopped_because else []
     if loading: notes.append('time and energy in all, also per question, include loading; the latency of a question does not')
     notes += [f'{k}: {v}' for k, v in (h.reasons or e.get('reasons') or {}).items()][:4]
+    if why := (e.get('endpoint') or {}).get('reason'): notes.append(f'energy-from: {why}')
     notes += list(e.get('warnings') or ())[:4]
     return ResultTable(['', 'run', 'per question'], rows, title='What it took', notes=notes)
 
@@ -299,7 +300,8 @@ def _energy_checks(files:RunFiles):
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #06d00002
 def _random_note(base:Path, env, datafile) -> list[str]:
-    n = len(find_runs(base, env, datafile)) if base.is_dir() else 0
+    runs = find_runs(base, env, datafile) if base.is_dir() else []
+    n = sum((r.path/'summary.json').exists() for r in runs)
     which = 'run of random weights: `wattnb results --weights random` lists it' if n == 1 else \
             'runs of random weights: `wattnb results --weights random` lists them'
     return [f'{n} {which}'] if n else []
@@ -383,8 +385,7 @@ def results_table(
     notes += [WHOLE_RUN] * any(x.wall_s is not None for x, _ in found) + [VALUE_NOTE] * any(x.n_na for x, _ in found)
     if not weights: notes = [*notes, *_random_note(noise, env, datafile)]
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
-    engines = several_engines(x for x, _ in found) # which can compute the same weights in other types
-    there = dict(engine=engines, precision=engines, task=len(tasks) > 1 and not weights)
+    there = dict.fromkeys(('engine', 'precision'), several_engines(x for x, _ in found)) | dict(task=len(tasks) > 1 and not weights)
     columns = {k: v for k, v in _RESULTS.items() if there.get(k, True)}
     cell = lambda x, of: tasks[x.task] if of == 'task' else _cell(x, of)
     return Results(list(columns), [[cell(x, of) for of in columns.values()] for x, _ in found], notes=notes,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-from ..core.questions import (BASE_COLUMNS, BLANK, FLAGS, REFUSAL, SET, UNSET, WATTBOT2025, Question, Refs, Task, is_blank,
-                                   declared_columns, parse_refs, read_items, task_of)
+from ..core.questions import (BLANK, FLAGS, REFUSAL, SET, UNSET, WATTBOT2025, Question, Refs, Task,
+                                   declared_columns, is_blank, parse_refs, question_rows, read_items, task_of)
 from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, plain_number, read_band, score_refs,
                                           score_value)
 
@@ -65,17 +65,7 @@ def read_truth(
     task:str='', # name of the task whose rules apply; '': the file's own
 ) -> list[Question]:
     "The questions of a truth file. `UserError` for a missing column, an empty or doubled id, no rows or no values."
-    t = read_csv(path, required=('id', 'answer_value', 'ref_id'), names=declared_columns(path))
-    seen, out, rules = {}, [], task_of(path, t.columns, task)
-    for i, r in enumerate(t.rows):
-        id = r['id'].strip()
-        if not id: raise UserError(f'{t.where(i, "id")}: empty id')
-        if id in seen: raise UserError(f'{t.where(i, "id")}: id {id!r} is already on line {seen[id]}')
-        seen[id] = t.lines[i]
-        flags = {f: r[f].strip().lower() in SET for f in rules.flags if f in t.columns}
-        cells = {c: r.get(c, '') for c in BASE_COLUMNS[1:]}
-        out.append(Question(id, **cells, flags=flags, usage=r.get('Usage', '').strip(), task=rules))
-    if not out: raise UserError(f'{path} has a header but no rows')
+    _, out, _ = question_rows(path, ('answer_value', 'ref_id'), task)
     if not any(q.answer_value.strip() for q in out):
         raise UserError(f'{path}: the column answer_value is empty: nothing to score against')
     return out
