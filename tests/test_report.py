@@ -307,7 +307,7 @@ def claim_runs():
     return cited_runs(ws, ['big', 'small', 'guess'])
 
 def recorded_runs(folder):
-    "The runs of the training questions where they are at hand."
+    "The runs of the training questions, if available."
     if not (RECORDED / 'recorded').is_dir(): pytest.skip('no recorded runs here')
     shutil.copytree(RECORDED / 'data', folder / 'data', ignore=lambda *_: ['corpus'])
     shutil.copytree(RECORDED / 'recorded', folder / 'artifacts/experiments')
@@ -422,7 +422,7 @@ def test_numbers_typed_by_hand(text, wrong, study, tmp_path):
 
 
 def test_markdown(study, tmp_path):
-    "Numbers stand in the text with a comment behind them; a number that was changed by hand is found, with its line."
+    "Numbers are in the text with a comment behind them; a number that was changed by hand is found, with its line."
     ws, cited = study
     lines = cite_markdown(cited).splitlines()
     of = lambda what: next(l for l in lines if l.startswith(f'- {what}:')).partition(': ')[2]

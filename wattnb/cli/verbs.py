@@ -197,7 +197,7 @@ def cmd_ask(a) -> Result:
     return Result(r.to_text(show_prompt=a.show_prompt), r, 0 if r.answer.status in ('answered', 'abstained') else 1)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #h0st0402
-@verb('serve', 'a page on which guests ask the papers, from this machine or its network',
+@verb('serve', 'a web page where guests ask questions, on this machine or its network',
       'wattnb serve --model extractive',
       *_options('model', 'precision', 'provider', 'engine', 'like', 'preset', 'index', 'max_retries', 'max_new_tokens',
                 'planner', 'retrieval', 'decode'),
@@ -205,7 +205,7 @@ def cmd_ask(a) -> Result:
           'that anyone on the network can ask; default: 127.0.0.1, this machine only'),
       Opt('--port', type=int, default=8765, metavar='N', help='port to listen on; 0: a free one; default: 8765'),
       Opt('--password', nargs='?', const='', default=None, metavar='WORD', help='ask guests for a password; without WORD '
-          'one is made and shown in the link; WATTNB_SERVE_PASSWORD sets one that no list of processes shows'),
+          'one is generated and shown in the link; WATTNB_SERVE_PASSWORD sets one that no list of processes shows'),
       Opt('--check', action='store_true', help='open index and model, and end'))
 def cmd_serve(a) -> Result:
     from wattnb.experiment.guests import serve
@@ -778,7 +778,7 @@ def cmd_design(a) -> Result:
     return Result(d.to_text(), d)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0102
-@verb('thinking', 'divide the energy of runs into thoughts and answers; what one more right answer costs in thought',
+@verb('thinking', 'divide the energy of runs into thoughts and answers, with the cost of one more right answer',
       'wattnb thinking --datafile demo_QA', _runs('*', 'default: all'), *_WHERE, _TRUTH)
 def cmd_thinking(a) -> Result:
     from wattnb.compare.thinking import price_thinking
@@ -794,7 +794,7 @@ def cmd_atlas(a) -> Result:
     return Result(t.to_text(), t)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0104
-@verb('estimates', 'energy and carbon of hosted runs as EcoLogits estimates them (extra `ecologits`); nothing measured',
+@verb('estimates', 'energy and carbon of hosted runs as EcoLogits estimates them (extra `ecologits`); nothing is measured',
       'wattnb estimates', _runs('*', 'default: all'), *_WHERE)
 def cmd_estimates(a) -> Result:
     from wattnb.scoring.run_folders import distinct_names, pick_runs, read_each
@@ -960,7 +960,7 @@ def cmd_report(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #b0a4d002
 @verb('board', 'make a leaderboard, a static site, from run folders, workspaces or bundles',
       'wattnb board .', Opt('sources', nargs='+', metavar='[TEAM=]PATH', help='run folder, workspace or bundle, or a run of '
-      'the workspace by name or env/datafile/name; with the name of who sent it'),
+      'the workspace by name or env/datafile/name; with the name of the team'),
       _TRUTH, Opt('--scores', default=None, metavar='JSON', help='scores that the organiser recorded, by name of the run; '
       'for runs without a journal, instead of those of their summaries'),
       Opt('--title', default='Leaderboard', help='title of the page'),
@@ -985,7 +985,7 @@ def cmd_cite(a) -> Result:
     text = (cite_markdown if a.markdown or out and out.suffix != '.tex' else cite_latex)(cited)
     return Result(f'written to {atomic_write(out, text)}' if out else text.rstrip(), cited_json(cited))
 
-@verb('check', 'derive the numbers of a paper again, and hold its claims against the paired tests',
+@verb('check', 'derive the numbers of a paper again, and compare its claims with the paired tests',
       'wattnb check paper/paper.tex',
       Opt('papers', nargs='+', metavar='PAPER', help='.tex, .md or .qmd; what a .tex includes is read too'),
       Opt('--margin', type=float, default=2., metavar='POINTS',
