@@ -25,7 +25,7 @@ from ..core.questions import (BASE_COLUMNS, BLANK, REFUSAL, WATTBOT2025, Questio
                                    read_task)
 from ..llm.memory import precision_of
 from ..llm.parsing import Answer
-from ..telemetry.energy import HOSTED, LOCAL_PROVIDERS, merge_segments, ran_here
+from ..telemetry.energy import HOSTED_REASON, LOCAL_PROVIDERS, merge_segments, ran_here
 from ..telemetry.footprints import Footprint, run_footprint
 from ..scoring.scores import Scores, score
 from .journal import AttemptNumbers, JournalContent, LazyList, Seconds, Tokens, read_journal
@@ -43,7 +43,7 @@ def sum_or_none(
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #5da3ce4e
 class Tried(NamedTuple):
-    "What the attempts at one question took together, and the one that counts."
+    "The sums over the attempts at one question, and the attempt that counts."
     last: AttemptNumbers # the one that counts
     attempts: int
     retries: int
@@ -93,13 +93,13 @@ def _record(q:Question, attempts:list, tried:Sequence[AttemptNumbers], row:dict,
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #e77d9e8a
 def _submission_row(r:dict) -> dict:
-    refs, blank = json.loads(r['pred_ref']), is_blank(r['pred_value'])
+    refs, blank = r['pred_ref'], is_blank(r['pred_value'])
     why = r['pred_explanation'].strip() or (r['error'] or '').strip() or BLANK
     words = (r['pred_answer'] or '').strip() or (REFUSAL if blank else str(r['pred_value']))
     return SubmissionRow(
         id=r['id'], question=r['question'], answer=words,
         answer_value=BLANK if blank else r['pred_value'], answer_unit=r['gt_unit'],
-        ref_id=BLANK if blank or refs == [BLANK] else json.dumps(refs),
+        ref_id=BLANK if blank or refs == json.dumps([BLANK]) else refs,
         ref_url=BLANK if blank or not r['pred_ref_url'] else json.dumps(r['pred_ref_url']),
         supporting_materials=(r['pred_supporting_materials'] or '').strip() or BLANK, explanation=why).to_json()
 
@@ -196,7 +196,7 @@ def question_energy(
     for id_, seconds in (hosted or {}).items():
         mine, calls = out.setdefault(id_, {}), ('plan', 'prefill', 'decode', 'generate', 'retry')
         said = [mine.pop(s)['endpoint_joules'] for s in calls if 'endpoint_joules' in mine.get(s, {})]
-        mine['generate'] = dict(seconds=seconds, **dict.fromkeys(_JOULES), method='none', reason=HOSTED,
+        mine['generate'] = dict(seconds=seconds, **dict.fromkeys(_JOULES), method='none', reason=HOSTED_REASON,
                                 **(dict(endpoint_joules=sum_or_none(said)) if said else {}))
     return out
 
@@ -259,7 +259,7 @@ def add_energy(
     if e: e['co2_g'] = impact.gco2e
     summary['footprint'] = impact.to_json()
 def _loading(summary:dict) -> dict:
-    "What loading took of the run's energy and time, and the energy of the rest; None where it was not measured."
+    "The share of loading in the run's energy and time, and the energy of the rest; None where it was not measured."
     e, seconds = summary['energy'], (summary.get('timing') or {}).get('seconds_by_stage')
     wh, total = ((e.get('by_phase') or {}).get('load') or dict(wh=0.)).get('wh'), e.get('total_wh')
     known = total is not None and wh is not None
@@ -408,7 +408,7 @@ def _score_fields(scores:Scores|None) -> dict:
 SCHEMA_VERSION = 1
 
 def _run_fields(head:dict, content:JournalContent) -> dict:
-    "What the run was and how it ended: the fields that need no question."
+    "The fields about the run and its end, which need no question."
     entry, model, end = head['entry'], content.last('load').get('model', {}), content.last('end')
     planned, loaded = head['precision'], precision_of(model)
     precision = loaded or planned

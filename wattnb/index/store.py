@@ -18,6 +18,7 @@ from typing import Sequence
 import numpy as np
 from fastcore.basics import patch
 
+from ..core.hardware import versions
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_sha256, folder_lock,
                                    jsonable, log, optional, progress, read_json, text_sha256, write_json)
@@ -68,7 +69,7 @@ def _manifest(folder:Path) -> dict:
 def _sha_of(path:str, size:int, changed:int) -> str: return file_sha256(path) # an unchanged file is read once
 
 def _damage(folder:Path, m:dict) -> str:
-    "Which file of an index is not as it was written, or ''."
+    "The file of an index that was changed, or ''."
     for name, n in m.get('files', {}).items():
         f = folder/name
         try:
@@ -89,14 +90,7 @@ def _sound_manifest(folder:Path) -> dict|None:
     return m if m and m.get('files') and not _damage(folder, m) else None
 
 # %% ../../nbs/01_index/05_store.ipynb #8e083872
-def _versions() -> dict:
-    from importlib.metadata import PackageNotFoundError, version
-    out = {}
-    for n in ('wattnb', 'numpy', 'bm25s', 'PyStemmer', 'hnswlib', 'onnxruntime', 'tokenizers',
-              'sentence-transformers', 'torch'):
-        try: out[n] = version(n)
-        except PackageNotFoundError: pass
-    return out
+_LIBRARIES = ('wattnb', 'numpy', 'bm25s', 'PyStemmer', 'hnswlib', 'onnxruntime', 'tokenizers', 'sentence-transformers', 'torch')
 
 # %% ../../nbs/01_index/05_store.ipynb #c0ee708f
 def _hashes(paths:dict, failed:list) -> dict:
@@ -287,7 +281,7 @@ def _disk_errors(folder:Path):
 PASSAGES_PER_SECOND, BYTES_PER_PASSAGE = {'onnx': 40, 'sentence-transformers': 12}, 1800
 
 def _forecast(name, entry, paths, hashes, old, settings) -> str:
-    "What a build will do, and how long it may take."
+    "The work of a build, and its estimated time."
     same = bool(old) and old['settings'] == settings
     fresh = [k for k, h in hashes.items() if not same or old['documents'].get(k) != h]
     gone = len(set(old['documents']) - set(hashes)) if old else 0
@@ -319,7 +313,7 @@ def _write_manifest(new:Path, **fields):
     "The manifest, with size and hash of every other file."
     files = {f.relative_to(new).as_posix(): f for f in sorted(new.rglob('*')) if f.is_file()}
     hashes = {k: file_sha256(f) for k, f in files.items()}
-    fields |= dict(built=time.strftime('%Y-%m-%dT%H:%M:%S'), versions=_versions(),
+    fields |= dict(built=time.strftime('%Y-%m-%dT%H:%M:%S'), versions=versions(_LIBRARIES),
                    passages_sha256=digest([hashes['passages.jsonl'], hashes['units.jsonl']]),
                    files={k: f.stat().st_size for k, f in files.items()}, sha256=hashes)
     write_json(new/'manifest.json', _sealed(fields))
@@ -385,7 +379,7 @@ def _check_name(name:str|None):
         raise UserError(f'{name[:80]!r} cannot be the name of an index (letters, digits, dots, dashes)')
 
 def _settings(e:EmbedderEntry, passages:PassageSettings) -> dict:
-    "What decides the content of an index besides its documents; an index with other settings is built again."
+    "The settings that determine the content of an index; one with other settings is built again."
     return jsonable(dict(format=FORMAT, embedder=jsonable(e), passages=asdict(passages),
                          bm25=dict(k1=K1, b=B, of='term_text'), units=UNITS_VERSION))
 
@@ -467,7 +461,7 @@ def _read_graph(ix:Index) -> tuple:
 
 # %% ../../nbs/01_index/05_store.ipynb #8aeb7e2e
 def _read_bm25(ix:Index):
-    "The BM25 model of an index. Its settings are ours, whatever its files contain."
+    "The BM25 model of an index. Its settings are those of wattnb, not of its files."
     import bm25s
     if ix.has_nodes:
         raise UserError(f'index {ix.name} holds nodes, not passages: use the preset `legacy` with it, or another index')
@@ -605,7 +599,7 @@ def card(self:Index) -> ResultTable:
     rows = [('documents', len(m['documents'])), ('passages', len(self)),
             ('words per passage', m['settings']['passages'].get('words')),
             ('embedder', e.name or e.id), ('dimensions', e.dimensions), ('built', m.get('built')),
-            ('identity', self.manifest_digest[:16])]
+            ('index hash', self.manifest_digest[:16])]
     if made := m.get('embedding'):
         rows[-1:-1] = [('made by', f'{made.get("model")} at {made.get("host")}, {made.get("date")}'),
                        ('tokens embedded', made.get('tokens')), ('USD', made.get('usd'))]
