@@ -1,5 +1,5 @@
 """Comparison, matrix, audit, tidy store, error classes: on made-up trees in all nestings, and on the recorded runs."""
-import csv, json, random, shutil, statistics
+import csv, json, random, re, shutil, statistics
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +222,8 @@ def test_runs_that_differ_in_their_seed_alone(tree):
     assert (r['run'], r['seeds'], r['lowest'], r['highest']) == ('m-seed0', 3, min(of), max(of))
     assert r['mean'] == pytest.approx(sum(of) / 3) and r['sd'] == pytest.approx(statistics.stdev(of)) and r['questions that flip'] == pytest.approx(3 / len(rows))
     assert c.to_json()['seeds'] == [r] and 'seed alone' in c.to_text()
+    shares = re.search('Over the 3 models, of the variance of an answer: question (.*)%, model (.*)%, model and question (.*)%, seed (.*)%, rest (.*)%', c.to_text()).groups()
+    assert abs(sum(map(int, shares)) - 100) <= 2 # rounded
     assert not len(compare(tree, ['m-seed0', 'm-other'], env='PE', datafile='train_QA').seed_table)
 
 

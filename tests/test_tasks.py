@@ -1,4 +1,4 @@
-"WattBot 2026 and tasks of one's own: rules as data, equal to an independent scorer row by row, and never mixed with those of 2025."
+"WattBot 2026 and a user's own tasks: rules as data, equal to an independent scorer row by row, and never mixed with those of 2025."
 import ast, json, random, re, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
@@ -425,7 +425,7 @@ def test_a_file_of_solutions_is_scored_by_the_rules_of_the_run(ws):
     assert late.task == NEW and late.overall == known.overall
 
 
-# --- rules of one's own --------------------------------------------------------------------------------------------------
+# --- a user's own rules --------------------------------------------------------------------------------------------------
 
 def test_a_task_of_ones_own_from_the_file_to_the_report(tmp_path):
     "Weights and columns in `wattnb.toml`; numbers, terms and sets; run, score, submit, compare, recommend and report by the commands."

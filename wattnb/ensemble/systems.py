@@ -21,7 +21,7 @@ from ..core.questions import WATTBOT2025, Task
 from ..scoring.answers import Prediction
 from ..scoring.judging import papers_of
 from ..scoring.scores import contribution_bounds, main_task, score, task_names
-from ..scoring.statistics import resamples, strata_ci
+from ..scoring.statistics import bootstrap_tail, resamples, strata_ci
 from ..scoring.run_folders import GroundTruth, distinct_names, some_runs
 from ..scoring.numbers import doubt_notes, ranked_joules, run_numbers
 from ..scoring.store import tidy_rows
@@ -47,14 +47,14 @@ class RunMatrix:
     @property
     def n(self) -> int: return len(self.questions)
     @cached_property
-    def x(self) -> np.ndarray:
-        "Contributions: the mean of a row is the run's overall score."
+    def x(self) -> np.ndarray: # contributions: the mean of a row is the run's overall score
         return np.array([s.contributions() for s in self.scores])
     @cached_property
     def right(self) -> np.ndarray: return np.array([[r['value_correct'] for r in s.rows] for s in self.scores], bool)
     @cached_property
-    def open(self) -> np.ndarray:
-        "Mask of the questions without an answer: refused, unreadable or failed."
+    def strict(self) -> np.ndarray: return np.array([[r['strict_value'] for r in s.rows] for s in self.scores], bool)
+    @cached_property
+    def open(self) -> np.ndarray: # mask of the questions without an answer: refused, unreadable or failed
         return np.array([[r['status'] != 'answered' for r in s.rows] for s in self.scores], bool)
     @cached_property
     def groups(self) -> np.ndarray:
@@ -164,7 +164,7 @@ class System:
     members: tuple      # labels, in order
     how: str            # 'alone', the voting rule, or when the next model is called
     x: np.ndarray       # contributions per question
-    right: np.ndarray   # value right per question
+    right: np.ndarray   # right per question, by the strict rule
     joules: np.ndarray  # per question; NaN where not measured
     usd: np.ndarray
     seconds: np.ndarray # latency per question, members of an ensemble side by side
@@ -172,7 +172,7 @@ class System:
 
 def singles(p:RunMatrix) -> list[System]:
     "Each run by itself."
-    return [System(l, 'single', (l,), 'alone', p.x[k], p.right[k], p.joules[k], p.usd[k], p.seconds[k], (1.,))
+    return [System(l, 'single', (l,), 'alone', p.x[k], p.strict[k], p.joules[k], p.usd[k], p.seconds[k], (1.,))
             for k, l in enumerate(p.labels)]
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #14e058bb
@@ -224,7 +224,7 @@ def ensembles(
             rule = replace(rule, values=p.task.values)
             won = {q.id: vote([ballots[k][j] for k in ks], rule, q.id) for j, q in enumerate(p.questions)}
             s = score(p.questions, decisions_as_predictions(won))
-            right = np.array([r['value_correct'] for r in s.rows], bool)
+            right = np.array([r['strict_value'] for r in s.rows], bool)
             out.append(System(f'{name}: {" + ".join(members)}', 'ensemble', members, name, np.array(s.contributions()),
                               right, p.joules[ks].sum(0), p.usd[ks].sum(0), p.seconds[ks].max(0), (1.,) * len(ks)))
     return out
@@ -241,7 +241,7 @@ def _cascade(p:RunMatrix, members:tuple, how:str, called:tuple, side:int=1) -> S
                                                            for k, m in zip(members[side:], called[side:]))
     names = tuple(p.labels[k] for k in members)
     label = f'{(" → " if side == 1 else " & ").join(names[:-1])} → {names[-1]} on {how}'
-    return System(label, 'cascade', names, how, p.x[who, at], p.right[who, at], spent(p.joules), # type: ignore[arg-type]
+    return System(label, 'cascade', names, how, p.x[who, at], p.strict[who, at], spent(p.joules), # type: ignore[arg-type]
                   spent(p.usd), seconds, tuple(float(m.mean()) for m in called)) # type: ignore[arg-type]
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #5413d73c
@@ -319,13 +319,13 @@ class Frontier(TableSet):
         rows = [r for r in self.rows if r['on_frontier'] or r['p_frontier'] >= .05]
         keep = sorted(rows, key=lambda r: (-r['on_frontier'], -r['p_frontier']))[:20]
         rows, left, u = [r for r in rows if r in keep], len(rows) - len(keep), self.unit
-        columns = ['system', 'kind', 'overall', 'low', 'high', f'{u}/question', f'{u}/correct', 'low ', 'high ',
+        columns = ['system', 'kind', 'overall', 'low', 'high', f'{u}/question', f'{u}/right answer', 'low ', 'high ',
                    'on frontier', 'P(frontier)']
         cells = [[r['label'], r['kind'], r['overall'], *r['overall_ci'], r['cost'], r['cost_per_correct'],
                   *(r['cost_per_correct_ci'] or (None, None)), r['on_frontier'], r['p_frontier']] for r in rows]
         more = (f'{left} more are on it in at least 5 % of the resamples.',) if left else ()
         return ResultTable(columns, cells, f'Overall score against {u}, {len(self.rows)} systems', (*more,
-            f'low, high: 95 % interval as of a run; of {u}/correct: percentile bootstrap. P(frontier): share of joint '
+            f'low, high: 95 % interval as of a run; of {u}/right answer (strict rule): bootstrap. P(frontier): share of joint '
             'resamples of the questions; the uncertainty of the meters is not in it.'))
     def to_json(self): return list(self.rows)
     def tables(self): return [self.table]
@@ -349,7 +349,8 @@ def pareto(
     bx, bc, bv = np.round(w @ x.T, 12), w @ c.T, w @ v.T
     p, now = on_frontier(bx, bc).mean(0), on_frontier(np.round(x.mean(1), 12), c.mean(1))[0]
     with np.errstate(divide='ignore', invalid='ignore'): per = np.where(bv > 0, bc / bv, np.inf)
-    ci = lambda a: tuple(float(q) for q in np.quantile(a, (.025, .975)))
+    tail = bootstrap_tail(x.shape[1] if clusters is None else len(set(clusters)))
+    ci = lambda a: tuple(float(q) for q in np.quantile(a, (tail, 1 - tail)))
     rows = [dict(label=s.label, kind=s.kind, members=s.members, overall=float(s.x.mean()),
                  overall_ci=tuple(min(1., max(0., e)) for e in composite_interval(s.x, strata, clusters, task=task)),
                  cost=float(c[k].mean()), cost_ci=ci(bc[:, k]),

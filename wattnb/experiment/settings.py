@@ -15,7 +15,7 @@ from typing import Sequence, get_args
 from fastcore.basics import patch
 
 from ..core.questions import Task
-from ..core.redaction import redact_url
+from ..core.redaction import keep_secret, redact_url
 from ..core.workspace import UserError, jsonable
 from ..llm.prices import cost_usd, estimate_usd, find_price, image_tokens
 from ..llm.protocol import MOST_IMAGES, Request
@@ -58,7 +58,7 @@ class RunSettings:
     mode: str = setting('rag', 'rag, oracle (gold papers as context) or closed-book', 'MODE', MODES)
     seed: int = setting(0, 'random seed for sampling', notebook=True)
     temperature: float = setting(0., 'sampling temperature; 0 is greedy decoding')
-    effort: str = setting('', 'reasoning that a server is asked for (low, medium, high ...), or tokens of thought', 'E')
+    effort: str = setting('', 'level of reasoning for a server (low, medium, high ...), or tokens of thought', 'LEVEL')
     max_retries: int = setting(2, 'further attempts for blank or unparsed replies, each with deeper retrieval', 'N')
     max_new_tokens: int|None = setting(None, "longest reply, in tokens; default: the model's", 'N')
     batch_size: int|None = setting(None, 'prompts per batch; default: what memory allows', 'N')
@@ -180,6 +180,7 @@ def _settle(s:RunSettings):
     if s.images and s.mode == 'closed-book': raise UserError('closed-book shows nothing of papers: images must be 0')
     if s.images and s.weights: raise UserError('random weights have no part that reads pictures: images must be 0')
     for name in ('env', 'name', 'split'): _check_folder_name(name, getattr(s, name))
+    keep_secret([s.energy_from]) # the executed notebook has it among its parameters
     if s.weights: _settle_random(s)
 
 def _check_folder_name(what:str, v:str):

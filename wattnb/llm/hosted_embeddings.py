@@ -318,7 +318,7 @@ def _ask(self:HostedEmbedder, texts:Sequence[str], role:str) -> Iterator[tuple[l
         while left:
             groups, left = {str(i): g for i, g in enumerate(left)}, []
             requests = [Request(i, '', '', question=([texts[k] for k in g], role)) for i, g in groups.items()]
-            with closing(m.stream(requests)) as replies: # a failure ends the calls under way
+            with closing(m.stream(requests)) as replies: # a failure ends the calls in flight
                 for r in replies:
                     g = groups[r.id]
                     if r.finish_reason == 'too_long' and len(g) > 1:

@@ -511,7 +511,7 @@ def _amount(claim:Claim, e:Evidence) -> str:
     if q is None: return ''
     found, part = [], q.high < 1 # a half, a third
     if q.unit == 'points': found = [] if measure in _COSTS else [abs(e.diff)]
-    elif r and kind in ('factor', 'gap'): found = [1 / r if claim.said.inverse else r]
+    elif r and kind in ('factor', 'gap'): found = [1 / r if claim.said.inverse else r, *[r, 1 / r] * (not claim.ordered)]
     elif r and kind == 'more': found = [r - 1] if part or q.unit == '%' else [r, r - 1]
     elif r: found = [1 - r, *[1 / r - 1] * (measure == 'latency')] if part or q.unit == '%' else [1 / r]
     scale = 1 if q.unit == 'times' else 100

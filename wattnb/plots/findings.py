@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_WORDS', 'run_dates', 'report_title', 'report_facts', 'takes_less', 'audit_findings', 'summary_sentences',
-           'energy_findings', 'money_findings', 'refusal_findings', 'budget_table', 'pair_of', 'p_text',
-           'systems_table']
+           'energy_findings', 'money_findings', 'refusal_findings', 'precision_findings', 'budget_table', 'pair_of',
+           'p_text', 'systems_table']
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n9imp
 from collections import defaultdict
@@ -331,6 +331,14 @@ def refusal_findings(
         out.append(_fitting(r, lambda name: f'Replies of {_names(unread, name)} could not be read: neither answers '
                                             'nor refusals, but the score counts them as blanks.'))
     return out
+
+# %% ../../nbs/10_plots/09_findings.ipynb #ab65b332
+def precision_findings(
+    r:Report, # with known answers
+) -> list[str]:
+    "Which precision is not worse than a wider one by the margin, and at what energy; [] without two precisions of a model."
+    from wattnb.plots.systems import precision_sentences
+    return precision_sentences(r.source)
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8budget2
 def budget_table(

@@ -160,14 +160,22 @@ def plot_abstention(
 # %% ../../nbs/10_plots/06_questions.ipynb #74b61243
 def _risk_rows(data) -> list[dict]:
     from wattnb.scoring.scores import risk_coverage
+    from wattnb.scoring.calibration import calibration_of
     out = []
     for e in data.best_first:
-        c = risk_coverage(e.scores.rows)
-        out += [dict(label=e.label, coverage=x, risk=y, area=c['area'], confidence=c['confidence'], n=e.scores.n)
-                for x, y in zip(c['coverage'], c['risk'])]
+        c, k = risk_coverage(e.scores.rows), calibration_of(e.scores.rows, e.scores.papers)
+        own = dict(label=e.label, area=c['area'], confidence=c['confidence'], n=e.scores.n, ece=k and k.ece,
+                   ece_by_chance=k and k.ece_by_chance, brier=k and k.brier)
+        out += [dict(own, coverage=x, risk=y) for x, y in zip(c['coverage'], c['risk'])]
     return out
 
 # %% ../../nbs/10_plots/06_questions.ipynb #104a4f93
+def _confidence_text(r) -> str:
+    "Mean risk of a run, and where it is known how well its confidences are calibrated."
+    if not r.confidence: return 'no confidence'
+    if (ece := getattr(r, 'ece', None)) is None or not np.isfinite(ece): return f'mean risk {r.area:.2f}'
+    return f'mean risk {r.area:.2f}, Brier {r.brier:.2f}\nECE {ece:.2f}, by chance {r.ece_by_chance:.2f}'
+
 def _with_intervals(df):
     "The rows with 95 % intervals of coverage and risk (Wilson)."
     answered = (df['coverage'] * df['n']).round().astype(int)
@@ -193,10 +201,9 @@ def _draw_curves(df, runs, columns:int=3):
         else: ax.plot([r.coverage] * 2, [r.risk_low, r.risk_high], '-', color=r.colour, lw=1, zorder=2)
         ax.plot([r.coverage], [r.risk], r.marker, color=r.colour, ms=4.5, mec='white', mew=.4, zorder=4)
         ax.set_title(short(r.Index, 32), fontsize=7)
-        ax.text(.03, .97, f'mean risk {r.area:.2f}' if r.confidence else 'no confidence', transform=ax.transAxes,
-                fontsize=6.5, va='top')
+        ax.text(.03, .97, _confidence_text(r), transform=ax.transAxes, fontsize=6.5, va='top')
     most = df['risk'].max()
-    axes[0].set(xlim=(0, 1.02), ylim=(0, most * 1.3 + .05), xticks=[0, .5, 1])
+    axes[0].set(xlim=(0, 1.02), ylim=(0, most * (1.3 + .2 * ('ece' in df)) + .05), xticks=[0, .5, 1])
     axes[0].set_yticks([0, .5, 1] if most > .5 else [0, .25, .5])
     return fig
 
@@ -219,7 +226,8 @@ def _draw_ends(runs):
         'the share of questions answered, with a band; without confidence, a row per run with a dot and its interval '
         'for each', ('risk',))
 def plot_risk_coverage(
-    df,           # label, coverage, risk, area (of the whole curve), confidence (whether the run has one), n
+    df,           # label, coverage, risk, area (of the whole curve), confidence (whether the run has one), n; where known
+                  # ece, ece_by_chance, brier
 ):
     "Error rate among the answered against the share of questions answered."
     df = _with_intervals(with_looks(df)).sort_values('coverage', kind='stable')
@@ -232,7 +240,8 @@ def plot_risk_coverage(
     legend_below(fig, run_legend(drawn))
     what = 'Errors among the most confident answers' if sure else 'Errors among the answers, and how many there are'
     note = ('; risk: share of wrong answers, most confident first; coverage: share answered; grey: the other runs'
-            + f', {more} of them without a panel' * (more > 0) + '; bands: 95 % intervals') if sure else (
+            + f', {more} of them without a panel' * (more > 0) + '; bands: 95 % intervals'
+            + '; ECE: expected calibration error' * bool('ece' in df and df['ece'].notna().any())) if sure else (
             '; least risk on top; lines: 95 % intervals; no run records its confidence')
     return headline(fig, what, n_of(df) + note)
 

@@ -112,8 +112,8 @@ def planned(
 # %% ../../nbs/10_plots/12_report_page.ipynb #n11fig2
 BODY = ('overall_ranking', 'paired_differences', 'accuracy_energy', 'accuracy_usd', 'latency', 'machines',
         'error_classes', 'abstention')
-FURTHER = ('significance_groups', 'precisions', 'precision_atlas', 'accuracy_by_type', 'question_map', 'risk_coverage',
-           'scaling_fit', 'ensemble_frontier', 'energy_stages', 'time_stages', 'tokens', 'retrieval')
+FURTHER = ('significance_groups', 'precisions', 'precision_atlas', 'thinking_effort', 'accuracy_by_type', 'question_map',
+           'risk_coverage', 'scaling_fit', 'ensemble_frontier', 'energy_stages', 'time_stages', 'tokens', 'retrieval')
 
 _ABOUT = dict(overall_ranking=('score',), latency=('latency',), accuracy_by_type=('score',), scaling_fit=('score',))
 SCALE = 1.5 # of a figure on a wide screen

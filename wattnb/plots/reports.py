@@ -64,7 +64,7 @@ def _named(c, to:dict):
 class Report:
     """A report over one question file. `UserError` when there are runs over several question files and none is named,
     or no finished run."""
-    root: object = None         # workspace, any folder of runs, or None for the workspace at hand
+    root: object = None         # workspace, any folder of runs, or None for the current workspace
     env: str = ''               # only this machine; '' takes all
     datafile: str = ''          # stem of the question file; '' where there is only one
     ground_truth: object = None # truth file to use

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'MEASURES', 'plot_pareto', 'plot_cost_vs_performance', 'plot_ensemble_frontier', 'plot_forest',
-           'plot_significance_groups', 'fit_band', 'plot_scaling', 'margin_texts', 'plot_precisions', 'plot_machines',
-           'plot_precision_atlas', 'plot_effort']
+           'plot_significance_groups', 'fit_band', 'plot_scaling', 'margin_texts', 'precision_sentences',
+           'plot_precisions', 'plot_machines', 'plot_precision_atlas', 'plot_effort']
 
 # %% ../../nbs/10_plots/05_systems.ipynb #0de3693c
 import itertools, math, re
@@ -536,6 +536,19 @@ def _precision_rows(data) -> list[dict]:
 def _machine_rows(data) -> list[dict]:
     return _paired(data, lambda r: r.env, lambda r: (r.model, r.precision, r.engine), str,
                    lambda r, model, a, b: f'{model} {r.precision}'.strip() + f': {a} / {b}')
+
+# %% ../../nbs/10_plots/05_systems.ipynb #135abe0d
+def precision_sentences(
+    data, # `FigureData`
+    most:int=4, # sentences
+) -> list[str]:
+    "Which narrower precision is not worse than the widest of its model by the margin; [] without two precisions of a model."
+    try: rows = _precision_rows(data)
+    except UserError: return []
+    told, points = margin_texts(rows), f'{MARGIN * 100:g} points'
+    if not told: return [f'No narrower precision is shown to be not worse than the widest by {points}.']
+    more = len(told) - most
+    return told[:most] + [f'The same holds for {more} more pairs of precisions.'] * (more > 0)
 
 # %% ../../nbs/10_plots/05_systems.ipynb #4f634b23
 MEASURES = {'score': 'difference of score', 'latency': 'ratio of latency', 'energy': 'ratio of energy',

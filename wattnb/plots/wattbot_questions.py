@@ -315,7 +315,7 @@ def plot_cross_system_latency_all_models(
     "Mean latency of every model, by machine, fastest on top of each."
     s = with_looks(df).sort_values(['machine', 'seconds'], kind='stable', ignore_index=True)
     several = s['machine'].nunique() > 1
-    first = (s['machine'] != s['machine'].shift()) & several # of a machine: its name stands above
+    first = (s['machine'] != s['machine'].shift()) & several # of a machine: its name is above
     ys = (np.arange(len(s)) + first.cumsum()).to_numpy()
     rows = [''] * (int(ys[-1]) + 1)
     for y, l in zip(ys, s['names' if 'names' in s else 'series']): rows[y] = l

@@ -115,8 +115,10 @@ def gate_table(
     task:Task,   # whose rules they are
 ) -> ResultTable:
     "The faults, with a title that states whether the file passes."
-    verdict = 'passes' if not faults else f'does not pass: {len({f[1] for f in faults})} rows to mend'
-    return ResultTable(['line', 'id', 'column', 'rule', 'what is wrong'], faults, f'{name}: {n} rows, {verdict} by the rules of {task.name}')
+    verdict, more = ('does not pass', f': {len({f[1] for f in faults})} rows to mend') if faults else ('passes', '')
+    return ResultTable(['line', 'id', 'column', 'rule', 'what is wrong'], faults,
+                       f'{name}: {n} rows, {verdict} by the rules of {task.name}{more}')
+
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #ee793834
 def _materials(record:dict, refs:list[str]) -> str:
