@@ -528,8 +528,8 @@ def pooled_table(self:Comparison) -> ResultTable:
     for (a, ka), (b, kb) in itertools.combinations(groups.items(), 2):
         (xa, va), (xb, vb) = self._pooled(ka), self._pooled(kb)
         diff = float((xa - xb).mean())
-        (least, most), ends = self._bounds
-        (ci,) = paired_ci(np.stack([xa, xb]), [(0, 1)], self._na, *ends, self.labels, reach=most - least)
+        (least, most), (low, high) = self._bounds
+        (ci,) = paired_ci(np.stack([xa, xb]), [(0, 1)], self._na, low, high, self.labels, reach=most - least)
         ci = widened(diff, ci, [v for v in (va, vb) if v])
         rows.append([a, b, len(ka), len(kb), diff, *ci, pooled_p(diff, ci)])
     for r, p in zip(rows, holm([r[-1] for r in rows])): r.append(p)
