@@ -178,9 +178,7 @@ def paper_words(
     text:str, # of a whole paper, lines separated by newlines
 ) -> frozenset:
     "Its words in small letters, compounds with their hyphens; not those that a line's end splits."
-    words = set(re.sub(r'-\n\w*', '- ', text.lower()).split())
-    plain = {w for w in words if w.isalnum()}
-    return frozenset(plain.union(re.findall(r'[\w-]+', ' '.join(words - plain))))
+    return frozenset(re.findall(r'[\w-]+', re.sub(r'-\n\w*', '- ', text.lower())))
 
 @lru_cache(1)
 def _in_order(known:frozenset) -> list: return sorted(known)
@@ -205,6 +203,8 @@ def _keeps_hyphen(first:str, second:str, known:frozenset) -> bool:
     return word and (second in _SECOND or second in known and len(second) > 3 or len(second) > 5 and second.endswith('ed'))
 
 # %% ../../nbs/01_index/01_documents.ipynb #50134eaf
+_WITHIN = '(?:of|the|to|in|by|on|and|or|at|up)' # a compound
+
 def join_lines(
     lines:Sequence[str],   # lines of one paragraph
     known:frozenset=frozenset(), # words of the paper
@@ -215,14 +215,14 @@ def join_lines(
     out, tail = [], '' # what a joint depends on is the last word
     for line in (' '.join(l.split()) for l in lines):
         if not line: continue
-        if out and not tail.endswith('-'): out += ' ', line; tail = line[-60:]; continue
-        first = re.search(r'([^\W\d_]{2,})-$', tail)
+        hyphen = tail.endswith('-')
+        first = re.search(r'([^\W\d_]{2,})-$', tail) if hyphen else None
         second = re.match(r'[^\W\d_]*', line)[0] if first and line[:1].islower() else '' # type: ignore[index]
-        if first and second and re.search(r'\w-(?:of|the|to|in|by|on|and|or|at|up)-$', tail): pass # state-of-the-art
+        if first and second and (re.search(rf'\w-{_WITHIN}-$', tail) or re.match(rf'{_WITHIN}-\w', line)): pass # state-of-the-art
         elif first and second in ('and', 'or', 'to'): out.append(' ') # short- and long-term
         elif first and second:
             if not _keeps_hyphen(first[1], second, known): out[-1], tail = out[-1][:-1], tail[:-1]
-        elif out and not re.search(r'\w-$', tail): out.append(' '); tail += ' '
+        elif out and not (hyphen and re.search(r'\w-$', tail)): out.append(' '); tail += ' '
         out.append(line)
         tail = (tail + line)[-60:]
     return ''.join(out)
@@ -438,7 +438,7 @@ def _with_chart_text(ps:list[Paragraph]) -> list[Paragraph]:
     return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #73c8a8ca
-PARSER_VERSION = 'pdfium-2'
+PARSER_VERSION = 'pdfium-3'
 MAX_UNPRINTABLE = .05 # share of a paper's characters that mean a broken font map
 MAX_PAGE_GARBAGE = .3 # the same of one page
 MAX_LOST = .1         # share of a page's glyphs that may have no character, or be missing from its text
@@ -467,17 +467,19 @@ def _jumble(text:str) -> bool:
 # %% ../../nbs/01_index/01_documents.ipynb #fae01ea1
 _COMMON = [f' {w} ' for w in 'the and for that with from this are was were which'.split()]
 _BACKWARDS = [w[::-1] for w in _COMMON]
+_BACKWARDS_WORDS = frozenset(map(str.strip, _BACKWARDS))
 
 def _torn(text:str) -> str:
     "Why the text of a page was not read as words, or ''."
-    words, small = text.split(), text.lower()
+    small = text.lower()
+    words = small.split()
     sizes = [*map(len, words)]
     if sizes.count(1) > 20: # the quick case
         letters = [len(w) for w in words if w.isalpha()]
         if len(letters) > 40 and letters.count(1) > .5 * len(letters): return 'has its letters one by one'
     if max(sizes, default=0) > 30 and sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum()) > max(60, .4 * len(text)):
         return 'has no spaces between its words'
-    back = sum(map(small.count, _BACKWARDS))
+    back = 0 if _BACKWARDS_WORDS.isdisjoint(words) else sum(map(small.count, _BACKWARDS))
     return 'runs backwards' if back > 2 and back > sum(map(small.count, _COMMON)) else ''
 
 def check_text(
