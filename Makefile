@@ -1,4 +1,4 @@
-# The two commands of the README, and what development needs. Plain spellings of each are in the README.
+# The demo, the tests, and what development needs. CONTRIBUTING.md has the same without make.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin

@@ -37,7 +37,7 @@ setup(
     description=cfg['description'], keywords=cfg['keywords'].split(), author=cfg['author'], author_email=cfg['author_email'],
     long_description=(here / 'README.md').read_text('utf-8') if (here / 'README.md').exists() else '',
     long_description_content_type='text/markdown', url=cfg['git_url'],
-    packages=find_packages(include=['wattnb', 'wattnb.*']), include_package_data=False, package_data={'wattnb': ['*.toml', '*.csv', '*.json', '*.txt', '*.css', '*.js', '*/*.toml', 'py.typed']},
+    packages=find_packages(include=['wattnb', 'wattnb.*']), include_package_data=False, package_data={'wattnb': ['*.toml', '*.csv', '*.json', '*.onnx', '*.css', '*.js', '*/*.toml', 'py.typed']},
     install_requires=cfg['requirements'].split(), extras_require=extras,
     python_requires=f">={cfg['min_python']}", zip_safe=False,
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},

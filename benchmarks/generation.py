@@ -136,14 +136,14 @@ def main():
     p.add_argument('--batch-size', type=int)
     p.add_argument('--turns', type=int, default=2, help='one at a time and batched take turns: the batch so often, the single questions in so many parts')
     p.add_argument('--transformers', action='store_true', help="also transformers' generate")
-    p.add_argument('--invented', action='store_true', help='synthetic passages even where there is a workspace')
+    p.add_argument('--synthetic', action='store_true', help='synthetic passages even where there is a workspace')
     p.add_argument('--precisions', nargs='*', default=[])
     p.add_argument('--json', action='store_true')
     a = p.parse_args()
     entry = load_registry().find(a.model).on_engine('transformers')
     tokens = a.context_tokens or entry.context_tokens or 1500
     try:
-        if a.invented: raise UserError('asked for')
+        if a.synthetic: raise UserError('requested')
         pairs, what = real(a.questions, tokens), 'questions of this workspace'
     except UserError as e: pairs, what = synthetic(a.questions, tokens), f'synthetic questions ({e})'
     out = []

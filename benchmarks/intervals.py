@@ -1,6 +1,6 @@
 """Do the intervals cover, and does `compare` keep its false alarms? Speed of all-pairs comparison. Prints Markdown.
 
-    python benchmarks/intervals.py [--sets 2000] [--only coverage|null|speed]
+    python benchmarks/intervals.py [--sets 2000] [--only coverage|few|null|speed]
 
 Simulated question sets have the composite's real structure: right/wrong values with correlated citation overlap (1, 1/2, 1/3, 0),
 a fixed number of unanswerable questions (2 of 41 as in the train file, 16 of 282 as in the test file) with their own recall.
@@ -9,12 +9,13 @@ import argparse, itertools, os, platform, random, time
 
 os.environ.setdefault('OMP_NUM_THREADS', '2')
 import numpy as np
+from scipy.special import ndtr
 
 from wattnb.compare.paired import ScoredRun, compare_scores
 from wattnb.core.questions import Question
 from wattnb.scoring.answers import Prediction
 from wattnb.scoring.scores import score
-from wattnb.scoring.statistics import (clopper_pearson, holm, mean_ci, mcnemar_exact, paired_ci, permutation_test,
+from wattnb.scoring.statistics import (bootstrap_ci, clopper_pearson, holm, mean_ci, mcnemar_exact, paired_ci, permutation_test,
                                        strata_ci, wilson)
 
 SIZES = ((41, 2), (282, 16))
@@ -59,6 +60,23 @@ def coverage(sets, reps=2000, seed=1, sizes=SIZES, models=MODELS):
                 width[name] = width.get(name, 0) + hi - lo
         out += [(n, f'{pv:.2f}/{pna:.2f}', name, hit[name] / sets, width[name] / sets) for name in hit]
     return out
+
+
+TIED = np.array([0, .15, .25, .9, 1.]) # scores of a question, with the shares below
+
+
+def few_differ(sets, n, psi, lost, papers=False, reps=4000, seed=4):
+    """Two runs that differ on a share `psi` of the questions, of which the first has lost the share `lost`, each a whole question. (coverage of `paired_ci`, of the bootstrap alone, share of sets in which no
+    question differs). With papers, 32 of them, the difference comes by paper (latent ICC .2)."""
+    rng, out, true = np.random.default_rng(seed), np.zeros(3), -.9 * psi * (2 * lost - 1)
+    for _ in range(sets):
+        paper = rng.integers(0, 32, n) if papers else None
+        u = ndtr(rng.normal(size=n) if paper is None else np.sqrt(.2) * rng.normal(size=32)[paper] + np.sqrt(.8) * rng.normal(size=n))
+        base = rng.choice(TIED, n, p=[.25, .1, .05, .45, .15])
+        x = np.stack([np.where(u < psi * lost, 0, np.where(u < psi, .9, base)), np.where(u < psi * lost, .9, np.where(u < psi, 0, base))])
+        (ci,), plain = paired_ci(x, [(0, 1)], [False] * n, clusters=paper, reps=reps), bootstrap_ci(x[0] - x[1], reps=reps)
+        out += [a - 1e-9 <= true <= b + 1e-9 for a, b in (ci, plain)] + [not (x[0] - x[1]).any()]
+    return out / sets
 
 
 def family_wise(sets, n=282, n_na=16, runs=6, reps=2000, seed=2):
@@ -110,12 +128,18 @@ def speed():
 
 if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument('--sets', type=int, default=2000); p.add_argument('--only', choices=('coverage', 'null', 'speed'))
+    p.add_argument('--sets', type=int, default=2000); p.add_argument('--only', choices=('coverage', 'few', 'null', 'speed'))
     a = p.parse_args()
     print(f'{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}\n')
     if a.only in (None, 'coverage'):
         print(f'Coverage of 95 % intervals, {a.sets} simulated sets each\n\n| n | value / refusal rate | interval of | covers | mean width |\n|---|---|---|---:|---:|')
         for n, m, name, cov, w in coverage(a.sets): print(f'| {n} | {m} | {name} | {cov:.3f} | {w:.3f} |')
+    if a.only in (None, 'few'):
+        print('\nRuns that differ on few questions\n\n| n | differ | of these lost | no question differs | interval covers | bootstrap alone |\n|---|---:|---:|---:|---:|---:|')
+        for n, papers in ((41, False), (282, False), (282, True)):
+            for psi, lost in ((.01, 1.), (.02, 1.), (.05, .75), (.1, .75), (.2, .6)):
+                cover, plain, none = few_differ(a.sets, n, psi, lost, papers)
+                print(f'| {n}{", by paper" * papers} | {psi:.0%} | {lost:.0%} | {none:.2f} | {cover:.3f} | {plain:.3f} |', flush=True)
     if a.only in (None, 'null'):
         print('\nFamily-wise false alarms at 5 %, six equally good runs (15 pairs)\n\n| n | permutation, composite | McNemar, value |\n|---|---:|---:|')
         for n, na in SIZES: print(f'| {n} | ' + ' | '.join(f'{x:.3f}' for x in family_wise(a.sets, n, na)) + ' |')

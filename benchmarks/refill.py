@@ -52,12 +52,12 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--model', default='smollm2-135m'); p.add_argument('--questions', type=int, default=64); p.add_argument('--rows', type=int); p.add_argument('--context-tokens', type=int, help="size of the passages; default the model's own, else 1500")
     p.add_argument('--replies', type=int, nargs=2, metavar=('MIN', 'MAX')); p.add_argument('--turns', type=int, default=3)
-    p.add_argument('--transformers', action='store_true'); p.add_argument('--invented', action='store_true', help='synthetic passages even where there is a workspace')
+    p.add_argument('--transformers', action='store_true'); p.add_argument('--synthetic', action='store_true', help='synthetic passages even where there is a workspace')
     a = p.parse_args()
     entry, rng = load_registry().find(a.model), random.Random(1)
     size = a.context_tokens or entry.context_tokens or 1500
     try:
-        if a.invented: raise UserError('asked for')
+        if a.synthetic: raise UserError('requested')
         pairs = real(a.questions, size)
     except UserError: pairs = synthetic(a.questions, size)
     requests = [answer_request(q, c, entry) for q, c in pairs]

@@ -7,7 +7,7 @@ of the cells that differ, and the pictures; `--renew --machine` also those of th
 import json, os, re, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 
-if '--renew' not in sys.argv[1:]: os.environ['IN_TEST'] = '1' # as nbdev_test does: the home page then uses the baselines alone
+if '--renew' not in sys.argv[1:]: os.environ['IN_TEST'] = '1' # as nbdev_test does: the overview then runs the baselines alone
 from execnb.nbio import read_nb, write_nb
 from execnb.shell import CaptureShell
 from fastcore.xtras import working_directory
@@ -25,7 +25,7 @@ MASKS = [(re.compile(p), to) for p, to in (
 )]
 
 
-OVER_RUNS = ('index', 'run_experiment', 'report', 'explore', 'gallery')
+OVER_RUNS = ('17_overview', 'run_experiment', 'report', 'explore', 'gallery')
 TEMPLATES = OVER_RUNS[1:] # stored without outputs
 
 def masked(text:str, tags=()) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-from pages import SITE, chapters
+from pages import SITE
 
 root = Path(__file__).resolve().parent.parent
 
@@ -25,7 +25,7 @@ def render():
     nb = nbformat.read(root / 'nbs/index.ipynb', 4)
     out, images = ['<!-- Written from nbs/index.ipynb by `make readme`; edit that. -->'], {}
     for cell in nb.cells:
-        if cell.cell_type == 'markdown': out.append(in_the_repository(cell.source.replace('<!-- chapters -->', chapters()))); continue
+        if cell.cell_type == 'markdown': out.append(in_the_repository(cell.source)); continue
         lines = cell.source.splitlines()
         flags = {l.strip() for l in lines if l.startswith('#|')}
         if '#| hide' in flags: continue
@@ -38,7 +38,6 @@ def render():
                 alt = re.search(r'^#\| fig-alt: "(.+)"', cell.source, re.M)
                 if not alt: sys.exit(f'nbs/index.ipynb: cell {cell.id} shows a picture and has no `#| fig-alt: "..."`')
                 out.append(f'![{alt[1]}](nbs/images/{name})')
-            elif 'text/markdown' in data: out.append(''.join(data['text/markdown']))
     return '\n\n'.join(re.sub(r'\n{3,}', '\n\n', p.strip()) for p in out) + '\n', images
 
 

@@ -82,7 +82,7 @@ def notebook(path, free):
     report('failed' if rc else 'passed', f'notebook {path.relative_to(root / "nbs")}', time.time() - t, out * bool(rc))
 
 
-OVER_RUNS = ('report.ipynb', 'explore.ipynb', 'gallery.ipynb') # these read the runs that index.ipynb makes
+OVER_RUNS = ('report.ipynb', 'explore.ipynb', 'gallery.ipynb') # these read the runs that guides/17_overview.ipynb makes
 
 def notebooks():
     found, free = pages.notebooks(), queue.SimpleQueue()

@@ -17,7 +17,7 @@ from wattnb.experiment.plan import plan_run
 from wattnb.experiment.execute import run_all
 from wattnb.llm.registry import load_registry
 from wattnb.testing.simulated import SimulatedGpu, simulated_nvml
-from wattnb.benchmark.resources import HEADROOM, Allocation, Allocator, Estimate, Machine, Need, estimate, need_of, read_past
+from wattnb.benchmark.resources import HEADROOM, Allocation, Allocator, RunEstimate, Machine, Need, estimate, need_of, read_past
 from wattnb.core.workspace import UserError, Workspace, environment, read_json
 from wattnb.scoring.numbers import run_numbers
 from wattnb.scoring.run_folders import GroundTruth, find_run
@@ -64,7 +64,7 @@ def test_no_allocation_exceeds_the_machine_and_all_of_them_can_be_released(m, st
 def test_runs_start_longest_first(ws):
     from wattnb.benchmark.plan import PlannedRun
     from wattnb.benchmark.runner import _longest_first
-    runs = [PlannedRun(n, '', 0, 'wait', need_gb=gb, estimate=Estimate(s)) for n, gb, s in (('short', 1., 10.), ('long', 1., 100.), ('unknown', 1., None), ('longer', 2., 100.))]
+    runs = [PlannedRun(n, '', 0, 'wait', need_gb=gb, estimate=RunEstimate(s)) for n, gb, s in (('short', 1., 10.), ('long', 1., 100.), ('unknown', 1., None), ('longer', 2., 100.))]
     assert [r.model for r in _longest_first(runs)] == ['unknown', 'longer', 'long', 'short']
 
 
@@ -408,7 +408,7 @@ def test_the_progress_table_shows_what_a_run_without_answers_does(ws):
     "In a file, too: starting, loading the model, first batch."
     from wattnb.experiment.stages import Run
     [r] = plan_benchmark(BenchmarkSettings(models=('extractive',), preset='words', env='says', limit=4), ws)
-    r.state, r.estimate = 'run', Estimate(60.)
+    r.state, r.estimate = 'run', RunEstimate(60.)
     w, out, said = Watch(r), io.StringIO(), []
     progress = ProgressTable(out, every=0)
     def look(): w.look(final=True); progress(Benchmark([r], BenchmarkSettings())); said.append(r.reason)
@@ -424,7 +424,7 @@ def test_the_progress_table_shows_what_a_run_without_answers_does(ws):
 
 
 def test_a_run_whose_comparison_is_known_is_stopped(ws):
-    "A model that is always wrong is stopped after some blocks; its folder is a run over what was asked, it is left so, and without the option it goes on."
+    "A model that is always wrong is stopped after some blocks; its folder is a run over what was asked, it is left so, and without the option it is resumed."
     from wattnb.benchmark.early_stopping import EarlyStopping, stopped_before
     (ws.root / 'models.toml').write_text('[model.wrong]\nprovider = "openai"\nid = "wrong"\n')
     wrong = '{"answer": "x", "answer_value": "7", "ref_id": ["nobody"], "explanation": "x"}'

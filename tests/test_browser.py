@@ -41,7 +41,7 @@ def ws(tmp_path_factory):
     "A demo workspace with an index and two runs."
     folder = tmp_path_factory.mktemp('explore')
     init_workspace(folder, demo=True)
-    ws, built = Workspace(folder), root/'data/embeddings/minilm-int8'
+    ws, built = Workspace(folder), root/'data/embeddings/minilm'
     if built.exists(): shutil.copytree(built, ws.embeddings/built.name)
     else: build_index(ws, embedder='none', corpus=build_corpus(ws, fetch=False))
     for m in ('extractive', 'abstain'): run_all(plan_run(RunSettings(m, env='demo', questions='demo_QA.csv', preset='words', limit=30), ws))
@@ -116,15 +116,16 @@ class Page:
     def choose(self, css, value): settle(f'{css} has {value}', lambda: [o for o in Select(self.one(css)).options if value in o.text]); Select(self.one(css)).select_by_visible_text(next(o.text for o in Select(self.one(css)).options if value in o.text))
     def open(self, css):
         for e in self.all(css): self.d.execute_script('arguments[0].open = true', e)
-    def picture(self, name, css):
-        "Keep a picture of a part of the page, in 128 colours."
+    def picture(self, name, css, height=None):
+        "Keep a picture of a part of the page, in 128 colours; with a height its top alone."
         if not (to := os.environ.get('WATTNB_SCREENSHOTS')): return
         import io
         from PIL import Image
         e = self.one(css)
         self.d.execute_script('arguments[0].scrollIntoView({block: "start"})', e)
         time.sleep(.5)
-        Image.open(io.BytesIO(e.screenshot_as_png)).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(Path(to)/f'{name}.png', optimize=True)
+        image = Image.open(io.BytesIO(e.screenshot_as_png)).convert('RGB')
+        image.crop((0, 0, image.width, height or image.height)).quantize(128, dither=Image.Dither.NONE).save(Path(to)/f'{name}.png', optimize=True)
 
 
 @pytest.fixture(scope='module')
@@ -149,7 +150,7 @@ def lab(ws, server, tmp_path_factory):
             menu = lambda label: [e for e in page.all('.lm-MenuBar-item, .lm-Menu-item') if e.text.split('\n')[0].strip() == label][0]
             accept = lambda: [e.click() for e in page.all('.jp-Dialog .jp-mod-accept')] # a busy server is asked twice which kernel to use
             def started():
-                accept() # it may ask after the click, too
+                assert not accept() # asked after the click, too: the cells would run in two kernels
                 return any(re.search(r'\[[*\d]', e.get_attribute('textContent')) for e in page.all('.jp-InputArea-prompt'))
             for _ in range(10): # a click before the notebook is connected is lost
                 try:
@@ -215,6 +216,7 @@ def test_citations_lead_to_the_papers(lab, ws):
     lab.choose('.wattnb-ask .wattnb-page-of select', 'show the page')
     lab.d.execute_script('document.querySelector(".wattnb-ask .wattnb-hits details").open = true; document.querySelector(".wattnb-ask .wattnb-hits details details").open = true')
     lab.picture('explore-ask', '.wattnb-ask')
+    lab.picture('explore-front', '.wattnb-ask', 560)
 
 
 def test_a_slow_model_blocks_nothing_and_can_be_cancelled(lab, server):

@@ -1,5 +1,5 @@
 """Comparison, matrix, audit, tidy store, error classes: on made-up trees in all nestings, and on the recorded runs."""
-import csv, json, random, shutil, statistics
+import csv, json, random, re, shutil, statistics
 from pathlib import Path
 
 import numpy as np
@@ -178,7 +178,7 @@ def forty(label, wrong=(), cited=40, unanswerable=2, papers=1):
 def test_a_difference_needs_the_test_and_the_interval():
     "Where p and interval do not agree, the pair is not called different, neither by letters nor in words, and the sentence says why."
     by_test = compare_scores([forty('good'), forty('bad', cited=34)]) # six citations; two unanswerable questions widen the interval
-    by_interval = compare_scores([forty('good', unanswerable=0, papers=8), forty('bad', range(5), unanswerable=0, papers=8)]) # one question of five papers
+    by_interval = compare_scores([forty('good', range(3), unanswerable=0), forty('bad', range(3, 14), unanswerable=0)]) # eleven to three: p = .057
     for c, why, small, outside in ((by_test, 'includes zero, so the p value alone does not decide', True, False), (by_interval, 'excludes zero, but the test does not reach 5 %', False, True)):
         [p] = c.pairs
         assert (p['p_holm'] <= .05, p['ci_low'] > 0, p['different'], set(c.letters.values())) == (small, outside, False, {'a'})
@@ -222,6 +222,8 @@ def test_runs_that_differ_in_their_seed_alone(tree):
     assert (r['run'], r['seeds'], r['lowest'], r['highest']) == ('m-seed0', 3, min(of), max(of))
     assert r['mean'] == pytest.approx(sum(of) / 3) and r['sd'] == pytest.approx(statistics.stdev(of)) and r['questions that flip'] == pytest.approx(3 / len(rows))
     assert c.to_json()['seeds'] == [r] and 'seed alone' in c.to_text()
+    shares = re.search('Over the 3 models, of the variance of an answer: question (.*)%, model (.*)%, model and question (.*)%, seed (.*)%, rest (.*)%', c.to_text()).groups()
+    assert abs(sum(map(int, shares)) - 100) <= 2 # rounded
     assert not len(compare(tree, ['m-seed0', 'm-other'], env='PE', datafile='train_QA').seed_table)
 
 

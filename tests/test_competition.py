@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from conftest import CANARY
 from test_tasks import SCORER
 from wattnb.cli.command import main
-from wattnb.core.questions import TASKS, read_questions
+from wattnb.core.questions import GATES, TASKS, read_questions
 from wattnb.core.workspace import file_sha256, read_csv, read_json, write_csv
 from wattnb.experiment.bundles import bundle_run, check_bundle, unpack_bundle
 from wattnb.experiment.execute import run_all
@@ -125,9 +125,13 @@ FAULTS = [ # what is done to the file: a cell of the first answered row, or the 
     (dict(answer='NA'), 'empty', "'NA'"), (dict(supporting_materials='null'), 'empty', "'null'"), (dict(answer_unit='parsecs'), 'unit', 'the question gives'),
     (dict(ref_id='["nobody2030"]'), 'unknown_paper', "'nobody2030' is not in the bibliography"), (dict(ref_url='["https://papers.example.org/pdf/x"]'), 'other_url', 'pins'),
     (dict(ref_url='is_blank'), 'blanks', 'all four belong together'), (dict(answer_value='is_blank'), 'blanks', 'all four belong together'),
-    (dict(explanation='is_blank'), 'unexplained', 'needs an explanation'),
+    (dict(explanation='is_blank'), 'unexplained', 'needs an explanation'), (dict(ref_id='["brandvik2031", "castellan2030"]'), 'url_count', '2 papers and 1 addresses'),
+    (dict.fromkeys(('answer_value', 'ref_url', 'supporting_materials'), 'is_blank') | dict(ref_id='[]'), 'refusal', "'[]' in a refusal"), (dict(answer='#N/A'), 'empty', "'#N/A'"),
     (lambda rows: rows[:3] + rows[4:], 'missing', 'has no row'), (lambda rows: [*rows, rows[0]], 'double', 'also on line 2'), (lambda rows: [rows[1], rows[0], *rows[2:]], 'order', 'not in the order'),
     (lambda rows: [rows[0] | dict(id='q999'), *rows[1:]], 'unknown', 'no question has this id')]
+
+
+def test_the_gates_are_those_of_the_tasks(): assert {rule for _, rule, _ in FAULTS} == set(GATES) - {'uncited'} # that of 2025, where blanks stand alone
 
 
 @pytest.mark.parametrize('change, rule, said', FAULTS, ids=[f'{rule}-{i}' for i, (_, rule, _) in enumerate(FAULTS)])

@@ -144,11 +144,13 @@ def test_tables_name_the_engine(ws, llama, vllm):
     from wattnb.compare.results_matrix import matrix
     from wattnb.experiment.stored import results_table
     name = llama[0].name
-    assert 'engine' not in results_table(ws, 'e').columns
+    assert not {'engine', 'precision'} & set(results_table(ws, 'e').columns)
     run_all(plan_run(settings(name='other', limit=2, model='tiny'), ws))
     assert {r['run']: r['engine'] for r in results_table(ws, 'e')} | {name: 'llama.cpp', 'other': 'vllm'} == {r['run']: r['engine'] for r in results_table(ws, 'e')}
     ranking = compare(ws, [name, 'other'], env='e').ranking
     assert {r['run']: r['engine'] for r in ranking} == {f'{name} (llama.cpp)': 'llama.cpp', 'other (vllm)': 'vllm'}
+    for rows in (ranking, results_table(ws, 'e')): assert {r['engine']: r['precision'] for r in rows} == {'llama.cpp': 'q4_1', 'vllm': 'bf16'}
+    assert [find_run(ws, x).summary['timing']['latency_is'][:36] for x in (name, 'other')] == ['one question at a time', 'of each question by itself, with up to'[:36]]
     assert 'other (vllm)' in matrix(ws, 'e').parts[0].models
     smol, past = load_registry()['smollm2-135m'], [p for p in read_past(ws) if p.engine == 'llama.cpp']
     assert estimate(smol.on_engine('transformers'), 'q4_1', 5, past).seconds is None and estimate(smol, 'q4_1', 5, past).seconds > 0
@@ -260,7 +262,7 @@ def test_an_engine_is_part_of_the_identity(ws, vllm):
 
 
 def test_a_budget_stops_an_owned_server(ws, vllm):
-    "The prices of a machine of one's own, as a limit; no limit in Wh where nothing measures it."
+    "The prices of a user's machine, as a limit; no limit in Wh where nothing measures it."
     free = run_all(plan_run(settings(name='free', limit=12, max_new_tokens=50), ws)).summary
     s = settings(name='budget', limit=12, max_usd=free['cost_usd'] / 2, max_new_tokens=50, batch_size=4)
     part = run_all(plan_run(s, ws)).summary
@@ -326,4 +328,7 @@ def test_a_server_that_runs_already_is_used(ws, tmp_path):
     with FakeServer('extractive', window=4096, slots=2) as s:
         with open_model(entry(options=dict(base_url=s.url))) as m: assert m.complete([Request('q', '', 'x')])[0].ok
         assert (m.info['engine'], m.info['local'], m.info['slots']) == ('vllm', True, 2)
+        ws.models_toml.write_text(ws.models_toml.read_text() + f'\n[model.there]\nprovider = "hf_local"\nid = "x"\nprecision = "bf16"\nengine = "vllm"\noptions = {{ base_url = "{s.url}" }}\n')
+        run_all(plan := plan_run(settings(model='there', limit=1), ws))
+        assert (x := read_json(plan.run_dir/'summary.json'))['precision'] == 'bf16' and x['precision_note'] == 'bf16 as planned: vllm does not say', x['precision_note']
         with open_model(entry(options=dict(base_url=s.url))) as m: assert m.complete([Request('q', '', 'x')])[0].ok

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from wattnb.cli.command import main
 from wattnb.core.workspace import UserError
-from wattnb.telemetry.estimates import Estimate, ecologits_names, estimate_calls, estimate_run, estimates_table
+from wattnb.telemetry.estimates import HostedEstimate, ecologits_names, estimate_calls, estimate_run, estimates_table
 from wattnb.testing.synthetic import synthetic_runs
 
 needs_ecologits = pytest.mark.skipif(find_spec('ecologits') is None, reason='EcoLogits is not installed')
@@ -66,6 +66,6 @@ def test_a_hosted_run_is_estimated_in_its_own_columns(tmp_path, capsys):
 
 
 def test_columns_are_called_estimated():
-    t = estimates_table({'a': Estimate(wh=1., gco2e=2., tokens=3)})
+    t = estimates_table({'a': HostedEstimate(wh=1., gco2e=2., tokens=3)})
     assert {'Wh', 'gCO2e', 'low', 'high'}.isdisjoint(t.columns) and t.to_json()[0]['estimated Wh'] == 1.
     assert estimate_run({}, []).reason

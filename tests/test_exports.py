@@ -148,7 +148,7 @@ def test_trackio_has_the_run_once(made, tmp_path):
 
 def test_the_verb_says_what_it_lacks(made, capsys):
     from wattnb.cli.command import main
-    for words, said in ((['export', RUN], 'say in which form'), (['export', RUN, '--peer', '--to', 'wattbot'], 'say in which form'),
+    for words, said in ((['export', RUN], 'give one form'), (['export', RUN, '--peer', '--to', 'wattbot'], 'give one form'),
                         (['export', RUN, '--to', 'eval-results'], 'OWNER/NAME')):
         assert main([*words, '--root', str(made.root)]) == 2
         err = capsys.readouterr().err

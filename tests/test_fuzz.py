@@ -1,4 +1,4 @@
-"""Mutated journals, question files, replies, corpus documents and PDFs, with fixed seeds (`benchmarks/fuzz.py` goes on for an hour)."""
+"""Mutated journals, question files, replies, corpus documents and PDFs, with fixed seeds (`benchmarks/fuzz.py` runs for an hour)."""
 import importlib.util
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"Figures by sight, from the search to the score: which page arrives at a server, what it costs, what the journal keeps, and the paired effect."
+"Pictures of tables and figures, from the search to the score: which page arrives at a server, what it costs, what the journal keeps, and the paired effect."
 import base64, hashlib, json, re
 from dataclasses import replace
 

@@ -52,7 +52,7 @@ def test_core_is_at_most_25_distributions_without_torch():
 
 
 def test_one_version_everywhere():
-    said = {f: re.search(pattern, (root / f).read_text('utf-8'), re.M)[1] for f, pattern in {'wattnb/__init__.py': r'__version__ = "(.*)"', 'CITATION.cff': r'^version: (.*)', 'README.md': r'version = {(.*)}', 'CHANGELOG.md': r'^## (\S+)'}.items()}
+    said = {f: re.search(pattern, (root / f).read_text('utf-8'), re.M)[1] for f, pattern in {'wattnb/__init__.py': r'__version__ = "(.*)"', 'CITATION.cff': r'^version: (.*)', 'nbs/guides/16_publish.ipynb': r'version = {(.*)}', 'CHANGELOG.md': r'^## (\S+)'}.items()}
     assert set(said.values()) == {config['DEFAULT']['version']}, said
 
 
@@ -76,7 +76,7 @@ def built(tmp_path_factory):
 
 def test_wheel_carries_what_init_hands_out(built):
     names = zipfile.ZipFile(built[0]).namelist()
-    for f in ('wattnb/models.toml', 'wattnb/guests.css', 'wattnb/guests.js', 'wattnb/py.typed', 'wattnb/_workspace/data/demo_QA.csv', 'wattnb/_workspace/data/demo2026_QA.csv', 'wattnb/_workspace/data/metadata.csv', 'wattnb/_workspace/nbs/run_experiment.ipynb'):
+    for f in ('wattnb/models.toml', 'wattnb/explorer.css', 'wattnb/guests.css', 'wattnb/guests.js', 'wattnb/py.typed', 'wattnb/_workspace/data/demo_QA.csv', 'wattnb/_workspace/data/demo2026_QA.csv', 'wattnb/_workspace/data/metadata.csv', 'wattnb/_workspace/nbs/run_experiment.ipynb'):
         assert f in names, f
     assert sum(n.startswith('wattnb/_workspace/data/pdfs/') for n in names) >= 12
     assert not [n for n in names if 'test_solutions' in n or 'train_QA' in n]

@@ -16,7 +16,7 @@ from wattnb.plots.checks import hash_distance, ink_fraction, missing_numbers, ov
 from wattnb.plots.style import boxes_hit, grey_level, is_note
 from wattnb.plots.registry import ALIASES, COPIES, FIGURES, FigureData
 from wattnb.plots.figures import Gallery, draw, draw_all
-from wattnb.testing.synthetic import DEMO, synthetic_runs
+from wattnb.testing.synthetic import DEMO, EFFORT, synthetic_runs
 from wattnb.plots.questions import GROUP_OF, GROUPS
 from wattnb.plots.reports import Report
 from wattnb.scoring.run_folders import find_runs
@@ -28,13 +28,13 @@ SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if
 
 
 @functools.cache
-def made() -> FigureData:
-    made.folder = tempfile.TemporaryDirectory()
-    return FigureData(synthetic_runs(made.folder.name), None, 'made_QA')
+def made(plan=DEMO) -> FigureData:
+    made.folders = [*getattr(made, 'folders', ()), folder := tempfile.TemporaryDirectory()] # removed at the end
+    return FigureData(synthetic_runs(folder.name, plan), None, 'made_QA')
 
 
 @functools.cache
-def drawn(name): return draw(name, made())
+def drawn(name): return draw(name, made(EFFORT) if name == 'thinking_effort' else made())
 
 
 def numbers(name, df):
@@ -276,8 +276,8 @@ def test_a_bare_tree_is_only_read(tmp_path):
     import shutil
     made()
     tree = tmp_path / 'from-elsewhere'
-    shutil.copytree(made.folder.name + '/artifacts/experiments', tree)
-    truth_file = Path(made.folder.name) / 'data/made_QA.csv'
+    shutil.copytree(made().ws.root / 'artifacts/experiments', tree)
+    truth_file = made().ws.root / 'data/made_QA.csv'
     before = {p: p.stat().st_mtime_ns for p in tree.rglob('*')}
     for argv in (['plots', '--only', 'overall_ranking'], ['report']): assert main([*argv, '--root', str(tree)]) == 2
     assert main(['plots', '--only', 'overall_ranking', '--root', str(tree), '--ground-truth', str(truth_file), '--output', str(tmp_path / 'out')]) == 0

@@ -287,7 +287,7 @@ def test_white_letters_on_a_dark_head_are_read(tmp_path):
 
 
 def test_the_text_layer_of_a_scan_is_read(tmp_path):
-    "Invisible text over a picture that shows something; stands for the layer of OCR programs."
+    "Invisible text over a picture that shows something, like the layer of OCR programs."
     image = ''.join(f'0 g 72 {758 - 14 * k} 400 7 re f\n' for k in range(18))
     t = read(make(tmp_path / 'a.pdf', image + '3 Tr ' + lines(SENTENCES)))
     assert all(s in t for s in SENTENCES)

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.core.questions import Question
+from wattnb.core.questions import Question, parse_refs
 from wattnb.scoring.scores import METRICS, Metric, metric_rows, score, score_files
 from wattnb.scoring.judging import DIAGNOSES, diagnose, read_quantity
 from wattnb.scoring.answers import Prediction, check_questions
 from wattnb.scoring.wattbot_score import normalise_value, score_refs, score_value
 from wattnb.scoring.statistics import bootstrap_ci, clopper_pearson, wilson
-from wattnb.core.workspace import UserError
+from wattnb.core.workspace import UserError, jsonable
 
 SHARED = next((p / 'shared/wattbot' for p in Path(__file__).resolve().parents if (p / 'shared/wattbot').is_dir()), None)
 needs_shared = pytest.mark.skipif(SHARED is None, reason='recorded runs are not on this machine')
@@ -40,6 +40,8 @@ def test_total_on_100_000_random_pairs():
 def test_any_text(t, p):
     assert score_value(t, p) in (True, False) and isinstance(normalise_value(p), str)
     assert score_refs(t, p) == score_refs(p, t) and score_refs(t, t) == 1
+    row = score([Question('q', '?', answer_value='1', ref_id=t)], [Prediction('q', '1', p)]).rows[0] # ids inside, the cells for the score and in files
+    assert row['ref_score'] == score_refs(t, p) and row['refs'] == tuple(parse_refs(p)) and [jsonable(row[k]) for k in ('truth_refs', 'refs')] == [t, p]
     assert diagnose(t, p, 'kWh') in DIAGNOSES
     q = read_quantity(p)
     assert q is None or math.isfinite(q[0])
@@ -141,7 +143,7 @@ def test_missing_doubled_and_unknown(tmp_path):
 
 def test_a_metric_declared_once_appears_in_text_json_table_and_comparison(tmp_path, capsys):
     from wattnb.cli.command import main
-    METRICS.append(Metric('cites_one', 'cites one paper', lambda r: r['refs'].count('"') == 2, column='one paper'))
+    METRICS.append(Metric('cites_one', 'cites one paper', lambda r: str(r['refs']).count('"') == 2, column='one paper'))
     try:
         t = write(tmp_path / 't.csv', *TRUTH)
         p = write(tmp_path / 's.csv', SUB, [['q1', '24', '', '["a"]', 'x'], ['q2', 'is_blank', '', '["is_blank"]', 'x'], ['q3', 'NA model', '', '["a","b"]', 'x']])

@@ -9,6 +9,8 @@ from wattnb.benchmark.study import STUDY_KEYS, Study, kept_studies, plan_study, 
 from wattnb.benchmark.watch import STATES, BenchmarkWatch, held_by
 from wattnb.cli.command import main
 from wattnb.core.workspace import UserError, folder_lock, read_json
+from wattnb.plots.report_page import planned
+from wattnb.plots.reports import Report
 
 STUDY = '''
 env = "studied"
@@ -85,6 +87,8 @@ def test_a_study_is_run_kept_resumed_and_quoted(ws, tmp_path, capfd):
     assert [r['complete'] for r in study_table(ws)] == [4, 0]
     _, again, _ = run()
     assert again['counts'] == {'pass': 1, 'skip': 4} and [r['complete'] for r in study_table(ws)] == [4, 1]
+    quoted = planned(Report(ws.root, env='studied')).text
+    assert '5 of the 5 runs here were planned in the study file asked.toml, which asks for 5.' in quoted and quoted.count('<table') == 1
     for more in (['--model', 'abstain'], ['--limit', '3'], ['--env', 'another'], ['--smoke-test'], ['--ray', '127.0.0.1:1']):
         status, _, err = run(*more)
         assert status == 2 and err.count('\n') == 1, (more, err)

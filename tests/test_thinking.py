@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from wattnb.compare.thinking import price_of_gain, price_sentence, price_thinking, spent
+from wattnb.compare.thinking import price_of_gain, price_sentence, price_thinking, thinking_cost
 from wattnb.core.workspace import UserError, read_json, write_json
+from wattnb.experiment.plan import plan_run
+from wattnb.experiment.settings import RunSettings
 from wattnb.testing.synthetic import synthetic_runs
 
 PAIR = [('PowerEdge', k, '4bit') for k in ('qwen3-8b', 'qwen3-8b-thinking')]
@@ -19,7 +21,7 @@ amount = st.none() | st.floats() | st.integers(-9, 10**6) | st.text(max_size=3)
 def test_parts_add_up(thought, answer, prefill, decode, retry):
     rec = dict(tokens=dict(reasoning=thought, completion=thought + answer),
                energy={k: dict(joules=j) for k, j in dict(prefill=prefill, decode=decode, retry=retry).items()})
-    s = spent(rec)
+    s = thinking_cost(rec)
     assert s['thought_joules'] + s['answer_joules'] + s['other_joules'] == pytest.approx(s['joules'], abs=1e-6)
     assert (s['thought_tokens'], s['answer_tokens']) == (thought, answer)
     if thought + answer: assert s['thought_joules'] == pytest.approx(decode * thought / (thought + answer), abs=1e-9)
@@ -29,7 +31,7 @@ def test_parts_add_up(thought, answer, prefill, decode, retry):
 @given(st.dictionaries(st.sampled_from(['reasoning', 'completion', 'prompt']), amount),
        st.none() | st.dictionaries(st.sampled_from(['prefill', 'decode', 'generate', 'retry']), st.fixed_dictionaries(dict(joules=amount))))
 def test_any_record_has_parts_or_none(tokens, energy):
-    s = spent(dict(tokens=tokens, energy=energy))
+    s = thinking_cost(dict(tokens=tokens, energy=energy))
     known = [s[k] is not None for k in ('thought_joules', 'answer_joules', 'other_joules')]
     assert all(known) or not any(known)
     if any(known): assert s['joules'] is not None and 'generate' not in (energy or {})
@@ -127,3 +129,15 @@ def test_no_tokens_of_thought_no_twins(pair):
 def test_an_unknown_run_is_one_line(pair):
     with pytest.raises(UserError) as e: price_thinking(pair, ['qwen9'])
     assert '\n' not in str(e.value)
+
+
+def test_effort_makes_another_run_and_its_levels_are_a_curve(tmp_path, monkeypatch):
+    monkeypatch.setenv('OPENAI_API_KEY', 'x')
+    plain, low = (plan_run(RunSettings('openai:gpt-5-mini', mode='closed-book', effort=e)) for e in ('', 'low'))
+    assert low.identity == plain.identity | dict(effort='low') and low.name == plain.name + '-effort-low' and low.settings.public == plain.settings.public | dict(effort='low')
+    with pytest.raises(UserError, match='unknown effort'): plan_run(RunSettings('openai:gpt-5-mini', mode='closed-book', effort='lots'))
+    ws = synthetic_runs(tmp_path, [('GB10', 'qwen3-8b-thinking', '4bit', e) for e in ('2048', '64', '256')], questions=40, unanswerable=4, ensembles=0)
+    t = price_thinking(ws)
+    assert [x['effort'] for x in t.levels] == ['64', '256', '2048'] and [x['wh'] for x in t.levels] == sorted(x['wh'] for x in t.levels)
+    assert [(p['without'][-3:], p['thinking'][-3:]) for p in t.prices] == [('-64', '256'), ('256', '048')]
+    assert 'no price' not in t.closing() and t.to_json()['levels'][0]['run'].endswith('effort-64')

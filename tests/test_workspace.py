@@ -1,10 +1,10 @@
 "Property tests of the files layer: what is written is read back, whatever it holds; damage is reported in one line."
-import json, string
+import json, pickle, string
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from wattnb.core.questions import is_blank, parse_refs, read_questions
+from wattnb.core.questions import Refs, is_blank, parse_refs, read_questions
 from wattnb.core import redaction
 from wattnb.core.workspace import (UserError, atomic_write, canonical_json, digest, folder_lock, is_running, read_csv, write_csv)
 from wattnb.core.redaction import keep_secret, redact, redact_url
@@ -41,7 +41,8 @@ def test_canonical_json_is_strict_json(x):
 @slow
 @given(st.text(max_size=200))
 def test_refs_total_and_clean(text):
-    refs = parse_refs(text)
+    refs, kept = parse_refs(text), pickle.loads(pickle.dumps(Refs(text)))
+    assert kept == tuple(refs) and str(kept) == text
     assert len(set(refs)) == len(refs) and not any(is_blank(r) for r in refs)
 
 

@@ -16,10 +16,9 @@ from .. import __version__
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, folder_lock, jsonable, log, read_json, write_json
 from ..core.redaction import redact
-from ..scoring.scores import score
 from ..experiment.journal import JournalContent
-from ..experiment.plan import RunState, prediction_of
-from .resources import Estimate
+from ..experiment.plan import RunState
+from .resources import RunEstimate
 from .plan import BenchmarkSettings, PlannedRun
 
 # %% ../../nbs/07_benchmark/02_progress.ipynb #f30d4454
@@ -106,7 +105,7 @@ def table(self:Benchmark) -> ResultTable:
     if any(r.state in ('run', 'pass') or r.state == 'fail' and r.seconds is not None for r in self.runs):
         return self._table('Benchmark', [self.counts_text()], score=lambda r: r.score, seconds=lambda r: r.seconds,
                            Wh=lambda r: r.wh, USD=lambda r: r.usd, why=lambda r: r.reason[:90])
-    e = lambda r: r.estimate or Estimate(basis='')
+    e = lambda r: r.estimate or RunEstimate(basis='')
     return self._table('Benchmark: the plan', self._plan_notes(), **{
         'state': lambda r: 'RUN' if r.state == 'wait' else r.state.upper(), 'memory, GB': lambda r: r.need_gb,
         'is': lambda r: r.need_is, 'time': lambda r: clock(e(r).seconds), 'Wh': lambda r: e(r).wh,
@@ -157,7 +156,7 @@ def phase(
     content:JournalContent, # of a run that runs
     before:int=0,           # sessions that were over before it was started
 ) -> str:
-    "What a run does before its first answer; '' once there are answers."
+    "The stage of a run before its first answer; '' once there are answers."
     sessions = content.of('session')
     if len(sessions) <= before: return 'starting'
     began = lambda kind: (lines := content.of(kind)) and lines[-1]['session'] == sessions[-1]['session']
@@ -169,8 +168,7 @@ def _update(self:Watch, content) -> bool:
     r, state = self.r, RunState(self.r.plan, content)
     done = state.done
     moved, r.done = len(done) != r.done, len(done)
-    if done and r.plan.questions.labelled:
-        r.score = score(done, [prediction_of(state.last(q.id)) for q in done]).overall
+    r.score = state.score()
     whs = [(s['report'].get('energy') or {}).get('total_wh') for s in content.last_of_sessions('segment')]
     r.wh = sum(whs) if whs and None not in whs else None
     expected = r.estimate.seconds if r.estimate else None

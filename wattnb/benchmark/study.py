@@ -68,7 +68,7 @@ def _checked(table:dict, where:str, own:Sequence[str]=()) -> dict:
 def read_study(
     path, # a TOML file
 ) -> Study:
-    "Read a study file. Raises `UserError` (one line) for whatever is wrong in it."
+    "Read a study file. Raises `UserError` (one line) for any mistake in it."
     path = Path(path).expanduser()
     try: doc = tomllib.loads(read_bytes(path).decode('utf-8-sig'))
     except UnicodeDecodeError: raise UserError(f'{path} is not UTF-8 text') from None
@@ -103,7 +103,7 @@ _EITHER = ('env', 'shuffle') # in the file, or on the command line
 def benchmarks(self:Study,
     command:BenchmarkSettings|None=None, # of the command line: how to execute, and what the file leaves open
 ) -> list[tuple[int, BenchmarkSettings]]:
-    "(number of the block, its settings) of each benchmark. `UserError` where the command says what the file should."
+    "(number of the block, its settings) of each benchmark. `UserError` for options of the command that belong in the file."
     command = command or BenchmarkSettings()
     if command.smoke_test: raise UserError('a smoke test tries models and not a study: give --smoke-test with --model')
     usual, more = BenchmarkSettings(), {k: v for k, v in vars(command).items() if k in _COMMAND}
@@ -164,7 +164,7 @@ def keep_study(
 def kept_studies(
     root=None, # workspace
 ) -> list[dict]:
-    "The documents of the studies of a workspace, by when they were last asked for; damaged ones are left out."
+    "The documents of the studies of a workspace, by the time of their last use; damaged ones are left out."
     ws, out = Workspace.find(root), []
     for p in sorted((ws.artifacts/'studies').glob('*.json')):
         try: d = read_json(p)
@@ -174,9 +174,9 @@ def kept_studies(
 
 def study_table(
     root=None,    # workspace
-    name:str='',  # of a study, or the beginning of its hash; default: the one asked for last
+    name:str='',  # of a study, or the beginning of its hash; default: the one used last
 ) -> ResultTable:
-    "What a study asked, a row per block, and how much of it is complete. `UserError` where there is none."
+    "The blocks of a study, a row each, with the number of complete runs. `UserError` where there is none."
     ws = Workspace.find(root)
     found = kept_studies(ws)
     fits = [d for d in found if not name or d['name'] == name or d['sha256'].startswith(name)]

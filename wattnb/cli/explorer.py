@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['one_line', 'Explorer', 'Cancelled', 'Panel', 'Side', 'AskPanel', 'verdict_html', 'ComparePanel', 'question_html',
-           'RunsPanel', 'EnsemblePanel', 'ensemble_table']
+           'FilePanel', 'RunsPanel', 'EnsemblePanel', 'ensemble_table']
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #23b24183
-import html, threading, time
+import html, sys, threading, time
 from base64 import b64encode
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from pathlib import Path
 from typing import Callable, Sequence
 
 from fastcore.basics import patch
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, WorkError, Workspace, log, optional
 from ..core.redaction import redact
-from ..core.questions import BLANK, WATTBOT2025, Question, parse_refs, read_questions
+from ..core.questions import BLANK, WATTBOT2025, Question, Refs, read_questions
 from ..core.hardware import memory_here
 from ..index.corpus import read_bibliography
 from ..index.store import open_index
@@ -33,7 +34,7 @@ from ..scoring.run_folders import NO_RUNS, RunFolder, find_runs
 from ..scoring.numbers import sum_energies
 from ..scoring.store import ERROR_CLASSES, load
 from ..experiment.settings import RunSettings
-from ..experiment.asking import Asked, Citations, answer_one, hits_html
+from ..experiment.asking import Asked, Citations, answer_one, fold_html, hits_html
 from ..experiment.stored import results_table
 from ..ensemble.voting import STRATEGIES, VoteRule, decide, decisions_as_predictions, same_values
 from ..ensemble.systems import RunMatrix, read_runs
@@ -43,25 +44,24 @@ def one_line(
     e:BaseException, # whatever was raised
 ) -> str:
     "An error as one line of at most 400 characters, without keys."
-    text = str(e) if isinstance(e, (UserError, WorkError)) else f'{type(e).__name__}: {e}'
-    if not isinstance(e, (UserError, WorkError, OSError, MemoryError)):
-        text += ' (a defect of wattnb: please report it)'
-    return ' '.join(redact(text).split())[:400]
+    text, told = f'{type(e).__name__}: {e}', isinstance(e, (UserError, WorkError))
+    if not told and not isinstance(e, (OSError, MemoryError)): text += ' (a defect of wattnb: please report it)'
+    return ' '.join(redact(str(e) if told else text).split())[:400]
 
 def _note(text:str, kind:str='status') -> str: return f'<span class="wattnb-{kind}">{html.escape(text)}</span>'
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #35e1a860
 class Explorer:
-    "What the panels work on: a workspace, its index, and one open local model."
+    "The data of the panels: a workspace, its index, and one open local model."
     def __init__(self,
         root=None, # workspace; default: upwards from here
     ):
-        self.ws = Workspace.find(root or None)
-        self.registry = load_registry(self.ws)
-        self.bibliography = read_bibliography(self.ws.metadata) if self.ws.metadata.exists() else {}
-        self.citations, self.model, self._key, self._lock = Citations(self.bibliography), None, None, threading.Lock()
-        try: self.questions = list(read_questions(self.ws.questions()))
-        except UserError: self.questions = []
+        self.ws = ws = Workspace.find(root or None)
+        self.registry = load_registry(ws)
+        self.bibliography = read_bibliography(ws.metadata) if ws.metadata.exists() else {}
+        self.citations, self.questions, self.task = Citations(self.bibliography), (), WATTBOT2025
+        with suppress(UserError): self.questions = read_questions(ws.questions()); self.task = self.questions.task
+        self.model, self._key, self._lock = None, None, threading.Lock()
     @cached_property
     def index(self): return open_index(self.ws)
     def close(self):
@@ -104,36 +104,19 @@ def answer(self:Explorer,
     on_text:Callable=lambda text: None,     # called with the text so far
 ) -> Asked:
     "Answer one question with the open model."
-    entry, stage = self.registry.find(settings.model), lambda name, _: report(_STATUS[name])
+    entry, index = self.registry.find(settings.model), None if settings.mode == 'closed-book' else self.index
     check_provider(entry)
-    index = None if settings.mode == 'closed-book' else self.index
     if index is not None and settings.search.needs_embedder: report('loading the embedder'); index.load_embedder()
     with self.opened(entry, settings.precision, report) as (model, load_seconds):
         model.on_text = lambda _, text: (report(), on_text(text))
         report('searching')
-        try: out = answer_one(q, model, settings, index, self.bibliography, best_guess, stage)
+        try: out = answer_one(q, model, settings, index, self.bibliography, best_guess, lambda k, _: report(_STATUS[k]))
         finally: model.on_text = None
     out.load_seconds = load_seconds
     return out
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #5b45aae9
-_STYLE = '''<style>
-.wattnb-panel { padding: 4px 2px; max-width: 1100px }
-.wattnb-panel a { color: var(--jp-content-link-color, #1565c0); text-decoration: underline }
-.wattnb-panel :is(p, small, summary, blockquote, table, .wattnb-took) { line-height: 1.4; margin: 4px 0 }
-.wattnb-panel details { margin: 3px 0; border-left: 3px solid var(--jp-border-color2, #ddd); padding-left: 8px }
-.wattnb-panel :is(td, th) { padding: 2px 8px }
-.wattnb-panel .wattnb-row { flex-wrap: wrap }
-.wattnb-panel .jupyter-widgets { max-width: 100% } .wattnb-panel .wattnb-list select { font-family: monospace }
-.wattnb-panel :is(pre, .wattnb-page, .wattnb-stream) {
-  white-space: pre-wrap; line-height: 1.4; padding: 6px; max-height: 22em; overflow: auto }
-.wattnb-panel pre, .wattnb-page { background: var(--jp-layout-color2, #f4f4f4) }
-.wattnb-picture img { max-width: 100% }
-.wattnb-page mark { background: #ffe58a; color: #222 }
-.wattnb-value { font-size: 1.5em; line-height: 1.5 } .wattnb-none { font-size: 1.1em }
-.wattnb-status, .wattnb-took { color: var(--jp-ui-font-color2, #666) }
-.wattnb-warn { color: #b45309 } .wattnb-error { color: #b42318 }
-</style>'''
+_STYLE = f"<style>{Path(sys.modules['wattnb'].__file__).with_name('explorer.css').read_text('utf-8')}</style>"
 
 def _widget(kind:str, name:str='', width:str|None=None, **kw):
     "An ipywidget with the CSS class `wattnb-NAME`."
@@ -142,16 +125,14 @@ def _widget(kind:str, name:str='', width:str|None=None, **kw):
     if name: x.add_class(f'wattnb-{name}')
     return x
 
-def _fold(title:str, body:str) -> str: return f'<details><summary>{title}</summary>{body}</details>'
 def _row(*widgets): return _widget('HBox', 'row', children=widgets)
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #f3299517
 class Panel:
-    "A box of widgets (`box`) with a status line."
-    def __init__(self, name:str, *widgets):
-        self.status = _widget('HTML', 'line')
-        self.box = _widget('VBox', name, children=[_widget('HTML', value=_STYLE), *widgets, self.status])
-        self.box.add_class('wattnb-panel')
+    "A box of widgets (`box`), the last of them a line for the status."
+    def __init__(self, name:str, *widgets, line='line'):
+        self.status = _widget('HTML', line)
+        self.box = _widget('VBox', name, children=[*widgets, self.status])
     def say(self, text:str, kind:str='status'): self.status.value = _note(text, kind)
     def guard(self, f:Callable) -> Callable:
         "The handler `f` with errors shown in the status line; its argument (the change, or the button) is dropped."
@@ -167,10 +148,10 @@ class Panel:
         for w in widgets: w.on_click(self.guard(f)) if hasattr(w, 'on_click') else w.observe(self.guard(f), 'value')
     def _ipython_display_(self):
         from IPython.display import display
-        display(self.box)
+        display(_widget('VBox', 'panel', children=[_widget('HTML', value=_STYLE), self.box]))
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #d4da459d
-class Side:
+class Side(Panel):
     "One model of a panel: its choice, a line about it, and its answer to the question."
     def __init__(self,
         explorer:Explorer,
@@ -181,32 +162,31 @@ class Side:
                              placeholder='key or provider:id', ensure_option=False)
         self.precision = _widget('Dropdown', 'precision', '190px', description='precision',
                                  options=[('default', ''), *((p, p) for p in PRECISIONS)])
-        self.note, self.card, self.hits, self.picture = (_widget('HTML', n) for n in ('note', 'card', 'hits', 'picture'))
+        self.card, self.hits, self.picture = (_widget('HTML', n) for n in ('card', 'hits', 'picture'))
         self.page = _widget('Dropdown', 'page-of', '420px')
-        self.box = _widget('VBox', children=[_row(self.model, self.precision), self.note, self.card, self.hits,
-                                             self.page, self.picture])
-        self.page.observe(self.show_page, 'value'); self.offer_pages(())
-        for x in (self.model, self.precision): x.observe(self.describe, 'value')
-        self.describe()
-    def describe(self, *_):
-        "Say in the line what the chosen model is."
-        try:
-            entry = self.e.registry.find(self.model.value)
-            precision = self.precision.value or entry.precision
-            where = dict(hf_local='runs here', baseline='no language model').get(entry.provider, f'at {entry.provider}')
-            fit = fits(entry, precision, memory_here()) if entry.local else '?'
-            check_provider(entry)
-            self.note.value = _note(f'{entry.name} · {where} · {precision}' + {
-                '?': '', 'no': ' · does not fit this machine'}.get(fit, f' · fits the {fit}'))
-        except Exception as e: self.note.value = _note(one_line(e), 'error')
+        super().__init__('side', _row(self.model, self.precision), line='note')
+        self.box.children += self.card, self.hits, self.page, self.picture
+        self.on(self.show_page, self.page); self.on(self.describe, self.model, self.precision)
+        self.clear(); self.guard(self.describe)()
+    def clear(self): self.asked, self.card.value, self.hits.value = None, '', ''; self.offer_pages(())
+    def describe(self):
+        "Describe the chosen model in the status line."
+        entry = self.e.registry.find(self.model.value)
+        precision = self.precision.value or entry.precision
+        fit = fits(entry, precision, memory_here())
+        check_provider(entry)
+        where = dict(API=f'at {entry.provider}', yes='no language model').get(fit, 'runs here')
+        room = {'no': ' · does not fit this machine'}.get(fit, f' · fits the {fit}' * (entry.local and fit != '?'))
+        self.say(f'{entry.name} · {where} · {precision}{room}')
     def ask(self, q:Question, settings:RunSettings, best_guess:bool, report:Callable):
         "Answer the question and show it; see `Explorer.answer`."
         a = self.e.answer(q, settings, best_guess, report, self._stream)
         report()
-        self.asked, self.card.value, got = a, a._repr_html_(), a.retrieved
-        if got: self.hits.value = _fold(f'{len(got.hits)} hits and their pages', hits_html(
+        self.asked, self.card.value = a, a._repr_html_()
+        if not (got := a.retrieved): return
+        self.hits.value = fold_html(f'{len(got.hits)} hits and their pages', hits_html(
             got, self.e.index, self.e.citations, () if q.is_na else q.refs))
-        if got: self.offer_pages([h for h in got.hits if h.doc_id in a.answer.refs] or got.hits)
+        self.offer_pages([h for h in got.hits if h.doc_id in a.answer.refs] or got.hits)
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #a6b1f0c3
 @patch
@@ -217,12 +197,11 @@ def offer_pages(self:Side, hits):
     self.page.layout.display = '' if hits else 'none'
 
 @patch
-def show_page(self:Side, *_):
+def show_page(self:Side):
     "Show the page of the chosen passage with its lines outlined."
     self.picture.value, h = '', self.page.value
     if h is None: return
-    try: image = page_image(self.e.ws, h.doc_id, h.page, h.text, dpi=90)
-    except Exception as e: self.picture.value = _note(one_line(e), 'error'); return
+    image = page_image(self.e.ws, h.doc_id, h.page, h.text, dpi=90)
     note = '' if image.boxes else _note('the passage was not found on the page')
     self.picture.value = f'{note}<img alt="page {h.page}" src="data:image/png;base64,{b64encode(image.png).decode()}">'
 
@@ -238,9 +217,9 @@ class AskPanel(Panel):
     def __init__(self,
         explorer:Explorer,
         model:str='smollm2-135m', # chosen at first
+        models:Sequence[str]=(),  # instead of it: several, asked one after the other
     ):
-        self._build(explorer, 'ask', 'Ask', [model])
-    def _build(self, explorer, name, label, models):
+        self.e, self.sides, self.job = explorer, [Side(explorer, m) for m in models or [model]], None
         known = [('a question of the file …', ''), *((f'{q.id}  {q.question[:90]}', q) for q in explorer.questions)]
         self.known = _widget('Dropdown', 'known', '640px', options=known, tooltip='questions whose answers are known')
         self.text = _widget('Textarea', 'question', '640px', rows=2,
@@ -250,15 +229,14 @@ class AskPanel(Panel):
                               description='search', tooltip='preset of the search: which passages the model gets')
         self.guess, self.closed = (_widget('Checkbox', width='300px', description=d, indent=False)
                                    for d in ('best guess: no refusal', 'closed-book: without the papers'))
+        name, label = ('compare', 'Ask both') if models else ('ask', 'Ask')
         self.go = _widget('Button', 'go', description=label, button_style='primary', icon='play')
         self.stop = _widget('Button', 'stop', description='Cancel', icon='stop')
-        self.verdict, self.sides, self.job = _widget('HTML', 'verdict'), [Side(explorer, m) for m in models], None
-        for i, s in enumerate(self.sides):
-            s.box.add_class(f'wattnb-side{i}')
-            s.box.layout.width = f'{100 // len(models)}%'
+        self.verdict, both = _widget('HTML', 'verdict'), _widget('HBox', children=[s.box for s in self.sides])
+        for i, s in enumerate(self.sides): s.box.add_class(f'wattnb-side{i}'); s.box.layout.width = f'{100 // len(self.sides)}%'
         for f, w in ((self._take, self.known), (self.ask, self.go), (self.cancel, self.stop)): self.on(f, w)
         super().__init__(name, self.known, _row(self.text, self.unit), _row(self.preset, self.guess, self.closed),
-                         _row(self.go, self.stop), self.verdict, _widget('HBox', children=[s.box for s in self.sides]))
+                         _row(self.go, self.stop), self.verdict, both)
     def _take(self):
         if q := self.known.value: self.text.value, self.unit.value = q.question, q.unit or ''
 
@@ -268,9 +246,8 @@ def question(self:AskPanel) -> Question:
     "The question, with its truth if it is one of the file, word for word."
     q, text, unit = self.known.value, ' '.join(self.text.value.split()), self.unit.value.strip()
     if not text: raise UserError('there is no question: write one, or take one of the file')
-    same = q and text == ' '.join(q.question.split()) and unit == (q.unit or '')
-    task = next((o.task for _, o in self.known.options if o), WATTBOT2025) # that of the file
-    return q if same else Question('asked', text, answer_unit=unit or BLANK, task=task)
+    if q and (text, unit) == (' '.join(q.question.split()), q.unit or ''): return q
+    return Question('asked', text, answer_unit=unit or BLANK, task=self.e.task)
 
 @patch
 def cancel(self:AskPanel):
@@ -287,7 +264,7 @@ def ask(self:AskPanel):
     settings = [RunSettings(s.model.value.strip(), precision=s.precision.value, preset=self.preset.value, mode=mode)
                 for s in self.sides]
     self.cancel()
-    for s in self.sides: s.asked, s.card.value, s.hits.value = None, '', ''; s.offer_pages(())
+    for s in self.sides: s.clear()
     self.verdict.value = ''
     def report(status=''):
         if self.job is not job: raise Cancelled()
@@ -313,13 +290,12 @@ def verdict_html(
         text += ''.join(f' · {x.entry.key} {"right" if x.scored["value_correct"] else "wrong"}' for x in (a, b))
     return f'<b>{"✓" if g == h else "≠"} {html.escape(text)}</b>'
 
-class ComparePanel(AskPanel):
+def ComparePanel(
+    explorer:Explorer,
+    models:Sequence[str]=('smollm2-135m', 'extractive'), # chosen at first
+) -> AskPanel:
     "The same question to two models, side by side."
-    def __init__(self,
-        explorer:Explorer,
-        models:Sequence[str]=('smollm2-135m', 'extractive'), # chosen at first
-    ):
-        self._build(explorer, 'compare', 'Ask both', models)
+    return AskPanel(explorer, models=models)
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #d3ee630c
 def question_html(
@@ -330,16 +306,15 @@ def question_html(
     "A question, the answers of all runs, and the prompt and reply of the chosen one."
     esc, first = html.escape, rows.iloc[0]
     q = Question(first['id'], first['question'], answer_unit=first['unit'], ref_id=first['truth_refs'])
-    answers = [(r.run + ' ◂' * (r.run == run.id), r.error_class, r.value[:80], ', '.join(parse_refs(r.refs)),
+    answers = [(r.run + ' ◂' * (r.run == run.id), r.error_class, r.value[:80], ', '.join(Refs(r.refs)),
                 r.latency_seconds, r.joules, r.energy_is) for r in rows.itertuples()]
-    table = ResultTable(['run', 'class', 'value', 'papers', 's', 'J', 'energy'], answers)
     record = next((r for r in run.records if str(r['id']) == q.id), {})
-    texts = [_fold(title, f'<pre>{esc(redact(str(record[k])))}</pre>')
+    texts = [fold_html(title, f'<pre>{esc(redact(str(record[k])))}</pre>')
              for title, k in (('prompt', 'rendered_prompt'), ('reply', 'raw_response')) if record.get(k)]
+    if note := conversion_note(record.get('conversions')): texts = [f'<p>value of {esc(run.name)} {esc(note)}</p>', *texts]
     truth = f'<b>{esc(first["truth_value"])}</b> {esc(q.unit or "")} · {citations.list(q.refs) or "no paper"}'
-    note = conversion_note(record.get('conversions'))
-    if note: texts = [f'<p>value of {esc(run.name)} {esc(note)}</p>', *texts]
-    return (f'<p><b>{esc(q.id)}</b> {esc(q.question)}<br>truth: {truth}</p>{table._repr_html_()}' + ''.join(texts))
+    table = ResultTable(['run', 'class', 'value', 'papers', 's', 'J', 'energy'], answers)._repr_html_()
+    return f'<p><b>{esc(q.id)}</b> {esc(q.question)}<br>truth: {truth}</p>{table}{"".join(texts)}'
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #ae02d9cd
 def _choose(select, options:Sequence[tuple], value=None):
@@ -347,31 +322,36 @@ def _choose(select, options:Sequence[tuple], value=None):
     select.options, values = options, [v for _, v in options]
     select.value = value if value in values else values[0] if values else None
 
-def _files(ws:Workspace, chosen:str, env:str|None=None):
-    "A menu of the question files with finished runs, the most frequent first."
-    n, menu = Counter(r.datafile for r in find_runs(ws, env) if r.summary), _widget('Dropdown', 'file', '300px')
-    _choose(menu, [(f'{d} ({k} runs)', d) for d, k in n.most_common()], chosen)
-    return menu
+class FilePanel(Panel):
+    "A panel over the runs of one question file; `load` reads them."
+    load: Callable
+    def __init__(self, ws:Workspace, datafile:str, env:str|None, name:str, beside:Sequence, *widgets):
+        self.ws, self.env, self.file = ws, env, _widget('Dropdown', 'file', '300px')
+        n = Counter(r.datafile for r in find_runs(ws, env) if r.summary)
+        _choose(self.file, [(f'{d} ({k} runs)', d) for d, k in n.most_common()], datafile)
+        self.on(self.load, self.file)
+        super().__init__(name, _row(self.file, *beside), *widgets)
+        self.guard(self.load)()
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #a74af356
-class RunsPanel(Panel):
+class RunsPanel(FilePanel):
     "Browse runs question by question."
     def __init__(self,
         explorer:Explorer,
         datafile:str='', # shown at first; default: the one with most runs
     ):
-        self.ws, self.citations, self.file = explorer.ws, explorer.citations, _files(explorer.ws, datafile)
+        self.citations = explorer.citations
         self.run, self.kind = (_widget('Dropdown', n, '420px', description=n) for n in ('run', 'class'))
         self.words = _widget('Text', 'words', '220px', placeholder='words in the question')
         self.list = _widget('Select', 'list', '100%', rows=10)
         self.table, self.detail = (_widget('HTML', n) for n in ('table', 'detail'))
-        self.on(self.load, self.file); self.on(self._open, self.list); self.on(self._fill, self.run, self.kind, self.words)
-        super().__init__('runs', self.file, self.table, _row(self.run, self.kind, self.words), self.list, self.detail)
-        self.guard(self.load)()
+        self.on(self._open, self.list); self.on(self._fill, self.run, self.kind, self.words)
+        super().__init__(explorer.ws, datafile, None, 'runs', (), self.table, _row(self.run, self.kind, self.words),
+                         self.list, self.detail)
     def load(self):
         "Read the runs over the chosen question file."
         if not (file := self.file.value): raise UserError(NO_RUNS)
-        self.table.value = _fold('Scores and costs of the runs', results_table(self.ws, datafile=file)._repr_html_())
+        self.table.value = fold_html('Scores and costs of the runs', results_table(self.ws, datafile=file)._repr_html_())
         self.runs = {r.id: r for r in find_runs(self.ws, datafile=file)}
         rows = load(self.ws, datafile=file, cache=False)
         score = rows.groupby('run', observed=True)['contribution'].transform('mean')
@@ -386,8 +366,8 @@ class RunsPanel(Panel):
         n = Counter(rows['error_class'])
         classes = [(f'{c} ({n[c]}): {what}'[:60], c) for c, what in ERROR_CLASSES.items() if n[c]]
         _choose(self.kind, [(f'all ({len(rows)})', ''), *classes], self.kind.value)
-        if self.kind.value: rows = rows[rows['error_class'] == self.kind.value]
-        got = [(f'{r.id}  {r.error_class:15} {r.question}', r.id) for r in rows.itertuples()]
+        got = [(f'{r.id}  {r.error_class:15} {r.question}', r.id) for r in rows.itertuples()
+               if self.kind.value in ('', r.error_class)]
         _choose(self.list, [x for x in got if all(w in x[0].lower() for w in words)], self.list.value)
         self._open()
     def _open(self):
@@ -399,20 +379,18 @@ def _wh(energy) -> str:
     if energy.wh is None: return 'energy not measured'
     return f'{energy.wh:.3g} Wh' + ('' if energy.is_ in ('measured', 'members') else f' ({energy.is_})')
 
-class EnsemblePanel(Panel):
+class EnsemblePanel(FilePanel):
     "Build an ensemble by ticking its members."
     def __init__(self,
         explorer:Explorer,
         datafile:str='',    # the question file; default: the one with most runs
         env:str|None=None,  # only this machine
     ):
-        self.ws, self.env, self.file = explorer.ws, env, _files(explorer.ws, datafile, env)
         self.how = _widget('Dropdown', 'strategy', '260px', options=STRATEGIES, description='vote')
         self.blank = _widget('Checkbox', description='refusals do not vote', indent=False)
         self.members, self.result = _widget('VBox', 'members'), _widget('HTML', 'result')
-        self.on(self.load, self.file); self.on(self.vote, self.how, self.blank)
-        super().__init__('ensemble', _row(self.file, self.how, self.blank), self.members, self.result)
-        self.guard(self.load)()
+        self.on(self.vote, self.how, self.blank)
+        super().__init__(explorer.ws, datafile, env, 'ensemble', (self.how, self.blank), self.members, self.result)
     def load(self):
         "Read the runs over the chosen question file."
         self.matrix = p = read_runs(self.ws, self.env, self.file.value)

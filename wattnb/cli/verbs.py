@@ -12,14 +12,14 @@ __all__ = ['QUIET_KERNEL', 'cmd_init', 'cmd_completion', 'cmd_index', 'cmd_searc
            'cmd_cite', 'cmd_check']
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b755c7b3
-import argparse, dataclasses, logging, os, sys
+import argparse, dataclasses, logging, os, shutil, sys, tempfile
 from pathlib import Path
 
 from ..core.redaction import redact
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, jsonable, log,
-                                   optional, read_csv, sweep, write_csv, write_json)
-from ..core.questions import BASE_COLUMNS, read_questions, task_of
+                                   optional, read_csv, sweep, write_json)
+from ..core.questions import read_questions, task_of
 from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
 from .command import Opt, Result, _shipped, init_workspace, verb
@@ -55,9 +55,19 @@ def _share(value:float|None, option:str, of:str='points of the score') -> float|
     if value < .5: log.warning('%s %g is %g %s: for %g write %s %g', option, value, value, of, value * 100, option, value * 100)
     return value / 100
 
-_RUN = Opt('run', help='a run: name, path, or env/datafile/name')
-_WHERE = (Opt('--env', default=None, metavar='E', help='only runs of this machine label'),
-          Opt('--datafile', default=None, metavar='D', help='name of the question file without .csv'))
+def _runs(
+    nargs=None,                # '*', '+', '?' or one run
+    what:str='',               # which; what none means
+    name:str='',               # of the argument; default: run or runs
+) -> Opt:
+    "The argument of a verb that names runs: `find_run` and `pick_runs` read all of them."
+    many = nargs in ('*', '+')
+    return Opt(name or ('runs' if many else 'run'), metavar='RUN', help='; '.join(filter(None, (
+        what, f'{"runs" if many else "a run"}: name, path, or env/datafile/name'))), **(dict(nargs=nargs) if nargs else {}))
+
+_RUN = _runs()
+_WHERE = (Opt('--env', default=None, metavar='ENV', help='only runs of this machine label'),
+          Opt('--datafile', default=None, metavar='DATAFILE', help='name of the question file without .csv'))
 _TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
              help='file with the true answers; default: the question file')
 
@@ -65,7 +75,7 @@ _TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
 @verb('index', 'build or update the index from data/ (only changed documents are embedded again)',
       'wattnb index', Opt('--name', metavar='NAME', help='name of the index; default: the embedder\'s'),
       Opt('--embedder', metavar='KEY', help='embedder of the registry, openai:MODEL, bedrock:MODEL, or `none` for BM25 only; '
-          'default: that of wattnb.toml, the one it has, minilm-int8 for a new index'),
+          'default: that of wattnb.toml, else minilm'),
       Opt('--parser', default='pdfium', choices=('pdfium', 'docling'), help='parser of the PDFs'),
       Opt('--offline', action='store_true', help='do not download missing papers'),
       Opt('--verify', action='store_true', help='build nothing: compare the papers with data/manifest.json'),
@@ -140,7 +150,7 @@ def cmd_page(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #63abca5b
 @verb('retrieval', 'retrieval metrics per preset, with intervals',
       'wattnb retrieval --questions data/demo_QA.csv', *_options('questions', 'index'),
-      Opt('--preset', action='append', default=None, metavar='P', help='repeatable; default: the default preset'),
+      Opt('--preset', action='append', default=None, metavar='PRESET', help='repeatable; default: the default preset'),
       Opt('--output', metavar='FILE', help='output JSON; default: artifacts/retrieval/<questions>.json'))
 def cmd_retrieval(a) -> Result:
     from wattnb.index.store import open_index
@@ -170,7 +180,7 @@ def cmd_check_questions(a) -> Result:
                   1 if any(r['severity'] == 'error' for r in t) else 0)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #74888a17
-_MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 'index', 'mode', 'seed', 'temperature',
+_MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 'index', 'mode', 'seed', 'temperature', 'effort',
                   'max_retries', 'max_new_tokens', 'batch_size', 'planner', 'images', 'retrieval', 'citations', 'decode',
                   'sampling', 'latency_mode')
 
@@ -187,7 +197,7 @@ def cmd_ask(a) -> Result:
     return Result(r.to_text(show_prompt=a.show_prompt), r, 0 if r.answer.status in ('answered', 'abstained') else 1)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #h0st0402
-@verb('serve', 'a page on which guests ask the papers, from this machine or its network',
+@verb('serve', 'a web page where guests ask questions, on this machine or its network',
       'wattnb serve --model extractive',
       *_options('model', 'precision', 'provider', 'engine', 'like', 'preset', 'index', 'max_retries', 'max_new_tokens',
                 'planner', 'retrieval', 'decode'),
@@ -195,7 +205,7 @@ def cmd_ask(a) -> Result:
           'that anyone on the network can ask; default: 127.0.0.1, this machine only'),
       Opt('--port', type=int, default=8765, metavar='N', help='port to listen on; 0: a free one; default: 8765'),
       Opt('--password', nargs='?', const='', default=None, metavar='WORD', help='ask guests for a password; without WORD '
-          'one is made and shown in the link; WATTNB_SERVE_PASSWORD sets one that no list of processes shows'),
+          'one is generated and shown in the link; WATTNB_SERVE_PASSWORD sets one that no list of processes shows'),
       Opt('--check', action='store_true', help='open index and model, and end'))
 def cmd_serve(a) -> Result:
     from wattnb.experiment.guests import serve
@@ -293,7 +303,7 @@ def run_notebook(
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #a15da620
 def _execute(src:Path, out:Path, parameters:dict, cwd:Path):
-    """Execute a notebook with papermill, and remove keys from the executed copy, whatever put them there. `UserError` as a
+    """Execute a notebook with papermill, and remove keys from the executed copy. `UserError` as a
     cell raised it; `WorkError`, with the place of the executed notebook, for all else that ends it."""
     from wattnb.experiment.execute import own_kernel
     pm = _papermill()
@@ -380,7 +390,7 @@ def cmd_export(a) -> Result:
     from wattnb.experiment.exports import TRACKERS, export_eval_results, export_every_eval_ever, tracked
     from wattnb.legacy.wattbot_files import export_wattbot
     from wattnb.scoring.run_folders import GroundTruth
-    if a.peer == bool(a.to): raise UserError(f'say in which form, once: --to {", ".join(_TO)}; --peer is --to wattbot')
+    if a.peer == bool(a.to): raise UserError(f'give one form: --to {", ".join(_TO)}; --peer is --to wattbot')
     ws, run = Workspace.find(a.root), _answered_run(a)
     truths, out = GroundTruth(ws, a.ground_truth), Path(a.output or ws.artifacts/'exports'/a.to)
     if a.to in TRACKERS:
@@ -442,10 +452,10 @@ def cmd_doctor(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #19cb6ef3
 @verb('meter', 'measure energy, power and memory of any command',
       'wattnb meter -- python3 -c "sum(range(10**8))"',
-      Opt('--idle-seconds', type=float, default=0, metavar='S',
+      Opt('--idle-seconds', type=float, default=0, metavar='SECONDS',
           help='measure idle power this long before the command, and at most 5 s after it'),
       Opt('--trace', default=None, metavar='CSV', help='write the power trace to this file'),
-      Opt('--env', default='', metavar='E',
+      Opt('--env', default='', metavar='ENV',
           help='label of this machine: selects prices and grid intensity in wattnb.toml'),
       Opt('command', nargs=argparse.REMAINDER, metavar='-- COMMAND', help='the command and its arguments'))
 def cmd_meter(a) -> Result:
@@ -477,7 +487,7 @@ def cmd_score(a) -> Result:
                                    s.mismatches())] + ([problems] if problems else [])
     if not a.scorer: return Result('\n\n'.join(parts), s.to_json(strict=a.strict))
     from wattnb.scoring.official_scorer import compare_scorer, record_official, run_scorer
-    official = run_scorer(a.scorer, a.truth, a.submission)
+    official = run_scorer(a.scorer, a.truth, a.submission, id=dict(s.task.columns).get('id', 'id'))
     run = _run_of(a.root, a.submission)
     kept = record_official(run, s, official, a.truth, a.submission) if run else None
     more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=official.to_json(s), recorded=kept and str(kept))
@@ -495,7 +505,7 @@ def _run_of(root, submission) -> Path|None:
 
 @verb('submit', 'write the submission of a run, and check it as the competition would',
       'wattnb submit extractive-bench', Opt('run', metavar='RUN', help='name of a run, or a submission CSV to check as it is'),
-      Opt('--questions', default='', metavar='CSV', help='question file; default: that of the run'),
+      Opt('--questions', default='', metavar='CSV', help='question file; default: that of the run'), *_options('task'),
       Opt('--output', default='', metavar='CSV', help='file to write; default: artifacts/submissions/<env>/<questions>/<run>.csv'),
       Opt('--upload', default='', metavar='COMPETITION', help='send a file that passes, with the client of Kaggle'),
       Opt('--message', default='wattnb', metavar='TEXT', help='shown beside the uploaded file'))
@@ -505,14 +515,14 @@ def cmd_submit(a) -> Result:
     if given and not given.is_file(): raise UserError(f'no such file: {given}')
     if given and not a.questions: raise UserError('a file is checked against its questions: give --questions')
     run = None if given else _answered_run(a)
-    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'), run)
-    rows = sub.read_rows(given) if given else sub.submission_of(run, questions, papers)
+    questions, papers = sub.gate_inputs(ws, ws.questions(a.questions or f'{run.datafile}.csv'), run, a.task)
+    rows = sub.read_rows(given, questions.task) if given else sub.submission_of(run, questions, papers)
     out = given or Path(a.output or ws.artifacts/'submissions'/f'{run.id}.csv')
     if run:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(out, BASE_COLUMNS, rows)
+        sub.write_rows(out, rows, questions.task)
     faults = sub.check_rows(rows, questions, papers)
-    text, sent = sub.gate_table(faults, out.name, len(rows)).to_text(), ''
+    text, sent = sub.gate_table(faults, out.name, len(rows), questions.task).to_text(), ''
     if run and (open_ := {q.id for q in questions} - {str(r['id']).strip() for r in run.submission}):
         text += f'\n{len(open_)} of the questions are not answered in the run: their rows are blank'
     if a.upload and not faults: sent = sub.upload_submission(out, a.upload, a.message)
@@ -545,12 +555,12 @@ def cmd_bundle(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #05905513
 def _many(name, what, **kw): return Opt(name, action='append', default=[], help=what + ' (repeatable)', **kw)
 
-_EXECUTION = (Opt('--timeout', type=float, default=30, metavar='MIN', help='minutes per run; 0 has no limit'),
+_EXECUTION = (Opt('--timeout', type=float, default=30, metavar='MINUTES', help='minutes per run; 0 has no limit'),
               Opt('--jobs', type=int, default=1, metavar='N', help='runs at a time without GPUs'),
               Opt('--gpus', default='', metavar='0,1', help='numbers of the GPUs to spread the runs over'),
               Opt('--share-gpus', action='store_true', help='let runs that fit together share a GPU'))
 
-_STUDY = (Opt('--order', default='', metavar='HOW', help='of the runs: random, or interleaved (a run of each model per '
+_STUDY = (Opt('--order', default='', metavar='ORDER', help='of the runs: random, or interleaved (a run of each model per '
               'seed); default: longest first'),
           Opt('--order-seed', type=int, default=0, metavar='N', help='seed of that order'),
           Opt('--stop-when-known', nargs='?', const='', default=None, metavar='REFERENCE',
@@ -561,7 +571,7 @@ _STUDY = (Opt('--order', default='', metavar='HOW', help='of the runs: random, o
 
 def _gpus(a) -> tuple:
     try: return tuple(int(g) for g in a.gpus.split(',') if g.strip())
-    except ValueError: raise UserError(f'--gpus wants device numbers with commas, not {a.gpus!r}') from None
+    except ValueError: raise UserError(f'--gpus takes device numbers with commas, not {a.gpus!r}') from None
 
 def _cluster(a, ws, s):
     from wattnb.benchmark.cluster import Cluster
@@ -611,15 +621,15 @@ def _with_study(r:Result, study) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #e85f21d3
 @verb('benchmark', 'run many models, skip finished runs, and print a pass/fail/skip table',
       'wattnb benchmark --provider baseline --env laptop',
-      _many('--model', 'part of a registry key', metavar='M'),
-      _many('--provider', 'hf_local, openai, openrouter, bedrock, baseline or all', metavar='X'),
-      _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='P'),
+      _many('--model', 'part of a registry key', metavar='MODEL'),
+      _many('--provider', 'hf_local, openai, openrouter, bedrock, baseline or all', metavar='PROVIDER'),
+      _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='PRECISION'),
       Opt('--seeds', type=int, nargs='+', default=[0], metavar='N', help='a run for each seed'),
       *_options('env', 'questions', 'task', 'split', 'engine', 'preset', 'mode', 'images', 'limit', 'temperature',
                 'fail_on_error', 'citations', 'allow_mixed', 'force', 'shuffle'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
       *_STUDY,
-      Opt('--study', default='', metavar='FILE', help='a study file (TOML) that says what is measured, in blocks'),
+      Opt('--study', default='', metavar='FILE', help='a study file (TOML) with the runs, in blocks'),
       Opt('--ray', default='', metavar='ADDRESS', help='run on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto'),
       Opt('--dry-run', action='store_true',
           help='print the plan with estimated time, energy and cost; run nothing'))
@@ -645,7 +655,7 @@ def cmd_benchmark(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #57dd0004
 @verb('watch', 'a table of the runs that another process or another node makes, until all are done (only reads)',
       'wattnb watch --env laptop', *_WHERE,
-      Opt('--every', type=float, default=3., metavar='S', help='seconds between looks, on a terminal (default: 3)'))
+      Opt('--every', type=float, default=3., metavar='SECONDS', help='seconds between looks, on a terminal (default: 3)'))
 def cmd_watch(a) -> Result:
     from wattnb.benchmark.watch import BenchmarkWatch, follow
     if not .1 <= a.every <= 3600: raise UserError(f'--every is in seconds, .1 to 3600, not {a.every:g}')
@@ -661,8 +671,8 @@ def cmd_watch(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #8541f6a9
 @verb('scaling', 'compare the sizes of a model family: CSV, JSON and a figure',
       'wattnb scaling --family qwen2.5 --env PowerEdge --dry-run',
-      Opt('--family', default='qwen2.5', metavar='F', help='a family of the registry, or part of a key'),
-      Opt('--sizes', type=float, nargs='+', default=[], metavar='B', help='billions of parameters'),
+      Opt('--family', default='qwen2.5', metavar='FAMILY', help='a family of the registry, or part of a key'),
+      Opt('--sizes', type=float, nargs='+', default=[], metavar='BILLIONS', help='billions of parameters'),
       *_WHERE, *_options('precision', 'preset', 'limit'),
       Opt('--run-missing', action='store_true', help='run the sizes that have no run'),
       Opt('--force-all', action='store_true', help='run all sizes again; existing runs are archived'), *_EXECUTION,
@@ -693,7 +703,7 @@ def cmd_scaling(a) -> Result:
 @verb('matrix', 'write a table with a row per question and columns per run',
       'wattnb matrix --datafile demo_QA --output matrix.csv', *_WHERE,
       Opt('--submissions', nargs='+', default=None, metavar='CSV', help='submission files instead of runs'), _TRUTH,
-      Opt('--output', default=None, metavar='F', help='output CSV; default: artifacts/results_matrix_<env>.csv'))
+      Opt('--output', default=None, metavar='FILE', help='output CSV; default: artifacts/results_matrix_<env>.csv'))
 def cmd_matrix(a) -> Result:
     from wattnb.compare.results_matrix import matrix
     m = matrix(_tree(a), env=a.env, datafile=a.datafile, submissions=a.submissions, ground_truth=a.ground_truth)
@@ -703,7 +713,7 @@ def cmd_matrix(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #b426ec5d
 @verb('compare', 'paired differences between runs, with intervals and corrected p-values',
       'wattnb compare extractive-bench abstain-bench --env demo',
-      Opt('runs', nargs='+', metavar='RUN', help='names of runs'), *_WHERE, _TRUTH,
+      _runs('+'), *_WHERE, _TRUTH,
       Opt('--strict', action='store_true', help='compare the strict score instead of the legacy one'),
       Opt('--clusters', nargs='?', const='papers', default='auto', metavar='papers|none|auto',
           help='cluster the questions by paper for intervals and tests: papers, none, '
@@ -712,7 +722,7 @@ def cmd_matrix(a) -> Result:
       Opt('--margin', type=float, default=None, metavar='POINTS',
           help='also test which run is not worse than which by this many points'),
       Opt('--format', default='text', choices=('text', 'markdown', 'latex'), help='of the printed tables'),
-      Opt('--output', default=None, metavar='F', help='write it to F: .csv (pairs), .json, .tex, .md or .txt'))
+      Opt('--output', default=None, metavar='FILE', help='write it to FILE: .csv (pairs), .json, .tex, .md or .txt'))
 def cmd_compare(a) -> Result:
     from wattnb.compare.paired import compare
     from wattnb.scoring.judging import CLUSTERS
@@ -726,9 +736,9 @@ def cmd_compare(a) -> Result:
     return Result(f'{text}\n\nwritten to {c.write(a.output)}' if a.output else text, c)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #d1ff0002
-@verb('diff', 'list the questions on which two runs differ, with what each said and who was right',
-      'wattnb diff abstain-bench extractive-bench --env demo', Opt('first', help='name of a run'),
-      Opt('second', help='name of another'), *_WHERE, _TRUTH,
+@verb('diff', 'list the questions on which two runs differ, with both answers and the right one',
+      'wattnb diff abstain-bench extractive-bench --env demo', _runs(name='first'), _runs(what='another', name='second'),
+      *_WHERE, _TRUTH,
       Opt('--common', action='store_true', help='compare on the shared questions if the runs answered different ones'),
       Opt('--all', dest='every', action='store_true', help='also the questions that both score alike'))
 def cmd_diff(a) -> Result:
@@ -739,9 +749,9 @@ def cmd_diff(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #8e060cd6
 @verb('design', 'plan a study: questions for a difference, what fewer show, expected energy, money and time',
       'wattnb design --disagree 20 --entries 4 --difference 5',
-      Opt('runs', nargs='*', metavar='RUN', help='pilot runs; none: the rates are stated'), *_WHERE, _TRUTH,
+      _runs('*', 'of a pilot; none: the rates are stated'), *_WHERE, _TRUTH,
       Opt('--disagree', type=float, default=None, metavar='PERCENT', help='questions only one of two runs has right'),
-      Opt('--icc', type=float, default=None, metavar='R', help='intraclass correlation of questions about one paper'),
+      Opt('--icc', type=float, default=None, metavar='ICC', help='intraclass correlation of questions about one paper'),
       Opt('--per-paper', type=float, default=None, metavar='N', help='questions about a paper'),
       Opt('--difference', type=float, default=5., metavar='POINTS', help='true difference to be found (default: 5)'),
       Opt('--margin', type=float, default=2., metavar='POINTS', help='for claims of "not worse" (default: 2)'),
@@ -751,20 +761,25 @@ def cmd_diff(a) -> Result:
       Opt('--seeds', type=int, default=1, metavar='S', help='runs of each entry (default: 1)'),
       Opt('--limit', type=int, action='append', default=None, metavar='N',
           help='what N questions show (repeatable)'),
-      Opt('--order-seed', type=int, default=0, metavar='N', help='seed of the order of runs'))
+      Opt('--order-seed', type=int, default=0, metavar='N', help='seed of the order of runs'),
+      *_options('task'))
 def cmd_design(a) -> Result:
     from wattnb.compare.study_design import design
     ws = _tree(a) if a.runs else None
+    if a.runs and a.task: raise UserError('--task is for stated rates: runs have the task that they were scored by')
+    try: data = Workspace.find(a.root).data
+    except UserError: data = Path() # works anywhere
+    task = task_of(data/'questions.csv', (), a.task)
     d = design(ws, a.runs, env=a.env, datafile=a.datafile, ground_truth=a.ground_truth,
                disagree=_share(a.disagree, '--disagree', 'per cent of the questions'), icc=a.icc, per_paper=a.per_paper,
                diff=_share(a.difference, '--difference'), margin=_share(a.margin, '--margin'),
                power=_share(a.power, '--power', 'per cent'), entries=a.entries,
-               reference=a.reference, seeds=a.seeds, limits=a.limit or (), order_seed=a.order_seed)
+               reference=a.reference, seeds=a.seeds, limits=a.limit or (), order_seed=a.order_seed, task=task)
     return Result(d.to_text(), d)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0102
-@verb('thinking', 'divide the energy of runs into thoughts and answers; what one more right answer costs in thought',
-      'wattnb thinking --datafile demo_QA', Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE, _TRUTH)
+@verb('thinking', 'divide the energy of runs into thoughts and answers, with the cost of one more right answer',
+      'wattnb thinking --datafile demo_QA', _runs('*', 'default: all'), *_WHERE, _TRUTH)
 def cmd_thinking(a) -> Result:
     from wattnb.compare.thinking import price_thinking
     t = price_thinking(_tree(a), a.runs or None, a.env, a.datafile, a.ground_truth)
@@ -779,8 +794,8 @@ def cmd_atlas(a) -> Result:
     return Result(t.to_text(), t)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0104
-@verb('estimates', 'energy and carbon of hosted runs as EcoLogits estimates them (extra `ecologits`); nothing measured',
-      'wattnb estimates', Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE)
+@verb('estimates', 'energy and carbon of hosted runs as EcoLogits estimates them (extra `ecologits`); nothing is measured',
+      'wattnb estimates', _runs('*', 'default: all'), *_WHERE)
 def cmd_estimates(a) -> Result:
     from wattnb.scoring.run_folders import distinct_names, pick_runs, read_each
     from wattnb.telemetry.estimates import estimate_run, estimates_table
@@ -791,7 +806,7 @@ def cmd_estimates(a) -> Result:
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #620ea871
 @verb('errors', 'classify the errors of a run by stage of the pipeline',
-      'wattnb errors extractive-bench --env demo', Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE,
+      'wattnb errors extractive-bench --env demo', _runs('*', 'default: all'), *_WHERE,
       _TRUTH)
 def cmd_errors(a) -> Result:
     from wattnb.compare.errors import decompose
@@ -806,7 +821,7 @@ def cmd_audit(a) -> Result:
     return Result(r.to_text(), r, 1 if r.errors else 0)
 
 @verb('rescore', 'score runs again from their stored replies; the old scores are archived',
-      'wattnb rescore extractive-bench --env demo', Opt('runs', nargs='+', metavar='RUN', help='names of runs'),
+      'wattnb rescore extractive-bench --env demo', _runs('+'),
       *_WHERE, _TRUTH, Opt('--dry-run', action='store_true', help='write nothing'),
       Opt('--output', default=None, metavar='DIR', help='write the new files below DIR instead of beside the run'))
 def cmd_rescore(a) -> Result:
@@ -821,7 +836,7 @@ def cmd_rescore(a) -> Result:
       '--name vote --env demo --datafile demo_QA',
       Opt('--experiments', nargs='+', default=[], metavar='RUN', help='the members'),
       Opt('--name', required=True, help='folder name of the ensemble'),
-      Opt('--model', default='', metavar='M',
+      Opt('--model', default='', metavar='MODEL',
           help='instead of members: run this model --num-runs times, weights loaded once'),
       Opt('--num-runs', type=int, default=5, metavar='N', help='number of runs of --model'),
       Opt('--temperature', type=float, default=.7, metavar='T', help='of the runs of --model'),
@@ -831,10 +846,10 @@ def cmd_rescore(a) -> Result:
           help='refusals do not vote unless all members refuse'), *_WHERE, _TRUTH,
       Opt('--threshold', type=float, default=0., metavar='SHARE',
           help='refuse if the winner has a smaller share of the vote'),
-      Opt('--ties', default='first', metavar='HOW',
+      Opt('--ties', default='first', metavar='RULE',
           help='how ties are broken: first (member order), blank (refuse) or random'),
-      Opt('--refs', default='', metavar='HOW', help='citations: winners, support, all, intersection, vote or cell'),
-      Opt('--weights', type=float, nargs='+', default=[], metavar='W', help='one per member, in their order'),
+      Opt('--refs', default='', metavar='RULE', help='citations: winners, support, all, intersection, vote or cell'),
+      Opt('--weights', type=float, nargs='+', default=[], metavar='WEIGHT', help='one per member, in their order'),
       Opt('--seed', type=int, default=0, help='of random ties'),
       Opt('--force', action='store_true', help='archive an existing ensemble of this name'),
       Opt('--output', default=None, metavar='DIR', help='write below DIR instead of the folder of runs'))
@@ -869,7 +884,7 @@ def _members(a) -> list:
           help='a cheaper system may score this many points less (default: 2)'),
       Opt('--clusters', nargs='?', const='papers', default='auto', choices=('papers', 'none', 'auto'),
           help='cluster the questions by paper: papers, none, or auto (if questions share papers)'),
-      Opt('--select-on', default=None, metavar='D',
+      Opt('--select-on', default=None, metavar='DATAFILE',
           help='select on another question file (matched by run name), evaluate on --datafile'), _TRUTH)
 def cmd_recommend(a) -> Result:
     from wattnb.ensemble.recommendation import recommend
@@ -895,6 +910,24 @@ def cmd_plots(a) -> Result:
              + '; index.html in each folder shows them' * (not a.only), *(f'  {n}' for n in t.notes)]
     return Result('\n'.join(lines), dict(figures=t.to_json(), notes=list(t.notes)))
 
+# %% ../../nbs/11_cli/01_verbs.ipynb #v25report
+def _make_report(src:Path, out:Path, parameters:dict, cwd:Path, tables:Path, as_html:bool) -> Path:
+    "Execute the report beside the older one, and replace that when all is made. Returns the notebook or the page."
+    new = out.with_name(f'{out.stem}-failed.ipynb')
+    with tempfile.TemporaryDirectory(dir=out.parent) as d:
+        made = Path(d).resolve()/tables.name
+        try: _execute(src, new, parameters | dict(tables=str(made)), cwd)
+        except UserError: new.unlink(missing_ok=True); raise # the message says all
+        if as_html:
+            from wattnb.plots.report_page import report_html
+            page = report_html(new)
+        if made.is_dir():
+            shutil.rmtree(tables, ignore_errors=True)
+            shutil.move(made, tables)
+    atomic_write(out, new.read_text('utf-8').replace(str(made), str(tables.resolve())))
+    new.unlink()
+    return atomic_write(out.with_suffix('.html'), page) if as_html else out
+
 # %% ../../nbs/11_cli/01_verbs.ipynb #993347cf
 @verb('report', 'execute report.ipynb on the runs of this workspace',
       'wattnb report --datafile demo_QA --html', *_WHERE,
@@ -919,42 +952,40 @@ def cmd_report(a) -> Result:
     root, cwd = (ws.root, ws.root) if own else (ws, out.parent)
     truth = str(Path(a.ground_truth).resolve()) if a.ground_truth else ''
     tables = out.with_name(f'{out.stem}-tables')
-    parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth,
-                      tables=str(tables))
-    _execute(src, out, parameters, cwd)
-    if a.html:
-        from wattnb.plots.report_page import report_html
-        out = atomic_write(out.with_suffix('.html'), report_html(out))
+    parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth)
+    page = _make_report(src, out, parameters, cwd, tables, a.html)
     there = str(tables) if tables.is_dir() else None # a notebook of the workspace may write none
-    return Result(f'report: {out}' + (f'\ntables: {there}' if there else ''), dict(report=str(out), tables=there))
+    return Result(f'report: {page}' + (f'\ntables: {there}' if there else ''), dict(report=str(page), tables=there))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b0a4d002
 @verb('board', 'make a leaderboard, a static site, from run folders, workspaces or bundles',
-      'wattnb board .', Opt('sources', nargs='+', metavar='[TEAM=]PATH', help='run folder, workspace or bundle, with the name of who sent it'),
-      _TRUTH, Opt('--title', default='Leaderboard', help='title of the page'),
+      'wattnb board .', Opt('sources', nargs='+', metavar='[TEAM=]PATH', help='run folder, workspace or bundle, or a run of '
+      'the workspace by name or env/datafile/name; with the name of the team'),
+      _TRUTH, Opt('--scores', default=None, metavar='JSON', help='scores that the organiser recorded, by name of the run; '
+      'for runs without a journal, instead of those of their summaries'),
+      Opt('--title', default='Leaderboard', help='title of the page'),
       Opt('--output', default='board', metavar='DIR', help='folder of the site'))
 def cmd_board(a) -> Result:
     from wattnb.plots.board import write_board
-    page, parts = write_board(a.sources, a.output, a.title, a.ground_truth)
+    page, parts = write_board(a.sources, a.output, a.title, a.ground_truth, a.root, a.scores)
     text = '\n\n'.join(p.table().to_text() for p in parts)
     return Result(f'{text}\n\nwritten to {page}', dict(page=str(page), parts=[dict(questions=p.questions, runs=p.rows()) for p in parts]))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #c1aim002
 @verb('cite', 'write the numbers of runs as LaTeX macros or Markdown, bound to hashes of the runs',
       'wattnb cite qwen7b qwen14b --output paper/numbers.tex',
-      Opt('runs', nargs='+', metavar='RUN', help='runs: name, path, or env/datafile/name'),
-      Opt('--output', default=None, metavar='FILE', help='.tex or .md file; default: stdout'),
+      _runs('+'), *_WHERE, Opt('--output', default=None, metavar='FILE', help='.tex or .md file; default: stdout'),
       Opt('--markdown', action='store_true', help='Markdown on stdout instead of LaTeX'), _TRUTH)
 def cmd_cite(a) -> Result:
     from wattnb.plots.citing import cite_latex, cite_markdown, cited_json, cited_runs
     out = a.output and Path(a.output)
     if out and out.suffix not in ('.tex', '.md', '.qmd'):
         raise UserError(f'cannot write numbers as {out.suffix or "a file without suffix"}: one of .tex, .md, .qmd')
-    cited = cited_runs(_tree(a), a.runs, a.ground_truth)
+    cited = cited_runs(_tree(a), a.runs, a.ground_truth, env=a.env, datafile=a.datafile)
     text = (cite_markdown if a.markdown or out and out.suffix != '.tex' else cite_latex)(cited)
     return Result(f'written to {atomic_write(out, text)}' if out else text.rstrip(), cited_json(cited))
 
-@verb('check', 'derive the numbers of a paper again, and hold its claims against the paired tests',
+@verb('check', 'derive the numbers of a paper again, and compare its claims with the paired tests',
       'wattnb check paper/paper.tex',
       Opt('papers', nargs='+', metavar='PAPER', help='.tex, .md or .qmd; what a .tex includes is read too'),
       Opt('--margin', type=float, default=2., metavar='POINTS',

@@ -81,7 +81,7 @@ class Errors(TableSet):
 def decompose_rows(
     runs:dict, # label -> tidy rows of that run
 ) -> Errors:
-    "Classify the questions of runs whose tidy rows are at hand."
+    "Classify the questions of runs, given their tidy rows."
     if not runs: raise UserError('no runs to decompose')
     return Errors({label: {r['id']: error_class(r) for r in t} for label, t in runs.items()}, tuple(_bounds(runs)))
 

@@ -25,10 +25,10 @@ from ..telemetry.energy import is_hosted
 from ..scoring.judging import papers_of
 from ..scoring.numbers import RunNumbers, run_numbers
 from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, read_each
-from ..scoring.statistics import REPS, resamples
+from ..scoring.statistics import FEWEST, REPS, bootstrap_tail, resamples
 from ..scoring.store import tidy_rows
 from ..benchmark.resources import Past, _past_of, estimate
-from .thinking import _tail, price_of_gain
+from .thinking import price_of_gain
 
 # %% ../../nbs/09_compare/07_precision_atlas.ipynb #35ff674f
 def wh_per_right(
@@ -41,7 +41,7 @@ def wh_per_right(
     """`right` (share), `wh` (per question) and `wh_per_right`, each with `_low` and `_high` (95 % interval). None where
     not measured; `wh_per_right_high` is None where it is unbounded. Raises `ValueError` without questions."""
     least, most = (None if joules is None else np.asarray(joules, float) * end for end in meter)
-    p = price_of_gain(right, joules, least, most, strata, clusters)
+    p = price_of_gain(right, joules, least, most, strata, clusters, worst=0.)
     names = dict(gain='right', wh='wh', price='wh_per_right')
     return {new + end: p[old + end] for old, new in names.items() for end in ('', '_low', '_high')}
 
@@ -68,7 +68,7 @@ def paid_ratio(
 ) -> dict:
     "`ratio` of the Wh per right answer with `_low` and `_high` (95 %), and `p_pays`, the chance that it is below 1."
     if not np.isfinite(logs[0]): return dict(ratio=None, ratio_low=None, ratio_high=None, p_pays=None)
-    drawn, a = np.nan_to_num(logs[1:], nan=math.inf), _tail(units, .95)
+    drawn, a = np.where(np.isnan(logs[1:]), math.inf, logs[1:]), bootstrap_tail(units)
     ends = np.exp([np.quantile(drawn, a, method='lower'), np.quantile(drawn, 1 - a, method='higher')])
     r = float(np.exp(logs[0]))
     low, high = min(r, float(ends[0])), max(r, float(ends[1]))
@@ -101,7 +101,7 @@ def crossover(
     """`verdict`: 'every size', 'between' or 'not seen', with its chance `p`. Of 'between': `size`, the measured sizes
     below and above it (`after`, `before`), and its 95 % interval; an end outside of the measured range is None."""
     at, first = crossover_sizes(sizes, logs)
-    n, k, a = len(sizes), int(first[0]), _tail(units, .95)
+    n, k, a = len(sizes), int(first[0]), bootstrap_tail(units)
     low, high = np.quantile(at[1:], a, method='lower'), np.quantile(at[1:], 1 - a, method='higher')
     known = lambda v: float(v) if 0 < v < math.inf else None
     out = dict(verdict='every size' if k == 0 else 'not seen', p=float((first[1:] == k).mean()), models=n,
@@ -380,6 +380,7 @@ def _unfit(run:RunFolder, rows:Sequence[dict]) -> str:
     if run.name.endswith('-smoke'): return 'a smoke test'
     if is_hosted(run.stored): return 'hosted: its energy is not known'
     if bits_per_parameter(run.precision) is None: return 'no precision of weights'
+    if rows and len(rows) < FEWEST: return f'fewer than {FEWEST} questions'
     return '' if rows else 'no truth for its questions'
 
 def _same_questions(group:Sequence[tuple], entries:dict, left_out:dict) -> tuple[list[ModelRuns], list[dict]]:
@@ -399,7 +400,7 @@ def atlas_of(
     found:Sequence[tuple], # (run, its tidy rows, its `RunNumbers`)
     registry,              # `Registry`
 ) -> PrecisionAtlas:
-    "The atlas of runs at hand, of each question file over the questions that most of its runs have."
+    "The atlas of given runs, of each question file over the questions that most of its runs have."
     left_out = {run.id: why for run, rows, _ in found if (why := _unfit(run, rows))}
     entries = {i: e for e in reversed(list(registry.values())) for i in (*map(str, e.ids.values()), e.id)}
     groups, cells, pairs, crossings, errors = defaultdict(list), [], [], [], []

@@ -52,7 +52,7 @@ class JsonObject:
 
 # %% ../../nbs/00_core/05_records.ipynb #5d8a70c9
 def _typed(v, kind):
-    "A value of a file as the field's type wants it."
+    "A value of a file converted to the field's type."
     if isinstance(v, dict) and isinstance(kind, type) and issubclass(kind, JsonObject): return kind.from_json(v)
     if isinstance(v, list) and get_origin(kind) is list: return [_typed(x, get_args(kind)[0]) for x in v]
     return v
@@ -238,7 +238,7 @@ class Record(WattBotRecord):
     energy: dict|None               # [J] per stage: seconds; joules and net joules with low and high; method
     attempts: list[Attempt]         # in order, see attempts
     queue_seconds: float|None = None # [s] in the queue of a server that reports it; no part of the latency
-    conversions: list|None = None    # units of the reply that were converted to the one asked for: from, to, factor
+    conversions: list|None = None    # units of the reply that were converted to the requested one: from, to, factor
     citations: dict|None = None     # where the answer's parts come from, cited papers kept and dropped (`--citations needed`)
 
 # %% ../../nbs/00_core/05_records.ipynb #b2f64823

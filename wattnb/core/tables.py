@@ -134,7 +134,8 @@ def latex_text(
 @patch
 def to_latex(self:ResultTable) -> str:
     "A booktabs table for a paper."
-    esc, row = latex_text, lambda r: ' & '.join(latex_text(str(c)) for c in r) + r' \\'
+    esc = latex_text
+    row = lambda r: ' & '.join(re.sub(r'^-(?=\d)', '$-$', latex_text(str(c))) for c in r) + r' \\'
     # a bracket after \\ would be its argument
     body = [re.sub(r'^\[', '{[}', row(r)) for r in [self.columns, *self._cells()]]
     align = ''.join('r' if a else 'l' for a in self._right())

@@ -14,7 +14,7 @@ from typing import Sequence
 
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, jsonable, write_csv, write_json
-from ..core.questions import BASE_COLUMNS, BLANK, WATTBOT2025, is_blank, parse_refs
+from ..core.questions import BASE_COLUMNS, BLANK, WATTBOT2025, Refs, is_blank, parse_refs
 from ..scoring.wattbot_score import scorer_version
 from ..scoring.answers import Prediction
 from ..scoring.scores import Scores, same_task, score
@@ -70,10 +70,10 @@ def _urls(d:Decision, cells:dict, id:str) -> list[str]:
         row = cells[w].get(id, {})
         refs, urls = parse_refs(row.get('ref_id', '')), parse_refs(row.get('ref_url', ''))
         if len(refs) == len(urls): known |= dict(zip(refs[::-1], urls[::-1]))
-    return [known[r] for r in parse_refs(d.refs) if r in known]
+    return [known[r] for r in d.refs if r in known]
 
 def _costs(spent:Sequence[dict]) -> dict:
-    "What the members that have a question used for it; `spent`: the `question_cost` of each."
+    "The costs of the members that have a question; `spent`: the `question_cost` of each."
     of = lambda key, f=sum: _total((x.get(key) for x in spent), f)
     joules = of('joules')
     return dict(latency_seconds=of('latency_seconds', max), latency_serial_seconds=of('latency_seconds'),
@@ -91,10 +91,10 @@ def _record(id, d:Decision, given:dict, row:dict, cells:dict, spent:dict, rule) 
     if not is_blank(why): text = f'{text}. {first}: {why}'
     return dict(
         id=id, question=row.get('question') or c.get('question', ''), gt_value=row.get('truth_value', ''),
-        gt_unit=row.get('unit', ''), gt_ref=row.get('truth_refs', ''), pred_value=d.value,
-        pred_unit=c.get('answer_unit', ''), pred_ref=d.refs, pred_explanation=text, raw_response='',
+        gt_unit=row.get('unit', ''), gt_ref=str(row.get('truth_refs', '')), pred_value=d.value,
+        pred_unit=c.get('answer_unit', ''), pred_ref=str(d.refs), pred_explanation=text, raw_response='',
         individual_answers={m: p.value for m, p in given.items()},
-        individual_refs={m: p.refs for m, p in given.items()}, value_correct=row.get('value_correct'),
+        individual_refs={m: str(p.refs) for m, p in given.items()}, value_correct=row.get('value_correct'),
         ref_score=row.get('ref_score'), na_correct=row.get('na_correct'),
         status='abstained' if is_blank(d.value) else 'answered', votes=d.votes, agreement=d.agreement,
         confidence=d.agreement, winners=list(d.winners), tie=d.tie, **_costs([spent[m].get(id, {}) for m in given]),
@@ -228,8 +228,8 @@ def kept_votes(
     for r in run.records:
         values, refs = r.get('individual_answers'), r.get('individual_refs')
         for m, v in values.items() if isinstance(values, dict) else ():
-            cited = refs.get(m) if isinstance(refs, dict) else ''
-            out.setdefault(m, []).append(Prediction(str(r['id']), cell_text(v), cell_text(cited)))
+            cited = Refs(cell_text(refs.get(m))) if isinstance(refs, dict) else Refs()
+            out.setdefault(m, []).append(Prediction(str(r['id']), cell_text(v), cited))
     order = {m: k for k, m in enumerate(run.members)}
     return dict(sorted(out.items(), key=lambda x: order.get(x[0], last)))
 

@@ -15,17 +15,17 @@ from typing import Callable, Iterator
 from urllib.parse import quote
 
 from .. import __version__
-from ..core.questions import BASE_COLUMNS
+from ..core.hardware import versions
 from ..core.redaction import secret_values
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_mark, jsonable, read_csv,
-                                   read_json, text_sha256, write_csv)
+                                   read_json, text_sha256)
 from ..index.corpus import Paper, paper_file, read_bibliography, read_manifest
 from ..index.documents import load_document
 from ..index.store import open_index
 from ..scoring.run_folders import RunFolder
 from ..scoring.scores import metric_rows
-from ..scoring.submissions import check_rows, submission_of
+from ..scoring.submissions import check_rows, submission_of, write_rows
 from .journal import JournalContent, _line, _text, read_journal
 from .run_files import CONTEXT_PLACEHOLDER, RunFiles, derive, questions_of
 
@@ -36,7 +36,7 @@ def machine_paths(
     ws:Workspace,
     *roots:str,   # of the workspace as other machines have it
 ) -> dict[str, str]:
-    "Folder of this machine → the word that stands for it in a bundle, the longest first."
+    "Folder of this machine → the word that replaces it in a bundle, the longest first."
     package, env = Path(sys.modules['wattnb'].__file__ or '.').resolve().parent, os.environ.get
     named: list[tuple] = [(ws.root, '$WORKSPACE'), *((r, '$WORKSPACE') for r in roots), (package, '$WATTNB'),
              (Path.home(), '$HOME'), (sys.prefix, '$PYTHON'), (sys.base_prefix, '$PYTHON'),
@@ -108,7 +108,7 @@ def _json(x) -> str: return json.dumps(jsonable(x), indent=1, ensure_ascii=False
 def paper_list(
     ws:Workspace,
 ) -> list[dict]:
-    "What identifies each paper of a workspace; None for what is not there."
+    "The identifying facts of each paper of a workspace; None for what is not there."
     known, bib = read_manifest(ws), read_bibliography(ws.metadata, []) if ws.metadata.exists() else {}
     texts = {p.stem: p for p in sorted(ws.corpus.glob('*.json'))}
     def one(p:Paper) -> dict:
@@ -126,7 +126,7 @@ def package_lock() -> str:
     found: dict = {}
     for d in metadata.distributions():
         if name := d.metadata['Name']: found.setdefault(re.sub(r'[-_.]+', '-', name).lower(), d.version)
-    lines = [f'{k}=={v}' for k, v in sorted(found.items())]
+    lines = [f'{k}=={v}' for k, v in sorted((found | versions(['wattnb'])).items())]
     where = f'{platform.system()}-{platform.machine()}'
     return '\n'.join([f'# Python {platform.python_version()} on {where}', *lines]) + '\n'
 
@@ -230,7 +230,7 @@ def _energy_entity(energy:dict) -> dict:
                    description=f'of the devices: {devices}' if devices else None)
 
 def _object_entities(content:JournalContent, papers:list[dict]) -> list[dict]:
-    "What a run worked on: its questions, the papers that it could read, and its model."
+    "The inputs of a run: its questions, papers and model."
     head = content.last('run')
     i, entry, questions = head['identity'], head['entry'], f'{len(head["questions"])} questions, in the journal'
     out = [_entity('#questions', 'CreativeWork', name=head.get('questions_file'), sha256=i.get('questions'),
@@ -321,7 +321,7 @@ def _stage_run(run:RunFolder, ws:Workspace, stage:Path) -> tuple[JournalContent,
 
 # %% ../../nbs/06_experiment/09_bundles.ipynb #bd00001c
 def _changes_since(content:JournalContent, ws:Workspace) -> list[str]:
-    "What of the workspace and of the installation is not as it was in the run."
+    "The differences of the workspace and the installation from those of the run."
     head, notes = content.last('run'), []
     if (then := head['identity'].get('index')):
         try: now = open_index(ws, head['settings'].get('index') or None).manifest_digest
@@ -335,11 +335,11 @@ def _changes_since(content:JournalContent, ws:Workspace) -> list[str]:
     return notes
 
 def _final_submission(stage:Path, content:JournalContent, papers:list[dict], run:Path, out:Path) -> list[tuple]:
-    "Write the submission for the competition from a folder with the run's files; what the gate says of it."
+    "Write the submission for the competition from a folder with the run's files; returns its faults."
     bib = {p['id']: Paper(p['id'], title=p.get('title') or '', url=p.get('url') or '') for p in papers}
     questions = questions_of(content.last('run'))
     rows = submission_of(RunFolder(run), questions, bib)
-    write_csv(out, BASE_COLUMNS, rows)
+    write_rows(out, rows, questions[0].task)
     return check_rows(rows, questions, bib)
 
 # %% ../../nbs/06_experiment/09_bundles.ipynb #bd00001d
@@ -424,7 +424,7 @@ def _hash_checks(manifest:dict, folder:Path) -> Iterator[tuple[str, str]]:
     for name in sorted(there - set(manifest['files'])): yield name, 'is not in the manifest'
 
 def _first_difference(a, b, at:str='') -> str:
-    "Where two JSON values differ first, '' where they are equal."
+    "The first difference of two JSON values, '' if they are equal."
     if type(a) is type(b) and isinstance(a, dict):
         found = (_first_difference(a.get(k), b.get(k), f'{at}.{k}'.lstrip('.')) for k in sorted({*a, *b}))
         return next(filter(None, found), '')
@@ -434,7 +434,7 @@ def _first_difference(a, b, at:str='') -> str:
     return '' if a == b else f'{at}: {json.dumps(a)[:60]}, derived {json.dumps(b)[:60]}'
 
 def _difference(path:Path, derived:Path) -> str:
-    "Where a file differs from the one that was derived again, '' where they have the same bytes."
+    "The first difference of a file from the one that was derived again, '' if they have the same bytes."
     if not path.exists(): return 'is missing'
     if path.read_bytes() == derived.read_bytes(): return ''
     if path.suffix == '.json':

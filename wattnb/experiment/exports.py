@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from ..core.redaction import redact
 from ..core.workspace import UserError, Workspace, atomic_write, file_sha256, jsonable, optional, write_json
-from ..core.questions import is_blank, parse_refs
 from ..scoring.run_folders import GroundTruth, RunFolder, run_hash, score_run
 from ..scoring.numbers import RunNumbers, question_costs, run_numbers
 from ..telemetry.energy import is_hosted
@@ -82,7 +81,7 @@ def energy_facts(
     run:RunFolder, # any run
     x:RunNumbers,  # its numbers
 ) -> dict[str, str]:
-    "What kind of number the energy is, its meter, scope and devices; the reason where there is none. All texts."
+    "The kind of the energy, its meter, scope and devices; or the reason why it is missing. All texts."
     s, e = run.stored, x.energy
     if e.wh is None: return dict(energy_is='not measured', energy_reason=for_others(e.reason, _tree(run)))
     block = lambda k: v if isinstance(v := s.energy.get(k), dict) else {}
@@ -193,10 +192,9 @@ def _instances(row:dict, r:dict, cost:dict, head:dict, ident:str, clean) -> list
     facts = _texts(dict(status=row['status'], unit=row['unit'], diagnosis=row['diagnosis'],
                         unanswerable=bool(row['is_na']),
                         flags=[k[5:] for k, v in row.items() if k.startswith('flag_') and v]))
-    refs = [] if is_blank(row['truth_refs']) else parse_refs(row['truth_refs'])
     return [line('value_accuracy', [row['truth_value']], row['value'], row['value_correct'], row['value_correct'],
                  **_measured(r, cost), metadata=facts),
-            line('citation_overlap', refs, row['refs'], row['ref_score'], row['ref_score'] >= 1 - 1e-9, metadata=facts)]
+            line('citation_overlap', row['truth_refs'], str(row['refs']), row['ref_score'], row['ref_score'] >= 1 - 1e-9, metadata=facts)]
 
 # %% ../../nbs/06_experiment/10_exports.ipynb #e8000053
 def _epoch(stamp) -> str:
@@ -305,7 +303,7 @@ def export_eval_results(run:RunFolder, # of one model
 
 # %% ../../nbs/06_experiment/10_exports.ipynb #e8000071
 class Tracked(NamedTuple):
-    "What a tracker gets of a run."
+    "The parameters, metrics and files of a run for a tracker."
     hash: str     # see `run_hash`
     name: str
     params: dict  # name → text or number

@@ -25,7 +25,7 @@ from ..core.questions import (BASE_COLUMNS, BLANK, REFUSAL, WATTBOT2025, Questio
                                    read_task)
 from ..llm.memory import precision_of
 from ..llm.parsing import Answer
-from ..telemetry.energy import HOSTED, LOCAL_PROVIDERS, merge_segments, ran_here
+from ..telemetry.energy import HOSTED_REASON, LOCAL_PROVIDERS, merge_segments, ran_here
 from ..telemetry.footprints import Footprint, run_footprint
 from ..scoring.scores import Scores, score
 from .journal import AttemptNumbers, JournalContent, LazyList, Seconds, Tokens, read_journal
@@ -43,7 +43,7 @@ def sum_or_none(
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #5da3ce4e
 class Tried(NamedTuple):
-    "What the attempts at one question took together, and the one that counts."
+    "The sums over the attempts at one question, and the attempt that counts."
     last: AttemptNumbers # the one that counts
     attempts: int
     retries: int
@@ -93,13 +93,13 @@ def _record(q:Question, attempts:list, tried:Sequence[AttemptNumbers], row:dict,
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #e77d9e8a
 def _submission_row(r:dict) -> dict:
-    refs, blank = json.loads(r['pred_ref']), is_blank(r['pred_value'])
+    refs, blank = r['pred_ref'], is_blank(r['pred_value'])
     why = r['pred_explanation'].strip() or (r['error'] or '').strip() or BLANK
     words = (r['pred_answer'] or '').strip() or (REFUSAL if blank else str(r['pred_value']))
     return SubmissionRow(
         id=r['id'], question=r['question'], answer=words,
         answer_value=BLANK if blank else r['pred_value'], answer_unit=r['gt_unit'],
-        ref_id=BLANK if blank or refs == [BLANK] else json.dumps(refs),
+        ref_id=BLANK if blank or refs == json.dumps([BLANK]) else refs,
         ref_url=BLANK if blank or not r['pred_ref_url'] else json.dumps(r['pred_ref_url']),
         supporting_materials=(r['pred_supporting_materials'] or '').strip() or BLANK, explanation=why).to_json()
 
@@ -196,7 +196,7 @@ def question_energy(
     for id_, seconds in (hosted or {}).items():
         mine, calls = out.setdefault(id_, {}), ('plan', 'prefill', 'decode', 'generate', 'retry')
         said = [mine.pop(s)['endpoint_joules'] for s in calls if 'endpoint_joules' in mine.get(s, {})]
-        mine['generate'] = dict(seconds=seconds, **dict.fromkeys(_JOULES), method='none', reason=HOSTED,
+        mine['generate'] = dict(seconds=seconds, **dict.fromkeys(_JOULES), method='none', reason=HOSTED_REASON,
                                 **(dict(endpoint_joules=sum_or_none(said)) if said else {}))
     return out
 
@@ -259,7 +259,7 @@ def add_energy(
     if e: e['co2_g'] = impact.gco2e
     summary['footprint'] = impact.to_json()
 def _loading(summary:dict) -> dict:
-    "What loading took of the run's energy and time, and the energy of the rest; None where it was not measured."
+    "The share of loading in the run's energy and time, and the energy of the rest; None where it was not measured."
     e, seconds = summary['energy'], (summary.get('timing') or {}).get('seconds_by_stage')
     wh, total = ((e.get('by_phase') or {}).get('load') or dict(wh=0.)).get('wh'), e.get('total_wh')
     known = total is not None and wh is not None
@@ -383,12 +383,13 @@ def _retrieval(last:list[AttemptNumbers]) -> dict:
                 context_tokens=mean([x.context_tokens for x in last if x.context_tokens is not None]))
 
 # %% ../../nbs/06_experiment/03_run_files.ipynb #d4cd61c1
-def _timing(merged:dict, sums:list[Tried], seconds:float|None) -> dict:
-    "The block `timing`: stages of the sessions, percentiles of the latency, questions per second."
+def _timing(merged:dict, sums:list[Tried], seconds:float|None, calls:int) -> dict:
+    "The block `timing`: stages of the sessions, percentiles of the latency, questions per second. `calls` of a server at a time."
     latencies = sorted(x.seconds.total or 0. for x in sums if x.attempts)
     at = lambda p: latencies[min(len(latencies) - 1, int(p * len(latencies)))] if latencies else None
     batched = any((x.last.batch_size or 1) > 1 for x in sums)
     meaning = ('from the start of its batch to its own last token, summed over attempts' if batched
+               else f'of each question by itself, with up to {calls} at a time, summed over attempts' if calls > 1
                else 'one question at a time')
     waits = [x.seconds.queue for x in sums if x.seconds.queue is not None]
     queue = dict(queue_seconds=sum(waits) / len(waits)) if waits else {}
@@ -407,14 +408,15 @@ def _score_fields(scores:Scores|None) -> dict:
 SCHEMA_VERSION = 1
 
 def _run_fields(head:dict, content:JournalContent) -> dict:
-    "What the run was and how it ended: the fields that need no question."
+    "The fields about the run and its end, which need no question."
     entry, model, end = head['entry'], content.last('load').get('model', {}), content.last('end')
-    planned, precision = head['precision'], precision_of(model) or head['precision']
-    differs = precision != planned and 'precision_requested' in head
-    note = f'planned at {planned}, loaded at {precision}' if differs else None
+    planned, loaded = head['precision'], precision_of(model)
+    precision = loaded or planned
+    note = f'planned at {planned}, loaded at {loaded}' if precision != planned and 'precision_requested' in head else None
     finished = end.get('finished', head['started'])
     if model.get('local') and not _here(head, content): model = dict(model, local=False) # not in every session
     engine = model.get('engine') or entry.get('engine') or 'transformers' * (entry['provider'] == 'hf_local')
+    if model.get('engine') and entry['provider'] == 'hf_local' and not loaded: note = f'{planned} as planned: {engine} does not say'
     return dict(
         name=head['name'], config_path=None, model_id=entry['id'], llm_provider=entry['provider'],
         quantization=precision if entry['provider'] in LOCAL_PROVIDERS else 'api', timestamp=finished,
@@ -442,6 +444,7 @@ def _summary(head:dict, content:JournalContent, sums:list[Tried], scores:Scores|
     cost = sum_or_none(x.cost_usd for x in asked)
     by_status = {k: sum(x.last.status == k for x in sums) for k in ('answered', 'abstained', 'unparsed', 'failed')}
     parsed_by = Counter(x.last.parsed_by for x in asked if x.last.parsed_by)
+    calls = content.last('load').get('model', {}).get('concurrency') or 1
     return Summary(
         **_run_fields(head, content), **_score_fields(scores), num_questions=n, total_time_seconds=seconds,
         avg_latency_seconds=mean([x.seconds.total or 0. for x in asked]),
@@ -453,7 +456,7 @@ def _summary(head:dict, content:JournalContent, sums:list[Tried], scores:Scores|
         questions_retried=sum(x.retries > 0 for x in sums), avg_retries=mean([x.retries for x in sums]),
         by_status=by_status, n_completed=len(asked), scores=scores.to_json(strict=True) if scores else None,
         by_stage=_by_stage(content), parsed_by=dict(sorted(parsed_by.items())), retrieval=_retrieval(last),
-        tokens=tokens, cost_usd=cost, timing=_timing(merged, sums, seconds), energy=merged.get('energy'),
+        tokens=tokens, cost_usd=cost, timing=_timing(merged, sums, seconds, calls), energy=merged.get('energy'),
         memory=merged.get('memory'), machine=merged.get('machine'), segments=_segments(segments, content),
         conditions=merged.get('conditions'))
 

@@ -15,7 +15,7 @@ from typing import Sequence, get_args
 from fastcore.basics import patch
 
 from ..core.questions import Task
-from ..core.redaction import redact_url
+from ..core.redaction import keep_secret, redact_url
 from ..core.workspace import UserError, jsonable
 from ..llm.prices import cost_usd, estimate_usd, find_price, image_tokens
 from ..llm.protocol import MOST_IMAGES, Request
@@ -31,7 +31,7 @@ def setting(
     usual=None,           # default of the command and the notebook where the field itself is required
     option:str='',        # of the command, where it is not the name of the field
 ):
-    "A dataclass field that carries what the command and the notebook need of it."
+    "A dataclass field with the metadata for the command and the notebook."
     return field(default=default, metadata=dict(help=help, metavar=metavar, choices=tuple(choices), notebook=notebook,
                                                 usual=usual, option=option))
 
@@ -43,36 +43,37 @@ CITATIONS = ('model', 'needed')
 @dataclass(frozen=True)
 class RunSettings:
     "The parameters of a run. Empty strings and None mean the default."
-    model: str = setting(MISSING, 'registry key, provider:id, FILE.toml, or part of a key', 'M', (), True, 'smollm2-135m')
-    env: str = setting('', 'label of this machine; becomes a folder', 'E', notebook=True)
-    precision: str = setting('', "4bit, 8bit, bf16, fp16, fp32 or auto; default: the model's", 'P', PRECISIONS, True)
+    model: str = setting(MISSING, 'registry key, provider:id, FILE.toml, or part of a key', 'MODEL', (), True, 'smollm2-135m')
+    env: str = setting('', 'label of this machine; becomes a folder', 'ENV', notebook=True)
+    precision: str = setting('', "4bit, 8bit, bf16, fp16, fp32 or auto; default: the model's", 'PRECISION', PRECISIONS, True)
     questions: str = setting('', 'question file; default data/train_QA.csv, else demo_QA.csv', 'CSV', notebook=True)
     task: str = setting('', "rules of the score, such as wattbot2026; default: the question file's", 'NAME')
-    name: str = setting('', 'folder name; default <model>-bench', 'N', notebook=True)
-    split: str = setting('', 'suffix of the default name', 'S', notebook=True)
+    name: str = setting('', 'folder name; default <model>-bench', 'NAME', notebook=True)
+    split: str = setting('', 'suffix of the default name', 'SUFFIX', notebook=True)
     limit: int|None = setting(None, 'only the first K questions', 'K', notebook=True)
-    provider: str = setting('', 'hf_local, openai, openrouter, bedrock', 'X', notebook=True)
-    engine: str = setting('', f"what runs a local model: {', '.join(ENGINES)}", 'E', ENGINES, True)
+    provider: str = setting('', 'hf_local, openai, openrouter, bedrock', 'PROVIDER', notebook=True)
+    engine: str = setting('', f"what runs a local model: {', '.join(ENGINES)}", 'ENGINE', ENGINES, True)
     like: str = setting('', 'registry entry whose settings a served model takes', 'KEY', option='--as')
-    preset: str = setting('', 'retrieval preset', 'R')
+    preset: str = setting('', 'retrieval preset', 'PRESET')
     mode: str = setting('rag', 'rag, oracle (gold papers as context) or closed-book', 'MODE', MODES)
     seed: int = setting(0, 'random seed for sampling', notebook=True)
     temperature: float = setting(0., 'sampling temperature; 0 is greedy decoding')
+    effort: str = setting('', 'level of reasoning for a server (low, medium, high ...), or tokens of thought', 'LEVEL')
     max_retries: int = setting(2, 'further attempts for blank or unparsed replies, each with deeper retrieval', 'N')
     max_new_tokens: int|None = setting(None, "longest reply, in tokens; default: the model's", 'N')
     batch_size: int|None = setting(None, 'prompts per batch; default: what memory allows', 'N')
     latency_mode: bool = setting(False, 'one question at a time, to measure latency without batching')
-    planner: str = setting('', "further queries: none, keywords or llm; default: the preset's", 'HOW', PLANNERS)
+    planner: str = setting('', "further queries: none, keywords or llm; default: the preset's", 'PLANNER', PLANNERS)
     images: int = setting(0, 'tables and figures shown as pictures to a model that reads them: 0, 1 or 2', 'N')
-    citations: str = setting('', 'model, or needed: only papers that the answer comes from; default: by the task', 'C', CITATIONS)
+    citations: str = setting('', 'model, or needed: only papers that the answer comes from; default: by the task', 'RULE', CITATIONS)
     retrieval: dict|str = setting('', 'changes to the preset, such as "top_k=40 max_tokens=3000"', 'K=V')
-    decode: str = setting('', "json: a local model keeps to the reply's schema (extra `constrained`)", 'HOW', ['json'])
+    decode: str = setting('', "json: a local model keeps to the reply's schema (extra `constrained`)", 'FORMAT', ['json'])
     shuffle: bool = setting(False, 'ask in random order, questions about one paper together, in ten blocks')
-    sampling: str = setting('', "model: its own temperature, top-p and penalty; default greedy", 'WHOSE', ['model'])
-    weights: str = setting('', 'random: no checkpoint, to measure time, memory and energy; no score', 'W', ['random'])
+    sampling: str = setting('', "model: its own temperature, top-p and penalty; default greedy", 'SOURCE', ['model'])
+    weights: str = setting('', 'random: no checkpoint, to measure time, memory and energy; no score', 'WEIGHTS', ['random'])
     index: str = setting('', "which index; default: the workspace's", 'NAME')
-    fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions fails the run', 'F')
-    idle_seconds: float|None = setting(None, 'idle baseline before, after loading and at the end; default 10 in whole runs', 'S')
+    fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions fails the run', 'LIMIT')
+    idle_seconds: float|None = setting(None, 'idle baseline before, after loading and at the end; default 10 in whole runs', 'SECONDS')
     allow_mixed: bool = setting(False, 'resume a run that began on another machine; it is then labelled mixed')
     max_usd: float|None = setting(None, 'stop before the whole run costs more; a higher limit resumes it', 'USD')
     max_wh: float|None = setting(None, 'stop when the whole run has used so much energy; more resumes it', 'WH')
@@ -135,7 +136,7 @@ def search(self:RunSettings):
 def cites(self:RunSettings,
     task:Task, # of the questions
 ) -> str:
-    "Which papers an answer keeps, one of `CITATIONS`: as set, else by the task."
+    "The rule for citations, one of `CITATIONS`: as set, else by the task."
     return self.citations or ('needed' if task.values == 'wattbot2026' else 'model')
 
 @patch
@@ -150,7 +151,7 @@ def too_many_failed(self:RunSettings,
 @patch(as_prop=True)
 def public(self:RunSettings) -> dict:
     "The settings as the run folder keeps them (`config_snapshot`)."
-    optional = [k for k in ('like', 'energy_from', 'weights', 'task', 'images', 'citations', 'shuffle')
+    optional = [k for k in ('like', 'energy_from', 'weights', 'task', 'images', 'citations', 'shuffle', 'effort')
                 if not getattr(self, k)]
     left_out = ('force', 'allow_mixed', *optional)
     kept = {k: v for k, v in jsonable(self).items() if k not in left_out}
@@ -179,6 +180,7 @@ def _settle(s:RunSettings):
     if s.images and s.mode == 'closed-book': raise UserError('closed-book shows nothing of papers: images must be 0')
     if s.images and s.weights: raise UserError('random weights have no part that reads pictures: images must be 0')
     for name in ('env', 'name', 'split'): _check_folder_name(name, getattr(s, name))
+    keep_secret([s.energy_from]) # the executed notebook has it among its parameters
     if s.weights: _settle_random(s)
 
 def _check_folder_name(what:str, v:str):
@@ -253,7 +255,7 @@ def attempt_usd(
     entry:ModelEntry, # the model, with its price
     attempt:dict,     # of a journal
 ) -> float:
-    "What an attempt cost, in USD: by its token counts, else at 3 bytes a token; a failed call costs nothing."
+    "The cost of an attempt in USD: by its token counts, else at 3 bytes a token; a failed call costs nothing."
     if attempt.get('cost_usd') is not None: return attempt['cost_usd']
     if attempt['status'] == 'failed': return 0.
     p = attempt.get('prompt') or {}
@@ -265,7 +267,7 @@ def attempt_usd(
 def may_run_here(
     entry:ModelEntry, # a model that is not open yet
 ) -> bool:
-    "Whether it computes on this machine, as far as can be told before it is open."
+    "Whether it computes on this machine, as far as known before it is open."
     # here, so that `wattnb --help` need not load them
     from wattnb.llm.api import served_by
     from wattnb.telemetry.energy import ran_here
@@ -275,7 +277,7 @@ def may_run_here(
 # %% ../../nbs/06_experiment/00_settings.ipynb #a4050fb7
 @dataclass(frozen=True)
 class Budget:
-    "What a run may use in all its sessions; None is no limit."
+    "The limits of a run over all its sessions; None is no limit."
     usd: float|None = None
     wh: float|None = None
 
@@ -325,7 +327,7 @@ def reached(self:Budget,
     wh:float|None=None,   # used
     or_next:bool=False,   # nothing more is sent: the next question might go beyond a limit
 ) -> str:
-    "Which limit is reached, in words; '' when none is."
+    "The limit that is reached, in words; '' when none is."
     limits = [(usd, self.usd, 'USD'), (wh or 0., self.wh, 'Wh')]
     spent = {f'{x:.4g} of {limit:g} {unit}': x >= limit for x, limit, unit in limits if limit is not None}
     for text, full in spent.items():
@@ -339,7 +341,7 @@ def expected_bill(
     max_new_tokens:int|None=None, # longest reply; default the entry's
     attempts:int=1,               # most attempts at a question
 ) -> str:
-    "What the provider will bill, in a line; '' for models that run here."
+    "The expected bill of the provider, in a line; '' for models that run here."
     n = len(prompt_tokens)
     if not entry.prices and may_run_here(entry): return ''
     if not n: return 'nothing is left to ask'

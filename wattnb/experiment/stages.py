@@ -44,11 +44,11 @@ from ..scoring.run_folders import find_runs, is_plain
 from ..scoring.tracing import needed_citations
 from .settings import RunSettings, attempt_usd, expected_bill, most_usd
 from .journal import Journal, read_journal, utc_now
-from .plan import RunPlan, RunState, question_blocks
+from .plan import RunPlan, RunState, model_options, question_blocks
 from .run_files import CONTEXT_PLACEHOLDER, RunFiles, derive, sum_or_none
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #eb291702
-# of each baseline, where none is asked for; the one at the end takes `wattnb.telemetry.session.AFTER`
+# of each baseline, by default; the one at the end takes `wattnb.telemetry.session.AFTER`
 IDLE_SECONDS = 10.
 
 def idle_baseline(
@@ -79,7 +79,7 @@ def archive_run(
 # %% ../../nbs/06_experiment/04_stages.ipynb #706f69cf
 @dataclass
 class SessionState:
-    "What a session of a run knows beside its journal."
+    "The state of a session that is not in its journal."
     plans: dict|None = None         # question → planned queries, with tokens and cost; None: not read yet
     billed_usd: float|None = None   # of all attempts of the run; None: not summed yet
     earlier_wh: list|None = None    # energy of each earlier session; None: not read yet
@@ -93,7 +93,7 @@ class SessionState:
     notes: Counter = field(default_factory=Counter) # what was odd about replies
     prompts: list = field(default_factory=list)     # (tokens of the context, tokens of the prompt as reported)
     images: dict = field(default_factory=dict)      # question → (its pictures, why there are no more)
-    missing: Counter = field(default_factory=Counter) # reasons why there were fewer pictures than asked for
+    missing: Counter = field(default_factory=Counter) # reasons why there were fewer pictures than requested
     stopped: str|None = None        # 'interrupted' or 'budget'
     ended: bool = False             # the journal has the session's end
 
@@ -186,12 +186,11 @@ def _snapshot(self:Run):
 def _open_model(self:Run):
     "The model of the plan, or one of random weights in its shape."
     s, p = self.settings, self.plan
-    same: dict = dict(precision=p.precision_requested or p.precision, ws=self.ws, seed=s.seed, temperature=s.temperature,
-                      max_new_tokens=s.max_new_tokens, batch_size=s.batch_size, latency_mode=s.latency_mode)
+    same = model_options(p.entry, s) | dict(precision=p.precision_requested or p.precision, ws=self.ws,
+                                            batch_size=s.batch_size, latency_mode=s.latency_mode)
     if not s.weights:
-        local: dict = dict(decode=s.decode, sampling=s.sampling, images=p.images) if p.entry.local else {}
-        if p.entry.engine not in ('', 'transformers'): local |= self._for_engine()
-        return open_model(p.entry, **same, **{k: v for k, v in local.items() if v})
+        if p.entry.engine not in ('', 'transformers'): same |= {k: v for k, v in self._for_engine().items() if v}
+        return open_model(p.entry, **same)
     from wattnb.llm.random_weights import RandomModel
     begun = next((x for l in self.journal.content.of('load') if (x := l['model']).get('reply_tokens')), None)
     n, source = (begun['reply_tokens'], begun['reply_tokens_from']) if begun else self.reply_length()
@@ -201,7 +200,7 @@ def _open_model(self:Run):
     return model
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #e21load3
-REPLY_TOKENS = 150 # of an answer with its explanation and citations, where no run says more: an assumption
+REPLY_TOKENS = 150 # of an answer with its explanation and citations, without an earlier run: an assumption
 
 def recorded_lengths(
     ws:Workspace,
@@ -333,7 +332,7 @@ def _check_model(self:Run):
     was, now = first(commit), commit(info)
     if was and now and was != now:
         raise UserError(f'{self.dir} was begun with revision {was[:12]} of {p.entry.id}, and this is {now[:12]}: '
-                        'fix `revision` in models.toml, choose another --name, or --force to move it aside')
+                        'fix `revision` in models.toml, choose another --name, or --force to archive it')
     was, now = first(precision_of), precision_of(info)
     if was and now and was != now:
         raise UserError(f'{self.dir} was begun at {was}, and {p.entry.key} is loaded at {now} here: '
@@ -360,7 +359,7 @@ def retrieval_of(
 # %% ../../nbs/06_experiment/04_stages.ipynb #e9ac0002
 @patch
 def _for_engine(self:Run) -> dict:
-    "What an engine of its own needs to know of the run."
+    "The options of the run for an engine that it starts."
     s, p = self.settings, self.plan
     longest = 0 if s.mode == 'closed-book' else retrieval_of(s, p.entry, s.max_retries).max_tokens
     if p.images: longest += p.images * most_image_tokens(p.entry)
@@ -630,7 +629,7 @@ def _attempt(self:Run, q, req, reply, got, searched, index) -> dict:
 
 # %% ../../nbs/06_experiment/04_stages.ipynb #b3b31509
 def _shown(entry:ModelEntry, reply, req:Request, missing:list) -> dict:
-    "What the journal has of the pictures of an attempt."
+    "The journal's record of the pictures of an attempt."
     estimated = sum(image_tokens(entry, x.part.width, x.part.height) for x in req.images)
     known = reply.image_tokens if req.images else 0
     return dict(images=[x.to_json() for x in req.images], images_missing=missing,
@@ -653,7 +652,7 @@ def answer_in(
     return needed_citations(answer, q, context, bibliography) if cites == 'needed' else answer
 
 def reply_usd(entry:ModelEntry, reply) -> float|None:
-    "What a reply cost by its token counts; None where it has none, or no price is known."
+    "The cost of a reply by its token counts; None where it has none, or no price is known."
     return cost_usd(entry, reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens or 0)
 
 def _tokens(reply, plan:dict|None=None) -> dict:

@@ -186,7 +186,7 @@ def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
 
 # %% ../../nbs/01_index/00_boxes.ipynb #57625402
 def _hidden(page, text, at:list, objects:list, of, kept, length, boxes) -> np.ndarray:
-    "Which words cannot be seen on the printed page."
+    "The words that cannot be seen on the printed page."
     mode = _numbers('mode', [*map(_at, objects)])
     r, g, b, alpha = _values('colour', text, at, 4, 4, np.uint32).T
     invisible = (mode == 3) | (mode == 7)
@@ -458,7 +458,7 @@ def reading_order(
 
 # %% ../../nbs/01_index/00_boxes.ipynb #680e4903
 class PageRows(NamedTuple):
-    "What a page holds: rows of each direction of the text, glyphs in all, those left out by reason, and those without a character."
+    "The content of a page: rows of each direction of the text, glyphs in all, those left out by reason, and those without a character."
     parts: list
     glyphs: int
     left_out: Counter

@@ -40,14 +40,14 @@ class Paper:
     url: str = ''
     more: dict = field(default_factory=dict, hash=False) # the other columns of the file: name → cell
     def _cell(self, *names:str) -> str:
-        "The first of the columns that has something, whatever its spelling."
+        "The first of the columns that is not empty, in any spelling."
         plain = {re.sub(r'[^a-z]', '', k.lower()): v for k, v in self.more.items()}
         return next((plain[n] for n in names if plain.get(n)), '')
     @property
     def venue(self) -> str: return self._cell('venue', 'journal', 'conference', 'publication', 'publishedin')
     @property
     def peer_reviewed(self) -> bool|None:
-        "Whether it was reviewed by peers; None where the bibliography does not say it in one word."
+        "Whether it was reviewed by peers; None unless the bibliography has yes or no."
         said = self._cell('peerreviewed', 'peerreview', 'ispeerreviewed').lower()
         return True if said in _YES else False if said in _NO else None
 _YES = ('1', '1.0', 'true', 'yes', 'y', 'peer-reviewed', 'peer reviewed', 'reviewed')
@@ -84,7 +84,7 @@ def read_bibliography(
 # %% ../../nbs/01_index/02_corpus.ipynb #5bb3062e
 @dataclass(frozen=True)
 class FetchResult:
-    "How the fetch of one paper ended: `path`, or the `reason` it did not."
+    "The outcome of the download of one paper: `path`, or the `reason` it did not."
     id: str
     path: Path|None
     reason: str = ''
@@ -122,14 +122,15 @@ async def _addresses(u, allow_local:bool) -> list[str]:
     return [''] if proxied else out[:4]
 
 # %% ../../nbs/01_index/02_corpus.ipynb #c0b20003
-PAUSES = {'arxiv.org': 3.} # host, with its subdomains → seconds between the starts of two requests
-PAUSE = 1.                 # of any other public host
-MAX_WAIT = 120.            # seconds that a server may ask to wait
+PAUSES = {'arxiv.org': 15.} # host, with its subdomains → seconds between the starts of two requests
+PAUSE = 1.                  # of any other public host
+MAX_WAIT = 120.             # seconds that a server may ask to wait
+_ARXIV = re.compile(r'(?:(?:www\.|export\.)?arxiv\.org)(?!/(?:abs|pdf|html)/)', re.I) # what its robots.txt leaves to people
 USER_AGENT = f'wattnb/{__version__} (fetches the papers of a bibliography, each once)'
 
 class _Pace:
     "When each host may be asked again."
-    def __init__(self): self.free: dict = defaultdict(float)
+    def __init__(self): self.free, self.held = defaultdict(float), defaultdict(float) # type: ignore[var-annotated]
     def _key(self, host:str) -> tuple[str, float]:
         "(name that shares a pause, its seconds)."
         for name, s in PAUSES.items():
@@ -138,17 +139,28 @@ class _Pace:
         except ValueError: public = host != 'localhost'
         return host, PAUSE if public else 0.
     async def turn(self, host:str):
-        "Wait until it is this request's turn. `WorkError` where that is too far away."
+        "Wait until it is this request's turn. `WorkError` where the server asked for a time that is too far away."
         key, pause = self._key(host.lower())
         now = time.monotonic()
-        at = max(now, self.free[key])
-        if at - now > MAX_WAIT: raise WorkError(f'{host} asks to wait {at - now:.0f} s: run `wattnb index` again then')
+        asked = self.held[key] - now
+        if asked > MAX_WAIT: raise WorkError(f'{host} asks to wait {asked:.0f} s: run `wattnb index` again then')
+        at = max(now, self.free[key], self.held[key])
         self.free[key] = at + pause
         if at > now: await asyncio.sleep(at - now)
     def hold(self, host:str, seconds:float):
         "No request to a host for some seconds."
         key, _ = self._key(host.lower())
-        self.free[key] = max(self.free[key], time.monotonic() + seconds)
+        self.held[key] = max(self.held[key], time.monotonic() + seconds)
+    def least(self, urls) -> tuple[float, str]:
+        "(seconds that the pauses take if nothing is asked twice, host that takes them); a page of arXiv leads to its PDF."
+        import httpx
+        took: dict = defaultdict(float)
+        for url in urls:
+            try: u = httpx.URL(url)
+            except httpx.InvalidURL: continue
+            key, pause = self._key(u.host.lower())
+            took[key] += pause * (1 + (key == 'arxiv.org' and u.path.startswith('/abs/')))
+        return max(((s, k) for k, s in took.items()), default=(0., ''))
 
 # %% ../../nbs/01_index/02_corpus.ipynb #0a177a55
 @asynccontextmanager
@@ -159,6 +171,8 @@ async def _answer(url:str, headers:dict, timeout:float, allow_local:bool, pace:_
         u = httpx.URL(url)
         if u.scheme not in ('http', 'https') or not u.host:
             raise WorkError(f'not a web address: {redact_url(url)[:80]}')
+        if _ARXIV.match(u.host + u.path):
+            raise WorkError(f'arXiv does not let programs fetch {u.path[:60]}: write https://arxiv.org/pdf/<id>')
         hosts = await _addresses(u, allow_local)
         await pace.turn(u.host)
         for at in hosts:
@@ -317,7 +331,7 @@ def note_new_papers(
 
 # %% ../../nbs/01_index/02_corpus.ipynb #c0b2000c
 def _finding(ws:Workspace, p:Paper, entry:dict|None, quick:bool) -> str:
-    "What is wrong with the file of a paper and what to do; ''."
+    "The fault of the file of a paper and what to do; ''."
     path = ws.data/entry['file'] if entry else paper_file(ws, p.id)
     if path is None or not path.is_file():
         return f'no file: `wattnb index` fetches {p.url or "what has a url"}, or put the paper as data/pdfs/{p.id}.pdf'
@@ -366,9 +380,11 @@ def fetch_papers(
     seconds:float=600,        # for one paper, all tries and redirects together
     allow_local:bool|None=None, # also from this machine and private networks; default: WATTNB_ALLOW_LOCAL
 ) -> list[FetchResult]:
-    "Download what is missing. Every paper ends with a path or a reason, whatever answers there."
+    "Download what is missing. Every paper ends with a path or a reason."
     todo, out, pace = list(papers), {}, _Pace()
     if allow_local is None: allow_local = os.environ.get('WATTNB_ALLOW_LOCAL', '').lower() in ('1', 'true', 'yes')
+    wait, host = pace.least(p.url for p in todo if not paper_file(ws, p.id) or refresh)
+    if wait > 60: log.info('the papers of %s take %.0f minutes at least: it is asked once in %g s', host, wait / 60, pace._key(host)[1])
     limits: dict = dict(timeout=timeout, retries=retries, allow_local=allow_local, pace=pace)
     async def one(p, gate, bar):
         tag = ws.pdfs/'.etag'/p.id
@@ -392,7 +408,7 @@ def fetch_papers(
 # %% ../../nbs/01_index/02_corpus.ipynb #0f1c8fc4
 @dataclass
 class CorpusReport:
-    "What the corpus holds: documents that are ok (id → path of the JSON) and those that failed, with reasons."
+    "The content of the corpus: documents that are ok (id → path of the JSON) and those that failed, with reasons."
     ok: dict
     failed: list
     parsed: int = 0
@@ -471,7 +487,7 @@ def build_corpus(
 
 # %% ../../nbs/01_index/02_corpus.ipynb #e9d1762c
 def _tried(f, *args):
-    "What `f` returns, or the reason why it failed."
+    "The result of `f`, or the reason why it failed."
     try: return f(*args)
     except Exception as e: return why_failed(e)
 

@@ -502,7 +502,7 @@ def _garbage(text:str) -> bool: return len(text) >= 100 and (unreadable(text) > 
 def page_notes(
     doc:Document, # a parsed paper
 ) -> list[str]:
-    "What a user should know of its pages: those that were left out, read from a picture, or not read as words."
+    "Notes about its pages: those that were left out, read from a picture, or not read as words."
     gate = doc.metadata.get('gate')
     if not isinstance(gate, dict):
         return [f'page {i} {why}' for i, s in enumerate(doc.sections, 1) if (why := _torn(page_text(s)))]

@@ -39,7 +39,7 @@ MAX_PASSAGE = 10_000  # letters and digits that are looked for
 def _plain(text:str) -> str: return ''.join(filter(str.isalnum, unicodedata.normalize('NFKC', text).lower()))
 
 def _stretches(text:str, wanted:str) -> np.ndarray:
-    "Which characters of a page (letters and digits) are those of the passage `wanted`."
+    "The characters of a page (letters and digits) that belong to the passage `wanted`."
     n, at, found = min(STRETCH, len(wanted)), {}, [] # type: ignore[var-annotated]
     for j in range(len(wanted) - n + 1): at.setdefault(wanted[j:j + n], []).append(j)
     for i in range(len(text) - n + 1):
@@ -62,7 +62,7 @@ def _closed(covered:np.ndarray, gap:int=2) -> np.ndarray:
     return out
 
 def _covered(words:list[str], wanted:str) -> np.ndarray:
-    "Which words of a page (letters and digits) are of the passage `wanted`."
+    "The words of a page (letters and digits) that belong to the passage `wanted`."
     sizes = np.array([len(w) for w in words])
     share = np.bincount(np.repeat(np.arange(len(words)), sizes), _stretches(''.join(words), wanted), len(words))
     out = _closed((sizes > 0) & (share > .5 * sizes))
@@ -82,7 +82,7 @@ def passage_boxes(
     page,     # a page of a pypdfium2 document
     text:str, # of the passage
 ) -> list[tuple]:
-    "Where a passage stands on a page: left, bottom, right, top in points for each of its lines. Empty: not found."
+    "The boxes of a passage on a page: left, bottom, right, top in points for each of its lines. Empty: not found."
     g, wanted = page_glyphs(page, Counter()), _plain(text)[:MAX_PASSAGE]
     k = np.flatnonzero(g.kept) if g is not None else []
     if not len(k) or not wanted: return []

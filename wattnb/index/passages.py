@@ -179,7 +179,7 @@ def units_of(
 
 # %% ../../nbs/01_index/03_passages.ipynb #aa4c9ee5
 def _known(par, page, section, node, out) -> str:
-    "Units of a paragraph whose kind the parser knows. Returns the section that applies."
+    "Units of a paragraph whose kind the parser recorded. Returns the section that applies."
     kind, section = par.metadata['kind'], par.metadata.get('section', section)
     text = clean_line(par.text)
     caption = clean_line(par.metadata.get('caption') or '')
@@ -245,7 +245,7 @@ def _mark_references(units:list[Unit]) -> list[Unit]:
 # %% ../../nbs/01_index/03_passages.ipynb #93624c30
 @dataclass(frozen=True)
 class PassageSettings:
-    "How papers are cut. Sizes in words (about 1.4 tokens each)."
+    "The sizes of passages. Sizes in words (about 1.4 tokens each)."
     words: int = 100   # a passage ends at the unit that reaches it
     overlap: int = 25  # of the passage before, in whole sentences of running text
     # index the nodes of the tree instead, with averaged vectors, as WattBot does (for the preset `legacy`)

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'K1', 'B', 'HNSW_FROM', 'WINDOW', 'PASSAGES_PER_SECOND', 'BYTES_PER_PASSAGE', 'DEFAULT_EMBEDDER',
-           'SAME_MAKER', 'bm25_model', 'BuildReport', 'default_embedder', 'build_index', 'Index', 'exact_search',
-           'open_index']
+           'SAME_MAKER', 'bm25_model', 'BuildReport', 'build_index', 'Index', 'exact_search', 'open_index']
 
 # %% ../../nbs/01_index/05_store.ipynb #8b7a36b1
 import io, json, os, re, shutil, time
@@ -19,6 +18,7 @@ from typing import Sequence
 import numpy as np
 from fastcore.basics import patch
 
+from ..core.hardware import versions
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_sha256, folder_lock,
                                    jsonable, log, optional, progress, read_json, text_sha256, write_json)
@@ -69,7 +69,7 @@ def _manifest(folder:Path) -> dict:
 def _sha_of(path:str, size:int, changed:int) -> str: return file_sha256(path) # an unchanged file is read once
 
 def _damage(folder:Path, m:dict) -> str:
-    "Which file of an index is not as it was written, or ''."
+    "The file of an index that was changed, or ''."
     for name, n in m.get('files', {}).items():
         f = folder/name
         try:
@@ -90,14 +90,7 @@ def _sound_manifest(folder:Path) -> dict|None:
     return m if m and m.get('files') and not _damage(folder, m) else None
 
 # %% ../../nbs/01_index/05_store.ipynb #8e083872
-def _versions() -> dict:
-    from importlib.metadata import PackageNotFoundError, version
-    out = {}
-    for n in ('wattnb', 'numpy', 'bm25s', 'PyStemmer', 'hnswlib', 'onnxruntime', 'tokenizers',
-              'sentence-transformers', 'torch'):
-        try: out[n] = version(n)
-        except PackageNotFoundError: pass
-    return out
+_LIBRARIES = ('wattnb', 'numpy', 'bm25s', 'PyStemmer', 'hnswlib', 'onnxruntime', 'tokenizers', 'sentence-transformers', 'torch')
 
 # %% ../../nbs/01_index/05_store.ipynb #c0ee708f
 def _hashes(paths:dict, failed:list) -> dict:
@@ -288,7 +281,7 @@ def _disk_errors(folder:Path):
 PASSAGES_PER_SECOND, BYTES_PER_PASSAGE = {'onnx': 40, 'sentence-transformers': 12}, 1800
 
 def _forecast(name, entry, paths, hashes, old, settings) -> str:
-    "What a build will do, and how long it may take."
+    "The work of a build, and its estimated time."
     same = bool(old) and old['settings'] == settings
     fresh = [k for k, h in hashes.items() if not same or old['documents'].get(k) != h]
     gone = len(set(old['documents']) - set(hashes)) if old else 0
@@ -320,31 +313,19 @@ def _write_manifest(new:Path, **fields):
     "The manifest, with size and hash of every other file."
     files = {f.relative_to(new).as_posix(): f for f in sorted(new.rglob('*')) if f.is_file()}
     hashes = {k: file_sha256(f) for k, f in files.items()}
-    fields |= dict(built=time.strftime('%Y-%m-%dT%H:%M:%S'), versions=_versions(),
+    fields |= dict(built=time.strftime('%Y-%m-%dT%H:%M:%S'), versions=versions(_LIBRARIES),
                    passages_sha256=digest([hashes['passages.jsonl'], hashes['units.jsonl']]),
                    files={k: f.stat().st_size for k, f in files.items()}, sha256=hashes)
     write_json(new/'manifest.json', _sealed(fields))
 
 # %% ../../nbs/01_index/05_store.ipynb #0c1d0102
-DEFAULT_EMBEDDER = 'minilm-int8' # needs no torch
-
-def default_embedder(
-    ws:Workspace,       # workspace
-    name:str|None=None, # of the index; default: the one that is opened without a name
-    nodes:bool=False,   # whether it holds nodes
-) -> str:
-    "Key of the embedder of an index where none is named: `minilm` for an index made with it, else `minilm-int8`."
-    new, old = (ws.embeddings/(name or f'{k}{"-nodes" * nodes}')/'manifest.json' for k in (DEFAULT_EMBEDDER, 'minilm'))
-    if not old.exists() or not name and new.exists(): return DEFAULT_EMBEDDER
-    try: key = read_json(old)['settings']['embedder']['key']
-    except (UserError, KeyError, TypeError): key = '' # damaged
-    return 'minilm' if key == 'minilm' or not name else DEFAULT_EMBEDDER
+DEFAULT_EMBEDDER = 'minilm' # needs no torch
 
 # %% ../../nbs/01_index/05_store.ipynb #c366d800
 def build_index(
     ws:Workspace,                                # workspace
     name:str|None=None,                          # folder below data/embeddings; default the embedder's key
-    embedder:str|None=None,                      # key of the registry, `none`: words only; see `default_embedder`
+    embedder:str|None=None,                      # key of the registry, `none`: words only; default `minilm`
     passages:PassageSettings=PassageSettings(),  # how papers are cut
     corpus=None,                                 # a `CorpusReport`; default: `build_corpus(ws)`
 ) -> BuildReport:
@@ -384,7 +365,7 @@ def build_index(
 # %% ../../nbs/01_index/05_store.ipynb #c01ae048
 def _chosen_embedder(ws:Workspace, name:str|None, key:str|None, passages:PassageSettings) -> EmbedderEntry:
     "The entry of the key that the user named, here or in `wattnb.toml`, which is thereby trusted; else of the default."
-    e = find_embedder(ws, key or index_settings(ws).get('embedder') or default_embedder(ws, name, passages.nodes))
+    e = find_embedder(ws, key or index_settings(ws).get('embedder') or DEFAULT_EMBEDDER)
     trust_embedder(e)
     if e.hosted:
         with closing(Embedder(e).load()._model) as server: e = server.entry # with host and dimensions
@@ -398,7 +379,7 @@ def _check_name(name:str|None):
         raise UserError(f'{name[:80]!r} cannot be the name of an index (letters, digits, dots, dashes)')
 
 def _settings(e:EmbedderEntry, passages:PassageSettings) -> dict:
-    "What decides the content of an index besides its documents; an index with other settings is built again."
+    "The settings that determine the content of an index; one with other settings is built again."
     return jsonable(dict(format=FORMAT, embedder=jsonable(e), passages=asdict(passages),
                          bm25=dict(k1=K1, b=B, of='term_text'), units=UNITS_VERSION))
 
@@ -480,7 +461,7 @@ def _read_graph(ix:Index) -> tuple:
 
 # %% ../../nbs/01_index/05_store.ipynb #8aeb7e2e
 def _read_bm25(ix:Index):
-    "The BM25 model of an index. Its settings are ours, whatever its files contain."
+    "The BM25 model of an index. Its settings are those of wattnb, not of its files."
     import bm25s
     if ix.has_nodes:
         raise UserError(f'index {ix.name} holds nodes, not passages: use the preset `legacy` with it, or another index')
@@ -618,7 +599,7 @@ def card(self:Index) -> ResultTable:
     rows = [('documents', len(m['documents'])), ('passages', len(self)),
             ('words per passage', m['settings']['passages'].get('words')),
             ('embedder', e.name or e.id), ('dimensions', e.dimensions), ('built', m.get('built')),
-            ('identity', self.manifest_digest[:16])]
+            ('index hash', self.manifest_digest[:16])]
     if made := m.get('embedding'):
         rows[-1:-1] = [('made by', f'{made.get("model")} at {made.get("host")}, {made.get("date")}'),
                        ('tokens embedded', made.get('tokens')), ('USD', made.get('usd'))]
@@ -632,7 +613,7 @@ def _index_folder(ws:Workspace, name:str|None) -> Path:
     have = sorted(x for x in folders if not x.startswith('.'))
     plain = [n for n in have if not n.endswith('-nodes')] or have
     named = index_settings(ws).get('embedder')
-    usual = [n for n in (find_embedder(ws, named).key if named else '', DEFAULT_EMBEDDER, 'minilm') if n in have]
+    usual = [n for n in (find_embedder(ws, named).key if named else '', DEFAULT_EMBEDDER) if n in have]
     pick = name or [*usual, *plain, DEFAULT_EMBEDDER][0]
     folder = ws.embeddings/pick
     for _ in range(20): # another process may be between its two renames
@@ -644,7 +625,7 @@ def _index_folder(ws:Workspace, name:str|None) -> Path:
 
 def open_index(
     ws:Workspace,           # workspace
-    name:str|None=None,     # which; default: that of the default embedder, else `minilm`, else the first
+    name:str|None=None,     # which; default: that of the default embedder, else the first
     embedder:str|None=None, # key of the embedder that the caller will query with; checked
 ) -> Index:
     """Open an index. `UserError`: absent (with the command that builds it),
@@ -655,7 +636,8 @@ def open_index(
         raise UserError(f'index {ix.name} was built with {was.key}, not with {embedder}: choose another --index or '
                         f'build one with `wattnb index --embedder {embedder}`')
     long = lambda e: e.hosted and e.truncate_dim or e.dimensions or was.dimensions
-    made = lambda e: (e.provider, e.id, e.revision, long(e), e.pypi)
+    weights = lambda e: [e.pypi.get(k) for k in ('distribution', 'version')] if e.pypi else e.provider
+    made = lambda e: (e.id, e.revision, long(e), weights(e))
     if now and made(now) != made(was):
         raise UserError(f'index {ix.name} was built with {was.id} {was.revision}, but {now.key} is now {now.id} '
                         f'{now.revision}: {_REBUILD}')

@@ -6,14 +6,13 @@
 __all__ = ['reread', 'Rescored', 'rescore']
 
 # %% ../../nbs/legacy/00_rescoring.ipynb #24d02b45
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Sequence
 
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, read_csv, write_csv, write_json
-from ..core.questions import BASE_COLUMNS, BLANK, WATTBOT2025, parse_refs
+from ..core.questions import BASE_COLUMNS, BLANK, WATTBOT2025, Refs, parse_refs
 from ..llm.parsing import find_fields, parse_reply
 from ..llm.prompts import prompt_digest
 from ..retrieval.context import Block, Context
@@ -24,8 +23,6 @@ from ..scoring.run_folders import GroundTruth, RunFolder, cell_text, is_own, pic
 from ..scoring.store import snippet_paper
 
 # %% ../../nbs/legacy/00_rescoring.ipynb #5b110002
-def _cell(refs:Sequence[str]) -> str: return json.dumps(list(refs)) if refs else BLANK
-
 def reread(
     record:dict,        # a record of a run
     question=None,      # its `Question`, for the asked form of the answer
@@ -34,17 +31,17 @@ def reread(
 ) -> Prediction:
     "A record's prediction under today's parser and normaliser."
     id, raw = str(record['id']), record.get('raw_response') or ''
-    if record.get('status') == 'failed' or record.get('error') and not raw: return Prediction(id, '', '', 'failed')
+    if record.get('status') == 'failed' or record.get('error') and not raw: return Prediction(id, status='failed')
     if not raw.strip():
-        value, refs = cell_text(record.get('pred_value')), parse_refs(cell_text(record.get('pred_ref')))
-        return Prediction(id, normalise_value(value), _cell(refs), record.get('status') or '')
+        value, refs = (cell_text(record.get(k)) for k in ('pred_value', 'pred_ref'))
+        return Prediction(id, normalise_value(value), Refs(parse_refs(refs)), record.get('status') or '')
     blocks = [s for s in record.get('retrieved_snippets') or [] if isinstance(s, dict)]
     context = Context(tuple(Block(snippet_paper(s), 0, '', str(s.get('text') or ''), 0., k, ())
                             for k, s in enumerate(blocks, 1)))
     may_cite = list(dict.fromkeys([*filter(None, map(snippet_paper, blocks)), *papers]))
     if not may_cite: may_cite = parse_refs(cell_text((find_fields(raw)[0] or {}).get('ref_id'))) # what it cites itself
     a = parse_reply(raw, question, may_cite, compact=compact, context=context if compact else None)
-    return Prediction(id, a.value if a.status == 'unparsed' else normalise_value(a.value), _cell(a.refs), a.status,
+    return Prediction(id, a.value if a.status == 'unparsed' else normalise_value(a.value), Refs(a.refs), a.status,
                       confidence=record.get('confidence') if a.confidence is None else a.confidence,
                       explanation=a.explanation)
 
@@ -83,13 +80,13 @@ def _changes(run:RunFolder, before:Scores|None, after:Scores|None, new:list[Pred
     "The rows of `change_table`."
     old, rows = {p.id: p for p in run.predictions}, lambda s: {x['id']: x for x in s.rows} if s else {}
     was, now, out = rows(before), rows(after), []
-    papers = lambda p: {x.lower() for x in p.cited}
+    papers = lambda p: {x.lower() for x in p.refs}
     same = lambda a, b: normalise_value(a.value) == normalise_value(b.value) and papers(a) == papers(b)
     verdict = lambda x: [x.get(k) for k in ('value_correct', 'ref_score', 'na_correct')]
     for p in new:
         o, w, x = old.get(p.id), was.get(p.id, {}), now.get(p.id, {})
         if o and (same(o, p) or o.blank and p.blank) and verdict(w) == verdict(x): continue
-        out.append((p.id, o and o.value[:40], p.value[:40], o and o.refs[:60], p.refs[:60], w.get('value_correct'),
+        out.append((p.id, o and o.value[:40], p.value[:40], o and str(o.refs)[:60], str(p.refs)[:60], w.get('value_correct'),
                     x.get('value_correct'), w.get('ref_score'), x.get('ref_score')))
     return tuple(out)
 
@@ -102,7 +99,7 @@ def _write(result:Rescored, new:list[Prediction], output) -> Path:
     folder, cells, rows = place/f'{1 + max(taken, default=0):03d}', {x['id'].strip(): x for x in r.submission}, []
     for p in new:
         row = {**dict.fromkeys(BASE_COLUMNS, ''), **cells.get(p.id, {})}
-        rows.append(row | dict(id=p.id, answer_value=BLANK if p.blank else p.value, ref_id=p.refs or BLANK,
+        rows.append(row | dict(id=p.id, answer_value=BLANK if p.blank else p.value, ref_id=str(p.refs) or BLANK,
                                explanation=row['explanation'] or p.explanation or BLANK))
     scores = lambda s: s and s.to_json(strict=True)
     try:

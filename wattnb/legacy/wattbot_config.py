@@ -27,7 +27,7 @@ _OPTIONS = dict(bedrock_profile='profile', bedrock_region='region', site_url='si
 
 @dataclass(frozen=True)
 class ImportedConfig:
-    "What a configuration of WattBot becomes here."
+    "The registry entry of a configuration of WattBot."
     path: Path
     entry: ModelEntry       # for a `models.toml`: `.entry.to_toml()`
     settings: dict          # retrieval and run settings, as the file had them

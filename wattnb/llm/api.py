@@ -20,7 +20,7 @@ from .registry import Price, load_registry
 from .protocol import Reply, Request
 from .server_limits import (ServerFacts, loading_wait, plausible_count, read_engine, read_models,
                                       read_ollama, read_props, refuses_system)
-from .calls import (BROKEN, RETRY_STATUS, SLOW, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
+from .calls import (BROKEN, RETRY_STATUS, RATE_LIMITED, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
                               message_text, quiet_loggers, retry_after, with_tool_calls)
 
 log = logging.getLogger('wattnb')
@@ -143,7 +143,7 @@ def _loaded(self:OpenAIModel, client, url:str) -> tuple[int, dict]:
 # %% ../../nbs/03_llm/19_api.ipynb #49fa0436
 @patch
 def _ask_server(self:OpenAIModel):
-    "Take the window, the slots and the tokenizer of the server, where it tells them."
+    "Use the window, the slots and the tokenizer of the server, if it reports them."
     client, root, facts, told = self._sync_client(), re.sub(r'/v\d+$', '', self.url), ServerFacts(), []
     for url, read in ((f'{self.url}/models', lambda d: read_models(d, self.entry.id)), (f'{root}/props', read_props)):
         status, d = self._loaded(client, url)
@@ -166,7 +166,7 @@ def _ask_server(self:OpenAIModel):
 
 @patch
 def _name_settings(self:OpenAIModel, served:str|None):
-    "Tell which entry has settings for the model that the server has, where the request named none."
+    "Log the entry with settings for the model of the server, if the request named none."
     if not served or self.entry.like or self.entry.origin != 'command line': return
     if like := load_registry(self.ws).like(served):
         log.warning('%s serves %s: --as %s takes the settings of that model', self._shown,
@@ -177,7 +177,7 @@ SMALL_WINDOW = 8192 # tokens; from here on no setting for a larger one is named
 
 @patch
 def _ask_ollama(self:OpenAIModel, client, root:str) -> ServerFacts:
-    "What an Ollama server says about its model, which it loads first."
+    "The facts that an Ollama server reports about its model, which it loads first."
     status, running = self._json_of(client, f'{root}/api/ps')
     if status != 200 or 'models' not in running: return ServerFacts()
     show = self._json_of(client, f'{root}/api/show', dict(model=self.entry.id))[1]
@@ -197,7 +197,7 @@ def _ask_ollama(self:OpenAIModel, client, root:str) -> ServerFacts:
 def served_by(
     entry, # of the registry
 ) -> Served|None:
-    "Where the model of an entry computes, if its address leads to this machine; None for a model that is elsewhere."
+    "The place where the model of an entry computes, if its address is on this machine; None for a model that is elsewhere."
     if entry.provider != 'openai': return None
     url, option = OpenAIModel.base_url(entry), entry.options.get('local')
     stated = stated_local(option)
@@ -215,7 +215,7 @@ def find_server(self:OpenAIModel) -> Served|None:
 
 @patch
 def _name_engine(self:OpenAIModel, client, root:str, models:dict, props:dict):
-    "Take down which engine answers, as far as it says so."
+    "Record the engine of the server, as far as it is reported."
     asked = [self._json_of(client, f'{root}{path}') for path in ('/version', '/api/version')]
     engine, version = read_engine(models, props, *(d if status == 200 else {} for status, d in asked))
     if engine == 'sglang': version = str(self._json_of(client, f'{root}/server_info')[1].get('version') or '')[:80]
@@ -280,7 +280,7 @@ NO_PICTURES = re.compile( # in the message of an error
 
 @patch
 def _blind(self:OpenAIModel, why:str) -> str:
-    "What to do where a server takes no pictures."
+    "The error for a server that accepts no pictures."
     needs = {'llama.cpp': ': llama.cpp needs the file of the picture reader (option mmproj)',
              'ollama': ': see `ollama show`, capabilities'}.get(self.info.get('engine'), '')
     return f'{self._shown} takes no pictures of {self.entry.id}{needs} ({why}); --images 0 asks without them'
@@ -288,10 +288,12 @@ def _blind(self:OpenAIModel, why:str) -> str:
 # %% ../../nbs/03_llm/19_api.ipynb #8564f7f6
 @patch
 def _thinking(self:OpenAIModel) -> dict:
-    "The fields that turn reasoning on or off: those of vLLM and SGLang, which OpenAI's own server does not know."
-    if self.entry.thinking not in ('on', 'off') or self._official: return {}
-    if self._ollama: return {} if self.entry.thinks else dict(reasoning_effort='none') # it thinks where nothing is said
-    return dict(chat_template_kwargs=dict(enable_thinking=self.entry.thinks))
+    """The requested level of reasoning, and the fields that turn it on or off: those of vLLM and SGLang, which
+    OpenAI's own server does not accept."""
+    asked = dict(reasoning_effort=self.options['effort']) if self.options.get('effort') else {}
+    if self.entry.thinking not in ('on', 'off') or self._official: return asked
+    if self._ollama: return asked if asked or self.entry.thinks else dict(reasoning_effort='none') # it thinks by default
+    return dict(asked, chat_template_kwargs=dict(enable_thinking=self.entry.thinks))
 
 def _bounded(schema:dict, tokens:int) -> dict:
     "The schema with a limit on each text, so that the whole object fits into so many tokens."
@@ -344,6 +346,8 @@ def _change_request(self:OpenAIModel, message:str, error:dict, body:dict, status
         whole = name in ('response_format', 'maxLength')
         in_text = re.search(pattern, message, re.I) and (whole or UNKNOWN_FIELD.search(message))
         if str(error.get('param') or '').startswith(name) or in_text:
+            if name in ('reasoning', 'reasoning_effort') and (effort := self.options.get('effort')):
+                raise CallError(f'HTTP {status}: {self._shown} takes no effort {effort} for {self.entry.id}: {message}', down=True)
             self._dropped.add(name) # for the rest of the run
             raise change
 
@@ -358,13 +362,13 @@ def _error_of(d) -> tuple[str, dict]:
 
 @patch
 def _address_hint(self:OpenAIModel) -> str:
-    "What may be wrong with the address; '' where it has a version."
+    "A possible fault of the address; '' if it has a version."
     if re.search(r'/v\d', urlsplit(self.url).path): return ''
     return f'{self._shown} has no {self._serves} there: most servers have them below {self._shown}/v1'
 
 @patch
 def _unknown(self:OpenAIModel, status:int, message:str) -> CallError:
-    "The error of an address or a model that the server does not know."
+    "The error of an address or a model that the server does not have."
     if (hint := self._address_hint()) and not re.search(r'\bmodel\b', message, re.I):
         return CallError(f'HTTP {status}: {hint}: {message}', down=True)
     served = f' (it has {", ".join(self._short_text(n) or "" for n in self._names[:5])})' if self._names else ''
@@ -411,7 +415,7 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     wait = ms / 1e3 if ms is not None else retry_after(a.headers.get('retry-after'))
     if loading := loading_wait(s, message, e):
         raise CallError(f'HTTP {s}: {message}', again=True, loading=True, wait=loading if wait is None else wait)
-    raise CallError(f'HTTP {s}: {message}', again=True, wait=wait, first=SLOW if s in (429, 529) else BROKEN,
+    raise CallError(f'HTTP {s}: {message}', again=True, wait=wait, first=RATE_LIMITED if s in (429, 529) else BROKEN,
                     limited=s in (429, 529))
 
 # %% ../../nbs/03_llm/19_api.ipynb #e565a8f4
@@ -548,7 +552,7 @@ def raise_error(
     if not isinstance(d, dict) or not d.get('error'): return
     message, e = _error_of(d)
     status = plausible_count(e.get('code')) or 500
-    raise CallError(f'error {status}: {message}', again=status in RETRY_STATUS, first=SLOW if status == 429 else BROKEN,
+    raise CallError(f'error {status}: {message}', again=status in RETRY_STATUS, first=RATE_LIMITED if status == 429 else BROKEN,
                     limited=status == 429)
 
 # %% ../../nbs/03_llm/19_api.ipynb #be97de87
@@ -588,5 +592,6 @@ class OpenRouterModel(OpenAIModel):
         return {**super()._headers(), **{k: v for k, v in named.items() if v.isascii() and v.isprintable()}}
 
     def _thinking(self):
+        if effort := self.options.get('effort'): return dict(reasoning=dict(effort=effort))
         if self.entry.thinking == 'on': return dict(reasoning=dict(max_tokens=self.entry.thinking_tokens))
         return dict(reasoning=dict(enabled=False)) if self.entry.thinking == 'off' else {}

@@ -12,6 +12,7 @@ from typing import Any, Iterator, NamedTuple, Sequence
 
 from ..core.workspace import UserError
 from ..core.questions import BLANK, REFUSAL, Question
+from ..core.units import MAGNITUDES
 from ..index.documents import split_sentences
 from ..index.passages import words
 from ..retrieval.context import count_tokens_roughly
@@ -20,7 +21,6 @@ from .parsing import NUMBER, REPLY_KEYS
 
 # %% ../../nbs/03_llm/21_baselines.ipynb #6fdd59e1
 _NUM = re.compile(rf'(?<![\w.,]){NUMBER}(?!\w*\d)')
-_SCALES = {'thousand': 1e3, 'million': 1e6, 'billion': 1e9, 'trillion': 1e12}
 _UNIT_WORDS = {'%': ('%', 'percent', 'per cent'), 'percent': ('%', 'percent'), 'usd': ('$', 'usd', 'dollars'),
                'l': ('l', 'liters', 'litres', 'liter', 'litre'), 'liters': ('l', 'liters', 'litres', 'liter'),
                'hours': ('h', 'hours', 'hour'), 'days': ('days', 'day'), 'x': ('x', '×', 'times', 'fold')}
@@ -42,8 +42,8 @@ def numbers_in(
     for m in _NUM.finditer(text):
         after, before = text[m.end():m.end() + 24].lower().lstrip(' -'), text[max(0, m.start() - 3):m.start()]
         s = m[0].replace(',', '').replace('−', '-')
-        if scale := next((w for w in _SCALES if after.startswith(w)), ''):
-            s, after = f'{float(s) * _SCALES[scale]:.10g}', after[len(scale):].lstrip()
+        if scale := next((w for w in MAGNITUDES if after.startswith(w)), ''):
+            s, after = f'{float(s) * MAGNITUDES[scale]:.10g}', after[len(scale):].lstrip()
         beside = bool(unit) and (any(after.startswith(u) for u in _unit_forms(unit))
                                  or ('$' in before and unit.lower() in ('usd', '$')))
         out.append(FoundNumber(s, m.start(), beside))

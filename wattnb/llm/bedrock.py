@@ -18,7 +18,7 @@ from ..core.served import loopback_port
 from .protocol import Reply, Request
 from .parsing import find_fields
 from .server_limits import plausible_count, refuses_system
-from .calls import (BROKEN, RETRY_STATUS, SLOW, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
+from .calls import (BROKEN, RETRY_STATUS, RATE_LIMITED, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
                               message_text, quiet_loggers, retry_after, with_tool_calls)
 
 # %% ../../nbs/03_llm/20_bedrock.ipynb #07553b2e
@@ -208,4 +208,4 @@ def _refused(self:BedrockModel, response:dict, body:dict, r:Request):
     limited = code in _BEDROCK_LIMITS or s == 429
     raise CallError(f'{code or f"HTTP {s}"}: {message}', again=limited or s in RETRY_STATUS,
                     wait=retry_after((meta.get('HTTPHeaders') or {}).get('retry-after')),
-                    first=SLOW if limited else BROKEN, limited=limited, down=code in _BEDROCK_DOWN)
+                    first=RATE_LIMITED if limited else BROKEN, limited=limited, down=code in _BEDROCK_DOWN)

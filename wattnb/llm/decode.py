@@ -18,7 +18,7 @@ from .memory import CHUNK_TOKENS
 from .protocol import Reply, THINK_MARKS, split_thinking
 from .checkpoint import explain_load_error, is_out_of_memory
 from .chat_template import END_OF_TURN
-from .batching import (MIN_PREFIX, Sampling, SequenceState, aligned, common_prefix, only_states, plain_cache,
+from .batching import (MIN_PREFIX, Sampling, SequenceState, merge_rows, common_prefix, only_states, plain_cache,
                                   position_switch, preallocated_layer, sequences_that_fit, use_shared_heads)
 from .loading import Loaded
 
@@ -76,14 +76,14 @@ def _read_tokens(self:BatchedModel, vocabulary:dict):
 _TURN = re.compile(r'\n\s*(?:system|user|assistant|human|question|q)\s*:', re.I)
 
 def _own_turn(text:str) -> int|None:
-    "Where a reply continues with another turn of the conversation; None where it does not."
+    "The position at which a reply continues with another turn of the conversation; None where it does not."
     m = _TURN.search(text)
     return m.start() if m and text[:m.start()].strip() else None
 
 # %% ../../nbs/03_llm/14_decode.ipynb #049195c4
 @patch
 def _read_forward(self:BatchedModel):
-    "What the model's `forward` accepts, and the kind of cache it needs."
+    "Read the arguments of the model's `forward`, and the kind of its cache."
     self._takes = accepts = set(inspect.signature(self.model.forward).parameters)
     self._accepts = {n: n in accepts for n in ('position_ids', 'logits_to_keep')}
     self._cache_name = next((n for n in ('cache', 'cache_params') if n in accepts), 'past_key_values')
@@ -254,7 +254,7 @@ def _shared(self:BatchedModel, seqs:list) -> tuple|None:
 # %% ../../nbs/03_llm/14_decode.ipynb #2fc481c5
 @patch
 def _processed(self:BatchedModel, prompts:list, requests:list):
-    "What the processor makes of prompts and their pictures: ids and mask, a row for each prompt, and tensors of the pictures."
+    "Prompts and their pictures, processed: ids and mask, a row for each prompt, and tensors of the pictures."
     from PIL import Image
     pictures = [[Image.open(io.BytesIO(x.part.png)).convert('RGB') for x in r.images] for r in requests]
     how = dict(padding=True, padding_side='left', add_special_tokens=False, return_tensors='pt')
@@ -377,7 +377,7 @@ def _join(self:BatchedModel, parts:list, keep:list, shared:int):
     b = parts[0]
     seqs = [p.seqs[i] for p, k in zip(parts, keep) for i in k]
     width, capacity = max(s.length for s in seqs) - 1, sum(_extent(seqs))
-    join = lambda xs: aligned([x[k] for x, k in zip(xs, keep)], shared, width, capacity)
+    join = lambda xs: merge_rows([x[k] for x, k in zip(xs, keep)], shared, width, capacity)
     for layers in zip(*(p.cache.layers for p in parts)):
         layers[0].hold((join([l.keys for l in layers]), join([l.values for l in layers])), width)
     b.mask = join([p.mask[:, :p.width, None] for p in parts])[..., 0]

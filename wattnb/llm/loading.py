@@ -7,7 +7,7 @@ __all__ = ['log', 'device_asked', 'check_gpus', 'choose_place', 'pipeline_words'
            'library_versions', 'local_facts', 'Loaded', 'load_local']
 
 # %% ../../nbs/03_llm/11_loading.ipynb #c73dff4d
-import contextlib, gc, importlib.metadata, importlib.util, itertools, logging, os, re, time
+import contextlib, gc, importlib.util, itertools, logging, os, re, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Sequence
@@ -131,7 +131,7 @@ def _use_devices(torch, place:dict, on_cpu:bool) -> tuple|None:
 def pipeline_words(
     devices:Sequence[str], # that hold weights: 'cuda:0', 'cuda:1'
 ) -> str|None:
-    "What the record notes about a model on several cards; None for one."
+    "The note about a model on several cards; None for one."
     n = sum(d.startswith('cuda') for d in devices)
     if n < 2: return None
     return f'{n} cards as one pipeline: one computes while the others wait, so their energy is an upper bound'
@@ -339,10 +339,8 @@ def _memory_facts(model, plan:MemoryPlan, torch, effective:str) -> dict:
 # %% ../../nbs/03_llm/11_loading.ipynb #38cd2178
 def library_versions() -> dict:
     "Versions of the installed libraries that change what a local model computes or costs."
-    found = {}
-    for n in ('torch', 'transformers', 'accelerate', 'bitsandbytes', 'tokenizers', 'kernels', 'triton'):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError): found[n] = importlib.metadata.version(n)
-    return found
+    from wattnb.core.hardware import versions
+    return versions(('torch', 'transformers', 'accelerate', 'bitsandbytes', 'tokenizers', 'kernels', 'triton'))
 
 def local_facts() -> dict:
     "`versions`, `gpu_problem` and `mxfp4_problem` ('' where there is none) of this machine, without importing torch."

@@ -226,7 +226,7 @@ CHUNK_TOKENS = 8192 # tokens of a prefill that are processed together
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    "What a model takes in memory, in bytes."
+    "The memory of a model, in bytes."
     weights_bytes: int
     kv_bytes_per_token: int
     work_bytes: int                   # of one pass over `CHUNK_TOKENS`

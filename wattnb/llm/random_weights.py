@@ -33,7 +33,7 @@ def shape_config(
     shape:dict,   # from `shape_of`
     key:str='',   # of the model, for messages
 ):
-    "The transformers config of a shape. `UserError` for a kind that the installed transformers does not know."
+    "The transformers config of a shape. `UserError` for a kind that the installed transformers does not support."
     transformers, sizes = quiet_transformers(), dict(shape)
     kind = sizes.pop('model_type')
     try: config = transformers.AutoConfig.for_model(kind, **sizes)
@@ -56,7 +56,7 @@ def class_of(
 _SEQUENCE = 4_194_301 # numbers that are drawn for one tensor on a CPU at most
 
 class RandomTensor:
-    "A tensor whose values are drawn when it is indexed, the same each time; stands in for one of a checkpoint."
+    "A tensor whose values are drawn when it is indexed, the same each time; it replaces one of a checkpoint."
     def __init__(self,
         name:str,        # of the parameter: decides the values
         shape:Sequence,

@@ -125,9 +125,11 @@ def cited_runs(
     specs:Sequence,    # names, paths or `env/datafile/name`
     ground_truth=None, # a truth file to use
     keys:Sequence[str]|None=None, # what the paper calls them; default: their names
+    env:str|None=None,      # narrows the search
+    datafile:str|None=None, # narrows the search
 ) -> Cited:
     "Runs with their numbers, hashes and paired tests. `UserError` for an unknown or ambiguous run."
-    folders, truths, runs, scored = pick_runs(ws, specs), GroundTruth(ws, ground_truth), {}, {}
+    folders, truths, runs, scored = pick_runs(ws, specs, env, datafile), GroundTruth(ws, ground_truth), {}, {}
     if not folders: raise UserError('no run to cite: name one, or several')
     called = _called(folders, load_registry(ws if isinstance(ws, Workspace) else None))
     for key, r, names in zip(keys or _keys(distinct_names(folders)), folders, called):
@@ -204,6 +206,6 @@ def cited_json(
     "Runs with hashes and quantities, and the quantities of each pair."
     runs = [dict(key=k, run=x.run.id, files=x.sha, config=x.config, truth=x.truth, quantities=run_quantities(x.numbers),
                  numbers=x.numbers.to_json()) for k, x in cited.runs.items()]
-    pairs = [dict(a=p['a'], b=p['b'], quantities=pair_quantities(c, p['a'], p['b'])) for c in cited.comparisons.values()
-             for p in c.pairs]
+    pairs = [dict(a=p['a'], b=p['b'], quantities=pair_quantities(c, p['a'], p['b']), numbers=oriented(c, p['a'], p['b']))
+             for c in cited.comparisons.values() for p in c.pairs]
     return dict(runs=runs, pairs=pairs)

@@ -46,7 +46,7 @@ _OUTCOMES = {'right': (PALETTE[0], ''), 'wrong': (PALETTE[5], '////'), 'abstaine
              'unparsed': (PALETTE[3], 'xxxx'), 'failed': ('#000000', '\\\\\\\\')}
 
 def _outcome_panel(ax, records:list):
-    "How the questions ended, answerable and unanswerable apart."
+    "Outcomes of answerable and of unanswerable questions."
     of = lambda r: ('right' if r['strict_value_correct'] else 'wrong') if r['status'] == 'answered' else r['status']
     found = Counter((is_blank(r['gt_value']), of(r)) for r in records)
     parts = [Part(o, [found[False, o], found[True, o]], *look) for o, look in _OUTCOMES.items()]
@@ -226,10 +226,10 @@ def draw_all(
     tell:bool=False,        # print a line per figure as soon as it is written
 ) -> ResultTable:
     """Draw the figures: PNG, SVG and CSV, in `<datafile>/` over all machines, and in `<machine>/<datafile>/` those that
-    WattBot draws for each; `index.html` shows them and says what others lack. `UserError` without runs."""
+    WattBot draws for each; `index.html` shows them and lists the missing data of others. `UserError` without runs."""
     ws = root if isinstance(root, Workspace) else runs_root(root)
     if out is None and not isinstance(ws, Workspace):
-        raise UserError(f'{root} is no workspace and is only read: say where the figures go (--output DIR)')
+        raise UserError(f'{root} is no workspace and is only read: give a folder for the figures (--output DIR)')
     names = [only] if isinstance(only, str) else list(only or [*FIGURES, *COPIES])
     across = [n for n in names if registered(n).where == 'across']
     if env and only and across: raise UserError(f'{across[0]} compares machines: leave out --env {env}')

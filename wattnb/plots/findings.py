@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_WORDS', 'run_dates', 'report_title', 'report_facts', 'takes_less', 'audit_findings', 'summary_sentences',
-           'energy_findings', 'money_findings', 'refusal_findings', 'budget_table', 'pair_of', 'p_text',
-           'systems_table']
+           'energy_findings', 'money_findings', 'refusal_findings', 'precision_findings', 'budget_table', 'pair_of',
+           'p_text', 'systems_table']
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n9imp
 from collections import defaultdict
@@ -53,22 +53,22 @@ def report_title(
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8title4
 def _terms(r:Report) -> list[str]:
-    "What a score is, a system, and a significant difference."
+    "The definitions of score, system and significant difference."
     if not r.labelled: return []
     task, c = next(iter(r.numbers.values())).task, r.comparison
     parts = (f'{task.value:.0%} right values', f'{task.ref:.0%} right citations',
              f'{task.na:.0%} refusals of what the papers do not answer' * (task.na > 0))
-    out = [f'Score: 0 to 1, {_and([p for p in parts if p])} (rules of {task.name})']
+    out = [f'Score: 0 to 1, {_and([p for p in parts if p])} (rules of {task.name.replace("wattbot", "WattBot ")})']
     if c is None: return out
-    by = 'by paper, ' if c.papers else ''
+    by = ' that keeps the questions of a paper together' if c.papers else ''
     return [*out, 'System: a model as it was run, or a vote of several',
-            f'Significant: p ≤ {ALPHA} in a paired permutation test, {by}after Holm’s correction over '
-            f'{_count(len(c.pairs), "pair")}']
+            f'Significant: p ≤ {ALPHA} in a paired permutation test{by}, after Holm’s correction over '
+            f'{_count(len(c.pairs), "pair")}, and an interval of the difference that excludes zero']
 
 def report_facts(
     r:Report, # any
 ) -> list[str]:
-    "What stands under the title, a line each: questions, score, test, hardware, what is left out."
+    "The lines under the title: questions, score, test, hardware, what is left out."
     n = max((x.n for x in r.numbers.values()), default=0)
     n_na = next((x.n_na for x in r.numbers.values() if x.n_na is not None), None)
     out = [f'Question set {r.runs[0].datafile}: {_count(n, "question")}'
@@ -132,15 +132,19 @@ def _how_sure(r:Report) -> str:
     if not r.labelled: return 'Only time, energy and money were measured; none of them shows that an answer is right.'
     if c is None:
         return 'The interval covers the choice of questions; other papers, prompts or seeds may give another score.'
-    better = 'It is significantly better than'
+    first = next(iter(r.numbers))
     if not r.tied and n == 2:
-        return _fitting(r, lambda name: f'{better} {name(list(r.numbers)[1])}: chance alone hardly explains it.')
-    if not r.tied: return f'{better} each of the other {n - 1}: chance alone hardly explains it.'
+        return _fitting(r, lambda name: f'{name(first)} is significantly better than {name(list(r.numbers)[1])}: '
+                                        'chance alone hardly explains it.')
+    if not r.tied:
+        return _fitting(r, lambda name: f'{name(first)} is significantly better than each of the other {n - 1}: chance '
+                                        'alone hardly explains it.')
     if len(r.tied) == n - 1:
-        return 'No other system is significantly different from it: these questions do not decide which one is better.'
+        return _fitting(r, lambda name: f'No other system is significantly different from {name(first)}: these questions '
+                                        'do not decide which one is better.')
     are = 'is' if len(r.tied) == 1 else 'are'
-    return _fitting(r, lambda name: f'{_names(r.tied, name)} {are} not significantly different from it: its lead may be '
-                                    'chance.')
+    return _fitting(r, lambda name: f'{_names(r.tied, name)} {are} not significantly different from {name(first)}: its '
+                                    'lead may be chance.')
 
 # %% ../../nbs/10_plots/09_findings.ipynb #6922461b
 def _wh(x) -> str:
@@ -171,17 +175,20 @@ def _energy_range(r:Report) -> str:
 def _what_cost(r:Report) -> str:
     x = r.numbers
     if not r.labelled: return _energy_range(r)
-    first = x[next(iter(x))]
+    best = next(iter(x))
+    first = x[best]
     if less := [k for k in r.tied if takes_less(x[k], first)]:
         k = min(less, key=lambda k: x[k].wh_per_question)
-        return _fitting(r, lambda name: f'{name(k)}, not significantly different from it, takes {_wh(x[k])} watt-hours '
-                                     f'(Wh) a question instead of {_wh(first)}.')
-    if first.wh is not None: return f'It takes {_wh(first)} watt-hours (Wh) a question{_metered(first)}.'
+        return _fitting(r, lambda name: f'{name(k)}, not significantly different from {name(best)}, takes {_wh(x[k])} '
+                                     f'watt-hours (Wh) a question instead of {_wh(first)}.')
+    if first.wh is not None:
+        return _fitting(r, lambda name: f'{name(best)} takes {_wh(first)} watt-hours (Wh) a question{_metered(first)}.')
     if first.usd_per_question:
-        return f'A question costs {first.usd_per_question:.3g} USD; its energy is not known.'
+        return _fitting(r, lambda name: f'A question to {name(best)} costs {first.usd_per_question:.3g} USD; its energy '
+                                        'is not known.')
     why = ', because the provider does not report it' if not first.ran_here else ''
     time = '' if first.latency_s is None else f'; an answer takes {first.latency_s:.3g} seconds'
-    return f'Its energy is not known{why}{time}.'
+    return _fitting(r, lambda name: f'The energy of {name(best)} is not known{why}{time}.')
 
 def _metered(x) -> str:
     if x.energy.metered:
@@ -262,12 +269,12 @@ def _least(r:Report, ranked:dict, among:str) -> list[str]:
     if near := [k for k in ranked if k != low and not takes_less(ranked[low], ranked[k])]:
         out.append(_fitting(r, lambda name: 'Within the uncertainty of these energies it is not distinguishable from '
                                          f'{_names(near, name)}.'))
-    if top := [k for k in (best, *r.tied) if k in ranked]:
+    if (top := [k for k in (best, *r.tied) if k in ranked]) and len(r.numbers) > 1:
         k = least(top)
         right = sum(x['strict_value'] for x in r.rows[k])
         each = f', {ranked[k].wh / right:.3g} Wh per right answer' if right else ''
         what = f'takes the least energy: {_marked(ranked[k])}{each}.'
-        out.append(_fitting(r, lambda name: f'Among the best, {name(k)} {what}'))
+        out.append(_fitting(r, lambda name: f'Of those not significantly different from the best, {name(k)} {what}'))
     return out
 
 def energy_findings(
@@ -306,7 +313,7 @@ def money_findings(
 def refusal_findings(
     r:Report, # with known answers
 ) -> list[str]:
-    "Who answers questions that the papers do not answer, and whose replies could not be read."
+    "The runs that answer unanswerable questions, and those with unreadable replies."
     order = r.source.best_first
     wrong = {e.label: n for e in order if (n := e.scores.strict.get('false_answers')) is not None}
     n_na = sum(x['is_na'] for x in order[0].scores.rows)
@@ -318,11 +325,20 @@ def refusal_findings(
     verb = 'answers' if len(worst) == 1 else 'answer'
     out = [_fitting(r, lambda name: f'{of} {_names(worst, name)} {verb} {most} all the same, '
                                     f'{rest(name)} {few or "none"}.' if most != few else
-                                    f'{of} every system answers {few or "none"} all the same.')]
+                                    f'{of} {name(order[0].label) if len(order) == 1 else "every system"} answers '
+                                    f'{few or "none"} all the same.')]
     if unread := [e.label for e in order if e.scores.strict['unparsed']]:
         out.append(_fitting(r, lambda name: f'Replies of {_names(unread, name)} could not be read: neither answers '
                                             'nor refusals, but the score counts them as blanks.'))
     return out
+
+# %% ../../nbs/10_plots/09_findings.ipynb #ab65b332
+def precision_findings(
+    r:Report, # with known answers
+) -> list[str]:
+    "Which precision is not worse than a wider one by the margin, and at what energy; [] without two precisions of a model."
+    from wattnb.plots.systems import precision_sentences
+    return precision_sentences(r.source)
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8budget2
 def budget_table(
@@ -382,11 +398,12 @@ class _Marks:
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8systems3
 def _against(r:Report, label:str) -> str|None:
-    "How a run differs from the one with the highest score."
+    "The difference of a run from the one with the highest score."
     best = next(iter(r.numbers))
     if label == best or r.comparison is None: return None
     p = pair_of(r.comparison, label, best)['p_holm']
-    return ('significantly worse' if label not in r.tied else 'not significant') + f' ({p_text(p)})'
+    what = 'significantly worse' if label not in r.tied else 'not significant'
+    return f'{what} ({p_text(p)})'.replace('p = ', 'p\u00a0=\u00a0')
 
 def _votes(r:Report) -> list[str]:
     "Which runs an ensemble is a vote of."
@@ -402,22 +419,22 @@ def _system_row(r:Report, label:str, x, marks:_Marks) -> list:
     sign = '≥ ' if x.energy.kind == 'at least' else '≈ ' if x.energy.factor != 1 else ''
     wh = '–' if x.wh is None else sign + f'{x.wh_per_question:#.3g}'.rstrip('.')
     label, run = r.names[label], label
-    return [label, marks.beside(text(x.score), label, x, 'score'), ci, text(x.strict),
-            marks.beside(wh, label, x, 'energy'), marks.beside(latency, label, x, 'latency'),
-            marks.beside(text(x.usd_per_question, '.3g'), label, x, 'usd'), _against(r, run),
-            None if run == label else run]
+    return [label, marks.beside(text(x.score), label, x, 'score'), ci, marks.beside(wh, label, x, 'energy'),
+            marks.beside(latency, label, x, 'latency'), marks.beside(text(x.usd_per_question, '.3g'), label, x, 'usd'),
+            text(x.strict), _against(r, run)]
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8systems7
 def systems_table(
     r:Report, # any
 ) -> ResultTable:
-    "One row per system: score, interval, strict score, Wh, seconds and USD a question, test against the best, doubts."
+    "One row per system: score, interval, Wh, seconds and USD a question, strict score, test against the best, doubts."
     marks = _Marks()
     rows = [_system_row(r, k, x, marks) for k, x in r.numbers.items()]
-    columns = ['system', 'score', '95 % interval', 'strict', 'Wh/question', 'latency s', 'USD/question',
-               'against the best', 'run']
-    keep = [i for i in range(len(columns)) if i in (0, 1, 4) or any(row[i] not in (None, '–') for row in rows)]
-    strict = 'strict: the score without credit for an answer to an unanswerable question or for a failed call. '
+    columns = ['system', 'score', '95 % interval', 'Wh/question', 'latency s', 'USD/question', 'strict',
+               'against the best']
+    keep = [i for i in range(len(columns)) if i in (0, 1, 3) or any(row[i] not in (None, '–') for row in rows)]
+    strict = ('strict: the score without credit for an answer to an unanswerable question or for a failed call; it reads '
+              'the name of a paper in any form, so it may be the higher one. ')
     notes = ['score: 0 to 1, higher is better. ' + strict * ('strict' in [columns[i] for i in keep]) + 'Wh: watt-hours of '
              'the metered devices, loading included; ≥ is a lower bound, ≈ an extrapolation. latency: mean seconds from a '
              'question to its answer.', *_votes(r), *marks.notes,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMN', 'PAGE', 'PALETTE', 'STYLE', 'MARKERS', 'HATCHING', 'GREY', 'MACHINE_MARKERS', 'figure_style', 'png_bytes',
            'small_png', 'new_figure', 'wrap_text', 'headline', 'Mark', 'family_marks', 'with_looks', 'grey_level',
-           'text_on', 'edge_of', 'note_figure', 'is_note', 'plain_number', 'aligned', 'log_axis', 'is_wide',
+           'text_on', 'edge_of', 'note_figure', 'is_note', 'tick_label', 'aligned', 'log_axis', 'is_wide',
            'number_axis', 'frame_of', 'short', 'listed', 'span_of', 'n_of', 'row_axis', 'mark_rows', 'height_for',
            'row_figure', 'row_texts', 'legend_columns', 'legend_below', 'legend_dot', 'legend_patch', 'run_legend',
            'draw_intervals', 'Part', 'draw_bars', 'interval', 'significance', 'tagged_labels', 'failed_note',
@@ -156,7 +156,7 @@ GREY = '#777777'
 
 @dataclass(frozen=True)
 class Mark:
-    "How one family is drawn."
+    "The look of one family."
     colour: str
     marker: str
     hatch: str
@@ -196,7 +196,7 @@ def with_looks(
 def grey_level(
     colour, # any matplotlib colour
 ) -> float:
-    "How light a colour prints, 0 (black) to 1 (white)."
+    "The lightness of a printed colour, 0 (black) to 1 (white)."
     optional('matplotlib', 'plots')
     from matplotlib.colors import to_rgb
     return float(np.dot(to_rgb(colour), (.2126, .7152, .0722)))
@@ -236,7 +236,7 @@ def is_note(
     return any(t.get_gid() == 'note' for ax in fig.axes for t in ax.texts)
 
 # %% ../../nbs/10_plots/00_style.ipynb #49b90333
-def plain_number(x:float, _pos: int|None = None) -> str:
+def tick_label(x:float, _pos: int|None = None) -> str:
     "A tick label: 0.002, 15, 12k, 3M; never 1e-3 unless it is really small."
     if x == 0: return '0'
     a = abs(x)
@@ -253,7 +253,7 @@ def aligned(
     v = np.asarray(list(values), float)
     least = np.min(v[np.isfinite(v) & (v > 0)], initial=np.inf)
     if np.nanmax(v, initial=0.) > 100 * least:
-        return [plain_number(float(f'{x:.3g}')) if np.isfinite(x) else '' for x in v]
+        return [tick_label(float(f'{x:.3g}')) if np.isfinite(x) else '' for x in v]
     digits = int(np.clip(1 - math.floor(math.log10(least)), 0, most)) if np.isfinite(least) else 0
     return [f'{x:.{digits}f}' if np.isfinite(x) else '' for x in v]
 
@@ -286,7 +286,7 @@ def log_axis(
     if hi - lo < .15: lo, hi = lo - .15, hi + .15
     lo, hi = lo - pad * (hi - lo), hi + pad * (hi - lo)
     axis.axes.set(**{f'{axis.axis_name}scale': 'log', f'{axis.axis_name}lim': (10 ** lo, 10 ** hi)})
-    axis.set(major_locator=FixedLocator(_round_ticks(lo, hi, most)), major_formatter=plain_number,
+    axis.set(major_locator=FixedLocator(_round_ticks(lo, hi, most)), major_formatter=tick_label,
              minor_locator=NullLocator())
 
 def is_wide(
@@ -305,7 +305,7 @@ def number_axis(
     log:bool|None=None, # default: if the values are wide
     **kwargs,        # of `log_axis`
 ):
-    "Logarithmic, which the label then says, or from 0."
+    "Logarithmic, which the label then states, or from 0."
     log = is_wide(values) if log is None else log
     if log: log_axis(axis, values, **kwargs)
     else: axis.axes.set(**{f'{axis.axis_name}lim': (0, np.nanmax(np.asarray(values, float)) * 1.12)})

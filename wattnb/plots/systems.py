@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'MEASURES', 'plot_pareto', 'plot_cost_vs_performance', 'plot_ensemble_frontier', 'plot_forest',
-           'plot_significance_groups', 'fit_band', 'plot_scaling', 'plot_precisions', 'plot_machines',
-           'plot_precision_atlas']
+           'plot_significance_groups', 'fit_band', 'plot_scaling', 'margin_texts', 'precision_sentences',
+           'plot_precisions', 'plot_machines', 'plot_precision_atlas', 'plot_effort']
 
 # %% ../../nbs/10_plots/05_systems.ipynb #0de3693c
 import itertools, math, re
@@ -17,10 +17,11 @@ import numpy as np
 from ..core.workspace import UserError
 from ..llm.memory import bytes_per_parameter, nominal_bits
 from ..scoring.run_folders import several_engines
-from ..scoring.statistics import differs
+from ..scoring.statistics import ALPHA, differs, holm
 from ..compare.paired import compare_scores
+from ..compare.thinking import thinking_of, thought_rows
 from ..compare.precision_atlas import atlas_of
-from ..ensemble.choice import choose_out_of_bag
+from ..ensemble.choice import MARGIN, choose_out_of_bag
 from ..ensemble.systems import cascades, ensembles, pareto, singles
 from .style import (GREY, corners, failed_note, headline, interval, is_wide, legend_below, legend_dot,
                                 log_axis, n_of, name_column, new_figure, number_axis, place_labels, row_figure,
@@ -114,13 +115,12 @@ def _draw_bounds(ax, df) -> list[tuple]:
 def _pareto_note(df) -> str:
     apart, shared, guess = df['apart'].sum(), df['shared'].sum(), df['cost_is'].str.contains('extrapolated').sum()
     some, front = not df['apart'].all(), df['on_frontier'].any()
-    who = f'{apart} run{"s" * bool(apart != 1)}' if some else 'all'
     return (f'{n_of(df)}; ' + 'bars: 95 % intervals' + '; ellipses: joint 95 % regions of runs on the frontier (dashed)'
             * bool(front) + '; %: share of resamples on the frontier' * some
-            + (f'; arrows: {who} metered not all GPUs, took at least so much, and cannot be on a frontier'
+            + (f'; arrows: {apart if some else "all"} are lower bounds, since not all GPUs were metered; none is on a frontier'
                if apart else '')
             + (f'; ~: {guess} runs whose energy is extrapolated' if guess else '')
-            + (f'; {"all" if shared == len(df) else shared} runs have a total only, shared among their questions'
+            + (f'; of {"all" if shared == len(df) else shared} runs the energy is known in total only'
                if shared else ''))
 
 def _pareto_label(r) -> str:
@@ -152,7 +152,7 @@ def _draw_front(ax, df, xlabel:str) -> list[tuple]:
     return [l for l in lines if np.isfinite(np.array(l, float)).all()]
 
 # %% ../../nbs/10_plots/05_systems.ipynb #c1c01a28
-@figure('accuracy_energy', 'score against Wh per question, with the frontier', f'{NEEDS["two"]} {NEEDS["meter"]}',
+@figure('accuracy_energy', 'score against Wh per question', f'{NEEDS["two"]} {NEEDS["meter"]}',
         _pareto_rows('wh'), 'Points with error bars: overall score against Wh per question, a dashed line joins the '
         'systems on the frontier', _PARETO_SHOWN)
 def plot_pareto(
@@ -472,26 +472,57 @@ def plot_scaling(
     place_labels(ax, runs['at'], runs['overall'], names, lines=lines)
     return fig
 
+# %% ../../nbs/10_plots/05_systems.ipynb #9571d76b
+def _margin_of(p:dict, c) -> dict:
+    "What `_with_verdicts` needs of a pair (of `Comparison.pairs`) and its comparison with a margin."
+    return dict(margin=c.margin, p=p['p'], p_not_worse=c.margins[0].test.p_not_worse)
+
+def _with_verdicts(rows:list[dict]) -> list[dict]:
+    "Adds `verdict` to rows with a margin: of the first run of each pair, corrected over the pairs."
+    told = [r for r in rows if 'margin' in r]
+    ps, differ = (holm([r[k] for r in told]) for k in ('p_not_worse', 'p'))
+    for r, p, d in zip(told, ps, differ):
+        r['verdict'] = ('worse' if r['value'] < 0 else 'better') if differs(d, r['low'], r['high']) else (
+            'not worse' if p <= ALPHA else 'not known')
+        r['p_not_worse'] = p
+    return rows
+
+def margin_texts(
+    rows:Sequence[dict], # of a figure of pairs, with a margin
+) -> list[str]:
+    "A sentence for each pair whose score is not worse by the margin, with the factor of its energy where that is known."
+    energy = {r['pair']: r for r in rows if r['measure'] == 'energy' and r['value']}
+    out = []
+    for r in rows:
+        if r.get('verdict') != 'not worse': continue
+        head, first, second = r['pair'].rpartition(': ')[0], r['first'], r['second']
+        p, e = ('p < 0.001' if r['p_not_worse'] < .001 else f'p = {r["p_not_worse"]:.2g}'), energy.get(r['pair'])
+        ends = '' if e is None or e['low'] is None or e['high'] is None else f' [{e["low"]:.2g}, {e["high"]:.2g}]'
+        at = f' at {e["value"]:.2g}{ends} times the energy' if e else ''
+        out.append(f'{head}: {first} is not worse than {second} by {r["margin"] * 100:g} points ({p}){at}.')
+    return out
+
 # %% ../../nbs/10_plots/05_systems.ipynb #4da899e3
-def _paired(data, of, same, order, name) -> list[dict]:
-    "Rows of `_plot_pairs` for runs that agree in `same` and differ in `of`, each against the last in `order`."
+def _paired(data, of, same, order, name, margin=None) -> list[dict]:
+    """Rows of `_plot_pairs` for runs that agree in `same` and differ in `of`, each against the last in `order`; with a
+    `margin` also whether the first is not worse by it."""
     groups, out = defaultdict(dict), []
     for e in data.systems:
         if kind_of(e.run) != 'baseline' and of(e.run): groups[same(e.run)].setdefault(of(e.run), e)
     for _, by in sorted(groups.items(), key=lambda kv: str(kv[0])):
         *others, base = sorted(by, key=order)
         for o in others:
-            p, numbers = compare_scores([by[o], by[base]]).pairs[0], [by[o].numbers, by[base].numbers]
-            cost, mark = p['cost'], p['cost']['energy_mark']
+            c, numbers = compare_scores([by[o], by[base]], margin=margin), [by[o].numbers, by[base].numbers]
+            p, cost, mark = c.pairs[0], c.pairs[0]['cost'], c.pairs[0]['cost']['energy_mark']
             values = {'score': (p['diff'], p['ci_low'], p['ci_high']),
                       **{m: cost[m] for m in ('latency', 'energy', 'usd') if cost[m]}}
             if mark: values.setdefault('energy', (None, None, None))
             model = model_of(by[o].run, data.registry)
             out += [dict(pair=name(by[o].run, model['name'], o, base), measure=m, value=v, low=low, high=high, n=p['n'],
                          same_answers=cost['same_answers'], value_is=mark or 'measured' if m == 'energy' else '',
-                         doubts=doubts_of(numbers, m), first=o, second=base, family=model['family'])
-                    for m, (v, low, high) in values.items()]
-    if out: return out
+                         doubts=doubts_of(numbers, m), first=o, second=base, family=model['family'],
+                         **(_margin_of(p, c) if margin and m == 'score' else {})) for m, (v, low, high) in values.items()]
+    if out: return _with_verdicts(out)
     some = f'{len(data.systems)} run{"s" * (len(data.systems) > 1)}'
     raise UserError(f'no two of {some} differ in the {"machine" if order is str else "precision"} alone')
 
@@ -500,11 +531,24 @@ def _precision_rows(data) -> list[dict]:
     envs = {e.run.env for e in data.systems}
     name = lambda r, model, a, b: ', '.join([model, *([r.env] if r.env and len(envs) > 1 else [])]) + f': {a} / {b}'
     return _paired(data, lambda r: r.precision if kind_of(r) == 'local' else '', lambda r: (r.model, r.env, r.engine),
-                   lambda p: (bytes_per_parameter(p) or 2., p), name)
+                   lambda p: (bytes_per_parameter(p) or 2., p), name, MARGIN)
 
 def _machine_rows(data) -> list[dict]:
     return _paired(data, lambda r: r.env, lambda r: (r.model, r.precision, r.engine), str,
                    lambda r, model, a, b: f'{model} {r.precision}'.strip() + f': {a} / {b}')
+
+# %% ../../nbs/10_plots/05_systems.ipynb #135abe0d
+def precision_sentences(
+    data, # `FigureData`
+    most:int=4, # sentences
+) -> list[str]:
+    "Which narrower precision is not worse than the widest of its model by the margin; [] without two precisions of a model."
+    try: rows = _precision_rows(data)
+    except UserError: return []
+    told, points = margin_texts(rows), f'{MARGIN * 100:g} points'
+    if not told: return [f'No narrower precision is shown to be not worse than the widest by {points}.']
+    more = len(told) - most
+    return told[:most] + [f'The same holds for {more} more pairs of precisions.'] * (more > 0)
 
 # %% ../../nbs/10_plots/05_systems.ipynb #4f634b23
 MEASURES = {'score': 'difference of score', 'latency': 'ratio of latency', 'energy': 'ratio of energy',
@@ -518,20 +562,26 @@ def _pair_panel(ax, part, pairs, measure:str):
         interval(ax, r.value, i, r.low, r.high, r.colour, 'o' if known else 'x',
                  bool(known) and not (r.low > equal or r.high < equal), ms=4.2)
     ends = part[['low', 'high', 'value']].astype(float).to_numpy().ravel()
+    margin = part['margin'].max() if 'margin' in part else math.nan
     if measure == 'score':
         span = max(.05, np.nanmax(np.abs(ends))) * 1.1
+        if np.isfinite(margin): ax.axvspan(-margin, margin, color='#E4E4E4', lw=0, zorder=0)
         ax.set_xlim(-span, span); ax.locator_params(axis='x', nbins=4)
     else: log_axis(ax.xaxis, [1, *ends], most=5)
     ax.axvline(equal, color='black', lw=.8)
     row_texts(ax, ['~' * ('extrapolated' in r.value_is)
                    + (f'{r.value:+.3f}'.replace('-', '−') if measure == 'score' else f'{r.value:.2f}')
+                   + (f', {r.verdict}' if np.isfinite(margin) and measure == 'score' else '')
                    for r in part.itertuples()], of)
     ax.set_xlabel(MEASURES[measure])
 
 # %% ../../nbs/10_plots/05_systems.ipynb #a29d98e0
 def _pair_note(df, hidden) -> str:
     known = df[['low', 'high']].notna().all(axis=1)
-    return ('; lines: 95 % intervals' * bool(known.any()) + '; ×: no interval is known' * (not known.all())
+    margin = df['margin'].max() if 'margin' in df else math.nan
+    test = '' if not np.isfinite(margin) else (f'; grey: ± {margin * 100:g} points; not worse: by less than that, one-sided test'
+                                              ' at 5 %, Holm over the pairs')
+    return (test + '; lines: 95 % intervals' * bool(known.any()) + '; ×: no interval is known' * (not known.all())
             + '; ~: an energy is extrapolated' * bool(df['value_is'].str.contains('extrapolated').any())
             + (f'; no ratio of energy in {hidden}: not all GPUs were metered' if hidden else ''))
 
@@ -563,7 +613,8 @@ _PAIRS_ALT = ('A panel each for the difference of score and the ratios of latenc
         'Runs of one model at two precisions: `wattnb run --precision 4bit`, then bf16.', _precision_rows,
         _PAIRS_ALT.format('precisions'), ('value', 'low', 'high'))
 def plot_precisions(
-    df, # pair (row name), measure (of `MEASURES`), value, low, high, n; value_is: '' or what the energies are
+    df, # pair (row name), measure (of `MEASURES`), value, low, high, n; value_is: '' or what the energies are; of the score
+        # where it was tested: margin, verdict
 ):
     "The same model at two precisions."
     return _plot_pairs(df, 'The same model at two precisions')
@@ -666,3 +717,48 @@ def plot_precision_atlas(
             'per token' + '; dotted: range of a prediction' * bool(guess.any())
             + f'; {hidden} machines with fewer runs are in the table' * bool(hidden))
     return headline(fig, 'Wh per right answer by precision', f'{n_of(cells)}; lines: 95 % intervals{note}')
+
+# %% ../../nbs/10_plots/05_systems.ipynb #363a3e7a
+def _effort_rows(data) -> list[dict]:
+    "Runs that differ in thinking alone and measured their energy, in order of their tokens of thought."
+    runs = {e.label: (e.run, rows) for e in data.systems if (rows := thought_rows(e.run, data.truths))}
+    out: dict = defaultdict(list)
+    for x in thinking_of(runs, data.truths).levels:
+        if x['wh'] is None: continue
+        run, e = runs[x['run']][0], model_of(runs[x['run']][0], data.registry)
+        out[x['model'], run.env, run.precision, run.engine, run.mode].append(
+            {k: v for k, v in x.items() if k != 'run'} | dict(label=x['run'], model=e['name'], family=e['family']))
+    curves = [rows for rows in out.values() if len(rows) > 1]
+    if not curves: raise UserError('no model ran at two levels of effort on one machine with energy that can be compared')
+    return [r | dict(curve=i) for i, rows in enumerate(curves) for r in rows]
+
+# %% ../../nbs/10_plots/05_systems.ipynb #5887e9b7
+@figure('thinking_effort', 'right answers and energy by effort',
+        'Runs of one model at two levels of effort with measured energy: `wattnb run --effort low`, then high.', _effort_rows,
+        'Points with error bars: share of right answers against Wh per question, a line joins the levels of effort of one '
+        'model', ('right', 'right_low', 'right_high', 'wh', 'wh_low', 'wh_high'))
+def plot_effort(
+    df, # label, model, effort, curve (its number), right, right_low, right_high, wh, wh_low, wh_high, n, family, env
+):
+    "Share of right answers against Wh per question, a line per model."
+    df = with_looks(df).astype(dict.fromkeys(('right', 'right_low', 'right_high', 'wh', 'wh_low', 'wh_high'), float))
+    fig, ax = new_figure('page', 3.6)
+    lines = []
+    for _, d in df.groupby('curve', sort=False):
+        ax.plot(d['wh'], d['right'], '-', color=d['colour'].iloc[0], lw=1, zorder=2)
+        lines += [(a.wh, a.right, b.wh, b.right) for a, b in itertools.pairwise(d.itertuples())]
+    for r in df.itertuples():
+        for a in ((r.wh_low, r.right, r.wh_high, r.right), (r.wh, r.right_low, r.wh, r.right_high)):
+            ax.plot(a[::2], a[1::2], '-', color=r.colour, lw=.9, alpha=.5, zorder=1)
+            lines.append(a)
+        ax.plot([r.wh], [r.right], r.marker, color=r.colour, mew=.5, mec='white', ms=5.5, zorder=3)
+    lo, hi = df['right_low'].min(), df['right_high'].max()
+    ax.set_ylim(lo - .1 * (hi - lo), hi + .1 * (hi - lo)); ax.set_ylabel('share of right answers')
+    number_axis(ax.xaxis, [*df['wh_low'], *df['wh_high']], 'Wh per question', is_wide(df['wh'], 4), pad=.08)
+    legend_below(fig, run_legend(df))
+    headline(fig, 'Right answers and energy by effort', f'{n_of(df)}; right: by the strict rule; lines join runs of one model that '
+             'differ in thinking alone; bars: 95 % intervals')
+    several = df['curve'].nunique() > 1
+    place_labels(ax, df['wh'], df['right'], [f'{short(m, 22)}, {e}' if several else e for m, e in zip(df['model'], df['effort'])],
+                 lines=lines)
+    return fig

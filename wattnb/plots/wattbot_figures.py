@@ -107,7 +107,7 @@ def _parts_of(df) -> list[str]:
     return ['value', 'ref'] + ['na'] * bool((df['n_na'] >= FEW).any())
 
 def _few_note(df) -> str:
-    "Says that the NA recall is not drawn, if it is not."
+    "A note if the NA recall is not drawn."
     n = int(df['n_na'].max())
     if n >= FEW: return ''
     return f'; {n or "no"} unanswerable question{"s" * (n != 1)}' + ': too few to draw NA recall' * (n > 0)
@@ -171,7 +171,7 @@ def _concurrency_note(s) -> str:
     return f'; {c[0]} questions at a time' if c and c[0] > 1 else ''
 
 def _mean_note(s, low:str='latency_low') -> str:
-    "What the lines at means of seconds are; nothing where there are none."
+    "The note on the lines at means of seconds; '' without any."
     none = s[low].isna()
     if none.all(): return '; only the mean of each run is known'
     return '; lines at the marks: 95 % intervals of the mean' + '; without: only the mean is known' * bool(none.any())

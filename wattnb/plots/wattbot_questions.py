@@ -106,7 +106,7 @@ def _grid(df, names, column:str):
     return grid
 
 def _side_by_side(df) -> list[str]:
-    "The runs in an order in which those that agree stand side by side (optimal leaf ordering)."
+    "The runs in an order in which those that agree are side by side (optimal leaf ordering)."
     from scipy.cluster.hierarchy import leaves_list, linkage
     names = sorted({*df['a'], *df['b']})
     far = 1 - _grid(df, names, 'agreement')[np.triu_indices(len(names), 1)]
@@ -275,7 +275,7 @@ def _machine_rows(series, envs, names=None):
     return fig, ax, ys
 
 def _interval_note(df) -> str:
-    "What the lines at means of seconds are; nothing where there are none."
+    "The note on the lines at means of seconds; '' without any."
     none = df['low'].isna()
     return ('; whiskers: 95 % intervals of the mean' * (not none.all())
             + '; without: only the mean of the run is known' * bool(none.any() and not none.all())
@@ -315,7 +315,7 @@ def plot_cross_system_latency_all_models(
     "Mean latency of every model, by machine, fastest on top of each."
     s = with_looks(df).sort_values(['machine', 'seconds'], kind='stable', ignore_index=True)
     several = s['machine'].nunique() > 1
-    first = (s['machine'] != s['machine'].shift()) & several # of a machine: its name stands above
+    first = (s['machine'] != s['machine'].shift()) & several # of a machine: its name is above
     ys = (np.arange(len(s)) + first.cumsum()).to_numpy()
     rows = [''] * (int(ys[-1]) + 1)
     for y, l in zip(ys, s['names' if 'names' in s else 'series']): rows[y] = l

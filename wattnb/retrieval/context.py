@@ -39,7 +39,7 @@ _LIKE_HEADER = re.compile(r'(?:(?<=[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])|(?<![\s\
 
 @dataclass(frozen=True)
 class Block:
-    "What the model sees of one page of a paper."
+    "The shown text of one page of a paper."
     doc_id: str
     page: int
     section: str
@@ -57,7 +57,7 @@ class Block:
 # %% ../../nbs/02_retrieval/01_context.ipynb #7b6a6e39
 @dataclass(frozen=True)
 class Context:
-    "What is shown, within the token budget; `cut` counts what did not fit."
+    "The shown text, within the token budget; `cut` counts what did not fit."
     blocks: tuple = ()
     n_tokens: int = 0
     cut: dict = field(default_factory=dict)

@@ -20,7 +20,7 @@ from ..index.passages import words
 # %% ../../nbs/02_retrieval/00_queries.ipynb #d283d016
 @dataclass(frozen=True)
 class RetrievalSettings:
-    "How passages are found and shown."
+    "Settings for finding and showing passages."
     top_k: int = 60              # passages per query that are considered
     top_k_final: int = 60        # passages that may enter the context
     lexical: float = 4.          # weight of BM25 beside the vectors; 0 leaves it out
@@ -65,7 +65,7 @@ _CHOICES = dict(
     planner=('none', 'keywords'))
 
 def _wrong(name:str, kind:type, value) -> str:
-    "What a setting should have been, or ''. A whole number is accepted for a real one."
+    "The allowed values of a wrong setting, or ''. A whole number is accepted for a real one."
     if name in _CHOICES: return '' if value in _CHOICES[name] else f'one of {", ".join(_CHOICES[name])}'
     if kind is str: return '' if isinstance(value, str) else 'a text'
     if kind is bool: return '' if isinstance(value, bool) else 'true or false'

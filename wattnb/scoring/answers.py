@@ -8,13 +8,13 @@ __all__ = ['STATUSES', 'status_of', 'Prediction', 'read_truth', 'read_prediction
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0003
 import json, re
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-from ..core.questions import BASE_COLUMNS, FLAGS, REFUSAL, WATTBOT2025, Question, Task, is_blank, parse_refs, task_of
-from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, read_band, score_refs,
+from ..core.questions import (BLANK, FLAGS, REFUSAL, SET, UNSET, WATTBOT2025, Question, Refs, Task, is_blank,
+                                   parse_refs, question_rows, read_items, task_of)
+from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, plain_number, read_band, score_refs,
                                           score_value)
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0006
@@ -30,10 +30,10 @@ def status_of(
 # %% ../../nbs/05_scoring/02_answers.ipynb #4ef77f7c
 @dataclass(frozen=True)
 class Prediction:
-    "The answer of a run to one question; all cells as text, as in `submission.csv`."
+    "The answer of a run to one question; the other cells as text, as in `submission.csv`."
     id: str
     value: str = ''
-    refs: str = ''                # raw `ref_id` cell; see `cited`
+    refs: Refs = Refs()           # cited papers; a `ref_id` cell or ids are converted
     status: str = ''              # one of `STATUSES`; '': derived from the value
     unit: str = ''
     confidence: float|None = None # in 0..1, where the run has one; orders the risk-coverage curve
@@ -41,9 +41,10 @@ class Prediction:
     urls: str|None = None         # raw `ref_url` cell; None: not known
     materials: str|None = None    # raw `supporting_materials` cell; None: not known
     def __post_init__(self):
-        for k in ('value', 'refs', 'unit', 'explanation'):
+        for k in ('value', 'unit', 'explanation'):
             v = getattr(self, k)
             object.__setattr__(self, k, '' if v is None else str(v))
+        object.__setattr__(self, 'refs', Refs(self.refs))
         status = {'ok': 'answered'}.get(self.status, self.status) or status_of(self.value)
         if status == 'answered' and self.blank: status = status_of(self.value)
         if status not in STATUSES:
@@ -53,13 +54,10 @@ class Prediction:
     def blank(self) -> bool: return is_blank(self.value)
     @property
     def all_blank(self) -> bool:
-        "Whether value, cited papers, their URLs and the supporting materials are all blank, as far as they are known."
-        urls, materials = self.urls or '', self.materials or ''
-        return self.blank and not self.cited and not parse_refs(urls) and is_blank(materials)
-    @cached_property
-    def cited(self) -> tuple[str, ...]:
-        "The ids of the cited papers, in order, as readers understand the cell."
-        return tuple(parse_refs(self.refs))
+        """Whether the four cells of a refusal are `is_blank`, to the letter. An answer that no file has yet (neither URLs
+        nor materials known) is written so where its value is blank and it cites nothing."""
+        if self.urls is None and self.materials is None: return self.blank and not self.refs
+        return {self.value, str(self.refs), self.urls, self.materials} <= {BLANK, None}
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #defb7b62
 def read_truth(
@@ -67,26 +65,17 @@ def read_truth(
     task:str='', # name of the task whose rules apply; '': the file's own
 ) -> list[Question]:
     "The questions of a truth file. `UserError` for a missing column, an empty or doubled id, no rows or no values."
-    t = read_csv(path, required=('id', 'answer_value', 'ref_id'))
-    seen, out, rules = {}, [], task_of(path, t.columns, task)
-    for i, r in enumerate(t.rows):
-        id = r['id'].strip()
-        if not id: raise UserError(f'{t.where(i, "id")}: empty id')
-        if id in seen: raise UserError(f'{t.where(i, "id")}: id {id!r} is already on line {seen[id]}')
-        seen[id] = t.lines[i]
-        flags = {f: r[f].strip().lower() in ('1', '1.0', 'true', 't', 'yes', 'y') for f in rules.flags if f in t.columns}
-        cells = {c: r.get(c, '') for c in BASE_COLUMNS[1:]}
-        out.append(Question(id, **cells, flags=flags, usage=r.get('Usage', '').strip(), task=rules))
-    if not out: raise UserError(f'{path} has a header but no rows')
+    _, out, _ = question_rows(path, ('answer_value', 'ref_id'), task)
     if not any(q.answer_value.strip() for q in out):
         raise UserError(f'{path}: the column answer_value is empty: nothing to score against')
     return out
 
 def read_predictions(
     path, # submission CSV; only `id`, `answer_value` and `ref_id` are needed
+    task:Task=WATTBOT2025, # whose names the columns may have
 ) -> list[Prediction]:
     "The rows of a submission, in file order, repeats included."
-    t = read_csv(path, required=('id', 'answer_value', 'ref_id'))
+    t = read_csv(path, required=('id', 'answer_value', 'ref_id'), names=task.names)
     return [Prediction(r['id'].strip(), r['answer_value'], r['ref_id'], unit=r.get('answer_unit', ''),
                        explanation=r.get('explanation', ''), urls=r.get('ref_url'),
                        materials=r.get('supporting_materials')) for r in t.rows]
@@ -117,10 +106,18 @@ def _reachable(value:str, task:Task) -> bool:
     if any(sign in value for sign in task.forbidden): return False
     return score_value(value, f'{band[0]!r}' if band else value, task.values)
 
+def _range_faults(value:str, items:list|None):
+    "(severity, column, rule, message) about a truth in square brackets."
+    if not items or value[:1] != '[' or not all_numbers(items): return
+    if len(items) != 2:
+        yield ('error' if len(items) > 2 else 'warning', 'answer_value', 'odd_range',
+               f'{len(items)} numbers: only two make a range (a thousands comma?)')
+    elif items[0] > items[1]: yield 'warning', 'answer_value', 'reversed_range', 'low end is larger than high end'
+
 def _value_faults(r:dict, task:Task=WATTBOT2025):
     "(severity, column, rule, message) about the value and the unit of a row."
-    value, unit = r.get('answer_value', '').strip(), r.get('answer_unit', '').strip()
-    na, items = is_blank(value), parse_collection(value)
+    value, unit, new = r.get('answer_value', '').strip(), r.get('answer_unit', '').strip(), task.values == 'wattbot2026'
+    na, items = is_blank(value), [plain_number(x) for x in read_items(value) or ()] if new else parse_collection(value)
     if not value:
         yield ('error', 'answer_value', 'empty_truth',
                'empty cell: counts as unanswerable (write is_blank if that is meant)')
@@ -130,13 +127,9 @@ def _value_faults(r:dict, task:Task=WATTBOT2025):
     elif not na and task.values == 'wattbot2025' and normalise_value(value) != value and as_number(value) is None and items is None:
         yield ('warning', 'answer_value', 'not_canonical',
                f'{value[:40]!r} would be read as {normalise_value(value)[:40]!r} if it were an answer')
-    if items and value[:1] == '[' and all_numbers(items):
-        if len(items) != 2:
-            yield ('error' if len(items) > 2 else 'warning', 'answer_value', 'odd_range',
-                   f'{len(items)} numbers: only two make a range (a thousands comma?)')
-        elif items[0] > items[1]: yield 'warning', 'answer_value', 'reversed_range', 'low end is larger than high end'
+    yield from _range_faults(value, items)
     if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', r['question'], re.I):
-        if not na and value not in ('0', '1'):
+        if not na and value not in ('0', '1') and not (new and plain_number(value) in (0, 1)):
             yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs 1 or 0, not {value[:20]!r}'
         if not is_blank(unit):
             yield ('warning', 'answer_unit', 'true_false_unit',
@@ -180,19 +173,20 @@ def _url_faults(r:dict, known:dict|None):
         elif '/abs/' in u: yield 'warning', 'ref_url', 'landing_page', f'{u[:60]} is a landing page, not the paper'
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0018
-def _flag_faults(r:dict):
+def _flag_faults(r:dict, task:Task=WATTBOT2025):
     "The same about the unit, the evidence flags and the split of a row."
-    value, yes = r.get('answer_value', '').strip(), ('1', '1.0', 'true')
+    value = r.get('answer_value', '').strip()
     if not r.get('answer_unit', '').strip():
         yield 'warning', 'answer_unit', 'no_unit', 'empty cell (write is_blank where no unit applies)'
     flags = {f: r[f].strip().lower() for f in FLAGS if f in r}
     for f, v in flags.items():
-        if v not in (*yes, '0', '0.0', 'false'): yield 'warning', f, 'flag_value', f'{v[:20]!r} is neither 0 nor 1'
+        if v not in (*SET, *UNSET): yield 'warning', f, 'flag_value', f'{v[:20]!r} is neither 0 nor 1'
     if (usage := r.get('Usage', '').strip()) and usage not in ('Public', 'Private'):
         yield 'warning', 'Usage', 'usage_value', f'{usage[:20]!r} is neither Public nor Private'
-    if 'is_NA' in flags and (flags['is_NA'] in yes) != is_blank(value):
-        yield 'error', 'is_NA', 'flag_contradicts', f'is_NA is {flags["is_NA"]!r}, but answer_value is {value[:30]!r}'
-    if flags and not any(v in yes for v in flags.values()):
+    if 'is_NA' in flags and (flags['is_NA'] in SET) != is_blank(value):
+        yield ('error' if task.values == 'wattbot2025' else 'warning', 'is_NA', 'flag_contradicts',
+               f'is_NA is {flags["is_NA"]!r}, but answer_value is {value[:30]!r}: the value decides')
+    if flags and not any(v in SET for v in flags.values()):
         yield 'warning', 'Quote', 'no_evidence', 'no evidence flag is set'
 
 def _repeats(id:str, text:str, line:int, ids:dict, texts:dict):
@@ -211,7 +205,7 @@ def check_questions(
 ) -> ResultTable:
     """Every fault of a question file as a row: severity, line, id, column, rule, message. `UserError` only for a
     file that is no table with `id` and `question`."""
-    t = read_csv(path, required=('id', 'question'))
+    t = read_csv(path, required=('id', 'question'), names=declared_columns(path))
     rules = task_of(path, t.columns, task)
     papers = known_ids if isinstance(known_ids, dict) else dict.fromkeys(known_ids or ())
     known = None if known_ids is None else {k.lower(): p for k, p in papers.items()}
@@ -219,7 +213,7 @@ def check_questions(
     for line, r in zip(t.lines, t.rows):
         id, text = r['id'].strip(), ' '.join(r['question'].lower().split())
         found = [*_value_faults(r, rules), *_citation_faults(r, known, rules), *_url_faults(r, known),
-                 *_flag_faults(r)] if labelled else []
+                 *_flag_faults(r, rules)] if labelled else []
         out += [(s, line, id, *what) for s, *what in [*found, *_repeats(id, text, line, ids, texts)]]
     if not labelled:
         out.append(('warning', 1, '', 'answer_value', 'unlabelled',

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .statistics import mean_ci, resamples
+from .statistics import bootstrap_tail, design_effect, mean_ci, resamples
 
 # %% ../../nbs/05_scoring/16_calibration.ipynb #d23efb8d
 def equal_mass_bins(
@@ -22,10 +22,19 @@ def equal_mass_bins(
     less = np.searchsorted(np.sort(c), c) # how many are less sure
     return np.unique(less * bins // max(1, c.size), return_inverse=True)[1]
 
-def _ece(c, right, bin_of, w) -> np.ndarray:
-    "Calibration error of each row of weights (resamples x answers)."
-    gap = np.stack([w[:, bin_of == b] @ (c - right)[bin_of == b] for b in range(bin_of.max() + 1)], 1)
-    return np.abs(gap).sum(1) / w.sum(1)
+def _gaps(off, bin_of) -> np.ndarray:
+    "Sum of `off` (confidence less outcome, resamples x answers) in each bin, over the number of answers."
+    return np.stack([off[:, bin_of == b].sum(1) for b in range(bin_of.max() + 1)], 1) / off.shape[1]
+
+# %% ../../nbs/05_scoring/16_calibration.ipynb #0b64218a
+def _ece_ci(ece:float, drawn, p:float, tail:float) -> tuple[float, float]:
+    "Interval of the ECE; `drawn`: gaps of resamples, resamples x bins; `tail`: share of them beyond an end."
+    each, all_ = np.abs(drawn).sum(1), drawn.sum(1)
+    (low, high), middle = np.quantile(each, (tail, 1 - tail)), each.mean()
+    a, b = np.quantile(all_, (tail, 1 - tail))
+    least = max(0., a, -b) # of the distance of all answers together
+    return (0. if p > .05 else max(0., min(float(2 * ece - high), float(least))),
+            min(1., float(ece + max(high - middle, middle - low))))
 
 # %% ../../nbs/05_scoring/16_calibration.ipynb #6360f71c
 class Calibration(NamedTuple):
@@ -50,16 +59,15 @@ def measure_calibration(
     "Calibration error and Brier score with intervals; None with fewer than ten answers."
     c, y = np.asarray(confidence, float), np.asarray(right, float)
     if c.size < 10: return None
-    k, rng = equal_mass_bins(c, bins), np.random.default_rng(seed)
-    ece = float(_ece(c, y, k, np.ones((1, c.size)))[0])
-    low, high = np.quantile(_ece(c, y, k, resamples(c.size, None, clusters, reps, seed)), (.025, .975))
-    draws = rng.random((reps, c.size)) < c
-    chance = np.abs(np.stack([(c - draws)[:, k == b].sum(1) for b in range(k.max() + 1)], 1)).sum(1) / c.size
+    k, rng, off = equal_mass_bins(c, bins), np.random.default_rng(seed), c - y
+    ece, effect = float(np.abs(_gaps(off[None], k)).sum()), design_effect(off, clusters).effect
+    chance = np.abs(_gaps(c - (rng.random((reps, c.size)) < c), k)).sum(1) * effect ** .5
+    p = float((1 + (chance >= ece - 1e-12).sum()) / (1 + reps))
+    drawn = _gaps(c.size * resamples(c.size, None, clusters, reps, seed) * off, k)
     rows = tuple((int((k == b).sum()), float(c[k == b].mean()), float(y[k == b].mean())) for b in range(k.max() + 1))
-    ends = max(0., float(2 * ece - high)), min(1., float(2 * ece - low))
-    return Calibration(c.size, ece, ends, float(chance.mean()),
-                       float((1 + (chance >= ece - 1e-12).sum()) / (1 + reps)), float(((c - y) ** 2).mean()),
-                       mean_ci((c - y) ** 2, clusters=clusters), rows)
+    ends = _ece_ci(ece, drawn, p, bootstrap_tail(c.size if clusters is None else len(set(clusters))))
+    return Calibration(c.size, ece, ends, float(chance.mean()), p, float((off ** 2).mean()),
+                       mean_ci(off ** 2, clusters=clusters), rows)
 
 # %% ../../nbs/05_scoring/16_calibration.ipynb #318d5e27
 def calibration_of(

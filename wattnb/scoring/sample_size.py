@@ -12,6 +12,7 @@ from typing import Callable, Sequence
 
 import numpy as np
 
+from ..core.questions import WATTBOT2025
 from .statistics import _phi, _quantile, _z, mcnemar_power
 from .equivalence import constrained_variance
 
@@ -27,7 +28,7 @@ def seeds_left(
     share:float, # of the variance of a paired difference that is due to the seed, 0 to 1
     seeds:int,   # per model
 ) -> float:
-    "What is left of the variance of a paired difference when answers are averaged over seeds."
+    "The remaining share of the variance of a paired difference when answers are averaged over seeds."
     return 1 - share + share / seeds
 
 # %% ../../nbs/05_scoring/13_sample_size.ipynb #fd96fe51
@@ -83,7 +84,7 @@ def questions_for_mean(
 # %% ../../nbs/05_scoring/13_sample_size.ipynb #c90194a1
 def three_valued(
     discordant:float, # share of questions on which two runs differ
-    size:float=.9,    # of such a difference; .75 for the value and .15 for the citation of a right answer
+    size:float=WATTBOT2025.worth, # of such a difference: that of a right answer and its citations
     diff:float=0.,    # mean difference
 ) -> tuple[np.ndarray, np.ndarray]:
     "(values, probabilities) of paired differences that are 0 or plus or minus one size."
@@ -95,7 +96,7 @@ def questions_for_margin(
     margin:float,          # what A may be worse by
     values,                # paired differences that may occur
     weights,               # their probabilities
-    reach:float=.9,        # the largest possible loss
+    reach:float=WATTBOT2025.worth, # the largest possible loss
     power:float=.8,        # chance of the claim
     alpha:float=.05,       # one-sided level
     effect:float=1.,       # design effect
@@ -133,7 +134,7 @@ def margin_shown(
     n:float,                # questions; fewer where they come in clusters (`n` over the design effect)
     values,                 # see `questions_for_margin`; their mean is taken as 0
     weights,                # their probabilities
-    reach:float=.9,         # the largest possible loss
+    reach:float=WATTBOT2025.worth, # the largest possible loss
     power:float=.8,         # chance of the claim
     alpha:float=.05,        # one-sided level
 ) -> float|None:

@@ -70,7 +70,7 @@ def look_points(
 
 # %% ../../nbs/05_scoring/17_sequential.ipynb #2682a4d3
 class Verdict(NamedTuple):
-    "What is known of A against B after some questions."
+    "The verdict on A against B after some questions."
     word: str      # 'better', 'worse', 'equivalent' or '' while open
     asked: int     # questions that it rests on
     of: int        # questions of the whole comparison

@@ -19,7 +19,7 @@ from ..core.questions import FLAGS, Question
 from .wattbot_score import SCORER_VERSION
 from .scores import score
 from .run_folders import GroundTruth, RunFolder, experiments_of, find_runs, pick_runs, some_of
-from .numbers import latency_of, marked, question_cost, question_costs, run_cost
+from .numbers import latency_of, energy_source, question_cost, question_costs, run_cost
 
 # %% ../../nbs/05_scoring/07_store.ipynb #71c0de02
 ERROR_CLASSES = {
@@ -92,7 +92,7 @@ TIDY_COLUMNS = (*TEXT_COLUMNS, *FLAG_COLUMNS, *NUMBER_COLUMNS)
 
 # %% ../../nbs/05_scoring/07_store.ipynb #5b0e0009
 def _shared_costs(run:RunFolder, ids) -> dict[str, dict]:
-    "Question id -> its measurements, with what only the run knows shared over its questions."
+    "Question id -> its measurements; totals of the run are divided over its questions."
     cost, costs, latency = run_cost(run), question_costs(run), latency_of(run)[0]
     none = question_cost({}) | dict(energy_is='not measured')
     out = {i: dict(costs.get(i) or none) for i in ids}
@@ -103,7 +103,7 @@ def _shared_costs(run:RunFolder, ids) -> dict[str, dict]:
     for x in out.values():
         if x['joules'] is None and cost.wh is not None:
             x['joules'] = 0. if timed else cost.wh * 3600 / len(out)
-            x['energy_is'] = of_timed if timed else marked('run mean', cost.energy)
+            x['energy_is'] = of_timed if timed else energy_source('run mean', cost.energy)
         if x['latency_seconds'] is None and not run.records: x['latency_seconds'] = latency
         if x['cost_usd'] is None and cost.api_usd is not None: x['cost_usd'] = max(0., cost.api_usd - billed) / unbilled
     return out
@@ -206,7 +206,7 @@ def _typed(df):
     "The frame with the type of each tidy column."
     for c in df.columns:
         if c in _LONG_TEXT: df[c] = df[c].astype('str')
-        elif c in TEXT_COLUMNS: df[c] = df[c].astype('category')
+        elif c in TEXT_COLUMNS: df[c] = df[c].map(str, na_action='ignore').astype('category')
         elif c in FLAG_COLUMNS:
             df[c] = df[c].astype('bool' if c in _NEVER_MISSING and df[c].notna().all() else 'boolean')
         else: df[c] = df[c].astype('float64')

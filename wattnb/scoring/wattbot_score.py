@@ -12,7 +12,7 @@ import json, math, re, unicodedata
 from functools import lru_cache
 from typing import Callable
 
-from ..core.questions import WATTBOT2025, Task, is_blank, parse_refs, read_items
+from ..core.questions import WATTBOT2025, Refs, Task, is_blank, read_items
 from ..core.workspace import digest
 
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #bb0b8031
@@ -23,7 +23,7 @@ def scorer_version(
     task:Task, # of the questions
 ) -> str:
     "The version of the rules that a task is scored by; that of WattBot 2025 has no further name."
-    return SCORER_VERSION if task == WATTBOT2025 else f'{task.name}-1:{digest(task.to_json())[:8]}'
+    return SCORER_VERSION if task == WATTBOT2025 else f'{task.name}-2:{digest(task.to_json())[:8]}'
 
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #fc407c2f
 HEDGES = ('more than', 'less than', 'greater than', 'fewer than', 'approximately', 'about', 'around', 'over', 'under',
@@ -124,9 +124,9 @@ def score_value(
 VALUE_RULES: dict[str, Callable] = dict(wattbot2025=_values_match) # further rules are added below
 
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #5a1b2002
-_BAND = re.compile(r'\[\s*([^\s,\[\]]+)\s*,\s*([^\s,\[\]]+)\s*\]')
 _ARTICLE = re.compile(r'^(?:the|an?)\s+(?=\S)')
 _MINUS = str.maketrans(dict.fromkeys('\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d', '-'))
+_NO_NUMERAL = re.compile(r'_|(?<!\d),|(?<=\d{4}),|,(?!\d{3}(?!\d))|\.\d*,') # a comma that separates no thousands
 
 def plain_term(
     text:str, # a name or phrase
@@ -138,23 +138,23 @@ def plain_term(
 def plain_number(
     text:str, # a value
 ) -> float|None:
-    "The number that a value is under the rules of 2026, finite; None for a term."
-    x = as_number(normalise_value(unicodedata.normalize('NFKC', text).translate(_MINUS)))
+    "The number that a value is under the rules of 2026, finite; true and false are 1 and 0; None for a term."
+    if (word := plain_term(text)) in _YES | _NO: return float(word in _YES)
+    x = None if _NO_NUMERAL.search(text) else as_number(text.translate(_MINUS).replace(',', ''))
     return None if x is None or not math.isfinite(x) else x
 
 def read_band(
     text:str, # a truth
 ) -> tuple[float, float]|None:
     "(low, high) of a tolerance band `[low, high]`; None for anything else."
-    m = _BAND.fullmatch(text.strip())
-    ends = [plain_number(x) for x in m.groups()] if m else [None]
-    return None if None in ends else tuple(sorted(ends)) # type: ignore[return-value, type-var]
+    ends = [plain_number(x) for x in read_items(text) or ()] if text.strip()[:1] == '[' else []
+    return tuple(sorted(ends)) if len(ends) == 2 and None not in ends else None # type: ignore[return-value, type-var]
 
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #5a1b2005
 def _single_2026(truth:str, pred:str) -> bool:
-    "Whether two single values agree: as numbers if both are, else as terms."
+    "Whether two single values agree: two numbers, or two terms."
     a, b = plain_number(truth), plain_number(pred)
-    if a is not None and b is not None: return is_close(a, b)
+    if a is not None or b is not None: return a is not None and b is not None and is_close(a, b)
     return bool(plain_term(truth)) and plain_term(truth) == plain_term(pred)
 
 def _order_2026(item:str) -> tuple:
@@ -169,8 +169,8 @@ def _values_match_2026(truth:str, pred:str) -> bool:
         x = plain_number(pred)
         return x is not None and (band[0] <= x <= band[1] or any(is_close(x, end) for end in band))
     want, items = _round_items(truth), _round_items(pred)
-    if want is None: return items is None and _single_2026(truth, pred.strip().strip('()'))
-    return items is not None and len(items) == len(want) and all(
+    if want is None: return items is None and _single_2026(truth, pred)
+    return items is not None and ';' not in pred and len(items) == len(want) and all(
         map(_single_2026, sorted(want, key=_order_2026), sorted(items, key=_order_2026)))
 
 VALUE_RULES['wattbot2026'] = _values_match_2026
@@ -189,7 +189,7 @@ VALUE_RULES['exact'] = _values_match_exact
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #a705da78
 @lru_cache(maxsize=1 << 16)
 def _wattbot_ids(cell:str) -> frozenset:
-    "The ids of a cell by WattBot's own rule, bit-exact; everything but `score_refs` uses `parse_refs`."
+    "The ids of a cell by WattBot's own rule, bit-exact; everything but `score_refs` reads it as `Refs`."
     s = cell.strip()
     if s[:1] == '[':
         try: items = json.loads(s.replace("'", '"'))
@@ -219,9 +219,9 @@ def score_refs(
     measure:str='jaccard', # a key of `CITATION_MEASURES`
 ) -> float:
     """Agreement, 0 to 1, of the ids in two cells. For 'jaccard', the measure of 2025, a cell is a JSON list in either
-    quoting, else one id as a whole; other measures read cells as `parse_refs` does."""
+    quoting, else one id as a whole; other measures read cells as `Refs` does."""
     if measure != 'jaccard':
-        return CITATION_MEASURES[measure](*({x.lower() for x in parse_refs(c)} for c in (truth, pred)))
+        return CITATION_MEASURES[measure](*({x.lower() for x in Refs(c)} for c in (truth, pred)))
     cells = ['' if x is None else str(x) for x in (truth, pred)]
     return jaccard(*((_wattbot_ids if len(c) < 1000 else _wattbot_ids.__wrapped__)(c) for c in cells))
 

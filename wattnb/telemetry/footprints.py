@@ -13,7 +13,7 @@ from importlib import resources
 
 from fastcore.basics import patch
 
-from .energy import HOSTED, RunEnergy, _block, energy_of, is_hosted, missed_factor
+from .energy import HOSTED_REASON, RunEnergy, _block, energy_of, is_hosted, missed_factor
 from ..core.records import Summary, finite
 from ..core.tables import ResultTable
 from ..core.workspace import SETTINGS_FILE, UserError, Workspace, did_you_mean, read_csv, read_settings
@@ -249,7 +249,7 @@ def footprint(
     grid, pue = settings.intensity, 1. if settings.pue is None else settings.pue
     price = ELECTRICITY_USD if settings.electricity_usd_per_kwh is None else settings.electricity_usd_per_kwh
     times = lambda e, k: None if e is None else e / 1000 * pue * k
-    reasons = {'energy': HOSTED if hosted else why_no_energy} if wh is None else _assumptions(settings, low is not None)
+    reasons = {'energy': HOSTED_REASON if hosted else why_no_energy} if wh is None else _assumptions(settings, low is not None)
     electricity = times(wh, price)
     costs, why = _costs(settings, electricity, seconds, api_usd, hosted)
     unknown = [k for k, v in costs.items() if v is None]
@@ -264,7 +264,7 @@ def footprint(
 
 # %% ../../nbs/04_telemetry/06_footprints.ipynb #c36e014c
 def _assumptions(settings:Footprint, interval:bool) -> dict:
-    "What was not stated about the machine, and the default used instead."
+    "The settings of the machine that were not given, and the defaults used instead."
     return {k: why for k, missing, why in (
         ('energy_interval', not interval, 'the meter gave none: the interval of the carbon is that of the grid alone'),
         ('grid', not settings.grid and settings.gco2e_per_kwh is None,

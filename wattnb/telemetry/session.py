@@ -18,7 +18,7 @@ from .attribution import (PREFILL_WEIGHT, Curve, Attribution, Window, call_windo
                                           weight_of_timings)
 from ..core.hardware import machine, named_gpus, visible_gpus
 from ..core.served import SERVER, usable_gpus
-from .power_meters import FLAGS, CpuTime, card_of, meters
+from .power_meters import METER_FLAGS, CpuTime, card_of, meters
 from .traces import Joules, missing
 from .sampler import LATE, METHODS, NO_GPU, Sampler, choose_sources, compare_readings, part_traces
 from ..core.workspace import UserError
@@ -198,7 +198,7 @@ def _windows(self:Session) -> list:
 
 @patch
 def _shared_by(self:Session) -> dict:
-    "How the energy of the calls was shared among them."
+    "The method by which the energy of the calls was divided among them."
     weight, source = self.prefill_weight()
     return dict(method='work in flight: uncached prompt tokens × prefill weight + written tokens, per second of each call',
                 prefill_weight=weight, weight_from=source, calls=len(self.calls))
@@ -412,7 +412,7 @@ def _warnings(self:Session, readings:dict, by_device:dict, measured:bool, net:Jo
     if net.high is not None and net.high < 0:
         out.append(f'the work drew less power than the idle baseline ({idle_w:.0f} W): the devices had not come to rest '
                    'when it was measured, so the energy net of idle is too low (a longer --idle-seconds helps)')
-    out += [f'{d}: {FLAGS.get(f, f)}' for d, v in by_device.items() if v['counted'] for f in v['flags']]
+    out += [f'{d}: {METER_FLAGS.get(f, f)}' for d, v in by_device.items() if v['counted'] for f in v['flags']]
     if self.sampler.late > LATE and measured:
         out.append(f'no meter was read for {self.sampler.late:.1f} s at the longest '
                    '(a busy machine, or a call that held the interpreter): what was drawn within is known '

@@ -38,7 +38,7 @@ def scratch_workspace(
 SIMULATED = {'org/Large-70B': (.72, .06, 1.9), 'org/Medium-32B': (.68, .08, .9), 'org/Small-14B': (.62, .20, .5),
              'org/Tiny-7B': (.50, .10, .2), 'org/Wide-8x22B': (.56, .05, 2.6)} # accuracy, refusals, Wh per question
 
-def _answer(q, accuracy:float, refuses:float, difficulty:float, rng) -> tuple[str, str]:
+def _answer(q, accuracy:float, refuses:float, difficulty:float, rng) -> tuple:
     "(value, cited papers) of a simulated model: right if its accuracy, plus noise, exceeds the difficulty."
     if rng.random() < (.75 if q.is_na else refuses): return 'is_blank', 'is_blank'
     if not q.is_na and rng.gauss(accuracy, .18) > difficulty: return q.answer_value, q.ref_id

@@ -109,7 +109,7 @@ class SimulatedGpu:
     vgpu: bool = False
     def __post_init__(self): self.curve = self.watts if isinstance(self.watts, PowerCurve) else PowerCurve(self.watts)
     def shown_joules(self, t:float) -> float:
-        "What the counter shows at `t`."
+        "The value of the counter at `t`."
         t = min(t, self.stall_at)
         at = math.floor(t / self.period) * self.period
         j = self.gain * self.curve.joules(at) + 5e4

@@ -1,0 +1,77 @@
+"""Is a run that is called the best with 80 % the best in 80 % of the cases? The same for "at least as good for no more energy". Prints Markdown.
+
+    python benchmarks/ranks.py [--sets 1000]
+
+Four runs answer the same questions; scores are 0, .15, .25, .9 or 1, so that many are tied. The true skills are drawn anew for each set, normal on the probit scale; `spread` is their standard deviation
+in points of the score (a tenth of the runs' skill where runs are close, half of it where they are not). Two runs of a set are judged for dominance: their energy differs by a factor (lognormal, .1), and
+the meter of each is off by up to 7 %, which its interval says. By paper: 32 papers, latent ICC .2.
+"""
+import argparse, os, platform
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from wattnb.scoring.ranks import dominance, rank_distribution
+
+VALUES, UP_TO = np.array([0, .15, .25, .9, 1.]), np.cumsum([.25, .1, .05, .45, .15])
+BINS, METER = (0, .05, .3, .7, .95, 1.01), (.93, 1.07)
+
+
+def scores(latent): return VALUES[np.minimum(4, np.searchsorted(UP_TO, ndtr(latent)))]
+
+
+def points(spread):
+    "Standard deviation of the true scores, in points, of skills with that spread on the probit scale."
+    ends = np.r_[-np.inf, ndtri(UP_TO[:-1]), np.inf]
+    return 100 * np.std([np.diff(ndtr(ends - s)) @ VALUES for s in np.linspace(-2, 2, 41) * spread]) / np.std(np.linspace(-2, 2, 41))
+
+
+def draw(rng, n, runs, spread, paper=None):
+    "(true skills, runs x questions scores): a part of each answer is common to the runs."
+    def latent():
+        own = rng.normal(size=n)
+        return own if paper is None else np.sqrt(.2) * rng.normal(size=paper.max() + 1)[paper] + np.sqrt(.8) * own
+    skills, common = rng.normal(0, spread, runs), latent()
+    return skills, np.stack([scores(np.sqrt(.8) * common + np.sqrt(.2) * latent() + s) for s in skills])
+
+
+def study(sets, n, spread, papers=False, reps=1000, seed=1):
+    "(P(best), whether it is), (share of true ranks inside the range), (P(dominates), whether it does) over many sets."
+    rng, best, inside, better = np.random.default_rng(seed), [], [], []
+    for k in range(sets):
+        paper = np.sort(rng.integers(0, 32, n)) if papers else None
+        skills, x = draw(rng, n, 4, spread, paper)
+        by = None if paper is None else paper.tolist()
+        found = rank_distribution(x, clusters=by, reps=reps, seed=k)
+        best += [(r.p_best, s == skills.max()) for r, s in zip(found, skills)]
+        inside += [r.low <= 1 + (skills > s).sum() <= r.high for r, s in zip(found, skills)]
+        energy, off = np.exp(rng.normal(0, .1, 2)), rng.uniform(*METER, 2)
+        joules = rng.lognormal(0, .4, n) * rng.lognormal(0, .3, (2, n)) * (energy / off)[:, None]
+        p = dominance(x[:2], joules, [METER] * 2, clusters=by, reps=reps, seed=k)
+        better += [(p[i], skills[i] > skills[1 - i] and energy[i] < energy[1 - i]) for i in (0, 1)]
+    return np.array(best, float), float(np.mean(inside)), np.array(better, float)
+
+
+def by_bin(pairs):
+    "Of each bin of the stated chance: 'mean stated -> share that is true (cases)'."
+    parts = [pairs[(pairs[:, 0] >= a) & (pairs[:, 0] < b)] for a, b in zip(BINS, BINS[1:])]
+    return [f'{p[:, 0].mean():.2f} → {p[:, 1].mean():.2f} ({len(p)})' if len(p) >= 20 else '–' for p in parts]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--sets', type=int, default=1000)
+    sets = parser.parse_args().sets
+    print(f'{platform.processor() or platform.machine()}, Python {platform.python_version()}; {sets} sets each\n')
+    heads = ['under 5 %', '5 to 30 %', '30 to 70 %', '70 to 95 %', 'over 95 %']
+    print('| questions | spread, points | P of | ' + ' | '.join(heads) + ' | true rank in its range |\n' + '|---' * 9 + '|')
+    for n in (41, 282):
+        for papers in (False, True):
+            for spread in (.05, .2, .5):
+                best, inside, better = study(sets, n, spread, papers)
+                for what, pairs, last in (('best', best, f'{inside:.2f}'), ('dominates', better, '')):
+                    print(f'| {n}{", by paper" * papers} | {points(spread):.1f} | {what} | ' + ' | '.join(by_bin(pairs)) + f' | {last} |', flush=True)
+
+
+if __name__ == '__main__': main()
