@@ -340,6 +340,12 @@ def test_column_names_that_fill_their_columns_are_no_stretched_line(tmp_path):
         f'Table 1: Energy of three sites. {a}: Energy (MWh): {b}; Power (kW): {c}; Water (l): {d}' for a, b, c, d in rows]
 
 
+def test_marks_at_the_ends_of_lines_do_not_number_them(tmp_path):
+    ends = [72 + width(s) for s in SENTENCES]
+    page = lines(SENTENCES) + ''.join(show(x, 764 - 14 * k, str(k + 1), size=6) for k, x in enumerate(ends))
+    assert read(make(tmp_path / 'a.pdf', page)) == ' '.join(f'{s} [{k}]' for k, s in enumerate(SENTENCES, 1))
+
+
 # --- the gate ----------------------------------------------------------------------------------------------------------------
 
 def test_pages_that_were_not_understood_are_reported_and_not_indexed(tmp_path):

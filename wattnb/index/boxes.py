@@ -377,7 +377,7 @@ def _line_numbers(pieces:list[Piece]) -> set:
     if len(text) < 5 or sum(p.text.isdecimal() for p in pieces) < 5: return set()
     k, out = len(text) // 10, set()
     left, right = sorted(p.x for p in text)[k], sorted(p.right for p in text)[-1 - k]
-    for margin in ([p for p in pieces if p.right < left + 1], [p for p in pieces if p.x > right - 1]):
+    for margin in ([p for p in pieces if p.right < left + 1], [p for p in pieces if p.x > right + .5 * p.size]):
         numbers = sorted((p for p in margin if re.fullmatch(r'\d{1,5}', p.text)), key=lambda p: -p.y)
         if len(numbers) < 5 or len(numbers) < .8 * len(margin): continue
         values = [int(p.text) for p in numbers]
