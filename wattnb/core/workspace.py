@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['log', 'NO_TELEMETRY', 'MAX_FILE', 'SETTINGS_FILE', 'DERIVED', 'MAX_COLUMNS', 'UserError', 'WorkError', 'some_of',
-           'did_you_mean', 'optional', 'printable', 'sweep', 'atomic_write', 'sync_folder', 'read_bytes', 'jsonable',
-           'write_json', 'read_json', 'read_settings', 'canonical_json', 'digest', 'text_sha256', 'file_sha256',
-           'file_mark', 'summary_mark', 'stale_files', 'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text',
-           'Workspace', 'environment', 'cache_dir', 'folder_lock', 'is_running', 'progress']
+           'did_you_mean', 'optional', 'printable', 'storable', 'sweep', 'atomic_write', 'sync_folder', 'read_bytes',
+           'jsonable', 'write_json', 'read_json', 'read_settings', 'canonical_json', 'digest', 'text_sha256',
+           'file_sha256', 'file_mark', 'summary_mark', 'stale_files', 'refuse_links', 'CsvFile', 'read_csv',
+           'write_csv', 'csv_text', 'Workspace', 'environment', 'cache_dir', 'folder_lock', 'is_running', 'progress']
 
 # %% ../../nbs/00_core/02_workspace.ipynb #18f848bb
 import csv, dataclasses, difflib, errno, hashlib, importlib, io, json, logging, math, os, re, socket, stat, sys
@@ -84,6 +84,12 @@ def printable(
     newline) and marks that turn the direction of writing."""
     return text if text.isprintable() and text.isascii() else _CONTROLS.sub('', _ESCAPES.sub('', text))
 
+def storable(
+    text:str, # anything from elsewhere
+) -> str:
+    "`text` as every file can hold it: half of a surrogate pair, which is no UTF-8, becomes `?`, and NUL is left out."
+    return text if text.isprintable() else text.encode('utf-8', 'replace').decode().replace('\0', '')
+
 # %% ../../nbs/00_core/02_workspace.ipynb #49fa751d
 def sweep(
     folder,         # owned by this process, see `folder_lock`
@@ -112,7 +118,7 @@ def atomic_write(
     """Replace `path` by `data` in one step that survives a crash. Raises
     `WorkError` naming the file when the disk refuses."""
     path = Path(path)
-    if isinstance(data, str): data = data.encode('utf-8', 'surrogatepass')
+    if isinstance(data, str): data = data.encode('utf-8', 'replace')
     tmp = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -129,7 +129,7 @@ def json_lines(self:RunFiles,
     for i, r in enumerate(self.results):
         if on_record: on_record(r)
         text = json.dumps(r, ensure_ascii=False, allow_nan=False)
-        yield (b'[\n' if not i else b',\n') + text.encode('utf-8', 'surrogatepass')
+        yield (b'[\n' if not i else b',\n') + text.encode('utf-8', 'replace')
     yield b'\n]\n' if len(self.results) else b'[]\n'
 
 @patch
@@ -139,7 +139,7 @@ def write(self:RunFiles,
     """Write `results.json`, `submission.csv` and, last, `summary.json` with the marks of the others: each atomically.
     Raises `WorkError` with the name of the file when the disk refuses it."""
     folder, rows = Path(folder), bytearray(csv_text([BASE_COLUMNS]).encode())
-    def keep_row(r): rows.extend(csv_text([_submission_row(r).values()]).encode('utf-8', 'surrogatepass'))
+    def keep_row(r): rows.extend(csv_text([_submission_row(r).values()]).encode('utf-8', 'replace'))
     atomic_write(folder/'results.json', self.json_lines(keep_row))
     atomic_write(folder/'submission.csv', bytes(rows))
     marks = {n: file_mark(folder/n) for n in DERIVED[:2]} | {'summary.json': summary_mark(self.summary)}

@@ -379,8 +379,10 @@ def _unknown(self:OpenAIModel, status:int, message:str) -> CallError:
 def _moved(self:OpenAIModel, status:int, location:str) -> CallError:
     "The error of a redirect: free where the same server names another address."
     old = urlsplit(self._target)
-    try: new = urlsplit(urljoin(self._target, location))
-    except ValueError: return CallError(f'HTTP {status}: redirected to no address', down=True)
+    try:
+        new = urlsplit(urljoin(self._target, location))
+        if not location or new.port == 0 or new.geturl() == old.geturl(): raise ValueError # a port over 65535 raises, too
+    except ValueError: return CallError(f'HTTP {status}: redirected to no other address', down=True)
     if new.hostname != old.hostname or new.scheme not in (old.scheme, 'https'):
         return CallError(f'HTTP {status}: redirected to another server, {new.hostname}: set {self.base_name}',
                          down=True)
@@ -398,7 +400,7 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     try: message, e = _error_of(json.loads(raw))
     except (ValueError, RecursionError):
         message, e = raw[:_MOST_ERROR].decode('utf-8', 'replace') or a.reason_phrase, {}
-    if s in (307, 308): raise self._moved(s, a.headers.get('location') or '')
+    if s in (301, 302, 307, 308): raise self._moved(s, a.headers.get('location') or '')
     if r.images and s in (400, 404, 415, 422, 500, 501) and NO_PICTURES.search(message[:2000]):
         raise CallError(self._blind(f'HTTP {s}: {message}'), down=True)
     if s in (400, 413, 422, 500, 501):
@@ -409,13 +411,15 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
                         down=True)
     if s == 402 or str(e.get('code')) == 'insufficient_quota':
         raise CallError(f'HTTP {s}: no credit left: {message}', down=True)
-    if s in (404, 405) or s == 400 and self.entry.id in message and _NO_MODEL.search(message):
+    if s in (404, 405, 501) or s == 400 and self.entry.id in message and _NO_MODEL.search(message):
         raise self._unknown(s, message)
     if s not in RETRY_STATUS: raise CallError(f'HTTP {s}: {message}')
     ms = retry_after(a.headers.get('retry-after-ms'))
     wait = ms / 1e3 if ms is not None else retry_after(a.headers.get('retry-after'))
     if loading := loading_wait(s, message, e):
         raise CallError(f'HTTP {s}: {message}', again=True, loading=True, wait=loading if wait is None else wait)
+    if s == 503 and wait and self._answered == 0: # it names a time, and has answered nothing so far
+        raise CallError(f'HTTP {s}: {message}', again=True, loading=True, wait=wait)
     raise CallError(f'HTTP {s}: {message}', again=True, wait=wait, first=RATE_LIMITED if s in (429, 529) else BROKEN,
                     limited=s in (429, 529))
 
@@ -424,42 +428,84 @@ class _Events:
     "The events of a stream, put together."
     def __init__(self):
         self.text, self.out, self.tokens, self.ended = StreamedText(), {}, [], False
-        self.arguments = self.refusal = ''
+        self.refusal, self.kind, self.part, self.calls = '', '', '', {}
 
     def add(self, d:dict) -> bool:
         "Add one event; whether the text grew."
         self.out |= {k: d[k] for k in ('model', 'usage', 'system_fingerprint', 'timings', 'error') if d.get(k)}
         grown = False
         for c in d.get('choices') or ():
-            delta = c.get('delta') or {}
+            delta = c.get('delta') or c.get('message') or {}
             grown |= self.text.add(message_text(delta.get('content')),
                                    message_text(delta.get('reasoning_content') or delta.get('reasoning')))
             for call in delta.get('tool_calls') or ():
-                self.arguments += (call.get('function') or {}).get('arguments') or ''
+                given = (call.get('function') or {}).get('arguments') or ''
+                at = call.get('index') or 0
+                self.calls[at] = self.calls.get(at, '') + (given if isinstance(given, str) else json.dumps(given))
             self.refusal += message_text(delta.get('refusal'))
             self.tokens += (c.get('logprobs') or {}).get('content') or ()
             self.out['finish'] = c.get('finish_reason') or self.out.get('finish')
         return grown
 
     def line(self, line:str) -> bool:
-        "Add one line of the stream; whether the text grew."
+        "Add one line of the stream; whether the text grew. An event may have several lines of data, which a blank one ends."
+        if line.startswith('event:'): self.kind = line[6:].strip()
+        if not line.strip(): return self._end()
         if not line.startswith('data:') or self.ended: return False
-        self.ended = line[5:].strip() == '[DONE]'
-        try: return not self.ended and self.add(json.loads(line[5:]))
-        except (ValueError, RecursionError, AttributeError, TypeError):
-            raise CallError('the stream is not a chat completion', again=True) from None
+        self.part += line[5:] + '\n'
+        self.ended = self.part.strip() == '[DONE]'
+        try: d = None if self.ended else json.loads(self.part)
+        except (ValueError, RecursionError): # maybe it goes on in the next line
+            if self.part.count('\n') > 100: raise self._odd() from None
+            return False
+        self.part = ''
+        try: return bool(d) and self.add(dict(error=d.get('error') or d) if self.kind == 'error' else d)
+        except (AttributeError, TypeError): raise self._odd() from None
 
-    def answer(self) -> dict:
-        "The answer in the form of one that is not streamed."
-        if self.out.get('error'): return self.out
-        if not self.ended and not self.out.get('finish'): raise CallError('the stream broke off', again=True)
-        calls = [dict(function=dict(arguments=self.arguments))] if self.arguments else []
-        message = dict(content=self.text.text, reasoning_content=self.text.reasoning, refusal=self.refusal,
-                       tool_calls=calls)
-        choice = dict(message=message, finish_reason=self.out.get('finish'), logprobs=dict(content=self.tokens))
-        return dict(self.out, choices=[choice])
+# %% ../../nbs/03_llm/19_api.ipynb #e565a8f5
+@patch
+def _odd(self:_Events) -> CallError: return CallError('the stream is not a chat completion', again=True)
+
+@patch
+def _end(self:_Events) -> bool:
+    if self.part.strip() and not self.ended: raise self._odd()
+    self.kind = self.part = ''
+    return False
+
+@patch
+def answer(self:_Events) -> dict:
+    "The answer in the form of one that is not streamed."
+    if self.out.get('error'): return self.out
+    self._end()
+    if not self.ended and not self.out.get('finish'): raise CallError('the stream broke off', again=True)
+    calls = [dict(function=dict(arguments=a)) for a in self.calls.values() if a]
+    message = dict(content=self.text.text, reasoning_content=self.text.reasoning, refusal=self.refusal,
+                   tool_calls=calls)
+    choice = dict(message=message, finish_reason=self.out.get('finish'), logprobs=dict(content=self.tokens))
+    return dict(self.out, choices=[choice])
 
 # %% ../../nbs/03_llm/19_api.ipynb #17e008ce
+_LINE_END = re.compile(r'\r\n|\n|\r(?!\Z)') # not the other separators of lines, which a text in JSON may hold
+_EVENTS = re.compile(rb'\s*(?:(?:data|event|id|retry)?:|\{[^\n]{0,9999}"delta"[^\n]{0,9999}\}\s*\n\s*\{)')
+
+async def _lines(a):
+    "The lines of a response. Raises `CallError` when it is longer than any chat completion."
+    rest, size = [], 0
+    async for text in a.aiter_text():
+        if (size := size + len(text)) > MAX_ANSWER: raise CallError(f'the answer is longer than {MAX_ANSWER >> 20} MB')
+        rest.append(text)
+        if '\n' not in text and '\r' not in text: continue
+        *lines, last = _LINE_END.split(''.join(rest))
+        rest = [last]
+        for line in lines: yield line
+    yield ''.join(rest)
+
+def _json_answer(raw:bytes):
+    "The value of a JSON text, also of one in another encoding than it should have, or in a JSON string."
+    try: d = json.loads(raw)
+    except UnicodeDecodeError: d = json.loads(raw.decode('utf-8', 'replace'))
+    return json.loads(d) if isinstance(d, str) else d
+
 @patch
 async def _read(self:OpenAIModel, a) -> bytes:
     "The body of an answer."
@@ -469,16 +515,18 @@ async def _read(self:OpenAIModel, a) -> bytes:
         if n > MAX_ANSWER: raise CallError(f'the answer is longer than {MAX_ANSWER >> 20} MB')
     return b''.join(parts)
 
+# %% ../../nbs/03_llm/19_api.ipynb #17e008cf
 @patch
 async def _read_whole(self:OpenAIModel, a, body:dict, r:Request) -> tuple[dict, dict]:
     "(the answer, its times: none) of a response that is not streamed."
     raw = await self._read(a)
-    if a.status_code != 200: self._refused(a, raw, body, r)
-    if raw.lstrip()[:5] == b'data:': # events under another content type
+    if not a.is_success: self._refused(a, raw, body, r)
+    if _EVENTS.match(raw[:20_000]): # events under another content type
         events = _Events()
-        for line in raw.decode('utf-8', 'replace').splitlines(): events.line(line.strip())
+        for line in _LINE_END.split(raw.decode('utf-8', 'replace')):
+            events.line(f'data:{line}' if line[:1] == '{' else line)
         return events.answer(), {}
-    try: return json.loads(raw), {}
+    try: return _json_answer(raw), {}
     except (ValueError, RecursionError):
         hint = self._address_hint()
         raise CallError('the answer is not JSON' + (f': {hint}' if hint else ''), again=True) from None
@@ -486,9 +534,7 @@ async def _read_whole(self:OpenAIModel, a, body:dict, r:Request) -> tuple[dict, 
 @patch
 async def _read_stream(self:OpenAIModel, a, id:str, events:_Events) -> tuple[dict, dict]:
     "(the answer in the form of one that is not streamed, its times)"
-    size = 0
-    async for line in a.aiter_lines():
-        if (size := size + len(line)) > MAX_ANSWER: raise CallError(f'the answer is longer than {MAX_ANSWER >> 20} MB')
+    async for line in _lines(a):
         if events.line(line): self._report_text(id, events.text)
         if events.ended or events.out.get('error'): break
     return events.answer(), events.text.times()
@@ -528,13 +574,31 @@ def _logprobs(choice:dict) -> tuple|None:
 
 def _text_of(m:dict, finish) -> tuple[str, str]:
     "(text, note) of a message."
-    calls = [c.get('function') for c in m.get('tool_calls') or () if isinstance(c, dict)] + [m.get('function_call')]
-    given = [f['arguments'] for f in calls if isinstance(f, dict) and f.get('arguments')]
-    text, note = with_tool_calls(message_text(m.get('content')), given)
+    calls = m.get('tool_calls') or []
+    calls = [c.get('function') or c for c in (calls if isinstance(calls, list) else [calls]) if isinstance(c, dict)]
+    given = [f.get('arguments') or f.get('parameters') or f.get('input') for f in (*calls, m.get('function_call'))
+             if isinstance(f, dict)]
+    content = m.get('content')
+    if isinstance(content, dict): content = json.dumps(content, ensure_ascii=False) # the answer itself, not its text
+    text, note = with_tool_calls(message_text(content), [g for g in given if g])
     if text.strip(): return text, note
-    if m.get('refusal'): return '', f'the model refused: {m["refusal"]}'
-    return text, 'the reply was withheld by a content filter' if finish == 'content_filter' else ''
+    parts = [p.get('refusal') for p in content or () if isinstance(p, dict)] if isinstance(content, list) else []
+    refusal = m.get('refusal') or next((r for r in parts if r), '')
+    if refusal: return '', f'the model refused: {refusal}'
+    if finish == 'refusal': return text, 'the model refused'
+    return text, 'the reply was withheld by a content filter' if str(finish).lower() in _WITHHELD else ''
 
+_WITHHELD = ('content_filter', 'content-filter', 'safety', 'recitation', 'prohibited_content', 'blocklist', 'sensitive')
+
+def _thoughts_of(m:dict) -> str:
+    "The reasoning of a message: a text, or a list of parts."
+    x = next((v for k in ('reasoning_content', 'reasoning', 'thinking', 'reasoning_details') if (v := m.get(k))), '')
+    if isinstance(x, list):
+        parts = [p.get('text') or p.get('summary') or p.get('thinking') for p in x if isinstance(p, dict)]
+        x = '\n'.join(p for p in parts if isinstance(p, str))
+    return x if isinstance(x, str) else ''
+
+# %% ../../nbs/03_llm/19_api.ipynb #f99bc2ed
 def _server_times(d:dict, usage:dict, waited:str|None) -> dict:
     "Seconds of prompt, reply and queue, as the server reports them."
     def number(x, unit):
@@ -559,16 +623,19 @@ def raise_error(
 # %% ../../nbs/03_llm/19_api.ipynb #be97de87
 @patch
 def _reply_of(self:OpenAIModel, d:dict, id:str, times:dict, waited:str|None=None) -> Reply:
+    if isinstance(d, dict) and 'endpoint' in str(d.get('error'))[:200] and self._address_hint(): # LM Studio, with 200
+        raise self._unknown(200, _error_of(d)[0])
     raise_error(d)
     try:
         c = d['choices'][0]
-        m = c['message']
+        m = c['message'] if 'message' in c else dict(content=c['text']) # of a server for completions
         text, note = _text_of(m, c.get('finish_reason'))
-        thoughts = m.get('reasoning_content') or m.get('reasoning') or ''
+        thoughts = _thoughts_of(m)
         u = d.get('usage') if isinstance(d.get('usage'), dict) else {}
         part = lambda k: u.get(k) if isinstance(u.get(k), dict) else {}
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise CallError('the answer is not a chat completion', again=True) from None
+        said = isinstance(d, dict) and (d.get('detail') or d.get('message'))
+        raise CallError('the answer is not a chat completion' + (f': {said}' if said else ''), again=True) from None
     for k in ('model', 'system_fingerprint'):
         if isinstance(d.get(k), str): self.info[f'served_{k}' if k == 'model' else k] = self._short_text(d[k], 120)
     cached = plausible_count(part('prompt_tokens_details').get('cached_tokens'))
@@ -579,7 +646,7 @@ def _reply_of(self:OpenAIModel, d:dict, id:str, times:dict, waited:str|None=None
                  reasoning_tokens=reasoned,
                  image_tokens=plausible_count(part('prompt_tokens_details').get('image_tokens')),
                  finish_reason=c.get('finish_reason'), note=note,
-                 reasoning=thoughts if isinstance(thoughts, str) else '', logprobs=_logprobs(c),
+                 reasoning=thoughts, logprobs=_logprobs(c),
                  **_server_times(d, u, waited) | times)
 
 # %% ../../nbs/03_llm/19_api.ipynb #22c3f91c

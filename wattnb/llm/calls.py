@@ -8,7 +8,7 @@ __all__ = ['log', 'TRIES', 'RETRY_STATUS', 'MAX_PAUSE', 'LONGEST_ASK', 'RATE_LIM
            'CallError', 'quiet_loggers', 'message_text', 'with_tool_calls', 'ApiModel', 'StreamedText']
 
 # %% ../../nbs/03_llm/18_calls.ipynb #b1fd03c5
-import asyncio, json, logging, math, queue, random, re, threading, time
+import asyncio, base64, json, logging, math, queue, random, re, threading, time
 from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from fastcore.basics import patch
 
-from ..core.workspace import UserError, printable
+from ..core.workspace import UserError, printable, storable
 from ..core.redaction import secret_values
 from .prices import image_tokens
 from .protocol import Model, Reply, Request, split_thinking, unique_requests
@@ -215,8 +215,8 @@ def with_tool_calls(
     arguments:list,  # of the tools that it calls, as text or as JSON values
 ) -> tuple[str, str]:
     "(the text, or the last arguments where they hold the answer; a note about that)"
-    last = arguments[-1] if arguments else ''
-    last = last if isinstance(last, str) else json.dumps(last, ensure_ascii=False)
+    texts = [a if isinstance(a, str) else json.dumps(a, ensure_ascii=False) for a in arguments]
+    last = next((t for t in reversed(texts) if 'answer_value' in (find_fields(t)[0] or ())), texts[-1] if texts else '')
     if not last or text.strip() and (find_fields(text)[0] or not find_fields(last)[0]): return text, ''
     return last, 'the answer was a call of a tool'
 
@@ -244,8 +244,8 @@ class ApiModel(Model):
                          device='remote', concurrency=self.limit,
                          determinism='replies of a service may differ from call to call, also when they are greedy and '
                                      'have a seed')
-        # why all calls fail; last contact; fields that are not sent
-        self._down, self._reached, self._dropped = None, -math.inf, set()
+        # why all calls fail; last contact; calls that succeeded; fields that are not sent
+        self._down, self._reached, self._answered, self._dropped = None, -math.inf, 0, set()
         # system text in the user's message; longest reply of the server, and of single requests
         self._merged, self._most_reply, self._fitted = not entry.system_role, None, {}
 
@@ -318,7 +318,8 @@ MAX_KEPT = 200_000 # characters of a reply that are kept, from its end; as many 
 def _secret_texts(self:ApiModel) -> list:
     "The secrets that are removed from every text of a server, longest first."
     own = [s for s in self._secrets() if len(s) >= 4]
-    return sorted({v for s in (*own, *secret_values()) for v in (s, quote(s, safe=''))}, key=len, reverse=True)
+    coded = lambda s: [base64.b64encode(f'{scheme}{s}'.encode()).decode().rstrip('=') for scheme in ('', 'Bearer ')]
+    return sorted({v for s in (*own, *secret_values()) for v in (s, quote(s, safe=''), *coded(s))}, key=len, reverse=True)
 
 @patch
 def _redacted(self:ApiModel, text:str) -> str:
@@ -432,6 +433,7 @@ async def _attempt(self:ApiModel, r:Request, gate:Gate, h:_History) -> tuple[Rep
         except asyncio.TimeoutError: raise CallError(f'no answer within {left:.3g} s', again=True, late=True) from None
         self._reached = t1 = time.monotonic()
         gate.fine(t1 - t0)
+        self._answered += 1
         return self._want_longer(r, self._finished(reply, t0, t1, h), most, h), 0.
     except CallError as e: return self._after_failure(r, e, t0, gate, h)
 
@@ -464,7 +466,8 @@ def _after_failure(self:ApiModel, r:Request, e:CallError, t0:float, gate:Gate, h
     times = dict(started=t0, finished=now, seconds=now - t0)
     if e.too_long: return self._failed(r, h.why, h.calls, finish_reason='too_long', **times), 0.
     if not e.again or e.down or h.faults >= self.tries or h.limits >= 2 * self.tries or late:
-        if e.late and self._reached < h.began: self._down = self._down or self._one_line(h.why) # nobody was answered
+        if e.late and self._reached < h.began or e.loading and not self._answered: # nobody was answered
+            self._down = self._down or self._one_line(h.why)
         next = f'; the next try would be in {wait:.0f} s, over the {self.deadline:g} s of a question'
         over = next if late and e.again and not e.down and h.faults < self.tries and h.limits < 2 * self.tries else ''
         return self._failed(r, h.why + over, h.calls, **times), 0.
@@ -478,7 +481,7 @@ CUT = ('length', 'max_tokens') # finish reasons of a reply that reached its long
 def _split(self:ApiModel, reply:Reply) -> tuple[str, str, str]:
     "(text, reasoning, note) of a reply."
     note = reply.note
-    thoughts, text = self._redacted(reply.reasoning[-MAX_KEPT:]), self._redacted(reply.text[-MAX_KEPT:])
+    thoughts, text = (self._redacted(storable(x[-MAX_KEPT:])) for x in (reply.reasoning, reply.text))
     if self.entry.thinking != 'no' or text.lstrip().startswith(_THOUGHTS):
         inline, text = split_thinking(text)
         thoughts = '\n'.join(x for x in (thoughts, inline) if x)

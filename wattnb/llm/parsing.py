@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Iterable, Sequence
 
 from ..core.questions import BLANK, REFUSAL, Question, is_blank, parse_refs, read_items
+from ..core.workspace import storable
 from ..core.units import CURRENCIES, MAGNITUDES, SCALES, factor_between, times, unit_scale
 from .protocol import split_thinking
 
@@ -90,22 +91,22 @@ def _braces(text:str) -> list[int]:
     "Positions of the last opening braces that may begin an object."
     return [m.start() for m in re.finditer(r'\{(?=\s*["\'“`\w])', text)][-MAX_OBJECTS:]
 
-def _inside(d) -> dict|None:
-    "The fields of an object that is a text in another object."
-    for v in d.values() if isinstance(d, dict) else ():
-        try: f = _fields(_DECODER.decode(v)) if isinstance(v, str) and v.lstrip()[:1] == '{' else None
-        except (ValueError, RecursionError): continue
+def _inside(d, levels:int) -> dict|None:
+    "The fields of an object that is a text in another object, also between code marks."
+    for v in d.values() if isinstance(d, dict) and levels else ():
+        if not isinstance(v, str) or v.lstrip()[:1] not in ('{', '`'): continue
+        f = _from_json(v, _braces(v), levels - 1)
         if f and 'answer_value' in f: return f
     return None
 
-def _from_json(text:str, braces:list) -> dict|None:
+def _from_json(text:str, braces:list, levels:int=3) -> dict|None:
     "The fields of the last object with a value, else of the last object with any known field."
     partial = None
     for p in reversed(braces):
         if not _QUOTED.match(text, p): continue # no JSON, maybe repairable
         try: found = _DECODER.raw_decode(text, p)[0]
         except (ValueError, RecursionError): continue
-        d = _inside(found) or _fields(found)
+        d = _inside(found, levels) or _fields(found)
         if d and 'answer_value' in d: return d
         partial = partial or d
     return partial
@@ -153,9 +154,21 @@ def _key_and_value(line:str) -> tuple|None:
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #2f9d9583
 _ANY_KEY = re.compile(r'answer|value|explanation|ref|citation|supporting|confidence', re.I)
-_TURN = re.compile(r'(?:\n[ \t]*+|(?<=\}) ?)(?:[#*]{0,4} ?(?:next |new )?(?:question|user|human|instruction|input|q)'
-                   r'(?: \d{1,3})?[ *]{0,3}:|#{1,4} ?question\b)'
-                   r'|\[INST\]|<start_of_turn>|<\|(?:im_start|start_header|user|eot|endoftext)', re.I)
+_SPEAKER = r'(?:question|user|human|instruction|input|q|system|assistant|problem|frage|pregunta|问题|問題|質問|질문)'
+_TURN = re.compile(rf'(?:\n[ \t]*+|(?<=\}}) ?)(?:[#*]{{0,4}} ?(?:the |next |new |follow-?up )?{_SPEAKER}'
+                   r'(?: ?\d{1,3})?[ *]{0,3}(?:[:：]|\.\s| [–—-] )|#{1,4} ?question\b)'
+                   rf'|\n[ \t#*]{{0,9}}{_SPEAKER}(?: ?\d{{1,3}})?[ \t*]{{0,9}}\n|<{_SPEAKER}>'
+                   r'|\n[^\n:]{0,60}\b(?:another|next|new|follow-?up|second) (?:question|query|problem)\b[^\n:]{0,60}:'
+                   r'|\[INST\]|<start_of_turn>|<[|｜](?:im_start|start_(?:header|of_role)|header_start|user|eot|end|system)', re.I)
+
+def _unescaped(text:str) -> str:
+    "A text with a JSON object in the form of a JSON string, between other text: that object alone."
+    for _ in range(3):
+        a, b = text.find('{'), text.rfind('}')
+        if a < 0 or not re.match(r'\{\s*(?:\\[nrt]\s*)*\\+"', text[a:a + 200]): break
+        try: text = _DECODER.decode(f'"{text[a:b + 1]}"')
+        except (ValueError, RecursionError): break
+    return text
 
 def _decoded(text:str) -> str:
     "The text of a reply that is a JSON string, or a list of one, else the reply."
@@ -176,13 +189,14 @@ def _first_turn(text:str) -> str:
         if d and 'answer_value' in d: return text[:m.start()]
     return text
 
+# %% ../../nbs/03_llm/07_parsing.ipynb #2f9d9584
 def find_fields(
     text:str, # a reply
 ) -> tuple[dict|None, str]:
     "(fields, how they were read): `json`, `repair`, `lines`, or (None, '') when there are none."
     text = split_thinking(text)[1][-MAX_REPLY:]
     if not _ANY_KEY.search(text): return None, ''
-    text = _first_turn(_decoded(text))
+    text = _first_turn(_unescaped(_decoded(text)))
     braces = _braces(text)
     for read, name in ((_from_json, 'json'), (_from_repair, 'repair')):
         if d := read(text, braces): return d, name
@@ -193,26 +207,27 @@ def find_fields(
 # pattern of a number in a text; also for `wattnb.llm.baselines`
 NUMBER = r'[-−]?(?:\d{1,3}(?:,\d{3})+|\d++)(?:\.\d++)?(?:[eE][+-]?\d++)?'
 MAX_VALUE = 500 # characters of a value, cut before anything is done with it
-_APPROXIMATE = re.compile(r'^(?:about|approximately|approx\.?|around|roughly|nearly|circa|ca\.|~|≈)\s*', re.I)
-_RANGE = re.compile(rf'^\[?\s*(?:from\s+|between\s+)?({NUMBER})\s*(?:-|–|—|to|and|,\s)\s*({NUMBER})\s*\]?$', re.I)
+_APPROXIMATE = re.compile(r'^(?:about|approximately|approx\.?|around|roughly|nearly|circa|ca\.|~|≈|\\approx|\\sim|=)\s*', re.I)
+_RANGE = re.compile(rf'^\[?\s*(?:from\s+|between\s+)?({NUMBER})\s*(?:-|–|—|−(?!\d)|[~〜]|to|and|,\s)\s*({NUMBER})\s*\]?$', re.I)
 _PERCENT = ('%', 'percent', 'percentage')
 _WRAPPED = re.compile(r'\*\*(.+)\*\*|`([^`]+)`|\\boxed\{(.+)\}|\$([^$]+)\$|\\\((.+)\\\)'
-                      r'|\*([^*]+)\*|__(.+)__|\\(?:text|math)[a-z]{0,2}\{(.+)\}|<(?:b|i|em|strong)>(.+)</\w{1,6}>'
+                      r'|\$\$([^$]+)\$\$|\\\[([^\]]+)\\\]|[“‘«„]([^”’»“]+)[”’»“]|~~([^~]+)~~|_([^_]+)_'
+                      r'|\*([^*]+)\*|__(.+)__|\\(?:text|math)[a-z]{0,2}\{(.+)\}|<(?:b|i|em|strong|code|answer|mark|span)>(.+)</\w{1,6}>'
                       r"|\['([^']*)'\]", re.S)
 
 def _text(v) -> str:
     "A JSON value as text; '' for null and NaN."
     if v is None or v != v: return ''
     if isinstance(v, bool): return '1' if v else '0'
-    if isinstance(v, (list, dict)): return json.dumps(v, ensure_ascii=False)
-    return str(v).strip()
+    if isinstance(v, (list, dict)): return storable(json.dumps(v, ensure_ascii=False))
+    return storable(str(v)).strip()
 
 def _plain_number(n:str) -> str: return n.replace(',', '').replace('−', '-')
 
 def _without_unit(t:str, unit:str) -> str:
     "The text without a unit at its end, where a digit, a bracket or a blank precedes it."
     spelled = r'[\s_]?'.join(re.escape(c) for c in unit if c not in ' _') # t CO_2e for tCO2e
-    m = re.search(rf'(?<=[\d\s\]]){spelled}s?\.?$', t, re.I)
+    m = re.search(rf'(?<=[\d\s\]])(?:{spelled}s?\.?|\({spelled}\)|\[{spelled}\])$', t, re.I)
     return t[:m.start()].rstrip() if m else t
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #w3n00002
@@ -221,9 +236,9 @@ _GROUPS = re.compile(rf'(?<![\d.,])\d{{1,3}}(?:[{_BLANKS}]\d{{3}})++(?![{_BLANKS
 _POWER = re.compile(rf'(?:({NUMBER})\s?(?:[×x*·⋅]|\\times|\\cdot)\s?|(?<![\d.]))10\s?'
                     r'(?:(?:\^|\*\*)\s?\{?([-−–+]?\d{1,3})\}?(?!\d)|([⁻⁺]?[⁰¹²³⁴-⁹]{1,3}))')
 _WORDS = '|'.join(MAGNITUDES)
-_EXPONENTS = {w: round(math.log10(f)) for w, f in MAGNITUDES.items()} | dict(k=3, K=3, M=6, B=9, bn=9)
-_SCALED = re.compile(rf'({NUMBER})(?:\s?({_WORDS}|bn)s?|(k|K|M|B))(?![\w/])')
-_BOTH_SCALED = re.compile(rf'^({NUMBER})(\s?(?:-|–|—|to|and)\s?{NUMBER}(\s?(?:{_WORDS})))$')
+_EXPONENTS = {w: round(math.log10(f)) for w, f in MAGNITUDES.items()} | dict(k=3, K=3, M=6, B=9, bn=9, mn=6, mio=6)
+_SCALED = re.compile(rf'({NUMBER})(?:\s?((?i:{_WORDS}|bn|mn|mio))s?|(k|K|M|B))(?![\w/])')
+_BOTH_SCALED = re.compile(rf'^({NUMBER})(\s?(?:-|–|—|to|and)\s?{NUMBER}(\s?(?i:{_WORDS})))$')
 
 def _exponent(t:str) -> int: return int(re.sub('[−–]', '-', unicodedata.normalize('NFKC', t)))
 
@@ -234,35 +249,43 @@ def _shifted(n:str, exponent:int) -> str:
 
 def _spelled_out(t:str, unit:str='') -> str:
     "The text with its numbers in plain digits."
+    t = re.sub(r'<sup>([-−–+]?\d{1,3})</sup>', r'^\1', re.sub(r'\{,\}|\\,(?=\d{3})', ',', t))
     t = _GROUPS.sub(lambda m: re.sub(f'[{_BLANKS}]', '', m[0]), t)
     t = _POWER.sub(lambda m: _shifted(m[1] or '1', _exponent(m[2] or m[3])), t)
-    t = re.sub(r'^[–‒－](?=\d)', '-', re.sub(r'(?<=\d)[⁰¹²³⁴-⁹]++', '', t))
+    t = re.sub(r'^(?:[–—‒－]\s?|[-−] )(?=\d)', '-', re.sub(r'(?<=\d)[⁰¹²³⁴-⁹]++', '', t))
     t = _BOTH_SCALED.sub(r'\1\3\2', t)
     def scale(m):
-        word = m[2] or m[3]
+        word = m[2].lower() if m[2] else m[3]
         return m[1] if word in unit.lower() and m[2] else _shifted(m[1], _EXPONENTS[word])
     return unicodedata.normalize('NFKC', _SCALED.sub(scale, t))
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #61d5d56b
+_INVISIBLE = re.compile('[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]') # of no width
+_AROUND = re.compile(r'[\[({]\s*((?:[-−–+]\s?)?\d[\d.,]*)\s*[\])}]') # a number alone in brackets
+
 def _unwrapped(value) -> str:
     "A value as text: the element of a list of one, without emphasis, code marks and box."
-    if isinstance(value, str) and value.lstrip()[:2] in ('["', '[{') and len(value) <= MAX_VALUE:
+    if isinstance(value, str) and value.lstrip()[:2] in ('["', '[{', '{"') and len(value) <= MAX_VALUE:
         try: value = json.loads(value)
         except (ValueError, RecursionError): pass
-    if isinstance(value, list) and len(value) == 1: value = value[0]
-    if isinstance(value, dict) and 'value' in value and set(value) <= {'value', 'unit'}:
-        value = f'{_text(value["value"])} {_text(value.get("unit"))}'
-    s = _text(value).strip('"\' \t\n')[:MAX_VALUE]
+    while isinstance(value, list) and len(value) == 1: value = value[0]
+    name = next((k for k in ('value', 'amount', 'number', 'answer', 'answer_value') if isinstance(value, dict) and k in value), '')
+    if name and set(value) <= {name, 'unit', 'units'}:
+        value = f'{_text(value[name])} {_text(value.get("unit") or value.get("units"))}'
+    s = _INVISIBLE.sub('', _text(value)[:2 * MAX_VALUE]).strip('"\' \t\n')[:MAX_VALUE]
     while m := _WRAPPED.fullmatch(s): s = next(x for x in m.groups() if x is not None).strip('"\' \t\n')
     return s
 
 def _as_asked(s:str, q:Question) -> str:
     "A number or a range without unit, separators and hedge; other text as it is."
     asked = unicodedata.normalize('NFKC', q.unit or '')
-    t = _spelled_out(_APPROXIMATE.sub('', s), asked)
+    t = re.sub(r'\*\*([^*]+)\*\*|`([^`]+)`', r'\1\2', s)
+    t = m[1] if (m := _AROUND.fullmatch(t)) else re.sub(r'(?<=\d)\s?(?:\[\d{1,3}\]|[*†‡§]+|[,;]|\.)$', '', t)
+    t = _spelled_out(re.sub(r'^\+\s?(?=\d)', '', _APPROXIMATE.sub('', t)), asked)
     plain = re.sub(rf'\b(?:{_WORDS})s?\b', '', asked).strip()
     for unit in {asked, plain, *(_PERCENT[:2] if asked.lower() in _PERCENT else ())}:
-        if unit: t = _without_unit(t, unit)
+        if not unit: continue
+        t = re.sub(rf'(?<=\d)\s?{re.escape(unit)}(?=\s*(?:-|–|—|to|and)\s*\d)', '', _without_unit(t, unit), flags=re.I)
     t = re.sub(rf'^(?:(?:US)?[$€£]|{re.escape(plain) or "[$]"})\s*(?=[\d-])', '', t).strip()
     if re.fullmatch(NUMBER, t): return _plain_number(t)
     if (m := _RANGE.match(t)) and _plain_number(m[1]) != _plain_number(m[2]):

@@ -14,7 +14,9 @@ from typing import Iterable
 
 # %% ../../nbs/03_llm/17_server_limits.ipynb #94deaac1
 TOO_LONG = re.compile(r'context.?(length|window|size|limit)|maximum (context|model length)|too long|too many tokens'
-                      r'|prompt is too', re.I)
+                      r'|prompt is too|(?:input|prompt) (?:length|tokens?\b)[^.]{0,60}exceed|maximum prompt length|\bn_ctx\b'
+                      r'|max_(?:seq_len|model_len|num_tokens)\b|reduce the length|exceeds[^.]{0,30}\bmax(?:imum)? (?:\w+ )?length'
+                      r'|input token count|range of input length|max_tokens must be at least 1, got -', re.I)
 
 def plausible_count(
     x, # what a server reports
@@ -28,22 +30,32 @@ def _first(*values) -> int|None:
 
 # %% ../../nbs/03_llm/17_server_limits.ipynb #fa38f020
 _N = r'(\d[\d,_]{0,11})'
+_OVER = r'(?:exceeds?|is greater than|is larger than|is longer than|is over|>=?)'
 _WINDOW = (rf'\d \+ \d[\d,]{{0,11}} > {_N}', rf'tokens > {_N} maximum',
            rf'\+ `?max_new_tokens`? must be <= {_N}\. Given',
            rf'{_N} (?:tokens )?maximum context', rf'less than {_N} tokens\. Given',
-           rf'(?:context (?:length|size|window|limit)|model length)[^\d.;]{{0,40}}{_N}',
+           rf'(?:n_ctx|max_seq_len|max_model_len|max_num_tokens)\W{{1,4}}{_N}',
+           rf'(?:maximum|max) (?:model |allowed |prompt |input )?length[^\d.;:]{{0,12}}{_N}',
+           rf'tokens allowed \({_N}\)', rf'(?:the prompt cannot exceed|while limit is|model context is) {_N}',
+           rf'range of input length should be \[\d+, ?{_N}\]',
+           rf'(?:context (?:length|size|window|limit)|model length)(?!:? by\b)(?:(?!\bby\b)[^\d.;]){{0,40}}{_N}',
+           rf'(?:input|prompt)[^\d.]{{0,20}}\(\d[\d,]{{0,11}} tokens\)[^\d.]{{0,40}}exceeds (?:the )?limit of {_N}',
            rf'sequence length \d[\d,]{{0,11}} exceeds[^\d.;]{{0,20}}{_N}',
            rf'input tokens \(\d[\d,]{{0,11}}\) exceed[^\d.;]{{0,20}}{_N}')
-_PROMPT = (rf'{_N} (?:tokens )?(?:in the messages|from the input|of text input|input tokens|prompt tokens'
+_PROMPT = (rf'n_keep\W{{1,3}}{_N}', rf'(?:prompt|input|context) length (?:of |is )?\(?{_N}(?:\.0)?\)? {_OVER}',
+           rf'(?:input|prompt) length \({_N}(?:\.0)?\)', rf'(?:token count|requested tokens) \({_N}\)', rf'received {_N}\b',
+           rf'too long: {_N}, model', rf'prompt {_N} {_OVER}',
+           rf'{_N} (?:tokens )?(?:in the messages|from the input|of text input|input tokens|prompt tokens'
            rf'|`inputs` tokens)', rf'(?:request|input|prompt)[^\d.]{{0,20}}\(?(?:length )?{_N} tokens',
            rf'\(length {_N}\)', rf'contains (?:at least )?{_N}', rf'too long: {_N} tokens',
            rf'{_N} \+ \d[\d,]{{0,11}} >', rf'the first {_N} tokens', rf'tokens\. Given: {_N}',
            rf'sequence length {_N}', rf'input tokens \({_N}\)')
 _REPLY = (rf'(?<!\+ )(?<!\+ `)max_(?:completion_|new_|output_)?tokens\W[^.]{{0,60}}?'
-          rf'(?:at most|(?:less|lower) than(?: or equal to)?|no more than|below|cannot exceed|<=|maximum (?:is|of))\W{{0,3}}{_N}',
+          rf'(?:at most|(?:less|lower) than(?: or equal to)?|no more than|below|cannot exceed|exceeds the (?:limit|maximum) of|<=|maximum (?:is|of))\W{{0,3}}{_N}',
           rf'at most {_N} (?:completion|output) tokens', rf'max_tokens: \d+ > {_N}',
-          rf'range of max_tokens is \[\d+, ?{_N}\]', rf'requested exceeds the model limit of {_N}')
+          rf'max_tokens (?:is|(?:must|should) be)(?: in)? \[\d+, ?{_N}\]', rf'requested exceeds the model limit of {_N}')
 
+# %% ../../nbs/03_llm/17_server_limits.ipynb #fa38f021
 @dataclass(frozen=True)
 class Limits:
     "Lengths in tokens that a server names; None where it does not."
@@ -56,7 +68,7 @@ def read_limits(
     fields:dict|None=None,  # of its JSON object
 ) -> Limits:
     "The limits that an error names."
-    d, text = fields or {}, re.sub(r'contains \d{1,12} characters \([^)]{0,200}\)', '', message[:2000])
+    d, text = fields or {}, re.sub(r'contains \d{1,12} characters \([^)]{0,200}\)|limit \(2013\)', '', message[:2000])
     def find(patterns):
         m = next((m for p in patterns if (m := re.search(p, text, re.I))), None)
         return _first(int(re.sub('[,_]', '', m[1]))) if m else None
@@ -64,15 +76,25 @@ def read_limits(
 
 # %% ../../nbs/03_llm/17_server_limits.ipynb #ecd01178
 LOADING_WAIT = 2. # seconds between two calls to a server that loads its model
-_LOADING = re.compile(r'loading (?:the |your )?model|model[^.]{0,200}\b(?:is|being)[^.]{0,30} load(?:ing|ed)\b'
-                      r'|warming up|starting up|startup in progress|server is starting'
-                      r'|not ready (?:yet|for)|(?:model|server) not ready', re.I)
-_NO_SYSTEM = re.compile(r"system[ _]?(?:role|messages?|prompts?|instructions?)?\b[^.]{0,60}(?:not|n't|un)[ ]?(?:be )?"
-                        r"(?:support|allow|accept|available)|(?:not|n't) (?:support|allow|accept)[^.]{0,60}\bsystem\b"
-                        r"|roles must alternate|only (?:supports? )?user(?:, | and )(?:assistant|model)"
-                        r"|should be 'user' or 'assistant'|valid role: user|developer instruction is not enabled"
-                        r"|(?:got|unexpected role) ['\"]?system"
-                        r"|(?:invalid|unknown|unsupported) role[^.]{0,20}\bsystem\b", re.I)
+_LOADING = re.compile(r'(?<!error )loading (?:the |your )?(?:model|weights)|model[^.]{0,200}\b(?:is|being)[^.]{0,30} load(?:ing|ed)\b'
+                      r'|model loading|^\W{0,9}(?:(?:the )?server is )?(?:still )?loading\b|for (?:the )?model to load\b'
+                      r'|warm(?:ing |-)up|starting up|startup in progress|(?:server|engine|service|endpoint|replica)s? (?:is|are) starting'
+                      r'|initiali[sz]ing|initiali[sz]ation in progress|scal(?:ing|ed) (?:up )?(?:from|to) zero|cold start'
+                      r'|weights are (?:being )?download|no healthy upstream'
+                      r'|not ready (?:yet|for)|(?:model|server|engine|upstream) (?:is )?not ready', re.I)
+_Q = r'[\'"`]?'
+_SYSTEM = rf'\bsystem{_Q}[ _](?:role|message|prompt|instruction|turn)s?\b|\brole\W{{1,4}}system\b'
+_NO_SYSTEM = re.compile(
+    rf"(?:{_SYSTEM})[^.]{{0,60}}(?:(?:not|n't|un)[ ]?(?:be )?(?:support|allow|accept|available|enabled|used|permit|valid)"
+    r"|forbidden|prohibited|disabled|disallowed|invalid)"
+    r"|(?:not|n't) (?:support|allow|accept|have|handle|use)[^.]{0,60}\bsystem\b(?! memory)|\bno system (?:role|message|prompt)"
+    rf"|roles must alternate|only (?:supports? |accepts? )?{_Q}user{_Q}(?:, | and ){_Q}(?:assistant|model)"
+    r"|(?:should|must) be 'user' or 'assistant'|valid role: user|developer instruction is not enabled"
+    r"|role\W{0,2} must be (?:in|one of)(?![^.]{0,80}system)"
+    rf"|(?:first|initial) (?:message|role|turn)s?[^.]{{0,20}} (?:must|should)[^.]{{0,20}}\buser\b"
+    rf"|(?:must|should) (?:begin|start) with (?:a |the )?{_Q}user\b|\bsystem{_Q} is (?:not (?:one of|a valid)|no valid)"
+    rf"|(?:got|unexpected role) {_Q}system"
+    r"|(?:invalid|unknown|unsupported|unrecognized|unexpected|bad) (?:message )?(?:role|value)[^.]{0,20}\bsystem\b", re.I)
 
 def loading_wait(
     status:int,    # of an error
