@@ -123,3 +123,42 @@ def test_no_child_process_imports_from_the_working_folder():
     "Python puts the working folder before its own modules unless -P or -I is given."
     calls = [m[0] for p in (root/'wattnb').rglob('*.py') for m in re.finditer(r'\[sys\.executable[^\n]{0,40}', p.read_text('utf-8'))]
     assert len(calls) >= 6 and not [c for c in calls if not c.startswith(("[sys.executable, '-P'", "[sys.executable, '-I'"))], calls
+
+
+def test_a_run_folder_that_is_a_link_is_not_written_through(there, tmp_path):
+    ws, _ = there
+    own = next((ws/'artifacts/experiments').rglob('summary.json')).parent
+    shutil.copytree(own, tmp_path/'elsewhere')
+    link = own.with_name('linked')
+    link.symlink_to(tmp_path/'elsewhere')
+    before = names_and_bytes(tmp_path/'elsewhere')
+    try:
+        for words in (('run', '--model', 'extractive', '--env', own.parent.parent.name, '--preset', 'words', '--limit', '12', '--name', 'linked'), ('replay', str(link)), ('rescore', str(link))):
+            status, out, err = wattnb(*words, cwd=ws)
+            assert status == 2 and ('is a link' in err or 'folder name' in err), (words, err)
+    finally: link.unlink()
+    assert names_and_bytes(tmp_path/'elsewhere') == before
+
+
+def names_and_bytes(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+
+
+def test_numbers_that_are_no_measurement_cost_one_run_and_not_the_table(there, tmp_path):
+    "1.7e308 in a run folder from elsewhere would overflow in the sums of every table; a name that is no UTF-8 is shown, in one line."
+    from wattnb.experiment.stored import results_table
+    from wattnb.scoring.run_folders import find_runs
+    ws, _ = there
+    own = next((ws/'artifacts/experiments').rglob('summary.json')).parent
+    for name, number in ((b'fine\xff\nx', None), (b'huge', 1.7e308), (b'longer', 10**400)):
+        shutil.copytree(own, os.fsdecode(os.fsencode(tmp_path/'runs'/'demo_QA') + b'/' + name))
+        if number is None: continue
+        p = tmp_path/'runs'/'demo_QA'/name.decode()/'results.json'
+        p.write_text(json.dumps([r | dict(generation_seconds=number) for r in json.loads(p.read_text())]))
+    assert [r.name for r in find_runs(tmp_path/'runs')] == ['fine? x', 'huge', 'longer']
+    assert [r.name for r, _ in results_table(tmp_path/'runs').numbers] == ['fine? x']
+
+
+def test_a_deep_file_of_models_is_a_line(tmp_path):
+    (tmp_path/'data').mkdir(); (tmp_path/'models.toml').write_text('a=' + '[' * 100_000)
+    status, _, err = wattnb('models', cwd=tmp_path)
+    assert status == 2 and 'models.toml: not valid TOML: nested too deeply' in err

@@ -129,3 +129,16 @@ def test_tables_fit_the_terminal(ws, words):
     piped = wattnb(*words, cwd=ws).stdout.decode()
     assert '\x1b' not in piped and '(--wide)' not in piped
     assert on_terminal([*words[:-2], '--wide', *words[-2:]], 80, NO_COLOR='1') == piped
+
+
+def test_a_run_with_its_streams_closed(ws):
+    "As a job of a scheduler starts it: the kernel, whose streams are those of the command, would die."
+    assert wattnb('index', '--embedder', 'none', cwd=ws).returncode == 0
+    words = [sys.executable, '-P', '-m', 'wattnb.cli', 'run', '--model', 'extractive', '--preset', 'words', '--limit', '1', '--name', 'closed']
+    p = subprocess.run(['sh', '-c', 'exec "$@" >&- 2>&- <&-', 'sh', *words], cwd=ws, env=os.environ | dict(PYTHONPATH=str(root)), timeout=120)
+    assert p.returncode == 0 and (ws/'artifacts/experiments/demo_QA/closed/results.json').exists()
+
+
+def test_a_question_in_another_encoding_than_that_of_the_locale(ws):
+    p = wattnb('search', 'énergie', '--preset', 'words', cwd=ws, LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')
+    assert p.returncode == 0, p.stderr

@@ -12,7 +12,7 @@ from wattnb.experiment.settings import RunSettings
 from wattnb.llm.parsing import clean_value, find_fields, parse_reply
 from wattnb.llm.protocol import Request, open_model
 from wattnb.llm.registry import ModelEntry, load_registry
-from wattnb.llm.server_limits import Limits, loading_wait, read_limits, refuses_system
+from wattnb.llm.server_limits import TOO_LONG, Limits, loading_wait, read_limits, refuses_system
 from wattnb.testing.server import FakeServer, environment
 from conftest import CANARY as KEY, KEYS, Page, send
 
@@ -54,18 +54,33 @@ def test_a_refused_system_role_is_merged_once(status, message):
 
 
 @pytest.mark.parametrize('message', ['This model only supports user and assistant roles', 'Unexpected role "system". The Messages API accepts a top-level parameter', "Input should be 'user' or 'assistant'",
-    'Developer instruction is not enabled for models/gemma-3-27b-it', 'Only user, assistant and tool roles are supported, got system.', 'Please use a valid role: user, model.', 'system role is unsupported'])
-def test_wordings_of_a_refused_system_role(message): assert refuses_system(message) and not refuses_system('the system is busy') and not refuses_system('model x not found')
+    'Developer instruction is not enabled for models/gemma-3-27b-it', 'Only user, assistant and tool roles are supported, got system.', 'Please use a valid role: user, model.', 'system role is unsupported',
+    "Invalid value: 'system'. Supported values are: 'user' and 'assistant'.", "'system' is not one of ['user', 'assistant']", 'Role must be in [user, assistant]', 'messages: first message must use the "user" role', 'System messages are disabled for this model',
+    'Conversation must start with a user message', 'System instructions are not enabled for models/gemma-3', 'unsupported message role: system', 'The system role cannot be used with this model', 'Model does not have a system prompt', 'System role is forbidden'])
+def test_wordings_of_a_refused_system_role(message):
+    assert refuses_system(message)
+    for m in ('the system is busy', 'model x not found', 'System memory not available', 'Internal system error: not supported operation', 'role must be one of: system, user, assistant'): assert not refuses_system(m), m
 
 
 @pytest.mark.parametrize('message, window, prompt, reply', [
     ('`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 3700 `inputs` tokens and 512 `max_new_tokens`', 4096, 3700, None), ('`max_new_tokens` must be <= 64. Given: 512', None, None, 64),
-    ('Sequence length 5000 exceeds maximum 4096', 4096, 5000, None), ('input tokens (5000) exceed the limit of 4096', 4096, 5000, None), ('`inputs` must have less than 4095 tokens. Given: 5000', 4095, 5000, None)])
-def test_wordings_of_a_limit(message, window, prompt, reply): assert read_limits(message) == Limits(window, prompt, reply)
+    ('Sequence length 5000 exceeds maximum 4096', 4096, 5000, None), ('input tokens (5000) exceed the limit of 4096', 4096, 5000, None), ('`inputs` must have less than 4095 tokens. Given: 5000', 4095, 5000, None),
+    ('Input length (5000 tokens) exceeds the maximum allowed length (4090 tokens). Use a shorter input or enable --allow-auto-truncate.', 4090, 5000, None), ('Cannot truncate prompt with n_keep (5000) >= n_ctx (4096)', 4096, 5000, None),
+    ('The number of tokens to keep from the initial prompt is greater than the context length (n_keep: 5000>= n_ctx: 4096). Try to load', 4096, 5000, None), ('prompt too long; exceeded max context length by 1234 tokens', None, None, None),
+    ('The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).', 1048576, 1200000, None), ("This model's maximum prompt length is 131072 but the request contains 200000 tokens.", 131072, 200000, None),
+    ('too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 5000. Try using a shorter prompt or a smaller max_tokens value', 4081, 5000, None), ('Requested tokens (5000) exceed context window of 4096', 4096, 5000, None),
+    ('The sum of prompt length (3700.0), query length (0) should not exceed max_num_tokens (4096)', 4096, 3700, None), ('Context length 5000 is greater than max_seq_len 4096. Generation is aborted', 4096, 5000, None),
+    ('The prompt is too long: 5000, model maximum context length: 4095', 4095, 5000, None), ('Range of max_tokens should be [1, 8192]', None, None, 8192), ('InvalidParameter: Range of input length should be [1, 30720]', 30720, None, None),
+    ('invalid params, context window exceeds limit (2013)', None, None, None), ('max_tokens must be in [1, 2048]', None, None, 2048), ('Value for max_tokens exceeds the limit of 2048', None, None, 2048),
+    ('max_new_tokens (512) + input length (3700) exceeds model max length 4096', 4096, 3700, None)])
+def test_wordings_of_a_limit(message, window, prompt, reply):
+    assert read_limits(message) == Limits(window, prompt, reply) and (reply or TOO_LONG.search(message) or 'inputs' in message or 'Sequence' in message)
 
 
-@pytest.mark.parametrize('status, message', [(503, 'Model not ready'), (503, 'The server is starting'), (424, 'Model not ready for inference. Wait and try your request again.'), (429, 'Model is loading, please retry'), (502, 'model is still loading')])
-def test_wordings_of_loading(status, message): assert loading_wait(status, message, {}) and loading_wait(429, 'Rate limit reached', {}) is None
+@pytest.mark.parametrize('status, message', [(503, 'Model not ready'), (503, 'The server is starting'), (424, 'Model not ready for inference. Wait and try your request again.'), (429, 'Model is loading, please retry'), (502, 'model is still loading'), (503, 'Initializing'), (503, 'loading'), (503, 'no healthy upstream'), (503, 'Waiting for model to load'), (503, 'Endpoint is scaled to zero, starting'), (503, 'Warm-up in progress'), (500, 'model loading in progress')])
+def test_wordings_of_loading(status, message):
+    assert loading_wait(status, message, {}) and loading_wait(429, 'Rate limit reached', {}) is None
+    for m in ('error loading model', 'failed to load model: out of memory', 'the server is overloaded'): assert loading_wait(500, m, {}) is None, m
 
 
 def test_bedrock_without_system_messages():
@@ -192,6 +207,16 @@ def test_a_loading_server_is_waited_for(answer, monkeypatch):
     assert all(r.ok for r in got) and len(bodies) > 6
 
 
+def test_a_time_named_before_the_first_answer_is_waited_for(caplog):
+    "A proxy in front of a server that starts says 503 and when to come again; one that never answers costs one deadline."
+    ready = time.monotonic() + 1.5
+    got, _, bodies = ask(Page(lambda h, body, n: send(h, 503, 'Service Unavailable', retry_after='0.1') if time.monotonic() < ready else send(h, 200, chat())), requests(3), tries=2)
+    assert all(r.ok for r in got) and len(bodies) > 12
+    t = time.monotonic()
+    got, *_ = ask(Page(lambda h, body, n: send(h, 503, 'Service Unavailable', retry_after='0.1')), requests(6), entry(max_concurrent=1), tries=2, timeout=.5, deadline=.8)
+    assert not any(r.ok for r in got) and time.monotonic() - t < 3
+
+
 def test_loading_is_waited_for_before_the_first_question(monkeypatch, caplog):
     monkeypatch.setattr('wattnb.llm.server_limits.LOADING_WAIT', .2)
     s = FakeServer('x', window=2048, loading=1.)
@@ -230,6 +255,36 @@ def test_a_call_of_a_tool_and_a_refusal():
     got, *_ = ask(FakeServer(change=answering(refusal=f'I cannot help with that, {KEY}')))
     a = parse_reply(got[0].text, note=got[0].note)
     assert a.status == 'unparsed' and a.explanation == 'the model refused: I cannot help with that, [redacted]'
+
+
+@pytest.mark.parametrize('message, note', [
+    (dict(reasoning_details=[dict(type='reasoning.text', text=VALUE)]), 'field for reasoning'), (dict(thinking=VALUE), 'field for reasoning'), (dict(reasoning_content=[dict(text=VALUE)]), 'field for reasoning'), (dict(content=json.loads(VALUE)), ''),
+    (dict(tool_calls=[dict(function=dict(name='reply', arguments=VALUE)), dict(function=dict(name='cite', arguments='{"page": 3}'))]), 'call of a tool'), (dict(tool_calls=[dict(name='reply', arguments=VALUE)]), 'call of a tool'),
+    (dict(tool_calls=dict(function=dict(name='reply', parameters=json.loads(VALUE)))), 'call of a tool')])
+def test_places_of_the_answer(message, note):
+    got, *_ = ask(FakeServer(change=answering(**message)))
+    assert json.loads(got[0].text) == json.loads(VALUE) and note in got[0].note and bool(note) == bool(got[0].note)
+
+
+def test_other_refusals_and_forms_of_an_answer():
+    for message, note in ((dict(content=[dict(type='refusal', refusal='No.')]), 'the model refused: No.'), (dict(finish_reason='refusal'), 'the model refused'), (dict(finish_reason='SAFETY'), 'content filter')):
+        got, *_ = ask(FakeServer(change=answering(**message)))
+        assert got[0].text == '' and note in got[0].note
+    whole = json.dumps(chat())
+    for body in (json.dumps(whole), whole.encode()[:-1] + b', "x": "\xe9"}', json.dumps(dict(choices=[dict(text=VALUE)]))):
+        got, *_ = ask(Page(lambda h, b, n: send(h, 201, body)))
+        assert got[0].text == VALUE, body
+    got, *_ = ask(Page(lambda h, b, n: send(h, 200, dict(detail='Not authenticated'))), tries=1)
+    assert 'Not authenticated' in got[0].error
+
+
+def test_half_a_surrogate_and_nul_are_not_stored(ws):
+    "They come as escapes, of the answer's JSON or of the reply's: the files of the run are UTF-8, and the CSV can be read."
+    odd = VALUE.replace('p. 3', 'p\\u0000. \\ud800 3')
+    summary = run(ws, FakeServer(change=answering(content='\ud800\0' + odd)), 'odd', n=2, max_retries=0)
+    folder = next(ws.experiments.rglob('odd/results.json')).parent
+    r = read_json(folder/'results.json')[0]
+    assert summary['by_status']['answered'] == 2 and r['pred_explanation'] == 'p. ? 3' and b'\0' not in (folder/'submission.csv').read_bytes()
 
 
 THOUGHT = dict(reasoningContent=dict(reasoningText=dict(text='p. 3 says so')))
@@ -272,7 +327,33 @@ def test_a_stream_that_nobody_asked_for(kind):
     assert got[0].text == VALUE and got[0].attempts == 1 and bodies[0]['stream'] is False
 
 
-@pytest.mark.parametrize('status', [307, 308])
+@pytest.mark.parametrize('raw', [': PROCESSING\n\n' + events(), 'event: message\n' + events(), 'id: 1\nretry: 9\n' + events(), events().replace('\n', '\r\n'), 
+    'data: {"choices":\ndata: [{"message": {"content": ' + json.dumps(VALUE) + '}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n',
+    events().replace('data: [DONE]', '').replace('data: ', '').replace('\n\n', '\n')])
+@pytest.mark.parametrize('kind', ['text/event-stream', 'application/json'])
+def test_forms_of_a_stream(raw, kind):
+    if not raw.startswith('{') or kind == 'application/json':
+        got, *_ = ask(Page(lambda h, body, n: send(h, 200, raw, kind)))
+        assert got[0].text == VALUE and got[0].attempts == 1
+
+
+def test_a_separator_of_lines_in_a_text_ends_no_line():
+    text = VALUE.replace('p. 3', 'p\u2028\x85\x0c3')
+    raw = 'data: ' + json.dumps(dict(choices=[dict(delta=dict(content=text), finish_reason='stop')]), ensure_ascii=False) + '\n\n'
+    for kind in ('text/event-stream', 'text/plain'):
+        got, *_ = ask(Page(lambda h, body, n: send(h, 200, raw, kind)))
+        assert got[0].text == text
+    got, *_ = ask(Page(lambda h, body, n: send(h, 200, 'event: error\ndata: {"message": "overloaded"}\n\n', 'text/event-stream')), tries=1)
+    assert 'overloaded' in got[0].error
+
+
+@pytest.mark.parametrize('status, to', [(307, ''), (308, 'http://{host}:99999/v1/chat/completions'), (307, '/v1/chat/completions')])
+def test_a_redirect_to_nowhere_ends_the_calls(status, to):
+    got, _, bodies = ask(Page(lambda h, body, n: send(h, status, '', location=to.format(host='127.0.0.1'))), requests(3), entry(max_concurrent=1))
+    assert 'no other address' in got[0].error and len(bodies) == 1
+
+
+@pytest.mark.parametrize('status', [301, 302, 307, 308])
 def test_a_redirect_is_followed_on_the_same_server(status):
     def answer(h, body, n): return send(h, 200, chat()) if h.path.startswith('/api/') else send(h, status, '', location='/api/v2/chat/completions')
     got, _, bodies = ask(Page(answer), requests(4), entry(max_concurrent=1))
@@ -283,7 +364,7 @@ def test_a_redirect_is_followed_on_the_same_server(status):
     assert not got[0].ok and len(bodies) < 40
 
 
-@pytest.mark.parametrize('status, text', [(404, '404 page not found'), (405, dict(detail='Method Not Allowed')), (404, dict(error=dict(message='File Not Found')))])
+@pytest.mark.parametrize('status, text', [(404, '404 page not found'), (405, dict(detail='Method Not Allowed')), (404, dict(error=dict(message='File Not Found'))), (200, dict(error='Unexpected endpoint or method. (POST /chat/completions)')), (501, dict(error='Unexpected endpoint or method.'))])
 def test_an_address_without_v1_is_named(status, text):
     with Page(lambda h, body, n: send(h, status, text)) as s, environment(**KEYS, OPENAI_BASE_URL=f'http://{s.host}'):
         with open_model(entry()) as m: [r] = m.complete(requests(1))
@@ -346,14 +427,16 @@ def test_a_cut_prompt_is_told_and_audited(ws, caplog):
 
 # --- replies --------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('turn', ['\n\nQuestion: How many servers?\n', '\nUSER: and now?\nASSISTANT: ', '\n\nHuman: more\n\n', '\n### Question 2:\n', '\n<|im_start|>user\nwhat?', '\n[INST] next [/INST]', '</s>[INST] next [/INST]', '\nQ: more\nA: ', '\n\n## Question\nmore\n', ' Question: more\n', '<end_of_turn>\n<start_of_turn>user\nmore', '<|endoftext|>Question: more\n'])
+@pytest.mark.parametrize('turn', ['\n\nQuestion: How many servers?\n', '\nUSER: and now?\nASSISTANT: ', '\n\nHuman: more\n\n', '\n### Question 2:\n', '\n<|im_start|>user\nwhat?', '\n[INST] next [/INST]', '</s>[INST] next [/INST]', '\nQ: more\nA: ', '\n\n## Question\nmore\n', ' Question: more\n', '<end_of_turn>\n<start_of_turn>user\nmore', '<|endoftext|>Question: more\n',
+    '\nSystem: more\n', '\nAssistant: sure\n', '\n\nQ2. How many?\n', '\n\nQuestion 2\nHow?\n', '\n\nHere is another question: how?\n', '\nUSER\nHow?\n', '\n\nFrage: wie?\n', '\n\n问题：多少?\n', '\n\nFollow-up question: x\n', '\n<user>How?</user>\n', '<｜end▁of▁sentence｜><｜User｜>x', '<|end_of_text|><|start_of_role|>user', '\n---\nQuestion - How?\n'])
 def test_a_question_of_the_models_own_is_cut(turn):
     assert find_fields('{"answer_value": "1287", "ref_id": ["a"]}' + turn + '{"answer_value": "96"}')[0]['answer_value'] == '1287'
     assert find_fields('I think.' + turn + '{"answer_value": "96"}')[0]['answer_value'] == '96', 'no object came before'
 
 
 @pytest.mark.parametrize('text', [json.dumps('{"answer_value": "4", "answer": "say \\"four\\""}'), json.dumps(json.dumps('{"answer_value": "4"}')), json.dumps(dict(reply='{"answer_value": "4"}')), json.dumps(dict(answer='{"answer_value": "4"}')),
-                                  json.dumps([json.dumps(dict(answer_value='4'))]), '```json\n' + json.dumps(dict(output='{"answer_value": 4}')) + '\n```'])
+                                  json.dumps([json.dumps(dict(answer_value='4'))]), '```json\n' + json.dumps(dict(output='{"answer_value": 4}')) + '\n```',
+                                  'Here it is: ' + json.dumps('{"answer_value": "4"}'), '```json\n' + json.dumps('{\n"answer_value": "4"}') + '\n```', r'{\"answer_value\": \"4\"}', json.dumps(dict(a=json.dumps(dict(b='{"answer_value": 4}')))), json.dumps(dict(reply='```json\n{"answer_value": 4}\n```'))])
 def test_json_in_json(text): assert str(find_fields(text)[0]['answer_value']) == '4'
 
 
@@ -363,7 +446,11 @@ def test_json_in_json(text): assert str(find_fields(text)[0]['answer_value']) ==
     ('70 billion', 'parameters', '70000000000'), ('5k', 'GPUs', '5000'), ('1.3 million', 'million USD', '1.3'), ('1.3 million USD', 'million USD', '1.3'), (['1287'], 'kWh', '1287'), ('["1287"]', 'kWh', '1287'), ([1287], 'kWh', '1287'),
     ('**1287**', 'kWh', '1287'), ('`1287`', 'kWh', '1287'), ('$1287$', 'kWh', '1287'), (r'\boxed{1287}', 'kWh', '1287'), ('552 tCO₂e', 'tCO2e', '552'), ('552 tCO2e', 'tCO₂e', '552'), ('–5', '%', '-5'), ('1.2 to 1.3 million', 'USD', '[1200000,1300000]'),
     ('1.5 m', 'km', '1.5 m'), ('4 GWh', 'kWh', '4 GWh'), ("1'287", 'kWh', '1287'), ('*1287*', 'kWh', '1287'), ('__1287__', 'kWh', '1287'), ("['1287']", 'kWh', '1287'), ('<b>1287</b>', 'kWh', '1287'), (r'\text{1287}', 'kWh', '1287'), ('1.3 bn', 'USD', '1300000000'),
-    ('USD 1.3 million', 'USD', '1300000'), ('552 t CO₂e', 'tCO2e', '552'), ('552 tCO_2e', 'tCO2e', '552'), ('5 per cent', 'percent', '5'), (dict(value=1287, unit='kWh'), 'kWh', '1287'), (dict(value=4, unit='GWh'), 'kWh', '4 GWh'), ('2 M', 'kWh', '2 M')])
+    ('USD 1.3 million', 'USD', '1300000'), ('552 t CO₂e', 'tCO2e', '552'), ('552 tCO_2e', 'tCO2e', '552'), ('5 per cent', 'percent', '5'), (dict(value=1287, unit='kWh'), 'kWh', '1287'), (dict(value=4, unit='GWh'), 'kWh', '4 GWh'), ('2 M', 'kWh', '2 M'),
+    ('1.3 Million', 'USD', '1300000'), ('1.3 mn', 'USD', '1300000'), ('(1287)', 'kWh', '1287'), ('[1287]', 'kWh', '1287'), ('\u201c1287\u201d', 'kWh', '1287'), ('**1287** kWh', 'kWh', '1287'), ('_1287_', 'kWh', '1287'), ('\u20145', '%', '-5'), ('- 5', '%', '-5'),
+    ('$$1287$$', 'kWh', '1287'), (r'\[1287\]', 'kWh', '1287'), ('1{,}287', 'kWh', '1287'), (r'1\,287', 'kWh', '1287'), (r'\approx 1287', 'kWh', '1287'), ('<code>1287</code>', 'kWh', '1287'), ('1287.', 'kWh', '1287'), ('= 1287', 'kWh', '1287'), ('+1287', 'kWh', '1287'),
+    ('1287 (kWh)', 'kWh', '1287'), ('1287 (MWh)', 'kWh', '1287 (MWh)'), ([[1287]], 'kWh', '1287'), ('{"value": 1287}', 'kWh', '1287'), (dict(amount=4, unit='GWh'), 'kWh', '4 GWh'), ('3.2 × 10<sup>3</sup>', 'kWh', '3200'), ('5% - 10%', '%', '[5,10]'), ('5~10', '%', '[5,10]'),
+    ('5 \u2212 10', '%', '[5,10]'), ('\ufeff1287\u200b', 'kWh', '1287'), ('1287[1]', 'kWh', '1287'), ('1287*', 'kWh', '1287'), ('4 [GWh]', 'kWh', '4 [GWh]')])
 def test_spellings_of_a_number(written, unit, value): assert clean_value(written, Question('q', 'How much?', answer_unit=unit)) == value
 
 

@@ -73,6 +73,7 @@ def read_study(
     try: doc = tomllib.loads(read_bytes(path).decode('utf-8-sig'))
     except UnicodeDecodeError: raise UserError(f'{path} is not UTF-8 text') from None
     except tomllib.TOMLDecodeError as e: raise UserError(f'{path}: not valid TOML: {e}') from None
+    except RecursionError: raise UserError(f'{path}: not valid TOML: nested too deeply') from None
     name, blocks, top = doc.get('name', path.stem), doc.get('runs', []), _checked(doc, str(path), ('name', 'runs'))
     if not isinstance(blocks, list) or not blocks or not all(isinstance(b, dict) for b in blocks):
         raise UserError(f'{path} has no runs: a block begins with the line [[runs]]')

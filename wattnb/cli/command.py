@@ -73,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
 def _parsed(argv):
     "The arguments. `UserError` for an option that the verb does not have, with those that are spelt alike."
     args, rest = _parser().parse_known_args(argv)
+    asked = getattr(args, 'question', None) # in another encoding than the locale's
+    if isinstance(asked, str): args.question = os.fsencode(asked).decode('utf-8', 'replace')
     if not rest: return args
     word = next((w for w in rest if w[0] == '-'), rest[0]).partition('=')[0]
     options = [o for s in args.parser._actions for o in s.option_strings if o[:2] == '--'] if args.verb else []
@@ -91,11 +93,24 @@ def _checked(args):
             raise UserError(f'the argument {shown} is an empty text (`wattnb {args.verb} --help` shows what it is)')
     return args
 
+# %% ../../nbs/11_cli/00_command.ipynb #6b35f24c
+def _open_closed_streams():
+    "Open the null device for a standard stream that the caller has closed: a kernel, or a file, would get its number."
+    for fd, name in enumerate(('stdin', 'stdout', 'stderr')):
+        if getattr(sys, name) is not None: continue
+        try: os.fstat(fd)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd: os.dup2(null, fd); os.close(null)
+            os.set_inheritable(fd, True)
+        setattr(sys, name, open(fd, 'w' if fd else 'r', encoding='utf-8', errors='replace', closefd=False))
+
 # %% ../../nbs/11_cli/00_command.ipynb #6b35f24d
 def main(
     argv=None, # the words after `wattnb`; default: those of the command line
 ) -> int:
     "Run one verb; the exit status is returned (and used by the console script)."
+    _open_closed_streams()
     try: sys.stdout.reconfigure(line_buffering=True, errors='replace') # type: ignore[union-attr]
     except AttributeError: pass # not a real stream, e.g. captured in a notebook
     previous, verbose = _catch_sigterm(), False

@@ -291,8 +291,10 @@ def _agrees(path:Path, mark, quick:bool) -> bool:
 def refuse_links(
     folder, # into which files are about to be written
 ):
-    "Raise `UserError` where a file that a run writes is a link."
-    written = re.compile(r'journal\.jsonl|power.*\.csv|.*\.ipynb|\.lock|\.lock\.json|'
+    "Raise `UserError` where a file that a run writes is a link, or the folder of the run is."
+    if Path(folder).is_symlink():
+        raise UserError(f'{folder} is a link, and a run writes only inside its folder: remove the link')
+    written = re.compile(r'journal\.jsonl|power.*\.csv|.*\.ipynb|\.lock|\.lock\.json|rescored|'
                          + '|'.join(map(re.escape, DERIVED)))
     try: found = sorted(e.path for e in os.scandir(folder) if e.is_symlink() and written.fullmatch(e.name))
     except OSError: return # no such folder yet, or one that cannot be read; writing will fail

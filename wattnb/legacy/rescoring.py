@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Sequence
 
 from ..core.tables import ResultTable, TableSet
-from ..core.workspace import UserError, read_csv, write_csv, write_json
+from ..core.workspace import UserError, read_csv, refuse_links, write_csv, write_json
 from ..core.questions import BASE_COLUMNS, BLANK, WATTBOT2025, Refs, parse_refs
 from ..llm.parsing import find_fields, parse_reply
 from ..llm.prompts import prompt_digest
@@ -95,6 +95,7 @@ def _write(result:Rescored, new:list[Prediction], output) -> Path:
     "Write submission and scores into the next free folder and return it."
     r = result.run
     place = Path(output)/r.id if output else r.path/'rescored'
+    if not output: refuse_links(r.path)
     taken = [int(p.name) for p in place.glob('[0-9]*') if p.name.isdigit()]
     folder, cells, rows = place/f'{1 + max(taken, default=0):03d}', {x['id'].strip(): x for x in r.submission}, []
     for p in new:

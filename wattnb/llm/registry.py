@@ -282,6 +282,7 @@ def _read_tables(path) -> dict:
     except UnicodeDecodeError: raise UserError(f'{path} is not UTF-8 text') from None
     try: doc = tomllib.loads(raw)
     except tomllib.TOMLDecodeError as e: raise UserError(f'{path}: not valid TOML: {e}') from None
+    except RecursionError: raise UserError(f'{path}: not valid TOML: nested too deeply') from None
     for k in doc:
         if k not in ('model', 'embedder', 'reranker'):
             raise UserError(f'{path}: unknown table [{k}]: models are declared as [model.KEY]')

@@ -17,7 +17,7 @@ from typing import Callable, Iterable, Iterator, Sequence
 
 from fastcore.basics import patch
 from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, did_you_mean, digest, file_sha256, log,
-                                   printable, read_csv, read_json, some_of, stale_files)
+                                   printable, read_csv, read_json, some_of, stale_files, storable)
 from ..core.questions import WATTBOT2025, Question, Task, read_task
 from ..core.records import Summary
 from ..llm.memory import precision_of
@@ -232,6 +232,8 @@ _RUN_FILES = ('summary.json', 'submission.csv', 'results.json', 'journal.jsonl')
 _NO_RUNS = ('rescored', 'random_weights')
 _ARCHIVED = re.compile(r'\.old-\d{8}-\d{6}')
 
+def _shown(name:str) -> str: return ' '.join(printable(storable(name)).split()) or '?' # of a folder, in one line
+
 def _walk(root:Path, parts:tuple=(), depth:int=6) -> Iterator[tuple[Path, tuple]]:
     "(folder, folder names below the root) of each run, in the order of names."
     try: entries = sorted(os.scandir(root), key=lambda e: e.name)
@@ -242,7 +244,7 @@ def _walk(root:Path, parts:tuple=(), depth:int=6) -> Iterator[tuple[Path, tuple]
     if not depth: return
     for e in entries:
         skip = e.name[:1] == '.' or e.name in _NO_RUNS or _ARCHIVED.search(e.name)
-        if not skip and e.is_dir(follow_symlinks=True): yield from _walk(Path(e.path), parts + (e.name,), depth - 1)
+        if not skip and e.is_dir(follow_symlinks=True): yield from _walk(Path(e.path), (*parts, _shown(e.name)), depth - 1)
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0022
 def experiments_of(
@@ -326,7 +328,8 @@ def find_run(
         for p in (Path(spec).expanduser(), base/spec):
             p = p.parent if p.is_file() and p.name in _RUN_FILES else p
             if is_run(p):
-                p, top = p.resolve(), base.resolve() # outside of the tree the summary decides
+                p = p.parent.resolve()/p.name if p.is_symlink() else p.resolve() # a link is not written through
+                top = base.resolve() # outside of the tree the summary decides
                 return RunFolder(p, *_levels(p, p.relative_to(top).parts if p.is_relative_to(top) else [p.name]))
     runs = find_runs(base, env, datafile)
     if not runs:
