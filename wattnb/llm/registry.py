@@ -148,8 +148,9 @@ def at_effort(self:ModelEntry,
     if effort.isdigit() and int(effort):
         if self.engine == 'transformers' and self.thinks or self.provider == 'openrouter' and self.thinking == 'on':
             return replace(self, thinking_tokens=int(effort))
-        raise UserError(f'effort {effort}: tokens of thought can be limited for a model that is told to think (thinking = "on" in '
-                        f'its entry), by the engine transformers or at openrouter, not for {self.key}: give {", ".join(EFFORTS)}')
+        raise UserError(f'effort {effort}: tokens of thought can be limited for a model that is told to think '
+                        f'(thinking = "on" in its entry), by the engine transformers or at openrouter, not for {self.key}: '
+                        f'give {", ".join(EFFORTS)}')
     if effort not in EFFORTS: raise UserError(f'unknown effort {effort!r}: one of {", ".join(EFFORTS)}, or tokens of thought')
     if self.provider not in ('openai', 'openrouter') and self.engine in ('', 'transformers'):
         raise UserError(f'effort {effort}: {self.key} is not asked through a server that knows levels; give tokens of thought')
