@@ -258,7 +258,8 @@ def _gaps(g:_Glyphs, k) -> tuple:
     six = np.flatnonzero(pair[4:] & pair[2:-2] & pair[:-4]) # letters in a row, which may have gaps between them
     for a, usual in zip(six.tolist(), np.sort(gap[six[:, None] + np.arange(6)])[:, 2].tolist()):
         part = slice(a, a + 6)
-        if .06 < usual < CELL: same[part], space[part] = level[part] & (gap[part] < usual + 1), gap[part] > max(SPACE, 1.6 * usual)
+        if .06 < usual < CELL:
+            same[part], space[part] = level[part] & (gap[part] < usual + 1), gap[part] > max(SPACE, 1.6 * usual)
     return same, space, one
 
 # %% ../../nbs/01_index/00_boxes.ipynb #d35ff4eb
@@ -296,7 +297,8 @@ def marked(
     if not re.fullmatch(r'[\d,.\s–−-]+', digits or 'x'):
         plain = word[-1:].isdigit() and re.fullmatch('st|nd|rd|th', mark) or len(mark) > 2 or mark == '◦'
         return base + mark if plain else f'{base} [{mark}]' if mark.isalnum() and len(mark) == 1 and base else f'{base}^{mark}'
-    power = sign or base[-1:] in ')]}' and digits in ('2', '3') or re.search(r'(?<![\d.,])10$', base) and (mark != '1' or re.search(r'[×x·*]\s?10$', base)) \
+    power = sign or base[-1:] in ')]}' and digits in ('2', '3') \
+        or re.search(r'(?<![\d.,])10$', base) and (mark != '1' or re.search(r'[×x·*]\s?10$', base)) \
         or re.search(r'(?<![\d.,])2$', base) and len(digits) > 1
     if power: return f'{base}^{sign.replace("−", "-").replace("–", "-")}{digits}'
     if word in _UNITS and digits in ('2', '3'): return base + digits
@@ -426,7 +428,8 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
             before = [s[-1] for r in rows[i:j] if (s := [p for p in r if p.x < x - 1.5])]
             after = [s[0] for r in rows[i:j] if (s := [p for p in r if p.x >= x - 1.5])]
             enough = min(len(before), len(after)) >= (3 if usual else 5)
-            if enough and (usual or _prose(after) or _prose(before) and not _are_labels(rows[i:j], x - 1.5)): best = (i, j, x - 1.5)
+            if enough and (usual or _prose(after) or _prose(before) and not _are_labels(rows[i:j], x - 1.5)):
+                best = (i, j, x - 1.5)
     return best if best[1] else None
 
 # %% ../../nbs/01_index/00_boxes.ipynb #b63d11af
@@ -458,7 +461,7 @@ def reading_order(
 
 # %% ../../nbs/01_index/00_boxes.ipynb #680e4903
 class PageRows(NamedTuple):
-    "The content of a page: rows of each direction of the text, glyphs in all, those left out by reason, and those without a character."
+    "The content of a page: rows of each direction of the text; glyphs: all, left out by reason, without a character."
     parts: list
     glyphs: int
     left_out: Counter
