@@ -136,7 +136,8 @@ WATTBOT2025 = Task()
 FLAGS = (*WATTBOT2025.flags[:4], 'CrossPaper', 'Reconcile', 'is_NA') # of all tasks that are shipped
 TASKS = {t.name: t for t in (
     WATTBOT2025,
-    Task('wattbot2026', .75, .20, .05, 'wattbot2026', 'f1', 'all', '<>~', FLAGS, '()', True, ('CrossPaper', 'Reconcile', 'Cohort')),
+    Task('wattbot2026', .75, .20, .05, 'wattbot2026', 'f1', 'all', '<>~', FLAGS, '()', True,
+         ('CrossPaper', 'Reconcile', 'Cohort')),
     Task('generic', .8, .2, 0., 'exact', 'f1', 'value', flags=FLAGS, brackets='()', convert=True))}
 
 def task_for(

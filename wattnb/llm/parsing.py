@@ -270,7 +270,8 @@ def _as_asked(s:str, q:Question) -> str:
     return t if re.search(r'\d', t) else s
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #u7a50002
-_QUANTITY = re.compile(rf'(?:from\s+|between\s+)?((?:US)?[$€£])?\s*({NUMBER})(?:\s*(?:-|–|—|to|and)\s*[$€£]?({NUMBER}))?\s*(.*)', re.I | re.S)
+_QUANTITY = re.compile(rf'(?:from\s+|between\s+)?((?:US)?[$€£])?\s*({NUMBER})'
+                       rf'(?:\s*(?:-|–|—|to|and)\s*[$€£]?({NUMBER}))?\s*(.*)', re.I | re.S)
 _SCALE_WORD = re.compile(rf'\b(?:{"|".join(SCALES)})s?\b', re.I)
 
 def _stated_unit(t:str, asked:str, sign:str, rest:str) -> str:
