@@ -71,8 +71,8 @@ class Errors(TableSet):
         return ResultTable(['run', 'bound', 'bound run', 'n', 'value', 'value of bound', 'diff', 'ci_low', 'ci_high',
                             'mcnemar_p'], list(self.bounds),
                            'Bounds: the same model with the gold papers (oracle) or none (closed-book)',
-                           ('value: by the strict rule. diff: bound less run; its bootstrap interval and exact McNemar p are by question, not '
-                            'corrected for several runs.',))
+                           ('value: by the strict rule. diff: bound less run; its bootstrap interval and exact McNemar p are by '
+                            'question, not corrected for several runs.',))
     def to_json(self): return dict(counts=self.counts, classes=ERROR_CLASSES, bounds=list(self.bounds),
                                    questions=self.rows)
     def tables(self): return [self.table, self.stages] + [self.bounds_table] * bool(self.bounds)

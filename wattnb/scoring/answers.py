@@ -12,8 +12,13 @@ from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
+<<<<<<< HEAD
+from ..core.questions import (BLANK, FLAGS, REFUSAL, SET, UNSET, WATTBOT2025, Question, Refs, Task, declared_columns,
+                                   is_blank, parse_refs, question_rows, read_items, task_of)
+=======
 from ..core.questions import (BLANK, FLAGS, REFUSAL, SET, UNSET, WATTBOT2025, Question, Refs, Task,
                                    declared_columns, is_blank, parse_refs, question_rows, read_items, task_of)
+>>>>>>> main
 from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, plain_number, read_band, score_refs,
                                           score_value)
 
@@ -123,14 +128,16 @@ def _value_faults(r:dict, task:Task=WATTBOT2025):
                'empty cell: counts as unanswerable (write is_blank if that is meant)')
     if not na and not _reachable(value, task):
         why = '(thousands comma, or a range as text)' if task.values == 'wattbot2025' else f'under the rules of {task.name}'
-        yield 'error', 'answer_value', 'unreachable', f'the truth {value[:40]!r} does not match itself {why}: no answer can be right'
-    elif not na and task.values == 'wattbot2025' and normalise_value(value) != value and as_number(value) is None and items is None:
+        yield ('error', 'answer_value', 'unreachable',
+               f'the truth {value[:40]!r} does not match itself {why}: no answer can be right')
+    elif (not na and task.values == 'wattbot2025' and normalise_value(value) != value and as_number(value) is None
+          and items is None):
         yield ('warning', 'answer_value', 'not_canonical',
                f'{value[:40]!r} would be read as {normalise_value(value)[:40]!r} if it were an answer')
     yield from _range_faults(value, items)
     if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', r['question'], re.I):
-        if not na and value not in ('0', '1') and not (new and plain_number(value) in (0, 1)):
-            yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs 1 or 0, not {value[:20]!r}'
+        if not na and value not in task.truths and not (new and plain_number(value) in (0, 1)):
+            yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs {" or ".join(task.truths)}, not {value[:20]!r}'
         if not is_blank(unit):
             yield ('warning', 'answer_unit', 'true_false_unit',
                    f'a true-or-false question has no unit, not {unit[:20]!r}')
