@@ -12,13 +12,8 @@ from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-<<<<<<< HEAD
-from ..core.questions import (BLANK, FLAGS, REFUSAL, SET, UNSET, WATTBOT2025, Question, Refs, Task, declared_columns,
-                                   is_blank, parse_refs, question_rows, read_items, task_of)
-=======
 from ..core.questions import (BLANK, FLAGS, REFUSAL, SET, UNSET, WATTBOT2025, Question, Refs, Task,
                                    declared_columns, is_blank, parse_refs, question_rows, read_items, task_of)
->>>>>>> main
 from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, plain_number, read_band, score_refs,
                                           score_value)
 
