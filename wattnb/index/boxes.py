@@ -68,7 +68,7 @@ def _pdfium():
     return dict(code=get('GetUnicode', c_int), box=get('GetLooseCharBox'), matrix=get('GetMatrix'), colour=get('GetFillColor'),
                 size=get('GetFontSize', c_double), unmapped=get('HasUnicodeMapError', c_int),
                 object=get('GetTextObject', c_ssize_t), text=get('GetText', c_int),
-                mode=f('FPDFTextObj_GetTextRenderMode', c_int))
+                mode=f('FPDFTextObj_GetTextRenderMode', c_int), font=f('FPDFTextObj_GetFont', c_ssize_t))
 
 _at = c_void_p.from_param # an address as an argument
 
@@ -316,7 +316,9 @@ def _rows(pieces:list[Piece]) -> list[list[Piece]]:
                 else: r.append(p)
                 break
         else: rows.append([p])
-    return [_joined(r) if len(r) > 1 else r for r in rows]
+    rows = [_joined(r) if len(r) > 1 else r for r in rows]
+    lines = [_justified(r) if len(r) > 3 else r for r in rows]
+    return [r if len(p) < len(r) and _over_cells(p, lines[k + 1:k + 3]) else p for k, (r, p) in enumerate(zip(rows, lines))]
 
 def _stacked(p:Piece, q:Piece) -> bool:
     "Whether one piece is above the other: two lines of a head beside a cell that is centred between them."
@@ -344,7 +346,7 @@ def _joined(row:list[Piece]) -> list[Piece]:
             text = marked(q.text, p.text, rise > 0)
         elif main is p and p.size > 1.15 * q.size: text = f'{q.text} {p.text}' # a note begins with its mark
         out[-1] = Piece(q.x, main.y, max(q.right, p.right), main.size, text)
-    return _justified(out) if len(out) > 3 else out
+    return out
 
 # %% ../../nbs/01_index/00_boxes.ipynb #f123d20a
 def _justified(row:list[Piece]) -> list[Piece]:
@@ -358,6 +360,10 @@ def _justified(row:list[Piece]) -> list[Piece]:
         out.append(Piece(row[i].x, row[i].y, row[j].right, row[i].size, ' '.join(p.text for p in row[i:j + 1])))
         i = j + 1
     return out
+
+def _over_cells(line:list[Piece], below:list[list[Piece]]) -> bool:
+    "Whether a piece of a line is above three cells of one of the rows below it, that are near."
+    return any(sum(p.x < q.right and q.x < p.right for p in r) > 2 for r in below for q in line if q.y - r[0].y < 4 * q.size)
 
 def _letter_gap(row:list[Piece]) -> float:
     "The gap, in font sizes, that parts words of a row: more than `SPACE` where its letters are spaced out."
@@ -373,7 +379,7 @@ def _line_numbers(pieces:list[Piece]) -> set:
     if len(text) < 5 or sum(p.text.isdecimal() for p in pieces) < 5: return set()
     k, out = len(text) // 10, set()
     left, right = sorted(p.x for p in text)[k], sorted(p.right for p in text)[-1 - k]
-    for margin in ([p for p in pieces if p.right < left + 1], [p for p in pieces if p.x > right - 1]):
+    for margin in ([p for p in pieces if p.right < left + 1], [p for p in pieces if p.x > right + .5 * p.size]):
         numbers = sorted((p for p in margin if re.fullmatch(r'\d{1,5}', p.text)), key=lambda p: -p.y)
         if len(numbers) < 5 or len(numbers) < .8 * len(margin): continue
         values = [int(p.text) for p in numbers]
@@ -461,6 +467,22 @@ class PageRows(NamedTuple):
     left_out: Counter
     unmapped: int
 
+# %% ../../nbs/01_index/00_boxes.ipynb #e25b0002
+_TEX = str.maketrans(dict(zip([*range(11, 16), *range(27, 32)], 'ﬀﬁﬂﬃﬄ' * 2)) | {16: '“', 17: '”', 21: '–', 22: '—', 127: '-'})
+_COMMON = frozenset('the of and to in is for that with on by as are was from this which at'.split())
+
+def _by_code(g:_Glyphs) -> _Glyphs:
+    "Words in fonts without a map to characters: where the codes of a font read as English, they are its characters."
+    own, chars = np.flatnonzero(g.unmapped & g.kept), list(g.chars)
+    fonts = _numbers('font', [*map(_at, g.object[own].tolist())])
+    at = [*map(slice, g.first[own].tolist(), (g.last[own] + 1).tolist())]
+    common = np.array([g.chars[s].lower() in _COMMON for s in at])
+    for font in set(fonts.tolist()):
+        if common[fonts == font].sum() >= max(5, .1 * np.count_nonzero(fonts == font)): g.unmapped[own[fonts == font]] = False
+    if not g.unmapped[own].all(): # ligatures of all, since fonts with few words are of the same kind
+        for s in at: chars[s] = g.chars[s].translate(_TEX)
+    return g._replace(chars=''.join(chars))
+
 # %% ../../nbs/01_index/00_boxes.ipynb #83c83cf9
 def page_glyphs(
     page,             # a page of a pypdfium2 document
@@ -478,7 +500,7 @@ def page_glyphs(
     again = _doubled(g) & g.kept
     left_out['printed twice'] = int((g.last - g.first + 1) @ again)
     g.kept[again] = False
-    return g
+    return _by_code(g) if np.count_nonzero(g.unmapped & g.kept) > 20 else g
 
 # %% ../../nbs/01_index/00_boxes.ipynb #a1c54c00
 def page_rows(

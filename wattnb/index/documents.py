@@ -205,6 +205,8 @@ def _keeps_hyphen(first:str, second:str, known:frozenset) -> bool:
     return word and (second in _SECOND or second in known and len(second) > 3 or len(second) > 5 and second.endswith('ed'))
 
 # %% ../../nbs/01_index/01_documents.ipynb #50134eaf
+_WITHIN = '(?:of|the|to|in|by|on|and|or|at|up)' # a compound
+
 def join_lines(
     lines:Sequence[str],   # lines of one paragraph
     known:frozenset=frozenset(), # words of the paper
@@ -218,7 +220,7 @@ def join_lines(
         hyphen = tail.endswith('-')
         first = re.search(r'([^\W\d_]{2,})-$', tail) if hyphen else None
         second = re.match(r'[^\W\d_]*', line)[0] if first and line[:1].islower() else '' # type: ignore[index]
-        if first and second and re.search(r'\w-(?:of|the|to|in|by|on|and|or|at|up)-$', tail): pass # state-of-the-art
+        if first and second and (re.search(rf'\w-{_WITHIN}-$', tail) or re.match(rf'{_WITHIN}-\w', line)): pass # state-of-the-art
         elif first and second in ('and', 'or', 'to'): out.append(' ') # short- and long-term
         elif first and second:
             if not _keeps_hyphen(first[1], second, known): out[-1], tail = out[-1][:-1], tail[:-1]
@@ -440,7 +442,7 @@ def _with_chart_text(ps:list[Paragraph]) -> list[Paragraph]:
     return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #73c8a8ca
-PARSER_VERSION = 'pdfium-2'
+PARSER_VERSION = 'pdfium-3'
 MAX_UNPRINTABLE = .05 # share of a paper's characters that mean a broken font map
 MAX_PAGE_GARBAGE = .3 # the same of one page
 MAX_LOST = .1         # share of a page's glyphs that may have no character, or be missing from its text

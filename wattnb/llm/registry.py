@@ -58,7 +58,8 @@ ENGINES = {'transformers': 'wattnb.llm.local:LocalModel', 'llama.cpp': 'wattnb.l
 GGUF_ENGINES = ('llama.cpp', 'ollama') # whose file of weights decides the precision
 
 class _Entry:
-    def __post_init__(self): _set_engine(self)
+    def __post_init__(self): # only a local model has an engine
+        object.__setattr__(self, 'engine', (self.engine or 'transformers') if self.provider == 'hf_local' else '')
 
 # %% ../../nbs/03_llm/01_registry.ipynb #b0e4c445
 @dataclass(frozen=True)
@@ -102,10 +103,6 @@ class ModelEntry(_Entry):
     origin: str = field(default='', compare=False)      # the file that declares it
 
 # %% ../../nbs/03_llm/01_registry.ipynb #2fa2865d
-def _set_engine(e:ModelEntry):
-    "Only a local model has an engine."
-    object.__setattr__(e, 'engine', (e.engine or 'transformers') if e.provider == 'hf_local' else '')
-
 @patch(as_prop=True)
 def local(self:ModelEntry) -> bool:
     "Whether the weights are on this machine, loaded by this process or by an engine that it starts."

@@ -411,11 +411,10 @@ def row_texts(
 def legend_columns(
     fig,        # the figure above the legend
     texts,      # of its entries
-    most:int=9, # columns
 ) -> int:
-    "As many columns as fit into the figure's width, with rows of about equal length."
+    "As many columns as fit into the figure's width, at most nine, with rows of about equal length."
     space, wide = fig.get_figwidth() * 72 - 12, [_text_width(fig, str(t), 7) + 30 for t in texts] # 30: mark and gaps
-    for k in range(min(most, len(wide)), 1, -1):
+    for k in range(min(9, len(wide)), 1, -1):
         rows, more = divmod(len(wide), k) # matplotlib fills column by column, the first ones get one more
         ends = np.cumsum([0] + [rows + (i < more) for i in range(k)])
         if sum(max(wide[i:j]) for i, j in zip(ends, ends[1:])) <= space: return math.ceil(len(wide) / -(-len(wide) // k))
@@ -456,16 +455,14 @@ def run_legend(
 # %% ../../nbs/10_plots/00_style.ipynb #bcb5b945
 def draw_intervals(
     ax, xs, ys,   # the marks
-    low, high,    # of their intervals; nothing is drawn where they are missing
-    axis:str='x', # direction
+    low, high,    # of their intervals along x; nothing is drawn where they are missing
 ):
     "95 % intervals around marks."
     xs, ys, low, high = (np.asarray(v, float) for v in (xs, ys, low, high))
     on = np.isfinite(low) & np.isfinite(high)
-    at = (xs if axis == 'x' else ys)[on]
-    err = np.clip([at - low[on], high[on] - at], 0, None)
+    err = np.clip([xs[on] - low[on], high[on] - xs[on]], 0, None)
     for colour, wide, z in (('white', 2, 2.4), ('black', .8, 2.5)) if on.any() else ():
-        ax.errorbar(xs[on], ys[on], **{f'{axis}err': err}, fmt='none', ecolor=colour, elinewidth=wide, capsize=1.6,
+        ax.errorbar(xs[on], ys[on], xerr=err, fmt='none', ecolor=colour, elinewidth=wide, capsize=1.6,
                     capthick=wide, zorder=z)
 
 @dataclass

@@ -131,8 +131,8 @@ def _value_faults(r:dict, task:Task=WATTBOT2025):
                f'{value[:40]!r} would be read as {normalise_value(value)[:40]!r} if it were an answer')
     yield from _range_faults(value, items)
     if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', r['question'], re.I):
-        if not na and value not in ('0', '1') and not (new and plain_number(value) in (0, 1)):
-            yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs 1 or 0, not {value[:20]!r}'
+        if not na and value not in task.truths and not (new and plain_number(value) in (0, 1)):
+            yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs {" or ".join(task.truths)}, not {value[:20]!r}'
         if not is_blank(unit):
             yield ('warning', 'answer_unit', 'true_false_unit',
                    f'a true-or-false question has no unit, not {unit[:20]!r}')
