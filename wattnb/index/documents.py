@@ -564,6 +564,7 @@ def _read_page(pdf, i:int, gate:dict) -> list:
     for k, n in got.left_out.items(): gate['left_out'][k] = gate['left_out'].get(k, 0) + n
     return got.parts
 
+# %% ../../nbs/01_index/01_documents.ipynb #e25c0002
 def _letters(texts:list[str]) -> int:
     "How many characters are not white space."
     text = ''.join(texts)
