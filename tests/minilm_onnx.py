@@ -1,7 +1,7 @@
 """Writes wattnb/minilm.onnx: python tests/minilm_onnx.py (needs the package onnx, which nothing else of wattnb does).
 
 The file holds the operations of all-MiniLM-L6-v2 (BERT, 6 layers) for one text without padding, in standard operators of ONNX, and no weights: each tensor is
-a place in the `model.safetensors` of the published model, whose SHA-256 stands in embedders.toml. So it is 21 kB, and the vectors are those of the model."""
+a place in the `model.safetensors` of the published model, whose SHA-256 is in embedders.toml. So it is 21 kB, and the vectors are those of the model."""
 import json, struct, sys
 from pathlib import Path
 

@@ -75,7 +75,7 @@ def _code(text) -> str: return f'`{_cell(text)}`' if one_line(text) else ''
 
 
 def _type(anno) -> str:
-    if anno is inspect.Parameter.empty or anno is None: return ''
+    if anno in (inspect.Parameter.empty, None, type(None)) or isinstance(anno, type(inspect.Parameter.VAR_KEYWORD)): return ''
     return anno if isinstance(anno, str) else getattr(anno, '__name__', '') if isinstance(anno, type) else re.sub(r'\b(?:typing|collections\.abc|pathlib|wattnb(?:\.\w+)+)\.', '', str(anno))
 
 
@@ -250,6 +250,9 @@ def prepare(name:str, table:dict):
     nb = notebook(name)
     module_of_nb[nb.path_] = module_of(nb)
     link = linker(table, name)
+    if m := re.fullmatch(r'(# [^\n]*\n+(?:> [^\n]*\n?)?)\s*(\S.*)', nb.cells[0].source, re.S): # title and description become the front matter; the rest stays on the page
+        nb.cells[:1] = [_plain(mk_cell(part.strip(), 'markdown')) for part in m.groups()]
+        for i, cell in enumerate(nb.cells): cell.idx_ = i
     for cell in nb.cells:
         if cell.cell_type == 'markdown' and '<!-- chapters -->' in cell.source: cell.source = cell.source.replace('<!-- chapters -->', chapters('../' * name.count('/') + '{}.ipynb'))
     def add_links(cell):

@@ -219,7 +219,7 @@ def test_no_key_of_an_address():
 
 
 def test_many_questions_many_faults(provider):
-    "150 questions, 30 % faults of all kinds: each ends once, and never are more calls under way than allowed."
+    "150 questions, 30 % faults of all kinds: each ends once, and never are more calls in flight than allowed."
     with FakeServer(lambda p: p, share=.3, latency=.01, retry_after=.05, kinds=FAULTS, hang=5, seed=3) as s, environment(**KEYS, **where(s)):
         with open_model(entry(provider, max_concurrent=16), timeout=1) as m: got = list(m.stream(requests(150)))
     assert sorted(r.id for r in got) == sorted(f'q{i}' for i in range(150))

@@ -232,7 +232,7 @@ def test_a_part_of_an_apple_chip_that_is_no_longer_reported(tmp_path):
 
 
 def test_only_one_kind_of_meter_reads_the_gpus(tmp_path):
-    "A machine that has everything: the first source is used, and the others say so."
+    "A machine that has everything: the first source is used, and the reasons of the others name it."
     s = SimulatedSensors(tmp_path).ina3221(dict(VDD_IN=9.)).amdgpu(100.).grace(['Grace'], [90.]).counters('amd_energy', dict(Esocket0=9.))
     with simulated_nvml([SimulatedGpu()]), simulated_apple(dict(gpu_mj=9.)): found = meters(rapl=tmp_path)
     assert [m.name for m in found if m.devices] == ['NVML energy counter', 'NVML power polling', 'Grace sensors']

@@ -262,7 +262,7 @@ def test_an_engine_is_part_of_the_identity(ws, vllm):
 
 
 def test_a_budget_stops_an_owned_server(ws, vllm):
-    "The prices of a machine of one's own, as a limit; no limit in Wh where nothing measures it."
+    "The prices of a user's machine, as a limit; no limit in Wh where nothing measures it."
     free = run_all(plan_run(settings(name='free', limit=12, max_new_tokens=50), ws)).summary
     s = settings(name='budget', limit=12, max_usd=free['cost_usd'] / 2, max_new_tokens=50, batch_size=4)
     part = run_all(plan_run(s, ws)).summary

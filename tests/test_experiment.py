@@ -279,7 +279,7 @@ def test_what_a_killed_write_left_in_a_complete_run_is_removed_by_the_same_comma
 
 
 def test_other_weights_are_another_run(ws, tmp_path):
-    "A folder of one's own has no revision: its weights are part of the identity. A name on a hub may move on: that is met after loading."
+    "A local folder has no revision: its weights are part of the config hash. A name on a hub may move on: that is met after loading."
     folder = tmp_path / 'mine'; folder.mkdir()
     (folder / 'config.json').write_text('{"model_type": "llama"}'); (folder / 'model.safetensors').write_bytes(bytes(3 << 20)); (folder / 'README.md').write_text('a')
     s = settings(model=f'hf:{folder}', env='w', name='own')

@@ -45,7 +45,7 @@ def there(tmp_path_factory):
             p = f.parent/name
             p.write_text(json.dumps(poisoned(json.loads(p.read_text()))))
         s = json.loads(f.read_text())
-        body = (f.parent/'results.json').read_bytes() # whoever made it knows the format
+        body = (f.parent/'results.json').read_bytes() # its author has the format
         s['files']['results.json'] = dict(bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
         f.write_text(json.dumps(s))
         f.parent.rename(f.parent.with_name(f'{f.parent.name}{MARK}`{{x}}`$(touch owned)'))
@@ -120,6 +120,6 @@ def test_a_run_does_not_import_modules_of_the_workspace(there):
 
 
 def test_no_child_process_imports_from_the_working_folder():
-    "Python puts the working folder before its own modules unless it is told not to (-P, or -I, which is more)."
+    "Python puts the working folder before its own modules unless -P or -I is given."
     calls = [m[0] for p in (root/'wattnb').rglob('*.py') for m in re.finditer(r'\[sys\.executable[^\n]{0,40}', p.read_text('utf-8'))]
     assert len(calls) >= 6 and not [c for c in calls if not c.startswith(("[sys.executable, '-P'", "[sys.executable, '-I'"))], calls

@@ -352,7 +352,7 @@ def test_a_search_runs_no_code_of_an_index(tmp_path, evil, capsys, key, declared
 
 
 def test_an_embedder_named_at_the_build_is_loaded_later(tmp_path, tiny, evil):
-    "An index built here with an embedder of one's own is searched without a flag; on another machine the flag is required."
+    "An index built here with a local embedder is searched without a flag; on another machine the flag is required."
     ws = workspace(tmp_path/'ws', tiny, a='energy carbon', b='water')
     build_index(ws, embedder='tiny')
     assert open_index(ws, 'tiny').embed_queries(['energy']).shape == (1, 16)

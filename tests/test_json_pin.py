@@ -54,6 +54,15 @@ def differences(now, pinned, at='') -> list:
     return [] if now == pinned or 'NoneType' in f'{now}{pinned}' and not isinstance(now, float) else [f'{at}: {pinned} is now {now}']
 
 
+def kept(now, pinned):
+    "The pinned shape, changed only where the new one differs, and in its order: a second writing changes nothing."
+    if not differences(now, pinned): return pinned
+    if isinstance(now, dict) and isinstance(pinned, dict):
+        return {k: kept(now[k], pinned[k]) if k in pinned else now[k] for k in [*(k for k in pinned if k in now), *(k for k in now if k not in pinned)]}
+    if isinstance(now, list) and isinstance(pinned, list) and len(now) == len(pinned): return [kept(a, b) for a, b in zip(now, pinned)]
+    return now
+
+
 def documents(folder:Path) -> dict:
     "The shape of what each command prints over a demo workspace in `folder`."
     root, found = folder / 'ws', {}
@@ -74,9 +83,10 @@ def test_the_json_of_every_verb_is_the_pinned_one(tmp_path):
     assert {w[0] for w in COMMANDS.values()} >= set(VERBS), 'a verb is not pinned'
     now, pinned = json.loads(json.dumps(documents(tmp_path))), json.loads(PIN.read_text('utf-8'))
     assert not differences(now, pinned), 'if that is meant, write json_pin.json anew'
+    assert json.dumps(kept(now, pinned)) == json.dumps(pinned)
 
 
 if __name__ == '__main__':
     folder = Path(tempfile.mkdtemp(prefix='wattnb-pin-'))
-    try: PIN.write_text(json.dumps(documents(folder), indent=1) + '\n', 'utf-8')
+    try: PIN.write_text(json.dumps(kept(json.loads(json.dumps(documents(folder))), json.loads(PIN.read_text('utf-8'))), indent=1) + '\n', 'utf-8')
     finally: shutil.rmtree(folder)

@@ -357,7 +357,7 @@ def test_errors_have_one_line_and_a_way_out(tmp_path, monkeypatch):
     assert isinstance(explain_load_error(chained('GatedRepoError'), e), UserError) and 'HF_TOKEN' in str(explain_load_error(chained('GatedRepoError'), e))
     assert 'no model owner/model on the model hub' in str(explain_load_error(chained('RepositoryNotFoundError'), e))
     monkeypatch.delenv('HF_HUB_OFFLINE', raising=False)
-    assert 'cannot be reached: run `wattnb models --fetch m`' in str(explain_load_error(chained('LocalEntryNotFoundError'), e))
+    assert 'cannot be reached: run `wattnb models --fetch hf:owner/model`' in str(explain_load_error(chained('LocalEntryNotFoundError'), e))
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     assert 'HF_HUB_OFFLINE is set' in str(explain_load_error(chained('LocalEntryNotFoundError'), e))
     assert 'has no revision abc' in str(explain_load_error(chained('RevisionNotFoundError'), replace(e, revision='abc')))

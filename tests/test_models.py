@@ -81,7 +81,7 @@ def test_one_entry_is_seen_everywhere(ws, server):
 # --- budgets -----------------------------------------------------------------------------------------------------------
 
 def test_a_budget_in_usd_stops_and_a_higher_one_resumes(ws, server):
-    "Never above the limit, whatever is under way; what is done is kept; more money finishes the same run as one without a limit."
+    "Never above the limit with calls in flight; what is done is kept; more money finishes the same run as one without a limit."
     free = run_all(plan_run(settings(name='free', max_retries=0), ws)).summary
     tight = settings(name='tight', max_retries=0, max_usd=free['cost_usd'] / 2)
     part = run_all(plan_run(tight, ws)).summary

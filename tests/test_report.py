@@ -307,7 +307,7 @@ def claim_runs():
     return cited_runs(ws, ['big', 'small', 'guess'])
 
 def recorded_runs(folder):
-    "The runs of the training questions where they are at hand."
+    "The runs of the training questions, if available."
     if not (RECORDED / 'recorded').is_dir(): pytest.skip('no recorded runs here')
     shutil.copytree(RECORDED / 'data', folder / 'data', ignore=lambda *_: ['corpus'])
     shutil.copytree(RECORDED / 'recorded', folder / 'artifacts/experiments')
@@ -325,6 +325,22 @@ def test_what_is_said_of_planted_sentences(name, tmp_path):
         got, seen = 'fault' if faults else 'unchecked' if any(u for *_, u in found) else 'ok', seen + 1
         if got != label: wrong.append((label, got, text, faults))
     assert wrong == [] and seen >= (200 if name == 'toy' else 20)
+
+
+def test_a_board_of_the_recorded_runs(tmp_path, capsys):
+    "It renders, and every score is derived again and is the recorded one; a summary of an older scorer is said to differ."
+    ws, want = recorded_runs(tmp_path / 'ws'), RECORDED / 'recorded/expected_scores.json'
+    at = [str(ws.root), '--json', '--output', str(tmp_path / 'board')]
+    assert main(['board', *at, '--scores', str(want)]) == 0
+    [part] = json.loads(capsys.readouterr().out)['parts']
+    scores = {r['run']: r['score'] for r in part['runs']}
+    assert scores == {k: pytest.approx(v['overall'], abs=1e-9) for k, v in read_json(want).items()} and [r['rank'] for r in part['runs']] == list(range(1, 12))
+    assert {(r['checked'], r['verified'], r['verified_why']) for r in part['runs']} == {('score', False, 'no journal')}
+    assert (tmp_path / 'board/index.html').read_text('utf-8').count('✓ score derived again') == len(scores)
+    assert main(['board', *at]) == 0
+    for r in (r for p in json.loads(capsys.readouterr().out)['parts'] for r in p['runs']):
+        was = read_json(ws.experiments / 'PowerEdge/train_QA' / r['run'] / 'summary.json')['overall_score']
+        assert (r['checked'] == 'score') == (abs(was - r['score']) < 1e-6) and (r['checked'] == 'score' or f'{was:.3f}' in r['verified_why'])
 
 
 def test_what_is_not_checked_is_listed(study, tmp_path, capsys):
@@ -406,7 +422,7 @@ def test_numbers_typed_by_hand(text, wrong, study, tmp_path):
 
 
 def test_markdown(study, tmp_path):
-    "Numbers stand in the text with a comment behind them; a number that was changed by hand is found, with its line."
+    "Numbers are in the text with a comment behind them; a number that was changed by hand is found, with its line."
     ws, cited = study
     lines = cite_markdown(cited).splitlines()
     of = lambda what: next(l for l in lines if l.startswith(f'- {what}:')).partition(': ')[2]

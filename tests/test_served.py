@@ -121,7 +121,7 @@ def test_a_server_that_restarts_in_the_middle(ws, card, monkeypatch):
     "The new process is followed, and the GPU that it uses is charged, too."
     with serving(latency=.2, slots=1) as (old, port), contextlib.ExitStack() as stack:
         gpus = [card(100, old.pid), card(100)]
-        new, _ = stack.enter_context(serving(latency=.2, slots=1, port=port, wait=True)) # it begins to listen when it is told to
+        new, _ = stack.enter_context(serving(latency=.2, slots=1, port=port, wait=True)) # it begins to listen on request
         stack.enter_context(simulated_nvml(gpus))
         at(monkeypatch, port)
         pids = []

@@ -376,9 +376,10 @@ def test_what_a_server_sends_is_bounded():
 
 
 def test_long_errors_are_read_in_time():
-    t = time.monotonic()
+    "Processor time, which other programs do not change; a pattern that backtracks would need minutes of it."
+    t = time.process_time()
     got, *_ = ask(Page(lambda h, body, n: send(h, 400, dict(error=dict(message='context length max_tokens system role ' * 50_000)))), tries=1)
-    assert not got[0].ok and len(got[0].error) <= 320 and time.monotonic() - t < 5
+    assert not got[0].ok and len(got[0].error) <= 320 and time.process_time() - t < 5
 
 
 def test_a_reply_cut_at_its_length_still_holds_the_value():

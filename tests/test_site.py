@@ -1,5 +1,5 @@
 "The checker of the documentation finds dead links, missing anchors and pictures without a description."
-import importlib.util, sys
+import importlib.util, json, sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +32,11 @@ def test_faults_of_links(site, text, fault):
 
 def test_anchors_are_numbered_as_pandoc_does(site):
     assert page(site, '## A `b` c\n\n## A b c\n\n## 2. Third!').ids == {'a-b-c', 'a-b-c-1', 'third'}
+
+
+def test_a_page_begins_with_its_paragraph(site, tmp_path, monkeypatch):
+    "Title and description become the front matter; what stands under them is not lost with them."
+    monkeypatch.setattr(site.pages, 'proc', tmp_path)
+    site.pages.prepare('index', {})
+    first, second, *_ = json.loads((tmp_path / 'index.ipynb').read_text('utf-8'))['cells']
+    assert 'title: wattnb' in ''.join(first['source']) and 'You have papers as PDFs' in ''.join(second['source'])

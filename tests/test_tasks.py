@@ -1,4 +1,4 @@
-"WattBot 2026 and tasks of one's own: rules as data, equal to an independent scorer row by row, and never mixed with those of 2025."
+"WattBot 2026 and a user's own tasks: rules as data, equal to an independent scorer row by row, and never mixed with those of 2025."
 import ast, json, random, re, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
@@ -425,7 +425,7 @@ def test_a_file_of_solutions_is_scored_by_the_rules_of_the_run(ws):
     assert late.task == NEW and late.overall == known.overall
 
 
-# --- rules of one's own --------------------------------------------------------------------------------------------------
+# --- a user's own rules --------------------------------------------------------------------------------------------------
 
 def test_a_task_of_ones_own_from_the_file_to_the_report(tmp_path):
     "Weights and columns in `wattnb.toml`; numbers, terms and sets; run, score, submit, compare, recommend and report by the commands."
@@ -466,6 +466,15 @@ def test_a_task_of_ones_own_from_the_file_to_the_report(tmp_path):
     assert [x['task'] for x in command('results')['runs']] == ['mine', 'mine', 'wattbot2026']
     report = Path(command('report', '--datafile', 'mine_QA')['report']).read_text('utf-8')
     assert '0.60 × value accuracy + 0.30 × Jaccard overlap of the cited papers + 0.10 × NA recall' in report and '0.75' not in re.findall(r'The score is [^;]*', report)[0]
+
+
+def test_true_and_false_are_written_as_the_task_declares():
+    own = read_task(dict(base='generic', truths=['yes', 'no']))
+    for task, (yes, no) in ((own, ('yes', 'no')), (NEW, ('1', '0')), (WATTBOT2025, ('1', '0'))):
+        q = Question('q', 'True or False: the hall is cooled by sea water.', answer_value=yes, task=task)
+        assert [read_value(x, q)[0] for x in ('True', 'yes.', '1', 'FALSE', 'no', '0', 'maybe')] == [yes] * 3 + [no] * 3 + ['maybe']
+        assert [parse_reply(x, q, compact=True).value for x in ('That is true.', 'No')] == [yes, no]
+        assert score([q], [Prediction('q', parse_reply('{"answer_value": "True"}', q).value)]).value_accuracy == 1
 
 
 def test_exact_values():

@@ -157,7 +157,7 @@ def test_a_vector_depends_on_its_text_alone(weights, monkeypatch):
 
 @pytest.fixture
 def own(tmp_path, weights):
-    "A folder with an ONNX model of one's own, declared in a workspace."
+    "A folder with a local ONNX model, declared in a workspace."
     folder = tmp_path/'model'
     folder.mkdir()
     shutil.copy(root/'wattnb/minilm.onnx', folder/'model.onnx')
@@ -193,7 +193,7 @@ def test_mistakes_are_one_line(own, harm, said):
 
 
 def test_nothing_is_reported(weights, tmp_path):
-    "onnxruntime keeps an identifier of the machine in the cache, and sends it, unless it is told not to; here it is."
+    "onnxruntime keeps an identifier of the machine in the cache, and sends it, unless this is turned off, as here."
     code = "from wattnb.index.embedders import *; print(Embedder(load_embedders()['minilm']).queries(['a']).shape)"
     (tmp_path/'wattnb/models').mkdir(parents=True)
     (tmp_path/'wattnb/models'/weights.name).symlink_to(weights)

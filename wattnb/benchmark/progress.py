@@ -16,9 +16,8 @@ from .. import __version__
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, folder_lock, jsonable, log, read_json, write_json
 from ..core.redaction import redact
-from ..scoring.scores import score
 from ..experiment.journal import JournalContent
-from ..experiment.plan import RunState, prediction_of
+from ..experiment.plan import RunState
 from .resources import RunEstimate
 from .plan import BenchmarkSettings, PlannedRun
 
@@ -169,8 +168,7 @@ def _update(self:Watch, content) -> bool:
     r, state = self.r, RunState(self.r.plan, content)
     done = state.done
     moved, r.done = len(done) != r.done, len(done)
-    if done and r.plan.questions.labelled:
-        r.score = score(done, [prediction_of(state.last(q.id)) for q in done]).overall
+    r.score = state.score()
     whs = [(s['report'].get('energy') or {}).get('total_wh') for s in content.last_of_sessions('segment')]
     r.wh = sum(whs) if whs and None not in whs else None
     expected = r.estimate.seconds if r.estimate else None

@@ -17,9 +17,9 @@ from fastcore.basics import patch
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, jsonable, printable, read_json
 from ..scoring.run_folders import RunFolder, experiments_of, find_runs
-from ..scoring.scores import score
+from ..core.questions import QuestionSet
 from ..experiment.journal import JournalContent, read_journal
-from ..experiment.plan import RunState, is_ended, prediction_of
+from ..experiment.plan import RunState, is_ended
 from ..experiment.run_files import questions_of
 from .progress import ProgressTable, clock, phase, seconds_to_go
 
@@ -85,13 +85,13 @@ def fill(self:WatchedRun,
 ):
     "Set questions, score, energy and remaining time so far from a journal."
     head, sessions = content.last('run'), content.of('session')
-    plan: Any = SimpleNamespace(questions=questions, settings=SimpleNamespace(
+    asked = QuestionSet(self.folder, tuple(questions), (), bool(head.get('labelled')), '')
+    plan: Any = SimpleNamespace(questions=asked, settings=SimpleNamespace(
         max_retries=head['identity'].get('max_retries', 0), weights=head['settings'].get('weights')))
     state = RunState(plan, content)
     done = state.done
     self.model, self.precision = head['entry']['key'], head.get('precision') or ''
-    self.done, self.n = len(done), len(questions)
-    if done and head.get('labelled'): self.score = score(done, [prediction_of(state.last(q.id)) for q in done]).overall
+    self.done, self.n, self.score = len(done), len(questions), state.score()
     whs = [(s['report'].get('energy') or {}).get('total_wh') for s in content.last_of_sessions('segment')]
     self.wh = sum(whs) if whs and None not in whs else None
     if self.state != 'running' or not sessions: return
@@ -177,9 +177,9 @@ def look(self:BenchmarkWatch) -> 'Watched':
         for x in d['runs']:
             named = isinstance(x, dict) and isinstance(x.get('run_dir'), str) and Path(x['run_dir']).name
             if named: listed[_folder_here(self.base, at, x['run_dir'])] = at, d, x
-    runs = {}
+    runs, others = {}, 0
     for r in find_runs(self.base, self.env, self.datafile) if self.base.is_dir() else ():
-        if not (r.path/'journal.jsonl').exists(): continue
+        if not (r.path/'journal.jsonl').exists(): others += 1; continue
         try: runs[r.path] = self._of_folder(r, listed[r.path][2] if r.path in listed else {})
         except (UserError, KeyError, TypeError, AttributeError, ValueError) as e:
             runs[r.path] = WatchedRun(r.path, r.env, r.datafile, state='stopped', reason=f'cannot be read: {e}')
@@ -190,7 +190,7 @@ def look(self:BenchmarkWatch) -> 'Watched':
         if p not in runs: _add_listed(runs, p, at.parent.relative_to(self.base).parts, x, alive)
         elif runs[p].state == 'stopped' and alive and x.get('state') in ('wait', 'run'):
             runs[p].state, runs[p].reason = ('waiting', 'to be resumed') if x['state'] == 'wait' else ('running', 'starting')
-    return Watched(sorted(runs.values(), key=lambda r: (STATES.index(r.state), str(r.folder))))
+    return Watched(sorted(runs.values(), key=lambda r: (STATES.index(r.state), str(r.folder))), others)
 
 def _add_listed(runs:dict, p:Path, parts:tuple, x:dict, alive:bool):
     "A run that a benchmark lists and that has no folder yet; what was skipped is left out."
@@ -208,6 +208,7 @@ def _add_listed(runs:dict, p:Path, parts:tuple, x:dict, alive:bool):
 class Watched(TableSet):
     "The runs of a workspace at one moment."
     runs: list
+    others: int = 0 # runs without a journal: of another tool, or of which only the results were kept
     def count(self) -> dict: return {s: n for s in STATES if (n := sum(r.state == s for r in self.runs))}
     @property
     def at_work(self) -> bool:
@@ -226,8 +227,12 @@ class Watched(TableSet):
         return ResultTable(names, text, notes=[self.footer()])
     def footer(self) -> str:
         counts = ', '.join(f'{n} {s}' for s, n in self.count().items())
+        if self.others:
+            without = f'{self.others} run{"s" * (self.others != 1)} without a journal (`wattnb results` shows their scores)'
+            counts = f'{counts or "no run to watch"}; {without}'
         return counts or 'no runs here yet: `wattnb benchmark` or `wattnb run` makes some'
-    def to_json(self): return dict(runs=[jsonable(r) | dict(name=r.name) for r in self.runs], counts=self.count())
+    def to_json(self):
+        return dict(runs=[jsonable(r) | dict(name=r.name) for r in self.runs], counts=self.count(), without_journal=self.others)
 
 # %% ../../nbs/07_benchmark/08_watch.ipynb #79c42294
 class _Redrawn(ProgressTable):

@@ -51,12 +51,13 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     style: dict = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
-    p = _Parser(prog='wattnb', description=TAGLINE,
+    p = _Parser(prog='wattnb', description=TAGLINE, allow_abbrev=False,
                 epilog='`wattnb VERB --help` shows the options of a verb and an example.', **style)
     p.add_argument('--version', action='version', version=f'wattnb {__version__}')
     sub = p.add_subparsers(dest='verb', metavar='VERB', parser_class=_Parser)
     for name, (_, what, example, options) in VERBS.items():
-        s = sub.add_parser(name, help=what, description=what, epilog=f'example:\n  {example}', **style)
+        s = sub.add_parser(name, help=what, description=what, epilog=f'example:\n  {example}', allow_abbrev=False, **style)
+        s.set_defaults(parser=s)
         for o in options: s.add_argument(*o.names, **o.kw)
         s.add_argument('--root', metavar='DIR',
                        help='the workspace; default: WATTNB_ROOT, else the working folder or one above it')
@@ -64,9 +65,20 @@ def _parser() -> argparse.ArgumentParser:
             s.add_argument('--trust-index', action='store_true', help='load the embedder that an index names even if '
                            'it is not trusted: its code is executed')
         s.add_argument('--json', action='store_true', help='one JSON document on stdout')
-        s.add_argument('--wide', action='store_true', help='tables with all columns, also where the terminal is narrower; compare: all tables')
+        s.add_argument('--wide', action='store_true', help='all columns, also in a narrow terminal; compare: all tables')
         s.add_argument('--verbose', action='store_true', help='more messages on stderr, tracebacks of defects')
     return p
+
+# %% ../../nbs/11_cli/00_command.ipynb #a77c0002
+def _parsed(argv):
+    "The arguments. `UserError` for an option that the verb does not have, with those that are spelt alike."
+    args, rest = _parser().parse_known_args(argv)
+    if not rest: return args
+    word = next((w for w in rest if w[0] == '-'), rest[0]).partition('=')[0]
+    options = [o for s in args.parser._actions for o in s.option_strings if o[:2] == '--'] if args.verb else []
+    near = did_you_mean(word, options, 2, .6, '') if word[0] == '-' else ''
+    of = f' (`wattnb {args.verb} --help` shows the options)' if args.verb else ''
+    raise UserError(f'unrecognized arguments: {" ".join(rest)}{near or of}')
 
 def _checked(args):
     "The same. `UserError` for an argument that is an empty text: as a path it would be the working folder."
@@ -75,7 +87,8 @@ def _checked(args):
         if name.startswith('-') or nargs in ('?', argparse.REMAINDER): continue
         given = getattr(args, name)
         if any(isinstance(x, str) and not x.strip() for x in (given if isinstance(given, list) else [given])):
-            raise UserError(f'the argument {o.kw.get("metavar") or name} is an empty text (`wattnb {args.verb} --help` shows what it is)')
+            shown = o.kw.get('metavar') or name
+            raise UserError(f'the argument {shown} is an empty text (`wattnb {args.verb} --help` shows what it is)')
     return args
 
 # %% ../../nbs/11_cli/00_command.ipynb #6b35f24d
@@ -87,7 +100,7 @@ def main(
     except AttributeError: pass # not a real stream, e.g. captured in a notebook
     previous, verbose = _catch_sigterm(), False
     try:
-        args = _parser().parse_args(argv)
+        args = _parsed(argv)
         verbose = getattr(args, 'verbose', False)
         if getattr(args, 'trust_index', False): os.environ['WATTNB_TRUST_INDEX'] = '1' # also for child processes
         _logging(verbose)

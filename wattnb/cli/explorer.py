@@ -34,7 +34,7 @@ from ..scoring.run_folders import NO_RUNS, RunFolder, find_runs
 from ..scoring.numbers import sum_energies
 from ..scoring.store import ERROR_CLASSES, load
 from ..experiment.settings import RunSettings
-from ..experiment.asking import Asked, Citations, answer_one, folded, hits_html
+from ..experiment.asking import Asked, Citations, answer_one, fold_html, hits_html
 from ..experiment.stored import results_table
 from ..ensemble.voting import STRATEGIES, VoteRule, decide, decisions_as_predictions, same_values
 from ..ensemble.systems import RunMatrix, read_runs
@@ -184,7 +184,7 @@ class Side(Panel):
         report()
         self.asked, self.card.value = a, a._repr_html_()
         if not (got := a.retrieved): return
-        self.hits.value = folded(f'{len(got.hits)} hits and their pages', hits_html(
+        self.hits.value = fold_html(f'{len(got.hits)} hits and their pages', hits_html(
             got, self.e.index, self.e.citations, () if q.is_na else q.refs))
         self.offer_pages([h for h in got.hits if h.doc_id in a.answer.refs] or got.hits)
 
@@ -192,7 +192,7 @@ class Side(Panel):
 @patch
 def offer_pages(self:Side, hits):
     "Let the page of one of these passages be chosen."
-    self.page.options = [('show the page of a passage …', None),
+    self.page.options = [('show the page of a passage …', ''),
                          *((f'{h.rank}. {h.doc_id}, page {h.page}', h) for h in hits)]
     self.page.layout.display = '' if hits else 'none'
 
@@ -200,7 +200,7 @@ def offer_pages(self:Side, hits):
 def show_page(self:Side):
     "Show the page of the chosen passage with its lines outlined."
     self.picture.value, h = '', self.page.value
-    if h is None: return
+    if not h: return
     image = page_image(self.e.ws, h.doc_id, h.page, h.text, dpi=90)
     note = '' if image.boxes else _note('the passage was not found on the page')
     self.picture.value = f'{note}<img alt="page {h.page}" src="data:image/png;base64,{b64encode(image.png).decode()}">'
@@ -309,7 +309,7 @@ def question_html(
     answers = [(r.run + ' ◂' * (r.run == run.id), r.error_class, r.value[:80], ', '.join(Refs(r.refs)),
                 r.latency_seconds, r.joules, r.energy_is) for r in rows.itertuples()]
     record = next((r for r in run.records if str(r['id']) == q.id), {})
-    texts = [folded(title, f'<pre>{esc(redact(str(record[k])))}</pre>')
+    texts = [fold_html(title, f'<pre>{esc(redact(str(record[k])))}</pre>')
              for title, k in (('prompt', 'rendered_prompt'), ('reply', 'raw_response')) if record.get(k)]
     if note := conversion_note(record.get('conversions')): texts = [f'<p>value of {esc(run.name)} {esc(note)}</p>', *texts]
     truth = f'<b>{esc(first["truth_value"])}</b> {esc(q.unit or "")} · {citations.list(q.refs) or "no paper"}'
@@ -351,7 +351,7 @@ class RunsPanel(FilePanel):
     def load(self):
         "Read the runs over the chosen question file."
         if not (file := self.file.value): raise UserError(NO_RUNS)
-        self.table.value = folded('Scores and costs of the runs', results_table(self.ws, datafile=file)._repr_html_())
+        self.table.value = fold_html('Scores and costs of the runs', results_table(self.ws, datafile=file)._repr_html_())
         self.runs = {r.id: r for r in find_runs(self.ws, datafile=file)}
         rows = load(self.ws, datafile=file, cache=False)
         score = rows.groupby('run', observed=True)['contribution'].transform('mean')

@@ -55,7 +55,17 @@ def _share(value:float|None, option:str, of:str='points of the score') -> float|
     if value < .5: log.warning('%s %g is %g %s: for %g write %s %g', option, value, value, of, value * 100, option, value * 100)
     return value / 100
 
-_RUN = Opt('run', help='a run: name, path, or env/datafile/name')
+def _runs(
+    nargs=None,                # '*', '+', '?' or one run
+    what:str='',               # which; what none means
+    name:str='',               # of the argument; default: run or runs
+) -> Opt:
+    "The argument of a verb that names runs: `find_run` and `pick_runs` read all of them."
+    many = nargs in ('*', '+')
+    return Opt(name or ('runs' if many else 'run'), metavar='RUN', help='; '.join(filter(None, (
+        what, f'{"runs" if many else "a run"}: name, path, or env/datafile/name'))), **(dict(nargs=nargs) if nargs else {}))
+
+_RUN = _runs()
 _WHERE = (Opt('--env', default=None, metavar='ENV', help='only runs of this machine label'),
           Opt('--datafile', default=None, metavar='DATAFILE', help='name of the question file without .csv'))
 _TRUTH = Opt('--ground-truth', default=None, metavar='CSV',
@@ -175,7 +185,8 @@ _MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 
                   'sampling', 'latency_mode')
 
 @verb('ask', 'answer one question, with citations',
-      'wattnb ask "How much electricity did the Tarn hall draw in 2028?" --unit MWh --model extractive', Opt('question', help='the question'),
+      'wattnb ask "How much electricity did the Tarn hall draw in 2028?" --unit MWh --model extractive',
+      Opt('question', help='the question'),
       *_MODEL,
       Opt('--unit', default='', help='unit of the wanted value'), *_options('task'),
       Opt('--show-prompt', action='store_true', help='also print the prompt'),
@@ -187,7 +198,7 @@ def cmd_ask(a) -> Result:
     return Result(r.to_text(show_prompt=a.show_prompt), r, 0 if r.answer.status in ('answered', 'abstained') else 1)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #h0st0402
-@verb('serve', 'a page on which guests ask the papers, from this machine or its network',
+@verb('serve', 'a web page where guests ask questions, on this machine or its network',
       'wattnb serve --model extractive',
       *_options('model', 'precision', 'provider', 'engine', 'like', 'preset', 'index', 'max_retries', 'max_new_tokens',
                 'planner', 'retrieval', 'decode'),
@@ -195,7 +206,7 @@ def cmd_ask(a) -> Result:
           'that anyone on the network can ask; default: 127.0.0.1, this machine only'),
       Opt('--port', type=int, default=8765, metavar='N', help='port to listen on; 0: a free one; default: 8765'),
       Opt('--password', nargs='?', const='', default=None, metavar='WORD', help='ask guests for a password; without WORD '
-          'one is made and shown in the link; WATTNB_SERVE_PASSWORD sets one that no list of processes shows'),
+          'one is generated and shown in the link; WATTNB_SERVE_PASSWORD sets one that no list of processes shows'),
       Opt('--check', action='store_true', help='open index and model, and end'))
 def cmd_serve(a) -> Result:
     from wattnb.experiment.guests import serve
@@ -248,7 +259,8 @@ def cmd_plan(a) -> Result:
     from wattnb.experiment.plan import plan_run
     plan = plan_run(RunSettings(**shared(a)), a.root)
     t = predicted_and_measured(plan)
-    return Result(f'{plan.table.to_text()}\n\n{t.to_text()}', dict(asked=plan.table.to_json(), needs=t.to_json(), notes=list(t.notes)))
+    return Result(f'{plan.table.to_text()}\n\n{t.to_text()}',
+                  dict(asked=plan.table.to_json(), needs=t.to_json(), notes=list(t.notes)))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #062d39b6
 def _how_long(plan) -> str:
@@ -480,7 +492,8 @@ def cmd_score(a) -> Result:
     official = run_scorer(a.scorer, a.truth, a.submission, id=dict(s.task.columns).get('id', 'id'))
     run = _run_of(a.root, a.submission)
     kept = record_official(run, s, official, a.truth, a.submission) if run else None
-    more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=official.to_json(s), recorded=kept and str(kept))
+    more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=official.to_json(s),
+                recorded=kept and str(kept))
     return Result('\n\n'.join([*parts, compare_scorer(s, official).to_text()] + [f'recorded in {kept}'] * bool(kept)),
                   s.to_json(strict=a.strict) | dict(official=more))
 
@@ -496,7 +509,8 @@ def _run_of(root, submission) -> Path|None:
 @verb('submit', 'write the submission of a run, and check it as the competition would',
       'wattnb submit extractive-bench', Opt('run', metavar='RUN', help='name of a run, or a submission CSV to check as it is'),
       Opt('--questions', default='', metavar='CSV', help='question file; default: that of the run'), *_options('task'),
-      Opt('--output', default='', metavar='CSV', help='file to write; default: artifacts/submissions/<env>/<questions>/<run>.csv'),
+      Opt('--output', default='', metavar='CSV',
+          help='file to write; default: artifacts/submissions/<env>/<questions>/<run>.csv'),
       Opt('--upload', default='', metavar='COMPETITION', help='send a file that passes, with the client of Kaggle'),
       Opt('--message', default='wattnb', metavar='TEXT', help='shown beside the uploaded file'))
 def cmd_submit(a) -> Result:
@@ -606,7 +620,8 @@ def _with_study(r:Result, study) -> Result:
     "The result of a benchmark with the study that it belongs to."
     if study is None: return r
     kept = f', kept in {study["kept"]}' if study['kept'] else ''
-    return Result(f'{r.text}\n  study {study["name"]}, SHA-256 {study["sha256"][:12]}{kept}', r.data.to_json() | dict(study=study), r.status)
+    return Result(f'{r.text}\n  study {study["name"]}, SHA-256 {study["sha256"][:12]}{kept}',
+                  r.data.to_json() | dict(study=study), r.status)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #e85f21d3
 @verb('benchmark', 'run many models, skip finished runs, and print a pass/fail/skip table',
@@ -703,7 +718,7 @@ def cmd_matrix(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #b426ec5d
 @verb('compare', 'paired differences between runs, with intervals and corrected p-values',
       'wattnb compare extractive-bench abstain-bench --env demo',
-      Opt('runs', nargs='+', metavar='RUN', help='names of runs'), *_WHERE, _TRUTH,
+      _runs('+'), *_WHERE, _TRUTH,
       Opt('--strict', action='store_true', help='compare the strict score instead of the legacy one'),
       Opt('--clusters', nargs='?', const='papers', default='auto', metavar='papers|none|auto',
           help='cluster the questions by paper for intervals and tests: papers, none, '
@@ -727,8 +742,8 @@ def cmd_compare(a) -> Result:
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #d1ff0002
 @verb('diff', 'list the questions on which two runs differ, with both answers and the right one',
-      'wattnb diff abstain-bench extractive-bench --env demo', Opt('first', help='name of a run'),
-      Opt('second', help='name of another'), *_WHERE, _TRUTH,
+      'wattnb diff abstain-bench extractive-bench --env demo', _runs(name='first'), _runs(what='another', name='second'),
+      *_WHERE, _TRUTH,
       Opt('--common', action='store_true', help='compare on the shared questions if the runs answered different ones'),
       Opt('--all', dest='every', action='store_true', help='also the questions that both score alike'))
 def cmd_diff(a) -> Result:
@@ -739,7 +754,7 @@ def cmd_diff(a) -> Result:
 # %% ../../nbs/11_cli/01_verbs.ipynb #8e060cd6
 @verb('design', 'plan a study: questions for a difference, what fewer show, expected energy, money and time',
       'wattnb design --disagree 20 --entries 4 --difference 5',
-      Opt('runs', nargs='*', metavar='RUN', help='pilot runs; none: the rates are stated'), *_WHERE, _TRUTH,
+      _runs('*', 'of a pilot; none: the rates are stated'), *_WHERE, _TRUTH,
       Opt('--disagree', type=float, default=None, metavar='PERCENT', help='questions only one of two runs has right'),
       Opt('--icc', type=float, default=None, metavar='ICC', help='intraclass correlation of questions about one paper'),
       Opt('--per-paper', type=float, default=None, metavar='N', help='questions about a paper'),
@@ -768,8 +783,8 @@ def cmd_design(a) -> Result:
     return Result(d.to_text(), d)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0102
-@verb('thinking', 'divide the energy of runs into thoughts and answers; what one more right answer costs in thought',
-      'wattnb thinking --datafile demo_QA', Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE, _TRUTH)
+@verb('thinking', 'divide the energy of runs into thoughts and answers, with the cost of one more right answer',
+      'wattnb thinking --datafile demo_QA', _runs('*', 'default: all'), *_WHERE, _TRUTH)
 def cmd_thinking(a) -> Result:
     from wattnb.compare.thinking import price_thinking
     t = price_thinking(_tree(a), a.runs or None, a.env, a.datafile, a.ground_truth)
@@ -784,19 +799,20 @@ def cmd_atlas(a) -> Result:
     return Result(t.to_text(), t)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #fa7e0104
-@verb('estimates', 'energy and carbon of hosted runs as EcoLogits estimates them (extra `ecologits`); nothing measured',
-      'wattnb estimates', Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE)
+@verb('estimates', 'energy and carbon of hosted runs as EcoLogits estimates them (extra `ecologits`); nothing is measured',
+      'wattnb estimates', _runs('*', 'default: all'), *_WHERE)
 def cmd_estimates(a) -> Result:
     from wattnb.scoring.run_folders import distinct_names, pick_runs, read_each
     from wattnb.telemetry.estimates import estimate_run, estimates_table
     folders = [r for r in pick_runs(_tree(a), a.runs or None, a.env, a.datafile) if not r.is_ensemble]
-    read = read_each(zip(distinct_names(folders), folders), lambda x: (x[0], estimate_run(x[1].stored, x[1].records)), bool(a.runs))
+    read = read_each(zip(distinct_names(folders), folders), lambda x: (x[0], estimate_run(x[1].stored, x[1].records)),
+                     bool(a.runs))
     t = estimates_table(dict(read))
     return Result(t.to_text(), dict(runs=t.to_json(), notes=list(t.notes)))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #620ea871
 @verb('errors', 'classify the errors of a run by stage of the pipeline',
-      'wattnb errors extractive-bench --env demo', Opt('runs', nargs='*', metavar='RUN', help='default: all'), *_WHERE,
+      'wattnb errors extractive-bench --env demo', _runs('*', 'default: all'), *_WHERE,
       _TRUTH)
 def cmd_errors(a) -> Result:
     from wattnb.compare.errors import decompose
@@ -811,7 +827,7 @@ def cmd_audit(a) -> Result:
     return Result(r.to_text(), r, 1 if r.errors else 0)
 
 @verb('rescore', 'score runs again from their stored replies; the old scores are archived',
-      'wattnb rescore extractive-bench --env demo', Opt('runs', nargs='+', metavar='RUN', help='names of runs'),
+      'wattnb rescore extractive-bench --env demo', _runs('+'),
       *_WHERE, _TRUTH, Opt('--dry-run', action='store_true', help='write nothing'),
       Opt('--output', default=None, metavar='DIR', help='write the new files below DIR instead of beside the run'))
 def cmd_rescore(a) -> Result:
@@ -922,8 +938,9 @@ def _make_report(src:Path, out:Path, parameters:dict, cwd:Path, tables:Path, as_
 @verb('report', 'execute report.ipynb on the runs of this workspace',
       'wattnb report --datafile demo_QA --html', *_WHERE,
       Opt('--html', action='store_true', help='also write one HTML file that works offline'), _TRUTH,
-      Opt('--output', default=None, metavar='FILE', help='output file; default: artifacts/reports/report-<env>.ipynb (report.ipynb '
-          'without --env); required if the root is no workspace'),
+      Opt('--output', default=None, metavar='FILE',
+          help='output file; default: artifacts/reports/report-<env>.ipynb (report.ipynb without '
+          '--env); required if the root is no workspace'),
       Opt('--own', action='store_true', help="execute the workspace's nbs/report.ipynb, not the one of wattnb"))
 def cmd_report(a) -> Result:
     from wattnb.scoring.run_folders import some_runs
@@ -949,31 +966,34 @@ def cmd_report(a) -> Result:
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #b0a4d002
 @verb('board', 'make a leaderboard, a static site, from run folders, workspaces or bundles',
-      'wattnb board .', Opt('sources', nargs='+', metavar='[TEAM=]PATH', help='run folder, workspace or bundle, with the name of who sent it'),
-      _TRUTH, Opt('--title', default='Leaderboard', help='title of the page'),
+      'wattnb board .', Opt('sources', nargs='+', metavar='[TEAM=]PATH', help='run folder, workspace or bundle, or a run of '
+      'the workspace by name or env/datafile/name; with the name of the team'),
+      _TRUTH, Opt('--scores', default=None, metavar='JSON', help='scores that the organiser recorded, by name of the run; '
+      'for runs without a journal, instead of those of their summaries'),
+      Opt('--title', default='Leaderboard', help='title of the page'),
       Opt('--output', default='board', metavar='DIR', help='folder of the site'))
 def cmd_board(a) -> Result:
     from wattnb.plots.board import write_board
-    page, parts = write_board(a.sources, a.output, a.title, a.ground_truth)
+    page, parts = write_board(a.sources, a.output, a.title, a.ground_truth, a.root, a.scores)
     text = '\n\n'.join(p.table().to_text() for p in parts)
-    return Result(f'{text}\n\nwritten to {page}', dict(page=str(page), parts=[dict(questions=p.questions, runs=p.rows()) for p in parts]))
+    return Result(f'{text}\n\nwritten to {page}',
+                  dict(page=str(page), parts=[dict(questions=p.questions, runs=p.rows()) for p in parts]))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #c1aim002
 @verb('cite', 'write the numbers of runs as LaTeX macros or Markdown, bound to hashes of the runs',
       'wattnb cite qwen7b qwen14b --output paper/numbers.tex',
-      Opt('runs', nargs='+', metavar='RUN', help='runs: name, path, or env/datafile/name'),
-      Opt('--output', default=None, metavar='FILE', help='.tex or .md file; default: stdout'),
+      _runs('+'), *_WHERE, Opt('--output', default=None, metavar='FILE', help='.tex or .md file; default: stdout'),
       Opt('--markdown', action='store_true', help='Markdown on stdout instead of LaTeX'), _TRUTH)
 def cmd_cite(a) -> Result:
     from wattnb.plots.citing import cite_latex, cite_markdown, cited_json, cited_runs
     out = a.output and Path(a.output)
     if out and out.suffix not in ('.tex', '.md', '.qmd'):
         raise UserError(f'cannot write numbers as {out.suffix or "a file without suffix"}: one of .tex, .md, .qmd')
-    cited = cited_runs(_tree(a), a.runs, a.ground_truth)
+    cited = cited_runs(_tree(a), a.runs, a.ground_truth, env=a.env, datafile=a.datafile)
     text = (cite_markdown if a.markdown or out and out.suffix != '.tex' else cite_latex)(cited)
     return Result(f'written to {atomic_write(out, text)}' if out else text.rstrip(), cited_json(cited))
 
-@verb('check', 'derive the numbers of a paper again, and hold its claims against the paired tests',
+@verb('check', 'derive the numbers of a paper again, and compare its claims with the paired tests',
       'wattnb check paper/paper.tex',
       Opt('papers', nargs='+', metavar='PAPER', help='.tex, .md or .qmd; what a .tex includes is read too'),
       Opt('--margin', type=float, default=2., metavar='POINTS',

@@ -75,8 +75,8 @@ class Errors(TableSet):
         return ResultTable(['run', 'bound', 'bound run', 'n', 'value', 'value of bound', 'diff', 'ci_low', 'ci_high',
                             'mcnemar_p'], list(self.bounds),
                            'Bounds: the same model with the gold papers (oracle) or none (closed-book)',
-                           ('value: by the strict rule. diff: bound less run; its interval and McNemar p are by paper where questions share papers, not '
-                            'corrected for several runs.',))
+                           ('value: by the strict rule. diff: bound less run; its interval and McNemar p are by paper where '
+                            'questions share papers, not corrected for several runs.',))
     def to_json(self): return dict(counts=self.counts, classes=ERROR_CLASSES, bounds=list(self.bounds),
                                    questions=self.rows)
     def tables(self): return [self.table, self.stages] + [self.bounds_table] * bool(self.bounds)
@@ -85,7 +85,7 @@ class Errors(TableSet):
 def decompose_rows(
     runs:dict, # label -> tidy rows of that run
 ) -> Errors:
-    "Classify the questions of runs whose tidy rows are at hand."
+    "Classify the questions of runs, given their tidy rows."
     if not runs: raise UserError('no runs to decompose')
     return Errors({label: {r['id']: error_class(r) for r in t} for label, t in runs.items()}, tuple(_bounds(runs)))
 

@@ -400,7 +400,7 @@ def atlas_of(
     found:Sequence[tuple], # (run, its tidy rows, its `RunNumbers`)
     registry,              # `Registry`
 ) -> PrecisionAtlas:
-    "The atlas of runs at hand, of each question file over the questions that most of its runs have."
+    "The atlas of given runs, of each question file over the questions that most of its runs have."
     left_out = {run.id: why for run, rows, _ in found if (why := _unfit(run, rows))}
     entries = {i: e for e in reversed(list(registry.values())) for i in (*map(str, e.ids.values()), e.id)}
     groups, cells, pairs, crossings, errors = defaultdict(list), [], [], [], []

@@ -259,7 +259,7 @@ def thinking_of(
     runs:dict,          # label -> (run folder, its `thought_rows`)
     truths:GroundTruth,
 ) -> Thinking:
-    "The prices and levels of runs at hand. Twins are compared on the questions that both have."
+    "The prices and levels of given runs. Twins are compared on the questions that both have."
     prices, energy = [], {k: run_numbers(run, truths).energy for g in by_effort(runs) for k in g for run in [runs[k][0]]}
     for pair in twins(runs):
         a, b = (runs[k][1] for k in pair)

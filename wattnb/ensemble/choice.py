@@ -58,7 +58,8 @@ def keeps_to(
     return bool(_within_budget([s], limits, np.full((1, len(s.x)), 1 / len(s.x))).all())
 
 # %% ../../nbs/08_ensemble/03_choice.ipynb #61049d94
-def _choice_ci(h:np.ndarray, spread:np.ndarray, x:np.ndarray, strata:np.ndarray, clusters, task:Task=WATTBOT2025) -> tuple[float, float]:
+def _choice_ci(h:np.ndarray, spread:np.ndarray, x:np.ndarray, strata:np.ndarray, clusters,
+               task:Task=WATTBOT2025) -> tuple[float, float]:
     """95 % interval of the mean of the out-of-bag scores `h`: that of the composite over the questions, and the variance
     of `spread` (the overall score of the system picked in each resample), added in squares. `x`: contributions of all
     systems."""

@@ -17,13 +17,14 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.tables import ResultTable, TableSet
-from ..core.workspace import UserError
+from ..core.workspace import UserError, some_of
 from ..scoring.statistics import paired_ci, permutation_test
 from ..scoring.scores import contribution_bounds, score
 from ..scoring.run_folders import several_engines
 
 from .voting import VoteRule, decide, decisions_as_predictions
-from .systems import TIES, Frontier, RunMatrix, System, cascades, ensembles, pareto, read_runs, singles, voting_order
+from .systems import (TIES, Frontier, RunMatrix, System, cascades, ensembles, pareto, read_runs, singles,
+                                     voting_order)
 from .choice import MARGIN, SystemDecision, decide_between, keeps_to
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #cb9e3179
@@ -38,11 +39,13 @@ def top_models(p:RunMatrix) -> ResultTable:
         agree = [(p.right[k] == p.right[j]).mean() for j in best if j != k]
         x = p.numbers[k]
         latency, wh = (x.latency_s, x.wh_per_question) if x else map(_nan, (p.seconds[k].mean(), p.joules[k].mean() / 3600))
-        rows.append([p.labels[k], *([x and x.engine, x and x.precision] if engine else []), s.overall, *s.ci['overall'], s.na_recall, alone, latency, p.vram[k],
+        rows.append([p.labels[k], *([x and x.engine, x and x.precision] if engine else []), s.overall, *s.ci['overall'],
+                     s.na_recall, alone, latency, p.vram[k],
                      float(np.mean(agree)) if agree else None, wh, x.energy.is_ if x else None])
     return ResultTable(
-        ['model', *(['engine', 'precision'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB', 'agreement',
-         'Wh/question', 'energy is'], rows, 'The three best single models', (*p.notes, p.scores[0].interval_note(),
+        ['model', *(['engine', 'precision'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins',
+         'latency s', 'VRAM GiB', 'agreement', 'Wh/question', 'energy is'], rows,
+        'The three best single models', (*p.notes, p.scores[0].interval_note(),
          'unique wins: questions that no other run has right; agreement: share of questions on which it and the other '
          'two are both right or both wrong.'))
 
@@ -72,6 +75,10 @@ def _points(x:float) -> str: return f'{x:g} point' + 's' * (x != 1)
 def _price(d:dict) -> str:
     return f', for {d["wh"] / d["wh_against"]:.2g} times the energy' if d['wh'] and d['wh_against'] else ''
 
+def _called(s:System) -> str:
+    "A vote by its members in words; another system by its label."
+    return f'a vote of {_listed(s.members)} ({s.how})' if s.kind == 'ensemble' else s.label
+
 def _listed(names:Sequence[str]) -> str:
     return ' and '.join([', '.join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
@@ -92,7 +99,8 @@ def _cheapest_sentence(d:SystemDecision) -> str:
     if x is None: return 'No energy was measured that systems could be compared by, so no cheaper one is named.'
     cheap, other = d.families['frugal'].best, d.families[x['against']].best
     if not math.isfinite(other.joules.mean()):
-        return f'The energy of {other.label} is not known, so no cheaper system is named in its place.'
+        what = other.label if other.kind == 'single' else f'the best {other.kind}'
+        return f'The energy of {what} is not known, so no cheaper system is named in its place.'
     p = f'p = {max(x["p_not_worse"], .001):.2g}' if x['p_not_worse'] >= .001 else 'p < 0.001'
     if d.saves:
         return f'{cheap.label} is not worse than {other.label} by more than {points} ({p}): {_ci(x)}{_price(x)}.'
@@ -111,14 +119,16 @@ def _statement(runs:RunMatrix, d:SystemDecision, limits) -> str:
     "The recommendation in a few sentences."
     best, rivals = d.families['single'].best.label, [x for x in d.differences if x['family'] != 'frugal']
     budget = ' and '.join(f'at most {most / scale:g} {unit} per question' for _, most, unit, scale in limits)
-    out = [f'Recommended: {d.choice.label}{budget and ", with " + budget}.']
+    out = [f'Recommended: {_called(d.choice)}{budget and ", with " + budget}.']
     for x in rivals:
         art = 'An' if x['family'][0] in 'ae' else 'A'
-        out.append(f'{art} {x["family"]} {"beats" if x["beats"] else "does not beat"} the best single model ({best}), both '
-                   f'chosen on some questions and scored on others: {_ci(x)}{_price(x)}.')
+        beats = 'beats' if x['beats'] else 'does not beat'
+        out.append(f'{art} {x["family"]} {beats} the best single model ({best}), both chosen on some '
+                   f'questions and scored on others: {_ci(x)}{_price(x)}.')
     if d.tied:
-        out.append(f'Among the single models, {_listed(d.tied)} {"is" if len(d.tied) == 1 else "are"} not '
-                   f'significantly different from {best}.')
+        names = _listed(d.tied) if len(d.tied) < 7 else some_of(d.tied)
+        verb = 'is' if len(d.tied) == 1 else 'are'
+        out.append(f'Among the single models, {names} {verb} not significantly different from {best}.')
     out.append(_cheapest_sentence(d))
     gains = [x['mde'] for x in rivals if x['mde'] is not None]
     if rivals and not d.better:
@@ -130,7 +140,8 @@ def _statement(runs:RunMatrix, d:SystemDecision, limits) -> str:
         takes = ', '.join(f'{of(d.choice).mean() / scale:.3g} {unit}' for of, _, unit, scale in limits)
         out.append(f'It takes {takes} a question, and keeps to the budget in {h.keeps:.0%} of the resamples.')
     else: out.append(f'Rule: {RULE}; the margin is {_points(d.margin * 100)}.')
-    return ' '.join(out + _energy_sentence(runs, [h.best for h in d.families.values()]))
+    if any(x['wh'] for x in d.differences): out += _energy_sentence(runs, [h.best for h in d.families.values()])
+    return ' '.join(out)
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #a4a68c4d
 @dataclass(frozen=True, repr=False)
@@ -212,7 +223,8 @@ def _budgets(models:Sequence[System], max_wh:float|None, max_usd:float|None) -> 
     for what, limit, of, scale in (('Wh', max_wh, lambda s: s.joules, 3600), ('USD', max_usd, lambda s: s.usd, 1)):
         if limit is None: continue
         known = [of(s).mean() / scale for s in models if np.isfinite(of(s)).all()]
-        if not known: raise UserError(f'the runs do not say how many {what} they used, or only a lower bound: no budget can be kept')
+        if not known:
+            raise UserError(f'the runs do not say how many {what} they used, or only a lower bound: no budget can be kept')
         if min(known) > limit:
             raise UserError(f'no run keeps to {limit:g} {what} per question: the cheapest takes {min(known):.3g}')
         out.append((of, limit * scale, what, scale))
@@ -230,7 +242,7 @@ def recommend_from(
     margin:float=MARGIN,     # of the overall score: what a cheaper system may be worse by
     clusters='auto',         # by paper: 'auto', 'papers' or 'none', see `wattnb.scoring.judging.papers_of`
 ) -> Recommendation:
-    """Recommend a system for runs at hand. `UserError` when nothing keeps to the budget, its cost was not measured, or
+    """Recommend a system for scored runs. `UserError` when nothing keeps to the budget, its cost was not measured, or
     the margin is not above 0."""
     if not 0 < margin < 1:
         raise UserError(f'a margin is between 0 and 100 points of the score, such as 2, not {margin * 100:g}')
@@ -289,7 +301,7 @@ def recommend(
     margin:float=MARGIN,      # of the overall score: what a cheaper system may be worse by
     clusters='auto',          # by paper: 'auto', 'papers' or 'none', see `wattnb.scoring.judging.papers_of`
 ) -> Recommendation:
-    "Recommend a model, ensemble or cascade from the runs at hand."
+    "Recommend a model, ensemble or cascade from the runs of a workspace."
     r = recommend_from(read_runs(ws, env, datafile, ground_truth), max_wh, max_usd, seed, margin=margin,
                        clusters=clusters)
     if select_on is None: return r

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['surname', 'citation_labels', 'Citations', 'Exchange', 'Asked', 'answer_one', 'asked_task', 'ask', 'answer_html',
-           'took_html', 'page_html', 'hits_html', 'prompt_html', 'attempts_table', 'folded']
+           'took_html', 'page_html', 'hits_html', 'prompt_html', 'attempts_table', 'fold_html']
 
 # %% ../../nbs/06_experiment/07_asking.ipynb #1ac738b6
 import base64, html, re, time, unicodedata
@@ -311,7 +311,8 @@ def ask(
     opened = model if hasattr(model, 'stream') else None
     s = RunSettings(model=opened.entry.key if opened else model, **settings)
     ws = Workspace.find(root)
-    q = question if isinstance(question, Question) else Question('asked', question, answer_unit=unit or BLANK, task=asked_task(ws, s))
+    q = question if isinstance(question, Question) else Question('asked', question, answer_unit=unit or BLANK,
+                                                                 task=asked_task(ws, s))
     if not q.question.strip(): raise UserError('there is no question')
     entry = opened.entry if opened else load_registry(ws).find(s.model, s.provider or None, s.like)
     if s.mode == 'oracle': raise UserError('oracle mode needs a question file with gold papers')
@@ -455,7 +456,7 @@ def attempts_table(
     return ResultTable(columns, [row(n, x) for n, x in enumerate(a.attempts, 1)], title='Attempts')
 
 # %% ../../nbs/06_experiment/07_asking.ipynb #b0997dd5
-def folded(title:str, body:str) -> str: return f'<details><summary>{title}</summary>{body}</details>'
+def fold_html(title:str, body:str) -> str: return f'<details><summary>{title}</summary>{body}</details>'
 
 @patch
 def _repr_html_(self:Asked):
@@ -463,11 +464,11 @@ def _repr_html_(self:Asked):
     if r:
         block = lambda b: (f'<p><b>{self.citations.link(b.doc_id, page=b.page)}, page {b.page}</b> '
                            f'<small>score {b.score:.3f}</small><br>{html.escape(b.text)}</p>')
-        parts.append(folded(f'{len(r.context.blocks)} passages shown to the model',
+        parts.append(fold_html(f'{len(r.context.blocks)} passages shown to the model',
                            ''.join(map(block, r.context.blocks))))
     url = lambda x: f'data:image/png;base64,{base64.b64encode(x.part.png).decode()}'
     pictures = [f'<p>{html.escape(x.name)}<br><img src="{url(x)}" style="max-width:100%"></p>' for x in self.last.request.images]
-    if pictures: parts.append(folded(f'{len(pictures)} pictures shown to the model', ''.join(pictures)))
-    parts.append(folded('prompt and reply', prompt_html(self.last)))
-    if len(self.attempts) > 1: parts.append(folded(f'{len(self.attempts)} attempts', attempts_table(self)._repr_html_()))
+    if pictures: parts.append(fold_html(f'{len(pictures)} pictures shown to the model', ''.join(pictures)))
+    parts.append(fold_html('prompt and reply', prompt_html(self.last)))
+    if len(self.attempts) > 1: parts.append(fold_html(f'{len(self.attempts)} attempts', attempts_table(self)._repr_html_()))
     return ''.join(parts)

@@ -15,7 +15,7 @@ from typing import Sequence, get_args
 from fastcore.basics import patch
 
 from ..core.questions import Task
-from ..core.redaction import redact_url
+from ..core.redaction import keep_secret, redact_url
 from ..core.workspace import UserError, jsonable
 from ..llm.prices import cost_usd, estimate_usd, find_price, image_tokens
 from ..llm.protocol import MOST_IMAGES, Request
@@ -58,14 +58,15 @@ class RunSettings:
     mode: str = setting('rag', 'rag, oracle (gold papers as context) or closed-book', 'MODE', MODES)
     seed: int = setting(0, 'random seed for sampling', notebook=True)
     temperature: float = setting(0., 'sampling temperature; 0 is greedy decoding')
-    effort: str = setting('', 'reasoning that a server is asked for (low, medium, high ...), or tokens of thought', 'E')
+    effort: str = setting('', 'level of reasoning for a server (low, medium, high ...), or tokens of thought', 'LEVEL')
     max_retries: int = setting(2, 'further attempts for blank or unparsed replies, each with deeper retrieval', 'N')
     max_new_tokens: int|None = setting(None, "longest reply, in tokens; default: the model's", 'N')
     batch_size: int|None = setting(None, 'prompts per batch; default: what memory allows', 'N')
     latency_mode: bool = setting(False, 'one question at a time, to measure latency without batching')
     planner: str = setting('', "further queries: none, keywords or llm; default: the preset's", 'PLANNER', PLANNERS)
     images: int = setting(0, 'tables and figures shown as pictures to a model that reads them: 0, 1 or 2', 'N')
-    citations: str = setting('', 'model, or needed: only papers that the answer comes from; default: by the task', 'RULE', CITATIONS)
+    citations: str = setting('', 'model, or needed: only papers that the answer comes from; default: by the task',
+                             'RULE', CITATIONS)
     retrieval: dict|str = setting('', 'changes to the preset, such as "top_k=40 max_tokens=3000"', 'K=V')
     decode: str = setting('', "json: a local model keeps to the reply's schema (extra `constrained`)", 'FORMAT', ['json'])
     shuffle: bool = setting(False, 'ask in random order, questions about one paper together, in ten blocks')
@@ -73,7 +74,8 @@ class RunSettings:
     weights: str = setting('', 'random: no checkpoint, to measure time, memory and energy; no score', 'WEIGHTS', ['random'])
     index: str = setting('', "which index; default: the workspace's", 'NAME')
     fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions fails the run', 'LIMIT')
-    idle_seconds: float|None = setting(None, 'idle baseline before, after loading and at the end; default 10 in whole runs', 'SECONDS')
+    idle_seconds: float|None = setting(None, 'idle baseline before, after loading and at the end; default 10 in whole runs',
+                                       'SECONDS')
     allow_mixed: bool = setting(False, 'resume a run that began on another machine; it is then labelled mixed')
     max_usd: float|None = setting(None, 'stop before the whole run costs more; a higher limit resumes it', 'USD')
     max_wh: float|None = setting(None, 'stop when the whole run has used so much energy; more resumes it', 'WH')
@@ -180,6 +182,7 @@ def _settle(s:RunSettings):
     if s.images and s.mode == 'closed-book': raise UserError('closed-book shows nothing of papers: images must be 0')
     if s.images and s.weights: raise UserError('random weights have no part that reads pictures: images must be 0')
     for name in ('env', 'name', 'split'): _check_folder_name(name, getattr(s, name))
+    keep_secret([s.energy_from]) # the executed notebook has it among its parameters
     if s.weights: _settle_random(s)
 
 def _check_folder_name(what:str, v:str):

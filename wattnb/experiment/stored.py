@@ -94,7 +94,8 @@ def score_table(self:StoredRun) -> ResultTable:
         return ResultTable(['score', 'value'], [], title=title)
     counts = ', '.join(f'{v} {k}' for k, v in s.by_status.items() if v)
     return ResultTable(['score', 'value', '95 % low', 'high'], metric_rows(scores),
-                       title=f'{s.name}: {s.num_questions} questions of {s.questions_file}' + (f', task {s.task["name"]}' if s.task else ''),
+                       title=f'{s.name}: {s.num_questions} questions of {s.questions_file}'
+                       + (f', task {s.task["name"]}' if s.task else ''),
                        notes=[counts, *(d.message for d in self.numbers.about('stored score'))])
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #41b408b5
@@ -128,6 +129,7 @@ def cost_table(self:StoredRun) -> ResultTable:
     notes = [f'stopped early: {s.stopped_because}'] if s.stopped_because else []
     if loading: notes.append('time and energy in all, also per question, include loading; the latency of a question does not')
     notes += [f'{k}: {v}' for k, v in (h.reasons or e.get('reasons') or {}).items()][:4]
+    if why := (e.get('endpoint') or {}).get('reason'): notes.append(f'energy-from: {why}')
     notes += list(e.get('warnings') or ())[:4]
     return ResultTable(['', 'run', 'per question'], rows, title='What it took', notes=notes)
 
@@ -299,7 +301,8 @@ def _energy_checks(files:RunFiles):
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #06d00002
 def _random_note(base:Path, env, datafile) -> list[str]:
-    n = len(find_runs(base, env, datafile)) if base.is_dir() else 0
+    runs = find_runs(base, env, datafile) if base.is_dir() else []
+    n = sum((r.path/'summary.json').exists() for r in runs)
     which = 'run of random weights: `wattnb results --weights random` lists it' if n == 1 else \
             'runs of random weights: `wattnb results --weights random` lists them'
     return [f'{n} {which}'] if n else []
@@ -348,7 +351,7 @@ def parts(self:Results) -> list[ResultTable]:
     return [ResultTable(cut(whole.columns), [cut(r) for r in whole.rows if r[at] == t], f'Task {t}',
                         whole.notes if t == tasks[-1] else (), whole.digits, whole.brief) for t in tasks]
 
-# %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3ea
+# %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3eb
 _RESULTS = { # column → what it shows of the numbers of a run
     'env': 'env', 'questions': 'datafile', 'task': 'task', 'run': 'name', 'engine': 'engine', 'precision': 'precision', 'n': 'n',
     'score': 'score', '95 % interval': 'interval', 'score is': 'score_is', 'value': 'value_accuracy', 'citations': 'ref_overlap',
@@ -360,6 +363,7 @@ def _cell(x, of:str):
     if of == 'interval': return f'{x.score_low:.3f}–{x.score_high:.3f}' if x.score_low is not None else None
     return x.per(x.tokens) if of == 'tokens' else attrgetter(of)(x)
 
+# %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3ea
 def results_table(
     ws,                     # `Workspace`, or a folder of runs
     env:str|None=None,      # only this machine label
@@ -369,8 +373,7 @@ def results_table(
     "All runs with a summary: score, parts, interval, cost per question. `UserError` for a filter that no run matches."
     if not weights: check_place(ws, env, datafile)
     truths, base, found = GroundTruth(ws), experiments_of(ws), []
-    root = ws.root if isinstance(ws, Workspace) else base
-    noise = base.parent/'random_weights'
+    root, noise = ws.root if isinstance(ws, Workspace) else base, base.parent/'random_weights'
     if weights: base = noise
     for r in find_runs(base, env, datafile) if base.exists() else []:
         try:
@@ -383,8 +386,8 @@ def results_table(
     notes += [WHOLE_RUN] * any(x.wall_s is not None for x, _ in found) + [VALUE_NOTE] * any(x.n_na for x, _ in found)
     if not weights: notes = [*notes, *_random_note(noise, env, datafile)]
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
-    engines = several_engines(x for x, _ in found) # which can compute the same weights in other types
-    there = dict(engine=engines, precision=engines, task=len(tasks) > 1 and not weights)
+    there = (dict.fromkeys(('engine', 'precision'), several_engines(x for x, _ in found))
+             | dict(task=len(tasks) > 1 and not weights))
     columns = {k: v for k, v in _RESULTS.items() if there.get(k, True)}
     cell = lambda x, of: tasks[x.task] if of == 'task' else _cell(x, of)
     return Results(list(columns), [[cell(x, of) for of in columns.values()] for x, _ in found], notes=notes,

@@ -11,7 +11,8 @@ import io, re
 from collections import Counter, deque
 from ctypes import PYFUNCTYPE, c_double, c_int, c_ssize_t, c_void_p, cast
 from functools import lru_cache
-from itertools import repeat
+from itertools import pairwise, repeat
+from pathlib import Path
 from typing import NamedTuple, Sequence
 
 import numpy as np
@@ -29,24 +30,25 @@ class Piece(NamedTuple):
 
 # %% ../../nbs/01_index/00_boxes.ipynb #ef4522fc
 def open_pdf(
-    path, # a PDF
+    file, # path or bytes of a PDF
 ):
     "A document of pypdfium2. `WorkError`: encrypted, not readable, no pages."
     import pypdfium2
-    try: pdf = pypdfium2.PdfDocument(str(path))
+    data = file if isinstance(file, bytes) else Path(file).read_bytes()
+    try: pdf = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as e:
         if 'assword' in str(e): raise WorkError('encrypted: a password is needed') from None
-        pdf = pypdfium2.PdfDocument(_repaired(path))
+        pdf = pypdfium2.PdfDocument(_repaired(data))
     if not len(pdf): raise WorkError('the PDF has no pages')
     return pdf
 
 # %% ../../nbs/01_index/00_boxes.ipynb #1f4b5d06
-def _repaired(path) -> bytes:
+def _repaired(data:bytes) -> bytes:
     "A PDF as pypdf writes it after reading. `WorkError` with the reason where it cannot."
     import logging, pypdf
     logging.getLogger('pypdf').setLevel(logging.CRITICAL)
     try:
-        reader, out = pypdf.PdfReader(str(path)), io.BytesIO()
+        reader, out = pypdf.PdfReader(io.BytesIO(data)), io.BytesIO()
         if reader.is_encrypted and not reader.decrypt(''): raise WorkError('encrypted: a password is needed')
         pypdf.PdfWriter(clone_from=reader).write(out)
         pypdf.PdfReader(out).pages[0]
@@ -66,7 +68,7 @@ def _pdfium():
     return dict(code=get('GetUnicode', c_int), box=get('GetLooseCharBox'), matrix=get('GetMatrix'), colour=get('GetFillColor'),
                 size=get('GetFontSize', c_double), unmapped=get('HasUnicodeMapError', c_int),
                 object=get('GetTextObject', c_ssize_t), text=get('GetText', c_int),
-                mode=f('FPDFTextObj_GetTextRenderMode', c_int))
+                mode=f('FPDFTextObj_GetTextRenderMode', c_int), font=f('FPDFTextObj_GetFont', c_ssize_t))
 
 _at = c_void_p.from_param # an address as an argument
 
@@ -98,6 +100,15 @@ _HYPHENS = '\x02\ufffe\u00ad'
 LIGATURES = str.maketrans({'ﬀ': 'ff', 'ﬁ': 'fi', 'ﬂ': 'fl', 'ﬃ': 'ffi', 'ﬄ': 'ffl', '\u00ad': '', '\u00a0': ' ',
                            '\u2010': '-', '\u2011': '-'})
 
+_INK = np.ones(1 << 16, bool) # whether a character is seen, by its code
+_INK[[9, 10, 13, 32, 160]] = False
+
+def _changes(values) -> np.ndarray:
+    "Whether each of the values differs from the one before it; the first does."
+    out = np.ones(len(values), bool)
+    out[1:] = values[1:] != values[:-1]
+    return out
+
 def _words(text, n:int) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
     "The characters of a page, and of each word the first glyph, the last glyph and the object."
     buffer = np.zeros(2 * n + 2, np.uint16)
@@ -106,20 +117,20 @@ def _words(text, n:int) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
     chars = codes.astype('<u4').tobytes().decode('utf-32', 'replace') if n else ''
     if len(chars) != n: chars = ''.join(map(chr, codes))
     ink = np.zeros(n + 2, bool)
-    ink[1:-1] = (codes != 32) & (codes != 13) & (codes != 10) & (codes != 160) & (codes != 9)
+    ink[1:-1] = _INK.take(codes, mode='clip')
     edges = np.flatnonzero(ink[1:] != ink[:-1])
     of = lambda glyphs: _numbers('object', glyphs.tolist(), text)
     first, last, objects = edges[::2], edges[1::2] - 1, of(edges[::2])
-    ends = np.flatnonzero(objects != np.append(objects[1:], 0)) # within an object they are its
+    ends = np.flatnonzero(_changes(objects[::-1])[::-1]) # within an object they are its
     mixed = ends[of(last[ends]) != objects[ends]]
     if len(mixed): # words of several objects
         at = np.concatenate([np.arange(first[k], last[k] + 1) for k in mixed])
         own = of(at)
         cut = 1 + np.flatnonzero((own[1:] != own[:-1]) & (at[1:] == at[:-1] + 1))
-        place = np.searchsorted(first, at[cut])
-        first, last = np.insert(first, place, at[cut]), np.insert(last, place - 1, at[cut] - 1)
-        objects = np.insert(objects, place, own[cut])
-    if not objects.all(): # glyphs that PDFium has added
+        first, last = np.append(first, at[cut]), np.sort(np.append(last, at[cut] - 1))
+        order = np.argsort(first)
+        first, objects = first[order], np.append(objects, own[cut])[order]
+    if np.count_nonzero(objects) < len(objects): # glyphs that PDFium has added
         first, last, objects = (v[objects != 0] for v in (first, last, objects))
     for c in _HYPHENS: chars = chars.replace(c, '-')
     return chars, first, last, objects
@@ -130,7 +141,7 @@ class _Glyphs(NamedTuple):
     chars: str
     first: np.ndarray
     last: np.ndarray
-    object: np.ndarray # index of the object
+    object: np.ndarray # address of the object
     x: np.ndarray
     y: np.ndarray
     right: np.ndarray
@@ -145,11 +156,8 @@ def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
     "The words of a page with their boxes; slanted, hidden and cropped ones are marked and counted."
     chars, first, last, objects = _words(text, n)
     if not len(first): return None
-    start = np.flatnonzero(objects != np.append(0, objects[:-1])) # of stretches of one object
-    one: dict = {}
-    for o, k in zip(objects[start].tolist(), first[start].tolist()): one.setdefault(o, k)
-    rank, at = {o: k for k, o in enumerate(one)}, list(one.values())
-    of = np.repeat([rank[o] for o in objects[start].tolist()], np.diff(np.append(start, len(first))))
+    new = _changes(objects)
+    at, of = first[new].tolist(), np.cumsum(new) - 1 # the first glyph of each stretch of one object, and the words' stretches
     a, b, c, d, e, f = _values('matrix', text, at, 6).T
     sizes = _numbers('size', at, text, kind=float) * np.hypot(c, d)
     level, upright = np.abs(b) < .06 * np.abs(a), np.abs(a) < .06 * np.abs(b)
@@ -160,7 +168,7 @@ def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
     boxes = np.array([lo[:, 0], lo[:, 3], hi[:, 2], hi[:, 1]])
     left, bottom, right, top = boxes
     x, x2 = left, right
-    if (turn < 12).any(): # not all from left to right
+    if np.count_nonzero(turn < 12): # not all from left to right
         flat, ahead = turn > 7, turn & 4 > 0
         x = np.where(flat, np.where(ahead, left, -right), np.where(ahead, bottom, -top))
         x2 = np.where(flat, np.where(ahead, right, -left), np.where(ahead, top, -bottom))
@@ -171,10 +179,10 @@ def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
     inside &= (bottom + top > 2 * crop[1]) & (bottom + top < 2 * crop[3])
     left_out['outside the page'] += int(length @ (kept & ~inside))
     kept &= inside
-    hidden = _hidden(page, text, at, list(one), of, kept, length, boxes)
+    hidden = _hidden(page, text, at, objects[new].tolist(), of, kept, length, boxes)
     left_out['hidden'] += int(length @ (kept & hidden))
     unmapped = (_numbers('unmapped', at, text) == 1)[of]
-    return _Glyphs(chars, first, last, of, x, y, x2, np.maximum(sizes, .1)[of], turn, kept & ~hidden, unmapped, boxes.T)
+    return _Glyphs(chars, first, last, objects, x, y, x2, np.maximum(sizes, .1)[of], turn, kept & ~hidden, unmapped, boxes.T)
 
 # %% ../../nbs/01_index/00_boxes.ipynb #57625402
 def _hidden(page, text, at:list, objects:list, of, kept, length, boxes) -> np.ndarray:
@@ -186,7 +194,7 @@ def _hidden(page, text, at:list, objects:list, of, kept, length, boxes) -> np.nd
     wide, high = boxes[2] - boxes[0], boxes[3] - boxes[1]
     tiny = (np.minimum(wide, high) < .5) & (np.maximum(wide, high) < 1.5 * length)
     unsure = (pale | invisible)[of] & kept
-    if not unsure.any(): return tiny
+    if not np.count_nonzero(unsure): return tiny
     out, shown = invisible[of] & kept, length[kept & ~invisible[of]].sum()
     if length[out].sum() > shown: out[:] = False # a scan and its text layer
     look = unsure & ~out
@@ -225,12 +233,11 @@ WITHIN = 1.1          # the same within one object, as in a stretched line
 
 def _doubled(g:_Glyphs) -> np.ndarray:
     "Words that repeat another word in the same place."
-    out, near = np.zeros(len(g.x), bool), False
-    for shift in (0, 2): # neighbours in strips of four points
-        at = np.argsort(np.floor((g.x + shift) / 4).astype(float) * 1e7 + g.y)
-        x, y, size = g.x[at], g.y[at], g.size[at]
-        near |= bool((np.maximum(np.abs(x[1:] - x[:-1]), np.abs(y[1:] - y[:-1])) < .15 * size[1:]).any())
-    if not near: return out
+    out = np.zeros(len(g.x), bool)
+    at = np.argsort(np.floor((g.x + [[0], [2]]) / 4).astype(float) * 1e7 + g.y) # neighbours in strips of four points
+    x, y, size = g.x[at], g.y[at], g.size[at][:, 1:]
+    near = (np.abs(x[:, 1:] - x[:, :-1]) < .15 * size) & (np.abs(y[:, 1:] - y[:, :-1]) < .15 * size)
+    if not np.count_nonzero(near): return out
     seen: dict = {}
     for i, (x, y, size, turn, a, b) in enumerate(zip(*(v.tolist() for v in (g.x, g.y, g.size, g.turn, g.first, g.last)))):
         others = seen.setdefault((g.chars[a:b + 1], turn), [])
@@ -247,11 +254,12 @@ def _gaps(g:_Glyphs, k) -> tuple:
     one = obj[1:] == obj[:-1]
     same, space = level & (gap < np.where(one, WITHIN, SPACE)), one & (gap > .06) # wider gaps may have text of a later object
     letter = (g.first[k] == g.last[k])[1:] & level
-    spaced = np.flatnonzero(np.convolve(letter, np.ones(6), 'valid') == 6) if np.count_nonzero(letter) > 5 else []
-    for a in spaced: # letters with gaps between them
+    pair = letter[1:] & letter[:-1]
+    six = np.flatnonzero(pair[4:] & pair[2:-2] & pair[:-4]) # letters in a row, which may have gaps between them
+    for a, usual in zip(six.tolist(), np.sort(gap[six[:, None] + np.arange(6)])[:, 2].tolist()):
         part = slice(a, a + 6)
-        usual = sorted(gap[part].tolist())[2]
-        if .06 < usual < CELL: same[part], space[part] = level[part] & (gap[part] < usual + 1), gap[part] > max(SPACE, 1.6 * usual)
+        if .06 < usual < CELL:
+            same[part], space[part] = level[part] & (gap[part] < usual + 1), gap[part] > max(SPACE, 1.6 * usual)
     return same, space, one
 
 # %% ../../nbs/01_index/00_boxes.ipynb #d35ff4eb
@@ -260,18 +268,17 @@ def _pieces(g:_Glyphs, turn:int) -> list[Piece]:
     k = np.flatnonzero(g.kept & (g.turn == turn))
     if not len(k): return []
     same, space, one = _gaps(g, k)
-    start = [0, *(np.flatnonzero(~(same & space & one)) + 1).tolist()] # the others the file has in one stretch
-    ends = [*start[1:], len(k)]
-    first, last, xs, ys, sizes = (v.tolist() for v in (g.first[k], g.last[k], g.x[k], g.y[k], g.size[k]))
-    rights, same, space = g.right[k].tolist(), [False, *same.tolist()], [False, *space.tolist()]
-    out: list = []
-    for i, j in zip(start, ends):
-        t = g.chars[first[i]:last[j - 1] + 1]
-        if not t.isascii(): t = t.translate(LIGATURES)
-        if not same[i]: out.append(Piece(xs[i], ys[i], rights[j - 1], sizes[i], t)); continue
-        q = out[-1]
-        out[-1] = Piece(q.x, q.y, max(q.right, rights[j - 1]), q.size, f'{q.text} {t}' if space[i] else q.text + t)
-    return out
+    new = np.append(0, np.flatnonzero(~(same & space & one)) + 1) # the others the file has in one stretch
+    start, end = k[new], k[np.append(new[1:], len(k)) - 1]
+    texts = [g.chars[a:b + 1] for a, b in zip(g.first[start].tolist(), g.last[end].tolist())]
+    if not g.chars.isascii(): texts = [t.translate(LIGATURES) for t in texts]
+    right, joined, spaced = g.right[end], same[new[1:] - 1], space[new[1:] - 1]
+    if np.count_nonzero(joined):
+        texts[1:] = [f' {t}' if s else t for t, s in zip(texts[1:], (joined & spaced).tolist())]
+        own = np.append(0, np.flatnonzero(~joined) + 1)
+        start, right = start[own], np.maximum.reduceat(right, own)
+        texts = [''.join(texts[a:b]) for a, b in pairwise([*own.tolist(), len(texts)])]
+    return [*map(Piece, g.x[start].tolist(), g.y[start].tolist(), right.tolist(), g.size[start].tolist(), texts)]
 
 # %% ../../nbs/01_index/00_boxes.ipynb #ea434222
 _UNITS = frozenset('m cm mm km nm ft in s h W Wh kWh kg g L l'.split())
@@ -290,7 +297,8 @@ def marked(
     if not re.fullmatch(r'[\d,.\s–−-]+', digits or 'x'):
         plain = word[-1:].isdigit() and re.fullmatch('st|nd|rd|th', mark) or len(mark) > 2 or mark == '◦'
         return base + mark if plain else f'{base} [{mark}]' if mark.isalnum() and len(mark) == 1 and base else f'{base}^{mark}'
-    power = sign or base[-1:] in ')]}' and digits in ('2', '3') or re.search(r'(?<![\d.,])10$', base) and (mark != '1' or re.search(r'[×x·*]\s?10$', base)) \
+    power = sign or base[-1:] in ')]}' and digits in ('2', '3') \
+        or re.search(r'(?<![\d.,])10$', base) and (mark != '1' or re.search(r'[×x·*]\s?10$', base)) \
         or re.search(r'(?<![\d.,])2$', base) and len(digits) > 1
     if power: return f'{base}^{sign.replace("−", "-").replace("–", "-")}{digits}'
     if word in _UNITS and digits in ('2', '3'): return base + digits
@@ -302,13 +310,15 @@ def _rows(pieces:list[Piece]) -> list[list[Piece]]:
     rows: list = []
     for p in sorted(pieces, key=lambda p: (-p.y, p.x)):
         for r in rows[-3:]:
-            near = .45 if .87 < p.size / r[0].size < 1.15 else .6
-            if abs(r[0].y - p.y) < near * max(r[0].size, p.size) and not any(_stacked(p, q) for q in r):
+            away, size = abs(r[0].y - p.y), max(r[0].size, p.size)
+            if away < .6 * size and (away < .45 * size or not .87 < p.size / r[0].size < 1.15) and not any(_stacked(p, q) for q in r):
                 if p.size > r[0].size: r.insert(0, p) # the largest stands for the row
                 else: r.append(p)
                 break
         else: rows.append([p])
-    return [_joined(r) if len(r) > 1 else r for r in rows]
+    rows = [_joined(r) if len(r) > 1 else r for r in rows]
+    lines = [_justified(r) if len(r) > 3 else r for r in rows]
+    return [r if len(p) < len(r) and _over_cells(p, lines[k + 1:k + 3]) else p for k, (r, p) in enumerate(zip(rows, lines))]
 
 def _stacked(p:Piece, q:Piece) -> bool:
     "Whether one piece is above the other: two lines of a head beside a cell that is centred between them."
@@ -336,7 +346,7 @@ def _joined(row:list[Piece]) -> list[Piece]:
             text = marked(q.text, p.text, rise > 0)
         elif main is p and p.size > 1.15 * q.size: text = f'{q.text} {p.text}' # a note begins with its mark
         out[-1] = Piece(q.x, main.y, max(q.right, p.right), main.size, text)
-    return _justified(out) if len(out) > 3 else out
+    return out
 
 # %% ../../nbs/01_index/00_boxes.ipynb #f123d20a
 def _justified(row:list[Piece]) -> list[Piece]:
@@ -351,6 +361,10 @@ def _justified(row:list[Piece]) -> list[Piece]:
         i = j + 1
     return out
 
+def _over_cells(line:list[Piece], below:list[list[Piece]]) -> bool:
+    "Whether a piece of a line is above three cells of one of the rows below it, that are near."
+    return any(sum(p.x < q.right and q.x < p.right for p in r) > 2 for r in below for q in line if q.y - r[0].y < 4 * q.size)
+
 def _letter_gap(row:list[Piece]) -> float:
     "The gap, in font sizes, that parts words of a row: more than `SPACE` where its letters are spaced out."
     if len(row) < 8 or sum(len(p.text) == 1 for p in row) < .8 * len(row): return SPACE
@@ -362,10 +376,10 @@ def _letter_gap(row:list[Piece]) -> float:
 def _line_numbers(pieces:list[Piece]) -> set:
     "The pieces that number the lines of a page."
     text = [p for p in pieces if len(p.text) >= 20]
-    if len(text) < 5: return set()
+    if len(text) < 5 or sum(p.text.isdecimal() for p in pieces) < 5: return set()
     k, out = len(text) // 10, set()
     left, right = sorted(p.x for p in text)[k], sorted(p.right for p in text)[-1 - k]
-    for margin in ([p for p in pieces if p.right < left + 1], [p for p in pieces if p.x > right - 1]):
+    for margin in ([p for p in pieces if p.right < left + 1], [p for p in pieces if p.x > right + .5 * p.size]):
         numbers = sorted((p for p in margin if re.fullmatch(r'\d{1,5}', p.text)), key=lambda p: -p.y)
         if len(numbers) < 5 or len(numbers) < .8 * len(margin): continue
         values = [int(p.text) for p in numbers]
@@ -400,8 +414,8 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
     if len(pieces) < 6: return None
     left = min(p.x for p in pieces)
     least_x = left + .12 * (max(p.right for p in pieces) - left)
-    edges = Counter(round(p.x) for p in pieces if p.x > least_x)
-    near = {x: edges[x - 1] + edges[x] + edges[x + 1] for x in edges}
+    edges = Counter([round(p.x) for p in pieces if p.x > least_x])
+    near = {x: n + edges.get(x - 1, 0) + edges.get(x + 1, 0) for x, n in edges.items()}
     best, tried = (0, 0, 0.), []
     for x in sorted(near, key=lambda x: (-near[x], x)):
         if near[x] < 3 or len(tried) == 6: break
@@ -414,22 +428,18 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
             before = [s[-1] for r in rows[i:j] if (s := [p for p in r if p.x < x - 1.5])]
             after = [s[0] for r in rows[i:j] if (s := [p for p in r if p.x >= x - 1.5])]
             enough = min(len(before), len(after)) >= (3 if usual else 5)
-            if enough and (usual or _prose(after) or _prose(before) and not _are_labels(rows[i:j], x - 1.5)): best = (i, j, x - 1.5)
+            if enough and (usual or _prose(after) or _prose(before) and not _are_labels(rows[i:j], x - 1.5)):
+                best = (i, j, x - 1.5)
     return best if best[1] else None
 
 # %% ../../nbs/01_index/00_boxes.ipynb #b63d11af
-def _crosses(row:list[Piece], left:float, right:float) -> bool:
-    "Whether a piece of a row begins before `left` and ends after `right`."
-    for p in row:
-        if p.x < left and p.right > right: return True
-    return False
-
 def _clear(rows:list[list[Piece]], x:float):
     "Stretches of rows that no piece crosses at `x`, from the first with text on its right."
     start = last = None
     far = lambda k: rows[k - 1][0].y - rows[k][0].y > 1.7 * rows[k][0].size
+    left, right = x - 2, x + 2
     for i, r in enumerate([*rows, []]):
-        if not r or _crosses(r, x - 2, x + 2):
+        if not r or [p for p in r if p.x < left and p.right > right]:
             if start is not None: # what stands alone above a line across the page, such as its heading, belongs to that line
                 yield start, next((k for k in range(i - 1, last, -1) if far(k)), i) if r else i
             start = None
@@ -451,11 +461,27 @@ def reading_order(
 
 # %% ../../nbs/01_index/00_boxes.ipynb #680e4903
 class PageRows(NamedTuple):
-    "The content of a page: rows of each direction of the text, glyphs in all, those left out by reason, and those without a character."
+    "The content of a page: rows of each direction of the text; glyphs: all, left out by reason, without a character."
     parts: list
     glyphs: int
     left_out: Counter
     unmapped: int
+
+# %% ../../nbs/01_index/00_boxes.ipynb #e25b0002
+_TEX = str.maketrans(dict(zip([*range(11, 16), *range(27, 32)], 'ﬀﬁﬂﬃﬄ' * 2)) | {16: '“', 17: '”', 21: '–', 22: '—', 127: '-'})
+_COMMON = frozenset('the of and to in is for that with on by as are was from this which at'.split())
+
+def _by_code(g:_Glyphs) -> _Glyphs:
+    "Words in fonts without a map to characters: where the codes of a font read as English, they are its characters."
+    own, chars = np.flatnonzero(g.unmapped & g.kept), list(g.chars)
+    fonts = _numbers('font', [*map(_at, g.object[own].tolist())])
+    at = [*map(slice, g.first[own].tolist(), (g.last[own] + 1).tolist())]
+    common = np.array([g.chars[s].lower() in _COMMON for s in at])
+    for font in set(fonts.tolist()):
+        if common[fonts == font].sum() >= max(5, .1 * np.count_nonzero(fonts == font)): g.unmapped[own[fonts == font]] = False
+    if not g.unmapped[own].all(): # ligatures of all, since fonts with few words are of the same kind
+        for s in at: chars[s] = g.chars[s].translate(_TEX)
+    return g._replace(chars=''.join(chars))
 
 # %% ../../nbs/01_index/00_boxes.ipynb #83c83cf9
 def page_glyphs(
@@ -474,7 +500,7 @@ def page_glyphs(
     again = _doubled(g) & g.kept
     left_out['printed twice'] = int((g.last - g.first + 1) @ again)
     g.kept[again] = False
-    return g
+    return _by_code(g) if np.count_nonzero(g.unmapped & g.kept) > 20 else g
 
 # %% ../../nbs/01_index/00_boxes.ipynb #a1c54c00
 def page_rows(
@@ -484,9 +510,9 @@ def page_rows(
     left_out: Counter = Counter()
     g = page_glyphs(page, left_out)
     if g is None: return PageRows([], 0, left_out, 0)
-    length = g.last - g.first + 1
-    parts = []
-    for turn in sorted(sorted(set(g.turn[g.kept].tolist())), key=lambda t: -(length @ (g.kept & (g.turn == t)))):
+    length, parts = g.last - g.first + 1, []
+    glyphs = np.bincount(g.turn[g.kept], length[g.kept], 16) # of each direction
+    for turn in np.argsort(-glyphs, kind='stable')[:np.count_nonzero(glyphs)].tolist():
         pieces = _pieces(g, turn)
         if drop := _line_numbers(pieces):
             left_out['line numbers'] += sum(len(p.text) for p in drop)

@@ -8,14 +8,14 @@ __all__ = ['MAX_ID', 'MAX_REDIRECTS', 'PAUSES', 'PAUSE', 'MAX_WAIT', 'USER_AGENT
            'fetch_papers', 'CorpusReport', 'build_corpus']
 
 # %% ../../nbs/01_index/02_corpus.ipynb #013784fa
-import asyncio, ipaddress, json, math, os, queue, re, socket, tempfile, time, zlib
+import asyncio, ipaddress, math, os, queue, re, socket, tempfile, time, zlib
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Iterable
 
@@ -25,7 +25,7 @@ from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, fil
                                    printable, progress, read_csv, read_json, sweep, write_json)
 from ..core.redaction import redact_url
 from .boxes import can_read_pictures
-from .documents import (HTML_VERSION, MAX_HTML, MAX_MEMORY, PARSERS, Document, PdfReader, check_text, load_document,
+from .documents import (HTML_VERSION, MAX_HTML, MAX_MEMORY, PARSERS, PdfReader, check_text, load_document,
                                     look_at_page, page_notes, page_text, parser_version, why_failed)
 
 # %% ../../nbs/01_index/02_corpus.ipynb #65fc6589
@@ -152,13 +152,14 @@ class _Pace:
         key, _ = self._key(host.lower())
         self.held[key] = max(self.held[key], time.monotonic() + seconds)
     def least(self, urls) -> tuple[float, str]:
-        "(seconds that the pauses take if every address is asked once, host that takes them)."
+        "(seconds that the pauses take if nothing is asked twice, host that takes them); a page of arXiv leads to its PDF."
         import httpx
         took: dict = defaultdict(float)
         for url in urls:
-            try: key, pause = self._key(httpx.URL(url).host.lower())
+            try: u = httpx.URL(url)
             except httpx.InvalidURL: continue
-            took[key] += pause
+            key, pause = self._key(u.host.lower())
+            took[key] += pause * (1 + (key == 'arxiv.org' and u.path.startswith('/abs/')))
         return max(((s, k) for k, s in took.items()), default=(0., ''))
 
 # %% ../../nbs/01_index/02_corpus.ipynb #0a177a55
@@ -383,7 +384,8 @@ def fetch_papers(
     todo, out, pace = list(papers), {}, _Pace()
     if allow_local is None: allow_local = os.environ.get('WATTNB_ALLOW_LOCAL', '').lower() in ('1', 'true', 'yes')
     wait, host = pace.least(p.url for p in todo if not paper_file(ws, p.id) or refresh)
-    if wait > 60: log.info('the papers of %s take %.0f minutes at least: it is asked once in %g s', host, wait / 60, pace._key(host)[1])
+    if wait > 60:
+        log.info('the papers of %s take %.0f minutes at least: it is asked once in %g s', host, wait / 60, pace._key(host)[1])
     limits: dict = dict(timeout=timeout, retries=retries, allow_local=allow_local, pace=pace)
     async def one(p, gate, bar):
         tag = ws.pdfs/'.etag'/p.id
@@ -484,14 +486,6 @@ def build_corpus(
     report.seconds = time.monotonic() - t0
     return report
 
-# %% ../../nbs/01_index/02_corpus.ipynb #2af22532
-def _as_json(doc:Document) -> str:
-    "A document as JSON, a line for each paragraph."
-    o, dump = doc.to_json(), partial(json.dumps, ensure_ascii=False, allow_nan=False)
-    def page(s): return f'{{"title": {dump(s["title"])}, "metadata": {dump(s["metadata"])}, "paragraphs": [\n' + ',\n'.join(map(dump, s['paragraphs'])) + ']}'
-    sections = ',\n'.join(map(page, o.pop('sections')))
-    return f'{dump(o)[:-1]}, "sections": [\n{sections}]}}\n'
-
 # %% ../../nbs/01_index/02_corpus.ipynb #e9d1762c
 def _tried(f, *args):
     "The result of `f`, or the reason why it failed."
@@ -517,9 +511,9 @@ def _read(ws, id_:str, paper:Paper|None, why:str, read) -> tuple[dict, list]:
     if path.suffix == '.pdf':
         with open(path, 'rb') as f: _check_pdf(f)
     meta = dict(url=paper.url, type=paper.type, year=paper.year) if paper else {}
-    doc = read(path, id_, paper.title if paper else '', meta)
-    atomic_write(ws.corpus/f'{id_}.json', _as_json(doc))
-    return doc.metadata['gate'], page_notes(doc)
+    text, gate, notes = read(path, id_, paper.title if paper else '', meta)
+    atomic_write(ws.corpus/f'{id_}.json', text)
+    return gate, notes
 
 # %% ../../nbs/01_index/02_corpus.ipynb #d7491da4
 MAX_READERS = 4 # processes; more would wait for the one that writes
@@ -534,7 +528,8 @@ class _Readers:
     "Several `PdfReader`, each used by one thread at a time. A context manager, which ends them."
     def __init__(self, parser:str, seconds:float|None, pdfs:list[Path]):
         n = _processes(parser, len(pdfs), sum(p.stat().st_size for p in pdfs if p.exists()))
-        self.all, self.free, self.ended = [PdfReader(parser, seconds, MAX_MEMORY // n) for _ in range(n)], queue.LifoQueue(), False # type: ignore[var-annotated]
+        self.all = [PdfReader(parser, seconds, MAX_MEMORY // n) for _ in range(n)]
+        self.free, self.ended = queue.LifoQueue(), False # type: ignore[var-annotated]
         for r in self.all: self.free.put(r)
         self.threads = ThreadPoolExecutor(4 * n) # most of them wait for a disk
     def __enter__(self): return self
@@ -543,7 +538,7 @@ class _Readers:
         self.threads.shutdown(wait=False, cancel_futures=True)
         for r in self.all: r.__exit__()
         self.threads.shutdown()
-    def __call__(self, *args) -> Document:
+    def __call__(self, *args) -> tuple[str, dict, list]:
         r = self.free.get()
         try:
             if self.ended: raise WorkError('the reading was ended')

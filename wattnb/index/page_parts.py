@@ -7,7 +7,7 @@ __all__ = ['NEAR', 'BESIDE', 'PART_MARGIN', 'MOST_OF_PAGE', 'MOST_PIXELS', 'LONG
            'grown', 'part_box', 'PagePart', 'page_part', 'PartDrawer']
 
 # %% ../../nbs/01_index/07_page_parts.ipynb #f391f8a9
-import base64, hashlib, itertools, json, subprocess, sys
+import base64, hashlib, itertools, json, sys
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.workspace import WorkError, Workspace
 from .boxes import page_glyphs, pixels
-from .documents import PdfReader, apart, limit_memory, why_failed
+from .documents import MAX_MEMORY, PdfReader, limit_memory, why_failed
 from .page_images import MAX_PIXELS, _page_of, _png, paper_pdf, passage_boxes
 
 # %% ../../nbs/01_index/07_page_parts.ipynb #9dbc9293
@@ -128,12 +128,9 @@ class PartDrawer(PdfReader):
         kept:int=KEPT,     # bytes of PNG that are kept
     ):
         super().__init__(seconds=seconds)
+        self.code = f'from wattnb.index.page_parts import _draw_for; _draw_for({MAX_MEMORY})'
         self.ws, self.kept, self.bytes, self.drawn = ws, kept, 0, 0
         self._parts: OrderedDict = OrderedDict()
-    def _start(self):
-        code = f'from wattnb.index.page_parts import _draw_for; _draw_for({self.memory})'
-        pipe = subprocess.PIPE
-        self._p = subprocess.Popen(apart(code), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
     def __call__(self, document_id:str, page:int, text:str='') -> PagePart: # type: ignore[override]
         "The part, drawn or kept. Raises as `page_part`; `WorkError` also for one that takes too long, or a link outwards."
         key = document_id, page, text

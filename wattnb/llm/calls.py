@@ -73,7 +73,7 @@ class Gate:
     ):
         self.top = self.goal = max(1, limit) # most; where recovery becomes slow
         self.limit = self.lowest = max(1, min(limit, start or limit)) # now; the least so far
-        # calls under way; the most so far; successes since the limit changed; rounds of them for one more call
+        # calls in flight; the most so far; successes since the limit changed; rounds of them for one more call
         self.open = self.most = self.good = 0
         self.rounds = 1
         self.took:deque = deque(maxlen=64) # (when, in how many seconds) calls succeeded
@@ -183,7 +183,7 @@ class _History:
     first: float|None = None # when its first call was sent, moved by the time spent in a server's queue
     began: float = 0.        # when its first call was sent
     calls: int = 0
-    beside: int = 1          # calls under way when the last one was sent, itself included
+    beside: int = 1          # calls in flight when the last one was sent, itself included
     faults: int = 0          # failed calls that count
     limits: int = 0          # calls refused for their rate
     changes: int = 0         # calls repeated with another request, or after a wait in a queue

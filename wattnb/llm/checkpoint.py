@@ -142,8 +142,9 @@ def _hub_error(entry:ModelEntry, kinds:set, text:str) -> Exception|None:
     if not kinds & _NO_NETWORK: return None
     offline = os.environ.get('HF_HUB_OFFLINE', '').upper() in ('1', 'TRUE', 'YES', 'ON')
     why = 'HF_HUB_OFFLINE is set' if offline else 'the model hub cannot be reached'
+    name = entry.key if entry.key in load_registry() else f'hf:{entry.gguf or entry.id}'
     revision = f' at revision {entry.revision}' if entry.revision else ''
-    return WorkError(f'{entry.id}{revision} is not in the cache and {why}: run `wattnb models --fetch {entry.key}` '
+    return WorkError(f'{entry.id}{revision} is not in the cache and {why}: run `wattnb models --fetch {name}` '
                      'where there is a network, and share its HF_HOME')
 
 # %% ../../nbs/03_llm/10_checkpoint.ipynb #59efed64

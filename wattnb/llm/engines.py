@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from ..core.workspace import UserError
 from .registry import ENGINES, ModelEntry
 from .checkpoint import local_weights
-from .gguf import GgufFacts, gguf_file, gguf_precision, picture_reader
+from .gguf import GgufFacts, check_gguf, gguf_file, gguf_precision, picture_reader
 from .llamacpp import FACTS, KEY_VARIABLE
 
 # %% ../../nbs/03_llm/24_engines.ipynb #3d670ba4
@@ -85,6 +85,7 @@ def check_engine(
     e = engine_of(entry)
     if not e.running(entry) and not e.installed():
         raise UserError(f'{entry.key} runs on {e.name}, and there is no {e.command} here: {e.install}')
+    if e.name == 'llama.cpp': check_gguf(entry)
     if precision in (None, '') or precision in e.precisions: return
     raise UserError(f'{entry.key}: {e.name} has no {precision}: one of {", ".join(e.precisions)}')
 
@@ -172,7 +173,8 @@ class Sglang(Engine):
     def argv(self, x):
         e, o = x.entry, x.entry.options
         out = [shutil.which(self.command) or self.command, 'serve', '--model-path', x.model,
-               '--served-model-name', e.id, '--host', '127.0.0.1', '--port', x.port, '--random-seed', x.seed, '--sampling-defaults', 'openai',
+               '--served-model-name', e.id, '--host', '127.0.0.1', '--port', x.port, '--random-seed', x.seed,
+               '--sampling-defaults', 'openai',
                '--dtype', _DTYPES[x.precision], '--max-running-requests', x.slots,
                '--mem-fraction-static', o.get('memory_share', .85), '--enable-cache-report', '--api-key', x.key]
         if e.revision: out += ['--revision', e.revision]

@@ -146,8 +146,7 @@ def precision_advice(
 
 # %% ../../nbs/03_llm/03_requirements.ipynb #041ee417
 def _table_row(e:ModelEntry, machine:dict|None) -> tuple:
-    p, sized = e.prices, e.params_b is not None and e.provider != 'baseline'
-    size = f'{"~" if e.estimated else ""}{e.params_b:g}' if sized else None
+    p, size = e.prices, None if e.provider == 'baseline' else e.params_b
     return (e.key, e.name + (' (gated)' if e.gated else ''), e.family, e.provider, size, e.active_b, e.context,
             e.precision if e.local else None, estimate_vram(e), fits(e, machine=machine),
             p and p.input, p and p.output, p and p.date + (' ~' if p.estimated else ''))
@@ -158,7 +157,9 @@ def _table_notes(entries:list, machine:dict|None) -> tuple:
     gpu = f'GPU memory {gpus} GB' if gpus else 'no GPU'
     here = f'This machine: {gpu}, RAM {m.get("ram_gb") or 0:.0f} GB. ' if machine else ''
     notes = [here + 'Memory is an estimate at the default precision (weights, 8192 tokens of context, overhead). '
-             '~ before a size: the vendor does not publish it; ~ after a date: sources disagree.']
+             '~ after a date: sources disagree.']
+    if guessed := [e.key for e in entries if e.estimated]:
+        notes.append(f'Sizes that the vendor does not publish, and that are estimates: {", ".join(guessed)}.')
     if better := [e.key for e in entries if precision_advice(e, machine=machine)]:
         notes.append(f'{len(better)} of the models with a default of 4 or 8 bit fit one GPU here in bf16, which is '
                      'recommended: 4bit saves memory, not time or energy (bitsandbytes unpacks the weights in every '
@@ -180,7 +181,7 @@ def table(self:Registry,
     if {e.engine for e in self.values()} - {'', 'transformers'}: # a column for those that have a choice
         cols, rows = [*cols[:4], 'engine', *cols[4:]], [(*r[:4], e.engine or None, *r[4:])
                                                        for r, e in zip(rows, self.values())]
-    return ResultTable(cols, rows, title=f'{len(self)} model' + 's' * (len(self) != 1), digits=2,
+    return ResultTable(cols, rows, title=f'{len(self)} model' + 's' * (len(self) != 1),
                        brief=('key', 'params (B)', 'precision', 'memory (GB)', 'fits here', 'USD/M in', 'USD/M out'),
                        notes=_table_notes(list(self.values()), machine))
 

@@ -19,7 +19,7 @@ from ..scoring.run_folders import GroundTruth, RunFolder, distinct_names, pick_r
 from ..llm.registry import load_registry
 from ..compare.paired import Comparison, ScoredRun, compare_scores
 from .registry import _entry, kind_of, model_of, run_labels
-from .findings import p_text, pair_of
+from .findings import energy_sign, p_text, pair_of
 
 # %% ../../nbs/10_plots/10_citing.ipynb #n10q2
 def _interval(low, high, form='.3f') -> str|None:
@@ -32,12 +32,11 @@ def run_quantities(
     x:RunNumbers,
 ) -> dict[str, str|None]:
     "Name → text of each quantity of a run; None where there is none. Energy, time and money are of a question."
-    sign = '≥ ' if x.energy.kind == 'at least' else '≈ ' if x.energy.factor != 1 else ''
     wh = _plain(x.wh_per_question, '#.3g')
     out = dict(
         score=_plain(x.score), score_interval=_interval(x.score_low, x.score_high), strict=_plain(x.strict),
         value=_plain(x.value_accuracy), citations=_plain(x.ref_overlap), na_recall=_plain(x.na_recall),
-        questions=str(x.n), wh=wh and sign + wh,
+        questions=str(x.n), wh=wh and energy_sign(x) + wh,
         wh_interval=_interval(x.per(x.energy.low), x.per(x.energy.high), '#.3g'), latency=_plain(x.latency_s, '#.3g'),
         usd=_plain(x.usd_per_question, '#.3g'), model=x.model or None, precision=x.precision or None,
         machine=x.env or None)
@@ -125,9 +124,11 @@ def cited_runs(
     specs:Sequence,    # names, paths or `env/datafile/name`
     ground_truth=None, # a truth file to use
     keys:Sequence[str]|None=None, # what the paper calls them; default: their names
+    env:str|None=None,      # narrows the search
+    datafile:str|None=None, # narrows the search
 ) -> Cited:
     "Runs with their numbers, hashes and paired tests. `UserError` for an unknown or ambiguous run."
-    folders, truths, runs, scored = pick_runs(ws, specs), GroundTruth(ws, ground_truth), {}, {}
+    folders, truths, runs, scored = pick_runs(ws, specs, env, datafile), GroundTruth(ws, ground_truth), {}, {}
     if not folders: raise UserError('no run to cite: name one, or several')
     called = _called(folders, load_registry(ws if isinstance(ws, Workspace) else None))
     for key, r, names in zip(keys or _keys(distinct_names(folders)), folders, called):
@@ -204,6 +205,6 @@ def cited_json(
     "Runs with hashes and quantities, and the quantities of each pair."
     runs = [dict(key=k, run=x.run.id, files=x.sha, config=x.config, truth=x.truth, quantities=run_quantities(x.numbers),
                  numbers=x.numbers.to_json()) for k, x in cited.runs.items()]
-    pairs = [dict(a=p['a'], b=p['b'], quantities=pair_quantities(c, p['a'], p['b'])) for c in cited.comparisons.values()
-             for p in c.pairs]
+    pairs = [dict(a=p['a'], b=p['b'], quantities=pair_quantities(c, p['a'], p['b']), numbers=oriented(c, p['a'], p['b']))
+             for c in cited.comparisons.values() for p in c.pairs]
     return dict(runs=runs, pairs=pairs)

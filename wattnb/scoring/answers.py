@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, read_csv
-from ..core.questions import (BASE_COLUMNS, BLANK, FLAGS, REFUSAL, WATTBOT2025, Question, Refs, Task, is_blank, names_in,
-                                   parse_refs, task_of)
-from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, read_band, score_refs,
+from ..core.questions import (BLANK, FLAGS, REFUSAL, SET, UNSET, WATTBOT2025, Question, Refs, Task,
+                                   declared_columns, is_blank, parse_refs, question_rows, read_items, task_of)
+from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, plain_number, read_band, score_refs,
                                           score_value)
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0006
@@ -65,17 +65,7 @@ def read_truth(
     task:str='', # name of the task whose rules apply; '': the file's own
 ) -> list[Question]:
     "The questions of a truth file. `UserError` for a missing column, an empty or doubled id, no rows or no values."
-    t = read_csv(path, required=('id', 'answer_value', 'ref_id'), names=names_in(path))
-    seen, out, rules = {}, [], task_of(path, t.columns, task)
-    for i, r in enumerate(t.rows):
-        id = r['id'].strip()
-        if not id: raise UserError(f'{t.where(i, "id")}: empty id')
-        if id in seen: raise UserError(f'{t.where(i, "id")}: id {id!r} is already on line {seen[id]}')
-        seen[id] = t.lines[i]
-        flags = {f: r[f].strip().lower() in ('1', '1.0', 'true', 't', 'yes', 'y') for f in rules.flags if f in t.columns}
-        cells = {c: r.get(c, '') for c in BASE_COLUMNS[1:]}
-        out.append(Question(id, **cells, flags=flags, usage=r.get('Usage', '').strip(), task=rules))
-    if not out: raise UserError(f'{path} has a header but no rows')
+    _, out, _ = question_rows(path, ('answer_value', 'ref_id'), task)
     if not any(q.answer_value.strip() for q in out):
         raise UserError(f'{path}: the column answer_value is empty: nothing to score against')
     return out
@@ -116,27 +106,33 @@ def _reachable(value:str, task:Task) -> bool:
     if any(sign in value for sign in task.forbidden): return False
     return score_value(value, f'{band[0]!r}' if band else value, task.values)
 
+def _range_faults(value:str, items:list|None):
+    "(severity, column, rule, message) about a truth in square brackets."
+    if not items or value[:1] != '[' or not all_numbers(items): return
+    if len(items) != 2:
+        yield ('error' if len(items) > 2 else 'warning', 'answer_value', 'odd_range',
+               f'{len(items)} numbers: only two make a range (a thousands comma?)')
+    elif items[0] > items[1]: yield 'warning', 'answer_value', 'reversed_range', 'low end is larger than high end'
+
 def _value_faults(r:dict, task:Task=WATTBOT2025):
     "(severity, column, rule, message) about the value and the unit of a row."
-    value, unit = r.get('answer_value', '').strip(), r.get('answer_unit', '').strip()
-    na, items = is_blank(value), parse_collection(value)
+    value, unit, new = r.get('answer_value', '').strip(), r.get('answer_unit', '').strip(), task.values == 'wattbot2026'
+    na, items = is_blank(value), [plain_number(x) for x in read_items(value) or ()] if new else parse_collection(value)
     if not value:
         yield ('error', 'answer_value', 'empty_truth',
                'empty cell: counts as unanswerable (write is_blank if that is meant)')
     if not na and not _reachable(value, task):
         why = '(thousands comma, or a range as text)' if task.values == 'wattbot2025' else f'under the rules of {task.name}'
-        yield 'error', 'answer_value', 'unreachable', f'the truth {value[:40]!r} does not match itself {why}: no answer can be right'
-    elif not na and task.values == 'wattbot2025' and normalise_value(value) != value and as_number(value) is None and items is None:
+        yield ('error', 'answer_value', 'unreachable',
+               f'the truth {value[:40]!r} does not match itself {why}: no answer can be right')
+    elif (not na and task.values == 'wattbot2025' and normalise_value(value) != value and as_number(value) is None
+          and items is None):
         yield ('warning', 'answer_value', 'not_canonical',
                f'{value[:40]!r} would be read as {normalise_value(value)[:40]!r} if it were an answer')
-    if items and value[:1] == '[' and all_numbers(items):
-        if len(items) != 2:
-            yield ('error' if len(items) > 2 else 'warning', 'answer_value', 'odd_range',
-                   f'{len(items)} numbers: only two make a range (a thousands comma?)')
-        elif items[0] > items[1]: yield 'warning', 'answer_value', 'reversed_range', 'low end is larger than high end'
+    yield from _range_faults(value, items)
     if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', r['question'], re.I):
-        if not na and value not in ('0', '1'):
-            yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs 1 or 0, not {value[:20]!r}'
+        if not na and value not in task.truths and not (new and plain_number(value) in (0, 1)):
+            yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs {" or ".join(task.truths)}, not {value[:20]!r}'
         if not is_blank(unit):
             yield ('warning', 'answer_unit', 'true_false_unit',
                    f'a true-or-false question has no unit, not {unit[:20]!r}')
@@ -179,19 +175,20 @@ def _url_faults(r:dict, known:dict|None):
         elif '/abs/' in u: yield 'warning', 'ref_url', 'landing_page', f'{u[:60]} is a landing page, not the paper'
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0018
-def _flag_faults(r:dict):
+def _flag_faults(r:dict, task:Task=WATTBOT2025):
     "The same about the unit, the evidence flags and the split of a row."
-    value, yes = r.get('answer_value', '').strip(), ('1', '1.0', 'true')
+    value = r.get('answer_value', '').strip()
     if not r.get('answer_unit', '').strip():
         yield 'warning', 'answer_unit', 'no_unit', 'empty cell (write is_blank where no unit applies)'
     flags = {f: r[f].strip().lower() for f in FLAGS if f in r}
     for f, v in flags.items():
-        if v not in (*yes, '0', '0.0', 'false'): yield 'warning', f, 'flag_value', f'{v[:20]!r} is neither 0 nor 1'
+        if v not in (*SET, *UNSET): yield 'warning', f, 'flag_value', f'{v[:20]!r} is neither 0 nor 1'
     if (usage := r.get('Usage', '').strip()) and usage not in ('Public', 'Private'):
         yield 'warning', 'Usage', 'usage_value', f'{usage[:20]!r} is neither Public nor Private'
-    if 'is_NA' in flags and (flags['is_NA'] in yes) != is_blank(value):
-        yield 'error', 'is_NA', 'flag_contradicts', f'is_NA is {flags["is_NA"]!r}, but answer_value is {value[:30]!r}'
-    if flags and not any(v in yes for v in flags.values()):
+    if 'is_NA' in flags and (flags['is_NA'] in SET) != is_blank(value):
+        yield ('error' if task.values == 'wattbot2025' else 'warning', 'is_NA', 'flag_contradicts',
+               f'is_NA is {flags["is_NA"]!r}, but answer_value is {value[:30]!r}: the value decides')
+    if flags and not any(v in SET for v in flags.values()):
         yield 'warning', 'Quote', 'no_evidence', 'no evidence flag is set'
 
 def _repeats(id:str, text:str, line:int, ids:dict, texts:dict):
@@ -210,7 +207,7 @@ def check_questions(
 ) -> ResultTable:
     """Every fault of a question file as a row: severity, line, id, column, rule, message. `UserError` only for a
     file that is no table with `id` and `question`."""
-    t = read_csv(path, required=('id', 'question'), names=names_in(path))
+    t = read_csv(path, required=('id', 'question'), names=declared_columns(path))
     rules = task_of(path, t.columns, task)
     papers = known_ids if isinstance(known_ids, dict) else dict.fromkeys(known_ids or ())
     known = None if known_ids is None else {k.lower(): p for k, p in papers.items()}
@@ -218,7 +215,7 @@ def check_questions(
     for line, r in zip(t.lines, t.rows):
         id, text = r['id'].strip(), ' '.join(r['question'].lower().split())
         found = [*_value_faults(r, rules), *_citation_faults(r, known, rules), *_url_faults(r, known),
-                 *_flag_faults(r)] if labelled else []
+                 *_flag_faults(r, rules)] if labelled else []
         out += [(s, line, id, *what) for s, *what in [*found, *_repeats(id, text, line, ids, texts)]]
     if not labelled:
         out.append(('warning', 1, '', 'answer_value', 'unlabelled',

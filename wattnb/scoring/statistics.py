@@ -242,7 +242,8 @@ def paired_ci(
     reach:float=1.,        # largest possible difference on another row, see `unseen`
 ) -> list[tuple[float, float]]:
     """Intervals (low, high) of paired differences of means over two strata: bootstrap for the common rows (widened
-    by the root of the design effect where they come in clusters, and at least as wide as what was not seen may be), score intervals for the rare ones."""
+    by the root of the design effect where they come in clusters, and at least as wide as what was not seen may be),
+    score intervals for the rare ones."""
     x, rare, pairs = np.asarray(x, float), np.asarray(rare, bool), list(pairs)
     n, k = x.shape[1], int(rare.sum())
     est = np.array([x[a].mean() - x[b].mean() for a, b in pairs])

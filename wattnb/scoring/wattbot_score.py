@@ -126,7 +126,7 @@ VALUE_RULES: dict[str, Callable] = dict(wattbot2025=_values_match) # further rul
 # %% ../../nbs/05_scoring/01_wattbot_score.ipynb #5a1b2002
 _ARTICLE = re.compile(r'^(?:the|an?)\s+(?=\S)')
 _MINUS = str.maketrans(dict.fromkeys('\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d', '-'))
-_ODD_COMMA = re.compile(r'(?<!\d),|(?<=\d{4}),|,(?!\d{3}(?!\d))|\.\d*,') # one that separates no thousands
+_NO_NUMERAL = re.compile(r'_|(?<!\d),|(?<=\d{4}),|,(?!\d{3}(?!\d))|\.\d*,') # a comma that separates no thousands
 
 def plain_term(
     text:str, # a name or phrase
@@ -140,7 +140,7 @@ def plain_number(
 ) -> float|None:
     "The number that a value is under the rules of 2026, finite; true and false are 1 and 0; None for a term."
     if (word := plain_term(text)) in _YES | _NO: return float(word in _YES)
-    x = None if _ODD_COMMA.search(text) else as_number(normalise_value(text.translate(_MINUS)))
+    x = None if _NO_NUMERAL.search(text) else as_number(text.translate(_MINUS).replace(',', ''))
     return None if x is None or not math.isfinite(x) else x
 
 def read_band(
@@ -170,7 +170,7 @@ def _values_match_2026(truth:str, pred:str) -> bool:
         return x is not None and (band[0] <= x <= band[1] or any(is_close(x, end) for end in band))
     want, items = _round_items(truth), _round_items(pred)
     if want is None: return items is None and _single_2026(truth, pred)
-    return items is not None and len(items) == len(want) and all(
+    return items is not None and ';' not in pred and len(items) == len(want) and all(
         map(_single_2026, sorted(want, key=_order_2026), sorted(items, key=_order_2026)))
 
 VALUE_RULES['wattbot2026'] = _values_match_2026
