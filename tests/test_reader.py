@@ -27,7 +27,7 @@ def make(path, *pages, box=(0, 0, 595, 842), rotate=0, crop=None, forms=None, mo
     "A PDF of content streams, with Helvetica as F1 and its bold as F2."
     w = pypdf.PdfWriter()
     font = lambda f: w._add_object(DictionaryObject({name('/Type'): name('/Font'), name('/Subtype'): name('/Type1'), name('/BaseFont'): name(f), name('/Encoding'): name('/WinAnsiEncoding')}))
-    fonts = DictionaryObject({name('/F1'): font('/Helvetica'), name('/F2'): font('/Helvetica-Bold'), **{name(f'/{k}'): font(f) for k, f in (more or {}).items()}})
+    fonts = DictionaryObject({name('/F1'): font('/Helvetica'), name('/F2'): font('/Helvetica-Bold'), **{name(f'/{k}'): f(w) if callable(f) else font(f) for k, f in (more or {}).items()}})
     def stream(text, **more):
         s = StreamObject(); s._data = text.encode('cp1252')
         s.update({name(f'/{k}'): v for k, v in more.items()})
@@ -329,6 +329,23 @@ def test_forms_are_read_once(tmp_path):
     assert at == sorted(at)
 
 
+def test_column_names_that_fill_their_columns_are_no_stretched_line(tmp_path):
+    "LaTeX puts equal gaps between columns: where the names are the widest cells, the head looks like a line of few words."
+    names, rows = ('Site', 'Energy (MWh)', 'Power (kW)', 'Water (l)'), [('Lune', '1287', '311', '52'), ('Ouse', '626', '190', '34'), ('Tern', '498', '75', '8')]
+    lefts = [72 + sum(width(n) + 12 for n in names[:k]) for k in range(4)]
+    table = ''.join(show(x, 700, n) for x, n in zip(lefts, names))
+    for k, r in enumerate(rows): table += ''.join(show(x + width(n) - width(c) if x > 72 else x, 686 - 12 * k, c) for x, n, c in zip(lefts, names, r))
+    got = parse_pdf(make(tmp_path / 'a.pdf', lines(['Table 1: Energy of three sites.'], y=720) + table + lines(SENTENCES, y=620)))
+    assert [p.text for p in got.paragraphs if p.metadata['kind'] == 'table'] == [
+        f'Table 1: Energy of three sites. {a}: Energy (MWh): {b}; Power (kW): {c}; Water (l): {d}' for a, b, c, d in rows]
+
+
+def test_marks_at_the_ends_of_lines_do_not_number_them(tmp_path):
+    ends = [72 + width(s) for s in SENTENCES]
+    page = lines(SENTENCES) + ''.join(show(x, 764 - 14 * k, str(k + 1), size=6) for k, x in enumerate(ends))
+    assert read(make(tmp_path / 'a.pdf', page)) == ' '.join(f'{s} [{k}]' for k, s in enumerate(SENTENCES, 1))
+
+
 # --- the gate ----------------------------------------------------------------------------------------------------------------
 
 def test_pages_that_were_not_understood_are_reported_and_not_indexed(tmp_path):
@@ -339,6 +356,27 @@ def test_pages_that_were_not_understood_are_reported_and_not_indexed(tmp_path):
         with pytest.raises(WorkError, match=f'page 1 {why}.*ocr'): parse_pdf(make(tmp_path / 'b.pdf', torn))
     backwards = lines([s[::-1] for s in ('It was the rack and the hall that drew most of what was metered with them.',) * 9])
     with pytest.raises(WorkError, match='page 1 runs backwards'): parse_pdf(make(tmp_path / 'c.pdf', backwards))
+
+
+def bitmap_font(w):
+    "A font of drawn glyphs whose names are their codes (`a101`), as TeX writes its bitmap fonts: no map to characters."
+    ns = lambda v: ArrayObject(map(FloatObject, v))
+    glyph = StreamObject(); glyph._data = b'500 0 0 0 450 700 d1 50 0 350 600 re f'
+    names, glyph = [name(f'/a{k}') for k in range(128)], w._add_object(glyph)
+    return w._add_object(DictionaryObject({name('/Type'): name('/Font'), name('/Subtype'): name('/Type3'), name('/FontBBox'): ns((0, -200, 500, 800)), name('/FontMatrix'): ns((.001, 0, 0, .001, 0, 0)),
+                             name('/Encoding'): DictionaryObject({name('/Type'): name('/Encoding'), name('/Differences'): ArrayObject([NumberObject(0), *names])}),
+                             name('/CharProcs'): DictionaryObject({n: glyph for n in names}), name('/FirstChar'): NumberObject(0), name('/LastChar'): NumberObject(127), name('/Widths'): ns([500] * 128)}))
+
+
+def test_bitmap_fonts_are_read_by_their_codes_where_these_are_words(tmp_path):
+    "Old preprints have such fonts. One whose codes are no words is refused, also beside one that is read."
+    said = [f'The hall of week {k} is officially efficient, and it was the first to {40 + k} kW.' for k in range(20)]
+    coded = [s.replace('ffi', '\x1e').replace('fi', '\x1c') for s in said]
+    moved = [''.join(chr((ord(c) - 97 + 7) % 26 + 97) if c.islower() else chr((ord(c) - 48 + 3) % 10 + 48) if c.isdigit() else c for c in s) for s in said]
+    fonts = dict(T3=bitmap_font, T4=bitmap_font)
+    assert read(make(tmp_path / 'a.pdf', lines(coded, font='T3'), more=fonts)) == ' '.join(said)
+    for k, page in enumerate((lines(moved, font='T3'), lines(coded, font='T3') + lines(moved, y=400, font='T4'))):
+        with pytest.raises(WorkError, match='glyphs without a character'): parse_pdf(make(tmp_path / f'b{k}.pdf', page, more=fonts))
 
 
 def test_glyphs_without_characters_are_counted(tmp_path):

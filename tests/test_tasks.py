@@ -468,6 +468,15 @@ def test_a_task_of_ones_own_from_the_file_to_the_report(tmp_path):
     assert '0.60 × value accuracy + 0.30 × Jaccard overlap of the cited papers + 0.10 × NA recall' in report and '0.75' not in re.findall(r'The score is [^;]*', report)[0]
 
 
+def test_true_and_false_are_written_as_the_task_declares():
+    own = read_task(dict(base='generic', truths=['yes', 'no']))
+    for task, (yes, no) in ((own, ('yes', 'no')), (NEW, ('1', '0')), (WATTBOT2025, ('1', '0'))):
+        q = Question('q', 'True or False: the hall is cooled by sea water.', answer_value=yes, task=task)
+        assert [read_value(x, q)[0] for x in ('True', 'yes.', '1', 'FALSE', 'no', '0', 'maybe')] == [yes] * 3 + [no] * 3 + ['maybe']
+        assert [parse_reply(x, q, compact=True).value for x in ('That is true.', 'No')] == [yes, no]
+        assert score([q], [Prediction('q', parse_reply('{"answer_value": "True"}', q).value)]).value_accuracy == 1
+
+
 def test_exact_values():
     exact = lambda t, p: score_value(t, p, 'exact')
     assert exact('(Tarn, Halden)', '[Halden; Tarn]') and exact('4', '4.0') and exact('Tarn', ' Tarn ') and not exact('Tarn', 'tarn') and not exact('(a, b)', 'a') and exact('(1, 2)', '(2.0005, 1)')

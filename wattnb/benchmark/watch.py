@@ -227,8 +227,9 @@ class Watched(TableSet):
         return ResultTable(names, text, notes=[self.footer()])
     def footer(self) -> str:
         counts = ', '.join(f'{n} {s}' for s, n in self.count().items())
-        s = 's' * (self.others != 1)
-        if self.others: counts = f'{counts or "no run to watch"}; {self.others} run{s} without a journal (`wattnb results` shows their scores)'
+        if self.others:
+            without = f'{self.others} run{"s" * (self.others != 1)} without a journal (`wattnb results` shows their scores)'
+            counts = f'{counts or "no run to watch"}; {without}'
         return counts or 'no runs here yet: `wattnb benchmark` or `wattnb run` makes some'
     def to_json(self):
         return dict(runs=[jsonable(r) | dict(name=r.name) for r in self.runs], counts=self.count(), without_journal=self.others)

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
             s.add_argument('--trust-index', action='store_true', help='load the embedder that an index names even if '
                            'it is not trusted: its code is executed')
         s.add_argument('--json', action='store_true', help='one JSON document on stdout')
-        s.add_argument('--wide', action='store_true', help='tables with all columns, also where the terminal is narrower; compare: all tables')
+        s.add_argument('--wide', action='store_true', help='all columns, also in a narrow terminal; compare: all tables')
         s.add_argument('--verbose', action='store_true', help='more messages on stderr, tracebacks of defects')
     return p
 
@@ -87,7 +87,8 @@ def _checked(args):
         if name.startswith('-') or nargs in ('?', argparse.REMAINDER): continue
         given = getattr(args, name)
         if any(isinstance(x, str) and not x.strip() for x in (given if isinstance(given, list) else [given])):
-            raise UserError(f'the argument {o.kw.get("metavar") or name} is an empty text (`wattnb {args.verb} --help` shows what it is)')
+            shown = o.kw.get('metavar') or name
+            raise UserError(f'the argument {shown} is an empty text (`wattnb {args.verb} --help` shows what it is)')
     return args
 
 # %% ../../nbs/11_cli/00_command.ipynb #6b35f24d

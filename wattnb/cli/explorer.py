@@ -192,7 +192,7 @@ class Side(Panel):
 @patch
 def offer_pages(self:Side, hits):
     "Let the page of one of these passages be chosen."
-    self.page.options = [('show the page of a passage …', None),
+    self.page.options = [('show the page of a passage …', ''),
                          *((f'{h.rank}. {h.doc_id}, page {h.page}', h) for h in hits)]
     self.page.layout.display = '' if hits else 'none'
 
@@ -200,7 +200,7 @@ def offer_pages(self:Side, hits):
 def show_page(self:Side):
     "Show the page of the chosen passage with its lines outlined."
     self.picture.value, h = '', self.page.value
-    if h is None: return
+    if not h: return
     image = page_image(self.e.ws, h.doc_id, h.page, h.text, dpi=90)
     note = '' if image.boxes else _note('the passage was not found on the page')
     self.picture.value = f'{note}<img alt="page {h.page}" src="data:image/png;base64,{b64encode(image.png).decode()}">'

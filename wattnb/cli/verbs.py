@@ -185,7 +185,8 @@ _MODEL = _options('model', 'precision', 'provider', 'engine', 'like', 'preset', 
                   'sampling', 'latency_mode')
 
 @verb('ask', 'answer one question, with citations',
-      'wattnb ask "How much electricity did the Tarn hall draw in 2028?" --unit MWh --model extractive', Opt('question', help='the question'),
+      'wattnb ask "How much electricity did the Tarn hall draw in 2028?" --unit MWh --model extractive',
+      Opt('question', help='the question'),
       *_MODEL,
       Opt('--unit', default='', help='unit of the wanted value'), *_options('task'),
       Opt('--show-prompt', action='store_true', help='also print the prompt'),
@@ -258,7 +259,8 @@ def cmd_plan(a) -> Result:
     from wattnb.experiment.plan import plan_run
     plan = plan_run(RunSettings(**shared(a)), a.root)
     t = predicted_and_measured(plan)
-    return Result(f'{plan.table.to_text()}\n\n{t.to_text()}', dict(asked=plan.table.to_json(), needs=t.to_json(), notes=list(t.notes)))
+    return Result(f'{plan.table.to_text()}\n\n{t.to_text()}',
+                  dict(asked=plan.table.to_json(), needs=t.to_json(), notes=list(t.notes)))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #062d39b6
 def _how_long(plan) -> str:
@@ -490,7 +492,8 @@ def cmd_score(a) -> Result:
     official = run_scorer(a.scorer, a.truth, a.submission, id=dict(s.task.columns).get('id', 'id'))
     run = _run_of(a.root, a.submission)
     kept = record_official(run, s, official, a.truth, a.submission) if run else None
-    more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=official.to_json(s), recorded=kept and str(kept))
+    more = dict(file=official.file, sha256=official.sha256, score=official.score, differences=official.to_json(s),
+                recorded=kept and str(kept))
     return Result('\n\n'.join([*parts, compare_scorer(s, official).to_text()] + [f'recorded in {kept}'] * bool(kept)),
                   s.to_json(strict=a.strict) | dict(official=more))
 
@@ -506,7 +509,8 @@ def _run_of(root, submission) -> Path|None:
 @verb('submit', 'write the submission of a run, and check it as the competition would',
       'wattnb submit extractive-bench', Opt('run', metavar='RUN', help='name of a run, or a submission CSV to check as it is'),
       Opt('--questions', default='', metavar='CSV', help='question file; default: that of the run'), *_options('task'),
-      Opt('--output', default='', metavar='CSV', help='file to write; default: artifacts/submissions/<env>/<questions>/<run>.csv'),
+      Opt('--output', default='', metavar='CSV',
+          help='file to write; default: artifacts/submissions/<env>/<questions>/<run>.csv'),
       Opt('--upload', default='', metavar='COMPETITION', help='send a file that passes, with the client of Kaggle'),
       Opt('--message', default='wattnb', metavar='TEXT', help='shown beside the uploaded file'))
 def cmd_submit(a) -> Result:
@@ -616,7 +620,8 @@ def _with_study(r:Result, study) -> Result:
     "The result of a benchmark with the study that it belongs to."
     if study is None: return r
     kept = f', kept in {study["kept"]}' if study['kept'] else ''
-    return Result(f'{r.text}\n  study {study["name"]}, SHA-256 {study["sha256"][:12]}{kept}', r.data.to_json() | dict(study=study), r.status)
+    return Result(f'{r.text}\n  study {study["name"]}, SHA-256 {study["sha256"][:12]}{kept}',
+                  r.data.to_json() | dict(study=study), r.status)
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #e85f21d3
 @verb('benchmark', 'run many models, skip finished runs, and print a pass/fail/skip table',
@@ -800,7 +805,8 @@ def cmd_estimates(a) -> Result:
     from wattnb.scoring.run_folders import distinct_names, pick_runs, read_each
     from wattnb.telemetry.estimates import estimate_run, estimates_table
     folders = [r for r in pick_runs(_tree(a), a.runs or None, a.env, a.datafile) if not r.is_ensemble]
-    read = read_each(zip(distinct_names(folders), folders), lambda x: (x[0], estimate_run(x[1].stored, x[1].records)), bool(a.runs))
+    read = read_each(zip(distinct_names(folders), folders), lambda x: (x[0], estimate_run(x[1].stored, x[1].records)),
+                     bool(a.runs))
     t = estimates_table(dict(read))
     return Result(t.to_text(), dict(runs=t.to_json(), notes=list(t.notes)))
 
@@ -932,8 +938,9 @@ def _make_report(src:Path, out:Path, parameters:dict, cwd:Path, tables:Path, as_
 @verb('report', 'execute report.ipynb on the runs of this workspace',
       'wattnb report --datafile demo_QA --html', *_WHERE,
       Opt('--html', action='store_true', help='also write one HTML file that works offline'), _TRUTH,
-      Opt('--output', default=None, metavar='FILE', help='output file; default: artifacts/reports/report-<env>.ipynb (report.ipynb '
-          'without --env); required if the root is no workspace'),
+      Opt('--output', default=None, metavar='FILE',
+          help='output file; default: artifacts/reports/report-<env>.ipynb (report.ipynb without '
+          '--env); required if the root is no workspace'),
       Opt('--own', action='store_true', help="execute the workspace's nbs/report.ipynb, not the one of wattnb"))
 def cmd_report(a) -> Result:
     from wattnb.scoring.run_folders import some_runs
@@ -969,7 +976,8 @@ def cmd_board(a) -> Result:
     from wattnb.plots.board import write_board
     page, parts = write_board(a.sources, a.output, a.title, a.ground_truth, a.root, a.scores)
     text = '\n\n'.join(p.table().to_text() for p in parts)
-    return Result(f'{text}\n\nwritten to {page}', dict(page=str(page), parts=[dict(questions=p.questions, runs=p.rows()) for p in parts]))
+    return Result(f'{text}\n\nwritten to {page}',
+                  dict(page=str(page), parts=[dict(questions=p.questions, runs=p.rows()) for p in parts]))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #c1aim002
 @verb('cite', 'write the numbers of runs as LaTeX macros or Markdown, bound to hashes of the runs',

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Sequence
 
+import numpy as np
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError
-from ..scoring.statistics import bootstrap_ci, mcnemar_exact
+from ..scoring.statistics import mcnemar_exact, paired_ci, permutation_test
+from ..scoring.judging import papers_of
 from ..scoring.run_folders import GroundTruth, distinct_names, pick_runs
 from ..scoring.store import ERROR_CLASSES, error_class, tidy_rows
 
@@ -33,13 +35,15 @@ def _bounds(runs:dict):
     for (label, t), (other, u) in itertools.product(runs.items(), repeat=2):
         if not t or not u or t[0]['mode'] != 'rag' or u[0]['mode'] == 'rag' or key(u) != key(t): continue
         right = {r['id']: bool(r['strict_value']) for r in u}
-        both = [(bool(r['strict_value']), right[r['id']], r['is_na']) for r in t if r['id'] in right]
+        both = [r for r in t if r['id'] in right]
         if not both: continue
-        d, n = [b - a for a, b, _ in both], len(both)
-        lo, hi = bootstrap_ci(d, strata=[na for _, _, na in both])
-        yield {'run': label, 'bound': u[0]['mode'], 'n': n, 'value': sum(a for a, _, _ in both) / n, 'diff': sum(d) / n,
-               'ci_low': lo, 'ci_high': hi, 'mcnemar_p': mcnemar_exact(d.count(-1), d.count(1)), 'bound run': other,
-               'value of bound': sum(b for _, b, _ in both) / n}
+        x, papers = np.array([[right[r['id']], bool(r['strict_value'])] for r in both], float).T, papers_of(both)
+        d, n = x[0] - x[1], len(both)
+        (lo, hi), = paired_ci(x, [(0, 1)], [r['is_na'] for r in both], clusters=papers)
+        p = permutation_test(d, clusters=papers) if papers else mcnemar_exact(int((d < 0).sum()), int((d > 0).sum()))
+        yield {'run': label, 'bound': u[0]['mode'], 'n': n, 'value': float(x[1].mean()), 'diff': float(d.mean()),
+               'ci_low': lo, 'ci_high': hi, 'mcnemar_p': p, 'bound run': other,
+               'value of bound': float(x[0].mean())}
 
 # %% ../../nbs/09_compare/03_errors.ipynb #b7131129
 @dataclass(frozen=True, repr=False)
@@ -71,8 +75,8 @@ class Errors(TableSet):
         return ResultTable(['run', 'bound', 'bound run', 'n', 'value', 'value of bound', 'diff', 'ci_low', 'ci_high',
                             'mcnemar_p'], list(self.bounds),
                            'Bounds: the same model with the gold papers (oracle) or none (closed-book)',
-                           ('value: by the strict rule. diff: bound less run; its bootstrap interval and exact McNemar p are by question, not '
-                            'corrected for several runs.',))
+                           ('value: by the strict rule. diff: bound less run; its interval and McNemar p are by paper where '
+                            'questions share papers, not corrected for several runs.',))
     def to_json(self): return dict(counts=self.counts, classes=ERROR_CLASSES, bounds=list(self.bounds),
                                    questions=self.rows)
     def tables(self): return [self.table, self.stages] + [self.bounds_table] * bool(self.bounds)

@@ -279,7 +279,8 @@ def _how_far(p:dict, pairs:int) -> tuple[str, str, str]:
     low, high = sorted((sign * p['ci_low'], sign * p['ci_high']))
     why = ''
     if not p['different'] and p['p_holm'] <= ALPHA: why = '; the interval includes zero, so the p value alone does not decide'
-    elif not p['different'] and low > 0: why = '; the interval, which is of this pair alone, excludes zero, but the test does not reach 5 %'
+    elif not p['different'] and low > 0:
+        why = '; the interval, which is of this pair alone, excludes zero, but the test does not reach 5 %'
     corrected = f', corrected for {pairs} pairs' * (pairs > 1)
     return a, b, (f'{abs(p["diff"]) * 100:+.1f} points, 95 % interval {low * 100:+.1f} to {high * 100:+.1f}, '
                   f'{p_shown(p["p_holm"])}{corrected}{why}')
@@ -335,7 +336,8 @@ def pair_table(self:Comparison) -> ResultTable:
     test = ('exact McNemar on these.' if self.papers is None
             else 'McNemar on these for clustered pairs (signs of a paper flip together).')
     return ResultTable(
-        ['a', 'b', 'n', 'diff', 'ci_low', 'ci_high', 'p', 'p_holm', 'different', 'a_only', 'b_only', 'mcnemar_p', 'mcnemar_p_holm'],
+        ['a', 'b', 'n', 'diff', 'ci_low', 'ci_high', 'p', 'p_holm', 'different', 'a_only', 'b_only',
+         'mcnemar_p', 'mcnemar_p_holm'],
         list(self.pairs), 'Paired differences (a − b) of the overall score',
         (f'{self.n} questions. ci: 95 % bootstrap of the paired differences, Clopper-Pearson for fewer than ten '
          'unanswerable questions, of this pair alone. p: paired permutation test; p_holm: corrected (Holm) over '
@@ -362,8 +364,8 @@ def metric_table(self:Comparison) -> ResultTable:
     return ResultTable(['a', 'b', 'metric', 'n', 'diff', 'low', 'high', 'p', 'p_holm'], rows,
                        'Paired differences (a − b) of each metric',
                        (f'overall, citations: permutation test{by}; value: McNemar{by}; refusals (of unanswerable '
-                        f'questions): exact McNemar. p_holm: Holm over the {len(rows)} tests of this table. low, high: of one test alone; '
-                        'where few papers or questions differ it is p_holm that decides.',))
+                        f'questions): exact McNemar. p_holm: Holm over the {len(rows)} tests of this table. '
+                        'low, high: of one test alone; where few papers or questions differ it is p_holm that decides.',))
 
 # %% ../../nbs/09_compare/01_paired.ipynb #3eafef57
 def _margin_verdict(p:dict, m, alpha:float) -> str:
@@ -376,7 +378,8 @@ def _margin_json(p:dict, m, alpha:float) -> dict:
     t = m.test
     return dict(margin=t.margin, diff=t.diff, low90=t.low, high90=t.high, p_a_not_worse=t.p_not_worse,
                 p_b_not_worse=t.p_not_better, p_equivalent=t.p_equivalent, p_a_not_worse_corrected=m.p_not_worse,
-                p_b_not_worse_corrected=m.p_not_better, p_equivalent_corrected=m.p_equivalent, verdict=_margin_verdict(p, m, alpha),
+                p_b_not_worse_corrected=m.p_not_better, p_equivalent_corrected=m.p_equivalent,
+                verdict=_margin_verdict(p, m, alpha),
                 sentence=margin_sentence(p, m, alpha))
 
 def margin_sentence(
@@ -528,8 +531,8 @@ def pooled_table(self:Comparison) -> ResultTable:
     for (a, ka), (b, kb) in itertools.combinations(groups.items(), 2):
         (xa, va), (xb, vb) = self._pooled(ka), self._pooled(kb)
         diff = float((xa - xb).mean())
-        (least, most), ends = self._bounds
-        (ci,) = paired_ci(np.stack([xa, xb]), [(0, 1)], self._na, *ends, self.labels, reach=most - least)
+        (least, most), (low, high) = self._bounds
+        (ci,) = paired_ci(np.stack([xa, xb]), [(0, 1)], self._na, low, high, self.labels, reach=most - least)
         ci = widened(diff, ci, [v for v in (va, vb) if v])
         rows.append([a, b, len(ka), len(kb), diff, *ci, pooled_p(diff, ci)])
     for r, p in zip(rows, holm([r[-1] for r in rows])): r.append(p)

@@ -18,7 +18,7 @@ OUTCOMES = ('both right', 'only the first', 'only the second', 'both wrong')
 def kind_of_answer(
     r:dict, # row of a question in the scores of a run
 ) -> str:
-    "One of `ANSWER_KINDS`. 'false': of a question that has no answer, or of one that has; 'no answer': unreadable, failed or missing."
+    "One of `ANSWER_KINDS`; 'false': a value for a question that has no answer; 'no answer': unreadable, failed or missing."
     if r['status'] == 'abstained': return 'refused rightly' if r['is_na'] else 'false refusal'
     if r['status'] != 'answered': return 'no answer'
     return 'false answer' if r['is_na'] else 'answered right' if r['value_correct'] else 'wrong answer'
@@ -41,9 +41,11 @@ def _row(a:dict, b:dict, change:float, costs:tuple) -> dict:
     "Both answers to one question. `change`: what it adds to the difference of the scores."
     flags = [k[5:] for k, v in a.items() if k.startswith('flag_') and v]
     return dict(id=a['id'], question=a['question'], flags=flags, truth=a['truth_value'], truth_refs=a['truth_refs'],
-                outcome=outcome(*map(kind_of_answer, (a, b))), first_kind=kind_of_answer(a), second_kind=kind_of_answer(b), first=_said(a), second=_said(b), first_refs=a['refs'], second_refs=b['refs'],
-                change=change,
-                **{f'{k}_{what}': c.get(what) for k, c in zip(('first', 'second'), costs) for what in ('latency_seconds', 'joules')})
+                outcome=outcome(*map(kind_of_answer, (a, b))), first_kind=kind_of_answer(a),
+                second_kind=kind_of_answer(b), first=_said(a), second=_said(b),
+                first_refs=a['refs'], second_refs=b['refs'], change=change,
+                **{f'{k}_{what}': c.get(what) for k, c in zip(('first', 'second'), costs)
+                   for what in ('latency_seconds', 'joules')})
 
 # %% ../../nbs/09_compare/05_run_diff.ipynb #63b38a24
 @dataclass(frozen=True, repr=False)
@@ -60,11 +62,13 @@ class RunDiff(TableSet):
     def opening(self): return self.comparison.verdict
     def tables(self):
         (first, second), p, n = self.labels, self.comparison.pairs[0], self.comparison.n
-        notes = [f'score of {second} minus {first}: {-p["diff"]:+.3f} [{-p["ci_high"]:+.3f}, {-p["ci_low"]:+.3f}], {p_shown(p["p"])}',
+        notes = [f'score of {second} minus {first}: {-p["diff"]:+.3f} [{-p["ci_high"]:+.3f}, {-p["ci_low"]:+.3f}], '
+                 f'{p_shown(p["p"])}',
                  'right: the value, or a refusal of a question that has no answer']
-        kinds = ResultTable(['answers', first, second], [[k, *(x[k] for x in self.kinds)] for k in ANSWER_KINDS], f'{n} questions',
-                            ['false answer: a value for a question that has no answer, which the value accuracy of the task counts as right; '
-                             'no answer: unreadable, failed or missing'])
+        kinds = ResultTable(['answers', first, second], [[k, *(x[k] for x in self.kinds)] for k in ANSWER_KINDS],
+                            f'{n} questions',
+                            ['false answer: a value for a question that has no answer, which the value accuracy of the '
+                             'task counts as right; no answer: unreadable, failed or missing'])
         counts = ResultTable(['right', 'questions'], list(self.counts.items()), f'{first} (first) and {second} (second)', notes)
         cut = lambda s, n: s if len(s) <= n else s[:n - 3] + '...'
         cells = [(r['id'], cut(r['question'], 70), cut(r['truth'], 40), cut(r['first'], 40), cut(r['second'], 40), r['change'])
@@ -75,7 +79,8 @@ class RunDiff(TableSet):
     def to_json(self) -> dict:
         pair = {k: self.comparison.pairs[0][k] for k in ('diff', 'ci_low', 'ci_high', 'p', 'mcnemar_p')}
         return dict(first=self.labels[0], second=self.labels[1], n=self.comparison.n, counts=self.counts,
-                    kinds=dict(zip(('first', 'second'), self.kinds)), verdict=self.comparison.verdict, pair=pair, questions=list(self.rows))
+                    kinds=dict(zip(('first', 'second'), self.kinds)), verdict=self.comparison.verdict, pair=pair,
+                    questions=list(self.rows))
 
 # %% ../../nbs/09_compare/05_run_diff.ipynb #7c17e456
 def diff_runs(
@@ -92,7 +97,8 @@ def diff_runs(
     c = compare(ws, [first, second], env, datafile, ground_truth, common=common)
     a, b = c.runs
     change = (c._x[1] - c._x[0]) / c.n
-    rows = [_row(x, y, float(d), (a.costs.get(x['id'], {}), b.costs.get(x['id'], {}))) for x, y, d in zip(a.scores.rows, b.scores.rows, change)]
+    rows = [_row(x, y, float(d), (a.costs.get(x['id'], {}), b.costs.get(x['id'], {})))
+            for x, y, d in zip(a.scores.rows, b.scores.rows, change)]
     counts = {o: sum(r['outcome'] == o for r in rows) for o in OUTCOMES}
     kinds = tuple({k: sum(r[of] == k for r in rows) for k in ANSWER_KINDS} for of in ('first_kind', 'second_kind'))
     listed = [r for r in rows if every or abs(r['change']) > 1e-12]

@@ -48,7 +48,8 @@ def stated_rates(
     task:Task=WATTBOT2025, # whose weights give the credit of a question
 ) -> PairRates:
     "Rates without a pilot: two runs differ on a share of the questions, by a whole question."
-    if not 0 < disagree <= 1: raise UserError(f'two runs disagree on more than 0 and at most 100 percent of the questions, not {disagree * 100:g}')
+    if not 0 < disagree <= 1:
+        raise UserError(f'two runs disagree on more than 0 and at most 100 percent of the questions, not {disagree * 100:g}')
     size = task.worth
     values, weights = three_valued(disagree, size)
     return PairRates(disagree, size * math.sqrt(disagree), values, weights, size, icc, icc, per_paper,
@@ -183,7 +184,8 @@ class StudyDesign(TableSet):
         papers = any(x['papers'] is not None for x in self.needed)
         columns = {'goal': 'goal', 'one comparison': 'questions_one',
                    **({f'{k} comparisons': 'questions'} if k > 1 else {}), **({'papers': 'papers'} if papers else {})}
-        first = ResultTable(list(columns), [[x[of] for of in columns.values()] for x in self.needed], 'Questions needed', self.notes)
+        first = ResultTable(list(columns), [[x[of] for of in columns.values()] for x in self.needed],
+                            'Questions needed', self.notes)
         points = lambda v: None if v is None else v * 100
         second = ResultTable(['questions', 'value, points', 'overall, points', 'margin, points'],
                              [[x['questions'], *map(points, (x['value'], x['overall'], x['margin']))]
@@ -234,7 +236,8 @@ def _check_plan(r:PairRates, entries:int, seeds:int, limits):
         if not 1 <= n <= MOST_QUESTIONS: raise UserError(f'a limit is a number of questions, 1 to {MOST_QUESTIONS:,}, not {n:,}')
     if entries > MOST_ENTRIES: raise UserError(f'a plan has at most {MOST_ENTRIES} entries, not {entries}')
     if not 1 <= r.per_paper <= MOST_QUESTIONS: raise UserError(f'a paper has at least one question, not {r.per_paper:g}')
-    if not all(-1 <= x <= 1 for x in (r.icc, r.value_icc)): raise UserError(f'an intraclass correlation is between -1 and 1, not {r.icc:g}')
+    if not all(-1 <= x <= 1 for x in (r.icc, r.value_icc)):
+        raise UserError(f'an intraclass correlation is between -1 and 1, not {r.icc:g}')
 
 # %% ../../nbs/09_compare/04_study_design.ipynb #82bc2148
 def design_study(
@@ -256,7 +259,8 @@ def design_study(
     "Plan a study. `UserError` where the rates are neither in the pilot nor stated."
     if not 0 < power < 1 or not 0 < diff < 1 or not 0 < margin < 1:
         raise UserError('difference, margin and power are between 0 and 100 (points of the score, percent)')
-    if power <= ALPHA: raise UserError(f'a power of {power:.0%} is what chance finds where nothing differs: give more than {ALPHA:.0%}')
+    if power <= ALPHA:
+        raise UserError(f'a power of {power:.0%} is what chance finds where nothing differs: give more than {ALPHA:.0%}')
     if c is None and disagree is None:
         raise UserError('how often two runs differ is not known: name two pilot runs, or give --disagree')
     r = pilot_rates(c) if disagree is None else stated_rates(disagree, task=pilot[0].scores.task if pilot else task)
@@ -283,8 +287,8 @@ def _notes(r:PairRates, diff:float, power:float, k:int, seeds:int, n:int, priced
         notes.append(f'{diff * 100:g} points of value accuracy are more than the questions on which two runs disagree: '
                      'there can be no such difference at these rates')
     elif diff > r.largest:
-        notes.append(f'{diff * 100:g} points of the overall score are more than {r.largest * 100:.1f}, which is all that runs can differ by at '
-                     'these rates')
+        notes.append(f'{diff * 100:g} points of the overall score are more than {r.largest * 100:.1f}, '
+                     'which is all that runs can differ by at these rates')
     if deff > 1: notes.append(f'design effect {deff:.2f} with {r.per_paper:.1f} questions per paper: more questions '
                               'about the same papers show less')
     if seeds > 1 and r.seed_share is None:
@@ -302,7 +306,8 @@ def _lacks(r:PairRates, needed:Sequence[dict], stated:dict) -> list[str]:
     out, alone = [], r.per_paper <= 1
     if any(x['questions'] is None for x in needed):
         out.append(f'–: at these rates no number of questions up to {MOST_QUESTIONS:,} has the power')
-    if stated['icc'] and alone: out.append('the intraclass correlation has no effect with one question per paper: give --per-paper')
+    if stated['icc'] and alone:
+        out.append('the intraclass correlation has no effect with one question per paper: give --per-paper')
     if stated['per_paper'] and not alone and not kish_effect(r.icc, r.per_paper) > 1:
         out.append('questions about one paper are taken as independent: give --icc')
     return out

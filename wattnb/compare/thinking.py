@@ -267,7 +267,7 @@ def thinking_of(
         both = [r for r in a if r['id'] in theirs]
         prices += [_price(pair, k, of, [theirs[r['id']] for r in of], [energy[x] for x in pair])
                    for k, of in _by_kind(both)]
-    levels = tuple(_level(k, *runs[k], energy[k]) for g in by_effort(runs) for k in g)
+    levels = tuple(_level(k, runs[k][0], runs[k][1], energy[k]) for g in by_effort(runs) for k in g)
     return Thinking({k: rows for k, (_, rows) in runs.items()}, tuple(prices), levels)
 
 def price_thinking(

@@ -111,6 +111,7 @@ class Task:
     columns: tuple = ()           # (a column as it is called here, its name in the files of the task), where they differ
     submission: tuple = BASE_COLUMNS # columns of a submission, in their order
     gates: tuple = GATES          # what its submissions are checked for
+    truths: tuple = ('1', '0')    # how true and false are submitted
 
     @property
     def weights(self) -> dict[str, float]:
@@ -135,7 +136,8 @@ WATTBOT2025 = Task()
 FLAGS = (*WATTBOT2025.flags[:4], 'CrossPaper', 'Reconcile', 'is_NA') # of all tasks that are shipped
 TASKS = {t.name: t for t in (
     WATTBOT2025,
-    Task('wattbot2026', .75, .20, .05, 'wattbot2026', 'f1', 'all', '<>~', FLAGS, '()', True, ('CrossPaper', 'Reconcile', 'Cohort')),
+    Task('wattbot2026', .75, .20, .05, 'wattbot2026', 'f1', 'all', '<>~', FLAGS, '()', True,
+         ('CrossPaper', 'Reconcile', 'Cohort')),
     Task('generic', .8, .2, 0., 'exact', 'f1', 'value', flags=FLAGS, brackets='()', convert=True))}
 
 def task_for(
@@ -159,6 +161,7 @@ def _mistake(k:str, v) -> str:
     if k == 'columns':
         fits = isinstance(v, dict) and set(v) <= set(BASE_COLUMNS) and all(isinstance(x, str) and x for x in v.values())
         return '' if fits and len(set(v.values())) == len(v) else f'names columns ({", ".join(BASE_COLUMNS)}), each otherwise'
+    if k == 'truths': return '' if some and len(set(v)) == len(v) == 2 else 'is a pair: how true is written, and false'
     if k not in _WITHIN: return '' if some else 'must be a list of column names'
     if not some or not set(v) <= set(_WITHIN[k]) or len(set(v)) < len(v): return f'is a list of {", ".join(_WITHIN[k])}'
     return 'has no id' if k == 'submission' and 'id' not in v else ''

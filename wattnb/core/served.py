@@ -109,7 +109,7 @@ def gpu_memory_of(
     pids,      # of a process tree
     gpus=None, # default: `all_gpus`
 ) -> dict|None:
-    "UUID → bytes that the processes hold there, None where the driver does not report them; None if it lists no processes at all."
+    "UUID → bytes that the processes hold there, None where the driver does not report them; None if it lists no processes."
     pids, out, told = set(pids), {}, False
     for g in all_gpus() if gpus is None else gpus:
         lists = [driver_of(g).get(f'DeviceGet{kind}RunningProcesses', g.memory_handle) for kind in ('Compute', 'Graphics')]
@@ -119,8 +119,8 @@ def gpu_memory_of(
     return out if told else None
 
 # %% ../../nbs/00_core/07_served.ipynb #460184bc
-_NOT_A_SERVER = re.compile(r'(ba|z|fi|da|c|k|tc)?sh|login|systemd|init|launchd|tmux.*|screen|sshd.*|su|sudo|cron.*|dockerd|containerd.*|'
-                           r'explorer|services|pwsh|powershell|cmd|tini|supervisord|jupyter.*|gnome.*|kde.*')
+_NOT_A_SERVER = re.compile(r'(ba|z|fi|da|c|k|tc)?sh|login|systemd|init|launchd|tmux.*|screen|sshd.*|su|sudo|cron.*|'
+                           r'dockerd|containerd.*|explorer|services|pwsh|powershell|cmd|tini|supervisord|jupyter.*|gnome.*|kde.*')
 
 def process_tree(
     pid:int, # the root

@@ -34,7 +34,8 @@ _BASES = dict(watthour='Wh', joule='J', watt='W', gram='g', liter='L', litre='L'
 _SYMBOLS = dict(kilo='k', mega='M', giga='G', tera='T', peta='P', milli='m')
 _SPELLED = {prefix + word: UNITS[symbol + unit] for word, unit in _BASES.items()
             for prefix, symbol in {'': '', **_SYMBOLS}.items() if symbol + unit in UNITS}
-_SPELLED |= {name: UNITS[unit] for name, unit in dict(metricton='t', ton='t', tonne='t', kiloton='kt', megaton='Mt', gigaton='Gt', pound='lb',
+_SPELLED |= {name: UNITS[unit] for name, unit in dict(
+    metricton='t', ton='t', tonne='t', kiloton='kt', megaton='Mt', gigaton='Gt', pound='lb',
     gallon='gallon', cubicmeter='m3', cubicmetre='m3', hour='h', minute='min', day='day').items()}
 _SPELLED |= dict(shortton=('mass', 907184.74), week=('time', 604800.), exaflop=UNITS['EFLOP'])
 _ANY_CASE: dict = {}

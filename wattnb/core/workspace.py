@@ -188,10 +188,9 @@ def jsonable(
 def write_json(
     path,         # target file
     obj,          # anything `jsonable`
-    indent:int=2, # spaces per level
 ) -> Path:
     "Write `obj` as JSON, atomically."
-    return atomic_write(path, json.dumps(jsonable(obj), indent=indent, ensure_ascii=False, allow_nan=False) + '\n')
+    return atomic_write(path, json.dumps(jsonable(obj), indent=2, ensure_ascii=False, allow_nan=False) + '\n')
 
 def read_json(
     path, # JSON file, UTF-8 with or without byte order mark

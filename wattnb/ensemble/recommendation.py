@@ -23,7 +23,8 @@ from ..scoring.scores import contribution_bounds, score
 from ..scoring.run_folders import several_engines
 
 from .voting import VoteRule, decide, decisions_as_predictions
-from .systems import TIES, Frontier, RunMatrix, System, cascades, ensembles, pareto, read_runs, singles, voting_order
+from .systems import (TIES, Frontier, RunMatrix, System, cascades, ensembles, pareto, read_runs, singles,
+                                     voting_order)
 from .choice import MARGIN, SystemDecision, decide_between, keeps_to
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #cb9e3179
@@ -38,11 +39,13 @@ def top_models(p:RunMatrix) -> ResultTable:
         agree = [(p.right[k] == p.right[j]).mean() for j in best if j != k]
         x = p.numbers[k]
         latency, wh = (x.latency_s, x.wh_per_question) if x else map(_nan, (p.seconds[k].mean(), p.joules[k].mean() / 3600))
-        rows.append([p.labels[k], *([x and x.engine, x and x.precision] if engine else []), s.overall, *s.ci['overall'], s.na_recall, alone, latency, p.vram[k],
+        rows.append([p.labels[k], *([x and x.engine, x and x.precision] if engine else []), s.overall, *s.ci['overall'],
+                     s.na_recall, alone, latency, p.vram[k],
                      float(np.mean(agree)) if agree else None, wh, x.energy.is_ if x else None])
     return ResultTable(
-        ['model', *(['engine', 'precision'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins', 'latency s', 'VRAM GiB', 'agreement',
-         'Wh/question', 'energy is'], rows, 'The three best single models', (*p.notes, p.scores[0].interval_note(),
+        ['model', *(['engine', 'precision'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins',
+         'latency s', 'VRAM GiB', 'agreement', 'Wh/question', 'energy is'], rows,
+        'The three best single models', (*p.notes, p.scores[0].interval_note(),
          'unique wins: questions that no other run has right; agreement: share of questions on which it and the other '
          'two are both right or both wrong.'))
 
@@ -124,7 +127,8 @@ def _statement(runs:RunMatrix, d:SystemDecision, limits) -> str:
                    f'questions and scored on others: {_ci(x)}{_price(x)}.')
     if d.tied:
         names = _listed(d.tied) if len(d.tied) < 7 else some_of(d.tied)
-        out.append(f'Among the single models, {names} {"is" if len(d.tied) == 1 else "are"} not significantly different from {best}.')
+        verb = 'is' if len(d.tied) == 1 else 'are'
+        out.append(f'Among the single models, {names} {verb} not significantly different from {best}.')
     out.append(_cheapest_sentence(d))
     gains = [x['mde'] for x in rivals if x['mde'] is not None]
     if rivals and not d.better:
@@ -219,7 +223,8 @@ def _budgets(models:Sequence[System], max_wh:float|None, max_usd:float|None) -> 
     for what, limit, of, scale in (('Wh', max_wh, lambda s: s.joules, 3600), ('USD', max_usd, lambda s: s.usd, 1)):
         if limit is None: continue
         known = [of(s).mean() / scale for s in models if np.isfinite(of(s)).all()]
-        if not known: raise UserError(f'the runs do not say how many {what} they used, or only a lower bound: no budget can be kept')
+        if not known:
+            raise UserError(f'the runs do not say how many {what} they used, or only a lower bound: no budget can be kept')
         if min(known) > limit:
             raise UserError(f'no run keeps to {limit:g} {what} per question: the cheapest takes {min(known):.3g}')
         out.append((of, limit * scale, what, scale))
@@ -277,8 +282,8 @@ def transfer(
     got, ref, papers = ours[key(best)], ours[key(one)], here.papers(clusters)
     d = got.x - ref.x
     d[np.abs(d) < 1e-12] = 0
-    (lo, hi), = paired_ci(np.stack([got.x, ref.x]), [(0, 1)], here.strata,
-                          *contribution_bounds(here.n, sum(here.strata), task=here.task)[1], papers, seed=seed)
+    (least, most), ends = contribution_bounds(here.n, sum(here.strata), task=here.task)
+    (lo, hi), = paired_ci(np.stack([got.x, ref.x]), [(0, 1)], here.strata, *ends, papers, seed=seed, reach=most - least)
     return dict(chosen_on=chosen_on, system=best.label, there=float(best.x.mean()), here=float(got.x.mean()),
                 best_single=one.label,
                 diff=float(d.mean()), ci_low=lo, ci_high=hi, p=permutation_test(d, seed=seed, clusters=papers))

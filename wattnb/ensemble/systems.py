@@ -204,8 +204,9 @@ def voting_order(p:RunMatrix) -> list[int]:
     names, price = sorted(range(len(p.labels)), key=lambda k: p.labels[k]), _prices(p)
     return names if price is None else sorted(names, key=lambda k: -price[k])
 
-TIES = ('Of tied answers a vote takes the one that the earliest member gave. Members vote in the order in which they are named: the most expensive first '
-        '(energy, else latency), by name where no cost is known; never by their score on these questions.')
+TIES = ('Of tied answers a vote takes the one that the earliest member gave. Members vote in the order in which they '
+        'are named: the most expensive first (energy, else latency), by name where no cost is known; never by their '
+        'score on these questions.')
 
 def ensembles(
     p:RunMatrix,

@@ -311,7 +311,8 @@ def ask(
     opened = model if hasattr(model, 'stream') else None
     s = RunSettings(model=opened.entry.key if opened else model, **settings)
     ws = Workspace.find(root)
-    q = question if isinstance(question, Question) else Question('asked', question, answer_unit=unit or BLANK, task=asked_task(ws, s))
+    q = question if isinstance(question, Question) else Question('asked', question, answer_unit=unit or BLANK,
+                                                                 task=asked_task(ws, s))
     if not q.question.strip(): raise UserError('there is no question')
     entry = opened.entry if opened else load_registry(ws).find(s.model, s.provider or None, s.like)
     if s.mode == 'oracle': raise UserError('oracle mode needs a question file with gold papers')

@@ -194,7 +194,8 @@ def _instances(row:dict, r:dict, cost:dict, head:dict, ident:str, clean) -> list
                         flags=[k[5:] for k, v in row.items() if k.startswith('flag_') and v]))
     return [line('value_accuracy', [row['truth_value']], row['value'], row['value_correct'], row['value_correct'],
                  **_measured(r, cost), metadata=facts),
-            line('citation_overlap', row['truth_refs'], str(row['refs']), row['ref_score'], row['ref_score'] >= 1 - 1e-9, metadata=facts)]
+            line('citation_overlap', row['truth_refs'], str(row['refs']), row['ref_score'],
+                 row['ref_score'] >= 1 - 1e-9, metadata=facts)]
 
 # %% ../../nbs/06_experiment/10_exports.ipynb #e8000053
 def _epoch(stamp) -> str:

@@ -131,9 +131,9 @@ def _attempt(seq:int, a:dict) -> AttemptNumbers:
     return AttemptNumbers(
         seq, str(a['id']), a.get('session'), a.get('attempt') or 1, sys.intern(a.get('status') or 'failed'),
         bool(a.get('can_retry', True)), sys.intern(v.get('value') or ''),
-        Refs(v.get('refs') or ()), sys.intern(v.get('parsed_by') or ''), v.get('confidence'), a.get('error'), a.get('finished'), numbers(Tokens, a.get('tokens')),
-        numbers(Seconds, a.get('seconds')), a.get('cost_usd'), (a.get('batch') or {}).get('size'), a.get('gold_rank'),
-        a.get('gold_in_context'), a.get('context_tokens'),
+        Refs(v.get('refs') or ()), sys.intern(v.get('parsed_by') or ''), v.get('confidence'), a.get('error'),
+        a.get('finished'), numbers(Tokens, a.get('tokens')), numbers(Seconds, a.get('seconds')), a.get('cost_usd'),
+        (a.get('batch') or {}).get('size'), a.get('gold_rank'), a.get('gold_in_context'), a.get('context_tokens'),
         (numbers(Tokens, plan.get('tokens')), plan.get('cost_usd')) if plan else None)
 
 # %% ../../nbs/06_experiment/01_journal.ipynb #7b7cdde0

@@ -139,7 +139,8 @@ def table(self:RunPlan) -> ResultTable:
              'rebuild': 'every question is done: the files are written again from the journal'}[self.state]
     optional = [('images', self.images and f'up to {self.images}: tables and figures that were found'),
                 ('citations', s.cites(self.questions.task) == 'needed' and 'those that the answer needs'),
-                ('effort', s.effort), ('weights', s.weights and f'{s.weights}: nothing is scored'), ('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
+                ('effort', s.effort), ('weights', s.weights and f'{s.weights}: nothing is scored'),
+                ('of this precision', precision_advice(e, self.precision, memory_here())), ('bill', self.bill),
                 ('at most, USD', s.max_usd), ('at most, Wh', s.max_wh)]
     rows = [('model', f'{e.name} ({e.key})'), ('provider', e.provider),
             *([('engine', e.engine)] if e.engine else []), ('precision', precision),

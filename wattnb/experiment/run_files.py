@@ -416,7 +416,8 @@ def _run_fields(head:dict, content:JournalContent) -> dict:
     finished = end.get('finished', head['started'])
     if model.get('local') and not _here(head, content): model = dict(model, local=False) # not in every session
     engine = model.get('engine') or entry.get('engine') or 'transformers' * (entry['provider'] == 'hf_local')
-    if model.get('engine') and entry['provider'] == 'hf_local' and not loaded: note = f'{planned} as planned: {engine} does not say'
+    if model.get('engine') and entry['provider'] == 'hf_local' and not loaded:
+        note = f'{planned} as planned: {engine} does not say'
     return dict(
         name=head['name'], config_path=None, model_id=entry['id'], llm_provider=entry['provider'],
         quantization=precision if entry['provider'] in LOCAL_PROVIDERS else 'api', timestamp=finished,

@@ -65,7 +65,8 @@ class RunSettings:
     latency_mode: bool = setting(False, 'one question at a time, to measure latency without batching')
     planner: str = setting('', "further queries: none, keywords or llm; default: the preset's", 'PLANNER', PLANNERS)
     images: int = setting(0, 'tables and figures shown as pictures to a model that reads them: 0, 1 or 2', 'N')
-    citations: str = setting('', 'model, or needed: only papers that the answer comes from; default: by the task', 'RULE', CITATIONS)
+    citations: str = setting('', 'model, or needed: only papers that the answer comes from; default: by the task',
+                             'RULE', CITATIONS)
     retrieval: dict|str = setting('', 'changes to the preset, such as "top_k=40 max_tokens=3000"', 'K=V')
     decode: str = setting('', "json: a local model keeps to the reply's schema (extra `constrained`)", 'FORMAT', ['json'])
     shuffle: bool = setting(False, 'ask in random order, questions about one paper together, in ten blocks')
@@ -73,7 +74,8 @@ class RunSettings:
     weights: str = setting('', 'random: no checkpoint, to measure time, memory and energy; no score', 'WEIGHTS', ['random'])
     index: str = setting('', "which index; default: the workspace's", 'NAME')
     fail_on_error: float = setting(.2, 'a larger share (below 1) or count of failed questions fails the run', 'LIMIT')
-    idle_seconds: float|None = setting(None, 'idle baseline before, after loading and at the end; default 10 in whole runs', 'SECONDS')
+    idle_seconds: float|None = setting(None, 'idle baseline before, after loading and at the end; default 10 in whole runs',
+                                       'SECONDS')
     allow_mixed: bool = setting(False, 'resume a run that began on another machine; it is then labelled mixed')
     max_usd: float|None = setting(None, 'stop before the whole run costs more; a higher limit resumes it', 'USD')
     max_wh: float|None = setting(None, 'stop when the whole run has used so much energy; more resumes it', 'WH')

@@ -94,7 +94,8 @@ def score_table(self:StoredRun) -> ResultTable:
         return ResultTable(['score', 'value'], [], title=title)
     counts = ', '.join(f'{v} {k}' for k, v in s.by_status.items() if v)
     return ResultTable(['score', 'value', '95 % low', 'high'], metric_rows(scores),
-                       title=f'{s.name}: {s.num_questions} questions of {s.questions_file}' + (f', task {s.task["name"]}' if s.task else ''),
+                       title=f'{s.name}: {s.num_questions} questions of {s.questions_file}'
+                       + (f', task {s.task["name"]}' if s.task else ''),
                        notes=[counts, *(d.message for d in self.numbers.about('stored score'))])
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #41b408b5
@@ -385,7 +386,8 @@ def results_table(
     notes += [WHOLE_RUN] * any(x.wall_s is not None for x, _ in found) + [VALUE_NOTE] * any(x.n_na for x, _ in found)
     if not weights: notes = [*notes, *_random_note(noise, env, datafile)]
     notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
-    there = dict.fromkeys(('engine', 'precision'), several_engines(x for x, _ in found)) | dict(task=len(tasks) > 1 and not weights)
+    there = (dict.fromkeys(('engine', 'precision'), several_engines(x for x, _ in found))
+             | dict(task=len(tasks) > 1 and not weights))
     columns = {k: v for k, v in _RESULTS.items() if there.get(k, True)}
     cell = lambda x, of: tasks[x.task] if of == 'task' else _cell(x, of)
     return Results(list(columns), [[cell(x, of) for of in columns.values()] for x, _ in found], notes=notes,

@@ -68,7 +68,7 @@ def _pdfium():
     return dict(code=get('GetUnicode', c_int), box=get('GetLooseCharBox'), matrix=get('GetMatrix'), colour=get('GetFillColor'),
                 size=get('GetFontSize', c_double), unmapped=get('HasUnicodeMapError', c_int),
                 object=get('GetTextObject', c_ssize_t), text=get('GetText', c_int),
-                mode=f('FPDFTextObj_GetTextRenderMode', c_int))
+                mode=f('FPDFTextObj_GetTextRenderMode', c_int), font=f('FPDFTextObj_GetFont', c_ssize_t))
 
 _at = c_void_p.from_param # an address as an argument
 
@@ -258,7 +258,8 @@ def _gaps(g:_Glyphs, k) -> tuple:
     six = np.flatnonzero(pair[4:] & pair[2:-2] & pair[:-4]) # letters in a row, which may have gaps between them
     for a, usual in zip(six.tolist(), np.sort(gap[six[:, None] + np.arange(6)])[:, 2].tolist()):
         part = slice(a, a + 6)
-        if .06 < usual < CELL: same[part], space[part] = level[part] & (gap[part] < usual + 1), gap[part] > max(SPACE, 1.6 * usual)
+        if .06 < usual < CELL:
+            same[part], space[part] = level[part] & (gap[part] < usual + 1), gap[part] > max(SPACE, 1.6 * usual)
     return same, space, one
 
 # %% ../../nbs/01_index/00_boxes.ipynb #d35ff4eb
@@ -296,7 +297,8 @@ def marked(
     if not re.fullmatch(r'[\d,.\s–−-]+', digits or 'x'):
         plain = word[-1:].isdigit() and re.fullmatch('st|nd|rd|th', mark) or len(mark) > 2 or mark == '◦'
         return base + mark if plain else f'{base} [{mark}]' if mark.isalnum() and len(mark) == 1 and base else f'{base}^{mark}'
-    power = sign or base[-1:] in ')]}' and digits in ('2', '3') or re.search(r'(?<![\d.,])10$', base) and (mark != '1' or re.search(r'[×x·*]\s?10$', base)) \
+    power = sign or base[-1:] in ')]}' and digits in ('2', '3') \
+        or re.search(r'(?<![\d.,])10$', base) and (mark != '1' or re.search(r'[×x·*]\s?10$', base)) \
         or re.search(r'(?<![\d.,])2$', base) and len(digits) > 1
     if power: return f'{base}^{sign.replace("−", "-").replace("–", "-")}{digits}'
     if word in _UNITS and digits in ('2', '3'): return base + digits
@@ -314,7 +316,9 @@ def _rows(pieces:list[Piece]) -> list[list[Piece]]:
                 else: r.append(p)
                 break
         else: rows.append([p])
-    return [_joined(r) if len(r) > 1 else r for r in rows]
+    rows = [_joined(r) if len(r) > 1 else r for r in rows]
+    lines = [_justified(r) if len(r) > 3 else r for r in rows]
+    return [r if len(p) < len(r) and _over_cells(p, lines[k + 1:k + 3]) else p for k, (r, p) in enumerate(zip(rows, lines))]
 
 def _stacked(p:Piece, q:Piece) -> bool:
     "Whether one piece is above the other: two lines of a head beside a cell that is centred between them."
@@ -342,7 +346,7 @@ def _joined(row:list[Piece]) -> list[Piece]:
             text = marked(q.text, p.text, rise > 0)
         elif main is p and p.size > 1.15 * q.size: text = f'{q.text} {p.text}' # a note begins with its mark
         out[-1] = Piece(q.x, main.y, max(q.right, p.right), main.size, text)
-    return _justified(out) if len(out) > 3 else out
+    return out
 
 # %% ../../nbs/01_index/00_boxes.ipynb #f123d20a
 def _justified(row:list[Piece]) -> list[Piece]:
@@ -356,6 +360,10 @@ def _justified(row:list[Piece]) -> list[Piece]:
         out.append(Piece(row[i].x, row[i].y, row[j].right, row[i].size, ' '.join(p.text for p in row[i:j + 1])))
         i = j + 1
     return out
+
+def _over_cells(line:list[Piece], below:list[list[Piece]]) -> bool:
+    "Whether a piece of a line is above three cells of one of the rows below it, that are near."
+    return any(sum(p.x < q.right and q.x < p.right for p in r) > 2 for r in below for q in line if q.y - r[0].y < 4 * q.size)
 
 def _letter_gap(row:list[Piece]) -> float:
     "The gap, in font sizes, that parts words of a row: more than `SPACE` where its letters are spaced out."
@@ -371,7 +379,7 @@ def _line_numbers(pieces:list[Piece]) -> set:
     if len(text) < 5 or sum(p.text.isdecimal() for p in pieces) < 5: return set()
     k, out = len(text) // 10, set()
     left, right = sorted(p.x for p in text)[k], sorted(p.right for p in text)[-1 - k]
-    for margin in ([p for p in pieces if p.right < left + 1], [p for p in pieces if p.x > right - 1]):
+    for margin in ([p for p in pieces if p.right < left + 1], [p for p in pieces if p.x > right + .5 * p.size]):
         numbers = sorted((p for p in margin if re.fullmatch(r'\d{1,5}', p.text)), key=lambda p: -p.y)
         if len(numbers) < 5 or len(numbers) < .8 * len(margin): continue
         values = [int(p.text) for p in numbers]
@@ -420,7 +428,8 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
             before = [s[-1] for r in rows[i:j] if (s := [p for p in r if p.x < x - 1.5])]
             after = [s[0] for r in rows[i:j] if (s := [p for p in r if p.x >= x - 1.5])]
             enough = min(len(before), len(after)) >= (3 if usual else 5)
-            if enough and (usual or _prose(after) or _prose(before) and not _are_labels(rows[i:j], x - 1.5)): best = (i, j, x - 1.5)
+            if enough and (usual or _prose(after) or _prose(before) and not _are_labels(rows[i:j], x - 1.5)):
+                best = (i, j, x - 1.5)
     return best if best[1] else None
 
 # %% ../../nbs/01_index/00_boxes.ipynb #b63d11af
@@ -452,11 +461,27 @@ def reading_order(
 
 # %% ../../nbs/01_index/00_boxes.ipynb #680e4903
 class PageRows(NamedTuple):
-    "The content of a page: rows of each direction of the text, glyphs in all, those left out by reason, and those without a character."
+    "The content of a page: rows of each direction of the text; glyphs: all, left out by reason, without a character."
     parts: list
     glyphs: int
     left_out: Counter
     unmapped: int
+
+# %% ../../nbs/01_index/00_boxes.ipynb #e25b0002
+_TEX = str.maketrans(dict(zip([*range(11, 16), *range(27, 32)], 'ﬀﬁﬂﬃﬄ' * 2)) | {16: '“', 17: '”', 21: '–', 22: '—', 127: '-'})
+_COMMON = frozenset('the of and to in is for that with on by as are was from this which at'.split())
+
+def _by_code(g:_Glyphs) -> _Glyphs:
+    "Words in fonts without a map to characters: where the codes of a font read as English, they are its characters."
+    own, chars = np.flatnonzero(g.unmapped & g.kept), list(g.chars)
+    fonts = _numbers('font', [*map(_at, g.object[own].tolist())])
+    at = [*map(slice, g.first[own].tolist(), (g.last[own] + 1).tolist())]
+    common = np.array([g.chars[s].lower() in _COMMON for s in at])
+    for font in set(fonts.tolist()):
+        if common[fonts == font].sum() >= max(5, .1 * np.count_nonzero(fonts == font)): g.unmapped[own[fonts == font]] = False
+    if not g.unmapped[own].all(): # ligatures of all, since fonts with few words are of the same kind
+        for s in at: chars[s] = g.chars[s].translate(_TEX)
+    return g._replace(chars=''.join(chars))
 
 # %% ../../nbs/01_index/00_boxes.ipynb #83c83cf9
 def page_glyphs(
@@ -475,7 +500,7 @@ def page_glyphs(
     again = _doubled(g) & g.kept
     left_out['printed twice'] = int((g.last - g.first + 1) @ again)
     g.kept[again] = False
-    return g
+    return _by_code(g) if np.count_nonzero(g.unmapped & g.kept) > 20 else g
 
 # %% ../../nbs/01_index/00_boxes.ipynb #a1c54c00
 def page_rows(

@@ -384,7 +384,8 @@ def fetch_papers(
     todo, out, pace = list(papers), {}, _Pace()
     if allow_local is None: allow_local = os.environ.get('WATTNB_ALLOW_LOCAL', '').lower() in ('1', 'true', 'yes')
     wait, host = pace.least(p.url for p in todo if not paper_file(ws, p.id) or refresh)
-    if wait > 60: log.info('the papers of %s take %.0f minutes at least: it is asked once in %g s', host, wait / 60, pace._key(host)[1])
+    if wait > 60:
+        log.info('the papers of %s take %.0f minutes at least: it is asked once in %g s', host, wait / 60, pace._key(host)[1])
     limits: dict = dict(timeout=timeout, retries=retries, allow_local=allow_local, pace=pace)
     async def one(p, gate, bar):
         tag = ws.pdfs/'.etag'/p.id
@@ -527,7 +528,8 @@ class _Readers:
     "Several `PdfReader`, each used by one thread at a time. A context manager, which ends them."
     def __init__(self, parser:str, seconds:float|None, pdfs:list[Path]):
         n = _processes(parser, len(pdfs), sum(p.stat().st_size for p in pdfs if p.exists()))
-        self.all, self.free, self.ended = [PdfReader(parser, seconds, MAX_MEMORY // n) for _ in range(n)], queue.LifoQueue(), False # type: ignore[var-annotated]
+        self.all = [PdfReader(parser, seconds, MAX_MEMORY // n) for _ in range(n)]
+        self.free, self.ended = queue.LifoQueue(), False # type: ignore[var-annotated]
         for r in self.all: self.free.put(r)
         self.threads = ThreadPoolExecutor(4 * n) # most of them wait for a disk
     def __enter__(self): return self

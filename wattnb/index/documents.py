@@ -143,7 +143,9 @@ def dump_document(
 ) -> str:
     "A document as JSON, a line for each paragraph. Half of a surrogate pair, which is no character, becomes `?`."
     o, dump = doc.to_json(), partial(json.dumps, ensure_ascii=False, allow_nan=False)
-    def page(s): return f'{{"title": {dump(s["title"])}, "metadata": {dump(s["metadata"])}, "paragraphs": [\n' + ',\n'.join(map(dump, s['paragraphs'])) + ']}'
+    def page(s):
+        head = f'{{"title": {dump(s["title"])}, "metadata": {dump(s["metadata"])}, "paragraphs": [\n'
+        return head + ',\n'.join(map(dump, s['paragraphs'])) + ']}'
     sections = ',\n'.join(map(page, o.pop('sections')))
     return f'{dump(o)[:-1]}, "sections": [\n{sections}]}}\n'.encode('utf-8', 'replace').decode()
 
@@ -203,6 +205,8 @@ def _keeps_hyphen(first:str, second:str, known:frozenset) -> bool:
     return word and (second in _SECOND or second in known and len(second) > 3 or len(second) > 5 and second.endswith('ed'))
 
 # %% ../../nbs/01_index/01_documents.ipynb #50134eaf
+_WITHIN = '(?:of|the|to|in|by|on|and|or|at|up)' # a compound
+
 def join_lines(
     lines:Sequence[str],   # lines of one paragraph
     known:frozenset=frozenset(), # words of the paper
@@ -216,7 +220,7 @@ def join_lines(
         hyphen = tail.endswith('-')
         first = re.search(r'([^\W\d_]{2,})-$', tail) if hyphen else None
         second = re.match(r'[^\W\d_]*', line)[0] if first and line[:1].islower() else '' # type: ignore[index]
-        if first and second and re.search(r'\w-(?:of|the|to|in|by|on|and|or|at|up)-$', tail): pass # state-of-the-art
+        if first and second and (re.search(rf'\w-{_WITHIN}-$', tail) or re.match(rf'{_WITHIN}-\w', line)): pass # state-of-the-art
         elif first and second in ('and', 'or', 'to'): out.append(' ') # short- and long-term
         elif first and second:
             if not _keeps_hyphen(first[1], second, known): out[-1], tail = out[-1][:-1], tail[:-1]
@@ -270,9 +274,11 @@ def _whole_labels(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
         p = r[0]
         if held:
             own = p.x < held.right
-            text, right = join_lines([held.text, p.text], known) if own else held.text, max(held.right, p.right) if own else held.right
+            text = join_lines([held.text, p.text], known) if own else held.text
+            right = max(held.right, p.right) if own else held.right
             r, held = [Piece(held.x, p.y, right, p.size, text), *r[own:]], None
-        elif len(r) == 1 and out and len(out[-1]) > 1 and out[-1][0].right > p.x and rows[k - 1][0].x > p.right and rows[k - 1][0].y - p.y < .8 * p.size:
+        elif (len(r) == 1 and out and len(out[-1]) > 1 and out[-1][0].right > p.x and rows[k - 1][0].x > p.right
+              and rows[k - 1][0].y - p.y < .8 * p.size):
             q = out[-1][0] # the row of the cells had no label of its own
             out[-1][0] = Piece(q.x, q.y, max(q.right, p.right), q.size, join_lines([q.text, p.text], known))
             continue
@@ -436,7 +442,7 @@ def _with_chart_text(ps:list[Paragraph]) -> list[Paragraph]:
     return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #73c8a8ca
-PARSER_VERSION = 'pdfium-2'
+PARSER_VERSION = 'pdfium-3'
 MAX_UNPRINTABLE = .05 # share of a paper's characters that mean a broken font map
 MAX_PAGE_GARBAGE = .3 # the same of one page
 MAX_LOST = .1         # share of a page's glyphs that may have no character, or be missing from its text
@@ -475,7 +481,8 @@ def _torn(text:str) -> str:
     if sizes.count(1) > 20: # the quick case
         letters = [len(w) for w in words if w.isalpha()]
         if len(letters) > 40 and letters.count(1) > .5 * len(letters): return 'has its letters one by one'
-    if max(sizes, default=0) > 30 and sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum()) > max(60, .4 * len(text)):
+    long = sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum())
+    if max(sizes, default=0) > 30 and long > max(60, .4 * len(text)):
         return 'has no spaces between its words'
     back = 0 if _BACKWARDS_WORDS.isdisjoint(words) else sum(map(small.count, _BACKWARDS))
     return 'runs backwards' if back > 2 and back > sum(map(small.count, _COMMON)) else ''
@@ -550,12 +557,14 @@ def _read_page(pdf, i:int, gate:dict) -> list:
         why = f'has {got.unmapped:,} glyphs without a character, of {got.glyphs:,}'
     if can_read_pictures() and (why or _garbage(text) or got.glyphs < 20 and list(page.get_objects(max_depth=1))):
         rows, lost = picture_rows(page)
-        why = _torn(' '.join(map(_line, rows))) or lost > MAX_LOST and f'has lines that cannot be read in its picture, {lost:.0%} of all'
+        why = (_torn(' '.join(map(_line, rows)))
+               or lost > MAX_LOST and f'has lines that cannot be read in its picture, {lost:.0%} of all')
         if not why: gate.setdefault('ocr', []).append(i + 1); return [rows]
     if why: gate.setdefault('pages_left_out', {})[str(i + 1)] = why; return []
     for k, n in got.left_out.items(): gate['left_out'][k] = gate['left_out'].get(k, 0) + n
     return got.parts
 
+# %% ../../nbs/01_index/01_documents.ipynb #5e1a7c34
 def _letters(texts:list[str]) -> int:
     "How many characters are not white space."
     text = ''.join(texts)
@@ -566,7 +575,32 @@ def _parse_pdfium(path, pdf, gate:dict) -> list[Section]:
     parts = [_read_page(pdf, i, gate) for i in range(len(pdf))]
     bad = gate.get('pages_left_out', {})
     if 2 * len(bad) > len(parts):
-        raise WorkError(f"page {' and page '.join(map(' '.join, [*bad.items()][:2]))}; pip install 'wattnb[ocr]' reads it from its picture")
+        raise WorkError(f"page {' and page '.join(map(' '.join, [*bad.items()][:2]))}; "
+                        "pip install 'wattnb[ocr]' reads it from its picture")
+    known = paper_words('\n'.join(p.text for part in parts for rows in part for r in rows for p in r))
+    bodies, section, gutters, sections = _bodies([p[0] if p else [] for p in parts]), '', [], [] # type: ignore[var-annotated]
+    for i, (body, part) in enumerate(zip(bodies, parts), 1):
+        ps, section = _paragraphs(reading_order(body, gutters), i, section, known)
+        for rows in part[1:]: ps += _paragraphs(reading_order(rows, []), i, section, known)[0]
+        have, kept = _letters([p.text for r in body for p in r]), _letters([p.text for p in ps])
+        if have > 100 and kept < (1 - MAX_LOST) * have:
+            raise WorkError(f'page {i}: {kept:,} of {have:,} characters are in its paragraphs')
+        sections.append(Section(f'Page {i}', ps, dict(page=i)))
+    return sections
+
+# %% ../../nbs/01_index/01_documents.ipynb #e25c0002
+def _letters(texts:list[str]) -> int:
+    "How many characters are not white space."
+    text = ''.join(texts)
+    return len(text) - text.count(' ') if text.isprintable() else len(''.join(text.split()))
+
+def _parse_pdfium(path, pdf, gate:dict) -> list[Section]:
+    gate['left_out'] = {}
+    parts = [_read_page(pdf, i, gate) for i in range(len(pdf))]
+    bad = gate.get('pages_left_out', {})
+    if 2 * len(bad) > len(parts):
+        raise WorkError(f"page {' and page '.join(map(' '.join, [*bad.items()][:2]))}; "
+                        "pip install 'wattnb[ocr]' reads it from its picture")
     known = paper_words('\n'.join(p.text for part in parts for rows in part for r in rows for p in r))
     bodies, section, gutters, sections = _bodies([p[0] if p else [] for p in parts]), '', [], [] # type: ignore[var-annotated]
     for i, (body, part) in enumerate(zip(bodies, parts), 1):

@@ -179,7 +179,9 @@ def page_image_apart(
     path = paper_pdf(ws, document_id)
     if not path.resolve().is_relative_to(ws.root.resolve()): raise WorkError(f'{path.name} is a link out of the workspace')
     ask = json.dumps([str(ws.root.resolve()), document_id, page, passage, dpi]).encode()
-    try: p = subprocess.run(apart('from wattnb.index.page_images import _draw; _draw()'), input=ask, capture_output=True, timeout=seconds)
+    try:
+        command = apart('from wattnb.index.page_images import _draw; _draw()')
+        p = subprocess.run(command, input=ask, capture_output=True, timeout=seconds)
     except subprocess.TimeoutExpired: raise WorkError(f'{path.name}: page {page} was not drawn within {seconds:g} s') from None
     try: o = json.loads(p.stdout)
     except ValueError: raise WorkError(f'{path.name}: drawing page {page} ended the process') from None

@@ -347,7 +347,8 @@ def _change_request(self:OpenAIModel, message:str, error:dict, body:dict, status
         in_text = re.search(pattern, message, re.I) and (whole or UNKNOWN_FIELD.search(message))
         if str(error.get('param') or '').startswith(name) or in_text:
             if name in ('reasoning', 'reasoning_effort') and (effort := self.options.get('effort')):
-                raise CallError(f'HTTP {status}: {self._shown} takes no effort {effort} for {self.entry.id}: {message}', down=True)
+                raise CallError(f'HTTP {status}: {self._shown} takes no effort {effort} for {self.entry.id}: {message}',
+                                down=True)
             self._dropped.add(name) # for the rest of the run
             raise change
 

@@ -173,7 +173,8 @@ class Sglang(Engine):
     def argv(self, x):
         e, o = x.entry, x.entry.options
         out = [shutil.which(self.command) or self.command, 'serve', '--model-path', x.model,
-               '--served-model-name', e.id, '--host', '127.0.0.1', '--port', x.port, '--random-seed', x.seed, '--sampling-defaults', 'openai',
+               '--served-model-name', e.id, '--host', '127.0.0.1', '--port', x.port, '--random-seed', x.seed,
+               '--sampling-defaults', 'openai',
                '--dtype', _DTYPES[x.precision], '--max-running-requests', x.slots,
                '--mem-fraction-static', o.get('memory_share', .85), '--enable-cache-report', '--api-key', x.key]
         if e.revision: out += ['--revision', e.revision]

@@ -270,7 +270,8 @@ def _as_asked(s:str, q:Question) -> str:
     return t if re.search(r'\d', t) else s
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #u7a50002
-_QUANTITY = re.compile(rf'(?:from\s+|between\s+)?((?:US)?[$€£])?\s*({NUMBER})(?:\s*(?:-|–|—|to|and)\s*[$€£]?({NUMBER}))?\s*(.*)', re.I | re.S)
+_QUANTITY = re.compile(rf'(?:from\s+|between\s+)?((?:US)?[$€£])?\s*({NUMBER})'
+                       rf'(?:\s*(?:-|–|—|to|and)\s*[$€£]?({NUMBER}))?\s*(.*)', re.I | re.S)
 _SCALE_WORD = re.compile(rf'\b(?:{"|".join(SCALES)})s?\b', re.I)
 
 def _stated_unit(t:str, asked:str, sign:str, rest:str) -> str:
@@ -321,12 +322,17 @@ def read_value(
     digits without unit, separators and hedge; and the units that were converted, where the task wants that."""
     s = _unwrapped(value)
     if q is None or is_blank(s): return s, ()
-    if q.kind == 'true_false': return {'true': '1', 'false': '0', 'yes': '1', 'no': '0'}.get(s.lower().rstrip('.'), s), ()
+    if q.kind == 'true_false': return _as_truth(s, q), ()
     if q.task.brackets == '()' and (items := _listed(value, s)):
         read = [_single_value(x, q) for x in items[:100]]
         found = {c['from']: c for _, cs in read for c in cs}
         return f'({", ".join(x for x, _ in read)})'[:MAX_VALUE], tuple(found.values())
     return _single_value(s, q)
+
+def _as_truth(s:str, q:Question) -> str:
+    "True and false as the task writes them; another text as it is."
+    at = {'true': 0, 'yes': 0, '1': 0, 'false': 1, 'no': 1, '0': 1}.get(s.lower().rstrip('.'))
+    return s if at is None else q.task.truths[at]
 
 def _single_value(s:str, q:Question) -> tuple[str, tuple]:
     if q.kind != 'number': return s, ()
@@ -369,7 +375,7 @@ def _short_value(line:str, question:Question) -> tuple[str|None, tuple]:
     "(value in one line of text, conversions); None where there is none of the requested kind."
     if question.kind == 'true_false':
         m = re.search(r'\b(true|false|yes|no)\b', line, re.I)
-        return (None if not m else '1' if m[1].lower() in ('true', 'yes') else '0'), ()
+        return (_as_truth(m[1], question) if m else None), ()
     if question.kind != 'number':
         return re.sub(r'^(?:the )?answer(?: is)?\W+', '', line, flags=re.I).strip().rstrip('.'), ()
     found = list(re.finditer(NUMBER, line))

@@ -87,11 +87,10 @@ def estimate_usd(
     prompt_tokens:Sequence[int],  # of each request
     max_new_tokens:int|None=None, # longest reply; default the entry's, reasoning added
     attempts:int=1,               # calls per question at most
-    registry:Registry|None=None,  # where to look for a price
 ) -> tuple[float, float]|None:
     "(lower, upper) bound of the bill in USD: replies of 0 and of all allowed tokens. None when the price is not known."
     longest = entry.longest(max_new_tokens)
-    low, high = (cost_usd(entry, sum(prompt_tokens), n, registry=registry) for n in (0, longest * len(prompt_tokens)))
+    low, high = (cost_usd(entry, sum(prompt_tokens), n) for n in (0, longest * len(prompt_tokens)))
     return None if low is None else (low, high * attempts)
 
 # %% ../../nbs/03_llm/04_prices.ipynb #2e7823f6

@@ -58,7 +58,8 @@ ENGINES = {'transformers': 'wattnb.llm.local:LocalModel', 'llama.cpp': 'wattnb.l
 GGUF_ENGINES = ('llama.cpp', 'ollama') # whose file of weights decides the precision
 
 class _Entry:
-    def __post_init__(self): _set_engine(self)
+    def __post_init__(self): # only a local model has an engine
+        object.__setattr__(self, 'engine', (self.engine or 'transformers') if self.provider == 'hf_local' else '')
 
 # %% ../../nbs/03_llm/01_registry.ipynb #b0e4c445
 @dataclass(frozen=True)
@@ -102,10 +103,6 @@ class ModelEntry(_Entry):
     origin: str = field(default='', compare=False)      # the file that declares it
 
 # %% ../../nbs/03_llm/01_registry.ipynb #2fa2865d
-def _set_engine(e:ModelEntry):
-    "Only a local model has an engine."
-    object.__setattr__(e, 'engine', (e.engine or 'transformers') if e.provider == 'hf_local' else '')
-
 @patch(as_prop=True)
 def local(self:ModelEntry) -> bool:
     "Whether the weights are on this machine, loaded by this process or by an engine that it starts."
@@ -151,8 +148,9 @@ def at_effort(self:ModelEntry,
     if effort.isdigit() and int(effort):
         if self.engine == 'transformers' and self.thinks or self.provider == 'openrouter' and self.thinking == 'on':
             return replace(self, thinking_tokens=int(effort))
-        raise UserError(f'effort {effort}: tokens of thought can be limited for a model that is told to think (thinking = "on" in '
-                        f'its entry), by the engine transformers or at openrouter, not for {self.key}: give {", ".join(EFFORTS)}')
+        raise UserError(f'effort {effort}: tokens of thought can be limited for a model that is told to think '
+                        f'(thinking = "on" in its entry), by the engine transformers or at openrouter, not for {self.key}: '
+                        f'give {", ".join(EFFORTS)}')
     if effort not in EFFORTS: raise UserError(f'unknown effort {effort!r}: one of {", ".join(EFFORTS)}, or tokens of thought')
     if self.provider not in ('openai', 'openrouter') and self.engine in ('', 'transformers'):
         raise UserError(f'effort {effort}: {self.key} is not asked through a server that knows levels; give tokens of thought')

@@ -39,8 +39,8 @@ _PROMPT = (rf'{_N} (?:tokens )?(?:in the messages|from the input|of text input|i
            rf'\(length {_N}\)', rf'contains (?:at least )?{_N}', rf'too long: {_N} tokens',
            rf'{_N} \+ \d[\d,]{{0,11}} >', rf'the first {_N} tokens', rf'tokens\. Given: {_N}',
            rf'sequence length {_N}', rf'input tokens \({_N}\)')
-_REPLY = (rf'(?<!\+ )(?<!\+ `)max_(?:completion_|new_|output_)?tokens\W[^.]{{0,60}}?(?:at most|(?:less|lower) than(?: or equal to)?'
-          rf'|no more than|below|cannot exceed|<=|maximum (?:is|of))\W{{0,3}}{_N}',
+_REPLY = (rf'(?<!\+ )(?<!\+ `)max_(?:completion_|new_|output_)?tokens\W[^.]{{0,60}}?'
+          rf'(?:at most|(?:less|lower) than(?: or equal to)?|no more than|below|cannot exceed|<=|maximum (?:is|of))\W{{0,3}}{_N}',
           rf'at most {_N} (?:completion|output) tokens', rf'max_tokens: \d+ > {_N}',
           rf'range of max_tokens is \[\d+, ?{_N}\]', rf'requested exceeds the model limit of {_N}')
 

@@ -107,7 +107,8 @@ def _recorded(path) -> dict[str, float]:
     "Run → score of an organiser's list; a score is a number, or `overall` of an object. `UserError` for another file."
     found = read_json(path)
     try: return {k: float(v['overall'] if isinstance(v, dict) else v) for k, v in found.items()}
-    except (AttributeError, KeyError, TypeError, ValueError): raise UserError(f'{path}: not JSON of the form {{"run": score}}') from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(f'{path}: not JSON of the form {{"run": score}}') from None
 
 def _place(name:str) -> tuple[str, str, str]:
     "(machine, question file, run) of a run's id."
@@ -122,7 +123,8 @@ def _once(runs:Sequence[BoardRun]) -> list[BoardRun]:
     out: dict = {}
     for r in runs:
         s = r.run.stored
-        key = (s.started_at, s.finished_at, s.timestamp, r.run.name, tuple((x['id'], x['value'], x['refs']) for x in r.scores.rows))
+        key = (s.started_at, s.finished_at, s.timestamp, r.run.name,
+               tuple((x['id'], x['value'], x['refs']) for x in r.scores.rows))
         other = out.setdefault(key, r)
         if other is r: continue
         log.warning('the same run twice: %s of %s and of %s: it is entered once', r.label, other.team, r.team)
@@ -196,12 +198,13 @@ def rows(self:BoardPart) -> list[dict]:
     out = []
     for k, r in enumerate(self.runs, 1):
         n = r.numbers
-        out.append(dict(rank=None if self.checked == UNVERIFIED else k, team=r.team, run=r.label, model=n.model, precision=n.precision, engine=n.engine,
-                        env=n.env, score=n.score, score_low=n.score_low, score_high=n.score_high,
-                        letters=self.letters.get(r.label, ''),
+        out.append(dict(rank=None if self.checked == UNVERIFIED else k, team=r.team, run=r.label, model=n.model,
+                        precision=n.precision, engine=n.engine, env=n.env,
+                        score=n.score, score_low=n.score_low, score_high=n.score_high, letters=self.letters.get(r.label, ''),
                         wh_per_question=n.wh_per_question, energy_is=n.energy.is_, frontier=r.label in self.frontier,
                         usd_per_question=n.usd_per_question, seconds_per_question=n.wall_s_per_question,
-                        verified=r.checked == VERIFIED, checked=r.checked, verified_why=r.why, notes=[d.message for d in n.doubts]))
+                        verified=r.checked == VERIFIED, checked=r.checked, verified_why=r.why,
+                        notes=[d.message for d in n.doubts]))
     return out
 
 @patch

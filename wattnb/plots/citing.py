@@ -19,7 +19,7 @@ from ..scoring.run_folders import GroundTruth, RunFolder, distinct_names, pick_r
 from ..llm.registry import load_registry
 from ..compare.paired import Comparison, ScoredRun, compare_scores
 from .registry import _entry, kind_of, model_of, run_labels
-from .findings import p_text, pair_of
+from .findings import energy_sign, p_text, pair_of
 
 # %% ../../nbs/10_plots/10_citing.ipynb #n10q2
 def _interval(low, high, form='.3f') -> str|None:
@@ -32,12 +32,11 @@ def run_quantities(
     x:RunNumbers,
 ) -> dict[str, str|None]:
     "Name → text of each quantity of a run; None where there is none. Energy, time and money are of a question."
-    sign = '≥ ' if x.energy.kind == 'at least' else '≈ ' if x.energy.factor != 1 else ''
     wh = _plain(x.wh_per_question, '#.3g')
     out = dict(
         score=_plain(x.score), score_interval=_interval(x.score_low, x.score_high), strict=_plain(x.strict),
         value=_plain(x.value_accuracy), citations=_plain(x.ref_overlap), na_recall=_plain(x.na_recall),
-        questions=str(x.n), wh=wh and sign + wh,
+        questions=str(x.n), wh=wh and energy_sign(x) + wh,
         wh_interval=_interval(x.per(x.energy.low), x.per(x.energy.high), '#.3g'), latency=_plain(x.latency_s, '#.3g'),
         usd=_plain(x.usd_per_question, '#.3g'), model=x.model or None, precision=x.precision or None,
         machine=x.env or None)

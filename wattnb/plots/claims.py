@@ -389,7 +389,8 @@ def _pairs(s:Sentence, p:ClaimPart, r:Reading, named:Sequence[Mention], cited:Ci
     if r.above_all: return _best_of(s, p, here, rest)
     (first, then), follow = _sides(s, p, here), [x for x in here if x.start >= p.end]
     if first and not then and _ALL.search(p.after): return [(a, b, True) for a in first[-1:] for b in rest(a)]
-    if re.search(r'\bthan\b(?! (?:the|each) other\b)', p.after) and not follow: return ANOTHER
+    than = re.search(r'\bthan\b(?! (?:the|each) other\b)', p.after)
+    if than and not follow: return ANOTHER
     verb = p.kind.startswith('verb')
     if verb and re.match(r'\s+(?:it|them)\b', p.after) and len(first) == 2 and not then: return [(*first, True)]
     if verb and not (follow and _OBJECT.fullmatch(s.text[p.end:follow[0].start])):
@@ -399,6 +400,7 @@ def _pairs(s:Sentence, p:ClaimPart, r:Reading, named:Sequence[Mention], cited:Ci
     if len(every) == 1 and re.search(r'\b(?:every|each|all|any|none|no)\b', p.before, re.I): # every other run is beaten by a
         passive = re.match(r'\s+(?:\w+ly )?by\b', p.after)
         return [(every[0], b, True) if passive else (b, every[0], True) for b in rest(every[0])]
+    if p.kind.split()[0] in ('more', 'less') and not first and not than: return [] # "higher scores are reached by a and b"
     return [(a, b, False) for i, a in enumerate(every) for b in every[i + 1:]] or ONE_RUN
 
 # %% ../../nbs/10_plots/11_claims.ipynb #n10claim8

@@ -228,7 +228,6 @@ def _draw_ends(runs):
 def plot_risk_coverage(
     df,           # label, coverage, risk, area (of the whole curve), confidence (whether the run has one), n; where known
                   # ece, ece_by_chance, brier
-    most:int=9,   # panels
 ):
     "Error rate among the answered against the share of questions answered."
     df = _with_intervals(with_looks(df)).sort_values('coverage', kind='stable')
@@ -236,7 +235,7 @@ def plot_risk_coverage(
     sure = bool(runs['confidence'].any())
     runs = runs.assign(_by=runs['area'].where(runs['confidence'].astype(bool)) if sure else runs['risk'])
     runs = runs.sort_values(['_by', 'risk'], kind='stable')
-    drawn = runs.iloc[:most] if sure else runs
+    drawn = runs.iloc[:9] if sure else runs
     fig, more = _draw_curves(df, drawn) if sure else _draw_ends(drawn), len(runs) - len(drawn)
     legend_below(fig, run_legend(drawn))
     what = 'Errors among the most confident answers' if sure else 'Errors among the answers, and how many there are'

@@ -178,12 +178,13 @@ def drill_down(
     return Folded('\n'.join(out) + more)
 
 # %% ../../nbs/10_plots/08_reports.ipynb #082192ca
-_SHOWN = dict(right=('right',), wrong=('wrong_value', 'false_answer', 'format', 'unit', 'rounding'), refused=('refused', 'not_in_context', 'not_retrieved'))
+_SHOWN = dict(right=('right',), wrong=('wrong_value', 'false_answer', 'format', 'unit', 'rounding'),
+              refused=('refused', 'not_in_context', 'not_retrieved'))
 
 def _words(text:str) -> set: return set(re.findall(r'\w+', text.lower()))
 
 def _fit(rec:dict, refused:bool):
-    "The fit of a text to an answer: whether it has the value, and how many words of the quotation; for a refusal, of the question."
+    "The fit of a text to an answer: has it the value, and how many words of the quotation (of a refusal: the question)?"
     text = lambda k: rec[k] if isinstance(rec.get(k), str) else ''
     plain, value = lambda t: t.replace(',', ''), '' if refused else text('pred_value')[:100]
     of = _words(text('question' if refused else 'pred_supporting_materials')) or _words(text('question'))
@@ -317,7 +318,8 @@ def score_rule(
 ) -> str:
     "The scoring of answers in one sentence."
     measure = dict(jaccard='Jaccard overlap', f1='F1')[task.citations]
-    blank = dict(value='blank values among the unanswerable', all='rows of the unanswerable that are blank as a whole')[task.refusals]
+    blank = dict(value='blank values among the unanswerable',
+                 all='rows of the unanswerable that are blank as a whole')[task.refusals]
     parts = [f'{task.value:.2f} × value accuracy', f'{task.ref:.2f} × {measure} of the cited papers',
              *([f'{task.na:.2f} × NA recall ({blank})'] if task.na else [])]
     rules = '' if task == WATTBOT2025 else f'; values are compared by the rules of {task.name}'

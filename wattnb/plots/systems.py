@@ -467,7 +467,8 @@ def plot_scaling(
     ax.set_ylim(max(-.05, lo - .05), min(1.05, hi + .05))
     ax.set_xlabel('parameters at work per token, billions (logarithmic)'); ax.set_ylabel('overall score')
     legend_below(fig, run_legend(runs))
-    headline(fig, 'Score against active parameters', f'{n_of(runs)}; lines at the marks: 95 % intervals{_scaling_note(runs, fits)}')
+    headline(fig, 'Score against active parameters',
+             f'{n_of(runs)}; lines at the marks: 95 % intervals{_scaling_note(runs, fits)}')
     names = [short(r.label, 30) + '*' * r.estimated for r in runs.itertuples()]
     place_labels(ax, runs['at'], runs['overall'], names, lines=lines)
     return fig
@@ -756,8 +757,9 @@ def plot_effort(
     ax.set_ylim(lo - .1 * (hi - lo), hi + .1 * (hi - lo)); ax.set_ylabel('share of right answers')
     number_axis(ax.xaxis, [*df['wh_low'], *df['wh_high']], 'Wh per question', is_wide(df['wh'], 4), pad=.08)
     legend_below(fig, run_legend(df))
-    headline(fig, 'Right answers and energy by effort', f'{n_of(df)}; right: by the strict rule; lines join runs of one model that '
-             'differ in thinking alone; bars: 95 % intervals')
+    headline(fig, 'Right answers and energy by effort',
+             f'{n_of(df)}; right: by the strict rule; lines join runs of one model that differ in thinking '
+             'alone; bars: 95 % intervals')
     several = df['curve'].nunique() > 1
     place_labels(ax, df['wh'], df['right'], [f'{short(m, 22)}, {e}' if several else e for m, e in zip(df['model'], df['effort'])],
                  lines=lines)

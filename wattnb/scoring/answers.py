@@ -123,14 +123,16 @@ def _value_faults(r:dict, task:Task=WATTBOT2025):
                'empty cell: counts as unanswerable (write is_blank if that is meant)')
     if not na and not _reachable(value, task):
         why = '(thousands comma, or a range as text)' if task.values == 'wattbot2025' else f'under the rules of {task.name}'
-        yield 'error', 'answer_value', 'unreachable', f'the truth {value[:40]!r} does not match itself {why}: no answer can be right'
-    elif not na and task.values == 'wattbot2025' and normalise_value(value) != value and as_number(value) is None and items is None:
+        yield ('error', 'answer_value', 'unreachable',
+               f'the truth {value[:40]!r} does not match itself {why}: no answer can be right')
+    elif (not na and task.values == 'wattbot2025' and normalise_value(value) != value and as_number(value) is None
+          and items is None):
         yield ('warning', 'answer_value', 'not_canonical',
                f'{value[:40]!r} would be read as {normalise_value(value)[:40]!r} if it were an answer')
     yield from _range_faults(value, items)
     if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', r['question'], re.I):
-        if not na and value not in ('0', '1') and not (new and plain_number(value) in (0, 1)):
-            yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs 1 or 0, not {value[:20]!r}'
+        if not na and value not in task.truths and not (new and plain_number(value) in (0, 1)):
+            yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs {" or ".join(task.truths)}, not {value[:20]!r}'
         if not is_blank(unit):
             yield ('warning', 'answer_unit', 'true_false_unit',
                    f'a true-or-false question has no unit, not {unit[:20]!r}')

@@ -211,7 +211,8 @@ def to_json(self:RunNumbers) -> dict:
     e = self.energy
     doubts = [dict(rule=d.rule, severity=d.severity, about=list(d.about), message=d.message) for d in self.doubts]
     return out | dict(
-        task=self.task.name, scorer_version=scorer_version(self.task), wall_s_per_question=self.wall_s_per_question, wh=e.wh, wh_low=e.low, wh_high=e.high, wh_reported=e.reported,
+        task=self.task.name, scorer_version=scorer_version(self.task), wall_s_per_question=self.wall_s_per_question,
+        wh=e.wh, wh_low=e.low, wh_high=e.high, wh_reported=e.reported,
         energy_kind=e.kind, energy_is=e.is_, energy_factor=e.factor, energy_factor_low=e.factor_low,
         energy_factor_high=e.factor_high, energy_reason=e.reason, wh_per_question=self.per(e.wh),
         wh_per_question_low=self.per(e.low), wh_per_question_high=self.per(e.high),

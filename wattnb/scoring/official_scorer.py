@@ -61,7 +61,8 @@ def run_scorer(
     needs more than `MAX_SCORER` bytes."""
     path = Path(scorer)
     if not path.is_file(): raise UserError(f'no such scorer: {path}')
-    files, env = (str(Path(p).resolve()) for p in (path, truth, submission)), {k: os.environ[k] for k in _PASSED if k in os.environ}
+    files = (str(Path(p).resolve()) for p in (path, truth, submission))
+    env = {k: os.environ[k] for k in _PASSED if k in os.environ}
     command = [sys.executable, '-I', '-c', _RUNNER, *files, id, str(MAX_SCORER)]
     try: p = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=path.resolve().parent, env=env)
     except subprocess.TimeoutExpired: raise WorkError(f'{path} took longer than {timeout:g} s') from None

@@ -186,13 +186,12 @@ def evaluate_retrieval(
     index:Index,                             # an open index
     questions:Sequence[Question],            # labelled questions
     presets:Sequence[str]=(DEFAULT_PRESET,), # rows of PRESETS
-    count_tokens:Callable|None=None,         # tokenizer; default: see `default_counter`
     settings:dict|None=None,                 # name → `RetrievalSettings`, for presets that are not in the table
 ) -> RetrievalReport:
     "Retrieval metrics per preset. `UserError` when no question names a gold paper."
     qs = [q for q in questions if not q.is_na and q.refs]
     if not qs: raise UserError('no question names the papers that prove its answer (ref_id): nothing to measure')
-    count, by = (count_tokens, 'given tokenizer') if count_tokens else default_counter()
+    count, by = default_counter()
     table = {**{p: PRESETS[p] for p in presets}, **(settings or {})}
     default = DEFAULT_PRESET if DEFAULT_PRESET in table else next(iter(table))
     papers = papers_of([dict(id=q.id, is_na=False, truth_refs=q.refs) for q in qs])

@@ -39,8 +39,9 @@ INTERVAL_NOTE = ('overall: Wilson score intervals of answerable and unanswerable
                  'shares: Wilson; means: Wilson at their own variance; '
                  'recall and precision of refusals: Clopper-Pearson.')
 
-VALUE_NOTE = ('The rule of the task counts any value for an unanswerable question as right in value accuracy, and a reply that could not be read as a '
-              'refusal in NA recall. The strict score counts neither: an unanswerable question is right only if it was refused.')
+VALUE_NOTE = ('The rule of the task counts any value for an unanswerable question as right in value accuracy, and a '
+              'reply that could not be read as a refusal in NA recall. The strict score counts neither: an '
+              'unanswerable question is right only if it was refused.')
 
 def mean(xs) -> float|None:
     "Exact mean of numbers; None without any."

@@ -153,7 +153,8 @@ def read_rows(
     "The rows of a submission file. `UserError` where its columns are not those of the task, in their order."
     t = read_csv(path, required=('id',), names=task.names)
     if tuple(t.columns) != task.submission:
-        raise UserError(f'{path}: the columns are {", ".join(t.columns)}, and a submission to {task.name} has {", ".join(task.submission)}')
+        raise UserError(f'{path}: the columns are {", ".join(t.columns)}, and a submission to {task.name} has '
+                        f'{", ".join(task.submission)}')
     return [dict.fromkeys(BASE_COLUMNS, '') | r for r in t.rows]
 
 def write_rows(
@@ -163,7 +164,8 @@ def write_rows(
 ) -> Path:
     "Write a submission file."
     theirs = dict(task.columns)
-    return write_csv(path, [theirs.get(c, c) for c in task.submission], [{theirs.get(c, c): r[c] for c in task.submission} for r in rows])
+    return write_csv(path, [theirs.get(c, c) for c in task.submission],
+                     [{theirs.get(c, c): r[c] for c in task.submission} for r in rows])
 
 def gate_inputs(
     ws:Workspace,
@@ -176,7 +178,8 @@ def gate_inputs(
     if run and not run.submission: raise UserError(f'{run.path} has no submission.csv{replay_hint(run)}')
     if run and not {str(r['id']).strip() for r in run.submission} & {q.id for q in found}:
         raise UserError(f'{run.id} answers no question of {found.path.name}')
-    if run and not task and (own := recorded_task(run)): found = replace(found, task=own, questions=tuple(replace(q, task=own) for q in found))
+    if run and not task and (own := recorded_task(run)):
+        found = replace(found, task=own, questions=tuple(replace(q, task=own) for q in found))
     return found, read_bibliography(ws.metadata) if ws.metadata.exists() else {}
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #08a5ebbf
@@ -186,7 +189,8 @@ def upload_submission(
     message:str,      # shown beside the submission there
 ) -> str:
     "Send a file with Kaggle's client; returns the client's output. `UserError` without the client, `WorkError` where it fails."
-    if not re.fullmatch(r'[a-z0-9][a-z0-9-]{1,98}', competition): raise UserError(f'{competition!r} is not a name of a competition')
+    if not re.fullmatch(r'[a-z0-9][a-z0-9-]{1,98}', competition):
+        raise UserError(f'{competition!r} is not a name of a competition')
     client = shutil.which('kaggle')
     if client is None: raise UserError('uploading needs the client of Kaggle: pip install kaggle, and its login')
     command = [client, 'competitions', 'submit', '-c', competition, '-f', str(Path(path).resolve()), '-m', message]

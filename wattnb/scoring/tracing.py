@@ -209,7 +209,8 @@ def _values(q:Question, answer:Answer, excerpts, asked:QuestionTerms, across:fro
     out = []
     for part in (x.strip('()[]{} ') for x in (read_items(value) or [value])[:PARTS]):
         x, term = as_number(part), plain_term(part)
-        have = [p for p in excerpts if (f' {term} ' in f' {plain_term(p.text)} ' if x is None else states(p, x, q.unit))] if term else []
+        have = [p for p in excerpts
+                if (f' {term} ' in f' {plain_term(p.text)} ' if x is None else states(p, x, q.unit))] if term else []
         best = asked.best(have)
         support = Support(part, 'stated' if best else '', tuple(best), share=asked.covered(best[0]) if best else 0.)
         if x is not None and (not best or across):
@@ -249,10 +250,12 @@ class Trace:
     def to_json(self) -> dict:
         return dict(facts=[f.to_json() for f in self.facts], kept=list(self.kept), dropped=list(self.dropped))
     def _repr_markdown_(self):
-        rows = [(f.what, f.how + (f' of {f.numbers[0]:g} and {f.numbers[1]:g}' if f.numbers else ''), p.doc_id, p.page, p.text[:90])
+        rows = [(f.what, f.how + (f' of {f.numbers[0]:g} and {f.numbers[1]:g}' if f.numbers else ''), p.doc_id,
+                 p.page, p.text[:90])
                 for f in self.facts for p in f.excerpts] or [('', 'nothing was found', '', None, '')]
         return ResultTable(['what', 'how', 'paper', 'page', 'sentence'], rows, 'Where the answer comes from',
-                           [f'kept: {", ".join(self.kept) or "none"}; dropped: {", ".join(self.dropped) or "none"}']).to_markdown()
+                           [f'kept: {", ".join(self.kept) or "none"}; dropped: {", ".join(self.dropped) or "none"}']
+                           ).to_markdown()
 
 def trace_answer(
     q:Question,      # that was asked

@@ -29,8 +29,9 @@ class EnergyReading:
     reason: str = '' # why there is no value
 
 # pattern of a name → kind, and what its unit is in J or W
-_NAMES = ((r'.*_energy_joules_total|.*_joules_total|.*_joules?|nv_energy_consumption|(total_)?(gpu_)?energy(_total)?(_j)?|.*_energy_j',
-           'counter', 1.), (r'dcgm_fi_dev_total_energy_consumption|.*_(mj|millijoules)(_total)?', 'counter', 1e-3),
+_NAMES = ((r'.*_energy_joules_total|.*_joules_total|.*_joules?|nv_energy_consumption|'
+           r'(total_)?(gpu_)?energy(_total)?(_j)?|.*_energy_j', 'counter', 1.),
+          (r'dcgm_fi_dev_total_energy_consumption|.*_(mj|millijoules)(_total)?', 'counter', 1e-3),
           (r'.*_(watt_?hours|wh)(_total)?', 'counter', 3600.), (r'.*_(kilowatt_?hours|kwh)(_total)?', 'counter', 3.6e6),
           (r'.*_watts?|dcgm_fi_dev_power_usage|nv_gpu_power_usage|(gpu_)?power(_w)?|.*_power_w', 'power', 1.),
           (r'.*_(mw|milliwatts)', 'power', 1e-3))

@@ -116,7 +116,8 @@ def about_ollama(self:ServerLimits, path:str, body:dict) -> dict|None:
     self.loads += mine and path == '/api/generate'
     loaded = dict(name='served:latest', model='served:latest', context_length=self.window)
     info = {'general.architecture': 'llama', 'llama.context_length': 131072}
-    shown: dict = dict(model_info=info, parameters='stop    "<|eot_id|>"', capabilities=['completion', 'vision'][:1 + self.vision])
+    shown: dict = dict(model_info=info, parameters='stop    "<|eot_id|>"',
+                       capabilities=['completion', 'vision'][:1 + self.vision])
     done = dict(model='served:latest', response='', done=True, done_reason='load')
     known: dict = {'/v1/models': dict(object='list', data=[dict(id='served:latest', owned_by='library')]),
                    '/api/ps': dict(models=[loaded] if self.loads else []), '/api/show': shown if mine else None,
