@@ -547,7 +547,7 @@ def precision_sentences(
     try: rows = _precision_rows(data)
     except UserError: return []
     told, points = margin_texts(rows), f'{MARGIN * 100:g} points'
-    if not told: return [f'No narrower precision is shown to be not worse than the widest by {points}.']
+    if not told: return [f'No narrower precision is shown to lose less than {points} of score.']
     more = len(told) - most
     return told[:most] + [f'The same holds for {more} more pairs of precisions.'] * (more > 0)
 
