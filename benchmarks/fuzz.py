@@ -16,7 +16,7 @@ from wattnb.experiment.journal import read_journal
 from wattnb.experiment.plan import plan_run
 from wattnb.experiment.execute import run_all
 from wattnb.experiment.settings import RunSettings
-from wattnb.index.documents import PdfReader
+from wattnb.index.documents import Document, PdfReader
 from wattnb.index.store import build_index
 from wattnb.llm.parsing import parse_reply
 
@@ -67,7 +67,7 @@ class Kinds:
         self.corpus = Workspace(self._workspace('corpus'))
         docs = sorted((ROOT/'data/corpus').glob('*.json'))
         if not docs:
-            with PdfReader() as read: self.document = read(ROOT/'data/pdfs/novak2030.pdf', 'fuzzed', 'A paper', {}).to_json()
+            with PdfReader() as read: self.document = json.loads(read(ROOT/'data/pdfs/novak2030.pdf', 'fuzzed', 'A paper', {})[0])
         else: self.document = json.loads(docs[0].read_text('utf-8'))
         self.reader = PdfReader(seconds=20)
         ws = Workspace(self._workspace('runs'))
@@ -130,7 +130,7 @@ class Kinds:
     def pdfs(self, rng):
         path = self.folder/'fuzzed.pdf'
         path.write_bytes(mutated(rng.choice(self.papers), rng))
-        d = self.reader(path, 'fuzzed', 'A paper', {})
+        d = Document.from_json(json.loads(self.reader(path, 'fuzzed', 'A paper', {})[0]))
         assert len(d.text) < 5e6 and all(p.text for s in d.sections for p in s.paragraphs)
 
 

@@ -195,7 +195,8 @@ def test_tables_and_json_of_every_verb(name, capsys):
     assert check_rows('audit table', audit(ws).table.to_json(), numbers)
     r = Report(ws.root, datafile=datafile)
     ids = {e.label: e.run.id for e in r.source.scored}
-    assert check_rows('footprint', [f | dict(run=ids[f['run']]) for f in r.footprint.to_json()], numbers, skip=('overall',))
+    named = {r.names[label]: i for label, i in ids.items()}
+    assert check_rows('footprint', [f | dict(run=named[f['run']]) for f in r.footprint.to_json()], numbers, skip=('overall',))
     assert {l: n.to_json() for l, n in r.numbers.items()} == {l: numbers[i].to_json() for l, i in ids.items()}
     env = next(x.env for x in numbers.values() if x.env != 'GB10')
     got = said('recommend', '--env', env)
@@ -387,10 +388,12 @@ def test_the_page_of_a_report(tmp_path):
     pytest.importorskip('papermill'); pytest.importorskip('nbconvert')
     ws, numbers = tree('older')
     assert main(['report', '--html', '--root', str(ws.root), '--output', str(tmp_path / 'r.html')]) == 0
-    tables, compared = Tables((tmp_path / 'r.html').read_text()).tables, {}
+    r, compared = Report(ws.root), {}
+    ids, tables = {r.names[k]: x.run for k, x in r.numbers.items()}, Tables((tmp_path / 'r.html').read_text()).tables
     for t in tables:
-        if len(t) < 2 or not (key := next((k for k in ('run', 'model') if k in t[0]), None)) or {'questions that flip', 'class'} & set(t[0]): continue
-        rows = [dict(zip(t[0], r)) for r in t[1:] if len(r) == len(t[0])]
+        if len(t) < 2 or not (key := next((k for k in ('run', 'model', 'system') if k in t[0]), None)) or {'questions that flip', 'class'} & set(t[0]): continue
+        rows = [dict(zip(t[0], x)) for x in t[1:] if len(x) == len(t[0])]
+        rows = [x | {key: ids.get(x[key], x[key])} for x in rows]
         if 'env' in t[0]: rows = [r | {key: f"{r['env']}/{r[key]}"} for r in rows]
         n = check_rows(f'HTML table {t[0][:4]}', rows, numbers, key, 3)
         if n: compared[tuple(t[0][:6])] = n

@@ -123,9 +123,9 @@ def _difference_bounds(a, b, strata, clusters, level:float, seed:int, task:Task)
     the choice."""
     rare, n = np.asarray(strata).astype(bool), len(strata)
     rows = np.stack([a.best.x, b.best.x, a.per_question, b.per_question])
-    low, high = contribution_bounds(n, int(rare.sum()), task=task)[1]
+    (least, most), (low, high) = contribution_bounds(n, int(rare.sum()), task=task)
     if rare.any(): low, high = min(low, rows[:, rare].min()), max(high, rows[:, rare].max())
-    cis = paired_ci(rows, [(0, 1), (2, 3)], rare, low, high, clusters, level, 2000, seed)
+    cis = paired_ci(rows, [(0, 1), (2, 3)], rare, low, high, clusters, level, 2000, seed, most - least)
     means = float((a.best.x - b.best.x).mean()), float((rows[2] - rows[3]).mean())
     return max(m - lo for m, (lo, hi) in zip(means, cis)), max(hi - m for m, (lo, hi) in zip(means, cis))
 
@@ -181,8 +181,9 @@ def _tied(models:Sequence[System], best:System, strata, clusters, seed:int, task
                  holm(permutation_test(d, seed=seed, clusters=clusters))))
     rare = np.asarray(strata).astype(bool)
     others = [m for m in sorted(models, key=lambda m: -m.x.mean()) if m is not best]
-    cis = paired_ci(np.stack([best.x, *(m.x for m in others)]), [(0, i + 1) for i in range(len(others))], rare,
-                    *contribution_bounds(len(rare), int(rare.sum()), task=task)[1], clusters, seed=seed)
+    (least, most), ends = contribution_bounds(len(rare), int(rare.sum()), task=task)
+    cis = paired_ci(np.stack([best.x, *(m.x for m in others)]), [(0, i + 1) for i in range(len(others))], rare, *ends,
+                    clusters, seed=seed, reach=most - least)
     return tuple(m.label for m, ci in zip(others, cis) if not differs(p[frozenset((m.label, best.label))], *ci))
 
 # %% ../../nbs/08_ensemble/03_choice.ipynb #57a7e001

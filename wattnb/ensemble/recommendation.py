@@ -282,8 +282,8 @@ def transfer(
     got, ref, papers = ours[key(best)], ours[key(one)], here.papers(clusters)
     d = got.x - ref.x
     d[np.abs(d) < 1e-12] = 0
-    (lo, hi), = paired_ci(np.stack([got.x, ref.x]), [(0, 1)], here.strata,
-                          *contribution_bounds(here.n, sum(here.strata), task=here.task)[1], papers, seed=seed)
+    (least, most), ends = contribution_bounds(here.n, sum(here.strata), task=here.task)
+    (lo, hi), = paired_ci(np.stack([got.x, ref.x]), [(0, 1)], here.strata, *ends, papers, seed=seed, reach=most - least)
     return dict(chosen_on=chosen_on, system=best.label, there=float(best.x.mean()), here=float(got.x.mean()),
                 best_single=one.label,
                 diff=float(d.mean()), ci_low=lo, ci_high=hi, p=permutation_test(d, seed=seed, clusters=papers))

@@ -61,7 +61,7 @@ def _manifest(folder:Path) -> dict:
     if 'seal' in m and m['seal'] != _sealed(m)['seal']: raise bad
     try: e, p = EmbedderEntry(**s['embedder']), PassageSettings(**s['passages'])
     except (TypeError, KeyError): raise bad from None
-    if not typed(e, _EMBEDDER_FIELDS) or not typed(p, _PASSAGE_FIELDS): raise bad
+    if not typed(e, _EMBEDDER_FIELDS) or not isinstance(e.pypi, dict | None) or not typed(p, _PASSAGE_FIELDS): raise bad
     return m
 
 # %% ../../nbs/01_index/05_store.ipynb #35176113

@@ -126,7 +126,7 @@ def mean_ci(
     s2 = float(x.var(ddof=1)) / (high - low) ** 2 if n > 1 else m * (1 - m)
     ratio = max(s2 / (m * (1 - m)), .1) if 0 < m < 1 else 1.
     d = design_effect(x, clusters)
-    df, w = d.df if d.clusters < x.size else None, unseen(n / d.effect, level)
+    df, w = d.df if d.clusters < x.size else None, unseen(n, level)
     n = n / ratio / d.effect
     ends = clopper_pearson(m * n, n, level) if exact else wilson(m * n, n, level, df)
     if ends is None: return None
@@ -210,14 +210,13 @@ def _common_part(x, pairs, clusters, w:float, reach:float, level:float, reps:int
     "Squared lower and upper half-widths of each pair's difference over the common rows, which have the weight w."
     d = np.stack([x[a] - x[b] for a, b in pairs], 1)
     d[np.abs(d) < 1e-12] = 0
-    n, m, wide, share = len(d), d.mean(0), [], []
+    n, m, wide = len(d), d.mean(0), []
     for u in (design_effect(c, clusters) for c in d.T):
         alone = u.clusters in (n, 1) # no two rows share a cluster, or all do
-        wide.append(1. if alone else (u.effect ** .5 * _quantile(level, u.df) / _quantile(level, n - 1)))
-        share.append(unseen(n / u.effect, level, n - 1 if alone else u.df))
+        wide.append(1. if alone else u.effect ** .5 * _quantile(level, u.df) / _quantile(level, n - 1))
     lo, hi = np.array(bootstrap_ci(d, level=level, reps=reps, seed=seed)).T
-    reach = np.maximum(reach, np.abs(d).max(0))
-    half = lambda end, far: (w * np.maximum(wide * end, np.array(share) * (reach + far))) ** 2
+    reach, share = np.maximum(reach, np.abs(d).max(0)), unseen(n, level, n - 1)
+    half = lambda end, far: (w * np.maximum(wide * end, share * (reach + far))) ** 2
     return half(m - lo, m), half(hi - m, -m)
 
 def _rare_part(x, pairs, low:float, high:float, w:float, level:float):
