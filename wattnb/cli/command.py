@@ -94,7 +94,7 @@ def _checked(args):
     return args
 
 # %% ../../nbs/11_cli/00_command.ipynb #6b35f24c
-def _open_closed_streams():
+def _prepare_streams():
     "Open the null device for a standard stream that the caller has closed: a kernel, or a file, would get its number."
     for fd, name in enumerate(('stdin', 'stdout', 'stderr')):
         if getattr(sys, name) is not None: continue
@@ -104,15 +104,15 @@ def _open_closed_streams():
             if null != fd: os.dup2(null, fd); os.close(null)
             os.set_inheritable(fd, True)
         setattr(sys, name, open(fd, 'w' if fd else 'r', encoding='utf-8', errors='replace', closefd=False))
+    try: sys.stdout.reconfigure(line_buffering=True, errors='replace') # type: ignore[union-attr]
+    except AttributeError: pass # not a real stream, e.g. captured in a notebook
 
 # %% ../../nbs/11_cli/00_command.ipynb #6b35f24d
 def main(
     argv=None, # the words after `wattnb`; default: those of the command line
 ) -> int:
     "Run one verb; the exit status is returned (and used by the console script)."
-    _open_closed_streams()
-    try: sys.stdout.reconfigure(line_buffering=True, errors='replace') # type: ignore[union-attr]
-    except AttributeError: pass # not a real stream, e.g. captured in a notebook
+    _prepare_streams()
     previous, verbose = _catch_sigterm(), False
     try:
         args = _parsed(argv)

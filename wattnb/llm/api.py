@@ -455,7 +455,7 @@ class _Events:
         self.part += line[5:] + '\n'
         self.ended = self.part.strip() == '[DONE]'
         try: d = None if self.ended else json.loads(self.part)
-        except (ValueError, RecursionError): # maybe it goes on in the next line
+        except (ValueError, RecursionError): # maybe it continues in the next line
             if self.part.count('\n') > 100: raise self._odd() from None
             return False
         self.part = ''

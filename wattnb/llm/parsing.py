@@ -159,7 +159,8 @@ _TURN = re.compile(rf'(?:\n[ \t]*+|(?<=\}}) ?)(?:[#*]{{0,4}} ?(?:the |next |new 
                    r'(?: ?\d{1,3})?[ *]{0,3}(?:[:：]|\.\s| [–—-] )|#{1,4} ?question\b)'
                    rf'|\n[ \t#*]{{0,9}}{_SPEAKER}(?: ?\d{{1,3}})?[ \t*]{{0,9}}\n|<{_SPEAKER}>'
                    r'|\n[^\n:]{0,60}\b(?:another|next|new|follow-?up|second) (?:question|query|problem)\b[^\n:]{0,60}:'
-                   r'|\[INST\]|<start_of_turn>|<[|｜](?:im_start|start_(?:header|of_role)|header_start|user|eot|end|system)', re.I)
+                   r'|\[INST\]|<start_of_turn>|<[|｜](?:im_start|start_(?:header|of_role)|header_start|user|eot|end|system)',
+                   re.I)
 
 def _unescaped(text:str) -> str:
     "A text with a JSON object in the form of a JSON string, between other text: that object alone."
@@ -269,7 +270,8 @@ def _unwrapped(value) -> str:
         try: value = json.loads(value)
         except (ValueError, RecursionError): pass
     while isinstance(value, list) and len(value) == 1: value = value[0]
-    name = next((k for k in ('value', 'amount', 'number', 'answer', 'answer_value') if isinstance(value, dict) and k in value), '')
+    named = ('value', 'amount', 'number', 'answer', 'answer_value') if isinstance(value, dict) else ()
+    name = next((k for k in named if k in value), '')
     if name and set(value) <= {name, 'unit', 'units'}:
         value = f'{_text(value[name])} {_text(value.get("unit") or value.get("units"))}'
     s = _INVISIBLE.sub('', _text(value)[:2 * MAX_VALUE]).strip('"\' \t\n')[:MAX_VALUE]

@@ -51,7 +51,8 @@ _PROMPT = (rf'n_keep\W{{1,3}}{_N}', rf'(?:prompt|input|context) length (?:of |is
            rf'{_N} \+ \d[\d,]{{0,11}} >', rf'the first {_N} tokens', rf'tokens\. Given: {_N}',
            rf'sequence length {_N}', rf'input tokens \({_N}\)')
 _REPLY = (rf'(?<!\+ )(?<!\+ `)max_(?:completion_|new_|output_)?tokens\W[^.]{{0,60}}?'
-          rf'(?:at most|(?:less|lower) than(?: or equal to)?|no more than|below|cannot exceed|exceeds the (?:limit|maximum) of|<=|maximum (?:is|of))\W{{0,3}}{_N}',
+          rf'(?:at most|(?:less|lower) than(?: or equal to)?|no more than|below|cannot exceed'
+          rf'|exceeds the (?:limit|maximum) of|<=|maximum (?:is|of))\W{{0,3}}{_N}',
           rf'at most {_N} (?:completion|output) tokens', rf'max_tokens: \d+ > {_N}',
           rf'max_tokens (?:is|(?:must|should) be)(?: in)? \[\d+, ?{_N}\]', rf'requested exceeds the model limit of {_N}')
 
@@ -76,9 +77,11 @@ def read_limits(
 
 # %% ../../nbs/03_llm/17_server_limits.ipynb #ecd01178
 LOADING_WAIT = 2. # seconds between two calls to a server that loads its model
-_LOADING = re.compile(r'(?<!error )loading (?:the |your )?(?:model|weights)|model[^.]{0,200}\b(?:is|being)[^.]{0,30} load(?:ing|ed)\b'
+_LOADING = re.compile(r'(?<!error )loading (?:the |your )?(?:model|weights)'
+                      r'|model[^.]{0,200}\b(?:is|being)[^.]{0,30} load(?:ing|ed)\b'
                       r'|model loading|^\W{0,9}(?:(?:the )?server is )?(?:still )?loading\b|for (?:the )?model to load\b'
-                      r'|warm(?:ing |-)up|starting up|startup in progress|(?:server|engine|service|endpoint|replica)s? (?:is|are) starting'
+                      r'|warm(?:ing |-)up|starting up|startup in progress'
+                      r'|(?:server|engine|service|endpoint|replica)s? (?:is|are) starting'
                       r'|initiali[sz]ing|initiali[sz]ation in progress|scal(?:ing|ed) (?:up )?(?:from|to) zero|cold start'
                       r'|weights are (?:being )?download|no healthy upstream'
                       r'|not ready (?:yet|for)|(?:model|server|engine|upstream) (?:is )?not ready', re.I)

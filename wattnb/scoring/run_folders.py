@@ -43,12 +43,13 @@ def _all_printable(x):
 
 _HUGE = 1e100 # no measurement is so large, and sums of squares of smaller numbers do not overflow
 
-def _check_numbers(x, path):
-    "`UserError` where JSON from a run folder holds a number that cannot be a measurement."
+def _plausible(x, path):
+    "JSON from a run folder as it is. `UserError` where it holds a number that cannot be a measurement."
     if isinstance(x, (dict, list)):
-        for v in x.values() if isinstance(x, dict) else x: _check_numbers(v, path)
+        for v in x.values() if isinstance(x, dict) else x: _plausible(v, path)
     elif isinstance(x, (int, float)) and abs(x) >= _HUGE:
         raise UserError(f'{path} holds a number of {_HUGE:g} or more: the file is damaged')
+    return x
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #28a245a5
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ class RunFolder:
         if not p.exists(): return {}
         s = read_json(p)
         if not isinstance(s, dict): raise UserError(f'{p} is not a JSON object')
-        _check_numbers(s, p)
-        return _all_printable(s)
+        return _all_printable(_plausible(s, p))
     @cached_property
     def stored(self) -> Summary:
         "The summary as a record of checked fields: what it lacks is None, {} or []."
@@ -82,8 +82,7 @@ class RunFolder:
             rows = read_json(p)
             if not isinstance(rows, list) or not all(isinstance(r, dict) and 'id' in r for r in rows):
                 raise UserError(f'{p} is not a list of records with ids')
-            _check_numbers(rows, p)
-            out += rows
+            out += _plausible(rows, p)
         return out
     @cached_property
     def submission(self) -> list[dict]:
