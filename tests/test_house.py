@@ -1,5 +1,5 @@
 "The house: how the notebooks are written. Layout and types are checked by ruff and mypy (`make lint`)."
-import json, re
+import ast, collections, json, re
 from pathlib import Path
 
 import pytest
@@ -74,3 +74,15 @@ def test_subject_verb_object(path):
     cells = [text(c) for c in json.loads(path.read_text('utf-8'))['cells'] if c['cell_type'] == 'markdown']
     paragraphs = [' '.join(p.split()) for s in cells for p in re.split(r'\n\s*\n', re.sub(r'```.*?```', '', s, flags=re.S)) if p.strip()[:1] not in ('#', '|', '>', '*')]
     assert [m[0] for p in paragraphs for m in FRONTED.finditer(p)] == []
+
+def test_a_public_name_is_defined_in_one_module():
+    "Functions, classes and constants of the library; methods by `@patch` and the loggers are not names of a module."
+    modules = collections.defaultdict(set)
+    for p in sorted((root / 'wattnb').glob('*/*.py')):
+        for n in ast.parse(p.read_text('utf-8')).body if p.name != '__init__.py' else []:
+            names = []
+            if isinstance(n, (ast.FunctionDef, ast.ClassDef)): names = [n.name] * (not any('patch' in ast.unparse(d) for d in n.decorator_list))
+            if isinstance(n, (ast.Assign, ast.AnnAssign)):
+                names = [x.id for t in getattr(n, 'targets', None) or [n.target] for x in ast.walk(t) if isinstance(x, ast.Name)]
+            for name in names: modules[name].add(p.stem)
+    assert {k: v for k, v in modules.items() if len(v) > 1 and not k.startswith('_') and k != 'log'} == {}

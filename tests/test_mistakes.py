@@ -51,7 +51,7 @@ def test_no_verb_takes_an_empty_word(two, said):
 
 @pytest.mark.parametrize('words,why', [('bundle --check data', 'no such bundle: data is a folder'), ('check data', 'no such file: data is a folder'), ('check-questions data', 'data: it is a folder, and a file is needed'),
     ('score data data', 'it is a folder'), ('board data/demo_QA.csv', 'is no run folder, workspace or bundle'), ('board A=', 'names no path'), ('results --root data/demo_QA.csv', 'is a file: a workspace is a folder'),
-    ('submit none.csv', 'no such file: none.csv'), ('design --disagree 20 --limit 0', 'at least 1, not 0'), ('design --disagree 20 --per-paper 0', 'at least one question'), ('design --disagree 20 --entries 0', 'at least two entries'),
+    ('submit none.csv', 'no such file: none.csv'), ('design --disagree 20 --limit 0', '1 to 1,000,000, not 0'), ('design --disagree 20 --per-paper 0', 'at least one question'), ('design --disagree 20 --entries 0', 'at least two entries'),
     ('design --disagree 20 --icc 5', 'between -1 and 1'), ('design --disagree 200', 'not 200'), ('recommend --margin -5', 'not -5'), ('benchmark --model extractive --limit 0', 'at least 1, not 0'),
     ('meter --idle-seconds -1 -- true', 'at least 0'), ('run --model cluade-sonnet', '(hosted)'), ('ask x --model extractive --temperature nan', 'at least 0'), ('run --model extractive --fail-on-error -1', 'at least 0'), ('compare x x --env none', 'there are runs with home, lab'), ('compare lab/x lab/x', 'is named twice'), ('diff home/x home/x', 'is named twice')])
 def test_a_mistake_is_one_line_with_status_2(two, said, words, why):

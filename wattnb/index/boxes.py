@@ -311,7 +311,8 @@ def _rows(pieces:list[Piece]) -> list[list[Piece]]:
     for p in sorted(pieces, key=lambda p: (-p.y, p.x)):
         for r in rows[-3:]:
             away, size = abs(r[0].y - p.y), max(r[0].size, p.size)
-            if away < .6 * size and (away < .45 * size or not .87 < p.size / r[0].size < 1.15) and not any(_stacked(p, q) for q in r):
+            near = away < .45 * size or away < .6 * size and not .87 < p.size / r[0].size < 1.15
+            if near and not any(_stacked(p, q) for q in r):
                 if p.size > r[0].size: r.insert(0, p) # the largest stands for the row
                 else: r.append(p)
                 break

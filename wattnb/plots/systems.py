@@ -549,7 +549,7 @@ def precision_sentences(
     try: rows = _precision_rows(data)
     except UserError: return []
     told, points = margin_texts(rows), f'{MARGIN * 100:g} points'
-    if not told: return [f'No narrower precision is shown to be not worse than the widest by {points}.']
+    if not told: return [f'No narrower precision is shown to lose less than {points} of score.']
     more = len(told) - most
     return told[:most] + [f'The same holds for {more} more pairs of precisions.'] * (more > 0)
 
@@ -746,9 +746,12 @@ def plot_effort(
     "Share of right answers against Wh per question, a line per model."
     df = with_looks(df).astype(dict.fromkeys(('right', 'right_low', 'right_high', 'wh', 'wh_low', 'wh_high'), float))
     fig, ax = new_figure('page', 3.6)
-    lines = []
-    for _, d in df.groupby('curve', sort=False):
-        ax.plot(d['wh'], d['right'], '-', color=d['colour'].iloc[0], lw=1, zorder=2)
+    lines, legend = [], []
+    for (_, d), style in zip(df.groupby('curve', sort=False), itertools.cycle(('-', '--', ':', '-.'))):
+        first = d.iloc[0]
+        ax.plot(d['wh'], d['right'], style, color=first['colour'], lw=1, zorder=2)
+        where = f' on {first["env"]}' * (df['env'].nunique() > 1)
+        legend.append((legend_dot(first['marker'], first['colour'], ls=style, lw=1), first['model'] + where))
         lines += [(a.wh, a.right, b.wh, b.right) for a, b in itertools.pairwise(d.itertuples())]
     for r in df.itertuples():
         for a in ((r.wh_low, r.right, r.wh_high, r.right), (r.wh, r.right_low, r.wh, r.right_high)):
@@ -758,11 +761,9 @@ def plot_effort(
     lo, hi = df['right_low'].min(), df['right_high'].max()
     ax.set_ylim(lo - .1 * (hi - lo), hi + .1 * (hi - lo)); ax.set_ylabel('share of right answers')
     number_axis(ax.xaxis, [*df['wh_low'], *df['wh_high']], 'Wh per question', is_wide(df['wh'], 4), pad=.08)
-    legend_below(fig, run_legend(df))
+    legend_below(fig, legend)
     headline(fig, 'Right answers and energy by effort',
-             f'{n_of(df)}; right: by the strict rule; lines join runs of one model that differ in thinking '
-             'alone; bars: 95 % intervals')
-    several = df['curve'].nunique() > 1
-    place_labels(ax, df['wh'], df['right'], [f'{short(m, 22)}, {e}' if several else e for m, e in zip(df['model'], df['effort'])],
-                 lines=lines)
+             f'{n_of(df)}; right: by the strict rule; a line per model on a machine: runs that differ in '
+             'thinking alone; bars: 95 % intervals')
+    place_labels(ax, df['wh'], df['right'], df['effort'], lines=lines)
     return fig

@@ -132,10 +132,10 @@ def _value_faults(r:dict, task:Task=WATTBOT2025):
     yield from _range_faults(value, items)
     if re.match(r'\W*(true|false)\s+or\s+(true|false)\b', r['question'], re.I):
         if not na and value not in task.truths and not (new and plain_number(value) in (0, 1)):
-            yield 'error', 'answer_value', 'true_false', f'a true-or-false question needs {" or ".join(task.truths)}, not {value[:20]!r}'
+            yield ('error', 'answer_value', 'true_false',
+                   f'a true-or-false question needs {" or ".join(task.truths)}, not {value[:20]!r}')
         if not is_blank(unit):
-            yield ('warning', 'answer_unit', 'true_false_unit',
-                   f'a true-or-false question has no unit, not {unit[:20]!r}')
+            yield 'warning', 'answer_unit', 'true_false_unit', f'a true-or-false question has no unit, not {unit[:20]!r}'
     answer = r.get('answer', '').strip()
     if not na and answer.lower().startswith(REFUSAL.lower().rstrip('.')):
         yield 'error', 'answer', 'refusal_with_value', f'the answer refuses, answer_value is {value[:30]!r}'
