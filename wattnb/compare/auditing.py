@@ -369,8 +369,9 @@ class Audit(TableSet):
                  *(_count(r, s) for s in SEVERITIES)] for r in sorted(self.runs, key=lambda r: -(r['overall'] or 0))]
         return ResultTable(['run', 'overall reported', 'overall', 'score is', 'Wh reported', 'Wh', 'energy is',
                             'errors', 'warnings', 'info'], rows,
-                           f'{counted(len(self.runs), "run")}: {counted(self.errors, "error")}, {counted(self.warnings, "warning")}, '
-                           f'{len(self.clean)} without a finding', brief=('run', 'overall', 'Wh', 'errors', 'warnings'))
+                           f'{counted(len(self.runs), "run")}: {counted(self.errors, "error")}, '
+                           f'{counted(self.warnings, "warning")}, {len(self.clean)} without a finding',
+                           brief=('run', 'overall', 'Wh', 'errors', 'warnings'))
     @cached_property
     def findings(self) -> ResultTable:
         "A row per finding, errors first."
@@ -399,7 +400,8 @@ def by_rule(self:Audit) -> ResultTable:
             out.setdefault((SEVERITIES.index(f['severity']), f['rule']), []).append((r['run'], f['message']))
     return ResultTable(['severity', 'rule', 'runs', 'for example', 'finding'],
                        [[SEVERITIES[s], rule, len({r for r, _ in fs}), *fs[0]]
-                        for (s, rule), fs in sorted(out.items())], 'Findings by rule', brief=('severity', 'rule', 'runs', 'finding'))
+                        for (s, rule), fs in sorted(out.items())], 'Findings by rule',
+                       brief=('severity', 'rule', 'runs', 'finding'))
 
 @patch
 def to_json(self:Audit) -> dict:

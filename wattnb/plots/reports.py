@@ -283,8 +283,10 @@ _NAMED = ('temperature', 'seed', 'precision', 'the machine')
 
 def _setup_sentences(ours) -> list[str]:
     "Retrieval, and what was constant or different, of the runs that recorded their settings."
-    budget = lambda i: min([n for n in (i.get('context_tokens'), (i.get('retrieval') or {}).get('max_tokens')) if n], default=None)
-    own = {'precision': lambda x: x.precision, 'the machine': lambda x: x.env, 'longest context': lambda x: budget(x.stored.identity)}
+    def budget(x):
+        own, preset = x.stored.identity.get('context_tokens'), (x.stored.identity.get('retrieval') or {}).get('max_tokens')
+        return min([n for n in (own, preset) if n], default=None)
+    own = {'precision': lambda x: x.precision, 'the machine': lambda x: x.env, 'longest context': budget}
     get = lambda x, what: x.stored.identity.get(key) if (key := _SETTINGS[what]) else own[what](x)
     values = {what: {str(get(x, what)) for x in ours} for what in _SETTINGS}
     held = [f'{k} ({v})' if k in _NAMED and v else k for k, (v, *more) in values.items() if not more]
@@ -292,7 +294,7 @@ def _setup_sentences(ours) -> list[str]:
     s = ours[0].stored.identity.get('retrieval') or {}
     kind = ('BM25 and dense vectors' if s.get('dense') and s.get('lexical') else 'BM25' if s.get('lexical')
             else 'dense vectors')
-    tokens = ' or '.join(map(str, sorted({n for x in ours if (n := budget(x.stored.identity))})))
+    tokens = ' or '.join(map(str, sorted({n for x in ours if (n := budget(x))})))
     return [f'Passages are found by {kind}' + f', and contexts hold at most {tokens} tokens' * bool(tokens) + '.',
             'Held constant over all runs: ' + ', '.join(held) + '.',
             *['Different between runs: ' + ', '.join(varied) + '.'] * bool(varied)]

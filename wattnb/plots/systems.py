@@ -342,7 +342,7 @@ def plot_forest(
     row_texts(ax, ['p < 0.001' if v < .001 else f'p = {v:.3f}' for v in df['p_holm']])
     ax.margins(x=.06); ax.locator_params(axis='x', nbins=5); ax.set_xlabel('difference of the overall score')
     legend_below(fig, significance(hollow) + run_legend(df))
-    n = df['pairs'].iloc[0] if 'pairs' in df else 0
+    n = int(df['pairs'].iloc[0]) if 'pairs' in df else 0
     over = f' over {counted(n, "pair")}' * bool(n) + f', {len(df)} shown' * (n > len(df))
     return headline(fig, f'Difference to {short(one)}' if one else 'Paired differences of the overall score',
                     f'{n_of(df)}; lines: 95 % intervals, paired; significant: p\xa0≤\xa00.05 after Holm’s '

@@ -223,5 +223,6 @@ def check_questions(
     if not t.rows: out.append(('error', 1, '', '', 'no_rows', 'a header but no questions'))
     errors = sum(r[0] == 'error' for r in out)
     return ResultTable(['severity', 'line', 'id', 'column', 'rule', 'message'], out,
-                       f'{Path(path).name}: {len(t)} questions, {counted(errors, "error")}, {counted(len(out) - errors, "warning")}',
+                       f'{Path(path).name}: {counted(len(t), "question")}, {counted(errors, "error")}, '
+                       f'{counted(len(out) - errors, "warning")}',
                        () if rules == WATTBOT2025 else (f'By the rules of the task {rules.name}.',))
