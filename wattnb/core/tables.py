@@ -63,7 +63,7 @@ def counted(
     "`1 pair`, `2 pairs`."
     return f'{n} {noun}' + 's' * (n != 1)
 
-def _least(width:int, number:bool, cells:list[str]) -> int:
+def _least(width:int, number:bool, cells:Sequence[str]) -> int:
     "The fewest characters of a column: texts of several words are wrapped, numbers and names are not."
     name = width <= 36 and not any(' ' in c for c in cells)
     return width if number or name or width <= 20 else min(width, LEAST)
