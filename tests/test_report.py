@@ -517,7 +517,7 @@ def test_verbs(study, tmp_path, capsys):
     assert main(['check', str(p), *at]) == 1 and 'claim "better"' in capsys.readouterr().out
     assert main(['check', str(p), '--json', *at]) == 1 and json.loads(capsys.readouterr().out)['faults'][0]['line'] == 2
     p.write_text('\\input{numbers}\nbig is not significantly different from small.')
-    assert main(['check', str(p), *at]) == 0 and '1 claims looked at, 0 faults' in capsys.readouterr().out
+    assert main(['check', str(p), *at]) == 0 and '1 claim looked at, 0 faults' in capsys.readouterr().out
     for args, why in ((['cite', 'nobody'], "no run 'nobody'"), (['cite', 'big', '--output', 'x.docx'], 'cannot write numbers as .docx'), (['check', str(tmp_path / 'no.tex')], 'no such file'),
                       (['check', str(runs_of(ws.root) / 'big/submission.csv')], 'declares no run')):
         assert main([*args, *at]) == 2 and why in capsys.readouterr().err

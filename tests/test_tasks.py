@@ -2,6 +2,7 @@
 import ast, json, random, re, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -384,7 +385,7 @@ def test_scores_of_two_tasks_are_never_in_one_table(ws, both):
 def test_choices_and_figures_take_the_runs_of_one_task(ws, both):
     "The task of most runs; the others are named with the reason."
     from wattnb.plots.registry import FigureData
-    from wattnb.plots.reports import Report, methods_text
+    from wattnb.plots.reports import Report, _setup_sentences, methods_text
     from wattnb.plots.wattbot_figures import part_names, part_weights
     p = read_runs(ws, 'both', 'new_QA')
     assert p.task == NEW and len(p.labels) == 2 and [why for _, why in p.skipped] == ['scored by wattbot2025'] * 2
@@ -396,6 +397,10 @@ def test_choices_and_figures_take_the_runs_of_one_task(ws, both):
     assert parts.tolist() == pytest.approx(runs['overall'].astype(float).tolist())
     r = Report(ws.root, 'both', 'new_QA')
     assert len(r.runs) == 2 and sum('scored by wattbot2025' in x for x in r.left_out) == 2
+    narrow = [SimpleNamespace(stored=SimpleNamespace(identity=x.stored.identity | more), precision=x.precision, env=x.env)
+              for x, more in zip(r.runs, ({}, dict(context_tokens=250)))]
+    said = ' '.join(_setup_sentences(narrow)) # a model of its own limit is named as a difference
+    assert 'at most 250 or ' in said and 'Different between runs' in said and 'longest context' in said.split('Different between')[1]
     text = methods_text(r)
     assert '0.75 × value accuracy + 0.20 × F1 of the cited papers + 0.05 × NA recall (rows of the unanswerable that are blank as a whole)' in text and 'Jaccard' not in text
     assert '0.15 × Jaccard overlap of the cited papers + 0.10 × NA recall (blank values among the unanswerable)' in methods_text(Report(ws.root, datafile='demo_QA'))

@@ -15,7 +15,7 @@ from typing import Callable
 from fastcore.basics import patch
 
 from ..core.records import Summary, finite
-from ..core.tables import ResultTable, TableSet
+from ..core.tables import ResultTable, TableSet, counted
 from ..core.workspace import UserError, digest, is_running, read_csv, stale_files
 from ..core.questions import BLANK, is_blank
 from ..llm.server_limits import cut_prompts
@@ -369,8 +369,9 @@ class Audit(TableSet):
                  *(_count(r, s) for s in SEVERITIES)] for r in sorted(self.runs, key=lambda r: -(r['overall'] or 0))]
         return ResultTable(['run', 'overall reported', 'overall', 'score is', 'Wh reported', 'Wh', 'energy is',
                             'errors', 'warnings', 'info'], rows,
-                           f'{len(self.runs)} runs: {self.errors} errors, {self.warnings} warnings, {len(self.clean)} '
-                           'clean', brief=('run', 'overall', 'Wh', 'errors', 'warnings'))
+                           f'{counted(len(self.runs), "run")}: {counted(self.errors, "error")}, '
+                           f'{counted(self.warnings, "warning")}, {len(self.clean)} without a finding',
+                           brief=('run', 'overall', 'Wh', 'errors', 'warnings'))
     @cached_property
     def findings(self) -> ResultTable:
         "A row per finding, errors first."
@@ -399,7 +400,8 @@ def by_rule(self:Audit) -> ResultTable:
             out.setdefault((SEVERITIES.index(f['severity']), f['rule']), []).append((r['run'], f['message']))
     return ResultTable(['severity', 'rule', 'runs', 'for example', 'finding'],
                        [[SEVERITIES[s], rule, len({r for r, _ in fs}), *fs[0]]
-                        for (s, rule), fs in sorted(out.items())], 'Findings by rule')
+                        for (s, rule), fs in sorted(out.items())], 'Findings by rule',
+                       brief=('severity', 'rule', 'runs', 'finding'))
 
 @patch
 def to_json(self:Audit) -> dict:

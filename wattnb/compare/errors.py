@@ -61,9 +61,11 @@ class Errors(TableSet):
     @cached_property
     def table(self) -> ResultTable:
         "A row per run, a column per class that occurs."
-        seen = [c for c in ERROR_CLASSES if any(c in ids.values() for ids in self.rows.values())]
-        return ResultTable(['run', 'n', *seen], self._counted(seen, str), 'Where the questions ended',
-                           tuple(f'{c}: {ERROR_CLASSES[c]}' for c in seen))
+        seen = Counter(c for ids in self.rows.values() for c in ids.values())
+        names = [c for c in ERROR_CLASSES if c in seen]
+        return ResultTable(['run', 'n', *names], self._counted(names, str), 'Where the questions ended',
+                           tuple(f'{c}: {ERROR_CLASSES[c]}' for c in names),
+                           brief=('run', 'n', 'right', *(c for c, _ in seen.most_common(3))))
     @cached_property
     def stages(self) -> ResultTable:
         "The same, by stage."

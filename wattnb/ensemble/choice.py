@@ -83,7 +83,7 @@ class OutOfBagChoice:
     keeps: float = 1.        # share of resamples in which `best` keeps to the budget
 
     @property
-    def optimism(self) -> float: return self.in_sample - self.score
+    def optimism(self) -> float: return round(self.in_sample - self.score, 12) # no 7e-16
     @property
     def wh(self) -> float|None: return None if self.joules is None else self.joules / 3600
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Sequence
 from urllib.parse import quote
 
-from ..core.tables import latex_text
+from ..core.tables import counted, latex_text
 from ..core.workspace import UserError, Workspace, digest
 from ..scoring.numbers import RunNumbers, question_costs, run_numbers
 from ..scoring.run_folders import GroundTruth, RunFolder, distinct_names, pick_runs, run_hash, score_run
@@ -43,7 +43,7 @@ def run_quantities(
     return {k.replace('_', '-'): v for k, v in out.items()}
 
 # %% ../../nbs/10_plots/10_citing.ipynb #n10pair2
-def pairs_text(c:Comparison) -> str: return f'{len(c.pairs)} pair' + 's' * (len(c.pairs) != 1)
+def pairs_text(c:Comparison) -> str: return counted(len(c.pairs), 'pair')
 
 def oriented(
     c:Comparison, # of labels

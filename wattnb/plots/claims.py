@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 from urllib.parse import unquote
 
-from ..core.tables import ResultTable, TableSet
+from ..core.tables import ResultTable, TableSet, counted
 from ..core.workspace import UserError, read_bytes
 from ..index.documents import split_sentences
 from ..scoring.numbers import RunNumbers
@@ -756,11 +756,12 @@ class PaperCheck(TableSet):
         rows = [[f'{Path(f["file"]).name}:{f["line"]}', *(f[k] or None for k in keys)] for f in self.faults]
         return [ResultTable(['place', 'kind', 'finding', 'instead', 'sentence'], rows, 'Faults')] if rows else []
     def closing(self) -> str:
-        defined = f'{self.definitions} definitions, ' * bool(self.definitions)
+        defined = f'{counted(self.definitions, "definition")}, ' * bool(self.definitions)
         unnamed = sum(u['why'] == NO_RUN for u in self.unchecked)
-        rest = (f'; {len(self.unchecked)} claims not checked' * bool(self.unchecked)
+        rest = (f'; {counted(len(self.unchecked), "claim")} not checked' * bool(self.unchecked)
                 + f' ({unnamed} of them: {NO_RUN})' * bool(unnamed))
-        return f'{defined}{self.numbers} numbers and {self.claims} claims looked at, {len(self.faults)} faults{rest}'
+        return (f'{defined}{counted(self.numbers, "number")} and {counted(self.claims, "claim")} looked at, '
+                f'{counted(len(self.faults), "fault")}{rest}')
     def to_text(self) -> str:
         more = lambda f: ''.join(f'\n  {k}: {f[k]}' for k in ('sentence', 'instead') if f[k])
         lines = [f'{f["file"]}:{f["line"]}: {f["kind"]}: {f["finding"]}{more(f)}' for f in self.faults]

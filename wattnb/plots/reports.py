@@ -276,21 +276,26 @@ def provenance(
 
 # %% ../../nbs/10_plots/08_reports.ipynb #1da26895
 # what is named in the text -> where a run records it; with its value, if a reader can interpret that
-_SETTINGS = {'retrieval settings': 'retrieval', 'prompts': 'prompt', 'the index': 'index', 'temperature': 'temperature',
-             'seed': 'seed', 'precision': None, 'the machine': None}
+_SETTINGS = {'retrieval settings': 'retrieval', 'the set of prompts': 'prompt', 'the index': 'index',
+             'temperature': 'temperature', 'seed': 'seed', 'longest reply': 'max_new_tokens', 'longest context': None,
+             'precision': None, 'the machine': None}
 _NAMED = ('temperature', 'seed', 'precision', 'the machine')
 
 def _setup_sentences(ours) -> list[str]:
     "Retrieval, and what was constant or different, of the runs that recorded their settings."
-    get = lambda x, what: (x.stored.identity.get(key) if (key := _SETTINGS[what])
-                           else x.precision if what == 'precision' else x.env)
+    def budget(x):
+        own, preset = x.stored.identity.get('context_tokens'), (x.stored.identity.get('retrieval') or {}).get('max_tokens')
+        return min([n for n in (own, preset) if n], default=None)
+    own = {'precision': lambda x: x.precision, 'the machine': lambda x: x.env, 'longest context': budget}
+    get = lambda x, what: x.stored.identity.get(key) if (key := _SETTINGS[what]) else own[what](x)
     values = {what: {str(get(x, what)) for x in ours} for what in _SETTINGS}
     held = [f'{k} ({v})' if k in _NAMED and v else k for k, (v, *more) in values.items() if not more]
     varied = [k for k, v in values.items() if len(v) > 1]
     s = ours[0].stored.identity.get('retrieval') or {}
     kind = ('BM25 and dense vectors' if s.get('dense') and s.get('lexical') else 'BM25' if s.get('lexical')
             else 'dense vectors')
-    return [f'Passages are found by {kind}, and contexts hold at most {s.get("max_tokens")} tokens.',
+    tokens = ' or '.join(map(str, sorted({n for x in ours if (n := budget(x))})))
+    return [f'Passages are found by {kind}' + f', and contexts hold at most {tokens} tokens' * bool(tokens) + '.',
             'Held constant over all runs: ' + ', '.join(held) + '.',
             *['Different between runs: ' + ', '.join(varied) + '.'] * bool(varied)]
 

@@ -14,6 +14,7 @@ from typing import Sequence
 
 import numpy as np
 
+from ..core.tables import counted
 from ..core.workspace import UserError
 from ..llm.memory import bytes_per_parameter, nominal_bits
 from ..scoring.run_folders import several_engines
@@ -341,7 +342,8 @@ def plot_forest(
     row_texts(ax, ['p < 0.001' if v < .001 else f'p = {v:.3f}' for v in df['p_holm']])
     ax.margins(x=.06); ax.locator_params(axis='x', nbins=5); ax.set_xlabel('difference of the overall score')
     legend_below(fig, significance(hollow) + run_legend(df))
-    over = f' over {df["pairs"].iloc[0]} pairs, {len(df)} shown' if 'pairs' in df else ''
+    n = int(df['pairs'].iloc[0]) if 'pairs' in df else 0
+    over = f' over {counted(n, "pair")}' * bool(n) + f', {len(df)} shown' * (n > len(df))
     return headline(fig, f'Difference to {short(one)}' if one else 'Paired differences of the overall score',
                     f'{n_of(df)}; lines: 95 % intervals, paired; significant: p\xa0≤\xa00.05 after Holm’s '
                     f'correction{over}, and zero outside the line')

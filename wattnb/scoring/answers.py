@@ -10,7 +10,7 @@ import json, re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.tables import ResultTable
+from ..core.tables import ResultTable, counted
 from ..core.workspace import UserError, read_csv
 from ..core.questions import (BLANK, FLAGS, REFUSAL, SET, UNSET, WATTBOT2025, Question, Refs, Task,
                                    declared_columns, is_blank, parse_refs, question_rows, read_items, task_of)
@@ -223,5 +223,6 @@ def check_questions(
     if not t.rows: out.append(('error', 1, '', '', 'no_rows', 'a header but no questions'))
     errors = sum(r[0] == 'error' for r in out)
     return ResultTable(['severity', 'line', 'id', 'column', 'rule', 'message'], out,
-                       f'{Path(path).name}: {len(t)} questions, {errors} errors, {len(out) - errors} warnings',
+                       f'{Path(path).name}: {counted(len(t), "question")}, {counted(errors, "error")}, '
+                       f'{counted(len(out) - errors, "warning")}',
                        () if rules == WATTBOT2025 else (f'By the rules of the task {rules.name}.',))
