@@ -43,12 +43,11 @@ def _all_printable(x):
 
 _HUGE = 1e100 # no measurement is so large, and sums of squares of smaller numbers do not overflow
 
-def _plausible(x, path):
-    "JSON from a run folder as it is. `UserError` where it holds a number that cannot be a measurement."
-    if isinstance(x, (dict, list)):
-        for v in x.values() if isinstance(x, dict) else x: _plausible(v, path)
-    elif isinstance(x, (int, float)) and abs(x) >= _HUGE:
-        raise UserError(f'{path} holds a number of {_HUGE:g} or more: the file is damaged')
+def _plausible(x):
+    "JSON from a run folder; numbers that cannot be a measurement become None: missing."
+    for k, v in x.items() if isinstance(x, dict) else enumerate(x):
+        if isinstance(v, (dict, list)): _plausible(v)
+        elif isinstance(v, (int, float)) and abs(v) >= _HUGE: x[k] = None
     return x
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #28a245a5
@@ -69,7 +68,7 @@ class RunFolder:
         if not p.exists(): return {}
         s = read_json(p)
         if not isinstance(s, dict): raise UserError(f'{p} is not a JSON object')
-        return _all_printable(_plausible(s, p))
+        return _all_printable(_plausible(s))
     @cached_property
     def stored(self) -> Summary:
         "The summary as a record of checked fields: what it lacks is None, {} or []."
@@ -82,7 +81,7 @@ class RunFolder:
             rows = read_json(p)
             if not isinstance(rows, list) or not all(isinstance(r, dict) and 'id' in r for r in rows):
                 raise UserError(f'{p} is not a list of records with ids')
-            out += _plausible(rows, p)
+            out += _plausible(rows)
         return out
     @cached_property
     def submission(self) -> list[dict]:
