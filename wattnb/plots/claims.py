@@ -304,8 +304,8 @@ def _superlative(p:ClaimPart, measured:bool) -> bool:
 
 # %% ../../nbs/10_plots/11_claims.ipynb #n10claimed
 _RATE = re.compile(r'\bper (?!question|query|answer|cent)\w', re.I) # right answers per joule
-_CHANGED = (r'by\b|within\b|differ|gap|margin|lead|advantage|edge|improv|increas|decreas|reduc|gain|los[est]|drop|f[ae]ll'
-            r'|ris|rose|chang')
+_CHANGED = (r'by\b|within\b|differ|gap|margin|lead|advantage|edge|improv|increas|decreas|reduc|gain|los[est]|drop'
+            r'|f[ae]ll|ris|rose|chang')
 _REACHES = rf'\b(?:reach|achiev|attain|obtain|get|earn)\w*\s(?:(?!{_CHANGED})\w+\s){{0,2}}?'
 _FULL_SCORE = r' (?:\w+ )?(?:score|points)\b(?!\s+(?:of|that|as|at(?! \d))\b)'
 _VERB = re.compile(r'\b(\w{3,}[^s\W]s|refused?)\s+(?:(?:no|any|\w+ly)\s+)?$') # "generalises clearly" better
@@ -584,8 +584,8 @@ _OF_HUNDRED = (r'(?<!of )(?<![\d.])(\d+(?:\.\d+)?)\s*(points)\b'
                r'(?!\s*(?:above|below|ahead|behind|over|under|apart|than|(?:of|per|each)\b))')
 _MORE = r'(?!\s*(?:more|less|fewer|higher|lower|faster|slower|longer|better|worse|per\b(?! q)))'
 _PART = r'(?!\s*of\b(?! (?:(?:the|all|our|its) )*(?:questions|points|total|maxim)))' # "94 % of that of big" is a ratio
-_SCORES = (''.join(f'(?<!{w} in )' for w in ('difference', 'differences', 'gap', 'lead', 'advantage', 'gain', 'loss', 'drop',
-                                             'increase', 'change'))
+_SCORES = (''.join(f'(?<!{w} in )' for w in ('difference', 'differences', 'gap', 'lead', 'advantage', 'gain', 'loss',
+                                             'drop', 'increase', 'change'))
            + rf'\bscor(?:e|es|ed|ing)\b(?:(?:(?!\b(?:{_CHANGED}))[^.;⟦]){{0,25}}?|[^.;⟦]{{0,25}}?\b(?:to|from))\s')
 _TYPED = { # quantity → patterns of a typed number and its % sign or "points"
     'score': (*(_SCORES + n for n in (_DECIMAL, _PERCENT + _MORE + _PART)),
