@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 from urllib.parse import unquote
 
-from ..core.tables import ResultTable, TableSet, counted
+from ..core.tables import ResultTable, TableSet, _wrap, counted
 from ..core.workspace import UserError, read_bytes
 from ..index.documents import split_sentences
 from ..scoring.numbers import RunNumbers
@@ -292,6 +292,7 @@ def _relation(p:ClaimPart, first:str, measure:str, sign:int) -> str:
     if kind in ('good', 'bad'): kind = 'more' if (kind == 'good') != (measure in _COSTS) else 'less'
     elif sign < 0: kind = dict(more='less', less='more').get(kind, kind)
     if not _NOT.search(' '.join(p.before.split()[-7:])): return kind
+    if p.kind == 'verb equal': return 'differs' # does not match
     return 'not worse' if first == 'bad' and not re.search(_SIG + r'\s*$', p.before) else _NEGATED.get(kind, '')
 
 def _superlative(p:ClaimPart, measured:bool) -> bool:
@@ -303,6 +304,11 @@ def _superlative(p:ClaimPart, measured:bool) -> bool:
 
 # %% ../../nbs/10_plots/11_claims.ipynb #n10claimed
 _RATE = re.compile(r'\bper (?!question|query|answer|cent)\w', re.I) # right answers per joule
+_CHANGED = (r'by\b|within\b|differ|gap|margin|lead|advantage|edge|improv|increas|decreas|reduc|gain|los[est]|drop'
+            r'|f[ae]ll|ris|rose|chang')
+_REACHES = rf'\b(?:reach|achiev|attain|obtain|get|earn)\w*\s(?:(?!{_CHANGED})\w+\s){{0,2}}?'
+_FULL_SCORE = r' (?:\w+ )?(?:score|points)\b(?!\s+(?:of|that|as|at(?! \d))\b)'
+_VERB = re.compile(r'\b(\w{3,}[^s\W]s|refused?)\s+(?:(?:no|any|\w+ly)\s+)?$') # "generalises clearly" better
 _DOES = re.compile(r'(?:perform|score|answer|work|fare|doe|run)s|(?:always|scores|results|points|its)', re.I)
 
 def _claimed(p:ClaimPart) -> ClaimReading|None:
@@ -313,13 +319,14 @@ def _claimed(p:ClaimPart) -> ClaimReading|None:
     adjective, _, said = said.partition(' ') if first in ('equal', 'factor') else ('', '', said)
     measure, sign, noun_next = (said, 1, False) if said else _found_measure(p)
     if first in ('good', 'bad') and re.search(r'\b(?:higher|lower|more|less|larger|smaller) is\s*$', p.before, re.I): return None
+    if first == 'factor' and re.search(_REACHES + '$', p.before) and re.match(_FULL_SCORE, p.after): return None
     if first in ('more', 'less') and re.match(rf'\s+than (?:(?:about|around|some) )?(?:{_Q}|\d)', p.after): return None
     if first in _MOST and not (measure and _superlative(p, noun_next)): # "the best open model": which ones are open?
         return ClaimReading('', '') if re.match(r'\s*[\w-]+ (?:system|run|model|entry)\b', p.after) else None
     if measure == 'usd' and (named := _IN.search(p.after)): measure = _measure(named[1])[0] # "cheaper in watt-hours"
     quantity = _said_quantity(p)
     if adjective == 'good' or quantity and quantity.unit == 'points': measure = measure or 'score'
-    verb = first in ('good', 'bad') and not noun_next and re.search(r'\b(\w{3,}[^s\W]s)\s+$', p.before)
+    verb = first in ('good', 'bad', 'not worse') and not noun_next and _VERB.search(p.before)
     if verb and not _DOES.fullmatch(verb[1]): measure = _measure(verb[1])[0] if re.fullmatch(_NOUN, verb[1]) else ''
     if _RATE.search(p.before + p.after): measure = ''
     if not measure and first != 'factor' and not re.search(r'\bthan\b', p.after): return None
@@ -377,7 +384,7 @@ def _sides(s:PaperSentence, p:ClaimPart, here:Sequence[Mention]) -> tuple[list, 
 # %% ../../nbs/10_plots/11_claims.ipynb #n10pairs
 NO_RUN, ANOTHER, ONE_RUN = 'the sentence names no cited run', 'it compares with what is no cited run', 'it names one run alone'
 _OBJECT = re.compile(r"\s*(?:\w+ly )?(?:by )?(?:(?!(?:by|in|for|to|and|that(?! of)|when|where)\b)[\w'’-]+\s+){0,5}$", re.I)
-_ALL = re.compile(r'\b(?:(?:all|every|each|any)(?: of)?(?: the)?(?: others?| remaining)?'
+_ALL = re.compile(r'(?<!at )(?<!after )\b(?:(?:all|every|each|any)(?: of)?(?: the)?(?: others?| remaining)?'
                   r'(?: (?:two|three|four|five|\d+))?(?: \w+ed)?'
                   rf'(?: {_SYSTEM}\b|(?=\s*(?:[.,;)]|$)))|the (?:others|rest)\b|the other (?:\w+ )?{_SYSTEM})', re.I)
 
@@ -445,6 +452,8 @@ def claims_of(
         p, next_to = _part(s, m), lambda x, y: x and y and not s.text[x.end():y.start()].strip()
         if next_to(m, after) and p.kind in ('differs', 'absent') or next_to(before, m) and p.kind == 'factor': continue
         if _open(s, p) or not (r := _claimed(p)): continue
+        if claims and re.match(r'\s+so\b', p.after): # "not significantly so"
+            r = r._replace(measure=claims[-1].said.measure)
         pairs = _pairs(s, p, r, known, cited)
         if p.kind == 'factor' and pairs == ONE_RUN: continue # "5 % of the time of big" is no comparison of runs
         why = (NO_RUN if pairs == NO_RUN else 'what it says is not clear' if not r.kind
@@ -571,15 +580,24 @@ def verdict(
 # %% ../../nbs/10_plots/11_claims.ipynb #n10typed2
 _PERCENT = r'(?<![\d.])(\d+(?:\.\d+)?)\s*(%|per ?cent)(?!\s*(?:confidence|interval|CI|level|bootstrap))'
 _DECIMAL = r'(0?\.\d{2,4}|[01]\.\d{2,4})(?![\d.]*\s*(?:Wh|s\b|USD))()'
+_OF_HUNDRED = (r'(?<!of )(?<![\d.])(\d+(?:\.\d+)?)\s*(points)\b'
+               r'(?!\s*(?:above|below|ahead|behind|over|under|apart|than|(?:of|per|each)\b))')
 _MORE = r'(?!\s*(?:more|less|fewer|higher|lower|faster|slower|longer|better|worse|per\b(?! q)))'
-_TYPED = { # quantity → patterns of a typed number and its % sign
-    'score': tuple(rf'\bscor(?:e|es|ed|ing)\b[^.;⟦]{{0,25}}?\s{n}' for n in (_DECIMAL, _PERCENT + _MORE)),
+_PART = r'(?!\s*of\b(?! (?:(?:the|all|our|its) )*(?:questions|points|total|maxim)))' # "94 % of that of big" is a ratio
+_SCORES = (''.join(f'(?<!{w} in )' for w in ('difference', 'differences', 'gap', 'lead', 'advantage', 'gain', 'loss',
+                                             'drop', 'increase', 'change'))
+           + rf'\bscor(?:e|es|ed|ing)\b(?:(?:(?!\b(?:{_CHANGED}))[^.;⟦]){{0,25}}?|[^.;⟦]{{0,25}}?\b(?:to|from))\s')
+_TYPED = { # quantity → patterns of a typed number and its % sign or "points"
+    'score': (*(_SCORES + n for n in (_DECIMAL, _PERCENT + _MORE + _PART)),
+              _SCORES + _OF_HUNDRED + _MORE, _REACHES + _OF_HUNDRED + r'(?=\s*(?:[.,;)]|$|and\b))',
+              rf'{_REACHES}{_PERCENT} of (?:the|its){_FULL_SCORE}'),
     'value': (rf'{_PERCENT} (?:of (?:the |all |its |our )?(?:questions|answers) )?(?:\w+ )?(?:right|correct)',
               *(rf'\baccuracy (?:of|is|was|reaches) (?:\w+ )?{n}' for n in (_DECIMAL, _PERCENT))),
     'wh': (rf'(?<![\d.])(\d+(?:\.\d+)?)\s*(?:Wh\b|watt-?\s?hours?\b)(){_MORE}',),
     'usd': (r'(?:USD|\$)\s*(\d+\.\d+)()', r'(?<![\d.])(\d+\.\d+)\s*(?:USD|dollars)\b()'),
     'latency': (rf'(?<![\d.])(\d+(?:\.\d+)?)\s*(?:s|sec|seconds)\b(){_MORE}',)}
 
+# %% ../../nbs/10_plots/11_claims.ipynb #n10typed6
 def _known(x:RunNumbers) -> dict[str, list]:
     "Quantity → the numbers of a run that may stand for it."
     return dict(score=[x.score, x.score_low, x.score_high, x.strict], value=[x.value_accuracy, x.score, x.strict],
@@ -596,12 +614,12 @@ def typed_numbers(
     if not keys: return
     for quantity, patterns in _TYPED.items():
         found = {k: _known(cited.runs[k].numbers)[quantity] for k in keys}
-        for typed, percent in dict.fromkeys(m.groups() for p in patterns for m in re.finditer(p, s.text)):
-            scale, near = 100 if percent else 1, .5001 * 10 ** -len(typed.partition('.')[2])
+        for typed, unit in dict.fromkeys(m.groups() for p in patterns for m in re.finditer(p, s.text)):
+            scale, near = 100 if unit else 1, .5001 * 10 ** -len(typed.partition('.')[2])
             fits = [k for k, vs in found.items() if any(v is not None and abs(v * scale - float(typed)) <= near for v in vs)]
             texts = {k: run_quantities(cited.runs[k].numbers)[quantity] for k in keys}
             is_ = '; '.join(f'{k}: {t}' for k, t in texts.items() if t) or f'nothing: no {quantity} was measured'
-            typed += percent and ' %'
+            typed = f'{typed} {unit}'.strip()
             if fits:
                 yield (f'{typed} is typed by hand: it is a number of {fits[0]} today',
                        f'its macro or comment: {quantity} of {fits[0]} is {texts[fits[0]]}')
@@ -763,11 +781,13 @@ class PaperCheck(TableSet):
         return (f'{defined}{counted(self.numbers, "number")} and {counted(self.claims, "claim")} looked at, '
                 f'{counted(len(self.faults), "fault")}{rest}')
     def to_text(self) -> str:
-        more = lambda f: ''.join(f'\n  {k}: {f[k]}' for k in ('sentence', 'instead') if f[k])
-        lines = [f'{f["file"]}:{f["line"]}: {f["kind"]}: {f["finding"]}{more(f)}' for f in self.faults]
-        lines += [f'{u["file"]}:{u["line"]}: not checked "{u["word"]}": {u["why"]}\n  sentence: {u["sentence"]}'
+        lines, width = [], ResultTable.width # of the terminal
+        listed = [dict(u, kind=f'not checked "{u["word"]}"', finding=u['why'])
                   for u in self.unchecked if u['why'] != NO_RUN]
-        return '\n'.join([*lines, self.closing()])
+        for f in (*self.faults, *listed):
+            lines += [_wrap(f'{f["file"]}:{f["line"]}: {f["kind"]}: {f["finding"]}', width)]
+            lines += [_wrap(f'{k}: {f[k]}', width, '  ') for k in ('sentence', 'instead') if f.get(k)]
+        return '\n'.join([*lines, _wrap(self.closing(), width)])
     def to_json(self) -> dict:
         return dict(numbers=self.numbers, definitions=self.definitions, claims=self.claims, faults=list(self.faults),
                     unchecked=list(self.unchecked))
