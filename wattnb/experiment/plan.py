@@ -161,7 +161,7 @@ def _identity(s:RunSettings, entry:ModelEntry, precision:str, questions:Question
                     sampling=s.sampling or entry.options.get('sampling', ''),
                     effort=s.effort or str(entry.options.get('effort', '')),
                     planner='llm' if s.planner == 'llm' else '', prompt_style=entry.prompt if entry.prompt != 'full' else '',
-                    thinking=entry.thinking,
+                    thinking=entry.thinking if entry.thinking != 'no' else '',
                     weights=s.weights or (weights_digest(folder) if local else ''),
                     shape=digest(shape_of(entry)) if s.weights else '',
                     engine=entry.engine if entry.engine != 'transformers' else '',
