@@ -92,7 +92,8 @@ def test_a_study_is_run_kept_resumed_and_quoted(ws, tmp_path, capfd):
     for more in (['--model', 'abstain'], ['--limit', '3'], ['--env', 'another'], ['--smoke-test'], ['--ray', '127.0.0.1:1']):
         status, _, err = run(*more)
         assert status == 2 and err.count('\n') == 1, (more, err)
-    path.write_text(STUDY.replace('limit = 6', 'limit = 5').replace('env = "studied"', 'env = "other"'))
+    first = STUDY[:STUDY.rindex('[[runs]]')].replace('["extractive", "abstain"]', '"abstain"').replace('[0, 1]', '0')
+    path.write_text(first.replace('limit = 6', 'limit = 5').replace('env = "studied"', 'env = "other"'))
     run()
     assert len(kept_studies(ws)) == 2 and study_table(ws).rows != study_table(ws, kept['sha256'][:10]).rows, 'another study, another record'
 

@@ -14,6 +14,7 @@ from wattnb.benchmark.scaling_study import _of_one_task
 from wattnb.compare.auditing import audit
 from wattnb.compare.paired import ScoredRun, compare, compare_scores
 from wattnb.compare.results_matrix import matrix
+from wattnb.cli.command import main
 from wattnb.core.questions import TASKS, WATTBOT2025, Question, read_questions, read_task
 from wattnb.core.units import UNITS, factor_between, unit_scale
 from wattnb.core.workspace import UserError, read_csv, read_json, write_csv
@@ -432,18 +433,20 @@ def test_a_file_of_solutions_is_scored_by_the_rules_of_the_run(ws):
 
 # --- a user's own rules --------------------------------------------------------------------------------------------------
 
-def test_a_task_of_ones_own_from_the_file_to_the_report(tmp_path):
+def test_a_task_of_ones_own_from_the_file_to_the_report(tmp_path, monkeypatch, capfd):
     "Weights and columns in `wattnb.toml`; numbers, terms and sets; run, score, submit, compare, recommend and report by the commands."
     w = words_workspace(tmp_path / 'own')
+    monkeypatch.chdir(w.root)
     rows = [r | dict(answer_value={0: '(Tarn, Halden)', 1: 'Tarn'}.get(i, r['answer_value'])) for i, r in enumerate(read_csv(w.data / 'demo_QA.csv').rows[:14])]
     named = lambda c: dict(id='qid', question='prompt', answer_value='gold').get(c, c)
     write_csv(w.data / 'mine_QA.csv', [named(c) for c in rows[0]], [{named(c): v for c, v in r.items()} for r in rows])
     (w.root / 'wattnb.toml').write_text('[task]\nname = "mine"\nvalue = 0.6\nref = 0.3\nna = 0.1\ncitations = "jaccard"\ncolumns = {id = "qid", question = "prompt", answer_value = "gold"}\n'
                                         'submission = ["id", "ref_id", "answer_value"]\ngates = ["empty", "missing", "uncited"]\n')
     def command(*a, json_=True, ok=(0,)):
-        p = subprocess.run([sys.executable, '-m', 'wattnb.cli', *a, '--root', str(w.root), *['--json'] * json_], capture_output=True, text=True, cwd=w.root)
-        assert p.returncode in (ok if isinstance(ok, tuple) else (ok,)), p.stdout + p.stderr
-        return p.stderr if p.returncode == 2 else json.loads(p.stdout) if json_ else p.stdout
+        status = main([*a, '--root', str(w.root), *['--json'] * json_])
+        out, err = capfd.readouterr()
+        assert status in (ok if isinstance(ok, tuple) else (ok,)), out + err
+        return err if status == 2 else json.loads(out) if json_ else out
     for model in ('extractive', 'abstain'):
         plan = plan_run(RunSettings(model=model, questions='data/mine_QA.csv', preset='words'), w)
         assert plan.questions.task.name == 'mine' and run_all(plan).summary['scores']['task']['ref'] == .3
