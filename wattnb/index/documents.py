@@ -564,30 +564,6 @@ def _read_page(pdf, i:int, gate:dict) -> list:
     for k, n in got.left_out.items(): gate['left_out'][k] = gate['left_out'].get(k, 0) + n
     return got.parts
 
-# %% ../../nbs/01_index/01_documents.ipynb #5e1a7c34
-def _letters(texts:list[str]) -> int:
-    "How many characters are not white space."
-    text = ''.join(texts)
-    return len(text) - text.count(' ') if text.isprintable() else len(''.join(text.split()))
-
-def _parse_pdfium(path, pdf, gate:dict) -> list[Section]:
-    gate['left_out'] = {}
-    parts = [_read_page(pdf, i, gate) for i in range(len(pdf))]
-    bad = gate.get('pages_left_out', {})
-    if 2 * len(bad) > len(parts):
-        raise WorkError(f"page {' and page '.join(map(' '.join, [*bad.items()][:2]))}; "
-                        "pip install 'wattnb[ocr]' reads it from its picture")
-    known = paper_words('\n'.join(p.text for part in parts for rows in part for r in rows for p in r))
-    bodies, section, gutters, sections = _bodies([p[0] if p else [] for p in parts]), '', [], [] # type: ignore[var-annotated]
-    for i, (body, part) in enumerate(zip(bodies, parts), 1):
-        ps, section = _paragraphs(reading_order(body, gutters), i, section, known)
-        for rows in part[1:]: ps += _paragraphs(reading_order(rows, []), i, section, known)[0]
-        have, kept = _letters([p.text for r in body for p in r]), _letters([p.text for p in ps])
-        if have > 100 and kept < (1 - MAX_LOST) * have:
-            raise WorkError(f'page {i}: {kept:,} of {have:,} characters are in its paragraphs')
-        sections.append(Section(f'Page {i}', ps, dict(page=i)))
-    return sections
-
 # %% ../../nbs/01_index/01_documents.ipynb #e25c0002
 def _letters(texts:list[str]) -> int:
     "How many characters are not white space."
