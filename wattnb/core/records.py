@@ -8,7 +8,7 @@ __all__ = ['FILES', 'JsonObject', 'finite', 'PaperRow', 'QuestionRow', 'Submissi
            'Summary', 'fields_of', 'undocumented']
 
 # %% ../../nbs/00_core/05_records.ipynb #4cdb402c
-import re, sys
+import re
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from types import NoneType, UnionType
@@ -67,9 +67,9 @@ def _plain(v):
 def finite(
     v, # a value of a JSON file
 ) -> float|None:
-    "The value as a float; None for a text, a boolean, NaN or infinity."
+    "The value as a float; None for a text, a boolean, NaN, or a number too large for a measurement."
     number = isinstance(v, (int, float)) and not isinstance(v, bool)
-    return float(v) if number and abs(v) <= sys.float_info.max else None
+    return float(v) if number and abs(v) < 1e100 else None
 
 # %% ../../nbs/00_core/05_records.ipynb #c4ec0002
 @cache

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.questions import is_blank
+from ..core.records import finite
 from ..scoring.statistics import wilson
 from ..scoring.store import ERROR_CLASSES, error_class
 from .style import (GREY, MARKERS, PALETTE, Part, aligned, draw_bars, headline, is_wide, legend_below,
@@ -261,7 +262,7 @@ def _energy_rows(data) -> list[dict]:
         for r in e.run.records:
             stages = r.get('energy') if isinstance(r.get('energy'), dict) else {}
             for s, v in stages.items():
-                j = v.get('joules') if isinstance(v, dict) else v
+                j = finite(v.get('joules') if isinstance(v, dict) else v)
                 if j is None: whole = False
                 else: total[s] += j / 3600
         if whole and total: out += _staged(e, total, e.numbers.wh, 'Wh', e.numbers.energy.is_)
@@ -269,7 +270,7 @@ def _energy_rows(data) -> list[dict]:
 
 def _time_rows(data) -> list[dict]:
     return [r for e in data.scored if (of := e.run.stored.timing.get('seconds_by_stage') or {})
-            for r in _staged(e, of, e.numbers.wall_s, 's')]
+            for r in _staged(e, {k: finite(v) for k, v in of.items()}, e.numbers.wall_s, 's')]
 
 # %% ../../nbs/10_plots/06_questions.ipynb #e5066e77
 # stage -> (colour, hatch)
@@ -416,7 +417,7 @@ def _token_rows(data) -> list[dict]:
             t = r.get('tokens') or {}
             for what, v in (('context', r.get('context_tokens')), ('prompt', t.get('prompt', r.get('prompt_tokens'))),
                             ('completion', t.get('completion', r.get('completion_tokens')))):
-                if v: out.append(dict(label=e.label, id=r['id'], what=what, tokens=v,
+                if finite(v): out.append(dict(label=e.label, id=r['id'], what=what, tokens=v,
                                       budget=budget if what == 'context' else None))
     return out
 
@@ -461,7 +462,7 @@ def _rank_bin(rank:int|None) -> str:
 def _retrieval_rows(data, depth:int=20) -> list[dict]:
     groups, out = defaultdict(list), []
     for e in data.systems:
-        ranks = tuple(r.get('gold_rank') for r in e.run.records if 'gold_rank' in r and not is_blank(r.get('gt_value')))
+        ranks = tuple(finite(r['gold_rank']) for r in e.run.records if 'gold_rank' in r and not is_blank(r.get('gt_value')))
         if ranks: groups[ranks].append(e.label)
     for ranks, labels in groups.items():
         label = labels[0] + (f' and {len(labels) - 1} more' if len(labels) > 1 else '')

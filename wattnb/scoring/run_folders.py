@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, did_you_mean, digest, file_sha256, log,
                                    printable, read_csv, read_json, some_of, stale_files, storable)
 from ..core.questions import WATTBOT2025, Question, Task, read_task
-from ..core.records import Summary
+from ..core.records import Summary, finite
 from ..llm.memory import precision_of
 from ..telemetry.energy import questions_at_a_time
 from ..telemetry.footprints import load_footprint
@@ -41,15 +41,6 @@ def _all_printable(x):
     if isinstance(x, list): return [_all_printable(v) for v in x]
     return printable(x) if isinstance(x, str) else x
 
-_HUGE = 1e100 # no measurement is so large, and sums of squares of smaller numbers do not overflow
-
-def _plausible(x):
-    "JSON from a run folder; numbers that cannot be a measurement become None: missing."
-    for k, v in x.items() if isinstance(x, dict) else enumerate(x):
-        if isinstance(v, (dict, list)): _plausible(v)
-        elif isinstance(v, (int, float)) and abs(v) >= _HUGE: x[k] = None
-    return x
-
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #28a245a5
 @dataclass(frozen=True)
 class RunFolder:
@@ -68,7 +59,7 @@ class RunFolder:
         if not p.exists(): return {}
         s = read_json(p)
         if not isinstance(s, dict): raise UserError(f'{p} is not a JSON object')
-        return _all_printable(_plausible(s))
+        return _all_printable(s)
     @cached_property
     def stored(self) -> Summary:
         "The summary as a record of checked fields: what it lacks is None, {} or []."
@@ -81,7 +72,7 @@ class RunFolder:
             rows = read_json(p)
             if not isinstance(rows, list) or not all(isinstance(r, dict) and 'id' in r for r in rows):
                 raise UserError(f'{p} is not a list of records with ids')
-            out += _plausible(rows)
+            out += rows
         return out
     @cached_property
     def submission(self) -> list[dict]:
@@ -118,7 +109,7 @@ def _predictions(run:RunFolder) -> list[Prediction]:
         # in a record without a status an error means that the question failed
         if status not in STATUSES: status = 'failed' if r.get('error') else ''
         out.append(Prediction(id, value, refs, status, unit,
-                              confidence if isinstance(confidence, (int, float)) else None, explanation,
+                              finite(confidence), explanation,
                               urls, materials))
     if not out: raise UserError(f'{run.path} has neither submission.csv nor results.json{replay_hint(run)}')
     return out
