@@ -17,7 +17,7 @@ from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError
 from ..scoring.statistics import mcnemar_exact, paired_ci, permutation_test
 from ..scoring.judging import papers_of
-from ..scoring.run_folders import GroundTruth, distinct_names, pick_runs
+from ..scoring.run_folders import GroundTruth, distinct_names, pick_runs, read_each
 from ..scoring.store import ERROR_CLASSES, error_class, tidy_rows
 
 # %% ../../nbs/09_compare/03_errors.ipynb #8b10c483
@@ -99,12 +99,10 @@ def decompose(
     ground_truth=None,       # truth file to use
 ) -> Errors:
     "Classify every question of runs. Runs without truth are left out, unless they were named."
-    folders, truths, out = pick_runs(ws, runs, env, datafile), GroundTruth(ws, ground_truth), {}
-    for label, r in zip(distinct_names(folders), folders):
-        try: t = tidy_rows(r, truths)
-        except UserError:
-            if runs is not None: raise
-            continue
-        if t: out[label] = t
-        elif runs is not None: raise UserError(f'{r.id}: no truth for its questions')
-    return decompose_rows(out)
+    folders, truths, named = pick_runs(ws, runs, env, datafile), GroundTruth(ws, ground_truth), runs is not None
+    def rows(item):
+        label, r = item
+        if (t := tidy_rows(r, truths)) or not named: return label, t
+        raise UserError(f'{r.id}: no truth for its questions')
+    found = read_each(zip(distinct_names(folders), folders), rows, named)
+    return decompose_rows({label: t for label, t in found if t})
