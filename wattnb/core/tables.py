@@ -69,7 +69,8 @@ def _least(width:int, number:bool, cells:Sequence[str]) -> int:
     return width if number or name or width <= 20 else min(width, LEAST)
 
 def _fit(widths:list[int], least:list[int], order:list[list[int]], room:int|None) -> tuple[dict[int, int], list[int]]:
-    "(width of each column that is shown, columns that are left out), for `room` characters; `order` has groups of columns."
+    """(width of each column that is shown, columns that are left out), for `room` characters; `order` has groups of
+    columns."""
     if room is None or sum(widths) + 2 * len(widths) - 2 <= room: return dict(enumerate(widths)), []
     kept, used = [], -2
     for group in order:

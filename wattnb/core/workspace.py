@@ -437,7 +437,7 @@ class Workspace:
     notebooks = property(lambda self: self.root/'nbs')
     @classmethod
     def find(cls,
-        root=None, # the folder, if given, or a workspace as it is; else `WATTNB_ROOT`, else upwards from the working folder
+        root=None, # the folder, or a workspace as it is; default: `WATTNB_ROOT`, else upwards from the working folder
     ) -> 'Workspace':
         "The workspace to use. Raises `UserError` when there is none."
         if isinstance(root, cls): return root
@@ -583,6 +583,7 @@ def progress(
         if terminal := _terminal():
             more['file'] = terminal
             with suppress(OSError):
-                if 0 in os.get_terminal_size(terminal.fileno()): more |= dict(dynamic_ncols=False, ncols=80, nrows=24) # unknown
+                # the size is not known
+                if 0 in os.get_terminal_size(terminal.fileno()): more |= dict(dynamic_ncols=False, ncols=80, nrows=24)
         else: more |= dict(mininterval=every, dynamic_ncols=False, ascii=True, ncols=90, file=_Lines(sys.stderr))
     return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, miniters=0, **more)

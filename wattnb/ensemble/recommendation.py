@@ -38,7 +38,8 @@ def top_models(p:RunMatrix) -> ResultTable:
         s, alone = p.scores[k], int((p.right[k] & ~np.delete(p.right, k, 0).any(0)).sum())
         agree = [(p.right[k] == p.right[j]).mean() for j in best if j != k]
         x = p.numbers[k]
-        latency, wh = (x.latency_s, x.wh_per_question) if x else map(_nan, (p.seconds[k].mean(), p.joules[k].mean() / 3600))
+        latency, wh = ((x.latency_s, x.wh_per_question) if x
+                       else map(_nan, (p.seconds[k].mean(), p.joules[k].mean() / 3600)))
         rows.append([p.labels[k], *([x and x.engine, x and x.precision] if engine else []), s.overall, *s.ci['overall'],
                      s.na_recall, alone, latency, p.vram[k],
                      float(np.mean(agree)) if agree else None, wh, x.energy.is_ if x else None])
@@ -56,7 +57,8 @@ def leave_one_out(p:RunMatrix) -> list[dict]:
     def overall(without=None):
         ks = [k for k in order if k != without]
         if len(ks) < 2: return float(p.x[ks[0]].mean())
-        won = decide({p.labels[k]: p.predictions[k] for k in ks}, [q.id for q in p.questions], VoteRule(values=p.task.values))
+        won = decide({p.labels[k]: p.predictions[k] for k in ks}, [q.id for q in p.questions],
+                     VoteRule(values=p.task.values))
         return score(p.questions, decisions_as_predictions(won)).overall
     full = overall()
     return [dict(without='none', overall=full, change=0.),
@@ -132,8 +134,8 @@ def _statement(runs:RunMatrix, d:SystemDecision, limits) -> str:
     out.append(_cheapest_sentence(d))
     gains = [x['mde'] for x in rivals if x['mde'] is not None]
     if rivals and not d.better:
-        out.append(f'A gain of {max(gains) * 100:.1f} points or more by an ensemble or a cascade would have been found 4 '
-                   f'times in 5 on these {runs.n} questions.' if gains
+        out.append(f'A gain of {max(gains) * 100:.1f} points or more by an ensemble or a cascade would have been found '
+                   f'4 times in 5 on these {runs.n} questions.' if gains
                    else f'No detectable gain can be given: on these {runs.n} questions the systems never differed.')
     if limits:
         h = next(h for h in d.families.values() if h.best is d.choice)
@@ -224,7 +226,8 @@ def _budgets(models:Sequence[System], max_wh:float|None, max_usd:float|None) -> 
         if limit is None: continue
         known = [of(s).mean() / scale for s in models if np.isfinite(of(s)).all()]
         if not known:
-            raise UserError(f'the runs do not say how many {what} they used, or only a lower bound: no budget can be kept')
+            raise UserError(f'the runs do not say how many {what} they used, or only a lower bound: no budget can be '
+                            'kept')
         if min(known) > limit:
             raise UserError(f'no run keeps to {limit:g} {what} per question: the cheapest takes {min(known):.3g}')
         out.append((of, limit * scale, what, scale))

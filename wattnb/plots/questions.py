@@ -455,7 +455,7 @@ def plot_tokens(
 # %% ../../nbs/10_plots/06_questions.ipynb #a73dc26b
 RANKS = ('1', '2', '3', '4–5', '6–10', '11–20', '> 20', 'none')
 
-def _rank_bin(rank:int|None) -> str:
+def _rank_bin(rank:float|None) -> str:
     if rank is None: return 'none'
     return RANKS[np.searchsorted((1, 2, 3, 5, 10, 20), rank)]
 

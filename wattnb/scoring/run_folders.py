@@ -103,7 +103,8 @@ def _predictions(run:RunFolder) -> list[Prediction]:
                          r.get('answer_unit', ''), r.get('explanation', ''), r.get('ref_url'),
                          r.get('supporting_materials')) for r in run.submission]
     keys = ('pred_value', 'pred_ref', 'pred_unit', 'pred_explanation')
-    for r, id, *cells in rows or [(r, str(r['id']), *(cell_text(r.get(k)) for k in keys), None, None) for r in run.records]:
+    for r, id, *cells in rows or [(r, str(r['id']), *(cell_text(r.get(k)) for k in keys), None, None)
+                                  for r in run.records]:
         value, refs, unit, explanation, urls, materials = cells
         status, confidence = r.get('status', ''), r.get('confidence')
         # in a record without a status an error means that the question failed
@@ -233,7 +234,8 @@ def _walk(root:Path, parts:tuple=(), depth:int=6) -> Iterator[tuple[Path, tuple]
     if not depth: return
     for e in entries:
         skip = e.name[:1] == '.' or e.name in _NO_RUNS or _ARCHIVED.search(e.name)
-        if not skip and e.is_dir(follow_symlinks=True): yield from _walk(Path(e.path), (*parts, _shown(e.name)), depth - 1)
+        if not skip and e.is_dir(follow_symlinks=True):
+            yield from _walk(Path(e.path), (*parts, _shown(e.name)), depth - 1)
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0022
 def experiments_of(
@@ -243,7 +245,8 @@ def experiments_of(
     if isinstance(root, Workspace): return root.experiments
     if root is None: return Workspace.find().experiments
     p = Path(root).expanduser().resolve()
-    if p.parts[-2:] == ('artifacts', 'experiments') and (p.parent.parent/'data').is_dir(): return p # may have no run yet
+    # may have no run yet
+    if p.parts[-2:] == ('artifacts', 'experiments') and (p.parent.parent/'data').is_dir(): return p
     if not p.is_dir(): raise UserError(f'no such folder: {root}')
     return p/'artifacts'/'experiments' if (p/'artifacts'/'experiments').is_dir() else p
 
@@ -330,7 +333,8 @@ def find_run(
     if fits: raise UserError(f'{spec} is ambiguous: {some_of((r.id for r in fits), 12)}: write one of these')
     where = ''.join(f' in {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v)
     names = sorted({n for r in runs for n in (r.name, r.id)})
-    hint = did_you_mean(spec, names, cutoff=.6, otherwise=f' (there are {len(runs)} runs: {some_of(r.id for r in runs)})')
+    hint = did_you_mean(spec, names, cutoff=.6, otherwise=f' (there are {len(runs)} runs: '
+                                                          f'{some_of(r.id for r in runs)})')
     raise UserError(f'no run {spec!r}{where} under {base}{hint}')
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0027
@@ -340,11 +344,13 @@ def pick_runs(
     env:str|None=None,         # narrows the search
     datafile:str|None=None,    # narrows the search
 ) -> list[RunFolder]:
-    "Several runs, in the order named. `UserError` for a repeat, an unknown or an ambiguous name, or where there are none."
+    """Several runs, in the order named. `UserError` for a repeat, an unknown or an ambiguous name, or where there are
+    none."""
     if specs is None: return some_runs(ws, env, datafile)
     out = [s if isinstance(s, RunFolder) else find_run(ws, s, env, datafile) for s in specs]
     noise = [r.id for r in out if r.has_random_weights]
-    if noise: raise UserError(f'{noise[0]} has random weights: it measures time, memory and energy, and answered nothing')
+    if noise:
+        raise UserError(f'{noise[0]} has random weights: it measures time, memory and energy, and answered nothing')
     twice = [r.id for r, n in Counter(out).items() if n > 1]
     if twice: raise UserError(f'{twice[0]} is named twice')
     return out
