@@ -226,7 +226,8 @@ only its chargers of batteries and a part of its cooling. Corno joined in March,
 months in which nothing was switched off.</p> <table><caption>Table 1: Reserve power offered in 2030,
 mean over the year</caption><tr><th>Site</th><th>MW</th><th>Calls</th>
 </tr><tr><td>Asvik</td><td>26</td><td>19</td></tr><tr><td>Berle</td><td>4</td><td>19</td></tr>
-<tr><td>Corno</td><td>11</td><td>15</td></tr></table><h2>What was used</h2><p>The operator called the reserve nineteen times. A call
+<tr><td>Corno</td><td>11</td><td>15</td></tr></table>
+<h2>What was used</h2><p>The operator called the reserve nineteen times. A call
 lasted six minutes on average, and the longest lasted fourteen. No job was lost in any of them: the
 scheduler at Asvik had stored the state of its jobs before each hour that was offered. The energy that
 was not used during the calls was taken later in the same day, so the calls saved no electricity. They
