@@ -197,7 +197,7 @@ def synthetic_runs(
     ensembles:int=1,              # votes over members of the first machine
     datafile:str='made_QA',       # stem of the question file
     seed:int=7,                   # of the random generator
-    unpacking:float=0.,           # 4 or 8 bit decode as if so many GB more were read, times the root of the active billions
+    unpacking:float=0.,           # decode at 4 or 8 bit reads so many GB more, times the root of the active billions
 ) -> Workspace:
     "A workspace with one finished run for each line of the plan, and votes over the three with the most parameters."
     root, reg, rng = Path(root), load_registry(), np.random.default_rng(seed)
