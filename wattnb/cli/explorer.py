@@ -379,14 +379,13 @@ def _vote_table(p:RunMatrix, ks:list[int], rule:VoteRule, datafile:str) -> Resul
     "Score, energy and cost of a vote of these runs, and of each of them."
     votes = decide({p.labels[k]: list(p.predictions[k]) for k in ks}, [q.id for q in p.questions], rule)
     s, energies = score(p.questions, decisions_as_predictions(votes)), [p.numbers[k].energy for k in ks]
-    row = lambda name, x, e, usd: (name, x.overall, x.value_accuracy, x.ref_overlap, x.na_recall, e.wh, e.is_, usd)
+    row = lambda name, x, e, usd: (name, x.overall, x.value_accuracy, x.ref_overlap, x.na_recall, e.wh, usd)
     rows = [row(p.labels[k], p.scores[k], e, p.usd[k].sum()) for k, e in zip(ks, energies)]
-    (lo, hi), gain = s.ci['overall'], s.overall - max(p.scores[k].overall for k in ks)
+    (lo, hi), gain, energy = s.ci['overall'], s.overall - max(p.scores[k].overall for k in ks), sum_energies(energies)
     return ResultTable(
-        ['', 'score', 'value', 'citations', 'refusals', 'Wh', 'energy', 'USD'],
-        [row('vote', s, sum_energies(energies), p.usd[ks].sum()), *rows],
+        ['', 'score', 'value', 'citations', 'refusals', 'Wh', 'USD'], [row('vote', s, energy, p.usd[ks].sum()), *rows],
         f'{s.overall:.3f} [{lo:.3f}, {hi:.3f}], {gain:+.3f} against its best member',
-        (f'{p.n} questions, agreement {sum(d.agreement for d in votes.values()) / len(votes):.2f}',
+        (f'{p.n} questions, agreement {sum(d.agreement for d in votes.values()) / len(votes):.2f}, energy {energy.is_}',
          'Chosen and scored on the same questions: `wattnb recommend` estimates the score on others.',
          f'To keep it: wattnb ensemble --experiments {" ".join(p.labels[k] for k in ks)} --strategy {rule.strategy}'
          f'{" --ignore-blank" * rule.ignore_blank} --name vote --datafile {datafile}'))
