@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NO_RUNS', 'cell_text', 'RunFolder', 'replay_hint', 'run_hash', 'is_plain', 'side_by_side', 'experiments_of', 'is_run',
            'is_own', 'runs_root', 'find_runs', 'registry_of', 'entry_of', 'kind_of', 'model_of', 'run_labels',
-           'is_called', 'several_engines', 'name_with_engine', 'distinct_names', 'find_run', 'pick_runs', 'check_place',
-           'some_runs', 'read_each', 'GroundTruth', 'recorded_task', 'score_run']
+           'is_called', 'read_each', 'several_engines', 'name_with_engine', 'distinct_names', 'find_run', 'pick_runs',
+           'check_place', 'some_runs', 'GroundTruth', 'recorded_task', 'score_run']
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0003
 import json, os, re
@@ -375,6 +375,20 @@ def is_called(
         elif not k: return False
     return not rest
 
+# %% ../../nbs/05_scoring/05_run_folders.ipynb #7880cf92
+def read_each(
+    items:Iterable,   # runs, or whatever `of` takes
+    of:Callable,      # reads one
+    named:bool=False, # whether somebody named the runs: a damaged one is then a mistake
+) -> Iterator:
+    "The result of `of` for each. Damaged ones are left out with a warning; `UserError` if `named`."
+    for x in items:
+        try: found = of(x)
+        except UserError as e:
+            if named: raise
+            log.warning('left out: %s', e)
+        else: yield found
+
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #b24f3a2e
 def several_engines(
     runs, # `RunFolder`s, or numbers of runs
@@ -482,19 +496,6 @@ def some_runs(
             else: log.warning('left out: %s', e)
     if not out: raise UserError('no run can be read: `wattnb audit` says why')
     return out
-
-def read_each(
-    items:Iterable,   # runs, or whatever `of` takes
-    of:Callable,      # reads one
-    named:bool=False, # whether somebody named the runs: a damaged one is then a mistake
-) -> Iterator:
-    "The result of `of` for each. Damaged ones are left out with a warning; `UserError` if `named`."
-    for x in items:
-        try: found = of(x)
-        except UserError as e:
-            if named: raise
-            log.warning('left out: %s', e)
-        else: yield found
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a2001
 def _truth_of(path) -> tuple[list[Question], str]:
