@@ -554,7 +554,7 @@ def opening(self:Comparison) -> str: return self.verdict
 def closing(self:Comparison) -> str:
     if not self.every: return 'Each part of the score, flags, seeds and further tables: --wide'
     return (f'With {len(self.pairs)} pairs the tests of each part of the score are left out of the text: name fewer runs, or '
-            'see by_metric in --json.') * (len(self.pairs) > MOST_PAIRS)
+            'see by_metric in --json.') * (len(self.pairs) > MOST_PAIRS and self.named == 'run')
 
 @patch
 def tables(self:Comparison) -> list[ResultTable]:
@@ -564,7 +564,7 @@ def tables(self:Comparison) -> list[ResultTable]:
     fieller = f"low, high: Fieller's interval{by}; where it has no upper end, none is printed."
     costs = [named(self.cost_table, fieller)] if any(p['cost']['any'] for p in self.pairs) else []
     margins = [self.margin_table] if self.margins else []
-    first = [named(self.ranking, 'Runs: ' + self.runs[0].scores.interval_note()), self.pair_table, *margins]
+    first = [named(self.ranking, f'{self.named.capitalize()}s: ' + self.runs[0].scores.interval_note()), self.pair_table, *margins]
     if not self.every: return [*first, *costs]
     return [*first, *[self.metric_table] * (len(self.pairs) <= MOST_PAIRS),
             *(t for t in (self.seed_table, self.pooled_table, self.flag_table) if len(t)), *costs,

@@ -194,7 +194,7 @@ def table(self:Recommendation) -> ResultTable:
          'high: its 95 % interval, with the variance of the choice. '
          f'difference: of two such choices on the same resamples, interval and p simultaneous over {rivals} '
          f'famil{"y" if rivals == 1 else "ies"} (Bonferroni). cheapest: the cheapest system within half the margin, '
-         'interval of 95 %.', self.statement), brief=('family', 'best on all questions', 'out-of-bag', 'difference'))
+         'interval of 95 %.',), brief=('family', 'best on all questions', 'out-of-bag', 'difference'))
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #c62eaa63
 @patch

@@ -62,8 +62,8 @@ def _terms(r:Report) -> list[str]:
     "The definitions of score, system and significant difference."
     if not r.labelled: return []
     task, c = next(iter(r.numbers.values())).task, r.comparison
-    parts = (f'{task.value:.0%} right values', f'{task.ref:.0%} right citations',
-             f'{task.na:.0%} refusals of what the papers do not answer' * (task.na > 0))
+    parts = (f'{task.value * 100:.0f} % right values', f'{task.ref * 100:.0f} % right citations',
+             f'{task.na * 100:.0f} % refusals of what the papers do not answer' * (task.na > 0))
     out = [f'Score: 0 to 1, {_and([p for p in parts if p])} (rules of {task.name.replace("wattbot", "WattBot ")})']
     if c is None: return out
     by = ' that keeps the questions of a paper together' if c.papers else ''

@@ -86,7 +86,7 @@ def _draw_cells(fig, ax, codes, symbols:bool):
     legend_below(fig, entries)
 
 # %% ../../nbs/10_plots/06_questions.ipynb #f2e0e355
-@figure('question_map', 'every question in every system, by error class', NEEDS['run'], _map_rows,
+@figure('question_map', 'how every system answered every question, by error class', NEEDS['run'], _map_rows,
         'A grid of systems by questions, easiest question at the left: each cell has the colour of the error class',
         lambda df: [list(GROUPS).index(GROUP_OF[c]) for c in df['error_class']])
 def plot_question_map(
@@ -104,8 +104,8 @@ def plot_question_map(
     ax.set_xticks([0, n - 1], ['easiest', 'hardest'])
     for t, ha in zip(ax.get_xticklabels(), ('left', 'right')): t.set_ha(ha)
     ax.set_xlabel(f'{n} questions, by the number of systems that have them right'); ax.tick_params(length=0)
-    return headline(fig, 'Every question in every system', f'n = {n} questions, {len(codes)} systems; cells: error '
-                    f'class; {(right == 0).sum()} right in no system, {(right == len(codes)).sum()} right in every system')
+    return headline(fig, 'Every question and every system', f'n = {n} questions, {len(codes)} systems; cells: error '
+                    f'class; {(right == 0).sum()} right for no system, {(right == len(codes)).sum()} for every system')
 
 # %% ../../nbs/10_plots/06_questions.ipynb #740f940e
 CELLS = (('answerable', 'answered'), ('answerable', 'refused'), ('answerable', 'no reply'),

@@ -26,7 +26,7 @@ from .style import COLUMN, is_note, narrow_figures, small_png
 from .checks import overlaps
 from .registry import Figure, as_shown
 from .figures import alt_text, draw, registered
-from .reports import Folded, Report, provenance, runs_table
+from .reports import Folded, Report, of_systems, provenance, runs_table
 from .findings import (audit_findings, budget_table, report_facts, report_title, summary_sentences,
                                    systems_table)
 from .citing import cite_latex, cited_runs
@@ -95,7 +95,7 @@ def recommended(
     names = r.names | {x.run: r.names[k] for k, x in r.numbers.items()}
     escaped = {html.escape(k): html.escape(v) for k, v in names.items()}
     return Folded(bullets(split_sentences(_renamed(names, r.recommendation.statement))).text
-                  + folded('How the choice was made', Folded(_renamed(escaped, r.recommendation._repr_html_()))).text)
+                  + folded('How the choice was made', Folded(_renamed(escaped, ''.join(of_systems(t)._repr_html_() for t in r.recommendation.tables())))).text)
 
 def planned(
     r:Report, # any
