@@ -248,7 +248,7 @@ tr{padding:.7rem 0;border-bottom:1px solid color-mix(in srgb,currentColor 30%,tr
 td,td.n{display:flex;gap:1rem;justify-content:space-between;border:0;padding:.08rem 0;
 text-align:right;white-space:normal}
 td::before{content:attr(data-of);opacity:.8;color:CanvasText;font-weight:400;text-align:left;flex:none}
-td.run{font-weight:600} td ul{text-align:left}}
+td.run{font-weight:600} td.run small{font-weight:400} td ul{text-align:left}}
 '''
 
 # %% ../../nbs/10_plots/13_board.ipynb #b0a4d0c4
