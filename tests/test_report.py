@@ -83,7 +83,7 @@ def test_named_runs():
     r = Report(ws, only=('Qwen2.5 72B', 'lab/toy_QA/guess'))
     ids = ['lab/toy_QA/big', 'lab/toy_QA/guess']
     assert [x.run for x in r.numbers.values()] == ids and [x['run'] for x in r.audit.to_json()['runs']] == ids and sorted(r.recommendation.runs.labels) == ['big', 'guess']
-    assert [(x['system'], x['run'], x['where its questions ended']) for x in runs_table(r)] == [(n, i, f'wattnb errors {i}') for n, i in zip(('Qwen2.5 72B', 'guess'), ids)]
+    assert [(x['system'], x['run'], x['to see how its questions ended']) for x in runs_table(r)] == [(n, i, f'wattnb errors {i}') for n, i in zip(('Qwen2.5 72B', 'guess'), ids)]
     tables = {k: t.to_json() for k, t in report_tables(r).items()}
     assert 'small' not in json.dumps(tables) and [k for k, rows in tables.items() if 'run' in rows[0]] == ['runs'] # one table has both
     assert holds(r) == holds(only(ws, 'big', 'guess'))
