@@ -87,7 +87,7 @@ def test_named_runs():
     tables = {k: t.to_json() for k, t in report_tables(r).items()}
     assert 'small' not in json.dumps(tables) and [k for k, rows in tables.items() if 'run' in rows[0]] == ['runs'] # one table has both
     assert holds(r) == holds(only(ws, 'big', 'guess'))
-    with pytest.raises(UserError, match='no run .nothing'): Report(ws, only=('nothing',)).runs
+    with pytest.raises(UserError, match='no run .nothing'): report_title(Report(ws, only=('nothing',)))
 
 
 def test_one_run(): assert 'the only system here' in holds(only(toy_runs(), 'big'))[0]

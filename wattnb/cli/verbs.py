@@ -62,8 +62,9 @@ def _runs(
 ) -> Opt:
     "The argument of a verb that names runs: `find_run` and `pick_runs` read all of them."
     many = nargs in ('*', '+')
-    return Opt(name or ('runs' if many else 'run'), metavar='RUN', help='; '.join(filter(None, (
-        what, f'{"runs" if many else "a run"}: name, path, env/datafile/name, or the label of a figure in quotation marks'))), **(dict(nargs=nargs) if nargs else {}))
+    how = f'{"runs" if many else "a run"}: name, path, env/datafile/name, or in quotation marks its label in a figure'
+    return Opt(name or ('runs' if many else 'run'), metavar='RUN', help='; '.join(filter(None, (what, how))),
+               **(dict(nargs=nargs) if nargs else {}))
 
 _RUN = _runs()
 _WHERE = (Opt('--env', default=None, metavar='ENV', help='only runs of this machine label'),

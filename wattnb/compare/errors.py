@@ -78,8 +78,8 @@ class Errors(TableSet):
         t = ResultTable(['run', 'bound', 'bound run', 'n', 'value', 'value of bound', 'diff', 'ci_low', 'ci_high',
                          'mcnemar_p'], list(self.bounds),
                         'Bounds: the same model with the gold papers (oracle) or none (closed-book)',
-                        ('value: by the strict rule. diff: bound less run; its interval and McNemar p are by paper where '
-                         'questions share papers, not corrected for several runs.',))
+                        ('value: by the strict rule. diff: bound less run; its interval and McNemar p are by paper '
+                         'where questions share papers, not corrected for several runs.',))
         t.columns = [c.replace('run', self.named) for c in t.columns]
         return t
     def to_json(self): return dict(counts=self.counts, classes=ERROR_CLASSES, bounds=list(self.bounds),
@@ -93,7 +93,8 @@ def decompose_rows(
 ) -> Errors:
     "Classify the questions of runs, given their tidy rows."
     if not runs: raise UserError('no runs to decompose')
-    return Errors({label: {r['id']: error_class(r) for r in t} for label, t in runs.items()}, tuple(_bounds(runs)), named)
+    classes = {label: {r['id']: error_class(r) for r in t} for label, t in runs.items()}
+    return Errors(classes, tuple(_bounds(runs)), named)
 
 def decompose(
     ws,                      # workspace or tree of runs

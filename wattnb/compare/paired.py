@@ -24,8 +24,8 @@ from ..scoring.statistics import (ALPHA, design_effect, differs, holm, letters, 
 from ..scoring.wattbot_score import scorer_version
 from ..scoring.scores import VALUE_NOTE, Scores, contribution_bounds, same_task
 from ..scoring.judging import papers_of
-from ..scoring.run_folders import (GroundTruth, RunFolder, distinct_names, pick_runs, registry_of, run_labels, score_run,
-                                       several_engines)
+from ..scoring.run_folders import (GroundTruth, RunFolder, distinct_names, pick_runs, registry_of, run_labels,
+                                        score_run, several_engines)
 from ..scoring.equivalence import margin_tests
 from ..scoring.seeds import pooled_p, seed_variance, variance_split, widened
 from ..scoring.ranks import Rank, dominance, rank_distribution
@@ -324,12 +324,12 @@ def ranking(self:Comparison) -> ResultTable:
     return ResultTable([*first, 'overall', 'low', 'high', 'P(best)', 'ranks', *self.runs[0].scores.compared,
                         'latency s', 's/question', 'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'],
                        rows, f'{len(rows)} {self.named}s, {self.n} questions',
-                       (f'low, high: 95 % interval. Two {self.named}s with a common letter are not significantly different '
-                        '(paired permutation test, Holm, 5 %, and the interval of the difference).',
+                       (f'low, high: 95 % interval. Two {self.named}s with a common letter are not significantly '
+                        'different (paired permutation test, Holm, 5 %, and the interval of the difference).',
                         f'P(best), ranks: how often a {self.named} is the best, and 95 % of its ranks, when '
                         f'{"questions" if self.papers is None else "papers"} are resampled.',
                         WHOLE_RUN, *self.doubts(), *[VALUE_NOTE] * any(self._na)),
-                       brief=(*(c for c in first if c != 'system' or not systems), 'overall', 'low', 'high', 'strict', 'Wh/question'))
+                       brief=(*first[:1], *first[1 + systems:], 'overall', 'low', 'high', 'strict', 'Wh/question'))
 
 # %% ../../nbs/09_compare/01_paired.ipynb #f701ac58
 @patch(as_prop=True)
@@ -564,7 +564,8 @@ def tables(self:Comparison) -> list[ResultTable]:
     fieller = f"low, high: Fieller's interval{by}; where it has no upper end, none is printed."
     costs = [named(self.cost_table, fieller)] if any(p['cost']['any'] for p in self.pairs) else []
     margins = [self.margin_table] if self.margins else []
-    first = [named(self.ranking, f'{self.named.capitalize()}s: ' + self.runs[0].scores.interval_note()), self.pair_table, *margins]
+    intervals = f'{self.named.capitalize()}s: {self.runs[0].scores.interval_note()}'
+    first = [named(self.ranking, intervals), self.pair_table, *margins]
     if not self.every: return [*first, *costs]
     return [*first, *[self.metric_table] * (len(self.pairs) <= MOST_PAIRS),
             *(t for t in (self.seed_table, self.pooled_table, self.flag_table) if len(t)), *costs,
@@ -573,7 +574,8 @@ def tables(self:Comparison) -> list[ResultTable]:
 # %% ../../nbs/09_compare/01_paired.ipynb #22370c49
 @patch
 def to_json(self:Comparison) -> dict:
-    runs = [dict(run=e.run.id if e.run else e.label, label=e.label, system=e.system or None, p_best=r.p_best, rank=[r.low, r.mean, r.high],
+    runs = [dict(run=e.run.id if e.run else e.label, label=e.label, system=e.system or None, p_best=r.p_best,
+                 rank=[r.low, r.mean, r.high],
                  **{k: v for k, v in e.scores.to_json(strict=True).items() if k not in ('problems', 'by_usage')},
                  numbers=e.numbers and e.numbers.to_json()) for e, r in zip(self.runs, self.ranks)]
     margins = [_margin_json(p, m, ALPHA) for p, m in zip(self.pairs, self.margins)] or [None] * len(self.pairs)

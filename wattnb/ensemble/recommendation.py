@@ -209,8 +209,8 @@ def to_json(self:Recommendation) -> dict:
                         picked=[list(x) for x in h.picked]) for k, h in self.families.items()}
     return dict(choice=choice, statement=self.statement, rule=RULE, margin=d.margin,
                 not_significantly_different=list(d.tied), saves=d.saves, families=families,
-                differences=list(self.differences), top=[dict(model=x['run'], **x) for x in self.top.to_json()], oracle=self.oracle,
-                leave_one_out=self.leave_one_out,
+                differences=list(self.differences), top=[dict(model=x['run'], **x) for x in self.top.to_json()],
+                oracle=self.oracle, leave_one_out=self.leave_one_out,
                 frontier=self.frontier and [r for r in self.frontier.rows if r['p_frontier'] >= .05],
                 transfer=self.transfer, notes=list(p.notes), skipped=[list(s) for s in p.skipped], n=p.n,
                 runs=list(p.labels))

@@ -355,10 +355,11 @@ def parts(self:Results) -> list[ResultTable]:
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3eb
 _RESULTS = { # column → what it shows of the numbers of a run
-    'env': 'env', 'questions': 'datafile', 'task': 'task', 'run': 'name', 'system': 'system', 'engine': 'engine', 'precision': 'precision', 'n': 'n',
-    'score': 'score', '95 % interval': 'interval', 'score is': 'score_is', 'value': 'value_accuracy', 'citations': 'ref_overlap',
-    'NA recall': 'na_recall', 'strict': 'strict', 'refusal recall': 'refusal_recall', 'refusal precision': 'refusal_precision',
-    's/question': 'wall_s_per_question', 'latency s': 'latency_s', 'Wh/question': 'wh_per_question', 'energy is': 'energy.is_',
+    'env': 'env', 'questions': 'datafile', 'task': 'task', 'run': 'name', 'system': 'system', 'engine': 'engine',
+    'precision': 'precision', 'n': 'n', 'score': 'score', '95 % interval': 'interval', 'score is': 'score_is',
+    'value': 'value_accuracy', 'citations': 'ref_overlap', 'NA recall': 'na_recall', 'strict': 'strict',
+    'refusal recall': 'refusal_recall', 'refusal precision': 'refusal_precision', 's/question': 'wall_s_per_question',
+    'latency s': 'latency_s', 'Wh/question': 'wh_per_question', 'energy is': 'energy.is_',
     'USD/question': 'usd_per_question', 'tokens/question': 'tokens'}
 
 def _systems(runs, registry) -> dict[str, str]:

@@ -199,8 +199,8 @@ def rows(self:BoardPart) -> list[dict]:
     out = []
     for k, r in enumerate(self.runs, 1):
         n = r.numbers
-        out.append(dict(rank=None if self.checked == UNVERIFIED else k, team=r.team, system=r.label, run=r.run.id, model=n.model,
-                        precision=n.precision, engine=n.engine, env=n.env,
+        out.append(dict(rank=None if self.checked == UNVERIFIED else k, team=r.team, system=r.label,
+                        run=r.run.id, model=n.model, precision=n.precision, engine=n.engine, env=n.env,
                         score=n.score, score_low=n.score_low, score_high=n.score_high, letters=self.letters.get(r.label, ''),
                         wh_per_question=n.wh_per_question, energy_is=n.energy.is_, frontier=r.label in self.frontier,
                         usd_per_question=n.usd_per_question, seconds_per_question=n.wall_s_per_question,
@@ -215,17 +215,19 @@ def table(self:BoardPart) -> ResultTable:
               _energy(b.numbers)[0] + ' ★' * r['frontier'], _energy(b.numbers)[1] or None, r['usd_per_question'],
               r['seconds_per_question'], _BADGES[r['checked']][0] + f': {r["verified_why"]}' * bool(r['verified_why']))
              for r, b in zip(self.rows(), self.runs)]
-    columns = ['rank', 'team', 'system', 'run', 'score', '95 % interval', 'letters', 'Wh/question', 'energy is', 'USD/question',
-               's/question', 'verified']
+    columns = ['rank', 'team', 'system', 'run', 'score', '95 % interval', 'letters', 'Wh/question', 'energy is',
+               'USD/question', 's/question', 'verified']
     return ResultTable(columns, cells, f'{self.heading}: {self.n} questions, rules of {self.task}', _NOTES,
                        brief=('rank', 'system', 'score', '95 % interval', 'Wh/question', 'verified'))
 
 # %% ../../nbs/10_plots/13_board.ipynb #49b50763
 _NOTES = ('letters: runs that share one are not significantly different. Different are two runs where p is at most '
-          f'{ALPHA} (paired permutation test, Holm over all pairs) and the 95 % interval of the difference excludes zero',
+          f'{ALPHA} (paired permutation test, Holm over all pairs) and the 95 % interval of the difference '
+          'excludes zero',
           '★: no other run of the table scores at least as well for less energy; a lower bound (≥) cannot have it, and – is '
          'energy that was not measured',
-          '95 % interval: of the score of one run; only letters take the pairing of the questions and the number of runs into account',
+          '95 % interval: of the score of one run; only letters take the pairing of the questions and the number of '
+          'runs into account',
          'verified: summary and submission were derived again from the journal, and their hashes are right; whether the '
          'journal itself is true cannot be checked',
          'score derived again: the run has no journal; its submission was scored again with the question file, and the '

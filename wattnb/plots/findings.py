@@ -67,7 +67,8 @@ def _terms(r:Report) -> list[str]:
     out = [f'Score: 0 to 1, {_and([p for p in parts if p])} (rules of {task.name.replace("wattbot", "WattBot ")})']
     if c is None: return out
     by = ' that keeps the questions of a paper together' if c.papers else ''
-    return [*out, 'System: a model with its precision, engine, machine and prompt, or a vote of several; a run is one execution of it',
+    return [*out, 'System: a model with its precision, engine, machine and prompt, or a vote of several; a run is one '
+            'execution of it',
             f'Significant: p ≤ {ALPHA} in a paired permutation test{by}, after Holm’s correction over '
             f'{_count(len(c.pairs), "pair")}, and an interval of the difference that excludes zero']
 
@@ -130,7 +131,8 @@ def _which_system(r:Report) -> str:
     ci = f'95 % interval {x[first].score_low:.3f} to {x[first].score_high:.3f}'
     score = f'{_scored(x[first])} ({ci})'
     if len(x) == 1: return _fitting(r, lambda name: f'{name(first)}, the only system here, scores {score} on {asked}.')
-    return _fitting(r, lambda name: f'{name(first)} has the highest score of {len(x)} {_rows_are(r)}s, {score}, on {asked}.')
+    of = f'{len(x)} {_rows_are(r)}s'
+    return _fitting(r, lambda name: f'{name(first)} has the highest score of {of}, {score}, on {asked}.')
 
 # %% ../../nbs/10_plots/09_findings.ipynb #0e57fa7d
 def _how_sure(r:Report) -> str:
@@ -316,8 +318,8 @@ def money_findings(
     if billed := {k: x for k, x in r.numbers.items() if x.usd_per_question}:
         k = min(billed, key=lambda k: billed[k].usd_per_question)
         usd, score = f'{billed[k].usd_per_question:.3g} USD a question{_doubted(billed[k], "usd")}', billed[k].score
-        return [_fitting(r, lambda name: f'Of the systems that a provider billed, {name(k)} costs the least: {usd}, with '
-                                         f'a score of {score:.3f}.')]
+        return [_fitting(r, lambda name: f'Of the systems that a provider billed, {name(k)} costs the least: {usd}, '
+                                         f'with a score of {score:.3f}.')]
     if any(x.electricity_usd is not None for x in r.numbers.values()):
         return ['No run was billed by a provider; the electricity is under “Carbon, electricity and money” below.']
     return ['No run was billed by a provider, and no electricity was metered, so costs are not compared.']
@@ -369,8 +371,8 @@ def budget_table(
                          'yes' if p.get('different') else 'no' if p else None])
     if not rows: raise UserError('no system has a cost that systems can be compared by, so none is named for a budget')
     columns = ['from, a question', 'system', 'score', 'p against the step before', 'significantly better']
-    note = ('p: paired permutation test, Holm over all pairs of systems; significant where the interval of the difference '
-            'excludes zero, too. Systems without a known cost, or with a lower bound, are not in the table.')
+    note = ('p: paired permutation test, Holm over all pairs of systems; significant where the interval of the '
+            'difference excludes zero, too. Systems without a known cost, or with a lower bound, are not in the table.')
     return ResultTable(columns, rows, 'The highest score for a budget', (note,))
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8systems2

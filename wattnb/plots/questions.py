@@ -133,8 +133,8 @@ def _abstention_columns(ax, used):
 
 # %% ../../nbs/10_plots/06_questions.ipynb #b82f16ba
 @figure('abstention', 'answered and refused, answerable and not', NEEDS['run'], _abstention_rows,
-        'A table of cells per system: numbers and shares of answerable and unanswerable questions that were answered or '
-        'refused',
+        'A table of cells per system: numbers and shares of answerable and unanswerable questions that were answered '
+        'or refused',
         lambda df: df.loc[(df['outcome'] != 'no reply') | (df['count'] > 0), 'share'])
 def plot_abstention(
     df, # label, truth ('answerable', 'unanswerable'), outcome ('answered', 'refused', 'no reply'), count, n (of truth)

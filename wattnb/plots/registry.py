@@ -11,7 +11,7 @@ import functools, re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Callable, Sequence
+from typing import Any, Callable
 
 from ..core.questions import Task
 from ..core.records import finite
@@ -187,7 +187,8 @@ def _scored(found, truths:GroundTruth, registry) -> list[ScoredRun]:
     short = lambda r: r.name if names[r.name] == 1 else '/'.join(p for p in (r.env, r.name) if p)
     twice = Counter(short(r) for r, _ in found)
     systems = run_labels([r for r, _ in found], registry)
-    return [ScoredRun(short(r) if twice[short(r)] == 1 else r.id, s, r, question_costs(r), run_numbers(r, truths, s), system)
+    key = lambda r: short(r) if twice[short(r)] == 1 else r.id
+    return [ScoredRun(key(r), s, r, question_costs(r), run_numbers(r, truths, s), system)
             for (r, s), system in zip(found, systems)]
 
 def _panel(data):
@@ -213,7 +214,8 @@ class FigureData:
         ground_truth=None,      # truth file for runs that name none
         only=None,              # names of the runs; default: all
     ):
-        self.ws, self.env, self.datafile, self.only, self.truths = ws, env, datafile, only, GroundTruth(ws, ground_truth)
+        self.ws, self.env, self.datafile, self.only = ws, env, datafile, only
+        self.truths = GroundTruth(ws, ground_truth)
     @cached_property
     def _found(self) -> tuple: return comparable_runs(self.ws, self.env, self.datafile, self.truths, self.only)
     left_out = property(lambda self: self._found[1], doc='Run id -> why it is left out.')

@@ -94,8 +94,9 @@ def recommended(
     "What to choose, a sentence per line, and how it was found."
     names = r.names | {x.run: r.names[k] for k, x in r.numbers.items()}
     escaped = {html.escape(k): html.escape(v) for k, v in names.items()}
+    tables = ''.join(of_systems(t)._repr_html_() for t in r.recommendation.tables())
     return Folded(bullets(split_sentences(_renamed(names, r.recommendation.statement))).text
-                  + folded('How the choice was made', Folded(_renamed(escaped, ''.join(of_systems(t)._repr_html_() for t in r.recommendation.tables())))).text)
+                  + folded('How the choice was made', Folded(_renamed(escaped, tables))).text)
 
 def planned(
     r:Report, # any
@@ -122,7 +123,7 @@ SCALE = 1.5 # of a figure on a wide screen
 def _sentence(text:str) -> str: return text[:1].upper() + text[1:].rstrip('.') + '.'
 
 def _for_phones(p:Figure, fig, df) -> str:
-    "The picture of a wide figure for a narrow screen, as an HTML source; '' where texts would be cut or cover each other."
+    "The picture of a wide figure for a narrow screen, as an HTML source; '' where texts would cover each other."
     if fig.get_figwidth() <= COLUMN: return ''
     with narrow_figures(): small = p.draw(df)
     if is_note(small) or overlaps(small): return ''
@@ -140,7 +141,8 @@ def _picture(r:Report, name:str, dpi:int) -> tuple[str, str]:
             'doubt</a>.') if doubts else ''
     png, width = b64encode(small_png(fig, dpi)).decode(), round(fig.get_figwidth() * 96 * SCALE)
     return (f'<figure class="wattnb-figure"><div class="scroll"><label><input type="checkbox" aria-label="enlarge">'
-            f'<picture>{_for_phones(p, fig, as_shown(df, r.source))}<img style="max-width:{width}px" alt="{html.escape(alt_text(fig, len(df), p.alt))}" '
+            f'<picture>{_for_phones(p, fig, as_shown(df, r.source))}<img style="max-width:{width}px" '
+            f'alt="{html.escape(alt_text(fig, len(df), p.alt))}" '
             f'src="data:image/png;base64,{png}"></picture></label></div>'
             f'<figcaption>{html.escape(_sentence(p.title))}{note}</figcaption></figure>'), ''
 

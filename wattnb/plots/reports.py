@@ -79,7 +79,8 @@ class Report:
     only: tuple = ()            # names of its runs; default: all
     ws = cached_property(lambda self: runs_root(self.root or None))
     where = property(lambda self: dict(env=self.env or None, datafile=self.datafile or None))
-    _found = cached_property(lambda self: _complete_runs(self.ws, self.where, GroundTruth(self.ws, self.ground_truth), self.only))
+    _found = cached_property(
+        lambda self: _complete_runs(self.ws, self.where, GroundTruth(self.ws, self.ground_truth), self.only))
     runs = property(lambda self: self._found[0])
     left_out = property(lambda self: self._found[1])
     comparison = property(lambda self: self.source.comparison)
@@ -102,7 +103,8 @@ class Report:
                             {k: joules_per_token(e.run.records) for k, e in runs.items()})
         more = doubt_notes({k: e.numbers for k, e in runs.items()}, 'energy', 'usd')
         return replace(of_systems(t), title='Footprint of each system', notes=(*t.notes, *more))
-    recommendation = cached_property(lambda self: recommend(self.ws, ground_truth=self.ground_truth, **self.where, only=self.only))
+    recommendation = cached_property(
+        lambda self: recommend(self.ws, ground_truth=self.ground_truth, **self.where, only=self.only))
     named = cached_property(lambda self: self.comparison and _named(self.comparison, self.names))
 
 # %% ../../nbs/10_plots/08_reports.ipynb #n8numbers
@@ -119,7 +121,7 @@ def numbers(self:Report) -> dict:
 
 @patch(as_prop=True)
 def names(self:Report) -> dict:
-    "Name of a run → the label of its system (`wattnb.scoring.run_folders.run_labels`), which figures and sentences have."
+    "Name of a run → the label of its system (`wattnb.scoring.run_folders.run_labels`), as in figures and sentences."
     if not self.labelled: return dict(zip(self.numbers, run_labels(self.runs, registry_of(self.ws))))
     return {k: self.source.names[k] for k in self.numbers}
 
@@ -265,8 +267,9 @@ def runs_table(
     "The run of each system, with a command that opens it."
     rows = [(r.names[k], x.run, f'wattnb errors {shlex.quote(x.run)}') for k, x in r.numbers.items()]
     return ResultTable(['system', 'run', 'to see how its questions ended'], rows, 'The run of each system', (
-        'run: its folder below artifacts/experiments. All commands take it, and the name of the system in quotation marks where it has one '
-        'run: `wattnb diff RUN RUN` shows two question by question, `wattnb verify RUN` checks the files of one.',))
+        'run: its folder below artifacts/experiments. All commands take it, and the name of the system in quotation '
+        'marks where it has one run: `wattnb diff RUN RUN` shows two question by question, `wattnb verify RUN` checks '
+        'the files of one.',))
 
 # %% ../../nbs/10_plots/08_reports.ipynb #e91c90f1
 def provenance(

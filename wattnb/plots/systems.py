@@ -116,7 +116,7 @@ def _draw_bounds(ax, df) -> list[tuple]:
 def _pareto_note(df) -> str:
     apart, shared, guess = df['apart'].sum(), df['shared'].sum(), df['cost_is'].str.contains('extrapolated').sum()
     some, front = not df['apart'].all(), df['on_frontier'].any()
-    return (f'{n_of(df)}; ' + 'bars: 95 % intervals' + '; ellipses: joint 95 % regions of systems on the frontier (dashed)'
+    return (f'{n_of(df)}; bars: 95 % intervals' + '; ellipses: joint 95 % regions of systems on the frontier (dashed)'
             * bool(front) + '; %: share of resamples on the frontier' * some
             + (f'; arrows: {apart if some else "all"} are lower bounds, since not all GPUs were metered; none is on a frontier'
                if apart else '')
@@ -326,7 +326,7 @@ def _difference_rows(data) -> list[dict]:
 
 # %% ../../nbs/10_plots/05_systems.ipynb #47f3b46c
 @figure('paired_differences', 'each system against the best one', NEEDS['two'], _difference_rows,
-        'A dot with its interval per system: difference of the overall score to the best system, with corrected p values',
+        'A dot with its interval per system: difference of the overall score to the best one, with corrected p values',
         ('diff', 'ci_low', 'ci_high'))
 def plot_forest(
     df, # a, b, diff (a minus b), ci_low, ci_high, p_holm, n; where known: pairs, over which p is corrected

@@ -240,8 +240,8 @@ def _score_dots(ax, s, c:str, texts:bool=False):
     else: ax.set_xlim(-.04, 1.04); ax.set_xticks([0, .5, 1], ['0', '.5', '1']); ax.set_xticks([.25, .75], minor=True)
 
 @figure('overall_ranking', 'overall score of every system, and what its parts lose', NEEDS['run'], runs_of,
-        'Left, a dot with its interval per system, best on top: the overall score; right, stacked horizontal bars: what '
-        'value accuracy, citation overlap and NA recall take from a full score', tuple(with_ci('overall')),
+        'Left, a dot with its interval per system, best on top: the overall score; right, stacked horizontal bars: '
+        'what value accuracy, citation overlap and NA recall take from a full score', tuple(with_ci('overall')),
         where='machine', copies=('overall_scores',))
 def plot_overall_ranking(
     df, # label, family, kind, env, n, n_na, overall, overall_low, overall_high, value, ref, na, failed

@@ -127,8 +127,8 @@ def _shade(ax, grid, cmap, lo:float):
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #a9ee0002
 @figure('agreement_heatmap', 'which systems are right on the same questions', NEEDS['two'],
         lambda data: agreement_rows(data.tables.questions),
-        'A heat map of systems by systems: below the diagonal the share of questions on which both are right or wrong, above '
-        'it Cohen\'s kappa',
+        'A heat map of systems by systems: below the diagonal the share of questions on which both are right or '
+        'wrong, above it Cohen\'s kappa',
         ('agreement', 'kappa'), where='machine')
 def plot_agreement_heatmap(
     df, # a, b, n, agreement, kappa: see `agreement_rows`

@@ -324,8 +324,8 @@ def model_of(
     run:RunFolder, # any run
     registry,      # `Registry`
 ) -> dict:
-    """name, family, params_b, active_b, estimated of a run's model: as recorded, else from the registry, else the family
-    is read from the id."""
+    """name, family, params_b, active_b, estimated of a run's model: as recorded, else from the registry, else the
+    family is read from the id."""
     e, own = entry_of(run, registry), run.stored.model
     tail = re.split(r'[/:]', run.model)[-1].lower().split('.')
     tail = '.'.join(t for k, t in enumerate(tail) if k == len(tail) - 1 or not re.fullmatch(r'[a-z]{2,}', t))
@@ -419,8 +419,8 @@ def find_run(
     env:str|None=None,      # narrows the search
     datafile:str|None=None, # narrows the search
 ) -> RunFolder:
-    """The run that `spec` names, also as `env/name`; a label counts where no id and no name fits. `UserError` when none or
-    several do."""
+    """The run that `spec` names, also as `env/name`; a label counts where no id and no name fits. `UserError` when
+    none or several do."""
     base, spec = experiments_of(ws), str(spec).rstrip('/')
     if '/' in spec or spec[:1] in ('.', '~'): # a path; a bare name is never one
         for p in (Path(spec).expanduser(), base/spec):
