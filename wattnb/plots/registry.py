@@ -225,8 +225,7 @@ class FigureData:
     def tables(self) -> RunTables: return _tables(self)
     @cached_property
     def scored(self) -> list[ScoredRun]: return _scored(self._found[0], self.truths, self.registry)
-    @property # key of a run -> label of its system
-    def names(self) -> dict: return {e.label: e.system for e in self.scored}
+    names = property(lambda self: {e.label: e.system for e in self.scored}, doc='Key of a run -> label of its system.')
     @cached_property
     def best_first(self) -> list[ScoredRun]: return sorted(self.scored, key=lambda e: -e.scores.overall)
     @property
