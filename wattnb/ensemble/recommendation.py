@@ -44,7 +44,7 @@ def top_models(p:RunMatrix) -> ResultTable:
                      s.na_recall, alone, latency, p.vram[k],
                      float(np.mean(agree)) if agree else None, wh, x.energy.is_ if x else None])
     return ResultTable(
-        ['model', *(['engine', 'precision'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins',
+        ['run', *(['engine', 'precision'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins',
          'latency s', 'VRAM GiB', 'agreement', 'Wh/question', 'energy is'], rows,
         'The three best single models', (*p.notes, p.scores[0].interval_note(),
          'unique wins: questions that no other run has right; agreement: share of questions on which it and the other '
@@ -196,7 +196,7 @@ def table(self:Recommendation) -> ResultTable:
          'high: its 95 % interval, with the variance of the choice. '
          f'difference: of two such choices on the same resamples, interval and p simultaneous over {rivals} '
          f'famil{"y" if rivals == 1 else "ies"} (Bonferroni). cheapest: the cheapest system within half the margin, '
-         'interval of 95 %.', self.statement), brief=('family', 'best on all questions', 'out-of-bag', 'difference'))
+         'interval of 95 %.',), brief=('family', 'best on all questions', 'out-of-bag', 'difference'))
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #c62eaa63
 @patch
@@ -211,8 +211,8 @@ def to_json(self:Recommendation) -> dict:
                         picked=[list(x) for x in h.picked]) for k, h in self.families.items()}
     return dict(choice=choice, statement=self.statement, rule=RULE, margin=d.margin,
                 not_significantly_different=list(d.tied), saves=d.saves, families=families,
-                differences=list(self.differences), top=self.top.to_json(), oracle=self.oracle,
-                leave_one_out=self.leave_one_out,
+                differences=list(self.differences), top=[dict(model=x['run'], **x) for x in self.top.to_json()],
+                oracle=self.oracle, leave_one_out=self.leave_one_out,
                 frontier=self.frontier and [r for r in self.frontier.rows if r['p_frontier'] >= .05],
                 transfer=self.transfer, notes=list(p.notes), skipped=[list(s) for s in p.skipped], n=p.n,
                 runs=list(p.labels))
@@ -303,9 +303,10 @@ def recommend(
     seed:int=0,               # of resamples
     margin:float=MARGIN,      # of the overall score: what a cheaper system may be worse by
     clusters='auto',          # by paper: 'auto', 'papers' or 'none', see `wattnb.scoring.judging.papers_of`
+    only=None,                # names of the runs to choose from; default: all
 ) -> Recommendation:
     "Recommend a model, ensemble or cascade from the runs of a workspace."
-    r = recommend_from(read_runs(ws, env, datafile, ground_truth), max_wh, max_usd, seed, margin=margin,
+    r = recommend_from(read_runs(ws, env, datafile, ground_truth, only), max_wh, max_usd, seed, margin=margin,
                        clusters=clusters)
     if select_on is None: return r
     return replace(r, transfer=transfer(r.runs, read_runs(ws, env, select_on), select_on, clusters, seed))

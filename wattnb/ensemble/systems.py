@@ -22,7 +22,7 @@ from ..scoring.answers import Prediction
 from ..scoring.judging import papers_of
 from ..scoring.scores import contribution_bounds, main_task, score, task_names
 from ..scoring.statistics import bootstrap_tail, resamples, strata_ci
-from ..scoring.run_folders import GroundTruth, distinct_names, some_runs
+from ..scoring.run_folders import GroundTruth, distinct_names, pick_runs
 from ..scoring.numbers import doubt_notes, ranked_joules, run_numbers
 from ..scoring.store import tidy_rows
 from .voting import Ballot, VoteRule, _by_id, decisions_as_predictions, same_values, vote
@@ -136,10 +136,11 @@ def read_runs(
     env:str|None=None,      # machine; needed only when names repeat across machines
     datafile:str|None=None, # question file; needed when the tree has several
     ground_truth=None,      # truth file to use
+    only=None,              # names of the runs; default: all
 ) -> RunMatrix:
     """The single, complete runs of a tree over one question file. `UserError` with fewer than two, or when the choice
     of the file is open."""
-    runs = some_runs(ws, env, datafile)
+    runs = pick_runs(ws, only or None, env, datafile)
     files = sorted({r.datafile for r in runs})
     if len(files) > 1:
         raise UserError(f'runs over several question files ({", ".join(files)}): name one with --datafile')
