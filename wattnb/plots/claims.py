@@ -313,6 +313,7 @@ def _said_quantity(p:ClaimPart) -> Quantity|None:
     if p.kind == 'factor': return _quantity(m[0], p.before) if (m := re.match(_Q, p.word, re.I)) else None
     if v := next((v for k, v in _CHANGE.items() if p.word.lower().startswith(k)), 0):
         return Quantity('times', .85 * v, float('inf') if re.search(r'\bmore than\s*$', p.before) else 1.15 * v)
+    if p.kind == 'less' and re.search(r'\bin half\b', p.after): return Quantity('times', 1.7, 2.3)
     if m := re.match(rf'((?:\s\w+)?\s+)({_Q})\s+of\b', p.after, re.I): return _quantity(m[2], m[1]) # saves 40 % of
     if m := re.search(rf'({_Q})\s+(?:\w+ly )?$', p.before, re.I): return _quantity(m[1], p.before[:m.start()])
     after = p.after if p.kind == 'gap' else _CLAIM.split(p.after)[0]
@@ -320,6 +321,7 @@ def _said_quantity(p:ClaimPart) -> Quantity|None:
     place = rf'(.*?)({_POINTS})' if p.kind == 'gap' else rf'(?:^\s*|\bby )((?:\w+ )?)({_Q})'
     if m := re.search(place, after, re.I): return _quantity(m[2], m[1])
     if m := re.search(rf'\bby a factor of ({_NUMBER})', after): return _quantity(f'{m[1]} times')
+    if m := re.search(rf'\((?:of |by )?({_Q})\s*[,)]', after, re.I): return _quantity(m[1])
     if not (m := re.search(r'\bby (0?\.\d+)(?![\d ]*(?:Wh|s\b))', after)): return None
     q = _quantity(f'{m[1]} points')
     return Quantity('points', q.low * 100, q.high * 100)
@@ -381,6 +383,9 @@ def _claimed(p:ClaimPart) -> ClaimReading|None:
     adjective, _, said = said.partition(' ') if first in ('equal', 'factor') else ('', '', said)
     measure, sign, noun_next = (said, 1, False) if said else _found_measure(p)
     if first in ('good', 'bad') and re.search(r'\b(?:higher|lower|more|less|larger|smaller) is\s*$', p.before, re.I): return None
+    if first == 'factor' and measure == 'value' and re.search(r'\b(?:answer|solv|get|got)\w*\s+(?:\w+ )?$', p.before): return None
+    if first == 'factor' and re.match(rf'\s+{_FILL}\w+ (?:(?:can|could|is|are|was|were|be|been) )*(?:saved|cut|spared)\b', p.after):
+        return ClaimReading('less', measure, _said_quantity(p))
     if first == 'factor' and re.search(_REACHES + '$', p.before) and re.match(_FULL_SCORE, p.after): return None
     if first in ('more', 'less') and re.match(rf'\s+than (?:(?:about|around|some) )?(?:{_Q}|\d)', p.after): return None
     if first in _MOST and not (measure and _superlative(p, noun_next)): # "the best open model": which ones are open?
@@ -391,8 +396,12 @@ def _claimed(p:ClaimPart) -> ClaimReading|None:
     of_answers = re.match(r'\s+(?:answers|results)\b', p.after)
     verb = first in ('good', 'bad', 'not worse') and not noun_next and not of_answers and _VERB.search(p.before)
     if verb and not _DOES.fullmatch(verb[1]): measure = _measure(verb[1])[0] if re.fullmatch(_NOUN, verb[1]) else ''
+    if not measure and re.search(r'\b(?:consum|burn|draw|guzzl)\w*\s+(?:[\w%-]+ ){0,4}$', p.before) and re.match(
+            r'\s*(?:$|[.,;]|(?:than|as|that|of|what)\b|[\w./-]+ (?:consum|burn|draw|guzzl))', p.after): measure = 'energy' # consumes half as much as
     if _RATE.search(p.before + p.after): measure = ''
     if first in ('good', 'bad') and re.match(r'\s+(?:\w+ed|\w+[ai]ble|suited|known|written|fit|at(?! (?:refus|answer)))\b', p.after): measure = '' # better documented
+    if p.kind in ('good', 'bad') and re.match('better|worse|stronger|weaker|superior|inferior', p.word, re.I) and not noun_next and re.match(
+            r'\s+(?!answers|results|this|thus|across|always|perhaps|versus|as\b|systems|models|runs)[a-z]{3,}s\b', p.after): measure = '' # better prompts
     if first == 'rank': return _ranked(p, measure)
     if not measure and first != 'factor' and not re.search(r'\bthan\b', p.after): return None
     return ClaimReading(_relation(p, first, measure, sign), measure, quantity,
@@ -436,7 +445,7 @@ def _sides(s:PaperSentence, p:ClaimPart, here:Sequence[Mention]) -> tuple[list, 
     for x, last in zip(here, [None, *here]):
         between = s.text[last.end:x.start] if last else ''
         joined = marked and last is marked[-1] and _JOINED.fullmatch(between) and (x.start > p.end or ',' not in between)
-        if joined or _MARK.search(s.text[:x.start]) or re.match(r'\s+is replaced by\b', s.text[x.end:]): marked.append(x)
+        if joined or _MARK.search(s.text[:x.start]) or re.match(r'\s+(?:is|was) (?:replaced (?:by|with)|(?:exchanged|swapped) for)\b', s.text[x.end:]): marked.append(x)
         elif _CHANGED_FROM.search(s.text[:x.start]) and re.match(r'\s+(?:(?:down|up) )?to\b', s.text[x.end:]): marked.append(x)
     first, then = [x for x in here if x not in marked], marked
     if not first or not then:
@@ -452,7 +461,7 @@ def _sides(s:PaperSentence, p:ClaimPart, here:Sequence[Mention]) -> tuple[list, 
 OTHER_WORK, UNKNOWN_GROUP = 'it is said of other work', 'which runs it is about is not known'
 NO_RUN, ANOTHER, ONE_RUN = 'the sentence names no cited run', 'it compares with what is no cited run', 'it names one run alone'
 _OBJECT = re.compile(r"\s*(?:\w+ly )?(?:by )?(?:(?!(?:by|in|for|to|and|that(?! of)|when|where)\b)[\w'’-]+\s+){0,5}$", re.I)
-_APPOSITION = re.compile(r'\s*(?:even )?(?:its|the|our|their) (?:[\w-]+ ){0,2}[\w-]+, $') # "its best member, b"
+_APPOSITION = re.compile(r'\s*(?:even )?(?:its|the|our|their|an?) (?:[\w-]+ ){0,3}[\w-]+(?:,| \() ?$') # "its best member, b", "a 7B model (b)"
 _ALL = re.compile(r'(?<!at )(?<!after )\b(?:(?:all|every|each|any)(?: of)?(?: the)?(?: others?| remaining)?'
                   r'(?: (?:of them|two|three|four|five|\d+))?(?: \w+ed)?'
                   rf'(?: {_SYSTEM}\b|(?=\s*(?:[.,;)]|$)))|the (?:others|rest)\b|the other (?:\w+ )?{_SYSTEM})', re.I)
@@ -464,9 +473,13 @@ _EVERYONE = set('all our the these those cited tested evaluated compared benchma
 def _group(s:PaperSentence, cited:Cited) -> set[str]|None:
     "The runs of \"within the Qwen2.5 family\"; None where it is all runs, none where they are not known (\"of the small models\")."
     words = [w for m in _GROUP.finditer(s.text) for w in m[1].lower().split() if w not in _EVERYONE and not w.isdigit()]
+    listed = re.findall(rf'[\w)⟧] (?:{"|".join(_ORDINALS)})(?=\s*(?:[,.;)]|and\b|$))', s.text) # "a first, b second"
+    if not words and len(listed) > 1: return {k for x in _named(s, cited) for k in x.keys}
     if not words: return None
     plain = lambda n: re.sub(r'[\s_-]', '', n.lower())
-    mine = {k for k, x in cited.runs.items() if any(plain(n).startswith(plain(' '.join(words))) for n in x.names)}
+    whole, part = plain(' '.join(words)), re.compile(rf'(?<![a-z0-9.]){re.escape(" ".join(words))}(?![a-z0-9])', re.I)
+    mine = {k for k, x in cited.runs.items() if plain(x.numbers.precision or '') == whole
+            or any(plain(n).startswith(whole) or part.search(n) for n in x.names)}
     return mine if len(mine) > 1 else set()
 
 def _best_of(s:PaperSentence, p:ClaimPart, here:Sequence[Mention], rest) -> list[tuple[str, str, bool]]:
@@ -541,6 +554,7 @@ def claims_of(
         p, next_to = _part(s, m), lambda x, y: x and y and not s.text[x.end():y.start()].strip()
         if next_to(m, after) and p.kind in ('differs', 'absent') or next_to(before, m) and p.kind == 'factor': continue
         if _open(s, p) or not (r := _claimed(p)): continue
+        if p.word.lower() in _ORDINALS and not re.search(r'\brank', s.text, re.I): continue # "a was run first, b second"
         if others and (known or r.measure): rest.append((p.word, OTHER_WORK)); continue
         if claims and re.match(r'\s+so\b', p.after): # "not significantly so"
             r = r._replace(measure=claims[-1].said.measure)
@@ -705,6 +719,7 @@ _TYPED = { # quantity → patterns of a typed number and its % sign, "points" or
               _SCORES + _OF_HUNDRED + _MORE, _REACHES + _OF_HUNDRED + r'(?=\s*(?:[.,;)]|$|and\b))',
               rf'{_REACHES}{_PERCENT} of (?:the|its){_FULL_SCORE}'),
     'value': (rf'{_PERCENT} (?:of (?:(?:the|all|its|our) )*(?:\d+ )?(?:questions|answers) )?(?:\w+ ){{0,2}}(?:right|correct)',
+              rf'\b(?:right|correct(?:ly)?) (?:in|for|on) {_PERCENT}',
               *(rf'\baccuracy (?:(?:of|is|was|reaches|for|\w*⟨\d+⟩) )*{n}' for n in (_DECIMAL, _PERCENT))),
     'citations': (rf'\bcit(?:e[sd]?|ing)\b[^.;]{{0,40}}?\b{_PERCENT} of',),
     'share': tuple(before + n + end for n in (_DECIMAL, _PERCENT) for before, end in (
@@ -724,14 +739,16 @@ _MEANT = dict(citations=r'cit(?:ation|e)\w*|reference', refusals=r'refus\w+|NA|a
               value=r'value|right|correct\w*', score=r'overall|scor\w+|accuracy|composite')
 
 # %% ../../nbs/10_plots/11_claims.ipynb #n10typed6
-def _known(x:RunNumbers) -> dict[str, list]:
-    "Quantity → the numbers of a run that may stand for it."
-    score = [x.score, x.score_low, x.score_high, x.strict]
+def _known(x:RunNumbers, ends:bool=False) -> dict[str, list]:
+    "Quantity → the numbers of a run that may stand for it, with the ends of their intervals if wanted."
+    score = [x.score, x.strict]
     return dict(score=score, value=[x.value_accuracy, x.score, x.strict], citations=[x.ref_overlap], refusals=[x.na_recall],
-                share=[*score, x.value_accuracy, x.ref_overlap, x.na_recall],
-                wh=[x.wh_per_question, x.per(x.energy.low), x.per(x.energy.high), x.wh, x.energy.low, x.energy.high],
+                share=[*score, x.value_accuracy, x.ref_overlap, x.na_recall, x.wh_per_question, x.latency_s],
+                wh=[x.wh_per_question, x.wh],
                 usd=[x.usd_per_question, x.api_usd, x.electricity_usd],
-                latency=[x.latency_s, x.wall_s_per_question, x.wall_s])
+                latency=[x.latency_s, x.wall_s_per_question, x.wall_s]) if not ends else dict(
+        score=[x.score_low, x.score_high], value=[x.score_low, x.score_high], share=[x.score_low, x.score_high],
+        wh=[x.per(x.energy.low), x.per(x.energy.high), x.energy.low, x.energy.high])
 
 class TypedNumber(NamedTuple):
     "A number of a text: what it is of, as written, from `low` to `high` in the unit of the quantity, and its place."
@@ -769,6 +786,7 @@ def _typed_in(s:PaperSentence, named:Sequence[Mention]) -> list[TypedNumber]:
     for quantity, patterns in _TYPED.items():
         for p in patterns:
             for m in re.finditer(p, text):
+                if quantity == 'latency' and re.search(r'\b(?:load|start|warm|install|download|index)\w*', text[:m.start(1)], re.I): continue
                 if re.search(r'\bp\s*[<=>≤≥]\s*$|\bby\s+$|[±]\s*$', text[:m.start(1)]): continue
                 q = _meant(quantity, text, m.start(1))
                 x = _typed(q, m[1], m[2], text[:m.start(1)], m.start(1), m.end(2))
@@ -781,7 +799,8 @@ def _owner(x:TypedNumber, s:PaperSentence, named:Sequence[Mention], same:Sequenc
     "The runs that a number may be of: that which it is attached to, else its partner in the order of names and numbers, else all."
     for m in named:
         before = m.end <= x.start and re.fullmatch(r"(?:['’]s)?\s*(?:[(:=]|at\b|with\b)?\s*", s.text[m.end:x.start])
-        after = x.end <= m.start and re.fullmatch(r'\)?\s*(?:\(|(?:for|of|by) )\s*', s.text[x.end:m.start])
+        after = (x.end <= m.start and re.fullmatch(r'\)?\s*(?:\(|(?:for|of|by) )\s*', s.text[x.end:m.start])
+                 and not re.match(r'\s*(?:[:=]|\d)', s.text[m.end:]))
         if before or after: return [m.keys[0]]
         if x.end <= m.start and re.match(r'(?:With|At) $', s.text[:x.start]): return [m.keys[0]]
     places = sorted([(m.start, 0, m.keys[0]) for m in named] + [(n.start, 1, '') for n in same])
@@ -802,6 +821,8 @@ def typed_numbers(
         keys = _owner(x, s, named, [y for y in found if y.quantity == x.quantity])
         if len({y.keys for y in named}) == 1 and re.search(r'\bfrom [^.;]{0,30}$', s.text[:x.start]): # to a run that it does not name
             keys = [*keys, *(k for k in cited.runs if k not in keys)]
+        if re.search(r'\b(?:CI|interval|confidence|between)\b|\[|±', s.text) and any(
+                x.fits(_known(cited.runs[k].numbers, True).get(x.quantity, [])) for k in keys): continue
         fault = typed_fault(x, keys, cited)
         if fault not in seen: seen.add(fault); yield fault
     keys = list(dict.fromkeys(x.keys[0] for x in named))
