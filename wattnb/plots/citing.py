@@ -99,6 +99,7 @@ class CitedRun:
         tail = (s.model_id or '').rpartition('/')[2]
         return {n for n in (self.key, self.run.name, tail, str(s.model.get('name') or ''), *self.called) if len(n) > 2}
 
+# %% ../../nbs/10_plots/10_citing.ipynb #n10bind4
 @dataclass(frozen=True)
 class Cited:
     "Runs that are cited together, with a comparison per question file, and the names that a text may have for them."
@@ -109,11 +110,15 @@ class Cited:
         return next((c for c in self.comparisons.values() if {a, b} <= c.letters.keys()), None)
     @cached_property
     def owners(self) -> dict[str, tuple]:
-        "Plain name, also without version, → keys of the runs that have it; a key is that of its run alone."
-        of:dict[str, dict] = {}
+        "Name, as it is and plain, also without version → keys of the runs that have it; a key is that of its run alone."
+        exact, plain, own = {}, {}, {} # type: ignore[var-annotated]
         for k, x in self.runs.items():
-            for n in x.names: of.setdefault(plain_name(n), {})[k] = of.setdefault(plain_name(_VERSION.sub('', n)), {})[k] = n
-        return {n: tuple(ks) for n, ks in of.items()} | {plain_name(k): (k,) for k in self.runs}
+            own.setdefault(plain_name(k), {})[k] = k
+            for n in x.names:
+                exact.setdefault(n.lower(), {})[k] = n
+                for form in (n, _VERSION.sub('', n)): plain.setdefault(plain_name(form), {})[k] = n
+        one = {n: ks for n, ks in own.items() if len(ks) == 1}
+        return {n: tuple(ks) for n, ks in (plain | exact | one | {k.lower(): {k: k} for k in self.runs}).items()}
     @cached_property
     def pattern(self) -> re.Pattern:
         "Of a name in a text; long ones first."
