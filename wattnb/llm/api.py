@@ -440,8 +440,7 @@ class _Events:
             if delta is c.get('message'): text = text.removeprefix(self.text.text) # all of it, at the end
             grown |= self.text.add(text, message_text(delta.get('reasoning_content') or delta.get('reasoning')))
             for call in delta.get('tool_calls') or ():
-                given = (call.get('function') or {}).get('arguments') or ''
-                at = call.get('index') or 0
+                at, given = call.get('index') or 0, (call.get('function') or {}).get('arguments') or ''
                 self.calls[at] = self.calls.get(at, '') + (given if isinstance(given, str) else json.dumps(given))
             self.refusal += message_text(delta.get('refusal'))
             self.tokens += (c.get('logprobs') or {}).get('content') or ()
@@ -489,7 +488,7 @@ def answer(self:_Events) -> dict:
 
 # %% ../../nbs/03_llm/19_api.ipynb #17e008ce
 _LINE_END = re.compile(r'\r\n|\n|\r(?!\Z)') # not the other separators of lines, which a text in JSON may hold
-_EVENTS = re.compile(rb'\s*(?:(?:data|event|id|retry)?:|\{[^\n]{0,9999}"delta"[^\n]{0,9999}\}\s*\n\s*\{)')
+_EVENTS = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:(?:data|event|id|retry)?:|\{[^\n]{0,9999}"delta"[^\n]{0,9999}\}\s*\n\s*\{)')
 
 async def _lines(a):
     "The lines of a response. Raises `CallError` when it is longer than any chat completion."
