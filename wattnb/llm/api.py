@@ -135,7 +135,7 @@ def _loaded(self:OpenAIModel, client, url:str) -> tuple[int, dict]:
     while True:
         status, d = self._json_of(client, url)
         message, fields = _error_of(d) if status >= 400 else ('', {})
-        wait = loading_wait(status, message, fields, time.monotonic() < soon)
+        wait = loading_wait(status, message, fields, not d and time.monotonic() < soon)
         if wait is None or time.monotonic() + wait > end: return status, d
         if not told: log.warning('%s is loading its model or starting (HTTP %s): waiting', self._shown, status)
         told = True
@@ -417,7 +417,7 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     if s not in RETRY_STATUS: raise CallError(f'HTTP {s}: {message}')
     ms = retry_after(a.headers.get('retry-after-ms'))
     wait = ms / 1e3 if ms is not None else retry_after(a.headers.get('retry-after'))
-    if loading := loading_wait(s, message, e, not self._answered):
+    if loading := loading_wait(s, message, e, not self._answered and not e):
         raise CallError(f'HTTP {s}: {message}', again=True, loading=True, wait=wait or loading)
     raise CallError(f'HTTP {s}: {message}', again=True, wait=wait, first=RATE_LIMITED if s in (429, 529) else BROKEN,
                     limited=s in (429, 529))

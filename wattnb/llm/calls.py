@@ -227,6 +227,7 @@ class ApiModel(Model):
     _known_secrets = () # those of the running calls
     _start = None       # concurrent calls to begin with; None: all that are allowed
     _bytes_per_token = 4.
+    _told = False # that a server is waited for
 
     def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None,
                  batch_size=None, latency_mode=False, **options):
@@ -462,7 +463,10 @@ def _after_failure(self:ApiModel, r:Request, e:CallError, t0:float, gate:Gate, h
     elif e.late and self.timeout < self._longest_timeout: self._set_times(min(2 * self.timeout, self._longest_timeout))
     late = now + wait - h.first > self.deadline
     if e.limited or queued: gate.slower(t0, None if late else e.wait, queued)
-    if e.loading: gate.pause(None if late else e.wait)
+    if e.loading:
+        gate.pause(None if late else e.wait)
+        if not self._told: log.warning('%s: %s: waiting, at most %g s', self.entry.key, self._one_line(h.why), self.deadline)
+        self._told = True
     times = dict(started=t0, finished=now, seconds=now - t0)
     if e.too_long: return self._failed(r, h.why, h.calls, finish_reason='too_long', **times), 0.
     if not e.again or e.down or h.faults >= self.tries or h.limits >= 2 * self.tries or late:

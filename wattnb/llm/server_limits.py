@@ -94,7 +94,7 @@ def loading_wait(
     status:int,    # of an error
     message:str,   # its text
     fields:dict,   # its JSON object
-    silent:bool=False, # the server has answered nothing so far
+    silent:bool=False, # the server has answered nothing so far, also not this in JSON
 ) -> float|None:
     "Seconds to wait for a server that is loading its model, or that a proxy does not reach yet; None where it is not."
     t = fields.get('estimated_time')
