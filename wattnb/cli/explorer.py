@@ -343,7 +343,8 @@ def RunsPanel(
         table = fold_html('Scores and costs of the runs', results_table(ws, datafile=file)._repr_html_())
         of = labels_of([r for r in runs.values() if r.id in best], explorer.registry)
         label = lambda r: r if r.endswith(of.get(r, '')) else f'{of[r]} ({r})'
-        run = _widget('Dropdown', 'run', description='run', options=[(f'{x:.3f}  {label(r)}', r) for r, x in best.items()])
+        shown = [(f'{x:.3f}  {label(r)}', r) for r, x in best.items()]
+        run = _widget('Dropdown', 'run', description='run', options=shown)
         kind = _follow(_widget('Dropdown', 'class', description='class'), lambda r: _classes(rows.loc[[r]]), run)
         words = _widget('Text', 'words', placeholder='words in the question')
         questions = lambda r, kind, words: _questions(rows.loc[[r]], kind, words)
