@@ -9,6 +9,7 @@ __all__ = ['Benchmark', 'clock', 'seconds_to_go', 'Watch', 'phase', 'ProgressTab
 import os, shutil, sys, time
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -76,14 +77,18 @@ def clock(
     return f'{s}s' if s < 100 else f'{s // 60}m{s % 60:02d}s' if s < 6000 else f'{s // 3600}h{s % 3600 // 60:02d}m'
 
 # %% ../../nbs/07_benchmark/02_progress.ipynb #d1ff5cf1
+def _told_apart(runs) -> dict:
+    "Columns that tell runs apart: model, precision, and seed and effort where there are several."
+    out = dict(model=lambda r: r.model, precision=lambda r: r.precision)
+    out |= {k: attrgetter(k) for k in ('seed', 'effort') if len({getattr(r, k) for r in runs}) > 1}
+    if len({tuple(of(r) for of in out.values()) for r in runs}) == len(runs): return out
+    return dict(run=lambda r: r.name) | {k: of for k, of in out.items() if k != 'model'} # e.g. two modes in a study
+
 @patch
 def _table(self:Benchmark, title:str, notes:list, **columns) -> ResultTable:
     "A row per run: what it is, its state, and further columns, each a function of the run."
-    all_ = dict(model=lambda r: r.model, precision=lambda r: r.precision, seed=lambda r: r.seed,
-                state=lambda r: r.state.upper(), questions=lambda r: f'{r.done}/{r.n}' if r.n else '') | columns
-    if len({r.seed for r in self.runs}) < 2: del all_['seed']
-    if len({(r.model, r.precision, r.seed) for r in self.runs}) < len(self.runs): # e.g. two modes in a study
-        all_ = dict(run=lambda r: r.name) | {k: of for k, of in all_.items() if k != 'model'}
+    all_ = _told_apart(self.runs) | dict(state=lambda r: r.state.upper(),
+                                         questions=lambda r: f'{r.done}/{r.n}' if r.n else '') | columns
     return ResultTable(list(all_), [[of(r) for of in all_.values()] for r in self.runs], title, notes)
 
 @patch
@@ -190,11 +195,12 @@ class ProgressTable:
     def __call__(self, b:Benchmark): self.show(b)
     def table(self, b:Benchmark) -> ResultTable:
         "Model, state, questions, score so far, Wh, time and remaining time."
-        rows = [(r.model, r.precision, r.state.upper(), f'{r.done}/{r.n}' if r.n else '', r.score, r.wh,
+        what = _told_apart(b.runs)
+        rows = [(*(of(r) for of in what.values()), r.state.upper(), f'{r.done}/{r.n}' if r.n else '', r.score, r.wh,
                  clock(r.seconds) if r.state != 'wait' else '', clock(r.eta) if r.state == 'run' else '', r.where,
                  r.reason[:60])
                 for r in sorted(b.runs, key=lambda r: _ORDER.index(r.state))]
-        return ResultTable(['model', 'precision', 'state', 'questions', 'score', 'Wh', 'time', 'to go', 'where', 'why'],
+        return ResultTable([*what, 'state', 'questions', 'score', 'Wh', 'time', 'to go', 'where', 'why'],
                            rows, notes=[self.footer(b)])
     def footer(self, b:Benchmark) -> str:
         "Counts, elapsed time, and the remaining time if that of every run is known."
@@ -237,7 +243,8 @@ def _report(self:ProgressTable, b):
 def _line(r:PlannedRun) -> str:
     "A run in one line of a log."
     running = r.state == 'run'
-    parts = [f'{datetime.now():%H:%M:%S} {r.model} {r.precision} {r.state.upper()}', f'{r.done}/{r.n}' if r.n else '',
+    which = f'{r.model} {r.precision}' + f' effort {r.effort}' * bool(r.effort) + f' seed {r.seed}' * bool(r.seed)
+    parts = [f'{datetime.now():%H:%M:%S} {which} {r.state.upper()}', f'{r.done}/{r.n}' if r.n else '',
              f'score {r.score:.3f}' if r.score is not None else '', f'{r.wh:.3g} Wh' if r.wh is not None else '',
              clock(r.seconds), f'to go {clock(r.eta)}' if running and r.eta else '',
              f'on {r.where}' if running and r.where else '', r.reason]

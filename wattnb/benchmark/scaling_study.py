@@ -75,7 +75,8 @@ def own_run(
         if r.is_ensemble or is_member(r.name) or smoke or not r.complete or r.stored.model_id != entry.id:
             return False
         same = precision == r.precision or precision == 'auto' == r.precision_requested or not entry.local
-        return (same and r.engine in ('', entry.engine) and r.mode == 'rag' and not config.get('seed')
+        return (same and r.engine in ('', entry.engine) and r.mode == 'rag'
+                and not (config.get('seed') or config.get('effort'))
                 and (config.get('preset') or DEFAULT_PRESET) == (preset or DEFAULT_PRESET))
     got = []
     for r in runs:
