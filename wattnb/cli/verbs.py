@@ -702,7 +702,8 @@ def cmd_scaling(a) -> Result:
             b = run_benchmark(b.runs, b.settings, ProgressTable(sys.stderr))
             r = get()
     files = [] if a.dry_run else r.write(ws.experiments.joinpath(*[p for p in (a.env, r.datafile) if p]))
-    parts = [r.table.to_text(), b.to_text() if b and b.runs else '', '\n'.join(map(str, files))]
+    none = '' if r.rows or a.dry_run else f'No file written: no model of {r.family} has a run here (--run-missing makes them).'
+    parts = [r.table.to_text(), b.to_text() if b and b.runs else '', '\n'.join(map(str, files)) or none]
     return Result('\n\n'.join(p for p in parts if p), dict(r.to_json(), files=[str(f) for f in files], benchmark=b),
                   1 if b and b.failed else 0)
 
