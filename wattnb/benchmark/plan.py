@@ -159,7 +159,7 @@ def _run_settings(entry, precision:str, seed:int, effort:str, s:BenchmarkSetting
     return RunSettings(**shared(s) | own)
 
 # %% ../../nbs/07_benchmark/01_plan.ipynb #axes0003
-def _variants(entry, s:BenchmarkSettings) -> list[tuple]:
+def _variants(entry, s:BenchmarkSettings) -> list[tuple[str, int, str]]:
     "(precision, seed, effort) of each run of a model."
     efforts = s.efforts if any(_takes(entry, e) for e in s.efforts) else ('',)
     return list(itertools.product(s.precisions if entry.provider == 'hf_local' else ('',), s.seeds, efforts))
@@ -170,7 +170,7 @@ def _takes(entry, effort:str) -> bool:
     return True
 
 # %% ../../nbs/07_benchmark/01_plan.ipynb #2edc7544
-def _plan_one(ws, spec, entry, variant:tuple, s:BenchmarkSettings, machines, past) -> PlannedRun:
+def _plan_one(ws, spec, entry, variant:tuple[str, int, str], s, machines, past) -> PlannedRun:
     precision, seed, effort = variant
     try:
         entry = entry.at_effort(effort)
