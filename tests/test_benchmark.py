@@ -411,7 +411,8 @@ def test_recorded_runs_fill_the_table_and_no_other_machine_does(ws, tmp_path):
     assert {r['params_b'] for r in s.rows} and len(s.rows) == 5 and s.fit and s.fit.low <= s.fit.slope <= s.fit.high
     assert all(set(SCALING_COLUMNS) <= set(r) for r in s.rows)
     for env, datafile, precision in (('GB10', 'train_QA', ''), ('PowerEdge', 'test_solutions', ''), ('', 'train_QA', ''), ('PowerEdge', 'train_QA', 'bf16')):
-        assert not scaling(w, 'qwen2.5', env=env, datafile=datafile, precision=precision).rows
+        none = scaling(w, 'qwen2.5', env=env, datafile=datafile, precision=precision)
+        assert not none.rows and not none.write(tmp_path / 'none') and not (tmp_path / 'none').exists()
 
 
 def test_few_earlier_runs_are_read_to_estimate_one(ws, monkeypatch):
