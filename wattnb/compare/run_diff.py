@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .paired import Comparison, compare
 from ..core.tables import ResultTable, TableSet
-from ..scoring.judging import RIGHT, is_right
+from ..scoring.judging import RIGHT_ANSWER, is_right
 from ..scoring.statistics import p_text
 
 # %% ../../nbs/09_compare/05_run_diff.ipynb #a3b673fd
@@ -65,7 +65,7 @@ class RunDiff(TableSet):
     def tables(self):
         (first, second), p, n = self.labels, self.comparison.pairs[0], self.comparison.n
         notes = [f'score of {first} minus {second}: {p["diff"]:+.3f} [{p["ci_low"]:+.3f}, {p["ci_high"]:+.3f}], '
-                 f'{p_text(p["p"])}', RIGHT]
+                 f'{p_text(p["p"])}', RIGHT_ANSWER]
         kinds = ResultTable(['answers', first, second], [[k, *(x[k] for x in self.kinds)] for k in ANSWER_KINDS],
                             f'{n} questions',
                             ['false answer: a value for a question that has no answer, which the value accuracy of the '

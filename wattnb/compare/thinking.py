@@ -18,7 +18,7 @@ from fastcore.basics import patch
 
 from ..core.records import finite
 from ..core.tables import ResultTable, TableSet
-from ..scoring.judging import RIGHT, is_right, papers_of
+from ..scoring.judging import RIGHT_ANSWER, is_right, papers_of
 from ..scoring.numbers import question_cost, run_numbers
 from ..scoring.run_folders import GroundTruth, RunFolder, distinct_names, pick_runs, read_each
 from ..scoring.statistics import bootstrap_ci, bootstrap_tail, resamples, unseen
@@ -205,7 +205,7 @@ class Thinking(TableSet):
         columns = ['run', 'kind', 'n', 'right', 'thought tokens', 'answer tokens', 'thought, J', 'answer, J',
                    'other, J', 'J/question', 'share of thought']
         notes = ('Decode energy is shared between thought and answer by tokens. other: search, reading the prompt, '
-                 f'planning and further attempts. Loading the model is left out. {RIGHT}.',)
+                 f'planning and further attempts. Loading the model is left out. {RIGHT_ANSWER}.',)
         return ResultTable(columns, [list(p.values()) for p in self.profiles()], 'Thoughts and answers, per question',
                            notes, brief=('run', 'kind', 'right', 'thought tokens', *columns[6:9]))
     @cached_property
