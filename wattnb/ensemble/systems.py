@@ -50,7 +50,7 @@ class RunMatrix:
     def x(self) -> np.ndarray: # contributions: the mean of a row is the run's overall score
         return np.array([s.contributions() for s in self.scores])
     @cached_property
-    def value_right(self) -> np.ndarray: return np.array([[bool(r['value_correct']) for r in s.rows] for s in self.scores])
+    def value_right(self) -> np.ndarray: return np.array([[r['value_correct'] for r in s.rows] for s in self.scores])
     @cached_property
     def right(self) -> np.ndarray: return np.array([[*map(is_right, s.rows)] for s in self.scores])
     @cached_property
