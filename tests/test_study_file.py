@@ -4,7 +4,7 @@ import fcntl, json, os, shutil, signal, subprocess, sys, time
 import pytest
 from hypothesis import given, settings as hyp, strategies as st
 
-from wattnb.benchmark.plan import BenchmarkSettings
+from wattnb.benchmark.plan import AXES, BenchmarkSettings
 from wattnb.benchmark.study import STUDY_KEYS, Study, kept_studies, plan_study, read_study, study_table
 from wattnb.benchmark.watch import STATES, BenchmarkWatch, held_by
 from wattnb.cli.command import main
@@ -56,7 +56,7 @@ def test_a_study_file_is_understood_or_refused_in_one_line(tmp_path_factory, top
     combinations = 0
     for b in study.blocks:
         n = 1
-        for k, v in b.items(): n *= len(v) if k not in ('models', 'providers', 'precisions', 'seeds') else 1
+        for k, v in b.items(): n *= len(v) if k not in ('models', 'providers', *AXES) else 1
         combinations += n
     assert len(study.benchmarks()) == combinations
     assert Study(study.path, 'other', study.blocks).sha256 == study.sha256
@@ -104,6 +104,11 @@ def test_the_table_of_a_study_tells_its_runs_apart(ws, tmp_path, capfd):
     assert main(['benchmark', '--study', str(path), '--root', str(ws.root), '--dry-run']) == 0
     out = capfd.readouterr().out
     assert 'extractive-bench-oracle-words' in out and 'extractive-bench-words-seed1' in out
+    path.write_text('efforts = ["low", "high"]\npreset = "words"\n[[runs]]\nmodels = ["gpt-4.1-nano", "abstain"]\n')
+    study = read_study(path)
+    assert [(r.model, r.effort) for _, r in plan_study(study, root=ws)] == [('abstain', ''), ('gpt-4.1-nano', 'low'), ('gpt-4.1-nano', 'high')]
+    path.write_text(path.read_text().replace('"high"', '"hihg"'))
+    with pytest.raises(UserError, match=r"\[\[runs\]\] 1: unknown effort 'hihg'"): read_study(path)
 
 
 def test_two_machines_run_one_study(ws, tmp_path):
