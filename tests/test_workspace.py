@@ -127,3 +127,14 @@ def test_a_header_of_a_hundred_thousand_columns_is_one_line(tmp_path):
     "Each row is filled up to the header, so that a short file of many columns would fill the memory."
     (tmp_path/'wide.csv').write_text('id,' + ','.join(f'c{i}' for i in range(100_000)) + '\n' + '1\n' * 1000)
     with pytest.raises(UserError, match='100,001 columns'): read_csv(tmp_path/'wide.csv')
+
+
+@pytest.mark.skipif(getattr(os, 'geteuid', lambda: 0)() == 0, reason='root reads every folder')
+def test_runs_in_a_folder_that_cannot_be_read_are_named(tmp_path, capsys):
+    "They are no missing runs. And a home without a cache is one that `doctor` describes."
+    from wattnb.cli.command import main
+    (tmp_path/'data').mkdir(); (tmp_path/'artifacts/experiments/demo_QA').mkdir(parents=True)
+    (tmp_path/'artifacts/experiments').chmod(0)
+    try: assert main(['results', '--root', str(tmp_path)]) == 0 and 'experiments: Permission denied' in capsys.readouterr().err
+    finally: (tmp_path/'artifacts/experiments').chmod(0o700)
+    with environment(WATTNB_CACHE='/proc/none'): assert main(['doctor']) == 0 and 'models in the cache' in capsys.readouterr().out
