@@ -1,12 +1,12 @@
 "Property tests of the files layer: what is written is read back, whatever it holds; damage is reported in one line."
-import json, pickle, string
+import json, os, pickle, string
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from wattnb.core.questions import Refs, is_blank, parse_refs, read_questions
 from wattnb.core import redaction
-from wattnb.core.workspace import (UserError, atomic_write, canonical_json, digest, folder_lock, is_running, read_csv, write_csv)
+from wattnb.core.workspace import (UserError, atomic_write, canonical_json, digest, environment, folder_lock, is_running, read_csv, write_csv)
 from wattnb.core.redaction import keep_secret, redact, redact_url
 
 slow = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
