@@ -1,12 +1,12 @@
 "Property tests of the files layer: what is written is read back, whatever it holds; damage is reported in one line."
-import json, pickle, string
+import json, os, pickle, string
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from wattnb.core.questions import Refs, is_blank, parse_refs, read_questions
 from wattnb.core import redaction
-from wattnb.core.workspace import (UserError, atomic_write, canonical_json, digest, folder_lock, is_running, read_csv, write_csv)
+from wattnb.core.workspace import (UserError, atomic_write, canonical_json, digest, environment, folder_lock, is_running, read_csv, write_csv)
 from wattnb.core.redaction import keep_secret, redact, redact_url
 
 slow = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -127,3 +127,14 @@ def test_a_header_of_a_hundred_thousand_columns_is_one_line(tmp_path):
     "Each row is filled up to the header, so that a short file of many columns would fill the memory."
     (tmp_path/'wide.csv').write_text('id,' + ','.join(f'c{i}' for i in range(100_000)) + '\n' + '1\n' * 1000)
     with pytest.raises(UserError, match='100,001 columns'): read_csv(tmp_path/'wide.csv')
+
+
+@pytest.mark.skipif(getattr(os, 'geteuid', lambda: 0)() == 0, reason='root reads every folder')
+def test_runs_in_a_folder_that_cannot_be_read_are_named(tmp_path, capsys):
+    "They are no missing runs. And a home without a cache is one that `doctor` describes."
+    from wattnb.cli.command import main
+    (tmp_path/'data').mkdir(); (tmp_path/'artifacts/experiments/demo_QA').mkdir(parents=True)
+    (tmp_path/'artifacts/experiments').chmod(0)
+    try: assert main(['results', '--root', str(tmp_path)]) == 0 and 'experiments: Permission denied' in capsys.readouterr().err
+    finally: (tmp_path/'artifacts/experiments').chmod(0o700)
+    with environment(WATTNB_CACHE='/proc/none'): assert main(['doctor']) == 0 and 'models in the cache' in capsys.readouterr().out

@@ -137,7 +137,7 @@ def main(
     except SystemExit as e: return e.code if isinstance(e.code, int) else 0
     except Exception as e:
         if verbose: raise
-        if isinstance(e, OSError) and (e.filename or e.errno in _DISK): return _fail(_disk_error(e), 1)
+        if getattr(e, 'errno', 0) in _DISK or isinstance(e, OSError) and e.filename: return _fail(_disk_error(e), 1)
         return _fail(f'{type(e).__name__}: {e} (a defect of wattnb: run again with --verbose and report it)', 1)
     finally:
         if previous is not None: signal.signal(signal.SIGTERM, previous)
@@ -216,9 +216,10 @@ def _show(text:str):
 
 _DISK = {errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE}
 
-def _disk_error(e:OSError) -> str:
-    "One line for an error of a disk that nothing nearer to it has worded."
-    return ': '.join(str(x) for x in (e.filename, e.filename2, e.strerror or e) if x)
+def _disk_error(e:Exception) -> str:
+    "One line for an error of a disk, or for too many open files, that nothing nearer to it has worded."
+    filename, other, why = (getattr(e, k, None) for k in ('filename', 'filename2', 'strerror'))
+    return ': '.join(str(x) for x in (filename, other, why or e) if x)
 
 # %% ../../nbs/11_cli/00_command.ipynb #4e1c615f
 MODELS_TOML = '''\

@@ -230,7 +230,9 @@ def _shown(name:str) -> str: return ' '.join(printable(storable(name)).split()) 
 def _walk(root:Path, parts:tuple=(), depth:int=6) -> Iterator[tuple[Path, tuple]]:
     "(folder, folder names below the root) of each run, in the order of names."
     try: entries = sorted(os.scandir(root), key=lambda e: e.name)
-    except OSError: return
+    except OSError as e:
+        if isinstance(e, PermissionError): log.warning('left out: cannot read %s: %s', root, e.strerror)
+        return
     if parts and any(e.name in _RUN_FILES or _CHUNK.match(e.name) for e in entries if e.is_file()):
         yield root, parts
         return

@@ -142,7 +142,8 @@ class Store:
         self.base, self.truths = experiments_of(root), GroundTruth(root, ground_truth)
         self.cached = cache and find_spec('pyarrow') is not None
         key = digest([str(self.base.resolve()), str(ground_truth or ''), TIDY_VERSION])[:24]
-        self.file = cache_dir('tidy', key)/'rows.parquet' if self.cached else None
+        try: self.file = cache_dir('tidy', key)/'rows.parquet' if self.cached else None
+        except UserError: self.file, self.cached = None, False # a home that is read-only
         self.skipped = {} # run id -> why it has no rows
 
     def _rows(self, run:RunFolder) -> tuple[list[dict], str]:

@@ -68,7 +68,8 @@ def doctor() -> Doctor:
     rows.append(dict(name='process memory', kind='memory', available=True, scope='resident memory of the process tree',
                      period_s=SLOW, limits='shared pages count in each process', reason=''))
     extras = {k: all(find_spec(m) for m in modules) for k, modules in EXTRAS.items()}
-    cached = sorted(p.name for p in cache_dir('models').iterdir() if p.is_dir() and p.name[0] != '.')
+    try: cached = sorted(p.name for p in cache_dir('models').iterdir() if p.is_dir() and p.name[0] != '.')
+    except (UserError, OSError): cached = [] # no cache can be made or read
     return Doctor(rows, extras, cached, {k: bool(os.environ.get(k)) for k in KEY_VARIABLES}, machine())
 
 # %% ../../nbs/04_telemetry/07_metering.ipynb #18b9027b
