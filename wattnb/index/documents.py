@@ -323,7 +323,7 @@ def _is_group(rows:list, k:int, columns:list, first:int, others:bool) -> bool:
     if len(rows[k]) != 1 or not 0 < k < len(rows) - 1 or len(rows[k + 1]) == 1: return False
     (p,), (q, *more), below, (left, edge), right = rows[k], rows[k - 1], rows[k + 1][0], columns[0], columns[-1][1]
     if not (p.text[:1].isupper() or p.text[:1].isdigit()) or q.y - p.y < .9 * (p.y - below.y): return False
-    if p.x > left + 1: # in the middle, and not below a text that goes on
+    if p.x > left + 1: # in the middle, and not below a text that continues
         over = [x for x in (q, *more) if x.x < p.right and x.right > p.x]
         middle = abs(p.x + p.right - left - right) < .1 * (right - left)
         return middle and (k == first - 1 or all(_WRITTEN_NUMBER.fullmatch(x.text) for x in over))
