@@ -95,9 +95,10 @@ def check(path:Path, options) -> bool:
 
 
 def serve(seconds=1800):
-    """For `run_all.py`: check the notebooks whose paths come on standard input, each in a fork of this process, so that IPython, matplotlib and scipy are
-    imported once and not a hundred times. Answers each with a line of JSON: exit status and output."""
-    import matplotlib.pyplot, numpy, pytest, scipy.special # noqa: F401
+    """For `run_all.py`: check the notebooks whose paths come on standard input, each in a fork of this process, so that IPython, matplotlib, pandas,
+    scipy and the library are imported once and not a hundred times. Answers each with a line of JSON: exit status and output."""
+    sys.path.insert(0, str(root))
+    import matplotlib.pyplot, numpy, pandas, pytest, scipy.stats, wattnb.cli # noqa: F401
     for line in sys.stdin:
         with tempfile.TemporaryFile() as out:
             if not (pid := os.fork()):
