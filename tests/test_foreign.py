@@ -147,16 +147,25 @@ def test_numbers_that_are_no_measurement_are_missing_ones(there, tmp_path):
     "1.7e308 in a run folder from elsewhere would overflow in the sums of every table; a name that is no UTF-8 is shown, in one line."
     from wattnb.experiment.stored import results_table
     from wattnb.scoring.run_folders import find_runs
+    from wattnb.scoring.store import NUMBER_COLUMNS, load
+    from wattnb.compare.auditing import audit
+    from wattnb.plots import FIGURES, FigureData
+    from wattnb.telemetry.energy import joules_per_token
     ws, _ = there
     own = next((ws/'artifacts/experiments').rglob('summary.json')).parent
+    def odd(x): return dict(generation_seconds=x, latency_seconds=x, confidence=x, context_tokens=x, gold_rank=x, tokens=dict(prompt=x, completion=x, reasoning=x), energy=dict(decode=dict(joules=x)))
     for name, number in ((b'fine\xff\nx', None), (b'huge', 1.7e308), (b'longer', 10**400)):
         shutil.copytree(own, os.fsdecode(os.fsencode(tmp_path/'runs'/'demo_QA') + b'/' + name))
         if number is None: continue
         p = tmp_path/'runs'/'demo_QA'/name.decode()/'results.json'
-        p.write_text(json.dumps([r | dict(generation_seconds=number) for r in json.loads(p.read_text())]))
+        p.write_text(json.dumps([r | odd(number) for r in json.loads(p.read_text())]))
     assert [r.name for r in find_runs(tmp_path/'runs')] == ['fine? x', 'huge', 'longer']
     shown = {r.name: r for r, _ in results_table(tmp_path/'runs').numbers}
     assert set(shown) == {'fine? x', 'huge', 'longer'} and len({r.score for r in shown.values()}) == 1
+    assert load(tmp_path/'runs', cache=False)[list(NUMBER_COLUMNS)].max().max() < 1e9 and len(audit(tmp_path/'runs').runs) == 3
+    data = FigureData(tmp_path/'runs')
+    drawn = {name: FIGURES[name].table(data) for name in ('latency', 'tokens', 'retrieval', 'energy_stages', 'time_stages')}
+    assert {x['label'] for x in drawn['tokens']} == {'fine? x'} and all(joules_per_token(e.run.records) is None for e in data.scored)
 
 
 def test_a_deep_file_of_models_is_a_line(tmp_path):

@@ -23,7 +23,7 @@ COMMANDS = dict(
     watch=['watch'], scaling=['scaling', '--dry-run'], matrix=['matrix'], compare=['compare', *RUNS], design=['design', *RUNS, '--margin', '5'], diff=['diff', *RUNS], thinking=['thinking'], atlas=['atlas'], estimates=['estimates'], board=['board', '{root}', '--output', '{tmp}/board'], completion=['completion', 'bash'], errors=['errors', RUNS[0]], audit=['audit'],
     ensemble=['ensemble', '--experiments', *RUNS, '--name', 'both', '--env', 'pin', '--datafile', 'demo_QA', '--ignore-blank'],
     rescore=['rescore', RUNS[0]], recommend=['recommend'], plots=['plots', '--only', 'score_breakdown'], plots_list=['plots', '--list'],
-    report=['report'], cite=['cite', *RUNS], check=['check', '{tmp}/paper.md'], meter=['meter', '--', sys.executable, '-c', 'pass'])
+    report=['report', *RUNS], cite=['cite', *RUNS], check=['check', '{tmp}/paper.md'], meter=['meter', '--', sys.executable, '-c', 'pass'])
 
 
 def shape(value, key=''):

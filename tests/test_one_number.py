@@ -196,7 +196,7 @@ def test_tables_and_json_of_every_verb(name, capsys):
     r = Report(ws.root, datafile=datafile)
     ids = {e.label: e.run.id for e in r.source.scored}
     named = {r.names[label]: i for label, i in ids.items()}
-    assert check_rows('footprint', [f | dict(run=named[f['run']]) for f in r.footprint.to_json()], numbers, skip=('overall',))
+    assert check_rows('footprint', [f | dict(run=named[f['system']]) for f in r.footprint.to_json()], numbers, skip=('overall',))
     assert {l: n.to_json() for l, n in r.numbers.items()} == {l: numbers[i].to_json() for l, i in ids.items()}
     env = next(x.env for x in numbers.values() if x.env != 'GB10')
     got = said('recommend', '--env', env)

@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from test_one_number import Tables, change, check_rows, tree
 from wattnb.cli.command import main
 from wattnb.compare.paired import compare
-from wattnb.core.workspace import Workspace, read_csv, read_json, write_csv, write_json
+from wattnb.core.workspace import UserError, Workspace, read_csv, read_json, write_csv, write_json
 from wattnb.plots.citing import cite_latex, cite_markdown, cited_runs, oriented, pair_quantities, run_quantities
 from wattnb.plots.claims import _comment_faults, _macro_faults, check_paper, declared_runs, judged, sentences_of
 from wattnb.plots.findings import (MAX_WORDS, audit_findings, energy_findings, money_findings, refusal_findings, report_title, summary_sentences,
                                    systems_table, takes_less)
 from wattnb.plots.report_page import BODY, page_of, report_tables, report_top
-from wattnb.plots.reports import SOFTWARE_TITLE, Report, bibtex
+from wattnb.plots.reports import SOFTWARE_TITLE, Report, bibtex, runs_table
 from wattnb.scoring.run_folders import find_runs
 from wattnb.testing.scratch import toy_runs
 
@@ -74,6 +74,20 @@ def only(ws, *names):
     for p in runs_of(ws).iterdir():
         if p.name not in names: shutil.rmtree(p)
     return Report(ws)
+
+
+def test_named_runs():
+    "A report of some runs has these alone, in every table, and says so with the same sentences as a tree of them."
+    ws = toy_runs()
+    change(runs_of(ws) / 'big', model_id='Qwen/Qwen2.5-72B-Instruct')
+    r = Report(ws, only=('Qwen2.5 72B', 'lab/toy_QA/guess'))
+    ids = ['lab/toy_QA/big', 'lab/toy_QA/guess']
+    assert [x.run for x in r.numbers.values()] == ids and [x['run'] for x in r.audit.to_json()['runs']] == ids and sorted(r.recommendation.runs.labels) == ['big', 'guess']
+    assert [(x['system'], x['run'], x['to see how its questions ended']) for x in runs_table(r)] == [(n, i, f'wattnb errors {i}') for n, i in zip(('Qwen2.5 72B', 'guess'), ids)]
+    tables = {k: t.to_json() for k, t in report_tables(r).items()}
+    assert 'small' not in json.dumps(tables) and [k for k, rows in tables.items() if 'run' in rows[0]] == ['runs'] # one table has both
+    assert holds(r) == holds(only(ws, 'big', 'guess'))
+    with pytest.raises(UserError, match='no run .nothing'): report_title(Report(ws, only=('nothing',)))
 
 
 def test_one_run(): assert 'the only system here' in holds(only(toy_runs(), 'big'))[0]
@@ -348,13 +362,14 @@ def test_a_board_of_the_recorded_runs(tmp_path, capsys):
     at = [str(ws.root), '--json', '--output', str(tmp_path / 'board')]
     assert main(['board', *at, '--scores', str(want)]) == 0
     [part] = json.loads(capsys.readouterr().out)['parts']
-    scores = {r['run']: r['score'] for r in part['runs']}
+    scores = {r['run'].rpartition('/')[2]: r['score'] for r in part['runs']}
+    assert {r['system'] for r in part['runs']} == set(Report(ws.root).names.values()) and 'Qwen2.5 7B' in {r['system'] for r in part['runs']} # as the report has them
     assert scores == {k: pytest.approx(v['overall'], abs=1e-9) for k, v in read_json(want).items()} and [r['rank'] for r in part['runs']] == list(range(1, 12))
     assert {(r['checked'], r['verified'], r['verified_why']) for r in part['runs']} == {('score', False, 'no journal')}
     assert (tmp_path / 'board/index.html').read_text('utf-8').count('✓ score derived again') == len(scores)
     assert main(['board', *at]) == 0
     for r in (r for p in json.loads(capsys.readouterr().out)['parts'] for r in p['runs']):
-        was = read_json(ws.experiments / 'PowerEdge/train_QA' / r['run'] / 'summary.json')['overall_score']
+        was = read_json(ws.experiments / r['run'] / 'summary.json')['overall_score']
         assert (r['checked'] == 'score') == (abs(was - r['score']) < 1e-6) and (r['checked'] == 'score' or f'{was:.3f}' in r['verified_why'])
 
 

@@ -18,6 +18,7 @@ from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, jsonable, printable, read_json
 from ..scoring.run_folders import RunFolder, experiments_of, find_runs
 from ..core.questions import QuestionSet
+from ..core.records import finite
 from ..experiment.journal import JournalContent, read_journal
 from ..experiment.plan import RunState, is_ended
 from ..experiment.run_files import questions_of
@@ -157,7 +158,7 @@ class BenchmarkWatch:
         if not out.where and r.complete:
             s = r.stored
             out.model, out.precision, out.done, out.n = r.model, r.precision, s.num_questions or 0, s.num_questions or 0
-            out.state, out.score, out.wh = 'complete', s.scores.get('overall'), s.energy.get('total_wh')
+            out.state, out.score, out.wh = 'complete', finite(s.scores.get('overall')), finite(s.energy.get('total_wh'))
             out.model = r.stored.identity.get('model') or out.model
             return out
         content = self._content(r.path)

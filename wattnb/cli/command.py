@@ -56,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument('--version', action='version', version=f'wattnb {__version__}')
     sub = p.add_subparsers(dest='verb', metavar='VERB', parser_class=_Parser)
     for name, (_, what, example, options) in VERBS.items():
-        s = sub.add_parser(name, help=what, description=what, epilog=f'example:\n  {example}', allow_abbrev=False, **style)
+        s = sub.add_parser(name, help=what, description=what, epilog=f'example:\n  {example}', allow_abbrev=False,
+                           **style)
         s.set_defaults(parser=s)
         for o in options: s.add_argument(*o.names, **o.kw)
         s.add_argument('--root', metavar='DIR',
@@ -65,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
             s.add_argument('--trust-index', action='store_true', help='load the embedder that an index names even if '
                            'it is not trusted: its code is executed')
         s.add_argument('--json', action='store_true', help='one JSON document on stdout')
-        s.add_argument('--wide', action='store_true', help='all columns, also in a narrow terminal; compare: all tables')
+        s.add_argument('--wide', action='store_true',
+                       help='all columns, also in a narrow terminal; compare: all tables')
         s.add_argument('--verbose', action='store_true', help='more messages on stderr, tracebacks of defects')
     return p
 
@@ -130,7 +132,8 @@ def main(
     except WorkError as e: return _fail(e, 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); return 0
-    except KeyboardInterrupt as e: return _fail(str(e.__cause__ or e) or 'interrupted', 143 if isinstance(e, Terminated) else 130)
+    except KeyboardInterrupt as e:
+        return _fail(str(e.__cause__ or e) or 'interrupted', 143 if isinstance(e, Terminated) else 130)
     except SystemExit as e: return e.code if isinstance(e.code, int) else 0
     except Exception as e:
         if verbose: raise
@@ -187,7 +190,8 @@ _STATES = dict(PASS=32, passed=32, WARN=33, warning=33, FAIL=31, failed=31, ERRO
 
 def _has_colours() -> bool:
     "Whether stdout is a terminal that shows colours, and they are not turned off."
-    return _terminal() is not None and 'NO_COLOR' not in os.environ and os.environ.get('TERM', 'dumb') not in ('', 'dumb')
+    if 'NO_COLOR' in os.environ or os.environ.get('TERM', 'dumb') in ('', 'dumb'): return False
+    return _terminal() is not None
 
 def _coloured(text:str) -> str:
     "Tables with bold headings, dim rules and notes, and coloured states."

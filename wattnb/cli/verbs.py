@@ -62,8 +62,9 @@ def _runs(
 ) -> Opt:
     "The argument of a verb that names runs: `find_run` and `pick_runs` read all of them."
     many = nargs in ('*', '+')
-    return Opt(name or ('runs' if many else 'run'), metavar='RUN', help='; '.join(filter(None, (
-        what, f'{"runs" if many else "a run"}: name, path, or env/datafile/name'))), **(dict(nargs=nargs) if nargs else {}))
+    how = f'{"runs" if many else "a run"}: name, path, env/datafile/name, or in quotation marks its label in a figure'
+    return Opt(name or ('runs' if many else 'run'), metavar='RUN', help='; '.join(filter(None, (what, how))),
+               **(dict(nargs=nargs) if nargs else {}))
 
 _RUN = _runs()
 _WHERE = (Opt('--env', default=None, metavar='ENV', help='only runs of this machine label'),
@@ -935,17 +936,17 @@ def _make_report(src:Path, out:Path, parameters:dict, cwd:Path, tables:Path, as_
     return atomic_write(out.with_suffix('.html'), page) if as_html else out
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #993347cf
-@verb('report', 'execute report.ipynb on the runs of this workspace',
-      'wattnb report --datafile demo_QA --html', *_WHERE,
+@verb('report', 'execute report.ipynb on the runs of this workspace, or on those that are named',
+      'wattnb report --datafile demo_QA --html', _runs('*', 'default: all that are complete'), *_WHERE,
       Opt('--html', action='store_true', help='also write one HTML file that works offline'), _TRUTH,
       Opt('--output', default=None, metavar='FILE',
           help='output file; default: artifacts/reports/report-<env>.ipynb (report.ipynb without '
-          '--env); required if the root is no workspace'),
+          '--env, report-runs.ipynb of named runs); required if the root is no workspace'),
       Opt('--own', action='store_true', help="execute the workspace's nbs/report.ipynb, not the one of wattnb"))
 def cmd_report(a) -> Result:
-    from wattnb.scoring.run_folders import some_runs
+    from wattnb.scoring.run_folders import pick_runs
     ws = _tree(a)
-    some_runs(ws, a.env, a.datafile)
+    folders = pick_runs(ws, a.runs or None, a.env, a.datafile)
     own = isinstance(ws, Workspace)
     if not own and not a.output:
         raise UserError(f'{a.root} is no workspace and is only read: name the output (--output FILE)')
@@ -953,13 +954,14 @@ def cmd_report(a) -> Result:
     if theirs and theirs.exists() and src.read_bytes() != theirs.read_bytes():
         if a.own: src = theirs
         else: log.warning('the report is that of wattnb: --own executes the changed %s', theirs)
-    name = f"report{'-' + a.env if a.env else ''}.ipynb"
+    name = f"report{'-' + a.env if a.env else ''}{'-runs' if a.runs else ''}.ipynb"
     out = Path(a.output).with_suffix('.ipynb') if a.output else ws.artifacts/'reports'/name
     out.parent.mkdir(parents=True, exist_ok=True)
     root, cwd = (ws.root, ws.root) if own else (ws, out.parent)
     truth = str(Path(a.ground_truth).resolve()) if a.ground_truth else ''
     tables = out.with_name(f'{out.stem}-tables')
-    parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth)
+    parameters = dict(root=str(root), env=a.env or '', datafile=a.datafile or '', ground_truth=truth,
+                      **(dict(runs=[str(r.path) for r in folders]) if a.runs else {}))
     page = _make_report(src, out, parameters, cwd, tables, a.html)
     there = str(tables) if tables.is_dir() else None # a notebook of the workspace may write none
     return Result(f'report: {page}' + (f'\ntables: {there}' if there else ''), dict(report=str(page), tables=there))

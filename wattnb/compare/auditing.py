@@ -21,7 +21,7 @@ from ..core.questions import BLANK, is_blank
 from ..llm.server_limits import cut_prompts
 from ..scoring.wattbot_score import SCORER_VERSION
 from ..scoring.scores import Scores, score
-from ..scoring.run_folders import GroundTruth, RunFolder, some_of, some_runs
+from ..scoring.run_folders import GroundTruth, RunFolder, pick_runs, some_of, some_runs
 from ..scoring.numbers import DOUBTS, RunNumbers, run_numbers
 from ..ensemble.voting import LEGACY, decide
 from ..ensemble.ensemble_runs import kept_votes, rule_of
@@ -446,10 +446,12 @@ def audit(
     env:str|None=None,      # only this machine
     datafile:str|None=None, # only this question file
     ground_truth=None,      # a truth file to use
+    only=None,              # names of the runs to report on; default: all. The others are what they are compared with
 ) -> Audit:
     "Check every run. Damaged runs are findings, not exceptions. `UserError` when there are no runs."
     runs = some_runs(ws, env, datafile, damaged=True)
     truths, cases = GroundTruth(ws, ground_truth), []
     papers = _bibliography(truths)
     for r in runs: cases.append(_case(r, truths, papers, cases))
-    return Audit(tuple(_findings(c) for c in cases))
+    wanted = {r.id for r in (pick_runs(ws, only, env, datafile) if only else runs)}
+    return Audit(tuple(_findings(c) for c, r in zip(cases, runs) if r.id in wanted))

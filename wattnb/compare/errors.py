@@ -17,7 +17,7 @@ from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError
 from ..scoring.statistics import mcnemar_exact, paired_ci, permutation_test
 from ..scoring.judging import papers_of
-from ..scoring.run_folders import GroundTruth, distinct_names, pick_runs
+from ..scoring.run_folders import GroundTruth, distinct_names, pick_runs, read_each
 from ..scoring.store import ERROR_CLASSES, error_class, tidy_rows
 
 # %% ../../nbs/09_compare/03_errors.ipynb #8b10c483
@@ -51,6 +51,7 @@ class Errors(TableSet):
     "Error classes of runs. `counts`: run -> class -> n; `rows`: run -> question id -> class."
     rows: dict
     bounds: tuple
+    named: str = 'run' # what a label is, see `decompose_rows`
 
     @property
     def counts(self) -> dict:
@@ -63,33 +64,37 @@ class Errors(TableSet):
         "A row per run, a column per class that occurs."
         seen = Counter(c for ids in self.rows.values() for c in ids.values())
         names = [c for c in ERROR_CLASSES if c in seen]
-        return ResultTable(['run', 'n', *names], self._counted(names, str), 'Where the questions ended',
+        return ResultTable([self.named, 'n', *names], self._counted(names, str), 'Where the questions ended',
                            tuple(f'{c}: {ERROR_CLASSES[c]}' for c in names),
-                           brief=('run', 'n', 'right', *(c for c, _ in seen.most_common(3))))
+                           brief=(self.named, 'n', 'right', *(c for c, _ in seen.most_common(3))))
     @cached_property
     def stages(self) -> ResultTable:
         "The same, by stage."
         rows = self._counted(STAGES_OF_ERROR, STAGE_OF_ERROR.get)
-        return ResultTable(['run', 'n', *STAGES_OF_ERROR], rows, 'By stage')
+        return ResultTable([self.named, 'n', *STAGES_OF_ERROR], rows, 'By stage')
     @cached_property
     def bounds_table(self) -> ResultTable:
         "Runs with an oracle or closed-book run of the same model."
-        return ResultTable(['run', 'bound', 'bound run', 'n', 'value', 'value of bound', 'diff', 'ci_low', 'ci_high',
-                            'mcnemar_p'], list(self.bounds),
-                           'Bounds: the same model with the gold papers (oracle) or none (closed-book)',
-                           ('value: by the strict rule. diff: bound less run; its interval and McNemar p are by paper where '
-                            'questions share papers, not corrected for several runs.',))
+        t = ResultTable(['run', 'bound', 'bound run', 'n', 'value', 'value of bound', 'diff', 'ci_low', 'ci_high',
+                         'mcnemar_p'], list(self.bounds),
+                        'Bounds: the same model with the gold papers (oracle) or none (closed-book)',
+                        ('value: by the strict rule. diff: bound less run; its interval and McNemar p are by paper '
+                         'where questions share papers, not corrected for several runs.',))
+        t.columns = [c.replace('run', self.named) for c in t.columns]
+        return t
     def to_json(self): return dict(counts=self.counts, classes=ERROR_CLASSES, bounds=list(self.bounds),
                                    questions=self.rows)
     def tables(self): return [self.table, self.stages] + [self.bounds_table] * bool(self.bounds)
 
 # %% ../../nbs/09_compare/03_errors.ipynb #6854543f
 def decompose_rows(
-    runs:dict, # label -> tidy rows of that run
+    runs:dict,       # label -> tidy rows of that run
+    named:str='run', # what a label is: the name of a run, or in a report that of its system
 ) -> Errors:
     "Classify the questions of runs, given their tidy rows."
     if not runs: raise UserError('no runs to decompose')
-    return Errors({label: {r['id']: error_class(r) for r in t} for label, t in runs.items()}, tuple(_bounds(runs)))
+    classes = {label: {r['id']: error_class(r) for r in t} for label, t in runs.items()}
+    return Errors(classes, tuple(_bounds(runs)), named)
 
 def decompose(
     ws,                      # workspace or tree of runs
@@ -99,12 +104,10 @@ def decompose(
     ground_truth=None,       # truth file to use
 ) -> Errors:
     "Classify every question of runs. Runs without truth are left out, unless they were named."
-    folders, truths, out = pick_runs(ws, runs, env, datafile), GroundTruth(ws, ground_truth), {}
-    for label, r in zip(distinct_names(folders), folders):
-        try: t = tidy_rows(r, truths)
-        except UserError:
-            if runs is not None: raise
-            continue
-        if t: out[label] = t
-        elif runs is not None: raise UserError(f'{r.id}: no truth for its questions')
-    return decompose_rows(out)
+    folders, truths, named = pick_runs(ws, runs, env, datafile), GroundTruth(ws, ground_truth), runs is not None
+    def rows(item):
+        label, r = item
+        if (t := tidy_rows(r, truths)) or not named: return label, t
+        raise UserError(f'{r.id}: no truth for its questions')
+    found = read_each(zip(distinct_names(folders), folders), rows, named)
+    return decompose_rows({label: t for label, t in found if t})

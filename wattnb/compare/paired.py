@@ -24,8 +24,8 @@ from ..scoring.statistics import (ALPHA, design_effect, differs, holm, letters, 
 from ..scoring.wattbot_score import scorer_version
 from ..scoring.scores import VALUE_NOTE, Scores, contribution_bounds, same_task
 from ..scoring.judging import papers_of
-from ..scoring.run_folders import (GroundTruth, RunFolder, distinct_names, pick_runs, score_run,
-                                       several_engines)
+from ..scoring.run_folders import (GroundTruth, RunFolder, distinct_names, pick_runs, registry_of, run_labels,
+                                        score_run, several_engines)
 from ..scoring.equivalence import margin_tests
 from ..scoring.seeds import pooled_p, seed_variance, variance_split, widened
 from ..scoring.ranks import Rank, dominance, rank_distribution
@@ -43,6 +43,7 @@ class ScoredRun:
     run: RunFolder|None = None
     costs: dict = field(default_factory=dict) # question id -> see `wattnb.scoring.numbers.question_costs`
     numbers: RunNumbers|None = None           # of the whole run, see `wattnb.scoring.numbers.run_numbers`
+    system: str = ''                          # its label in figures, see `wattnb.scoring.run_folders.run_labels`
 
     @cached_property
     def ids(self) -> tuple: return tuple(r['id'] for r in self.scores.rows)
@@ -219,6 +220,7 @@ class Comparison(PairTests):
     labels: list|None = None      # the paper of each question, where `papers` is not None
     margin: float|None = None     # what a run may be worse by, see `margins`
     every: bool = True            # text has all tables, not the first ones alone
+    named: str = 'run'            # what `label` is: the name of a run, or in a report that of its system
 
     @property
     def n(self) -> int: return self.runs[0].scores.n
@@ -310,23 +312,24 @@ def verdict(self:Comparison) -> str:
 def ranking(self:Comparison) -> ResultTable:
     "Runs, best first; runs that share a letter are not significantly different."
     rows, engine = [], several_engines(e.numbers or RunNumbers() for e in self.runs)
+    systems = any(e.system not in ('', e.label) for e in self.runs) # not in a report, which has no other name
     for e, r in sorted(zip(self.runs, self.ranks), key=lambda x: -x[0].scores.overall):
         s, c = e.scores, e.numbers or RunNumbers()
-        first = [e.label, *([c.engine, c.precision] if engine else []), self.letters[e.label]]
+        first = [e.label, *[e.system] * systems, *([c.engine, c.precision] if engine else []), self.letters[e.label]]
         place = f'{r.low:g} to {r.high:g}' if r.low < r.high else f'{r.low:g}'
         rows.append([*first, s.overall, *s.ci['overall'], r.p_best, place, *s.compared.values(), c.latency_s,
                      c.wall_s_per_question, c.wh_per_question, c.per(c.energy.low), c.per(c.energy.high), c.energy.is_,
                      c.usd_per_question])
-    first = ['run', *(['engine', 'precision'] if engine else []), 'letters']
+    first = [self.named, *['system'] * systems, *(['engine', 'precision'] if engine else []), 'letters']
     return ResultTable([*first, 'overall', 'low', 'high', 'P(best)', 'ranks', *self.runs[0].scores.compared,
                         'latency s', 's/question', 'Wh/question', 'Wh low', 'Wh high', 'energy is', 'USD/question'],
-                       rows, f'{len(rows)} runs, {self.n} questions',
-                       ('low, high: 95 % interval. Two runs with a common letter are not significantly different '
-                        '(paired permutation test, Holm, 5 %, and the interval of the difference).',
-                        f'P(best), ranks: how often a run is the best, and 95 % of its ranks, when '
+                       rows, f'{len(rows)} {self.named}s, {self.n} questions',
+                       (f'low, high: 95 % interval. Two {self.named}s with a common letter are not significantly '
+                        'different (paired permutation test, Holm, 5 %, and the interval of the difference).',
+                        f'P(best), ranks: how often a {self.named} is the best, and 95 % of its ranks, when '
                         f'{"questions" if self.papers is None else "papers"} are resampled.',
                         WHOLE_RUN, *self.doubts(), *[VALUE_NOTE] * any(self._na)),
-                       brief=(*first, 'overall', 'low', 'high', 'strict', 'Wh/question'))
+                       brief=(*first[:1], *first[1 + systems:], 'overall', 'low', 'high', 'strict', 'Wh/question'))
 
 # %% ../../nbs/09_compare/01_paired.ipynb #f701ac58
 @patch(as_prop=True)
@@ -452,7 +455,7 @@ def calibration_table(self:Comparison) -> ResultTable:
     found = [(e.label, calibration_of(e.scores.rows, self.labels)) for e in self.runs]
     rows = [[label, c.n, c.ece, *c.ece_ci, c.ece_by_chance, c.p, c.brier, *(c.brier_ci or (None, None))]
             for label, c in found if c is not None]
-    return ResultTable(['run', 'answers', 'ECE', 'low', 'high', 'by chance', 'p', 'Brier', 'low', 'high'], rows,
+    return ResultTable([self.named, 'answers', 'ECE', 'low', 'high', 'by chance', 'p', 'Brier', 'low', 'high'], rows,
                        'Calibration of the confidences',
                        ('ECE: expected calibration error, ten bins of equal mass. by chance, p: what calibrated '
                         'confidences like these would show, and how often as much as this.',))
@@ -515,7 +518,7 @@ def seed_table(self:Comparison) -> ResultTable:
         ends = widened(float(pooled.mean()), ends, [v]) if v else ends
         rows.append([label, len(ks), x.mean(), x.std(ddof=1), x.min(), x.max(), (right.any(0) != right.all(0)).mean(),
                      *ends, *(v.share(k) if v else None for k in ('question', 'seed', 'rest'))])
-    return ResultTable(['run', 'seeds', 'mean', 'sd', 'lowest', 'highest', 'questions that flip', 'low', 'high',
+    return ResultTable([self.named, 'seeds', 'mean', 'sd', 'lowest', 'highest', 'questions that flip', 'low', 'high',
                         'question', 'seed', 'rest'], rows, 'Runs that differ in their seed alone',
                        ('sd: between the seeds, of the overall score; a pair of single runs differs by sd × √2 through '
                         'the seed alone. questions that flip: right with some seeds, wrong with others. low, high: '
@@ -551,7 +554,7 @@ def opening(self:Comparison) -> str: return self.verdict
 def closing(self:Comparison) -> str:
     if not self.every: return 'Each part of the score, flags, seeds and further tables: --wide'
     return (f'With {len(self.pairs)} pairs the tests of each part of the score are left out of the text: name fewer runs, or '
-            'see by_metric in --json.') * (len(self.pairs) > MOST_PAIRS)
+            'see by_metric in --json.') * (len(self.pairs) > MOST_PAIRS and self.named == 'run')
 
 @patch
 def tables(self:Comparison) -> list[ResultTable]:
@@ -561,7 +564,8 @@ def tables(self:Comparison) -> list[ResultTable]:
     fieller = f"low, high: Fieller's interval{by}; where it has no upper end, none is printed."
     costs = [named(self.cost_table, fieller)] if any(p['cost']['any'] for p in self.pairs) else []
     margins = [self.margin_table] if self.margins else []
-    first = [named(self.ranking, 'Runs: ' + self.runs[0].scores.interval_note()), self.pair_table, *margins]
+    intervals = f'{self.named.capitalize()}s: {self.runs[0].scores.interval_note()}'
+    first = [named(self.ranking, intervals), self.pair_table, *margins]
     if not self.every: return [*first, *costs]
     return [*first, *[self.metric_table] * (len(self.pairs) <= MOST_PAIRS),
             *(t for t in (self.seed_table, self.pooled_table, self.flag_table) if len(t)), *costs,
@@ -570,7 +574,8 @@ def tables(self:Comparison) -> list[ResultTable]:
 # %% ../../nbs/09_compare/01_paired.ipynb #22370c49
 @patch
 def to_json(self:Comparison) -> dict:
-    runs = [dict(run=e.run.id if e.run else e.label, label=e.label, p_best=r.p_best, rank=[r.low, r.mean, r.high],
+    runs = [dict(run=e.run.id if e.run else e.label, label=e.label, system=e.system or None, p_best=r.p_best,
+                 rank=[r.low, r.mean, r.high],
                  **{k: v for k, v in e.scores.to_json(strict=True).items() if k not in ('problems', 'by_usage')},
                  numbers=e.numbers and e.numbers.to_json()) for e, r in zip(self.runs, self.ranks)]
     margins = [_margin_json(p, m, ALPHA) for p, m in zip(self.pairs, self.margins)] or [None] * len(self.pairs)
@@ -654,12 +659,12 @@ def scored_runs(
 ) -> list[ScoredRun]:
     "The runs with their scores, costs and numbers. `UserError` for a run without truth."
     folders, truths, scored = pick_runs(ws, runs, env, datafile), GroundTruth(ws, ground_truth), []
-    for label, r in zip(distinct_names(folders), folders):
+    for label, r, system in zip(distinct_names(folders), folders, run_labels(folders, registry_of(ws))):
         s = score_run(r, truths)
         if s is None:
             raise UserError(f'{r.id}: no truth for its questions (no {r.datafile or "question file"}.csv with answers '
                             'in data/, none in its records)')
-        scored.append(ScoredRun(label, s, r, question_costs(r), run_numbers(r, truths, s)))
+        scored.append(ScoredRun(label, s, r, question_costs(r), run_numbers(r, truths, s), system))
     return scored
 
 def compare(

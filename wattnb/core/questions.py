@@ -108,7 +108,7 @@ class Task:
     brackets: str = '[]'          # around a range that is submitted; with '()' also around a list
     convert: bool = False         # whether a value in another unit is converted to the unit that the question gives
     marks: tuple = ()             # columns that only question files of this task have
-    columns: tuple = ()           # (a column as it is called here, its name in the files of the task), where they differ
+    columns: tuple = ()           # (a column as it is called here, its name in the files of the task) where they differ
     submission: tuple = BASE_COLUMNS # columns of a submission, in their order
     gates: tuple = GATES          # what its submissions are checked for
     truths: tuple = ('1', '0')    # how true and false are submitted
@@ -119,14 +119,16 @@ class Task:
         return dict(value=self.value, ref=self.ref, na=self.na)
     @property
     def worth(self) -> float:
-        "The credit of a right answer with the right papers: the largest difference that a question with an answer makes."
+        """The credit of a right answer with the right papers: the largest difference that a question with an answer
+        makes."""
         return self.value + self.ref
     @property
     def names(self) -> dict[str, str]:
         "Column of a file of the task -> what it is called here, where the two differ."
         return {theirs: ours for ours, theirs in self.columns}
     def to_json(self) -> dict:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()} | dict(columns=dict(self.columns))
+        return {k: list(v) if isinstance(v, tuple) else v
+                for k, v in asdict(self).items()} | dict(columns=dict(self.columns))
     def named(self) -> dict:
         "The entry of a file: `{'task': ...}`; {} for the rules of 2025, which files name as little as they did then."
         return {} if self == Task() else dict(task=self.to_json())
@@ -160,7 +162,8 @@ def _mistake(k:str, v) -> str:
     if kind is str: return '' if isinstance(v, str) else 'must be a text'
     if k == 'columns':
         fits = isinstance(v, dict) and set(v) <= set(BASE_COLUMNS) and all(isinstance(x, str) and x for x in v.values())
-        return '' if fits and len(set(v.values())) == len(v) else f'names columns ({", ".join(BASE_COLUMNS)}), each otherwise'
+        if fits and len(set(v.values())) == len(v): return ''
+        return f'names columns ({", ".join(BASE_COLUMNS)}), each otherwise'
     if k == 'truths': return '' if some and len(set(v)) == len(v) == 2 else 'is a pair: how true is written, and false'
     if k not in _WITHIN: return '' if some else 'must be a list of column names'
     if not some or not set(v) <= set(_WITHIN[k]) or len(set(v)) < len(v): return f'is a list of {", ".join(_WITHIN[k])}'
@@ -220,7 +223,8 @@ def task_of(
     if not name or own and own.name == name: return own or _by_columns(path, columns)
     if name in TASKS: return TASKS[name]
     known = dict.fromkeys([*TASKS, *([own.name] if own else [])])
-    raise UserError(f'unknown task {name!r}: one of {", ".join(known)}; rules of your own go into [task] of {SETTINGS_FILE}')
+    raise UserError(f'unknown task {name!r}: one of {", ".join(known)}; rules of your own go into [task] of '
+                    f'{SETTINGS_FILE}')
 
 # %% ../../nbs/00_core/03_questions.ipynb #30238c15
 @dataclass(frozen=True)
@@ -296,7 +300,8 @@ def question_rows(
     if not t.rows: raise UserError(f'{path} has a header but no questions')
     seen, out, rules = {}, [], task_of(path, t.columns, task)
     held: dict[str, str] = {}
-    def same(cell:str) -> str: return held.setdefault(cell, cell) # units, papers and refusals repeat: one of each in memory
+    # units, papers and refusals repeat: one of each in memory
+    def same(cell:str) -> str: return held.setdefault(cell, cell)
     for i, r in enumerate(t.rows):
         id_, text = r['id'].strip(), r.get('question', '').strip()
         if not id_: raise UserError(f'{t.where(i, "id")}: empty id')

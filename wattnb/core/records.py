@@ -8,7 +8,7 @@ __all__ = ['FILES', 'JsonObject', 'finite', 'PaperRow', 'QuestionRow', 'Submissi
            'Summary', 'fields_of', 'undocumented']
 
 # %% ../../nbs/00_core/05_records.ipynb #4cdb402c
-import re, sys
+import re
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from types import NoneType, UnionType
@@ -67,9 +67,9 @@ def _plain(v):
 def finite(
     v, # a value of a JSON file
 ) -> float|None:
-    "The value as a float; None for a text, a boolean, NaN or infinity."
+    "The value as a float; None for a text, a boolean, NaN, or a number too large for a measurement."
     number = isinstance(v, (int, float)) and not isinstance(v, bool)
-    return float(v) if number and abs(v) <= sys.float_info.max else None
+    return float(v) if number and abs(v) < 1e100 else None
 
 # %% ../../nbs/00_core/05_records.ipynb #c4ec0002
 @cache
@@ -176,7 +176,7 @@ class WattBotRecord(JsonObject):
     raw_response: str            # what the model wrote
     value_correct: bool|None     # whether the score counts the value as right
     ref_score: float|None        # [0–1] agreement of cited and true papers, by the measure of the task
-    na_correct: bool|None        # whether an unanswerable question was refused as the task wants it; true for the others
+    na_correct: bool|None        # whether an unanswerable question was refused as the task wants; true for the others
     weighted_score: float|None   # [0–1] the question's composite
     latency_seconds: float       # [s] of all attempts, with retrieval; in a batch: from its start to the reply's end
     retrieval_seconds: float     # [s] the question's share of the search
@@ -239,7 +239,7 @@ class Record(WattBotRecord):
     attempts: list[Attempt]         # in order, see attempts
     queue_seconds: float|None = None # [s] in the queue of a server that reports it; no part of the latency
     conversions: list|None = None    # units of the reply that were converted to the requested one: from, to, factor
-    citations: dict|None = None     # where the answer's parts come from, cited papers kept and dropped (`--citations needed`)
+    citations: dict|None = None     # where the answer's parts are from, papers kept and dropped (`--citations needed`)
 
 # %% ../../nbs/00_core/05_records.ipynb #b2f64823
 @dataclass(kw_only=True)
@@ -358,7 +358,7 @@ class Summary(RunIdentity):
     engine: str|None = None          # what ran a local model: transformers, llama.cpp, vllm ...; of others empty
     engine_version: str|None = None  # of it; empty where not known
     score_reason: str|None = None    # why nothing is scored: 'random weights'
-    footprint: dict|None = None      # Wh, gCO2e, litres of water and USD with intervals, the grid and prices used, reasons
+    footprint: dict|None = None      # Wh, gCO2e, litres of water, USD with intervals, the grid and prices used, reasons
     roofline: dict|None = None       # in older files: prefill and decode against the device's limits
     files: dict|None = None          # length and SHA-256 of results.json and submission.csv; SHA-256 of this file
     labelled: bool|None = None       # whether the questions have answers

@@ -30,7 +30,8 @@ class Served:
     def info(self) -> dict:
         "As the record of an open model has it."
         devices = None if self.devices is None else list(self.devices)
-        return dict(local=self.local, pid=self.pid, devices=devices) | (dict(local_reason=self.reason) if self.reason else {})
+        return dict(local=self.local, pid=self.pid,
+                    devices=devices) | (dict(local_reason=self.reason) if self.reason else {})
 
 # %% ../../nbs/00_core/07_served.ipynb #ed91e7c4
 def loopback_port(
@@ -71,10 +72,11 @@ def listener_of(
     return min(pids, key=_began, default=None)
 
 # %% ../../nbs/00_core/07_served.ipynb #b6064704
-TUNNELS = ('ssh', 'sshd', 'sshd-session', 'autossh', 'sshuttle', 'plink', 'mosh-client', 'kubectl', 'oc', 'k9s', 'kubefwd',
-           'telepresence', 'socat', 'nc', 'ncat', 'netcat', 'rinetd', 'cloudflared', 'tailscale', 'tailscaled', 'ngrok', 'frpc',
-           'frps', 'chisel', 'bore', 'rathole', 'gost', 'wstunnel', 'stunnel', 'stunnel4', 'session-manager-plugin', 'aws',
-           'gcloud', 'az', 'tsh', 'teleport', 'zrok', 'code', 'cursor', 'windsurf')
+TUNNELS = ('ssh', 'sshd', 'sshd-session', 'autossh', 'sshuttle', 'plink', 'mosh-client', 'kubectl', 'oc', 'k9s',
+           'kubefwd', 'telepresence', 'socat', 'nc', 'ncat', 'netcat', 'rinetd', 'cloudflared', 'tailscale',
+           'tailscaled', 'ngrok', 'frpc', 'frps', 'chisel', 'bore', 'rathole', 'gost', 'wstunnel', 'stunnel',
+           'stunnel4', 'session-manager-plugin', 'aws', 'gcloud', 'az', 'tsh', 'teleport', 'zrok', 'code', 'cursor',
+           'windsurf')
 PROXIES = ('nginx', 'haproxy', 'caddy', 'envoy', 'traefik', 'httpd', 'apache2', 'litellm', 'lighttpd', 'varnishd')
 CONTAINER_PORTS = ('docker-proxy', 'rootlessport', 'rootlesskit', 'slirp4netns', 'pasta', 'passt', 'conmon', 'gvproxy',
                    'com.docker.backend', 'vpnkit', 'wslrelay', 'limactl')
@@ -93,7 +95,8 @@ def program_of(
 
 def _kind(program:str) -> str:
     kinds = {'tunnel': TUNNELS, 'proxy': PROXIES, 'container': CONTAINER_PORTS}
-    return next((k for k, names in kinds.items() if program in names or program.startswith('kubectl-') and k == 'tunnel'), '')
+    return next((k for k, names in kinds.items() if program in names or program.startswith('kubectl-')
+                 and k == 'tunnel'), '')
 
 # %% ../../nbs/00_core/07_served.ipynb #8ef8e313
 def all_gpus() -> list[Gpu]:
@@ -109,10 +112,12 @@ def gpu_memory_of(
     pids,      # of a process tree
     gpus=None, # default: `all_gpus`
 ) -> dict|None:
-    "UUID → bytes that the processes hold there, None where the driver does not report them; None if it lists no processes."
+    """UUID → bytes that the processes hold there, None where the driver does not report them; None if it lists no
+    processes."""
     pids, out, told = set(pids), {}, False
     for g in all_gpus() if gpus is None else gpus:
-        lists = [driver_of(g).get(f'DeviceGet{kind}RunningProcesses', g.memory_handle) for kind in ('Compute', 'Graphics')]
+        lists = [driver_of(g).get(f'DeviceGet{kind}RunningProcesses', g.memory_handle)
+                 for kind in ('Compute', 'Graphics')]
         told |= any(x is not None for x in lists)
         mine = {p.pid: getattr(p, 'usedGpuMemory', None) for x in lists for p in x or () if p.pid in pids}
         if mine: out[g.uuid] = None if None in mine.values() else sum(mine.values())
@@ -120,7 +125,8 @@ def gpu_memory_of(
 
 # %% ../../nbs/00_core/07_served.ipynb #460184bc
 _NOT_A_SERVER = re.compile(r'(ba|z|fi|da|c|k|tc)?sh|login|systemd|init|launchd|tmux.*|screen|sshd.*|su|sudo|cron.*|'
-                           r'dockerd|containerd.*|explorer|services|pwsh|powershell|cmd|tini|supervisord|jupyter.*|gnome.*|kde.*')
+                           r'dockerd|containerd.*|explorer|services|pwsh|powershell|cmd|tini|supervisord|jupyter.*'
+                           r'|gnome.*|kde.*')
 
 def process_tree(
     pid:int, # the root
@@ -197,8 +203,8 @@ def _located(pid:int) -> Served:
     if held: return Served(True, root, tuple(held))
     if held is None: return Served(True, root, None, 'no driver lists its processes: all visible GPUs are counted')
     if box := container():
-        return Served(True, root, None, f'in a container ({box}) the processes of the driver have other numbers: all visible '
-                      'GPUs are counted')
+        return Served(True, root, None, f'in a container ({box}) the processes of the driver have other numbers: all '
+                      f'visible GPUs are counted')
     return Served(True, root, ('cpu',))
 
 def usable_gpus(

@@ -69,7 +69,8 @@ def _least(width:int, number:bool, cells:Sequence[str]) -> int:
     return width if number or name or width <= 20 else min(width, LEAST)
 
 def _fit(widths:list[int], least:list[int], order:list[list[int]], room:int|None) -> tuple[dict[int, int], list[int]]:
-    "(width of each column that is shown, columns that are left out), for `room` characters; `order` has groups of columns."
+    """(width of each column that is shown, columns that are left out), for `room` characters; `order` has groups of
+    columns."""
     if room is None or sum(widths) + 2 * len(widths) - 2 <= room: return dict(enumerate(widths)), []
     kept, used = [], -2
     for group in order:
@@ -103,6 +104,19 @@ def fit_text(
     finally: ResultTable.width = before
 
 # %% ../../nbs/00_core/01_tables.ipynb #a1f17ab8
+def _of_shown(note:str, columns:Sequence[str], shown:Sequence[str]) -> str:
+    "The note without what it says of columns that are not shown, in the form `name, name: what they are`."
+    every, here = ({str(c).strip() for c in some} for some in (columns, shown))
+    out, drop, before = [], False, ''
+    for part in re.split(r'(?<=[.;]) ', note):
+        head, colon, _ = part.partition(':')
+        about = {h.strip() for h in head.split(',')}
+        if colon and about <= every: drop = not about & here
+        elif not before.endswith(';'): drop = False # what follows a semicolon is about the same
+        if not drop: out.append(part)
+        before = part
+    return re.sub(';$', '.', ' '.join(out))
+
 @patch
 def to_text(self:ResultTable) -> str:
     "Aligned plain text for a terminal. Without rows it is the title and the notes."
@@ -118,7 +132,8 @@ def to_text(self:ResultTable) -> str:
     body = [line(part) for r in cells for part in _wrapped(r, shown)]
     names = ', '.join(self.columns[i] for i in left_out)
     more = [f'{counted(len(left_out), "more column")}: {names} (--wide)'] * bool(left_out and body)
-    notes = [_wrap(n, self.width, '  ') for n in (*self.notes, *more)]
+    told = [_of_shown(n, self.columns, [self.columns[i] for i in shown]) for n in self.notes]
+    notes = [_wrap(n, self.width, '  ') for n in (*filter(None, told), *more)]
     head = [*map(line, _wrapped([str(c) for c in self.columns], shown)), '  '.join('-' * n for n in shown.values())]
     title = [_wrap(self.title, self.width)] * bool(self.title)
     return '\n'.join(title + (head + body) * bool(body) + notes) or 'no rows'

@@ -40,13 +40,15 @@ _SPELLED |= {name: UNITS[unit] for name, unit in dict(
 _SPELLED |= dict(shortton=('mass', 907184.74), week=('time', 604800.), exaflop=UNITS['EFLOP'])
 _ANY_CASE: dict = {}
 for _u, _found in UNITS.items():
-    if _found[0] in ('energy', 'power', 'bytes'): _ANY_CASE.setdefault(_u.lower(), set()).add(_found) # MT is Mt or metric tons
+    # MT is Mt or metric tons
+    if _found[0] in ('energy', 'power', 'bytes'): _ANY_CASE.setdefault(_u.lower(), set()).add(_found)
 
 def _known(u:str) -> tuple[str, float]|None:
     "(dimension, factor) of a unit of the tables, in any spelling."
     if found := UNITS.get(u) or UNITS.get(u.lower()): return found
     word = re.sub(r'[\s_-]+', '', u.lower())
-    if found := _SPELLED.get(word) or _SPELLED.get(word.removesuffix('s')) or UNITS.get(u.removesuffix('s')): return found
+    if found := _SPELLED.get(word) or _SPELLED.get(word.removesuffix('s')) or UNITS.get(u.removesuffix('s')):
+        return found
     meant = {x for x in _ANY_CASE.get(word, ()) if not (u.isupper() and x[1] < 1)} # milli is never written in capitals
     return meant.pop() if len(meant) == 1 else None
 
@@ -71,7 +73,8 @@ def _one(text:str) -> tuple[str, float]|None:
     "(what it measures, factor) of a unit that is no rate."
     m = _SCALE.match(text)
     scale, rest = (SCALES[m[1].lower()], text[m.end():]) if m else (1., text)
-    if found := unit_of(rest) or unit_of(re.split(r'\sof\b', rest)[0]): return found[0], scale * found[1] # GWh of electricity
+    # GWh of electricity
+    if found := unit_of(rest) or unit_of(re.split(r'\sof\b', rest)[0]): return found[0], scale * found[1]
     thing = re.sub(r'[\s_.-]+', '', rest.lower()).removesuffix('s')
     return (_MONEY.get(thing, thing), scale) if thing else None
 

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['log', 'NO_TELEMETRY', 'MAX_FILE', 'SETTINGS_FILE', 'DERIVED', 'MAX_COLUMNS', 'UserError', 'WorkError', 'some_of',
-           'did_you_mean', 'optional', 'printable', 'storable', 'sweep', 'atomic_write', 'sync_folder', 'read_bytes',
-           'jsonable', 'write_json', 'read_json', 'read_settings', 'canonical_json', 'digest', 'text_sha256',
-           'file_sha256', 'file_mark', 'summary_mark', 'stale_files', 'refuse_links', 'CsvFile', 'read_csv',
-           'write_csv', 'csv_text', 'Workspace', 'environment', 'cache_dir', 'folder_lock', 'is_running', 'progress']
+           'one_line', 'did_you_mean', 'optional', 'printable', 'storable', 'sweep', 'atomic_write', 'sync_folder',
+           'read_bytes', 'jsonable', 'write_json', 'read_json', 'read_settings', 'canonical_json', 'digest',
+           'text_sha256', 'file_sha256', 'file_mark', 'summary_mark', 'stale_files', 'refuse_links', 'CsvFile',
+           'read_csv', 'write_csv', 'csv_text', 'Workspace', 'environment', 'cache_dir', 'folder_lock', 'is_running',
+           'progress']
 
 # %% ../../nbs/00_core/02_workspace.ipynb #18f848bb
 import csv, dataclasses, difflib, errno, hashlib, importlib, io, json, logging, math, os, re, socket, stat, sys
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Iterable, Iterator, Sequence
 
 from fastcore.basics import patch
+
+from .redaction import redact
 
 log = logging.getLogger('wattnb')
 
@@ -40,6 +43,15 @@ def some_of(
     "The first names, and how many more there are."
     names = list(map(str, names))
     return ', '.join(names[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
+
+# %% ../../nbs/00_core/02_workspace.ipynb #cb501163
+def one_line(
+    e:BaseException, # whatever was raised
+) -> str:
+    "An error as one line of at most 400 characters, without keys."
+    text, told = f'{type(e).__name__}: {e}', isinstance(e, (UserError, WorkError))
+    if not told and not isinstance(e, (OSError, MemoryError)): text += ' (a defect of wattnb: please report it)'
+    return ' '.join(redact(str(e) if told else text).split())[:400]
 
 # %% ../../nbs/00_core/02_workspace.ipynb #34b80d44
 def did_you_mean(
@@ -425,7 +437,7 @@ class Workspace:
     notebooks = property(lambda self: self.root/'nbs')
     @classmethod
     def find(cls,
-        root=None, # the folder, if given, or a workspace as it is; else `WATTNB_ROOT`, else upwards from the working folder
+        root=None, # the folder, or a workspace as it is; default: `WATTNB_ROOT`, else upwards from the working folder
     ) -> 'Workspace':
         "The workspace to use. Raises `UserError` when there is none."
         if isinstance(root, cls): return root
@@ -571,6 +583,7 @@ def progress(
         if terminal := _terminal():
             more['file'] = terminal
             with suppress(OSError):
-                if 0 in os.get_terminal_size(terminal.fileno()): more |= dict(dynamic_ncols=False, ncols=80, nrows=24) # unknown
+                # the size is not known
+                if 0 in os.get_terminal_size(terminal.fileno()): more |= dict(dynamic_ncols=False, ncols=80, nrows=24)
         else: more |= dict(mininterval=every, dynamic_ncols=False, ascii=True, ncols=90, file=_Lines(sys.stderr))
     return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, miniters=0, **more)

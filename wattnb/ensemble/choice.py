@@ -60,9 +60,9 @@ def keeps_to(
 # %% ../../nbs/08_ensemble/03_choice.ipynb #61049d94
 def _choice_ci(h:np.ndarray, spread:np.ndarray, x:np.ndarray, strata:np.ndarray, clusters,
                task:Task=WATTBOT2025) -> tuple[float, float]:
-    """95 % interval of the mean of the out-of-bag scores `h`: that of the composite over the questions, and the variance
-    of `spread` (the overall score of the system picked in each resample), added in squares. `x`: contributions of all
-    systems."""
+    """95 % interval of the mean of the out-of-bag scores `h`: that of the composite over the questions, and the
+    variance of `spread` (the overall score of the system picked in each resample), added in squares. `x`:
+    contributions of all systems."""
     lo, hi = composite_interval(h, strata, clusters, x, task)
     m, q = float(h.mean()), _quantile(.95, len(h) - 1)
     t, more = q / _quantile(.95), q * q * float(spread.var())
@@ -148,7 +148,8 @@ def choice_difference(
     if moved < 1e-24 and not d.any(): return dict(diff=0., ci_low=None, ci_high=None, p=1., mde=None, diff_named=named)
     q = _quantile(level, n - 1)
     # the two systems chosen on all questions may be one and the same where the choices in the resamples are not
-    down, up = (math.sqrt(e ** 2 + q * q * moved) for e in _difference_bounds(a, b, strata, clusters, level, seed, task))
+    down, up = (math.sqrt(e ** 2 + q * q * moved)
+                for e in _difference_bounds(a, b, strata, clusters, level, seed, task))
     se = (down if m > 0 else up) / q # on the side that faces zero
     p = min(1., tests * 2 * float(stdtr(n - 1, -abs(m) / se))) if se else 1.
     mde = (q + _quantile(.6, n - 1)) * (down + up) / (2 * q) or None
@@ -223,6 +224,7 @@ def decide_between(
         d.setdefault('p_not_worse', None)
         d |= dict(beats=d in better, wh=picks[d['family']].wh, wh_single=picks['single'].wh,
                   wh_against=picks[d['against']].wh)
-    tied = _tied([s for s in families['single'] if keeps_to(s, limits)], picks['single'].best, strata, clusters, seed, task)
+    tied = _tied([s for s in families['single'] if keeps_to(s, limits)], picks['single'].best, strata, clusters, seed,
+                 task)
     return SystemDecision(picks['frugal' if saves else top].best, picks, tuple(diffs),
                           tuple(d['family'] for d in better), tied, saves, margin)

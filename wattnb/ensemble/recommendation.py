@@ -38,12 +38,13 @@ def top_models(p:RunMatrix) -> ResultTable:
         s, alone = p.scores[k], int((p.right[k] & ~np.delete(p.right, k, 0).any(0)).sum())
         agree = [(p.right[k] == p.right[j]).mean() for j in best if j != k]
         x = p.numbers[k]
-        latency, wh = (x.latency_s, x.wh_per_question) if x else map(_nan, (p.seconds[k].mean(), p.joules[k].mean() / 3600))
+        latency, wh = ((x.latency_s, x.wh_per_question) if x
+                       else map(_nan, (p.seconds[k].mean(), p.joules[k].mean() / 3600)))
         rows.append([p.labels[k], *([x and x.engine, x and x.precision] if engine else []), s.overall, *s.ci['overall'],
                      s.na_recall, alone, latency, p.vram[k],
                      float(np.mean(agree)) if agree else None, wh, x.energy.is_ if x else None])
     return ResultTable(
-        ['model', *(['engine', 'precision'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins',
+        ['run', *(['engine', 'precision'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins',
          'latency s', 'VRAM GiB', 'agreement', 'Wh/question', 'energy is'], rows,
         'The three best single models', (*p.notes, p.scores[0].interval_note(),
          'unique wins: questions that no other run has right; agreement: share of questions on which it and the other '
@@ -56,7 +57,8 @@ def leave_one_out(p:RunMatrix) -> list[dict]:
     def overall(without=None):
         ks = [k for k in order if k != without]
         if len(ks) < 2: return float(p.x[ks[0]].mean())
-        won = decide({p.labels[k]: p.predictions[k] for k in ks}, [q.id for q in p.questions], VoteRule(values=p.task.values))
+        won = decide({p.labels[k]: p.predictions[k] for k in ks}, [q.id for q in p.questions],
+                     VoteRule(values=p.task.values))
         return score(p.questions, decisions_as_predictions(won)).overall
     full = overall()
     return [dict(without='none', overall=full, change=0.),
@@ -132,8 +134,8 @@ def _statement(runs:RunMatrix, d:SystemDecision, limits) -> str:
     out.append(_cheapest_sentence(d))
     gains = [x['mde'] for x in rivals if x['mde'] is not None]
     if rivals and not d.better:
-        out.append(f'A gain of {max(gains) * 100:.1f} points or more by an ensemble or a cascade would have been found 4 '
-                   f'times in 5 on these {runs.n} questions.' if gains
+        out.append(f'A gain of {max(gains) * 100:.1f} points or more by an ensemble or a cascade would have been found '
+                   f'4 times in 5 on these {runs.n} questions.' if gains
                    else f'No detectable gain can be given: on these {runs.n} questions the systems never differed.')
     if limits:
         h = next(h for h in d.families.values() if h.best is d.choice)
@@ -194,7 +196,7 @@ def table(self:Recommendation) -> ResultTable:
          'high: its 95 % interval, with the variance of the choice. '
          f'difference: of two such choices on the same resamples, interval and p simultaneous over {rivals} '
          f'famil{"y" if rivals == 1 else "ies"} (Bonferroni). cheapest: the cheapest system within half the margin, '
-         'interval of 95 %.', self.statement), brief=('family', 'best on all questions', 'out-of-bag', 'difference'))
+         'interval of 95 %.',), brief=('family', 'best on all questions', 'out-of-bag', 'difference'))
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #c62eaa63
 @patch
@@ -209,8 +211,8 @@ def to_json(self:Recommendation) -> dict:
                         picked=[list(x) for x in h.picked]) for k, h in self.families.items()}
     return dict(choice=choice, statement=self.statement, rule=RULE, margin=d.margin,
                 not_significantly_different=list(d.tied), saves=d.saves, families=families,
-                differences=list(self.differences), top=self.top.to_json(), oracle=self.oracle,
-                leave_one_out=self.leave_one_out,
+                differences=list(self.differences), top=[dict(model=x['run'], **x) for x in self.top.to_json()],
+                oracle=self.oracle, leave_one_out=self.leave_one_out,
                 frontier=self.frontier and [r for r in self.frontier.rows if r['p_frontier'] >= .05],
                 transfer=self.transfer, notes=list(p.notes), skipped=[list(s) for s in p.skipped], n=p.n,
                 runs=list(p.labels))
@@ -224,7 +226,8 @@ def _budgets(models:Sequence[System], max_wh:float|None, max_usd:float|None) -> 
         if limit is None: continue
         known = [of(s).mean() / scale for s in models if np.isfinite(of(s)).all()]
         if not known:
-            raise UserError(f'the runs do not say how many {what} they used, or only a lower bound: no budget can be kept')
+            raise UserError(f'the runs do not say how many {what} they used, or only a lower bound: no budget can be '
+                            'kept')
         if min(known) > limit:
             raise UserError(f'no run keeps to {limit:g} {what} per question: the cheapest takes {min(known):.3g}')
         out.append((of, limit * scale, what, scale))
@@ -300,9 +303,10 @@ def recommend(
     seed:int=0,               # of resamples
     margin:float=MARGIN,      # of the overall score: what a cheaper system may be worse by
     clusters='auto',          # by paper: 'auto', 'papers' or 'none', see `wattnb.scoring.judging.papers_of`
+    only=None,                # names of the runs to choose from; default: all
 ) -> Recommendation:
     "Recommend a model, ensemble or cascade from the runs of a workspace."
-    r = recommend_from(read_runs(ws, env, datafile, ground_truth), max_wh, max_usd, seed, margin=margin,
+    r = recommend_from(read_runs(ws, env, datafile, ground_truth, only), max_wh, max_usd, seed, margin=margin,
                        clusters=clusters)
     if select_on is None: return r
     return replace(r, transfer=transfer(r.runs, read_runs(ws, env, select_on), select_on, clusters, seed))

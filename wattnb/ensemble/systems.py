@@ -22,7 +22,7 @@ from ..scoring.answers import Prediction
 from ..scoring.judging import papers_of
 from ..scoring.scores import contribution_bounds, main_task, score, task_names
 from ..scoring.statistics import bootstrap_tail, resamples, strata_ci
-from ..scoring.run_folders import GroundTruth, distinct_names, some_runs
+from ..scoring.run_folders import GroundTruth, distinct_names, pick_runs
 from ..scoring.numbers import doubt_notes, ranked_joules, run_numbers
 from ..scoring.store import tidy_rows
 from .voting import Ballot, VoteRule, _by_id, decisions_as_predictions, same_values, vote
@@ -59,11 +59,11 @@ class RunMatrix:
     @cached_property
     def groups(self) -> np.ndarray:
         "Equal numbers where two runs gave the same value to a question; 0 for refusals."
-        return np.array([same_values([p[i].value for p in self.predictions], self.task.values) for i in range(self.n)]).T
+        same = lambda i: same_values([p[i].value for p in self.predictions], self.task.values)
+        return np.array([same(i) for i in range(self.n)]).T
     @cached_property
     def strata(self) -> list: return [r['is_na'] for r in self.scores[0].rows]
     task = property(lambda self: self.scores[0].task)
-
     def papers(self,
         clusters='auto', # see `papers_of`
     ) -> list|None: return papers_of(self.scores[0].rows, clusters)
@@ -136,10 +136,11 @@ def read_runs(
     env:str|None=None,      # machine; needed only when names repeat across machines
     datafile:str|None=None, # question file; needed when the tree has several
     ground_truth=None,      # truth file to use
+    only=None,              # names of the runs; default: all
 ) -> RunMatrix:
     """The single, complete runs of a tree over one question file. `UserError` with fewer than two, or when the choice
     of the file is open."""
-    runs = some_runs(ws, env, datafile)
+    runs = pick_runs(ws, only or None, env, datafile)
     files = sorted({r.datafile for r in runs})
     if len(files) > 1:
         raise UserError(f'runs over several question files ({", ".join(files)}): name one with --datafile')
@@ -242,7 +243,8 @@ def _cascade(p:RunMatrix, members:tuple, how:str, called:tuple, side:int=1) -> S
                                                            for k, m in zip(members[side:], called[side:]))
     names = tuple(p.labels[k] for k in members)
     label = f'{(" → " if side == 1 else " & ").join(names[:-1])} → {names[-1]} on {how}'
-    return System(label, 'cascade', names, how, p.x[who, at], p.strict[who, at], spent(p.joules), # type: ignore[arg-type]
+    return System(label, 'cascade', names, how, p.x[who, at], p.strict[who, at], # type: ignore[arg-type]
+                  spent(p.joules), # type: ignore[arg-type]
                   spent(p.usd), seconds, tuple(float(m.mean()) for m in called)) # type: ignore[arg-type]
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #5413d73c
@@ -326,8 +328,8 @@ class Frontier(TableSet):
                   *(r['cost_per_correct_ci'] or (None, None)), r['on_frontier'], r['p_frontier']] for r in rows]
         more = (f'{left} more are on it in at least 5 % of the resamples.',) if left else ()
         return ResultTable(columns, cells, f'Overall score against {u}, {len(self.rows)} systems', (*more,
-            f'low, high: 95 % interval as of a run; of {u}/right answer (strict rule): bootstrap. P(frontier): share of joint '
-            'resamples of the questions; the uncertainty of the meters is not in it.'))
+            f'low, high: 95 % interval as of a run; of {u}/right answer (strict rule): bootstrap. P(frontier): share '
+            f'of joint resamples of the questions; the uncertainty of the meters is not in it.'))
     def to_json(self): return list(self.rows)
     def tables(self): return [self.table]
 

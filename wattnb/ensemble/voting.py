@@ -212,7 +212,8 @@ def decide(
         raise UserError(f'{len(rule.weights)} weights for {len(members)} members')
     voters = list(zip(members, map(_by_id, members.values()), rule.weights or [1.] * len(members)))
     ids = list(dict.fromkeys(p.id for ps in members.values() for p in ps)) if ids is None else ids
-    ballots = lambda i: [Ballot(m, p.value, p.refs, p.status, p.confidence, w) for m, ps, w in voters if (p := ps.get(i))]
+    ballots = lambda i: [Ballot(m, p.value, p.refs, p.status, p.confidence, w) for m, ps, w in voters
+                         if (p := ps.get(i))]
     return {i: vote(ballots(i), rule, i) for i in ids}
 
 def decisions_as_predictions(

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from fastcore.basics import patch
 
 from ..core.redaction import redact
-from ..core.workspace import UserError, WorkError, Workspace, log, printable
+from ..core.workspace import UserError, WorkError, Workspace, log, one_line, printable
 from ..core.questions import BLANK, Question
 from ..index.corpus import read_bibliography
 from ..index.page_images import page_image_apart
@@ -168,7 +168,7 @@ def _answer(self:Desk, ticket:Ticket, model, index):
     try:
         ticket.asked = a = answer_one(ticket.question, model, self.settings, index, self.bibliography, on_stage=stage)
         ticket.places, why = cited_places(a, self.limits.pages), a.reply.error if a.answer.status == 'failed' else None
-    except Exception as e: why = f'{type(e).__name__}: {e}'
+    except Exception as e: why = one_line(e)
     finally: model.on_text = None
     if why: log.warning('a question of a guest failed: %s', redact(str(why)))
     ticket.state, ticket.text, ticket.ended = 'failed' if why else 'done', '', time.monotonic()

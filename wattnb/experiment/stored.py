@@ -7,6 +7,7 @@ __all__ = ['BRIEF', 'read_records', 'StoredRun', 'stored_run', 'replay', 'verify
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #b49dd450
 import json, math, os, weakref
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ from ..core.workspace import UserError, Workspace, digest, jsonable, log, read_c
 from ..core.records import Summary, finite
 from ..scoring.scores import VALUE_NOTE, metric_rows, score, task_names
 from ..scoring.run_folders import (GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs,
-                                       several_engines)
+                                       registry_of, run_labels, several_engines)
 from ..scoring.numbers import WHOLE_RUN, doubt_notes, run_numbers
 from .journal import JournalContent, LazyList, read_journal
 from .plan import _below
@@ -318,6 +319,7 @@ class Results(ResultTable):
         if not self.rows: return self
         def informative(i, c):
             if c == 'score is' and all(r[i] == 'rescored' for r in self.rows): return False
+            if c == 'system' and all(r[i] == r[self.columns.index('run')] for r in self.rows): return False
             return any(r[i] is not None for r in self.rows)
         keep = [i for i, c in enumerate(self.columns) if informative(i, c)]
         cut = lambda row: [row[i] for i in keep]
@@ -353,11 +355,22 @@ def parts(self:Results) -> list[ResultTable]:
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #32a0c3eb
 _RESULTS = { # column → what it shows of the numbers of a run
-    'env': 'env', 'questions': 'datafile', 'task': 'task', 'run': 'name', 'engine': 'engine', 'precision': 'precision', 'n': 'n',
-    'score': 'score', '95 % interval': 'interval', 'score is': 'score_is', 'value': 'value_accuracy', 'citations': 'ref_overlap',
-    'NA recall': 'na_recall', 'strict': 'strict', 'refusal recall': 'refusal_recall', 'refusal precision': 'refusal_precision',
-    's/question': 'wall_s_per_question', 'latency s': 'latency_s', 'Wh/question': 'wh_per_question', 'energy is': 'energy.is_',
+    'env': 'env', 'questions': 'datafile', 'task': 'task', 'run': 'name', 'system': 'system', 'engine': 'engine',
+    'precision': 'precision', 'n': 'n', 'score': 'score', '95 % interval': 'interval', 'score is': 'score_is',
+    'value': 'value_accuracy', 'citations': 'ref_overlap', 'NA recall': 'na_recall', 'strict': 'strict',
+    'refusal recall': 'refusal_recall', 'refusal precision': 'refusal_precision', 's/question': 'wall_s_per_question',
+    'latency s': 'latency_s', 'Wh/question': 'wh_per_question', 'energy is': 'energy.is_',
     'USD/question': 'usd_per_question', 'tokens/question': 'tokens'}
+
+def _systems(runs, registry) -> dict[str, str]:
+    "Run → the label of its system in the figures, which have the complete runs over one question file."
+    def beside(r):
+        try: return r.datafile, r.complete and not r.name.endswith('-smoke')
+        except UserError: return None # damaged
+    groups = defaultdict(list)
+    for r in runs: groups[beside(r)].append(r)
+    groups.pop(None, None)
+    return {r.id: label for some in groups.values() for r, label in zip(some, run_labels(some, registry))}
 
 def _cell(x, of:str):
     if of == 'interval': return f'{x.score_low:.3f}–{x.score_high:.3f}' if x.score_low is not None else None
@@ -375,7 +388,8 @@ def results_table(
     truths, base, found = GroundTruth(ws), experiments_of(ws), []
     root, noise = ws.root if isinstance(ws, Workspace) else base, base.parent/'random_weights'
     if weights: base = noise
-    for r in find_runs(base, env, datafile) if base.exists() else []:
+    label = _systems(runs := find_runs(base, env, datafile) if base.exists() else [], registry_of(ws))
+    for r in runs:
         try:
             if r.summary: found.append((run_numbers(r, truths), r.path/'run_experiment.ipynb'))
         except UserError as e: log.warning('%s', e)
@@ -389,6 +403,6 @@ def results_table(
     there = (dict.fromkeys(('engine', 'precision'), several_engines(x for x, _ in found))
              | dict(task=len(tasks) > 1 and not weights))
     columns = {k: v for k, v in _RESULTS.items() if there.get(k, True)}
-    cell = lambda x, of: tasks[x.task] if of == 'task' else _cell(x, of)
+    cell = lambda x, of: tasks[x.task] if of == 'task' else label.get(x.run) if of == 'system' else _cell(x, of)
     return Results(list(columns), [[cell(x, of) for of in columns.values()] for x, _ in found], notes=notes,
                    numbers=notebooks, brief=BRIEF, title='Random weights: time, memory and energy, no score' if weights else '')

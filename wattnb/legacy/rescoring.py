@@ -86,8 +86,8 @@ def _changes(run:RunFolder, before:Scores|None, after:Scores|None, new:list[Pred
     for p in new:
         o, w, x = old.get(p.id), was.get(p.id, {}), now.get(p.id, {})
         if o and (same(o, p) or o.blank and p.blank) and verdict(w) == verdict(x): continue
-        out.append((p.id, o and o.value[:40], p.value[:40], o and str(o.refs)[:60], str(p.refs)[:60], w.get('value_correct'),
-                    x.get('value_correct'), w.get('ref_score'), x.get('ref_score')))
+        out.append((p.id, o and o.value[:40], p.value[:40], o and str(o.refs)[:60], str(p.refs)[:60],
+                    w.get('value_correct'), x.get('value_correct'), w.get('ref_score'), x.get('ref_score')))
     return tuple(out)
 
 # %% ../../nbs/legacy/00_rescoring.ipynb #5b110006
@@ -106,7 +106,8 @@ def _write(result:Rescored, new:list[Prediction], output) -> Path:
     try:
         write_csv(folder/'submission.csv', BASE_COLUMNS, rows, quote_all=True)
         task = result.after.task if result.after else WATTBOT2025
-        write_json(folder/'rescored.json', dict(run=r.id, scorer_version=scorer_version(task), parser=prompt_digest(task),
+        write_json(folder/'rescored.json',
+                   dict(run=r.id, scorer_version=scorer_version(task), parser=prompt_digest(task),
                                                 before=scores(result.before), after=scores(result.after),
                                                 changes=result.changes))
     except OSError as e:

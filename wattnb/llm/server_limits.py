@@ -207,7 +207,7 @@ def cut_prompts(
     counts:Iterable[tuple], # (tokens of the context as counted here, tokens of the prompt as reported) of each call
 ) -> tuple[int, int|None]:
     "(calls whose prompt the server seems to have cut, the tokens that it kept where these are one number)"
-    pairs = [(c, p) for c, p in counts if c and p]
+    pairs = [(c, p) for c, p in counts if plausible_count(c) and plausible_count(p)]
     top = max((p for _, p in pairs), default=0)
     at_top = [c for c, p in pairs if p == top and c > .6 * top]
     capped = len(at_top) > 2 and max(at_top) > 1.1 * min(at_top)

@@ -8,6 +8,7 @@ __all__ = ['VERIFIED', 'SCORED', 'UNVERIFIED', 'check_entry', 'BoardRun', 'enter
 
 # %% ../../nbs/10_plots/13_board.ipynb #23331a40
 import html, tempfile
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -22,10 +23,11 @@ from ..experiment.bundles import check_bundle, unpack_bundle
 from ..experiment.journal import read_journal
 from ..experiment.run_files import derive
 from ..experiment.stored import verify
+from ..scoring.statistics import ALPHA
 from ..scoring.numbers import RunNumbers, question_costs, run_numbers
-from ..scoring.run_folders import GroundTruth, RunFolder, find_run, is_run, runs_root, score_run, some_runs
+from ..scoring.run_folders import (GroundTruth, RunFolder, find_run, is_run, run_labels, runs_root, score_run,
+                                        some_runs)
 from .reports import score_rule
-
 
 # %% ../../nbs/10_plots/13_board.ipynb #52fd0802
 VERIFIED, SCORED, UNVERIFIED = 'verified', 'score', 'no'
@@ -49,7 +51,7 @@ def check_entry(
 # %% ../../nbs/10_plots/13_board.ipynb #497bc8ef
 @dataclass(frozen=True)
 class BoardRun(ScoredRun):
-    "A run of a board: `label` names it; `team`: who sent it; `checked`, `why`: see `check_entry`."
+    "A run of a board: `label` names its system; `team`: who sent it; `checked`, `why`: see `check_entry`."
     team: str = ''
     checked: str = UNVERIFIED
     why: str = ''
@@ -75,9 +77,8 @@ def _entered(folder:RunFolder, truths:GroundTruth, team:str, checked:tuple|None,
     s = score_run(folder, truths)
     if s is None or folder.has_random_weights: return None
     n = run_numbers(folder, truths, s)
-    words = [n.name, n.engine if n.engine not in ('', 'transformers') else '']
-    return BoardRun(' '.join(filter(None, words)), s, folder, question_costs(folder), n, team,
-                    *(checked or check_entry(folder.path, n.score, recorded.get(n.name, n.score_stored))))
+    state, why = checked or check_entry(folder.path, n.score, recorded.get(n.name, n.score_stored))
+    return BoardRun(folder.id, s, folder, question_costs(folder), n, team=team, checked=state, why=why)
 
 # %% ../../nbs/10_plots/13_board.ipynb #b0a4d0c2
 def entered_runs(
@@ -127,7 +128,7 @@ def _once(runs:Sequence[BoardRun]) -> list[BoardRun]:
                tuple((x['id'], x['value'], x['refs']) for x in r.scores.rows))
         other = out.setdefault(key, r)
         if other is r: continue
-        log.warning('the same run twice: %s of %s and of %s: it is entered once', r.label, other.team, r.team)
+        log.warning('the same run twice: %s of %s and of %s: it is entered once', r.run.id, other.team, r.team)
         if _STATES.index(r.checked) < _STATES.index(other.checked): out[key] = r
     return list(out.values())
 
@@ -152,28 +153,28 @@ def _frontier(runs:Sequence[BoardRun]) -> frozenset:
 def board_parts(
     runs:Sequence[BoardRun], # from `entered_runs`
 ) -> list[BoardPart]:
-    """One part per set of questions and rules and per state, the largest set first, verified runs before others. A team
-    is added to labels that would be the same."""
+    "One part per set of questions and rules and per state, the largest set first, verified runs before others."
     groups: dict = {}
-    for r in _once(runs): groups.setdefault((frozenset(r.ids), r.scores.task), ([], [], []))[_STATES.index(r.checked)].append(r)
-    parts = [(*key, some) for key, all_ in sorted(groups.items(), key=lambda x: -len(x[0][0])) for some in all_ if some]
+    for r in _once(runs): groups.setdefault((frozenset(r.ids), r.scores.task), []).append(r)
+    sets = [(*key, _labelled(all_)) for key, all_ in sorted(groups.items(), key=lambda x: -len(x[0][0]))]
+    parts = [(*key, some) for *key, all_ in sets for s in _STATES if (some := [r for r in all_ if r.checked == s])]
     out = []
     for ids, task, found in parts:
-        found = _distinct(sorted(found, key=lambda r: -r.numbers.score))
+        found = sorted(found, key=lambda r: -r.numbers.score)
         letters = compare_scores(found).letters if len(found) > 1 else {found[0].label: ''}
         out.append(BoardPart(found[0].numbers.datafile, task.name, len(ids), tuple(found), letters, _frontier(found),
                              found[0].checked))
     return out
 
 # %% ../../nbs/10_plots/13_board.ipynb #acf63214
-def _distinct(runs:list[BoardRun]) -> list[BoardRun]:
-    "With labels that differ: the team, the machine and a number are added as far as they are needed."
-    labels = [r.label for r in runs]
-    for more in (lambda r, s, k: f'{r.team}: {s}', lambda r, s, k: f'{s} ({r.numbers.env or "no machine"})',
-                 lambda r, s, k: f'{s} #{k}'):
-        longer = [more(r, s, k) if labels.count(s) > 1 else s for k, (r, s) in enumerate(zip(runs, labels), 1)]
-        if len(set(longer)) > len(set(labels)): labels = longer
-    return [replace(r, label=s) for r, s in zip(runs, labels)]
+def _labelled(runs:Sequence[BoardRun]) -> list[BoardRun]:
+    "With the labels of their systems: the shortest that differ within a team, and between teams with that of the team."
+    teams, out = defaultdict(list), [] # type: ignore[var-annotated]
+    for r in runs: teams[r.team].append(r)
+    for some in teams.values():
+        out += [replace(r, label=l, system=l) for r, l in zip(some, run_labels([r.run for r in some]))]
+    n = Counter(r.label for r in out)
+    return [replace(r, label=f'{r.team}: {r.label}') if n[r.label] > 1 else r for r in out]
 
 # %% ../../nbs/10_plots/13_board.ipynb #825def34
 def _energy(n:RunNumbers) -> tuple[str, str]:
@@ -198,8 +199,8 @@ def rows(self:BoardPart) -> list[dict]:
     out = []
     for k, r in enumerate(self.runs, 1):
         n = r.numbers
-        out.append(dict(rank=None if self.checked == UNVERIFIED else k, team=r.team, run=r.label, model=n.model,
-                        precision=n.precision, engine=n.engine, env=n.env,
+        out.append(dict(rank=None if self.checked == UNVERIFIED else k, team=r.team, system=r.label,
+                        run=r.run.id, model=n.model, precision=n.precision, engine=n.engine, env=n.env,
                         score=n.score, score_low=n.score_low, score_high=n.score_high, letters=self.letters.get(r.label, ''),
                         wh_per_question=n.wh_per_question, energy_is=n.energy.is_, frontier=r.label in self.frontier,
                         usd_per_question=n.usd_per_question, seconds_per_question=n.wall_s_per_question,
@@ -210,21 +211,23 @@ def rows(self:BoardPart) -> list[dict]:
 @patch
 def table(self:BoardPart) -> ResultTable:
     "The part as a table."
-    cells = [(r['rank'], r['team'], r['run'], r['score'], _interval(r), r['letters'],
+    cells = [(r['rank'], r['team'], r['system'], r['run'], r['score'], _interval(r), r['letters'],
               _energy(b.numbers)[0] + ' ★' * r['frontier'], _energy(b.numbers)[1] or None, r['usd_per_question'],
               r['seconds_per_question'], _BADGES[r['checked']][0] + f': {r["verified_why"]}' * bool(r['verified_why']))
              for r, b in zip(self.rows(), self.runs)]
-    columns = ['rank', 'team', 'run', 'score', '95 % interval', 'letters', 'Wh/question', 'energy is', 'USD/question',
-               's/question', 'verified']
+    columns = ['rank', 'team', 'system', 'run', 'score', '95 % interval', 'letters', 'Wh/question', 'energy is',
+               'USD/question', 's/question', 'verified']
     return ResultTable(columns, cells, f'{self.heading}: {self.n} questions, rules of {self.task}', _NOTES,
-                       brief=('rank', 'run', 'score', '95 % interval', 'Wh/question', 'verified'))
+                       brief=('rank', 'system', 'score', '95 % interval', 'Wh/question', 'verified'))
 
 # %% ../../nbs/10_plots/13_board.ipynb #49b50763
-_NOTES = ('letters: runs that share one are not significantly different (paired permutation tests, Holm over all pairs, '
-          '5 %)',
+_NOTES = ('letters: runs that share one are not significantly different. Different are two runs where p is at most '
+          f'{ALPHA} (paired permutation test, Holm over all pairs) and the 95 % interval of the difference '
+          'excludes zero',
           '★: no other run of the table scores at least as well for less energy; a lower bound (≥) cannot have it, and – is '
          'energy that was not measured',
-          '95 % interval: of one run; only letters take the pairing of the questions and the number of runs into account',
+          '95 % interval: of the score of one run; only letters take the pairing of the questions and the number of '
+          'runs into account',
          'verified: summary and submission were derived again from the journal, and their hashes are right; whether the '
          'journal itself is true cannot be checked',
          'score derived again: the run has no journal; its submission was scored again with the question file, and the '
@@ -247,7 +250,7 @@ tr{padding:.7rem 0;border-bottom:1px solid color-mix(in srgb,currentColor 30%,tr
 td,td.n{display:flex;gap:1rem;justify-content:space-between;border:0;padding:.08rem 0;
 text-align:right;white-space:normal}
 td::before{content:attr(data-of);opacity:.8;color:CanvasText;font-weight:400;text-align:left;flex:none}
-td.run{font-weight:600} td ul{text-align:left}}
+td.run{font-weight:600} td.run small{font-weight:400} td ul{text-align:left}}
 '''
 
 # %% ../../nbs/10_plots/13_board.ipynb #b0a4d0c4
@@ -256,8 +259,8 @@ _NUMBER = lambda x: '–' if x is None else f'{x:.3g}'
 def _row(r:dict, b:BoardRun) -> dict[str, tuple[object, str, str]]:
     "Heading → (text, what stands below it in small letters, class) of a run."
     wh, what = _energy(b.numbers)
-    where = ' · '.join(x for x in (r['model'], r['precision'], r['engine'], r['env']) if x)
-    return {'rank': (r['rank'] or '–', '', 'n'), 'team': (r['team'], '', ''), 'run': (r['run'], where, 'run'),
+    where = ' · '.join(x for x in (r['model'], r['precision'], r['engine'], f'run {r["run"]}') if x)
+    return {'rank': (r['rank'] or '–', '', 'n'), 'team': (r['team'], '', ''), 'system': (r['system'], where, 'run'),
             'score': (f'{r["score"]:.3f}', '', 'n'), '95 % interval': (_interval(r), '', 'w'),
             'letters': (r['letters'], '', ''), 'Wh/question': (wh + ' ★' * r['frontier'], what, 'n'),
             'USD/question': (_NUMBER(r['usd_per_question']), '', 'n'),
@@ -271,7 +274,6 @@ def _td(heading:str, text, below:str, kind:str, doubts:Sequence=()) -> str:
             + ''.join(f'<li><small>{e(d)}</small></li>' for d in doubts) + '</ul></details>') if doubts else ''
     return (f'<td class="{kind}" data-of="{e(heading)}"><div>{e(text)}{f"<br><small>{e(below)}</small>" * bool(below)}'
             f'{"<br>" * bool(fold)}{fold}</div></td>')
-
 
 # %% ../../nbs/10_plots/13_board.ipynb #b0a4d0c7
 @patch
@@ -296,7 +298,7 @@ def to_html(self:BoardPart) -> str:
     shown = [h for h in rows[0] if h not in empty]
     head = ''.join(f'<th class="{rows[0][h][2] if h != "verified" else ""}">{h}</th>' for h in shown)
     doubts = [[d.message for d in r.numbers.doubts if d.severity != 'info'] for r in self.runs]
-    body = '\n'.join('<tr>' + ''.join(_td(h, *row[h], d if h == 'run' else ()) for h in shown) + '</tr>'
+    body = '\n'.join('<tr>' + ''.join(_td(h, *row[h], d if h == 'system' else ()) for h in shown) + '</tr>'
                      for row, d in zip(rows, doubts))
     return (f'<h2>{e(self.heading)}</h2><p>{e(self.lead())}</p>'
             f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'

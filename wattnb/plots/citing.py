@@ -13,12 +13,11 @@ from typing import Sequence
 from urllib.parse import quote
 
 from ..core.tables import counted, latex_text
-from ..core.workspace import UserError, Workspace, digest
+from ..core.workspace import UserError, digest
 from ..scoring.numbers import RunNumbers, question_costs, run_numbers
-from ..scoring.run_folders import GroundTruth, RunFolder, distinct_names, pick_runs, run_hash, score_run
-from ..llm.registry import load_registry
+from ..scoring.run_folders import (GroundTruth, RunFolder, distinct_names, entry_of, kind_of, model_of, pick_runs,
+                                        registry_of, run_hash, run_labels, score_run)
 from ..compare.paired import Comparison, ScoredRun, compare_scores
-from .registry import _entry, kind_of, model_of, run_labels
 from .findings import energy_sign, p_text, pair_of
 
 # %% ../../nbs/10_plots/10_citing.ipynb #n10q2
@@ -112,12 +111,10 @@ def _keys(names:Sequence[str]) -> list[str]:
 
 def _called(runs:Sequence[RunFolder], registry) -> list[tuple]:
     "Of each run: its label in figures, and the names that the registry has for its model."
-    rows = [dict(name=r.name, kind=kind_of(r, registry), env=r.env, precision=r.precision, mode=r.mode, engine=r.engine,
-                 model_name=model_of(r, registry)['name']) for r in runs]
-    def of(run, row):
-        e = None if row['kind'] in ('ensemble', 'baseline') else _entry(run, registry)
-        return (row['model_name'], e.name, e.key, *e.aliases) if e else ()
-    return [(label, *of(r, row)) for label, r, row in zip(run_labels(rows), runs, rows)]
+    def of(run):
+        e = None if kind_of(run, registry) in ('ensemble', 'baseline') else entry_of(run, registry)
+        return (model_of(run, registry)['name'], e.name, e.key, *e.aliases) if e else ()
+    return [(label, *of(r)) for label, r in zip(run_labels(runs, registry), runs)]
 
 def cited_runs(
     ws,                # a `Workspace` or whatever `experiments_of` takes
@@ -130,13 +127,13 @@ def cited_runs(
     "Runs with their numbers, hashes and paired tests. `UserError` for an unknown or ambiguous run."
     folders, truths, runs, scored = pick_runs(ws, specs, env, datafile), GroundTruth(ws, ground_truth), {}, {}
     if not folders: raise UserError('no run to cite: name one, or several')
-    called = _called(folders, load_registry(ws if isinstance(ws, Workspace) else None))
+    called = _called(folders, registry_of(ws))
     for key, r, names in zip(keys or _keys(distinct_names(folders)), folders, called):
         s = score_run(r, truths)
         x = run_numbers(r, truths, s)
         runs[key] = CitedRun(key, r, x, run_hash(r)[:16], (truths.version(r.datafile) or '-')[:16], names)
         if s: scored.setdefault(tuple(sorted(t['id'] for t in s.rows)), []).append(
-            ScoredRun(key, s, r, question_costs(r), x))
+            ScoredRun(key, s, r, question_costs(r), x, names[0]))
     return Cited(runs, {k: compare_scores(es) for k, es in scored.items() if len(es) > 1})
 
 # %% ../../nbs/10_plots/10_citing.ipynb #n10tex2

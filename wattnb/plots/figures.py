@@ -171,8 +171,8 @@ img {{ max-width: 100%; height: auto; background: white; border-radius: 4px }} f
 h3 {{ margin: 2.5em 0 .4em }} nav {{ columns: 19em }} nav a {{ display: block }} small {{ opacity: .75 }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto }} tr {{ border-bottom: 1px solid #8885 }}
 td, th {{ text-align: left; padding: .15em 1em .15em 0; white-space: nowrap }}</style>
-<h1>{title}</h1><p>{n} runs of the same questions. A click on a figure opens it in full size.</p><nav>{links}</nav>
-{figures}<h2 id="runs">Runs</h2>{runs}<h2 id="not-drawn">Not drawn</h2>{missing}</html>
+<h1>{title}</h1><p>{n} systems on the same questions. A click on a figure opens it in full size.</p><nav>{links}</nav>
+{figures}<h2 id="runs">Systems and their runs</h2>{runs}<h2 id="not-drawn">Not drawn</h2>{missing}</html>
 '''
 
 def _title(name:str) -> str:
@@ -196,13 +196,13 @@ def _index(folder:Path, data, rows):
     cells = [(l, f'{s:.3f}', p or '', m, r)
              for l, s, p, m, r in runs[['label', 'overall', 'precision', 'model', 'run']].to_numpy()]
     table = ''.join(f'<tr>{"".join(f"<td>{e(str(c))}</td>" for c in row)}</tr>' for row in cells)
-    head = ''.join(f'<th>{c}</th>' for c in ('name in the figures', 'score', 'precision', 'model', 'folder'))
+    head = ''.join(f'<th>{c}</th>' for c in ('system', 'score', 'precision', 'model', 'run'))
     mine = [r for r in rows if r['figure'] in FIGURES]
     drawn = sorted((r for r in mine if r['state'] == 'drawn'), key=lambda r: r['figure'] != 'overall_ranking')
     missing = ''.join(f'<li id="{r["figure"]}"><b>{_title(r["figure"])}</b><br>{e(r["why"])}</li>'
                       for r in mine if r['state'] == 'missing')
     links = ''.join(f'<a href="#{r["figure"]}">{_title(r["figure"]).partition(" <")[0]}</a>' for r in drawn)
-    links += '<a href="#runs">Runs: names and folders</a><a href="#not-drawn">Not drawn, and why</a>'
+    links += '<a href="#runs">Systems and their runs</a><a href="#not-drawn">Not drawn, and why</a>'
     title = f'Figures of {data.datafile}' + f' on {data.env}' * bool(data.env)
     atomic_write(folder/'index.html', _PAGE.format(
         title=e(title), runs=f'<table><tr>{head}</tr>{table}</table>', n=len(runs), links=links,

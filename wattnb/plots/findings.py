@@ -8,6 +8,7 @@ __all__ = ['MAX_WORDS', 'run_dates', 'report_title', 'report_facts', 'energy_sig
            'budget_table', 'pair_of', 'p_text', 'systems_table']
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n9imp
+import re
 from collections import defaultdict
 from datetime import datetime
 from typing import Callable, Sequence
@@ -43,12 +44,17 @@ def _and(texts) -> str: return ' and '.join(p for p in (', '.join(texts[:-1]), t
 def _machines(r:Report) -> str: return _and(sorted({x.env or 'an unnamed machine' for x in r.runs}))
 def _count(n:int, what:str) -> str: return f'{n} {what}' + 's' * (n != 1)
 
+def _rows_are(r:Report) -> str:
+    "'system', or 'run' where several runs are of one system, with other seeds."
+    apart = {re.sub(r' seed \d+$', '', name) for name in r.names.values()}
+    return 'system' if len(apart) == len(r.names) else 'run'
+
 def report_title(
     r:Report, # any
 ) -> str:
     "Question set, systems, machines and dates."
     n, when = len(r.numbers), run_dates(r)
-    head = f'{n} systems compared' if n > 1 else f'{next(iter(r.names.values()))} measured'
+    head = f'{n} {_rows_are(r)}s compared' if n > 1 else f'{next(iter(r.names.values()))} measured'
     return f'{r.runs[0].datafile}: {head} on {_machines(r)}' + (f', {when}' if when else '')
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8title4
@@ -56,12 +62,13 @@ def _terms(r:Report) -> list[str]:
     "The definitions of score, system and significant difference."
     if not r.labelled: return []
     task, c = next(iter(r.numbers.values())).task, r.comparison
-    parts = (f'{task.value:.0%} right values', f'{task.ref:.0%} right citations',
-             f'{task.na:.0%} refusals of what the papers do not answer' * (task.na > 0))
+    parts = (f'{task.value * 100:.0f} % right values', f'{task.ref * 100:.0f} % right citations',
+             f'{task.na * 100:.0f} % refusals of what the papers do not answer' * (task.na > 0))
     out = [f'Score: 0 to 1, {_and([p for p in parts if p])} (rules of {task.name.replace("wattbot", "WattBot ")})']
     if c is None: return out
     by = ' that keeps the questions of a paper together' if c.papers else ''
-    return [*out, 'System: a model as it was run, or a vote of several',
+    return [*out, 'System: a model with its precision, engine, machine and prompt, or a vote of several; a run is one '
+            'execution of it',
             f'Significant: p ≤ {ALPHA} in a paired permutation test{by}, after Holm’s correction over '
             f'{_count(len(c.pairs), "pair")}, and an interval of the difference that excludes zero']
 
@@ -119,12 +126,13 @@ def _which_system(r:Report) -> str:
     x, n = r.numbers, _count(next(iter(r.numbers.values())).n, 'question')
     first, asked = next(iter(x)), f'{n} of {_cut(r.runs[0].datafile, 1)}'
     unknown = f'cannot be said: answers to the {asked} are not known here.'
-    if not r.labelled and len(x) > 1: return f'Which of {len(x)} systems is best {unknown}'
+    if not r.labelled and len(x) > 1: return f'Which of {len(x)} {_rows_are(r)}s is best {unknown}'
     if not r.labelled: return _fitting(r, lambda name: f'How well {name(first)} answers {unknown}')
     ci = f'95 % interval {x[first].score_low:.3f} to {x[first].score_high:.3f}'
     score = f'{_scored(x[first])} ({ci})'
     if len(x) == 1: return _fitting(r, lambda name: f'{name(first)}, the only system here, scores {score} on {asked}.')
-    return _fitting(r, lambda name: f'{name(first)} has the highest score of {len(x)} systems, {score}, on {asked}.')
+    of = f'{len(x)} {_rows_are(r)}s'
+    return _fitting(r, lambda name: f'{name(first)} has the highest score of {of}, {score}, on {asked}.')
 
 # %% ../../nbs/10_plots/09_findings.ipynb #0e57fa7d
 def _how_sure(r:Report) -> str:
@@ -246,7 +254,7 @@ def _what_to_doubt(r:Report) -> str:
     rule, (_, runs) = next(iter(found.items()))
     what = {x['rule']: x['what'] for x in r.audit.to_json()['rules']}[rule]
     number, why = _PLAIN.get(rule, (' and '.join(DOUBTS[rule][1]) if rule in DOUBTS else 'result', what))
-    which = f'all {n} systems' if len(runs) == n > 1 else f'{len(runs)} of {n} systems'
+    which = (f'all {n}' if len(runs) == n > 1 else f'{len(runs)} of {n}') + f' {_rows_are(r)}s'
     of = lambda name: name(next(iter(runs))) if len(runs) == 1 else which
     more = f'; {_count(len(found) - 1, "further finding")} below' if len(found) > 1 else ''
     return _fitting(r, lambda name: f'Doubt the {number} of {of(name)}: {why}{more}.',
@@ -310,8 +318,8 @@ def money_findings(
     if billed := {k: x for k, x in r.numbers.items() if x.usd_per_question}:
         k = min(billed, key=lambda k: billed[k].usd_per_question)
         usd, score = f'{billed[k].usd_per_question:.3g} USD a question{_doubted(billed[k], "usd")}', billed[k].score
-        return [_fitting(r, lambda name: f'Of the runs that a provider billed, {name(k)} costs the least: {usd}, with '
-                                         f'a score of {score:.3f}.')]
+        return [_fitting(r, lambda name: f'Of the systems that a provider billed, {name(k)} costs the least: {usd}, '
+                                         f'with a score of {score:.3f}.')]
     if any(x.electricity_usd is not None for x in r.numbers.values()):
         return ['No run was billed by a provider; the electricity is under “Carbon, electricity and money” below.']
     return ['No run was billed by a provider, and no electricity was metered, so costs are not compared.']
@@ -361,10 +369,10 @@ def budget_table(
             p = pair_of(c, before['label'], x['label']) if before else {}
             rows.append([f'{x["cost"]:.3g} {unit}', r.names[x['label']], x['overall'], p.get('p_holm'),
                          'yes' if p.get('different') else 'no' if p else None])
-    if not rows: raise UserError('no run has a cost that runs can be compared by, so no best run for a budget is named')
+    if not rows: raise UserError('no system has a cost that systems can be compared by, so none is named for a budget')
     columns = ['from, a question', 'system', 'score', 'p against the step before', 'significantly better']
-    note = ('p: paired permutation test, Holm over all pairs of runs; significant where the interval of the difference '
-            'excludes zero, too. Runs without a known cost, or with a lower bound, are not in the table.')
+    note = ('p: paired permutation test, Holm over all pairs of systems; significant where the interval of the '
+            'difference excludes zero, too. Systems without a known cost, or with a lower bound, are not in the table.')
     return ResultTable(columns, rows, 'The highest score for a budget', (note,))
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8systems2

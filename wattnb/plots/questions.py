@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.questions import is_blank
+from ..core.records import finite
 from ..scoring.statistics import wilson
 from ..scoring.store import ERROR_CLASSES, error_class
 from .style import (GREY, MARKERS, PALETTE, Part, aligned, draw_bars, headline, is_wide, legend_below,
@@ -47,19 +48,19 @@ def _group_counts(df):
         index='label', columns='group', values='count', aggfunc='sum', fill_value=0, sort=False)
     return counts[[g for g in GROUPS if g in counts]]
 
-@figure('error_classes', 'how the questions of each run ended', NEEDS['run'], _class_rows,
-        'Stacked horizontal bars, one per run: numbers of questions by group of error classes', _group_counts)
+@figure('error_classes', 'how the questions of each system ended', NEEDS['run'], _class_rows,
+        'Stacked horizontal bars, one per system: numbers of questions by group of error classes', _group_counts)
 def plot_error_classes(
     df, # label, error_class, count, n (questions of the run)
 ):
-    "Stacked bars: how the questions of each run ended."
+    "Stacked bars: how the questions of each system ended."
     counts = _group_counts(df)
     counts = counts.sort_values(list(counts)[:2], ascending=False, kind='stable')
     fig, (ax,) = row_figure(counts.index, 32, margin=1.2, each=.19)
     parts = [Part(g, counts[g], *GROUPS[g][:2]) for g in counts]
     legend_below(fig, draw_bars(ax, parts, height=.74, numbers=.024, room=1.01))
     ax.set_xlabel('questions'); ax.xaxis.get_major_locator().set_params(integer=True)
-    return headline(fig, 'How the questions ended', f'{n_of(df)} per run; numbers of questions; most right on '
+    return headline(fig, 'How the questions ended', f'{n_of(df)} per system; numbers of questions; most right on '
                     'top')
 
 # %% ../../nbs/10_plots/06_questions.ipynb #112e9153
@@ -86,8 +87,8 @@ def _draw_cells(fig, ax, codes, symbols:bool):
     legend_below(fig, entries)
 
 # %% ../../nbs/10_plots/06_questions.ipynb #f2e0e355
-@figure('question_map', 'every question in every run, by error class', NEEDS['run'], _map_rows,
-        'A grid of runs by questions, easiest question at the left: each cell has the colour of the error class',
+@figure('question_map', 'how every system answered every question, by error class', NEEDS['run'], _map_rows,
+        'A grid of systems by questions, easiest question at the left: each cell has the colour of the error class',
         lambda df: [list(GROUPS).index(GROUP_OF[c]) for c in df['error_class']])
 def plot_question_map(
     df, # label, id, error_class
@@ -103,9 +104,9 @@ def plot_question_map(
     ax.grid(False)
     ax.set_xticks([0, n - 1], ['easiest', 'hardest'])
     for t, ha in zip(ax.get_xticklabels(), ('left', 'right')): t.set_ha(ha)
-    ax.set_xlabel(f'{n} questions, by the number of runs that have them right'); ax.tick_params(length=0)
-    return headline(fig, 'Every question in every run', f'n = {n} questions, {len(codes)} runs; cells: error '
-                    f'class; {(right == 0).sum()} right in no run, {(right == len(codes)).sum()} right in every run')
+    ax.set_xlabel(f'{n} questions, by the number of systems that have them right'); ax.tick_params(length=0)
+    return headline(fig, 'Every question and every system', f'n = {n} questions, {len(codes)} systems; cells: error '
+                    f'class; {(right == 0).sum()} right for no system, {(right == len(codes)).sum()} for every system')
 
 # %% ../../nbs/10_plots/06_questions.ipynb #740f940e
 CELLS = (('answerable', 'answered'), ('answerable', 'refused'), ('answerable', 'no reply'),
@@ -133,8 +134,8 @@ def _abstention_columns(ax, used):
 
 # %% ../../nbs/10_plots/06_questions.ipynb #b82f16ba
 @figure('abstention', 'answered and refused, answerable and not', NEEDS['run'], _abstention_rows,
-        'A table of cells per run: numbers and shares of answerable and unanswerable questions that were answered or '
-        'refused',
+        'A table of cells per system: numbers and shares of answerable and unanswerable questions that were answered '
+        'or refused',
         lambda df: df.loc[(df['outcome'] != 'no reply') | (df['count'] > 0), 'share'])
 def plot_abstention(
     df, # label, truth ('answerable', 'unanswerable'), outcome ('answered', 'refused', 'no reply'), count, n (of truth)
@@ -261,7 +262,7 @@ def _energy_rows(data) -> list[dict]:
         for r in e.run.records:
             stages = r.get('energy') if isinstance(r.get('energy'), dict) else {}
             for s, v in stages.items():
-                j = v.get('joules') if isinstance(v, dict) else v
+                j = finite(v.get('joules') if isinstance(v, dict) else v)
                 if j is None: whole = False
                 else: total[s] += j / 3600
         if whole and total: out += _staged(e, total, e.numbers.wh, 'Wh', e.numbers.energy.is_)
@@ -269,7 +270,7 @@ def _energy_rows(data) -> list[dict]:
 
 def _time_rows(data) -> list[dict]:
     return [r for e in data.scored if (of := e.run.stored.timing.get('seconds_by_stage') or {})
-            for r in _staged(e, of, e.numbers.wall_s, 's')]
+            for r in _staged(e, {k: finite(v) for k, v in of.items()}, e.numbers.wall_s, 's')]
 
 # %% ../../nbs/10_plots/06_questions.ipynb #e5066e77
 # stage -> (colour, hatch)
@@ -284,9 +285,9 @@ def _looks(names) -> dict:
 
 # %% ../../nbs/10_plots/06_questions.ipynb #b19a36c1
 @figure('time_stages', 'seconds per question by stage', 'Runs of `wattnb run`, which record their stages.', _time_rows,
-        'Stacked horizontal bars, one per run, fastest on top: seconds per question of each stage', ('amount',))
+        'Stacked horizontal bars, one per system, fastest on top: seconds per question of each stage', ('amount',))
 @figure('energy_stages', 'Wh per question by stage', NEEDS['stages'], _energy_rows,
-        'Stacked horizontal bars, one per run, least on top: Wh per question of each stage', ('amount',))
+        'Stacked horizontal bars, one per system, least on top: Wh per question of each stage', ('amount',))
 def plot_stages(
     df, # label, stage, amount (per question), unit ('Wh' or 's'), n
 ):
@@ -388,7 +389,7 @@ def _latency_rows(data) -> list[dict]:
             if l in timed for r in rows if r['latency_seconds'] is not None]
 
 @figure('latency', 'seconds of every question', 'Runs that record the latency of each question.', _latency_rows,
-        'A row of dots with a box plot per run, fastest on top: seconds of each question', ('latency_seconds',))
+        'A row of dots with a box plot per system, fastest on top: seconds of each question', ('latency_seconds',))
 def plot_latency(
     df, # label, id, latency_seconds
 ):
@@ -416,7 +417,7 @@ def _token_rows(data) -> list[dict]:
             t = r.get('tokens') or {}
             for what, v in (('context', r.get('context_tokens')), ('prompt', t.get('prompt', r.get('prompt_tokens'))),
                             ('completion', t.get('completion', r.get('completion_tokens')))):
-                if v: out.append(dict(label=e.label, id=r['id'], what=what, tokens=v,
+                if finite(v): out.append(dict(label=e.label, id=r['id'], what=what, tokens=v,
                                       budget=budget if what == 'context' else None))
     return out
 
@@ -435,7 +436,7 @@ def _token_panel(ax, part, labels, what:str):
 # %% ../../nbs/10_plots/06_questions.ipynb #952dfcd7
 @figure('tokens', 'tokens of context against the budget, of prompts and of completions',
         'Runs of `wattnb run`, whose records count tokens.', _token_rows,
-        'Three panels with a row of dots and a box plot per run: context, prompt and completion tokens of each '
+        'Three panels with a row of dots and a box plot per system: context, prompt and completion tokens of each '
         'question', ('tokens',))
 def plot_tokens(
     df, # label, id, what ('context', 'prompt', 'completion'), tokens, budget (of the context, else missing)
@@ -454,14 +455,14 @@ def plot_tokens(
 # %% ../../nbs/10_plots/06_questions.ipynb #a73dc26b
 RANKS = ('1', '2', '3', '4–5', '6–10', '11–20', '> 20', 'none')
 
-def _rank_bin(rank:int|None) -> str:
+def _rank_bin(rank:float|None) -> str:
     if rank is None: return 'none'
     return RANKS[np.searchsorted((1, 2, 3, 5, 10, 20), rank)]
 
 def _retrieval_rows(data, depth:int=20) -> list[dict]:
     groups, out = defaultdict(list), []
     for e in data.systems:
-        ranks = tuple(r.get('gold_rank') for r in e.run.records if 'gold_rank' in r and not is_blank(r.get('gt_value')))
+        ranks = tuple(finite(r['gold_rank']) for r in e.run.records if 'gold_rank' in r and not is_blank(r.get('gt_value')))
         if ranks: groups[ranks].append(e.label)
     for ranks, labels in groups.items():
         label = labels[0] + (f' and {len(labels) - 1} more' if len(labels) > 1 else '')

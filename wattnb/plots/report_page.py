@@ -18,14 +18,15 @@ from urllib.parse import quote
 
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, atomic_write, optional
-from ..compare.errors import decompose_rows
 from ..index.documents import split_sentences
 from ..benchmark.study import kept_studies, study_table
 from ..scoring.numbers import DOUBTS
 from ..scoring.statistics import ALPHA
-from .style import is_note, small_png
+from .style import COLUMN, is_note, narrow_figures, small_png
+from .checks import overlaps
+from .registry import Figure, as_shown
 from .figures import alt_text, draw, registered
-from .reports import Folded, Report, provenance
+from .reports import Folded, Report, of_systems, provenance, runs_table
 from .findings import (audit_findings, budget_table, report_facts, report_title, summary_sentences,
                                    systems_table)
 from .citing import cite_latex, cited_runs
@@ -93,8 +94,9 @@ def recommended(
     "What to choose, a sentence per line, and how it was found."
     names = r.names | {x.run: r.names[k] for k, x in r.numbers.items()}
     escaped = {html.escape(k): html.escape(v) for k, v in names.items()}
+    tables = ''.join(of_systems(t)._repr_html_() for t in r.recommendation.tables())
     return Folded(bullets(split_sentences(_renamed(names, r.recommendation.statement))).text
-                  + folded('How the choice was made', Folded(_renamed(escaped, r.recommendation._repr_html_()))).text)
+                  + folded('How the choice was made', Folded(_renamed(escaped, tables))).text)
 
 def planned(
     r:Report, # any
@@ -120,6 +122,14 @@ SCALE = 1.5 # of a figure on a wide screen
 
 def _sentence(text:str) -> str: return text[:1].upper() + text[1:].rstrip('.') + '.'
 
+def _for_phones(p:Figure, fig, df) -> str:
+    "The picture of a wide figure for a narrow screen, as an HTML source; '' where texts would cover each other."
+    if fig.get_figwidth() <= COLUMN: return ''
+    with narrow_figures(): small = p.draw(df)
+    if is_note(small) or overlaps(small): return ''
+    png = b64encode(small_png(small, 220)).decode()
+    return f'<source media="(max-width:44rem)" srcset="data:image/png;base64,{png}">'
+
 def _picture(r:Report, name:str, dpi:int) -> tuple[str, str]:
     "(HTML of a figure, why there is none)"
     p, (fig, df) = registered(name), draw(name, r.source)
@@ -131,8 +141,9 @@ def _picture(r:Report, name:str, dpi:int) -> tuple[str, str]:
             'doubt</a>.') if doubts else ''
     png, width = b64encode(small_png(fig, dpi)).decode(), round(fig.get_figwidth() * 96 * SCALE)
     return (f'<figure class="wattnb-figure"><div class="scroll"><label><input type="checkbox" aria-label="enlarge">'
-            f'<img style="max-width:{width}px" alt="{html.escape(alt_text(fig, len(df), p.alt))}" '
-            f'src="data:image/png;base64,{png}"></label></div>'
+            f'<picture>{_for_phones(p, fig, as_shown(df, r.source))}<img style="max-width:{width}px" '
+            f'alt="{html.escape(alt_text(fig, len(df), p.alt))}" '
+            f'src="data:image/png;base64,{png}"></picture></label></div>'
             f'<figcaption>{html.escape(_sentence(p.title))}{note}</figcaption></figure>'), ''
 
 # %% ../../nbs/10_plots/12_report_page.ipynb #n11figs2
@@ -192,8 +203,9 @@ def report_tables(
     r:Report, # any
 ) -> dict[str, ResultTable]:
     "File name → table; those that need answers only where they are known."
-    out = dict(systems=systems_table(r), doubts=doubts_table(r), provenance=provenance(r))
-    if r.labelled: out |= dict(footprint=r.footprint, errors=decompose_rows(r.named_rows).table)
+    out = dict(systems=systems_table(r), runs=runs_table(r), doubts=doubts_table(r),
+               provenance=provenance(r))
+    if r.labelled: out |= dict(footprint=r.footprint, errors=r.errors.table)
     if r.named: out |= dict(ranking=r.named.ranking, pairs=r.named.pair_table)
     try: out |= dict(budget=budget_table(r))
     except UserError: pass # the report has the reason

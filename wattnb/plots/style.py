@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMN', 'PAGE', 'PALETTE', 'STYLE', 'MARKERS', 'HATCHING', 'GREY', 'MACHINE_MARKERS', 'figure_style', 'png_bytes',
-           'small_png', 'new_figure', 'wrap_text', 'headline', 'Mark', 'family_marks', 'with_looks', 'grey_level',
-           'text_on', 'edge_of', 'note_figure', 'is_note', 'tick_label', 'aligned', 'log_axis', 'is_wide',
+           'small_png', 'narrow_figures', 'new_figure', 'wrap_text', 'headline', 'Mark', 'family_marks', 'with_looks',
+           'grey_level', 'text_on', 'edge_of', 'note_figure', 'is_note', 'tick_label', 'aligned', 'log_axis', 'is_wide',
            'number_axis', 'frame_of', 'short', 'listed', 'span_of', 'n_of', 'row_axis', 'mark_rows', 'height_for',
            'row_figure', 'row_texts', 'legend_columns', 'legend_below', 'legend_dot', 'legend_patch', 'run_legend',
            'draw_intervals', 'Part', 'draw_bars', 'interval', 'significance', 'tagged_labels', 'failed_note',
@@ -15,6 +15,7 @@ __all__ = ['COLUMN', 'PAGE', 'PALETTE', 'STYLE', 'MARKERS', 'HATCHING', 'GREY', 
 # %% ../../nbs/10_plots/00_style.ipynb #4c73c3ec
 import functools, io, itertools, math, warnings
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
@@ -87,6 +88,15 @@ def _figure_class():
     return ShownFigure
 
 # %% ../../nbs/10_plots/00_style.ipynb #38934d4b
+_NARROW = ContextVar('narrow', default=False)
+
+@contextmanager
+def narrow_figures():
+    "Within it, a figure of a page's width is made for a phone: a column wide, panels of a row below each other."
+    token = _NARROW.set(True)
+    try: yield
+    finally: _NARROW.reset(token)
+
 @figure_style()
 def new_figure(
     width:str='column', # 'column' (3.5 in) or 'page' (7.2 in)
@@ -98,9 +108,13 @@ def new_figure(
     "(figure, axes) in our style: one `Axes` for 1 x 1, else a 2-D array of them."
     sizes = dict(column=COLUMN, page=PAGE)
     if width not in sizes: raise UserError(f"a figure's width is 'column' or 'page', not {width!r}")
-    fig = _figure_class()(figsize=(sizes[width], height or (2.6 if width == 'column' else 4)), layout='constrained')
+    high, shape = height or (2.6 if width == 'column' else 4), (rows, cols)
+    if _NARROW.get() and width == 'page':
+        width = 'column'
+        if rows == 1 < cols: high, shape = high * cols, (cols, 1); kwargs.pop('width_ratios', None)
+    fig = _figure_class()(figsize=(sizes[width], high), layout='constrained')
     fig.get_layout_engine().set(w_pad=.04, h_pad=.04, wspace=.03, hspace=.03)
-    axes = fig.subplots(rows, cols, squeeze=False, **kwargs)
+    axes = fig.subplots(*shape, squeeze=False, **kwargs).reshape(rows, cols)
     return fig, (axes[0, 0] if rows == cols == 1 else axes)
 
 # %% ../../nbs/10_plots/00_style.ipynb #3dfd3f3e

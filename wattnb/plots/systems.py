@@ -116,12 +116,12 @@ def _draw_bounds(ax, df) -> list[tuple]:
 def _pareto_note(df) -> str:
     apart, shared, guess = df['apart'].sum(), df['shared'].sum(), df['cost_is'].str.contains('extrapolated').sum()
     some, front = not df['apart'].all(), df['on_frontier'].any()
-    return (f'{n_of(df)}; ' + 'bars: 95 % intervals' + '; ellipses: joint 95 % regions of runs on the frontier (dashed)'
+    return (f'{n_of(df)}; bars: 95 % intervals' + '; ellipses: joint 95 % regions of systems on the frontier (dashed)'
             * bool(front) + '; %: share of resamples on the frontier' * some
             + (f'; arrows: {apart if some else "all"} are lower bounds, since not all GPUs were metered; none is on a frontier'
                if apart else '')
-            + (f'; ~: {guess} runs whose energy is extrapolated' if guess else '')
-            + (f'; of {"all" if shared == len(df) else shared} runs the energy is known in total only'
+            + (f'; ~: {guess} systems whose energy is extrapolated' if guess else '')
+            + (f'; of {"all" if shared == len(df) else shared} systems the energy is known in total only'
                if shared else ''))
 
 def _pareto_label(r) -> str:
@@ -190,8 +190,8 @@ def _unpriced(ax, free):
     name_column(ax, [.04] * len(free), free['overall'], [short(l, 30) for l in tagged_labels(free)], .16)
 
 # %% ../../nbs/10_plots/05_systems.ipynb #5d2d7bd3
-@figure('cost_vs_performance', 'score against USD per 1000 questions, runs without a price beside', NEEDS['usd'],
-        _cost_rows, 'Points with error bars: overall score against USD per 1000 questions with the frontier, runs '
+@figure('cost_vs_performance', 'score against USD per 1000 questions, systems without a price beside', NEEDS['usd'],
+        _cost_rows, 'Points with error bars: overall score against USD per 1000 questions with the frontier, systems '
         'without a price in a list at the left',
         lambda df: df.loc[df['kind'] != 'baseline', ['overall', 'usd_1000']], where='machine',
         aliases=('accuracy_usd',), copies=('cost_vs_score',))
@@ -325,8 +325,8 @@ def _difference_rows(data) -> list[dict]:
     return sorted(out, key=lambda r: -r['diff'])
 
 # %% ../../nbs/10_plots/05_systems.ipynb #47f3b46c
-@figure('paired_differences', 'each run against the best one', NEEDS['two'], _difference_rows,
-        'A dot with its interval per run: difference of the overall score to the best run, with corrected p values',
+@figure('paired_differences', 'each system against the best one', NEEDS['two'], _difference_rows,
+        'A dot with its interval per system: difference of the overall score to the best one, with corrected p values',
         ('diff', 'ci_low', 'ci_high'))
 def plot_forest(
     df, # a, b, diff (a minus b), ci_low, ci_high, p_holm, n; where known: pairs, over which p is corrected
@@ -356,14 +356,14 @@ def _letter_rows(data) -> list[dict]:
             for e in data.best_first]
 
 # %% ../../nbs/10_plots/05_systems.ipynb #fb439dcb
-@figure('significance_groups', 'groups of runs that are not significantly different', NEEDS['two'], _letter_rows,
-        'A dot with its interval per run, best on top, and beside it a column per group of runs that are not '
+@figure('significance_groups', 'groups of systems that are not significantly different', NEEDS['two'], _letter_rows,
+        'A dot with its interval per system, best on top, and beside it a column per group of systems that are not '
         'significantly different',
         ('overall', 'low', 'high'), aliases=('told_apart',))
 def plot_significance_groups(
     df, # label, overall, low, high, letters, n
 ):
-    "Scores with the groups of runs that are not significantly different."
+    "Scores with the groups of systems that are not significantly different."
     df = with_looks(df).sort_values('overall', ascending=False, kind='stable')
     groups = sorted(set(''.join(df['letters'])))
     share = min(.5, .05 + .05 * len(groups)) # of the width, for the groups

@@ -239,14 +239,14 @@ def _score_dots(ax, s, c:str, texts:bool=False):
     if texts: ax.set_xlim(lo - .06 * span, hi + .22 * span); ax.locator_params(axis='x', nbins=4)
     else: ax.set_xlim(-.04, 1.04); ax.set_xticks([0, .5, 1], ['0', '.5', '1']); ax.set_xticks([.25, .75], minor=True)
 
-@figure('overall_ranking', 'overall score of every run, and what its parts lose', NEEDS['run'], runs_of,
-        'Left, a dot with its interval per run, best on top: the overall score; right, stacked horizontal bars: what '
-        'value accuracy, citation overlap and NA recall take from a full score', tuple(with_ci('overall')),
+@figure('overall_ranking', 'overall score of every system, and what its parts lose', NEEDS['run'], runs_of,
+        'Left, a dot with its interval per system, best on top: the overall score; right, stacked horizontal bars: '
+        'what value accuracy, citation overlap and NA recall take from a full score', tuple(with_ci('overall')),
         where='machine', copies=('overall_scores',))
 def plot_overall_ranking(
     df, # label, family, kind, env, n, n_na, overall, overall_low, overall_high, value, ref, na, failed
 ):
-    "Overall score of every run, and what its parts take from a full one; best on top."
+    "Overall score of every system, and what its parts take from a full one; best on top."
     s = _best_first(with_looks(df))
     if s.empty: return None
     fig, (left, right) = row_figure(tagged_labels(s), 40, 2, margin=1.3, width_ratios=[1.25, 1])
@@ -262,14 +262,14 @@ def plot_overall_ranking(
                     f"{n_of(s)}, {n_of(s, 'n_na', 'unanswerable')}; lines: 95 % intervals{failed_note(s)}")
 
 # %% ../../nbs/10_plots/03_wattbot_figures.ipynb #51d4ff04
-@figure('score_breakdown', 'overall score, value accuracy, citations and NA recall of every run', NEEDS['run'],
+@figure('score_breakdown', 'overall score, value accuracy, citations and NA recall of every system', NEEDS['run'],
         runs_of, 'Four panels with a dot and its interval per run, best overall on top: overall score, value '
         'accuracy, citation overlap, NA recall', lambda df: df[with_ci('overall', *_parts_of(df))],
         where='machine', aliases=('score_breakdown_models', 'score_breakdown_top10'))
 def plot_score_breakdown(
     df, # label, family, kind, env, n, n_na, failed, doubts; overall, value, ref, na with _low and _high
 ):
-    "Overall score, value, citations and refusals of every run, ensembles among them."
+    "Overall score, value, citations and refusals of every system, ensembles among them."
     s = _best_first(with_looks(df))
     if s.empty: return None
     columns = ['overall', *_parts_of(s)]
@@ -295,7 +295,7 @@ def _energy_texts(s) -> list[str]:
 def _by_name(name:str) -> list: return [(float(d or 0), w.lower()) for d, w in re.findall(r'(\d+\.?\d*)|(\D+)', name)]
 
 @figure('energy_per_experiment', 'Wh per 100 questions', NEEDS['meter'], runs_of,
-        'Horizontal bars, least energy on top: Wh per 100 questions of each run', ('wh_100',), where='machine')
+        'Horizontal bars, least energy on top: Wh per 100 questions of each system', ('wh_100',), where='machine')
 def plot_energy_per_experiment(
     df, # label, family, kind, env, n, wh_100 (low, high), energy_kind (of `ENERGY_KINDS`), energy_factor, failed
 ):

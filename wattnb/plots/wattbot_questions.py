@@ -46,7 +46,7 @@ def type_rows(
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #6e04ba72
 @figure('accuracy_by_type', 'accuracy by kind of evidence', NEEDS['flags'],
         lambda data: type_rows(data.tables.questions),
-        'A panel per kind of evidence (table, figure, quote, math, unanswerable): a dot with its interval per run',
+        'A panel per kind of evidence (table, figure, quote, math, unanswerable): a dot with its interval per system',
         lambda df: df.loc[df['n'] >= FEW, ['accuracy', 'low', 'high']], where='machine')
 def plot_accuracy_by_type(
     df, # label, kind, type, n, correct, accuracy, low, high, types_from: see `type_rows`
@@ -125,10 +125,10 @@ def _shade(ax, grid, cmap, lo:float):
     return cmap(.55)
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #a9ee0002
-@figure('agreement_heatmap', 'which runs are right on the same questions', NEEDS['two'],
+@figure('agreement_heatmap', 'which systems are right on the same questions', NEEDS['two'],
         lambda data: agreement_rows(data.tables.questions),
-        'A heat map of runs by runs: below the diagonal the share of questions on which both are right or wrong, above '
-        'it Cohen\'s kappa',
+        'A heat map of systems by systems: below the diagonal the share of questions on which both are right or '
+        'wrong, above it Cohen\'s kappa',
         ('agreement', 'kappa'), where='machine')
 def plot_agreement_heatmap(
     df, # a, b, n, agreement, kappa: see `agreement_rows`
@@ -149,8 +149,8 @@ def plot_agreement_heatmap(
     ax.set_xticks(range(k), [short(n, 30) for n in names], rotation=90 if k > 3 else 0)
     ax.set_xlim(-.5, k - .5); ax.set_ylim(k - .5, -.5)
     legend_below(fig, entries)
-    return headline(fig, 'Which runs have the right value on the same questions',
-                    f'{n_of(df)} in common; runs that agree stand side by side; ensembles left out')
+    return headline(fig, 'Which systems have the right value on the same questions',
+                    f'{n_of(df)} in common; systems that agree stand side by side; ensembles left out')
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #a2b1e991
 def unique_rows(
@@ -182,7 +182,7 @@ def plot_unique_wins(
     ax.xaxis.get_major_locator().set_params(integer=True, nbins=5, steps=[1, 2, 5, 10])
     ax.set_xlabel('questions with the right value')
     legend_below(fig, [(legend_patch('#E4E4E4'), 'right in another model, too')] + mark_rows(ax, s))
-    again = '; runs of one model do not take wins from each other' if s['model'].duplicated().any() else ''
+    again = '; systems of one model do not take wins from each other' if s['model'].duplicated().any() else ''
     return headline(fig, 'Questions whose value only one model has right',
                     f"{n_of(s)}, {s['model'].nunique()} models; in colour: right in this model alone; "
                     f'ensembles left out{again}')

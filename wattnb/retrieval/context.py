@@ -203,7 +203,8 @@ def _unit_scores(index, question, hits, s:RetrievalSettings) -> dict[int, tuple[
         for h in hits:
             a, b = index.passages[h.row].units
             for k in _table_rest(index, a, b - 1, *bounds[h.doc_id]): place.setdefault(k, h)
-    raw = {k: _unit_score(index, k, *bounds[h.doc_id], query, s) + h.score for k, h in place.items() # type: ignore[call-arg]
+    raw = {k: _unit_score(index, k, *bounds[h.doc_id], query, s) + h.score # type: ignore[call-arg]
+           for k, h in place.items()
            if s.references or index.units[k].kind != 'reference'}
     if s.spread: raw = {k: max(x, s.spread * max(raw.get(k - 1, 0.), raw.get(k + 1, 0.))) for k, x in raw.items()}
     scores = {k: (x, place[k]) for k, x in raw.items()}

@@ -19,8 +19,8 @@ from ..core.workspace import UserError, WorkError, optional
 from ..index.passages import words
 from ..index.embedders import RerankerEntry, load_rerankers
 from ..index.store import Index
-from .queries import (DEFAULT_PRESET, PRESETS, RetrievalSettings, as_question, core, queries_of, query_terms,
-                                      term_weight)
+from .queries import (DEFAULT_PRESET, PRESETS, RetrievalSettings, as_question, core, queries_of,
+                                      query_terms, term_weight)
 from .context import (Context, Hit, _kept, context_evidence, count_tokens_roughly, extracts,
                                       node_context, whole_passages)
 
@@ -63,7 +63,8 @@ def _nearness(index, query:str, rows) -> np.ndarray:
     wanted, total, out = set(w), sum(pairs.values()) or 1., np.zeros(len(rows))
     for n, r in enumerate(rows):
         at = [(i, x) for i, x in enumerate(_passage_words(index, int(r))) if x in wanted]
-        have = {(x, y) for k, (i, x) in enumerate(at) for j, y in at[k + 1:k + 1 + PAIR_DISTANCE] if j - i <= PAIR_DISTANCE}
+        have = {(x, y) for k, (i, x) in enumerate(at) for j, y in at[k + 1:k + 1 + PAIR_DISTANCE]
+                if j - i <= PAIR_DISTANCE}
         out[n] = sum(v for (a, b), v in pairs.items() if (a, b) in have or (b, a) in have) / total
     return out
 

@@ -14,8 +14,8 @@ from ..core.tables import ResultTable, counted
 from ..core.workspace import UserError, read_csv
 from ..core.questions import (BLANK, FLAGS, REFUSAL, SET, UNSET, WATTBOT2025, Question, Refs, Task,
                                    declared_columns, is_blank, parse_refs, question_rows, read_items, task_of)
-from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, plain_number, read_band, score_refs,
-                                          score_value)
+from .wattbot_score import (all_numbers, as_number, normalise_value, parse_collection, plain_number,
+                                          read_band, score_refs, score_value)
 
 # %% ../../nbs/05_scoring/02_answers.ipynb #5a1c0006
 STATUSES = ('answered', 'abstained', 'unparsed', 'failed')
@@ -54,8 +54,8 @@ class Prediction:
     def blank(self) -> bool: return is_blank(self.value)
     @property
     def all_blank(self) -> bool:
-        """Whether the four cells of a refusal are `is_blank`, to the letter. An answer that no file has yet (neither URLs
-        nor materials known) is written so where its value is blank and it cites nothing."""
+        """Whether the four cells of a refusal are `is_blank`, to the letter. An answer that no file has yet (neither
+        URLs nor materials known) is written so where its value is blank and it cites nothing."""
         if self.urls is None and self.materials is None: return self.blank and not self.refs
         return {self.value, str(self.refs), self.urls, self.materials} <= {BLANK, None}
 
@@ -122,7 +122,7 @@ def _value_faults(r:dict, task:Task=WATTBOT2025):
         yield ('error', 'answer_value', 'empty_truth',
                'empty cell: counts as unanswerable (write is_blank if that is meant)')
     if not na and not _reachable(value, task):
-        why = '(thousands comma, or a range as text)' if task.values == 'wattbot2025' else f'under the rules of {task.name}'
+        why = f'under the rules of {task.name}' if new else '(thousands comma, or a range as text)'
         yield ('error', 'answer_value', 'unreachable',
                f'the truth {value[:40]!r} does not match itself {why}: no answer can be right')
     elif (not na and task.values == 'wattbot2025' and normalise_value(value) != value and as_number(value) is None
@@ -134,8 +134,8 @@ def _value_faults(r:dict, task:Task=WATTBOT2025):
         if not na and value not in task.truths and not (new and plain_number(value) in (0, 1)):
             yield ('error', 'answer_value', 'true_false',
                    f'a true-or-false question needs {" or ".join(task.truths)}, not {value[:20]!r}')
-        if not is_blank(unit):
-            yield 'warning', 'answer_unit', 'true_false_unit', f'a true-or-false question has no unit, not {unit[:20]!r}'
+        why = f'a true-or-false question has no unit, not {unit[:20]!r}'
+        if not is_blank(unit): yield 'warning', 'answer_unit', 'true_false_unit', why
     answer = r.get('answer', '').strip()
     if not na and answer.lower().startswith(REFUSAL.lower().rstrip('.')):
         yield 'error', 'answer', 'refusal_with_value', f'the answer refuses, answer_value is {value[:30]!r}'

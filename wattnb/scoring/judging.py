@@ -127,8 +127,8 @@ def _facts(truth:str, unit:str, truth_refs:str, value:str, refs:str, status:str,
     found = diagnose(truth, value, unit, status, task.values)
     want, got = ({r.lower() for r in Refs(cell)} for cell in (truth_refs, refs))
     hit = len(want & got)
-    return (sent and score_value(truth, value, task.values), score_refs(truth_refs, refs, task.citations), is_blank(value),
-            hit / len(got) if got else None, hit / len(want) if want else None,
+    return (sent and score_value(truth, value, task.values), score_refs(truth_refs, refs, task.citations),
+            is_blank(value), hit / len(got) if got else None, hit / len(want) if want else None,
             CITATION_MEASURES[task.citations](want, got),
             found if sent or found != 'correct' else 'format')
 

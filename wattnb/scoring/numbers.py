@@ -150,7 +150,8 @@ def question_costs(
         spent = math.fsum(own)
         more = max(0., (total or 0.) - spent) / len(own)
         less = total / spent if total is not None and spent > total else 1.
-        for x in out.values(): x |= dict(joules=x['joules'] * less + more, energy_is=energy_source('question', cost.energy))
+        for x in out.values():
+            x |= dict(joules=x['joules'] * less + more, energy_is=energy_source('question', cost.energy))
         return out
     shared = total is not None and seconds > 0
     for x in out.values():

@@ -19,7 +19,8 @@ from .scores import Scores
 
 # %% ../../nbs/05_scoring/09_official_scorer.ipynb #2e42ff3c
 MAX_SCORER = 8 << 30 # bytes of memory
-_PASSED = ('PATH', 'LANG', 'LC_ALL', 'LC_CTYPE', 'TMPDIR', 'TEMP', 'TMP', 'SYSTEMROOT', 'LD_LIBRARY_PATH', 'OMP_NUM_THREADS')
+_PASSED = ('PATH', 'LANG', 'LC_ALL', 'LC_CTYPE', 'TMPDIR', 'TEMP', 'TMP', 'SYSTEMROOT', 'LD_LIBRARY_PATH',
+           'OMP_NUM_THREADS')
 _RUNNER = '''
 import contextlib, importlib.util, io, json, sys
 scorer, truth, submission, id, memory = sys.argv[1:]
@@ -64,11 +65,13 @@ def run_scorer(
     files = (str(Path(p).resolve()) for p in (path, truth, submission))
     env = {k: os.environ[k] for k in _PASSED if k in os.environ}
     command = [sys.executable, '-I', '-c', _RUNNER, *files, id, str(MAX_SCORER)]
-    try: p = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=path.resolve().parent, env=env)
+    try:
+        p = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=path.resolve().parent, env=env)
     except subprocess.TimeoutExpired: raise WorkError(f'{path} took longer than {timeout:g} s') from None
     if p.returncode:
         why = (p.stderr.strip().splitlines() or [f'exit status {p.returncode}'])[-1]
-        raise WorkError(f'{path} failed: {why[:300]}' + f' (it may use {MAX_SCORER >> 30} GiB)' * ('MemoryError' in why))
+        limit = f' (it may use {MAX_SCORER >> 30} GiB)' if 'MemoryError' in why else ''
+        raise WorkError(f'{path} failed: {why[:300]}{limit}')
     try: found = json.loads(p.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError): raise WorkError(f'{path} gave no score') from None
     return OfficialScore(path.name, file_sha256(path), found['score'], found['rows'])

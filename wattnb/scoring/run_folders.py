@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NO_RUNS', 'cell_text', 'RunFolder', 'replay_hint', 'run_hash', 'is_plain', 'side_by_side', 'experiments_of', 'is_run',
-           'is_own', 'runs_root', 'find_runs', 'several_engines', 'name_with_engine', 'distinct_names', 'find_run',
-           'pick_runs', 'check_place', 'some_runs', 'read_each', 'GroundTruth', 'recorded_task', 'score_run']
+           'is_own', 'runs_root', 'find_runs', 'registry_of', 'entry_of', 'kind_of', 'model_of', 'run_labels',
+           'is_called', 'read_each', 'several_engines', 'name_with_engine', 'distinct_names', 'find_run', 'pick_runs',
+           'check_place', 'some_runs', 'GroundTruth', 'recorded_task', 'score_run']
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0003
 import json, os, re
@@ -19,8 +20,9 @@ from fastcore.basics import patch
 from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, did_you_mean, digest, file_sha256, log,
                                    printable, read_csv, read_json, some_of, stale_files, storable)
 from ..core.questions import WATTBOT2025, Question, Task, read_task
-from ..core.records import Summary
+from ..core.records import Summary, finite
 from ..llm.memory import precision_of
+from ..llm.registry import load_registry
 from ..telemetry.energy import questions_at_a_time
 from ..telemetry.footprints import load_footprint
 from .answers import STATUSES, Prediction, read_truth
@@ -41,15 +43,6 @@ def _all_printable(x):
     if isinstance(x, list): return [_all_printable(v) for v in x]
     return printable(x) if isinstance(x, str) else x
 
-_HUGE = 1e100 # no measurement is so large, and sums of squares of smaller numbers do not overflow
-
-def _plausible(x):
-    "JSON from a run folder; numbers that cannot be a measurement become None: missing."
-    for k, v in x.items() if isinstance(x, dict) else enumerate(x):
-        if isinstance(v, (dict, list)): _plausible(v)
-        elif isinstance(v, (int, float)) and abs(v) >= _HUGE: x[k] = None
-    return x
-
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #28a245a5
 @dataclass(frozen=True)
 class RunFolder:
@@ -68,7 +61,7 @@ class RunFolder:
         if not p.exists(): return {}
         s = read_json(p)
         if not isinstance(s, dict): raise UserError(f'{p} is not a JSON object')
-        return _all_printable(_plausible(s))
+        return _all_printable(s)
     @cached_property
     def stored(self) -> Summary:
         "The summary as a record of checked fields: what it lacks is None, {} or []."
@@ -81,7 +74,7 @@ class RunFolder:
             rows = read_json(p)
             if not isinstance(rows, list) or not all(isinstance(r, dict) and 'id' in r for r in rows):
                 raise UserError(f'{p} is not a list of records with ids')
-            out += _plausible(rows)
+            out += rows
         return out
     @cached_property
     def submission(self) -> list[dict]:
@@ -112,13 +105,14 @@ def _predictions(run:RunFolder) -> list[Prediction]:
                          r.get('answer_unit', ''), r.get('explanation', ''), r.get('ref_url'),
                          r.get('supporting_materials')) for r in run.submission]
     keys = ('pred_value', 'pred_ref', 'pred_unit', 'pred_explanation')
-    for r, id, *cells in rows or [(r, str(r['id']), *(cell_text(r.get(k)) for k in keys), None, None) for r in run.records]:
+    for r, id, *cells in rows or [(r, str(r['id']), *(cell_text(r.get(k)) for k in keys), None, None)
+                                  for r in run.records]:
         value, refs, unit, explanation, urls, materials = cells
         status, confidence = r.get('status', ''), r.get('confidence')
         # in a record without a status an error means that the question failed
         if status not in STATUSES: status = 'failed' if r.get('error') else ''
         out.append(Prediction(id, value, refs, status, unit,
-                              confidence if isinstance(confidence, (int, float)) else None, explanation,
+                              finite(confidence), explanation,
                               urls, materials))
     if not out: raise UserError(f'{run.path} has neither submission.csv nor results.json{replay_hint(run)}')
     return out
@@ -242,7 +236,8 @@ def _walk(root:Path, parts:tuple=(), depth:int=6) -> Iterator[tuple[Path, tuple]
     if not depth: return
     for e in entries:
         skip = e.name[:1] == '.' or e.name in _NO_RUNS or _ARCHIVED.search(e.name)
-        if not skip and e.is_dir(follow_symlinks=True): yield from _walk(Path(e.path), (*parts, _shown(e.name)), depth - 1)
+        if not skip and e.is_dir(follow_symlinks=True):
+            yield from _walk(Path(e.path), (*parts, _shown(e.name)), depth - 1)
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0022
 def experiments_of(
@@ -252,7 +247,8 @@ def experiments_of(
     if isinstance(root, Workspace): return root.experiments
     if root is None: return Workspace.find().experiments
     p = Path(root).expanduser().resolve()
-    if p.parts[-2:] == ('artifacts', 'experiments') and (p.parent.parent/'data').is_dir(): return p # may have no run yet
+    # may have no run yet
+    if p.parts[-2:] == ('artifacts', 'experiments') and (p.parent.parent/'data').is_dir(): return p
     if not p.is_dir(): raise UserError(f'no such folder: {root}')
     return p/'artifacts'/'experiments' if (p/'artifacts'/'experiments').is_dir() else p
 
@@ -290,6 +286,103 @@ def find_runs(
     found = (RunFolder(path, *_levels(path, parts)) for path, parts in _walk(experiments_of(root)))
     return sorted((r for r in found if env in (None, r.env) and stem in (None, r.datafile)), key=lambda r: r.id)
 
+# %% ../../nbs/05_scoring/05_run_folders.ipynb #34db2b60
+def registry_of(
+    ws, # a `Workspace`, or whatever `experiments_of` takes
+):
+    "The registry of models of a workspace; the shipped one for a tree of runs."
+    return load_registry(ws if isinstance(ws, Workspace) else None)
+
+def entry_of(
+    run:RunFolder, # any run
+    registry,      # `Registry`
+):
+    "The registry's entry for the model of a run; None for an unknown one."
+    low = {n.lower(): e for e in reversed(list(registry.values())) for n in (e.name, e.key, *e.aliases)}
+    low |= {i.lower(): e for e in reversed(list(registry.values())) for i in (*map(str, e.ids.values()), e.id)}
+    names = (run.stored.model.get('key'), run.model)
+    return next((low[str(n).lower()] for n in names if n and str(n).lower() in low), None)
+
+def kind_of(
+    run:RunFolder,   # any run
+    registry=None,   # `Registry`, for runs that name no provider
+) -> str:
+    "'local', 'API', 'ensemble' or 'baseline'."
+    if run.is_ensemble: return 'ensemble'
+    entry = entry_of(run, registry) if registry else None
+    provider = run.stored.llm_provider or (entry.provider if entry else 'hf_local')
+    return {'baseline': 'baseline', 'hf_local': 'local'}.get(str(provider), 'API')
+
+# %% ../../nbs/05_scoring/05_run_folders.ipynb #2c777b06
+def model_of(
+    run:RunFolder, # any run
+    registry,      # `Registry`
+) -> dict:
+    """name, family, params_b, active_b, estimated of a run's model: as recorded, else from the registry, else the
+    family is read from the id."""
+    e, own = entry_of(run, registry), run.stored.model
+    tail = re.split(r'[/:]', run.model)[-1].lower().split('.')
+    tail = '.'.join(t for k, t in enumerate(tail) if k == len(tail) - 1 or not re.fullmatch(r'[a-z]{2,}', t))
+    guess = (re.match(r'[a-z]+-?[\d.]*(?![\d.]*b)', tail) or [tail])[0].strip('-.')
+    pick = lambda k: own.get(k) or (getattr(e, k, None) if e else None) or None
+    return dict(name=own.get('name') or (e.name or e.key if e else run.model.split('/')[-1]),
+                family=str(pick('family') or guess or 'unknown'), params_b=finite(pick('params_b')),
+                active_b=finite(pick('active_b')), estimated=bool(e and e.estimated or own.get('estimated')))
+
+# %% ../../nbs/05_scoring/05_run_folders.ipynb #9d256d58
+def _label_parts(run:RunFolder, registry) -> tuple[str, list[str]]:
+    "(model and mode, or the folder of an ensemble or a baseline; what tells apart runs that share this, in its order)"
+    own, seed = kind_of(run, registry) in ('ensemble', 'baseline'), run.stored.identity.get('seed')
+    base = [run.name] if own else [model_of(run, registry)['name'], *[run.mode] * (run.mode not in ('', 'rag'))]
+    return ' '.join(base), [run.precision, run.engine, run.env or 'no machine', '' if seed is None else f'seed {seed}']
+
+def _told(labels, more) -> list[str]:
+    "The labels; those that occur twice with what `more` adds to them."
+    n = Counter(labels)
+    return [f'{l} {m}' if n[l] > 1 and m else l for l, m in zip(labels, more)]
+
+def run_labels(
+    runs:Sequence[RunFolder], # that are shown together
+    registry=None,            # `Registry` with the names of their models; default: the shipped one
+) -> list[str]:
+    "The label of the system of each run, the shortest that differ: what figures, reports and boards call it."
+    registry, seen = registry or load_registry(), defaultdict(set) # type: ignore[var-annotated]
+    parts = [_label_parts(r, registry) for r in runs]
+    for base, more in parts:
+        for k, part in enumerate(more): seen[base, k].add(part)
+    out = [' '.join([base, *(p for k, p in enumerate(more) if p and len(seen[base, k]) > 1)]) for base, more in parts]
+    out = _told(out, [f'({r.name})' * (r.name != base) for r, (base, _) in zip(runs, parts)])
+    return _told(out, [f'[{k}]' for k in range(1, len(out) + 1)])
+
+# %% ../../nbs/05_scoring/05_run_folders.ipynb #e89ef45c
+def is_called(
+    run:RunFolder, # any run
+    label:str,     # of a figure or table
+    registry,      # `Registry`
+) -> bool:
+    "Whether `run_labels` may call the run this, whatever it is shown with. Case is ignored."
+    base, more = _label_parts(run, registry)
+    rest = f'{label} '.casefold()
+    for k, part in enumerate((base, *more, f'({run.name})')):
+        word = f'{part} '.casefold()
+        if part and rest.startswith(word): rest = rest[len(word):]
+        elif not k: return False
+    return not rest
+
+# %% ../../nbs/05_scoring/05_run_folders.ipynb #7880cf92
+def read_each(
+    items:Iterable,   # runs, or whatever `of` takes
+    of:Callable,      # reads one
+    named:bool=False, # whether somebody named the runs: a damaged one is then a mistake
+) -> Iterator:
+    "The result of `of` for each. Damaged ones are left out with a warning; `UserError` if `named`."
+    for x in items:
+        try: found = of(x)
+        except UserError as e:
+            if named: raise
+            log.warning('left out: %s', e)
+        else: yield found
+
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #b24f3a2e
 def several_engines(
     runs, # `RunFolder`s, or numbers of runs
@@ -316,11 +409,12 @@ def distinct_names(
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0025
 def find_run(
     ws,                     # a `Workspace` or whatever `experiments_of` takes
-    spec,                   # a name, a path to a run folder, or `env/datafile/name`
+    spec,                   # a name, a path to a run folder, `env/datafile/name`, or a label of `run_labels`
     env:str|None=None,      # narrows the search
     datafile:str|None=None, # narrows the search
 ) -> RunFolder:
-    "The run that `spec` names, also as `env/name`. `UserError` when none or several do."
+    """The run that `spec` names, also as `env/name`; a label counts where no id and no name fits. `UserError` when
+    none or several do."""
     base, spec = experiments_of(ws), str(spec).rstrip('/')
     if '/' in spec or spec[:1] in ('.', '~'): # a path; a bare name is never one
         for p in (Path(spec).expanduser(), base/spec):
@@ -335,11 +429,15 @@ def find_run(
         raise UserError(f'no run {spec!r}: {NO_RUNS}')
     fits = [r for r in runs if r.id == spec] or [r for r in runs if spec in (r.name, f'{r.env}/{r.name}'.lstrip('/'))
                                                  or r.id.endswith('/' + spec)]
+    if not fits:
+        registry = registry_of(ws)
+        fits = [r for r in read_each(runs, lambda r: is_called(r, spec, registry) and r) if r]
     if len(fits) == 1: return fits[0]
     if fits: raise UserError(f'{spec} is ambiguous: {some_of((r.id for r in fits), 12)}: write one of these')
     where = ''.join(f' in {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v)
     names = sorted({n for r in runs for n in (r.name, r.id)})
-    hint = did_you_mean(spec, names, cutoff=.6, otherwise=f' (there are {len(runs)} runs: {some_of(r.id for r in runs)})')
+    hint = did_you_mean(spec, names, cutoff=.6, otherwise=f' (there are {len(runs)} runs: '
+                                                          f'{some_of(r.id for r in runs)})')
     raise UserError(f'no run {spec!r}{where} under {base}{hint}')
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0027
@@ -349,11 +447,13 @@ def pick_runs(
     env:str|None=None,         # narrows the search
     datafile:str|None=None,    # narrows the search
 ) -> list[RunFolder]:
-    "Several runs, in the order named. `UserError` for a repeat, an unknown or an ambiguous name, or where there are none."
+    """Several runs, in the order named. `UserError` for a repeat, an unknown or an ambiguous name, or where there are
+    none."""
     if specs is None: return some_runs(ws, env, datafile)
     out = [s if isinstance(s, RunFolder) else find_run(ws, s, env, datafile) for s in specs]
     noise = [r.id for r in out if r.has_random_weights]
-    if noise: raise UserError(f'{noise[0]} has random weights: it measures time, memory and energy, and answered nothing')
+    if noise:
+        raise UserError(f'{noise[0]} has random weights: it measures time, memory and energy, and answered nothing')
     twice = [r.id for r, n in Counter(out).items() if n > 1]
     if twice: raise UserError(f'{twice[0]} is named twice')
     return out
@@ -393,19 +493,6 @@ def some_runs(
             else: log.warning('left out: %s', e)
     if not out: raise UserError('no run can be read: `wattnb audit` says why')
     return out
-
-def read_each(
-    items:Iterable,   # runs, or whatever `of` takes
-    of:Callable,      # reads one
-    named:bool=False, # whether somebody named the runs: a damaged one is then a mistake
-) -> Iterator:
-    "The result of `of` for each. Damaged ones are left out with a warning; `UserError` if `named`."
-    for x in items:
-        try: found = of(x)
-        except UserError as e:
-            if named: raise
-            log.warning('left out: %s', e)
-        else: yield found
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a2001
 def _truth_of(path) -> tuple[list[Question], str]:

@@ -117,7 +117,8 @@ def _na_f1(s) -> MetricValue:
 
 METRICS = [
     Metric('overall', 'overall', formula=lambda s: MetricValue(s.overall, s.composite_ci(), s.n), strict=False),
-    Metric('value_accuracy', 'value accuracy', lambda r: r['value_correct'], strict=False, part='value', column='value'),
+    Metric('value_accuracy', 'value accuracy', lambda r: r['value_correct'], strict=False, part='value',
+           column='value'),
     Metric('ref_overlap', 'citation overlap', lambda r: r['ref_score'], interval='mean', strict=False, part='ref',
            column='refs'),
     Metric('na_recall', 'NA recall', lambda r: r['na_correct'], _unanswerable, 'exact', strict=False, part='na',
@@ -146,9 +147,9 @@ class Scores(TableSet):
     problems: tuple = ()   # what was odd about the two sets
     clusters: str = 'auto' # whether intervals are by paper, see `papers_of`
     task: Task = WATTBOT2025 # of the questions
-    def _value(self, k, strict=False): return next(m for m in METRICS if (m.name, m.strict) == (k, strict)).value(self.rows)
-    @property
-    def n(self) -> int: return len(self.rows)
+    def _value(self, k, strict=False):
+        return next(m.value(self.rows) for m in METRICS if (m.name, m.strict) == (k, strict))
+    n = property(lambda self: len(self.rows))
     @cached_property
     def n_na(self) -> int: return sum(r['is_na'] for r in self.rows)
     @cached_property
@@ -172,8 +173,8 @@ class Scores(TableSet):
         "The cluster of each row where intervals are by paper, else None."
         return papers_of(self.rows, self.clusters)
     def _estimates(self, strict:bool) -> dict[str, MetricValue]:
-        return {m.name: m.formula(self) if m.formula else m.estimate(self.rows, self.papers) for m in METRICS
-                if m.strict == strict}
+        return {m.name: m.formula(self) if m.formula else m.estimate(self.rows, self.papers)
+                for m in METRICS if m.strict == strict}
     @cached_property
     def legacy_estimates(self) -> dict[str, MetricValue]: return self._estimates(strict=False)
     @cached_property
@@ -185,11 +186,12 @@ def score(
     predictions,                  # `Prediction`s, or a dict id -> Prediction
     legacy_join:bool=False,       # True: only questions with a prediction count, and a doubled prediction counts twice
 ) -> Scores:
-    """Score predictions by question id, under the rules of the questions' task. Raises `UserError` when no id is shared,
-    the questions carry no truth, or they are of several tasks."""
+    """Score predictions by question id, under the rules of the questions' task. Raises `UserError` when no id is
+    shared, the questions carry no truth, or they are of several tasks."""
     questions = list(questions)
     tasks = dict.fromkeys(q.task for q in questions)
-    if len(tasks) > 1: raise UserError(f'questions of several tasks have no common score: {", ".join(t.name for t in tasks)}')
+    if len(tasks) > 1:
+        raise UserError(f'questions of several tasks have no common score: {", ".join(t.name for t in tasks)}')
     given = predictions.values() if isinstance(predictions, dict) else predictions
     rows, problems = judged_rows(questions, list(given), legacy_join)
     return Scores(tuple(rows), tuple(problems), task=next(iter(tasks)))
@@ -437,7 +439,8 @@ def same_task(
     "The task that all runs have. `UserError` naming the runs of each task where there are several."
     names = task_names(tasks.values())
     if len(names) > 1:
-        of = '; '.join(f'{some_of([k for k, t in tasks.items() if t == task])} by {name}' for task, name in names.items())
+        of = '; '.join(f'{some_of([k for k, t in tasks.items() if t == task])} by {name}'
+                       for task, name in names.items())
         raise UserError(f'scores of several tasks cannot be compared: {of}')
     return next(iter(names), WATTBOT2025)
 

@@ -27,10 +27,6 @@ class SeedVariance(NamedTuple):
     def share(self, part:str) -> float|None:
         "Share of one component, 0 to 1; None where nothing varies."
         return getattr(self, part) / self.total if self.total > 1e-15 else None
-    @property
-    def se_seed(self) -> float:
-        "Standard error that seeds as a whole add to the mean over these seeds."
-        return math.sqrt(self.seed / self.seeds)
 
 def seed_variance(
     x, # seeds x questions: contributions to the score

@@ -149,7 +149,8 @@ def strata_ci(
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #7f128e96
 REPS = 10_000 # resamples and permutations; the Monte-Carlo error of a p of .05 is then .002
-FEWEST = 6 # rows, or papers, that resamples can say something of: with fewer no sign test reaches p = .05, 2 / 2^5 is .06
+# rows, or papers, that resamples can say something of: with fewer no sign test reaches p = .05, 2 / 2^5 is .06
+FEWEST = 6
 
 def resamples(
     n:int,           # rows

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from ..core.questions import BASE_COLUMNS, BLANK, Question, QuestionSet, Refs, Task, is_blank, parse_refs, read_questions
+from ..core.questions import (BASE_COLUMNS, BLANK, Question, QuestionSet, Refs, Task, is_blank, parse_refs,
+                                   read_questions)
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, WorkError, Workspace, read_csv, write_csv
 from ..index.corpus import Paper, read_bibliography
@@ -45,7 +46,8 @@ def complete_rows(
     return [_complete(q, by_id.get(q.id, {}), papers) for q in questions]
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #cc0ba977
-_EMPTY = {'', '#n/a n/a', *'na n/a nan -nan null none <na> #n/a #na 1.#ind -1.#ind 1.#qnan -1.#qnan'.split()} # of pandas
+# of pandas
+_EMPTY = {'', '#n/a n/a', *'na n/a nan -nan null none <na> #n/a #na 1.#ind -1.#ind 1.#qnan -1.#qnan'.split()}
 
 def _cell_faults(row:dict, q:Question) -> Iterator[tuple[str, str, str]]:
     for c in BASE_COLUMNS:
@@ -79,7 +81,8 @@ def row_faults(
     blank = [c for c in together if is_blank(row[c]) or c != 'supporting_materials' and not parse_refs(row[c])]
     if q.task.refusals == 'all' and 0 < len(blank) < len(together):
         rest = [c for c in together if c not in blank]
-        out.append((blank[0], 'blanks', f'{", ".join(blank)} blank, and {", ".join(rest)} not: all four belong together'))
+        out.append((blank[0], 'blanks',
+                    f'{", ".join(blank)} blank, and {", ".join(rest)} not: all four belong together'))
     elif q.task.refusals == 'all' and blank and (other := [c for c in blank if row[c] != BLANK]):
         said = ', '.join(repr(row[c][:40]) for c in other)
         out.append((other[0], 'refusal', f'{said} in a refusal: write {BLANK} in all four cells'))
@@ -188,7 +191,8 @@ def upload_submission(
     competition:str,  # its name at Kaggle
     message:str,      # shown beside the submission there
 ) -> str:
-    "Send a file with Kaggle's client; returns the client's output. `UserError` without the client, `WorkError` where it fails."
+    """Send a file with Kaggle's client; returns the client's output. `UserError` without the client, `WorkError` where
+    it fails."""
     if not re.fullmatch(r'[a-z0-9][a-z0-9-]{1,98}', competition):
         raise UserError(f'{competition!r} is not a name of a competition')
     client = shutil.which('kaggle')

@@ -132,7 +132,8 @@ def plain_term(
     text:str, # a name or phrase
 ) -> str:
     "A term as the rules of 2026 compare it: no case, no punctuation, no leading article, single spaces."
-    s = ''.join(c for c in unicodedata.normalize('NFKC', text).casefold() if not unicodedata.category(c).startswith('P'))
+    s = ''.join(c for c in unicodedata.normalize('NFKC', text).casefold()
+                if not unicodedata.category(c).startswith('P'))
     return _ARTICLE.sub('', ' '.join(s.split()))
 
 def plain_number(

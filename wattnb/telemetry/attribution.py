@@ -247,7 +247,8 @@ def _window(a:float, b:float, pieces:list) -> Window:
 def weight_of_timings(
     calls, # `Call`s
 ) -> float|None:
-    "Seconds per uncached prompt token over seconds per written token, as a server reports them; None where it does not."
+    """Seconds per uncached prompt token over seconds per written token, as a server reports them; None where it does
+    not."""
     told = [c for c in calls if c.prefill and c.decode and c.prompt and c.written]
     p, n, prefill, decode = (math.fsum(getattr(c, k) for c in told) for k in ('prompt', 'written', 'prefill', 'decode'))
     return _plausible(prefill / p / (decode / n)) if told else None

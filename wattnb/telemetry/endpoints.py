@@ -70,23 +70,28 @@ def read_energy(
 ) -> EnergyReading:
     "The energy or power in an answer; without a value, the reason in one line."
     try: found = _series(text)
-    except (ValueError, RecursionError): return EnergyReading(metric, '', None, 'the answer is neither JSON nor Prometheus text')
+    except (ValueError, RecursionError):
+        return EnergyReading(metric, '', None, 'the answer is neither JSON nor Prometheus text')
     name, _, wanted = metric.partition('{')
     labels = dict(_LABEL.findall(wanted))
     units = {n: _unit(n) for n, _, _ in found}
     if name:
         if name not in units: return EnergyReading(metric, '', None, f'the endpoint has no metric {name}')
-        if units[name] is None: return EnergyReading(metric, '', None, f'the name {name} tells no unit of energy or power')
+        if units[name] is None:
+            return EnergyReading(metric, '', None, f'the name {name} tells no unit of energy or power')
         names = [name]
     else:
         kinds = [[n for n, u in units.items() if u and u[0] == kind] for kind in ('counter', 'power')]
         names = [n for n in kinds[0] if 'total' in n.lower()] or kinds[0] or kinds[1]
-        if not names: return EnergyReading('', '', None, 'the endpoint has no metric of energy or power that is known here')
+        if not names:
+            return EnergyReading('', '', None, 'the endpoint has no metric of energy or power that is known here')
         if len(names) > 1:
-            return EnergyReading('', '', None, f'several metrics of energy: name one as URL#{names[0]}, ' + ', '.join(names[1:4]))
+            return EnergyReading('', '', None,
+                                 f'several metrics of energy: name one as URL#{names[0]}, ' + ', '.join(names[1:4]))
     kind, unit = units[names[0]] or ('', 1.)
     values = [v for n, own, v in found if n == names[0] and labels.items() <= own.items()]
-    if not values or None in values: return EnergyReading(names[0], kind, None, f'{names[0]} has no value that can be one')
+    if not values or None in values:
+        return EnergyReading(names[0], kind, None, f'{names[0]} has no value that can be one')
     return EnergyReading(metric or names[0], kind, unit * math.fsum(values))
 
 # %% ../../nbs/04_telemetry/08_endpoints.ipynb #8f4ef4a2

@@ -143,10 +143,10 @@ def joules_per_token(
     results:list, # content of results.json
 ) -> float|None:
     "Decode energy over decoded tokens; None if a question has no reading or no token count."
-    joules = [r['energy']['decode'].get('joules') for r in results if (r.get('energy') or {}).get('decode')]
+    joules = [finite(r['energy']['decode'].get('joules')) for r in results if (r.get('energy') or {}).get('decode')]
     calls = [a for r in results for a in r.get('attempts') or () if a.get('attempt') == 1
              and a.get('status') != 'failed']
-    tokens = [(a.get('tokens') or {}).get('completion') for a in calls]
+    tokens = [finite((a.get('tokens') or {}).get('completion')) for a in calls]
     if None in joules or None in tokens: return None
     decoded = sum(max(t - 1, 0) for t in tokens)
     return math.fsum(joules) / decoded if joules and decoded else None

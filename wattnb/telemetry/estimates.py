@@ -87,7 +87,8 @@ def estimate_run(
     if not is_hosted(s): return HostedEstimate(reason=MEASURED_HERE)
     part = lambda r, block, key: finite((r.get(block) or {}).get(key))
     calls = [(part(r, 'tokens', 'completion'), part(r, 'seconds', 'generation')) for r in records]
-    if not calls or any(n is None for n, _ in calls): return HostedEstimate(reason='the output tokens were not recorded')
+    if not calls or any(n is None for n, _ in calls):
+        return HostedEstimate(reason='the output tokens were not recorded')
     return estimate_calls(s.llm_provider or '', s.model_id or '', [(int(n), t) for n, t in calls if n is not None])
 
 def estimates_table(

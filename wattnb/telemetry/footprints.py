@@ -249,7 +249,8 @@ def footprint(
     grid, pue = settings.intensity, 1. if settings.pue is None else settings.pue
     price = ELECTRICITY_USD if settings.electricity_usd_per_kwh is None else settings.electricity_usd_per_kwh
     times = lambda e, k: None if e is None else e / 1000 * pue * k
-    reasons = {'energy': HOSTED_REASON if hosted else why_no_energy} if wh is None else _assumptions(settings, low is not None)
+    reasons = {'energy': HOSTED_REASON if hosted
+               else why_no_energy} if wh is None else _assumptions(settings, low is not None)
     electricity = times(wh, price)
     costs, why = _costs(settings, electricity, seconds, api_usd, hosted)
     unknown = [k for k, v in costs.items() if v is None]

@@ -107,7 +107,8 @@ def _rows(self:Metered) -> list:
     if e['idle_w'] is not None:
         rows += [('idle power, W', *three(e, 'idle_w')), ('net of idle, Wh', *three(e, 'net_wh'))]
     if e['estimate']: rows += both('CPU energy (an estimate)', e['estimate'], 'wh')
-    rows += [('carbon, gCO2e', i.gco2e, i.gco2e_low, i.gco2e_high), ('water, L', i.water_l, i.water_l_low, i.water_l_high),
+    rows += [('carbon, gCO2e', i.gco2e, i.gco2e_low, i.gco2e_high),
+             ('water, L', i.water_l, i.water_l_low, i.water_l_high),
              ('electricity, USD', i.electricity_usd, None, None),
              ('memory peak of the process tree, GiB', r['memory']['host_rss_peak_gb'], None, None)]
     devices = r['memory']['load']['by_device']

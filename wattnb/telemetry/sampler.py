@@ -192,7 +192,8 @@ def follow(self:Sampler,
 
 @patch
 def _cpu_of(self:Sampler, pid:int) -> float|None:
-    "CPU seconds of a process tree so far; None when it is gone. 0 in the tree of this process, which is counted anyway."
+    """CPU seconds of a process tree so far; None when it is gone. 0 in the tree of this process, which is counted
+    anyway."""
     try:
         p = self.psutil.Process(pid)
         if self.proc in (p, *p.parents()): return 0.

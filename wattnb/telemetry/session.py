@@ -171,8 +171,8 @@ def _keep_peaks(self:Session, phase:str):
         self.memory[phase][d] = (max(allocated, was[0]), max(reserved, was[1]))
 
 # %% ../../nbs/04_telemetry/04_session.ipynb #a109d4d6
-ATTACHED = ('the server held its model before the run: idle power is that of the waiting server, measured after the first call, '
-            'and a baseline without the model is not to be had')
+ATTACHED = ('the server held its model before the run: idle power is that of the waiting server, measured after the '
+            'first call, and a baseline without the model is not to be had')
 SERVER_VRAM = 'reserved is what the processes of the server hold, by NVML; torch used no GPU'
 
 @patch
@@ -200,7 +200,8 @@ def _windows(self:Session) -> list:
 def _shared_by(self:Session) -> dict:
     "The method by which the energy of the calls was divided among them."
     weight, source = self.prefill_weight()
-    return dict(method='work in flight: uncached prompt tokens × prefill weight + written tokens, per second of each call',
+    return dict(method='work in flight: uncached prompt tokens × prefill weight + written tokens, per second of each '
+                       'call',
                 prefill_weight=weight, weight_from=source, calls=len(self.calls))
 
 # %% ../../nbs/04_telemetry/04_session.ipynb #4ad1e298
@@ -410,8 +411,8 @@ def _device(self:Session, source, energy:Joules, readings:dict) -> dict:
 def _warnings(self:Session, readings:dict, by_device:dict, measured:bool, net:Joules, idle_w:float|None) -> list:
     out = [r['warning'] for r in readings.values() if r['warning']]
     if net.high is not None and net.high < 0:
-        out.append(f'the work drew less power than the idle baseline ({idle_w:.0f} W): the devices had not come to rest '
-                   'when it was measured, so the energy net of idle is too low (a longer --idle-seconds helps)')
+        out.append(f'the work drew less power than the idle baseline ({idle_w:.0f} W): the devices had not come to '
+                   f'rest when it was measured, so the energy net of idle is too low (a longer --idle-seconds helps)')
     out += [f'{d}: {METER_FLAGS.get(f, f)}' for d, v in by_device.items() if v['counted'] for f in v['flags']]
     if self.sampler.late > LATE and measured:
         out.append(f'no meter was read for {self.sampler.late:.1f} s at the longest '

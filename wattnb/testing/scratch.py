@@ -102,7 +102,8 @@ def _toy_answers(qs, p_right:float, p_refuse:float, rng) -> list[dict]:
         na = q['answer_value'] == BLANK
         blank = na and rng.random() < p_refuse
         value = BLANK if blank else q['answer_value'] if not na and rng.random() < p_right else '1'
-        rows.append(dict(q, answer_value=value, ref_id=BLANK if value == BLANK else '["lindh2030"]', explanation='synthetic'))
+        rows.append(dict(q, answer_value=value, ref_id=BLANK if value == BLANK else '["lindh2030"]',
+                         explanation='synthetic'))
     return rows
 
 def toy_runs(

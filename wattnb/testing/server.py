@@ -59,7 +59,8 @@ def png_pixels(
         at += 12 + n
     width, height, bits, colours, _, filters, interlaced = struct.unpack('>IIBBBBB', parts[b'IHDR'])
     rows = np.frombuffer(zlib.decompress(parts[b'IDAT']), np.uint8).reshape(height, 1 + 3 * width)
-    if (bits, colours, filters, interlaced) != (8, 2, 0, 0) or rows[:, 0].any(): raise ValueError('not written by wattnb')
+    if (bits, colours, filters, interlaced) != (8, 2, 0, 0) or rows[:, 0].any():
+        raise ValueError('not written by wattnb')
     return rows[:, 1:].reshape(height, width, 3)
 
 def _pictures(message:dict) -> list[np.ndarray]:
@@ -140,7 +141,7 @@ class FakeServer(ServerLimits):
     hang: float = 30.           # seconds that a hanging call hangs before its connection is closed
     knows_schema: bool = True   # else `response_format` is answered with 400
     seed: int = 0               # of the random faults
-    look: Callable|None = None  # function: prompt, pictures (height × width × 3 each) → text; used where a call has pictures
+    look: Callable|None = None  # function: prompt, pictures (height × width × 3 each) → text; for calls with pictures
     kinds: Sequence = tuple(f for f in FAULTS if f != 'hang') # the random faults
     max_open: int|None = None   # more concurrent calls are answered with 429
     errors: dict|None = None    # status → body: every call gets this error

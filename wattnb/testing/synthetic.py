@@ -47,7 +47,8 @@ DEMO = (*(('PowerEdge', k, '4bit')
         ('GB10', 'qwen7b', '4bit'), ('GB10', 'qwen14b', '4bit'), ('GB10', 'qwen3-30b-a3b', '4bit'),
         ('PowerEdge', 'nova-pro', ''), ('PowerEdge', 'claude35-haiku', ''), ('PowerEdge', 'deepseek-r1', ''))
 # one model at several levels of effort, and another without thought and with
-EFFORT = (('PowerEdge', 'qwen3-8b', '4bit'), *(('PowerEdge', 'qwen3-8b-thinking', '4bit', e) for e in ('128', '512', '')),
+EFFORT = (('PowerEdge', 'qwen3-8b', '4bit'),
+          *(('PowerEdge', 'qwen3-8b-thinking', '4bit', e) for e in ('128', '512', '')),
           ('PowerEdge', 'qwen3-4b-2507', '4bit'), ('PowerEdge', 'qwen3-4b-2507-thinking', '4bit'))
 
 # %% ../../nbs/testing/02_synthetic.ipynb #e34c609a
@@ -196,7 +197,7 @@ def synthetic_runs(
     ensembles:int=1,              # votes over members of the first machine
     datafile:str='made_QA',       # stem of the question file
     seed:int=7,                   # of the random generator
-    unpacking:float=0.,           # decoding at 4 or 8 bit as if so many GB more were read, times the root of the active billions
+    unpacking:float=0.,           # decode at 4 or 8 bit reads so many GB more, times the root of the active billions
 ) -> Workspace:
     "A workspace with one finished run for each line of the plan, and votes over the three with the most parameters."
     root, reg, rng = Path(root), load_registry(), np.random.default_rng(seed)
@@ -224,8 +225,9 @@ Asvik offered most of it, because its batch jobs can wait. Berle serves requests
 only its chargers of batteries and a part of its cooling. Corno joined in March, after a trial of two
 months in which nothing was switched off.</p> <table><caption>Table 1: Reserve power offered in 2030,
 mean over the year</caption><tr><th>Site</th><th>MW</th><th>Calls</th>
-</tr><tr><td>Asvik</td><td>26</td><td>19</td></tr><tr><td>Berle</td><td>4</td><td>19</td></tr><tr><td>Corno</td><td>11</td>
-<td>15</td></tr></table><h2>What was used</h2><p>The operator called the reserve nineteen times. A call
+</tr><tr><td>Asvik</td><td>26</td><td>19</td></tr><tr><td>Berle</td><td>4</td><td>19</td></tr>
+<tr><td>Corno</td><td>11</td><td>15</td></tr></table>
+<h2>What was used</h2><p>The operator called the reserve nineteen times. A call
 lasted six minutes on average, and the longest lasted fourteen. No job was lost in any of them: the
 scheduler at Asvik had stored the state of its jobs before each hour that was offered. The energy that
 was not used during the calls was taken later in the same day, so the calls saved no electricity. They
