@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs a built wheel or sdist with the lowest or the newest versions that settings.ini allows, and uses it from an empty folder:
 #   python -m build && tests/installed.sh 3.11 lowest dist/wattnb-*.whl
-# The fourth argument names the extras: "demo" if it is left out, "" for the core alone. MODELS="extractive smollm2-135m" also runs the embedded model.
+# The fourth argument names the extras: "demo" if it is left out, "" for the core alone; "demo,local" needs a compiler, and UV_TORCH_BACKEND=cpu spares CUDA. MODELS="extractive smollm2-135m" also runs the embedded model.
 # Needs uv; ends with the versions that were used.
 set -euo pipefail
 python=$1 versions=$2 dist=$(realpath "$3") extras=${4-demo}
@@ -17,7 +17,8 @@ for k in ['requirements', *(f'{e}_requirements' for e in sys.argv[2].split(',') 
 PY
 uv venv -q --python "$python" "$place/env"
 resolution=highest; [ "$versions" = lowest ] && resolution=lowest-direct
-uv pip install -q --python "$place/env" --resolution "$resolution" --only-binary :all: -r "$place/requirements.txt"
+wheels=(--only-binary :all:); [[ ",$extras," == *,local,* ]] && wheels=() # hnswlib has none
+uv pip install -q --python "$place/env" --resolution "$resolution" "${wheels[@]}" -r "$place/requirements.txt"
 uv pip install -q --python "$place/env" --no-deps "$dist"
 uv pip check -q --python "$place/env"
 
