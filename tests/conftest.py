@@ -15,8 +15,8 @@ from wattnb.index.store import build_index
 from wattnb.core.workspace import Workspace
 
 
-LONG = ('study_file local one_number benchmark decode plots random_weights gpu_benchmark telemetry experiment faults json_pin tasks output engines study '
-        'compare vision without_torch packaging').split() # by their time, in order
+LONG = ('local benchmark decode without_torch plots study_file experiment llamacpp one_number foreign tasks output gpu_benchmark faults loading '
+        'engines json_pin telemetry models index competition served study random_weights').split() # by their time, in order
 
 
 def pytest_collection_modifyitems(items):
