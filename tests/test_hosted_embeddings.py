@@ -178,7 +178,7 @@ def test_queries_and_passages_have_their_own_fields_and_prompts(key):
 
 @pytest.mark.parametrize('status, body, says', [
     (401, dict(error=dict(message=f'Incorrect API key provided: {CANARY}')), 'OPENAI_API_KEY was refused'), (404, dict(error=dict(message='model not found')), 'does not know some-model'), (429, dict(error=dict(message='insufficient', code='insufficient_quota')), 'no credit'),
-    (503, 'busy', 'HTTP 503'), (200, '<html>Login</html>', 'is not JSON'), (200, dict(object='list'), 'not one with embeddings: no list'), (200, [1], 'not one with embeddings'), (200, dict(error=dict(message='no such model', code=400)), 'no such model'),
+    (503, dict(error='busy'), 'HTTP 503'), (200, '<html>Login</html>', 'is not JSON'), (200, dict(object='list'), 'not one with embeddings: no list'), (200, [1], 'not one with embeddings'), (200, dict(error=dict(message='no such model', code=400)), 'no such model'),
     (200, dict(data=[dict(index=0, embedding=[1, 2])]), '1 vectors for 2'), (200, dict(data=[dict(index=i, embedding=[0, 0]) for i in (0, 1)]), 'zero'), (200, '{"data": [{"index": 0, "embedding": [NaN, 1]}, {"index": 1, "embedding": [1, 1]}]}', 'NaN'),
     (200, dict(data=[dict(index=i, embedding=[1, 2]) for i in (0, 0)]), 'not numbered'), (200, dict(data=[dict(index=i, embedding=[1] * (i + 1)) for i in (0, 1)]), 'different lengths'), (200, dict(data=[dict(index=i, embedding=[1, 2, 3]) for i in (0, 1)]), 'gives 3 dimensions, not 2')])
 def test_what_goes_wrong_is_one_line_without_a_key(status, body, says, tmp_path, capsys):

@@ -151,6 +151,84 @@ def test_labels_of_several_lines_are_whole(tmp_path, at):
     assert table_of(make(tmp_path / 'a.pdf', page + lines(SENTENCES[:5], y=400))) == want
 
 
+XS = (72, 160, 250, 340) # left edges of columns
+
+def put(*rows, y=684, step=14, xs=XS):
+    "Rows of a table from `y` on: a text is a cell of its column, (x, text) stands at x."
+    out = ''
+    for r in rows:
+        out += ''.join(show(*((c[0], y, c[1]) if isinstance(c, tuple) else (x, y, c))) for x, c in zip(xs, r) if c)
+        y -= step
+    return out
+
+
+def middle(x, right, text): return (x + right - width(text)) / 2, text
+def tables(tmp_path, *parts): return [p.text for p in parse_pdf(make(tmp_path / 'a.pdf', ''.join(parts) + lines(SENTENCES[:5], y=400))).paragraphs if p.metadata['kind'] == 'table']
+def named(caption, *rows): return [f'{caption} {r}' for r in rows]
+
+
+CAPTION = 'Table 1: Power and energy of halls.'
+HEAD = ('Hall', 'Power (kW)', 'Energy (MWh)')
+
+
+@pytest.mark.parametrize('first, second', [('Air cooled', 'Water cooled'), ('Halls in the mountains and at lakes', 'PUE'), (middle(72, 315, 'Air cooled'), middle(72, 315, 'Water cooled'))])
+def test_heads_of_groups_are_no_cells_of_the_row_above(tmp_path, first, second):
+    inner = 0 if isinstance(first, tuple) else 10
+    row = lambda k, name_: ((72 + inner, name_), str(311 + k), str(1287 + k))
+    got = tables(tmp_path, show(72, 710, CAPTION), put(HEAD, [first], row(0, 'Tern'), row(1, 'Gull'), [second], row(2, 'Skua'), row(3, 'Knot')))
+    of = [g[1] if isinstance(g, tuple) else g for g in (first, first, second, second)]
+    assert got == named(CAPTION, *(f'{g}, {n}: Power (kW): {311 + k}; Energy (MWh): {1287 + k}' for k, (g, n) in enumerate(zip(of, ('Tern', 'Gull', 'Skua', 'Knot')))))
+
+
+@pytest.mark.parametrize('sizes', [(2, 2), (3, 2), (5, 1, 3), (4, 2)])
+def test_a_label_in_the_middle_of_rows_is_that_of_each(tmp_path, sizes):
+    out, want, y = put(('Region', 'Hall', 'Power (kW)', 'Water (l)')), [], 670
+    for region, n in zip(('North', 'South', 'West'), sizes):
+        out += show(72, y - 7 * (n - 1), region)
+        for k in range(n):
+            out += put(('', f'Hall {region[0]}{k}', str(300 + k), str(50 + k)), y=y); y -= 14
+            want.append(f'{region}: Hall: Hall {region[0]}{k}; Power (kW): {300 + k}; Water (l): {50 + k}')
+    assert tables(tmp_path, show(72, 710, CAPTION), out) == named(CAPTION, *want)
+
+
+def test_heads_of_several_levels(tmp_path):
+    "In the middle of their columns, wider or narrower than they; the uppermost alone on its line; and in lines that end at one height."
+    row, xs = ('Tern', '311', '1287', '0.4', '12'), (72, 140, 200, 260, 320)
+    small = put(('Model', 'GPU', 'CPU', 'GPU', 'CPU'), row, y=656, xs=xs)
+    levels = put([middle(140, 341, 'Energy')], [middle(140, 222, 'Training (MWh)'), middle(260, 341, 'Inference (Wh)')])
+    want = 'Energy Training (MWh) GPU: 311; Energy Training (MWh) CPU: 1287; Energy Inference (Wh) GPU: 0.4; Energy Inference (Wh) CPU: 12'
+    assert tables(tmp_path, show(72, 710, CAPTION), levels, small) == named(CAPTION, f'Tern: {want}')
+    head = put(('', 'Mean power', 'Annual'), ('', 'of the load', 'energy'), ('Hall', '(kW)', '(MWh)', 'PUE'), ('Tern', '311', '1287', '1.2'), ('Gull', '284', '626', '1.3'))
+    assert tables(tmp_path, show(72, 710, CAPTION), head)[1] == f'{CAPTION} Gull: Mean power of the load (kW): 284; Annual energy (MWh): 626; PUE: 1.3'
+    years = put(('', '2029', '2030'), ('Hall',), ('', '(MWh)', '(MWh)'), step=6) + put(('Tern', '311', '1287'), ('Gull', '284', '626'), y=658)
+    assert tables(tmp_path, show(72, 710, CAPTION), years)[0] == f'{CAPTION} Tern: 2029 (MWh): 311; 2030 (MWh): 1287'
+    assert tables(tmp_path, show(72, 710, CAPTION), put(('Setting', 'Value'), ('Model', 'Tern-7B'), ('GPU', '8 H100'), ('Batch', '64'))) == named(CAPTION, 'Model: Value: Tern-7B', 'GPU: Value: 8 H100', 'Batch: Value: 64')
+
+
+def test_numbers_as_they_are_written_are_data_and_no_head(tmp_path):
+    for k, rows in enumerate([(('Tern', '1 287,5', '(1,204)'), ('Gull', '626,0', '(88)')), (('Tern', '+3,1', '±0'), ('Gull', '71.2 ± 0.4', '68.9*')), (('Tern', '–12', '3.2 × 10^6'), ('Gull', '75.0 (0.3)', '1.9 (+0.4)'))]):
+        got = tables(tmp_path, show(72, 710, CAPTION), put(HEAD, *rows, ('Auk', '552', '498')))
+        assert got[:2] == named(CAPTION, *(f'{r[0]}: Power (kW): {r[1]}; Energy (MWh): {r[2]}' for r in rows)), k
+
+
+@pytest.mark.parametrize('caption', ['Table A1: Halls.', 'Table S3 Halls', 'TABLE IV', 'Table 1 – Halls.', 'Tab. 3: Halls.', 'Table 5.2. Halls.', 'Tabelle 1: Hallen.', 'Tableau 2 : Salles.', 'Table 3 | Halls.', 'Tabla 1. Salas'])
+def test_forms_of_a_caption(tmp_path, caption):
+    rows = ('Tern', '311', '1287'), ('Gull', '284', '626')
+    want = [f'{caption} {n}: Power (kW): {a}; Energy (MWh): {b}' for n, a, b in rows]
+    assert tables(tmp_path, show(72, 710, caption), put(HEAD, *rows)) == want
+    got = tables(tmp_path, lines(SENTENCES[5:7]), put(HEAD, *rows), show(72, 630, caption), put(('Site', 'PUE', 'Year'), ('Lune', '1.2', '2029'), ('Ouse', '1.6', '2030'), y=590), show(72, 540, caption.replace('alls', 'eat')))
+    assert got[:2] == want and (got[2].startswith(caption.replace('alls', 'eat'))), 'a caption below its table'
+
+
+def test_letters_of_mathematics_are_letters(tmp_path):
+    "As Word and LuaTeX write them: beyond 16 bits."
+    w = pypdf.PdfWriter(clone_from=make(tmp_path / 'a.pdf', lines(SENTENCES) + show(72, 300, 'QZ = 311 kW', font='F2')))
+    cmap = StreamObject(); cmap._data = b'1 begincodespacerange <00> <ff> endcodespacerange 2 beginbfchar <51> <d835dc38> <5a> <d835dfd2> endbfchar 1 beginbfrange <20> <4f> <0020> endbfrange 1 beginbfrange <52> <59> <0052> endbfrange 1 beginbfrange <61> <7a> <0061> endbfrange'
+    w.pages[0]['/Resources']['/Font']['/F2'].get_object()[name('/ToUnicode')] = w._add_object(cmap)
+    w.write(tmp_path / 'b.pdf')
+    assert read(tmp_path / 'b.pdf').endswith('E4 = 311 kW')
+
+
 # --- directions --------------------------------------------------------------------------------------------------------------
 
 ROWS = [('System', 'Power (kW)', 'Energy (MWh)', 'Year'), ('Tern', '311', '1287', '2031'), ('Gull', '284', '626', '2032'), ('Auk', '552', '498', '2033'), ('Skua', '190', '75', '2034')]

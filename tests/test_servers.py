@@ -72,9 +72,11 @@ def test_wordings_of_a_refused_system_role(message):
     ('The sum of prompt length (3700.0), query length (0) should not exceed max_num_tokens (4096)', 4096, 3700, None), ('Context length 5000 is greater than max_seq_len 4096. Generation is aborted', 4096, 5000, None),
     ('The prompt is too long: 5000, model maximum context length: 4095', 4095, 5000, None), ('Range of max_tokens should be [1, 8192]', None, None, 8192), ('InvalidParameter: Range of input length should be [1, 30720]', 30720, None, None),
     ('invalid params, context window exceeds limit (2013)', None, None, None), ('max_tokens must be in [1, 2048]', None, None, 2048), ('Value for max_tokens exceeds the limit of 2048', None, None, 2048),
-    ('max_new_tokens (512) + input length (3700) exceeds model max length 4096', 4096, 3700, None)])
+    ('max_new_tokens (512) + input length (3700) exceeds model max length 4096', 4096, 3700, None), ('prompt token count of 5000 exceeds the limit of 4096', 4096, 5000, None), ('Total tokens 5000 exceeds 4096', 4096, 5000, None),
+    ('Prompt length 5000 is over the engine limit of 4096 tokens', 4096, 5000, None), ('the prompt has 5000 tokens but only 4096 are allowed', 4096, 5000, None), ('max_completion_tokens must not exceed 20', None, None, 20), ('the request has max_tokens 50, which exceeds 20', None, None, None),
+    ("Invalid 'max_tokens': integer above maximum value. Expected a value <= 20, but got 50 instead.", None, None, 20)])
 def test_wordings_of_a_limit(message, window, prompt, reply):
-    assert read_limits(message) == Limits(window, prompt, reply) and (reply or TOO_LONG.search(message) or 'inputs' in message or 'Sequence' in message)
+    assert read_limits(message) == Limits(window, prompt, reply) and (reply or window or TOO_LONG.search(message) or 'max_tokens 50' in message)
 
 
 @pytest.mark.parametrize('status, message', [(503, 'Model not ready'), (503, 'The server is starting'), (424, 'Model not ready for inference. Wait and try your request again.'), (429, 'Model is loading, please retry'), (502, 'model is still loading'), (503, 'Initializing'), (503, 'loading'), (503, 'no healthy upstream'), (503, 'Waiting for model to load'), (503, 'Endpoint is scaled to zero, starting'), (503, 'Warm-up in progress'), (500, 'model loading in progress')])
@@ -198,7 +200,8 @@ def test_a_call_that_is_slow_by_itself_gets_more_time(monkeypatch):
     assert all(r.ok for r in got) and sum(r.attempts for r in got) == 5 and m.timeout == .8
 
 
-@pytest.mark.parametrize('answer', [(503, dict(error=dict(message='Loading model', code=503, type='unavailable_error'))), (503, dict(error='Model me/x is currently loading', estimated_time=.3))])
+@pytest.mark.parametrize('answer', [(503, dict(error=dict(message='Loading model', code=503, type='unavailable_error'))), (503, dict(error='Model me/x is currently loading', estimated_time=.3)),
+                                    (502, '<html><h1>502 Bad Gateway</h1></html>'), (503, ''), (504, '<html>Gateway Time-out</html>'), (521, 'error code: 521')])
 def test_a_loading_server_is_waited_for(answer, monkeypatch):
     monkeypatch.setattr('wattnb.llm.server_limits.LOADING_WAIT', .3)
     ready = time.monotonic() + 2.5
@@ -258,7 +261,7 @@ def test_a_call_of_a_tool_and_a_refusal():
 
 
 @pytest.mark.parametrize('message, note', [
-    (dict(reasoning_details=[dict(type='reasoning.text', text=VALUE)]), 'field for reasoning'), (dict(thinking=VALUE), 'field for reasoning'), (dict(reasoning_content=[dict(text=VALUE)]), 'field for reasoning'), (dict(content=json.loads(VALUE)), ''),
+    (dict(reasoning_details=[dict(type='reasoning.text', text=VALUE)]), 'field for reasoning'), (dict(thinking=VALUE), 'field for reasoning'), (dict(reasoning_content=[dict(text=VALUE)]), 'field for reasoning'), (dict(content=json.loads(VALUE)), ''), (dict(content=[VALUE[:9], VALUE[9:]]), ''),
     (dict(tool_calls=[dict(function=dict(name='reply', arguments=VALUE)), dict(function=dict(name='cite', arguments='{"page": 3}'))]), 'call of a tool'), (dict(tool_calls=[dict(name='reply', arguments=VALUE)]), 'call of a tool'),
     (dict(tool_calls=dict(function=dict(name='reply', parameters=json.loads(VALUE)))), 'call of a tool')])
 def test_places_of_the_answer(message, note):
@@ -318,6 +321,13 @@ def test_a_sentence_before_the_call_of_a_tool():
     assert got[0].text == VALUE and not got[0].note
 
 
+def test_an_error_within_an_answer_is_tried_again():
+    "A provider behind OpenRouter fails; a gateway writes its code as text."
+    for bad in (dict(choices=[dict(error=dict(code=502, message='Provider returned error'), finish_reason='error', message=dict(content=''))]), dict(error=dict(message='Rate limit', code='429'))):
+        got, *_ = ask(Page(lambda h, body, n: send(h, 200, bad if n == 1 else chat())), requests(1))
+        assert got[0].ok and got[0].attempts == 2
+
+
 def events(text=VALUE): return ''.join(f'data: {json.dumps(dict(choices=[dict(delta=dict(content=text[i:i + 9]))]))}\n\n' for i in range(0, len(text), 9)) + 'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 
 
@@ -329,7 +339,8 @@ def test_a_stream_that_nobody_asked_for(kind):
 
 @pytest.mark.parametrize('raw', [': PROCESSING\n\n' + events(), 'event: message\n' + events(), 'id: 1\nretry: 9\n' + events(), events().replace('\n', '\r\n'), 
     'data: {"choices":\ndata: [{"message": {"content": ' + json.dumps(VALUE) + '}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n',
-    events().replace('data: [DONE]', '').replace('data: ', '').replace('\n\n', '\n')])
+    events().replace('data: [DONE]', '').replace('data: ', '').replace('\n\n', '\n'), '\ufeff' + events(), events().replace('"delta": {"content": ', '"text": ').replace('}}]}', '}]}'),
+    events().replace('{"delta":{},', '{"delta":{},"message":{"content":' + json.dumps(VALUE) + '},'), 'data: {"choices":[{"index":1,"delta":{"content":"another"}}]}\n\n' + events()])
 @pytest.mark.parametrize('kind', ['text/event-stream', 'application/json'])
 def test_forms_of_a_stream(raw, kind):
     if not raw.startswith('{') or kind == 'application/json':
@@ -345,6 +356,8 @@ def test_a_separator_of_lines_in_a_text_ends_no_line():
         assert got[0].text == text
     got, *_ = ask(Page(lambda h, body, n: send(h, 200, 'event: error\ndata: {"message": "overloaded"}\n\n', 'text/event-stream')), tries=1)
     assert 'overloaded' in got[0].error
+    got, *_ = ask(Page(lambda h, body, n: send(h, 200, 'data: [DONE]\n\n' if n == 1 else events(), 'text/event-stream')))
+    assert got[0].text == VALUE and got[0].attempts == 2, 'a stream without a reply'
 
 
 @pytest.mark.parametrize('status, to', [(307, ''), (308, 'http://{host}:99999/v1/chat/completions'), (307, '/v1/chat/completions')])

@@ -7,7 +7,7 @@ __all__ = ['MAX_GLYPHS', 'LIGATURES', 'SPACE', 'CELL', 'WITHIN', 'Piece', 'open_
            'PageRows', 'page_glyphs', 'page_rows', 'can_read_pictures', 'picture_rows']
 
 # %% ../../nbs/01_index/00_boxes.ipynb #3404576e
-import io, re
+import io, re, unicodedata
 from collections import Counter, deque
 from ctypes import PYFUNCTYPE, c_double, c_int, c_ssize_t, c_void_p, cast
 from functools import lru_cache
@@ -95,9 +95,17 @@ def _numbers(name:str, of:Sequence, *text, kind=int) -> np.ndarray:
     "A number for each glyph of a text, or for each object."
     return np.fromiter(map(_pdfium()[name], *map(repeat, text), of), kind, len(of))
 
+# %% ../../nbs/01_index/00_boxes.ipynb #a4c65d6b
+_BEYOND = re.compile('[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]')
+
+def _of_pair(m:re.Match) -> str:
+    "The character of a surrogate pair, a letter of mathematics as a plain letter, and a filler in place of the second half."
+    c = m[0].encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
+    return unicodedata.normalize('NFKC', c)[0] + '\u2060' * (len(m[0]) - 1)
+
 # %% ../../nbs/01_index/00_boxes.ipynb #cbe7a990
 _HYPHENS = '\x02\ufffe\u00ad'
-LIGATURES = str.maketrans({'ﬀ': 'ff', 'ﬁ': 'fi', 'ﬂ': 'fl', 'ﬃ': 'ffi', 'ﬄ': 'ffl', '\u00ad': '', '\u00a0': ' ',
+LIGATURES = str.maketrans({'ﬀ': 'ff', 'ﬁ': 'fi', 'ﬂ': 'fl', 'ﬃ': 'ffi', 'ﬄ': 'ffl', '\u00ad': '', '\u2060': '', '\u00a0': ' ',
                            '\u2010': '-', '\u2011': '-'})
 
 _INK = np.ones(1 << 16, bool) # whether a character is seen, by its code
@@ -114,7 +122,8 @@ def _words(text, n:int) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
     buffer = np.zeros(2 * n + 2, np.uint16)
     if _pdfium()['text'](text, 0, n, _at(buffer.ctypes.data)) - 1 == n: codes = buffer[:n]
     else: codes = _numbers('code', range(n), text, kind=np.uint32)
-    chars = codes.astype('<u4').tobytes().decode('utf-32', 'replace') if n else ''
+    chars = codes.astype('<u4').tobytes().decode('utf-32', 'surrogatepass') if n else ''
+    if not chars.isascii(): chars = _BEYOND.sub(_of_pair, chars)
     if len(chars) != n: chars = ''.join(map(chr, codes))
     ink = np.zeros(n + 2, bool)
     ink[1:-1] = _INK.take(codes, mode='clip')

@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, pairwise, takewhile
 from pathlib import Path
 from typing import Iterator, Sequence
 from urllib.parse import urljoin
@@ -232,12 +232,16 @@ def join_lines(
 # %% ../../nbs/01_index/01_documents.ipynb #5d7f1dc6
 _HEADING = re.compile(r'^(?:(?:\d+(?:\.\d+)*\.?|[IVX]+\.|[A-Z]\.)\s+[A-Z][^.]{2,70}|Abstract|Introduction|Conclusions?'
                       r'|References|Acknowledge?ments?|Discussion|Related Work|Methods?|Results|Appendix.*)$')
-_CAPTION = re.compile(r'^(?:Fig(?:ure|\.)|Table)\s*\d+[.:]', re.I)
+_CAPTION = re.compile(r'(?:Fig(?:ure|\.)|Abb(?:ildung|\.)|Рис(?:унок|\.)|Tab(?:le(?:au)?|elle|ell?a|la|\.)|Таблица)\s*'
+                      r'(?-i:[A-Z]{0,2}[.-]?\d+(?:[.-]\d+)*[a-z]?|[IVX]+)(?:\s?[.:|]|\s[–—-]\s|\s+(?-i:(?=[A-Z]))|$)', re.I)
+_TABLE = re.compile('tab|таб', re.I) # the caption of one
 _WORD, _REFERENCE = re.compile(r'[^\W\d_]{3}'), re.compile('references|bibliography', re.I)
 _NUMBER = r'[-−~<>≈±$€]?\s*\d[\d.,]*(?:\^-?\d+)?\s*'
 _NOTE = r'(?: \[\w{1,3}\])?' # a raised mark
 _LIKE_NUMBER = re.compile(rf'{_NUMBER}(?:[%×x°]|\S{{0,8}})?(?:\s*[±–-]\s*\d[\d.,]*)?{_NOTE}|[-–—]|n/?a|none|yes|no', re.I)
 _STRICT_NUMBER = re.compile(rf'{_NUMBER}[%×x°]?{_NOTE}')
+_WRITTEN_NUMBER = re.compile(r"[-−–+~<>≈±$€£(]{0,2}\s?\d(?:[\d.,’']| (?=\d{3}\b))*\)?(?:\s?[×x·]\s?10)?(?:\^[-−]?\d+)?\s*[%×x°]?"
+                             rf'(?:_?\s*±\s*\d[\d.,]*)?(?:\s?\([-−+]?\d[\d.,]*\))?\s?[*∗†‡↑↓]*{_NOTE}') # of a row with a label
 
 def _number_like(s:str) -> bool: return len(s) < 80 and bool(_LIKE_NUMBER.fullmatch(s.strip()))
 
@@ -245,19 +249,35 @@ def _is_row(r:list[Piece]) -> bool:
     "Whether a line is a row of a table: three cells or more, or a label and a distant number."
     return len(r) >= 3 or len(r) == 2 and _number_like(r[1].text)
 
+# %% ../../nbs/01_index/01_documents.ipynb #21b6534d
+def _blocks(cells:list, labels:list, near:float) -> list|None:
+    """For each cell, from its first to its last coordinate, the label that stands in the middle of its block;
+    None where blocks of so many labels do not cover the cells."""
+    out: list = []
+    for k, at in enumerate(labels):
+        i = len(out)
+        if i == len(cells): return None
+        end = 2 * at - cells[i][0]
+        out += [k] * sum(b <= end + near for _, b in cells[i:])
+        if len(out) == i or abs(cells[len(out) - 1][1] - end) > near: return None
+    return out if len(out) == len(cells) else None
+
 # %% ../../nbs/01_index/01_documents.ipynb #22bd3614
 def _columns(rows:list[list[Piece]]) -> list[tuple]:
     "Left and right edges of a table's columns."
     sizes = Counter(map(len, rows))
     def edges(n): return [(min(p.x for p in c), max(p.right for p in c)) for c in zip(*(r for r in rows if len(r) == n))]
     usual, most = max((k for k in sizes if sizes[k] > 1), default=max(sizes)), edges(max(sizes))
-    over = [[k for k, (a, b) in enumerate(most) if p.x < b and p.right > a] for r in rows if 1 < len(r) < len(most) for p in r]
+    over = [[k for k, (a, b) in enumerate(most) if p.x < b and p.right > a] for r in rows if len(r) < len(most) for p in r]
     sure = len({k for k, *more in filter(None, over) if not more}) == len(most)
     return most if sure and any(re.match('[a-zA-Z]', r[0].text) for r in rows[:-1] if len(r) == len(most)) else edges(usual)
 
 def _place(r:list[Piece], columns:list[tuple], spanning:bool) -> list[str]:
-    "The cells of a row by columns; `spanning`: a piece over several columns belongs to each."
+    "The cells of a row by columns; `spanning`: a piece over several columns, or in their middle, belongs to each."
     cells = [''] * len(columns)
+    own = [p for p in r if p.x > columns[0][1]] if spanning else []
+    if own and (blocks := _blocks(columns[1:], [(p.x + p.right) / 2 for p in own], r[0].size)):
+        cells[1:], r = [own[i].text for i in blocks], [p for p in r if p not in own]
     for p in r:
         common = [min(p.right, b) - max(p.x, a) for a, b in columns]
         k = max(range(len(columns)), key=common.__getitem__)
@@ -277,7 +297,7 @@ def _whole_labels(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
             text = join_lines([held.text, p.text], known) if own else held.text
             right = max(held.right, p.right) if own else held.right
             r, held = [Piece(held.x, p.y, right, p.size, text), *r[own:]], None
-        elif (len(r) == 1 and out and len(out[-1]) > 1 and out[-1][0].right > p.x and rows[k - 1][0].x > p.right
+        elif (len(r) == 1 and out and len(out[-1]) > 1 and out[-1][0].x < p.right < rows[k - 1][0].x
               and rows[k - 1][0].y - p.y < .8 * p.size):
             q = out[-1][0] # the row of the cells had no label of its own
             out[-1][0] = Piece(q.x, q.y, max(q.right, p.right), q.size, join_lines([q.text, p.text], known))
@@ -286,9 +306,35 @@ def _whole_labels(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
             below, gap = rows[k + 1][0], p.y - rows[k + 1][0].y
             apart = k == 0 or rows[k - 1][0].y - p.y > 1.2 * gap
             goes_on = apart and abs(below.x - p.x) < 2 * p.size and re.match(r'[(a-z]', below.text)
-            if goes_on or below.x > p.right and gap < .8 * p.size: held = r[0]; continue
+            between = k and min(rows[k - 1][0].x, out[-1][0].x) > p.right and abs(rows[k - 1][0].y - p.y - gap) < .25 * p.size
+            if goes_on or below.x > p.right and gap < .8 * p.size and not between: held = r[0]; continue
         out.append(r)
     return out
+
+# %% ../../nbs/01_index/01_documents.ipynb #fe1ebec7
+def _is_group(rows:list, k:int, columns:list, first:int, others:bool) -> bool:
+    """Whether row `k` is the head of the rows below it: alone, at the left or in the middle of the table, as far from the
+    row above. The data begin with row `first`; `others`: the table has such heads."""
+    if len(rows[k]) != 1 or not 0 < k < len(rows) - 1 or len(rows[k + 1]) == 1: return False
+    (p,), (q, *more), below, (left, edge), right = rows[k], rows[k - 1], rows[k + 1][0], columns[0], columns[-1][1]
+    if not (p.text[:1].isupper() or p.text[:1].isdigit()) or q.y - p.y < .9 * (p.y - below.y): return False
+    if p.x > left + 1: # in the middle, and not below a text that continues
+        over = [x for x in (q, *more) if x.x < p.right and x.right > p.x]
+        middle = abs(p.x + p.right - left - right) < .1 * (right - left)
+        return middle and (k == first - 1 or all(_WRITTEN_NUMBER.fullmatch(x.text) for x in over))
+    word = (p.right - p.x) * len(p.text.split()[0]) / len(p.text) # the width of its first
+    begins = others or p.right > edge + 1 or below.x > p.x + 3 or q.right + word < edge - .3 * p.size
+    return bool(more) and below.x <= edge and begins
+
+def _shared_labels(rows:list, placed:list, data:list) -> list:
+    "Rows of data whose labels stand in the middle of several rows get them; rows without cells are left out."
+    full = [k for k, c in enumerate(placed) if any(c[1:])]
+    at = [k for k, c in enumerate(placed) if c[0]]
+    if not (at and full) or at[0] == full[0] or not all(data[k] for k in full if not placed[k][0]): return [*zip(placed, data)]
+    y = lambda k: -rows[k][-1].y
+    blocks = _blocks([(y(k), y(k)) for k in full], [-rows[k][0].y for k in at], .4 * rows[0][0].size)
+    if not blocks: return [*zip(placed, data)]
+    return [([placed[at[i]][0], *placed[k][1:]], data[k]) for k, i in zip(full, blocks)]
 
 # %% ../../nbs/01_index/01_documents.ipynb #dd66f1ed
 def _stacked(cells:list[str], known:frozenset) -> str:
@@ -303,19 +349,28 @@ def _table(rows:list[list[Piece]], known:frozenset=frozenset()) -> tuple[list, l
     rows = _whole_labels(rows, known)
     columns = _columns(rows)
     placed = [_place(r, columns, False) for r in rows]
-    strict = lambda c: bool(_STRICT_NUMBER.fullmatch(c))
-    data = [2 * sum(map(strict, r[1:])) >= sum(bool(c) for c in r[1:]) > 0 for r in placed]
+    form = lambda r: (_WRITTEN_NUMBER if r[0] else _STRICT_NUMBER).fullmatch
+    data = [2 * sum(map(bool, map(form(r), r[1:]))) >= sum(map(bool, r[1:])) > 0 for r in placed]
     first = data.index(True) if any(data) else 1
     year = lambda r: len(r) > 2 and all(re.fullmatch(r'(?:19|20)\d\d', c) for c in r[1:])
-    if first == 0 and year(placed[0]) and not any(map(year, placed[1:])): first = 1
-    heads = [_place(r, columns, True) for r in rows[:first]]
+    if first == 0 and year(placed[0]) and not any(map(year, placed[1:])):
+        first = next((k for k, r in enumerate(placed) if k and r[0] and any(r[1:])), 1)
+    full = [all(r) and not any(c[0] in '([' for c in r) for r in placed]
+    if len(columns) > 1: first = next((k for k in range(1, first) if full[k] and full[k - 1]), first)
+    groups: list = []
+    for _ in range(2): groups = [k for k in range(len(rows)) if _is_group(rows, k, columns, first, bool(groups))]
+    heads = [_place(r, columns, True) for k, r in enumerate(rows[:first]) if k not in groups]
     header = [_stacked([r[k] for r in heads if r[k]], known) for k in range(len(columns))] if first else []
     out: list = []
-    for r, is_data in zip(placed[first:], data[first:]):
-        filled = sum(bool(c) for c in r)
-        if out and not is_data and filled < len(columns) and (filled == 1 or not r[0]):
-            out[-1] = [f'{a} {b}'.strip() for a, b in zip(out[-1], r)]
-        else: out.append([r[0] or (out[-1][0] if out else ''), *r[1:]])
+    starts = [first, *(k + 1 for k in groups if k >= first), len(rows) + 1]
+    for i, end in zip(starts, starts[1:]):
+        group = [rows[i - 1][0].text] if i - 1 in groups else []
+        part = slice(i, end - 1)
+        for r, is_data in _shared_labels(rows[part], placed[part], data[part]):
+            filled = sum(bool(c) for c in r)
+            if out and not is_data and filled < len(columns) and (filled == 1 or not r[0]):
+                out[-1] = [f'{a} {b}'.strip() for a, b in zip(out[-1], r)]
+            else: out.append([', '.join(filter(None, [*group, r[0]])) or (out[-1][0] if out else ''), *r[1:]])
     return header, out
 
 def _row_text(caption:str, header:list, cells:list) -> str:
@@ -327,7 +382,7 @@ class _PageText:
     """The paragraphs of a page, built from its rows in reading order. `section` is the
     heading that applies, `caption` the last one not used up by a table."""
     def __init__(self, rows:list[list[Piece]], page:int, section:str, known:frozenset):
-        self.rows, self.page, self.section, self.known, self.caption = rows, page, section, known, ''
+        self.rows, self.page, self.section, self.known, self.caption, self.used = rows, page, section, known, '', ''
         self.out, self.block, self.last = [], [], None
         letters: dict = {}
         for r in rows:
@@ -345,7 +400,7 @@ class _PageText:
         if not text: return
         kind = self.kind_of(text, size, lines)
         if kind == 'heading': self.section = text
-        if kind == 'caption': self.caption = text
+        if kind == 'caption' and text != self.used: self.caption = text
         self.add(text, kind)
     def kind_of(self, text:str, size:float, lines:int) -> str:
         if _CAPTION.match(text): return 'caption'
@@ -356,15 +411,20 @@ class _PageText:
         return 'footnote' if size < .82 * self.body else 'text'
 
 # %% ../../nbs/01_index/01_documents.ipynb #88fcd649
+def _beside(r:list[Piece], q:list[Piece]) -> bool:
+    "Whether two lines have two pieces each, the second of both at one edge."
+    return len(r) == len(q) == 2 and abs(r[1].x - q[1].x) < 2
+
 def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
     "The row after the table that begins in row `i`."
     size, j, miss = rows[i][0].size, i, 0
+    row = lambda r: _is_row(r) or _beside(r, rows[i])
     def bridged(r, following):
         return (miss < 2 and abs(r[0].size - size) < .6 and max(len(p.text) for p in r) < 45
                 and r[0].y > rows[i][0].y - 700
-                and not _CAPTION.match(r[0].text) and any(_is_row(x) for x in following if x))
-    while j < len(rows) and rows[j] and (_is_row(rows[j]) or bridged(rows[j], rows[j + 1:j + 3])):
-        miss = 0 if _is_row(rows[j]) else miss + 1
+                and not _CAPTION.match(r[0].text) and any(row(x) for x in following if x))
+    while j < len(rows) and rows[j] and (row(rows[j]) or bridged(rows[j], rows[j + 1:j + 3])):
+        miss = 0 if row(rows[j]) else miss + 1
         j += 1
     if j < len(rows) and len(rows[j]) == 1:
         p = rows[j][0]
@@ -374,18 +434,32 @@ def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
             j += abs(p.size - size) < .3 # last line of a label
     return j
 
+# %% ../../nbs/01_index/01_documents.ipynb #adf9f91c
+@patch
+def caption_below(self:_PageText, j:int) -> str:
+    "The caption that begins in row `j`, the first after a table; '' where that is none."
+    lines = [r[0] for r in takewhile(lambda r: len(r) == 1, self.rows[j:j + 12])]
+    if not lines or not _CAPTION.match(lines[0].text) or not _TABLE.match(lines[0].text): return ''
+    apart = lambda p, q: p.y - q.y > 1.55 * max(p.size, q.size) + .2 * q.size or abs(p.size - q.size) > .7
+    n = next((k for k, (p, q) in enumerate(pairwise(lines), 1) if apart(p, q)), len(lines))
+    return join_lines([p.text for p in lines[:n]], self.known)
+
 # %% ../../nbs/01_index/01_documents.ipynb #b878e41f
 @patch
-def take_table(self:_PageText, i:int) -> int|None:
-    "Add the table or chart that begins in row `i`; the row after it, or None where there is neither."
-    j, caption = _table_end(self.rows, i, self.body), self.caption
+def take_table(self:_PageText, i:int, start:int) -> int|None:
+    "Add the table or chart that begins in row `i`, its cells in row `start`; the row after it, or None where there is neither."
+    j = _table_end(self.rows, start, self.body)
+    if self.caption == self.used or not _TABLE.match(self.caption):
+        below = self.caption_below(j)
+        if below or self.caption == self.used: self.caption = self.used = below
+    caption = self.caption
     grid = self.rows[i:j]
     cells = [p.text for r in grid for p in r]
-    numbers, named = sum(map(_number_like, cells)), bool(re.match('Table', caption))
+    numbers, named = sum(map(_number_like, cells)), bool(_TABLE.match(caption))
     if not (len(grid) >= 3 and caption or len(grid) >= 2 and named or len(grid) >= 4 and numbers >= len(grid)):
         return None
     self.flush()
-    if re.match(r'fig', caption, re.I) or all(_number_like(c) or len(c) < 12 for c in cells) and not named:
+    if caption and not named or all(_number_like(c) or len(c) < 12 for c in cells) and not named:
         self.add(' '.join(cells), 'figure')
     else:
         header, rows = _table(grid, self.known)
@@ -393,6 +467,25 @@ def take_table(self:_PageText, i:int) -> int|None:
             self.add(_row_text(self.caption, header, c), 'table', caption=self.caption, header=header, cells=c)
         self.caption = ''
     return j
+
+# %% ../../nbs/01_index/01_documents.ipynb #277112ee
+@patch
+def table_start(self:_PageText, i:int) -> int|None:
+    """The first row with the cells of a table that begins in row `i`: itself, or one soon after it if row `i` is the first
+    after a caption: column names over few of the columns, or text in two columns."""
+    r = self.rows[i]
+    if _is_row(r): return i
+    after = self.out and self.out[-1].metadata['kind'] == 'caption'
+    said = self.block[0].text if self.block else self.caption if after else ''
+    if not (_CAPTION.match(said) and _TABLE.match(said)): return None
+    following = [*takewhile(bool, self.rows[i + 1:i + 4])]
+    if len(following) < 2: return None
+    if len(r) == 2 and all(_beside(r, x) for x in following[:2]): return i
+    if len(r) == 1: # over the columns, and no line of the caption
+        p, last = r[0], self.last
+        far = last is not None and last.y - p.y > 1.55 * max(last.size, p.size) + .2 * p.size
+        if not far or len(p.text) >= 45 or p.x <= min(x[0].right for x in following): return None
+    return next((k for k, x in enumerate(following, i + 1) if _is_row(x)), None)
 
 # %% ../../nbs/01_index/01_documents.ipynb #737b99b0
 @patch
@@ -414,9 +507,9 @@ def _paragraphs(rows:list[list[Piece]], page:int, section:str, known:frozenset) 
     while i < len(rows):
         r = rows[i]
         if not r: text.last = None; i += 1; continue
-        if _is_row(r):
+        if (start := text.table_start(i)) is not None:
             if text.block and _CAPTION.match(text.block[0].text): text.flush()
-            if (j := text.take_table(i)) is not None: text.last = None; i = j; continue
+            if (j := text.take_table(i, start)) is not None: text.last = None; i = j; continue
         text.take_line(r)
         i += 1
     text.flush()
@@ -427,7 +520,7 @@ def _with_chart_text(ps:list[Paragraph]) -> list[Paragraph]:
     "Numbers and labels drawn in a chart are appended to its caption, so that they are found by the chart's subject."
     out = []
     for p in ps:
-        if p.metadata['kind'] == 'caption' and re.match('fig', p.text, re.I):
+        if p.metadata['kind'] == 'caption' and not _TABLE.match(p.text):
             drawn = []
             while out and (out[-1].metadata['kind'] == 'figure' or out[-1].metadata['kind'] == 'footnote'
                            and len(out[-1].text) < 80 and drawn):
@@ -442,7 +535,7 @@ def _with_chart_text(ps:list[Paragraph]) -> list[Paragraph]:
     return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #73c8a8ca
-PARSER_VERSION = 'pdfium-3'
+PARSER_VERSION = 'pdfium-4'
 MAX_UNPRINTABLE = .05 # share of a paper's characters that mean a broken font map
 MAX_PAGE_GARBAGE = .3 # the same of one page
 MAX_LOST = .1         # share of a page's glyphs that may have no character, or be missing from its text

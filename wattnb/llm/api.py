@@ -131,12 +131,13 @@ def _json_of(self:OpenAIModel, client, url:str, body:dict|None=None, seconds:flo
 def _loaded(self:OpenAIModel, client, url:str) -> tuple[int, dict]:
     "The same, after the server has loaded its model; at most until the deadline of a question."
     end, told = time.monotonic() + self.deadline, False
+    soon = end - .9 * self.deadline # a proxy may have no such address
     while True:
         status, d = self._json_of(client, url)
         message, fields = _error_of(d) if status >= 400 else ('', {})
-        wait = loading_wait(status, message, fields)
+        wait = loading_wait(status, message, fields, not d and time.monotonic() < soon)
         if wait is None or time.monotonic() + wait > end: return status, d
-        if not told: log.warning('%s is loading its model: waiting', self._shown)
+        if not told: log.warning('%s is loading its model or starting (HTTP %s): waiting', self._shown, status)
         told = True
         time.sleep(wait)
 
@@ -416,10 +417,8 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     if s not in RETRY_STATUS: raise CallError(f'HTTP {s}: {message}')
     ms = retry_after(a.headers.get('retry-after-ms'))
     wait = ms / 1e3 if ms is not None else retry_after(a.headers.get('retry-after'))
-    if loading := loading_wait(s, message, e):
-        raise CallError(f'HTTP {s}: {message}', again=True, loading=True, wait=loading if wait is None else wait)
-    if s == 503 and wait and self._answered == 0: # it names a time, and has answered nothing so far
-        raise CallError(f'HTTP {s}: {message}', again=True, loading=True, wait=wait)
+    if loading := loading_wait(s, message, e, not self._answered and not e):
+        raise CallError(f'HTTP {s}: {message}', again=True, loading=True, wait=wait or loading)
     raise CallError(f'HTTP {s}: {message}', again=True, wait=wait, first=RATE_LIMITED if s in (429, 529) else BROKEN,
                     limited=s in (429, 529))
 
@@ -435,12 +434,13 @@ class _Events:
         self.out |= {k: d[k] for k in ('model', 'usage', 'system_fingerprint', 'timings', 'error') if d.get(k)}
         grown = False
         for c in d.get('choices') or ():
-            delta = c.get('delta') or c.get('message') or {}
-            grown |= self.text.add(message_text(delta.get('content')),
-                                   message_text(delta.get('reasoning_content') or delta.get('reasoning')))
+            if c.get('index'): continue # one reply was asked for
+            delta = c.get('delta') or c.get('message') or dict(content=c.get('text'))
+            text = message_text(delta.get('content'))
+            if delta is c.get('message'): text = text.removeprefix(self.text.text) # all of it, at the end
+            grown |= self.text.add(text, message_text(delta.get('reasoning_content') or delta.get('reasoning')))
             for call in delta.get('tool_calls') or ():
-                given = (call.get('function') or {}).get('arguments') or ''
-                at = call.get('index') or 0
+                at, given = call.get('index') or 0, (call.get('function') or {}).get('arguments') or ''
                 self.calls[at] = self.calls.get(at, '') + (given if isinstance(given, str) else json.dumps(given))
             self.refusal += message_text(delta.get('refusal'))
             self.tokens += (c.get('logprobs') or {}).get('content') or ()
@@ -449,6 +449,7 @@ class _Events:
 
     def line(self, line:str) -> bool:
         "Add one line of the stream; whether the text grew. An event may have several lines of data, which a blank one ends."
+        line = line.removeprefix('\ufeff')
         if line.startswith('event:'): self.kind = line[6:].strip()
         if not line.strip(): return self._end()
         if not line.startswith('data:') or self.ended: return False
@@ -478,6 +479,7 @@ def answer(self:_Events) -> dict:
     if self.out.get('error'): return self.out
     self._end()
     if not self.ended and not self.out.get('finish'): raise CallError('the stream broke off', again=True)
+    if 'finish' not in self.out: raise CallError('the stream holds no reply', again=True)
     calls = [dict(function=dict(arguments=a)) for a in self.calls.values() if a]
     message = dict(content=self.text.text, reasoning_content=self.text.reasoning, refusal=self.refusal,
                    tool_calls=calls)
@@ -486,7 +488,7 @@ def answer(self:_Events) -> dict:
 
 # %% ../../nbs/03_llm/19_api.ipynb #17e008ce
 _LINE_END = re.compile(r'\r\n|\n|\r(?!\Z)') # not the other separators of lines, which a text in JSON may hold
-_EVENTS = re.compile(rb'\s*(?:(?:data|event|id|retry)?:|\{[^\n]{0,9999}"delta"[^\n]{0,9999}\}\s*\n\s*\{)')
+_EVENTS = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:(?:data|event|id|retry)?:|\{[^\n]{0,9999}"delta"[^\n]{0,9999}\}\s*\n\s*\{)')
 
 async def _lines(a):
     "The lines of a response. Raises `CallError` when it is longer than any chat completion."
@@ -616,7 +618,7 @@ def raise_error(
     "Raise the `CallError` of an answer that is an error all the same."
     if not isinstance(d, dict) or not d.get('error'): return
     message, e = _error_of(d)
-    status = plausible_count(e.get('code')) or 500
+    status = int(code) if re.fullmatch('[1-9][0-9]{2}', code := str(e.get('code'))) else 500
     raise CallError(f'error {status}: {message}', again=status in RETRY_STATUS, first=RATE_LIMITED if status == 429 else BROKEN,
                     limited=status == 429)
 
@@ -628,7 +630,9 @@ def _reply_of(self:OpenAIModel, d:dict, id:str, times:dict, waited:str|None=None
     raise_error(d)
     try:
         c = d['choices'][0]
-        m = c['message'] if 'message' in c else dict(content=c['text']) # of a server for completions
+        raise_error(c) # of a provider behind OpenRouter
+        m = next((c[k] for k in ('message', 'delta') if k in c), None)
+        if m is None: m = dict(content=c['text']) # of a server for completions
         text, note = _text_of(m, c.get('finish_reason'))
         thoughts = _thoughts_of(m)
         u = d.get('usage') if isinstance(d.get('usage'), dict) else {}

@@ -29,7 +29,7 @@ log = logging.getLogger('wattnb')
 
 # %% ../../nbs/03_llm/18_calls.ipynb #bcd9234c
 TRIES = 6         # calls per question that may fail; rate limits may take as many again
-RETRY_STATUS = frozenset((408, 409, 424, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529))
+RETRY_STATUS = frozenset((408, 409, 424, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530))
 MAX_PAUSE = 60.    # seconds between two tries at most, unless the server asks for more
 LONGEST_ASK = 3600. # seconds; more is cut to this
 
@@ -206,7 +206,7 @@ def message_text(
     x, # the content of a message, as a server sends it
 ) -> str:
     "The text of a message, also one in parts. `TypeError` for anything else."
-    if isinstance(x, list): x = ''.join(message_text(p.get('text')) for p in x if isinstance(p, dict))
+    if isinstance(x, list): x = ''.join(message_text(p.get('text') if isinstance(p, dict) else p) for p in x)
     if not isinstance(x, str | None): raise TypeError
     return x or ''
 
@@ -227,6 +227,7 @@ class ApiModel(Model):
     _known_secrets = () # those of the running calls
     _start = None       # concurrent calls to begin with; None: all that are allowed
     _bytes_per_token = 4.
+    _told = False # that a server is waited for
 
     def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None,
                  batch_size=None, latency_mode=False, **options):
@@ -462,7 +463,10 @@ def _after_failure(self:ApiModel, r:Request, e:CallError, t0:float, gate:Gate, h
     elif e.late and self.timeout < self._longest_timeout: self._set_times(min(2 * self.timeout, self._longest_timeout))
     late = now + wait - h.first > self.deadline
     if e.limited or queued: gate.slower(t0, None if late else e.wait, queued)
-    if e.loading: gate.pause(None if late else e.wait)
+    if e.loading:
+        gate.pause(None if late else e.wait)
+        if not self._told: log.warning('%s: %s: waiting, at most %g s', self.entry.key, self._one_line(h.why), self.deadline)
+        self._told = True
     times = dict(started=t0, finished=now, seconds=now - t0)
     if e.too_long: return self._failed(r, h.why, h.calls, finish_reason='too_long', **times), 0.
     if not e.again or e.down or h.faults >= self.tries or h.limits >= 2 * self.tries or late:
@@ -475,7 +479,7 @@ def _after_failure(self:ApiModel, r:Request, e:CallError, t0:float, gate:Gate, h
 
 # %% ../../nbs/03_llm/18_calls.ipynb #ccba18cc
 _THOUGHTS = ('<think', '<reasoning>', '[THINK]', '<|channel|>') # beginnings of replies with reasoning
-CUT = ('length', 'max_tokens') # finish reasons of a reply that reached its longest
+CUT = ('length', 'max_tokens', 'MAX_TOKENS', 'model_length', 'max_length') # finish reasons of a reply that reached its longest
 
 @patch
 def _split(self:ApiModel, reply:Reply) -> tuple[str, str, str]:

@@ -37,6 +37,8 @@ _WINDOW = (rf'\d \+ \d[\d,]{{0,11}} > {_N}', rf'tokens > {_N} maximum',
            rf'(?:n_ctx|max_seq_len|max_model_len|max_num_tokens)\W{{1,4}}{_N}',
            rf'(?:maximum|max) (?:model |allowed |prompt |input )?length[^\d.;:]{{0,12}}{_N}',
            rf'tokens allowed \({_N}\)', rf'(?:the prompt cannot exceed|while limit is|model context is) {_N}',
+           rf'(?:prompt|input|total|token count|requested?)\b(?:(?!max_)[^.;]){{0,40}}?\b\d[\d,]{{0,11}}\b[^\d.;]{{0,30}}'
+           rf'(?:exceeds?|is over|is above|but only)[^\d.;]{{0,30}}{_N}',
            rf'range of input length should be \[\d+, ?{_N}\]',
            rf'(?:context (?:length|size|window|limit)|model length)(?!:? by\b)(?:(?!\bby\b)[^\d.;]){{0,40}}{_N}',
            rf'(?:input|prompt)[^\d.]{{0,20}}\(\d[\d,]{{0,11}} tokens\)[^\d.]{{0,40}}exceeds (?:the )?limit of {_N}',
@@ -49,10 +51,11 @@ _PROMPT = (rf'n_keep\W{{1,3}}{_N}', rf'(?:prompt|input|context) length (?:of |is
            rf'|`inputs` tokens)', rf'(?:request|input|prompt)[^\d.]{{0,20}}\(?(?:length )?{_N} tokens',
            rf'\(length {_N}\)', rf'contains (?:at least )?{_N}', rf'too long: {_N} tokens',
            rf'{_N} \+ \d[\d,]{{0,11}} >', rf'the first {_N} tokens', rf'tokens\. Given: {_N}',
-           rf'sequence length {_N}', rf'input tokens \({_N}\)')
+           rf'sequence length {_N}', rf'input tokens \({_N}\)', rf'token count of {_N}', rf'total tokens {_N}')
 _REPLY = (rf'(?<!\+ )(?<!\+ `)max_(?:completion_|new_|output_)?tokens\W[^.]{{0,60}}?'
-          rf'(?:at most|(?:less|lower) than(?: or equal to)?|no more than|below|cannot exceed'
+          rf'(?:at most|(?:less|lower) than(?: or equal to)?|no more than|below|(?:cannot|must not) exceed'
           rf'|exceeds the (?:limit|maximum) of|<=|maximum (?:is|of))\W{{0,3}}{_N}',
+          rf'max_(?:completion_|output_)?tokens\W[^.]{{0,40}}above maximum value\. Expected a value <= {_N}',
           rf'at most {_N} (?:completion|output) tokens', rf'max_tokens: \d+ > {_N}',
           rf'max_tokens (?:is|(?:must|should) be)(?: in)? \[\d+, ?{_N}\]', rf'requested exceeds the model limit of {_N}')
 
@@ -77,6 +80,7 @@ def read_limits(
 
 # %% ../../nbs/03_llm/17_server_limits.ipynb #ecd01178
 LOADING_WAIT = 2. # seconds between two calls to a server that loads its model
+_NOT_REACHED = (502, 503, 504, 521, 522, 523, 530) # status of a proxy that reaches no server
 _LOADING = re.compile(r'(?<!error )loading (?:the |your )?(?:model|weights)'
                       r'|model[^.]{0,200}\b(?:is|being)[^.]{0,30} load(?:ing|ed)\b'
                       r'|model loading|^\W{0,9}(?:(?:the )?server is )?(?:still )?loading\b|for (?:the )?model to load\b'
@@ -85,6 +89,20 @@ _LOADING = re.compile(r'(?<!error )loading (?:the |your )?(?:model|weights)'
                       r'|initiali[sz]ing|initiali[sz]ation in progress|scal(?:ing|ed) (?:up )?(?:from|to) zero|cold start'
                       r'|weights are (?:being )?download|no healthy upstream'
                       r'|not ready (?:yet|for)|(?:model|server|engine|upstream) (?:is )?not ready', re.I)
+
+def loading_wait(
+    status:int,    # of an error
+    message:str,   # its text
+    fields:dict,   # its JSON object
+    silent:bool=False, # the server has answered nothing so far, also not this in JSON
+) -> float|None:
+    "Seconds to wait for a server that is loading its model, or that a proxy does not reach yet; None where it is not."
+    t = fields.get('estimated_time')
+    if isinstance(t, (int, float)) and not isinstance(t, bool) and 0 <= t < 1e6: return min(max(t, .5), 10.)
+    loading = status in (424, 425, 429, 500, 502, 503) and _LOADING.search(message[:2000])
+    return LOADING_WAIT if loading or silent and status in _NOT_REACHED else None
+
+# %% ../../nbs/03_llm/17_server_limits.ipynb #f0c29303
 _Q = r'[\'"`]?'
 _SYSTEM = rf'\bsystem{_Q}[ _](?:role|message|prompt|instruction|turn)s?\b|\brole\W{{1,4}}system\b'
 _NO_SYSTEM = re.compile(
@@ -98,16 +116,6 @@ _NO_SYSTEM = re.compile(
     rf"|(?:must|should) (?:begin|start) with (?:a |the )?{_Q}user\b|\bsystem{_Q} is (?:not (?:one of|a valid)|no valid)"
     rf"|(?:got|unexpected role) {_Q}system"
     r"|(?:invalid|unknown|unsupported|unrecognized|unexpected|bad) (?:message )?(?:role|value)[^.]{0,20}\bsystem\b", re.I)
-
-def loading_wait(
-    status:int,    # of an error
-    message:str,   # its text
-    fields:dict,   # its JSON object
-) -> float|None:
-    "Seconds to wait for a server that is loading its model; None where it is not."
-    t = fields.get('estimated_time')
-    if isinstance(t, (int, float)) and not isinstance(t, bool) and 0 <= t < 1e6: return min(max(t, .5), 10.)
-    return LOADING_WAIT if status in (424, 425, 429, 500, 502, 503) and _LOADING.search(message[:2000]) else None
 
 def refuses_system(
     message:str, # of an error
@@ -144,7 +152,9 @@ def read_models(
     "The facts in a list of models about one of them, or about the only one."
     rows = _dict(d).get('data')
     rows = [m for m in rows if isinstance(m, dict) and isinstance(m.get('id'), str)] if isinstance(rows, list) else []
-    def names(m): return [m['id'], *(a for a in m.get('aliases') or () if isinstance(a, str))]
+    def names(m):
+        more = m.get('aliases')
+        return [m['id'], *(a for a in (more if isinstance(more, list) else ()) if isinstance(a, str))]
     mine = [m for m in rows if id.lower() in map(str.lower, names(m))] or (rows if len(rows) == 1 else [])
     m = mine[0] if mine else {}
     return ServerFacts(_first(*(m.get(k) for k in _WINDOW_KEYS), _dict(m.get('meta')).get('n_ctx')), None, m.get('id'),
