@@ -589,6 +589,9 @@ def claims_of(
         if others and (known or r.measure): rest.append((p.word, OTHER_WORK)); continue
         if claims and re.match(r'\s+so\b', p.after): # "not significantly so"
             r = r._replace(measure=claims[-1].said.measure)
+        if r.above_all and r.kind in ('not more', 'not less'): # "is not the fastest": another one is
+            place = 1. if r.kind == 'not more' else -1.
+            r = r._replace(kind='rank', quantity=Quantity('another', place, place), above_all=False)
         pairs = _pairs(s, p, r, known, cited)
         if p.kind == 'factor' and pairs == ONE_RUN: continue # "5 % of the time of big" is no comparison of runs
         why = (NO_RUN if pairs == NO_RUN else 'what it says is not clear' if not r.kind
@@ -697,7 +700,8 @@ def _rank_verdict(claim:Claim, cited:Cited) -> 'ClaimVerdict':
         return ClaimVerdict(None, f'{measure} was not measured of all, or is a lower bound')
     above = sum(x > v[a] for x in v.values()) if place > 0 else sum(x < v[a] for x in v.values())
     tied = sum(x == v[a] for x in v.values())
-    if above < abs(place) <= above + tied: return ClaimVerdict(True)
+    holds = above < abs(place) <= above + tied
+    if holds != (claim.said.quantity.unit == 'another'): return ClaimVerdict(True) # type: ignore[union-attr]
     say = f'{a} is number {above + 1} of {len(v)} in {measure}' + ', from the lowest' * (place < 0)
     return ClaimVerdict(False, say, say)
 
@@ -867,7 +871,7 @@ def typed_numbers(
     found, seen = _typed_in(s, named), set()
     for x in found:
         keys = _owner(x, s, named, [y for y in found if y.quantity == x.quantity])
-        if len({y.keys for y in named}) == 1 and re.search(r'\bfrom [^.;]{0,30}$', s.text[:x.start]):
+        if len({y.keys for y in named}) == 1 and re.search(r'\bfrom (?:[^.;]|\.\d){0,30}$', s.text[:x.start]):
             keys = [*keys, *(k for k in cited.runs if k not in keys)] # from a run to one that is not named
         ends = [v for k in keys for v in _known(cited.runs[k].numbers, True).get(x.quantity, ())]
         if _OF_ENDS.search(s.text) and x.fits(ends): continue
