@@ -222,6 +222,7 @@ def test_citations_lead_to_the_papers(lab, ws):
 def test_a_slow_model_blocks_nothing_and_can_be_cancelled(lab, server):
     before = server.calls
     lab.type('.wattnb-ask .wattnb-model input', 'openai:slow-model')
+    lab.says('.wattnb-ask .wattnb-note', 'at openai') # before: the page moved under the click
     lab.click('.wattnb-ask .wattnb-go')
     settle('the server was called', lambda: server.calls > before) # it hangs for ten minutes
     lab.says('.wattnb-ask .wattnb-line', r'waiting for the reply, since \d')
