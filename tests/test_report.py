@@ -80,6 +80,7 @@ def test_named_runs():
     "A report of some runs has these alone, in every table, and says so with the same sentences as a tree of them."
     ws = toy_runs()
     change(runs_of(ws) / 'big', model_id='Qwen/Qwen2.5-72B-Instruct')
+    shutil.copytree(runs_of(ws) / 'big', runs_of(ws) / 'big-smoke-4bit') # a smoke test is in no figure, so its label is not meant
     r = Report(ws, only=('Qwen2.5 72B', 'lab/toy_QA/guess'))
     ids = ['lab/toy_QA/big', 'lab/toy_QA/guess']
     assert [x.run for x in r.numbers.values()] == ids and [x['run'] for x in r.audit.to_json()['runs']] == ids and sorted(r.recommendation.runs.labels) == ['big', 'guess']
