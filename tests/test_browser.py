@@ -163,7 +163,7 @@ def lab(ws, server, tmp_path_factory):
             def have_run():
                 errors = [e.get_attribute('textContent') for e in page.all('.jp-OutputArea-output') if 'Traceback (most recent call last)' in e.get_attribute('textContent')]
                 assert not errors, errors[0][-1000:]
-                return page.all('.wattnb-ensemble') and page.all('.jp-OutputArea-output table')
+                return page.all('.wattnb-ensemble') and page.all('.jp-RenderedHTML > table')
             settle('the cells have run', have_run)
             yield page
         finally: page.d.quit()
@@ -179,15 +179,15 @@ def question(ws): return read_questions(ws.data/'demo_QA.csv')[0]
 
 def take(page, panel, q):
     "Choose a question of the file in a panel, and the preset that needs no embedder."
-    page.choose(f'{panel} .wattnb-preset select', 'words')
-    page.choose(f'{panel} .wattnb-known select', q.id)
-    assert settle('the question is taken', lambda: page.one(f'{panel} .wattnb-question textarea').get_attribute('value')) == q.question
+    page.choose(f'{panel} .wattnb-search select', 'words')
+    page.type(f'{panel} .wattnb-question input', q.question)
+    settle('the question is taken', lambda: page.one(f'{panel} .wattnb-unit input').get_attribute('value') == q.unit)
 
 
 def test_a_model_streams_its_answer_with_linked_citations(lab, ws):
     q = question(ws)
     take(lab, '.wattnb-ask', q)
-    lab.says('.wattnb-ask .wattnb-note', 'SmolLM2 135M · runs here')
+    lab.says('.wattnb-ask .wattnb-models', r'(?s)SmolLM2 135M.*This machine: ')
     lab.click('.wattnb-ask .wattnb-go')
     seen = set()
     def over():
@@ -205,41 +205,39 @@ def test_a_model_streams_its_answer_with_linked_citations(lab, ws):
 
 def test_citations_lead_to_the_papers(lab, ws):
     lab.type('.wattnb-ask .wattnb-model input', 'extractive')
-    lab.says('.wattnb-ask .wattnb-note', 'no language model')
     lab.click('.wattnb-ask .wattnb-go')
     lab.says('.wattnb-ask .wattnb-card', r'Best passage')
     link = lab.one('.wattnb-ask .wattnb-answer a')
     assert re.fullmatch(r'\w+ et al\., 20\d\d|\w+( and \w+)?, 20\d\d', link.text) and link.get_attribute('href').startswith('https://papers.example.org/')
     assert '3184' in lab.text('.wattnb-ask .wattnb-value') and '✓ truth: 3184 MWh' in lab.text('.wattnb-ask .wattnb-card')
-    lab.choose('.wattnb-ask .wattnb-page-of select', 'halvorsen2029, page')
-    settle('the page is drawn', lambda: [i for i in lab.all('.wattnb-ask .wattnb-picture img') if i.size['width'] > 300])
-    lab.choose('.wattnb-ask .wattnb-page-of select', 'show the page')
-    lab.d.execute_script('document.querySelector(".wattnb-ask .wattnb-hits details").open = true; document.querySelector(".wattnb-ask .wattnb-hits details details").open = true')
-    lab.picture('explore-ask', '.wattnb-ask')
+    lab.says('.wattnb-ask .wattnb-line', 'done')
+    lab.says('.wattnb-ask .wattnb-hits', r'cited: Halvorsen et al\., 2029, page \d')
+    lab.d.execute_script('document.querySelector(".wattnb-ask .wattnb-card details").open = true')
     lab.picture('explore-front', '.wattnb-ask', 560)
+    lab.d.execute_script('document.querySelector(".wattnb-ask .wattnb-card details").open = false; document.querySelector(".wattnb-ask .wattnb-hits details").open = true')
+    settle('the page is drawn', lambda: [i for i in lab.all('.wattnb-ask .wattnb-hits img') if i.size['width'] > 300])
+    lab.picture('explore-ask', '.wattnb-ask', 1300)
 
 
 def test_a_slow_model_blocks_nothing_and_can_be_cancelled(lab, server):
     before = server.calls
     lab.type('.wattnb-ask .wattnb-model input', 'openai:slow-model')
-    lab.says('.wattnb-ask .wattnb-note', 'at openai') # before: the page moved under the click
     lab.click('.wattnb-ask .wattnb-go')
     settle('the server was called', lambda: server.calls > before) # it hangs for ten minutes
     lab.says('.wattnb-ask .wattnb-line', r'waiting for the reply, since \d')
-    lab.choose('.wattnb-runs .wattnb-class select', 'all (')  # the rest of the page stays responsive
-    lab.type('.wattnb-runs .wattnb-words input', 'tarn')
+    lab.type('.wattnb-runs .wattnb-words input', 'tarn')  # the rest of the page stays responsive
     settle('the list follows', lambda: (o := Select(lab.one('.wattnb-runs .wattnb-list select')).options) and all('tarn' in x.text.lower() for x in o))
     lab.type('.wattnb-runs .wattnb-words input', Keys.BACKSPACE)
     lab.click('.wattnb-ask .wattnb-stop')
     lab.says('.wattnb-ask .wattnb-line', 'cancelled')
     lab.click('.wattnb-ask .wattnb-go') # the next call is answered
     lab.says('.wattnb-ask .wattnb-card', 'tokens .*the model runs elsewhere|energy not measured')
+    lab.says('.wattnb-ask .wattnb-line', 'done') # the pictures move the page under the next click
     nothing_leaks(lab)
 
 
 def test_an_error_is_one_line(lab):
     lab.type('.wattnb-ask .wattnb-model input', 'no-such-model')
-    lab.says('.wattnb-ask .wattnb-note', 'unknown model')
     lab.click('.wattnb-ask .wattnb-go')
     assert '\n' not in lab.says('.wattnb-ask .wattnb-line .wattnb-error', "unknown model 'no-such-model'").strip()
     lab.type('.wattnb-ask .wattnb-model input', 'extractive')
@@ -251,7 +249,7 @@ def test_two_models_side_by_side(lab, ws):
     lab.type('.wattnb-compare .wattnb-side1 .wattnb-model input', 'abstain')
     take(lab, '.wattnb-compare', question(ws))
     lab.click('.wattnb-compare .wattnb-go')
-    lab.says('.wattnb-compare .wattnb-verdict', '≠ one refuses · extractive right · abstain wrong')
+    lab.says('.wattnb-compare .wattnb-line', 'done · different values · extractive right · abstain wrong')
     assert '3184' in lab.text('.wattnb-compare .wattnb-side0 .wattnb-value') and 'outside' in lab.text('.wattnb-compare .wattnb-side1 .wattnb-value')
     lab.picture('explore-compare', '.wattnb-compare')
 
@@ -259,7 +257,7 @@ def test_two_models_side_by_side(lab, ws):
 def test_a_question_across_runs(lab, ws):
     files = {p: p.stat().st_mtime_ns for p in [*ws.data.glob('*.csv'), *ws.experiments.rglob('*')] if p.is_file() and '.lock' not in p.name}
     lab.choose('.wattnb-runs .wattnb-run select', 'extractive-bench')
-    lab.choose('.wattnb-runs .wattnb-class select', 'wrong_value')
+    lab.type('.wattnb-runs .wattnb-words input', 'wrong_value')
     settle('the list is filtered', lambda: (o := Select(lab.one('.wattnb-runs .wattnb-list select')).options) and all('wrong_value' in x.text for x in o))
     rows = settle('both runs are shown', lambda: (r := lab.all('.wattnb-runs .wattnb-detail tbody tr')) and len(r) == 2 and r)
     assert 'wrong_value' in next(r.text for r in rows if 'extractive' in r.text)
@@ -268,7 +266,7 @@ def test_a_question_across_runs(lab, ws):
     lab.says('.wattnb-runs .wattnb-table', r'(?s)95 % interval.*extractive-bench.*0\.\d{3}–0\.\d{3}')
     lab.d.execute_script('document.querySelectorAll(".wattnb-runs details").forEach(e => e.open = false)')
     lab.picture('explore-runs', '.wattnb-runs')
-    lab.choose('.wattnb-runs .wattnb-class select', 'right')
+    lab.type('.wattnb-runs .wattnb-words input', 'right')
     settle('another class is shown', lambda: (o := Select(lab.one('.wattnb-runs .wattnb-list select')).options) and all(' right ' in x.text for x in o))
     assert files == {p: p.stat().st_mtime_ns for p in files}, 'nothing is written'
     nothing_leaks(lab)
@@ -288,7 +286,7 @@ def test_an_ensemble_is_scored_as_it_is_ticked(lab):
 
 def test_tables_sort_and_fold(lab):
     "In the output of a cell: a click on a heading sorts by number, a second one the other way; missing values stay last; a long table folds."
-    table = '.jp-OutputArea-output details.wattnb-fold + table'
+    table = '.jp-RenderedHTML > details.wattnb-fold + table'
     column = lambda: [e.get_attribute('textContent') for e in lab.all(f'{table} tbody tr td:nth-child(2)')]
     shown = lambda: sum(e.is_displayed() for e in lab.all(f'{table} tbody tr'))
     assert shown() == 20 and len(column()) == 60
@@ -298,7 +296,7 @@ def test_tables_sort_and_fold(lab):
     lab.click(f'{table} th:nth-child(2)')
     known = [x for x in column() if x != '–']
     assert known == sorted(known, key=int, reverse=True) and column()[-9:] == ['–'] * 9
-    lab.click('.jp-OutputArea-output details.wattnb-fold summary')
+    lab.click('.jp-RenderedHTML > details.wattnb-fold summary')
     assert shown() == 60
 
 
