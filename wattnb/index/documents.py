@@ -155,7 +155,7 @@ _ABBR = (r'(?:et al|e\.g|i\.e|cf|vs|etc|Fig|Figs|Tab|Sec|Eq|Eqs|Ref|Refs|No|Nos|
 _ABBREVIATED = re.compile(rf'(?<![^\s(]){_ABBR}\.$')
 _END = re.compile(r'[.!?]["\')\]]*\s+(?=["\'(\[]*[A-Z0-9])')
 
-def _one_line(
+def _collapsed(
     text:str,
 ) -> str:
     "The text with its white space collapsed."
@@ -166,7 +166,7 @@ def split_sentences(
     text:str, # a paragraph
 ) -> list[str]:
     "Sentences in order; joined by single spaces they are the paragraph with its white space collapsed."
-    text = _one_line(text)
+    text = _collapsed(text)
     out, start = [], 0
     for m in _END.finditer(text):
         if _ABBREVIATED.search(text, max(start, m.start() - 9), m.start() + 1): continue # no abbreviation is longer
@@ -219,9 +219,9 @@ def join_lines(
     known:frozenset=frozenset(), # words of the paper
 ) -> str:
     "One line of text: words that line ends split are joined, white space is collapsed."
-    text = _one_line(' '.join(lines))
+    text = _collapsed(' '.join(lines))
     if '- ' not in text: return text # no line ends with a hyphen
-    first, *rest = '\n'.join(filter(None, map(_one_line, lines))).split('-\n')
+    first, *rest = '\n'.join(filter(None, map(_collapsed, lines))).split('-\n')
     out, tail = [first], f'{first[-60:]}-' # what a joint depends on is the last word
     for part in rest:
         word = re.search(r'([^\W\d_]{2,})-$', tail)
@@ -619,7 +619,7 @@ def page_notes(
 # %% ../../nbs/01_index/01_documents.ipynb #456b9d90
 def _line(r:list[Piece]) -> str: return ' '.join(p.text for p in r)
 
-def _mask(l:str) -> str: return re.sub(r'\d+', '#', _one_line(l))
+def _mask(l:str) -> str: return re.sub(r'\d+', '#', _collapsed(l))
 
 def _in_table(rows:list, k:int) -> bool:
     "Whether a line at the edge of a page belongs to a table: a caption, or cells close to other cells."
