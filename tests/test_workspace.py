@@ -2,14 +2,14 @@
 import json, os, pickle, string
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from wattnb.core.questions import Refs, is_blank, parse_refs, read_questions
 from wattnb.core import redaction
 from wattnb.core.workspace import (UserError, atomic_write, canonical_json, digest, environment, folder_lock, is_running, read_csv, write_csv)
 from wattnb.core.redaction import keep_secret, redact, redact_url
 
-slow = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+slow = settings(max_examples=200)
 cell = st.text(st.characters(blacklist_categories=('Cs',), blacklist_characters='\x00'), max_size=40)
 value = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
                      lambda c: st.lists(c, max_size=4) | st.dictionaries(st.text(max_size=5), c, max_size=4), max_leaves=15)
