@@ -6,7 +6,7 @@ from pathlib import Path
 
 os.environ.setdefault('WATTNB_PROGRESS', '0')
 import numpy as np, pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from wattnb.index.embedders import Embedder, fetch_pypi_weights, load_embedders
