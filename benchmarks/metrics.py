@@ -3,7 +3,8 @@
     python benchmarks/metrics.py [--sets 1000]
 
 Four runs. `nothing differs`: all are equally good; `one part differs`: the first run is far better in value, and no two differ in citations or refusals, whose false alarms are counted. Citations depend on the
-value (0, 1/2, 1), a tenth of the questions is unanswerable. By paper: 32 papers, latent ICC .2 of each run's own. Calibration: confidences of which half are .9, .95 or 1, calibrated or 15 points too high.
+value (0, 1/2, 1), a tenth of the questions is unanswerable. By paper: 32 papers, latent ICC .2 of each run's own. Calibration: confidences of which half are .9, .95 or 1, calibrated or 15 points too high. Risk and coverage: 30 % of the answers are wrong, the confidence tells some of them (correlation .5 with what decides
+the value), and the truth is the risk of answers above a confidence.
 """
 import argparse, itertools, os, platform
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from scipy.special import ndtri
 
 from wattnb.scoring.calibration import measure_calibration
 from wattnb.scoring.metric_tests import paired_metrics
-from wattnb.scoring.scores import contribution_bounds
+from wattnb.scoring.scores import contribution_bounds, risk_intervals
 from wattnb.scoring.statistics import paired_ci, permutation_test
 
 PAIRS = list(itertools.combinations(range(4), 2))
@@ -72,6 +73,24 @@ def calibration(sets, n, off, papers=False, seed=1):
     return out / sets
 
 
+def band(sets, n, papers=False, seed=1):
+    "Of the most confident half and of all answers: shares of the sets whose interval of the risk holds the truth, by question and by paper."
+    rng, out = np.random.default_rng(seed), []
+    def answers(n, paper):
+        own = lambda: rng.normal(size=n) if paper is None else np.sqrt(.2) * rng.normal(size=32)[paper] + np.sqrt(.8) * rng.normal(size=n)
+        value = own()
+        return value > ndtri(.7), .5 * -value + np.sqrt(.75) * own() # wrong, confidence
+    wrong, sure = answers(400_000, None)
+    truth = wrong[sure > 0].mean(), wrong.mean()
+    for _ in range(sets):
+        paper = rng.integers(0, 32, n) if papers else None
+        wrong, sure = answers(n, paper)
+        rows = [dict(status='answered', confidence=float(c), strict_value=not w) for w, c in zip(wrong, sure)]
+        ends = [risk_intervals(rows, [(sure > 0).mean(), 1.], by) for by in (None, paper)]
+        out.append([[e['risk_low'] <= t <= e['risk_high'] for e, t in zip(by, truth)] for by in ends])
+    return np.mean(out, 0)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--sets', type=int, default=1000)
@@ -84,6 +103,10 @@ def main():
     print('\n| answers | too sure by | ECE interval covers | Brier interval covers | called wrong (p ≤ .05) | mean ECE |\n|---|---|---|---|---|---|')
     for n, papers, off in itertools.product((41, 282), (False, True), (0., .15)):
         print(f'| {n}{", by paper" * papers} | {100 * off:.0f} points | ' + ' | '.join(f'{v:.3f}' for v in calibration(sets, n, off, papers)) + ' |', flush=True)
+    print('\n| answers | most confident half, by question | by paper | all, by question | by paper |\n|---|---|---|---|---|')
+    for n, papers in itertools.product((41, 282), (False, True)):
+        (half, all_), (half_by, all_by) = band(sets, n, papers)
+        print(f'| {n}{", by paper" * papers} | {half:.3f} | {half_by:.3f} | {all_:.3f} | {all_by:.3f} |', flush=True)
 
 
 if __name__ == '__main__': main()

@@ -2,11 +2,12 @@
 
     python benchmarks/ranks.py [--sets 1000]
 
-Four runs answer the same questions; scores are 0, .15, .25, .9 or 1, so that many are tied. The true skills are drawn anew for each set, normal on the probit scale; `spread` is their standard deviation
+Two, four or eleven runs answer the same questions; `resampled` is the bare share of resamples, without shrinking. Brier: mean squared distance of the stated chances of a set from the truth, summed over
+its runs; the first run: the one with the highest chance of its set. Scores are 0, .15, .25, .9 or 1, so that many are tied. The true skills are drawn anew for each set, normal on the probit scale; `spread` is their standard deviation
 in points of the score (a tenth of the runs' skill where runs are close, half of it where they are not). Two runs of a set are judged for dominance: their energy differs by a factor (lognormal, .1), and
 the meter of each is off by up to 7 %, which its interval says. By paper: 32 papers, latent ICC .2.
 """
-import argparse, os, platform
+import argparse, itertools, os, platform
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
@@ -36,15 +37,15 @@ def draw(rng, n, runs, spread, paper=None):
     return skills, np.stack([scores(np.sqrt(.8) * common + np.sqrt(.2) * latent() + s) for s in skills])
 
 
-def study(sets, n, spread, papers=False, reps=1000, seed=1):
-    "(P(best), whether it is), (share of true ranks inside the range), (P(dominates), whether it does) over many sets."
+def study(sets, n, spread, papers=False, reps=1000, seed=1, runs=4):
+    "(P(best), whether it is, the bare share of resamples), (share of true ranks inside the range), (P(dominates), whether it does) over many sets."
     rng, best, inside, better = np.random.default_rng(seed), [], [], []
     for k in range(sets):
         paper = np.sort(rng.integers(0, 32, n)) if papers else None
-        skills, x = draw(rng, n, 4, spread, paper)
+        skills, x = draw(rng, n, runs, spread, paper)
         by = None if paper is None else paper.tolist()
         found = rank_distribution(x, clusters=by, reps=reps, seed=k)
-        best += [(r.p_best, s == skills.max()) for r, s in zip(found, skills)]
+        best += [(r.p_best, s == skills.max(), r.resampled) for r, s in zip(found, skills)]
         inside += [r.low <= 1 + (skills > s).sum() <= r.high for r, s in zip(found, skills)]
         energy, off = np.exp(rng.normal(0, .1, 2)), rng.uniform(*METER, 2)
         joules = rng.lognormal(0, .4, n) * rng.lognormal(0, .3, (2, n)) * (energy / off)[:, None]
@@ -59,19 +60,28 @@ def by_bin(pairs):
     return [f'{p[:, 0].mean():.2f} → {p[:, 1].mean():.2f} ({len(p)})' if len(p) >= 20 else '–' for p in parts]
 
 
+def of_first(pairs, runs):
+    "'mean stated -> share that is true' of the run with the highest chance of each set."
+    sets = pairs.reshape(-1, runs, 2)
+    p, true = sets[np.arange(len(sets)), sets[:, :, 0].argmax(1)].mean(0)
+    return f'{p:.2f} → {true:.2f}'
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--sets', type=int, default=1000)
     sets = parser.parse_args().sets
     print(f'{platform.processor() or platform.machine()}, Python {platform.python_version()}; {sets} sets each\n')
     heads = ['under 5 %', '5 to 30 %', '30 to 70 %', '70 to 95 %', 'over 95 %']
-    print('| questions | spread, points | P of | ' + ' | '.join(heads) + ' | true rank in its range |\n' + '|---' * 9 + '|')
-    for n in (41, 282):
-        for papers in (False, True):
-            for spread in (.05, .2, .5):
-                best, inside, better = study(sets, n, spread, papers)
-                for what, pairs, last in (('best', best, f'{inside:.2f}'), ('dominates', better, '')):
-                    print(f'| {n}{", by paper" * papers} | {points(spread):.1f} | {what} | ' + ' | '.join(by_bin(pairs)) + f' | {last} |', flush=True)
+    print('| questions | runs | spread, points | P of | ' + ' | '.join(heads) + ' | the first run | Brier | true rank in its range |\n' + '|---' * 12 + '|')
+    for n, papers, runs, spread in itertools.product((41, 282), (False, True), (2, 4, 11), (.05, .2, .5)):
+        if papers and runs != 4: continue
+        best, inside, better = study(sets, n, spread, papers, runs=runs)
+        brier = lambda pairs: f'{np.mean((pairs[:, 0] - pairs[:, 1]) ** 2) * runs:.3f}'
+        found = {'best': (best[:, :2], inside), 'best, resampled': (best[:, [2, 1]], None), **({'dominates': (better, None)} if runs == 4 else {})}
+        for what, (pairs, last) in found.items():
+            cells = [f'{n}{", by paper" * papers}', runs, f'{points(spread):.1f}', what, *by_bin(pairs), *((of_first(pairs, runs), brier(pairs)) if 'best' in what else ('', '')), '' if last is None else f'{last:.2f}']
+            print(f'| {" | ".join(map(str, cells))} |', flush=True)
 
 
 if __name__ == '__main__': main()

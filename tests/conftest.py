@@ -1,5 +1,5 @@
 "What several test files start from."
-import gc, json, os, sys, tempfile, threading
+import functools, gc, json, os, shutil, sys, tempfile, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,13 +15,33 @@ from wattnb.index.store import build_index
 from wattnb.core.workspace import Workspace
 
 
+LONG = ('local benchmark decode without_torch plots study_file experiment llamacpp one_number foreign tasks output gpu_benchmark faults loading '
+        'engines json_pin telemetry models index competition served study random_weights').split() # by their time, in order
+
+
+def pytest_collection_modifyitems(items):
+    "The files that take longest come first; the order within a file stays."
+    rank = {f'test_{name}.py': i for i, name in enumerate(LONG)}
+    items.sort(key=lambda i: rank.get(i.path.name, len(LONG)))
+
+
+@functools.cache
+def demo_words():
+    "The folder that `words_workspace` copies, made once in a process."
+    from wattnb.cli.command import init_workspace
+    folder = tempfile.TemporaryDirectory(prefix='wattnb-words-')
+    init_workspace(folder.name, demo=True)
+    w = Workspace.find(folder.name)
+    build_index(w, embedder='none', corpus=build_corpus(w))
+    return folder
+
+
 def words_workspace(folder, **files):
     "A demo workspace with an index of words only, so that no embedder is loaded. `files`: texts by their field of `Workspace`."
-    from wattnb.cli.command import init_workspace
-    init_workspace(folder, demo=True)
+    shutil.copytree(demo_words().name, folder, dirs_exist_ok=True)
     w = Workspace.find(folder)
     for field, text in files.items(): getattr(w, field).write_text(text, 'utf-8')
-    build_index(w, embedder='none', corpus=build_corpus(w))
+    if 'metadata' in files: build_index(w, embedder='none', corpus=build_corpus(w))
     return w
 
 

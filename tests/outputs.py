@@ -21,7 +21,7 @@ MASKS = [(re.compile(p), to) for p, to in (
     (r'(?<![\w/.])/(?:home|root|work|tmp|Users|var/folders|private)/[^\s\'",)\]]*', '<path>'),
     (r'\b20\d\d-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?', '<date>'),
     (r'\b\d\d:\d\d:\d\d\b', '<time>'), (r'\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,64}\b', '<hash>'), (r'\b0x[0-9a-f]+', '<address>'), (r'127\.0\.0\.1:\d+', '<server>'),
-    (rf'{_NUMBER} ?(?:ns|us|µs|ms|s|min|h|seconds?|minutes?|[kMG]i?B|W|mW|Wh|mWh|kWh|J|mJ|joules?|tokens?/s|[\w]+/s)\b', '<amount>'),
+    (rf'[ \t]*{_NUMBER} ?(?:ns|us|µs|ms|s|min|h|seconds?|minutes?|[kMG]i?B|W|mW|Wh|mWh|kWh|J|mJ|joules?|tokens?/s|[\w]+/s)\b', ' <amount>'), # with the blanks of its column: ' 4.3 s' is '12.9 s' on a busy machine
 )]
 
 
@@ -30,7 +30,7 @@ TEMPLATES = OVER_RUNS[1:] # stored without outputs
 
 def masked(text:str, tags=()) -> str:
     for pattern, to in MASKS: text = pattern.sub(to, text)
-    if 'varies' in tags: text = re.sub(_NUMBER, '<number>', text)
+    if 'varies' in tags: text = re.sub(rf'[ \t]*{_NUMBER}', ' <number>', text)
     return re.sub(r'[ \t]+', ' ', re.sub(r'-{3,}|─{3,}', '---', text)).strip()
 
 
@@ -93,7 +93,8 @@ def differences(old, new, flags=frozenset()) -> list:
 
 def shown(old, new, i) -> str:
     import difflib
-    form = outline if 'machine' in old.cells[i].metadata.get('tags', ()) else masked
+    tags = old.cells[i].metadata.get('tags', ())
+    form = outline if 'machine' in tags else lambda text: masked(text, tags)
     a, b = (form(texts(nb.cells[i].get('outputs'))).splitlines() for nb in (old, new))
     return f'cell {i} ({old.cells[i].get("id")}):\n' + '\n'.join(l[:160] for l in list(difflib.unified_diff(a, b, 'stored', 'printed', lineterm='', n=0))[2:14])
 
@@ -115,9 +116,10 @@ def check(path:Path, options) -> bool:
 
 
 def serve(seconds=1800):
-    """For `run_all.py`: check the notebooks whose paths come on standard input, each in a fork of this process, so that IPython, matplotlib and scipy are
-    imported once and not a hundred times. Answers each with a line of JSON: exit status and output."""
-    import matplotlib.pyplot, numpy, pytest, scipy.special # noqa: F401
+    """For `run_all.py`: check the notebooks whose paths come on standard input, each in a fork of this process, so that IPython, matplotlib, pandas,
+    scipy and the library are imported once and not a hundred times. Answers each with a line of JSON: exit status and output."""
+    sys.path.insert(0, str(root))
+    import matplotlib.pyplot, numpy, pandas, pytest, scipy.stats, wattnb.cli # noqa: F401
     for line in sys.stdin:
         with tempfile.TemporaryFile() as out:
             if not (pid := os.fork()):

@@ -15,6 +15,7 @@ root = Path(__file__).resolve().parent.parent
 bin_ = Path(sys.executable).parent
 tally = dict(passed=0, failed=0, skipped=0)
 env = {**os.environ, 'WATTNB_PROGRESS': '0', 'TOKENIZERS_PARALLELISM': 'false', 'MPLBACKEND': 'agg',
+       'PYTHONDONTWRITEBYTECODE': '', # hundreds of processes import the library: .2 s each to compile it
        'PATH': f'{bin_}{os.pathsep}{os.environ.get("PATH", "")}'}
 
 
@@ -82,24 +83,23 @@ def notebook(path, free):
     report('failed' if rc else 'passed', f'notebook {path.relative_to(root / "nbs")}', time.time() - t, out * bool(rc))
 
 
-OVER_RUNS = ('report.ipynb', 'explore.ipynb', 'gallery.ipynb') # these read the runs that guides/17_overview.ipynb makes
+OVER_RUNS = ('report.ipynb', 'explore.ipynb') # these read the runs that guides/17_overview.ipynb makes
 
 def notebooks():
-    found, free = pages.notebooks(), queue.SimpleQueue()
+    found, free = [p for p in pages.notebooks() if p.stem not in pages.EXECUTED], queue.SimpleQueue() # the part `site` executes those
     checkers = [Checker(), Checker()]
     for c in checkers: free.put(c)
-    with ThreadPoolExecutor(2) as pool: list(pool.map(lambda p: notebook(p, free), [p for p in found if p.name not in OVER_RUNS]))
-    for p in found:
-        if p.name in OVER_RUNS: notebook(p, free)
+    with ThreadPoolExecutor(2) as pool:
+        for over in (False, True): list(pool.map(lambda p: notebook(p, free), [p for p in found if (p.name in OVER_RUNS) == over]))
     for c in checkers: c.close()
 
 
 BROWSER = 'tests/test_browser.py' # has the machine to itself: a server, a kernel and a browser need both cores
 
 def tests():
-    "Whole files in two processes, then the browser."
-    two = ['-n', '2', '--dist', 'loadfile'] if importlib.util.find_spec('xdist') else []
-    pytest(*two, f'--ignore={BROWSER}', 'tests')
+    "Whole files in three processes, as tests also wait; those that take long first, so that none ends alone (`conftest.py`). Then the browser."
+    three = ['-n', '3', '--dist', 'loadfile', '--no-loadscope-reorder'] if importlib.util.find_spec('xdist') else []
+    pytest(*three, f'--ignore={BROWSER}', 'tests')
     pytest(BROWSER)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings as hyp, strategies as st
 from conftest import plug
 from wattnb.benchmark.progress import Benchmark, ProgressTable, Watch
 from wattnb.benchmark.plan import BenchmarkSettings, need, plan_benchmark, run_argv, this_machine
+from wattnb.compare.thinking import price_thinking
 from wattnb.benchmark.runner import LocalExecutor, is_member, run_benchmark, run_members
 from wattnb.experiment.stages import Run
 from wattnb.experiment.settings import RunSettings
@@ -220,6 +221,31 @@ def test_sweeps_multiply_and_names_differ(ws):
     assert len({r.run_dir for r in smoke}) == 6 and all(r.n == 1 and '-smoke' in r.name for r in smoke)
 
 
+def test_levels_of_effort_are_an_axis(ws, monkeypatch):
+    "A run per level a model can be told, in the plan, the names, the hash, what the server is asked, and the table of thinking."
+    monkeypatch.setenv('OPENAI_API_KEY', 'x')
+    s = BenchmarkSettings(models=('openai:gpt-5-mini',), preset='words', env='effort', limit=3, seeds=(0, 1), efforts=('low', 'high', '512'))
+    runs = plan_benchmark(s, ws)
+    text = Benchmark(runs, s, [this_machine(s)]).to_text()
+    assert [(r.seed, r.effort, r.state) for r in runs] == [(i, e, 'skip' if e == '512' else 'wait') for i in (0, 1) for e in s.efforts] and 'effort' in text
+    todo = [r for r in runs if r.plan]
+    assert len({r.plan.run for r in todo}) == 4 == len({r.name for r in todo if f'effort-{r.effort}' in r.name}) and 'effort 512: tokens' in text
+    one, = plan_benchmark(replace(s, models=('extractive',), efforts=('', 'low'), seeds=(0,)), ws)[:1]
+    assert (one.state, one.effort, one.reason) == ('wait', '', '')
+    both = {r.model: r for r in plan_benchmark(replace(s, models=('abstain', 'gpt-4.1-nano'), efforts=('low',), seeds=(0,)), ws)}
+    assert both['abstain'].reason == 'can be told no effort: one run without' and both['gpt-4.1-nano'].effort == 'low'
+    with pytest.raises(UserError, match='effort low: abstain'): plan_benchmark(replace(s, models=('abstain',), efforts=('low',)), ws)
+    thoughts = lambda reply, body: reply | dict(usage=reply['usage'] | dict(
+        completion_tokens=reply['usage']['completion_tokens'] + (k := dict(low=50, high=900)[body['reasoning_effort']]), completion_tokens_details=dict(reasoning_tokens=k)))
+    with FakeServer('extractive', change=thoughts) as server:
+        monkeypatch.setenv('OPENAI_BASE_URL', server.url)
+        for r in plan_benchmark(replace(s, seeds=(0,)), ws):
+            if r.plan: run_all(r.plan)
+    found = price_thinking(ws, env='effort')
+    assert [(x['effort'], x['thought_tokens']) for x in found.levels] == [('low', 50), ('high', 900)]
+    assert [(p['without'][-3:], p['thinking'][-4:]) for p in found.prices if p['kind'] == 'all'] == [('low', 'high')]
+
+
 def test_reasons(ws):
     with open(ws.models_toml, 'a') as f:
         f.write('\n[model.oversized]\nname = "Oversized"\nfamily = "oversized"\nprovider = "hf_local"\nid = "example/oversized"\nparams_b = 5000\n')
@@ -385,7 +411,8 @@ def test_recorded_runs_fill_the_table_and_no_other_machine_does(ws, tmp_path):
     assert {r['params_b'] for r in s.rows} and len(s.rows) == 5 and s.fit and s.fit.low <= s.fit.slope <= s.fit.high
     assert all(set(SCALING_COLUMNS) <= set(r) for r in s.rows)
     for env, datafile, precision in (('GB10', 'train_QA', ''), ('PowerEdge', 'test_solutions', ''), ('', 'train_QA', ''), ('PowerEdge', 'train_QA', 'bf16')):
-        assert not scaling(w, 'qwen2.5', env=env, datafile=datafile, precision=precision).rows
+        none = scaling(w, 'qwen2.5', env=env, datafile=datafile, precision=precision)
+        assert not none.rows and not none.write(tmp_path / 'none') and not (tmp_path / 'none').exists()
 
 
 def test_few_earlier_runs_are_read_to_estimate_one(ws, monkeypatch):

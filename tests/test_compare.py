@@ -190,7 +190,7 @@ def test_a_difference_needs_the_test_and_the_interval():
 
 
 def test_false_answers_are_no_right_ones(tmp_path):
-    "A value for an unanswerable question is a false answer in `diff`, in text and JSON, though the value accuracy of the task counts it; changes add up to the difference."
+    "A value for an unanswerable question is a false answer in `diff`, in text and JSON, though the value accuracy of the task counts it; differences of questions add up to that of the scores."
     rows = truth(tmp_path)
     for name, answers in (('careful', {}), ('bold', {'q5': '12.2', 'q1': '-7', 'q2': 'is_blank', 'q11': ''})): # q5 and q11 have no answer
         d = run(tmp_path, f'PE/train_QA/{name}', rows)
@@ -206,7 +206,7 @@ def test_false_answers_are_no_right_ones(tmp_path):
     assert d.kinds[0] == dict.fromkeys(ANSWER_KINDS, 0) | {'answered right': 10, 'refused rightly': 2}
     assert d.kinds[1] == {'answered right': 8, 'refused rightly': 0, 'wrong answer': 1, 'false answer': 1, 'false refusal': 1, 'no answer': 1}
     assert d.counts == {'both right': 8, 'only the first': 4, 'only the second': 0, 'both wrong': 0} and d.to_json()['kinds']['second'] == d.kinds[1]
-    assert sum(r['change'] for r in d.rows) == pytest.approx(-d.comparison.pairs[0]['diff']) and 'false answer' in d.to_text()
+    assert sum(r['diff'] for r in d.rows) == pytest.approx(d.comparison.pairs[0]['diff']) and by['q5']['diff'] > 0 and 'careful minus bold: +' in d.to_text() and 'false answer' in d.to_text()
     for p in results_table(tmp_path).to_json(): assert p['strict'] == pytest.approx(p['score'], abs=1e-9) if p['run'] == 'careful' else p['strict'] < p['score'] - .05
     assert 'counts any value for an unanswerable question as right' in results_table(tmp_path).to_text() and 'strict overall' in d.comparison.runs[1].scores.table().to_text()
 

@@ -16,7 +16,7 @@ from wattnb.llm.registry import load_registry
 from wattnb.experiment.plan import RunState
 from wattnb.core.workspace import DERIVED, UserError, WorkError, Workspace, read_json, stale_files, write_json
 
-KILLS = int(os.environ.get('WATTNB_KILLS', 30))
+KILLS = int(os.environ.get('WATTNB_KILLS', 20))
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='POSIX only')
 
 

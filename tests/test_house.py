@@ -95,3 +95,17 @@ def test_a_public_name_is_defined_in_one_module():
                 names = [x.id for t in getattr(n, 'targets', None) or [n.target] for x in ast.walk(t) if isinstance(x, ast.Name)]
             for name in names: modules[name].add(p.stem)
     assert {k: v for k, v in modules.items() if len(v) > 1 and not k.startswith('_') and k != 'log'} == {}
+
+
+def test_no_module_defines_a_name_twice():
+    "At top level, private names included: the second definition would hide the first. Methods by `@patch`, overloads and what stands under a condition are no such definitions."
+    def names(n):
+        if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            return [n.name] * (not any(re.search(r'patch|overload', ast.unparse(d)) for d in n.decorator_list))
+        targets = n.targets if isinstance(n, ast.Assign) else [n.target] if isinstance(n, ast.AnnAssign) else []
+        return [x.id for t in targets for x in ast.walk(t) if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)]
+    twice = {}
+    for p in sorted((root / 'wattnb').rglob('*.py')):
+        count = collections.Counter(k for n in ast.parse(p.read_text('utf-8')).body for k in names(n))
+        twice |= {f'{p.relative_to(root)}: {k}': c for k, c in count.items() if c > 1 and k != '_'}
+    assert twice == {}

@@ -404,10 +404,10 @@ def test_constraint_hook(tmp_path, tokenizer):
 
 def test_embedded_model_batch_equals_alone():
     "Greedy, float32, real prompts of uneven length: the batch changes nothing."
-    prompts = [Request(str(i), PREAMBLE, ('The site used %d MWh in 2023 and its PUE was 1.%d. ' % (100 * i, i)) * (1 + 3 * i) + TEXTS[i]) for i in range(6)]
-    with LocalModel(SMOL, max_new_tokens=24, batch_size=6, precision='fp32') as m:
+    prompts = [Request(str(i), PREAMBLE, ('The site used %d MWh in 2023 and its PUE was 1.%d. ' % (100 * i, i)) * (1 + 3 * i) + TEXTS[i]) for i in range(4)]
+    with LocalModel(SMOL, max_new_tokens=16, batch_size=4, precision='fp32') as m:
         together = m.complete(prompts)
-    with LocalModel(SMOL, max_new_tokens=24, latency_mode=True, precision='fp32') as m: alone = m.complete(prompts)
+    with LocalModel(SMOL, max_new_tokens=16, latency_mode=True, precision='fp32') as m: alone = m.complete(prompts)
     assert [r.text for r in together] == [r.text for r in alone]
     assert together[0].prompt_tokens == alone[0].prompt_tokens and together[0].cached_tokens > 32
 

@@ -140,20 +140,23 @@ class Script:
         return only
 
 
+@pytest.fixture(scope='module')
+def base_and_chat(tmp_path_factory, tokenizer):
+    "A model whose tokenizer has no template, and the same one with it."
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = None
+    return [make(tmp_path_factory.mktemp('model'), t, 'llama') for t in (bare, tokenizer)]
+
+
 @pytest.mark.parametrize('way', [dict(), dict(latency_mode=True)])
 @pytest.mark.parametrize('more', ['\n\nUSER: And the water?\n\nASSISTANT: 96', '\n\nQuestion: How many servers?\n{"answer_value": "96"}', '\nHuman: go on', '\n\n user: more'])
-def test_a_model_without_a_template_stops_before_a_turn_of_its_own(tmp_path, tokenizer, way, more):
+def test_a_model_without_a_template_stops_before_a_turn_of_its_own(base_and_chat, way, more):
     "It has learned to continue texts: after its answer it would ask the next question and answer that. With a template the end of a turn is a token."
-    kept, answer = tokenizer.chat_template, '{"answer_value": "1287"}'
-    try:
-        tokenizer.chat_template = None
-        base = make(tmp_path / 'base', tokenizer, 'llama')
-    finally: tokenizer.chat_template = kept
-    asked = [replace(ASKED[0], max_tokens=60)]
+    (base, chat), answer, asked = base_and_chat, '{"answer_value": "1287"}', [replace(ASKED[0], max_tokens=60)]
     with LocalModel(base, constrain=Script(answer + more), **way) as m:
         r = m.complete(asked)[0]
         assert r.text == answer and r.finish_reason == 'stop' and r.completion_tokens < 60
         assert ''.join(t for t, _ in r.logprobs).strip() == answer
         assert m.complete([replace(ASKED[0], max_tokens=12)])[0].text in answer
     with LocalModel(base, constrain=Script('Question: x ' + answer), **way) as m: assert m.complete(asked)[0].text.startswith('Question: x {') # nothing would be left
-    with LocalModel(make(tmp_path / 'chat', tokenizer, 'llama'), constrain=Script(answer + more), **way) as m: assert more.strip()[:8] in m.complete(asked)[0].text
+    with LocalModel(chat, constrain=Script(answer + more), **way) as m: assert more.strip()[:8] in m.complete(asked)[0].text

@@ -359,6 +359,18 @@ def test_what_nobody_sees_is_left_out_and_counted(tmp_path, how):
     assert sum(d.metadata['gate']['left_out'].values()) >= 30
 
 
+def test_a_page_has_the_size_that_stands_above_all_pages(tmp_path):
+    "A wide page whose media box is that of the node above it: text beyond the size of a letter is on the page, beyond the box it is not."
+    w = pypdf.PdfWriter(clone_from=make(tmp_path / 'a.pdf', lines(SENTENCES[:9], x=440, y=400) + show(72, 560, SECRET) + show(1000, 300, SECRET), box=(0, 0, 1000, 595)))
+    above = w.pages[0]['/Parent'].get_object()
+    above[name('/MediaBox')] = w.pages[0].pop(name('/MediaBox'))
+    w.write(tmp_path / 'b.pdf')
+    d = parse_pdf(tmp_path / 'b.pdf')
+    t = ' '.join(p.text for p in d.paragraphs)
+    assert all(s in t for s in SENTENCES[:9]) and t.count('9999') == 1
+    assert d.metadata['gate']['left_out'] == {'outside the page': len(''.join(SECRET.split()))}
+
+
 def test_white_letters_on_a_dark_head_are_read(tmp_path):
     page = '0 0 .4 rg 60 690 480 24 re f 1 g ' + show(72, 700, 'Table 1: Power of the halls in white letters.') + '0 g ' + lines(SENTENCES, y=660)
     assert 'in white letters' in read(make(tmp_path / 'a.pdf', page))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from test_one_number import Tables, change, tree
+from test_one_number import Tables, change, check_rows, tree
 from wattnb.cli.command import main
 from wattnb.compare.paired import compare
 from wattnb.core.workspace import UserError, Workspace, read_csv, read_json, write_csv, write_json
@@ -80,6 +80,7 @@ def test_named_runs():
     "A report of some runs has these alone, in every table, and says so with the same sentences as a tree of them."
     ws = toy_runs()
     change(runs_of(ws) / 'big', model_id='Qwen/Qwen2.5-72B-Instruct')
+    shutil.copytree(runs_of(ws) / 'big', runs_of(ws) / 'big-smoke-4bit') # a smoke test is in no figure, so its label is not meant
     r = Report(ws, only=('Qwen2.5 72B', 'lab/toy_QA/guess'))
     ids = ['lab/toy_QA/big', 'lab/toy_QA/guess']
     assert [x.run for x in r.numbers.values()] == ids and [x['run'] for x in r.audit.to_json()['runs']] == ids and sorted(r.recommendation.runs.labels) == ['big', 'guess']
@@ -204,6 +205,21 @@ def test_the_page_has_rules_for_phones_the_dark_and_paper(page):
     text, _ = page
     assert all(w in text for w in ('width=device-width', 'prefers-color-scheme:dark', '@media print', 'max-width:44rem'))
     assert text.count('<table') == len(re.findall(r'<div class="scroll">(?:<style>[^<]*</style><details class="wattnb-fold">.*?</details>)?<table', text, re.S))
+
+
+def test_tables_of_the_page_have_the_numbers_of_the_runs(page):
+    "Every table of the HTML report that names runs, over WattBot's runs."
+    ws, numbers = tree('older')
+    r, compared = Report(ws.root), {}
+    ids, tables = {r.names[k]: x.run for k, x in r.numbers.items()}, Tables(page[0]).tables
+    for t in tables:
+        if len(t) < 2 or not (key := next((k for k in ('run', 'model', 'system') if k in t[0]), None)) or {'questions that flip', 'class'} & set(t[0]): continue
+        rows = [dict(zip(t[0], x)) for x in t[1:] if len(x) == len(t[0])]
+        rows = [x | {key: ids.get(x[key], x[key])} for x in rows]
+        if 'env' in t[0]: rows = [r | {key: f"{r['env']}/{r[key]}"} for r in rows]
+        n = check_rows(f'HTML table {t[0][:4]}', rows, numbers, key, 3)
+        if n: compared[tuple(t[0][:6])] = n
+    assert len(compared) >= 4, compared
 
 
 def test_numbers_of_the_page_are_those_of_one_record(page):

@@ -246,7 +246,8 @@ def test_a_question_to_a_server_has_its_energy(ws, card, monkeypatch):
         a = ask('How much energy?', model='openai:some-model', root=ws, preset='words')
         monkeypatch.setenv('WATTNB_SERVER_LOCAL', '0')
         b = ask('How much energy?', model='openai:some-model', root=ws, preset='words')
-    assert a.energy['wh'] * 3600 == pytest.approx(250 * a.seconds, rel=.2) and b.energy == dict(wh=None, reason='the model runs elsewhere')
+    calls = sum(r.seconds for r in a.calls) # what comes before and between them takes long on a busy machine
+    assert .8 * 250 * calls <= a.energy['wh'] * 3600 <= 1.2 * 250 * a.seconds and b.energy == dict(wh=None, reason='the model runs elsewhere')
 
 
 # ---- an endpoint that meters a server elsewhere

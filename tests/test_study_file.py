@@ -4,7 +4,7 @@ import fcntl, json, os, shutil, signal, subprocess, sys, time
 import pytest
 from hypothesis import given, settings as hyp, strategies as st
 
-from wattnb.benchmark.plan import BenchmarkSettings
+from wattnb.benchmark.plan import AXES, BenchmarkSettings
 from wattnb.benchmark.study import STUDY_KEYS, Study, kept_studies, plan_study, read_study, study_table
 from wattnb.benchmark.watch import STATES, BenchmarkWatch, held_by
 from wattnb.cli.command import main
@@ -17,7 +17,7 @@ env = "studied"
 preset = "words"
 limit = 6
 [[runs]]
-models = ["extractive", "abstain"]
+models = ["extractive"]
 seeds = [0, 1]
 [[runs]]
 models = "extractive"
@@ -56,7 +56,7 @@ def test_a_study_file_is_understood_or_refused_in_one_line(tmp_path_factory, top
     combinations = 0
     for b in study.blocks:
         n = 1
-        for k, v in b.items(): n *= len(v) if k not in ('models', 'providers', 'precisions', 'seeds') else 1
+        for k, v in b.items(): n *= len(v) if k not in ('models', 'providers', *AXES) else 1
         combinations += n
     assert len(study.benchmarks()) == combinations
     assert Study(study.path, 'other', study.blocks).sha256 == study.sha256
@@ -78,21 +78,21 @@ def test_a_study_is_run_kept_resumed_and_quoted(ws, tmp_path, capfd):
     status, dry, _ = run('--dry-run')
     assert status == 0 and dry['study']['kept'] is None and not kept_studies(ws), 'a plan writes nothing'
     status, done, err = run()
-    assert status == 0 and done['counts'] == {'pass': 5}, err  # rag with seed 0 is asked for by both blocks
-    assert len({r['run_dir'] for r in done['runs']}) == 5
+    assert status == 0 and done['counts'] == {'pass': 3}, err  # rag with seed 0 is asked for by both blocks
+    assert len({r['run_dir'] for r in done['runs']}) == 3
     kept = read_json(done['study']['kept'])
     assert kept['sha256'] == done['study']['sha256'] == read_study(path).sha256 and [r['block'] for r in kept['runs']].count(2) == 1
-    assert [(r['runs'], r['complete']) for r in study_table(ws)] == [(4, 4), (1, 1)] and kept['sha256'][:12] in study_table(ws, 'asked').notes[0]
+    assert [(r['runs'], r['complete']) for r in study_table(ws)] == [(2, 2), (1, 1)] and kept['sha256'][:12] in study_table(ws, 'asked').notes[0]
     shutil.rmtree(next(r['run_dir'] for r in done['runs'] if 'oracle' in r['run_dir']))
-    assert [r['complete'] for r in study_table(ws)] == [4, 0]
+    assert [r['complete'] for r in study_table(ws)] == [2, 0]
     _, again, _ = run()
-    assert again['counts'] == {'pass': 1, 'skip': 4} and [r['complete'] for r in study_table(ws)] == [4, 1]
+    assert again['counts'] == {'pass': 1, 'skip': 2} and [r['complete'] for r in study_table(ws)] == [2, 1]
     quoted = planned(Report(ws.root, env='studied')).text
-    assert '5 of the 5 runs here were planned in the study file asked.toml, which asks for 5.' in quoted and quoted.count('<table') == 1
+    assert '3 of the 3 runs here were planned in the study file asked.toml, which asks for 3.' in quoted and quoted.count('<table') == 1
     for more in (['--model', 'abstain'], ['--limit', '3'], ['--env', 'another'], ['--smoke-test'], ['--ray', '127.0.0.1:1']):
         status, _, err = run(*more)
         assert status == 2 and err.count('\n') == 1, (more, err)
-    first = STUDY[:STUDY.rindex('[[runs]]')].replace('["extractive", "abstain"]', '"abstain"').replace('[0, 1]', '0')
+    first = STUDY[:STUDY.rindex('[[runs]]')].replace('[0, 1]', '0')
     path.write_text(first.replace('limit = 6', 'limit = 5').replace('env = "studied"', 'env = "other"'))
     run()
     assert len(kept_studies(ws)) == 2 and study_table(ws).rows != study_table(ws, kept['sha256'][:10]).rows, 'another study, another record'
@@ -104,6 +104,11 @@ def test_the_table_of_a_study_tells_its_runs_apart(ws, tmp_path, capfd):
     assert main(['benchmark', '--study', str(path), '--root', str(ws.root), '--dry-run']) == 0
     out = capfd.readouterr().out
     assert 'extractive-bench-oracle-words' in out and 'extractive-bench-words-seed1' in out
+    path.write_text('efforts = ["low", "high"]\npreset = "words"\n[[runs]]\nmodels = ["gpt-4.1-nano", "abstain"]\n')
+    study = read_study(path)
+    assert [(r.model, r.effort) for _, r in plan_study(study, root=ws)] == [('abstain', ''), ('gpt-4.1-nano', 'low'), ('gpt-4.1-nano', 'high')]
+    path.write_text(path.read_text().replace('"high"', '"hihg"'))
+    with pytest.raises(UserError, match=r"\[\[runs\]\] 1: unknown effort 'hihg'"): read_study(path)
 
 
 def test_two_machines_run_one_study(ws, tmp_path):
@@ -111,7 +116,7 @@ def test_two_machines_run_one_study(ws, tmp_path):
     path.write_text(STUDY.replace('env = "studied"', ''))
     study = read_study(path)
     a, b = ({r.run_dir for _, r in plan_study(study, BenchmarkSettings(env=e), ws)} for e in ('one', 'two'))
-    assert len(a) == len(b) == 5 and not a & b
+    assert len(a) == len(b) == 3 and not a & b
 
 
 # ---- watching -----------------------------------------------------------------------------------------------------

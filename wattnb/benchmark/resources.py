@@ -40,6 +40,7 @@ class Past:
     load_peak_gb: float|None = None # peak while loading, GB
     requested: str = ''             # precision that was requested
     engine: str = ''                # of a local model; '': not known
+    effort: str = ''                # that it was told
     def at(self, precision:str) -> bool: return precision in (self.precision, self.requested)
 
 # %% ../../nbs/07_benchmark/00_resources.ipynb #2d0337aa
@@ -54,7 +55,8 @@ def _past_of(r, entries:dict) -> Past|None:
     return Past(r.id, str(s.model_id), r.precision, r.mode,
                 s.hardware.hostname or '', seconds or None, load, cost.wh_per_question, cost.usd_per_question,
                 e.compute_b if e else None, 'cuda' in str(s.effective.get('device')), gb('weights_bytes'),
-                gb('kv_bytes_per_token'), gb('load_peak_bytes'), r.precision_requested, r.engine)
+                gb('kv_bytes_per_token'), gb('load_peak_bytes'), r.precision_requested, r.engine,
+                str(s.identity.get('effort') or ''))
 
 # %% ../../nbs/07_benchmark/00_resources.ipynb #135e6e84
 def read_past(
@@ -89,11 +91,12 @@ def estimate(
     past:Sequence[Past], # from `read_past`
     mode:str='rag',      # mode of the run
     host:str='',         # machine; default this one
+    effort:str='',       # how much it is told to think
 ) -> RunEstimate:
     "Time, energy and money of a run, from the most similar earlier run."
     host, usd = host or socket.gethostname(), estimate_usd(entry, [3000] * n) if n else (0., 0.) # tokens of a prompt
     priced = None if usd is None else sum(usd) / 2
-    past = [p for p in past if not p.engine or p.engine == entry.engine] # others take other times
+    past = [p for p in past if p.engine in ('', entry.engine) and p.effort == effort] # others take other times
     same = [p for p in past if p.model_id == entry.id and (p.at(precision) or p.precision == 'api') and p.mode == mode
             and p.seconds]
     similar = [p for p in past if p.host == host and p.compute_b and p.seconds and entry.local and entry.compute_b]

@@ -75,7 +75,8 @@ def own_run(
         if r.is_ensemble or is_member(r.name) or smoke or not r.complete or r.stored.model_id != entry.id:
             return False
         same = precision == r.precision or precision == 'auto' == r.precision_requested or not entry.local
-        return (same and r.engine in ('', entry.engine) and r.mode == 'rag' and not config.get('seed')
+        return (same and r.engine in ('', entry.engine) and r.mode == 'rag'
+                and not (config.get('seed') or config.get('effort'))
                 and (config.get('preset') or DEFAULT_PRESET) == (preset or DEFAULT_PRESET))
     got = []
     for r in runs:
@@ -188,7 +189,9 @@ def figure(self:Scaling):
 def write(self:Scaling,
     folder, # where the files go, e.g. artifacts/experiments/<env>/<datafile>
 ) -> list[Path]:
-    "`<family>_scaling_comparison.csv` and `.json`, WattBot's columns first, and the figure. Returns their paths."
+    """`<family>_scaling_comparison.csv` and `.json`, WattBot's columns first, and the figure. Returns their paths; without
+    a run nothing is written."""
+    if not self.rows: return []
     # qwen2.5 is `qwen` there
     name = ''.join(c for c in self.family.split('2.5')[0].lower() if c.isalnum() or c in '-_.')
     stem = Path(folder)/f"{name or 'family'}_scaling_comparison"
@@ -196,7 +199,7 @@ def write(self:Scaling,
                for r in self.rows]
     out = [write_csv(f'{stem}.csv', (*SCALING_COLUMNS, *OWN_COLUMNS), rounded),
            write_json(f'{stem}.json', self.summaries)]
-    if self.rows and find_spec('matplotlib'):
+    if find_spec('matplotlib'):
         png = io.BytesIO()
         self.figure().savefig(png, format='png', dpi=150)
         out.append(atomic_write(f'{stem}.png', png.getvalue()))

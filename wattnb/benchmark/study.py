@@ -18,13 +18,13 @@ from ..core.workspace import UserError, Workspace, did_you_mean, digest, jsonabl
 from ..scoring.run_folders import RunFolder
 from ..experiment.journal import utc_now
 from ..experiment.settings import RunSettings, as_type, shared
-from .plan import BenchmarkSettings, PlannedRun, _put_in_order, plan_benchmark
+from .plan import AXES, BenchmarkSettings, PlannedRun, _put_in_order, plan_benchmark
 from .resources import Machine
 
 # %% ../../nbs/07_benchmark/07_study.ipynb #f5e60f99
 _COMMAND = ('smoke_test', 'force', 'allow_mixed', 'timeout', 'jobs', 'gpus', 'share_gpus', 'order', 'order_seed')
 STUDY_KEYS = {f.name: f for f in fields(BenchmarkSettings) if f.name not in _COMMAND}
-_SELECTION = dict(models=str, providers=str, precisions=str, seeds=int) # lists in `BenchmarkSettings`
+_SELECTION = dict(models=str, providers=str) | {k: type(v) for k, v in AXES.items()} # lists in `BenchmarkSettings`
 
 def _values(key:str, v) -> tuple:
     "The values of a key, each of its type. `UserError` for another type."

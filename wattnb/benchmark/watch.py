@@ -22,7 +22,7 @@ from ..core.records import finite
 from ..experiment.journal import JournalContent, read_journal
 from ..experiment.plan import RunState, is_ended
 from ..experiment.run_files import questions_of
-from .progress import ProgressTable, clock, phase, seconds_to_go
+from .progress import ProgressTable, clock, phase, seconds_to_go, so_far
 
 # %% ../../nbs/07_benchmark/08_watch.ipynb #d814a7d4
 DEAD_AFTER = 900 # seconds after which a process on another machine counts as dead
@@ -90,11 +90,9 @@ def fill(self:WatchedRun,
     plan: Any = SimpleNamespace(questions=asked, settings=SimpleNamespace(
         max_retries=head['identity'].get('max_retries', 0), weights=head['settings'].get('weights')))
     state = RunState(plan, content)
-    done = state.done
+    done, self.score, self.wh = so_far(state, content)
     self.model, self.precision = head['entry']['key'], head.get('precision') or ''
-    self.done, self.n, self.score = len(done), len(questions), state.score()
-    whs = [(s['report'].get('energy') or {}).get('total_wh') for s in content.last_of_sessions('segment')]
-    self.wh = sum(whs) if whs and None not in whs else None
+    self.done, self.n = len(done), len(questions)
     if self.state != 'running' or not sessions: return
     now, self.reason = sessions[-1], phase(content)
     try: began = datetime.fromisoformat(now['started']).timestamp()

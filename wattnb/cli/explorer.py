@@ -29,7 +29,7 @@ from ..llm.protocol import check_provider, open_model, split_thinking
 from ..llm.parsing import conversion_note
 from ..llm.requirements import fits
 from ..scoring.scores import score
-from ..scoring.run_folders import RunFolder, find_runs, some_runs
+from ..scoring.run_folders import RunFolder, find_runs, labels_of, some_runs
 from ..scoring.numbers import sum_energies
 from ..scoring.store import ERROR_CLASSES, load
 from ..experiment.settings import RunSettings
@@ -341,7 +341,10 @@ def RunsPanel(
         if best.empty: raise UserError(f'no scored runs over {file}')
         rows = rows.set_index('run', drop=False).loc[best.index] # the best run first
         table = fold_html('Scores and costs of the runs', results_table(ws, datafile=file)._repr_html_())
-        run = _widget('Dropdown', 'run', description='run', options=[(f'{x:.3f}  {r}', r) for r, x in best.items()])
+        of = labels_of([r for r in runs.values() if r.id in best], explorer.registry)
+        label = lambda r: r if r.endswith(of.get(r, '')) else f'{of[r]} ({r})'
+        shown = [(f'{x:.3f}  {label(r)}', r) for r, x in best.items()]
+        run = _widget('Dropdown', 'run', description='run', options=shown)
         kind = _follow(_widget('Dropdown', 'class', description='class'), lambda r: _classes(rows.loc[[r]]), run)
         words = _widget('Text', 'words', placeholder='words in the question')
         questions = lambda r, kind, words: _questions(rows.loc[[r]], kind, words)

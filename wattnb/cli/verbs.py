@@ -269,7 +269,7 @@ def _how_long(plan) -> str:
     from wattnb.benchmark.resources import estimate, read_past
     entry, precision, mode = plan.entry, plan.precision, plan.settings.mode
     past = read_past(plan.ws, like=(entry.id, precision, mode))
-    e = estimate(entry, precision, len(plan.questions) - plan.done, past, mode)
+    e = estimate(entry, precision, len(plan.questions) - plan.done, past, mode, effort=plan.settings.effort)
     if e.seconds is None: return f'duration: not known ({e.basis}); the progress bar will show the remaining time'
     money = f', about {e.usd:.2g} USD' if e.usd else ''
     return f'duration: about {clock(e.seconds)}{money} (from {e.basis})'
@@ -589,10 +589,11 @@ def _benchmark_settings(a):
     "The settings of `wattnb benchmark` from its options."
     from wattnb.benchmark.plan import BenchmarkSettings
     same = {k: getattr(a, k) for k in ('smoke_test', 'timeout', 'jobs', 'share_gpus', 'order', 'order_seed')}
-    same |= {k: v for k, v in shared(a).items() if k not in ('model', 'provider', 'precision')}
+    same |= {k: v for k, v in shared(a).items() if k not in ('model', 'provider', 'precision', 'effort')}
     same['allow_mixed'] |= bool(a.ray) # on a cluster a run may be resumed on any node
     same['shuffle'] |= a.stop_when_known is not None
-    return BenchmarkSettings(tuple(a.model), tuple(a.provider), tuple(a.precision) or ('',), tuple(a.seeds),
+    of = lambda xs: tuple(x.strip() for words in xs for x in words.split(','))
+    return BenchmarkSettings(tuple(a.model), tuple(a.provider), of(a.precision), tuple(a.seeds), of(a.effort),
                              gpus=_gpus(a), **same)
 
 def _early_stopping(a, runs):
@@ -629,8 +630,9 @@ def _with_study(r:Result, study) -> Result:
       'wattnb benchmark --provider baseline --env laptop',
       _many('--model', 'part of a registry key', metavar='MODEL'),
       _many('--provider', 'hf_local, openai, openrouter, bedrock, baseline or all', metavar='PROVIDER'),
-      _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto', metavar='PRECISION'),
+      _many('--precision', '4bit, 8bit, bf16, fp16, fp32 or auto, with commas', metavar='PRECISION'),
       Opt('--seeds', type=int, nargs='+', default=[0], metavar='N', help='a run for each seed'),
+      _many('--effort', 'levels of reasoning, or tokens of thought, with commas: low,medium,high', metavar='LEVELS'),
       *_options('env', 'questions', 'task', 'split', 'engine', 'preset', 'mode', 'images', 'limit', 'temperature',
                 'fail_on_error', 'citations', 'allow_mixed', 'force', 'shuffle'),
       Opt('--smoke-test', action='store_true', help='one question per model, in its own -smoke folder'), *_EXECUTION,
@@ -701,7 +703,8 @@ def cmd_scaling(a) -> Result:
             b = run_benchmark(b.runs, b.settings, ProgressTable(sys.stderr))
             r = get()
     files = [] if a.dry_run else r.write(ws.experiments.joinpath(*[p for p in (a.env, r.datafile) if p]))
-    parts = [r.table.to_text(), b.to_text() if b and b.runs else '', '\n'.join(map(str, files))]
+    none = '' if r.rows or a.dry_run else f'No file written: no model of {r.family} has a run here (--run-missing makes them).'
+    parts = [r.table.to_text(), b.to_text() if b and b.runs else '', '\n'.join(map(str, files)) or none]
     return Result('\n\n'.join(p for p in parts if p), dict(r.to_json(), files=[str(f) for f in files], benchmark=b),
                   1 if b and b.failed else 0)
 

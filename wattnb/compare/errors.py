@@ -16,7 +16,7 @@ import numpy as np
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError
 from ..scoring.statistics import mcnemar_exact, paired_ci, permutation_test
-from ..scoring.judging import papers_of
+from ..scoring.judging import RIGHT_ANSWER, is_right, papers_of
 from ..scoring.run_folders import GroundTruth, distinct_names, pick_runs, read_each
 from ..scoring.store import ERROR_CLASSES, error_class, tidy_rows
 
@@ -34,10 +34,10 @@ def _bounds(runs:dict):
     key = lambda t: (t[0]['env'], t[0]['datafile'], t[0]['model'], t[0]['precision'])
     for (label, t), (other, u) in itertools.product(runs.items(), repeat=2):
         if not t or not u or t[0]['mode'] != 'rag' or u[0]['mode'] == 'rag' or key(u) != key(t): continue
-        right = {r['id']: bool(r['strict_value']) for r in u}
+        right = {r['id']: is_right(r) for r in u}
         both = [r for r in t if r['id'] in right]
         if not both: continue
-        x, papers = np.array([[right[r['id']], bool(r['strict_value'])] for r in both], float).T, papers_of(both)
+        x, papers = np.array([[right[r['id']], is_right(r)] for r in both], float).T, papers_of(both)
         d, n = x[0] - x[1], len(both)
         (lo, hi), = paired_ci(x, [(0, 1)], [r['is_na'] for r in both], clusters=papers)
         p = permutation_test(d, clusters=papers) if papers else mcnemar_exact(int((d < 0).sum()), int((d > 0).sum()))
@@ -78,7 +78,7 @@ class Errors(TableSet):
         t = ResultTable(['run', 'bound', 'bound run', 'n', 'value', 'value of bound', 'diff', 'ci_low', 'ci_high',
                          'mcnemar_p'], list(self.bounds),
                         'Bounds: the same model with the gold papers (oracle) or none (closed-book)',
-                        ('value: by the strict rule. diff: bound less run; its interval and McNemar p are by paper '
+                        (f'value: share that is {RIGHT_ANSWER}. diff: bound less run; its interval and McNemar p are by paper '
                          'where questions share papers, not corrected for several runs.',))
         t.columns = [c.replace('run', self.named) for c in t.columns]
         return t

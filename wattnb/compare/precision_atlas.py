@@ -22,7 +22,7 @@ from ..llm.memory import bits_per_parameter
 from ..llm.registry import ModelEntry, load_registry
 from ..llm.requirements import check_precision, estimate_vram, fits
 from ..telemetry.energy import is_hosted
-from ..scoring.judging import papers_of
+from ..scoring.judging import is_right, papers_of
 from ..scoring.numbers import RunNumbers, run_numbers
 from ..scoring.run_folders import GroundTruth, RunFolder, find_runs, read_each
 from ..scoring.statistics import FEWEST, REPS, bootstrap_tail, resamples
@@ -145,7 +145,7 @@ def _model_runs(run:RunFolder, rows:Sequence[dict], x:RunNumbers, entries:dict) 
         run.env, run.engine, str(own.get('key') or (e.key if e else run.model)),
         str(own.get('name') or (e.name or e.key if e else run.model.split('/')[-1])), str(pick('family') or ''),
         finite(pick('active_b')) or finite(pick('params_b')), run.precision, e, (run.id,),
-        np.array([bool(r['strict_value']) for r in rows], float),
+        np.array([*map(is_right, rows)], float),
         None if None in joules or x.wh is None else np.array(joules, float), (x.energy,), _past_of(run, entries),
         (gb,) * (h.gpu_count or 1) if gb else ())
 

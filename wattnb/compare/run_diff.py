@@ -8,8 +8,10 @@ __all__ = ['ANSWER_KINDS', 'OUTCOMES', 'kind_of_answer', 'outcome', 'RunDiff', '
 # %% ../../nbs/09_compare/05_run_diff.ipynb #f138c04d
 from dataclasses import dataclass
 
-from .paired import Comparison, compare, p_shown
+from .paired import Comparison, compare
 from ..core.tables import ResultTable, TableSet
+from ..scoring.judging import RIGHT_ANSWER, is_right
+from ..scoring.statistics import p_text
 
 # %% ../../nbs/09_compare/05_run_diff.ipynb #a3b673fd
 ANSWER_KINDS = ('answered right', 'refused rightly', 'wrong answer', 'false answer', 'false refusal', 'no answer')
@@ -24,26 +26,26 @@ def kind_of_answer(
     return 'false answer' if r['is_na'] else 'answered right' if r['value_correct'] else 'wrong answer'
 
 def outcome(
-    a:str, # kind of the answer of the first run
-    b:str, # of the second
+    a:dict, # row of a question in the scores of the first run
+    b:dict, # of the second
 ) -> str:
-    "The runs that are right: with the value, or a justified refusal."
-    return OUTCOMES[2 * (a not in ANSWER_KINDS[:2]) + (b not in ANSWER_KINDS[:2])]
+    "Which of the two runs is right, one of `OUTCOMES`."
+    return OUTCOMES[2 * (not is_right(a)) + (not is_right(b))]
 
 # %% ../../nbs/09_compare/05_run_diff.ipynb #5f9c4e43
 def _said(r:dict) -> str:
     "The answer of a run, with whether it is right."
-    mark = '✓' if kind_of_answer(r) in ANSWER_KINDS[:2] else '✗'
+    mark = '✓' if is_right(r) else '✗'
     what = {'abstained': 'refused', 'answered': r['value']}.get(r['status'], f'({r["status"]})')
     return f'{mark} {what or "refused"}'
 
-def _row(a:dict, b:dict, change:float, costs:tuple) -> dict:
-    "Both answers to one question. `change`: what it adds to the difference of the scores."
+def _row(a:dict, b:dict, diff:float, costs:tuple) -> dict:
+    "Both answers to one question. `diff`: what it adds to the score of the first run less that of the second."
     flags = [k[5:] for k, v in a.items() if k.startswith('flag_') and v]
     return dict(id=a['id'], question=a['question'], flags=flags, truth=a['truth_value'], truth_refs=a['truth_refs'],
-                outcome=outcome(*map(kind_of_answer, (a, b))), first_kind=kind_of_answer(a),
+                outcome=outcome(a, b), first_kind=kind_of_answer(a),
                 second_kind=kind_of_answer(b), first=_said(a), second=_said(b),
-                first_refs=a['refs'], second_refs=b['refs'], change=change,
+                first_refs=a['refs'], second_refs=b['refs'], diff=diff,
                 **{f'{k}_{what}': c.get(what) for k, c in zip(('first', 'second'), costs)
                    for what in ('latency_seconds', 'joules')})
 
@@ -62,19 +64,18 @@ class RunDiff(TableSet):
     def opening(self): return self.comparison.verdict
     def tables(self):
         (first, second), p, n = self.labels, self.comparison.pairs[0], self.comparison.n
-        notes = [f'score of {second} minus {first}: {-p["diff"]:+.3f} [{-p["ci_high"]:+.3f}, {-p["ci_low"]:+.3f}], '
-                 f'{p_shown(p["p"])}',
-                 'right: the value, or a refusal of a question that has no answer']
+        notes = [f'score of {first} minus {second}: {p["diff"]:+.3f} [{p["ci_low"]:+.3f}, {p["ci_high"]:+.3f}], '
+                 f'{p_text(p["p"])}', RIGHT_ANSWER]
         kinds = ResultTable(['answers', first, second], [[k, *(x[k] for x in self.kinds)] for k in ANSWER_KINDS],
                             f'{n} questions',
                             ['false answer: a value for a question that has no answer, which the value accuracy of the '
                              'task counts as right; no answer: unreadable, failed or missing'])
         counts = ResultTable(['right', 'questions'], list(self.counts.items()), f'{first} (first) and {second} (second)', notes)
         cut = lambda s, n: s if len(s) <= n else s[:n - 3] + '...'
-        cells = [(r['id'], cut(r['question'], 70), cut(r['truth'], 40), cut(r['first'], 40), cut(r['second'], 40), r['change'])
+        cells = [(r['id'], cut(r['question'], 70), *(cut(r[k], 40) for k in ('truth', 'first', 'second')), f'{r["diff"]:+.4f}')
                  for r in self.rows]
-        return [kinds, counts, ResultTable(['id', 'question', 'truth', first, second, 'change of score'], cells, 'Questions',
-                                    ['change of score: what the question adds to the difference of the scores'], digits=4,
+        return [kinds, counts, ResultTable(['id', 'question', 'truth', first, second, 'difference'], cells, 'Questions',
+                                    [f'difference: what the question adds to the score of {first} minus that of {second}'],
                                     brief=('id', 'truth', first, second))]
     def to_json(self) -> dict:
         pair = {k: self.comparison.pairs[0][k] for k in ('diff', 'ci_low', 'ci_high', 'p', 'mcnemar_p')}
@@ -96,10 +97,10 @@ def diff_runs(
     "The questions that two runs score differently. `UserError` as `compare` raises it."
     c = compare(ws, [first, second], env, datafile, ground_truth, common=common)
     a, b = c.runs
-    change = (c._x[1] - c._x[0]) / c.n
+    diff = (c._x[0] - c._x[1]) / c.n
     rows = [_row(x, y, float(d), (a.costs.get(x['id'], {}), b.costs.get(x['id'], {})))
-            for x, y, d in zip(a.scores.rows, b.scores.rows, change)]
+            for x, y, d in zip(a.scores.rows, b.scores.rows, diff)]
     counts = {o: sum(r['outcome'] == o for r in rows) for o in OUTCOMES}
     kinds = tuple({k: sum(r[of] == k for r in rows) for k in ANSWER_KINDS} for of in ('first_kind', 'second_kind'))
-    listed = [r for r in rows if every or abs(r['change']) > 1e-12]
-    return RunDiff(c, tuple(sorted(listed, key=lambda r: (r['change'], r['id']))), counts, kinds)
+    listed = [r for r in rows if every or abs(r['diff']) > 1e-12]
+    return RunDiff(c, tuple(sorted(listed, key=lambda r: (-r['diff'], r['id']))), counts, kinds)

@@ -8,6 +8,7 @@ __all__ = ['ORDER_SHOWN', 'MOST_ENTRIES', 'PairRates', 'stated_rates', 'pilot_ra
 
 # %% ../../nbs/09_compare/04_study_design.ipynb #1dae5b53
 import math
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Sequence
 
@@ -17,7 +18,7 @@ from fastcore.basics import patch
 from ..core.questions import WATTBOT2025, Task
 from ..core.records import finite
 from ..core.tables import ResultTable, TableSet
-from ..core.workspace import UserError
+from ..core.workspace import UserError, some_of
 from ..scoring.statistics import mde
 from ..scoring.sample_size import (MOST_QUESTIONS, difference_shown, kish_effect, margin_shown, predicted_total,
                                         questions_for_accuracy, questions_for_margin, questions_for_mean,
@@ -131,6 +132,7 @@ def _parts(e:ScoredRun) -> dict:
     load_wh = (finite((stored.energy or {}).get('load_wh')) or 0.) if stored else 0.
     load_s = (stored.hardware.model_load_time_seconds or 0.) if stored else 0.
     j, s, usd = (column(k) for k in ('joules', 'latency_seconds', 'cost_usd'))
+    if n and n.api_usd is None: usd = None # records of a model on this machine say 0
     wh = None if j is None or n and not n.energy.ranked else np.maximum(0., j / 3600 - load_wh / len(j))
     if s is not None and n and n.wall_s and s.sum() > 0: s = s * max(0., n.wall_s - load_s) / s.sum()
     meter = (1., 1.)
@@ -147,12 +149,15 @@ def _totals(e:ScoredRun) -> dict:
                 hours=None if n.wall_s_per_question is None else n.wall_s_per_question / 3600)
 
 # %% ../../nbs/09_compare/04_study_design.ipynb #57d1e002
+_ON_THIS_MACHINE = 'no bill: it ran on a machine of yours'
+
 def expected_cost(
     e:ScoredRun, # a pilot run of the entry
     n:int,       # questions to come, of each seed
     seeds:int=1, # runs of the entry
 ) -> dict:
-    "Wh, USD and hours of an entry with 95 % prediction intervals; None where the pilot did not measure them."
+    """Wh, USD and hours of an entry with 95 % prediction intervals; None where the pilot did not measure them, and for
+    USD `usd_is`, why there are none."""
     paper_of = dict(zip(e.ids, e.scores.papers or ()))
     papers = [paper_of[i] for i in e.ids if i in e.costs] if paper_of else None
     out = dict(entry=e.label, questions=n, seeds=seeds)
@@ -164,7 +169,8 @@ def expected_cost(
             total, low, high = (v and v * seeds for v in predicted_total(x, n, once, papers))
             low, high = low and low * down, high and high * up
         out |= {k: total, f'{k}_low': low, f'{k}_high': high}
-    return out
+    here = e.numbers is not None and e.numbers.ran_here
+    return out | dict(usd_is='' if out['usd'] is not None else _ON_THIS_MACHINE if here else 'no bill is known')
 
 # %% ../../nbs/09_compare/04_study_design.ipynb #16974223
 ORDER_SHOWN = 30 # runs whose order is in the text
@@ -207,14 +213,17 @@ class StudyDesign(TableSet):
 # %% ../../nbs/09_compare/04_study_design.ipynb #ef6430b3
 @patch
 def _cost_notes(self:StudyDesign) -> list[str]:
-    sums = [f'{sum(x[k] for x in self.costs):.3g} {unit}'
-            for k, unit in (('wh', 'Wh'), ('usd', 'USD'), ('hours', 'hours'))
-            if self.costs and all(x[k] is not None for x in self.costs)]
+    known = {unit: [x[k] for x in self.costs if x[k] is not None] for k, unit in dict(wh='Wh', usd='USD', hours='hours').items()}
+    part = lambda xs: '' if len(xs) == len(self.costs) else f' (of {len(xs)} of {len(self.costs)} entries)'
+    sums = [f'{sum(xs):.3g} {unit}{part(xs)}' for unit, xs in known.items() if xs]
     ends = any(x[f'{k}_low'] is not None for x in self.costs for k in ('wh', 'usd', 'hours'))
     how = ('95 % prediction intervals from the records of the pilot; loading counted once per run' if ends else
            'from the totals of the pilot, loading included; without the costs of single questions there is no interval')
     none = 'Wh is left out where the energy of the pilot was not measured, or is a lower bound'
-    return [how, *[none] * any(x['wh'] is None for x in self.costs),
+    why = defaultdict(list)
+    for x in self.costs:
+        if x['usd_is']: why[x['usd_is']].append(x['entry'])
+    return [how, *[none] * any(x['wh'] is None for x in self.costs), *(f'USD, {k}: {some_of(v)}' for k, v in why.items()),
             *([f'in sum: {", ".join(sums)}'] if sums else [])]
 
 @patch

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 
 from ..core.records import finite
 from ..core.tables import ResultTable, TableSet
-from ..scoring.judging import papers_of
+from ..scoring.judging import RIGHT_ANSWER, is_right, papers_of
 from ..scoring.numbers import question_cost, run_numbers
 from ..scoring.run_folders import GroundTruth, RunFolder, distinct_names, pick_runs, read_each
 from ..scoring.statistics import bootstrap_ci, bootstrap_tail, resamples, unseen
@@ -137,20 +137,20 @@ def _by_kind(rows:Sequence[dict]):
 def _profile(label:str, kind:str, rows:Sequence[dict]) -> dict:
     "Means per question of one kind; None where a question lacks it."
     mean = lambda k: None if None in (xs := [r[k] for r in rows]) else math.fsum(xs) / len(xs)
-    out = dict(run=label, kind=kind, n=len(rows), right=sum(bool(r['strict_value']) for r in rows) / len(rows),
+    out = dict(run=label, kind=kind, n=len(rows), right=sum(map(is_right, rows)) / len(rows),
                **{k: mean(k) for k in _MEANS}, joules=mean('joules'))
     part, whole = mean('thought_joules'), mean('joules')
     return out | dict(share=part / whole if part is not None and whole else None)
 
 def _price(pair:tuple, kind:str, a:Sequence[dict], b:Sequence[dict], meters:Sequence) -> dict:
     "Price of the thinking of `b` against `a`, rows of the same questions; `meters`: `RunEnergy` of both."
-    gain = [float(bool(y['strict_value'])) - float(bool(x['strict_value'])) for x, y in zip(a, b)]
+    gain = [float(is_right(y)) - float(is_right(x)) for x, y in zip(a, b)]
     known = all(r['joules'] is not None for r in (*a, *b)) and all(m.ranked for m in meters)
     (a_low, a_high), (b_low, b_high) = (m.meter for m in meters)
     each, least, most = ([t * y['joules'] - s * x['joules'] for x, y in zip(a, b)] if known else None
                          for s, t in ((1., 1.), (a_high, b_low), (a_low, b_high)))
     p = price_of_gain(gain, each, least, most, [r['is_na'] for r in a], papers_of(a))
-    rate = lambda rows: sum(bool(r['strict_value']) for r in rows) / len(rows)
+    rate = lambda rows: sum(map(is_right, rows)) / len(rows)
     return dict(without=pair[0], thinking=pair[1], kind=kind, right_without=rate(a), right_thinking=rate(b), **p)
 
 # %% ../../nbs/09_compare/06_thinking.ipynb #5edfc824
@@ -159,7 +159,7 @@ def _level(label:str, run:RunFolder, rows:Sequence[dict], energy) -> dict:
     known = all(r['joules'] is not None for r in rows) and energy.ranked
     joules = [r['joules'] for r in rows] if known else None
     least, most = ([j * end for j in joules] if joules else None for end in energy.meter)
-    p = price_of_gain([float(bool(r['strict_value'])) for r in rows], joules, least, most, [r['is_na'] for r in rows],
+    p = price_of_gain([float(is_right(r)) for r in rows], joules, least, most, [r['is_na'] for r in rows],
                       papers_of(rows), worst=0.)
     names = dict(gain='right', wh='wh', price='wh_per_right')
     return dict(model=_setup(run)[2], env=run.env, run=label, effort=effort_of(run, rows), n=len(rows),
@@ -205,7 +205,7 @@ class Thinking(TableSet):
         columns = ['run', 'kind', 'n', 'right', 'thought tokens', 'answer tokens', 'thought, J', 'answer, J',
                    'other, J', 'J/question', 'share of thought']
         notes = ('Decode energy is shared between thought and answer by tokens. other: search, reading the prompt, '
-                 'planning and further attempts. Loading the model is left out. right: by the strict rule.',)
+                 f'planning and further attempts. Loading the model is left out. {RIGHT_ANSWER}.',)
         return ResultTable(columns, [list(p.values()) for p in self.profiles()], 'Thoughts and answers, per question',
                            notes, brief=('run', 'kind', 'right', 'thought tokens', *columns[6:9]))
     @cached_property

@@ -220,6 +220,7 @@ def read_json(
     except UnicodeDecodeError: raise UserError(f'{path} is not UTF-8 text') from None
     except json.JSONDecodeError as e: raise UserError(f'{path}:{e.lineno}: not valid JSON ({e.msg})') from None
     except RecursionError: raise UserError(f'{path}: not valid JSON (nested too deeply)') from None
+    except ValueError: raise UserError(f'{path}: not valid JSON (an integer of thousands of digits)') from None
 
 # %% ../../nbs/00_core/02_workspace.ipynb #w5e70002
 SETTINGS_FILE = 'wattnb.toml'

@@ -18,7 +18,8 @@ from fastcore.basics import patch
 
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, some_of
-from ..scoring.statistics import paired_ci, permutation_test
+from ..scoring.statistics import p_text, paired_ci, permutation_test
+from ..scoring.judging import RIGHT_VALUE
 from ..scoring.scores import contribution_bounds, score
 from ..scoring.run_folders import several_engines
 
@@ -35,8 +36,8 @@ def top_models(p:RunMatrix) -> ResultTable:
     best, rows = sorted(range(len(p.labels)), key=lambda k: -p.x[k].mean())[:3], []
     engine = several_engines(x for x in p.numbers if x)
     for k in best:
-        s, alone = p.scores[k], int((p.right[k] & ~np.delete(p.right, k, 0).any(0)).sum())
-        agree = [(p.right[k] == p.right[j]).mean() for j in best if j != k]
+        s, alone = p.scores[k], int((p.value_right[k] & ~np.delete(p.value_right, k, 0).any(0)).sum())
+        agree = [(p.value_right[k] == p.value_right[j]).mean() for j in best if j != k]
         x = p.numbers[k]
         latency, wh = ((x.latency_s, x.wh_per_question) if x
                        else map(_nan, (p.seconds[k].mean(), p.joules[k].mean() / 3600)))
@@ -47,8 +48,8 @@ def top_models(p:RunMatrix) -> ResultTable:
         ['run', *(['engine', 'precision'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins',
          'latency s', 'VRAM GiB', 'agreement', 'Wh/question', 'energy is'], rows,
         'The three best single models', (*p.notes, p.scores[0].interval_note(),
-         'unique wins: questions that no other run has right; agreement: share of questions on which it and the other '
-         'two are both right or both wrong.'))
+         'unique wins: questions whose value no other run has right; agreement: share of questions on which it and the '
+         f'other two both have the right value, or neither has. {RIGHT_VALUE}.'))
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #e4893a0e
 def leave_one_out(p:RunMatrix) -> list[dict]:
@@ -103,7 +104,7 @@ def _cheapest_sentence(d:SystemDecision) -> str:
     if not math.isfinite(other.joules.mean()):
         what = other.label if other.kind == 'single' else f'the best {other.kind}'
         return f'The energy of {what} is not known, so no cheaper system is named in its place.'
-    p = f'p = {max(x["p_not_worse"], .001):.2g}' if x['p_not_worse'] >= .001 else 'p < 0.001'
+    p = p_text(x['p_not_worse'])
     if d.saves:
         return f'{cheap.label} is not worse than {other.label} by more than {points} ({p}): {_ci(x)}{_price(x)}.'
     if cheap is other or cheap.joules.mean() >= other.joules.mean():
@@ -163,8 +164,8 @@ class Recommendation(TableSet):
     def differences(self) -> tuple: return self.decision.differences
     @property
     def oracle(self) -> float:
-        "Value accuracy if the right member were known each time."
-        return float(self.runs.right.any(0).mean())
+        "Value accuracy if a member with the right value were known each time."
+        return float(self.runs.value_right.any(0).mean())
     @cached_property
     def leave_one_out(self) -> list[dict]: return leave_one_out(self.runs)
     @cached_property
@@ -174,8 +175,8 @@ class Recommendation(TableSet):
         "The loss of the vote over all runs without each member."
         return ResultTable(['without', 'overall', 'change'], self.leave_one_out,
                            'Majority over all runs, leaving one out',
-                           ('An oracle that always picked a right member would reach a value accuracy of '
-                            f'{self.oracle:.3f}.', TIES))
+                           ('An oracle that always picked a member with the right value would reach a value '
+                            f'accuracy of {self.oracle:.3f}.', TIES))
     def tables(self) -> list[ResultTable]:
         return [self.top, self.table, self.members_table, *(self.frontier.tables() if self.frontier else [])]
     def closing(self) -> str: return self.statement

@@ -19,7 +19,7 @@ from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError
 from ..core.questions import WATTBOT2025, Task
 from ..scoring.answers import Prediction
-from ..scoring.judging import papers_of
+from ..scoring.judging import RIGHT_ANSWER, is_right, papers_of
 from ..scoring.scores import contribution_bounds, main_task, score, task_names
 from ..scoring.statistics import bootstrap_tail, resamples, strata_ci
 from ..scoring.run_folders import GroundTruth, distinct_names, pick_runs
@@ -50,9 +50,9 @@ class RunMatrix:
     def x(self) -> np.ndarray: # contributions: the mean of a row is the run's overall score
         return np.array([s.contributions() for s in self.scores])
     @cached_property
-    def right(self) -> np.ndarray: return np.array([[r['value_correct'] for r in s.rows] for s in self.scores], bool)
+    def value_right(self) -> np.ndarray: return np.array([[r['value_correct'] for r in s.rows] for s in self.scores])
     @cached_property
-    def strict(self) -> np.ndarray: return np.array([[r['strict_value'] for r in s.rows] for s in self.scores], bool)
+    def right(self) -> np.ndarray: return np.array([[*map(is_right, s.rows)] for s in self.scores])
     @cached_property
     def open(self) -> np.ndarray: # mask of the questions without an answer: refused, unreadable or failed
         return np.array([[r['status'] != 'answered' for r in s.rows] for s in self.scores], bool)
@@ -173,7 +173,7 @@ class System:
 
 def singles(p:RunMatrix) -> list[System]:
     "Each run by itself."
-    return [System(l, 'single', (l,), 'alone', p.x[k], p.strict[k], p.joules[k], p.usd[k], p.seconds[k], (1.,))
+    return [System(l, 'single', (l,), 'alone', p.x[k], p.right[k], p.joules[k], p.usd[k], p.seconds[k], (1.,))
             for k, l in enumerate(p.labels)]
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #14e058bb
@@ -226,7 +226,7 @@ def ensembles(
             rule = replace(rule, values=p.task.values)
             won = {q.id: vote([ballots[k][j] for k in ks], rule, q.id) for j, q in enumerate(p.questions)}
             s = score(p.questions, decisions_as_predictions(won))
-            right = np.array([r['strict_value'] for r in s.rows], bool)
+            right = np.array([*map(is_right, s.rows)])
             out.append(System(f'{name}: {" + ".join(members)}', 'ensemble', members, name, np.array(s.contributions()),
                               right, p.joules[ks].sum(0), p.usd[ks].sum(0), p.seconds[ks].max(0), (1.,) * len(ks)))
     return out
@@ -243,7 +243,7 @@ def _cascade(p:RunMatrix, members:tuple, how:str, called:tuple, side:int=1) -> S
                                                            for k, m in zip(members[side:], called[side:]))
     names = tuple(p.labels[k] for k in members)
     label = f'{(" → " if side == 1 else " & ").join(names[:-1])} → {names[-1]} on {how}'
-    return System(label, 'cascade', names, how, p.x[who, at], p.strict[who, at], # type: ignore[arg-type]
+    return System(label, 'cascade', names, how, p.x[who, at], p.right[who, at], # type: ignore[arg-type]
                   spent(p.joules), # type: ignore[arg-type]
                   spent(p.usd), seconds, tuple(float(m.mean()) for m in called)) # type: ignore[arg-type]
 
@@ -328,7 +328,7 @@ class Frontier(TableSet):
                   *(r['cost_per_correct_ci'] or (None, None)), r['on_frontier'], r['p_frontier']] for r in rows]
         more = (f'{left} more are on it in at least 5 % of the resamples.',) if left else ()
         return ResultTable(columns, cells, f'Overall score against {u}, {len(self.rows)} systems', (*more,
-            f'low, high: 95 % interval as of a run; of {u}/right answer (strict rule): bootstrap. P(frontier): share '
+            f'low, high: 95 % interval as of a run; of {u}/right answer: bootstrap. {RIGHT_ANSWER}. P(frontier): share '
             f'of joint resamples of the questions; the uncertainty of the meters is not in it.'))
     def to_json(self): return list(self.rows)
     def tables(self): return [self.table]

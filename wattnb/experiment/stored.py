@@ -7,7 +7,6 @@ __all__ = ['BRIEF', 'read_records', 'StoredRun', 'stored_run', 'replay', 'verify
 
 # %% ../../nbs/06_experiment/05_stored.ipynb #b49dd450
 import json, math, os, weakref
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +21,7 @@ from ..core.workspace import UserError, Workspace, digest, jsonable, log, read_c
 from ..core.records import Summary, finite
 from ..scoring.scores import VALUE_NOTE, metric_rows, score, task_names
 from ..scoring.run_folders import (GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs,
-                                       registry_of, run_labels, several_engines)
+                                       labels_of, registry_of, several_engines)
 from ..scoring.numbers import WHOLE_RUN, doubt_notes, run_numbers
 from .journal import JournalContent, LazyList, read_journal
 from .plan import _below
@@ -362,16 +361,6 @@ _RESULTS = { # column → what it shows of the numbers of a run
     'latency s': 'latency_s', 'Wh/question': 'wh_per_question', 'energy is': 'energy.is_',
     'USD/question': 'usd_per_question', 'tokens/question': 'tokens'}
 
-def _systems(runs, registry) -> dict[str, str]:
-    "Run → the label of its system in the figures, which have the complete runs over one question file."
-    def beside(r):
-        try: return r.datafile, r.complete and not r.name.endswith('-smoke')
-        except UserError: return None # damaged
-    groups = defaultdict(list)
-    for r in runs: groups[beside(r)].append(r)
-    groups.pop(None, None)
-    return {r.id: label for some in groups.values() for r, label in zip(some, run_labels(some, registry))}
-
 def _cell(x, of:str):
     if of == 'interval': return f'{x.score_low:.3f}–{x.score_high:.3f}' if x.score_low is not None else None
     return x.per(x.tokens) if of == 'tokens' else attrgetter(of)(x)
@@ -388,11 +377,12 @@ def results_table(
     truths, base, found = GroundTruth(ws), experiments_of(ws), []
     root, noise = ws.root if isinstance(ws, Workspace) else base, base.parent/'random_weights'
     if weights: base = noise
-    label = _systems(runs := find_runs(base, env, datafile) if base.exists() else [], registry_of(ws))
-    for r in runs:
+    whole = []
+    for r in find_runs(base, env, datafile) if base.exists() else []:
         try:
-            if r.summary: found.append((run_numbers(r, truths), r.path/'run_experiment.ipynb'))
+            if r.summary: found.append((run_numbers(r, truths), r.path/'run_experiment.ipynb')); whole.append(r)
         except UserError as e: log.warning('%s', e)
+    label = labels_of(whole, registry_of(ws))
     tasks = task_names(x.task for x, _ in found)
     found.sort(key=lambda x: (list(tasks).index(x[0].task), x[0].env, x[0].datafile, -(x[0].score or 0)))
     names = [x.name for x, _ in found]

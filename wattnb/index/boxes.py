@@ -95,6 +95,24 @@ def _numbers(name:str, of:Sequence, *text, kind=int) -> np.ndarray:
     "A number for each glyph of a text, or for each object."
     return np.fromiter(map(_pdfium()[name], *map(repeat, text), of), kind, len(of))
 
+# %% ../../nbs/01_index/00_boxes.ipynb #5eed0002
+def _changes(values) -> np.ndarray:
+    "Whether each of the values differs from the one before it; the first does."
+    out = np.ones(len(values), bool)
+    out[1:] = values[1:] != values[:-1]
+    return out
+
+def _objects(text, first, last, line) -> tuple[np.ndarray, np.ndarray]:
+    "The object of each word's first glyph, and the words whose last glyph may be of another; `line`: words that begin one."
+    of = lambda glyphs: _numbers('object', glyphs.tolist(), text)
+    start, end = of(first[line]), of(last[np.append(line[1:], len(first)) - 1])
+    length = np.diff(line, append=len(first))
+    objects, some = np.repeat(start, length), np.flatnonzero(np.repeat(start != end, length)) # in lines of several objects
+    if not len(some): return objects, some
+    objects[some] = of(first[some])
+    ends = some[_changes(objects[some][::-1])[::-1]] # within an object they are its
+    return objects, ends[of(last[ends]) != objects[ends]]
+
 # %% ../../nbs/01_index/00_boxes.ipynb #a4c65d6b
 _BEYOND = re.compile('[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]')
 
@@ -111,12 +129,6 @@ LIGATURES = str.maketrans({'ﬀ': 'ff', 'ﬁ': 'fi', 'ﬂ': 'fl', 'ﬃ': 'ffi', 
 _INK = np.ones(1 << 16, bool) # whether a character is seen, by its code
 _INK[[9, 10, 13, 32, 160]] = False
 
-def _changes(values) -> np.ndarray:
-    "Whether each of the values differs from the one before it; the first does."
-    out = np.ones(len(values), bool)
-    out[1:] = values[1:] != values[:-1]
-    return out
-
 def _words(text, n:int) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
     "The characters of a page, and of each word the first glyph, the last glyph and the object."
     buffer = np.zeros(2 * n + 2, np.uint16)
@@ -128,13 +140,15 @@ def _words(text, n:int) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
     ink = np.zeros(n + 2, bool)
     ink[1:-1] = _INK.take(codes, mode='clip')
     edges = np.flatnonzero(ink[1:] != ink[:-1])
-    of = lambda glyphs: _numbers('object', glyphs.tolist(), text)
-    first, last, objects = edges[::2], edges[1::2] - 1, of(edges[::2])
-    ends = np.flatnonzero(_changes(objects[::-1])[::-1]) # within an object they are its
-    mixed = ends[of(last[ends]) != objects[ends]]
+    first, last = edges[::2], edges[1::2] - 1
+    if not len(first): return chars, first, last, first
+    line = codes.take(first - 1) == 10
+    line[0] = True
+    objects, mixed = _objects(text, first, last, np.flatnonzero(line))
     if len(mixed): # words of several objects
-        at = np.concatenate([np.arange(first[k], last[k] + 1) for k in mixed])
-        own = of(at)
+        length = last[mixed] - first[mixed] + 1
+        at = np.arange(length.sum()) + np.repeat(last[mixed] + 1 - np.cumsum(length), length)
+        own = _numbers('object', at.tolist(), text)
         cut = 1 + np.flatnonzero((own[1:] != own[:-1]) & (at[1:] == at[:-1] + 1))
         first, last = np.append(first, at[cut]), np.sort(np.append(last, at[cut] - 1))
         order = np.argsort(first)
@@ -160,6 +174,13 @@ class _Glyphs(NamedTuple):
     unmapped: np.ndarray
     box: np.ndarray    # left, bottom, right, top on the page, not turned
 
+# %% ../../nbs/01_index/00_boxes.ipynb #5eed0003
+def _leave_out(left_out:Counter, why:str, words, kept, length):
+    "Mark words as left out, and count their glyphs."
+    if not np.count_nonzero(words): return
+    if n := int(length[words & kept].sum()): left_out[why] += n
+    kept &= ~words
+
 # %% ../../nbs/01_index/00_boxes.ipynb #1f45a5b0
 def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
     "The words of a page with their boxes; slanted, hidden and cropped ones are marked and counted."
@@ -171,7 +192,7 @@ def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
     sizes = _numbers('size', at, text, kind=float) * np.hypot(c, d)
     level, upright = np.abs(b) < .06 * np.abs(a), np.abs(a) < .06 * np.abs(b)
     turn = level * 8 + (np.where(level, a, b) > 0) * 4 + (np.where(level, d, c) > 0)
-    y, turn, kept = np.where(level, np.sign(d) * f, np.sign(c) * e)[of], turn[of], (level | upright)[of]
+    y, turn, slanted = np.where(level, np.sign(d) * f, np.sign(c) * e)[of], turn[of], ~(level | upright)[of]
     box = _values('box', text, [*first.tolist(), *last.tolist()], 4) # left, top, right, bottom
     lo, hi = np.minimum(box[:len(of)], box[len(of):]), np.maximum(box[:len(of)], box[len(of):])
     boxes = np.array([lo[:, 0], lo[:, 3], hi[:, 2], hi[:, 1]])
@@ -181,29 +202,30 @@ def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
         flat, ahead = turn > 7, turn & 4 > 0
         x = np.where(flat, np.where(ahead, left, -right), np.where(ahead, bottom, -top))
         x2 = np.where(flat, np.where(ahead, right, -left), np.where(ahead, top, -bottom))
-    length = last - first + 1
-    left_out['slanted'] += int(length @ ~kept)
-    crop = page.get_cropbox()
-    inside = (left + right > 2 * crop[0]) & (left + right < 2 * crop[2])
-    inside &= (bottom + top > 2 * crop[1]) & (bottom + top < 2 * crop[3])
-    left_out['outside the page'] += int(length @ (kept & ~inside))
-    kept &= inside
-    hidden = _hidden(page, text, at, objects[new].tolist(), of, kept, length, boxes)
-    left_out['hidden'] += int(length @ (kept & hidden))
+    length, kept = last - first + 1, np.ones(len(of), bool)
+    _leave_out(left_out, 'slanted', slanted, kept, length)
+    crop = page.get_bbox()
+    outside = (left + right <= 2 * crop[0]) | (left + right >= 2 * crop[2])
+    outside |= (bottom + top <= 2 * crop[1]) | (bottom + top >= 2 * crop[3])
+    _leave_out(left_out, 'outside the page', outside, kept, length)
+    _leave_out(left_out, 'hidden', _hidden(page, text, at, objects[new].tolist(), of, kept, length, boxes), kept, length)
     unmapped = (_numbers('unmapped', at, text) == 1)[of]
-    return _Glyphs(chars, first, last, objects, x, y, x2, np.maximum(sizes, .1)[of], turn, kept & ~hidden, unmapped, boxes.T)
+    return _Glyphs(chars, first, last, objects, x, y, x2, np.maximum(sizes, .1)[of], turn, kept, unmapped, boxes.T)
 
 # %% ../../nbs/01_index/00_boxes.ipynb #57625402
+_SHADE = np.array([3, 6, 1, 0], np.uint32) # tenths
+
 def _hidden(page, text, at:list, objects:list, of, kept, length, boxes) -> np.ndarray:
     "The words that cannot be seen on the printed page."
     mode = _numbers('mode', [*map(_at, objects)])
-    r, g, b, alpha = _values('colour', text, at, 4, 4, np.uint32).T
+    colour = _values('colour', text, at, 4, 4, np.uint32) # red, green, blue, alpha
     invisible = (mode == 3) | (mode == 7)
-    pale = ((.3 * r + .6 * g + .1 * b > 200) | (alpha < 40)) & ((mode == 0) | (mode == 4))
-    wide, high = boxes[2] - boxes[0], boxes[3] - boxes[1]
-    tiny = (np.minimum(wide, high) < .5) & (np.maximum(wide, high) < 1.5 * length)
+    pale = ((colour @ _SHADE > 2000) | (colour[:, 3] < 40)) & ((mode == 0) | (mode == 4))
+    wide, high = boxes[2:] - boxes[:2]
+    tiny = np.minimum(wide, high) < .5
+    if np.count_nonzero(tiny): tiny &= np.maximum(wide, high) < 1.5 * length
+    if not np.count_nonzero(pale | invisible): return tiny
     unsure = (pale | invisible)[of] & kept
-    if not np.count_nonzero(unsure): return tiny
     out, shown = invisible[of] & kept, length[kept & ~invisible[of]].sum()
     if length[out].sum() > shown: out[:] = False # a scan and its text layer
     look = unsure & ~out
@@ -243,7 +265,10 @@ WITHIN = 1.1          # the same within one object, as in a stretched line
 def _doubled(g:_Glyphs) -> np.ndarray:
     "Words that repeat another word in the same place."
     out = np.zeros(len(g.x), bool)
-    at = np.argsort(np.floor((g.x + [[0], [2]]) / 4).astype(float) * 1e7 + g.y) # neighbours in strips of four points
+    strips = np.floor((g.x + [[0], [2]]) / 4) * 1e7 + g.y # of four points
+    near = np.diff(np.sort(strips)) < .15 * g.size.max() # the heights of neighbours in one
+    if not np.count_nonzero(near): return out
+    at = np.argsort(strips)
     x, y, size = g.x[at], g.y[at], g.size[at][:, 1:]
     near = (np.abs(x[:, 1:] - x[:, :-1]) < .15 * size) & (np.abs(y[:, 1:] - y[:, :-1]) < .15 * size)
     if not np.count_nonzero(near): return out
@@ -263,6 +288,7 @@ def _gaps(g:_Glyphs, k) -> tuple:
     one = obj[1:] == obj[:-1]
     same, space = level & (gap < np.where(one, WITHIN, SPACE)), one & (gap > .06) # wider gaps may have text of a later object
     letter = (g.first[k] == g.last[k])[1:] & level
+    if np.count_nonzero(letter) < 6: return same, space, one
     pair = letter[1:] & letter[:-1]
     six = np.flatnonzero(pair[4:] & pair[2:-2] & pair[:-4]) # letters in a row, which may have gaps between them
     for a, usual in zip(six.tolist(), np.sort(gap[six[:, None] + np.arange(6)])[:, 2].tolist()):
@@ -287,7 +313,7 @@ def _pieces(g:_Glyphs, turn:int) -> list[Piece]:
         own = np.append(0, np.flatnonzero(~joined) + 1)
         start, right = start[own], np.maximum.reduceat(right, own)
         texts = [''.join(texts[a:b]) for a, b in pairwise([*own.tolist(), len(texts)])]
-    return [*map(Piece, g.x[start].tolist(), g.y[start].tolist(), right.tolist(), g.size[start].tolist(), texts)]
+    return [*map(Piece._make, zip(g.x[start].tolist(), g.y[start].tolist(), right.tolist(), g.size[start].tolist(), texts))]
 
 # %% ../../nbs/01_index/00_boxes.ipynb #ea434222
 _UNITS = frozenset('m cm mm km nm ft in s h W Wh kWh kg g L l'.split())
@@ -319,12 +345,14 @@ def _rows(pieces:list[Piece]) -> list[list[Piece]]:
     rows: list = []
     for p in sorted(pieces, key=lambda p: (-p.y, p.x)):
         for r in rows[-3:]:
-            away, size = abs(r[0].y - p.y), max(r[0].size, p.size)
-            near = away < .45 * size or away < .6 * size and not .87 < p.size / r[0].size < 1.15
-            if near and not any(_stacked(p, q) for q in r):
-                if p.size > r[0].size: r.insert(0, p) # the largest stands for the row
-                else: r.append(p)
-                break
+            largest = r[0] # it stands for the row
+            away, size = abs(largest.y - p.y), largest.size
+            if p.size > size: size = p.size
+            if away >= .6 * size or away >= .45 * size and .87 < p.size / largest.size < 1.15: continue
+            if any([_stacked(p, q) for q in r]): continue
+            if p.size > largest.size: r.insert(0, p)
+            else: r.append(p)
+            break
         else: rows.append([p])
     rows = [_joined(r) if len(r) > 1 else r for r in rows]
     lines = [_justified(r) if len(r) > 3 else r for r in rows]
@@ -507,9 +535,7 @@ def page_glyphs(
         g = _measure(page, _at(cast(handle, c_void_p).value), max(n, 0), left_out)
     finally: raw.FPDFText_ClosePage(handle)
     if g is None: return None
-    again = _doubled(g) & g.kept
-    left_out['printed twice'] = int((g.last - g.first + 1) @ again)
-    g.kept[again] = False
+    _leave_out(left_out, 'printed twice', _doubled(g), g.kept, g.last - g.first + 1)
     return _by_code(g) if np.count_nonzero(g.unmapped & g.kept) > 20 else g
 
 # %% ../../nbs/01_index/00_boxes.ipynb #a1c54c00
@@ -521,14 +547,14 @@ def page_rows(
     g = page_glyphs(page, left_out)
     if g is None: return PageRows([], 0, left_out, 0)
     length, parts = g.last - g.first + 1, []
-    glyphs = np.bincount(g.turn[g.kept], length[g.kept], 16) # of each direction
-    for turn in np.argsort(-glyphs, kind='stable')[:np.count_nonzero(glyphs)].tolist():
+    glyphs = np.bincount(g.turn[g.kept], length[g.kept], 16).tolist() # of each direction
+    for turn in sorted(filter(glyphs.__getitem__, range(16)), key=lambda t: -glyphs[t]):
         pieces = _pieces(g, turn)
         if drop := _line_numbers(pieces):
             left_out['line numbers'] += sum(len(p.text) for p in drop)
             pieces = [p for p in pieces if p not in drop]
         parts.append(_rows(pieces))
-    return PageRows(parts, int(length.sum()), +left_out, int(length @ (g.kept & g.unmapped)))
+    return PageRows(parts, int(length.sum()), left_out, int(length[g.kept & g.unmapped].sum()))
 
 # %% ../../nbs/01_index/00_boxes.ipynb #003a9e5c
 @lru_cache(1)

@@ -13,9 +13,9 @@ __all__ = ['MAX_DOCUMENT', 'PARSER_VERSION', 'MAX_UNPRINTABLE', 'MAX_PAGE_GARBAG
 # %% ../../nbs/01_index/01_documents.ipynb #2232daa8
 import json, os, queue, re, subprocess, sys, threading
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from hashlib import sha256
 from itertools import groupby, pairwise, takewhile
 from pathlib import Path
@@ -142,7 +142,7 @@ def dump_document(
     doc:Document, # a parsed paper
 ) -> str:
     "A document as JSON, a line for each paragraph. Half of a surrogate pair, which is no character, becomes `?`."
-    o, dump = doc.to_json(), partial(json.dumps, ensure_ascii=False, allow_nan=False)
+    o, dump = doc.to_json(), json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode # json.dumps makes one each time
     def page(s):
         head = f'{{"title": {dump(s["title"])}, "metadata": {dump(s["metadata"])}, "paragraphs": [\n'
         return head + ',\n'.join(map(dump, s['paragraphs'])) + ']}'
@@ -155,11 +155,18 @@ _ABBR = (r'(?:et al|e\.g|i\.e|cf|vs|etc|Fig|Figs|Tab|Sec|Eq|Eqs|Ref|Refs|No|Nos|
 _ABBREVIATED = re.compile(rf'(?<![^\s(]){_ABBR}\.$')
 _END = re.compile(r'[.!?]["\')\]]*\s+(?=["\'(\[]*[A-Z0-9])')
 
+def _one_line(
+    text:str,
+) -> str:
+    "The text with its white space collapsed."
+    if text.isprintable() and '  ' not in text: return text.strip() # no other white space is printable
+    return ' '.join(text.split())
+
 def split_sentences(
     text:str, # a paragraph
 ) -> list[str]:
     "Sentences in order; joined by single spaces they are the paragraph with its white space collapsed."
-    text = ' '.join(text.split())
+    text = _one_line(text)
     out, start = [], 0
     for m in _END.finditer(text):
         if _ABBREVIATED.search(text, max(start, m.start() - 9), m.start() + 1): continue # no abbreviation is longer
@@ -212,22 +219,20 @@ def join_lines(
     known:frozenset=frozenset(), # words of the paper
 ) -> str:
     "One line of text: words that line ends split are joined, white space is collapsed."
-    text = ' '.join(' '.join(lines).split())
+    text = _one_line(' '.join(lines))
     if '- ' not in text: return text # no line ends with a hyphen
-    out, tail = [], '' # what a joint depends on is the last word
-    for line in (' '.join(l.split()) for l in lines):
-        if not line: continue
-        hyphen = tail.endswith('-')
-        first = re.search(r'([^\W\d_]{2,})-$', tail) if hyphen else None
-        second = re.match(r'[^\W\d_]*', line)[0] if first and line[:1].islower() else '' # type: ignore[index]
-        if first and second and (re.search(rf'\w-{_WITHIN}-$', tail) or re.match(rf'{_WITHIN}-\w', line)): pass # state-of-the-art
-        elif first and second in ('and', 'or', 'to'): out.append(' ') # short- and long-term
-        elif first and second:
-            if not _keeps_hyphen(first[1], second, known): out[-1], tail = out[-1][:-1], tail[:-1]
-        elif out and not (hyphen and re.search(r'\w-$', tail)): out.append(' '); tail += ' '
-        out.append(line)
-        tail = (tail + line)[-60:]
-    return ''.join(out)
+    first, *rest = '\n'.join(filter(None, map(_one_line, lines))).split('-\n')
+    out, tail = [first], f'{first[-60:]}-' # what a joint depends on is the last word
+    for part in rest:
+        word = re.search(r'([^\W\d_]{2,})-$', tail)
+        second = re.match(r'[^\W\d_]*', part)[0] if word and part[:1].islower() else '' # type: ignore[index]
+        if not second: joint = '-' if re.search(r'\w-$', tail) else '- '
+        elif re.search(rf'\w-{_WITHIN}-$', tail) or re.match(rf'{_WITHIN}-\w', part): joint = '-' # state-of-the-art
+        elif second in ('and', 'or', 'to'): joint = '- ' # short- and long-term
+        else: joint = '-' if _keeps_hyphen(word[1], second, known) else '' # type: ignore[index]
+        out += joint, part
+        tail = f'{tail[:-1]}{joint}{part}'[-60:] + '-'
+    return ''.join(out).replace('\n', ' ')
 
 # %% ../../nbs/01_index/01_documents.ipynb #5d7f1dc6
 _HEADING = re.compile(r'^(?:(?:\d+(?:\.\d+)*\.?|[IVX]+\.|[A-Z]\.)\s+[A-Z][^.]{2,70}|Abstract|Introduction|Conclusions?'
@@ -384,9 +389,9 @@ class _PageText:
     def __init__(self, rows:list[list[Piece]], page:int, section:str, known:frozenset):
         self.rows, self.page, self.section, self.known, self.caption, self.used = rows, page, section, known, '', ''
         self.out, self.block, self.last = [], [], None
-        letters: dict = {}
+        letters: dict = defaultdict(int)
         for r in rows:
-            for p in r: letters[p.size] = letters.get(p.size, 0) + len(p.text)
+            for p in r: letters[p.size] += len(p.text)
         self.body = round(max(letters, key=letters.__getitem__), 1) if letters else 10. # font size of most letters
     def add(self, text:str, kind:str, **meta):
         sentences = [text] if kind == 'table' else split_sentences(text)
@@ -394,8 +399,9 @@ class _PageText:
         self.out.append(Paragraph(text, meta, [Sentence(s) for s in sentences]))
     def flush(self):
         "End the paragraph that is being collected."
+        if not self.block: return
         text = join_lines([p.text for p in self.block], self.known)
-        size, lines = max((p.size for p in self.block), default=0), len(self.block)
+        size, lines = max([p.size for p in self.block]), len(self.block)
         self.block.clear()
         if not text: return
         kind = self.kind_of(text, size, lines)
@@ -571,12 +577,12 @@ def _torn(text:str) -> str:
     small = text.lower()
     words = small.split()
     sizes = [*map(len, words)]
-    if sizes.count(1) > 20: # the quick case
+    if sizes.count(1) > 20 and sum(w.isalpha() for w in words if len(w) == 1) > 20:
         letters = [len(w) for w in words if w.isalpha()]
         if len(letters) > 40 and letters.count(1) > .5 * len(letters): return 'has its letters one by one'
-    long = sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum())
-    if max(sizes, default=0) > 30 and long > max(60, .4 * len(text)):
-        return 'has no spaces between its words'
+    if max(sizes, default=0) > 30:
+        long = sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum())
+        if long > max(60, .4 * len(text)): return 'has no spaces between its words'
     back = 0 if _BACKWARDS_WORDS.isdisjoint(words) else sum(map(small.count, _BACKWARDS))
     return 'runs backwards' if back > 2 and back > sum(map(small.count, _COMMON)) else ''
 
@@ -613,7 +619,7 @@ def page_notes(
 # %% ../../nbs/01_index/01_documents.ipynb #456b9d90
 def _line(r:list[Piece]) -> str: return ' '.join(p.text for p in r)
 
-def _mask(l:str) -> str: return re.sub(r'\d+', '#', ' '.join(l.split()))
+def _mask(l:str) -> str: return re.sub(r'\d+', '#', _one_line(l))
 
 def _in_table(rows:list, k:int) -> bool:
     "Whether a line at the edge of a page belongs to a table: a caption, or cells close to other cells."

@@ -28,7 +28,7 @@ def drawn_boxes(
     page, # a page of a pypdfium2 document
 ) -> np.ndarray:
     "Left, bottom, right, top in points of all that is drawn on a page beside its text, without backgrounds."
-    left, bottom, right, top = page.get_cropbox()
+    left, bottom, right, top = page.get_bbox()
     found = [o.get_bounds() for o in itertools.islice(page.get_objects(max_depth=4), _MOST_OBJECTS) if o.type != _TEXT]
     b = np.array(found, float).reshape(-1, 4)
     b = np.clip(b, [left, bottom, left, bottom], [right, top, right, top])
@@ -70,7 +70,7 @@ def part_box(
     lines = passage_boxes(page, text) if text else []
     if not lines: return None
     whole = np.array([np.array(lines)[:, :2].min(0), np.array(lines)[:, 2:].max(0)]).reshape(-1)
-    left, bottom, right, top = page.get_cropbox()
+    left, bottom, right, top = page.get_bbox()
     box, drawn = grown(whole, drawn_boxes(page))
     if not drawn and len(lines) < 4: return None
     box = _whole_lines(page, box + [-PART_MARGIN, -PART_MARGIN, PART_MARGIN, PART_MARGIN])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'THINKING', 'BOS', 'PROMPT_STYLES', 'ENGINES', 'GGUF_ENGINES', 'EFFORTS', 'PROVIDERS', 'Price',
-           'ModelEntry', 'provider_key', 'Registry', 'load_registry', 'slug']
+           'ModelEntry', 'check_effort', 'provider_key', 'Registry', 'load_registry', 'slug']
 
 # %% ../../nbs/03_llm/01_registry.ipynb #e50884a8
 import functools, json, math, re, tomllib
@@ -139,19 +139,26 @@ def on_engine(self:ModelEntry,
 # %% ../../nbs/03_llm/01_registry.ipynb #c17141f2
 EFFORTS = ('none', 'minimal', 'low', 'medium', 'high', 'xhigh') # levels of reasoning that servers know
 
+def check_effort(
+    effort:str, # '', one of `EFFORTS`, or tokens of thought
+):
+    "`UserError` for a word that is no effort."
+    if not effort or effort in EFFORTS or effort.isdigit() and int(effort): return
+    raise UserError(f'unknown effort {effort!r}: one of {", ".join(EFFORTS)}, or tokens of thought')
+
 @patch
 def at_effort(self:ModelEntry,
     effort:str, # one of `EFFORTS`, or tokens of thought at most; '' is the entry's own
 ) -> ModelEntry:
     "The same model with so much reasoning. `UserError` where it cannot be told."
+    check_effort(effort)
     if not effort: return self
-    if effort.isdigit() and int(effort):
+    if effort.isdigit():
         if self.engine == 'transformers' and self.thinks or self.provider == 'openrouter' and self.thinking == 'on':
             return replace(self, thinking_tokens=int(effort))
         raise UserError(f'effort {effort}: tokens of thought can be limited for a model that is told to think '
                         f'(thinking = "on" in its entry), by the engine transformers or at openrouter, not for {self.key}: '
                         f'give {", ".join(EFFORTS)}')
-    if effort not in EFFORTS: raise UserError(f'unknown effort {effort!r}: one of {", ".join(EFFORTS)}, or tokens of thought')
     if self.provider not in ('openai', 'openrouter') and self.engine in ('', 'transformers'):
         raise UserError(f'effort {effort}: {self.key} is not asked through a server that knows levels; give tokens of thought')
     if self.thinking == 'off' and effort != 'none':

@@ -446,10 +446,10 @@ def unclear_names(
 _MARK = re.compile(r"\b(?:than|compared (?:to|with)|in comparison (?:to|with)|relative to|versus|vs\.?|against|unlike|over|from"
                    r"|instead of|in place of|replac(?:es?|ing))\s+(?:by\s+)?"
                    r"(?:(?!(?:and|or|but|is|are|was|were|when|because|by|to)\b)[\w'’-]+\s+){0,4}$", re.I)
-_CHANGED_FROM = re.compile(r'\b(?:quanti[sz]|switch|mov|go|chang|convert|compress|scal|distil|upgrad|downgrad|reduc)\w*\s+'
-                           r'(?:from )?(?:the )?$', re.I)
+_CHANGED_FROM = re.compile(r'\b(?:quanti[sz]|switch|mov|go|chang|convert|compress|scal|distil|upgrad|downgrad|reduc|lower'
+                           r'|halv)\w*\s+(?:from )?(?:the (?:precision of )?)?$', re.I)
 _REPLACED = re.compile(r'\s+(?:is|was) (?:replaced (?:by|with)|(?:exchanged|swapped) for)\b')
-_TO = re.compile(r'\s+(?:(?:down|up) )?to\b')
+_TO = re.compile(r'\s+(?:(?:down|up) )?(?:to\b|\()') # "quantising a to b", "lowering the precision of a (b)"
 _JOINED = re.compile(r"(?:['’]s)?(?:[\s,]|\band\b|\bor\b|\bnor\b|\bof\b|\bboth\b)*")
 
 def _together(text:str, xs:Sequence[Mention], last:bool=False) -> list[Mention]:
@@ -491,7 +491,8 @@ _ALL = re.compile(r'(?<!at )(?<!after )\b(?:(?:all|every|each|any)(?: of)?(?: th
                   r'(?: (?:of them|two|three|four|five|\d+))?(?: \w+ed)?'
                   rf'(?: {_SYSTEM}\b|(?=\s*(?:[.,;)]|$)))|the (?:others|rest)\b|the other (?:\w+ )?{_SYSTEM})', re.I)
 
-_GROUP = re.compile(r'\b(?:among|amongst|within|of|in) (?:all )?(?:of )?(?:the |our )?((?:[\w.-]+ ){1,2}?)'
+_GROUP = re.compile(r'(?:\b(?:among|amongst|within|in)|(?:^|[,;:(]\s*|(?:est|scores?|accuracy|energy|latency) )of)'
+                    r' (?:all )?(?:of )?(?:the |our )?((?:[\w.-]+ ){1,2}?)'
                     r'(?:family|models|systems|runs|series|variants|ones)\b', re.I)
 _EVERYONE = set('all our the these those cited tested evaluated compared benchmarked considered measured studied '
                 'different single language ten eleven twelve'.split()) | set(_COUNTS)
@@ -588,6 +589,9 @@ def claims_of(
         if others and (known or r.measure): rest.append((p.word, OTHER_WORK)); continue
         if claims and re.match(r'\s+so\b', p.after): # "not significantly so"
             r = r._replace(measure=claims[-1].said.measure)
+        if r.above_all and r.kind in ('not more', 'not less'): # "is not the fastest": another one is
+            place = 1. if r.kind == 'not more' else -1.
+            r = r._replace(kind='rank', quantity=Quantity('another', place, place), above_all=False)
         pairs = _pairs(s, p, r, known, cited)
         if p.kind == 'factor' and pairs == ONE_RUN: continue # "5 % of the time of big" is no comparison of runs
         why = (NO_RUN if pairs == NO_RUN else 'what it says is not clear' if not r.kind
@@ -696,7 +700,8 @@ def _rank_verdict(claim:Claim, cited:Cited) -> 'ClaimVerdict':
         return ClaimVerdict(None, f'{measure} was not measured of all, or is a lower bound')
     above = sum(x > v[a] for x in v.values()) if place > 0 else sum(x < v[a] for x in v.values())
     tied = sum(x == v[a] for x in v.values())
-    if above < abs(place) <= above + tied: return ClaimVerdict(True)
+    holds = above < abs(place) <= above + tied
+    if holds != (claim.said.quantity.unit == 'another'): return ClaimVerdict(True) # type: ignore[union-attr]
     say = f'{a} is number {above + 1} of {len(v)} in {measure}' + ', from the lowest' * (place < 0)
     return ClaimVerdict(False, say, say)
 
@@ -736,6 +741,7 @@ def verdict(
 _N = r'(?<![\w.,+−-])(\d+(?:\.\d+)?|\.\d+)(?![\d]|\.\d|,\d)'
 _PERCENT = _N + r'\s*(%|per ?cent)(?!\s*(?:confidence|interval|CI|level|bootstrap))'
 _DECIMAL = r'(?<![\w.,+−-])([01]?\.\d{2,4})(?!\d|[\d.]*\s*(?:[mk]?Wh|[kM]?J|m?s|USD)\b)()'
+_ONE_DIGIT = r'(?<![\w.,+−-])([01]?\.\d|[01])(?!\d|[\d.]*\s*(?:%|\w))()'
 _OF_HUNDRED = (r'(?<!of )' + _N + r'\s*(points)\b'
                r'(?!\s*(?:above|below|ahead|behind|over|under|apart|than|(?:of|per|each)\b))')
 _MORE = r'(?!\s*(?:more|less|fewer|higher|lower|faster|slower|longer|better|worse|per\b(?! q)))'
@@ -755,25 +761,27 @@ _TYPED = { # quantity → patterns of a typed number and its % sign, "points" or
               rf'\b(?:right|correct(?:ly)?) (?:in|for|on) {_PERCENT}',
               *(rf'\baccuracy (?:(?:of|is|was|reaches|for|\w*⟨\d+⟩) )*{n}' for n in (_DECIMAL, _PERCENT))),
     'citations': (rf'\bcit(?:e[sd]?|ing)\b[^.;]{{0,40}}?\b{_PERCENT} of',),
-    'share': tuple(before + n + end for n in (_DECIMAL, _PERCENT) for before, end in (
+    'share': (rf'\b(?:recall|overlap|score) (?:of|is|was) {_ONE_DIGIT}', *(
+        before + n + end for n in (_DECIMAL, _PERCENT) for before, end in (
         (r'⟨\d+⟩(?:[’\']s)?\s*(?:[(:=,]|at\b|with\b)?\s*', _END), (_REACHES, _END), ('', r'\s*\(\s*⟨\d+⟩'),
         ('', r'\s+(?:for|of) ⟨\d+⟩'), (r'^(?:With|At) ', r',\s*⟨\d+⟩'),
         (r'\b(?:recall|overlap|rates?)\s+(?:of|is|was)\s+(?:⟨\d+⟩ (?:is|was) )?', _END),
         (r'\b(?:sits|stands|lies|is|was|comes?(?: in)?|came in) at ', _END),
         (r'(?:[01]?\.\d{2,4}|\d\s?%)(?:,? and|,)\s+', _END),
-        (r'\d%?\s*(?:versus|vs\.?|against|rather than|instead of) ', _END))),
+        (r'\d%?\s*(?:versus|vs\.?|against|rather than|instead of) ', _END)))),
     'wh': (rf'{_N}\s*([mkM]?Wh|(?:milli|kilo)?watt-?\s?hours?|[kM]?J|(?:kilo|mega)?joules?)\b{_MORE}',),
     'usd': (r'(?:USD|\$)\s*(\d+\.\d+)()(?!\s*(?:per|/)\s*(?!question|query|answer))',
             r'(?<![\d.])(\d+\.\d+)\s*(?:USD|dollars)\b()(?!\s*(?:per|/)\s*(?!question|query|answer))'),
     'latency': (rf'(?<!every )(?<!after )(?<!last )(?<!over ){_N}\s*(s|sec|seconds)\b{_MORE}',
                 rf'{_TIMED}{_N}\s*(ms|milliseconds?|min|minutes?|h|hours?)\b{_MORE}',
                 rf'{_N}\s*(ms|milliseconds?|min|minutes?|h|hours?)\s+(?:per|a|for each) (?:question|query|answer)')}
+
+# %% ../../nbs/10_plots/11_claims.ipynb #n10typed6
 _WORTH = (('%|per|points', .01), ('mWh|milliwatt', 1e-3), ('kWh|kilowatt', 1e3), ('MWh', 1e6), ('kJ|kilojoule', 1 / 3.6),
           ('MJ|megajoule', 1e3 / 3.6), ('J|joule', 1 / 3600), ('ms|millisec', 1e-3), ('min', 60), ('hours?|h$', 3600))
 _MEANT = dict(citations=r'cit(?:ation|e)\w*|reference', refusals=r'refus\w+|NA|abst\w+|unanswerable',
               value=r'value|right|correct\w*', score=r'overall|scor\w+|accuracy|composite')
 
-# %% ../../nbs/10_plots/11_claims.ipynb #n10typed6
 def _known(x:RunNumbers, ends:bool=False) -> dict[str, list]:
     "Quantity → the numbers of a run that may stand for it, with the ends of their intervals if wanted."
     score = [x.score, x.strict]
@@ -863,7 +871,7 @@ def typed_numbers(
     found, seen = _typed_in(s, named), set()
     for x in found:
         keys = _owner(x, s, named, [y for y in found if y.quantity == x.quantity])
-        if len({y.keys for y in named}) == 1 and re.search(r'\bfrom [^.;]{0,30}$', s.text[:x.start]):
+        if len({y.keys for y in named}) == 1 and re.search(r'\bfrom (?:[^.;]|\.\d){0,30}$', s.text[:x.start]):
             keys = [*keys, *(k for k in cited.runs if k not in keys)] # from a run to one that is not named
         ends = [v for k in keys for v in _known(cited.runs[k].numbers, True).get(x.quantity, ())]
         if _OF_ENDS.search(s.text) and x.fits(ends): continue

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.tables import ResultTable
+from ..core.tables import ResultTable, seconds_text
 from ..core.records import Summary
 from ..core.workspace import UserError, Workspace, atomic_write, did_you_mean, progress
 from ..core.questions import is_blank
@@ -67,7 +67,7 @@ def _latency_panel(ax, records:list):
     ax.ecdf(lat, color=PALETTE[0]); ax.axvline(mid, color='black', lw=.8, ls='--')
     ax.set_xlabel('seconds from the start of its batch to its answer'); ax.set_ylabel('share of questions')
     ax.set_ylim(0, 1.02); ax.set_xlim(left=0)
-    ax.set_title(f'Latency of a question (median {mid:.3g} s)')
+    ax.set_title(f'Latency of a question (median {seconds_text(mid)})')
 
 def _token_panel(ax, records:list):
     "Prompt tokens per question; where a model counts none, the tokens of the context."

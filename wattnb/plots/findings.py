@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_WORDS', 'run_dates', 'report_title', 'report_facts', 'energy_sign', 'takes_less', 'audit_findings',
            'summary_sentences', 'energy_findings', 'money_findings', 'refusal_findings', 'precision_findings',
-           'budget_table', 'pair_of', 'p_text', 'systems_table']
+           'budget_table', 'pair_of', 'systems_table']
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n9imp
 import re
@@ -13,11 +13,11 @@ from collections import defaultdict
 from datetime import datetime
 from typing import Callable, Sequence
 
-from ..core.tables import ResultTable
+from ..core.tables import ResultTable, seconds_text
 from ..core.workspace import UserError, some_of
 from ..compare.auditing import SEVERITIES
 from ..scoring.numbers import DOUBTS, Doubt, doubt_notes
-from ..scoring.statistics import ALPHA
+from ..scoring.statistics import ALPHA, p_text
 from .reports import Report
 
 # %% ../../nbs/10_plots/09_findings.ipynb #n8dates
@@ -201,7 +201,7 @@ def _what_cost(r:Report) -> str:
         return _fitting(r, lambda name: f'A question to {name(best)} costs {first.usd_per_question:.3g} USD; its energy '
                                         'is not known.')
     why = ', because the provider does not report it' if not first.ran_here else ''
-    time = '' if first.latency_s is None else f'; an answer takes {first.latency_s:.3g} seconds'
+    time = '' if first.latency_s is None else f'; an answer takes {seconds_text(first.latency_s)}'
     return _fitting(r, lambda name: f'The energy of {name(best)} is not known{why}{time}.')
 
 def _metered(x) -> str:
@@ -384,12 +384,6 @@ def pair_of(
     "The pair of two runs, whichever of them is first."
     return next(p for p in c.pairs if {p['a'], p['b']} == {a, b})
 
-def p_text(
-    p:float, # 0 to 1
-) -> str:
-    "A p value as one writes it."
-    return 'p < 0.001' if p < .001 else f'p = {p:.3f}'
-
 class _Marks:
     "Letters for the doubts of a table, in the order in which they are used."
     def __init__(self): self.rules = {} # type: ignore[var-annotated]
@@ -429,7 +423,7 @@ def _votes(r:Report) -> list[str]:
 def _system_row(r:Report, label:str, x, marks:_Marks) -> list:
     text = lambda v, digits='.3f': '–' if v is None else f'{v:{digits}}'
     ci = None if x.score_low is None else f'{x.score_low:.3f}–{x.score_high:.3f}'
-    latency = text(x.latency_s, '#.3g').rstrip('.')
+    latency = '–' if x.latency_s is None else seconds_text(x.latency_s).removesuffix(' s')
     wh = '–' if x.wh is None else energy_sign(x) + f'{x.wh_per_question:#.3g}'.rstrip('.')
     label, run = r.names[label], label
     return [label, marks.beside(text(x.score), label, x, 'score'), ci, marks.beside(wh, label, x, 'energy'),

@@ -160,14 +160,15 @@ def plot_abstention(
 
 # %% ../../nbs/10_plots/06_questions.ipynb #74b61243
 def _risk_rows(data) -> list[dict]:
-    from wattnb.scoring.scores import risk_coverage
+    from wattnb.scoring.scores import risk_coverage, risk_intervals
     from wattnb.scoring.calibration import calibration_of
     out = []
     for e in data.best_first:
         c, k = risk_coverage(e.scores.rows), calibration_of(e.scores.rows, e.scores.papers)
         own = dict(label=e.label, area=c['area'], confidence=c['confidence'], n=e.scores.n, ece=k and k.ece,
                    ece_by_chance=k and k.ece_by_chance, brier=k and k.brier)
-        out += [dict(own, coverage=x, risk=y) for x, y in zip(c['coverage'], c['risk'])]
+        ends = risk_intervals(e.scores.rows, c['coverage'], e.scores.papers)
+        out += [dict(own, coverage=x, risk=y, **z) for x, y, z in zip(c['coverage'], c['risk'], ends)]
     return out
 
 # %% ../../nbs/10_plots/06_questions.ipynb #104a4f93
@@ -176,13 +177,6 @@ def _confidence_text(r) -> str:
     if not r.confidence: return 'no confidence'
     if (ece := getattr(r, 'ece', None)) is None or not np.isfinite(ece): return f'mean risk {r.area:.2f}'
     return f'mean risk {r.area:.2f}, Brier {r.brier:.2f}\nECE {ece:.2f}, by chance {r.ece_by_chance:.2f}'
-
-def _with_intervals(df):
-    "The rows with 95 % intervals of coverage and risk (Wilson)."
-    answered = (df['coverage'] * df['n']).round().astype(int)
-    wrong = (df['risk'] * answered).round().astype(int)
-    ends = [(*wilson(k, n), *wilson(w, k)) for w, k, n in zip(wrong, answered, df['n'])]
-    return df.assign(**dict(zip(('coverage_low', 'coverage_high', 'risk_low', 'risk_high'), zip(*ends))))
 
 def _draw_curves(df, runs, columns:int=3):
     "A panel per run: its curve with its band, the others in grey; of one without confidence the end alone."
@@ -223,15 +217,15 @@ def _draw_ends(runs):
     return fig
 
 @figure('risk_coverage', 'error rate against the share answered', NEEDS['run'], _risk_rows,
-        'A panel per run that records its confidence: share of wrong answers among the most confident ones, against '
-        'the share of questions answered, with a band; without confidence, a row per run with a dot and its interval '
+        'A panel per system that records its confidence: share of wrong answers among the most confident ones, against '
+        'the share of questions answered, with a band; without confidence, a row per system with a dot and its interval '
         'for each', ('risk',))
 def plot_risk_coverage(
-    df,           # label, coverage, risk, area (of the whole curve), confidence (whether the run has one), n; where known
-                  # ece, ece_by_chance, brier
+    df, # label, coverage, risk, their _low and _high, area (of the whole curve), confidence (whether the run has one), n;
+        # where known ece, ece_by_chance, brier
 ):
     "Error rate among the answered against the share of questions answered."
-    df = _with_intervals(with_looks(df)).sort_values('coverage', kind='stable')
+    df = with_looks(df).sort_values('coverage', kind='stable')
     runs = df.groupby('label', observed=True).last()
     sure = bool(runs['confidence'].any())
     runs = runs.assign(_by=runs['area'].where(runs['confidence'].astype(bool)) if sure else runs['risk'])
@@ -240,7 +234,7 @@ def plot_risk_coverage(
     fig, more = _draw_curves(df, drawn) if sure else _draw_ends(drawn), len(runs) - len(drawn)
     legend_below(fig, run_legend(drawn))
     what = 'Errors among the most confident answers' if sure else 'Errors among the answers, and how many there are'
-    note = ('; risk: share of wrong answers, most confident first; coverage: share answered; grey: the other runs'
+    note = ('; risk: share of wrong answers, most confident first; coverage: share answered; grey: the other systems'
             + f', {more} of them without a panel' * (more > 0) + '; bands: 95 % intervals'
             + '; ECE: expected calibration error' * bool('ece' in df and df['ece'].notna().any())) if sure else (
             '; least risk on top; lines: 95 % intervals; no run records its confidence')

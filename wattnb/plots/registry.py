@@ -18,8 +18,8 @@ from ..core.records import finite
 from ..core.workspace import UserError
 from ..scoring.statistics import bootstrap_ci
 from ..scoring.scores import METRICS, main_task, task_names
-from ..scoring.run_folders import (GroundTruth, RunFolder, find_runs, kind_of, model_of, pick_runs, registry_of,
-                                        run_labels, score_run, side_by_side)
+from ..scoring.run_folders import (GroundTruth, RunFolder, find_runs, in_figures, kind_of, model_of, pick_runs,
+                                        registry_of, run_labels, score_run, side_by_side)
 from ..scoring.numbers import question_costs, ranked_joules, run_numbers
 from ..scoring.store import tidy_rows
 from ..compare.paired import ScoredRun, compare_scores
@@ -50,7 +50,7 @@ def comparable_runs(
     for r in pick_runs(ws, only, env, datafile) if only else find_runs(ws, env, datafile):
         try:
             if not r.complete: raise UserError('not finished: no complete summary.json')
-            if r.name.endswith('-smoke'): raise UserError('a smoke test')
+            if not in_figures(r): raise UserError('a smoke test')
             if (s := score_run(r, truths)) is None: raise UserError('no truth for its questions')
             found.append((r, s))
         except UserError as e: why[r.id] = str(e)

@@ -26,8 +26,8 @@ from ..scoring.statistics import ALPHA
 from ..scoring.store import ERROR_CLASSES, error_class, snippet_paper
 from ..telemetry.energy import joules_per_token
 from ..telemetry.footprints import footprint_table, run_footprint
-from ..scoring.run_folders import (GroundTruth, distinct_names, pick_runs, registry_of, run_labels, runs_root,
-                                        several_engines, some_runs)
+from ..scoring.run_folders import (GroundTruth, distinct_names, in_figures, pick_runs, registry_of, run_labels,
+                                        runs_root, several_engines, some_runs)
 from ..scoring.scores import INTERVAL_NOTE, main_task, task_names
 from ..scoring.numbers import doubt_notes, run_numbers
 from ..ensemble.recommendation import recommend
@@ -39,7 +39,7 @@ def _complete_runs(ws, where:dict, truths:GroundTruth, only=()) -> tuple[list, l
     found, damaged = [], []
     for r in pick_runs(ws, only, **where) if only else some_runs(ws, **where, damaged=True):
         try:
-            if r.complete and not r.name.endswith('-smoke'): found.append((r, len(r.predictions)))
+            if in_figures(r): found.append((r, len(r.predictions)))
         except UserError as e: damaged.append(f'{r.id} ({str(e).replace(f"{r.path}/", "")})')
     stems = sorted({r.datafile for r, _ in found})
     if not found: raise UserError('no finished runs: `wattnb results` lists the others, and the command of a run resumes it')

@@ -18,7 +18,7 @@ from ..core.tables import counted
 from ..core.workspace import UserError
 from ..llm.memory import bytes_per_parameter, nominal_bits
 from ..scoring.run_folders import several_engines
-from ..scoring.statistics import ALPHA, differs, holm
+from ..scoring.statistics import ALPHA, differs, holm, p_text
 from ..compare.paired import compare_scores
 from ..compare.thinking import thinking_of, thought_rows
 from ..compare.precision_atlas import atlas_of
@@ -339,7 +339,7 @@ def plot_forest(
     for i, (r, h) in enumerate(zip(df.itertuples(), hollow)):
         interval(ax, r.diff, i, r.ci_low, r.ci_high, r.colour, r.marker, h, ms=4.2)
     ax.axvline(0, color='black', lw=.8)
-    row_texts(ax, ['p < 0.001' if v < .001 else f'p = {v:.3f}' for v in df['p_holm']])
+    row_texts(ax, [*map(p_text, df['p_holm'])])
     ax.margins(x=.06); ax.locator_params(axis='x', nbins=5); ax.set_xlabel('difference of the overall score')
     legend_below(fig, significance(hollow) + run_legend(df))
     n = int(df['pairs'].iloc[0]) if 'pairs' in df else 0
@@ -499,7 +499,7 @@ def margin_texts(
     for r in rows:
         if r.get('verdict') != 'not worse': continue
         head, first, second = r['pair'].rpartition(': ')[0], r['first'], r['second']
-        p, e = ('p < 0.001' if r['p_not_worse'] < .001 else f'p = {r["p_not_worse"]:.2g}'), energy.get(r['pair'])
+        p, e = p_text(r['p_not_worse']), energy.get(r['pair'])
         ends = '' if e is None or e['low'] is None or e['high'] is None else f' [{e["low"]:.2g}, {e["high"]:.2g}]'
         at = f' at {e["value"]:.2g}{ends} times the energy' if e else ''
         out.append(f'{head}: {first} is not worse than {second} by {r["margin"] * 100:g} points ({p}){at}.')

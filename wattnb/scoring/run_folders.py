@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['NO_RUNS', 'cell_text', 'RunFolder', 'replay_hint', 'run_hash', 'is_plain', 'side_by_side', 'experiments_of', 'is_run',
-           'is_own', 'runs_root', 'find_runs', 'registry_of', 'entry_of', 'kind_of', 'model_of', 'run_labels',
-           'is_called', 'read_each', 'several_engines', 'name_with_engine', 'distinct_names', 'find_run', 'pick_runs',
-           'check_place', 'some_runs', 'GroundTruth', 'recorded_task', 'score_run']
+           'is_own', 'runs_root', 'find_runs', 'read_each', 'registry_of', 'entry_of', 'kind_of', 'model_of',
+           'run_labels', 'in_figures', 'labels_of', 'is_called', 'several_engines', 'name_with_engine',
+           'distinct_names', 'find_run', 'pick_runs', 'check_place', 'some_runs', 'GroundTruth', 'recorded_task',
+           'score_run']
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0003
 import json, os, re
@@ -288,6 +289,20 @@ def find_runs(
     found = (RunFolder(path, *_levels(path, parts)) for path, parts in _walk(experiments_of(root)))
     return sorted((r for r in found if env in (None, r.env) and stem in (None, r.datafile)), key=lambda r: r.id)
 
+# %% ../../nbs/05_scoring/05_run_folders.ipynb #7880cf92
+def read_each(
+    items:Iterable,   # runs, or whatever `of` takes
+    of:Callable,      # reads one
+    named:bool=False, # whether somebody named the runs: a damaged one is then a mistake
+) -> Iterator:
+    "The result of `of` for each. Damaged ones are left out with a warning; `UserError` if `named`."
+    for x in items:
+        try: found = of(x)
+        except UserError as e:
+            if named: raise
+            log.warning('left out: %s', e)
+        else: yield found
+
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #34db2b60
 def registry_of(
     ws, # a `Workspace`, or whatever `experiments_of` takes
@@ -356,6 +371,22 @@ def run_labels(
     out = _told(out, [f'({r.name})' * (r.name != base) for r, (base, _) in zip(runs, parts)])
     return _told(out, [f'[{k}]' for k in range(1, len(out) + 1)])
 
+# %% ../../nbs/05_scoring/05_run_folders.ipynb #4f4bb7c1
+def in_figures(
+    run:RunFolder, # any run
+) -> bool:
+    "Whether figures and reports take the run: it is finished and no smoke test. `UserError` for a damaged one."
+    return run.complete and not re.search(r'-smoke(-|$)', run.name)
+
+def labels_of(
+    runs:Sequence[RunFolder], # of any question files
+    registry=None,            # see `run_labels`
+) -> dict[str, str]:
+    "Run id → the label of its system in the figures of its question file. Damaged runs have none."
+    groups = defaultdict(list)
+    for r, key in read_each(runs, lambda r: (r, (r.datafile, in_figures(r)))): groups[key].append(r)
+    return {r.id: label for some in groups.values() for r, label in zip(some, run_labels(some, registry))}
+
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #e89ef45c
 def is_called(
     run:RunFolder, # any run
@@ -370,20 +401,6 @@ def is_called(
         if part and rest.startswith(word): rest = rest[len(word):]
         elif not k: return False
     return not rest
-
-# %% ../../nbs/05_scoring/05_run_folders.ipynb #7880cf92
-def read_each(
-    items:Iterable,   # runs, or whatever `of` takes
-    of:Callable,      # reads one
-    named:bool=False, # whether somebody named the runs: a damaged one is then a mistake
-) -> Iterator:
-    "The result of `of` for each. Damaged ones are left out with a warning; `UserError` if `named`."
-    for x in items:
-        try: found = of(x)
-        except UserError as e:
-            if named: raise
-            log.warning('left out: %s', e)
-        else: yield found
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #b24f3a2e
 def several_engines(
@@ -434,6 +451,7 @@ def find_run(
     if not fits:
         registry = registry_of(ws)
         fits = [r for r in read_each(runs, lambda r: is_called(r, spec, registry) and r) if r]
+        fits = [r for r in fits if in_figures(r)] or fits
     if len(fits) == 1: return fits[0]
     if fits: raise UserError(f'{spec} is ambiguous: {some_of((r.id for r in fits), 12)}: write one of these')
     where = ''.join(f' in {k} {v}' for k, v in (('env', env), ('datafile', datafile)) if v)

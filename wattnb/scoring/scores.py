@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['INTERVAL_METHODS', 'INTERVAL_NOTE', 'VALUE_NOTE', 'METRICS', 'MetricValue', 'mean', 'Metric', 'risk_coverage',
-           'Scores', 'score', 'score_files', 'contribution_bounds', 'strict_scores', 'score_name', 'task_in',
-           'metric_rows', 'task_names', 'same_task', 'main_task']
+           'risk_intervals', 'Scores', 'score', 'score_files', 'contribution_bounds', 'strict_scores', 'score_name',
+           'task_in', 'metric_rows', 'task_names', 'same_task', 'main_task']
 
 # %% ../../nbs/05_scoring/04_scores.ipynb #9b37aa8f
 import math
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Callable, Iterable, NamedTuple
 
+import numpy as np
 from fastcore.basics import patch
 from ..core.tables import ResultTable, TableSet
 from ..core.workspace import UserError, some_of
@@ -21,7 +22,7 @@ from ..core.questions import WATTBOT2025, Question, Task, read_task
 from .statistics import Design, clopper_pearson, design_effect, mean_ci, share_ci, strata_ci
 from .wattbot_score import composite, scorer_version
 from .answers import file_problems, read_predictions, read_truth
-from .judging import MIN_PAPERS, judged_rows, papers_of
+from .judging import MIN_PAPERS, is_right, judged_rows, papers_of
 
 # %% ../../nbs/05_scoring/04_scores.ipynb #5a1f0007
 class MetricValue(NamedTuple):
@@ -82,6 +83,8 @@ class Metric:
                         len(at))
 
 # %% ../../nbs/05_scoring/04_scores.ipynb #ba3b5b1a
+def _sureness(r) -> float: return -1. if r['confidence'] is None else r['confidence']
+
 def risk_coverage(
     rows, # judged questions
 ) -> dict:
@@ -92,7 +95,7 @@ def risk_coverage(
     if not answered: return dict(coverage=[], risk=[], area=None, confidence=False)
     groups = {} # confidence -> errors of the answers that have it
     for r in answered:
-        groups.setdefault(-1. if r['confidence'] is None else r['confidence'], []).append(not r['strict_value'])
+        groups.setdefault(_sureness(r), []).append(not is_right(r))
     n = errors = 0
     coverage, risk, area = [], [], 0.
     for c in sorted(groups, reverse=True):
@@ -102,6 +105,24 @@ def risk_coverage(
         coverage.append(n / len(rows)); risk.append(errors / n)
     return dict(coverage=coverage, risk=risk, area=area / n,
                 confidence=any(r['confidence'] is not None for r in answered))
+
+# %% ../../nbs/05_scoring/04_scores.ipynb #r15kc002
+def risk_intervals(
+    rows,                     # judged questions
+    coverage:Iterable[float], # of points of the curve, see `risk_coverage`
+    papers=None,              # the paper of each row, where intervals are by paper
+) -> list[dict]:
+    "95 % intervals of each point: `coverage_low`, `coverage_high`, `risk_low`, `risk_high`."
+    by = None if papers is None else np.unique(papers, return_inverse=True)[1]
+    at = sorted((i for i, r in enumerate(rows) if r['status'] == 'answered'), key=lambda i: -_sureness(rows[i]))
+    wrong, taken, out = np.array([not is_right(r) for r in rows], float), np.zeros(len(rows)), []
+    for c in coverage:
+        first = at[:round(c * len(rows))]
+        taken[first] = 1
+        ends = share_ci(taken, by), share_ci(wrong[first], by if by is None else by[first])
+        out.append({f'{k}_{end}': v for k, ci in zip(('coverage', 'risk'), ends)
+                    for end, v in zip(('low', 'high'), ci or (None, None))})
+    return out
 
 # %% ../../nbs/05_scoring/04_scores.ipynb #5a1f0014
 def _answerable(r) -> bool: return not r['is_na']

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REPS', 'FEWEST', 'EXACT', 'ALPHA', 'wilson', 'unseen', 'clopper_pearson', 'Design', 'design_effect', 'share_ci',
            'mean_ci', 'strata_ci', 'resamples', 'bootstrap_tail', 'bootstrap_ci', 'paired_ci', 'mcnemar_exact',
-           'permutation_test', 'holm', 'differs', 'letters', 'mcnemar_power', 'mde', 'mde_mean', 'ratio_ci']
+           'permutation_test', 'holm', 'p_text', 'differs', 'letters', 'mcnemar_power', 'mde', 'mde_mean', 'ratio_ci']
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #164f0e58
 import math
@@ -321,6 +321,12 @@ def holm(
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #d1ff0011
 ALPHA = .05 # chance of any false alarm among the pairs of a comparison
+
+def p_text(
+    p:float, # 0 to 1
+) -> str:
+    "A p value in a sentence, with as many digits as in a table."
+    return 'p < 0.001' if p < .001 else f'p = {p:.3f}'
 
 def differs(
     p:float,           # corrected for the number of pairs
