@@ -445,7 +445,7 @@ def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
 def caption_below(self:_PageText, j:int) -> str:
     "The caption that begins in row `j`, the first after a table; '' where that is none."
     lines = [r[0] for r in takewhile(lambda r: len(r) == 1, self.rows[j:j + 12])]
-    if not lines or not _CAPTION.match(lines[0].text) or not _TABLE.match(lines[0].text): return ''
+    if not lines or not _TABLE.match(lines[0].text) or not _CAPTION.match(lines[0].text): return ''
     apart = lambda p, q: p.y - q.y > 1.55 * max(p.size, q.size) + .2 * q.size or abs(p.size - q.size) > .7
     n = next((k for k, (p, q) in enumerate(pairwise(lines), 1) if apart(p, q)), len(lines))
     return join_lines([p.text for p in lines[:n]], self.known)
@@ -483,7 +483,7 @@ def table_start(self:_PageText, i:int) -> int|None:
     if _is_row(r): return i
     after = self.out and self.out[-1].metadata['kind'] == 'caption'
     said = self.block[0].text if self.block else self.caption if after else ''
-    if not (_CAPTION.match(said) and _TABLE.match(said)): return None
+    if not (_TABLE.match(said) and _CAPTION.match(said)): return None
     following = [*takewhile(bool, self.rows[i + 1:i + 4])]
     if len(following) < 2: return None
     if len(r) == 2 and all(_beside(r, x) for x in following[:2]): return i
