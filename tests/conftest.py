@@ -4,6 +4,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 root = str(Path(__file__).resolve().parent.parent)
 sys.path.insert(0, root) # this checkout, whatever is installed; in processes that tests start, too
@@ -13,6 +14,9 @@ os.environ['WATTNB_CONFIG'] = tempfile.mkdtemp(prefix='wattnb-config-') # what t
 from wattnb.index.corpus import build_corpus
 from wattnb.index.store import build_index
 from wattnb.core.workspace import Workspace
+
+settings.register_profile('any load', deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+settings.load_profile('any load')
 
 
 LONG = ('local benchmark decode without_torch plots study_file experiment llamacpp one_number foreign tasks output gpu_benchmark faults loading '

@@ -38,7 +38,7 @@ machines = st.builds(lambda sizes, slots, host, share: Machine('m', tuple((str(k
                      st.lists(gb, max_size=4), st.integers(1, 3), st.floats(50, 400), st.booleans())
 
 
-@hyp(max_examples=500, deadline=None)
+@hyp(max_examples=500)
 @given(machines, st.lists(st.tuples(needs, st.booleans()), max_size=40))
 def test_no_allocation_exceeds_the_machine_and_all_of_them_can_be_released(m, steps):
     allocator, held, sizes = Allocator(m), [], dict(m.devices)

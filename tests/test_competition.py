@@ -273,7 +273,7 @@ KNOWN = {'/home/ada/study': '$WORKSPACE', '/home/ada': '$HOME', '/tmp': '$TMP'}
 text = st.lists(st.sampled_from([*KNOWN, '/', 'x', ' ', '\n', '"', 'home', '.', '-', 'ada', '\\n', 'é', ':', '=']), max_size=9).map(''.join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.recursive(text | st.integers() | st.none(), lambda c: st.lists(c, max_size=3) | st.dictionaries(text, c, max_size=3), max_leaves=6))
 def test_cleaning_is_done_after_one_pass_and_changes_nothing_else(x):
     from wattnb.experiment.bundles import path_cleaner

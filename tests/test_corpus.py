@@ -191,19 +191,19 @@ def test_broken_pdf_is_one_reason(tmp_path, raw, why):
 words = st.lists(st.text(st.characters(whitelist_categories=('Ll', 'Lu', 'Nd')), min_size=1, max_size=8), max_size=12).map(' '.join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(max_size=300))
 def test_sentences_lose_nothing(text):
     assert ' '.join(' '.join(split_sentences(text)).split()) == ' '.join(text.split())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(words, max_size=6))
 def test_joining_lines_keeps_every_letter(lines):
     assert ''.join(join_lines(lines).split()) == ''.join(''.join(lines).split())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.text(max_size=30), st.none() | st.lists(st.text(max_size=20), max_size=3)), max_size=4))
 def test_document_round_trip(ps):
     d = Document('d', 't', 'x', {'k': 1}, [Section('Page 1', [Paragraph(t, {'page': 1}, None if s is None else [Sentence(x) for x in s]) for t, s in ps], {'page': 1})])
@@ -216,7 +216,7 @@ paragraph = st.fixed_dictionaries({}, optional=dict(text=st.text(max_size=20) | 
 section = st.fixed_dictionaries({}, optional=dict(title=kinds, metadata=kinds, paragraphs=st.lists(paragraph, max_size=2) | kinds)) | kinds
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.fixed_dictionaries({}, optional=dict(document_id=kinds, title=kinds, text=kinds, metadata=kinds, sections=st.lists(section, max_size=2) | kinds)))
 def test_any_json_is_a_document_or_one_line(o):
     try: d = Document.from_json(o, 'x.json')
@@ -224,7 +224,7 @@ def test_any_json_is_a_document_or_one_line(o):
     else: assert Document.from_json(json.loads(json.dumps(d.to_json()))) == d
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.text(max_size=200), max_size=4))
 def test_gate_never_crashes(pages):
     try: check_text(pages)
@@ -385,7 +385,7 @@ anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() 
 meta = st.dictionaries(st.sampled_from(['page', 'section', 'kind', 'caption', 'caption_source', 'attachment_type', 'gate', 'pdf_sha256', 'parser', 'header', 'cells']), anything, max_size=4)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(meta, meta, meta, anything, st.booleans())
 def test_odd_metadata_costs_one_paper(doc_meta, section_meta, paragraph_meta, title, with_sentences):
     "Whatever is in the metadata of one JSON document, the index is built of the others."
@@ -495,7 +495,7 @@ def test_an_interrupted_fetch_goes_on_with_what_is_missing(tmp_path, library):
     assert sorted(build_corpus(ws).ok) == ['a', 'b'] and [p for p, _, _ in asked] == ['/pdf/a.v2', '/pdf/b']
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.sampled_from(['<p>', '</p>', '<table>', '<tr>', '<td>', '</td>', '<th>', '</table>', '<main>', '<br>', '<!--', '-->', '<script>', '</script>', '<h2>References</h2>', '<article>', '</main>', '&nbsp;', 'Energy of 12 kWh. ', '\ud800', '\x00', '<p hidden>', '<meta name=citation_pdf_url content=x>']), max_size=25))
 def test_odd_web_pages_never_crash_and_lose_no_plain_text(parts):
     from wattnb.index.documents import html_paragraphs, linked_pdf

@@ -87,7 +87,7 @@ def test_records_of_files_round_trip(written):
 values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8), lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3), max_leaves=8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data(), st.sampled_from([Summary, Record, Hardware, Attempt]))
 def test_unknown_and_missing_fields_survive_a_round_trip(data, cls):
     "Of any object, with known and unknown names in any order and values of any type: what was read is written."

@@ -38,7 +38,7 @@ def old_majority(values, ignore_blank):
 
 
 @given(st.lists(st.tuples(st.sampled_from(VALUES), st.sampled_from(REFS)), max_size=8), st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_legacy_majority(cells, ignore):
     d = vote(ballots(cells), VoteRule(ignore_blank=ignore))
     assert d.value == old_majority([v for v, _ in cells], ignore)
@@ -47,7 +47,7 @@ def test_legacy_majority(cells, ignore):
 
 @given(st.lists(st.tuples(st.sampled_from(VALUES) | st.text(max_size=6), st.sampled_from(REFS) | st.text(max_size=6)), max_size=7), st.sampled_from(STRATEGIES), st.booleans(), st.sampled_from(['first', 'blank', 'random']),
        st.sampled_from(['', 'winners', 'support', 'all', 'intersection', 'vote', 'cell']), st.floats(0, 1))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_every_vote_is_total(cells, strategy, ignore, ties, refs, threshold):
     d = vote(ballots(cells), VoteRule(strategy, ignore, threshold, ties, refs), 'q1')
     assert isinstance(d.value, str) and isinstance(d.refs, tuple) and 0 <= d.agreement <= 1 + 1e-12
@@ -55,7 +55,7 @@ def test_every_vote_is_total(cells, strategy, ignore, ties, refs, threshold):
 
 
 @given(st.lists(st.tuples(st.sampled_from(['5', '5.0', '13,900', '13900', 'is_blank', 'x', 'X']), st.sampled_from(['["a"]', '["b"]', '["a","b"]'])), min_size=1, max_size=7), st.randoms(), st.sampled_from(['canonical', 'majority']))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_order_does_not_matter_without_a_tie(cells, rnd, strategy):
     d = vote(ballots(cells), VoteRule(strategy))
     if d.tie: return
@@ -257,7 +257,7 @@ def test_budget_and_frontier():
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_frontier_is_what_is_undominated(points):
     g, c = np.array([p[0] for p in points], float), np.array([p[1] for p in points], float)
     want = [not any(g[j] >= g[i] and c[j] <= c[i] and (g[j] > g[i] or c[j] < c[i]) for j in range(len(g))) for i in range(len(g))]

@@ -233,7 +233,7 @@ _SUMMARY = st.fixed_dictionaries({}, optional=dict(
         st.text(max_size=3), st.fixed_dictionaries(dict(part=st.sampled_from(['gpu', 'cpu']), wh=st.one_of(st.none(), _NUMBER))), max_size=3)))))))
 
 
-@examples(max_examples=300, deadline=None)
+@examples(max_examples=300)
 @given(_SUMMARY)
 def test_any_summary_has_the_kind_of_its_energy(s):
     "Damaged summaries raise nothing; a number lies in its interval, its absence has a reason, a lower bound has no upper end, and the footprint takes the same number."

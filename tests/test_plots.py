@@ -140,7 +140,7 @@ def test_names_are_not_on_marks_and_their_lines_do_not_cross(name):
         assert not lines_cross(lines, lines).any(), name
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=25))
 def test_labels_never_overlap_wherever_the_points_are(points):
     from wattnb.plots.style import new_figure, place_labels

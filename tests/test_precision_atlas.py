@@ -18,7 +18,7 @@ SIZES = ('qwen3b', 'qwen7b', 'qwen14b')
 # ---- the numbers
 
 @given(st.lists(st.booleans(), min_size=4, max_size=40), st.floats(.5, 1.), st.floats(1., 2.), st.integers(0, 9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_price_is_inside_its_interval(right, low, high, seed):
     joules = np.random.default_rng(seed).uniform(10, 500, len(right))
     p = wh_per_right(np.array(right, float), joules, (low, high))
@@ -39,7 +39,7 @@ def test_from_the_crossover_on_every_model_pays(logs):
 
 
 @given(st.lists(st.floats(-3, 3), min_size=2, max_size=5), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_crossover_has_a_sentence(logs, seed):
     draws = np.vstack([logs, logs + np.random.default_rng(seed).normal(0, .3, (200, len(logs)))])
     c = crossover([float(2 ** k) for k in range(len(logs))], draws, 60) | dict(env='m', engine='', precision='4bit', against='bf16')

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from test_local import ASKED, SMOL, THINK_TEMPLATE, make, tokenizer # noqa: F401 (`tokenizer` is a fixture)
 from wattnb.llm.protocol import Request
@@ -48,7 +48,7 @@ def control(tok, text):
 
 
 @pytest.mark.parametrize('family', FAMILIES)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(data=st.data())
 def test_no_text_of_a_request_becomes_a_control_token(tokenizers, family, data):
     "Whatever passages and questions hold, the prompt has the control tokens of the template around empty text, one for one."

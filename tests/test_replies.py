@@ -31,7 +31,7 @@ def check(a, allowed=IDS):
 
 
 @given(st.one_of(st.text(max_size=300), st.lists(bits, max_size=60).map(''.join)), st.booleans())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_any_text_is_read(text, compact):
     for q in (KWH, Question('t', 'True or false: it did.'), Question('n', 'Which hall?', answer_unit='is_blank'), None):
         check(parse_reply(text, q, IDS, compact=compact, context=SHOWN))
@@ -41,7 +41,7 @@ values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | 
 
 
 @given(st.dictionaries(st.sampled_from(['answer_value', 'ref_id', 'explanation', 'answer', 'supporting_materials', 'confidence', 'x']), values))
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800)
 def test_any_object_is_read(d):
     text = json.dumps(d)
     a = parse_reply(f'Here: {text} done', KWH, IDS)
@@ -54,7 +54,7 @@ plain = st.text(alphabet='abc 12,.-%"\\{}[]\'\n:', max_size=40)
 
 
 @given(plain, plain, st.sampled_from([*IDS, 'Okafor2031', '[ref_id=lindh2030]', 'nobody1999']), st.sampled_from(['{}', 'Sure: {}.', '```json\n{}\n```', '<think>{{"answer_value": "no"}}</think>{}', '{{x}} {} tail', '[{}]']))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_a_whole_object_survives_what_is_around_it(explanation, quote, ref, around):
     text = around.format(json.dumps(dict(explanation=explanation, answer='it', answer_value='12.5 kWh', ref_id=[ref], supporting_materials=quote)))
     a = parse_reply(text, KWH, IDS)
@@ -135,7 +135,7 @@ def test_the_prompt_is_the_questions_alone():
 # --- how sure -----------------------------------------------------------------------------------------------------------
 
 @given(st.lists(st.tuples(bits, st.floats(max_value=0) | st.floats()), max_size=40))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_tokens_give_a_confidence_or_a_reason(tokens):
     sure, of = token_confidence(tokens)
     assert of and (sure is None or 0 <= sure <= 1)

@@ -4,7 +4,7 @@ import json, math, random, re, shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from test_one_number import Tables, change, check_rows, tree
 from wattnb.cli.command import main
@@ -150,7 +150,7 @@ NAMES = st.text(st.characters(blacklist_categories=('Cs', 'Cc'), blacklist_chara
     lambda s: s and not s.startswith('.') and not s.endswith('-smoke') and s not in ('rescored', 'random_weights'))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(st.lists(st.tuples(NAMES, st.floats(0, 1), st.floats(0, 1), st.floats(0, 1e5)), min_size=1, max_size=4, unique_by=lambda x: x[0].casefold()), st.integers(1, 12), st.sampled_from(['', 'hosted', 'two gpus', 'resumed']), st.booleans())
 def test_five_sentences_whatever_was_run(runs, n, kind, labelled):
     "Any names (long ones, with blanks and asterisks), shares of right answers and energies: at most 25 words, no claim without its test."
@@ -412,7 +412,7 @@ def test_what_is_not_checked_is_listed(study, tmp_path, capsys):
 PIECES = 'big small guess 2.3x half a fifth of the energy than less more not best by 12 points and , score twice as fast all systems 20 % (p=0.03) ⟦0⟧ it is order magnitude'.split()
 
 @given(st.text(max_size=300) | st.lists(st.sampled_from(PIECES), max_size=25).map(' '.join))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_text_is_read(text):
     "A wild file raises nothing, and what it says of runs is looked for."
     ws, cited = Workspace(WILD[0]), WILD[1]

@@ -98,7 +98,7 @@ def test_deduplication_first_leaves_nothing_to_rerank():
 def shown(block): return [l for part in block.text.split(' … ') for l in part.split('\n')]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 70), st.sampled_from(PLAIN), st.integers(60, 3000), st.sampled_from(['best-first', 'best-last', 'papers']), st.integers(0, 3))
 def test_context_keeps_to_its_budget_and_shows_nothing_twice(demo, questions, i, preset, budget, order, per_document):
     s = make_settings(preset, max_tokens=budget, order=order, per_document=per_document, dense=0., lexical=1.)
@@ -117,7 +117,7 @@ def test_context_keeps_to_its_budget_and_shows_nothing_twice(demo, questions, i,
     if order == 'best-last': assert [b.score for b in c.blocks] == sorted(b.score for b in c.blocks)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 def test_nearness_is_a_share_and_full_for_the_passage_itself(demo, rng, n):
     rows = rng.sample(range(len(demo)), 5)
@@ -134,7 +134,7 @@ def test_batch_or_one_by_one_is_the_same(demo, questions):
     assert retrieve(demo, qs, PRESETS['words']) == [retrieve(demo, [q], PRESETS['words'])[0] for q in qs]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=80))
 def test_any_question_is_answered_without_a_crash(demo, text):
     r = retrieve(demo, [text], PRESETS['words'])[0]
@@ -185,7 +185,7 @@ def test_any_reply_makes_a_plan_with_the_question_first(reply, n):
 
 
 # ---- metrics
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_metrics_are_those_of_ir_measures(seed):
     ir = pytest.importorskip('ir_measures')
@@ -284,7 +284,7 @@ def test_a_word_of_twenty_thousand_letters_is_searched(demo):
 pieces = st.lists(st.sampled_from(['[', ']', '\n', '\r', '\u2028', ' ', ', page 3', 'b2021', '[b2021, page 3]', '\n\n[b2021, page 3, Results] It used 9 kWh.', 'energy', '…', '\x1b[2J']), max_size=10).map(''.join)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(st.tuples(pieces, pieces), min_size=1, max_size=4))
 def test_no_paper_forges_the_header_of_another(parts):
     "Whatever is in a section's title or in a text, the context has one header for each of its blocks: no answer is credited to the wrong paper."

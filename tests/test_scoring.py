@@ -36,7 +36,7 @@ def test_total_on_100_000_random_pairs():
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_text(t, p):
     assert score_value(t, p) in (True, False) and isinstance(normalise_value(p), str)
     assert score_refs(t, p) == score_refs(p, t) and score_refs(t, t) == 1
@@ -48,7 +48,7 @@ def test_any_text(t, p):
 
 
 @given(st.lists(st.tuples(st.text(alphabet='01[],.-e a_isblnk', max_size=8), st.text(alphabet='01[],.-e a_isblnk', max_size=8), st.sampled_from(['', 'answered', 'abstained', 'unparsed', 'failed']), st.booleans()), min_size=1, max_size=12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_scores_are_bounded_and_coherent(cells):
     qs = [Question(f'q{i}', '?', answer_value=t.strip() and t or '1', ref_id="['a']", flags={'Quote': f}) for i, (t, _, _, f) in enumerate(cells)]
     s = score(qs, [Prediction(f'q{i}', p, '["a"]', status) for i, (_, p, status, _) in enumerate(cells)])

@@ -312,7 +312,7 @@ some_calls = st.lists(st.builds(lambda start, long, queue, prompt, written, spli
                                 st.floats(0, 50), st.floats(.01, 20), st.floats(0, 5), st.integers(0, 5000), st.integers(0, 500), st.booleans(), st.booleans()), min_size=1, max_size=12)
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(some_calls, st.floats(.001, 2), st.randoms())
 def test_shares_sum_to_the_energy_in_any_order(calls, weight, rng):
     import dataclasses

@@ -27,7 +27,7 @@ bench = benchmark('intervals')
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_shares_match_statsmodels(kn):
     k, n = kn
     for mine, method in ((wilson, 'wilson'), (clopper_pearson, 'beta')):
@@ -36,7 +36,7 @@ def test_shares_match_statsmodels(kn):
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_mcnemar_matches_statsmodels(b, c):
     assert mcnemar_exact(b, c) == pytest.approx(sm_mcnemar([[3, b], [c, 3]], exact=True).pvalue if b + c else 1, abs=1e-12)
 
@@ -47,14 +47,14 @@ def test_holm_matches_statsmodels(ps): # a few: it collects garbage at every cal
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_holm_is_its_definition(ps):
     m, adjusted = len(ps), holm(ps)
     for p, a in zip(ps, adjusted): assert p <= a <= 1 and a == min(1, max((m - sum(r < q for r in ps)) * q for q in ps if q <= p))
 
 
 @given(st.lists(st.sampled_from([-1, -.75, -.15, -.05, 0, 0, .05, .15, .75, .9]), min_size=1, max_size=60), st.integers(0, 3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_permutation_p_is_a_probability_and_symmetric(d, seed):
     p = permutation_test(d, reps=500, seed=seed)
     assert 0 < p <= 1 and p == permutation_test([-x for x in d], reps=500, seed=seed)
@@ -62,7 +62,7 @@ def test_permutation_p_is_a_probability_and_symmetric(d, seed):
 
 
 @given(st.lists(st.sampled_from([-1., 1., 0.]), min_size=1, max_size=60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_with_equal_sizes_permutation_is_mcnemar(d):
     b, c = d.count(1.), d.count(-1.)
     tolerance = 1e-9 if b + c <= 13 else 4 * math.sqrt(.25 / 10_000)
@@ -77,7 +77,7 @@ def test_strata_keep_their_size():
 
 
 @given(st.integers(2, 9), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_letters_say_exactly_what_differs(k, data):
     names = [f'r{i}' for i in range(k)]
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1:]]
@@ -87,7 +87,7 @@ def test_letters_say_exactly_what_differs(k, data):
 
 
 @given(st.integers(27, 70), st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_letters_past_26_groups(k, seed):
     "However many groups there are, each has one sign of its own, so that a label can be read sign by sign."
     names = [f'r{i}' for i in range(k)]
@@ -110,7 +110,7 @@ def test_power_of_the_minimum_detectable_difference(alpha):
 
 
 @given(st.integers(1, 400), st.floats(0, 1), st.sampled_from([.05, .01, .05 / 21, .05 / 190]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_difference_is_larger_than_the_discordance(n, psi, alpha):
     "A true difference cannot exceed the share of discordant questions; where nothing is discordant, nothing is known of the variance."
     d = mde(n, psi, alpha=alpha)
@@ -143,7 +143,7 @@ def test_design_effect_of_papers():
 
 
 @given(st.lists(st.tuples(st.sampled_from([0., .15, .9, .75]), st.sampled_from([0., .9, .75]), st.integers(0, 5)), min_size=2, max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_clusters_never_narrow_an_interval(rows):
     "An interval by paper holds the estimate and is at least as wide as the one for independent questions."
     a, b, c = (np.array(v) for v in zip(*rows))
@@ -175,7 +175,7 @@ def test_ratio_covers_with_eight_questions():
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6), st.integers(0, 4)), min_size=1, max_size=30)) # ratios beyond 1e308 among them
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_ratio_intervals_hold_the_ratio_or_say_that_they_have_no_end(rows):
     a, b, c = zip(*rows)
     for k in (None, c):

@@ -23,7 +23,7 @@ credits = st.sampled_from([0., .15, .75, .9])
 # ---- not worse ----------------------------------------------------------------------------------------------------
 
 @given(st.lists(st.tuples(credits, credits, st.integers(0, 5)), min_size=2, max_size=60), st.floats(.005, .5), st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_margin_test_is_coherent(rows, margin, papers):
     "The interval decides as the tests do, turning the runs round turns the result round, and a p value is one."
     a, b, c = (np.array(v) for v in zip(*rows))
@@ -36,7 +36,7 @@ def test_margin_test_is_coherent(rows, margin, papers):
 
 
 @given(st.lists(st.sampled_from([-.9, -.75, -.15, 0., 0., 0., .15, .9]), min_size=1, max_size=40), st.floats(.001, .6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_variance_under_the_null_hypothesis(d, down):
     "It is that of a distribution with the null's mean on values between the largest loss and the largest gain."
     v, c = np.unique(d, return_counts=True)
@@ -58,7 +58,7 @@ def test_margin_keeps_its_error_where_few_questions_differ():
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_restricted_holm_is_between_raw_and_holm(ps):
     for most in (1, len(ps)):
         for raw, some, full in zip(ps, holm_restricted(ps, most), holm(ps)): assert raw <= some <= full + 1e-12
@@ -84,7 +84,7 @@ def test_compare_with_a_margin():
 # ---- plans --------------------------------------------------------------------------------------------------------
 
 @given(st.floats(.03, .3), st.floats(.03, .6), st.sampled_from([.05, .05 / 6, .05 / 45]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_number_of_questions_has_the_power(diff, discordant, alpha):
     n = questions_for_accuracy(diff, discordant, alpha=alpha)
     if n is None: assert diff > discordant
@@ -112,7 +112,7 @@ def test_a_plan_grows_with_what_is_asked():
 
 
 @given(st.lists(st.floats(0, 1e5), min_size=1, max_size=40), st.integers(1, 500), st.floats(0, 1e4))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_expected_cost_holds_its_mean(x, n, once):
     total, low, high = predicted_total(x, n, once)
     assert total == pytest.approx(once + n * np.mean(x))
@@ -130,7 +130,7 @@ def test_pooled_seeds_cover():
 
 
 @given(st.integers(2, 5), st.integers(2, 12), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_variance_components(s, n, seed):
     x = np.random.default_rng(seed).choice([0., .15, .9], (s, n))
     v = seed_variance(x)
@@ -140,7 +140,7 @@ def test_variance_components(s, n, seed):
 
 
 @given(st.integers(2, 5), st.integers(6, 30), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_ranks_add_up(k, n, seed):
     rng = np.random.default_rng(seed)
     x = rng.choice([0., .75, .9], (k, n))
@@ -195,7 +195,7 @@ def test_a_verdict_that_stops_early_keeps_its_error():
 
 
 @given(st.integers(1, 12), st.floats(.005, .2))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_levels_of_looks(k, alpha):
     "Each look has less than the whole error, the last more than any before, and one look has all of it."
     levels = look_levels(tuple((i + 1) / k for i in range(k)), alpha)
@@ -204,7 +204,7 @@ def test_levels_of_looks(k, alpha):
 
 
 @given(st.lists(st.sampled_from('abcdefg'), min_size=1, max_size=50), st.integers(0, 9))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_papers_stay_together_and_looks_fall_between_them(papers, seed):
     order = asking_order(range(len(papers)), papers, seed)
     named = [papers[i] for i in order]
@@ -214,7 +214,7 @@ def test_papers_stay_together_and_looks_fall_between_them(papers, seed):
 
 
 @given(st.integers(0, 40), st.integers(10, 80))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_verdict_depends_on_the_questions_up_to_it_alone(seed, n):
     x = .9 * (np.random.default_rng(seed).random((2, n)) < [[.9], [.4]])
     looks = look_points(range(n))

@@ -42,7 +42,7 @@ keys = st.one_of(st.sampled_from([*STUDY_KEYS, 'name', 'timeout', 'gpus', 'modes
 tables = st.dictionaries(keys, values, max_size=4)
 
 
-@hyp(max_examples=300, deadline=None)
+@hyp(max_examples=300)
 @given(tables, st.lists(tables, max_size=3))
 def test_a_study_file_is_understood_or_refused_in_one_line(tmp_path_factory, top, blocks):
     path = tmp_path_factory.getbasetemp() / 'wild.toml'

@@ -154,7 +154,7 @@ words = st.text('abcdefgh -.', min_size=1, max_size=12).filter(lambda s: any(c.i
 numbers = st.one_of(st.integers(-10**6, 10**6), st.floats(-1e6, 1e6, allow_nan=False)).map(str)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.one_of(words, numbers), min_size=2, max_size=5), st.randoms(), st.sampled_from([', ', ',', ' , ']))
 def test_lists_hold_in_any_order_case_and_spacing(items, rng, comma):
     truth = f"({', '.join(items)})"
@@ -165,7 +165,7 @@ def test_lists_hold_in_any_order_case_and_spacing(items, rng, comma):
     assert not score_value(truth, f'({", ".join([*items, "one more"])})', 'wattbot2026')
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(words.filter(lambda s: not re.match(r'\W*(an?|the)\b', s)))
 def test_terms_hold_without_case_punctuation_article_and_unicode_forms(term):
     full_width = ''.join(chr(ord(c) + 0xfee0) if '!' <= c <= '~' else c for c in term)
@@ -173,7 +173,7 @@ def test_terms_hold_without_case_punctuation_article_and_unicode_forms(term):
     assert not score_value(term, term + ' zz', 'wattbot2026')
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(-999, 999), st.integers(0, 3), st.text('0123456789.,%-+/$"\'()[]²½ e', min_size=1, max_size=7))
 def test_signs_are_never_dropped_from_a_number(n, digits, sent):
     "Gold is a number: what is right is a number near to it; also in a list, also as gold, also with signs put into the gold itself."
@@ -184,7 +184,7 @@ def test_signs_are_never_dropped_from_a_number(n, digits, sent):
         if not set(s) & set(',()[]"\''): assert score_value(f'({gold}, x)', f'(x, {s})', 'wattbot2026') == score_value(gold, s, 'wattbot2026'), (gold, s)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(0, 1))
 def test_a_band_takes_every_number_inside_it_and_nothing_else(a, b, t):
     low, high = sorted((a, b))
@@ -195,7 +195,7 @@ def test_a_band_takes_every_number_inside_it_and_nothing_else(a, b, t):
     assert not score_value(truth, truth, 'wattbot2026') and not score_value(truth, '', 'wattbot2026')
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sets(st.sampled_from('abcde')), st.sets(st.sampled_from('abcde')))
 def test_citations_are_f1(gold, cited):
     cell = lambda s: json.dumps(sorted(s)) if s else 'is_blank'
@@ -495,7 +495,7 @@ def test_exact_values():
 wild = st.one_of(st.text(max_size=80), st.text('()[]{},;.-−–0123456789eE+ \t\u00a0\u202f~<>"\'', max_size=60), st.lists(st.text('ab1, ()[]', max_size=9), max_size=9).map(str))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(wild, wild, st.sampled_from(sorted(VALUE_RULES)))
 def test_any_two_texts_can_be_compared(truth, given_, rule):
     assert score_value(truth, given_, rule) in (True, False)
@@ -504,7 +504,7 @@ def test_any_two_texts_can_be_compared(truth, given_, rule):
     assert 0 <= s.overall <= 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(-10**9, 10**9), st.sampled_from('-−‐–'), st.sampled_from([' ', '\u00a0', '\u2009', '\u202f', '']))
 def test_minus_signs_and_spaces_of_unicode(n, minus, space):
     written = space + str(n).replace('-', minus) + space
@@ -546,7 +546,7 @@ def test_a_refusal_of_2026_needs_all_four_cells_and_no_forbidden_sign():
 def asked(unit, task=NEW): return Question('q', 'How much was it?', answer_unit=unit, task=task)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(sorted(UNITS)), st.sampled_from(sorted(UNITS)), st.floats(-1e6, 1e6).map(lambda x: round(x, 4)))
 def test_a_number_in_another_unit_of_one_dimension(stated, wanted, x):
     "Converted by the factor of the two units where they measure the same, and untouched otherwise."
@@ -560,7 +560,7 @@ def test_a_number_in_another_unit_of_one_dimension(stated, wanted, x):
     assert read_value(repr(x), asked(wanted)) == (read_value(repr(x), asked(wanted, WATTBOT2025))[0], ()) # a bare number is in the unit asked for
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(wild, st.one_of(st.sampled_from(['kWh', 'million USD', 'percent', 'gCO2e/kWh', 'PUE', '/', 'per']), st.text(max_size=20)))
 def test_any_reply_and_any_unit(text, unit):
     for task in TASKS.values():

@@ -149,7 +149,7 @@ def gappy_power(draw):
     while t < points[-1][0] - 1: read.append(t); t += rng.uniform(.03, .09)
     return PowerCurve(points), read
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(gappy_power(), st.floats(0, 1), st.floats(0, 1))
 def test_a_gap_in_polled_power_may_hide_anything_the_device_can_do(trace, x, y):
     curve, read = trace
@@ -210,7 +210,7 @@ def counted(draw, gaps):
     while t < points[-1][0] - 5: read.append(t); t += rng.uniform(.015, .03)
     return PowerCurve(points), read
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(counted(st.floats(.5, 60)), st.sampled_from([500., 4000., 65532.6, 262143.3]), st.floats(0, 1), st.floats(0, 1))
 def test_a_counter_that_may_have_started_over_more_than_once(trace, wrap, x, y):
     "A processor's counter wraps; within a long gap it may do so twice, which no reading shows."
@@ -228,7 +228,7 @@ def test_two_wraps_in_one_gap(power, gap, wrap, wide):
     assert (width > wrap if wide else width < .01 * true + 100) and any('started over' in f for f in tr.flags) == wide
     assert not wide or abs(tr.energy(1., 15 + gap).value - true) < .1 * true, 'the power before shows which number of wraps is likely'
 
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=100)
 @given(counted(st.floats(.1, 1.)), st.lists(st.floats(.2, .9), min_size=1, max_size=5, unique=True), st.floats(.02, .12), st.floats(0, 1), st.floats(0, 1))
 def test_a_counter_that_is_reset_several_times(trace, resets, period, x, y):
     "What was used since the counter last moved is lost with each reset."
@@ -310,7 +310,7 @@ def sessions(draw):
     pauses = draw(st.lists(st.tuples(st.floats(0, 20), st.floats(.01, 3)), max_size=2))
     return out, [(a, a + d) for a, d in pauses], max(t, .5) + draw(st.floats(0, 2.))
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 @given(sessions(), st.integers(0, 10**6))
 def test_parts_sum_to_the_session(session, seed):
     windows, pauses, end = session
@@ -526,7 +526,7 @@ def test_idle_baselines_gross_and_net(tmp_path):
     assert e['by_phase']['load']['wh'] == pytest.approx(1000 / 3600, rel=.02)
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=40)
 @given(st.floats(20, 120), st.floats(20, 120), st.floats(150, 600), st.floats(0, 1))
 def test_idle_power_that_drifts_is_within_the_net_interval(before, after, work, when):
     "Net of what the machine really drew besides: anything between its idle power before and after the work."

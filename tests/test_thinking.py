@@ -47,7 +47,7 @@ def test_a_price_by_hand():
 
 
 @given(st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=40), st.integers(0, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_price_only_with_a_gain(gain, seed):
     joules = np.random.default_rng(seed).uniform(50, 500, len(gain))
     p = price_of_gain(gain, joules)

@@ -2,14 +2,14 @@
 import json, os, pickle, string
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from wattnb.core.questions import Refs, is_blank, parse_refs, read_questions
 from wattnb.core import redaction
 from wattnb.core.workspace import (UserError, atomic_write, canonical_json, digest, environment, folder_lock, is_running, read_csv, write_csv)
 from wattnb.core.redaction import keep_secret, redact, redact_url
 
-slow = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+slow = settings(max_examples=200)
 cell = st.text(st.characters(blacklist_categories=('Cs',), blacklist_characters='\x00'), max_size=40)
 value = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
                      lambda c: st.lists(c, max_size=4) | st.dictionaries(st.text(max_size=5), c, max_size=4), max_leaves=15)
@@ -138,3 +138,12 @@ def test_runs_in_a_folder_that_cannot_be_read_are_named(tmp_path, capsys):
     try: assert main(['results', '--root', str(tmp_path)]) == 0 and 'experiments: Permission denied' in capsys.readouterr().err
     finally: (tmp_path/'artifacts/experiments').chmod(0o700)
     with environment(WATTNB_CACHE='/proc/none'): assert main(['doctor']) == 0 and 'models in the cache' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('text, line', [('a,b\n1,"2\n3,4\n5,6\n', 2), ('a,b\n1,2\n"3,4\n', 3), ('"a,b\n1,2\n', 1)])
+def test_a_quotation_mark_that_is_not_closed_swallows_no_rows(tmp_path, text, line):
+    "The rest of the file would be one cell: 87 questions, of which 20 are asked."
+    (tmp_path/'x.csv').write_text(text)
+    with pytest.raises(UserError, match=f'x.csv:{line}: a quotation mark opens a cell'): read_csv(tmp_path/'x.csv')
+    (tmp_path/'x.csv').write_text('a,b\n1,5" pipe\n"2"x,"3"')
+    assert read_csv(tmp_path/'x.csv').rows == [dict(a='1', b='5" pipe'), dict(a='2x', b='3')]

@@ -14,6 +14,7 @@ __all__ = ['log', 'NO_TELEMETRY', 'MAX_FILE', 'SETTINGS_FILE', 'DERIVED', 'MAX_C
 import csv, dataclasses, difflib, errno, hashlib, importlib, io, json, logging, math, os, re, socket, stat, sys
 import tempfile, time, tomllib
 from contextlib import contextmanager, suppress
+from itertools import chain
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Iterator, Sequence
@@ -361,6 +362,8 @@ def _header(reader, path:Path, required:Sequence[str], names:dict[str, str]) -> 
     return columns
 
 # %% ../../nbs/00_core/02_workspace.ipynb #b9db2501
+_END, _OPEN = '\uffff', 'a quotation mark opens a cell that none closes' # a line after the last; no character
+
 def read_csv(
     path,                      # CSV file in UTF-8 (with or without BOM) or cp1252
     required:Sequence[str]=(), # columns that must be there
@@ -372,11 +375,14 @@ def read_csv(
     text, encoding = _decode(path, _read_raw(path))
     old = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
-        reader = csv.reader(io.StringIO(text, newline=''), strict=False)
+        reader = csv.reader(chain(io.StringIO(text, newline=''), [_END]), strict=False)
         columns = _header(reader, path, required, names or {})
+        if columns[-1].endswith(_END): raise UserError(f'{path}:1: {_OPEN}')
         rows, lines, start = [], [], reader.line_num + 1
         try:
             for cells in reader:
+                if cells == [_END]: break
+                if cells and cells[-1].endswith(_END): raise UserError(f'{path}:{start}: {_OPEN}')
                 if any(c.strip() for c in cells):
                     if any(c.strip() for c in cells[len(columns):]):
                         raise UserError(f'{path}:{start}: {len(cells)} cells under {len(columns)} columns (a cell with '

@@ -105,9 +105,9 @@ def _changes(values) -> np.ndarray:
 def _objects(text, first, last, line) -> tuple[np.ndarray, np.ndarray]:
     "The object of each word's first glyph, and the words whose last glyph may be of another; `line`: words that begin one."
     of = lambda glyphs: _numbers('object', glyphs.tolist(), text)
-    start, end = of(first[line]), of(last[np.append(line[1:], len(first)) - 1])
-    length = np.diff(line, append=len(first))
-    objects, some = np.repeat(start, length), np.flatnonzero(np.repeat(start != end, length)) # in lines of several objects
+    stop = np.append(line[1:], len(first))
+    start, end, length = of(first[line]), of(last[stop - 1]), stop - line
+    objects, some = start.repeat(length), (start != end).repeat(length).nonzero()[0] # in lines of several objects
     if not len(some): return objects, some
     objects[some] = of(first[some])
     ends = some[_changes(objects[some][::-1])[::-1]] # within an object they are its
@@ -139,12 +139,12 @@ def _words(text, n:int) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
     if len(chars) != n: chars = ''.join(map(chr, codes))
     ink = np.zeros(n + 2, bool)
     ink[1:-1] = _INK.take(codes, mode='clip')
-    edges = np.flatnonzero(ink[1:] != ink[:-1])
+    edges = (ink[1:] != ink[:-1]).nonzero()[0]
     first, last = edges[::2], edges[1::2] - 1
     if not len(first): return chars, first, last, first
     line = codes.take(first - 1) == 10
     line[0] = True
-    objects, mixed = _objects(text, first, last, np.flatnonzero(line))
+    objects, mixed = _objects(text, first, last, line.nonzero()[0])
     if len(mixed): # words of several objects
         length = last[mixed] - first[mixed] + 1
         at = np.arange(length.sum()) + np.repeat(last[mixed] + 1 - np.cumsum(length), length)
@@ -187,7 +187,7 @@ def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
     chars, first, last, objects = _words(text, n)
     if not len(first): return None
     new = _changes(objects)
-    at, of = first[new].tolist(), np.cumsum(new) - 1 # the first glyph of each stretch of one object, and the words' stretches
+    at, of = first[new].tolist(), new.cumsum() - 1 # the first glyph of each stretch of one object, and the words' stretches
     a, b, c, d, e, f = _values('matrix', text, at, 6).T
     sizes = _numbers('size', at, text, kind=float) * np.hypot(c, d)
     level, upright = np.abs(b) < .06 * np.abs(a), np.abs(a) < .06 * np.abs(b)
@@ -266,7 +266,8 @@ def _doubled(g:_Glyphs) -> np.ndarray:
     "Words that repeat another word in the same place."
     out = np.zeros(len(g.x), bool)
     strips = np.floor((g.x + [[0], [2]]) / 4) * 1e7 + g.y # of four points
-    near = np.diff(np.sort(strips)) < .15 * g.size.max() # the heights of neighbours in one
+    near = np.sort(strips)
+    near = near[:, 1:] - near[:, :-1] < .15 * g.size.max() # the heights of neighbours in one
     if not np.count_nonzero(near): return out
     at = np.argsort(strips)
     x, y, size = g.x[at], g.y[at], g.size[at][:, 1:]
@@ -300,17 +301,17 @@ def _gaps(g:_Glyphs, k) -> tuple:
 # %% ../../nbs/01_index/00_boxes.ipynb #d35ff4eb
 def _pieces(g:_Glyphs, turn:int) -> list[Piece]:
     "Pieces of one direction: words that follow each other in the file and on the page are joined."
-    k = np.flatnonzero(g.kept & (g.turn == turn))
+    k = (g.kept & (g.turn == turn)).nonzero()[0]
     if not len(k): return []
     same, space, one = _gaps(g, k)
-    new = np.append(0, np.flatnonzero(~(same & space & one)) + 1) # the others the file has in one stretch
+    new = np.append(0, (~(same & space & one)).nonzero()[0] + 1) # the others the file has in one stretch
     start, end = k[new], k[np.append(new[1:], len(k)) - 1]
     texts = [g.chars[a:b + 1] for a, b in zip(g.first[start].tolist(), g.last[end].tolist())]
     if not g.chars.isascii(): texts = [t.translate(LIGATURES) for t in texts]
     right, joined, spaced = g.right[end], same[new[1:] - 1], space[new[1:] - 1]
     if np.count_nonzero(joined):
         texts[1:] = [f' {t}' if s else t for t, s in zip(texts[1:], (joined & spaced).tolist())]
-        own = np.append(0, np.flatnonzero(~joined) + 1)
+        own = np.append(0, (~joined).nonzero()[0] + 1)
         start, right = start[own], np.maximum.reduceat(right, own)
         texts = [''.join(texts[a:b]) for a, b in pairwise([*own.tolist(), len(texts)])]
     return [*map(Piece._make, zip(g.x[start].tolist(), g.y[start].tolist(), right.tolist(), g.size[start].tolist(), texts))]

@@ -298,7 +298,7 @@ def paper_file(
     id_:str, # of a paper
 ) -> Path|None:
     "The PDF of a paper, else its web page; None where there is neither."
-    return next((p for end in ('.pdf', '.html') if (p := ws.pdfs/f'{id_}{end}').exists()), None)
+    return next((p for end in ('.pdf', '.html') if (p := ws.pdfs/f'{id_}{end}').is_file()), None)
 
 def read_manifest(
     ws:Workspace,

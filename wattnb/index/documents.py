@@ -155,7 +155,7 @@ _ABBR = (r'(?:et al|e\.g|i\.e|cf|vs|etc|Fig|Figs|Tab|Sec|Eq|Eqs|Ref|Refs|No|Nos|
 _ABBREVIATED = re.compile(rf'(?<![^\s(]){_ABBR}\.$')
 _END = re.compile(r'[.!?]["\')\]]*\s+(?=["\'(\[]*[A-Z0-9])')
 
-def _one_line(
+def _collapsed(
     text:str,
 ) -> str:
     "The text with its white space collapsed."
@@ -166,7 +166,7 @@ def split_sentences(
     text:str, # a paragraph
 ) -> list[str]:
     "Sentences in order; joined by single spaces they are the paragraph with its white space collapsed."
-    text = _one_line(text)
+    text = _collapsed(text)
     out, start = [], 0
     for m in _END.finditer(text):
         if _ABBREVIATED.search(text, max(start, m.start() - 9), m.start() + 1): continue # no abbreviation is longer
@@ -219,9 +219,9 @@ def join_lines(
     known:frozenset=frozenset(), # words of the paper
 ) -> str:
     "One line of text: words that line ends split are joined, white space is collapsed."
-    text = _one_line(' '.join(lines))
+    text = _collapsed(' '.join(lines))
     if '- ' not in text: return text # no line ends with a hyphen
-    first, *rest = '\n'.join(filter(None, map(_one_line, lines))).split('-\n')
+    first, *rest = '\n'.join(filter(None, map(_collapsed, lines))).split('-\n')
     out, tail = [first], f'{first[-60:]}-' # what a joint depends on is the last word
     for part in rest:
         word = re.search(r'([^\W\d_]{2,})-$', tail)
@@ -445,7 +445,7 @@ def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
 def caption_below(self:_PageText, j:int) -> str:
     "The caption that begins in row `j`, the first after a table; '' where that is none."
     lines = [r[0] for r in takewhile(lambda r: len(r) == 1, self.rows[j:j + 12])]
-    if not lines or not _CAPTION.match(lines[0].text) or not _TABLE.match(lines[0].text): return ''
+    if not lines or not _TABLE.match(lines[0].text) or not _CAPTION.match(lines[0].text): return ''
     apart = lambda p, q: p.y - q.y > 1.55 * max(p.size, q.size) + .2 * q.size or abs(p.size - q.size) > .7
     n = next((k for k, (p, q) in enumerate(pairwise(lines), 1) if apart(p, q)), len(lines))
     return join_lines([p.text for p in lines[:n]], self.known)
@@ -483,7 +483,7 @@ def table_start(self:_PageText, i:int) -> int|None:
     if _is_row(r): return i
     after = self.out and self.out[-1].metadata['kind'] == 'caption'
     said = self.block[0].text if self.block else self.caption if after else ''
-    if not (_CAPTION.match(said) and _TABLE.match(said)): return None
+    if not (_TABLE.match(said) and _CAPTION.match(said)): return None
     following = [*takewhile(bool, self.rows[i + 1:i + 4])]
     if len(following) < 2: return None
     if len(r) == 2 and all(_beside(r, x) for x in following[:2]): return i
@@ -619,7 +619,7 @@ def page_notes(
 # %% ../../nbs/01_index/01_documents.ipynb #456b9d90
 def _line(r:list[Piece]) -> str: return ' '.join(p.text for p in r)
 
-def _mask(l:str) -> str: return re.sub(r'\d+', '#', _one_line(l))
+def _mask(l:str) -> str: return re.sub(r'\d+', '#', _collapsed(l))
 
 def _in_table(rows:list, k:int) -> bool:
     "Whether a line at the edge of a page belongs to a table: a caption, or cells close to other cells."

@@ -217,8 +217,8 @@ def _draw_ends(runs):
     return fig
 
 @figure('risk_coverage', 'error rate against the share answered', NEEDS['run'], _risk_rows,
-        'A panel per run that records its confidence: share of wrong answers among the most confident ones, against '
-        'the share of questions answered, with a band; without confidence, a row per run with a dot and its interval '
+        'A panel per system that records its confidence: share of wrong answers among the most confident ones, against '
+        'the share of questions answered, with a band; without confidence, a row per system with a dot and its interval '
         'for each', ('risk',))
 def plot_risk_coverage(
     df, # label, coverage, risk, their _low and _high, area (of the whole curve), confidence (whether the run has one), n;
@@ -234,7 +234,7 @@ def plot_risk_coverage(
     fig, more = _draw_curves(df, drawn) if sure else _draw_ends(drawn), len(runs) - len(drawn)
     legend_below(fig, run_legend(drawn))
     what = 'Errors among the most confident answers' if sure else 'Errors among the answers, and how many there are'
-    note = ('; risk: share of wrong answers, most confident first; coverage: share answered; grey: the other runs'
+    note = ('; risk: share of wrong answers, most confident first; coverage: share answered; grey: the other systems'
             + f', {more} of them without a panel' * (more > 0) + '; bands: 95 % intervals'
             + '; ECE: expected calibration error' * bool('ece' in df and df['ece'].notna().any())) if sure else (
             '; least risk on top; lines: 95 % intervals; no run records its confidence')

@@ -737,7 +737,7 @@ def _effort_rows(data) -> list[dict]:
 
 # %% ../../nbs/10_plots/05_systems.ipynb #5887e9b7
 @figure('thinking_effort', 'right answers and energy by effort',
-        'Runs of one model at two levels of effort with measured energy: `wattnb run --effort low`, then high.', _effort_rows,
+        'Runs of one model at two levels of effort with measured energy: `wattnb benchmark --effort low,high`.', _effort_rows,
         'Points with error bars: share of right answers against Wh per question, a line joins the levels of effort of one '
         'model', ('right', 'right_low', 'right_high', 'wh', 'wh_low', 'wh_high'))
 def plot_effort(
