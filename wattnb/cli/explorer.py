@@ -134,7 +134,8 @@ def _follow(target, f:Callable, *sources):
 class _Side:
     "One model of a panel: its choice, its answer, the pages that this cites, and the hits."
     def __init__(self, explorer:Explorer, model:str, name:str):
-        self.e, self.asked, self._last = explorer, None, 0.
+        self.e, self._last = explorer, 0.
+        self.asked:Asked|None = None
         self.model = _widget('Combobox', 'model', value=model, options=list(explorer.registry), description='model')
         self.precision = _widget('Dropdown', 'precision', description='precision',
                                  options=[('default', ''), *zip(PRECISIONS, PRECISIONS)])
@@ -154,7 +155,7 @@ class _Side:
         pages = [fold_html(f'cited: {self.e.citations.link(p[0], page=p[1])}, page {p[1]}', _safe(page, *p))
                  for p in cited_places(a, 2)]
         hits = hits_html(a.retrieved, self.e.index, self.e.citations, () if a.question.is_na else a.question.refs)
-        self.hits.value = ''.join(pages) + fold_html(f'{len(a.retrieved.hits)} hits and their pages', hits)
+        if self.asked is a: self.hits.value = ''.join(pages) + fold_html(f'{len(a.retrieved.hits)} hits', hits)
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #1b3fabf2
 class AskPanel:
@@ -180,28 +181,25 @@ class AskPanel:
         self.box = _panel('compare' if len(models) > 1 else 'ask', self.text, _row(self.unit, self.search),
                           _row(self.go, self.stop), self.status, _html('models', table), sides)
     def _repr_mimebundle_(self, **kw): return self.box._repr_mimebundle_(**kw)
+    def question(self) -> Question:
+        "The question, with its truth if it is one of the file, word for word."
+        text, unit = ' '.join(self.text.value.split()), self.unit.value.strip()
+        if not text: raise UserError('there is no question: write one, or take one of the file')
+        q = self.known.get(text)
+        if q and unit == (q.unit or ''): return q
+        return Question('asked', text, answer_unit=unit or BLANK, task=self.e.task)
     def cancel(self, *_):
         "Drop the question that is being answered."
         if self.job is None: return
         self.job, self.status.value = None, _note('cancelled')
-        for s in self.sides: s.show(s.asked)
+        for s in [s for s in self.sides if not s.asked]: s.show(None)
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #e97f24e8
-@patch
-def question(self:AskPanel) -> Question:
-    "The question, with its truth if it is one of the file, word for word."
-    text, unit = ' '.join(self.text.value.split()), self.unit.value.strip()
-    if not text: raise UserError('there is no question: write one, or take one of the file')
-    q = self.known.get(text)
-    if q and unit == (q.unit or ''): return q
-    return Question('asked', text, answer_unit=unit or BLANK, task=self.e.task)
-
 @patch
 def ask(self:AskPanel, *_):
     "Answer the question in a thread, which is the `job`."
     how = dict(mode='closed-book') if self.search.value == 'closed-book' else dict(preset=self.search.value)
     settings = [RunSettings(s.model.value.strip(), precision=s.precision.value, **how) for s in self.sides]
-    for s in self.sides: s.show(None)
     def report(status=''):
         if self.job is not job: raise InterruptedError
         if status: self.status.value = _note(f'{status}, since {time.strftime("%X")} …')
@@ -212,6 +210,7 @@ def ask(self:AskPanel, *_):
         end = _safe(lambda: answers(self.question()))
         if self.job is job: self.job, self.status.value = None, end
     self.job = job = threading.Thread(target=work, daemon=True)
+    for s in self.sides: s.show(None)
     job.start()
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #277f6933
@@ -243,9 +242,10 @@ def question_html(
     record = next((r for r in run.records if str(r['id']) == q.id), {})
     folds = [fold_html(title, f'<pre>{esc(redact(str(record[k])))}</pre>')
              for title, k in (('prompt', 'rendered_prompt'), ('reply', 'raw_response')) if record.get(k)]
+    note = conversion_note(record.get('conversions'))
+    converted = f'<p>value of {esc(run.name)} {esc(note)}</p>' if note else ''
     truth = f'<b>{esc(first["truth_value"])}</b> {esc(q.unit or "")} · {citations.list(q.refs) or "no paper"}'
-    return (f'<p><b>{esc(q.id)}</b> {esc(q.question)}<br>truth: {truth}</p>{table}'
-            f'<p>{esc(conversion_note(record.get("conversions")))}</p>{"".join(folds)}')
+    return f'<p><b>{esc(q.id)}</b> {esc(q.question)}<br>truth: {truth}</p>{table}{converted}{"".join(folds)}'
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #ae02d9cd
 def _over_file(name:str, ws:Workspace, env:str|None, datafile:str, widgets:Callable):
