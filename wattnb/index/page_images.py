@@ -25,7 +25,8 @@ def paper_pdf(
 ) -> Path:
     "The PDF of a paper of the workspace. `UserError`: an id that is not known, or no PDF."
     bib = read_bibliography(ws.metadata, []) if ws.metadata.exists() else {}
-    pdfs, texts = ({p.stem: p for p in sorted(d.glob(f'*{end}')) if p.is_file()} for d, end in ((ws.pdfs, '.pdf'), (ws.corpus, '.json')))
+    files = lambda folder, end: {p.stem: p for p in sorted(folder.glob(f'*{end}')) if p.is_file()}
+    pdfs, texts = files(ws.pdfs, '.pdf'), files(ws.corpus, '.json')
     if document_id in pdfs: return pdfs[document_id]
     if document_id in texts: raise UserError(f'{document_id} has no PDF in {ws.pdfs}: of this paper there is only the text')
     if document_id in bib: raise UserError(f'{document_id} has no PDF in {ws.pdfs}: `wattnb index` downloads it')
