@@ -446,6 +446,11 @@ def test_pages_that_were_not_understood_are_reported_and_not_indexed(tmp_path):
         with pytest.raises(WorkError, match=f'page 1 {why}.*ocr'): parse_pdf(make(tmp_path / 'b.pdf', torn))
     backwards = lines([s[::-1] for s in ('It was the rack and the hall that drew most of what was metered with them.',) * 9])
     with pytest.raises(WorkError, match='page 1 runs backwards'): parse_pdf(make(tmp_path / 'c.pdf', backwards))
+    w = pypdf.PdfWriter(clone_from=make(tmp_path / 'd.pdf', lines(SENTENCES), lines(SENTENCES, font='F2')))
+    cmap = StreamObject(); cmap._data = b'1 begincodespacerange <00> <ff> endcodespacerange 2 beginbfrange <20> <60> <0020> <61> <7a> <05d0> endbfrange' # Hebrew
+    w.pages[1]['/Resources']['/Font']['/F2'].get_object()[name('/ToUnicode')] = w._add_object(cmap)
+    w.write(tmp_path / 'e.pdf')
+    assert page_notes(parse_pdf(tmp_path / 'e.pdf')) == ['page 2 is left out: it is written from right to left']
 
 
 def bitmap_font(w):

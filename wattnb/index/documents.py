@@ -645,6 +645,8 @@ def _bodies(pages:list[list]) -> list[list]:
     return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #e71ef9aa
+_FROM_RIGHT = re.compile('[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]') # Hebrew, Arabic, Syriac
+
 def _read_page(pdf, i:int, gate:dict) -> list:
     "The rows of a page, a list for each direction of its text; none where they cannot be trusted."
     try: page = pdf[i]; got = page_rows(page)
@@ -652,6 +654,7 @@ def _read_page(pdf, i:int, gate:dict) -> list:
     except Exception as e: raise WorkError(f'page {i + 1} cannot be read ({type(e).__name__})') from None
     text = ' '.join([p.text for rows in got.parts for r in rows for p in r])
     why = _torn(text)
+    if not text.isascii() and len(_FROM_RIGHT.findall(text)) > .3 * len(text): why = 'is written from right to left'
     if not why and got.glyphs >= 100 and got.unmapped > MAX_LOST * got.glyphs:
         why = f'has {got.unmapped:,} glyphs without a character, of {got.glyphs:,}'
     if can_read_pictures() and (why or _garbage(text) or got.glyphs < 20 and list(page.get_objects(max_depth=1))):
