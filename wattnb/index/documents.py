@@ -570,7 +570,6 @@ def _jumble(text:str) -> bool:
 # %% ../../nbs/01_index/01_documents.ipynb #fae01ea1
 _COMMON = [f' {w} ' for w in 'the and for that with from this are was were which'.split()]
 _BACKWARDS = [w[::-1] for w in _COMMON]
-_BACKWARDS_WORDS = frozenset(map(str.strip, _BACKWARDS))
 
 def _torn(text:str) -> str:
     "Why the text of a page was not read as words, or ''."
@@ -583,7 +582,7 @@ def _torn(text:str) -> str:
     if max(sizes, default=0) > 30:
         long = sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum())
         if long > max(60, .4 * len(text)): return 'has no spaces between its words'
-    back = 0 if _BACKWARDS_WORDS.isdisjoint(words) else sum(map(small.count, _BACKWARDS))
+    back = sum(map(small.count, _BACKWARDS))
     return 'runs backwards' if back > 2 and back > sum(map(small.count, _COMMON)) else ''
 
 def check_text(
