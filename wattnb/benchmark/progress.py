@@ -77,8 +77,8 @@ def clock(
     return f'{s}s' if s < 100 else f'{s // 60}m{s % 60:02d}s' if s < 6000 else f'{s // 3600}h{s % 3600 // 60:02d}m'
 
 # %% ../../nbs/07_benchmark/02_progress.ipynb #d1ff5cf1
-def _told_apart(runs) -> dict:
-    "Columns that tell runs apart: model, precision, and seed and effort where there are several."
+def _distinct(runs) -> dict:
+    "Columns that distinguish the runs: model, precision, and seed and effort where there are several."
     out = dict(model=lambda r: r.model, precision=lambda r: r.precision)
     out |= {k: attrgetter(k) for k in ('seed', 'effort') if len({getattr(r, k) for r in runs}) > 1}
     if len({tuple(of(r) for of in out.values()) for r in runs}) == len(runs): return out
@@ -87,7 +87,7 @@ def _told_apart(runs) -> dict:
 @patch
 def _table(self:Benchmark, title:str, notes:list, **columns) -> ResultTable:
     "A row per run: what it is, its state, and further columns, each a function of the run."
-    all_ = _told_apart(self.runs) | dict(state=lambda r: r.state.upper(),
+    all_ = _distinct(self.runs) | dict(state=lambda r: r.state.upper(),
                                          questions=lambda r: f'{r.done}/{r.n}' if r.n else '') | columns
     return ResultTable(list(all_), [[of(r) for of in all_.values()] for r in self.runs], title, notes)
 
@@ -200,7 +200,7 @@ class ProgressTable:
     def __call__(self, b:Benchmark): self.show(b)
     def table(self, b:Benchmark) -> ResultTable:
         "Model, state, questions, score so far, Wh, time and remaining time."
-        what = _told_apart(b.runs)
+        what = _distinct(b.runs)
         rows = [(*(of(r) for of in what.values()), r.state.upper(), f'{r.done}/{r.n}' if r.n else '', r.score, r.wh,
                  clock(r.seconds) if r.state != 'wait' else '', clock(r.eta) if r.state == 'run' else '', r.where,
                  r.reason[:60])

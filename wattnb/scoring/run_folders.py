@@ -348,7 +348,7 @@ def model_of(
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #9d256d58
 def _label_parts(run:RunFolder, registry) -> tuple[str, list[str]]:
-    "(model and mode, or the folder of an ensemble or a baseline; what tells apart runs that share this, in its order)"
+    "(model and mode, or the folder of an ensemble or a baseline; what distinguishes runs that share this, in order)"
     own, seed = kind_of(run, registry) in ('ensemble', 'baseline'), run.stored.identity.get('seed')
     base = [run.name] if own else [model_of(run, registry)['name'], *[run.mode] * (run.mode not in ('', 'rag'))]
     return ' '.join(base), [run.precision, run.engine, run.env or 'no machine', '' if seed is None else f'seed {seed}']
