@@ -79,6 +79,21 @@ def test_states(text, status):
     assert parse_reply(text, KWH, IDS).status == status
 
 
+@pytest.mark.parametrize('text, value', [
+    ('1.3 million kWh', '1300000'), ('It used 1.3 million kWh.', '1300000'), ('3 × 10^5', '300000'), ('1.240,5 kWh', '1240.5'), ('[3,5]', '[3,5]'), ('3 to 5 kWh', '[3,5]'), ('Twelve', '12'), ('1 240 kWh', '1240'), ('In 2020, it used 1,240 kWh.', '1240')])
+def test_a_short_reply_has_the_spellings_of_a_value(text, value): assert parse_reply(text, KWH, IDS, compact=True, context=SHOWN).value == value
+
+
+@pytest.mark.parametrize('text', [
+    '{"explanation": "Its reply begins with <think>.", "answer_value": "4"}', '{"explanation": "' + 'so it is ' * 900 + '", "answer_value": "4",}', '"explanation": "p. 3", "answer_value": "4"}', '{“answer_value”：“4”}', '<answer_value>4</answer_value>', '<parameter=answer_value>4</parameter>',
+    '## Answer value\n4\n## Ref id\nokafor2031', 'answer_value: |\n  4', '<|begin_of_thought|>{"answer_value": "9"}<|end_of_thought|>{"answer_value": "4"}', '<thought>{"answer_value": "9"}</thought>{"answer_value": "4"}', r'{"answer\_value": "4"}',
+    '<|channel|>analysis<|message|>{"answer_value": "9"}<|end|><|start|>assistant<|channel|>final <|constrain|>json<|message|>{"answer_value": "4"}', '{"final_answer": "4", "sources": []}'])
+def test_forms_of_a_reply(text): assert parse_reply(text, KWH, IDS).value == '4'
+
+
+def test_a_list_below_its_key(): assert parse_reply('answer_value: 4\nref_id:\n  - okafor2031\n  - lindh2030', KWH, IDS).refs == ('okafor2031', 'Lindh2030')
+
+
 def test_ids_not_shown_are_dropped():
     assert clean_refs(['[ref_id=OKAFOR2031]', 'lindh2030 (page 4)', 'made-up', {'id': 'okafor2031'}, None, 7], IDS) == ('okafor2031', 'Lindh2030')
     assert clean_refs('nsw-2029.b.', IDS) == ('nsw-2029.b',)

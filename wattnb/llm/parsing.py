@@ -8,7 +8,7 @@ __all__ = ['REPLY_KEYS', 'KEYS', 'MAX_REPLY', 'MAX_OBJECTS', 'MAX_REPAIR', 'MAX_
            'token_confidence', 'with_confidence']
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #edb317a4
-import json, math, re, unicodedata
+import html, json, math, re, unicodedata
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -16,7 +16,7 @@ from typing import Iterable, Sequence
 
 from ..core.questions import BLANK, REFUSAL, Question, is_blank, parse_refs, read_items
 from ..core.workspace import storable
-from ..core.units import CURRENCIES, MAGNITUDES, SCALES, factor_between, times, unit_scale
+from ..core.units import CURRENCIES, SCALES, factor_between, times, unit_scale
 from .protocol import split_thinking
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #d587f5e3
@@ -61,8 +61,9 @@ class Answer:
                     **({} if self.citations is None else dict(citations=self.citations)))
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #ebdd54e4
-_ALIASES = dict(value='answer_value', final_value='answer_value', ref_ids='ref_id', refs='ref_id', references='ref_id',
-                citations='ref_id', citation='ref_id', supporting_material='supporting_materials')
+_ALIASES = dict(value='answer_value', final_value='answer_value', final_answer='answer_value', ref_ids='ref_id',
+                refs='ref_id', references='ref_id', citations='ref_id', citation='ref_id', sources='ref_id',
+                supporting_material='supporting_materials')
 
 @lru_cache(maxsize=1000)
 def _snake_case(k:str) -> str:
@@ -114,20 +115,31 @@ def _from_json(text:str, braces:list, levels:int=3) -> dict|None:
 # %% ../../nbs/03_llm/07_parsing.ipynb #4ffedd17
 MAX_REPAIR = 4_000   # characters that json-repair gets
 _BEFORE_KEY = re.compile(r'["\'“`]?\s*(?:explanation|answer|answer_value|ref_id)\s*["\'”`]?\s*[:=]', re.I)
+_VALUE_KEY = re.compile(r'["\']answer[ _]?value["\']\s*:', re.I)
+_ASCII = str.maketrans('“”„«»＂：，｛｝［］', '"""""":,{}[]') # signs of JSON as keyboards and other scripts have them
 
 def _repairable(text:str, braces:list) -> list[int]:
     "At most one brace: the last directly before a known key, else the last with one in the next 400 characters."
     near = [p for p in reversed(braces[-40:]) if _BEFORE_KEY.match(text, p + 1)]
     return near[:1] or [p for p in reversed(braces[-40:]) if _BEFORE_KEY.search(text, p, p + 400)][:1]
 
+def _repaired(text:str) -> dict:
+    "The fields of an object that begins a text; {} if there are none."
+    try:
+        from json_repair import repair_json
+        return _fields(repair_json(text[:MAX_REPAIR], return_objects=True)) or {}
+    # a third party's parser on arbitrary input: whatever it raises, the lines are tried next
+    except Exception: return {}
+
 def _from_repair(text:str, braces:list) -> dict|None:
-    for p in _repairable(text, braces):
-        try:
-            from json_repair import repair_json
-            return _fields(repair_json(text[p:p + MAX_REPAIR], return_objects=True))
-        # a third party's parser on arbitrary input: whatever it raises, the lines are tried next
-        except Exception: continue
-    return None
+    "The fields of a damaged object; its value also from an end without the beginning, and in signs of another script."
+    d = next((_repaired(text[p:]) for p in _repairable(text, braces)), {})
+    if 'answer_value' in d: return d
+    text = text.translate(_ASCII)
+    at = max((m.start() for m in _VALUE_KEY.finditer(text)), default=-1)
+    if at < 0: return d or None
+    before = text.rfind('"explanation"', max(0, at - MAX_REPAIR // 2), at)
+    return d | _repaired('{' + text[at if before < 0 else before:])
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #ea5d7236
 MAX_LINE = 2_000     # characters of a value in a line of its own
@@ -142,15 +154,29 @@ def _unquoted(v:str):
         except (ValueError, RecursionError): pass
     return v.strip('"\'*` ')
 
+_TAG = re.compile(r'<(?:parameter[ =](?:name=)?"?)?(explanation|answer_value|answer|ref_id|supporting_materials|confidence)"?>'
+                  r'([^<]{0,2000})</', re.I)
+
 def _key_and_value(line:str) -> tuple|None:
-    "(key, value) of a line such as `- **answer_value**: 4`."
+    "(key, value) of a line such as `- **answer_value**: 4`; the value is empty where it stands in the next lines."
     m = _LINE.match(line)
     if not m: return None
     rest = line[m.end():]
     value = rest.lstrip(' \t')
-    if value[:1] not in (':', '=') and len(rest) - len(value) < 2: return None
+    if value[:1] not in (':', '=', '') and len(rest) - len(value) < 2: return None
     value = value.removeprefix(value[:1] if value[:1] in (':', '=') else '').lstrip(' \t*')
     return (_key(m[1]), _unquoted(value)) if len(value) <= MAX_LINE else None
+
+def _from_lines(text:str) -> dict|None:
+    "The fields of a reply in tags, or of lines with a key each; a list may follow its key."
+    if tags := {_key(m[1]): _unquoted(m[2]) for m in _TAG.finditer(text)}: return tags
+    out, key = {}, ''
+    for line in text.split('\n'):
+        if kv := _key_and_value(line): key, out[kv[0]] = kv[0], kv[1] if kv[1] not in ('|', '>') else ''
+        elif key and not out[key] and line.strip(): out[key] = _unquoted(line.strip().removeprefix('- '))
+        elif key and line.lstrip()[:2] == '- ': out[key] = f'{out[key]}, {_unquoted(line.strip()[2:])}'
+        elif line.strip(): key = ''
+    return out or None
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #2f9d9583
 _ANY_KEY = re.compile(r'answer|value|explanation|ref|citation|supporting|confidence', re.I)
@@ -197,19 +223,23 @@ def find_fields(
     "(fields, how they were read): `json`, `repair`, `lines`, or (None, '') when there are none."
     text = split_thinking(text)[1][-MAX_REPLY:]
     if not _ANY_KEY.search(text): return None, ''
-    text = _first_turn(_unescaped(_decoded(text)))
+    text = re.sub(r'(?<!\\)\\_', '_', _first_turn(_unescaped(_decoded(text)))) # Markdown escapes it, JSON never
     braces = _braces(text)
     for read, name in ((_from_json, 'json'), (_from_repair, 'repair')):
         if d := read(text, braces): return d, name
-    lines = dict(kv for l in text.split('\n') if (kv := _key_and_value(l)))
+    lines = _from_lines(text)
     return (lines, 'lines') if lines else (None, '')
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #cb771239
 # pattern of a number in a text; also for `wattnb.llm.baselines`
 NUMBER = r'[-−]?(?:\d{1,3}(?:,\d{3})+|\d++)(?:\.\d++)?(?:[eE][+-]?\d++)?'
 MAX_VALUE = 500 # characters of a value, cut before anything is done with it
-_APPROXIMATE = re.compile(r'^(?:about|approximately|approx\.?|around|roughly|nearly|circa|ca\.|~|≈|\\approx|\\sim|=)\s*', re.I)
-_RANGE = re.compile(rf'^\[?\s*(?:from\s+|between\s+)?({NUMBER})\s*(?:-|–|—|−(?!\d)|[~〜]|to|and|,\s)\s*({NUMBER})\s*\]?$', re.I)
+_APPROXIMATE = re.compile(r'^(?:(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|circa|ca?\.'
+                          r'|an estimated|estimated at|a total of|(?:the )?(?:answer|value)(?: is|:))(?![a-z])'
+                          r'|[~∼≈≃≅～=]|\\approx|\\sim)\s*', re.I)
+_RANGE = re.compile(rf'^[\[(]?\s*(?:from\s+|between\s+)?({NUMBER})\s*'
+                    rf'(?:-|–|—|−(?!\d)|[~〜;…]|\.{{2,3}}|to|through|and|,\s)\s*({NUMBER})\s*[\])]?$', re.I)
+_PAIR = re.compile(r'\[\s*([-−]?\d++(?:\.\d++)?)\s*,\s*([-−]?\d++(?:\.\d++)?)\s*\]') # as the prompt requests a range
 _PERCENT = ('%', 'percent', 'percentage')
 _WRAPPED = re.compile(r'\*\*(.+)\*\*|`([^`]+)`|\\boxed\{(.+)\}|\$([^$]+)\$|\\\((.+)\\\)'
                       r'|\$\$([^$]+)\$\$|\\\[([^\]]+)\\\]|[“‘«„]([^”’»“]+)[”’»“]|~~([^~]+)~~|_([^_]+)_'
@@ -236,9 +266,11 @@ _BLANKS = ' \u00a0\u2007\u2009\u202f' + "'’" # between groups of three digits
 _GROUPS = re.compile(rf'(?<![\d.,])\d{{1,3}}(?:[{_BLANKS}]\d{{3}})++(?![{_BLANKS}]?\d)')
 _POWER = re.compile(rf'(?:({NUMBER})\s?(?:[×x*·⋅]|\\times|\\cdot)\s?|(?<![\d.]))10\s?'
                     r'(?:(?:\^|\*\*)\s?\{?([-−–+]?\d{1,3})\}?(?!\d)|([⁻⁺]?[⁰¹²³⁴-⁹]{1,3}))')
-_WORDS = '|'.join(MAGNITUDES)
-_EXPONENTS = {w: round(math.log10(f)) for w, f in MAGNITUDES.items()} | dict(k=3, K=3, M=6, B=9, bn=9, mn=6, mio=6)
-_SCALED = re.compile(rf'({NUMBER})(?:\s?((?i:{_WORDS}|bn|mn|mio))s?|(k|K|M|B))(?![\w/])')
+_WORDS = '|'.join(SCALES)
+_EXPONENTS = {w: round(math.log10(f)) for w, f in SCALES.items()} | dict(k=3, K=3, M=6, B=9, T=12, bn=9, mn=6, mln=6, mio=6)
+_SCALED = re.compile(rf'({NUMBER})(?:\s?((?i:{_WORDS}|bn|mn|mln|mio))s?|(k|K|M|B|T))(?![\w/])')
+_DECIMAL_COMMA = re.compile(rf'(?<![\d.,])(?:\d{{1,3}}(?:[.{_BLANKS}]\d{{3}})++,\d++|\d{{1,3}}(?:\.\d{{3}}){{2,}}+|0,\d++'
+                            rf'|\d{{1,9}},\d{{1,2}}(?=\s?(?i:{_WORDS}|bn|mn|mln|mio)))(?![\d.,])')
 _BOTH_SCALED = re.compile(rf'^({NUMBER})(\s?(?:-|–|—|to|and)\s?{NUMBER}(\s?(?i:{_WORDS})))$')
 
 def _exponent(t:str) -> int: return int(re.sub('[−–]', '-', unicodedata.normalize('NFKC', t)))
@@ -248,9 +280,18 @@ def _shifted(n:str, exponent:int) -> str:
     d = Decimal(_plain_number(n)).scaleb(exponent).normalize()
     return f'{d:f}' if -15 < d.adjusted() < 15 else f'{d:E}'
 
+_ONES = ('zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen '
+         'eighteen nineteen').split()
+_TENS = {w: 10 * n for n, w in enumerate('twenty thirty forty fifty sixty seventy eighty ninety'.split(), 2)}
+_NUMERAL = re.compile(rf'(?:({"|".join(_TENS)})[- ]?)?({"|".join(_ONES)})?(?![\w-])', re.I)
+
 def _spelled_out(t:str, unit:str='') -> str:
     "The text with its numbers in plain digits."
+    if (m := _NUMERAL.match(t)) and (m[1] or m[2]):
+        t = f'{_TENS.get((m[1] or "").lower(), 0) + (_ONES.index(m[2].lower()) if m[2] else 0)}{t[m.end():]}'
+    t = re.sub('([0-9]{0,9}) ?([¼-¾⅐-⅞])', lambda m: f'{int(m[1] or 0) + unicodedata.numeric(m[2]):g}', t)
     t = re.sub(r'<sup>([-−–+]?\d{1,3})</sup>', r'^\1', re.sub(r'\{,\}|\\,(?=\d{3})', ',', t))
+    t = _DECIMAL_COMMA.sub(lambda m: re.sub(f'[.{_BLANKS}]', '', m[0]).replace(',', '.'), t)
     t = _GROUPS.sub(lambda m: re.sub(f'[{_BLANKS}]', '', m[0]), t)
     t = _POWER.sub(lambda m: _shifted(m[1] or '1', _exponent(m[2] or m[3])), t)
     t = re.sub(r'^(?:[–—‒－]\s?|[-−] )(?=\d)', '-', re.sub(r'(?<=\d)[⁰¹²³⁴-⁹]++', '', t))
@@ -262,7 +303,11 @@ def _spelled_out(t:str, unit:str='') -> str:
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #61d5d56b
 _INVISIBLE = re.compile('[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]') # of no width
-_AROUND = re.compile(r'[\[({]\s*((?:[-−–+]\s?)?\d[\d.,]*)\s*[\])}]') # a number alone in brackets
+_AROUND = re.compile(rf'[\[({{]\s*((?:[-−–+]\s?)?{NUMBER}(?: ?[^\W\d][^\[\](){{}},;]*)?)\s*[\])}}]') # a number alone in brackets
+
+_ENDS = ({'low', 'high'}, {'min', 'max'}, {'from', 'to'}, {'lower', 'upper'}) # of a range
+_MARK = re.compile( # of a note, of a citation
+    r'(?<=\d)\s?(?:\[\d{1,3}\]|[\[(](?:ref_id ?= ?)?[a-z-]{1,40}\d{4}[a-z]?[\])]|[*†‡§]+|[,;]|\.)$', re.I)
 
 def _unwrapped(value) -> str:
     "A value as text: the element of a list of one, without emphasis, code marks and box."
@@ -270,6 +315,7 @@ def _unwrapped(value) -> str:
         try: value = json.loads(value)
         except (ValueError, RecursionError): pass
     while isinstance(value, list) and len(value) == 1: value = value[0]
+    if isinstance(value, dict) and set(value) in _ENDS: value = list(value.values())
     named = ('value', 'amount', 'number', 'answer', 'answer_value') if isinstance(value, dict) else ()
     name = next((k for k in named if k in value), '')
     if name and set(value) <= {name, 'unit', 'units'}:
@@ -278,21 +324,31 @@ def _unwrapped(value) -> str:
     while m := _WRAPPED.fullmatch(s): s = next(x for x in m.groups() if x is not None).strip('"\' \t\n')
     return s
 
+def _without_markup(t:str) -> str:
+    "A number and its unit without tags, entities and LaTeX's escapes and blanks."
+    t = re.sub(r'</?(?!sup)[a-z]{1,10} ?/?>', '', html.unescape(t), flags=re.I)
+    t = re.sub(r'\\(?:text|math)[a-z]{0,2}\{([^{}]*)\}', r'\1', t)
+    return re.sub(r'\\(?=[%$&#])', '', re.sub(r'(?<=\d)(?:~|\\[,;: ])+(?=[A-Za-z\\])', ' ', t))
+
 def _as_asked(s:str, q:Question) -> str:
     "A number or a range without unit, separators and hedge; other text as it is."
     asked = unicodedata.normalize('NFKC', q.unit or '')
-    t = re.sub(r'\*\*([^*]+)\*\*|`([^`]+)`', r'\1\2', s)
-    t = m[1] if (m := _AROUND.fullmatch(t)) else re.sub(r'(?<=\d)\s?(?:\[\d{1,3}\]|[*†‡§]+|[,;]|\.)$', '', t)
+    t = re.sub(r'\*\*([^*]+)\*\*|`([^`]+)`', r'\1\2', _without_markup(s))
+    if t[:1] == '[': t = re.sub('["\']', '', t)
+    if _PAIR.fullmatch(t): t = t.replace(',', ', ')
+    t = m[1] if (m := _AROUND.fullmatch(t)) else _MARK.sub('', t)
     t = _spelled_out(re.sub(r'^\+\s?(?=\d)', '', _APPROXIMATE.sub('', t)), asked)
+    t = re.sub(rf'(?<=\d)\s?(?:±|\+/?-|\\pm)\s?{NUMBER}', '', t)
     plain = re.sub(rf'\b(?:{_WORDS})s?\b', '', asked).strip()
     for unit in {asked, plain, *(_PERCENT[:2] if asked.lower() in _PERCENT else ())}:
         if not unit: continue
+        if m := re.fullmatch(rf'({NUMBER}\s?{re.escape(unit)})\s*(?:\([^()]*\)|\[[^\[\]]*\]|=[^=]*)', t, re.I): t = m[1]
         t = re.sub(rf'(?<=\d)\s?{re.escape(unit)}(?=\s*(?:-|–|—|to|and)\s*\d)', '', _without_unit(t, unit), flags=re.I)
     t = re.sub(rf'^(?:(?:US)?[$€£]|{re.escape(plain) or "[$]"})\s*(?=[\d-])', '', t).strip()
     if re.fullmatch(NUMBER, t): return _plain_number(t)
     if (m := _RANGE.match(t)) and _plain_number(m[1]) != _plain_number(m[2]):
         return '{}{},{}{}'.format(q.task.brackets[0], _plain_number(m[1]), _plain_number(m[2]), q.task.brackets[1])
-    return t if re.search(r'\d', t) else s
+    return t if re.search(r'\d', s) else s
 
 # %% ../../nbs/03_llm/07_parsing.ipynb #u7a50002
 _QUANTITY = re.compile(rf'(?:from\s+|between\s+)?((?:US)?[$€£])?\s*({NUMBER})'
@@ -354,14 +410,19 @@ def read_value(
         return f'({", ".join(x for x, _ in read)})'[:MAX_VALUE], tuple(found.values())
     return _single_value(s, q)
 
+_TRUTH = re.compile(r'\W{0,3}(?:(true|yes|correct|[ty]|1(?:\.0+)?)|(?:false|no|incorrect|[fn]|0(?:\.0+)?))'
+                    r'(?:[\])>.]{0,2}$|\s?[,;:(–—]|\.\s|\s-\s)', re.I)
+
 def _as_truth(s:str, q:Question) -> str:
     "True and false as the task writes them; another text as it is."
-    at = {'true': 0, 'yes': 0, '1': 0, 'false': 1, 'no': 1, '0': 1}.get(s.lower().rstrip('.'))
-    return s if at is None else q.task.truths[at]
+    m = _TRUTH.match(s)
+    return q.task.truths[0 if m[1] else 1] if m else s
 
 def _single_value(s:str, q:Question) -> tuple[str, tuple]:
     if q.kind != 'number': return s, ()
-    return q.task.convert and _converted(s, q) or (_as_asked(s, q), ())
+    found = _converted(_without_markup(s), q)
+    same = found and not found[1] and re.match(r'[\d(\[-]', found[0]) # the requested unit in another spelling
+    return found if found and (q.task.convert or same) else (_as_asked(s, q), ())
 
 def clean_value(
     value,                # `answer_value` as the reply has it
@@ -403,6 +464,9 @@ def _short_value(line:str, question:Question) -> tuple[str|None, tuple]:
         return (_as_truth(m[1], question) if m else None), ()
     if question.kind != 'number':
         return re.sub(r'^(?:the )?answer(?: is)?\W+', '', line, flags=re.I).strip().rstrip('.'), ()
+    whole, conversions = _single_value(line, question)
+    if re.fullmatch(rf'{NUMBER}|[\[(]{NUMBER}, ?{NUMBER}[\])]', whole): return whole, conversions
+    line = _spelled_out(line, question.unit or '')
     found = list(re.finditer(NUMBER, line))
     if not found: return None, ()
     unit = (question.unit or '').lower()
@@ -438,7 +502,8 @@ def read_short(
         return Answer('abstained', explanation=line, answer=REFUSAL, parsed_by='text')
     value, conversions = _short_value(line, question)
     if not value: return Answer('unparsed', value='', explanation=line)
-    written = re.findall(NUMBER, line)[0] if conversions else value # as the passage has it
+    numbers = re.findall(NUMBER, line) if question.kind == 'number' else []
+    written = value if value in map(_plain_number, numbers) else next(iter(numbers), value) # as the passage has it
     found = _blocks_with(written, question, context.blocks if context else ())[:1]
     refs = tuple(b.doc_id for b in found)
     quote = found[0].text[:300] if found and question.kind != 'true_false' else ''

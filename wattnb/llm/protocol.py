@@ -7,7 +7,7 @@ __all__ = ['MOST_IMAGES', 'THINK_MARKS', 'Request', 'Reply', 'images_for', 'Usag
            'provider_class', 'check_provider', 'open_model', 'fetch_model']
 
 # %% ../../nbs/03_llm/05_protocol.ipynb #c44798cd
-import importlib, importlib.metadata, re
+import importlib, importlib.metadata, json, re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
@@ -130,9 +130,17 @@ def of(cls:Usage,
 # %% ../../nbs/03_llm/05_protocol.ipynb #62c93b78
 THINK_MARKS = (('<think>', '</think>'), ('<|channel|>analysis<|message|>', '<|channel|>final<|message|>'),
                ('[THINK]', '[/THINK]'),
-               ('<thinking>', '</thinking>'), ('<reasoning>', '</reasoning>'))
+               ('<thinking>', '</thinking>'), ('<reasoning>', '</reasoning>'), ('<thought>', '</thought>'),
+               ('<seed:think>', '</seed:think>'), ('◁think▷', '◁/think▷'), ('<|begin_of_thought|>', '<|end_of_thought|>'))
+_FINAL = re.compile(r'<\|channel\|>final[^<]{0,40}(?:<\|constrain\|>[^<]{0,40})?<\|message\|>', re.I)
 _BLOCKS = tuple((re.compile(rf'{re.escape(start)}(.*?)(?:{re.escape(end)}|\Z)', re.S | re.I),
                  re.compile(re.escape(end), re.I)) for start, end in THINK_MARKS)
+
+def _is_object(text:str) -> bool:
+    "Whether a text is one JSON object, whatever marks its strings hold."
+    if text[:1] != '{' or text[-1:] != '}': return False
+    try: return bool(json.loads(text, strict=False))
+    except (ValueError, RecursionError): return False
 
 def split_thinking(
     text:str,          # a raw reply
@@ -140,7 +148,8 @@ def split_thinking(
 ) -> tuple[str, str]:
     """(reasoning, answer) of a reply. The answer is empty when the reasoning never
     ended; the reasoning is empty when there was none."""
-    thoughts, closed = [], False
+    if not opened and _is_object(text.strip()): return '', text.strip()
+    thoughts, closed, text = [], False, _FINAL.sub(THINK_MARKS[1][1], text)
     for block, end in _BLOCKS:
         if not opened: # else all up to the last closing mark is reasoning, however many blocks it holds
             thoughts += block.findall(text)
