@@ -1,5 +1,5 @@
 "Servers as they are: what they refuse, how they word it, what they leave out, and how long they take."
-import json, time
+import json, threading, time
 from dataclasses import replace
 
 import pytest
@@ -56,7 +56,8 @@ def test_a_refused_system_role_is_merged_once(status, message):
 @pytest.mark.parametrize('message', ['This model only supports user and assistant roles', 'Unexpected role "system". The Messages API accepts a top-level parameter', "Input should be 'user' or 'assistant'",
     'Developer instruction is not enabled for models/gemma-3-27b-it', 'Only user, assistant and tool roles are supported, got system.', 'Please use a valid role: user, model.', 'system role is unsupported',
     "Invalid value: 'system'. Supported values are: 'user' and 'assistant'.", "'system' is not one of ['user', 'assistant']", 'Role must be in [user, assistant]', 'messages: first message must use the "user" role', 'System messages are disabled for this model',
-    'Conversation must start with a user message', 'System instructions are not enabled for models/gemma-3', 'unsupported message role: system', 'The system role cannot be used with this model', 'Model does not have a system prompt', 'System role is forbidden'])
+    'Conversation must start with a user message', 'System instructions are not enabled for models/gemma-3', 'unsupported message role: system', 'The system role cannot be used with this model', 'Model does not have a system prompt', 'System role is forbidden',
+    "role: unexpected value; permitted: 'user', 'assistant'", 'Expected first message to be from user', 'Only alternating user/assistant messages are supported', "Invalid value at 'contents[0].role': system"])
 def test_wordings_of_a_refused_system_role(message):
     assert refuses_system(message)
     for m in ('the system is busy', 'model x not found', 'System memory not available', 'Internal system error: not supported operation', 'role must be one of: system, user, assistant'): assert not refuses_system(m), m
@@ -74,12 +75,17 @@ def test_wordings_of_a_refused_system_role(message):
     ('invalid params, context window exceeds limit (2013)', None, None, None), ('max_tokens must be in [1, 2048]', None, None, 2048), ('Value for max_tokens exceeds the limit of 2048', None, None, 2048),
     ('max_new_tokens (512) + input length (3700) exceeds model max length 4096', 4096, 3700, None), ('prompt token count of 5000 exceeds the limit of 4096', 4096, 5000, None), ('Total tokens 5000 exceeds 4096', 4096, 5000, None),
     ('Prompt length 5000 is over the engine limit of 4096 tokens', 4096, 5000, None), ('the prompt has 5000 tokens but only 4096 are allowed', 4096, 5000, None), ('max_completion_tokens must not exceed 20', None, None, 20), ('the request has max_tokens 50, which exceeds 20', None, None, None),
-    ("Invalid 'max_tokens': integer above maximum value. Expected a value <= 20, but got 50 instead.", None, None, 20)])
+    ("Invalid 'max_tokens': integer above maximum value. Expected a value <= 20, but got 50 instead.", None, None, 20),
+    ("You passed 3585 input tokens and requested 512 output tokens. However, the model's context length is only 4096 tokens, resulting in a maximum input length of 3584 tokens.", 4096, 3585, None), ('Context window exceeded: 5000/4096 tokens', 4096, 5000, None),
+    ('messages too long for context window: 5000 > 4096', 4096, 5000, None), ("This model's maximum context length is 4096 tokens. However, your messages resulted in 5000 tokens.", 4096, 5000, None), ('Too many input tokens. Max input tokens: 8000, request input token count: 9000', 8000, 9000, None),
+    ("Your request has 5000 input tokens, but the model's limit is 4096 tokens.", 4096, 5000, None), ('Prompt too long (5,000 tokens). Maximum allowed: 4,096 tokens.', 4096, 5000, None), ('Request too large for model `llama-3.1-8b-instant` on tokens per minute (TPM): Limit 6000, Requested 7000', 6000, 7000, None),
+    ('Your request exceeded model token limit: 8192', 8192, None, None), ('maxTokens: Number must be less than or equal to 256', None, None, 256), ('#/max_tokens: 512 is not less or equal to 256', None, None, 256), ('400 is no valid status, but 200', None, None, None)])
 def test_wordings_of_a_limit(message, window, prompt, reply):
-    assert read_limits(message) == Limits(window, prompt, reply) and (reply or window or TOO_LONG.search(message) or 'max_tokens 50' in message)
+    assert read_limits(message) == Limits(window, prompt, reply) and (reply or window or TOO_LONG.search(message) or 'max_tokens 50' in message or 'status' in message)
 
 
-@pytest.mark.parametrize('status, message', [(503, 'Model not ready'), (503, 'The server is starting'), (424, 'Model not ready for inference. Wait and try your request again.'), (429, 'Model is loading, please retry'), (502, 'model is still loading'), (503, 'Initializing'), (503, 'loading'), (503, 'no healthy upstream'), (503, 'Waiting for model to load'), (503, 'Endpoint is scaled to zero, starting'), (503, 'Warm-up in progress'), (500, 'model loading in progress')])
+@pytest.mark.parametrize('status, message', [(503, 'Model not ready'), (503, 'The server is starting'), (424, 'Model not ready for inference. Wait and try your request again.'), (429, 'Model is loading, please retry'), (502, 'model is still loading'), (503, 'Initializing'), (503, 'loading'), (503, 'no healthy upstream'), (503, 'Waiting for model to load'), (503, 'Endpoint is scaled to zero, starting'), (503, 'Warm-up in progress'), (500, 'model loading in progress'),
+    (503, 'Pod is not ready'), (503, 'Model not loaded yet'), (502, 'connect ECONNREFUSED 127.0.0.1:8000'), (503, 'No replicas available, scaling up'), (503, 'Instance is booting'), (409, 'Model is loading')])
 def test_wordings_of_loading(status, message):
     assert loading_wait(status, message, {}) and loading_wait(429, 'Rate limit reached', {}) is None
     for m in ('error loading model', 'failed to load model: out of memory', 'the server is overloaded'): assert loading_wait(500, m, {}) is None, m
@@ -220,6 +226,28 @@ def test_a_time_named_before_the_first_answer_is_waited_for(caplog):
     assert not any(r.ok for r in got) and time.monotonic() - t < 3
 
 
+def test_a_server_that_restarts_is_waited_for(monkeypatch, caplog):
+    "It has answered before: refused connections and a proxy's 502 are no faults of a question until its deadline; then no question is sent any more."
+    monkeypatch.setattr('wattnb.llm.calls.LOADING_WAIT', .1)
+    monkeypatch.setattr('wattnb.llm.server_limits.LOADING_WAIT', .1)
+    s = FakeServer('x')
+    with s, environment(**KEYS, **s.env()), open_model(entry(max_concurrent=2), tries=2) as m:
+        assert all(r.ok for r in m.complete(requests(2)))
+        s.__exit__()
+        threading.Timer(1.2, FakeServer('x', listen=s.port).__enter__).start()
+        got = m.complete([replace(r, id=f'again-{r.id}') for r in requests(6)])
+        assert all(r.ok for r in got) and 'waiting, at most' in caplog.text
+    s = FakeServer('x')
+    with s, environment(**KEYS, **s.env()), open_model(entry(max_concurrent=1), deadline=.5, timeout=.4) as m:
+        assert m.complete(requests(1))[0].ok
+        s.__exit__()
+        got = m.complete(requests(50))
+        assert all('cannot reach' in r.error for r in got) and sum(r.attempts > 0 for r in got) <= 2
+    def answer(h, body, n): return send(h, 502, '<html>Bad Gateway</html>') if 2 <= n < 9 else send(h, 200, chat())
+    got, *_ = ask(Page(answer), requests(3), entry(max_concurrent=1), tries=2)
+    assert all(r.ok for r in got)
+
+
 def test_loading_is_waited_for_before_the_first_question(monkeypatch, caplog):
     monkeypatch.setattr('wattnb.llm.server_limits.LOADING_WAIT', .2)
     s = FakeServer('x', window=2048, loading=1.)
@@ -326,6 +354,45 @@ def test_an_error_within_an_answer_is_tried_again():
     for bad in (dict(choices=[dict(error=dict(code=502, message='Provider returned error'), finish_reason='error', message=dict(content=''))]), dict(error=dict(message='Rate limit', code='429'))):
         got, *_ = ask(Page(lambda h, body, n: send(h, 200, bad if n == 1 else chat())), requests(1))
         assert got[0].ok and got[0].attempts == 2
+
+
+@pytest.mark.parametrize('error, why, calls', [
+    (dict(code='invalid_api_key', message='Incorrect API key provided'), 'OPENAI_API_KEY was refused', 1), (dict(type='authentication_error', message='x'), 'was refused', 1), (dict(code=402, message='Insufficient credits'), 'no credit left', 1),
+    (dict(code='insufficient_quota', message='x'), 'no credit left', 1), (dict(code=404, message='No endpoints found'), 'does not know some/model', 1), (dict(code='model_not_found', message='x'), 'does not know some/model', 1),
+    (dict(code=400, message="maximum context length is 90 tokens. However, you requested 400 tokens (350 of text input, 50 in the output)"), '90 tokens', 3), ('overloaded', 'overloaded', 12)])
+def test_an_error_with_the_status_of_a_success(error, why, calls):
+    got, info, bodies = ask(Page(lambda h, body, n: send(h, 200, dict(error=error))), requests(3), entry(max_concurrent=1), tries=2)
+    assert why in got[0].error and not any(r.ok for r in got) and len(bodies) == calls
+
+
+def test_a_role_or_a_window_is_mended_whatever_the_status():
+    said = dict(message='Provider returned error', code=400, metadata=dict(raw='{"error":{"message":"System role not supported"}}'))
+    for status, bad in ((200, dict(error=said)), (200, dict(choices=[dict(error=said)])), (400, dict(error=said))):
+        got, _, bodies = ask(Page(lambda h, body, n: send(h, status, bad) if body['messages'][0]['role'] == 'system' else send(h, 200, chat())), requests(3), entry(max_concurrent=1))
+        assert all(r.ok for r in got) and len(bodies) == 4
+
+
+def test_words_and_numbers_of_other_servers():
+    for usage in (dict(prompt_tokens=9., completion_tokens=8.), dict(prompt_tokens='9', completion_tokens='8'), dict(input_tokens=9, output_tokens=8)):
+        got, *_ = ask(Page(lambda h, body, n: send(h, 200, chat(usage=usage))))
+        assert (got[0].prompt_tokens, got[0].completion_tokens) == (9, 8)
+    for finish in ('max_output_tokens', 'LENGTH', 'token_limit'):
+        got, _, bodies = ask(FakeServer(change=answering(content='', reasoning='hm', finish_reason=finish)))
+        assert '--max-new-tokens' in got[0].note and len(bodies) == 3
+    for finish in ('content_filtered', 'guardrail', 'moderation'): assert 'content filter' in ask(FakeServer(change=answering(finish_reason=finish)))[0][0].note
+    got, _, bodies = ask(Page(lambda h, body, n: send(h, 200, dict(choices=[dict(message=dict(content=''), finish_reason='insufficient_system_resource')]) if n < 3 else chat())))
+    assert got[0].text == VALUE and got[0].attempts == 3
+    got, *_ = ask(FakeServer(change=answering(content=[dict(type='tool_use', name='reply', input=json.loads(VALUE))], finish_reason='tool_use')))
+    assert json.loads(got[0].text) == json.loads(VALUE)
+    got, _, bodies = ask(Page(lambda h, body, n: send(h, 422, dict(error='`temperature` must be strictly positive')) if 'temperature' in body else send(h, 200, chat())), requests(2), entry(max_concurrent=1))
+    assert all(r.ok for r in got) and len(bodies) == 3
+
+
+def test_a_page_is_told_without_its_tags():
+    page = '<html><head><title>Sign in</title><style>p {}</style></head><body>Hotel &amp; Bar</body></html>'
+    for status in (200, 403):
+        got, *_ = ask(Page(lambda h, body, n: send(h, status, page, 'text/html')), tries=1)
+        assert 'Sign in Hotel & Bar' in got[0].error and '<' not in got[0].error
 
 
 def events(text=VALUE): return ''.join(f'data: {json.dumps(dict(choices=[dict(delta=dict(content=text[i:i + 9]))]))}\n\n' for i in range(0, len(text), 9)) + 'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'

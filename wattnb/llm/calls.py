@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'TRIES', 'RETRY_STATUS', 'MAX_PAUSE', 'LONGEST_ASK', 'RATE_LIMITED', 'BROKEN', 'GARBLED', 'UNKNOWN_FIELD',
            'MIN_REPLY', 'MAX_KEPT', 'MAX_CHANGES', 'CUT', 'LEARNED_BUDGET', 'retry_after', 'backoff', 'Gate',
-           'CallError', 'quiet_loggers', 'message_text', 'with_tool_calls', 'ApiModel', 'StreamedText']
+           'CallError', 'quiet_loggers', 'message_text', 'with_tool_calls', 'ApiModel', 'is_cut', 'StreamedText']
 
 # %% ../../nbs/03_llm/18_calls.ipynb #b1fd03c5
 import asyncio, base64, json, logging, math, queue, random, re, threading, time
@@ -21,15 +21,15 @@ from fastcore.basics import patch
 from ..core.workspace import UserError, printable, storable
 from ..core.redaction import secret_values
 from .prices import image_tokens
-from .protocol import Model, Reply, Request, split_thinking, unique_requests
+from .protocol import Model, Reply, Request, THINK_MARKS, split_thinking, unique_requests
 from .parsing import find_fields
-from .server_limits import TOO_LONG, read_limits
+from .server_limits import LOADING_WAIT, TOO_LONG, read_limits
 
 log = logging.getLogger('wattnb')
 
 # %% ../../nbs/03_llm/18_calls.ipynb #bcd9234c
 TRIES = 6         # calls per question that may fail; rate limits may take as many again
-RETRY_STATUS = frozenset((408, 409, 424, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530))
+RETRY_STATUS = frozenset((408, 409, 424, 425, 429, 498, 499, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530))
 MAX_PAUSE = 60.    # seconds between two tries at most, unless the server asks for more
 LONGEST_ASK = 3600. # seconds; more is cut to this
 
@@ -200,7 +200,7 @@ def quiet_loggers(
 
 # %% ../../nbs/03_llm/18_calls.ipynb #b994acd6
 UNKNOWN_FIELD = re.compile(r'support|unknown|unrecogni|unexpected|invalid|extra|not permitted|not allowed|deprecated'
-                           r'|only the default|not available|unavailable', re.I)
+                           r'|only the default|not available|unavailable|must be|positive', re.I)
 
 def message_text(
     x, # the content of a message, as a server sends it
@@ -245,8 +245,8 @@ class ApiModel(Model):
                          device='remote', concurrency=self.limit,
                          determinism='replies of a service may differ from call to call, also when they are greedy and '
                                      'have a seed')
-        # why all calls fail; last contact; calls that succeeded; fields that are not sent
-        self._down, self._reached, self._answered, self._dropped = None, -math.inf, 0, set()
+        # why all calls fail; last contact; last reply; fields that are not sent
+        self._down, self._reached, self._answered, self._dropped = None, -math.inf, 0., set()
         # system text in the user's message; longest reply of the server, and of single requests
         self._merged, self._most_reply, self._fitted = not entry.system_role, None, {}
 
@@ -434,7 +434,7 @@ async def _attempt(self:ApiModel, r:Request, gate:Gate, h:_History) -> tuple[Rep
         except asyncio.TimeoutError: raise CallError(f'no answer within {left:.3g} s', again=True, late=True) from None
         self._reached = t1 = time.monotonic()
         gate.fine(t1 - t0)
-        self._answered += 1
+        self._answered = t1
         return self._want_longer(r, self._finished(reply, t0, t1, h), most, h), 0.
     except CallError as e: return self._after_failure(r, e, t0, gate, h)
 
@@ -452,8 +452,9 @@ def _after_failure(self:ApiModel, r:Request, e:CallError, t0:float, gate:Gate, h
     "(the failed reply that ends the question, or None; seconds to wait before the next try)"
     now, h.why = time.monotonic(), str(e)
     queued = e.late and self._in_queue(t0, gate, h)
-    if e.unreachable: e.down = e.down or h.faults >= 2 and self._reached < h.began
-    elif not e.late: self._reached = now
+    if not (e.unreachable or e.late): self._reached = now
+    elif e.unreachable and self._answered and not e.down: e.loading, e.wait = True, LOADING_WAIT # it may be started again
+    elif e.unreachable: e.down = e.down or h.faults >= 2 and self._reached < h.began
     if e.down: self._down = self._down or self._one_line(h.why)
     h.changes += e.free or queued
     counts = not (e.limited or e.loading or (e.free or queued) and h.changes <= MAX_CHANGES)
@@ -470,7 +471,8 @@ def _after_failure(self:ApiModel, r:Request, e:CallError, t0:float, gate:Gate, h
     times = dict(started=t0, finished=now, seconds=now - t0)
     if e.too_long: return self._failed(r, h.why, h.calls, finish_reason='too_long', **times), 0.
     if not e.again or e.down or h.faults >= self.tries or h.limits >= 2 * self.tries or late:
-        if e.late and self._reached < h.began or e.loading and not self._answered: # nobody was answered
+        gone = self._answered < h.began if e.unreachable else not self._answered
+        if e.late and self._reached < h.began or e.loading and gone: # nobody was answered
             self._down = self._down or self._one_line(h.why)
         next = f'; the next try would be in {wait:.0f} s, over the {self.deadline:g} s of a question'
         over = next if late and e.again and not e.down and h.faults < self.tries and h.limits < 2 * self.tries else ''
@@ -478,8 +480,13 @@ def _after_failure(self:ApiModel, r:Request, e:CallError, t0:float, gate:Gate, h
     return None, wait
 
 # %% ../../nbs/03_llm/18_calls.ipynb #ccba18cc
-_THOUGHTS = ('<think', '<reasoning>', '[THINK]', '<|channel|>') # beginnings of replies with reasoning
-CUT = ('length', 'max_tokens', 'MAX_TOKENS', 'model_length', 'max_length') # finish reasons of a reply that reached its longest
+_THOUGHTS = ('<think', '<|channel|>', *(start for start, _ in THINK_MARKS)) # beginnings of replies with reasoning
+# finish reasons of a reply that reached its longest
+CUT = re.compile(r'length|max_\w{0,20}tokens|token_limit|truncated|incomplete', re.I)
+
+def is_cut(reply:Reply) -> bool:
+    "Whether a reply reached its longest, in any provider's words."
+    return bool(isinstance(reply.finish_reason, str) and CUT.search(reply.finish_reason[:80]))
 
 @patch
 def _split(self:ApiModel, reply:Reply) -> tuple[str, str, str]:
@@ -489,7 +496,7 @@ def _split(self:ApiModel, reply:Reply) -> tuple[str, str, str]:
     if self.entry.thinking != 'no' or text.lstrip().startswith(_THOUGHTS):
         inline, text = split_thinking(text)
         thoughts = '\n'.join(x for x in (thoughts, inline) if x)
-    if text.strip() or not reply.reasoning.strip() or reply.finish_reason in CUT: return text, thoughts, note
+    if text.strip() or not reply.reasoning.strip() or is_cut(reply): return text, thoughts, note
     if not self.entry.thinks or find_fields(thoughts)[0]:
         return thoughts, '', 'the answer was in the field for reasoning'
     return text, thoughts, note or 'the reply holds nothing but reasoning'
@@ -526,7 +533,7 @@ def _more_thought(self:ApiModel, r:Request, most:int):
 @patch
 def _want_longer(self:ApiModel, r:Request, reply:Reply, most:int, h:_History) -> Reply:
     "The reply, with a note if all of it is reasoning; a `CallError` when a longer one is possible."
-    if r.stage == 'warm-up' or reply.text.strip() or reply.finish_reason not in CUT: return reply
+    if r.stage == 'warm-up' or reply.text.strip() or not is_cut(reply): return reply
     why = 'the reply is empty: all its tokens were spent on reasoning (--max-new-tokens allows more)'
     if len(h.earlier) < 2: self._more_thought(r, most)
     if len(h.earlier) == 2 or self.reply_tokens(r) <= most: return replace(reply, note=why)

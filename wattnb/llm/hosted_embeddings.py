@@ -24,7 +24,7 @@ from .registry import ModelEntry
 from .protocol import Reply, Request
 from .server_limits import TOO_LONG, plausible_count, read_limits, read_models
 from .calls import UNKNOWN_FIELD, ApiModel, CallError
-from .api import OpenAIModel, raise_error, served_by
+from .api import OpenAIModel, served_by
 from .bedrock import BedrockModel
 
 # %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #67e4e908
@@ -168,7 +168,6 @@ def _refused(self:OpenAIEmbeddings, a, raw:bytes, body:dict, r:Request):
 # %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #289e8e19
 @patch
 def _reply_of(self:OpenAIEmbeddings, d, id:str, times:dict, waited=None) -> Reply:
-    raise_error(d)
     if not isinstance(d, dict): raise CallError('the answer is not one with embeddings', again=True)
     try: v = read_vectors(d.get('data'), self._sent[id])
     except ValueError as e: raise CallError(f'the answer is not one with embeddings: {e}', again=True) from None
