@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from wattnb.core.questions import Question
-from wattnb.core.workspace import read_json
+from wattnb.core.workspace import UserError, read_json
 from wattnb.experiment.execute import run_all
 from wattnb.experiment.plan import plan_run
 from wattnb.experiment.settings import RunSettings
@@ -210,16 +210,16 @@ def test_a_call_that_is_slow_by_itself_gets_more_time(monkeypatch):
                                     (502, '<html><h1>502 Bad Gateway</h1></html>'), (503, ''), (504, '<html>Gateway Time-out</html>'), (521, 'error code: 521')])
 def test_a_loading_server_is_waited_for(answer, monkeypatch):
     monkeypatch.setattr('wattnb.llm.server_limits.LOADING_WAIT', .3)
-    ready = time.monotonic() + 2.5
-    s = Page(lambda h, body, n: send(h, *answer) if time.monotonic() < ready else send(h, 200, chat()))
+    first = {} # the time of the first call
+    s = Page(lambda h, body, n: send(h, *answer) if time.monotonic() < first.setdefault('call', time.monotonic()) + 2.5 else send(h, 200, chat()))
     got, _, bodies = ask(s, requests(4), tries=2)
     assert all(r.ok for r in got) and len(bodies) > 6
 
 
 def test_a_time_named_before_the_first_answer_is_waited_for(caplog):
     "A proxy in front of a server that starts says 503 and when to come again; one that never answers costs one deadline."
-    ready = time.monotonic() + 1.5
-    got, _, bodies = ask(Page(lambda h, body, n: send(h, 503, 'Service Unavailable', retry_after='0.1') if time.monotonic() < ready else send(h, 200, chat())), requests(3), tries=2)
+    first = {} # the time of the first call
+    got, _, bodies = ask(Page(lambda h, body, n: send(h, 503, 'Service Unavailable', retry_after='0.1') if time.monotonic() < first.setdefault('call', time.monotonic()) + 1.5 else send(h, 200, chat())), requests(3), tries=2)
     assert all(r.ok for r in got) and len(bodies) > 12
     t = time.monotonic()
     got, *_ = ask(Page(lambda h, body, n: send(h, 503, 'Service Unavailable', retry_after='0.1')), requests(6), entry(max_concurrent=1), tries=2, timeout=.5, deadline=.8)
@@ -386,6 +386,13 @@ def test_words_and_numbers_of_other_servers():
     assert json.loads(got[0].text) == json.loads(VALUE)
     got, _, bodies = ask(Page(lambda h, body, n: send(h, 422, dict(error='`temperature` must be strictly positive')) if 'temperature' in body else send(h, 200, chat())), requests(2), entry(max_concurrent=1))
     assert all(r.ok for r in got) and len(bodies) == 3
+
+
+@pytest.mark.parametrize('env, why', [(dict(OPENAI_BASE_URL='http://[::1/v1'), 'OPENAI_BASE_URL is not a web address'), (dict(OPENAI_BASE_URL='http://127.0.0.1:99999/v1'), 'OPENAI_BASE_URL is not a web address'),
+    (dict(OPENAI_BASE_URL='http://198.51.100.1/v1', HTTP_PROXY=f'socks4://u:{KEY}@127.0.0.1:9', http_proxy=None), 'HTTP_PROXY'), (dict(OPENAI_BASE_URL='https://198.51.100.1/v1', SSL_CERT_FILE='/nonexistent.pem'), 'SSL_CERT_FILE')])
+def test_an_environment_that_allows_no_connection(env, why):
+    with environment(**KEYS, **env), pytest.raises(UserError, match=why) as e: open_model(entry())
+    assert KEY not in str(e.value) and '\n' not in str(e.value)
 
 
 def test_a_page_is_told_without_its_tags():

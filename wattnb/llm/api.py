@@ -71,7 +71,9 @@ class OpenAIModel(ApiModel):
 def check(cls:OpenAIModel, entry):
     url, key = cls.base_url(entry), (os.environ.get(cls.key_name) or '').strip()
     stated_local(entry.options.get('local'))
-    if not re.match(r'https?://[^/\s]+', url) or re.search(r'\s', url):
+    try: fine = bool(re.match(r'https?://[^/\s]+', url)) and not re.search(r'\s', url) and urlsplit(url).port != 0
+    except ValueError: fine = False # a port or brackets that no address has
+    if not fine:
         source = 'base_url' if entry.options.get('base_url') else cls.base_name
         raise UserError(f'{entry.key}: {source} is not a web address that begins with http:// or https://')
     if not key and url == cls.default_base:
@@ -110,8 +112,11 @@ _MOST_FACTS = 4 << 20 # bytes of an answer about the server
 def _sync_client(self:OpenAIModel):
     import httpx
     quiet_loggers('httpx', 'httpcore')
-    return httpx.Client(headers=self._headers(), timeout=httpx.Timeout(5., connect=2.),
-                        trust_env=loopback_port(self.url) is None)
+    try: return httpx.Client(headers=self._headers(), timeout=httpx.Timeout(5., connect=2.),
+                             trust_env=loopback_port(self.url) is None)
+    except (ValueError, OSError, ImportError) as e: # of a proxy or a file of certificates
+        raise UserError(f'{self.entry.key}: no connection can be made: {self._one_line(e)} (HTTP_PROXY, HTTPS_PROXY, '
+                        'ALL_PROXY, SSL_CERT_FILE)') from None
 
 @patch
 def _json_of(self:OpenAIModel, client, url:str, body:dict|None=None, seconds:float=5.) -> tuple[int, dict]:
