@@ -324,6 +324,7 @@ def _unwrapped(value) -> str:
     while m := _WRAPPED.fullmatch(s): s = next(x for x in m.groups() if x is not None).strip('"\' \t\n')
     return s
 
+# %% ../../nbs/03_llm/07_parsing.ipynb #7c2cb596
 def _without_markup(t:str) -> str:
     "A number and its unit without tags, entities and LaTeX's escapes and blanks."
     t = re.sub(r'</?(?!sup)[a-z]{1,10} ?/?>', '', html.unescape(t), flags=re.I)
@@ -386,6 +387,15 @@ def conversion_note(
     "The units that were converted, in words; '' for none."
     return '; '.join(f'converted from {c["from"]} to {c["to"]} (× {c["factor"]:.6g})' for c in conversions or ())
 
+# %% ../../nbs/03_llm/07_parsing.ipynb #1d077fd2
+_TRUTH = re.compile(r'\W{0,3}(?:(true|yes|correct|[ty]|1(?:\.0+)?)|(?:false|no|incorrect|[fn]|0(?:\.0+)?))'
+                    r'(?:[\])>.]{0,2}$|\s?[,;:(–—]|\.\s|\s-\s)', re.I)
+
+def _as_truth(s:str, q:Question) -> str:
+    "True and false as the task writes them; another text as it is."
+    m = _TRUTH.match(s)
+    return q.task.truths[0 if m[1] else 1] if m else s
+
 # %% ../../nbs/03_llm/07_parsing.ipynb #u7a50004
 def _listed(value, s:str) -> list|None:
     "The items of a list as models write it: a JSON list, or a text in brackets; None for a single value."
@@ -409,14 +419,6 @@ def read_value(
         found = {c['from']: c for _, cs in read for c in cs}
         return f'({", ".join(x for x, _ in read)})'[:MAX_VALUE], tuple(found.values())
     return _single_value(s, q)
-
-_TRUTH = re.compile(r'\W{0,3}(?:(true|yes|correct|[ty]|1(?:\.0+)?)|(?:false|no|incorrect|[fn]|0(?:\.0+)?))'
-                    r'(?:[\])>.]{0,2}$|\s?[,;:(–—]|\.\s|\s-\s)', re.I)
-
-def _as_truth(s:str, q:Question) -> str:
-    "True and false as the task writes them; another text as it is."
-    m = _TRUTH.match(s)
-    return q.task.truths[0 if m[1] else 1] if m else s
 
 def _single_value(s:str, q:Question) -> tuple[str, tuple]:
     if q.kind != 'number': return s, ()

@@ -48,8 +48,8 @@ _PROMPT = (rf'(?:prompt|input|context) length (?:of |is )?\(?{_N}(?:\.0)?\)? {_O
            rf'|`inputs` tokens)', rf'(?:request|input|prompt)[^\d.]{{0,20}}\(?(?:length )?{_N} tokens',
            rf'{_N} \+ \d[\d,]{{0,11}} >', rf'tokens\. Given: {_N}', rf'sequence length {_N}')
 _REPLY = (rf'(?<!\+ )(?<!\+ `)max_?(?:completion_|new_|output_)?tokens\W[^.]{{0,60}}?'
-          rf'(?:at most|(?:less|lower|smaller) than(?: or equal to)?|less or equal to|no more than|below|(?:cannot|must not) exceed'
-          rf'|exceeds the (?:limit|maximum) of|<=|maximum (?:value )?(?:is|of))\W{{0,3}}{_N}',
+          rf'(?:at most|(?:less|lower|smaller) than(?: or equal to)?|less or equal to|no more than|below'
+          rf'|(?:cannot|must not) exceed|exceeds the (?:limit|maximum) of|<=|maximum (?:value )?(?:is|of))\W{{0,3}}{_N}',
           rf'max_(?:completion_|output_)?tokens\W[^.]{{0,40}}above maximum value\. Expected a value <= {_N}',
           rf'at most {_N} (?:completion|output) tokens', rf'max_tokens: \d+ > {_N}',
           rf'max_tokens (?:is|(?:must|should) be)(?: in)? \[\d+, ?{_N}\]', rf'requested exceeds the model limit of {_N}')
