@@ -68,9 +68,7 @@ def _listed(path) -> list[dict]:
     except (UserError, KeyError, TypeError): return []
 
 # %% ../../nbs/07_benchmark/02_progress.ipynb #9d67a6d7
-def clock(
-    seconds:float|None,
-) -> str:
+def clock(seconds:float|None) -> str:
     "A duration for people: 45s, 12m30s, 3h05m."
     if seconds is None: return ''
     s = int(round(seconds))

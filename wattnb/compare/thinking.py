@@ -247,10 +247,7 @@ def to_json(self:Thinking) -> dict:
 # %% ../../nbs/09_compare/06_thinking.ipynb #5d502a6f
 _KEPT = ('id', 'kind', 'is_na', 'strict_value', 'truth_refs')
 
-def thought_rows(
-    run:RunFolder,
-    truths:GroundTruth,
-) -> list[dict]:
+def thought_rows(run:RunFolder, truths:GroundTruth) -> list[dict]:
     "Of each question of a run: kind, whether it is right (strict), and `thinking_cost`."
     records = {str(r['id']): r for r in run.records}
     return [{k: r[k] for k in _KEPT} | thinking_cost(records.get(r['id'], {})) for r in tidy_rows(run, truths)]

@@ -105,9 +105,7 @@ def _views(content:JournalContent) -> dict[str, object]:
 def _json(x) -> str: return json.dumps(jsonable(x), indent=1, ensure_ascii=False, sort_keys=True) + '\n'
 
 # %% ../../nbs/06_experiment/09_bundles.ipynb #bd000010
-def paper_list(
-    ws:Workspace,
-) -> list[dict]:
+def paper_list(ws:Workspace) -> list[dict]:
     "The identifying facts of each paper of a workspace; None for what is not there."
     known, bib = read_manifest(ws), read_bibliography(ws.metadata, []) if ws.metadata.exists() else {}
     texts = {p.stem: p for p in sorted(ws.corpus.glob('*.json'))}
@@ -484,10 +482,9 @@ def _derived_checks(manifest:dict, folder:Path) -> Iterator[tuple[str, str]]:
     yield f'gate faults: {len(faults)}', '' if len(faults) == said else f'the manifest says {said}'
     atomic_write(again/'writeup.md', write_up(files, read_json(again/'config.json'), papers))
     yield 'writeup.md has the numbers of the run', _difference(folder/'writeup.md', again/'writeup.md')
-    if CRATE in manifest['files']: # a bundle of wattnb before 0.2.0 has none
-        marks = {k: v for k, v in manifest['files'].items() if k != CRATE}
-        atomic_write(again/CRATE, _json(crate_metadata(content, files, papers, marks)))
-        yield f'{CRATE} describes the bundle', _difference(folder/CRATE, again/CRATE)
+    marks = {k: v for k, v in manifest['files'].items() if k != CRATE}
+    atomic_write(again/CRATE, _json(crate_metadata(content, files, papers, marks)))
+    yield f'{CRATE} describes the bundle', _difference(folder/CRATE, again/CRATE)
 
 # %% ../../nbs/06_experiment/09_bundles.ipynb #bd000026
 def check_bundle(

@@ -274,9 +274,7 @@ def reply_tokens(self:ApiModel,
     return min(n for n in (wanted, self._most_reply, self._fitted.get(r.id)) if n)
 
 @patch
-def count_tokens(self:ApiModel,
-    text:str,
-) -> int:
+def count_tokens(self:ApiModel, text:str) -> int:
     "Tokens in `text`, estimated: the provider's tokenizer is not available."
     return math.ceil(len(text.encode('utf-8', 'replace')) / self._bytes_per_token)
 

@@ -258,9 +258,7 @@ def dimensions(self:VectorCache) -> int:
 _CLASSES = {'openai': OpenAIEmbeddings, 'bedrock': BedrockEmbeddings}
 _BEDROCK = 'https://bedrock.amazonaws.com' # of any region
 
-def host_of(
-    e:EmbedderEntry,
-) -> str:
+def host_of(e:EmbedderEntry) -> str:
     "Host and port of the server of an entry."
     if e.provider == 'openai': url = OpenAIEmbeddings.base_url(_model_entry(e))
     else: url = e.options.get('endpoint_url') or os.environ.get('AWS_ENDPOINT_URL_BEDROCK_RUNTIME') or _BEDROCK

@@ -102,9 +102,7 @@ def count_tokens(self:LocalModel, text:str) -> int:
     return len(self.tokenizer(text, add_special_tokens=False)['input_ids'])
 
 @patch
-def prompt_text(self:LocalModel,
-    request:Request,
-) -> str:
+def prompt_text(self:LocalModel, request:Request) -> str:
     "The prompt that the model gets, chat template included."
     return render_prompt(self.tokenizer, self.entry, request)
 

@@ -91,9 +91,7 @@ def in_name_only(
             f'Use --precision bf16{size}, or another engine that serves a quantised checkpoint (vLLM, llama.cpp) '
             'as a model of provider openai with its base_url')
 
-def quantizable_share(
-    entry:ModelEntry,
-) -> float|None:
+def quantizable_share(entry:ModelEntry) -> float|None:
     """Of a local model's weights without embeddings and output layer, what
     bitsandbytes can quantise. None when that is not known."""
     if folder := _folder(entry):

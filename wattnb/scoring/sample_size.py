@@ -146,7 +146,6 @@ def predicted_total(
     level:float=.95,   # confidence
 ) -> tuple[float, float|None, float|None]:
     "(total, low, high) of n new questions; the interval is None with fewer than two pilot questions."
-    from wattnb.scoring.statistics import design_effect
     x = np.asarray(x, float)
     m = float(x.mean())
     if x.size < 2: return once + n * m, None, None
