@@ -13,7 +13,7 @@ from typing import Callable, Sequence
 import numpy as np
 
 from ..core.questions import WATTBOT2025
-from .statistics import _phi, _quantile, _z, mcnemar_power, mde_mean
+from .statistics import _phi, _quantile, _z, design_effect, mcnemar_power, mde_mean
 from .equivalence import constrained_variance
 
 # %% ../../nbs/05_scoring/13_sample_size.ipynb #da4b00bd
