@@ -327,12 +327,11 @@ def design(
     env:str|None=None,      # narrows the search
     datafile:str|None=None, # narrows the search
     ground_truth=None,      # a truth file to use
-    clusters:str='auto',    # see `compare`
     **plan,                 # see `design_study`
 ) -> StudyDesign:
     "Plan a study from pilot runs or stated rates."
     if len(runs) > 1:
-        c = compare(ws, runs, env, datafile, ground_truth, clusters=clusters, common=True)
+        c = compare(ws, runs, env, datafile, ground_truth, common=True)
         return design_study(c.runs, c=c, **plan)
     if not runs: return design_study(**plan)
     return design_study(scored_runs(ws, runs, env, datafile, ground_truth), **plan)

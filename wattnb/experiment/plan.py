@@ -410,12 +410,12 @@ class RunState:
 # %% ../../nbs/06_experiment/02_plan.ipynb #1055395f
 def question_blocks(
     questions:Sequence, # of a run
-    looks:int=10,       # at most so many blocks
 ) -> list[list]:
-    "The questions in random order, those about one paper together, in about equal blocks that end where a paper does."
+    """The questions in random order, those about one paper together, in at most ten about equal blocks that end where a
+    paper does."""
     rows = [dict(is_na=q.is_na, truth_refs=q.refs) for q in questions]
     # a question without a paper is a group of its own
     papers = [q.id if q.is_na or not p else p for q, p in zip(questions, papers_of(rows) or [''] * len(rows))]
     order = asking_order([q.id for q in questions], papers)
-    ends = look_points([papers[i] for i in order], looks)
+    ends = look_points([papers[i] for i in order])
     return [[questions[i] for i in order[a:b]] for a, b in zip([0, *ends], ends)]
