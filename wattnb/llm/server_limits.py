@@ -43,12 +43,13 @@ _WINDOW = (rf'\d \+ \d[\d,]{{0,11}} > {_N}', rf'tokens > {_N} maximum',
            rf'(?:context (?:length|size|window|limit)|model length)(?!:? by\b)(?:(?!\bby\b)[^\d.;]){{0,40}}{_N}')
 _PROMPT = (rf'n_keep\W{{1,3}}{_N}', rf'(?:prompt|input|context) length (?:of |is )?\(?{_N}(?:\.0)?\)? {_OVER}',
            rf'(?:input|prompt) length \({_N}(?:\.0)?\)', rf'received {_N}\b',
-           rf'(?:token count(?: of)?|(?:requested|input|total) tokens|sequence length) \(?{_N}',
+           rf'(?:token count|(?:requested|input) tokens) \({_N}\)',
            rf'too long: {_N}, model', rf'prompt {_N} {_OVER}',
            rf'{_N} (?:tokens )?(?:in the messages|from the input|of text input|input tokens|prompt tokens'
            rf'|`inputs` tokens)', rf'(?:request|input|prompt)[^\d.]{{0,20}}\(?(?:length )?{_N} tokens',
            rf'\(length {_N}\)', rf'contains (?:at least )?{_N}', rf'too long: {_N} tokens',
-           rf'{_N} \+ \d[\d,]{{0,11}} >', rf'the first {_N} tokens', rf'tokens\. Given: {_N}')
+           rf'{_N} \+ \d[\d,]{{0,11}} >', rf'the first {_N} tokens', rf'tokens\. Given: {_N}',
+           rf'(?:sequence length|token count of|total tokens) {_N}')
 _REPLY = (rf'(?<!\+ )(?<!\+ `)max_(?:completion_|new_|output_)?tokens\W[^.]{{0,60}}?'
           rf'(?:at most|(?:less|lower) than(?: or equal to)?|no more than|below|(?:cannot|must not) exceed'
           rf'|exceeds the (?:limit|maximum) of|<=|maximum (?:is|of))\W{{0,3}}{_N}',
