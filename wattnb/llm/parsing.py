@@ -315,7 +315,7 @@ def _unwrapped(value) -> str:
         try: value = json.loads(value)
         except (ValueError, RecursionError): pass
     while isinstance(value, list) and len(value) == 1: value = value[0]
-    if isinstance(value, dict) and set(value) in _ENDS: value = list(value.values())
+    if isinstance(value, dict) and set(value) in _ENDS: value = json.dumps(list(value.values()))
     named = ('value', 'amount', 'number', 'answer', 'answer_value') if isinstance(value, dict) else ()
     name = next((k for k in named if k in value), '')
     if name and set(value) <= {name, 'unit', 'units'}:
