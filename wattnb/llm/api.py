@@ -370,6 +370,7 @@ def _readable(raw:bytes) -> str:
     text = re.sub(r'<(style|script)\b.{0,5000}?</\1>', ' ', raw[:_MOST_ERROR].decode('utf-8', 'replace'), flags=re.I | re.S)
     return ' '.join(html.unescape(re.sub(r'<[^<>]{0,1000}>', ' ', text)).split())
 
+# %% ../../nbs/03_llm/19_api.ipynb #6421c5b5
 @patch
 def _address_hint(self:OpenAIModel) -> str:
     "A possible fault of the address; '' if it has a version."

@@ -315,11 +315,11 @@ def _unwrapped(value) -> str:
         try: value = json.loads(value)
         except (ValueError, RecursionError): pass
     while isinstance(value, list) and len(value) == 1: value = value[0]
-    if isinstance(value, dict) and set(value) in _ENDS: value = json.dumps(list(value.values()))
     named = ('value', 'amount', 'number', 'answer', 'answer_value') if isinstance(value, dict) else ()
     name = next((k for k in named if k in value), '')
     if name and set(value) <= {name, 'unit', 'units'}:
         value = f'{_text(value[name])} {_text(value.get("unit") or value.get("units"))}'
+    elif isinstance(value, dict) and set(value) in _ENDS: value = json.dumps(list(value.values()))
     s = _INVISIBLE.sub('', _text(value)[:2 * MAX_VALUE]).strip('"\' \t\n')[:MAX_VALUE]
     while m := _WRAPPED.fullmatch(s): s = next(x for x in m.groups() if x is not None).strip('"\' \t\n')
     return s
