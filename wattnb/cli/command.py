@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from .. import __version__
-from ..core.workspace import UserError, WorkError, atomic_write, did_you_mean, jsonable, log, printable
+from ..core.workspace import (UNPRINTABLE, UserError, WorkError, atomic_write, did_you_mean, jsonable, log,
+                                   printable)
 from ..core.redaction import redact
 from ..core.tables import fit_text
 
@@ -151,13 +152,11 @@ def _catch_sigterm():
     except ValueError: return None # not the main thread
 
 # %% ../../nbs/11_cli/00_command.ipynb #4fc3d862
-_CONTROL = re.compile(r'[\x7f-\x9f\u2028-\u202e\u2066-\u2069]') # `json` escapes the other control characters
-
 def _as_json(data) -> str:
     text = json.dumps(jsonable(data), indent=2, ensure_ascii=False, allow_nan=False)
     try: text.encode(getattr(sys.stdout, 'encoding', None) or 'utf-8')
     except UnicodeError: text = json.dumps(json.loads(text), indent=2) # ASCII only
-    return _CONTROL.sub(lambda m: f'\\u{ord(m[0]):04x}', text)
+    return UNPRINTABLE.sub(lambda m: re.sub('(.{4})', r'\\u\1', m[0].encode('utf-16-be').hex()), text)
 
 def _from_here(text:str) -> str:
     "The text with paths below the working folder shortened to relative ones."

@@ -6,7 +6,7 @@
 __all__ = ['Explorer', 'AskPanel', 'ComparePanel', 'question_html', 'RunsPanel', 'EnsemblePanel']
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #23b24183
-import html, sys, threading, time
+import html, shlex, sys, threading, time
 from base64 import b64encode
 from collections import Counter
 from contextlib import ExitStack, contextmanager
@@ -316,5 +316,5 @@ def _vote_table(p:RunMatrix, ks:list[int], rule:VoteRule, datafile:str) -> Resul
         f'{s.overall:.3f} [{lo:.3f}, {hi:.3f}], {gain:+.3f} against its best member',
         (f'{p.n} questions, agreement {sum(d.agreement for d in votes.values()) / len(votes):.2f}, energy {energy.is_}',
          'Chosen and scored on the same questions: `wattnb recommend` estimates the score on others.',
-         f'To keep it: wattnb ensemble --experiments {" ".join(p.labels[k] for k in ks)} --strategy {rule.strategy}'
-         f'{" --ignore-blank" * rule.ignore_blank} --name vote --datafile {datafile}'))
+         f'To keep it: wattnb ensemble --experiments {shlex.join(p.labels[k] for k in ks)} --strategy {rule.strategy}'
+         f'{" --ignore-blank" * rule.ignore_blank} --name vote --datafile {shlex.quote(datafile)}'))

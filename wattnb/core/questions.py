@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Sequence
 
+from .tables import markdown_text
 from .workspace import SETTINGS_FILE, CsvFile, UserError, file_sha256, read_csv, read_settings
 
 # %% ../../nbs/00_core/03_questions.ipynb #6c80eabb
@@ -286,7 +287,8 @@ class QuestionSet(Sequence):
     def _repr_markdown_(self):
         na = sum(q.is_na for q in self) if self.labelled else '–'
         flags = ', '.join(self.flag_names) or 'none'
-        return f'**{self.path.name}**: {len(self)} questions, {na} unanswerable, flags: {flags}'
+        name = markdown_text(self.path.name)
+        return f'**{name}**: {len(self)} questions, {na} unanswerable, flags: {flags}'
 
 # %% ../../nbs/00_core/03_questions.ipynb #e033bf20
 def question_rows(

@@ -93,12 +93,12 @@ class FetchResult:
 MAX_REDIRECTS = 8
 
 def _is_public(address:str) -> bool:
-    "Whether an IP address is public; for one that embeds another (IPv4 in IPv6), whether both are."
+    "Whether an IP address is public: of IPv6 only global unicast (2000::/3), or what it embeds of IPv4."
     ip = ipaddress.ip_address(address.partition('%')[0])
-    inner = getattr(ip, 'ipv4_mapped', None) or getattr(ip, 'sixtofour', None)
-    if not inner and ip in _NAT64: inner = ipaddress.ip_address(int(ip) & 0xffffffff)
-    return ip.is_global and not ip.is_multicast and (inner is None or inner.is_global)
-_NAT64 = ipaddress.ip_network('64:ff9b::/96')
+    if ip in _NAT64: ip = ipaddress.ip_address(int(ip) & 0xffffffff)
+    inner = getattr(ip, 'sixtofour', None)
+    return ip.is_global and not ip.is_multicast and (ip.version == 4 or ip in _UNICAST) and (not inner or inner.is_global)
+_NAT64, _UNICAST = ipaddress.ip_network('64:ff9b::/96'), ipaddress.ip_network('2000::/3')
 
 # %% ../../nbs/01_index/02_corpus.ipynb #79edcdd6
 async def _addresses(u, allow_local:bool) -> list[str]:
@@ -107,7 +107,7 @@ async def _addresses(u, allow_local:bool) -> list[str]:
     from urllib.request import getproxies, proxy_bypass
     proxies = getproxies()
     proxied = bool(proxies.get(u.scheme) or proxies.get('all')) and not proxy_bypass(u.host)
-    flags = socket.AI_NUMERICHOST if proxied and u.host != 'localhost' else 0
+    flags = socket.AI_NUMERICHOST if proxied and u.host.rstrip('.') != 'localhost' else 0
     try:
         found = await asyncio.get_running_loop().getaddrinfo(u.host, u.port or (443 if u.scheme == 'https' else 80),
                                                              type=socket.SOCK_STREAM, flags=flags)
@@ -156,9 +156,8 @@ class _Pace:
         import httpx
         took: dict = defaultdict(float)
         for url in urls:
-            try: u = httpx.URL(url)
-            except httpx.InvalidURL: continue
-            key, pause = self._key(u.host.lower())
+            try: u = httpx.URL(url); key, pause = self._key(u.host.lower())
+            except (httpx.InvalidURL, UnicodeError): continue # the download says why
             took[key] += pause * (1 + (key == 'arxiv.org' and u.path.startswith('/abs/')))
         return max(((s, k) for k, s in took.items()), default=(0., ''))
 
@@ -392,7 +391,7 @@ def fetch_papers(
         async with gate:
             try:
                 held, why = paper_file(ws, p.id), ''
-                headers = {'If-None-Match': tag.read_text('utf-8')} if held and tag.exists() else {}
+                headers = {'If-None-Match': tag.read_text('utf-8')} if held and tag.is_file() and not tag.is_symlink() else {}
                 if not held or refresh: await asyncio.wait_for(_fetch(ws, p, headers, **limits), seconds)
             except asyncio.TimeoutError: why = f'not there after {seconds:g} s from {redact_url(p.url)}'
             # whatever is wrong with one paper, the others are processed

@@ -21,7 +21,7 @@ from .protocol import Reply, Request
 from .server_limits import (ServerFacts, loading_wait, plausible_count, read_engine, read_models,
                                       read_ollama, read_props, refuses_system)
 from .calls import (BROKEN, RETRY_STATUS, RATE_LIMITED, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
-                              message_text, quiet_loggers, retry_after, with_tool_calls)
+                              may_have_key, message_text, quiet_loggers, retry_after, with_tool_calls)
 
 log = logging.getLogger('wattnb')
 
@@ -29,7 +29,8 @@ log = logging.getLogger('wattnb')
 MAX_ANSWER = 64 << 20 # bytes of an answer; no chat completion is so long
 
 class OpenAIModel(ApiModel):
-    """A chat-completions server: `OPENAI_BASE_URL` (or the entry's option `base_url`) and `OPENAI_API_KEY`.
+    """A chat-completions server: `OPENAI_BASE_URL` (or the entry's option `base_url`) and `OPENAI_API_KEY`,
+    see `wattnb.llm.calls.may_have_key`.
     Options: `logprobs` (true requests token probabilities, see `wattnb.llm.parsing.with_confidence`), `body` (more
     fields of each call), `local` (whether the server computes on this machine, see `served_by`)."""
     key_name, base_name, default_base = 'OPENAI_API_KEY', 'OPENAI_BASE_URL', 'https://api.openai.com/v1'
@@ -42,7 +43,13 @@ class OpenAIModel(ApiModel):
         url = entry.options.get('base_url') or os.environ.get(cls.base_name) or cls.default_base
         return url.strip().rstrip('/').removesuffix('/chat/completions')
 
-    def api_key(self) -> str: return (os.environ.get(self.key_name) or '').strip()
+    def api_key(self) -> str:
+        "The key of the environment, where this server may have it."
+        key = (os.environ.get(self.key_name) or '').strip()
+        if not key or may_have_key(self.entry, self.url, os.environ.get(self.base_name), self.default_base): return key
+        log.warning('%s is not sent to %s, which only %s names (WATTNB_KEY_HOSTS permits a host)', self.key_name,
+                    redact_url(self.url), self.entry.origin)
+        return ''
 
     def __init__(self, entry, *args, **kw):
         super().__init__(entry, *args, **kw)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..core.workspace import UserError, Workspace, did_you_mean, read_bytes
+from ..core.workspace import UserError, Workspace, did_you_mean, read_toml
 from ..core.redaction import keep_secret, secret_names
 from .memory import BITS_PER_PARAMETER, bits_per_parameter
 
@@ -285,11 +285,7 @@ def _read_entry(key:str, table:dict, where:str, origin:str='') -> ModelEntry:
 def _read_tables(path) -> dict:
     "The tables of the models in a TOML file: key → fields."
     if not Path(path).exists(): raise UserError(f'no such file: {path}')
-    try: raw = read_bytes(path).decode('utf-8-sig').replace('\r\n', '\n')
-    except UnicodeDecodeError: raise UserError(f'{path} is not UTF-8 text') from None
-    try: doc = tomllib.loads(raw)
-    except tomllib.TOMLDecodeError as e: raise UserError(f'{path}: not valid TOML: {e}') from None
-    except RecursionError: raise UserError(f'{path}: not valid TOML: nested too deeply') from None
+    doc = read_toml(path)
     for k in doc:
         if k not in ('model', 'embedder', 'reranker'):
             raise UserError(f'{path}: unknown table [{k}]: models are declared as [model.KEY]')

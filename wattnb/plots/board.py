@@ -16,7 +16,7 @@ from typing import Iterator, Sequence
 from fastcore.basics import patch
 
 from ..compare.paired import ScoredRun, compare_scores
-from ..core.tables import ResultTable
+from ..core.tables import PAGE_POLICY, ResultTable
 from ..core.workspace import UserError, WorkError, atomic_write, jsonable, log, read_json, write_json
 from ..ensemble.systems import on_frontier
 from ..experiment.bundles import check_bundle, unpack_bundle
@@ -325,8 +325,7 @@ def write_board(
         sections = '\n'.join(p.to_html() for p in parts)
     page = ('<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
-            f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">'
-            f'<title>{html.escape(title)}</title><style>{_STYLE}</style></head>'
+            f'{PAGE_POLICY}<title>{html.escape(title)}</title><style>{_STYLE}</style></head>'
             f'<body><h1>{html.escape(title)}</h1><p>{_LEAD}</p>\n{sections}\n<p><small>Made by wattnb. All numbers are in '
             '<a href="board.json">board.json</a>.</small></p></body></html>\n')
     folder = Path(output)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Callable
 from urllib.parse import quote
 
-from ..core.tables import ResultTable
+from ..core.tables import PAGE_POLICY, ResultTable, spreadsheet_text
 from ..core.workspace import UserError, Workspace, atomic_write, optional
 from ..index.documents import split_sentences
 from ..benchmark.study import kept_studies, study_table
@@ -39,9 +39,10 @@ def _bold(sentence:str) -> str:
     return re.sub(r'\*\*(.+?)\*\*', r'<b>\1</b>', html.escape(sentence))
 
 def bullets(
-    sentences:list, # with `**` as their only mark
+    sentences, # a list, or one text; with `**` as their only mark
 ) -> Folded:
-    "Sentences as an HTML list."
+    "Sentences as an HTML list, one text as a paragraph."
+    if isinstance(sentences, str): return Folded(f'<p>{_bold(sentences)}</p>')
     return Folded('<ul>' + ''.join(f'<li>{_bold(s)}</li>' for s in sentences) + '</ul>')
 
 def report_top(
@@ -224,7 +225,8 @@ def _latex(name:str, t:ResultTable) -> str:
             .replace(r'\end{tabular}', r'\end{tabular}}', 1) + '\n')
 
 # %% ../../nbs/10_plots/12_report_page.ipynb #n11tables9
-_WORD = ('<!doctype html><meta charset="utf-8"><title>{0}</title><style>table{{border-collapse:collapse}}'
+_WORD = (f'<!doctype html><meta charset="utf-8">{PAGE_POLICY}'
+         '<title>{0}</title><style>table{{border-collapse:collapse}}'
          'td,th{{border:1px solid #888;padding:2pt 5pt}}body{{font-family:sans-serif}}</style><h1>{0}</h1>')
 
 def write_tables(
@@ -233,7 +235,7 @@ def write_tables(
 ) -> list[Path]:
     "Each table as .tex and .tsv, all of them as tables.html, numbers as macros in numbers.tex. Returns the files."
     tables, folder = report_tables(r), Path(folder)
-    clean = lambda cell: ' '.join(str(cell).split())
+    clean = lambda cell: spreadsheet_text(' '.join(str(cell).split()))
     tsv = lambda t: '\n'.join('\t'.join(map(clean, row)) for row in [t.columns, *t._cells()]) + '\n'
     static = lambda t: re.sub(r'<style>\.wattnb-fold.*?</details>| onclick="[^"]*"| title="[^"]*"', '', t._repr_html_(),
                               flags=re.S)
@@ -291,7 +293,7 @@ def page_of(
     style = files('wattnb').joinpath('report.css').read_text('utf-8')
     return offline_html(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,'
-        f'initial-scale=1"><title></title><style>{style}</style></head><body>'
+        f'initial-scale=1">{PAGE_POLICY}<title></title><style>{style}</style></head><body>'
         f'<main>{body[:at]}{nav}{body[at:]}</main>'
         f'<footer>Made by wattnb {__version__} from the folders of the runs.</footer></body></html>', title)
 

@@ -10,7 +10,7 @@ __all__ = ['NO_RUNS', 'cell_text', 'RunFolder', 'replay_hint', 'run_hash', 'is_p
            'score_run']
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0003
-import json, os, re
+import json, os, re, shlex
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -97,7 +97,7 @@ def record_files(self:RunFolder) -> list[Path]:
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0011
 def replay_hint(run:RunFolder) -> str:
     "The remedy for missing files of a run that has its journal; ''."
-    return f': `wattnb replay {run.id}` writes them from the journal' if (run.path/'journal.jsonl').exists() else ''
+    return f': `wattnb replay {shlex.quote(run.id)}` writes them from the journal' if (run.path/'journal.jsonl').exists() else ''
 
 def _predictions(run:RunFolder) -> list[Prediction]:
     "The answers of the run. `UserError` when there is neither a submission nor a record."
@@ -342,7 +342,7 @@ def model_of(
     tail = '.'.join(t for k, t in enumerate(tail) if k == len(tail) - 1 or not re.fullmatch(r'[a-z]{2,}', t))
     guess = (re.match(r'[a-z]+-?[\d.]*(?![\d.]*b)', tail) or [tail])[0].strip('-.')
     pick = lambda k: own.get(k) or (getattr(e, k, None) if e else None) or None
-    return dict(name=own.get('name') or (e.name or e.key if e else run.model.split('/')[-1]),
+    return dict(name=str(own.get('name') or (e.name or e.key if e else run.model.split('/')[-1])),
                 family=str(pick('family') or guess or 'unknown'), params_b=finite(pick('params_b')),
                 active_b=finite(pick('active_b')), estimated=bool(e and e.estimated or own.get('estimated')))
 
