@@ -146,6 +146,7 @@ def to_text(self:ResultTable) -> str:
     return '\n'.join(title + (head + body) * bool(body) + notes) or 'no rows'
 
 # %% ../../nbs/00_core/01_tables.ipynb #6f90636c
+_BREAK = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029]')
 _LIVE = re.compile(r'[\\$]|<(?=[A-Za-z/!?])|\](?=[(\[:])|&(?=#?\w{1,31};)')
 
 def markdown_text(
@@ -157,7 +158,7 @@ def markdown_text(
 @patch
 def to_markdown(self:ResultTable) -> str:
     "A GitHub-flavoured Markdown table."
-    esc = lambda s: markdown_text(s).replace('|', '\\|').replace('\n', ' ')
+    esc = lambda s: _BREAK.sub(' ', markdown_text(s).replace('|', '\\|'))
     rows = ['| ' + ' | '.join(esc(str(c)) for c in self.columns) + ' |',
             '|' + '|'.join('---:' if a else '---' for a in self._right()) + '|']
     rows += ['| ' + ' | '.join(esc(c) for c in r) + ' |' for r in self._cells()]
@@ -175,7 +176,7 @@ def latex_text(
     text:str, # one or several lines
 ) -> str:
     "The text on one line, as LaTeX sets it."
-    return ''.join(_LATEX.get(c, c) for c in re.sub(r'[\x00-\x1f\x7f-\x9f\u2028\u2029]+', ' ', text))
+    return ''.join(_LATEX.get(c, c) for c in _BREAK.sub(' ', text))
 
 @patch
 def to_latex(self:ResultTable) -> str:
@@ -224,15 +225,17 @@ def _repr_html_(self:ResultTable) -> str:
 
 # %% ../../nbs/00_core/01_tables.ipynb #71baa190
 _HASH = base64.b64encode(hashlib.sha256(_SORT.encode()).digest()).decode()
-PAGE_POLICY = ('<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data: \'self\'; style-src '
-               f'\'unsafe-inline\'; script-src \'unsafe-hashes\' \'sha256-{_HASH}\'; base-uri \'none\'; form-action \'none\'">')
+PAGE_POLICY = ("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data: 'self'; "
+               f"style-src 'unsafe-inline'; script-src 'unsafe-hashes' 'sha256-{_HASH}'; base-uri 'none'; "
+               "form-action 'none'\">")
 
 # %% ../../nbs/00_core/01_tables.ipynb #db99c96a
 def spreadsheet_text(
     v, # a cell
 ):
     "The cell; a text that a spreadsheet would compute begins with an apostrophe."
-    return f"'{v}" if isinstance(v, str) and re.match(r'\s*[=+@-]', v) and re.search(r'[^\W\d_]{2}|[|!(]', v) else v
+    live = isinstance(v, str) and re.match(r'\s*[=+@-]', v) and re.search(r'[^\W\d_]{2}|[|!(]', v)
+    return f"'{v}" if live else v
 
 # %% ../../nbs/00_core/01_tables.ipynb #6bdc2d05
 class TableSet:

@@ -89,8 +89,8 @@ def optional(
 _ESCAPES = re.compile(r'(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?'
                       r'|\x1b[\]PX^_][^\x07\x1b\x9c]{0,500}(?:\x07|\x1b\\|\x9c)|\x1b.?', re.S)
 # control characters; marks of direction, without width, of annotations; tags. Joiners of letters stay
-UNPRINTABLE = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb'
-                         r'\U000e0000-\U000e007f]')
+UNPRINTABLE = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f'
+                         r'\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]')
 
 def printable(
     text:str, # anything from elsewhere

@@ -107,9 +107,10 @@ async def _addresses(u, allow_local:bool) -> list[str]:
     from urllib.request import getproxies, proxy_bypass
     proxies = getproxies()
     proxied = bool(proxies.get(u.scheme) or proxies.get('all')) and not proxy_bypass(u.host)
-    flags = socket.AI_NUMERICHOST if proxied and u.host.rstrip('.') != 'localhost' else 0
+    host = 'localhost' if u.host.rstrip('.').rpartition('.')[2] == 'localhost' else u.host # RFC 6761: all below it, too
+    flags = socket.AI_NUMERICHOST if proxied and host != 'localhost' else 0
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(u.host, u.port or (443 if u.scheme == 'https' else 80),
+        found = await asyncio.get_running_loop().getaddrinfo(host, u.port or (443 if u.scheme == 'https' else 80),
                                                              type=socket.SOCK_STREAM, flags=flags)
     except socket.gaierror:
         if proxied: return ['']

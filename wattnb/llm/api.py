@@ -29,8 +29,7 @@ log = logging.getLogger('wattnb')
 MAX_ANSWER = 64 << 20 # bytes of an answer; no chat completion is so long
 
 class OpenAIModel(ApiModel):
-    """A chat-completions server: `OPENAI_BASE_URL` (or the entry's option `base_url`) and `OPENAI_API_KEY`,
-    see `wattnb.llm.calls.may_have_key`.
+    """A chat-completions server: `OPENAI_BASE_URL` (or the entry's option `base_url`) and `OPENAI_API_KEY`.
     Options: `logprobs` (true requests token probabilities, see `wattnb.llm.parsing.with_confidence`), `body` (more
     fields of each call), `local` (whether the server computes on this machine, see `served_by`)."""
     key_name, base_name, default_base = 'OPENAI_API_KEY', 'OPENAI_BASE_URL', 'https://api.openai.com/v1'
@@ -42,14 +41,6 @@ class OpenAIModel(ApiModel):
     def base_url(cls, entry) -> str:
         url = entry.options.get('base_url') or os.environ.get(cls.base_name) or cls.default_base
         return url.strip().rstrip('/').removesuffix('/chat/completions')
-
-    def api_key(self) -> str:
-        "The key of the environment, where this server may have it."
-        key = (os.environ.get(self.key_name) or '').strip()
-        if not key or may_have_key(self.entry, self.url, os.environ.get(self.base_name), self.default_base): return key
-        log.warning('%s is not sent to %s, which only %s names (WATTNB_KEY_HOSTS permits a host)', self.key_name,
-                    redact_url(self.url), self.entry.origin)
-        return ''
 
     def __init__(self, entry, *args, **kw):
         super().__init__(entry, *args, **kw)
@@ -72,6 +63,16 @@ class OpenAIModel(ApiModel):
         if found is not None and found.local and not self.entry.prices: # nobody bills it
             self.entry = replace(self.entry, prices=Price(0., 0., source='this machine'))
         if self.url != self.default_base: self._ask_server()
+
+# %% ../../nbs/03_llm/19_api.ipynb #08ed273b
+@patch
+def api_key(self:OpenAIModel) -> str:
+    "The key of the environment, where this server may have it."
+    key = (os.environ.get(self.key_name) or '').strip()
+    if not key or may_have_key(self.entry, self.url, os.environ.get(self.base_name), self.default_base): return key
+    log.warning('%s is not sent to %s, which only %s names (WATTNB_KEY_HOSTS permits a host)', self.key_name,
+                redact_url(self.url), self.entry.origin)
+    return ''
 
 # %% ../../nbs/03_llm/19_api.ipynb #9e812fda
 @patch(cls_method=True)

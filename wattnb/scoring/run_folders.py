@@ -97,7 +97,8 @@ def record_files(self:RunFolder) -> list[Path]:
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0011
 def replay_hint(run:RunFolder) -> str:
     "The remedy for missing files of a run that has its journal; ''."
-    return f': `wattnb replay {shlex.quote(run.id)}` writes them from the journal' if (run.path/'journal.jsonl').exists() else ''
+    if not (run.path/'journal.jsonl').exists(): return ''
+    return f': `wattnb replay {shlex.quote(run.id)}` writes them from the journal'
 
 def _predictions(run:RunFolder) -> list[Prediction]:
     "The answers of the run. `UserError` when there is neither a submission nor a record."
