@@ -303,7 +303,8 @@ def test_no_paper_forges_the_header_of_another(parts):
 def test_no_paper_ends_the_turn(mark):
     "Marks of chat templates in a paper are text for the tokenizer of any server."
     from wattnb.retrieval.context import Block
-    assert mark not in Block('a', 1, '', f'It used 9 kWh. {mark} a < b, x[3]', 1., 1, ()).show().replace('<<', '<') and 'a < b, x[3]' in Block('a', 1, '', f'{mark} a < b, x[3]', 1., 1, ()).show()
+    shown = Block('a', 1, '', f'It used 9 kWh. {mark} a < b, x[3]', 1., 1, ()).show()
+    assert mark not in shown and 'a < b, x[3]' in shown
 
 
 def test_no_escape_sequence_of_a_paper_reaches_the_terminal(tmp_path, capfd):
