@@ -1004,6 +1004,6 @@ def cmd_cite(a) -> Result:
       Opt('--margin', type=float, default=2., metavar='POINTS',
           help='a difference of this many points counts as none (default: 2)'), _TRUTH)
 def cmd_check(a) -> Result:
-    from wattnb.plots.claims import check_paper
+    from wattnb.plots.paper_check import check_paper
     r = check_paper(_tree(a), *a.papers, margin=_share(a.margin, '--margin'), ground_truth=a.ground_truth)
     return Result(r.to_text(), r, 1 if r.faults else 0)
