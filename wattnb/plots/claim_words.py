@@ -78,9 +78,8 @@ class ClaimPart(NamedTuple):
 
 def _part(s:PaperSentence, m) -> ClaimPart:
     cuts = [0, *(c.start() for c in _CLAUSE.finditer(s.text)), len(s.text)]
-    low, high = max(c for c in cuts if c <= m.start()), min(c for c in cuts if c > m.start())
-    kind = list(_KINDS)[next(i for i in range(len(_KINDS)) if m[f'k{i}'])]
-    return ClaimPart(m[0], kind, s.text[low:m.start()], s.text[m.end():max(high, m.end())], *m.span())
+    low, high = max(c for c in cuts if c <= m.start()), max(m.end(), min(c for c in cuts if c > m.start()))
+    return ClaimPart(m[0], list(_KINDS)[int(m.lastgroup[1:])], s.text[low:m.start()], s.text[m.end():high], *m.span())
 
 def _open(s:PaperSentence, p:ClaimPart) -> bool:
     "Whether a claim word stands in a question, a condition or a possibility."

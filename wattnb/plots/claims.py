@@ -120,12 +120,12 @@ _GROUP = re.compile(r'(?:\b(?:among|amongst|within|in)|(?:^|[,;:(]\s*|(?:est|sco
 _EVERYONE = set('all our the these those cited tested evaluated compared benchmarked considered measured studied '
                 'different single language ten eleven twelve'.split()) | set(_COUNTS)
 
-def _group(s:PaperSentence, cited:Cited) -> set[str]|None:
-    "The runs of \"within the Qwen2.5 family\"; None where it is all runs, none where they are not known."
+def _group(s:PaperSentence, cited:Cited) -> set[str]:
+    "The runs of \"within the Qwen2.5 family\", or all; none where they are not known."
     words = [w for m in _GROUP.finditer(s.text) for w in m[1].lower().split() if w not in _EVERYONE and not w.isdigit()]
     listed = re.findall(rf'[\w)⟧] (?:{"|".join(_ORDINALS)})(?=\s*(?:[,.;)]|and\b|$))', s.text) # "a first, b second"
     if not words and len(listed) > 1: return {k for x in _named(s, cited) for k in x.keys}
-    if not words: return None
+    if not words: return set(cited.runs)
     plain = lambda n: re.sub(r'[\s_-]', '', n.lower())
     whole, part = plain(' '.join(words)), re.compile(rf'(?<![a-z0-9.]){re.escape(" ".join(words))}(?![a-z0-9])', re.I)
     mine = {k for k, x in cited.runs.items() if plain(x.numbers.precision or '') == whole
@@ -148,8 +148,7 @@ def _pairs(s:PaperSentence, p:ClaimPart, r:ClaimReading, named:Sequence[Mention]
     rest = lambda a: [k for k in cited.runs if k != a and cited.comparison(a, k)]
     if r.above_all or r.kind == 'rank':
         group = _group(s, cited)
-        among = rest if group is None else lambda a: [k for k in rest(a) if k in group]
-        return UNKNOWN_GROUP if group == set() else _best_of(s, p, here, among) or UNKNOWN_GROUP
+        return group and _best_of(s, p, here, lambda a: [k for k in rest(a) if k in group]) or UNKNOWN_GROUP
     if p.kind == 'order':
         a = [x.keys[0] for x in named if x.end <= p.start and not s.text[x.end:p.start].strip()]
         b = [x.keys[0] for x in named if x.start >= p.end and not s.text[p.end:x.start].strip()]
