@@ -14,7 +14,7 @@ from typing import ClassVar, Sequence
 from fastcore.basics import patch
 
 # %% ../../nbs/00_core/01_tables.ipynb #191fbdab
-_SECONDS = re.compile(r's/question|latency s|.+, s(?: .mean.)?|(?:CPU )?seconds(?: in all)?') # names of columns and rows
+_SECONDS = re.compile(r's/question|latency s|.+, s(?: .mean.)?|(?:CPU )?seconds(?: in all)?') # column or row
 
 def _cell(v, digits:int=3, *names) -> str:
     if v is None or (isinstance(v, float) and math.isnan(v)): return '–'
