@@ -441,16 +441,16 @@ def cmd_models(a) -> Result:
       'wattnb doctor')
 def cmd_doctor(a) -> Result:
     from wattnb.telemetry.metering import doctor
-    from wattnb.llm.engines import engines_here
+    from wattnb.llm.engines import engines_here, import_problem
     from wattnb.llm.loading import local_facts
     d, here = doctor(), local_facts()
-    mxfp4 = here['mxfp4_problem'] if d.machine['gpus'] else ''
-    problems = [f'{what}: {why}' for what, why in (('local models', here['gpu_problem']),
-                                                   ('gpt-oss takes twice its memory and more', mxfp4)) if why]
+    problems = {'local models': here['gpu_problem'], 'llama.cpp': import_problem('xllamacpp'),
+                'gpt-oss takes twice its memory and more': here['mxfp4_problem'] if d.machine['gpus'] else ''}
     versions = 'versions: ' + ', '.join(f'{k} {v}' for k, v in here['versions'].items())
     engines = engines_here()
     found = 'engines: ' + ', '.join(v or f'{k} (not installed)' for k, v in engines.items())
-    return Result('\n'.join([d.to_text(), versions, found, *problems]), d.to_json() | dict(local=here, engines=engines))
+    said = [f'{what}: {why}' for what, why in problems.items() if why]
+    return Result('\n'.join([d.to_text(), versions, found, *said]), d.to_json() | dict(local=here, engines=engines))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #19cb6ef3
 @verb('meter', 'measure energy, power and memory of any command',
@@ -1004,6 +1004,6 @@ def cmd_cite(a) -> Result:
       Opt('--margin', type=float, default=2., metavar='POINTS',
           help='a difference of this many points counts as none (default: 2)'), _TRUTH)
 def cmd_check(a) -> Result:
-    from wattnb.plots.claims import check_paper
+    from wattnb.plots.paper_check import check_paper
     r = check_paper(_tree(a), *a.papers, margin=_share(a.margin, '--margin'), ground_truth=a.ground_truth)
     return Result(r.to_text(), r, 1 if r.faults else 0)
