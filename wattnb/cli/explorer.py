@@ -218,7 +218,8 @@ def _verdict(a:Asked, b:Asked) -> str:
     "Whether two answers to a question agree, and which is right where the truth is known."
     g, h = same_values([a.answer.value, b.answer.value], a.question.task.values)
     right = [f'{x.entry.key} {"right" if x.scored["value_correct"] else "wrong"}' for x in (a, b) if x.scored]
-    return _note(' · '.join(['done', 'the same value' if g == h else 'different values', *right]), 'verdict')
+    said = 'the same value' if g == h else 'different values' if g and h else 'one refuses'
+    return _note(' · '.join(['done', said, *right]), 'verdict')
 
 def ComparePanel(
     explorer:Explorer,

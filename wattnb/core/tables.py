@@ -15,11 +15,14 @@ from typing import ClassVar, Sequence
 from fastcore.basics import patch
 
 # %% ../../nbs/00_core/01_tables.ipynb #191fbdab
-def _cell(v, digits:int=3) -> str:
+_SECONDS = re.compile(r's/question|latency s|.+, s(?: .mean.)?|(?:CPU )?seconds(?: in all)?') # column or row
+
+def _cell(v, digits:int=3, *names) -> str:
     if v is None or (isinstance(v, float) and math.isnan(v)): return '–'
     if isinstance(v, bool): return 'yes' if v else 'no'
     if isinstance(v, float):
         if v == 0: return '0'
+        if any(_SECONDS.fullmatch(str(n)) for n in names): return seconds_text(v).removesuffix(' s')
         return f'{v:,.{digits}f}' if 1e-3 <= abs(v) < 1e6 else f'{v:.{digits}g}'
     return str(v)
 
@@ -45,7 +48,7 @@ class ResultTable:
         import pandas as pd
         return pd.DataFrame(self.rows, columns=self.columns)
     def to_json(self): return [dict(zip(self.columns, r)) for r in self.rows]
-    def _cells(self): return [[_cell(v, self.digits) for v in r] for r in self.rows]
+    def _cells(self): return [[_cell(v, self.digits, r[0], c) for v, c in zip(r, self.columns)] for r in self.rows]
     def _right(self):
         return [bool(self.rows) and all(v is None or isinstance(v, (int, float)) and not isinstance(v, bool)
                                         for v in col)
