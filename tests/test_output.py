@@ -77,6 +77,36 @@ def test_a_signal_while_text_is_decoded_says_who_stopped(monkeypatch, capsys):
     assert capsys.readouterr().err == 'wattnb: stopped by SIGTERM\n'
 
 
+def test_a_closed_terminal_ends_a_verb_as_sigterm_does(monkeypatch, capsys):
+    import signal
+    from wattnb.cli import command
+    def send(a): os.kill(os.getpid(), signal.SIGHUP); return command.Result('went on', None)
+    monkeypatch.setitem(command.VERBS, 'send', (send, 'x', 'x', ()))
+    assert command.main(['send']) == 129 and capsys.readouterr().err == 'wattnb: stopped by SIGHUP\n'
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN) # as `nohup` starts it
+    try: assert command.main(['send']) == 0 and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally: signal.signal(signal.SIGHUP, before)
+
+
+def test_ctrl_c_while_the_packages_are_imported_shows_no_traceback():
+    code = """import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == 'wattnb.cli': os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from wattnb.__main__ import main
+main()"""
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (p.returncode, p.stdout, p.stderr) == (-2, '', '')
+
+
+def test_sigterm_to_the_meter_alone_ends_the_command_that_it_measures(ws, capfd):
+    from wattnb.cli import main
+    code = 'import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)'
+    assert main(['meter', '--root', str(ws), '--json', '--', sys.executable, '-c', code]) == 1
+    assert json.loads(capfd.readouterr().out)['returncode'] == -15
+
+
 def test_what_a_killed_process_left_is_swept_when_the_papers_are_read(ws):
     from wattnb.index.corpus import build_corpus
     old, new = ws/'data/pdfs/.a.pdf.ab12_xyz.tmp', ws/'data/.metadata.csv.ab12_xyz.tmp'

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['log', 'NO_TELEMETRY', 'MAX_FILE', 'SETTINGS_FILE', 'DERIVED', 'MAX_COLUMNS', 'UserError', 'WorkError', 'some_of',
            'one_line', 'did_you_mean', 'optional', 'printable', 'storable', 'sweep', 'atomic_write', 'sync_folder',
-           'read_bytes', 'jsonable', 'write_json', 'read_json', 'read_settings', 'canonical_json', 'digest',
-           'text_sha256', 'file_sha256', 'file_mark', 'summary_mark', 'stale_files', 'refuse_links', 'CsvFile',
-           'read_csv', 'write_csv', 'csv_text', 'Workspace', 'environment', 'cache_dir', 'folder_lock', 'is_running',
-           'progress']
+           'read_bytes', 'is_dead_link', 'there_is', 'real_path', 'jsonable', 'write_json', 'read_json', 'read_toml',
+           'read_settings', 'canonical_json', 'digest', 'text_sha256', 'file_sha256', 'file_mark', 'summary_mark',
+           'stale_files', 'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text', 'Workspace', 'environment',
+           'cache_dir', 'folder_lock', 'is_running', 'progress']
 
 # %% ../../nbs/00_core/02_workspace.ipynb #18f848bb
 import csv, dataclasses, difflib, errno, hashlib, importlib, io, json, logging, math, os, re, socket, stat, sys
@@ -137,7 +137,7 @@ def atomic_write(
         path.parent.mkdir(parents=True, exist_ok=True)
         real = Path(os.path.realpath(path)) # through a link: the link stays, its target is replaced
         _sweep_once(real.parent)
-        fd, tmp = tempfile.mkstemp(prefix=f'.{real.name}.', suffix='.tmp', dir=real.parent)
+        fd, tmp = tempfile.mkstemp(prefix=f'.{real.name[:50]}.', suffix='.tmp', dir=real.parent)
         with os.fdopen(fd, 'wb') as f:
             for raw in [data] if isinstance(data, bytes) else data: f.write(raw)
             f.flush(); os.fsync(f.fileno())
@@ -179,7 +179,31 @@ def read_bytes(
         if is_.st_size > MAX_FILE: raise UserError(f'cannot read {path}: it is longer than {MAX_FILE >> 20:,} MB')
         return Path(path).read_bytes()
     except (OSError, ValueError) as e:
-        raise UserError(f'cannot read {path}: {getattr(e, "strerror", None) or e}') from None
+        if not there_is(path): raise UserError(f'no such file: {path}') from None
+        why = 'it is a link that leads nowhere' if is_dead_link(path) else getattr(e, 'strerror', None) or e
+        raise UserError(f'cannot read {path}: {why}') from None
+
+def is_dead_link(
+    path, # any
+) -> bool:
+    "Whether it is a link to what is not there, or to itself."
+    return os.path.islink(path) and not os.path.exists(path)
+
+def there_is(
+    path, # of an optional file
+) -> bool:
+    "Whether anything has this name, also what cannot be read, such as a link that leads nowhere."
+    try: os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError): return False
+    except (OSError, ValueError): return True
+    return True
+
+def real_path(
+    path, # as a user wrote it
+) -> Path:
+    "The absolute path without links and `~`. One that has none, such as a link to itself, stays as it is."
+    try: return Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError): return Path(path)
 
 # %% ../../nbs/00_core/02_workspace.ipynb #2798caf9
 def jsonable(
@@ -222,6 +246,16 @@ def read_json(
     except RecursionError: raise UserError(f'{path}: not valid JSON (nested too deeply)') from None
     except ValueError: raise UserError(f'{path}: not valid JSON (an integer of thousands of digits)') from None
 
+def read_toml(
+    path, # TOML file, UTF-8 with or without byte order mark
+) -> dict:
+    "Read a TOML file; `UserError` names the file (and line) that is missing or damaged."
+    raw = read_bytes(path)
+    try: return tomllib.loads(raw.decode('utf-8-sig'))
+    except UnicodeDecodeError: raise UserError(f'{path} is not UTF-8 text') from None
+    except RecursionError: raise UserError(f'{path}: not valid TOML: nested too deeply') from None
+    except ValueError as e: raise UserError(f'{path}: not valid TOML: {e}') from None
+
 # %% ../../nbs/00_core/02_workspace.ipynb #w5e70002
 SETTINGS_FILE = 'wattnb.toml'
 
@@ -230,10 +264,8 @@ def read_settings(
 ) -> dict:
     "The content of `wattnb.toml` in a folder; {} where there is none. Raises `UserError` for one that is no TOML."
     path = Path(folder)/SETTINGS_FILE
-    if not path.is_file(): return {}
-    try: return tomllib.loads(read_bytes(path).decode('utf-8-sig'))
-    except UnicodeDecodeError: raise UserError(f'{path} is not UTF-8 text') from None
-    except tomllib.TOMLDecodeError as e: raise UserError(f'{path}: not valid TOML: {e}') from None
+    if not there_is(path): return {}
+    return read_toml(path)
 
 # %% ../../nbs/00_core/02_workspace.ipynb #e4440569
 def canonical_json(
@@ -334,7 +366,6 @@ MAX_COLUMNS = 2000 # each row is filled up to the header
 
 def _read_raw(path:Path) -> bytes:
     "The bytes of a text file. `UserError` for a missing, empty or binary one."
-    if not path.exists(): raise UserError(f'no such file: {path}')
     raw = read_bytes(path)
     if not raw.strip(): raise UserError(f'{path} is empty: expected a CSV with a header line')
     if raw[:2] in (b'\xff\xfe', b'\xfe\xff') and b'\x00' in raw: raise UserError(f'{path} is UTF-16: save it as UTF-8')
@@ -449,14 +480,16 @@ class Workspace:
         "The workspace to use. Raises `UserError` when there is none."
         if isinstance(root, cls): return root
         if given := root or os.environ.get('WATTNB_ROOT'):
-            p = Path(given).expanduser().resolve()
+            p = real_path(given)
+            for part in filter(is_dead_link, (p, p/'data', p/'artifacts')):
+                raise UserError(f'{part} is a link that leads nowhere: mount its disk, or remove the link')
             if p.is_file(): raise UserError(f'{given} is a file: a workspace is a folder with data/ in it')
             if not (p/'data').is_dir():
                 raise UserError(f'{p} is not a workspace (no data/ folder): make one with `wattnb init {given}`')
             return cls(p)
         here, marks = Path.cwd().resolve(), ('artifacts', 'models.toml', 'settings.ini')
         for p in (here, *here.parents):
-            if (p/'data').is_dir() and any((p/m).exists() for m in marks): return cls(p)
+            if (p/'data').is_dir() and any(there_is(p/m) for m in marks): return cls.find(p)
         raise UserError(f'no workspace at or above {here}: name one with --root or make one with '
                         '`wattnb init DIR --demo`')
 
@@ -468,11 +501,12 @@ def questions(self:Workspace,
     "The question file to use: `path`, else `data/train_QA.csv`, else `data/demo_QA.csv`."
     if path:
         p = Path(path).expanduser()
-        for c in ([p] if p.is_absolute() else [Path.cwd()/p, self.root/p, self.data/p]):
-            if c.is_file(): return c
+        places = [p] if p.is_absolute() else [Path.cwd()/p, self.root/p, self.data/p]
+        for has in (Path.is_file, there_is): # then whatever has the name: reading it says what is wrong with it
+            for c in filter(has, places): return c
         raise UserError(f'no such question file: {path} (looked in the working folder, {self.root} and its data/)')
     for c in ('train_QA.csv', 'demo_QA.csv'):
-        if (self.data/c).is_file(): return self.data/c
+        if there_is(self.data/c): return self.data/c
     raise UserError(f'no question file: put train_QA.csv or demo_QA.csv into {self.data}, or name one with --questions')
 
 # %% ../../nbs/00_core/02_workspace.ipynb #740e56ac

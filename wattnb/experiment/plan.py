@@ -250,6 +250,7 @@ def model_options(
 def plan_run(
     settings:RunSettings, # of the run
     root=None,            # workspace; default: see `Workspace.find`
+    above=None,           # folder of the run folder; default: by machine and questions, among the workspace's runs
 ) -> RunPlan:
     "Check a request and find out what is left to do. Raises `UserError` (one line) for any mistake in it."
     s, ws = settings, Workspace.find(root)
@@ -266,7 +267,8 @@ def plan_run(
     index = open_index(ws, s.index or None).manifest_digest if s.mode != 'closed-book' else None
     if s.mode == 'oracle' and not questions.labelled:
         raise UserError(f'{questions.path} has no answers: oracle mode needs the gold papers of each question')
-    above = (ws.random_runs if s.weights else ws.experiments).joinpath(*[p for p in (s.env, questions.stem) if p])
+    runs = ws.random_runs if s.weights else ws.experiments
+    above = Path(above) if above else runs.joinpath(*[p for p in (s.env, questions.stem) if p])
     other = s.task if questions.task != task_of(questions.path, questions.columns) else ''
     name = s.name or _default_name(s, entry, precision, own, default, other)
     plan = RunPlan(s, ws, questions, entry, precision, above/name, _identity(s, entry, precision, questions, index),
