@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wattnb.cli.command import init_workspace
-from wattnb.core.workspace import UserError, Workspace, atomic_write, file_sha256, read_bytes, read_csv, read_json
+from wattnb.core.workspace import UserError, Workspace, atomic_write, file_sha256, folder_lock, read_bytes, read_csv, read_json
 from wattnb.llm.registry import _read_tables
 
 root = Path(__file__).resolve().parent.parent
@@ -63,6 +63,19 @@ def test_a_run_folder_of_pipes_is_one_line(tmp_path):
     with pytest.raises(UserError, match='cannot read .*l: '): verify(tmp_path)
     (tmp_path/'journal.jsonl').unlink()
     with pytest.raises(UserError, match='no readable journal'): verify(tmp_path)
+    os.mkfifo(tmp_path/'.lock.json')
+    with pytest.raises(UserError, match='lock.json is a link or a pipe'), folder_lock(tmp_path, 'test'): pass
+    (tmp_path/'journal.jsonl').symlink_to('/dev/zero')
+    with pytest.raises(UserError, match='journal.jsonl: it is a device'): read_journal(tmp_path/'journal.jsonl')
+
+
+def test_a_link_to_itself_costs_no_other_run(tmp_path, caplog):
+    from wattnb.scoring.run_folders import find_runs
+    runs = tmp_path/'artifacts/experiments/e/q'
+    for name in ('bad', 'good'): (runs/name).mkdir(parents=True)
+    (runs/'good/summary.json').write_text('{}')
+    (runs/'loop').symlink_to('loop'); (runs/'bad/journal.jsonl').symlink_to('journal.jsonl')
+    assert [r.id for r in find_runs(tmp_path)] == ['e/q/good']
 
 
 def test_a_signal_while_text_is_decoded_says_who_stopped(monkeypatch, capsys):

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['log', 'NO_TELEMETRY', 'MAX_FILE', 'SETTINGS_FILE', 'DERIVED', 'MAX_COLUMNS', 'UserError', 'WorkError', 'some_of',
            'one_line', 'did_you_mean', 'optional', 'printable', 'storable', 'sweep', 'atomic_write', 'sync_folder',
-           'read_bytes', 'is_dead_link', 'there_is', 'real_path', 'jsonable', 'write_json', 'read_json', 'read_toml',
+           'is_dead_link', 'there_is', 'real_path', 'read_bytes', 'jsonable', 'write_json', 'read_json', 'read_toml',
            'read_settings', 'canonical_json', 'digest', 'text_sha256', 'file_sha256', 'file_mark', 'summary_mark',
-           'stale_files', 'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text', 'Workspace', 'environment',
-           'cache_dir', 'folder_lock', 'is_running', 'progress']
+           'stale_files', 'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text', 'Workspace', 'is_left_out',
+           'environment', 'cache_dir', 'folder_lock', 'is_running', 'progress']
 
 # %% ../../nbs/00_core/02_workspace.ipynb #18f848bb
 import csv, dataclasses, difflib, errno, hashlib, importlib, io, json, logging, math, os, re, socket, stat, sys
@@ -163,26 +163,7 @@ def sync_folder(
         try: os.fsync(fd)
         finally: os.close(fd)
 
-# %% ../../nbs/00_core/02_workspace.ipynb #34406b08
-MAX_FILE = 2**30
-
-def read_bytes(
-    path, # file on a disk
-) -> bytes:
-    """The content of a named file. `UserError` for one that is missing, cannot be read, is a folder,
-    a pipe or a device, or is longer than `MAX_FILE`."""
-    try:
-        is_ = os.stat(path)
-        if stat.S_ISDIR(is_.st_mode): raise UserError(f'cannot read {path}: it is a folder, and a file is needed')
-        if not stat.S_ISREG(is_.st_mode):
-            raise UserError(f'cannot read {path}: it is a pipe or a device: save its content as a file')
-        if is_.st_size > MAX_FILE: raise UserError(f'cannot read {path}: it is longer than {MAX_FILE >> 20:,} MB')
-        return Path(path).read_bytes()
-    except (OSError, ValueError) as e:
-        if not there_is(path): raise UserError(f'no such file: {path}') from None
-        why = 'it is a link that leads nowhere' if is_dead_link(path) else getattr(e, 'strerror', None) or e
-        raise UserError(f'cannot read {path}: {why}') from None
-
+# %% ../../nbs/00_core/02_workspace.ipynb #bf48e4a3
 def is_dead_link(
     path, # any
 ) -> bool:
@@ -204,6 +185,26 @@ def real_path(
     "The absolute path without links and `~`. One that has none, such as a link to itself, stays as it is."
     try: return Path(path).expanduser().resolve()
     except (OSError, RuntimeError, ValueError): return Path(path)
+
+# %% ../../nbs/00_core/02_workspace.ipynb #34406b08
+MAX_FILE = 2**30
+
+def read_bytes(
+    path, # file on a disk
+) -> bytes:
+    """The content of a named file. `UserError` for one that is missing, cannot be read, is a folder,
+    a pipe or a device, or is longer than `MAX_FILE`."""
+    try:
+        is_ = os.stat(path)
+        if stat.S_ISDIR(is_.st_mode): raise UserError(f'cannot read {path}: it is a folder, and a file is needed')
+        if not stat.S_ISREG(is_.st_mode):
+            raise UserError(f'cannot read {path}: it is a pipe or a device: save its content as a file')
+        if is_.st_size > MAX_FILE: raise UserError(f'cannot read {path}: it is longer than {MAX_FILE >> 20:,} MB')
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as e:
+        if not there_is(path): raise UserError(f'no such file: {path}') from None
+        why = 'it is a link that leads nowhere' if is_dead_link(path) else getattr(e, 'strerror', None) or e
+        raise UserError(f'cannot read {path}: {why}') from None
 
 # %% ../../nbs/00_core/02_workspace.ipynb #2798caf9
 def jsonable(
@@ -493,6 +494,16 @@ class Workspace:
         raise UserError(f'no workspace at or above {here}: name one with --root or make one with '
                         '`wattnb init DIR --demo`')
 
+# %% ../../nbs/00_core/02_workspace.ipynb #left0002
+_NO_RUNS = ('rescored', 'random_weights')
+_ARCHIVED = re.compile(r'\.old-\d{8}-\d{6}')
+
+def is_left_out(
+    name:str, # of a folder
+) -> bool:
+    "Whether a folder of this name is not looked into for runs: a hidden one, an archived run, or one with other files."
+    return name[:1] == '.' or name in _NO_RUNS or bool(_ARCHIVED.search(name))
+
 # %% ../../nbs/00_core/02_workspace.ipynb #c2595603
 @patch
 def questions(self:Workspace,
@@ -550,7 +561,8 @@ def folder_lock(
     except OSError as e: raise UserError(f'cannot write to {folder}: {e.strerror or e}') from None
     note = folder/'.lock.json'
     for p in (folder/'.lock', note):
-        if p.is_symlink(): raise UserError(f'{p} is a link, and would be written through: remove it')
+        if p.is_symlink() or p.exists() and not p.is_file():
+            raise UserError(f'{p} is a link or a pipe, and would be written through: remove it')
     lock = filelock.FileLock(folder/'.lock')
     try: lock.acquire(timeout=max(wait, .2)) # `is_running` holds it for an instant
     except filelock.Timeout:

@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from ..core.hardware import machine, memory_here
 from ..core.questions import QuestionSet, read_questions, task_of
 from ..core.tables import ResultTable
-from ..core.workspace import UserError, Workspace, digest, jsonable, read_json, refuse_links, stale_files
+from ..core.workspace import (UserError, Workspace, digest, is_left_out, jsonable, read_json, refuse_links,
+                                   stale_files)
 from ..index.page_parts import MOST_PIXELS
 from ..index.store import open_index
 from ..retrieval.queries import DEFAULT_PRESET
@@ -267,6 +268,7 @@ def plan_run(
     index = open_index(ws, s.index or None).manifest_digest if s.mode != 'closed-book' else None
     if s.mode == 'oracle' and not questions.labelled:
         raise UserError(f'{questions.path} has no answers: oracle mode needs the gold papers of each question')
+    if is_left_out(questions.stem): raise UserError(f'{questions.path}: no runs are looked for by this name: rename the file')
     runs = ws.random_runs if s.weights else ws.experiments
     above = Path(above) if above else runs.joinpath(*[p for p in (s.env, questions.stem) if p])
     other = s.task if questions.task != task_of(questions.path, questions.columns) else ''

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Callable, Iterable, Iterator, Sequence
 
 from fastcore.basics import patch
-from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, did_you_mean, digest, file_sha256, is_dead_link, log,
-                                   printable, read_csv, read_json, real_path, some_of, stale_files, storable, there_is)
+from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, did_you_mean, digest, file_sha256, is_dead_link, is_left_out,
+                                   log, printable, read_csv, read_json, real_path, some_of, stale_files, storable, there_is)
 from ..core.questions import WATTBOT2025, Question, Task, read_task
 from ..core.records import Summary, finite
 from ..llm.memory import precision_of
@@ -222,8 +222,6 @@ def _levels(path:Path, parts:Sequence[str]) -> tuple[str, str, str]:
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0020
 _RUN_FILES = ('summary.json', 'submission.csv', 'results.json', 'journal.jsonl')
-_NO_RUNS = ('rescored', 'random_weights')
-_ARCHIVED = re.compile(r'\.old-\d{8}-\d{6}')
 
 def _shown(name:str) -> str: return ' '.join(printable(storable(name)).split()) or '?' # of a folder, in one line
 
@@ -238,9 +236,9 @@ def _walk(root:Path, parts:tuple=(), depth:int=6) -> Iterator[tuple[Path, tuple]
         return
     if not depth: return
     for e in entries:
-        skip = e.name[:1] == '.' or e.name in _NO_RUNS or _ARCHIVED.search(e.name)
+        if is_left_out(e.name): continue
         if is_dead_link(e): log.warning('left out: %s is a link that leads nowhere', e.path)
-        elif not skip and os.path.isdir(e): # e.is_dir() raises for a link that leads to itself
+        elif os.path.isdir(e): # e.is_dir() raises for a link that leads to itself
             yield from _walk(Path(e.path), (*parts, _shown(e.name)), depth - 1)
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0022
