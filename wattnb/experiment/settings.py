@@ -187,10 +187,10 @@ def _settle(s:RunSettings):
 
 def _check_folder_name(what:str, v:str):
     if not v: return
-    if is_left_out(v) and v.strip('.'): raise UserError(f'{what} {v!r} is the name of a folder where no runs are looked for')
+    if not re.fullmatch(r'[\w.+@=-]([\w .+@=-]*[\w.+@=-])?', v) or v in ('.', '..'):
+        raise UserError(f'{what} {v!r} cannot be a folder name: use letters, digits, dots, dashes')
+    if is_left_out(v): raise UserError(f'{what} {v!r} is the name of a folder where no runs are looked for')
     if len(v.encode()) > 200: raise UserError(f'{what} {v[:40]!r}... is longer than the 200 bytes of a folder name')
-    if re.fullmatch(r'[\w.+@=-]([\w .+@=-]*[\w.+@=-])?', v) and v.strip('.'): return
-    raise UserError(f'{what} {v!r} cannot be a folder name: use letters, digits, dots, dashes')
 
 # %% ../../nbs/06_experiment/00_settings.ipynb #60c88122
 def cli_options(
