@@ -20,7 +20,7 @@ from ..core.workspace import UserError, WorkError, Workspace, log, one_line, opt
 from ..core.redaction import redact
 from ..core.questions import BLANK, Question, Refs, read_questions
 from ..core.hardware import memory_here
-from ..index.corpus import read_bibliography
+from ..index.corpus import read_papers
 from ..index.store import open_index
 from ..retrieval.queries import DEFAULT_PRESET, PRESETS
 from ..llm.registry import PRECISIONS, load_registry
@@ -45,7 +45,7 @@ class Explorer:
     ):
         self.ws = ws = Workspace.find(root or None)
         self.registry, self.task, self.pictures = load_registry(ws), asked_task(ws, RunSettings('')), Pictures(ws)
-        self.citations = Citations(read_bibliography(ws.metadata) if ws.metadata.exists() else {})
+        self.citations = Citations(read_papers(ws))
         try: self.questions = read_questions(ws.questions())
         except UserError: self.questions = []
         self._key, self._models, self._lock = None, ExitStack(), threading.Lock()

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..core.redaction import redact
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, jsonable, log,
-                                   optional, read_csv, sweep, write_json)
+                                   optional, read_csv, sweep, there_is, write_json)
 from ..core.questions import read_questions, task_of
 from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
@@ -174,7 +174,7 @@ def cmd_check_questions(a) -> Result:
     candidates = [Path(a.questions).parent/'metadata.csv'] # beside the questions, else the workspace's
     try: candidates.append(Workspace.find(a.root).metadata)
     except UserError: pass
-    bib = next((p for p in candidates if p.is_file()), None)
+    bib = next(filter(there_is, candidates), None)
     t = check_questions(a.questions, read_bibliography(bib) if bib else None, a.task)
     task = task_of(a.questions, read_csv(a.questions).columns, a.task).name
     return Result(t.to_text() if len(t) else f'no errors found, by the rules of {task}', dict(faults=t.to_json(), task=task),
@@ -318,7 +318,7 @@ def _execute(src:Path, out:Path, parameters:dict, cwd:Path):
         if e.ename == 'UserError': raise UserError(redact(str(e.evalue))) from None
         kind = '' if e.ename == 'WorkError' and e.evalue else f'{e.ename}: '
         raise WorkError(f'{kind}{redact(str(e.evalue))} (executed notebook: {out})') from None
-    except (OSError, RuntimeError) as e: raise WorkError(f'the notebook could not be executed: {e}') from None
+    except (OSError, RuntimeError) as e: raise WorkError(f'the notebook {out} could not be executed: {e}') from None
     finally:
         text = out.read_text('utf-8') if out.exists() else ''
         if (clean := redact(text)) != text: atomic_write(out, clean)

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['log', 'NO_TELEMETRY', 'UNPRINTABLE', 'MAX_FILE', 'SETTINGS_FILE', 'DERIVED', 'MAX_COLUMNS', 'UserError', 'WorkError',
            'some_of', 'one_line', 'did_you_mean', 'optional', 'printable', 'storable', 'sweep', 'atomic_write',
-           'sync_folder', 'read_bytes', 'jsonable', 'write_json', 'read_json', 'read_toml', 'read_settings',
-           'canonical_json', 'digest', 'text_sha256', 'file_sha256', 'file_mark', 'summary_mark', 'stale_files',
-           'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text', 'Workspace', 'environment', 'cache_dir',
-           'folder_lock', 'is_running', 'progress']
+           'sync_folder', 'is_dead_link', 'there_is', 'real_path', 'read_bytes', 'jsonable', 'write_json', 'read_json',
+           'read_toml', 'read_settings', 'canonical_json', 'digest', 'text_sha256', 'file_sha256', 'file_mark',
+           'summary_mark', 'stale_files', 'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text', 'Workspace',
+           'is_left_out', 'environment', 'cache_dir', 'folder_lock', 'is_running', 'progress']
 
 # %% ../../nbs/00_core/02_workspace.ipynb #18f848bb
 import csv, dataclasses, difflib, errno, hashlib, importlib, io, json, logging, math, os, re, socket, stat, sys
@@ -139,7 +139,7 @@ def atomic_write(
         path.parent.mkdir(parents=True, exist_ok=True)
         real = Path(os.path.realpath(path)) # through a link: the link stays, its target is replaced
         _sweep_once(real.parent)
-        fd, tmp = tempfile.mkstemp(prefix=f'.{real.name}.', suffix='.tmp', dir=real.parent)
+        fd, tmp = tempfile.mkstemp(prefix=f'.{real.name[:50]}.', suffix='.tmp', dir=real.parent)
         with os.fdopen(fd, 'wb') as f:
             for raw in [data] if isinstance(data, bytes) else data: f.write(raw)
             f.flush(); os.fsync(f.fileno())
@@ -165,6 +165,29 @@ def sync_folder(
         try: os.fsync(fd)
         finally: os.close(fd)
 
+# %% ../../nbs/00_core/02_workspace.ipynb #bf48e4a3
+def is_dead_link(
+    path, # any
+) -> bool:
+    "Whether it is a link to what is not there, or to itself."
+    return os.path.islink(path) and not os.path.exists(path)
+
+def there_is(
+    path, # of an optional file
+) -> bool:
+    "Whether anything has this name, also what cannot be read, such as a link that leads nowhere."
+    try: os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError): return False
+    except (OSError, ValueError): return True
+    return True
+
+def real_path(
+    path, # as a user wrote it
+) -> Path:
+    "The absolute path without links and `~`. One that has none, such as a link to itself, stays as it is."
+    try: return Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError): return Path(path)
+
 # %% ../../nbs/00_core/02_workspace.ipynb #34406b08
 MAX_FILE = 2**30
 
@@ -181,7 +204,9 @@ def read_bytes(
         if is_.st_size > MAX_FILE: raise UserError(f'cannot read {path}: it is longer than {MAX_FILE >> 20:,} MB')
         return Path(path).read_bytes()
     except (OSError, ValueError) as e:
-        raise UserError(f'cannot read {path}: {getattr(e, "strerror", None) or e}') from None
+        if not there_is(path): raise UserError(f'no such file: {path}') from None
+        why = 'it is a link that leads nowhere' if is_dead_link(path) else getattr(e, 'strerror', None) or e
+        raise UserError(f'cannot read {path}: {why}') from None
 
 # %% ../../nbs/00_core/02_workspace.ipynb #2798caf9
 def jsonable(
@@ -242,7 +267,7 @@ def read_settings(
 ) -> dict:
     "The content of `wattnb.toml` in a folder; {} where there is none. Raises `UserError` for one that is no TOML."
     path = Path(folder)/SETTINGS_FILE
-    return read_toml(path) if path.is_file() else {}
+    return read_toml(path) if there_is(path) else {}
 
 # %% ../../nbs/00_core/02_workspace.ipynb #e4440569
 def canonical_json(
@@ -343,7 +368,6 @@ MAX_COLUMNS = 2000 # each row is filled up to the header
 
 def _read_raw(path:Path) -> bytes:
     "The bytes of a text file. `UserError` for a missing, empty or binary one."
-    if not path.exists(): raise UserError(f'no such file: {path}')
     raw = read_bytes(path)
     if not raw.strip(): raise UserError(f'{path} is empty: expected a CSV with a header line')
     if raw[:2] in (b'\xff\xfe', b'\xfe\xff') and b'\x00' in raw: raise UserError(f'{path} is UTF-16: save it as UTF-8')
@@ -458,16 +482,28 @@ class Workspace:
         "The workspace to use. Raises `UserError` when there is none."
         if isinstance(root, cls): return root
         if given := root or os.environ.get('WATTNB_ROOT'):
-            p = Path(given).expanduser().resolve()
+            p = real_path(given)
+            for part in filter(is_dead_link, (p, p/'data', p/'artifacts')):
+                raise UserError(f'{part} is a link that leads nowhere: mount its disk, or remove the link')
             if p.is_file(): raise UserError(f'{given} is a file: a workspace is a folder with data/ in it')
             if not (p/'data').is_dir():
                 raise UserError(f'{p} is not a workspace (no data/ folder): make one with `wattnb init {given}`')
             return cls(p)
         here, marks = Path.cwd().resolve(), ('artifacts', 'models.toml', 'settings.ini')
         for p in (here, *here.parents):
-            if (p/'data').is_dir() and any((p/m).exists() for m in marks): return cls(p)
+            if (p/'data').is_dir() and any(there_is(p/m) for m in marks): return cls.find(p)
         raise UserError(f'no workspace at or above {here}: name one with --root or make one with '
                         '`wattnb init DIR --demo`')
+
+# %% ../../nbs/00_core/02_workspace.ipynb #left0002
+_NO_RUNS = ('rescored', 'random_weights')
+_ARCHIVED = re.compile(r'\.old-\d{8}-\d{6}')
+
+def is_left_out(
+    name:str, # of a folder
+) -> bool:
+    "Whether a folder of this name is not looked into for runs: a hidden one, an archived run, or one with other files."
+    return name[:1] == '.' or name in _NO_RUNS or bool(_ARCHIVED.search(name))
 
 # %% ../../nbs/00_core/02_workspace.ipynb #c2595603
 @patch
@@ -477,11 +513,12 @@ def questions(self:Workspace,
     "The question file to use: `path`, else `data/train_QA.csv`, else `data/demo_QA.csv`."
     if path:
         p = Path(path).expanduser()
-        for c in ([p] if p.is_absolute() else [Path.cwd()/p, self.root/p, self.data/p]):
-            if c.is_file(): return c
+        places = [p] if p.is_absolute() else [Path.cwd()/p, self.root/p, self.data/p]
+        for has in (Path.is_file, there_is): # then whatever has the name: reading it says what is wrong with it
+            for c in filter(has, places): return c
         raise UserError(f'no such question file: {path} (looked in the working folder, {self.root} and its data/)')
     for c in ('train_QA.csv', 'demo_QA.csv'):
-        if (self.data/c).is_file(): return self.data/c
+        if there_is(self.data/c): return self.data/c
     raise UserError(f'no question file: put train_QA.csv or demo_QA.csv into {self.data}, or name one with --questions')
 
 # %% ../../nbs/00_core/02_workspace.ipynb #740e56ac
@@ -525,7 +562,8 @@ def folder_lock(
     except OSError as e: raise UserError(f'cannot write to {folder}: {e.strerror or e}') from None
     note = folder/'.lock.json'
     for p in (folder/'.lock', note):
-        if p.is_symlink(): raise UserError(f'{p} is a link, and would be written through: remove it')
+        if p.is_symlink() or p.exists() and not p.is_file():
+            raise UserError(f'{p} is a link or a pipe, and would be written through: remove it')
     lock = filelock.FileLock(folder/'.lock')
     try: lock.acquire(timeout=max(wait, .2)) # `is_running` holds it for an instant
     except filelock.Timeout:

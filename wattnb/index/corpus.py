@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_ID', 'MAX_REDIRECTS', 'PAUSES', 'PAUSE', 'MAX_WAIT', 'USER_AGENT', 'MAX_PDF', 'MIN_WORDS', 'MAX_READERS', 'Paper',
-           'read_bibliography', 'FetchResult', 'paper_file', 'read_manifest', 'note_new_papers', 'verify_papers',
-           'fetch_papers', 'CorpusReport', 'build_corpus']
+           'read_bibliography', 'read_papers', 'FetchResult', 'paper_file', 'read_manifest', 'note_new_papers',
+           'verify_papers', 'fetch_papers', 'CorpusReport', 'build_corpus']
 
 # %% ../../nbs/01_index/02_corpus.ipynb #013784fa
 import asyncio, ipaddress, math, os, queue, re, socket, tempfile, time, zlib
@@ -22,7 +22,7 @@ from typing import Iterable
 from .. import __version__
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, file_mark, file_sha256, log, optional,
-                                   printable, progress, read_csv, read_json, sweep, write_json)
+                                   printable, progress, read_csv, read_json, sweep, there_is, write_json)
 from ..core.redaction import redact_url
 from .boxes import can_read_pictures
 from .documents import (HTML_VERSION, MAX_HTML, MAX_MEMORY, PARSERS, PdfReader, check_text, load_document,
@@ -80,6 +80,13 @@ def read_bibliography(
         more = {c: r[c].strip() for c in t.columns if c and c not in own}
         out[id_] = Paper(id_, more=more, **{c: r.get(c, '').strip() for c in own[1:]})
     return out
+
+def read_papers(
+    ws:Workspace,            # whose `metadata.csv` is read
+    problems:list|None=None, # as `read_bibliography`
+) -> dict[str, Paper]:
+    "Papers of a workspace by id; {} where it has no bibliography."
+    return read_bibliography(ws.metadata, problems) if there_is(ws.metadata) else {}
 
 # %% ../../nbs/01_index/02_corpus.ipynb #5bb3062e
 @dataclass(frozen=True)
@@ -304,7 +311,7 @@ def read_manifest(
     ws:Workspace,
 ) -> dict[str, dict]:
     "Id → file (below data/), url, bytes, sha256, fetched. {} without a manifest; `UserError` for a damaged one."
-    if not ws.manifest.exists(): return {}
+    if not there_is(ws.manifest): return {}
     m = read_json(ws.manifest)
     papers = m.get('papers') if isinstance(m, dict) else None
     entries = papers.values() if isinstance(papers, dict) else [None]
@@ -351,7 +358,7 @@ def verify_papers(
     quick:bool=False, # compare lengths only, not the content
 ) -> list[tuple[str, str]]:
     "(id, what differs and what to do) of each paper whose file is not the one of the manifest and the bibliography."
-    if not ws.metadata.exists(): raise UserError(f'no bibliography to verify: put metadata.csv into {ws.data}')
+    if not there_is(ws.metadata): raise UserError(f'no bibliography to verify: put metadata.csv into {ws.data}')
     papers, known = read_bibliography(ws.metadata, []), read_manifest(ws)
     found = [(p.id, _finding(ws, p, known.get(p.id), quick)) for p in papers.values()]
     gone = [(id_, 'in the manifest and not in the bibliography: delete its entry in data/manifest.json')
@@ -461,7 +468,7 @@ def build_corpus(
     if parser == 'docling': optional('docling', 'docling') # one error, before anything is fetched
     for f in (ws.data, ws.corpus, ws.pdfs): sweep(f, older=3600.) # of a process that was killed
     report = CorpusReport({}, [])
-    bib = report.papers = read_bibliography(ws.metadata, report.failed) if ws.metadata.exists() else {}
+    bib = report.papers = read_papers(ws, report.failed)
     jsons = {p.stem: p for p in sorted(ws.corpus.glob('*.json'))} if ws.corpus.exists() else {}
     if not bib and not jsons:
         raise UserError(f'nothing to index: put metadata.csv into {ws.data} (and PDFs into {ws.pdfs}), or JSON '

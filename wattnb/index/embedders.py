@@ -17,7 +17,8 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.workspace import (SETTINGS_FILE, UserError, WorkError, Workspace, cache_dir, digest, file_sha256,
-                                   folder_lock, log, optional, progress, read_json, read_settings, read_toml, write_json)
+                                   folder_lock, log, optional, progress, read_json, read_settings, read_toml, there_is,
+                                   write_json)
 from ..core.redaction import keep_secret, redact_url, secret_names
 
 # %% ../../nbs/01_index/04_embedders.ipynb #83c27680
@@ -93,7 +94,7 @@ def _entries(table:str, kind, ws:Workspace|None) -> dict:
     shipped = Path(sys.modules['wattnb'].__file__).with_name('embedders.toml')
     out = {}
     for path in [shipped, *([ws.models_toml] if ws else [])]:
-        if not path.exists(): continue
+        if not there_is(path): continue
         tables = read_toml(path).get(table, {})
         if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
             raise UserError(f'{path}: [{table}] must hold tables: [{table}.KEY]')

@@ -21,9 +21,9 @@ from fastcore.basics import patch
 from ..core.hardware import versions
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_sha256, folder_lock,
-                                   jsonable, log, optional, progress, read_json, text_sha256, write_json)
+                                   jsonable, log, optional, progress, read_json, text_sha256, there_is, write_json)
 from .documents import Document, load_document, why_failed
-from .corpus import build_corpus, read_bibliography
+from .corpus import build_corpus, read_papers
 from .passages import (UNITS_VERSION, Passage, PassageSettings, Unit, make_passages, node_tree,
                                    show_units, units_of, words)
 from .embedders import (Embedder, EmbedderEntry, find_embedder, index_settings, load_embedders,
@@ -341,7 +341,7 @@ def build_index(
     folder = ws.embeddings/(name or e.key + ('-nodes' if passages.nodes else ''))
     hashes = _hashes(report.ok, failed)
     made_from = dict(settings=_settings(e, passages), documents=hashes,
-                     bibliography=file_sha256(ws.metadata) if ws.metadata.exists() else None)
+                     bibliography=file_sha256(ws.metadata) if there_is(ws.metadata) else None)
     old = _sound_manifest(folder)
     if old and all(old.get(k) == v for k, v in made_from.items()):
         return BuildReport(len(hashes), old['n_passages'], 0, 0, failed + old.get('failed', []), folder,
@@ -351,7 +351,7 @@ def build_index(
         _finish_swap(folder)
         old = _sound_manifest(folder)
         log.info('%s', _forecast(folder.name, e, report.ok, hashes, old, made_from['settings']))
-        titles = {k: p.title for k, p in read_bibliography(ws.metadata, []).items()} if ws.metadata.exists() else {}
+        titles = {k: p.title for k, p in read_papers(ws, []).items()}
         units, items, bad = _cut(report.ok, hashes, titles, passages)
         new = work/'new'
         shutil.rmtree(new, ignore_errors=True); new.mkdir()
