@@ -237,12 +237,13 @@ def join_lines(
 # %% ../../nbs/01_index/01_documents.ipynb #5d7f1dc6
 _HEADING = re.compile(r'^(?:(?:\d+(?:\.\d+)*\.?|[IVX]+\.|[A-Z]\.)\s+[A-Z][^.]{2,70}|Abstract|Introduction|Conclusions?'
                       r'|References|Acknowledge?ments?|Discussion|Related Work|Methods?|Results|Appendix.*)$')
-_CAPTION = re.compile(r'(?:Fig(?:ure|\.)|Abb(?:ildung|\.)|Рис(?:унок|\.)|Tab(?:le(?:au)?|elle|ell?a|la|\.)|Таблица)\s*'
-                      r'(?-i:[A-Z]{0,2}[.-]?\d+(?:[.-]\d+)*[a-z]?|[IVX]+)(?:\s?[.:|]|\s[–—-]\s|\s+(?-i:(?=[A-Z]))|$)', re.I)
-_TABLE = re.compile('tab|таб', re.I) # the caption of one
+_CAPTION = re.compile(r'(?:Fig(?:ure|\.)|Abb(?:ildung|\.)|Рис(?:унок|\.)|Tab(?:le(?:au)?|elle|ell?a|la|\.)|Таблица|[图圖図表])\s*'
+                      r'(?-i:[A-Z]{0,2}[.-]?\d+(?:[.-]\d+)*[a-z]?|[IVX]+)(?:\s?[.:：|]|\s[–—-]\s'
+                      r'|,?\s*\(?cont(?:\.|inued)|\s+(?-i:(?=[A-Z\u3040-\u9fff]))|$)', re.I)
+_TABLE = re.compile('tab|таб|表', re.I) # the caption of one
 _WORD, _REFERENCE = re.compile(r'[^\W\d_]{3}'), re.compile('references|bibliography', re.I)
 _NUMBER = r'[-−~<>≈±$€]?\s*\d[\d.,]*(?:\^-?\d+)?\s*'
-_NOTE = r'(?: \[\w{1,3}\])?' # a raised mark
+_NOTE = r'(?: \[\w[\w,]{0,4}\])?' # a raised mark
 _LIKE_NUMBER = re.compile(rf'{_NUMBER}(?:[%×x°]|\S{{0,8}})?(?:\s*[±–-]\s*\d[\d.,]*)?{_NOTE}|[-–—]|n/?a|none|yes|no', re.I)
 _STRICT_NUMBER = re.compile(rf'{_NUMBER}[%×x°]?{_NOTE}')
 _WRITTEN_NUMBER = re.compile(r"[-−–+~<>≈±$€£(]{0,2}\s?\d(?:[\d.,’']| (?=\d{3}\b))*\)?(?:\s?[×x·]\s?10)?(?:\^[-−]?\d+)?\s*[%×x°]?"
@@ -290,6 +291,37 @@ def _place(r:list[Piece], columns:list[tuple], spanning:bool) -> list[str]:
         over = [i for i, (a, b) in enumerate(columns) if i and common[i] > .6 * (b - a)] if spanning else []
         for i in over if len(over) > 1 else [k]: cells[i] = f'{cells[i]} {p.text}'.strip()
     return cells
+
+def _parted(p:Piece, columns:list[tuple]) -> list[Piece]:
+    "A piece that fills several columns, as names do that have little room between them: a piece for each column."
+    over = [(a, b) for a, b in columns if p.x < b and p.right > a]
+    if not 1 < len(over) <= len(p.text.split()) or p.x > over[0][0] + 2 or p.right < over[-1][1] - 2: return [p]
+    names: list = [[] for _ in over]
+    for m in re.finditer(r'\S+', p.text):
+        at = p.x + (p.right - p.x) * (m.start() + m.end()) / 2 / len(p.text)
+        min(zip(over, names), key=lambda c: abs(sum(c[0]) / 2 - at))[1].append(m[0])
+    return [Piece(a, p.y, b, p.size, ' '.join(n)) for (a, b), n in zip(over, names)] if all(names) else [p]
+
+# %% ../../nbs/01_index/01_documents.ipynb #7241b593
+def _whole_cells(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
+    "Rows of a table; the lines of a cell that are half a line above and below the baseline of its row are one piece."
+    def its(k): # the row of line `k`: the nearest one that begins with a label
+        near = {abs(rows[j][0].y - rows[k][0].y): j for j in (k - 1, k + 1)
+                if 0 <= j < len(rows) and len(rows[j]) > 1 and rows[j][0].right < rows[k][0].x}
+        return near[min(near)] if near and min(near) < .8 * rows[k][0].size else k
+    own: dict = {}
+    for k in range(len(rows)): own.setdefault(its(k), []).append(k)
+    if len(own) == len(rows): return rows
+    out = []
+    for k, lines in sorted(own.items()):
+        cells: list = []
+        for p in sorted((p for i in lines for p in rows[i]), key=lambda p: (-p.y, p.x)):
+            cell = next((c for c in cells if c[0].x < p.right and p.x < c[0].right), None)
+            if cell is None: cells.append([p])
+            else: cell.append(p)
+        out.append(sorted(Piece(min(p.x for p in c), rows[k][0].y, max(p.right for p in c), c[0].size,
+                                join_lines([p.text for p in c], known)) for c in cells))
+    return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #e8993764
 def _whole_labels(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
@@ -351,19 +383,20 @@ def _stacked(cells:list[str], known:frozenset) -> str:
 
 def _table(rows:list[list[Piece]], known:frozenset=frozenset()) -> tuple[list, list]:
     "(header cells, rows of cells) of consecutive table lines."
-    rows = _whole_labels(rows, known)
+    rows = _whole_labels(_whole_cells(rows, known), known)
     columns = _columns(rows)
     placed = [_place(r, columns, False) for r in rows]
     form = lambda r: (_WRITTEN_NUMBER if r[0] else _STRICT_NUMBER).fullmatch
     data = [2 * sum(map(bool, map(form(r), r[1:]))) >= sum(map(bool, r[1:])) > 0 for r in placed]
     first = data.index(True) if any(data) else 1
-    year = lambda r: len(r) > 2 and all(re.fullmatch(r'(?:19|20)\d\d', c) for c in r[1:])
-    if first == 0 and year(placed[0]) and not any(map(year, placed[1:])):
-        first = next((k for k, r in enumerate(placed) if k and r[0] and any(r[1:])), 1)
+    year = lambda r: sum(map(bool, r[1:])) > 1 and all(re.fullmatch(r'(?:(?:19|20)\d\d)?', c) for c in r[1:])
+    if first == 0 and year(placed[0]) and not any(map(year, placed[1:])): # over several columns they have names below them
+        first = next((k for k, r in enumerate(placed) if k and (r[0] and any(r[1:]) if all(placed[0][1:]) else data[k])), 1)
     full = [all(r) and not any(c[0] in '([' for c in r) for r in placed]
     if len(columns) > 1: first = next((k for k in range(1, first) if full[k] and full[k - 1]), first)
     groups: list = []
     for _ in range(2): groups = [k for k in range(len(rows)) if _is_group(rows, k, columns, first, bool(groups))]
+    if first and first - 1 not in groups: rows[first - 1] = [x for p in rows[first - 1] for x in _parted(p, columns)]
     heads = [_place(r, columns, True) for k, r in enumerate(rows[:first]) if k not in groups]
     header = [_stacked([r[k] for r in heads if r[k]], known) for k in range(len(columns))] if first else []
     out: list = []
@@ -410,7 +443,7 @@ class _PageText:
         self.add(text, kind)
     def kind_of(self, text:str, size:float, lines:int) -> str:
         if _CAPTION.match(text): return 'caption'
-        large = size > 1.25 * self.body and len(text) < 120
+        large = size > 1.25 * self.body and len(text) < 120 and text[-1] != '.'
         if lines <= 2 and (_HEADING.match(text) and size > .93 * self.body or large): return 'heading'
         if not _WORD.search(text): return 'figure' # axis labels and numbers of a chart
         if _REFERENCE.match(self.section): return 'reference'
@@ -426,7 +459,8 @@ def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
     size, j, miss = rows[i][0].size, i, 0
     row = lambda r: _is_row(r) or _beside(r, rows[i])
     def bridged(r, following):
-        return (miss < 2 and abs(r[0].size - size) < .6 and max(len(p.text) for p in r) < 45
+        return (miss < 2 and (abs(r[0].size - size) < .6 or all(_WRITTEN_NUMBER.fullmatch(p.text) for p in r))
+                and max(len(p.text) for p in r) < 45
                 and r[0].y > rows[i][0].y - 700
                 and not _CAPTION.match(r[0].text) and any(row(x) for x in following if x))
     while j < len(rows) and rows[j] and (row(rows[j]) or bridged(rows[j], rows[j + 1:j + 3])):
@@ -500,10 +534,13 @@ def take_line(self:_PageText, r:list[Piece]):
     p, last = r[0], self.last
     if len(r) > 1: p = Piece(p.x, p.y, r[-1].right, max(x.size for x in r), _line(r))
     if (last is None or p.y > last.y or last.y - p.y > 1.55 * max(last.size, p.size) + .2 * p.size # a gap
-            or abs(p.size - last.size) > .7 or len(self.block) == 1 and _HEADING.match(last.text)
+            or abs(p.size - last.size) > .7
+            or len(self.block) == 1 and _HEADING.match(last.text) and not p.text[:1].islower()
             or .6 * p.size < p.x - last.x < 3 * p.size # indented after the end of a sentence
             and abs(p.size - last.size) < .5 and last.text.endswith(('.', '!', '?', ':'))
-            or _CAPTION.match(p.text) or _HEADING.match(p.text)): self.flush()
+            or _CAPTION.match(p.text) or _HEADING.match(p.text)
+            and not (p.text[0].isdigit() and self.block and re.search(r'[\w,-]$', last.text))): # in a sentence
+        self.flush()
     self.block.append(p)
     self.last = p
 
@@ -541,7 +578,7 @@ def _with_chart_text(ps:list[Paragraph]) -> list[Paragraph]:
     return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #73c8a8ca
-PARSER_VERSION = 'pdfium-4'
+PARSER_VERSION = 'pdfium-5'
 MAX_UNPRINTABLE = .05 # share of a paper's characters that mean a broken font map
 MAX_PAGE_GARBAGE = .3 # the same of one page
 MAX_LOST = .1         # share of a page's glyphs that may have no character, or be missing from its text
@@ -613,7 +650,9 @@ def page_notes(
     pictures = gate.get('ocr')
     out = [f'page {i} is left out: it {why}' for i, why in pages.items()]
     if isinstance(pictures, list): out.append(f'read from pictures: pages {", ".join(map(str, pictures))}')
-    return out + [f'{n} glyphs left out: {k}' for k, n in left.items() if k in ('hidden', 'outside the page')]
+    empty = [str(i) for i, s in enumerate(doc.sections, 1) if not s.paragraphs and str(i) not in pages]
+    if empty: out.append(f'no text on pages {", ".join(empty)}: blank, a picture or damaged')
+    return out + [f'{n} glyphs left out: {k}' for k, n in left.items() if k in ('hidden', 'outside the page', 'slanted')]
 
 # %% ../../nbs/01_index/01_documents.ipynb #456b9d90
 def _line(r:list[Piece]) -> str: return ' '.join(p.text for p in r)
