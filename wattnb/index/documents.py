@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from itertools import groupby, pairwise, takewhile
+from itertools import combinations, groupby, pairwise, takewhile
 from pathlib import Path
 from typing import Iterator, Sequence
 from urllib.parse import urljoin
@@ -295,12 +295,16 @@ def _place(r:list[Piece], columns:list[tuple], spanning:bool) -> list[str]:
 def _parted(p:Piece, columns:list[tuple]) -> list[Piece]:
     "A piece that fills several columns, as names do that have little room between them: a piece for each column."
     over = [(a, b) for a, b in columns if p.x < b and p.right > a]
-    if not 1 < len(over) <= len(p.text.split()) or p.x > over[0][0] + 2 or p.right < over[-1][1] - 2: return [p]
-    names: list = [[] for _ in over]
-    for m in re.finditer(r'\S+', p.text):
-        at = p.x + (p.right - p.x) * (m.start() + m.end()) / 2 / len(p.text)
-        min(zip(over, names), key=lambda c: abs(sum(c[0]) / 2 - at))[1].append(m[0])
-    return [Piece(a, p.y, b, p.size, ' '.join(n)) for (a, b), n in zip(over, names)] if all(names) else [p]
+    words = [(m.start(), m.end()) for m in re.finditer(r'\S+', p.text)]
+    if not 1 < len(over) <= len(words) < 15 or p.x > over[0][0] + 2 or p.right < over[-1][1] - 2: return [p]
+    wide = (p.right - p.x) / len(p.text) # a character
+    def away(i, j, a, b): # words from a column: their left edge, right edge or middle
+        x, right = p.x + wide * words[i][0], p.x + wide * words[j - 1][1]
+        return min(abs(x - a), abs(right - b), abs(x + right - a - b) / 2)
+    cuts = combinations(range(1, len(words)), len(over) - 1)
+    best = min(([*zip((0, *c), (*c, len(words)))] for c in cuts),
+               key=lambda names: sum(away(i, j, a, b) for (i, j), (a, b) in zip(names, over)))
+    return [Piece(a, p.y, b, p.size, p.text[words[i][0]:words[j - 1][1]]) for (i, j), (a, b) in zip(best, over)]
 
 # %% ../../nbs/01_index/01_documents.ipynb #7241b593
 def _whole_cells(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
@@ -394,12 +398,11 @@ def _table(rows:list[list[Piece]], known:frozenset=frozenset()) -> tuple[list, l
         first = next((k for k, r in enumerate(placed) if k and (r[0] and any(r[1:]) if all(placed[0][1:]) else data[k])), 1)
     full = [all(r) and not any(c[0] in '([' for c in r) for r in placed]
     if len(columns) > 1: first = next((k for k in range(1, first) if full[k] and full[k - 1]), first)
-    groups: list = []
+    groups, out = [], [] # type: ignore[var-annotated]
     for _ in range(2): groups = [k for k in range(len(rows)) if _is_group(rows, k, columns, first, bool(groups))]
     if first and first - 1 not in groups: rows[first - 1] = [x for p in rows[first - 1] for x in _parted(p, columns)]
     heads = [_place(r, columns, True) for k, r in enumerate(rows[:first]) if k not in groups]
     header = [_stacked([r[k] for r in heads if r[k]], known) for k in range(len(columns))] if first else []
-    out: list = []
     starts = [first, *(k + 1 for k in groups if k >= first), len(rows) + 1]
     for i, end in zip(starts, starts[1:]):
         group = [rows[i - 1][0].text] if i - 1 in groups else []
