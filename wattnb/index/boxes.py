@@ -355,8 +355,9 @@ def _attached(
     for i in smaller:
         q, p = out[i - 1], out[i]
         gap, rise = (p.x - q.right) / q.size, (p.y - q.y) / q.size
+        if not -.15 < gap < .35: continue
         first = len(q.text) == 1 and q.text.isupper() and p.size < .62 * q.size and 0 < rise < .9 and ' ' in p.text
-        if not -.15 < gap < .35 or not (first or .08 < abs(rise) < .6): continue
+        if not (first or .08 < abs(rise) < .6): continue
         text = q.text + p.text if first else marked(q.text, p.text, rise > 0)
         out[i - 1], out[i] = None, Piece(q.x, p.y if first else q.y, p.right, p.size if first else q.size, text)
     return [p for p in out if p]

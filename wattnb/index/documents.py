@@ -295,8 +295,9 @@ def _place(r:list[Piece], columns:list[tuple], spanning:bool) -> list[str]:
 def _parted(p:Piece, columns:list[tuple]) -> list[Piece]:
     "A piece that fills several columns, as names do that have little room between them: a piece for each column."
     over = [(a, b) for a, b in columns if p.x < b and p.right > a]
+    if len(over) < 2 or p.x > over[0][0] + 2 or p.right < over[-1][1] - 2: return [p]
     words = [(m.start(), m.end()) for m in re.finditer(r'\S+', p.text)]
-    if not 1 < len(over) <= len(words) < 15 or p.x > over[0][0] + 2 or p.right < over[-1][1] - 2: return [p]
+    if not len(over) <= len(words) < 15: return [p]
     wide = (p.right - p.x) / len(p.text) # a character
     def away(i, j, a, b): # words from a column: their left edge, right edge or middle
         x, right = p.x + wide * words[i][0], p.x + wide * words[j - 1][1]
@@ -309,13 +310,13 @@ def _parted(p:Piece, columns:list[tuple]) -> list[Piece]:
 # %% ../../nbs/01_index/01_documents.ipynb #7241b593
 def _whole_cells(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
     "Rows of a table; the lines of a cell that are half a line above and below the baseline of its row are one piece."
+    if all(a[0].y - b[0].y >= .8 * max(a[0].size, b[0].size) for a, b in pairwise(rows)): return rows
     def its(k): # the row of line `k`: the nearest one that begins with a label
         near = {abs(rows[j][0].y - rows[k][0].y): j for j in (k - 1, k + 1)
                 if 0 <= j < len(rows) and len(rows[j]) > 1 and rows[j][0].right < rows[k][0].x}
         return near[min(near)] if near and min(near) < .8 * rows[k][0].size else k
     own: dict = {}
     for k in range(len(rows)): own.setdefault(its(k), []).append(k)
-    if len(own) == len(rows): return rows
     out = []
     for k, lines in sorted(own.items()):
         cells: list = []
