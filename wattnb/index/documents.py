@@ -399,16 +399,16 @@ def _table(rows:list[list[Piece]], known:frozenset=frozenset()) -> tuple[list, l
         first = next((k for k, r in enumerate(placed) if k and (r[0] and any(r[1:]) if all(placed[0][1:]) else data[k])), 1)
     full = [all(r) and not any(c[0] in '([' for c in r) for r in placed]
     if len(columns) > 1: first = next((k for k in range(1, first) if full[k] and full[k - 1]), first)
-    groups, out = [], [] # type: ignore[var-annotated]
-    for _ in range(2): groups = [k for k in range(len(rows)) if _is_group(rows, k, columns, first, bool(groups))]
+    groups = [k for k in range(len(rows)) if _is_group(rows, k, columns, first, False)]
+    if groups: groups = [k for k in range(len(rows)) if _is_group(rows, k, columns, first, True)]
     if first and first - 1 not in groups: rows[first - 1] = [x for p in rows[first - 1] for x in _parted(p, columns)]
     heads = [_place(r, columns, True) for k, r in enumerate(rows[:first]) if k not in groups]
     header = [_stacked([r[k] for r in heads if r[k]], known) for k in range(len(columns))] if first else []
+    out: list = []
     starts = [first, *(k + 1 for k in groups if k >= first), len(rows) + 1]
     for i, end in zip(starts, starts[1:]):
         group = [rows[i - 1][0].text] if i - 1 in groups else []
-        part = slice(i, end - 1)
-        for r, is_data in _shared_labels(rows[part], placed[part], data[part]):
+        for r, is_data in _shared_labels(rows[i:end - 1], placed[i:end - 1], data[i:end - 1]):
             filled = sum(bool(c) for c in r)
             if out and not is_data and filled < len(columns) and (filled == 1 or not r[0]):
                 out[-1] = [f'{a} {b}'.strip() for a, b in zip(out[-1], r)]
