@@ -9,7 +9,7 @@ from wattnb.cli.command import main
 from wattnb.core.workspace import UserError, WorkError, read_json
 from wattnb.index.embedders import Embedder, EmbedderEntry, find_embedder, load_embedders
 from wattnb.index.store import build_index, open_index
-from wattnb.llm.hosted_embeddings import batches, items_limit, open_hosted, read_vectors
+from wattnb.llm.hosted_embeddings import batches, HostedEmbedder, items_limit, read_vectors
 from wattnb.retrieval.queries import PRESETS
 from wattnb.retrieval.search import retrieve
 from wattnb.testing.server import FAULTS, FakeServer, environment, hashed_vector
@@ -96,7 +96,7 @@ def test_every_text_gets_its_vector(key):
 @pytest.mark.parametrize('fault', [f for f in FAULTS if f != 'hang'])
 def test_one_fault_costs_one_try(key, fault):
     with FakeServer(faults=['', fault], retry_after=.05) as s, environment(**KEYS, **s.env()):
-        h = open_hosted(entry(key, dimensions=64, prices={'in': 1.}))
+        h = HostedEmbedder(entry(key, dimensions=64, prices={'in': 1.}))
         got = h.encode(TEXTS[:2]); h.encode(TEXTS[2:3])
     assert np.allclose(got, expected(TEXTS[:2]), atol=1e-6)
     r = h.record([])
@@ -106,7 +106,7 @@ def test_one_fault_costs_one_try(key, fault):
 
 def test_a_hang_ends_at_the_timeout():
     with FakeServer(faults=['hang'] * 9, hang=600) as s, environment(**KEYS, **s.env()):
-        with pytest.raises(WorkError, match='no answer within'): open_hosted(entry(dimensions=64, options=dict(timeout=.3, deadline=1))).encode(TEXTS[:2])
+        with pytest.raises(WorkError, match='no answer within'): HostedEmbedder(entry(dimensions=64, options=dict(timeout=.3, deadline=1))).encode(TEXTS[:2])
 
 
 @pytest.mark.parametrize('said, sent, limit', [
@@ -120,7 +120,7 @@ def test_wordings_of_a_limit(said, sent, limit): assert items_limit(said, sent) 
 
 def test_the_number_of_texts_is_learned():
     with FakeServer(items=7, latency=.01) as s, environment(**KEYS, **s.env()):
-        h = open_hosted(entry())
+        h = HostedEmbedder(entry())
         assert np.allclose(h.encode(TEXTS * 2), expected(TEXTS * 2), atol=1e-6)
         n = s.calls
         h.encode([t + ' Again.' for t in TEXTS])
@@ -134,7 +134,7 @@ def test_a_limit_of_tokens_is_learned():
         if sum(map(len, body['input'])) > 1500: return send(h, 413, '<html><h1>413 Request Entity Too Large</h1></html>', 'text/html')
         send(h, 200, dict(data=[dict(index=i, embedding=hashed_vector(t).tolist()) for i, t in enumerate(body['input'])]))
     with Page(answer) as s, environment(**KEYS, **s.env()):
-        h = open_hosted(entry(dimensions=64))
+        h = HostedEmbedder(entry(dimensions=64))
         assert np.allclose(h.encode(TEXTS), expected(TEXTS), atol=1e-6)
         n = s.calls
         h.encode([t[::-1] for t in TEXTS])
@@ -151,7 +151,7 @@ def test_a_long_text_is_embedded_by_its_beginning(status, said, caplog):
         send(h, 200, dict(data=[dict(index=i, embedding=hashed_vector(t).tolist()) for i, t in enumerate(body['input'])], usage=dict(prompt_tokens=9)))
     long = 'turbine ' * 200
     with Page(answer) as s, environment(**KEYS, **s.env()), caplog.at_level(logging.WARNING, 'wattnb'):
-        h = open_hosted(entry(dimensions=64))
+        h = HostedEmbedder(entry(dimensions=64))
         got = h.encode([*TEXTS[:40], long, *TEXTS[40:]])
     assert np.allclose(np.delete(got, 40, 0), expected(TEXTS), atol=1e-6) and np.allclose(got[40], hashed_vector('turbine'), atol=1e-5)
     assert h.record([])['shortened'] == 1 and 'beginning was embedded of 1 texts' in caplog.text and s.calls < 30
@@ -161,7 +161,7 @@ def test_a_server_without_base64_is_asked_without():
     def answer(h, body, n):
         if 'encoding_format' in body: return send(h, 400, dict(error=dict(message='encoding_format is not supported', param='encoding_format')))
         send(h, 200, dict(data=[dict(embedding=hashed_vector(t).tolist()) for t in body['input']]))
-    with Page(answer) as s, environment(**KEYS, **s.env()): assert np.allclose(open_hosted(entry(dimensions=64)).encode(TEXTS[:3]), expected(TEXTS[:3]), atol=1e-6)
+    with Page(answer) as s, environment(**KEYS, **s.env()): assert np.allclose(HostedEmbedder(entry(dimensions=64)).encode(TEXTS[:3]), expected(TEXTS[:3]), atol=1e-6)
     assert s.calls == 2
 
 
@@ -195,25 +195,25 @@ def test_what_goes_wrong_is_one_line_without_a_key(status, body, says, tmp_path,
 def test_errors_of_bedrock_are_one_line(status, kind, says):
     pytest.importorskip('boto3')
     with Page(lambda h, b, n: send(h, status, dict(message='Malformed input request'), x_amzn_errortype=kind)) as s, environment(**KEYS, AWS_ENDPOINT_URL_BEDROCK_RUNTIME=f'http://{s.host}', AWS_REGION='us-east-1'):
-        with pytest.raises(WorkError, match=says): open_hosted(entry('bedrock:amazon.titan-embed-text-v2:0')).encode(['x'])
-        with pytest.raises(UserError, match='only amazon.titan'): open_hosted(entry('bedrock:cohere.embed-english-v3', dimensions=3)).encode(['x'])
+        with pytest.raises(WorkError, match=says): HostedEmbedder(entry('bedrock:amazon.titan-embed-text-v2:0')).encode(['x'])
+        with pytest.raises(UserError, match='only amazon.titan'): HostedEmbedder(entry('bedrock:cohere.embed-english-v3', dimensions=3)).encode(['x'])
     assert s.calls < 8
 
 
 def test_without_a_key_or_an_address_it_says_so():
     with environment(OPENAI_API_KEY=None, OPENAI_BASE_URL=None):
-        with pytest.raises(UserError, match='needs OPENAI_API_KEY.*OPENAI_BASE_URL'): open_hosted(entry()).encode(['x'])
+        with pytest.raises(UserError, match='needs OPENAI_API_KEY.*OPENAI_BASE_URL'): HostedEmbedder(entry()).encode(['x'])
     with environment(OPENAI_BASE_URL='http://127.0.0.1:9/v1', OPENAI_API_KEY=None):
-        with pytest.raises(WorkError, match='cannot reach'): open_hosted(entry()).encode(['x'])
+        with pytest.raises(WorkError, match='cannot reach'): HostedEmbedder(entry()).encode(['x'])
 
 
 # --- the cache -----------------------------------------------------------------------------------------------------------
 
 def test_a_damaged_cache_is_set_aside(tmp_path, caplog):
     with FakeServer() as s, environment(**KEYS, **s.env()):
-        h = open_hosted(entry(dimensions=64)); h.encode(TEXTS[:3])
+        h = HostedEmbedder(entry(dimensions=64)); h.encode(TEXTS[:3])
         h.cache.file.write_bytes(b'garbage' * 999)
-        with caplog.at_level(logging.WARNING, 'wattnb'): again = open_hosted(entry(dimensions=64)).encode(TEXTS[:3])
+        with caplog.at_level(logging.WARNING, 'wattnb'): again = HostedEmbedder(entry(dimensions=64)).encode(TEXTS[:3])
     assert np.allclose(again, expected(TEXTS[:3]), atol=1e-6) and s.calls == 2 and 'was moved' in caplog.text and h.cache.file.with_suffix('.damaged').exists()
 
 
@@ -221,7 +221,7 @@ def test_vectors_of_two_makers_are_never_mixed():
     with FakeServer() as s, FakeServer() as t:
         for one in (s, t):
             with environment(**KEYS, **one.env()):
-                for e in (entry(dimensions=64), entry('openai:other', dimensions=64), entry(dimensions=16, truncate_dim=16), entry(dimensions=64, passage_prompt='p: ')): open_hosted(e).encode(TEXTS[:2])
+                for e in (entry(dimensions=64), entry('openai:other', dimensions=64), entry(dimensions=16, truncate_dim=16), entry(dimensions=64, passage_prompt='p: ')): HostedEmbedder(e).encode(TEXTS[:2])
     assert s.calls == t.calls == 4
 
 
@@ -363,7 +363,7 @@ def test_a_real_server(monkeypatch):
         assert line, 'the server did not start'
         texts = ['The cluster used 40 MWh.', 'The cluster used 38 MWh.', 'A lake.', 'energy ' * 150]
         with environment(OPENAI_BASE_URL=f'http://127.0.0.1:{port}/v1', OPENAI_API_KEY=None):
-            h = open_hosted(entry('openai:smollm2-as-embedder', options=dict(timeout=300)))
+            h = HostedEmbedder(entry('openai:smollm2-as-embedder', options=dict(timeout=300)))
             v = h.encode(texts, cached=False)
             assert v.shape == (4, 576) and np.allclose(np.linalg.norm(v, axis=1), 1, atol=1e-5) and v[0] @ v[1] > v[0] @ v[2]
             assert h.shortened == 1 and h.price == 0 and 100 < h.tokens < 140

@@ -225,10 +225,8 @@ class Cluster:
 
 # %% ../../nbs/07_benchmark/03_cluster.ipynb #b91a35fb
 @patch
-def hosts(self:Cluster,
-    wait:float=60, # seconds that the first nodes may take to answer
-) -> list[ClusterNode]:
-    "The nodes that are alive and can be used."
+def hosts(self:Cluster) -> list[ClusterNode]:
+    "The nodes that are alive and can be used; the first ones may take a minute to answer."
     ray, now, token = self.ray, time.monotonic(), str(self._token)
     if not self._nodes or now - self._last > 2:
         self._last, alive = now, {n['NodeID']: n['Resources'] for n in ray.nodes() if n['Alive']}
@@ -238,7 +236,7 @@ def hosts(self:Cluster,
             if i in self._nodes or i in self._asked.values(): continue
             self._asked[ask.options(num_cpus=0, max_retries=0, **self.on(i)).remote()] = i
         refs = list(self._asked)
-        done = ray.wait(refs, num_returns=len(refs), timeout=0 if self._nodes else wait)[0] if refs else []
+        done = ray.wait(refs, num_returns=len(refs), timeout=0 if self._nodes else 60)[0] if refs else []
         for ref in done:
             i = self._asked.pop(ref)
             try: self._nodes[i] = self._node(i, alive.get(i, {}), ray.get(ref))

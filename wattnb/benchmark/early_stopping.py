@@ -15,7 +15,6 @@ from ..core.workspace import UserError
 from ..scoring.judging import papers_of
 from ..scoring.scores import contribution_bounds, score
 from ..scoring.sequential import Verdict, look_points, sequential_verdict
-from ..experiment.journal import JournalContent
 from ..experiment.plan import RunState, prediction_of, question_blocks
 from .plan import PlannedRun
 
@@ -23,10 +22,7 @@ from .plan import PlannedRun
 class Answers:
     "The answers of a run in its journal so far."
     def __init__(self, r:PlannedRun):
-        self.plan = r.plan
-        # another machine may resolve `auto` differently, so its journal is read without checking the config hash
-        run = '' if r.plan.precision_requested == 'auto' else r.plan.run
-        self.content = JournalContent(r.run_dir/'journal.jsonl', run)
+        self.plan, self.content = r.plan, r.journal
     def read(self) -> dict:
         "Question id → `Prediction` of what has been answered."
         try: self.content = self.content.read_on()
@@ -44,18 +40,18 @@ def answered_by_all(
 
 # %% ../../nbs/07_benchmark/06_early_stopping.ipynb #cf6dbc87
 class EarlyStopping:
-    "Judges the runs of a benchmark against a reference. `UserError` without labelled questions or a second run."
+    """Judges the runs of a benchmark against a reference, with a chance of 5 % of any wrong verdict. `UserError` without
+    labelled questions or a second run."""
     def __init__(self,
         runs:Sequence[PlannedRun], # of a benchmark, planned with `shuffle`
         reference:str='',          # part of the model's key; default: the first run
         margin:float=0.,           # differences of the score within it count as equivalent; 0: no such verdict
-        alpha:float=.05,           # chance of any wrong verdict in the benchmark
     ):
         planned = [r for r in runs if r.plan is not None]
         named = [r for r in planned if reference.lower() in r.model.lower()]
         if not named: raise UserError(f'no run of this benchmark is the reference {reference!r}')
         if len(planned) < 2: raise UserError('to stop when the result is known, a benchmark needs a second run')
-        self.reference, self.margin, self.alpha = named[0], margin, alpha / (len(planned) - 1)
+        self.reference, self.margin, self.alpha = named[0], margin, .05 / (len(planned) - 1)
         self.reference.position = -1 # it is started first
         self.questions = list(self.reference.plan.questions)
         if not self.reference.plan.questions.labelled:
@@ -102,7 +98,7 @@ def stopped_before(
     found = []
     for r in runs:
         if r.state != 'wait' or r.plan is None or r.plan.state != 'resume' or r.plan.settings.force: continue
-        end = Answers(r).content.read_on().last('end')
+        end = r.journal.read_on().last('end')
         if end.get('status') == 'stopped':
             r.state, r.reason = 'skip', end.get('reason') or 'stopped early'
             found.append(r)

@@ -22,6 +22,7 @@ from ..core.served import loopback_port
 from ..scoring.run_folders import GroundTruth, RunFolder, find_run, find_runs
 from ..scoring.numbers import run_numbers
 from ..scoring.sample_size import randomized_blocks
+from ..experiment.journal import JournalContent
 from ..experiment.settings import RunSettings, same_as, shared
 from ..experiment.plan import RunPlan, plan_run, planned_precision
 from ..core.processes import Supervised
@@ -96,6 +97,11 @@ class PlannedRun:
     lost: int = 0                 # how often its machine was lost
     position: int|None = None     # in the order of starting, if one was requested
     saved: dict|None = None       # what stopping early saved, see `EarlyStopping`
+    @property
+    def journal(self) -> JournalContent:
+        "Its journal, not read yet. It may be another machine's, which resolves `auto` differently: then of any run."
+        run = '' if self.plan.precision_requested == 'auto' else self.plan.run
+        return JournalContent(self.run_dir/'journal.jsonl', run)
     @property
     def run_dir(self) -> Path|None: return self.plan.run_dir if self.plan else None
     @property

@@ -47,7 +47,6 @@ class Benchmark(TableSet):
         return next((r.run_dir.parent for r in self.runs if r.run_dir), None)
     def to_json(self):
         return jsonable(dict(vars(self), counts=self.count(), version=__version__))
-    def tables(self): return [self.table]
 
 # %% ../../nbs/07_benchmark/02_progress.ipynb #1e114125
 @patch
@@ -68,9 +67,7 @@ def _listed(path) -> list[dict]:
     except (UserError, KeyError, TypeError): return []
 
 # %% ../../nbs/07_benchmark/02_progress.ipynb #9d67a6d7
-def clock(
-    seconds:float|None,
-) -> str:
+def clock(seconds:float|None) -> str:
     "A duration for people: 45s, 12m30s, 3h05m."
     if seconds is None: return ''
     s = int(round(seconds))
@@ -135,9 +132,7 @@ class Watch:
     "Follows one run through its journal."
     def __init__(self, r:PlannedRun):
         self.r, self._next, self._began, self._done_before = r, 0., time.monotonic(), r.done
-        # another machine may resolve `auto` differently, so its journal is read without checking the config hash
-        self._content = JournalContent(r.run_dir/'journal.jsonl', '' if r.plan.precision_requested == 'auto'
-                                       else r.plan.run)
+        self._content = r.journal
         try: self._content = self._content.read_on()
         except UserError: pass # a different run's, which --force will archive
         self._sessions = 0 if r.plan.settings.force else len(self._content.of('session'))

@@ -57,8 +57,8 @@ def _longest_first(runs) -> list:
 
 class _Loop:
     "The state of a running benchmark: runs that wait, runs that run, and the hosts."
-    def __init__(self, b:Benchmark, executors:Sequence, max_lost:int, judge:Callable|None=None):
-        self.b, self.executors, self.max_lost, self.judge, self.idle_since = b, executors, max_lost, judge, None
+    def __init__(self, b:Benchmark, executors:Sequence, judge:Callable|None=None):
+        self.b, self.executors, self.judge, self.idle_since = b, executors, judge, None
         self.waiting, self.active = [r for r in b.runs if r.state == 'wait'], []
         self.find_hosts()
     def find_hosts(self):
@@ -94,7 +94,7 @@ def poll(self:_Loop) -> bool:
         elif code is None: continue
         self.active.remove(item); host.allocator.release(a); moved = True
         if known: _stop_early(r, handle, known)
-        elif getattr(handle, 'lost', False) and r.lost < self.max_lost:
+        elif getattr(handle, 'lost', False) and r.lost < 3: # started again up to three times
             r.lost += 1; r.state, r.reason = 'wait', f'{host.machine.name} was lost; resumes elsewhere'
             r.plan.settings = replace(r.plan.settings, force=False) # or it would archive its own journal
             self.waiting.append(r)
@@ -102,10 +102,10 @@ def poll(self:_Loop) -> bool:
     return moved
 
 @patch
-def give_up(self:_Loop, patience:float):
-    "End what fits no host, once nothing has run for `patience` seconds or there are hosts that could have run it."
+def give_up(self:_Loop):
+    "End what fits no host, once nothing has run for a minute or there are hosts that could have run it."
     self.idle_since = (self.idle_since or time.monotonic()) if self.waiting and not self.active else None
-    if not self.idle_since or not (self.hosts or time.monotonic() - self.idle_since > patience): return
+    if not self.idle_since or not (self.hosts or time.monotonic() - self.idle_since > 60): return
     for r in list(self.waiting):
         obstacles = [h.machine.obstacle(need(r, h.machine)) for h in self.hosts if h.accepts(r)]
         if all(obstacles):
@@ -128,8 +128,6 @@ def run_benchmark(
     on_change:Callable|None=None,   # called with the `Benchmark` at each change, e.g. a `ProgressTable`
     poll:float=.5,                  # seconds between looks
     executors:Sequence|None=None,   # where runs execute; default this machine
-    max_lost:int=3,                 # how often a run whose machine was lost is started again
-    patience:float=60,              # seconds to wait for another machine when none is left
     judge:Callable|None=None,       # called with a run that moved; why it may stop, or '' (see `EarlyStopping`)
 ) -> Benchmark:
     "Run what waits; `benchmark.json` is written beside the runs. A second call resumes what the first left."
@@ -139,12 +137,12 @@ def run_benchmark(
     for r in b.runs:
         if r.plan is not None and r.plan.state == 'rebuild': _rebuild(r)
     try:
-        loop = _Loop(b, executors, max_lost, judge)
+        loop = _Loop(b, executors, judge)
         changed(); b.write()
         while loop.waiting or loop.active:
             moved = loop.start_all() | loop.poll()
             loop.find_hosts()
-            loop.give_up(patience)
+            loop.give_up()
             if moved: b.write()
             if moved or time.monotonic() - drawn > 5: changed(); drawn = time.monotonic()
             if loop.waiting or loop.active: time.sleep(poll)

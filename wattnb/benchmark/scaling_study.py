@@ -141,7 +141,6 @@ class Scaling(TableSet):
     numbers: dict = field(default_factory=dict) # model → its `RunNumbers`
     def to_json(self):
         return {k: v for k, v in vars(self).items() if k not in ('summaries', 'preset')}
-    def tables(self): return [self.table]
 
 # %% ../../nbs/07_benchmark/05_scaling_study.ipynb #01f7f9ec
 @patch(as_prop=True)

@@ -155,9 +155,9 @@ class BenchmarkWatch:
         out = WatchedRun(r.path, r.env, r.datafile, where=held_by(r.path), age=_age(r.path/'journal.jsonl'))
         if not out.where and r.complete:
             s = r.stored
-            out.model, out.precision, out.done, out.n = r.model, r.precision, s.num_questions or 0, s.num_questions or 0
-            out.state, out.score, out.wh = 'complete', finite(s.scores.get('overall')), finite(s.energy.get('total_wh'))
-            out.model = r.stored.identity.get('model') or out.model
+            out.model, out.precision, out.state = s.identity.get('model') or r.model, r.precision, 'complete'
+            out.done = out.n = s.num_questions or 0
+            out.score, out.wh = finite(s.scores.get('overall')), finite(s.energy.get('total_wh'))
             return out
         content = self._content(r.path)
         ended = is_ended(content)
@@ -213,7 +213,6 @@ class Watched(TableSet):
     def at_work(self) -> bool:
         "Whether any run is running or waits for one that is."
         return any(r.state in ('running', 'waiting') for r in self.runs)
-    def tables(self): return [self.table]
     @property
     def table(self) -> ResultTable:
         several = len({(r.env, r.datafile) for r in self.runs}) > 1

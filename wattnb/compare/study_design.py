@@ -135,8 +135,7 @@ def _parts(e:ScoredRun) -> dict:
     if n and n.api_usd is None: usd = None # records of a model on this machine say 0
     wh = None if j is None or n and not n.energy.ranked else np.maximum(0., j / 3600 - load_wh / len(j))
     if s is not None and n and n.wall_s and s.sum() > 0: s = s * max(0., n.wall_s - load_s) / s.sum()
-    meter = (1., 1.)
-    if n and n.wh and None not in (n.energy.low, n.energy.high): meter = (n.energy.low / n.wh, n.energy.high / n.wh)
+    meter = n.energy.meter if n else (1., 1.)
     hours = None if s is None else (s / 3600, load_s / 3600, (1., 1.))
     money = None if usd is None else (usd, 0., (1., 1.))
     return dict(wh=None if wh is None else (wh, load_wh, meter), usd=money, hours=hours)
@@ -328,12 +327,11 @@ def design(
     env:str|None=None,      # narrows the search
     datafile:str|None=None, # narrows the search
     ground_truth=None,      # a truth file to use
-    clusters:str='auto',    # see `compare`
     **plan,                 # see `design_study`
 ) -> StudyDesign:
     "Plan a study from pilot runs or stated rates."
     if len(runs) > 1:
-        c = compare(ws, runs, env, datafile, ground_truth, clusters=clusters, common=True)
+        c = compare(ws, runs, env, datafile, ground_truth, common=True)
         return design_study(c.runs, c=c, **plan)
     if not runs: return design_study(**plan)
     return design_study(scored_runs(ws, runs, env, datafile, ground_truth), **plan)

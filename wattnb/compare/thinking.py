@@ -58,17 +58,16 @@ def price_of_gain(
     most=None,
     strata=None,                 # label per question: each keeps its share
     clusters=None,               # label per question: one paper
-    level:float=.95,             # confidence
     worst:float=-1.,             # smallest possible gain of a question
 ) -> dict:
     """`gain` (share of questions), `wh` (extra Wh per question) and `price` (Wh per further right answer), each with
-    `_low` and `_high` from one paired bootstrap; `verdict` 'gain', 'loss' or 'none' by the interval of the gain. The
+    `_low` and `_high` (95 %) from one paired bootstrap; `verdict` 'gain', 'loss' or 'none' by the interval of the gain. The
     price is None without a gain; `price_high` is None where it is unbounded. Raises `ValueError` without questions."""
     g, n = np.asarray(gain, float), len(gain)
     if not n: raise ValueError('no questions')
-    lo, hi = bootstrap_ci(g, strata, clusters, level)
+    lo, hi = bootstrap_ci(g, strata, clusters)
     m, units = float(g.mean()), n if clusters is None else len(set(clusters))
-    w = unseen(n, level, units - 1) # what was not seen may be lost, or won
+    w = unseen(n, df=units - 1) # what was not seen may be lost, or won
     floor, top = m - w * (m - worst), m + w * (1 - m)
     lo, hi = min(lo, floor), max(hi, top)
     out = dict(n=n, gain=m, gain_low=lo, gain_high=hi,
@@ -76,10 +75,10 @@ def price_of_gain(
                **dict.fromkeys(('wh', 'wh_low', 'wh_high', 'price', 'price_low', 'price_high')))
     if joules is None: return out
     each = np.c_[joules, joules if least is None else least, joules if most is None else most] / 3600
-    ends = bootstrap_ci(each, strata, clusters, level)
+    ends = bootstrap_ci(each, strata, clusters)
     out |= dict(wh=float(each[:, 0].mean()), wh_low=ends[1][0], wh_high=ends[2][1])
     if out['verdict'] != 'gain': return out
-    drawn, a = resamples(n, strata, clusters), bootstrap_tail(units, level)
+    drawn, a = resamples(n, strata, clusters), bootstrap_tail(units)
     more, price = drawn @ g, out['wh'] / m
     per = lambda x: np.where(more > 0, (drawn @ x) / np.where(more > 0, more, 1.), math.inf)
     low = float(np.quantile(per(each[:, 1]), a, method='lower'))
@@ -247,10 +246,7 @@ def to_json(self:Thinking) -> dict:
 # %% ../../nbs/09_compare/06_thinking.ipynb #5d502a6f
 _KEPT = ('id', 'kind', 'is_na', 'strict_value', 'truth_refs')
 
-def thought_rows(
-    run:RunFolder,
-    truths:GroundTruth,
-) -> list[dict]:
+def thought_rows(run:RunFolder, truths:GroundTruth) -> list[dict]:
     "Of each question of a run: kind, whether it is right (strict), and `thinking_cost`."
     records = {str(r['id']): r for r in run.records}
     return [{k: r[k] for k in _KEPT} | thinking_cost(records.get(r['id'], {})) for r in tidy_rows(run, truths)]

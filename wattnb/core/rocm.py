@@ -17,11 +17,10 @@ def _number(v):
     "A number of amdsmi; None for its 'N/A' and for the largest integers, which mean the same."
     return v if isinstance(v, (int, float)) and v not in (2**16 - 1, 2**32 - 1, 2**64 - 1) else None
 
-def _times(v, k:float): return None if _number(v) is None else v * k
 
-def _socket_power(m, h, keys=('current_socket_power', 'average_socket_power', 'socket_power')) -> tuple:
+def _socket_power(m, h) -> tuple:
     "(its key, W), (None, None) where there is none. A 0 beside another value means that the card has not this one."
-    info = m.amdsmi_get_power_info(h)
+    info, keys = m.amdsmi_get_power_info(h), ('current_socket_power', 'average_socket_power', 'socket_power')
     got = [(k, w) for k in keys if (w := _number(info.get(k))) is not None]
     return next((x for x in got if x[1]), (got or [(None, None)])[0])
 
@@ -71,7 +70,7 @@ AMD_QUESTIONS = dict( # a function of NVML → the answer of amdsmi in NVML's un
     DeviceGetComputeRunningProcesses=lambda m, h: [SimpleNamespace(pid=p['pid'], usedGpuMemory=_number(p.get('mem')))
                                                    for p in m.amdsmi_get_gpu_process_list(h)],
     DeviceGetTotalEnergyConsumption=_millijoules,
-    DeviceGetPowerUsage=lambda m, h: _times(_socket_power(m, h)[1], 1e3),
+    DeviceGetPowerUsage=lambda m, h: None if (w := _socket_power(m, h)[1]) is None else w * 1e3,
     HipId=lambda m, h: _number(_hip(m, h, 'hip_id')),
     EnergySteps=_energy_steps,
     PowerIsMean=lambda m, h: _socket_power(m, h)[0] == 'average_socket_power',

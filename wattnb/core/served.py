@@ -8,7 +8,7 @@ __all__ = ['SERVER', 'TUNNELS', 'PROXIES', 'CONTAINER_PORTS', 'Served', 'loopbac
 
 # %% ../../nbs/00_core/07_served.ipynb #7ba28131
 import ipaddress, os, re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
@@ -211,7 +211,6 @@ def usable_gpus(
     served:Served|None, # of the model; None: no server
 ) -> list[Gpu]:
     "The visible GPUs, and those of the server that this process does not see, labelled after them."
-    from dataclasses import replace
     seen, names = visible_gpus(), served.devices or () if served else ()
     known = {g.uuid for g in seen}
     more = [g for g in all_gpus() if g.uuid in names and g.uuid not in known] if names else []

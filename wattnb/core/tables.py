@@ -215,11 +215,11 @@ def _repr_html_(self:ResultTable) -> str:
 
 # %% ../../nbs/00_core/01_tables.ipynb #6bdc2d05
 class TableSet:
-    """Base of results of several tables: a subclass lists them in `tables()`
+    """Base of results that are tables: a subclass has one as `table`, or lists them in `tables()`,
     and may add a line above them in `opening()` and one below them in `closing()`."""
     def tables(self) -> list[ResultTable]:
         "The tables that are not empty, in reading order."
-        raise NotImplementedError
+        return [self.table] # type: ignore[attr-defined]
     def opening(self) -> str: return ''
     def closing(self) -> str: return ''
     def _parts(self, form) -> list[str]: return [getattr(t, form)() for t in self.tables()]

@@ -575,9 +575,8 @@ def progress(
     total:int|None=None, # how many, where `iterable` has no length
     desc:str='',    # what is going on, in a word or two
     unit:str='it',  # what is counted
-    every:float=30, # seconds between lines where the output is a log
 ):
-    """A tqdm bar with an ETA that moves on a terminal and in JupyterLab, and is a line now and then in a
+    """A tqdm bar with an ETA that moves on a terminal and in JupyterLab, and is a line every half minute in a
     log; `update(0)` refreshes the elapsed time. `WATTNB_PROGRESS=0` turns it off."""
     n = total if total is not None or not hasattr(iterable, '__len__') else len(iterable)
     off, desc = os.environ.get('WATTNB_PROGRESS') == '0' or n == 0, desc if len(desc) <= 30 else f'{desc[:29]}…'
@@ -592,5 +591,5 @@ def progress(
             with suppress(OSError):
                 # the size is not known
                 if 0 in os.get_terminal_size(terminal.fileno()): more |= dict(dynamic_ncols=False, ncols=80, nrows=24)
-        else: more |= dict(mininterval=every, dynamic_ncols=False, ascii=True, ncols=90, file=_Lines(sys.stderr))
+        else: more |= dict(mininterval=30, dynamic_ncols=False, ascii=True, ncols=90, file=_Lines(sys.stderr))
     return tqdm(iterable, total=total, desc=desc, unit=unit, disable=off, miniters=0, **more)

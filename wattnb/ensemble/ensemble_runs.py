@@ -148,7 +148,6 @@ class EnsembleRun(TableSet):
                  f"{show(c['latency_parallel'], 1)} / {show(c['latency_serial'], 1)}",
                  'run': '/'.join(filter(None, (s['run_environment'], Path(s['questions_file'] or '').stem, s['name'])))}
         return ResultTable(['', s['name']], list(rows.items()))
-    def tables(self): return [self.table]
     def to_json(self): return dict(run_dir=str(self.run_dir), summary=self.summary)
 
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #0f10a598

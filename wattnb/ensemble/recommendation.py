@@ -301,13 +301,12 @@ def recommend(
     max_usd:float|None=None,  # money budget, USD per question
     select_on:str|None=None,  # another question file to choose on (by run name): chosen there, judged here
     ground_truth=None,        # truth file to use
-    seed:int=0,               # of resamples
     margin:float=MARGIN,      # of the overall score: what a cheaper system may be worse by
     clusters='auto',          # by paper: 'auto', 'papers' or 'none', see `wattnb.scoring.judging.papers_of`
     only=None,                # names of the runs to choose from; default: all
 ) -> Recommendation:
     "Recommend a model, ensemble or cascade from the runs of a workspace."
-    r = recommend_from(read_runs(ws, env, datafile, ground_truth, only), max_wh, max_usd, seed, margin=margin,
+    r = recommend_from(read_runs(ws, env, datafile, ground_truth, only), max_wh, max_usd, margin=margin,
                        clusters=clusters)
     if select_on is None: return r
-    return replace(r, transfer=transfer(r.runs, read_runs(ws, env, select_on), select_on, clusters, seed))
+    return replace(r, transfer=transfer(r.runs, read_runs(ws, env, select_on), select_on, clusters))

@@ -212,7 +212,6 @@ TIES = ('Of tied answers a vote takes the one that the earliest member gave. Mem
 def ensembles(
     p:RunMatrix,
     sizes:Sequence=(3, 5, 7),  # numbers of members
-    rules:Sequence=VOTE_RULES,      # (name, `VoteRule`)
     most:int=32,               # member sets per size
 ) -> list[System]:
     "Votes over sets of members, in `voting_order`. All members are called on all questions."
@@ -222,7 +221,7 @@ def ensembles(
     for c in subsets(len(p.labels), sizes, most):
         ks = [order[i] for i in c]
         members = tuple(p.labels[k] for k in ks)
-        for name, rule in rules:
+        for name, rule in VOTE_RULES:
             rule = replace(rule, values=p.task.values)
             won = {q.id: vote([ballots[k][j] for k in ks], rule, q.id) for j, q in enumerate(p.questions)}
             s = score(p.questions, decisions_as_predictions(won))
@@ -331,7 +330,6 @@ class Frontier(TableSet):
             f'low, high: 95 % interval as of a run; of {u}/right answer: bootstrap. {RIGHT_ANSWER}. P(frontier): share '
             f'of joint resamples of the questions; the uncertainty of the meters is not in it.'))
     def to_json(self): return list(self.rows)
-    def tables(self): return [self.table]
 
 # %% ../../nbs/08_ensemble/02_systems.ipynb #7970c840
 def pareto(

@@ -10,7 +10,7 @@ __all__ = ['GONE', 'ELSEWHERE', 'MAX_FORM', 'GuestLimits', 'Ticket', 'Desk', 'To
 import copy, html, http.cookies, ipaddress, re, secrets, socket, sys, threading, time
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -226,9 +226,7 @@ def _work(self:Desk):
 
 # %% ../../nbs/06_experiment/08_guests.ipynb #c60babe1
 @patch
-def waits_for(self:Desk,
-    ticket:Ticket,
-) -> str:
+def waits_for(self:Desk, ticket:Ticket) -> str:
     "The state of this question, in one line."
     so_far = f'({time.monotonic() - ticket.began:.0f} s so far)'
     if ticket.state != 'waiting': return f'{ticket.state} … {so_far}'
@@ -261,20 +259,15 @@ class Pictures:
         ws:Workspace,
         most:int=64, # kept
     ):
-        self.ws, self.most, self.kept = ws, most, OrderedDict()
-        self.drawing, self.lock = threading.Semaphore(2), threading.Lock()
+        self.ws, self.drawing, self._kept = ws, threading.Semaphore(2), lru_cache(most)(self._drawn)
+    def _drawn(self, place:tuple) -> bytes:
+        doc, page, text = place
+        with self.drawing: return page_image_apart(self.ws, doc, page, text, dpi=100).png
     def png(self,
         place:tuple, # (paper, page, text of the passage)
     ) -> bytes:
         "The picture. `UserError` or `WorkError` where there is none."
-        with self.lock: found = self.kept.get(place)
-        if found: return found
-        doc, page, text = place
-        with self.drawing: image = page_image_apart(self.ws, doc, page, text, dpi=100).png
-        with self.lock:
-            self.kept[place] = image
-            while len(self.kept) > self.most: self.kept.popitem(last=False)
-        return image
+        return self._kept(place)
 
 # %% ../../nbs/06_experiment/08_guests.ipynb #f9a9e119
 @cache
@@ -338,10 +331,7 @@ def _figure(desk:Desk, t:Ticket, k:int, place:tuple) -> str:
     return f'<figure>{caption}{image if drawn else none}{fold}</figure>'
 
 # %% ../../nbs/06_experiment/08_guests.ipynb #ec8860b6
-def ticket_html(
-    desk:Desk,
-    t:Ticket,
-) -> str:
+def ticket_html(desk:Desk, t:Ticket) -> str:
     "The state of a question, or its answer with the pages beside it."
     esc = html.escape
     question = f'<p class="question">{esc(t.question.question)}</p>'

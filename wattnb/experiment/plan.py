@@ -222,19 +222,16 @@ def _default_name(s:RunSettings, entry:ModelEntry, precision:str, own:str, engin
     if s.split: parts.append(s.split)
     return '-'.join(parts)
 
-def _check_disk(folder:Path, need_mb:float=50):
+def _check_disk(folder:Path):
     "Raise `UserError` where a run folder cannot be written or the disk is nearly full."
     p = folder
     while not p.exists(): p = p.parent
     if not os.access(p, os.W_OK): raise UserError(f'cannot write to {p}: permission denied')
     free = shutil.disk_usage(p).free / 1e6
-    if free < need_mb: raise UserError(f'only {free:.0f} MB free at {p}: a run needs at least {need_mb:.0f} MB')
+    if free < 50: raise UserError(f'only {free:.0f} MB free at {p}: a run needs at least 50 MB')
 
 # %% ../../nbs/06_experiment/02_plan.ipynb #modopts2
-def model_options(
-    entry:ModelEntry,
-    s:RunSettings,
-) -> dict:
+def model_options(entry:ModelEntry, s:RunSettings) -> dict:
     "The arguments of `open_model` for these settings. `UserError` for settings that this model does not support."
     if s.sampling and entry.engine != 'transformers':
         raise UserError('sampling = model is read from the checkpoint by the engine transformers, and '
@@ -413,12 +410,12 @@ class RunState:
 # %% ../../nbs/06_experiment/02_plan.ipynb #1055395f
 def question_blocks(
     questions:Sequence, # of a run
-    looks:int=10,       # at most so many blocks
 ) -> list[list]:
-    "The questions in random order, those about one paper together, in about equal blocks that end where a paper does."
+    """The questions in random order, those about one paper together, in at most ten about equal blocks that end where a
+    paper does."""
     rows = [dict(is_na=q.is_na, truth_refs=q.refs) for q in questions]
     # a question without a paper is a group of its own
     papers = [q.id if q.is_na or not p else p for q, p in zip(questions, papers_of(rows) or [''] * len(rows))]
     order = asking_order([q.id for q in questions], papers)
-    ends = look_points([papers[i] for i in order], looks)
+    ends = look_points([papers[i] for i in order])
     return [[questions[i] for i in order[a:b]] for a, b in zip([0, *ends], ends)]

@@ -229,11 +229,10 @@ def same_as(
     return field(default=f.default, metadata=f.metadata)
 
 def shared(
-    other,           # settings with fields of the same names
-    cls=RunSettings, # whose fields are wanted
+    other, # settings with fields of the same names
 ) -> dict:
-    "Name → value of the fields of `cls` that `other` has as well."
-    return {f.name: getattr(other, f.name) for f in fields(cls) if hasattr(other, f.name)}
+    "Name → value of the fields of `RunSettings` that `other` has as well."
+    return {f.name: getattr(other, f.name) for f in fields(RunSettings) if hasattr(other, f.name)}
 
 # %% ../../nbs/06_experiment/00_settings.ipynb #a22f8ca9
 BYTES_PER_TOKEN = 3

@@ -174,6 +174,17 @@ class _Glyphs(NamedTuple):
     unmapped: np.ndarray
     box: np.ndarray    # left, bottom, right, top on the page, not turned
 
+# %% ../../nbs/01_index/00_boxes.ipynb #576514a7
+def _direction(
+    matrix, # of n objects, six numbers each
+) -> tuple:
+    "The direction of the text as a code of four bits, the height of the baseline in that direction, and whether it is slanted."
+    a, b, c, d, e, f = matrix.T
+    if not np.count_nonzero(matrix[:, 1:3]) and (matrix[:, ::3] > 0).all(): return np.full(len(a), 13), f, np.zeros(len(a), bool)
+    level, upright = np.abs(b) < .06 * np.abs(a), np.abs(a) < .06 * np.abs(b)
+    turn = level * 8 + (np.where(level, a, b) > 0) * 4 + (np.where(level, d, c) > 0)
+    return turn, np.where(level, np.sign(d) * f, np.sign(c) * e), ~(level | upright)
+
 # %% ../../nbs/01_index/00_boxes.ipynb #5eed0003
 def _leave_out(left_out:Counter, why:str, words, kept, length):
     "Mark words as left out, and count their glyphs."
@@ -188,11 +199,9 @@ def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
     if not len(first): return None
     new = _changes(objects)
     at, of = first[new].tolist(), new.cumsum() - 1 # the first glyph of each stretch of one object, and the words' stretches
-    a, b, c, d, e, f = _values('matrix', text, at, 6).T
-    sizes = _numbers('size', at, text, kind=float) * np.hypot(c, d)
-    level, upright = np.abs(b) < .06 * np.abs(a), np.abs(a) < .06 * np.abs(b)
-    turn = level * 8 + (np.where(level, a, b) > 0) * 4 + (np.where(level, d, c) > 0)
-    y, turn, slanted = np.where(level, np.sign(d) * f, np.sign(c) * e)[of], turn[of], ~(level | upright)[of]
+    matrix = _values('matrix', text, at, 6)
+    sizes = _numbers('size', at, text, kind=float) * np.hypot(*matrix[:, 2:4].T)
+    turn, y, slanted = (v[of] for v in _direction(matrix))
     box = _values('box', text, [*first.tolist(), *last.tolist()], 4) # left, top, right, bottom
     lo, hi = np.minimum(box[:len(of)], box[len(of):]), np.maximum(box[:len(of)], box[len(of):])
     boxes = np.array([lo[:, 0], lo[:, 3], hi[:, 2], hi[:, 1]])
@@ -204,10 +213,8 @@ def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
         x2 = np.where(flat, np.where(ahead, right, -left), np.where(ahead, top, -bottom))
     length, kept = last - first + 1, np.ones(len(of), bool)
     _leave_out(left_out, 'slanted', slanted, kept, length)
-    crop = page.get_bbox()
-    outside = (left + right <= 2 * crop[0]) | (left + right >= 2 * crop[2])
-    outside |= (bottom + top <= 2 * crop[1]) | (bottom + top >= 2 * crop[3])
-    _leave_out(left_out, 'outside the page', outside, kept, length)
+    (low, high), middle = 2 * np.array(page.get_bbox(), np.float32).reshape(2, 2, 1), boxes[:2] + boxes[2:]
+    _leave_out(left_out, 'outside the page', ((middle <= low) | (middle >= high)).any(0), kept, length)
     _leave_out(left_out, 'hidden', _hidden(page, text, at, objects[new].tolist(), of, kept, length, boxes), kept, length)
     unmapped = (_numbers('unmapped', at, text) == 1)[of]
     return _Glyphs(chars, first, last, objects, x, y, x2, np.maximum(sizes, .1)[of], turn, kept, unmapped, boxes.T)
@@ -219,12 +226,13 @@ def _hidden(page, text, at:list, objects:list, of, kept, length, boxes) -> np.nd
     "The words that cannot be seen on the printed page."
     mode = _numbers('mode', [*map(_at, objects)])
     colour = _values('colour', text, at, 4, 4, np.uint32) # red, green, blue, alpha
-    invisible = (mode == 3) | (mode == 7)
-    pale = ((colour @ _SHADE > 2000) | (colour[:, 3] < 40)) & ((mode == 0) | (mode == 4))
+    pale = (colour @ _SHADE > 2000) | (colour[:, 3] < 40)
     wide, high = boxes[2:] - boxes[:2]
     tiny = np.minimum(wide, high) < .5
     if np.count_nonzero(tiny): tiny &= np.maximum(wide, high) < 1.5 * length
-    if not np.count_nonzero(pale | invisible): return tiny
+    if not (np.count_nonzero(pale) or np.count_nonzero(mode)): return tiny
+    invisible = (mode == 3) | (mode == 7)
+    pale &= (mode == 0) | (mode == 4)
     unsure = (pale | invisible)[of] & kept
     out, shown = invisible[of] & kept, length[kept & ~invisible[of]].sum()
     if length[out].sum() > shown: out[:] = False # a scan and its text layer
@@ -304,11 +312,12 @@ def _pieces(g:_Glyphs, turn:int) -> list[Piece]:
     k = (g.kept & (g.turn == turn)).nonzero()[0]
     if not len(k): return []
     same, space, one = _gaps(g, k)
-    new = np.append(0, (~(same & space & one)).nonzero()[0] + 1) # the others the file has in one stretch
-    start, end = k[new], k[np.append(new[1:], len(k)) - 1]
+    new = np.ones(len(k) + 1, bool)
+    new[1:-1] = ~(same & space & one) # the others the file has in one stretch
+    start, end = k[new[:-1]], k[new[1:]]
     texts = [g.chars[a:b + 1] for a, b in zip(g.first[start].tolist(), g.last[end].tolist())]
     if not g.chars.isascii(): texts = [t.translate(LIGATURES) for t in texts]
-    right, joined, spaced = g.right[end], same[new[1:] - 1], space[new[1:] - 1]
+    right, joined, spaced = g.right[end], same[new[1:-1]], space[new[1:-1]]
     if np.count_nonzero(joined):
         texts[1:] = [f' {t}' if s else t for t, s in zip(texts[1:], (joined & spaced).tolist())]
         own = np.append(0, (~joined).nonzero()[0] + 1)
@@ -367,13 +376,13 @@ def _rows(pieces:list[Piece]) -> list[list[Piece]]:
     "Pieces in rows from top to bottom, each row from left to right and joined as far as its gaps are small."
     rows: list = []
     for p in sorted(pieces, key=lambda p: (-p.y, p.x)):
+        _, y, _, own, _ = p
         for r in rows[-3:]:
-            largest = r[0] # it stands for the row
-            away, size = abs(largest.y - p.y), largest.size
-            if p.size > size: size = p.size
-            if away >= .6 * size or away >= .45 * size and .87 < p.size / largest.size < 1.15: continue
+            _, at, _, size, _ = r[0] # the largest stands for the row
+            away, most = abs(at - y), own if own > size else size
+            if away >= .6 * most or away >= .45 * most and .87 < own / size < 1.15: continue
             if any([_stacked(p, q) for q in r]): continue
-            if p.size > largest.size: r.insert(0, p)
+            if own > size: r.insert(0, p)
             else: r.append(p)
             break
         else: rows.append([p])
@@ -484,12 +493,13 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
         if x in tried: continue
         tried.append(x)
         usual = any(abs(x - k) < 4 for k in known)
+        least = 3 if usual else 5
         for i, j in _clear(rows, x - 1.5):
-            if j - i <= best[1] - best[0]: continue
-            before = [s[-1] for r in rows[i:j] if (s := [p for p in r if p.x < x - 1.5])]
+            if j - i < max(least, best[1] - best[0] + 1): continue
             after = [s[0] for r in rows[i:j] if (s := [p for p in r if p.x >= x - 1.5])]
-            enough = min(len(before), len(after)) >= (3 if usual else 5)
-            if enough and (usual or _prose(after) or _prose(before) and not _are_labels(rows[i:j], x - 1.5)):
+            before = [s[-1] for r in rows[i:j] if (s := [p for p in r if p.x < x - 1.5])]
+            full = min(len(before), len(after)) >= least
+            if full and (usual or _prose(after) or _prose(before) and not _are_labels(rows[i:j], x - 1.5)):
                 best = (i, j, x - 1.5)
     return best if best[1] else None
 

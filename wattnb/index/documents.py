@@ -183,11 +183,17 @@ _FUSED = frozenset('out over under up with any some every through there where ho
                    'in on per for car man so to be a an the'.split()) # words that begin longer ones
 
 # %% ../../nbs/01_index/01_documents.ipynb #27cc4fc9
+_WORDS, _SPLIT_WORD = re.compile(r'[\w-]+'), re.compile(r'-\n\w*')
+_BLANK = bytes(c if c > 127 or _WORDS.match(chr(c)) else 32 for c in range(256)) # ASCII that is not of words
+
 def paper_words(
     text:str, # of a whole paper, lines separated by newlines
 ) -> frozenset:
     "Its words in small letters, compounds with their hyphens; not those that a line's end splits."
-    return frozenset(re.findall(r'[\w-]+', re.sub(r'-\n\w*', '- ', text.lower())))
+    text = _SPLIT_WORD.sub('- ', text.lower())
+    words = {*text.encode('utf-8', 'surrogatepass').translate(_BLANK).decode('utf-8', 'surrogatepass').split()}
+    other = [w for w in words if not w.isascii()]
+    return frozenset(words.difference(other).union(*map(_WORDS.findall, other)))
 
 @lru_cache(1)
 def _in_order(known:frozenset) -> list: return sorted(known)
@@ -519,8 +525,8 @@ def table_start(self:_PageText, i:int) -> int|None:
     after a caption: column names over few of the columns, or text in two columns."""
     r = self.rows[i]
     if _is_row(r): return i
-    after = self.out and self.out[-1].metadata['kind'] == 'caption'
-    said = self.block[0].text if self.block else self.caption if after else ''
+    if self.block: said = self.block[0].text
+    else: said = self.caption if self.out and self.out[-1].metadata['kind'] == 'caption' else ''
     if not (_TABLE.match(said) and _CAPTION.match(said)): return None
     following = [*takewhile(bool, self.rows[i + 1:i + 4])]
     if len(following) < 2: return None
@@ -623,7 +629,7 @@ def _torn(text:str) -> str:
     if max(sizes, default=0) > 30:
         long = sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum())
         if long > max(60, .4 * len(text)): return 'has no spaces between its words'
-    back = sum(map(small.count, _BACKWARDS))
+    back = sum(map(small.count, _BACKWARDS)) if ' eht ' in small or ' dna ' in small else 0
     return 'runs backwards' if back > 2 and back > sum(map(small.count, _COMMON)) else ''
 
 def check_text(
@@ -637,7 +643,7 @@ def check_text(
     if (lost := unreadable(text)) > MAX_UNPRINTABLE:
         raise WorkError(f'{lost:.0%} of the text is unprintable: the font map is broken')
     for i, t in enumerate(pages, 1):
-        if _garbage(t): raise WorkError(f'page {i} is garbage: {" ".join(t.split())[:30]!a} ...')
+        if _garbage(t) if lost else _jumble(t): raise WorkError(f'page {i} is garbage: {" ".join(t.split())[:30]!a} ...')
     return lost
 
 def _garbage(text:str) -> bool: return len(text) >= 100 and (unreadable(text) > MAX_PAGE_GARBAGE or _jumble(text))
@@ -661,7 +667,9 @@ def page_notes(
 # %% ../../nbs/01_index/01_documents.ipynb #456b9d90
 def _line(r:list[Piece]) -> str: return ' '.join(p.text for p in r)
 
-def _mask(l:str) -> str: return re.sub(r'\d+', '#', _collapsed(l))
+_DIGITS = re.compile(r'\d+')
+
+def _mask(l:str) -> str: return _DIGITS.sub('#', _collapsed(l))
 
 def _in_table(rows:list, k:int) -> bool:
     "Whether a line at the edge of a page belongs to a table: a caption, or cells close to other cells."
@@ -710,9 +718,9 @@ def _read_page(pdf, i:int, gate:dict) -> list:
 
 # %% ../../nbs/01_index/01_documents.ipynb #e25c0002
 def _letters(texts:list[str]) -> int:
-    "How many characters are not white space."
+    "How many characters are not blanks."
     text = ''.join(texts)
-    return len(text) - text.count(' ') if text.isprintable() else len(''.join(text.split()))
+    return len(text) - text.count(' ')
 
 def _parse_pdfium(path, pdf, gate:dict) -> list[Section]:
     gate['left_out'] = {}

@@ -371,7 +371,7 @@ class Embedder:
         e = self.entry
         if self._model is not None or e.provider == 'none': return self
         if e.hosted:
-            self._model = importlib.import_module('wattnb.llm.hosted_embeddings').open_hosted(e)
+            self._model = importlib.import_module('wattnb.llm.hosted_embeddings').HostedEmbedder(e)
             return self
         os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
         if not e.pypi and os.path.exists(e.id) and _shipped(e):

@@ -254,9 +254,7 @@ def _server_count(self:OpenAIModel, text:str) -> int|None:
 
 # %% ../../nbs/03_llm/19_api.ipynb #be6d08c7
 @patch
-def count_tokens(self:OpenAIModel,
-    text:str,
-) -> int:
+def count_tokens(self:OpenAIModel, text:str) -> int:
     "Tokens in `text`: as the server counts them, else an estimate."
     n = self._server_count(text)
     return ApiModel.count_tokens(self, text) if n is None else n
@@ -304,9 +302,7 @@ def _bounded(schema:dict, tokens:int) -> dict:
     return schema | dict(properties=schema['properties'] | {k: v | dict(maxLength=most) for k, v in texts.items()})
 
 @patch
-def body(self:OpenAIModel,
-    r:Request,
-) -> dict:
+def body(self:OpenAIModel, r:Request) -> dict:
     "The JSON of the call."
     if r.images and self._sees is False: raise CallError(self._blind('as it says of its model'), down=True)
     separate = r.system and not self._merged

@@ -31,11 +31,10 @@ def sequences_that_fit(
 def token_budget(
     per_token:int,  # bytes of keys and values of one token, and of what else every token needs
     free:float,     # bytes
-    share:float=.6, # of the free memory
     work:float=0,   # bytes that one pass needs beside them
 ) -> int:
-    "Padded tokens that fit into memory."
-    return max(256, int((free * share - work) / max(per_token, 1)))
+    "Padded tokens that fit into 60 % of the free memory."
+    return max(256, int((free * .6 - work) / max(per_token, 1)))
 
 # %% ../../nbs/03_llm/13_batching.ipynb #60833b30
 @cache

@@ -81,9 +81,7 @@ def _connect(self:BedrockModel, boto3):
 
 # %% ../../nbs/03_llm/20_bedrock.ipynb #e1d12fa8
 @patch
-def body(self:BedrockModel,
-    r:Request,
-) -> dict:
+def body(self:BedrockModel, r:Request) -> dict:
     "The arguments of the call."
     system = r.system and not self._merged
     user = r.user if system else f'{r.system}\n\n{r.user}'.strip()

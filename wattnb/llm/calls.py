@@ -229,18 +229,16 @@ class ApiModel(Model):
     _bytes_per_token = 4.
     _told = False # that a server is waited for
 
-    def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None,
-                 batch_size=None, latency_mode=False, **options):
-        super().__init__(entry, precision, ws, seed, temperature, max_new_tokens, batch_tokens, batch_size,
-                         latency_mode, **options)
-        self.entry = entry = replace(entry, options=self.options)
+    def __init__(self, *args, **kw):
+        super().__init__(*args, **kw)
+        self.entry = entry = replace(self.entry, options=self.options)
         self.check(entry)
         self.tries = int(self._positive('tries', TRIES))
         self._set_times()
         self._longest_timeout = self.timeout if 'timeout' in self.options else 4 * self.timeout
         self._longest_thought = 4 * max(LEARNED_BUDGET, entry.thinking_tokens)
         most = entry.max_concurrent or 64
-        self.limit = 1 if latency_mode else min(most, batch_size or most)
+        self.limit = 1 if self.latency_mode else min(most, self.batch_size or most)
         self.info = dict(provider=entry.provider, id=entry.id, effective_dtype='unknown', quantization='unknown',
                          device='remote', concurrency=self.limit,
                          determinism='replies of a service may differ from call to call, also when they are greedy and '
@@ -274,9 +272,7 @@ def reply_tokens(self:ApiModel,
     return min(n for n in (wanted, self._most_reply, self._fitted.get(r.id)) if n)
 
 @patch
-def count_tokens(self:ApiModel,
-    text:str,
-) -> int:
+def count_tokens(self:ApiModel, text:str) -> int:
     "Tokens in `text`, estimated: the provider's tokenizer is not available."
     return math.ceil(len(text.encode('utf-8', 'replace')) / self._bytes_per_token)
 

@@ -118,11 +118,7 @@ def _switch_values(tokenizer, entry:ModelEntry) -> dict:
     if entry.thinking in ('on', 'off'): switches = {'enable_thinking', *switches}
     return {s: entry.thinking == 'on' for s in switches}
 
-def render_prompt(
-    tokenizer,
-    entry:ModelEntry,
-    request:Request,
-) -> str:
+def render_prompt(tokenizer, entry:ModelEntry, request:Request) -> str:
     "The prompt that the model gets, as text. Text of the request never becomes a control token."
     system, user = (plain_text(tokenizer, t) for t in (request.system.strip(), request.user))
     content, n = (lambda text, n=0: _content(tokenizer, text, n)), len(request.images)

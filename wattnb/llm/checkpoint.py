@@ -105,9 +105,7 @@ def _chain(e:BaseException|None) -> list:
     while e is not None and e not in out: out.append(e); e = e.__cause__ or e.__context__
     return out
 
-def is_out_of_memory(
-    e:BaseException,
-) -> bool:
+def is_out_of_memory(e:BaseException) -> bool:
     "Whether an error means that memory ran out, on a GPU or on the CPU, and that work can continue once some is free."
     def shortage(x, text):
         if isinstance(x, MemoryError) or type(x).__name__ == 'OutOfMemoryError': return True

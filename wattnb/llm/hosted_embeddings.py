@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BATCH_ITEMS', 'BATCH_BYTES', 'read_vectors', 'size_of', 'batches', 'items_limit', 'Embedded', 'OpenAIEmbeddings',
-           'BedrockEmbeddings', 'VectorCache', 'host_of', 'HostedEmbedder', 'open_hosted']
+           'BedrockEmbeddings', 'VectorCache', 'host_of', 'HostedEmbedder']
 
 # %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #0015d4b0
 import base64, json, os, re, sqlite3, time
@@ -258,9 +258,7 @@ def dimensions(self:VectorCache) -> int:
 _CLASSES = {'openai': OpenAIEmbeddings, 'bedrock': BedrockEmbeddings}
 _BEDROCK = 'https://bedrock.amazonaws.com' # of any region
 
-def host_of(
-    e:EmbedderEntry,
-) -> str:
+def host_of(e:EmbedderEntry) -> str:
     "Host and port of the server of an entry."
     if e.provider == 'openai': url = OpenAIEmbeddings.base_url(_model_entry(e))
     else: url = e.options.get('endpoint_url') or os.environ.get('AWS_ENDPOINT_URL_BEDROCK_RUNTIME') or _BEDROCK
@@ -278,7 +276,8 @@ def _model_entry(e:EmbedderEntry) -> ModelEntry:
 
 # %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #56917cd1
 class HostedEmbedder:
-    "Texts to unit vectors by a server, through a cache. `record` has the requests and their cost."
+    """Texts to unit vectors by a server, through a cache. `record` has the requests and their cost. `UserError` where the
+    server cannot be asked: no address, no key, no region."""
     def __init__(self, e:EmbedderEntry):
         self.entry = e = replace(e, host=host_of(e), dimensions=e.truncate_dim or e.dimensions)
         self.cache = VectorCache({k: v for k, v in self.entry.to_json().items()
@@ -301,12 +300,6 @@ class HostedEmbedder:
     def close(self):
         model, self._model = self._model, None
         if model is not None: model.close()
-
-def open_hosted(
-    e:EmbedderEntry, # of the provider 'openai' or 'bedrock'
-) -> HostedEmbedder:
-    "The embedder of an entry. `UserError` where it cannot be asked: no address, no key, no region."
-    return HostedEmbedder(e)
 
 # %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #07df8284
 @patch

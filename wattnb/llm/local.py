@@ -31,14 +31,13 @@ _OPTIONS = {*_LOADING, 'prefix', 'refill', 'constrain', 'decode', 'sampling', 'i
 class LocalModel(BatchedModel, Model):
     "A transformers model in this process, with the options of the table above."
 
-    def __init__(self, entry, precision=None, ws=None, seed=0, temperature=0., max_new_tokens=None, batch_tokens=None,
-                 batch_size=None, latency_mode=False, **options):
-        Model.__init__(self, entry, precision, ws, seed, temperature, max_new_tokens, batch_tokens, batch_size,
-                       latency_mode, **options)
+    def __init__(self, *args, **kw):
+        Model.__init__(self, *args, **kw)
         self._check_options()
         self.attach(self._load())
         if self.options.get('images'): self._load_processor()
-        self.context = entry.context or getattr(self.model.config.get_text_config(), 'max_position_embeddings', None)
+        window = getattr(self.model.config.get_text_config(), 'max_position_embeddings', None)
+        self.context = self.entry.context or window
         self._set_sampling()
         self.info['template'] = self._template_record()
         self._most, self._budget = self._batch_limits()
@@ -102,9 +101,7 @@ def count_tokens(self:LocalModel, text:str) -> int:
     return len(self.tokenizer(text, add_special_tokens=False)['input_ids'])
 
 @patch
-def prompt_text(self:LocalModel,
-    request:Request,
-) -> str:
+def prompt_text(self:LocalModel, request:Request) -> str:
     "The prompt that the model gets, chat template included."
     return render_prompt(self.tokenizer, self.entry, request)
 

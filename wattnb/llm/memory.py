@@ -306,14 +306,11 @@ _PACKED = re.compile(r'(?:^|\.)(?:qweight|weight_packed|\w*_blocks|w_q|W_q)$')
 
 def _held(name:str, p) -> tuple[int, float]:
     "(numbers that a parameter or buffer holds, bits of each)."
-    kind, dtype = type(p).__name__, str(p.dtype).removeprefix('torch.')
-    size = p.element_size()
-    if kind == 'Params4bit':
+    dtype, size = str(p.dtype).removeprefix('torch.'), p.element_size()
+    if type(p).__name__ == 'Params4bit':
         state = getattr(p, 'quant_state', None)
         shape = getattr(state, 'shape', None)
         return (math.prod(shape) if shape else 2 * p.numel() * size), 4
-    if kind == 'Int8Params' and dtype == 'int8': return p.numel(), 8
-    if dtype.startswith('float8'): return p.numel(), 8
     experts = dtype == 'uint8' and p.ndim == 3 and not name.endswith('_scales') # MXFP4, once loaded
     packed = _PACKED.search(name) or experts
     if dtype in ('int32', 'uint8', 'int8') and packed: return p.numel() * size * 2, 4

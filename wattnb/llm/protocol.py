@@ -192,15 +192,11 @@ class Model:
 
 # %% ../../nbs/03_llm/05_protocol.ipynb #17589e74
 @patch(cls_method=True)
-def check(cls:Model,
-    entry:ModelEntry,
-):
+def check(cls:Model, entry:ModelEntry):
     "Raise `UserError` when this provider cannot work here: a missing extra, a missing key. Quick; loads nothing."
 
 @patch
-def count_tokens(self:Model,
-    text:str,
-) -> int:
+def count_tokens(self:Model, text:str) -> int:
     "Tokens in `text`; an estimate (4 bytes each) where the provider's tokenizer is not available."
     return -(-len(text.encode('utf-8', 'replace')) // 4)
 
@@ -212,9 +208,7 @@ def stream(self:Model,
     raise NotImplementedError
 
 # %% ../../nbs/03_llm/05_protocol.ipynb #c0ca4ff1
-def unique_requests(
-    requests:Sequence[Request],
-) -> list[Request]:
+def unique_requests(requests:Sequence[Request]) -> list[Request]:
     "The requests as a list. Raises `ValueError` when two share an id, because their replies could not be matched."
     requests, seen = list(requests), set()
     for r in requests:

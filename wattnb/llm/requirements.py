@@ -60,18 +60,17 @@ def weights_gb(
 def estimate_vram(
     entry:ModelEntry,
     precision:str|None=None, # default the entry's
-    tokens:int=BATCH_TOKENS, # prompt and reply tokens that are in memory at a time, over the batch
 ) -> float|None:
     """GB of memory that a local model needs at `precision`: weights, one batch of
-    `tokens`, work space. None when its size is not known."""
+    `BATCH_TOKENS`, work space. None when its size is not known."""
     weights = weights_gb(entry, precision)
     if weights is None: return None
     if folder := _folder(entry):
         p = plan_checkpoint(folder, precision or entry.precision)
-        steady = p.weights_bytes + tokens * p.kv_bytes_per_token + p.work_bytes
+        steady = p.weights_bytes + BATCH_TOKENS * p.kv_bytes_per_token + p.work_bytes
         return round(max(p.load_peak_bytes, steady) / 1e9 + .1, 1)
     size, known = (entry.active_b or entry.params_b or 8) / 8, kv_bytes_of(entry)
-    keys_and_values = tokens * (known / 1e9 if known is not None else .13e-3 * math.sqrt(size))
+    keys_and_values = BATCH_TOKENS * (known / 1e9 if known is not None else .13e-3 * math.sqrt(size))
     return round(weights * 1.03 + keys_and_values + (.6 if (entry.params_b or 8) > .5 else .1), 1)
 
 # %% ../../nbs/03_llm/03_requirements.ipynb #5c52d391
@@ -91,9 +90,7 @@ def in_name_only(
             f'Use --precision bf16{size}, or another engine that serves a quantised checkpoint (vLLM, llama.cpp) '
             'as a model of provider openai with its base_url')
 
-def quantizable_share(
-    entry:ModelEntry,
-) -> float|None:
+def quantizable_share(entry:ModelEntry) -> float|None:
     """Of a local model's weights without embeddings and output layer, what
     bitsandbytes can quantise. None when that is not known."""
     if folder := _folder(entry):

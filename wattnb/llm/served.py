@@ -360,9 +360,7 @@ def stream(self:ServedModel,
 
 # %% ../../nbs/03_llm/25_served.ipynb #5010202c
 @patch
-def body(self:ServedModel,
-    r:Request,
-) -> dict:
+def body(self:ServedModel, r:Request) -> dict:
     "The JSON of the call."
     return OpenAIModel.body(self, r if self._constrained else replace(r, schema=None))
 

@@ -37,21 +37,19 @@ _WINDOW = (rf'\d \+ \d[\d,]{{0,11}} > {_N}', rf'tokens > {_N} maximum',
            rf'(?:n_ctx|max_seq_len|max_model_len|max_num_tokens)\W{{1,4}}{_N}',
            rf'(?:maximum|max) (?:model |allowed |prompt |input )?length[^\d.;:]{{0,12}}{_N}',
            rf'tokens allowed \({_N}\)', rf'(?:the prompt cannot exceed|while limit is|model context is) {_N}',
-           rf'(?:prompt|input|total|token count|requested?)\b(?:(?!max_)[^.;]){{0,40}}?\b\d[\d,]{{0,11}}\b[^\d.;]{{0,30}}'
-           rf'(?:exceeds?|is over|is above|but only)[^\d.;]{{0,30}}{_N}',
+           r'(?:prompt|input|total|sequence length|token count|requested?)\b(?:(?!max_)[^.;]){0,40}?\b\d[\d,]{0,11}\b'
+           rf'[^\d.;]{{0,50}}(?:exceeds?|is over|is above|but only)[^\d.;]{{0,30}}{_N}',
            rf'range of input length should be \[\d+, ?{_N}\]',
-           rf'(?:context (?:length|size|window|limit)|model length)(?!:? by\b)(?:(?!\bby\b)[^\d.;]){{0,40}}{_N}',
-           rf'(?:input|prompt)[^\d.]{{0,20}}\(\d[\d,]{{0,11}} tokens\)[^\d.]{{0,40}}exceeds (?:the )?limit of {_N}',
-           rf'sequence length \d[\d,]{{0,11}} exceeds[^\d.;]{{0,20}}{_N}',
-           rf'input tokens \(\d[\d,]{{0,11}}\) exceed[^\d.;]{{0,20}}{_N}')
+           rf'(?:context (?:length|size|window|limit)|model length)(?!:? by\b)(?:(?!\bby\b)[^\d.;]){{0,40}}{_N}')
 _PROMPT = (rf'n_keep\W{{1,3}}{_N}', rf'(?:prompt|input|context) length (?:of |is )?\(?{_N}(?:\.0)?\)? {_OVER}',
-           rf'(?:input|prompt) length \({_N}(?:\.0)?\)', rf'(?:token count|requested tokens) \({_N}\)', rf'received {_N}\b',
+           rf'(?:input|prompt) length \({_N}(?:\.0)?\)', rf'received {_N}\b',
+           rf'(?:token count|(?:requested|input) tokens) \({_N}\)',
            rf'too long: {_N}, model', rf'prompt {_N} {_OVER}',
            rf'{_N} (?:tokens )?(?:in the messages|from the input|of text input|input tokens|prompt tokens'
            rf'|`inputs` tokens)', rf'(?:request|input|prompt)[^\d.]{{0,20}}\(?(?:length )?{_N} tokens',
            rf'\(length {_N}\)', rf'contains (?:at least )?{_N}', rf'too long: {_N} tokens',
            rf'{_N} \+ \d[\d,]{{0,11}} >', rf'the first {_N} tokens', rf'tokens\. Given: {_N}',
-           rf'sequence length {_N}', rf'input tokens \({_N}\)', rf'token count of {_N}', rf'total tokens {_N}')
+           rf'(?:sequence length|token count of|total tokens) {_N}')
 _REPLY = (rf'(?<!\+ )(?<!\+ `)max_(?:completion_|new_|output_)?tokens\W[^.]{{0,60}}?'
           rf'(?:at most|(?:less|lower) than(?: or equal to)?|no more than|below|(?:cannot|must not) exceed'
           rf'|exceeds the (?:limit|maximum) of|<=|maximum (?:is|of))\W{{0,3}}{_N}',

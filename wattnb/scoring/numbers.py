@@ -373,9 +373,8 @@ def run_numbers(
 WHOLE_RUN = 's/question and Wh/question are of the whole run, loading included; the latency of a question is not'
 
 def doubt_notes(
-    numbers:dict,   # label of a run -> its `RunNumbers`
-    *about:str,     # of which numbers, see `Doubt`; default: all but 'stored score'
-    info:bool=True, # also remarks that are no warnings
+    numbers:dict, # label of a run -> its `RunNumbers`
+    *about:str,   # of which numbers, see `Doubt`; default: all but 'stored score'
 ) -> list[str]:
     "One line per remark."
     about, notes = about or ('score', 'refusals', 'latency', 'wall', 'energy', 'usd'), {}
@@ -383,9 +382,8 @@ def doubt_notes(
         note = lambda text, label=label: notes.setdefault(text, []).append(label)
         if 'score' in about and x.score_is == 'inherited':
             note(f'score inherited from the run, not worked out anew: {x.score_reason}')
-        if info and 'wall' in about and x.wall_s is None and not any(d.rule == 'RESUMED' for d in x.doubts):
+        if 'wall' in about and x.wall_s is None and not any(d.rule == 'RESUMED' for d in x.doubts):
             note(f'no wall time: {x.wall_reason}')
-        if info and 'energy' in about and x.wh is None: note(f'energy not measured: {x.energy.reason}')
-        for d in x.about(*about):
-            if info or d.severity != 'info': note(f'{d.rule}: {d.message}')
+        if 'energy' in about and x.wh is None: note(f'energy not measured: {x.energy.reason}')
+        for d in x.about(*about): note(f'{d.rule}: {d.message}')
     return [f'{k} ({some_of(v)})' for k, v in notes.items()]

@@ -84,16 +84,15 @@ def document_ranking(
 def rank_metrics(
     ranking:Sequence[str], # papers, best first
     gold:Sequence[str],    # cited papers
-    k:int=8,               # depth
 ) -> dict:
-    "any_at_k, all_at_k, mrr, ndcg_at_k of one question."
+    "any_at_8, all_at_8, mrr, ndcg_at_8 of one question."
     want = {g.lower() for g in gold}
     ranks = [i for i, d in enumerate(ranking, 1) if d in want]
-    near = [r for r in ranks if r <= k]
+    near = [r for r in ranks if r <= 8]
     gain = lambda places: sum(1 / math.log2(r + 1) for r in places)
-    best = gain(range(1, min(len(want), k) + 1))
-    return {f'any_at_{k}': float(bool(near)), f'all_at_{k}': float(len(near) == len(want)),
-            'mrr': 1 / ranks[0] if ranks else 0., f'ndcg_at_{k}': gain(near) / best if best else 0.}
+    best = gain(range(1, min(len(want), 8) + 1))
+    return dict(any_at_8=float(bool(near)), all_at_8=float(len(near) == len(want)),
+                mrr=1 / ranks[0] if ranks else 0., ndcg_at_8=gain(near) / best if best else 0.)
 
 # %% ../../nbs/05_scoring/08_retrieval_metrics.ipynb #138bf293
 RETRIEVAL_METRICS = ('any_at_8', 'all_at_8', 'mrr', 'ndcg_at_8', 'answer_in_context', 'context_tokens')
@@ -153,7 +152,6 @@ class RetrievalReport(TableSet):
                            title=f'Retrieval over {n} answerable questions, 95 % intervals',
                            notes=[f'* default; tokens counted by {self.tokens_by}. '
                                   f'Intervals: Wilson at the variance of the metric, {by}'])
-    def tables(self): return [self.table]
 
 # %% ../../nbs/05_scoring/08_retrieval_metrics.ipynb #10a935ea
 def _question_rows(index, questions, s, count) -> list[dict]:

@@ -417,9 +417,7 @@ def name_with_engine(
     "The name as a label: with the engine where there are several and the name has none."
     return f'{name} ({engine})' if several and engine and engine not in name else name
 
-def distinct_names(
-    runs:Sequence[RunFolder],
-) -> list[str]:
+def distinct_names(runs:Sequence[RunFolder]) -> list[str]:
     """The name of each run, or its id where another run has the same name; with its engine where the runs have several
     and the name has none."""
     names = Counter(r.name for r in runs)
@@ -502,15 +500,11 @@ def some_runs(
     damaged:bool=False,     # also those whose summary cannot be read
 ) -> list[RunFolder]:
     "The runs of `find_runs` without damaged ones. `UserError` where that is nothing."
-    found, out = find_runs(ws, env, datafile), []
+    found = find_runs(ws, env, datafile)
     if not found:
         check_place(ws, env, datafile)
         raise UserError(NO_RUNS)
-    for r in found:
-        try: out.append((r, r.summary)[0])
-        except UserError as e:
-            if damaged: out.append(r)
-            else: log.warning('left out: %s', e)
+    out = found if damaged else [r for r, _ in read_each(found, lambda r: (r, r.summary))]
     if not out: raise UserError('no run can be read: `wattnb audit` says why')
     return out
 

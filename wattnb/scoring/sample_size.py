@@ -13,7 +13,7 @@ from typing import Callable, Sequence
 import numpy as np
 
 from ..core.questions import WATTBOT2025
-from .statistics import _phi, _quantile, _z, mcnemar_power, mde_mean
+from .statistics import _phi, _quantile, _z, design_effect, mcnemar_power, mde_mean
 from .equivalence import constrained_variance
 
 # %% ../../nbs/05_scoring/13_sample_size.ipynb #da4b00bd
@@ -34,13 +34,13 @@ def seeds_left(
 # %% ../../nbs/05_scoring/13_sample_size.ipynb #fd96fe51
 MOST_QUESTIONS = 1_000_000 # questions beyond which a difference counts as out of reach
 
-def _smallest(enough:Callable, least:int=2) -> int|None:
+def _smallest(enough:Callable) -> int|None:
     "Smallest n for which `enough(n)` holds; None beyond `MOST_QUESTIONS`."
-    high = least
+    high = 2
     while not enough(high):
         high *= 2
         if high > MOST_QUESTIONS: return None
-    low = max(least, high // 2)
+    low = max(2, high // 2)
     while low < high:
         mid = (low + high) // 2
         low, high = (low, mid) if enough(mid) else (mid + 1, high)
@@ -143,15 +143,13 @@ def predicted_total(
     n:float,           # questions to come
     once:float=0.,     # what a run spends once, e.g. on loading
     clusters=None,     # label per row, see `design_effect`
-    level:float=.95,   # confidence
 ) -> tuple[float, float|None, float|None]:
-    "(total, low, high) of n new questions; the interval is None with fewer than two pilot questions."
-    from wattnb.scoring.statistics import design_effect
+    "(total, low, high at 95 %) of n new questions; the interval is None with fewer than two pilot questions."
     x = np.asarray(x, float)
     m = float(x.mean())
     if x.size < 2: return once + n * m, None, None
     u = design_effect(x, clusters)
-    half = _quantile(level, min(u.df, x.size - 1)) * float(x.std(ddof=1)) * math.sqrt(u.effect * (n + n * n / x.size))
+    half = _quantile(.95, min(u.df, x.size - 1)) * float(x.std(ddof=1)) * math.sqrt(u.effect * (n + n * n / x.size))
     return once + n * m, once + max(0., n * m - half), once + n * m + half
 
 # %% ../../nbs/05_scoring/13_sample_size.ipynb #a331a95e

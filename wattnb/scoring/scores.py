@@ -390,14 +390,12 @@ def group_table(self:Scores,
                        f'By {by}', notes)
 
 @patch
-def mismatches(self:Scores,
-    n:int|None=5, # how many; None for all
-) -> ResultTable:
-    "The first rows that lose points, with what was expected and why they lose."
+def mismatches(self:Scores) -> ResultTable:
+    "The first five rows that lose points, with what was expected and why they lose."
     bad = [r for r in self.rows if not r['value_correct'] or r['ref_score'] < 1 or not r['na_correct']]
     cut = lambda s: (s := ' '.join(str(s).split()))[:60] + '…' * (len(s) > 60)
     rows = [[r['id'], *(cut(r[k]) for k in ('truth_value', 'value', 'truth_refs', 'refs')),
-             r['diagnosis'] if r['diagnosis'] != 'correct' else 'citation'] for r in bad[:n]]
+             r['diagnosis'] if r['diagnosis'] != 'correct' else 'citation'] for r in bad[:5]]
     return ResultTable(['id', 'expected', 'got', 'expected refs', 'got refs', 'why'], rows,
                        f'{len(bad)} of {self.n} questions lose points')
 

@@ -39,8 +39,7 @@ def seed_variance(
     ms_seed = n * float(np.var(of_seed, ddof=1))
     ms_question = s * float(np.var(of_question, ddof=1))
     ms_rest = float(((x - of_seed[:, None] - of_question + m) ** 2).sum()) / ((s - 1) * (n - 1))
-    above = lambda v: max(0., v)
-    return SeedVariance(s, n, float(m), above(ms_question - ms_rest) / s, above(ms_seed - ms_rest) / n, ms_rest)
+    return SeedVariance(s, n, float(m), max(0., ms_question - ms_rest) / s, max(0., ms_seed - ms_rest) / n, ms_rest)
 
 # %% ../../nbs/05_scoring/14_seeds.ipynb #518d840f
 def variance_split(

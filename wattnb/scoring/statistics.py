@@ -311,11 +311,12 @@ def permutation_test(
 
 # %% ../../nbs/05_scoring/00_statistics.ipynb #b4d5c3fb
 def holm(
-    p:Sequence[float], # raw p values
+    p:Sequence[float],  # raw p values
+    most:int|None=None, # null hypotheses that can be true at a time, where logic limits them; default all
 ) -> list[float]:
     "Holm-adjusted p values, in the order given: at least the raw one, at most 1."
     order, out = np.argsort(p, kind='stable'), np.zeros(len(p))
-    steps = np.arange(len(p), 0, -1) * np.asarray(p, float)[order]
+    steps = np.minimum(most or len(p), np.arange(len(p), 0, -1)) * np.asarray(p, float)[order]
     out[order] = np.minimum(1, np.maximum.accumulate(steps))
     return out.tolist()
 

@@ -11,7 +11,7 @@ __all__ = ['INPUT_RAILS', 'FED_BY', 'APPLE_PARTS', 'read_sum', 'Sensors', 'monit
 import math, platform, re, sys
 from pathlib import Path
 
-from ..core.hardware import Gpu, driver_of, torch_rocm
+from ..core.hardware import Gpu, _text, driver_of, torch_rocm
 from ..core.rocm import amd, rocm_visible
 from .traces import CounterTrace, PowerTrace
 from .power_meters import Meter, NvmlCounter, NvmlPower, Rapl, further
@@ -47,10 +47,6 @@ class Sensors(Meter):
     def trace(self, device): return CounterTrace(max_watts=1000.) if self.kind == 'counter' else PowerTrace()
 
 # %% ../../nbs/04_telemetry/09_device_meters.ipynb #330adeba
-def _word(path) -> str:
-    try: return Path(path).read_text('utf-8', 'replace').strip('\x00\n ')
-    except OSError: return ''
-
 def monitors(
     root,          # of the file system
     pattern:str,   # of the driver's name
@@ -59,7 +55,7 @@ def monitors(
     "The folders of the kernel's hardware monitors, in its order."
     out = []
     for p in sorted(Path(root).glob('sys/class/hwmon/hwmon*'), key=lambda p: int(re.sub(r'\D', '', p.name) or 0)):
-        if re.fullmatch(pattern, _word(p/'name') or _word(p/'device/name')):
+        if re.fullmatch(pattern, _text(p/'name') or _text(p/'device/name')):
             out += [f for f in (p, p/'device') if any(f.glob(files))][:1]
     return out
 
@@ -71,11 +67,11 @@ def jetson_rails(
     rails:dict[str, list] = {}
     for folder in monitors(root, 'ina3221x?', 'in*_label'):
         for label in sorted(folder.glob('in*_label')):
-            n, name = re.sub(r'\D', '', label.name), _word(label)
+            n, name = re.sub(r'\D', '', label.name), _text(label)
             if n != '7' and name and 'NC' not in name:
                 rails[name] = [(1e-6, folder/f'in{n}_input', folder/f'curr{n}_input')]
     for label in sorted(Path(root).glob('sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*')):
-        n, name = re.sub(r'.*_', '', label.name), _word(label)
+        n, name = re.sub(r'.*_', '', label.name), _text(label)
         if name and 'NC' not in name: rails[name] = [(1e-3, label.with_name(f'in_power{n}_input'))]
     for folder in monitors(root, 'ina238', 'power1_input'): rails['VIN'] = [(1e-6, folder/'power1_input')]
     return rails
@@ -113,7 +109,7 @@ class Grace(Sensors):
         parts = ('Grace',) if 'Grace' in whats else ('CPU', 'SysIO')
         of = lambda w, n: domains.get((w, n), Path(f'{w} Power Socket {n}'))/'power1_average'
         super().__init__({f'grace-{n}': [(1e-6, of(w, n)) for w in parts] for n in sockets})
-        self.period = max(int(_word(f/'power1_average_interval') or 0) / 1e3 for f in domains.values()) or None
+        self.period = max(int(_text(f/'power1_average_interval') or 0) / 1e3 for f in domains.values()) or None
         self.scope = f"{len(self.devices)} × {' + '.join(parts)} power of a socket" if self.devices else ''
     def trace(self, device): return PowerTrace(self.period or 0.)
 
@@ -122,7 +118,7 @@ def grace(root, gpus) -> list:
     "The power domains of Grace."
     found = {}
     for folder in monitors(root, 'power_meter', 'power1_average'):
-        m = re.fullmatch(r'(Grace|CPU|SysIO) Power Socket (\d+)', _word(folder/'power1_oem_info'))
+        m = re.fullmatch(r'(Grace|CPU|SysIO) Power Socket (\d+)', _text(folder/'power1_oem_info'))
         if m: found[m[1], m[2]] = folder
     return [Grace(found)] if found else []
 
@@ -142,7 +138,7 @@ def amd_energy(root, gpus) -> list:
     found = {}
     for folder in monitors(root, 'amd_energy', 'energy*_label'):
         for label in sorted(folder.glob('energy*_label')):
-            if m := re.fullmatch(r'Esocket(\d+)', _word(label)):
+            if m := re.fullmatch(r'Esocket(\d+)', _text(label)):
                 found[f'package-{m[1]}'] = [(1e-6, label.with_name(label.name.replace('label', 'input')))]
     return [AmdEnergy(found)] if found else []
 
@@ -183,9 +179,9 @@ def amdgpu_cards(
     out = []
     for card in Path(root).glob('sys/class/drm/card*'):
         device = card/'device'
-        if not re.fullmatch(r'card\d+', card.name) or _word(device/'vendor') != '0x1002': continue
+        if not re.fullmatch(r'card\d+', card.name) or _text(device/'vendor') != '0x1002': continue
         for folder in device.glob('hwmon/hwmon*'):
-            apu, uid = any(_word(f) == 'vddnb' for f in folder.glob('in*_label')), _word(device/'unique_id')
+            apu, uid = any(_text(f) == 'vddnb' for f in folder.glob('in*_label')), _text(device/'unique_id')
             out.append((device.resolve().name, int(card.name[4:]), folder, f'GPU-{uid}' if uid else '', apu))
     return [x[2:] for x in sorted(out)]
 

@@ -20,44 +20,48 @@ class Joules:
     low: float|None = None
     high: float|None = None
     reason: str = ''
-    def __add__(self, o):
-        if isinstance(o, (int, float)) and o == 0: return self
-        if self.value is None: return self
-        if o.value is None: return o
-        return Joules(self.value + o.value, self.low + o.low, self.high + o.high)
-    __radd__ = __add__
-    def __mul__(self, k:float):
-        return self if self.value is None else Joules(self.value * k, self.low * k, self.high * k)
     @property
     def wh(self): return None if self.value is None else self.value / 3600
 
 def missing(reason:str) -> Joules: return Joules(None, reason=reason)
 
+class _Trace:
+    "Readings of one device. Times in seconds (monotonic)."
+    lost: float|None = None # when the readings ended
+    why, gain = '', 0.      # why they did; relative error of the sensor to include in the intervals
+    def __init__(self): self.at, self.joules, self.uncertainty = (array('d') for _ in range(3))
+    def add(self, t:float, value:float|None, why:str=''):
+        "One reading; None if the meter gave none."
+        if self.lost is not None: return
+        if value is not None: self._take(t, value)
+        elif why or not self.at: self.lost, self.why = t, why or 'no reading'
+    def energy(self, a:float, b:float) -> Joules:
+        "J between two moments."
+        if not self.at: return missing(self.why or 'no reading yet')
+        if self.lost is not None and b > self.lost: return missing(self.why)
+        if why := self._unread(a, b): return missing(why)
+        return self._between(a, b) if b > a else Joules(0., 0., 0.)
+    def _take(self, t:float, value:float): raise NotImplementedError
+    def _unread(self, a:float, b:float) -> str: raise NotImplementedError
+    def _between(self, a:float, b:float) -> Joules: raise NotImplementedError
+
 # %% ../../nbs/04_telemetry/00_traces.ipynb #765d878f
 STALE = 1. # s that a value may be older than its reading; counters change 10 to 1000 times a second
 
-class CounterTrace:
+class CounterTrace(_Trace):
     "Readings of one cumulative counter. Times in seconds (monotonic), values in J."
     def __init__(self,
         wrap:float=0.,       # J at which it restarts; 0: never
         max_watts:float=0.,  # power limit of the device; 0: unknown
         resolution:float=1e-3, # J of the last digit
     ):
+        super().__init__() # of each change: time of the reading, total J, and its uncertainty (wraps, resets)
         self.wrap, self.max_watts, self.resolution = wrap, max_watts, resolution
-        # of each change: time of the reading before it, of the reading, total J, and its uncertainty (wraps, resets)
-        self.before, self.at, self.joules, self.uncertainty = (array('d') for _ in range(4))
+        self.before, self.flags = array('d'), [] # time of the reading before each change
         self.last: float|None = None
         self.raw: float|None = None
-        self.lost: float|None = None
-        self.flags, self.why = [], ''
-        self.gain = 0. # relative error of the sensor to include in the intervals
 
-    def add(self, t:float, value:float|None, why:str=''):
-        "One reading; None if the meter gave none."
-        if self.lost is not None: return
-        if value is None:
-            if why or self.raw is None: self.lost, self.why = t, why or 'no reading'
-            return
+    def _take(self, t:float, value:float):
         if self.raw is None: self._set(t, t, 0., 0.)
         elif value != self.raw:
             step, error = self._step(t, value)
@@ -130,15 +134,15 @@ def total(self:CounterTrace, t:float) -> tuple[float, float, float]:
 
 # %% ../../nbs/04_telemetry/00_traces.ipynb #7267fd8e
 @patch
-def energy(self:CounterTrace, a:float, b:float) -> Joules:
-    "J between two moments."
-    if not self.at: return missing(self.why or 'no reading yet')
-    if self.lost is not None and b > self.lost: return missing(self.why)
-    if a < self.at[0] - 1e-9: return missing('the window begins before the meter')
-    if len(self.at) < 2 and b > a: return missing(f'the counter did not change for {self.last - self.at[0]:.2f} s')
-    if self.last - self.at[-1] > max(2., 5 * (self.at[-1] - self.at[0]) / max(1, len(self.at) - 1)) and b > self.at[-1]:
-        return missing(f'the counter did not change for the last {self.last - self.at[-1]:.1f} s')
-    if b <= a: return Joules(0., 0., 0.)
+def _unread(self:CounterTrace, a:float, b:float) -> str:
+    if a < self.at[0] - 1e-9: return 'the window begins before the meter'
+    if len(self.at) < 2 and b > a: return f'the counter did not change for {self.last - self.at[0]:.2f} s'
+    still, period = self.last - self.at[-1], (self.at[-1] - self.at[0]) / max(1, len(self.at) - 1)
+    frozen = still > max(2., 5 * period) and b > self.at[-1]
+    return f'the counter did not change for the last {still:.1f} s' if frozen else ''
+
+@patch
+def _between(self:CounterTrace, a:float, b:float) -> Joules:
     (x, xl, xh, before), (y, yl, yh, after) = self.moment(a), self.moment(b)
     value, error = max(0., y - x), after - before
     return Joules(value, min(value, max(0., yl - xh - error)), max(value, yh - xl + error))
@@ -157,25 +161,17 @@ COARSE = .2 # s between two readings beyond which a straight line is no measurem
 BLIND = .5  # s between two readings beyond which a device without a known limit is unbounded
 GAP = 2.    # s between two readings beyond which the power of any device may have been anything
 
-class PowerTrace:
+class PowerTrace(_Trace):
     "Readings of power. Times in seconds (monotonic), values in W."
     def __init__(self,
         averaging:float=0., # s that a reading is the mean of
         max_watts:float=0., # power limit of the device; 0: unknown
     ):
-        self.averaging, self.max_watts = averaging, max_watts
-        self.at, self.watts, self.joules, self.uncertainty = (array('d') for _ in range(4))
+        super().__init__()
+        self.averaging, self.max_watts, self.watts, self.gaps = averaging, max_watts, array('d'), []
         self.burst = 0. # largest excess in W of a single reading over its neighbours
-        self.lost: float|None = None
-        self.gaps, self.why = [], ''
-        self.gain = 0. # relative error of the sensor to include in the intervals
 
-    def add(self, t:float, value:float|None, why:str=''):
-        "One reading; None if the meter gave none."
-        if self.lost is not None: return
-        if value is None:
-            if not self.at or why: self.lost, self.why = t, why or 'no reading'
-            return
+    def _take(self, t:float, value:float):
         t -= self.averaging / 2 # a mean is about the middle of its interval
         if not self.at: joules = error = 0.
         else:
@@ -218,15 +214,14 @@ def total(self:PowerTrace, t:float) -> tuple[float, float, float]:
 
 # %% ../../nbs/04_telemetry/00_traces.ipynb #87bbfadd
 @patch
-def energy(self:PowerTrace, a:float, b:float) -> Joules:
-    "J between two moments."
-    if not self.at: return missing(self.why or 'no reading yet')
-    if self.lost is not None and b > self.lost: return missing(self.why)
-    if len(self.at) < 2: return missing('fewer than two power readings')
-    if a < self.at[0] - .5 or b > self.at[-1] + GAP: return missing('no power readings in the window')
+def _unread(self:PowerTrace, a:float, b:float) -> str:
+    if len(self.at) < 2: return 'fewer than two power readings'
+    if a < self.at[0] - .5 or b > self.at[-1] + GAP: return 'no power readings in the window'
     unseen = sum(min(y, b) - max(x, a) for x, y in self.gaps if x < b and y > a)
-    if unseen > .05 * (b - a): return missing(f'no power readings for {unseen:.1f} of {b - a:.1f} s')
-    if b <= a: return Joules(0., 0., 0.)
+    return f'no power readings for {unseen:.1f} of {b - a:.1f} s' if unseen > .05 * (b - a) else ''
+
+@patch
+def _between(self:PowerTrace, a:float, b:float) -> Joules:
     (x, xl, xh, dx), (y, yl, yh, dy) = self.moment(a), self.moment(b)
     value, error = max(0., y - x), dy - dx + (xh - xl + yh - yl) / 2
     return Joules(value, max(0., value - error), value + error)

@@ -384,10 +384,7 @@ def _direction(word:str, n:int) -> np.ndarray:
     seed = hashlib.sha256(word.encode('utf-8', 'replace')).digest()[:8]
     return np.random.default_rng(int.from_bytes(seed)).normal(size=n)
 
-def hashed_vector(
-    text:str,
-    dimensions:int=64,
-) -> np.ndarray:
+def hashed_vector(text:str, dimensions:int=64) -> np.ndarray:
     "A unit vector that depends on the words of a text only: float32."
     v = np.sum([_direction(w, dimensions) for w in re.findall(r'\w+', text.lower()) or ['']], axis=0)
     return (v / np.linalg.norm(v)).astype(np.float32)
