@@ -249,7 +249,7 @@ def test_two_models_side_by_side(lab, ws):
     lab.type('.wattnb-compare .wattnb-side1 .wattnb-model input', 'abstain')
     take(lab, '.wattnb-compare', question(ws))
     lab.click('.wattnb-compare .wattnb-go')
-    lab.says('.wattnb-compare .wattnb-line', 'done · different values · extractive right · abstain wrong')
+    lab.says('.wattnb-compare .wattnb-line', 'done · one refuses · extractive right · abstain wrong')
     assert '3184' in lab.text('.wattnb-compare .wattnb-side0 .wattnb-value') and 'outside' in lab.text('.wattnb-compare .wattnb-side1 .wattnb-value')
     lab.picture('explore-compare', '.wattnb-compare')
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import psutil, pytest
 
 from conftest import words_workspace
+from wattnb.cli.command import main
 from wattnb.core.workspace import UserError, WorkError, read_json
 from wattnb.experiment.execute import run_all
 from wattnb.experiment.journal import read_journal
@@ -252,6 +253,15 @@ def test_nothing_is_left_of_a_run_that_is_killed_and_it_resumes(ws, vllm):
     assert plan.state == 'resume' and 2 < plan.done < 40
     summary = run_all(plan).summary
     assert summary['status'] == 'complete' and summary['by_status']['failed'] == 0 and len(vllm()) == 2
+
+
+def test_doctor_says_what_an_installed_engine_lacks(tmp_path, monkeypatch, capsys):
+    (tmp_path / 'xllamacpp.py').write_text("raise ImportError('libgomp.so.1: cannot open shared object file: No such file or directory')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'xllamacpp', raising=False)
+    assert main(['doctor']) == 0
+    [line] = [l for l in capsys.readouterr().out.splitlines() if l.startswith('llama.cpp:')]
+    assert 'libgomp.so.1' in line and 'apt-get install libgomp1' in line
 
 
 def test_an_engine_is_part_of_the_identity(ws, vllm):

@@ -168,7 +168,120 @@ def test_numbers_that_are_no_measurement_are_missing_ones(there, tmp_path):
     assert {x['label'] for x in drawn['tokens']} == {'fine? x'} and all(joules_per_token(e.run.records) is None for e in data.scored)
 
 
-def test_a_deep_file_of_models_is_a_line(tmp_path):
-    (tmp_path/'data').mkdir(); (tmp_path/'models.toml').write_text('a=' + '[' * 100_000)
-    status, _, err = wattnb('models', cwd=tmp_path)
-    assert status == 2 and 'models.toml: not valid TOML: nested too deeply' in err
+@pytest.mark.parametrize('text,why', [('a=' + '[' * 100_000, 'nested too deeply'), ('a=' + '9' * 5000, 'digits'), ('embedder = 3', ''), ('[embedder]\nx = 3', '')],
+                         ids=['deep', 'long', 'number', 'entry'])
+def test_odd_toml_of_others_is_a_line(there, capsys, text, why):
+    "Deep nesting, numbers of thousands of digits and values for tables, in each file that a workspace may have, are one line that names the file."
+    from wattnb.cli.command import main
+    ws, _ = there
+    for file, verb in (('models.toml', ['search', 'energy', '--preset', 'words']), ('models.toml', ['models']), ('wattnb.toml', ['index', '--offline']), ('study.toml', ['benchmark', '--study', str(ws/'study.toml'), '--dry-run'])):
+        before = (ws/file).read_text() if (ws/file).exists() else None
+        (ws/file).write_text(text)
+        try: status = main([*verb, '--root', str(ws)])
+        finally: (ws/file).unlink() if before is None else (ws/file).write_text(before)
+        said = capsys.readouterr().err
+        assert 'defect' not in said, (file, verb, said)
+        if text[0] == 'a': assert status == 2 and file in said and why in said, (file, verb, said)
+
+
+def sealed(folder):
+    "The manifest of an index that was changed by somebody who knows the format."
+    from wattnb.core.workspace import file_sha256, read_json, write_json
+    from wattnb.index.store import _sealed
+    files = {f.relative_to(folder).as_posix(): f for f in folder.rglob('*') if f.is_file() and f.name != 'manifest.json'}
+    write_json(folder/'manifest.json', _sealed(read_json(folder/'manifest.json') | dict(files={k: f.stat().st_size for k, f in files.items()}, sha256={k: file_sha256(f) for k, f in files.items()})))
+
+
+def test_rows_of_a_foreign_index_are_checked(there, tmp_path, capsys):
+    "Fields of another type, rows that are no lists, ranges beyond the units and arrays of 36 TiB in an index that fits its hashes: damaged, in one line."
+    from wattnb.cli.command import main
+    ws, _ = there
+    def changed(name, f):
+        def g(folder): (folder/name).write_text(''.join(json.dumps(f(json.loads(l))) + '\n' for l in (folder/name).read_text().splitlines()))
+        return g
+    def huge(folder):
+        head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000,), }".ljust(117) + b'\n'
+        (folder/'bm25/data.csc.index.npy').write_bytes(b'\x93NUMPY\x01\x00' + len(head).to_bytes(2, 'little') + head + bytes(64))
+    put = lambda row, k, v: [*row[:k], v, *row[k + 1:]]
+    faults = [huge, lambda folder: (folder/'units.jsonl').write_text('[' * 100_000), changed('units.jsonl', lambda r: 7), changed('units.jsonl', lambda r: dict(a=1))]
+    faults += [changed('units.jsonl', lambda r, k=k, v=v: put(r, k, v)) for k in range(5) for v in (None, 1.5, [1], dict(a=1)) ]
+    faults += [changed('passages.jsonl', lambda r, k=k, v=v: put(r, k, v)) for k in range(8) for v in (None, [1])]
+    faults += [changed('passages.jsonl', lambda r, v=v: put(r, k, v)) for k, v in ((5, -3), (6, 10**9), (6, 0))]
+    for k, fault in enumerate(faults):
+        shutil.copytree(ws/'data/embeddings/none', root_ := tmp_path/f'{k}/data/embeddings/none')
+        (tmp_path/f'{k}/models.toml').write_text('')
+        fault(root_); sealed(root_)
+        status = main(['search', 'energy of training', '--preset', 'words', '--root', str(tmp_path/f'{k}')])
+        said = capsys.readouterr().err
+        assert status == 2 and 'is damaged' in said and 'defect' not in said, (k, status, said)
+
+
+LOCAL = '127.1 2130706433 0x7f000001 017700000001 0 [::1] [::] [::ffff:127.0.0.1] [::127.0.0.1] [::ffff:0:127.0.0.1] [fec0::1] [fe80::1] [fd00::1] [64:ff9b::10.0.0.1] [64:ff9b:1::7f00:1] [2002:7f00:1::] [ff02::1] 169.254.169.254 100.64.0.1 240.0.0.1'
+
+def test_no_spelling_of_a_local_address_is_fetched(tmp_path, monkeypatch):
+    "Every spelling of an address of this machine or a private network is refused, also where a proxy would ask; an address that is none is that paper's line."
+    from wattnb.core.workspace import Workspace
+    from wattnb.index.corpus import Paper, fetch_papers
+    (tmp_path/'data').mkdir()
+    hosts = LOCAL.split()
+    papers = [Paper(f'p{k}', url=f'http://{h}:9/x.pdf') for k, h in enumerate([*hosts, 'localhost', 'localhost.', 'x.localhost'])]
+    odd = [Paper(f'o{k}', url=u) for k, u in enumerate(('http://xn--/', 'http://[x', 'http://a:99999/', 'file:///etc/passwd', 'data:,x', 'gopher://x', 'http://user@127.0.0.1:9/', ''))]
+    for proxy in (None, 'http://127.0.0.1:9'):
+        if proxy: monkeypatch.setenv('http_proxy', proxy)
+        got = {r.id: r.reason for r in fetch_papers(Workspace(tmp_path), [*papers, *odd], retries=0, timeout=2)}
+        for p in papers: assert '--allow-local' in got[p.id], (p.url, got[p.id])
+        assert all(got[p.id] for p in odd), got
+
+
+def test_a_key_goes_to_no_server_that_only_a_file_names(tmp_path, monkeypatch, caplog):
+    "A models.toml that gives a familiar model another address gets no key, unless the environment names its host."
+    from wattnb.core.workspace import Workspace
+    from wattnb.llm import calls
+    from wattnb.llm.protocol import Request, open_model
+    from wattnb.llm.registry import load_registry
+    from wattnb.testing.server import FakeServer
+    monkeypatch.setattr(calls, 'loopback_port', lambda url: None) # the server stands for one elsewhere
+    monkeypatch.setenv('OPENAI_API_KEY', 'sk-never-sent-0123456789')
+    (tmp_path/'data').mkdir()
+    with FakeServer() as server:
+        seen, serve, tell = [], server._serve, server._tell
+        server._serve = lambda h: (seen.append(h.headers.get('Authorization')), serve(h))
+        server._tell = lambda h, *a: (seen.append(h.headers.get('Authorization')), tell(h, *a))
+        url = server.env()['OPENAI_BASE_URL']
+        (tmp_path/'models.toml').write_text(f'[model.gpt-mine]\nprovider = "openai"\nid = "gpt-mine"\noptions = {{ base_url = "{url}" }}\n')
+        entry = load_registry(Workspace(tmp_path)).find('gpt-mine')
+        for hosts, sent in (('', {None}), ('other.example', {None}), ('127.0.0.1', {'Bearer sk-never-sent-0123456789'})):
+            monkeypatch.setenv('WATTNB_KEY_HOSTS', hosts)
+            seen.clear(); caplog.clear()
+            with open_model(entry, ws=Workspace(tmp_path)) as m: m.complete([Request('q', '', 'hello')])
+            assert seen and set(seen) == sent, (hosts, seen)
+            assert ('OPENAI_API_KEY is not sent' in caplog.text) == (sent == {None})
+
+
+def test_texts_of_others_in_markdown_and_latex_are_texts():
+    "No HTML, link, picture or formula of a name, an answer or a paper is live in the Markdown of a result; no brace or command of one in its LaTeX."
+    MarkdownIt = pytest.importorskip('markdown_it').MarkdownIt
+    from wattnb.core.tables import ResultTable
+    from wattnb.retrieval.context import Block, Context
+    bad = ['<img src=x onerror=alert(1)>', '<script>x</script>', '![p](http://e/i)', '[l](javascript:alert(1))', '\\<b>', '\\\\<b>', '<http://e>', '[r]: http://e', '[r]', '&lt;b&gt;', '$x$', '|', '`<b>`', '</td><b>', '<!-- x', '[a][r]', '\r\n\r\n<b>x</b>']
+    t = ResultTable(bad[:3], [bad[:3], bad[3:6]], ' '.join(bad), bad)
+    md = MarkdownIt('commonmark', dict(html=True)).enable('table')
+    for text in (t.to_markdown(), *(ResultTable(['x'], [[b]], b, [b, 'x ' + b]).to_markdown() for b in bad), Context((Block('a', 1, ' '.join(bad), '\n'.join(bad), 1., 1, ()),))._repr_markdown_()):
+        live = re.findall(r'<(?!/?(?:table|thead|tbody|tr|th|td|p|em|strong|code|br|blockquote|ul|li)\b)[^>]*>', md.render(text))
+        assert not live, (live, text)
+    tex = ResultTable(['x'], [[r'\input{/etc/passwd}\write18{id}^^M' + '\r\n\r\n']]).to_latex()
+    assert '\\input' not in tex and '\\write' not in tex and '^' not in tex.replace('\\textasciicircum', '') and '\r' not in tex
+
+
+def test_pages_permit_no_script_but_the_one_that_sorts(there):
+    "The head of the report and of its tables permits no request, and of scripts only the handler that is in the page."
+    import base64, html
+    ws, _ = there
+    if not (page := ws/'artifacts/reports/report.html').exists(): assert wattnb('report', '--html', cwd=ws)[0] == 0
+    text = page.read_text('utf-8')
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
+    allowed = set(re.findall(r"'sha256-([^']+)'", policy))
+    handlers = {html.unescape(h) for h in re.findall(r'\sonclick="([^"]*)"', text)}
+    assert handlers and {base64.b64encode(hashlib.sha256(h.encode()).digest()).decode() for h in handlers} == allowed
+    assert "default-src 'none'" in policy and "'unsafe-inline'" not in policy.split('script-src')[1] and text.index('Content-Security-Policy') < text.index('<main')
+    assert 'Content-Security-Policy' in (ws/'artifacts/reports/report-tables/tables.html').read_text('utf-8')

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wattnb.cli.command import init_workspace
-from wattnb.core.workspace import UserError, Workspace, atomic_write, file_sha256, read_bytes, read_csv, read_json
+from wattnb.core.workspace import UserError, Workspace, atomic_write, file_sha256, folder_lock, read_bytes, read_csv, read_json
 from wattnb.llm.registry import _read_tables
 
 root = Path(__file__).resolve().parent.parent
@@ -63,6 +63,19 @@ def test_a_run_folder_of_pipes_is_one_line(tmp_path):
     with pytest.raises(UserError, match='cannot read .*l: '): verify(tmp_path)
     (tmp_path/'journal.jsonl').unlink()
     with pytest.raises(UserError, match='no readable journal'): verify(tmp_path)
+    os.mkfifo(tmp_path/'.lock.json')
+    with pytest.raises(UserError, match='lock.json is a link or a pipe'), folder_lock(tmp_path, 'test'): pass
+    (tmp_path/'journal.jsonl').symlink_to('/dev/zero')
+    with pytest.raises(UserError, match='journal.jsonl: it is a device'): read_journal(tmp_path/'journal.jsonl')
+
+
+def test_a_link_to_itself_costs_no_other_run(tmp_path, caplog):
+    from wattnb.scoring.run_folders import find_runs
+    runs = tmp_path/'artifacts/experiments/e/q'
+    for name in ('bad', 'good'): (runs/name).mkdir(parents=True)
+    (runs/'good/summary.json').write_text('{}')
+    (runs/'loop').symlink_to('loop'); (runs/'bad/journal.jsonl').symlink_to('journal.jsonl')
+    assert [r.id for r in find_runs(tmp_path)] == ['e/q/good']
 
 
 def test_a_signal_while_text_is_decoded_says_who_stopped(monkeypatch, capsys):
@@ -75,6 +88,36 @@ def test_a_signal_while_text_is_decoded_says_who_stopped(monkeypatch, capsys):
     try: assert command.main(['decode']) == 143
     finally: codecs.unregister(find)
     assert capsys.readouterr().err == 'wattnb: stopped by SIGTERM\n'
+
+
+def test_a_closed_terminal_ends_a_verb_as_sigterm_does(monkeypatch, capsys):
+    import signal
+    from wattnb.cli import command
+    def send(a): os.kill(os.getpid(), signal.SIGHUP); return command.Result('went on', None)
+    monkeypatch.setitem(command.VERBS, 'send', (send, 'x', 'x', ()))
+    assert command.main(['send']) == 129 and capsys.readouterr().err == 'wattnb: stopped by SIGHUP\n'
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN) # as `nohup` starts it
+    try: assert command.main(['send']) == 0 and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally: signal.signal(signal.SIGHUP, before)
+
+
+def test_ctrl_c_while_the_packages_are_imported_shows_no_traceback():
+    code = """import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == 'wattnb.cli': os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from wattnb.__main__ import main
+main()"""
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (p.returncode, p.stdout, p.stderr) == (-2, '', '')
+
+
+def test_sigterm_to_the_meter_alone_ends_the_command_that_it_measures(ws, capfd):
+    from wattnb.cli import main
+    code = 'import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)'
+    assert main(['meter', '--root', str(ws), '--json', '--', sys.executable, '-c', code]) == 1
+    assert json.loads(capfd.readouterr().out)['returncode'] == -15
 
 
 def test_what_a_killed_process_left_is_swept_when_the_papers_are_read(ws):

@@ -13,8 +13,8 @@ from hypothesis import given, settings, strategies as st
 
 from wattnb.cli.command import main
 from wattnb.plots.checks import hash_distance, ink_fraction, missing_numbers, overlaps, perceptual_hash
-from wattnb.plots.style import boxes_hit, grey_level, is_note
-from wattnb.plots.registry import ALIASES, COPIES, FIGURES, FigureData
+from wattnb.plots.style import COLUMN, boxes_hit, grey_level, is_note, narrow_figures
+from wattnb.plots.registry import ALIASES, COPIES, FIGURES, FigureData, as_shown
 from wattnb.plots.figures import Gallery, draw, draw_all
 from wattnb.testing.synthetic import DEMO, EFFORT, synthetic_runs
 from wattnb.plots.questions import GROUP_OF, GROUPS
@@ -65,6 +65,12 @@ def test_nothing_to_draw_is_a_note(name):
 
 
 def test_every_figure_has_a_baseline(): assert set(json.loads(HASHES.read_text())) == set(FIGURES)
+
+
+@pytest.mark.parametrize('name', ['abstention', 'question_map'])
+def test_wide_figures_are_legible_on_a_phone(name):
+    with narrow_figures(): fig = FIGURES[name].draw(as_shown(drawn(name)[1], made()))
+    assert fig.get_figwidth() == COLUMN and overlaps(fig) == [] and missing_numbers(fig, numbers(name, drawn(name)[1])) == []
 
 
 def test_stacked_bars_are_the_counts_in_their_rows():

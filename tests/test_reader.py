@@ -126,6 +126,34 @@ def test_marks_in_tables_leave_the_number(tmp_path):
     assert [x.split('halls. ')[1] for x in t] == ['Tern: Power (kW): 311 [1]; Energy (MWh): 1287 [1]', 'Gull: Power (kW): 284 [2]; Energy (MWh): 626 [2]', 'Auk: Power (kW): 552 [3]; Energy (MWh): 498 [3]']
 
 
+@pytest.mark.parametrize('shift', [0, 3.5, 4.5, 6, 7.5, 9])
+def test_marks_stay_with_their_line_beside_another_column(tmp_path, shift):
+    "Whatever the height of the lines of the other column."
+    def line(x, y, *parts):
+        out = ''
+        for t, rise in parts: out, x = out + show(x, y + rise, t, 7 if rise else 10), x + width(t, 7 if rise else 10)
+        return out
+    page = ''.join(line(40 + 290 * c, 780 - 12 * k - shift * c, (f'Hall {n} took 1{n}.5 MWh', 0), ('3', 3.6), (f' or 3.{n} \xd7 10', 0), ('21', 3.6), (' FLOPs and t CO', 0), ('2', -1.5), ('e', 0))
+                   for c in range(2) for k in range(30) for n in [c * 30 + k])
+    assert read(make(tmp_path / 'a.pdf', page)) == ' '.join(f'Hall {n} took 1{n}.5 MWh [3] or 3.{n} × 10^21 FLOPs and t CO2e' for n in range(60))
+
+
+def test_marks_of_letters_and_in_brackets_leave_the_number(tmp_path):
+    page = lines(SENTENCES[:6])
+    for k, mark in enumerate(('a,b', '(3)', '[4]', 'iii', '4a')): page += show(72, 600 - 20 * k, 'It took 284') + show(72 + width('It took 284'), 603.6 - 20 * k, mark, 7) + show(72 + width('It took 284') + width(mark, 7), 600 - 20 * k, ' tonnes.')
+    t = read(make(tmp_path / 'a.pdf', page))
+    assert all(f'284 [{m}] tonnes' in t for m in ('a,b', '3', '4', 'iii', '4a')), t[-200:]
+
+
+def test_a_large_first_letter_belongs_to_its_word(tmp_path):
+    "Two lines high, in the first of two columns; it makes no heading of its line, and takes no line of the other column."
+    page = show(50, 768, 'T', 26) + show(68, 780, 'HE Tern hall drew 552 kilowatts in') + show(68, 768, 'May, and its operators wrote every')
+    page += lines(column(0), x=50, y=756, step=12) + lines(column(1), x=310, y=775, step=12)
+    d = parse_pdf(make(tmp_path / 'a.pdf', page))
+    assert ' '.join(p.text for p in d.paragraphs) == 'THE Tern hall drew 552 kilowatts in May, and its operators wrote every ' + ' '.join(column(0) + column(1))
+    assert {p.metadata['kind'] for p in d.paragraphs} == {'text'}
+
+
 def table_of(path): return [(p.metadata['header'], p.metadata['cells']) for p in parse_pdf(path).paragraphs if p.metadata['kind'] == 'table']
 
 
@@ -205,13 +233,42 @@ def test_heads_of_several_levels(tmp_path):
     assert tables(tmp_path, show(72, 710, CAPTION), put(('Setting', 'Value'), ('Model', 'Tern-7B'), ('GPU', '8 H100'), ('Batch', '64'))) == named(CAPTION, 'Model: Value: Tern-7B', 'GPU: Value: 8 H100', 'Batch: Value: 64')
 
 
+def test_years_over_several_columns_are_a_head(tmp_path):
+    rows = put([middle(140, 222, '2029'), middle(260, 341, '2030')], ('Hall', 'GPU', 'CPU', 'GPU', 'CPU'), ('Tern', '311', '1287', '0.4', '12'), ('Gull', '284', '626', '0.5', '13'), xs=(72, 140, 200, 260, 320))
+    assert tables(tmp_path, show(72, 710, CAPTION), rows)[1] == f'{CAPTION} Gull: 2029 GPU: 284; 2029 CPU: 626; 2030 GPU: 0.5; 2030 CPU: 13'
+
+
+@pytest.mark.parametrize('gap', [4.5, 6, 8])
+def test_names_of_columns_with_little_room_between_them(tmp_path, gap):
+    "As LaTeX writes them: a row is one string, and the names are the widest cells."
+    head, rows = ('Hall', 'Power (kW)', 'Energy (MWh)', 'PUE'), [('Tern hall', '311.5', '1287', '1.1'), ('Gull hall', '28.4', '626', '1.2'), ('Auk hall', '2.5', '98', '1.3')]
+    page, at = show(72, 710, CAPTION), [72, *(116 + sum(width(h) + gap for h in head[1:k]) for k in (1, 2, 3))]
+    for k, r in enumerate([head, *rows]):
+        items, end = [], 72.
+        for x, h, c in zip(at, head, r): x += (width(h) - width(c)) / 2 if x > 72 else 0; items.append(f'{-100 * (x - end):.0f} ({esc(c)})'); end = x + width(c)
+        page += f'BT /F1 10 Tf 72 {690 - 12 * k} Td [{" ".join(items)}] TJ ET\n'
+    assert tables(tmp_path, page) == named(CAPTION, *(f'{n}: Power (kW): {a}; Energy (MWh): {b}; PUE: {c}' for n, a, b, c in rows))
+
+
+def test_cells_of_two_lines_beside_cells_of_one(tmp_path):
+    "The lines of a cell are above and below the baseline of its row; deviations below their numbers are smaller."
+    out = put(HEAD[:1] + ('Boards',) + HEAD[2:])
+    for k, (n, a, b, c) in enumerate([('Tern', '64 V100 of the north', 'and 12 A100', '311'), ('Gull', '8 H100 of the south', 'and 3 others', '284'), ('Auk', '9 H100 of the lake', 'and 1 other', '552')]):
+        out += put(('', a), (n, '', '', c), ('', b), y=664 - 30 * k, step=6, xs=(72, 120, 200, 260))
+    assert tables(tmp_path, show(72, 710, CAPTION), out)[:2] == named(CAPTION, 'Tern: Boards: 64 V100 of the north and 12 A100; Energy (MWh): 311', 'Gull: Boards: 8 H100 of the south and 3 others; Energy (MWh): 284')
+    out = put(HEAD)
+    for k, (n, a, b) in enumerate([('Tern', '311', '1287'), ('Gull', '284', '626'), ('Auk', '552', '498')]):
+        out += put((n, a, b), y=666 - 26 * k) + show(160, 656 - 26 * k, f'(0.{k})', 8) + show(250, 656 - 26 * k, f'(1.{k})', 8)
+    assert tables(tmp_path, show(72, 710, CAPTION), out)[:2] == named(CAPTION, 'Tern: Power (kW): 311 (0.0); Energy (MWh): 1287 (1.0)', 'Gull: Power (kW): 284 (0.1); Energy (MWh): 626 (1.1)')
+
+
 def test_numbers_as_they_are_written_are_data_and_no_head(tmp_path):
     for k, rows in enumerate([(('Tern', '1 287,5', '(1,204)'), ('Gull', '626,0', '(88)')), (('Tern', '+3,1', '±0'), ('Gull', '71.2 ± 0.4', '68.9*')), (('Tern', '–12', '3.2 × 10^6'), ('Gull', '75.0 (0.3)', '1.9 (+0.4)'))]):
         got = tables(tmp_path, show(72, 710, CAPTION), put(HEAD, *rows, ('Auk', '552', '498')))
         assert got[:2] == named(CAPTION, *(f'{r[0]}: Power (kW): {r[1]}; Energy (MWh): {r[2]}' for r in rows)), k
 
 
-@pytest.mark.parametrize('caption', ['Table A1: Halls.', 'Table S3 Halls', 'TABLE IV', 'Table 1 – Halls.', 'Tab. 3: Halls.', 'Table 5.2. Halls.', 'Tabelle 1: Hallen.', 'Tableau 2 : Salles.', 'Table 3 | Halls.', 'Tabla 1. Salas'])
+@pytest.mark.parametrize('caption', ['Table A1: Halls.', 'Table S3 Halls', 'TABLE IV', 'Table 1 – Halls.', 'Tab. 3: Halls.', 'Table 5.2. Halls.', 'Tabelle 1: Hallen.', 'Tableau 2 : Salles.', 'Table 3 | Halls.', 'Tabla 1. Salas', 'Table 3 (continued)', 'Table 2, cont.'])
 def test_forms_of_a_caption(tmp_path, caption):
     rows = ('Tern', '311', '1287'), ('Gull', '284', '626')
     want = [f'{caption} {n}: Power (kW): {a}; Energy (MWh): {b}' for n, a, b in rows]
@@ -282,6 +339,23 @@ def test_any_number_of_columns(tmp_path, n, size, shift):
     t = read(make(tmp_path / 'a.pdf', page))
     at = [t.index(l) for c in range(n) for l in column(c)]
     assert at == sorted(at)
+
+
+def test_a_large_heading_beside_a_line_of_the_other_column(tmp_path):
+    "Nearer to that line than its own letters are wide, as in the two columns of LaTeX's article."
+    left = SENTENCES[0][:60]
+    page = lines([left] * 40, x=50, y=780, step=12) + lines(SENTENCES[:10], x=60 + width(left), y=780, step=12, size=6) + show(60 + width(left), 648, '2 Related work', 14.4) + lines(SENTENCES[10:], x=60 + width(left), y=612, step=12, size=6)
+    d = parse_pdf(make(tmp_path / 'a.pdf', page))
+    assert [p.text for p in d.paragraphs if p.metadata['kind'] == 'heading'] == ['2 Related work']
+    assert ' '.join(p.text for p in d.paragraphs) == ' '.join([left] * 40 + SENTENCES[:10] + ['2 Related work'] + SENTENCES[10:])
+
+
+def test_lines_of_a_paragraph_that_begin_with_a_number_are_no_headings(tmp_path):
+    text = ['For the largest model of the family we used a cluster with', '64 NVIDIA V100 boards for 14 days, and for the others another of', '128 A100 boards whose power had a mean of', '1.24. Nobody wrote the readings of May down. They say that in',
+            '2019 Meta used half of it.']
+    page = lines(SENTENCES[:6]) + show(72, 640, '2 Energy of the', 10) + show(72, 626, 'largest models', 10) + lines(text, y=600)
+    d = parse_pdf(make(tmp_path / 'a.pdf', page))
+    assert [(p.metadata['kind'], p.text) for p in d.paragraphs[1:]] == [('heading', '2 Energy of the largest models'), ('text', ' '.join(text))]
 
 
 def test_bands_of_different_columns(tmp_path):
@@ -451,6 +525,17 @@ def test_pages_that_were_not_understood_are_reported_and_not_indexed(tmp_path):
     w.pages[1]['/Resources']['/Font']['/F2'].get_object()[name('/ToUnicode')] = w._add_object(cmap)
     w.write(tmp_path / 'e.pdf')
     assert page_notes(parse_pdf(tmp_path / 'e.pdf')) == ['page 2 is left out: it is written from right to left']
+
+
+def test_pages_without_text_are_noted(tmp_path):
+    "Blank, a drawing, or a stream that is damaged."
+    path = make(tmp_path / 'a.pdf', *[lines(SENTENCES)] * 6)
+    w = pypdf.PdfWriter(clone_from=path)
+    w.pages[1][name('/Contents')] = w._add_object(StreamObject())
+    w.pages[4]['/Contents'].get_object()._data = b'x\x9c' + bytes(40)
+    w.pages[4]['/Contents'].get_object()[name('/Filter')] = name('/FlateDecode')
+    w.write(path)
+    assert page_notes(parse_pdf(path)) == ['no text on pages 2, 5: blank, a picture or damaged']
 
 
 def bitmap_font(w):

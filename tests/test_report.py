@@ -11,7 +11,9 @@ from wattnb.cli.command import main
 from wattnb.compare.paired import compare
 from wattnb.core.workspace import UserError, Workspace, read_csv, read_json, write_csv, write_json
 from wattnb.plots.citing import cite_latex, cite_markdown, cited_runs, oriented, pair_quantities, run_quantities
-from wattnb.plots.claims import RIGHT, _comment_faults, _macro_faults, check_paper, declared_runs, judged, judged_text, sentences_of, tables_of
+from wattnb.plots.manuscripts import sentences_of, tables_of
+from wattnb.plots.typed import RIGHT
+from wattnb.plots.paper_check import _comment_faults, _macro_faults, check_paper, declared_runs, judged, judged_text
 from wattnb.plots.findings import (MAX_WORDS, audit_findings, energy_findings, money_findings, refusal_findings, report_title, summary_sentences,
                                    systems_table, takes_less)
 from wattnb.plots.report_page import BODY, page_of, report_tables, report_top

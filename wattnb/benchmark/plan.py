@@ -7,7 +7,7 @@ __all__ = ['ORDERS', 'AXES', 'BenchmarkSettings', 'PlannedRun', 'need', 'read_re
            'predicted_and_measured', 'run_argv', 'start_run']
 
 # %% ../../nbs/07_benchmark/01_plan.ipynb #458bbb15
-import itertools, math, os, re, socket, sys
+import itertools, math, os, re, shlex, socket, sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Sequence
@@ -299,8 +299,8 @@ def predicted_and_measured(
     notes = [f'predicted: {e.basis}' + (f'; memory {basis}' if gb else '')]
     notes += [f'{what}: {name}' for what, name in (('random weights', noise[-1]), ('real', real[-1])) if name]
     if entry.local and not noise[-1] and not real[-1] and shape_of(entry):
-        notes.append(f'nothing measured yet: `wattnb run --model {entry.key} --weights random --limit 32` measures it '
-                     'without a download')
+        notes.append(f'nothing measured yet: `wattnb run --model {shlex.quote(entry.key)} --weights random --limit 32` '
+                     'measures it without a download')
     return ResultTable(['', 'predicted', 'random weights', 'real run'],
                        [(*row, noise[i], real[i]) for i, row in enumerate(rows)], title='What it takes', notes=notes)
 

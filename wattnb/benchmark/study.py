@@ -6,7 +6,6 @@
 __all__ = ['STUDY_KEYS', 'Study', 'read_study', 'plan_study', 'keep_study', 'kept_studies', 'study_table']
 
 # %% ../../nbs/07_benchmark/07_study.ipynb #a5528667
-import tomllib
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Sequence, get_args
 
 from fastcore.basics import patch
 from ..core.tables import ResultTable
-from ..core.workspace import UserError, Workspace, did_you_mean, digest, jsonable, read_bytes, read_json, write_json
+from ..core.workspace import UserError, Workspace, did_you_mean, digest, jsonable, read_json, read_toml, write_json
 from ..scoring.run_folders import RunFolder
 from ..experiment.journal import utc_now
 from ..experiment.settings import RunSettings, as_type, shared
@@ -70,10 +69,7 @@ def read_study(
 ) -> Study:
     "Read a study file. Raises `UserError` (one line) for any mistake in it."
     path = Path(path).expanduser()
-    try: doc = tomllib.loads(read_bytes(path).decode('utf-8-sig'))
-    except UnicodeDecodeError: raise UserError(f'{path} is not UTF-8 text') from None
-    except tomllib.TOMLDecodeError as e: raise UserError(f'{path}: not valid TOML: {e}') from None
-    except RecursionError: raise UserError(f'{path}: not valid TOML: nested too deeply') from None
+    doc = read_toml(path)
     name, blocks, top = doc.get('name', path.stem), doc.get('runs', []), _checked(doc, str(path), ('name', 'runs'))
     if not isinstance(blocks, list) or not blocks or not all(isinstance(b, dict) for b in blocks):
         raise UserError(f'{path} has no runs: a block begins with the line [[runs]]')

@@ -6,7 +6,7 @@
 __all__ = ['Explorer', 'AskPanel', 'ComparePanel', 'question_html', 'RunsPanel', 'EnsemblePanel']
 
 # %% ../../nbs/11_cli/02_explorer.ipynb #23b24183
-import html, sys, threading, time
+import html, shlex, sys, threading, time
 from base64 import b64encode
 from collections import Counter
 from contextlib import ExitStack, contextmanager
@@ -20,7 +20,7 @@ from ..core.workspace import UserError, WorkError, Workspace, log, one_line, opt
 from ..core.redaction import redact
 from ..core.questions import BLANK, Question, Refs, read_questions
 from ..core.hardware import memory_here
-from ..index.corpus import read_bibliography
+from ..index.corpus import read_papers
 from ..index.store import open_index
 from ..retrieval.queries import DEFAULT_PRESET, PRESETS
 from ..llm.registry import PRECISIONS, load_registry
@@ -45,7 +45,7 @@ class Explorer:
     ):
         self.ws = ws = Workspace.find(root or None)
         self.registry, self.task, self.pictures = load_registry(ws), asked_task(ws, RunSettings('')), Pictures(ws)
-        self.citations = Citations(read_bibliography(ws.metadata) if ws.metadata.exists() else {})
+        self.citations = Citations(read_papers(ws))
         try: self.questions = read_questions(ws.questions())
         except UserError: self.questions = []
         self._key, self._models, self._lock = None, ExitStack(), threading.Lock()
@@ -218,7 +218,8 @@ def _verdict(a:Asked, b:Asked) -> str:
     "Whether two answers to a question agree, and which is right where the truth is known."
     g, h = same_values([a.answer.value, b.answer.value], a.question.task.values)
     right = [f'{x.entry.key} {"right" if x.scored["value_correct"] else "wrong"}' for x in (a, b) if x.scored]
-    return _note(' · '.join(['done', 'the same value' if g == h else 'different values', *right]), 'verdict')
+    said = 'the same value' if g == h else 'different values' if g and h else 'one refuses'
+    return _note(' · '.join(['done', said, *right]), 'verdict')
 
 def ComparePanel(
     explorer:Explorer,
@@ -316,5 +317,5 @@ def _vote_table(p:RunMatrix, ks:list[int], rule:VoteRule, datafile:str) -> Resul
         f'{s.overall:.3f} [{lo:.3f}, {hi:.3f}], {gain:+.3f} against its best member',
         (f'{p.n} questions, agreement {sum(d.agreement for d in votes.values()) / len(votes):.2f}, energy {energy.is_}',
          'Chosen and scored on the same questions: `wattnb recommend` estimates the score on others.',
-         f'To keep it: wattnb ensemble --experiments {" ".join(p.labels[k] for k in ks)} --strategy {rule.strategy}'
-         f'{" --ignore-blank" * rule.ignore_blank} --name vote --datafile {datafile}'))
+         f'To keep it: wattnb ensemble --experiments {shlex.join(p.labels[k] for k in ks)} --strategy {rule.strategy}'
+         f'{" --ignore-blank" * rule.ignore_blank} --name vote --datafile {shlex.quote(datafile)}'))

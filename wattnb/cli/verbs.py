@@ -18,7 +18,7 @@ from pathlib import Path
 from ..core.redaction import redact
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, environment, jsonable, log,
-                                   optional, read_csv, sweep, write_json)
+                                   optional, read_csv, sweep, there_is, write_json)
 from ..core.questions import read_questions, task_of
 from ..core.hardware import memory_here
 from ..experiment.settings import RunSettings, cli_options, notebook_parameters, shared
@@ -174,7 +174,7 @@ def cmd_check_questions(a) -> Result:
     candidates = [Path(a.questions).parent/'metadata.csv'] # beside the questions, else the workspace's
     try: candidates.append(Workspace.find(a.root).metadata)
     except UserError: pass
-    bib = next((p for p in candidates if p.is_file()), None)
+    bib = next(filter(there_is, candidates), None)
     t = check_questions(a.questions, read_bibliography(bib) if bib else None, a.task)
     task = task_of(a.questions, read_csv(a.questions).columns, a.task).name
     return Result(t.to_text() if len(t) else f'no errors found, by the rules of {task}', dict(faults=t.to_json(), task=task),
@@ -318,7 +318,7 @@ def _execute(src:Path, out:Path, parameters:dict, cwd:Path):
         if e.ename == 'UserError': raise UserError(redact(str(e.evalue))) from None
         kind = '' if e.ename == 'WorkError' and e.evalue else f'{e.ename}: '
         raise WorkError(f'{kind}{redact(str(e.evalue))} (executed notebook: {out})') from None
-    except (OSError, RuntimeError) as e: raise WorkError(f'the notebook could not be executed: {e}') from None
+    except (OSError, RuntimeError) as e: raise WorkError(f'the notebook {out} could not be executed: {e}') from None
     finally:
         text = out.read_text('utf-8') if out.exists() else ''
         if (clean := redact(text)) != text: atomic_write(out, clean)
@@ -441,16 +441,16 @@ def cmd_models(a) -> Result:
       'wattnb doctor')
 def cmd_doctor(a) -> Result:
     from wattnb.telemetry.metering import doctor
-    from wattnb.llm.engines import engines_here
+    from wattnb.llm.engines import engines_here, import_problem
     from wattnb.llm.loading import local_facts
     d, here = doctor(), local_facts()
-    mxfp4 = here['mxfp4_problem'] if d.machine['gpus'] else ''
-    problems = [f'{what}: {why}' for what, why in (('local models', here['gpu_problem']),
-                                                   ('gpt-oss takes twice its memory and more', mxfp4)) if why]
+    problems = {'local models': here['gpu_problem'], 'llama.cpp': import_problem('xllamacpp'),
+                'gpt-oss takes twice its memory and more': here['mxfp4_problem'] if d.machine['gpus'] else ''}
     versions = 'versions: ' + ', '.join(f'{k} {v}' for k, v in here['versions'].items())
     engines = engines_here()
     found = 'engines: ' + ', '.join(v or f'{k} (not installed)' for k, v in engines.items())
-    return Result('\n'.join([d.to_text(), versions, found, *problems]), d.to_json() | dict(local=here, engines=engines))
+    said = [f'{what}: {why}' for what, why in problems.items() if why]
+    return Result('\n'.join([d.to_text(), versions, found, *said]), d.to_json() | dict(local=here, engines=engines))
 
 # %% ../../nbs/11_cli/01_verbs.ipynb #19cb6ef3
 @verb('meter', 'measure energy, power and memory of any command',
@@ -1004,6 +1004,6 @@ def cmd_cite(a) -> Result:
       Opt('--margin', type=float, default=2., metavar='POINTS',
           help='a difference of this many points counts as none (default: 2)'), _TRUTH)
 def cmd_check(a) -> Result:
-    from wattnb.plots.claims import check_paper
+    from wattnb.plots.paper_check import check_paper
     r = check_paper(_tree(a), *a.papers, margin=_share(a.margin, '--margin'), ground_truth=a.ground_truth)
     return Result(r.to_text(), r, 1 if r.faults else 0)

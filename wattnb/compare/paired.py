@@ -17,7 +17,7 @@ from typing import Sequence
 import numpy as np
 from fastcore.basics import patch
 
-from ..core.tables import ResultTable, TableSet, fit_text
+from ..core.tables import ResultTable, TableSet, fit_text, spreadsheet_text
 from ..core.workspace import UserError, atomic_write, some_of, write_csv, write_json
 from ..scoring.statistics import (ALPHA, design_effect, differs, holm, letters, mcnemar_exact, mcnemar_power, mde, mde_mean,
                                        p_text, paired_ci, permutation_test, ratio_ci)
@@ -603,7 +603,9 @@ def write(self:Comparison,
 ) -> Path:
     "Save in the form that the suffix names."
     path = Path(path)
-    if path.suffix == '.csv': return write_csv(path, self.pair_table.columns, self.pair_table.to_json())
+    if path.suffix == '.csv':
+        rows = [{k: spreadsheet_text(v) for k, v in r.items()} for r in self.pair_table]
+        return write_csv(path, self.pair_table.columns, rows)
     if path.suffix == '.json': return write_json(path, self.to_json())
     forms = {'.tex': self.to_latex, '.md': self.to_markdown, '.txt': self.to_text}
     if path.suffix not in forms:

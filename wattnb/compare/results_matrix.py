@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Sequence
 
-from ..core.tables import ResultTable, TableSet
+from ..core.tables import ResultTable, TableSet, spreadsheet_text
 from ..core.workspace import UserError, log, read_csv, write_csv
 from ..core.questions import WATTBOT2025, Task
 from ..scoring.answers import read_predictions
@@ -38,7 +38,9 @@ class Matrix(TableSet):
         "As a pandas DataFrame, index id."
         import pandas as pd
         return pd.DataFrame(list(self.rows), columns=list(self.columns)).set_index('id')
-    def to_csv(self, path) -> Path: return write_csv(path, self.columns, self.rows)
+    def to_csv(self, path) -> Path:
+        rows = [{spreadsheet_text(k): spreadsheet_text(v) for k, v in r.items()} for r in self.rows]
+        return write_csv(path, list(map(spreadsheet_text, self.columns)), rows)
     def to_json(self): return list(self.rows)
     def tables(self): return [ResultTable(self.columns, self.rows,
                                           ', '.join(x for x in (self.env, self.datafile) if x))]

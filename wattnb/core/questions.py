@@ -14,7 +14,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Sequence
 
-from .workspace import SETTINGS_FILE, CsvFile, UserError, file_sha256, read_csv, read_settings
+from .tables import markdown_text
+from .workspace import SETTINGS_FILE, CsvFile, UserError, file_sha256, read_csv, read_settings, real_path
 
 # %% ../../nbs/00_core/03_questions.ipynb #6c80eabb
 BLANK = 'is_blank'
@@ -43,11 +44,11 @@ def parse_refs(
             except (ValueError, SyntaxError, RecursionError, MemoryError): continue
             if isinstance(v, (list, tuple, set)): items = [str(x) for x in v]; break
     if items is None: items = re.split(r'[,;]', s.strip('[](){}'))
-    out = []
+    out: dict = {}
     for x in items:
         x = re.sub(r'^\[?\s*ref_id\s*=\s*', '', x.strip().strip('\'"').strip()).strip('[]\'" ')
-        if not is_blank(x) and x not in out: out.append(x)
-    return out
+        if not is_blank(x): out[x] = None
+    return list(out)
 
 # %% ../../nbs/00_core/03_questions.ipynb #9a0fa9b3
 class Refs(tuple[str, ...]):
@@ -192,7 +193,7 @@ def read_task(
 # %% ../../nbs/00_core/03_questions.ipynb #7a5c000b
 def _declared(path) -> Task|None:
     "The task that a `wattnb.toml` in the folder of a file, or in the one above, declares."
-    for folder in Path(path).resolve().parents[:2]:
+    for folder in real_path(path).parents[:2]:
         if (table := read_settings(folder).get('task')) is None: continue
         where = f'{folder/SETTINGS_FILE}, [task]'
         if not isinstance(table, dict): raise UserError(f'{where} must be a table')
@@ -286,7 +287,8 @@ class QuestionSet(Sequence):
     def _repr_markdown_(self):
         na = sum(q.is_na for q in self) if self.labelled else '–'
         flags = ', '.join(self.flag_names) or 'none'
-        return f'**{self.path.name}**: {len(self)} questions, {na} unanswerable, flags: {flags}'
+        name = markdown_text(self.path.name)
+        return f'**{name}**: {len(self)} questions, {na} unanswerable, flags: {flags}'
 
 # %% ../../nbs/00_core/03_questions.ipynb #e033bf20
 def question_rows(

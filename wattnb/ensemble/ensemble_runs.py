@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Sequence
 
 from ..core.tables import ResultTable, TableSet
-from ..core.workspace import UserError, jsonable, write_csv, write_json
+from ..core.workspace import UserError, is_left_out, jsonable, write_csv, write_json
 from ..core.questions import BASE_COLUMNS, BLANK, WATTBOT2025, Refs, is_blank, parse_refs
 from ..scoring.wattbot_score import scorer_version
 from ..scoring.answers import Prediction
@@ -168,7 +168,7 @@ def _check_folder(folder:Path, new:dict, force:bool):
 # %% ../../nbs/08_ensemble/01_ensemble_runs.ipynb #bdd576d1
 def _pick_members(ws, experiments, name, env, datafile) -> tuple[list[RunFolder], list[str], str]:
     "(runs, their labels, the environment of the ensemble). `UserError` for members that cannot vote together."
-    if not name or name in ('.', '..') or '/' in name or '\\' in name:
+    if not name or is_left_out(name) or '/' in name or '\\' in name:
         raise UserError(f'name {name!r} cannot be a folder name')
     runs = pick_runs(ws, experiments, env, datafile)
     if len({r.datafile for r in runs}) > 1:

@@ -32,7 +32,7 @@ from .choice import MARGIN, SystemDecision, decide_between, keeps_to
 def _nan(x): return None if x is None or not math.isfinite(x) else float(x)
 
 def top_models(p:RunMatrix) -> ResultTable:
-    "The three best single models: score, refusals, unique wins, latency, memory, agreement and energy."
+    "The three best single models, or two: score, refusals, unique wins, latency, memory, agreement and energy."
     best, rows = sorted(range(len(p.labels)), key=lambda k: -p.x[k].mean())[:3], []
     engine = several_engines(x for x in p.numbers if x)
     for k in best:
@@ -47,9 +47,9 @@ def top_models(p:RunMatrix) -> ResultTable:
     return ResultTable(
         ['run', *(['engine', 'precision'] if engine else []), 'overall', 'low', 'high', 'NA recall', 'unique wins',
          'latency s', 'VRAM GiB', 'agreement', 'Wh/question', 'energy is'], rows,
-        'The three best single models', (*p.notes, p.scores[0].interval_note(),
-         'unique wins: questions whose value no other run has right; agreement: share of questions on which it and the '
-         f'other two both have the right value, or neither has. {RIGHT_VALUE}.'))
+        'The best single models', (*p.notes, p.scores[0].interval_note(),
+         'unique wins: questions whose value no other run has right; agreement: share of questions on which it and '
+         f'another of these both have the right value, or neither has. {RIGHT_VALUE}.'))
 
 # %% ../../nbs/08_ensemble/04_recommendation.ipynb #e4893a0e
 def leave_one_out(p:RunMatrix) -> list[dict]:

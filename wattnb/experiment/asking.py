@@ -18,7 +18,7 @@ from ..core.tables import ResultTable
 from ..core.workspace import UserError, Workspace, read_csv
 from ..core.redaction import redact
 from ..core.questions import BLANK, Question, Refs, Task, task_of
-from ..index.corpus import Paper, read_bibliography
+from ..index.corpus import Paper, read_papers
 from ..index.store import Index, open_index
 from ..retrieval.images import ImageFinder
 from ..retrieval.search import Retrieved, retrieve
@@ -320,7 +320,7 @@ def ask(
     options = model_options(entry, s)
     index = open_index(ws, s.index or None) if s.mode == 'rag' else None
     if index is not None and s.search.needs_embedder: index.load_embedder() # not part of the question's time
-    bibliography = read_bibliography(ws.metadata) if ws.metadata.exists() else {}
+    bibliography = read_papers(ws)
     t0 = time.monotonic()
     with nullcontext(opened) if opened else open_model(entry, ws=ws, **options) as m:
         load_seconds = None if opened else time.monotonic() - t0

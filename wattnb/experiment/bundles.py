@@ -20,7 +20,7 @@ from ..core.redaction import secret_values
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_mark, jsonable, read_csv,
                                    read_json, text_sha256)
-from ..index.corpus import Paper, paper_file, read_bibliography, read_manifest
+from ..index.corpus import Paper, paper_file, read_manifest, read_papers
 from ..index.documents import load_document
 from ..index.store import open_index
 from ..scoring.run_folders import RunFolder
@@ -107,7 +107,7 @@ def _json(x) -> str: return json.dumps(jsonable(x), indent=1, ensure_ascii=False
 # %% ../../nbs/06_experiment/09_bundles.ipynb #bd000010
 def paper_list(ws:Workspace) -> list[dict]:
     "The identifying facts of each paper of a workspace; None for what is not there."
-    known, bib = read_manifest(ws), read_bibliography(ws.metadata, []) if ws.metadata.exists() else {}
+    known, bib = read_manifest(ws), read_papers(ws, [])
     texts = {p.stem: p for p in sorted(ws.corpus.glob('*.json'))}
     def one(p:Paper) -> dict:
         path, pages = paper_file(ws, p.id) or texts.get(p.id), None

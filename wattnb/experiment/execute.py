@@ -7,10 +7,9 @@ __all__ = ['start', 'run_all', 'evaluate', 'NotebookRun', 'one_line_errors', 'ke
            'follow_progress']
 
 # %% ../../nbs/06_experiment/06_execute.ipynb #a9d8855f
-import dataclasses, json, os, subprocess, sys, tempfile, threading, time
+import json, os, subprocess, sys, tempfile, threading, time
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Callable
 
 from fastcore.basics import patch
@@ -51,8 +50,7 @@ def evaluate(
     "Answer and score in a temporary folder: a quick look that leaves no run behind."
     ws = Workspace.find(root)
     with tempfile.TemporaryDirectory(prefix='wattnb-eval-') as tmp:
-        plan = plan_run(RunSettings(**settings), ws)
-        plan = dataclasses.replace(plan, run_dir=Path(tmp)/plan.run_dir.name, state='new')
+        plan = plan_run(RunSettings(**settings), ws, tmp)
         run_all(plan)
         run = stored_run(plan.run_dir, ws)
         run.results, _ = list(run.results), run.numbers # read before the folder is removed

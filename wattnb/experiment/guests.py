@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from ..core.redaction import redact
 from ..core.workspace import UserError, WorkError, Workspace, log, one_line, printable
 from ..core.questions import BLANK, Question
-from ..index.corpus import read_bibliography
+from ..index.corpus import read_papers
 from ..index.page_images import page_image_apart
 from ..index.store import open_index
 from ..llm.protocol import check_provider, open_model, split_thinking
@@ -75,7 +75,7 @@ class Desk:
         check_provider(self.entry)
         self.options = model_options(self.entry, s)
         self.index = open_index(ws, s.index or None)
-        self.bibliography = read_bibliography(ws.metadata) if ws.metadata.exists() else {}
+        self.bibliography = read_papers(ws)
         self.tickets: OrderedDict[str, Ticket] = OrderedDict()
         self.queue, self.times, self.took = deque(), {}, deque(maxlen=5) # tickets; guest → times; seconds of answers
         self.changed, self.state, self.threads = threading.Condition(), 'loading', []

@@ -7,7 +7,7 @@ __all__ = ['SYNC_SHARE', 'utc_now', 'Entry', 'Tokens', 'Seconds', 'AttemptNumber
            'Journal']
 
 # %% ../../nbs/06_experiment/01_journal.ipynb #e268dc0a
-import hashlib, json, math, os, sys, threading, time, weakref
+import errno, hashlib, json, math, os, stat, sys, threading, time, weakref
 from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -270,6 +270,7 @@ def _open(self:JournalContent) -> bool:
     try: self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK) # no waiting at a pipe
     except FileNotFoundError: return False
     weakref.finalize(self, os.close, self._fd)
+    if stat.S_ISCHR(os.fstat(self._fd).st_mode): raise OSError(errno.EINVAL, 'it is a device', str(self.path))
     return True
 
 @patch

@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from ..core.hardware import machine, memory_here
 from ..core.questions import QuestionSet, read_questions, task_of
 from ..core.tables import ResultTable
-from ..core.workspace import UserError, Workspace, digest, jsonable, read_json, refuse_links, stale_files
+from ..core.workspace import (UserError, Workspace, digest, is_left_out, jsonable, read_json, refuse_links,
+                                   stale_files)
 from ..index.page_parts import MOST_PIXELS
 from ..index.store import open_index
 from ..retrieval.queries import DEFAULT_PRESET
@@ -247,6 +248,7 @@ def model_options(entry:ModelEntry, s:RunSettings) -> dict:
 def plan_run(
     settings:RunSettings, # of the run
     root=None,            # workspace; default: see `Workspace.find`
+    above=None,           # folder of the run folder; default: by machine and questions, among the workspace's runs
 ) -> RunPlan:
     "Check a request and find out what is left to do. Raises `UserError` (one line) for any mistake in it."
     s, ws = settings, Workspace.find(root)
@@ -263,7 +265,9 @@ def plan_run(
     index = open_index(ws, s.index or None).manifest_digest if s.mode != 'closed-book' else None
     if s.mode == 'oracle' and not questions.labelled:
         raise UserError(f'{questions.path} has no answers: oracle mode needs the gold papers of each question')
-    above = (ws.random_runs if s.weights else ws.experiments).joinpath(*[p for p in (s.env, questions.stem) if p])
+    if is_left_out(questions.stem): raise UserError(f'{questions.path}: no runs are looked for by this name: rename the file')
+    runs = ws.random_runs if s.weights else ws.experiments
+    above = Path(above) if above else runs.joinpath(*[p for p in (s.env, questions.stem) if p])
     other = s.task if questions.task != task_of(questions.path, questions.columns) else ''
     name = s.name or _default_name(s, entry, precision, own, default, other)
     plan = RunPlan(s, ws, questions, entry, precision, above/name, _identity(s, entry, precision, questions, index),

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from ..core.questions import Task
 from ..core.redaction import keep_secret, redact_url
-from ..core.workspace import UserError, jsonable
+from ..core.workspace import UserError, is_left_out, jsonable
 from ..llm.prices import cost_usd, estimate_usd, find_price, image_tokens
 from ..llm.protocol import MOST_IMAGES, Request
 from ..llm.registry import ENGINES, PRECISIONS, ModelEntry
@@ -186,8 +186,11 @@ def _settle(s:RunSettings):
     if s.weights: _settle_random(s)
 
 def _check_folder_name(what:str, v:str):
-    if not v or re.fullmatch(r'[\w.+@=-]([\w .+@=-]*[\w.+@=-])?', v) and v not in ('.', '..'): return
-    raise UserError(f'{what} {v!r} cannot be a folder name: use letters, digits, dots, dashes')
+    if not v: return
+    if not re.fullmatch(r'[\w.+@=-]([\w .+@=-]*[\w.+@=-])?', v) or v in ('.', '..'):
+        raise UserError(f'{what} {v!r} cannot be a folder name: use letters, digits, dots, dashes')
+    if is_left_out(v): raise UserError(f'{what} {v!r} is the name of a folder where no runs are looked for')
+    if len(v.encode()) > 200: raise UserError(f'{what} {v[:40]!r}... is longer than the 200 bytes of a folder name')
 
 # %% ../../nbs/06_experiment/00_settings.ipynb #60c88122
 def cli_options(

@@ -21,7 +21,7 @@ from ..core.questions import BASE_COLUMNS, Question
 from ..core.redaction import redact, redact_url
 from ..core.workspace import (UserError, WorkError, Workspace, digest, folder_lock, jsonable, log, progress, some_of,
                                    sweep)
-from ..index.corpus import read_bibliography
+from ..index.corpus import read_papers
 from ..index.store import open_index
 from ..retrieval.images import ImageFinder
 from ..retrieval.queries import parse_plan
@@ -423,7 +423,7 @@ def answer(self:Run,
     on_progress:Callable|None=None, # called with (questions done, of all) after each reply
 ) -> Run:
     "Answer what is still open, attempt by attempt."
-    self.bibliography = read_bibliography(self.ws.metadata) if self.ws.metadata.exists() else {}
+    self.bibliography = read_papers(self.ws)
     self.now.done = len(self.state.done)
     bar = progress(total=len(self.questions), desc='answering', unit='q')
     bar.update(self.now.done)

@@ -323,7 +323,10 @@ def _pieces(g:_Glyphs, turn:int) -> list[Piece]:
         own = np.append(0, (~joined).nonzero()[0] + 1)
         start, right = start[own], np.maximum.reduceat(right, own)
         texts = [''.join(texts[a:b]) for a, b in pairwise([*own.tolist(), len(texts)])]
-    return [*map(Piece._make, zip(g.x[start].tolist(), g.y[start].tolist(), right.tolist(), g.size[start].tolist(), texts))]
+    size = g.size[start]
+    pieces = [*map(Piece._make, zip(g.x[start].tolist(), g.y[start].tolist(), right.tolist(), size.tolist(), texts))]
+    smaller = (size[1:] < .85 * size[:-1]).nonzero()[0] + 1
+    return _attached(pieces, smaller.tolist()) if len(smaller) else pieces
 
 # %% ../../nbs/01_index/00_boxes.ipynb #ea434222
 _UNITS = frozenset('m cm mm km nm ft in s h W Wh kWh kg g L l'.split())
@@ -334,20 +337,39 @@ def marked(
     raised:bool=True,
 ) -> str:
     "The text with its mark."
-    mark = mark.strip()
+    mark = re.sub(r'^[(\[](\w.*)[)\]]$', r'\1', mark.strip()) # (3), [3]
     sign, digits = re.fullmatch(r'([-−–+]?)\s?(.*)', mark).groups() # type: ignore[union-attr]
     word = re.search(r'[\w.,]*$', base)[0] # type: ignore[index]
     if not re.search(r'\w', mark): return base + mark # *, †, ‡, °
     if not raised: return base + mark if word[-1:].isalpha() and mark.isdigit() else f'{base}_{mark}'
     if not re.fullmatch(r'[\d,.\s–−-]+', digits or 'x'):
-        plain = word[-1:].isdigit() and re.fullmatch('st|nd|rd|th', mark) or len(mark) > 2 or mark == '◦'
-        return base + mark if plain else f'{base} [{mark}]' if mark.isalnum() and len(mark) == 1 and base else f'{base}^{mark}'
+        number = word[-1:].isdigit()
+        if mark == '◦' or number and re.fullmatch('st|nd|rd|th', mark): return base + mark
+        if number or base and re.fullmatch(r'\w(?:,\s?\w)*', mark): return f'{base} [{mark}]'
+        return base + mark if len(mark) > 2 else f'{base}^{mark}'
     power = sign or base[-1:] in ')]}' and digits in ('2', '3') \
         or re.search(r'(?<![\d.,])10$', base) and (mark != '1' or re.search(r'[×x·*]\s?10$', base)) \
         or re.search(r'(?<![\d.,])2$', base) and len(digits) > 1
     if power: return f'{base}^{sign.replace("−", "-").replace("–", "-")}{digits}'
     if word in _UNITS and digits in ('2', '3'): return base + digits
     return f'{base} [{mark}]'
+
+# %% ../../nbs/01_index/00_boxes.ipynb #65346500
+def _attached(
+    pieces:list[Piece], # in the order of the file
+    smaller:list,       # the places of those that are smaller than the one before
+) -> list[Piece]:
+    "Pieces with the marks that follow and touch them, and words with the large letter that they begin with."
+    out: list = [*pieces]
+    for i in smaller:
+        q, p = out[i - 1], out[i]
+        gap, rise = (p.x - q.right) / q.size, (p.y - q.y) / q.size
+        if not -.15 < gap < .35: continue
+        first = len(q.text) == 1 and q.text.isupper() and p.size < .62 * q.size and 0 < rise < .9 and ' ' in p.text
+        if not (first or .08 < abs(rise) < .6): continue
+        text = q.text + p.text if first else marked(q.text, p.text, rise > 0)
+        out[i - 1], out[i] = None, Piece(q.x, p.y if first else q.y, p.right, p.size if first else q.size, text)
+    return [p for p in out if p]
 
 # %% ../../nbs/01_index/00_boxes.ipynb #1a842e2d
 def _rows(pieces:list[Piece]) -> list[list[Piece]]:
@@ -380,14 +402,14 @@ def _joined(row:list[Piece]) -> list[Piece]:
     for p in row[1:]: # neighbours on one baseline
         q = line[-1]
         gap, size = p.x - q.right, max(q.size, p.size)
-        if abs(p.y - q.y) < .08 * size and gap < max(CELL, space + .3) * size and .6 < p.size / q.size < 1.6:
+        if abs(p.y - q.y) < .08 * size and gap < max(CELL, space + .3) * min(q.size, p.size) and .6 < p.size / q.size < 1.6:
             line[-1] = Piece(q.x, q.y, max(q.right, p.right), size, f'{q.text}{" " if gap > space * size else ""}{p.text}')
         else: line.append(p)
     out = [line[0]]
     for p in line[1:]:
         q = out[-1]
         gap, size, rise = p.x - q.right, max(q.size, p.size), p.y - q.y
-        if gap >= CELL * size: out.append(p); continue
+        if gap >= CELL * min(q.size, p.size): out.append(p); continue
         text = f'{q.text} {p.text}' if gap > SPACE * size else q.text + p.text
         main = q if q.size > p.size or q.size == p.size and len(q.text) >= len(p.text) else p
         if main is q and gap < .35 * size and (p.size < .85 * size and abs(rise) > .08 * size or abs(rise) > .2 * size):

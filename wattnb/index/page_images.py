@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.workspace import UserError, WorkError, Workspace, did_you_mean
 from .boxes import open_pdf, page_glyphs, pixels
-from .corpus import read_bibliography
+from .corpus import read_papers
 from .documents import MAX_MEMORY, apart, limit_memory, why_failed
 
 # %% ../../nbs/01_index/06_page_images.ipynb #c140de3d
@@ -24,7 +24,7 @@ def paper_pdf(
     document_id:str, # id of a paper
 ) -> Path:
     "The PDF of a paper of the workspace. `UserError`: an id that is not known, or no PDF."
-    bib = read_bibliography(ws.metadata, []) if ws.metadata.exists() else {}
+    bib = read_papers(ws, [])
     files = lambda folder, end: {p.stem: p for p in sorted(folder.glob(f'*{end}')) if p.is_file()}
     pdfs, texts = files(ws.pdfs, '.pdf'), files(ws.corpus, '.json')
     if document_id in pdfs: return pdfs[document_id]

@@ -8,7 +8,7 @@ __all__ = ['FORMAT', 'K1', 'B', 'HNSW_FROM', 'WINDOW', 'PASSAGES_PER_SECOND', 'B
 
 # %% ../../nbs/01_index/05_store.ipynb #8b7a36b1
 import io, json, os, re, shutil, time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
@@ -21,9 +21,9 @@ from fastcore.basics import patch
 from ..core.hardware import versions
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_sha256, folder_lock,
-                                   jsonable, log, optional, progress, read_json, text_sha256, write_json)
+                                   jsonable, log, optional, progress, read_json, text_sha256, there_is, write_json)
 from .documents import Document, load_document, why_failed
-from .corpus import build_corpus, read_bibliography
+from .corpus import build_corpus, read_papers
 from .passages import (UNITS_VERSION, Passage, PassageSettings, Unit, make_passages, node_tree,
                                    show_units, units_of, words)
 from .embedders import (Embedder, EmbedderEntry, find_embedder, index_settings, load_embedders,
@@ -167,8 +167,10 @@ class _Vectors:
         self.folder = folder/digest(entry)[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
         if old and old['settings']['embedder'] == jsonable(entry) and not old['settings']['passages'].get('nodes'):
-            with open(old_folder/'passages.jsonl', encoding='utf-8') as f:
-                self.known.update(zip(map(_key_of, f), np.load(old_folder/'vectors.npy')))
+            with (open(old_folder/'passages.jsonl', encoding='utf-8') as f,
+                  suppress(OSError, ValueError, MemoryError)): # not what its manifest says: embedded again
+                rows = np.load(old_folder/'vectors.npy', mmap_mode='r')
+                if rows.shape[1:] == (entry.dimensions,): self.known.update(zip(map(_key_of, f), np.array(rows, np.float32)))
         for f in sorted(self.folder.glob('*.npy')):
             try: rows = np.load(f)
             except (OSError, ValueError, EOFError): f.unlink(); continue # damaged since: embedded again
@@ -339,7 +341,7 @@ def build_index(
     folder = ws.embeddings/(name or e.key + ('-nodes' if passages.nodes else ''))
     hashes = _hashes(report.ok, failed)
     made_from = dict(settings=_settings(e, passages), documents=hashes,
-                     bibliography=file_sha256(ws.metadata) if ws.metadata.exists() else None)
+                     bibliography=file_sha256(ws.metadata) if there_is(ws.metadata) else None)
     old = _sound_manifest(folder)
     if old and all(old.get(k) == v for k, v in made_from.items()):
         return BuildReport(len(hashes), old['n_passages'], 0, 0, failed + old.get('failed', []), folder,
@@ -349,7 +351,7 @@ def build_index(
         _finish_swap(folder)
         old = _sound_manifest(folder)
         log.info('%s', _forecast(folder.name, e, report.ok, hashes, old, made_from['settings']))
-        titles = {k: p.title for k, p in read_bibliography(ws.metadata, []).items()} if ws.metadata.exists() else {}
+        titles = {k: p.title for k, p in read_papers(ws, []).items()}
         units, items, bad = _cut(report.ok, hashes, titles, passages)
         new = work/'new'
         shutil.rmtree(new, ignore_errors=True); new.mkdir()
@@ -428,17 +430,20 @@ class Index:
 # %% ../../nbs/01_index/05_store.ipynb #f0ece769
 def _read_tables(ix:Index) -> tuple[list[Unit], list[Passage]]:
     "Units and passages; the text of a passage is put together from its units."
-    def rows(name):
-        with open(ix.folder/name, encoding='utf-8') as f: return json.loads('[' + ','.join(f) + ']')
+    def rows(name, *kinds):
+        with open(ix.folder/name, encoding='utf-8') as f: found = json.loads('[' + ','.join(f) + ']')
+        for k, row in enumerate(found, 1):
+            if tuple(map(type, row)) != kinds: raise TypeError(f'{name}:{k} has other fields than an index')
+        return found
     try:
-        units, passages = [Unit(*x) for x in rows('units.jsonl')], []
-        for id_, doc, kind, n, title, a, b, _ in rows('passages.jsonl'):
+        units, passages = [Unit(*x) for x in rows('units.jsonl', str, str, int, str, str)], []
+        for id_, doc, kind, n, title, a, b, _ in rows('passages.jsonl', str, str, str, int, str, int, int, str):
+            if not 0 <= a < b <= len(units): raise IndexError('a passage without text')
             part = units[a:b]
-            if not all(isinstance(x, str) for x in (id_, doc, kind, title)): raise TypeError('a passage without its id')
             nodes = tuple(dict.fromkeys(u.node for u in part))
             passages.append(Passage(id_, doc, part[0].page, part[0].section, show_units(part), kind, n, nodes, title,
                                     (a, b)))
-    except (OSError, ValueError, TypeError, IndexError) as e: raise ix._damaged(e) from None
+    except (OSError, ValueError, TypeError, IndexError, RecursionError) as e: raise ix._damaged(e) from None
     if len(passages) != ix.manifest['n_passages'] or len(units) != ix.manifest['n_units']:
         raise ix._damaged('passages are missing')
     return units, passages
@@ -477,7 +482,7 @@ def _read_bm25(ix:Index):
                 and all(isinstance(k, int) and 0 <= k < len(start) - 1
                         for k in number.values())):
             raise ValueError('its parts do not fit')
-    except (OSError, ValueError, TypeError, IndexError, EOFError, UserError) as e:
+    except (OSError, ValueError, TypeError, IndexError, EOFError, MemoryError, UserError) as e:
         raise UserError(f'{folder} is damaged ({e}): {_REBUILD}') from None
     return model
 

@@ -50,7 +50,6 @@ class ImportedConfig:
 # %% ../../nbs/legacy/02_wattbot_config.ipynb #d3f99063
 def _constants(path:Path) -> tuple[dict, list]:
     "(name → value of each top-level assignment of a literal, names whose value is none) of a Python file."
-    if not path.exists(): raise UserError(f'no such file: {path}')
     try: tree = ast.parse(read_bytes(path).decode('utf-8-sig'), filename=str(path))
     except SyntaxError as e: raise UserError(f'{path}:{e.lineno}: not valid Python: {e.msg}') from None
     except (ValueError, RecursionError, MemoryError) as e:

@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager
 from fastcore.basics import patch
 
 from ..core.workspace import UserError, optional
-from ..core.redaction import keep_secret
+from ..core.redaction import keep_secret, redact_url
 from ..core.served import loopback_port
 from .protocol import Reply, Request
 from .parsing import find_fields
 from .server_limits import plausible_count, refuses_system
 from .calls import (BROKEN, RETRY_STATUS, RATE_LIMITED, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
-                              message_text, quiet_loggers, retry_after, with_tool_calls)
+                              may_have_key, message_text, quiet_loggers, retry_after, with_tool_calls)
 
 # %% ../../nbs/03_llm/20_bedrock.ipynb #07553b2e
 _AWS_SECRETS = ('AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN', 'AWS_BEARER_TOKEN_BEDROCK', 'AWS_ACCESS_KEY_ID')
@@ -67,6 +67,9 @@ def _connect(self:BedrockModel, boto3):
     region = o.get('region') or env.get('AWS_REGION') or env.get('AWS_DEFAULT_REGION') or None
     endpoint = o.get('endpoint_url') or o.get('base_url') or env.get('AWS_ENDPOINT_URL_BEDROCK_RUNTIME') or None
     keep_secret([endpoint or ''])
+    if endpoint and not may_have_key(self.entry, endpoint, env.get('AWS_ENDPOINT_URL_BEDROCK_RUNTIME')):
+        raise UserError(f'{key}: only {self.entry.origin} names the endpoint {redact_url(endpoint)}, and credentials of AWS '
+                        'would go there: WATTNB_KEY_HOSTS permits a host')
     session = boto3.Session(profile_name=o.get('profile') or env.get('AWS_PROFILE') or None, region_name=region)
     if not session.region_name: raise UserError(f'{key}: no AWS region: set AWS_REGION')
     if found := session.get_credentials(): self._credentials = tuple(x for x in found.get_frozen_credentials()[:3] if x)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Launch', 'Engine', 'engine_of', 'check_engine', 'logged_bytes', 'Vllm', 'Sglang', 'LlamaCpp', 'Ollama',
-           'engine_precision', 'engines_here']
+           'engine_precision', 'engines_here', 'import_problem']
 
 # %% ../../nbs/03_llm/24_engines.ipynb #6eb2e090
 import importlib, importlib.metadata, importlib.util, json, os, re, shutil, sys
@@ -276,3 +276,14 @@ def engines_here() -> dict:
     try: names = dict(transformers=f'transformers {importlib.metadata.version("transformers")}') | names
     except importlib.metadata.PackageNotFoundError: names = dict(transformers='') | names
     return names
+
+# %% ../../nbs/03_llm/24_engines.ipynb #e24problem2
+def import_problem(
+    module:str, # of a package
+) -> str:
+    "Why a module that is installed cannot be imported, and what to install; '' where it can be, or is not there."
+    try: importlib.import_module(module)
+    except ModuleNotFoundError as e: return '' if e.name == module else str(e)
+    except (ImportError, OSError) as e:
+        return ' '.join(str(e).split()) + ' (apt-get install libgomp1, or dnf install libgomp)' * ('libgomp' in str(e))
+    return ''

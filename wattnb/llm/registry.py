@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..core.workspace import UserError, Workspace, did_you_mean, read_bytes
+from ..core.workspace import UserError, Workspace, did_you_mean, read_toml, there_is
 from ..core.redaction import keep_secret, secret_names
 from .memory import BITS_PER_PARAMETER, bits_per_parameter
 
@@ -284,12 +284,7 @@ def _read_entry(key:str, table:dict, where:str, origin:str='') -> ModelEntry:
 # %% ../../nbs/03_llm/01_registry.ipynb #8edd47a2
 def _read_tables(path) -> dict:
     "The tables of the models in a TOML file: key → fields."
-    if not Path(path).exists(): raise UserError(f'no such file: {path}')
-    try: raw = read_bytes(path).decode('utf-8-sig').replace('\r\n', '\n')
-    except UnicodeDecodeError: raise UserError(f'{path} is not UTF-8 text') from None
-    try: doc = tomllib.loads(raw)
-    except tomllib.TOMLDecodeError as e: raise UserError(f'{path}: not valid TOML: {e}') from None
-    except RecursionError: raise UserError(f'{path}: not valid TOML: nested too deeply') from None
+    doc = read_toml(path)
     for k in doc:
         if k not in ('model', 'embedder', 'reranker'):
             raise UserError(f'{path}: unknown table [{k}]: models are declared as [model.KEY]')
@@ -343,7 +338,7 @@ def load_registry(
 ) -> Registry:
     "All models that are known here. Raises `UserError` naming file, table and key for a bad entry."
     reg = _shipped_registry()
-    if ws is not None and ws.models_toml.exists():
+    if ws is not None and there_is(ws.models_toml):
         reg = reg.with_tables(_read_tables(ws.models_toml), str(ws.models_toml))
     return reg
 

@@ -10,6 +10,11 @@ from .figures import *
 from .reports import *
 from .findings import *
 from .citing import *
+from .manuscripts import *
+from .claim_words import *
 from .claims import *
+from .verdicts import *
+from .typed import *
+from .paper_check import *
 from .report_page import *
 from .board import *

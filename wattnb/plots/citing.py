@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Sequence
 from urllib.parse import quote
 
-from ..core.tables import counted, latex_text
+from ..core.tables import counted, latex_text, markdown_text
 from ..core.workspace import UserError, digest
 from ..scoring.numbers import RunNumbers, question_costs, run_numbers
 from ..scoring.run_folders import (GroundTruth, RunFolder, distinct_names, entry_of, kind_of, model_of, pick_runs,
@@ -207,7 +207,7 @@ def cite_markdown(
     cited:Cited,
 ) -> str:
     "A line per number, to copy from."
-    of = lambda title, found, *runs: [f'- {title} {name}: {text}{_bound(name, *runs)}'
+    of = lambda title, found, *runs: [f'- {title} {name}: {markdown_text(text)}{_bound(name, *runs)}'
                                       for name, text in found.items() if text]
     runs = ' '.join(f'{quote(x.run.id)}@{x.sha}' for x in cited.runs.values())
     out = ['Numbers of runs, written by `wattnb cite`. Copy what follows a colon with its comment, and this line:', '',

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.tables import ResultTable, seconds_text
+from ..core.tables import PAGE_POLICY, ResultTable, seconds_text
 from ..core.records import Summary
 from ..core.workspace import UserError, Workspace, atomic_write, did_you_mean, progress
 from ..core.questions import is_blank
@@ -164,7 +164,7 @@ def _write(folder:Path, names, data, done:dict):
         yield dict(done[p.name], figure=name, files=[str(f) for f in done[p.name]['files']])
 
 # %% ../../nbs/10_plots/07_figures.ipynb #31415ea8
-_PAGE = '''<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+_PAGE = '''<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">{policy}
 <title>{title}</title><style>:root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 57em; margin: 2em auto; padding: 0 1em }}
 img {{ max-width: 100%; height: auto; background: white; border-radius: 4px }} figure, li {{ margin: 0 0 .6em }}
@@ -204,7 +204,7 @@ def _index(folder:Path, data, rows):
     links = ''.join(f'<a href="#{r["figure"]}">{_title(r["figure"]).partition(" <")[0]}</a>' for r in drawn)
     links += '<a href="#runs">Systems and their runs</a><a href="#not-drawn">Not drawn, and why</a>'
     title = f'Figures of {data.datafile}' + f' on {data.env}' * bool(data.env)
-    atomic_write(folder/'index.html', _PAGE.format(
+    atomic_write(folder/'index.html', _PAGE.format(policy=PAGE_POLICY,
         title=e(title), runs=f'<table><tr>{head}</tr>{table}</table>', n=len(runs), links=links,
         missing=f'<ul>{missing}</ul>' if missing else '<p>Nothing.</p>', figures='\n'.join(map(_entry, drawn))))
 

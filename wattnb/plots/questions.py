@@ -104,7 +104,7 @@ def plot_question_map(
     ax.grid(False)
     ax.set_xticks([0, n - 1], ['easiest', 'hardest'])
     for t, ha in zip(ax.get_xticklabels(), ('left', 'right')): t.set_ha(ha)
-    ax.set_xlabel(f'{n} questions, by the number of systems that have them right'); ax.tick_params(length=0)
+    ax.set_xlabel('questions, by systems right'); ax.tick_params(length=0)
     return headline(fig, 'Every question and every system', f'n = {n} questions, {len(codes)} systems; cells: error '
                     f'class; {(right == 0).sum()} right for no system, {(right == len(codes)).sum()} for every system')
 
@@ -122,15 +122,16 @@ def _abstention_rows(data) -> list[dict]:
     return out
 
 # %% ../../nbs/10_plots/06_questions.ipynb #60807817
-def _abstention_columns(ax, used):
-    "Outcomes above the columns, and over them the kind of question."
-    good = {('answerable', 'answered'): '', ('unanswerable', 'refused'): ' ✓'}
-    ax.set_xticks(range(len(used)), [c[1] + good.get(c, ' ✗') for c in used]); ax.xaxis.tick_top()
-    for truth in ('answerable', 'unanswerable'):
-        at = [j for j, c in enumerate(used) if c[0] == truth]
-        ax.annotate(truth, (np.mean(at), 1), xycoords=('data', 'axes fraction'), xytext=(0, 15), ha='center',
-                    textcoords='offset points', fontsize=7.5, fontweight='bold')
-    ax.spines[:].set_visible(False)
+def _share_cells(ax, counts, n):
+    "Number and share in each cell, shaded by the share."
+    share = np.divide(counts, n, out=np.full_like(counts, np.nan), where=n > 0)
+    shade = ax.imshow(share, cmap='Blues', vmin=0, vmax=1.25, aspect='auto').get_cmap()
+    for (i, j), s in np.ndenumerate(share):
+        ax.text(j, i, f'{counts[i, j]:g}' + (f' ({100 * s:.0f}%)' if n[i, j] else ''), ha='center', va='center',
+                fontsize=6.5, color=text_on(shade(s / 1.25)))
+    for k in range(1, len(share)): ax.axhline(k - .5, color='white', lw=1.2)
+    for k in range(1, share.shape[1]): ax.axvline(k - .5, color='white', lw=1.2)
+    ax.grid(False); ax.tick_params(length=0); ax.spines[:].set_visible(False)
 
 # %% ../../nbs/10_plots/06_questions.ipynb #b82f16ba
 @figure('abstention', 'answered and refused, answerable and not', NEEDS['run'], _abstention_rows,
@@ -143,18 +144,14 @@ def plot_abstention(
     "Answered and refused, by whether the papers hold an answer."
     cells = df.pivot(index='label', columns=['truth', 'outcome'], values=['count', 'n']).loc[df['label'].unique()]
     used = [c for c in CELLS if c in cells['count'] and (c[1] != 'no reply' or cells['count'][c].any())]
-    counts, n = (cells[k][used].to_numpy(float) for k in ('count', 'n'))
-    share = np.divide(counts, n, out=np.full_like(counts, np.nan), where=n > 0)
-    fig, (ax,) = row_figure(cells.index, 32, margin=1.25, each=.19)
-    shade = ax.imshow(share, cmap='Blues', vmin=0, vmax=1.25, aspect='auto').get_cmap()
-    for (i, j), s in np.ndenumerate(share):
-        ax.text(j, i, f'{counts[i, j]:g}' + (f' ({100 * s:.0f}%)' if n[i, j] else ''), ha='center', va='center',
-                fontsize=6.5, color=text_on(shade(s / 1.25)))
-    for k in range(1, len(cells)): ax.axhline(k - .5, color='white', lw=1.2)
-    for k in range(1, len(used)): ax.axvline(k - .5, color='white', lw=1.2 if used[k][0] == used[k - 1][0] else 5)
-    ax.grid(False); ax.tick_params(length=0)
-    _abstention_columns(ax, used)
-    a, u = (span_of(df.loc[df['truth'] == t, 'n']) for t in ('answerable', 'unanswerable'))
+    kinds = {t: [o for k, o in used if k == t] for t in ('answerable', 'unanswerable')}
+    fig, axes = row_figure(cells.index, 32, 2, margin=1.25, each=.19, width_ratios=[*map(len, kinds.values())])
+    good = {('answerable', 'answered'): '', ('unanswerable', 'refused'): ' ✓'}
+    for ax, (kind, outcomes) in zip(axes, kinds.items()):
+        _share_cells(ax, *(cells[k][kind][outcomes].to_numpy(float) for k in ('count', 'n')))
+        ax.set_xticks(range(len(outcomes)), [o + good.get((kind, o), ' ✗') for o in outcomes]); ax.xaxis.tick_top()
+        ax.set_title(kind, loc='center')
+    a, u = (span_of(df.loc[df['truth'] == t, 'n']) for t in kinds)
     return headline(fig, 'Answering and refusing', f'n = {a} answerable and {u} unanswerable questions; '
                     'cells: number and share of the questions of that kind')
 

@@ -125,10 +125,10 @@ def _shade(ax, grid, cmap, lo:float):
     return cmap(.55)
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #a9ee0002
-@figure('agreement_heatmap', 'which systems are right on the same questions', NEEDS['two'],
+@figure('agreement_heatmap', 'which systems have the right value on the same questions', NEEDS['two'],
         lambda data: agreement_rows(data.tables.questions),
-        'A heat map of systems by systems: below the diagonal the share of questions on which both are right or '
-        'wrong, above it Cohen\'s kappa',
+        'A heat map of systems by systems: below the diagonal the share of questions on which both values are right '
+        'or wrong, above it Cohen\'s kappa',
         ('agreement', 'kappa'), where='machine')
 def plot_agreement_heatmap(
     df, # a, b, n, agreement, kappa: see `agreement_rows`
@@ -138,7 +138,7 @@ def plot_agreement_heatmap(
     k, below, above = len(names), _grid(df, names, 'agreement'), _grid(df, names, 'kappa')
     below[np.triu_indices(k)] = above[np.tril_indices(k)] = np.nan
     fig, ax = new_figure('page', 1.9 + .2 * k)
-    what = ('below the diagonal: share of questions both right or both wrong',
+    what = ('below the diagonal: share of questions with both values right or both wrong',
             "above: Cohen's kappa; 0 is what chance gives")
     ends = float(np.nanmin(below)) - .1, min(0., float(np.fmin.reduce(above, None)))
     entries = [(legend_patch(_shade(ax, grid, cmap, lo), edgecolor='none'), text)
@@ -156,23 +156,23 @@ def plot_agreement_heatmap(
 def unique_rows(
     questions, # DataFrame, `QUESTION_COLUMNS`
 ):
-    """A row per single run: `unique`, the questions that it got right and no run of another model did; `correct`, `n`
+    """A row per single run: `unique`, the questions whose value it has right and no run of another model has; `correct`, `n`
     of its questions."""
     q = _single(questions)
-    models = q[q['value_correct']].groupby('id', observed=True)['model'].nunique() # that have a question right
+    models = q[q['value_correct']].groupby('id', observed=True)['model'].nunique() # that have its value right
     q = q.assign(unique=q['value_correct'] & (q['id'].map(models) == 1), correct=q['value_correct'], n=1)
     runs = q.groupby(['label', 'model', 'kind'], sort=False, observed=True)
     return runs[['unique', 'correct', 'n']].sum().reset_index()
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #d51338d1
-@figure('unique_wins', 'questions that only one model got right', NEEDS['two'],
+@figure('unique_wins', 'questions whose value only one model has right', NEEDS['two'],
         lambda data: unique_rows(data.tables.questions),
-        'Horizontal bars: number of questions that this model got right, those that no other model did in colour',
+        'Horizontal bars: number of questions with the right value, those of this model alone in colour',
         ('unique',), where='machine')
 def plot_unique_wins(
     df, # label, model, kind, unique, correct, n: see `unique_rows`
 ):
-    "Questions that only one model got right."
+    "Questions whose value only one model has right."
     if df['model'].nunique() < 2: return 'all single runs are of one model'
     s = with_looks(df).sort_values(['unique', 'correct', 'label'], ascending=[False, False, True], kind='stable')
     fig, (ax,) = row_figure(tagged_labels(s), 30, page=False, margin=1.3)
@@ -181,10 +181,10 @@ def plot_unique_wins(
               texts=[f'{r.unique} of {r.correct}' for r in s.itertuples()], room=1.3)
     ax.xaxis.get_major_locator().set_params(integer=True, nbins=5, steps=[1, 2, 5, 10])
     ax.set_xlabel('questions with the right value')
-    legend_below(fig, [(legend_patch('#E4E4E4'), 'right in another model, too')] + mark_rows(ax, s))
+    legend_below(fig, [(legend_patch('#E4E4E4'), 'right value in another model, too')] + mark_rows(ax, s))
     again = '; systems of one model do not take wins from each other' if s['model'].duplicated().any() else ''
     return headline(fig, 'Questions whose value only one model has right',
-                    f"{n_of(s)}, {s['model'].nunique()} models; in colour: right in this model alone; "
+                    f"{n_of(s)}, {s['model'].nunique()} models; in colour: right value in this model alone; "
                     f'ensembles left out{again}')
 
 # %% ../../nbs/10_plots/04_wattbot_questions.ipynb #20ef5d93

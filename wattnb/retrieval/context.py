@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Callable
 
+from ..core.tables import markdown_text
+from ..core.workspace import printable
 from ..index.passages import show_units, words
 from .queries import RetrievalSettings, as_question, core, named_in, query_terms, term_weight
 
@@ -33,9 +35,19 @@ class Hit:
     row: int = -1
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #1e7a69b1
-_ROUND = str.maketrans('[]', '()') | {i: ' ' for i in (*range(32), *range(127, 160), 0x2028, 0x2029)}
-_LIKE_HEADER = re.compile(r'(?:(?<=[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])|(?<![\s\S]))'
-                          r'(?=[^\S\n]{0,9}\[[^\]\n]{0,300},\s{0,3}page\b)[^\S\n]{0,9}\[', re.I)
+_OPEN, _CLOSE = '[［【〔〖⟦〚❲﹇⁅', ']］】〕〗⟧〛❳﹈⁆'
+_ROUND = str.maketrans(_OPEN + _CLOSE, '(' * 10 + ')' * 10) | {i: ' ' for i in range(32)}
+_LIKE_HEADER = re.compile(r'\[(?=[^][\n]{0,300},\s{0,3}page\b)', re.I)
+_BEGINS = re.compile(rf'^(?=[^\w\n]*[{re.escape(_OPEN)}])(?![^\w\n]*\d[\d,;–\s-]{{0,50}}\]).*', re.M)
+# marks of chat templates, which the tokenizer of a server would read as such
+_TURNS = re.compile(r'(?<=<)(?=[|｜]|/?s>|<SYS|(?:start|end)_of_turn>)|(?<=\[)(?=/?INST\])')
+_ENDS = re.compile(r'^(?=[^\S\n]*(?:-{3,}[^\S\n]*$|Question:|Papers you may cite:))', re.M)
+
+def _quoted(text:str) -> str:
+    "A text of a paper without lines that could be taken for those around it."
+    text = _LIKE_HEADER.sub('(', printable(re.sub(r'[\r\v\f\x1c-\x1e\x85\u2028\u2029]', '\n', text)))
+    text = _TURNS.sub(' ', text)
+    return _ENDS.sub('> ', _BEGINS.sub(lambda m: m[0].translate(_ROUND), text))
 
 @dataclass(frozen=True)
 class Block:
@@ -50,9 +62,9 @@ class Block:
     kind: str = 'text'   # 'text' or 'table'
     def show(self) -> str:
         "The text under its header."
-        section = ' '.join(self.section.translate(_ROUND).split())[:48]
-        where = f'{self.doc_id}, page {self.page}' + (f', {section}' if section else '')
-        return f'[{where}] {_LIKE_HEADER.sub("(", self.text)}'
+        doc, section = (' '.join(printable(x.translate(_ROUND)).split()) for x in (self.doc_id, self.section))
+        where = f'{doc}, page {self.page}' + (f', {section[:48]}' if section else '')
+        return f'[{where}] {_quoted(self.text)}'
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #7b6a6e39
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class Context:
         return '\n\n'.join(b.show() for b in self.blocks)
     def __len__(self): return len(self.blocks)
     def _repr_markdown_(self):
-        quoted = '\n\n'.join('> ' + b.show().replace('\n', '  \n> ') for b in self.blocks)
+        quoted = '\n\n'.join('> ' + markdown_text(b.show()).replace('\n', '  \n> ') for b in self.blocks)
         return f'{quoted}\n\n*{self.n_tokens} tokens; cut: {self.cut or "nothing"}*'
 
 # %% ../../nbs/02_retrieval/01_context.ipynb #f656f798

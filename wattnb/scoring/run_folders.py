@@ -10,7 +10,7 @@ __all__ = ['NO_RUNS', 'cell_text', 'RunFolder', 'replay_hint', 'run_hash', 'is_p
            'score_run']
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0003
-import json, os, re
+import json, os, re, shlex
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Callable, Iterable, Iterator, Sequence
 
 from fastcore.basics import patch
-from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, did_you_mean, digest, file_sha256, log,
-                                   printable, read_csv, read_json, some_of, stale_files, storable)
+from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, did_you_mean, digest, file_sha256, is_dead_link, is_left_out,
+                                   log, printable, read_csv, read_json, real_path, some_of, stale_files, storable, there_is)
 from ..core.questions import WATTBOT2025, Question, Task, read_task
 from ..core.records import Summary, finite
 from ..llm.memory import precision_of
@@ -59,7 +59,7 @@ class RunFolder:
     def summary(self) -> dict:
         "The content of `summary.json`; {} when there is none. `UserError` when it is damaged."
         p = self.path/'summary.json'
-        if not p.exists(): return {}
+        if not there_is(p): return {}
         s = read_json(p)
         if not isinstance(s, dict): raise UserError(f'{p} is not a JSON object')
         return _all_printable(s)
@@ -81,7 +81,7 @@ class RunFolder:
     def submission(self) -> list[dict]:
         "The rows of `submission.csv` as text; [] when there is none."
         p = self.path/'submission.csv'
-        return read_csv(p, required=('id', 'answer_value', 'ref_id')).rows if p.exists() else []
+        return read_csv(p, required=('id', 'answer_value', 'ref_id')).rows if there_is(p) else []
     @cached_property
     def predictions(self) -> list[Prediction]: return _predictions(self)
 
@@ -92,12 +92,13 @@ _CHUNK = re.compile(r'results_chunk_(\d+)\.json$')
 def record_files(self:RunFolder) -> list[Path]:
     "The chunk files in numeric order, else `results.json`, else none."
     chunks = sorted((int(m[1]), p) for p in self.path.glob('results_chunk_*.json') if (m := _CHUNK.search(p.name)))
-    return [p for _, p in chunks] or [p for p in [self.path/'results.json'] if p.exists()]
+    return [p for _, p in chunks] or [p for p in [self.path/'results.json'] if there_is(p)]
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0011
 def replay_hint(run:RunFolder) -> str:
     "The remedy for missing files of a run that has its journal; ''."
-    return f': `wattnb replay {run.id}` writes them from the journal' if (run.path/'journal.jsonl').exists() else ''
+    if not (run.path/'journal.jsonl').exists(): return ''
+    return f': `wattnb replay {shlex.quote(run.id)}` writes them from the journal'
 
 def _predictions(run:RunFolder) -> list[Prediction]:
     "The answers of the run. `UserError` when there is neither a submission nor a record."
@@ -222,8 +223,6 @@ def _levels(path:Path, parts:Sequence[str]) -> tuple[str, str, str]:
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0020
 _RUN_FILES = ('summary.json', 'submission.csv', 'results.json', 'journal.jsonl')
-_NO_RUNS = ('rescored', 'random_weights')
-_ARCHIVED = re.compile(r'\.old-\d{8}-\d{6}')
 
 def _shown(name:str) -> str: return ' '.join(printable(storable(name)).split()) or '?' # of a folder, in one line
 
@@ -231,15 +230,16 @@ def _walk(root:Path, parts:tuple=(), depth:int=6) -> Iterator[tuple[Path, tuple]
     "(folder, folder names below the root) of each run, in the order of names."
     try: entries = sorted(os.scandir(root), key=lambda e: e.name)
     except OSError as e:
-        if isinstance(e, PermissionError): log.warning('left out: cannot read %s: %s', root, e.strerror)
+        if there_is(root): log.warning('left out: cannot read %s: %s', root, e.strerror)
         return
-    if parts and any(e.name in _RUN_FILES or _CHUNK.match(e.name) for e in entries if e.is_file()):
+    if parts and any(os.path.isfile(e) for e in entries if e.name in _RUN_FILES or _CHUNK.match(e.name)):
         yield root, parts
         return
     if not depth: return
     for e in entries:
-        skip = e.name[:1] == '.' or e.name in _NO_RUNS or _ARCHIVED.search(e.name)
-        if not skip and e.is_dir(follow_symlinks=True):
+        if is_left_out(e.name): continue
+        if is_dead_link(e): log.warning('left out: %s is a link that leads nowhere', e.path)
+        elif os.path.isdir(e): # e.is_dir() raises for a link that leads to itself
             yield from _walk(Path(e.path), (*parts, _shown(e.name)), depth - 1)
 
 # %% ../../nbs/05_scoring/05_run_folders.ipynb #5b0a0022
@@ -249,7 +249,7 @@ def experiments_of(
     "The folder that holds the runs. `UserError` when `root` is no folder."
     if isinstance(root, Workspace): return root.experiments
     if root is None: return Workspace.find().experiments
-    p = Path(root).expanduser().resolve()
+    p = real_path(root)
     # may have no run yet
     if p.parts[-2:] == ('artifacts', 'experiments') and (p.parent.parent/'data').is_dir(): return p
     if not p.is_dir(): raise UserError(f'no such folder: {root}')
@@ -265,7 +265,7 @@ def is_own(
     root, # what `experiments_of` takes
 ) -> bool:
     "Whether results may be written beside the runs: yes in a workspace, no in a tree that is only read."
-    return root is None or isinstance(root, Workspace) or experiments_of(root) != Path(root).expanduser().resolve()
+    return root is None or isinstance(root, Workspace) or experiments_of(root) != real_path(root)
 
 def runs_root(
     root=None, # a workspace, or any folder with runs somewhere below it
@@ -342,7 +342,7 @@ def model_of(
     tail = '.'.join(t for k, t in enumerate(tail) if k == len(tail) - 1 or not re.fullmatch(r'[a-z]{2,}', t))
     guess = (re.match(r'[a-z]+-?[\d.]*(?![\d.]*b)', tail) or [tail])[0].strip('-.')
     pick = lambda k: own.get(k) or (getattr(e, k, None) if e else None) or None
-    return dict(name=own.get('name') or (e.name or e.key if e else run.model.split('/')[-1]),
+    return dict(name=str(own.get('name') or (e.name or e.key if e else run.model.split('/')[-1])),
                 family=str(pick('family') or guess or 'unknown'), params_b=finite(pick('params_b')),
                 active_b=finite(pick('active_b')), estimated=bool(e and e.estimated or own.get('estimated')))
 
@@ -534,7 +534,7 @@ class GroundTruth:
         stem:str, # name of a question file without `.csv`
     ) -> Path|None:
         "The file with its truth; None where there is none."
-        return self.given or next((p for d in self.folders if stem and (p := d/f'{stem}.csv').is_file()), None)
+        return self.given or next((p for d in self.folders if stem and there_is(p := d/f'{stem}.csv')), None)
 
     def _read(self, stem:str) -> tuple[list[Question]|None, str]:
         p = self.path_of(stem)

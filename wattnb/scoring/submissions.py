@@ -16,7 +16,7 @@ from ..core.questions import (BASE_COLUMNS, BLANK, Question, QuestionSet, Refs, 
                                    read_questions)
 from ..core.tables import ResultTable
 from ..core.workspace import UserError, WorkError, Workspace, read_csv, write_csv
-from ..index.corpus import Paper, read_bibliography
+from ..index.corpus import Paper, read_papers
 from .run_folders import RunFolder, recorded_task, replay_hint
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #0af9cb10
@@ -183,7 +183,7 @@ def gate_inputs(
         raise UserError(f'{run.id} answers no question of {found.path.name}')
     if run and not task and (own := recorded_task(run)):
         found = replace(found, task=own, questions=tuple(replace(q, task=own) for q in found))
-    return found, read_bibliography(ws.metadata) if ws.metadata.exists() else {}
+    return found, read_papers(ws)
 
 # %% ../../nbs/05_scoring/10_submissions.ipynb #08a5ebbf
 def upload_submission(

@@ -141,7 +141,9 @@ def meter_command(
         try: p = subprocess.Popen(argv, stdout=stdout)
         except OSError as e: raise UserError(f'cannot run {argv[0]}: {e.strerror}') from None
         try: rc = p.wait()
-        except KeyboardInterrupt: rc = p.wait()
+        except KeyboardInterrupt as e:
+            if type(e) is not KeyboardInterrupt: p.terminate() # a terminal sends Ctrl-C to the command, too; SIGTERM comes alone
+            rc = p.wait()
         else: s.ended()
         report = s.report()
     e = report['energy']
