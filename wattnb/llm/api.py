@@ -21,7 +21,7 @@ from .protocol import Reply, Request
 from .server_limits import (ServerFacts, loading_wait, plausible_count, read_engine, read_models,
                                       read_ollama, read_props, refuses_system)
 from .calls import (BROKEN, RETRY_STATUS, RATE_LIMITED, UNKNOWN_FIELD, ApiModel, CallError, StreamedText,
-                              message_text, quiet_loggers, retry_after, with_tool_calls)
+                              may_have_key, message_text, quiet_loggers, retry_after, with_tool_calls)
 
 log = logging.getLogger('wattnb')
 
@@ -41,8 +41,6 @@ class OpenAIModel(ApiModel):
     def base_url(cls, entry) -> str:
         url = entry.options.get('base_url') or os.environ.get(cls.base_name) or cls.default_base
         return url.strip().rstrip('/').removesuffix('/chat/completions')
-
-    def api_key(self) -> str: return (os.environ.get(self.key_name) or '').strip()
 
     def __init__(self, entry, *args, **kw):
         super().__init__(entry, *args, **kw)
@@ -65,6 +63,16 @@ class OpenAIModel(ApiModel):
         if found is not None and found.local and not self.entry.prices: # nobody bills it
             self.entry = replace(self.entry, prices=Price(0., 0., source='this machine'))
         if self.url != self.default_base: self._ask_server()
+
+# %% ../../nbs/03_llm/19_api.ipynb #08ed273b
+@patch
+def api_key(self:OpenAIModel) -> str:
+    "The key of the environment, where this server may have it."
+    key = (os.environ.get(self.key_name) or '').strip()
+    if not key or may_have_key(self.entry, self.url, os.environ.get(self.base_name), self.default_base): return key
+    log.warning('%s is not sent to %s, which only %s names (WATTNB_KEY_HOSTS permits a host)', self.key_name,
+                redact_url(self.url), self.entry.origin)
+    return ''
 
 # %% ../../nbs/03_llm/19_api.ipynb #9e812fda
 @patch(cls_method=True)

@@ -5,21 +5,23 @@
 # %% auto #0
 __all__ = ['log', 'TRIES', 'RETRY_STATUS', 'MAX_PAUSE', 'LONGEST_ASK', 'RATE_LIMITED', 'BROKEN', 'GARBLED', 'UNKNOWN_FIELD',
            'MIN_REPLY', 'MAX_KEPT', 'MAX_CHANGES', 'CUT', 'LEARNED_BUDGET', 'retry_after', 'backoff', 'Gate',
-           'CallError', 'quiet_loggers', 'message_text', 'with_tool_calls', 'ApiModel', 'is_cut', 'StreamedText']
+           'CallError', 'quiet_loggers', 'message_text', 'with_tool_calls', 'may_have_key', 'ApiModel', 'is_cut',
+           'StreamedText']
 
 # %% ../../nbs/03_llm/18_calls.ipynb #b1fd03c5
-import asyncio, base64, json, logging, math, queue, random, re, threading, time
+import asyncio, base64, json, logging, math, os, queue, random, re, threading, time
 from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Iterator, Sequence
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from fastcore.basics import patch
 
 from ..core.workspace import UserError, printable, storable
 from ..core.redaction import secret_values
+from ..core.served import loopback_port
 from .prices import image_tokens
 from .protocol import Model, Reply, Request, THINK_MARKS, split_thinking, unique_requests
 from .parsing import find_fields
@@ -219,6 +221,20 @@ def with_tool_calls(
     last = next((t for t in reversed(texts) if 'answer_value' in (find_fields(t)[0] or ())), texts[-1] if texts else '')
     if not last or text.strip() and (find_fields(text)[0] or not find_fields(last)[0]): return text, ''
     return last, 'the answer was a call of a tool'
+
+# %% ../../nbs/03_llm/18_calls.ipynb #d7924d17
+def may_have_key(
+    entry,     # of the registry; `origin` is the file that declares it
+    url:str,   # of its server
+    *known,    # addresses of the environment and of the provider
+) -> bool:
+    "Whether a key of the environment may be sent to a server."
+    def place(x):
+        try: u = urlsplit(x or ''); return u.scheme, (u.hostname or '').rstrip('.').lower()
+        except ValueError: return '', ''
+    if not entry.origin or entry.origin == 'command line' or loopback_port(url): return True
+    (scheme, host), named = place(url), os.environ.get('WATTNB_KEY_HOSTS', '').lower().replace(',', ' ').split()
+    return bool(host) and '\\' not in url and (host in named or (scheme, host) in map(place, known))
 
 # %% ../../nbs/03_llm/18_calls.ipynb #139b9078
 class ApiModel(Model):

@@ -271,7 +271,7 @@ def _model_entry(e:EmbedderEntry) -> ModelEntry:
     if bad := [k for k in SENT if not isinstance(e.options.get(k, {}), dict)]:
         raise UserError(f'embedder {e.key}: option {bad[0]} must be a table')
     return ModelEntry(f'{e.provider}:{e.id}', e.provider, e.id, precision='auto', max_concurrent=calls,
-                      options=e.options)
+                      options=e.options, origin='the workspace' * bool({'base_url', 'endpoint_url'} & set(e.options)))
 
 # %% ../../nbs/03_llm/26_hosted_embeddings.ipynb #56917cd1
 class HostedEmbedder:
