@@ -129,10 +129,8 @@ def package_lock() -> str:
     return '\n'.join([f'# Python {platform.python_version()} on {where}', *lines]) + '\n'
 
 # %% ../../nbs/06_experiment/09_bundles.ipynb #bd000014
-def _facts(title:str, facts:dict) -> str:
-    "A table of the values that are a text or a number."
-    rows = [(k.replace('_', ' '), v) for k, v in facts.items() if v != '' and isinstance(v, (str, int, float))]
-    return ResultTable([title, ''], rows, digits=4).to_markdown()
+def _facts(title:str, rows) -> str:
+    return ResultTable([title, ''], [r for r in rows if r[1] not in ('', {})], digits=4).to_markdown()
 
 def _energy_reason(energy:dict) -> str:
     "Why an energy was not measured."
@@ -141,33 +139,49 @@ def _energy_reason(energy:dict) -> str:
 
 def _write_up_costs(s) -> str:
     "Time, tokens, energy and money of a run, and its machine."
-    e = s.energy or {}
-    known, ends = e.get('total_wh') is not None, ''
-    if known and e.get('total_wh_high') is not None: ends = f' ({e["total_wh_low"]:.4g} to {e["total_wh_high"]:.4g})'
-    cost = dict(
-        questions=s.num_questions, seconds=s.total_time_seconds, mean_latency_in_seconds=s.avg_latency_seconds,
-        prompt_tokens=s.input_tokens, completion_tokens=s.output_tokens,
-        energy_in_Wh=f'{e["total_wh"]:.4g}{ends}' if known else f'not measured: {_energy_reason(e)}',
-        energy_measured_by=e.get('method'), of_the_devices=', '.join(map(str, e.get('counted') or [])),
-        Wh_per_question=e.get('per_question_wh'), gCO2e=e.get('co2_g'), bill_in_USD=s.cost_usd,
-        peak_of_host_memory_in_GiB=s.hardware.cpu_rss_peak_gb)
-    shown = 'cpu_model', 'cpu_count', 'memory_gb', 'gpu_name', 'gpu_count', 'os_platform', 'python'
-    machine = {k: v for k, v in (s.machine or {}).items() if k in shown}
-    return f'{_facts("cost", cost)}\n\n{_facts("machine", machine)}'
+    e, m, h, n = s.energy or {}, s.machine or {}, s.hardware, s.num_questions or 1
+    low, high = e.get('total_wh_low'), e.get('total_wh_high')
+    within = f' (interval {low:.4g} to {high:.4g})' if None not in (low, high, e.get('total_wh')) else ''
+    known = e.get('total_wh') is not None
+    energy = f'{e["total_wh"]:.4g}{within}' if known else f'not measured: {_energy_reason(e)}'
+    each = lambda v: None if v is None else v / n
+    cost = _facts('cost', [
+        ('questions', s.num_questions), ('seconds in all', s.total_time_seconds),
+        ('latency, s (mean)', s.avg_latency_seconds),
+        ('prompt tokens', s.input_tokens), ('completion tokens', s.output_tokens),
+        ('prompt tokens per question', each(s.input_tokens)),
+        ('energy, Wh', energy), ('energy measured by', e.get('method')),
+        ('of the devices', ', '.join(map(str, e.get('counted') or []))),
+        ('Wh per question', e.get('per_question_wh')), ('carbon, gCO2e', e.get('co2_g')),
+        ('bill of the provider, USD', s.cost_usd)])
+    machine = _facts('machine', [
+        ('CPU', m.get('cpu_model')), ('cores', m.get('cpu_count')), ('memory, GB', m.get('memory_gb')),
+        ('GPU', m.get('gpu_name') or 'none'),
+        ('GPUs', m.get('gpu_count')), ('peak of host memory, GiB', h.cpu_rss_peak_gb),
+        ('system', m.get('os_platform')), ('Python', m.get('python'))])
+    return f'{cost}\n\n{machine}'
 
 # %% ../../nbs/06_experiment/09_bundles.ipynb #bd000016
 def _write_up_system(config:dict, papers:list[dict]) -> str:
     "Model, settings and corpus of a run."
-    i, q = config['identity'], config['questions']
-    search = ', '.join(f'{k} = {v}' for k, v in (i.get('retrieval') or {}).items())
-    model = i | dict(model=config['model'].get('name'), retrieval=search or 'none')
+    i, e, q = config['identity'], config['model'], config['questions']
+    search = i.get('retrieval') or {}
+    shown = ', '.join(f'{k} = {v}' for k, v in search.items()) if search else 'none'
+    model = _facts('system', [
+        ('model', f'{e.get("name")} ({e.get("id")})'), ('provider', i.get('provider')), ('revision', i.get('revision')),
+        ('engine', i.get('engine', '')), ('precision', i.get('precision')), ('mode', i.get('mode')),
+        ('retrieval', shown),
+        ('seed, temperature', f'{i.get("seed")}, {i.get("temperature")}'),
+        ('longest reply, tokens', i.get('max_new_tokens')),
+        ('retries of a blank answer', i.get('max_retries')), ('prompt template, SHA-256', i.get('prompt')),
+        ('index, SHA-256', i.get('index'))])
     reviewed = [p['peer_reviewed'] for p in papers]
-    corpus = dict(
-        papers=len(papers), with_a_file=sum(p['file'] is not None for p in papers),
-        pages=sum(p['pages'] or 0 for p in papers),
-        reviewed_by_peers=reviewed.count(True) if set(reviewed) - {None} else '',
-        questions=f'{q["n"]} of {q["file"]} (SHA-256 {str(q["sha256"])[:16]})', task=config['task']['name'])
-    return f'{_facts("system", model)}\n\n{_facts("corpus", corpus)}'
+    corpus = _facts('corpus', [
+        ('papers', len(papers)), ('with a file', sum(p['file'] is not None for p in papers)),
+        ('pages', sum(p['pages'] or 0 for p in papers)),
+        ('reviewed by peers', reviewed.count(True) if set(reviewed) - {None} else ''),
+        ('questions', f'{q["n"]} of {q["file"]} (SHA-256 {str(q["sha256"])[:16]})'), ('task', config['task']['name'])])
+    return f'{model}\n\n{corpus}'
 
 # %% ../../nbs/06_experiment/09_bundles.ipynb #bd00002c
 def write_up(
@@ -177,7 +191,7 @@ def write_up(
 ) -> str:
     "A write-up in Markdown with the measured numbers, to complete."
     s = files.typed
-    counts = _facts('answers', s.by_status | dict(retried=s.questions_retried))
+    counts = _facts('answers', [(k, v) for k, v in s.by_status.items()] + [('retried', s.questions_retried)])
     rows = metric_rows(s.scores) if s.scores else []
     scores = ResultTable(['score', 'value', '95 % low', 'high'], rows).to_markdown()
     result = scores if s.scores else f'*Not scored: {s.score_reason or "the question file has no answers"}.*'
