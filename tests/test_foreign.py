@@ -222,6 +222,7 @@ def test_no_spelling_of_a_local_address_is_fetched(tmp_path, monkeypatch):
     "Every spelling of an address of this machine or a private network is refused, also where a proxy would ask; an address that is none is that paper's line."
     from wattnb.core.workspace import Workspace
     from wattnb.index.corpus import Paper, fetch_papers
+    monkeypatch.delenv('WATTNB_ALLOW_LOCAL', raising=False)
     (tmp_path/'data').mkdir()
     hosts = LOCAL.split()
     papers = [Paper(f'p{k}', url=f'http://{h}:9/x.pdf') for k, h in enumerate([*hosts, 'localhost', 'localhost.', 'x.localhost'])]

@@ -6,7 +6,7 @@
 __all__ = ['MAX_LENGTH', 'judged', 'Declared', 'declared_runs', 'judged_text', 'PaperCheck', 'check_paper']
 
 # %% ../../nbs/10_plots/16_paper_check.ipynb #n11aimp
-import re
+import html, re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
@@ -148,7 +148,7 @@ def _comment_faults(files:dict, cited:Cited, whole:bool) -> tuple[int, list[dict
             c = cited.comparison(*keys) if len(keys) == 2 else None
             one = len(keys) == 1 and run_quantities(cited.runs[keys[0]].numbers)
             now = (one or (pair_quantities(c, *keys) if c else {})).get(m[1])
-            before = text[:m.start()].rstrip()
+            before = html.unescape(text[:m.start()]).rstrip()
             if now and before.endswith(now) and not re.search(r'[\w.]$', before[:-len(now)]): continue
             was = re.search(r'(\[[^\[\]]*\]|(?:[≥≈] )?\S+)$', before)
             what = (f'{m[1]} of {" and ".join(keys)} is {now or "not known"}, the paper has '

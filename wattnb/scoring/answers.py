@@ -195,7 +195,8 @@ def _repeats(id:str, text:str, line:int, ids:dict, texts:dict):
     "The same about a missing or repeated id or question; both are added to the two dicts."
     if not id: yield 'error', 'id', 'empty_id', 'no id'
     elif id in ids: yield 'error', 'id', 'double_id', f'id already on line {ids[id]}'
-    elif id[0] in '=+-@': yield 'warning', 'id', 'formula', 'a spreadsheet takes it for a formula: begin it with a letter'
+    elif id[0] in '=+-@':
+        yield 'warning', 'id', 'formula', 'a spreadsheet takes it for a formula: begin it with a letter'
     elif text and text in texts: yield 'warning', 'question', 'double_question', f'same question as {texts[text]}'
     if not text: yield 'error', 'question', 'empty_question', 'no question text'
     ids.setdefault(id, line); texts.setdefault(text, id)

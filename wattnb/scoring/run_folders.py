@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Callable, Iterable, Iterator, Sequence
 
 from fastcore.basics import patch
-from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, did_you_mean, digest, file_sha256, is_dead_link, is_left_out,
-                                   log, printable, read_csv, read_json, real_path, some_of, stale_files, storable, there_is)
+from ..core.workspace import (SETTINGS_FILE, UserError, Workspace, did_you_mean, digest, file_sha256,
+                                   is_dead_link, is_left_out, log, printable, read_csv, read_json, real_path, some_of,
+                                   stale_files, storable, there_is)
 from ..core.questions import WATTBOT2025, Question, Task, read_task
 from ..core.records import Summary, finite
 from ..llm.memory import precision_of

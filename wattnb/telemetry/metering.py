@@ -142,7 +142,8 @@ def meter_command(
         except OSError as e: raise UserError(f'cannot run {argv[0]}: {e.strerror}') from None
         try: rc = p.wait()
         except KeyboardInterrupt as e:
-            if type(e) is not KeyboardInterrupt: p.terminate() # a terminal sends Ctrl-C to the command, too; SIGTERM comes alone
+            # a terminal sends Ctrl-C to the command, too; SIGTERM comes alone
+            if type(e) is not KeyboardInterrupt: p.terminate()
             rc = p.wait()
         else: s.ended()
         report = s.report()
