@@ -629,7 +629,7 @@ def _torn(text:str) -> str:
     if max(sizes, default=0) > 30:
         long = sum(len(w) for w in words if len(w) > 30 and w.isascii() and w.isalnum())
         if long > max(60, .4 * len(text)): return 'has no spaces between its words'
-    back = sum(map(small.count, _BACKWARDS)) if ' eht ' in small or ' dna ' in small else 0
+    back = sum(map(small.count, _BACKWARDS))
     return 'runs backwards' if back > 2 and back > sum(map(small.count, _COMMON)) else ''
 
 def check_text(
@@ -718,9 +718,9 @@ def _read_page(pdf, i:int, gate:dict) -> list:
 
 # %% ../../nbs/01_index/01_documents.ipynb #e25c0002
 def _letters(texts:list[str]) -> int:
-    "How many characters are not blanks."
+    "How many characters are not white space."
     text = ''.join(texts)
-    return len(text) - text.count(' ')
+    return len(text) - text.count(' ') if text.isprintable() else len(''.join(text.split()))
 
 def _parse_pdfium(path, pdf, gate:dict) -> list[Section]:
     gate['left_out'] = {}
