@@ -9,7 +9,7 @@ __all__ = ['MAX_GLYPHS', 'LIGATURES', 'SPACE', 'CELL', 'WITHIN', 'Piece', 'open_
 # %% ../../nbs/01_index/00_boxes.ipynb #3404576e
 import io, re, unicodedata
 from collections import Counter, deque
-from ctypes import PYFUNCTYPE, c_double, c_int, c_ssize_t, c_void_p, cast
+from ctypes import PYFUNCTYPE, byref, c_double, c_int, c_ssize_t, c_ulong, c_void_p, cast, create_string_buffer
 from functools import lru_cache
 from itertools import pairwise, repeat
 from pathlib import Path
@@ -68,7 +68,12 @@ def _pdfium():
     return dict(code=get('GetUnicode', c_int), box=get('GetLooseCharBox'), matrix=get('GetMatrix'), colour=get('GetFillColor'),
                 size=get('GetFontSize', c_double), unmapped=get('HasUnicodeMapError', c_int),
                 object=get('GetTextObject', c_ssize_t), text=get('GetText', c_int),
-                mode=f('FPDFTextObj_GetTextRenderMode', c_int), font=f('FPDFTextObj_GetFont', c_ssize_t))
+                mode=f('FPDFTextObj_GetTextRenderMode', c_int), font=f('FPDFTextObj_GetFont', c_ssize_t),
+                drawn=f('FPDFPage_CountObjects', c_int), drawn_object=f('FPDFPage_GetObject', c_ssize_t),
+                kind=f('FPDFPageObj_GetType', c_int), bounds=f('FPDFPageObj_GetBounds'), fill=f('FPDFPageObj_GetFillColor'),
+                clip=f('FPDFPageObj_GetClipPath', c_ssize_t), clip_paths=f('FPDFClipPath_CountPaths', c_int),
+                marks=f('FPDFPageObj_CountMarks', c_int), mark=f('FPDFPageObj_GetMark', c_ssize_t),
+                mark_name=f('FPDFPageObjMark_GetName'))
 
 _at = c_void_p.from_param # an address as an argument
 
@@ -81,13 +86,13 @@ def _room() -> tuple[np.ndarray, list]:
     out = np.zeros((_ROOM, 6), np.float32)
     return out, [[_at(a) for a in range(out.ctypes.data + k, out.ctypes.data + out.nbytes, 24)] for k in range(0, 16, 4)]
 
-def _values(name:str, text, at:list, n:int, addresses:int=1, kind=np.float32) -> np.ndarray:
-    "`n` numbers for each of the glyphs `at`, which a function of PDFium writes to so many addresses."
+def _values(name:str, at:list, n:int, *text, addresses:int=1, kind=np.float32) -> np.ndarray:
+    "`n` numbers for each glyph of a text, or for each object, which a function of PDFium writes to so many addresses."
     (room, starts), parts = _room(), []
     for k in range(0, len(at), _ROOM):
         part = room[:len(at) - k]
         part[:] = 0
-        deque(map(_pdfium()[name], repeat(text), at[k:k + _ROOM], *starts[:addresses]), 0)
+        deque(map(_pdfium()[name], *map(repeat, text), at[k:k + _ROOM], *starts[:addresses]), 0)
         parts.append(part[:, :n].view(kind).copy())
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -199,10 +204,10 @@ def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
     if not len(first): return None
     new = _changes(objects)
     at, of = first[new].tolist(), new.cumsum() - 1 # the first glyph of each stretch of one object, and the words' stretches
-    matrix = _values('matrix', text, at, 6)
+    matrix = _values('matrix', at, 6, text)
     sizes = _numbers('size', at, text, kind=float) * np.hypot(*matrix[:, 2:4].T)
     turn, y, slanted = (v[of] for v in _direction(matrix))
-    box = _values('box', text, [*first.tolist(), *last.tolist()], 4) # left, top, right, bottom
+    box = _values('box', [*first.tolist(), *last.tolist()], 4, text) # left, top, right, bottom
     lo, hi = np.minimum(box[:len(of)], box[len(of):]), np.maximum(box[:len(of)], box[len(of):])
     boxes = np.array([lo[:, 0], lo[:, 3], hi[:, 2], hi[:, 1]])
     left, bottom, right, top = boxes
@@ -219,24 +224,64 @@ def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
     unmapped = (_numbers('unmapped', at, text) == 1)[of]
     return _Glyphs(chars, first, last, objects, x, y, x2, np.maximum(sizes, .1)[of], turn, kept, unmapped, boxes.T)
 
+# %% ../../nbs/01_index/00_boxes.ipynb #1f45a5b1
+_MOST_DRAWN = 5000 # objects of a page that are looked at
+_THIN = 3.         # points; narrower objects are lines
+_TEXT = 1          # PDFium's number for an object of text
+
+def _may_be_covered(page, objects:list, colour, boxes, of) -> np.ndarray:
+    "Words that something may hide: what is drawn later, what is below and has their colour, a clip path, a form, a layer."
+    handle, kind, texts = _at(cast(page.raw, c_void_p).value), _pdfium()['kind'], {*objects}
+    drawn = _numbers('drawn_object', range(min(_pdfium()['drawn'](handle), _MOST_DRAWN)), handle).tolist()
+    order, own = dict(zip(drawn, range(len(drawn)))), [*map(_at, objects)]
+    place = np.array([order.get(o, -1) for o in objects])
+    clipped = _numbers('clip_paths', [*map(_at, _numbers('clip', own).tolist())]) > 0
+    out = ((place < 0) | clipped | _in_layer(own))[of]
+    other = [h for h in drawn if h not in texts and kind(_at(h)) != _TEXT]
+    if not other: return out
+    box = _values('bounds', [*map(_at, other)], 4, addresses=4) # left, bottom, right, top
+    thick = (box[:, 2:] - box[:, :2] > _THIN).all(1)
+    if not np.count_nonzero(thick): return out
+    other = [h for h, t in zip(other, thick.tolist()) if t]
+    fill = _values('fill', [*map(_at, other)], 4, addresses=4, kind=np.uint32)
+    (left, bottom, right, top), word = box[thick].T, boxes[..., None]
+    touches = (word[0] < right) & (word[2] > left) & (word[1] < top) & (word[3] > bottom)
+    later = np.array([order[h] for h in other]) > place[:, None]
+    alike = np.abs(colour[:, None, :3].astype(int) - fill[:, :3]).max(2) < 40
+    return out | (touches & (later | alike)[of]).any(1)
+
+def _in_layer(objects:list) -> np.ndarray:
+    "Whether objects are in marked content that belongs to a layer, which may be off."
+    marks, get, name = _numbers('marks', objects), _pdfium()['mark'], create_string_buffer(64)
+    out = np.zeros(len(objects), bool)
+    for i in range(marks.max(initial=0)):
+        some = np.flatnonzero(marks > i).tolist()
+        own = [get(objects[k], i) for k in some]
+        layer = {}
+        for mark in {*own}: # that many objects have
+            _pdfium()['mark_name'](_at(mark), name, c_ulong(64), byref(c_ulong()))
+            layer[mark] = name.raw[:6] == 'OC\0'.encode('utf-16-le')
+        out[some] |= [layer[mark] for mark in own]
+    return out
+
 # %% ../../nbs/01_index/00_boxes.ipynb #57625402
 _SHADE = np.array([3, 6, 1, 0], np.uint32) # tenths
 
 def _hidden(page, text, at:list, objects:list, of, kept, length, boxes) -> np.ndarray:
     "The words that cannot be seen on the printed page."
     mode = _numbers('mode', [*map(_at, objects)])
-    colour = _values('colour', text, at, 4, 4, np.uint32) # red, green, blue, alpha
+    colour = _values('colour', at, 4, text, addresses=4, kind=np.uint32) # red, green, blue, alpha
     pale = (colour @ _SHADE > 2000) | (colour[:, 3] < 40)
     wide, high = boxes[2:] - boxes[:2]
     tiny = np.minimum(wide, high) < .5
     if np.count_nonzero(tiny): tiny &= np.maximum(wide, high) < 1.5 * length
-    if not (np.count_nonzero(pale) or np.count_nonzero(mode)): return tiny
+    unsure = _may_be_covered(page, objects, colour, boxes, of)
+    if not (np.count_nonzero(pale) or np.count_nonzero(mode) or np.count_nonzero(unsure)): return tiny
     invisible = (mode == 3) | (mode == 7)
     pale &= (mode == 0) | (mode == 4)
-    unsure = (pale | invisible)[of] & kept
     out, shown = invisible[of] & kept, length[kept & ~invisible[of]].sum()
     if length[out].sum() > shown: out[:] = False # a scan and its text layer
-    look = unsure & ~out
+    look = (unsure | (pale | invisible)[of]) & kept & ~out & ~tiny
     out[look] = ~_has_ink(page, boxes.T[look])
     return out | tiny
 
