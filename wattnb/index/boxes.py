@@ -333,6 +333,16 @@ def _doubled(g:_Glyphs) -> np.ndarray:
         if not out[i] and len(others) < 200: others.append((x, y))
     return out
 
+# %% ../../nbs/01_index/00_boxes.ipynb #d0b9d7d5
+def _uneven(gap, one) -> np.ndarray:
+    "Whether a gap is in a line of one object, `one` after the other, whose gaps differ more than those of a stretched line."
+    line = np.cumsum(~one) # of each gap; those between lines begin one
+    own = one & (gap > SPACE)
+    widest, least = np.zeros(line[-1] + 1), np.full(line[-1] + 1, np.inf)
+    np.maximum.at(widest, line[own], gap[own])
+    np.minimum.at(least, line[own], gap[own])
+    return (widest > 1.6 * least)[line]
+
 # %% ../../nbs/01_index/00_boxes.ipynb #723280bd
 def _gaps(g:_Glyphs, k) -> tuple:
     "Between the words `k` and those before them: whether they belong to one piece, and whether a space is between them."
@@ -341,6 +351,7 @@ def _gaps(g:_Glyphs, k) -> tuple:
     level = (np.abs(y[1:] - y[:-1]) < .02 * size[1:]) & (np.abs(size[1:] - size[:-1]) < .02 * size[1:]) & (gap > -.3) & (gap < 3)
     one = obj[1:] == obj[:-1]
     same, space = level & (gap < np.where(one, WITHIN, SPACE)), one & (gap > .06) # wider gaps may have text of a later object
+    if np.count_nonzero(wide := same & (gap > CELL)): same &= ~(wide & _uneven(gap, one & (np.abs(y[1:] - y[:-1]) < .02 * size[1:])))
     letter = (g.first[k] == g.last[k])[1:] & level
     if np.count_nonzero(letter) < 6: return same, space, one
     pair = letter[1:] & letter[:-1]
@@ -509,18 +520,32 @@ def _prose(lines:list[Piece]) -> bool:
     k = len(lines) // 10
     left, right = sorted(p.x for p in lines)[k], sorted(p.right for p in lines)[-1 - k]
     full = [p for p in lines if p.right - left > .72 * (right - left) and p.text.count(' ') >= 3]
-    return len(full) > 2 and sum(len(p.text) for p in full) > .6 * sum(len(p.text) for p in lines)
+    return len(full) > max(2, len(lines) / 3) and sum(len(p.text) for p in full) > .6 * sum(len(p.text) for p in lines)
+
+_NUMERIC = re.compile(r'[^a-zA-Z]*\d[^a-zA-Z]*(?: \[\w\])?|[-–—]')
 
 def _are_labels(rows:list[list[Piece]], x:float) -> bool:
     "Whether what stands left of `x` labels rows of a table: several cells, or numbers, on its baselines or in the middle of two."
-    right = [s for r in rows if (s := [p for p in r if p.x >= x])]
+    right = [s for r in rows if (s := [p for p in r if p.x >= x]) and (len(r) > 1 or r[0].text.count(' ') < 3)] # no notes
     cells = [p.text for s in right for p in s]
-    numbers = sum(bool(re.fullmatch(r'[^a-zA-Z]*\d[^a-zA-Z]*', c)) for c in cells)
+    numbers = sum(map(bool, map(_NUMERIC.fullmatch, cells)))
     beside = sum(r[0].x < x <= r[-1].x for r in rows)
     for a, (p, *_), b in zip(rows, rows[1:], rows[2:]):
         up, down = a[0].y - p.y, p.y - b[0].y
         beside += a[-1].x < x <= p.x and b[-1].x < x and abs(up - down) < .1 * p.size and up < .8 * p.size
     return beside >= .9 * len(right) and (len(cells) > 1.7 * len(right) or numbers > .6 * len(cells))
+
+# %% ../../nbs/01_index/00_boxes.ipynb #cce9946e
+def _without_tables(rows:list[list[Piece]], i:int, j:int, x:float) -> tuple[int, int]:
+    "The stretch of rows without the tables across `x` with which it begins or ends."
+    def across(part):
+        first = [s[0] for r in part if (s := [p for p in r if p.x >= x])]
+        numbers = sum(map(bool, map(_NUMERIC.fullmatch, [p.text for p in first])))
+        return 2 * numbers > len(first) > 1 and _are_labels(part, x) and not _prose([p for r in part for p in r[:1] if p.x < x] or first)
+    apart = [k for k in range(i + 1, j) if rows[k - 1][0].y - rows[k][0].y > 1.7 * rows[k][0].size]
+    i = max([k for k in (*apart, j) if across(rows[i:k])], default=i)
+    return i, min([k for k in (i, *apart) if k >= i and across(rows[k:j])], default=j)
+
 
 # %% ../../nbs/01_index/00_boxes.ipynb #08e796eb
 def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
@@ -540,6 +565,7 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
         usual = any(abs(x - k) < 4 for k in known)
         least = 3 if usual else 5
         for i, j in _clear(rows, x - 1.5):
+            i, j = _without_tables(rows, i, j, x - 1.5)
             if j - i < max(least, best[1] - best[0] + 1): continue
             after = [s[0] for r in rows[i:j] if (s := [p for p in r if p.x >= x - 1.5])]
             before = [s[-1] for r in rows[i:j] if (s := [p for p in r if p.x < x - 1.5])]
