@@ -250,6 +250,25 @@ def test_names_of_columns_with_little_room_between_them(tmp_path, gap):
     assert tables(tmp_path, page) == named(CAPTION, *(f'{n}: Power (kW): {a}; Energy (MWh): {b}; PUE: {c}' for n, a, b, c in rows))
 
 
+@pytest.mark.parametrize('gap', [10, 12])
+def test_cells_of_one_string_are_parted_where_the_gap_is_wider_than_a_space(tmp_path, gap):
+    "LaTeX's usual 12 points between columns are 1.1 em of 11 points; a text of two words stands between numbers."
+    rows, page = [('Hall', 'Load (kW)', 'Boards', 'Energy (MWh)'), ('Tern', '4,071', 'L40S x 64', '1287'), ('Gull', '284.0', 'H100 x 8', '626'), ('Auk', '2,552', 'V100 x 64', '98')], show(72, 710, CAPTION)
+    wide = [max(width(r[k], 11) for r in rows) for k in range(4)]
+    for k, r in enumerate(rows):
+        items, end = [], 72.
+        for j, c in enumerate(r):
+            x = 72 + sum(w + gap for w in wide[:j]) + (wide[j] - width(c, 11) if j else 0)
+            items.append(f'{-1000 * (x - end) / 11:.0f} ({esc(c)})'); end = x + width(c, 11)
+        page += f'BT /F1 11 Tf 72 {690 - 13 * k} Td [{" ".join(items)}] TJ ET\n'
+    assert tables(tmp_path, page) == named(CAPTION, *(f'{n}: Load (kW): {a}; Boards: {b}; Energy (MWh): {c}' for n, a, b, c in rows[1:]))
+
+
+def test_a_caption_below_the_notes_of_a_table(tmp_path):
+    page = put(HEAD, ('Tern', '311', '1287'), ('Gull', '284', '626'), y=740) + show(110, 700, 'a Measured at the wall socket.', 8) + show(110, 690, 'Note: all values are means.', 8) + show(72, 670, CAPTION)
+    assert tables(tmp_path, page) == named(CAPTION, 'Tern: Power (kW): 311; Energy (MWh): 1287', 'Gull: Power (kW): 284; Energy (MWh): 626')
+
+
 def test_cells_of_two_lines_beside_cells_of_one(tmp_path):
     "The lines of a cell are above and below the baseline of its row; deviations below their numbers are smaller."
     out = put(HEAD[:1] + ('Boards',) + HEAD[2:])
@@ -368,6 +387,32 @@ def test_bands_of_different_columns(tmp_path):
     want = [*SENTENCES[:3], *(l for c in range(3) for l in column(c, 12)), SENTENCES[3], *(l for c in range(2) for l in column(c + 5, 14))]
     at = [t.index(l) for l in want]
     assert at == sorted(at)
+
+
+@pytest.mark.parametrize('below', [True, False])
+def test_a_table_across_columns_is_not_cut_at_their_gutter(tmp_path, below):
+    "A gap between its cells is above, or below, the gutter; its notes are in the middle."
+    xs, head = (50, 180, 240, 310, 380, 450), ('Hall', 'Load (kW)', 'PUE', 'Cost (k$)', 'Water (l)', 'Time (h)')
+    rows = [(f'Hall {k} at the lake', str(300 + k), f'1.{k}', str(700 + k), str(50 + k), str(37 * k)) for k in range(1, 8)]
+    y, at = (340, 760) if below else (780, 600)
+    table = show(150, y, 'Table 1: Energy, water and cost of seven halls over the whole of the year.', 9) + put(head, *rows, y=y - 18, step=12, xs=xs)
+    table += show(200, y - 122, 'a Measured at the wall socket.', 8) + show(200, y - 134, 'b Estimated from the power of the boards.', 8) + show(200, y - 146, 'c Reported by the vendor of the boards.', 8)
+    body = [[s[:46] for s in part] for part in (SENTENCES[:9], SENTENCES[9:])]
+    text = lines(body[0], x=50, y=at, step=12) + lines(body[1], x=310, y=at, step=12)
+    d = parse_pdf(make(tmp_path / 'a.pdf', text.replace('e', 'i'), table + text))
+    got = [p.metadata['cells'] for p in d.paragraphs if p.metadata['kind'] == 'table']
+    assert got == [[*r] for r in rows]
+    t = ' '.join(p.text for p in d.sections[1].paragraphs)
+    at = [t.index(l) for part in body for l in part[2:-2]]
+    assert at == sorted(at)
+
+
+@pytest.mark.parametrize('step', [12, 20, 26])
+def test_lines_of_a_manuscript_with_wide_spacing_are_paragraphs(tmp_path, step):
+    words = 'The hall of the lake drew power for all of its boards in May and was then cooled by air for the rest of the year'.split()
+    text = [' '.join(words[k % 5:k % 5 + 14]).lower() for k in range(20)]
+    d = parse_pdf(make(tmp_path / 'a.pdf', show(72, 800, '1. Introduction', 12) + lines(text, y=760, step=step)))
+    assert [p.text for p in d.paragraphs] == ['1. Introduction', ' '.join(text)]
 
 
 def test_two_pages_on_a_sheet(tmp_path):

@@ -335,7 +335,7 @@ def _doubled(g:_Glyphs) -> np.ndarray:
 
 # %% ../../nbs/01_index/00_boxes.ipynb #d0b9d7d5
 def _uneven(gap, one) -> np.ndarray:
-    "Whether a gap is in a line of one object, `one` after the other, whose gaps differ more than those of a stretched line."
+    "Whether a gap is in a line, of one object while `one` holds, whose gaps differ more than those of a stretched line."
     line = np.cumsum(~one) # of each gap; those between lines begin one
     own = one & (gap > SPACE)
     widest, least = np.zeros(line[-1] + 1), np.full(line[-1] + 1, np.inf)
@@ -351,7 +351,8 @@ def _gaps(g:_Glyphs, k) -> tuple:
     level = (np.abs(y[1:] - y[:-1]) < .02 * size[1:]) & (np.abs(size[1:] - size[:-1]) < .02 * size[1:]) & (gap > -.3) & (gap < 3)
     one = obj[1:] == obj[:-1]
     same, space = level & (gap < np.where(one, WITHIN, SPACE)), one & (gap > .06) # wider gaps may have text of a later object
-    if np.count_nonzero(wide := same & (gap > CELL)): same &= ~(wide & _uneven(gap, one & (np.abs(y[1:] - y[:-1]) < .02 * size[1:])))
+    if np.count_nonzero(wide := same & (gap > CELL)):
+        same &= ~(wide & _uneven(gap, one & (np.abs(y[1:] - y[:-1]) < .02 * size[1:])))
     letter = (g.first[k] == g.last[k])[1:] & level
     if np.count_nonzero(letter) < 6: return same, space, one
     pair = letter[1:] & letter[:-1]
@@ -541,7 +542,8 @@ def _without_tables(rows:list[list[Piece]], i:int, j:int, x:float) -> tuple[int,
     def across(part):
         first = [s[0] for r in part if (s := [p for p in r if p.x >= x])]
         numbers = sum(map(bool, map(_NUMERIC.fullmatch, [p.text for p in first])))
-        return 2 * numbers > len(first) > 1 and _are_labels(part, x) and not _prose([p for r in part for p in r[:1] if p.x < x] or first)
+        before = [s[-1] for r in part if (s := [p for p in r if p.x < x])]
+        return 2 * numbers > len(first) > 1 and _are_labels(part, x) and not _prose(before or first)
     apart = [k for k in range(i + 1, j) if rows[k - 1][0].y - rows[k][0].y > 1.7 * rows[k][0].size]
     i = max([k for k in (*apart, j) if across(rows[i:k])], default=i)
     return i, min([k for k in (i, *apart) if k >= i and across(rows[k:j])], default=j)

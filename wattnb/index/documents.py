@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from itertools import combinations, groupby, pairwise, takewhile
+from itertools import combinations, dropwhile, groupby, pairwise, takewhile
 from pathlib import Path
 from typing import Iterator, Sequence
 from urllib.parse import urljoin
@@ -25,7 +25,7 @@ from urllib.parse import urljoin
 from fastcore.basics import patch
 
 from ..core.workspace import UserError, WorkError, file_sha256, optional, printable, read_json
-from .boxes import LIGATURES, Piece, can_read_pictures, open_pdf, page_rows, picture_rows, reading_order
+from .boxes import LIGATURES, Piece, can_read_pictures, marked, open_pdf, page_rows, picture_rows, reading_order
 
 # %% ../../nbs/01_index/01_documents.ipynb #4a30ac9d
 def why_failed(
@@ -151,8 +151,8 @@ def dump_document(
 
 # %% ../../nbs/01_index/01_documents.ipynb #dcd3244e
 _ABBR = (r'(?:et al|e\.g|i\.e|cf|vs|etc|Fig|Figs|Tab|Sec|Eq|Eqs|Ref|Refs|No|Nos|approx|resp|Dr|Prof|Inc|Ltd|Corp|Co|St'
-         r'|U\.S|U\.K|a\.k\.a|[A-Z])')
-_ABBREVIATED = re.compile(rf'(?<![^\s(]){_ABBR}\.$')
+         r'|U\.S|U\.K|a\.k\.a)')
+_ABBREVIATED = re.compile(rf'(?<![^\s(])(?:{_ABBR}|(?<!\d\s)[A-Z])\.$') # 300 W. is no initial
 _END = re.compile(r'[.!?]["\')\]]*\s+(?=["\'(\[]*[A-Z0-9])')
 
 def _collapsed(
@@ -417,7 +417,7 @@ def _table(rows:list[list[Piece]], known:frozenset=frozenset()) -> tuple[list, l
         for r, is_data in _shared_labels(rows[i:end - 1], placed[i:end - 1], data[i:end - 1]):
             filled = sum(bool(c) for c in r)
             if out and not is_data and filled < len(columns) and (filled == 1 or not r[0]):
-                out[-1] = [f'{a} {b}'.strip() for a, b in zip(out[-1], r)]
+                out[-1] = [_stacked([*filter(None, ab)], known) for ab in zip(out[-1], r)]
             else: out.append([', '.join(filter(None, [*group, r[0]])) or (out[-1][0] if out else ''), *r[1:]])
     return header, out
 
@@ -436,6 +436,8 @@ class _PageText:
         for r in rows:
             for p in r: letters[p.size] += len(p.text)
         self.body = round(max(letters, key=letters.__getitem__), 1) if letters else 10. # font size of most letters
+        gaps = sorted(q[0].y - r[0].y for q, r in pairwise(rows) if len(q) == len(r) == 1 and r[0].text[:1].islower())
+        self.leading = gaps[len(gaps) // 2] if len(gaps) > 4 else 0. # from a line to one that continues it
     def add(self, text:str, kind:str, **meta):
         sentences = [text] if kind == 'table' else split_sentences(text)
         meta = dict(page=self.page, kind=kind, section=self.section, **meta)
@@ -485,10 +487,13 @@ def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
     return j
 
 # %% ../../nbs/01_index/01_documents.ipynb #adf9f91c
+_TABLE_NOTE = re.compile(r'(?:[a-z*†‡§]|\[\w\])\s?(?=[A-Z])|Notes?\b|Source')
+
 @patch
 def caption_below(self:_PageText, j:int) -> str:
     "The caption that begins in row `j`, the first after a table; '' where that is none."
-    lines = [r[0] for r in takewhile(lambda r: len(r) == 1, self.rows[j:j + 12])]
+    lines = [r[0] for r in takewhile(lambda r: len(r) == 1, self.rows[j:j + 16])]
+    lines = [*dropwhile(lambda p: _TABLE_NOTE.match(p.text), lines)][:12]
     if not lines or not _TABLE.match(lines[0].text) or not _CAPTION.match(lines[0].text): return ''
     apart = lambda p, q: p.y - q.y > 1.55 * max(p.size, q.size) + .2 * q.size or abs(p.size - q.size) > .7
     n = next((k for k, (p, q) in enumerate(pairwise(lines), 1) if apart(p, q)), len(lines))
@@ -543,7 +548,8 @@ def take_line(self:_PageText, r:list[Piece]):
     "Add a line to the paragraph, or begin a new one."
     p, last = r[0], self.last
     if len(r) > 1: p = Piece(p.x, p.y, r[-1].right, max(x.size for x in r), _line(r))
-    if (last is None or p.y > last.y or last.y - p.y > 1.55 * max(last.size, p.size) + .2 * p.size # a gap
+    if (last is None or p.y > last.y
+            or last.y - p.y > max(1.55 * max(last.size, p.size) + .2 * p.size, 1.25 * self.leading) # a gap
             or abs(p.size - last.size) > .7
             or len(self.block) == 1 and _HEADING.match(last.text) and not p.text[:1].islower()
             or .6 * p.size < p.x - last.x < 3 * p.size # indented after the end of a sentence
@@ -858,9 +864,13 @@ def _main_element(soup):
     for e in body.find_all(_AROUND): e.extract()
     for e in body.find_all(lambda t: t.has_attr('hidden') or t.get('aria-hidden') == 'true'): e.extract()
     for e in body.find_all('br'): e.replace_with('\n')
-    marked = [*body.find_all(['main', 'article']), *body.find_all(attrs=dict(role='main'))]
+    for e in reversed(body.find_all(['sup', 'msup'])): # within others first
+        own = [c.get_text() for c in e.find_all(recursive=False)] if e.name == 'msup' else []
+        base, mark = own if len(own) == 2 else (str(e.previous_sibling or '')[-40:], e.get_text())
+        if mark.strip(): e.replace_with(marked(base, mark)[0 if own else len(base):])
+    named = [*body.find_all(['main', 'article']), *body.find_all(attrs=dict(role='main'))]
     size = lambda e: len(''.join(e.get_text().split()))
-    best = max(marked, key=size, default=body)
+    best = max(named, key=size, default=body)
     return best if size(best) >= size(body) / 2 else body
 
 def _runs(main) -> Iterator[tuple]:
@@ -880,6 +890,62 @@ def _runs(main) -> Iterator[tuple]:
         pieces = list(run)
         if text := ' '.join(''.join(s for _, s in pieces).split()): yield pieces[0][0], text
 
+# %% ../../nbs/01_index/01_documents.ipynb #e4badb16
+_MOST_COLUMNS = 200
+
+def _grid(table) -> list[tuple]:
+    "(row, whether it is of the head, its own cells, the text in each column) of the rows of a table."
+    def span(c, key):
+        n = str(c.get(key, '1')).strip()
+        return min(int(n), _MOST_COLUMNS) if re.fullmatch('[1-9][0-9]{0,5}', n) else 1
+    out, held = [], {} # type: ignore[var-annotated]
+    for tr in table.find_all('tr'):
+        if tr.find_parent('table') is not table: continue
+        own, texts = tr.find_all(['td', 'th'], recursive=False), []
+        cells = iter(own)
+        while len(texts) < _MOST_COLUMNS:
+            if (k := len(texts)) in held:
+                n, text = held.pop(k)
+                if n > 1: held[k] = n - 1, text
+                texts.append(text); continue
+            if (c := next(cells, None)) is None: break
+            text = ' '.join(c.get_text(' ' if c.find(_BLOCKS) else '').split())
+            for j in range(k, k + span(c, 'colspan')):
+                texts.append(text)
+                if (n := span(c, 'rowspan')) > 1: held[j] = n - 1, text
+        head = bool(own) and (tr.parent.name == 'thead' or all(c.name == 'th' for c in own) and len(own) > 1)
+        out.append((tr, head, own, texts))
+    return out
+
+# %% ../../nbs/01_index/01_documents.ipynb #dc6b207e
+def _html_caption(table) -> str:
+    "The caption of a table of a web page, within it or in the element around it."
+    found, e = table.caption, table
+    for _ in range(3):
+        e = e.parent
+        if found or e is None or e.name in ('body', 'article', 'main') or len(e.find_all('table', limit=2)) > 1: break
+        found = e.find('figcaption') or e.find(class_=re.compile('caption'))
+    return ' '.join(found.get_text().split()) if found else ''
+
+def _html_table(table, before:str) -> dict:
+    """For each row of a table with cells, by identity: (caption, column names, cells); None for a row of the head.
+    `before`: the text before the table, which may be its caption."""
+    named = _TABLE.match(before) and _CAPTION.match(before)
+    rows, caption, out = _grid(table), _html_caption(table) or (before if named else ''), {} # type: ignore[var-annotated]
+    n = next((k for k, (_, head, *_) in enumerate(rows) if not head), len(rows))
+    number = lambda texts: any(map(_number_like, filter(None, texts[1:])))
+    if not n and rows and len(rows[0][2]) > 1: n = next((k for k, (*_, texts) in enumerate(rows[:4]) if number(texts)), 0)
+    width, group = max((len(t) for *_, t in rows), default=0), ''
+    levels = [t + [''] * (width - len(t)) for *_, t in rows[:n]]
+    header = [' '.join(dict.fromkeys(filter(None, names))) for names in zip(*levels)]
+    for tr, _, own, texts in rows[n:]:
+        if len(own) == 1 and len(texts) > 1 and own[0].get('colspan'): group = texts[0]; continue
+        if len(texts) < 2: continue
+        cells = [', '.join(filter(None, [group, texts[0]])), *texts[1:]]
+        out[id(tr)] = caption, header if len(header) == len(cells) else [], cells
+    return out | {id(tr): None for tr, *_ in rows[:n]}
+
+
 # %% ../../nbs/01_index/01_documents.ipynb #b1d10004
 _REFERENCES = re.compile(r'(?:\d+\.?\s*)?(?:references|bibliography)\b', re.I)
 _HTML_KINDS = dict(figcaption='caption', caption='caption') | {f'h{k}': 'heading' for k in range(1, 7)}
@@ -891,22 +957,21 @@ def html_paragraphs(
     from bs4 import BeautifulSoup
     soup = BeautifulSoup(html, 'html.parser')
     title = ' '.join(soup.title.get_text().split()) if soup.title else ''
-    out, section, headers = [], '', {} # type: ignore[var-annotated]
+    out, section, tables = [], '', {} # type: ignore[var-annotated]
     def add(text, kind, **meta):
         text = text.translate(LIGATURES)
         sentences = [Sentence(s) for s in ([text] if kind == 'table' else split_sentences(text))]
         out.append(Paragraph(text, dict(page=1, kind=kind, section=section, **meta), sentences))
     for e, text in _runs(_main_element(soup)):
-        own = e.find_all(['td', 'th'], recursive=False) if e.name == 'tr' else []
-        cells = [' '.join(c.get_text(' ').split()) for c in own]
-        if len(cells) > 1:
-            table = e.find_parent('table')
-            if not e.find('td', recursive=False): headers[id(table)] = cells; continue
-            caption = ' '.join(table.caption.get_text(' ').split()) if table and table.caption else ''
-            header = headers.get(id(table), [])
-            if len(header) != len(cells): header = []
-            add(_row_text(caption, header, cells), 'table', caption=caption, header=header, cells=cells)
-            continue
+        table = e.find_parent('table') if e.name == 'tr' else None
+        if table is not None:
+            if id(table) not in tables: tables[id(table)] = _html_table(table, out[-1].text if out else '')
+            row = tables[id(table)].get(id(e), ())
+            if row is None: continue
+            if row:
+                caption, header, cells = row
+                add(_row_text(caption, header, cells), 'table', caption=caption, header=header, cells=cells)
+                continue
         kind = _HTML_KINDS.get(e.name, 'text')
         if kind == 'heading': section = text
         elif kind == 'text' and _REFERENCES.match(section): kind = 'reference'
@@ -914,7 +979,7 @@ def html_paragraphs(
     return title, out
 
 # %% ../../nbs/01_index/01_documents.ipynb #b1d10007
-HTML_VERSION = 'html-1'
+HTML_VERSION = 'html-2'
 MAX_HTML = 16 << 20 # bytes of a web page
 
 def linked_pdf(
