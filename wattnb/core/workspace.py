@@ -137,8 +137,7 @@ def atomic_write(
     tmp = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        kind = os.lstat(path).st_mode if there_is(path) else stat.S_IFREG
-        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        if there_is(path) and (path.is_symlink() or not (path.is_file() or path.is_dir())):
             raise OSError(errno.EINVAL, 'it is a link, a pipe or a device: remove it, or name another file')
         _sweep_once(path.parent)
         fd, tmp = tempfile.mkstemp(prefix=f'.{path.name[:50]}.', suffix='.tmp', dir=path.parent)

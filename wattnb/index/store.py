@@ -289,6 +289,13 @@ def _finish_swap(folder:Path):
     gone = folder.with_name(f'.{folder.name}.gone')
     if gone.exists() and not there_is(folder): os.replace(gone, folder)
 
+def _build_folder(folder:Path) -> Path:
+    "Where an index is built. Files are removed there, so it is no link to another folder."
+    work = folder.with_name(f'.{folder.name}.build')
+    for p in (work, work/'vectors'):
+        if p.is_symlink(): p.unlink()
+    return work
+
 @contextmanager
 def _disk_errors(folder:Path):
     "A full or read-only disk is one line that names the file, and no defect of the program."
@@ -365,9 +372,7 @@ def build_index(
     if old and all(old.get(k) == v for k, v in made_from.items()):
         return BuildReport(len(hashes), old['n_passages'], 0, 0, failed + old.get('failed', []), folder,
                            time.monotonic() - t0, True, old.get('embedding'))
-    work = ws.embeddings/f'.{folder.name}.build'
-    for p in (work, work/'vectors'):
-        if p.is_symlink(): p.unlink() # files below it are removed: not those of another folder
+    work = _build_folder(folder)
     with folder_lock(work, 'wattnb index'), _disk_errors(folder):
         _finish_swap(folder)
         old = _sound_manifest(folder)
