@@ -29,7 +29,6 @@ from ..retrieval.search import retrieve as retrieve_contexts
 from ..llm.registry import ModelEntry
 from ..llm.server_limits import cut_prompts
 from ..llm.api import served_by
-from ..llm.calls import LEARNED
 from ..llm.protocol import Request, images_for, open_model
 from ..llm.memory import precision_of
 from ..llm.prices import cost_usd, image_tokens, most_image_tokens
@@ -706,8 +705,7 @@ def finish(self:Run) -> RunFiles:
 def _end(self:Run, status:str, **more):
     "Journal the end of the session: after it, the files can be derived at any time."
     self._snapshot()
-    info = self.model.info if self.model else {}
-    learned = {k: redact(info[k]) for k in LEARNED if info.get(k)}
+    learned = getattr(self.model, 'learned', {})
     self.journal.append('end', dict(session=self.session, status=status, **more, finished=utc_now(),
                                     clock=dict(seconds=self.telemetry.elapsed()), model=learned))
     self.now.ended = True

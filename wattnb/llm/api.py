@@ -48,8 +48,7 @@ class OpenAIModel(ApiModel):
         super().__init__(entry, *args, **kw)
         self.url, mark, query = self.base_url(self.entry).partition('?')
         self._query = mark + query # a version of the API, or a key
-        self._target = f'{self.url}/chat/completions{self._query}'
-        self._key = self.api_key()
+        self._target, self._key = f'{self.url}/chat/completions{self._query}', self.api_key()
         self._official = self.url == OpenAIModel.default_base
         self._limit_name = 'max_completion_tokens' if self._official else 'max_tokens'
         # these accept only their default
@@ -133,9 +132,9 @@ def _sync_client(self:OpenAIModel):
 def _json_of(self:OpenAIModel, client, url:str, body:dict|None=None, seconds:float=5.) -> tuple[int, dict]:
     "(status, JSON object) of a question about the server; status 0 where no server answers."
     import httpx
-    raw = b''
+    raw, url = b'', url + self._query
     try:
-        with client.stream('POST' if body else 'GET', url + self._query, json=body, timeout=httpx.Timeout(seconds, connect=2.)) as a:
+        with client.stream('POST' if body else 'GET', url, json=body, timeout=httpx.Timeout(seconds, connect=2.)) as a:
             for part in a.iter_bytes():
                 if len(raw := raw + part) > _MOST_FACTS: return a.status_code, {}
         d = json.loads(raw)
@@ -417,8 +416,10 @@ def _unknown(self:OpenAIModel, status:int, message:str, words:str) -> CallError:
     "The error of an address or a model that the server does not have."
     if not re.search(r'\bmodel|endpoints found', words, re.I) and (hint := self._address_hint()):
         return CallError(f'HTTP {status}: {hint}: {message}', down=True)
-    return CallError(f'HTTP {status}: {self._shown} does not know {self.entry.id}{self._others()}: {message}', down=True)
+    what = f'{self.entry.id}{self._others()}'
+    return CallError(f'HTTP {status}: {self._shown} does not know {what}: {message}', down=True)
 
+# %% ../../nbs/03_llm/19_api.ipynb #19433cf4
 @patch
 def _moved(self:OpenAIModel, status:int, location:str) -> CallError:
     "The error of a redirect: free where the same server names another address."
@@ -435,8 +436,9 @@ def _moved(self:OpenAIModel, status:int, location:str) -> CallError:
     return CallError(f'HTTP {status}: redirected', again=True, free=True)
 
 # %% ../../nbs/03_llm/19_api.ipynb #5bd25816
-_NO_MODEL = re.compile(r'(invalid|unknown)[ _]model|model\W[^.]{0,200}(does not|n.t|not) exist|model[^.]{0,200} not found'
-                       r'|valid model|model_(not|decommissioned)|pinned to|no models? loaded|access to model', re.I)
+_NO_MODEL = re.compile(r'(invalid|unknown)[ _]model|model\W[^.]{0,200}(does not|n.t|not) exist'
+                       r'|model[^.]{0,200} not found|valid model|model_(not|decommissioned)|pinned to'
+                       r'|no models? loaded|access to model', re.I)
 _NO_KEY = re.compile(r'api[ _-]?key|unregistered callers|authoriz|authentic|credential', re.I)
 _NO_CREDIT = re.compile(r'insufficient_quota|insufficient (balance|credits?|funds)|credit balance', re.I)
 _ENDED = re.compile(r'model (has )?(crashed|(was |been )?unloaded)', re.I) # LM Studio, with status 400
@@ -469,8 +471,9 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     if loading := loading_wait(s, message, e, not e and (not self._answered or s in (502, 503))):
         raise CallError(f'HTTP {s}: {message}', again=True, loading=True, wait=wait or loading)
     others = self._others() if s == 500 and not self._answered else '' # `transformers serve`, for an unknown model
-    raise CallError(f'HTTP {s}: {message}{others}', again=True, wait=wait, first=RATE_LIMITED if s in (429, 529) else BROKEN,
-                    limited=s in (429, 529))
+    limited = s in (429, 529)
+    raise CallError(f'HTTP {s}: {message}{others}', again=True, wait=wait, first=RATE_LIMITED if limited else BROKEN,
+                    limited=limited)
 
 # %% ../../nbs/03_llm/19_api.ipynb #e565a8f4
 class _Events:

@@ -192,6 +192,11 @@ class _History:
     why: str = ''            # the last failure
     earlier: list = field(default_factory=list) # replies that were requested again, with a longer limit
 
+    def tokens(self) -> dict:
+        "Those of the earlier replies: a prompt that is refused costs none."
+        return {k: sum(getattr(x, k) or 0 for x in self.earlier)
+                for k in ('prompt_tokens', 'completion_tokens', 'cached_tokens')}
+
 # %% ../../nbs/03_llm/18_calls.ipynb #7fee5739
 def quiet_loggers(
     *names, # of loggers
@@ -237,10 +242,6 @@ def may_have_key(
     return bool(host) and '\\' not in url and (host in named or (scheme, host) in map(place, known))
 
 # %% ../../nbs/03_llm/18_calls.ipynb #139b9078
-# keys of `info` that only the calls show: the record of a run has them from its end
-LEARNED = ('context', 'served_model', 'system_fingerprint', 'system_role', 'thinking_tokens', 'not_sent',
-           'concurrency_used', 'concurrency_lowest')
-
 class ApiModel(Model):
     "Common part of all API providers. Options of an entry: `timeout` (of a call), `deadline` (of a question), `tries`."
     _grace = 0.         # seconds that a call has to end by itself, where it cannot be cancelled
@@ -279,6 +280,14 @@ class ApiModel(Model):
     def _secrets(self) -> list: return []
 
 # %% ../../nbs/03_llm/18_calls.ipynb #bfec612f
+LEARNED = ('context', 'served_model', 'system_fingerprint', 'system_role', 'thinking_tokens', 'not_sent',
+           'concurrency_used', 'concurrency_lowest')
+
+@patch(as_prop=True)
+def learned(self:ApiModel) -> dict:
+    "What only the calls showed about the model: the record of a run has it from its end."
+    return {k: self.info[k] for k in LEARNED if self.info.get(k)}
+
 @patch
 def _set_times(self:ApiModel, timeout:float=120.):
     "Set the timeout of a call to at least this, and the deadline of a question, where the options do not."
@@ -335,7 +344,8 @@ def _fit(self:ApiModel, r:Request, message:str, fields:dict, shown:str):
 # %% ../../nbs/03_llm/18_calls.ipynb #fcf78f1c
 _USERINFO = re.compile(r'(?<=://)[^/\s@]{1,200}@')
 # what servers leave of a key: sk-ab****yz, sk-...yz
-_MASKED = re.compile(r'[\w-]{0,40}(?:\*{3,}|•{3,})[\w-]{0,40}|\b(?:sk|pk|gsk|hf|xai|nvapi)[-_][\w-]{0,40}(?:\.{3}|…)[\w-]{0,40}')
+_MASKED = re.compile(r'[\w-]{0,40}(?:\*{3,}|•{3,})[\w-]{0,40}'
+                     r'|\b(?:sk|pk|gsk|hf|xai|nvapi)[-_][\w-]{0,40}(?:\.{3}|…)[\w-]{0,40}')
 _MESSAGE = 300 # characters of a message
 MAX_KEPT = 200_000 # characters of a reply that are kept, from its end; as many of its reasoning
 
@@ -495,9 +505,7 @@ def _after_failure(self:ApiModel, r:Request, e:CallError, t0:float, gate:Gate, h
         if not self._told: log.warning('%s: %s: waiting, at most %g s', self.entry.key, self._one_line(h.why), self.deadline)
         self._told = True
     times = dict(started=t0, finished=now, seconds=now - t0)
-    if e.too_long: # a prompt that is refused costs no token
-        used = {k: sum(getattr(x, k) or 0 for x in h.earlier) for k in ('prompt_tokens', 'completion_tokens', 'cached_tokens')}
-        return self._failed(r, h.why, h.calls, finish_reason='too_long', **times, **used), 0.
+    if e.too_long: return self._failed(r, h.why, h.calls, finish_reason='too_long', **times, **h.tokens()), 0.
     if not e.again or e.down or h.faults >= self.tries or h.limits >= 2 * self.tries or late:
         gone = self._answered < h.began if e.unreachable else not self._answered
         if e.late and self._reached < h.began or e.loading and gone: # nobody was answered
@@ -543,7 +551,7 @@ def _finished(self:ApiModel, reply:Reply, t0:float, t1:float, h:_History) -> Rep
                    started=h.earlier[0].started if h.earlier else t0, finished=t1, attempts=h.calls,
                    **{k: several(k) for k in ('prompt_tokens', 'completion_tokens')})
 
-# %% ../../nbs/03_llm/18_calls.ipynb #86362a47
+# %% ../../nbs/03_llm/18_calls.ipynb #2fd62cef
 @patch
 def _check_room(self:ApiModel, r:Request, reply:Reply, most:int, h:_History):
     "Raise a `CallError` where prompt and reply fill the window."

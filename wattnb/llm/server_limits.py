@@ -16,7 +16,8 @@ from typing import Iterable
 TOO_LONG = re.compile(r'context.?(length|window|size|limit)|maximum (context|model length)|too long|too many tokens'
                       r'|prompt is too|(?:input|prompt) (?:length|tokens?\b)[^.]{0,60}exceed|maximum prompt length|\bn_ctx\b'
                       r'|max_(?:seq_len|model_len|num_tokens)\b|reduce the length|exceeds[^.]{0,30}\bmax(?:imum)? (?:\w+ )?length'
-                      r'|input token count|range of input length|max_tokens must be at least 1, got -|(?:request|body|prompt|input) too large', re.I)
+                      r'|input token count|range of input length|max_tokens must be at least 1, got -'
+                      r'|(?:request|body|prompt|input) too large', re.I)
 
 def plausible_count(
     x, # what a server reports
