@@ -95,9 +95,11 @@ def test_a_closed_terminal_ends_a_verb_as_sigterm_does(monkeypatch, capsys):
     from wattnb.cli import command
     def send(a): os.kill(os.getpid(), signal.SIGHUP); return command.Result('went on', None)
     monkeypatch.setitem(command.VERBS, 'send', (send, 'x', 'x', ()))
-    assert command.main(['send']) == 129 and capsys.readouterr().err == 'wattnb: stopped by SIGHUP\n'
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN) # as `nohup` starts it
-    try: assert command.main(['send']) == 0 and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert command.main(['send']) == 129 and capsys.readouterr().err == 'wattnb: stopped by SIGHUP\n'
+        signal.signal(signal.SIGHUP, signal.SIG_IGN) # as `nohup` starts it
+        assert command.main(['send']) == 0 and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally: signal.signal(signal.SIGHUP, before)
 
 

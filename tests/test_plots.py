@@ -231,9 +231,10 @@ def test_every_figure_is_described():
 def test_an_alias_is_the_same_picture_under_another_name(tmp_path):
     "Either name can be drawn; of WattBot's names both files are written in any case."
     ws = synthetic_runs(tmp_path, [*DEMO[2:4], *DEMO[11:13], *DEMO[14:16]], 20, 4)
-    draw_all(ws, only=[*dict.fromkeys(ALIASES.values()), *ALIASES])
+    some = {a: n for a, n in ALIASES.items() if a in COPIES or a in ('told_apart', 'accuracy_usd')}
+    draw_all(ws, only=[*dict.fromkeys(some.values()), *some])
     folder = ws.plots / 'made_QA'
-    for alias, name in ALIASES.items():
+    for alias, name in some.items():
         for x in ('png', 'svg', 'csv'): assert (folder / f'{alias}.{x}').read_bytes() == (folder / f'{name}.{x}').read_bytes()
     draw_all(ws, only='cost_vs_score', out=tmp_path / 'one')
     assert {p.name for p in (tmp_path / 'one/made_QA').iterdir()} == {f'cost_vs_score.{x}' for x in ('png', 'svg', 'csv')}

@@ -460,6 +460,17 @@ def test_what_is_seen_through_or_beside_other_things_is_read(tmp_path):
     for s in (*SENTENCES, 'Written on a light box.', 'Struck out by a line.', 'Within its clip path.', 'Label of a figure.', 'Framed after it was written.'): assert s in t
 
 
+def test_many_words_among_many_boxes_take_little_memory(tmp_path):
+    import tracemalloc
+    boxes = ''.join(f'.9 g {k % 560} {k * 7 % 800} 8 8 re f\n' for k in range(4000))
+    page = boxes + '0 g ' + ''.join(show(20 + k % 50 * 11, 820 - k // 50 * 8, f'w{k % 97} ', 3) for k in range(4000)) + lines(SENTENCES[:3])
+    make(tmp_path / 'a.pdf', page)
+    tracemalloc.start()
+    try: text = read(tmp_path / 'a.pdf'); most = tracemalloc.get_traced_memory()[1]
+    finally: tracemalloc.stop()
+    assert SENTENCES[1].split()[2] in text and most < 150 << 20
+
+
 def test_a_page_has_the_size_that_stands_above_all_pages(tmp_path):
     "A wide page whose media box is that of the node above it: text beyond the size of a letter is on the page, beyond the box it is not."
     w = pypdf.PdfWriter(clone_from=make(tmp_path / 'a.pdf', lines(SENTENCES[:9], x=440, y=400) + show(72, 560, SECRET) + show(1000, 300, SECRET), box=(0, 0, 1000, 595)))

@@ -226,6 +226,7 @@ def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
 
 # %% ../../nbs/01_index/00_boxes.ipynb #1f45a5b1
 _MOST_DRAWN = 5000 # objects of a page that are looked at
+_MOST_PAIRS = 4_000_000 # of words and objects
 _THIN = 3.         # points; narrower objects are lines
 _TEXT = 1          # PDFium's number for an object of text
 
@@ -243,11 +244,12 @@ def _may_be_covered(page, objects:list, colour, boxes, of) -> np.ndarray:
     thick = (box[:, 2:] - box[:, :2] > _THIN).all(1)
     if not np.count_nonzero(thick): return out
     other = [h for h, t in zip(other, thick.tolist()) if t]
+    if len(of) * len(other) > _MOST_PAIRS: return np.ones(len(of), bool)
     fill = _values('fill', [*map(_at, other)], 4, addresses=4, kind=np.uint32)
     (left, bottom, right, top), word = box[thick].T, boxes[..., None]
     touches = (word[0] < right) & (word[2] > left) & (word[1] < top) & (word[3] > bottom)
     later = np.array([order[h] for h in other]) > place[:, None]
-    alike = np.abs(colour[:, None, :3].astype(int) - fill[:, :3]).max(2) < 40
+    alike = np.abs(colour[:, None, :3].astype(np.int16) - fill[:, :3].astype(np.int16)).max(2) < 40
     return out | (touches & (later | alike)[of]).any(1)
 
 def _in_layer(objects:list) -> np.ndarray:

@@ -725,9 +725,12 @@ def save(
     df=None,    # the table that it shows: DataFrame, `ResultTable` or list of dicts
 ) -> list[Path]:
     "Write PNG (300 dpi), SVG and, with `df`, the data as CSV beside them. Returns the files."
-    path, svg = Path(path), io.BytesIO()
+    path, svg, content, layout = Path(path), io.BytesIO(), {'.png': png_bytes(fig)}, fig.get_layout_engine()
     base = path.with_suffix('') if path.suffix in ('.png', '.svg', '.csv') else path
-    with figure_style(): fig.savefig(svg, format='svg', metadata={'Date': None, 'Creator': None})
-    content = {'.png': png_bytes(fig), '.svg': '\n'.join(l.rstrip() for l in svg.getvalue().decode().split('\n'))}
+    fig.set_layout_engine('none') # both files have the layout of the first
+    try:
+        with figure_style(): fig.savefig(svg, format='svg', metadata={'Date': None, 'Creator': None})
+    finally: fig.set_layout_engine(layout or 'none')
+    content['.svg'] = '\n'.join(l.rstrip() for l in svg.getvalue().decode().split('\n'))
     if df is not None: content['.csv'] = frame_of(df).to_csv(index=False)
     return [atomic_write(base.with_name(base.name + suffix), x) for suffix, x in content.items()]
