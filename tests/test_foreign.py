@@ -4,7 +4,7 @@ import hashlib, json, os, re, shutil, subprocess, sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
+import numpy as np, pytest
 
 root = Path(__file__).resolve().parent.parent
 MARK = '<img src=x onerror=alert(1)>'
@@ -140,6 +140,47 @@ def test_a_run_folder_that_is_a_link_is_not_written_through(there, tmp_path):
     assert names_and_bytes(tmp_path/'elsewhere') == before
 
 
+def test_a_file_that_is_a_link_is_not_written_through(there, tmp_path):
+    ws, _ = there
+    mine, run = tmp_path/'mine.txt', names(ws)[0]
+    mine.write_text('mine')
+    for words in (['matrix'], ['submit', run], ['bundle', run]):
+        before = set((ws/'artifacts').rglob('*'))
+        assert wattnb(*words, cwd=ws)[0] in (0, 1)
+        made = [p for p in (ws/'artifacts').rglob('*') if p.is_file() and p not in before]
+        assert made
+        for p in made: p.unlink(); p.symlink_to(mine)
+        status, out, err = wattnb(*words, cwd=ws)
+        for p in made: p.unlink()
+        assert status == 1 and 'it is a link' in err and 'defect' not in err and mine.read_text() == 'mine', (words, err)
+
+
+def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(there, tmp_path):
+    ws, _ = there
+    run = names(ws)[0]
+    for name, words in (('results.json', ['verify', run]), ('submission.csv', ['bundle', run]), ('.lock', ['audit'])):
+        at, kept = ws/'artifacts/experiments'/run/name, tmp_path/name
+        if at.exists(): shutil.move(at, kept)
+        os.mkfifo(at)
+        try: status, out, err = wattnb(*words, cwd=ws, timeout=100)
+        finally:
+            at.unlink()
+            if kept.exists(): shutil.move(kept, at)
+        assert status in (0, 1) and 'defect' not in err, (words, err)
+
+
+def test_folders_on_another_disk_are_followed(there, tmp_path):
+    from wattnb.cli.command import main
+    ws, _ = there
+    shutil.copytree(ws/'artifacts', tmp_path/'disk'); shutil.copytree(ws/'data', tmp_path/'ws/data')
+    (tmp_path/'ws/artifacts').symlink_to(tmp_path/'disk')
+    for words in (['results'], ['results', '--json'], ['audit'], ['matrix']): assert main([*words, '--root', str(tmp_path/'ws')]) in (0, 1), words
+    from wattnb.experiment.stored import results_table
+    from wattnb.core.workspace import Workspace
+    table = results_table(Workspace.find(tmp_path/'ws'))
+    assert table.numbers and all(nb is None or nb.startswith('artifacts/experiments/') for _, nb in table.numbers)
+
+
 def names_and_bytes(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob('*') if p.is_file()}
 
 
@@ -203,7 +244,16 @@ def test_rows_of_a_foreign_index_are_checked(there, tmp_path, capsys):
         head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000,), }".ljust(117) + b'\n'
         (folder/'bm25/data.csc.index.npy').write_bytes(b'\x93NUMPY\x01\x00' + len(head).to_bytes(2, 'little') + head + bytes(64))
     put = lambda row, k, v: [*row[:k], v, *row[k + 1:]]
-    faults = [huge, lambda folder: (folder/'units.jsonl').write_text('[' * 100_000), changed('units.jsonl', lambda r: 7), changed('units.jsonl', lambda r: dict(a=1))]
+    def array(name, kind):
+        def g(folder):
+            f = folder/f'bm25/{name}.csc.index.npy'
+            a = np.load(f)
+            if kind != 'archive': return np.save(f, a.astype(kind))
+            with open(f, 'wb') as out: np.savez(out, a=a)
+        return g
+    faults = [array(name, kind) for name in ('data', 'indices', 'indptr') for kind in ('archive', 'U4', 'M8[s]', 'c8')]
+    faults += [array('indices', 'f2'), array('indptr', 'f2'), lambda folder: (folder/'bm25/vocab.index.json').write_text('{"train": true}')]
+    faults += [huge, lambda folder: (folder/'units.jsonl').write_text('[' * 100_000), changed('units.jsonl', lambda r: 7), changed('units.jsonl', lambda r: dict(a=1))]
     faults += [changed('units.jsonl', lambda r, k=k, v=v: put(r, k, v)) for k in range(5) for v in (None, 1.5, [1], dict(a=1)) ]
     faults += [changed('passages.jsonl', lambda r, k=k, v=v: put(r, k, v)) for k in range(8) for v in (None, [1])]
     faults += [changed('passages.jsonl', lambda r, v=v: put(r, k, v)) for k, v in ((5, -3), (6, 10**9), (6, 0))]

@@ -451,3 +451,44 @@ def test_an_entry_of_odd_fields_is_one_line(tmp_path, line, why):
     ws = workspace(tmp_path, a='energy')
     ws.models_toml.write_text(f"[embedder.odd]\nid = 'x'\n{line}\n")
     with pytest.raises(UserError, match=why): build_index(ws, embedder='odd')
+
+
+def test_whatever_has_the_name_of_an_index_is_replaced_and_no_link_is_followed(tmp_path):
+    ws = workspace(tmp_path/'ws', a='Wind turbines give power to the grid. ' * 4)
+    (mine := tmp_path/'mine').mkdir()
+    for name in ('new', 'vectors', 'notes'): (mine/name).mkdir(); (mine/name/'kept.npy').write_text('mine')
+    kept = {p: p.read_text() for p in mine.rglob('*') if p.is_file()}
+    for n in range(3):
+        for make in (lambda p: p.symlink_to(mine), lambda p: p.symlink_to(p.name), os.mkfifo, Path.touch):
+            for name in ('none', '.none.build', '.none.gone'):
+                at = ws.embeddings/name
+                ws.embeddings.mkdir(exist_ok=True)
+                if at.is_dir() and not at.is_symlink(): shutil.rmtree(at)
+                elif os.path.lexists(at): at.unlink()
+                if name != '.none.build' or at.is_symlink(): make(at)
+            (ws.embeddings/'.none.build').symlink_to(mine)
+            put(ws, 'a', f'Solar panel number {n} gives power. ' * 4)
+            assert build_index(ws, embedder='none').documents == 1
+            assert open_index(ws, 'none').passages[0].text.startswith(f'Solar panel number {n}')
+            assert {p: p.read_text() for p in mine.rglob('*') if p.is_file()} == kept and not (ws.embeddings/'.none.gone').exists()
+
+
+def test_vectors_of_another_kind_are_damage_and_are_embedded_again(tmp_path, tiny):
+    ws = workspace(tmp_path, tiny, a='Wind turbines give power to the grid. ' * 4)
+    build_index(ws, embedder='tiny')
+    path = ws.embeddings/'tiny/vectors.npy'
+    rows = np.load(path)
+    def archive(): 
+        with open(path, 'wb') as f: np.savez(f, rows=rows)
+    faults = [archive, lambda: path.write_bytes(b''), lambda: np.save(path, rows.astype('U4')), lambda: np.save(path, np.zeros(rows.shape, 'M8[s]')),
+              lambda: path.write_bytes(path.read_bytes().replace(b"'shape': (", b"'shape': (-"))]
+    for k, fault in enumerate(faults):
+        fault()
+        m = json.loads((ws.embeddings/'tiny/manifest.json').read_text())
+        from wattnb.index.store import _sealed
+        m['files']['vectors.npy'], m['sha256']['vectors.npy'] = path.stat().st_size, file_sha256(path)
+        write_json(ws.embeddings/'tiny/manifest.json', _sealed(m))
+        with pytest.raises(UserError, match='vectors.npy is damaged'): len(open_index(ws, 'tiny').vectors)
+        put(ws, 'a', f'Solar panel number {k} gives power. ' * 4)
+        build_index(ws, embedder='tiny')
+        assert open_index(ws, 'tiny').vectors.shape[1] == 16

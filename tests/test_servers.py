@@ -79,7 +79,7 @@ def test_wordings_of_a_refused_system_role(message):
     ("You passed 3585 input tokens and requested 512 output tokens. However, the model's context length is only 4096 tokens, resulting in a maximum input length of 3584 tokens.", 4096, 3585, None), ('Context window exceeded: 5000/4096 tokens', 4096, 5000, None),
     ('messages too long for context window: 5000 > 4096', 4096, 5000, None), ("This model's maximum context length is 4096 tokens. However, your messages resulted in 5000 tokens.", 4096, 5000, None), ('Too many input tokens. Max input tokens: 8000, request input token count: 9000', 8000, 9000, None),
     ("Your request has 5000 input tokens, but the model's limit is 4096 tokens.", 4096, 5000, None), ('Prompt too long (5,000 tokens). Maximum allowed: 4,096 tokens.', 4096, 5000, None), ('Request too large for model `llama-3.1-8b-instant` on tokens per minute (TPM): Limit 6000, Requested 7000', 6000, 7000, None),
-    ('Your request exceeded model token limit: 8192', 8192, None, None), ('maxTokens: Number must be less than or equal to 256', None, None, 256), ('#/max_tokens: 512 is not less or equal to 256', None, None, 256), ('400 is no valid status, but 200', None, None, None)])
+    ('Your request exceeded model token limit: 8192', 8192, None, None), ('maxTokens: Number must be less than or equal to 256', None, None, 256), ('#/max_tokens: 512 is not less or equal to 256', None, None, 256), ('400 is no valid status, but 200', None, None, None), ('Request body too large for gpt-4o model. Max size: 8000 tokens.', 8000, None, None)])
 def test_wordings_of_a_limit(message, window, prompt, reply):
     assert read_limits(message) == Limits(window, prompt, reply) and (reply or window or TOO_LONG.search(message) or 'max_tokens 50' in message or 'status' in message)
 
@@ -130,6 +130,21 @@ def test_a_shorter_reply_for_the_whole_run():
     def answer(h, body, n): return send(h, 400, dict(error=dict(message='max_tokens must be at most 24'))) if body['max_tokens'] > 24 else send(h, 200, chat())
     got, _, bodies = ask(Page(answer), requests(5), entry(max_concurrent=1))
     assert all(r.ok for r in got) and [b['max_tokens'] for b in bodies] == [50, 24, 24, 24, 24, 24]
+
+
+def test_a_shorter_reply_that_other_calls_in_flight_learn():
+    "Four calls are refused together: each compares the limit with what it sent itself, and not with what the first one has learned."
+    together = threading.Barrier(4, timeout=20)
+    def answer(h, body, n):
+        if n <= 4: together.wait()
+        return send(h, 400, dict(error=dict(message='max_tokens must be at most 24'))) if body['max_tokens'] > 24 else send(h, 200, chat())
+    got, _, bodies = ask(Page(answer), requests(4), entry(max_concurrent=4))
+    assert all(r.ok for r in got) and len(bodies) == 8
+
+
+def test_a_request_that_is_too_large_is_too_long():
+    got, *_ = ask(Page(lambda h, body, n: send(h, 413, 'Payload Too Large', 'text/plain')))
+    assert got[0].finish_reason == 'too_long' and (got[0].prompt_tokens, got[0].completion_tokens) == (0, 0)
 
 
 def run(ws, s, name, model='openai:served', n=6, **kw):
@@ -466,6 +481,109 @@ def test_an_address_without_v1_is_named(status, text):
     with Page(lambda h, body, n: send(h, 200, '<html>a chat</html>', 'text/html')) as s, environment(**KEYS, OPENAI_BASE_URL=f'http://{s.host}'):
         with open_model(entry(), tries=1) as m: [r] = m.complete(requests(1))
     assert 'not JSON' in r.error and '/v1' in r.error
+
+
+class Site(Page):
+    "A server that has chat completions and a list of models at one address only."
+    def __init__(self, base, query=''): super().__init__(); self.base, self.query = base, query
+    def __enter__(self):
+        def get(h): self.answer(h, None, 0)
+        super().__enter__().server.RequestHandlerClass.do_GET = get
+        return self
+    def answer(self, h, body, n):
+        known = {f'{self.base}/models{self.query}': dict(data=[dict(id='some/model')]), f'{self.base}/chat/completions{self.query}': chat()}
+        send(h, 200 if h.path in known else 404, known.get(h.path, '404 page not found'))
+
+
+@pytest.mark.parametrize('base, given', [('/v1', '/api/chat'), ('/v1', '/v1/messages'), ('/v1', '/v1/models'), ('/v1', '/v1/v1'), ('/v1beta/openai', '/v1beta'), ('/v1beta/openai', '/v1beta/models/m:generateContent'),
+                                         ('/openai/v1', ''), ('/api/v1', '/v1'), ('/api', '/v1')])
+def test_the_right_address_is_looked_for(base, given):
+    with Site(base) as s, environment(**KEYS, OPENAI_BASE_URL=f'http://{s.host}{given}'):
+        with open_model(entry()) as m: [r] = m.complete(requests(1))
+    assert f'they are below http://{s.host}{base} (OPENAI_BASE_URL)' in r.error and 'does not know' not in r.error
+
+
+@pytest.mark.parametrize('given', ['/openai/v1', '/openai/v1/', '/openai/v1/chat/completions'])
+def test_the_query_of_an_address_stays_at_its_end(given):
+    "Azure names a version there, gateways a key."
+    with Site('/openai/v1', '?api-version=2024-10-21') as s, environment(**KEYS, OPENAI_BASE_URL=f'http://{s.host}{given}?api-version=2024-10-21'):
+        with open_model(entry()) as m: assert m.complete(requests(1))[0].ok and m._names == ('some/model',) and m.info['server'] == f'http://{s.host}/openai/v1'
+
+
+# --- errors that every question would meet ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('status, error, why', [
+    (400, [dict(error=dict(code=400, message='API key not valid. Please pass a valid API key.', status='INVALID_ARGUMENT'))], 'HTTP 400: OPENAI_API_KEY was refused: API key not valid.'), # Gemini
+    (403, [dict(error=dict(code=403, message="Method doesn't allow unregistered callers.", status='PERMISSION_DENIED'))], 'OPENAI_API_KEY was refused'), (403, dict(detail='Not authenticated'), 'OPENAI_API_KEY was refused'),
+    (403, dict(result=None, success=False, errors=[dict(code=10000, message='Authentication error')]), 'OPENAI_API_KEY was refused: Authentication error'), # Cloudflare
+    (400, dict(code='Client specified an invalid argument', error='Incorrect API key provided: sk-CA***nt.'), 'OPENAI_API_KEY was refused'), # xAI
+    (400, dict(error=dict(message='Your credit balance is too low to access the API.')), 'no credit left'), # Anthropic
+    (400, dict(error=dict(message="The requested model 'some/model' is not supported by any provider.", code='model_not_supported')), 'does not know some/model'), # Hugging Face
+    (400, dict(error=dict(message='The model `some/model` has been decommissioned.', code='model_decommissioned')), 'does not know some/model'), (400, dict(error=dict(message='Model Not Exist')), 'does not know some/model'), # Groq, DeepSeek
+    (403, dict(error=dict(message='Project `p` does not have access to model `some/model`', code='model_not_found')), 'does not know some/model'), (400, dict(detail="Server is pinned to 'a'; requested 'some/model'."), 'does not know some/model'),
+    (400, dict(error='No models loaded. Please load a model.'), 'does not know some/model')]) # LM Studio
+def test_an_error_of_every_question_ends_the_calls_whatever_its_status(status, error, why):
+    got, _, bodies = ask(Page(lambda h, body, n: send(h, status, error)), requests(9), entry(max_concurrent=1))
+    assert why in got[0].error and len(bodies) == 1
+
+
+def test_an_error_after_an_answer_may_be_the_questions_own():
+    got, *_ = ask(Page(lambda h, body, n: send(h, 403, dict(error=dict(message='The text holds an API key and was flagged.'))) if n == 2 else send(h, 200, chat())), requests(9), entry(max_concurrent=1))
+    assert sum(r.ok for r in got) == 8
+
+
+def test_an_unknown_model_behind_a_plain_500_is_told_with_the_list():
+    "As `transformers serve` answers."
+    s = Site('/v1')
+    s.answer = lambda h, body, n: send(h, 500, 'Internal Server Error', 'text/plain') if body else send(h, 200, dict(data=[dict(id='another')]))
+    got, *_ = ask(s, tries=2)
+    assert got[0].error == 'HTTP 500: Internal Server Error (it has another) (2 calls)'
+
+
+@pytest.mark.parametrize('masked', ['sk-CANARY-98***********print', '****rint', 'sk-...rint', 'sk-CANA…rint'])
+def test_what_a_server_left_of_a_key_is_removed(masked):
+    got, *_ = ask(Page(lambda h, body, n: send(h, 401, dict(error=dict(message=f'Incorrect API key provided: {masked}. Wait... **no** more.')))))
+    assert 'Incorrect API key provided: [redacted]. Wait... **no** more.' in got[0].error
+
+
+# --- requests that must be made in another way -----------------------------------------------------------------------------
+
+@pytest.mark.parametrize('message', ['This model only support stream mode, please enable the stream parameter to access the model.', 'parameter.enable_thinking must be set to false for non-streaming calls',
+                                     'Streaming is required for operations that may take longer than 10 minutes.', 'stream=false is not supported'])
+def test_a_server_that_only_streams_is_asked_for_a_stream(message):
+    def answer(h, body, n):
+        if not body['stream']: return send(h, 400, dict(error=dict(message=message)))
+        events = [dict(choices=[dict(delta=dict(content=VALUE))]), dict(choices=[dict(delta={}, finish_reason='stop')]), dict(choices=[], usage=dict(prompt_tokens=9, completion_tokens=9))]
+        return send(h, 200, ''.join(f'data: {json.dumps(e)}\n\n' for e in events if e['choices'] or body.get('stream_options')), 'text/event-stream')
+    got, _, bodies = ask(Page(answer), requests(4), entry(max_concurrent=1))
+    assert [(r.text, r.prompt_tokens) for r in got] == [(VALUE, 9)] * 4 and len(bodies) == 5
+
+
+@pytest.mark.parametrize('message', ["Failed to generate JSON. Please adjust your prompt. See 'failed_generation' for more details.", 'Failed to validate JSON.'])
+def test_a_reply_that_breaks_the_schema_is_asked_for_without(message):
+    "Groq refuses the reply of its own model."
+    got, info, _ = ask(Page(lambda h, body, n: send(h, 400, dict(error=dict(message=message, code='json_validate_failed'))) if 'response_format' in body else send(h, 200, chat())), requests(3, schema=dict(type='object')))
+    assert all(r.ok for r in got) and info['not_sent'] == ['response_format']
+
+
+@pytest.mark.parametrize('message', ['The model has crashed without additional information. (Exit code: 6)', 'Model unloaded.'])
+def test_a_model_that_ended_is_asked_again(message):
+    "LM Studio loads it again with the next call."
+    got, *_ = ask(Page(lambda h, body, n: send(h, 400, dict(error=message)) if n == 1 else send(h, 200, chat())))
+    assert got[0].ok and got[0].attempts == 2
+
+
+def test_a_reply_without_room_shows_the_window(ws):
+    "llama.cpp behind a proxy: no list tells the window, and a reply ends where it does. Tokens are those of all calls, and the record has what the calls showed."
+    def answer(h, body, n):
+        if 'seed' in body: return send(h, 422, dict(detail=[dict(loc=['body', 'seed'], msg='Extra inputs are not permitted')]))
+        size = len(str(body['messages']))
+        if size > 7000 and n > 4: return send(h, 400, dict(error=dict(message=f'request ({size // 3} tokens) exceeds the available context size')))
+        if size > 6000: return send(h, 200, dict(choices=[dict(message=dict(content=VALUE[:8]), finish_reason='length')], usage=dict(prompt_tokens=2041, completion_tokens=7)))
+        return send(h, 200, chat(usage=dict(prompt_tokens=size // 3, completion_tokens=40)))
+    summary = run(ws, Page(answer), 'room', 'openai:some-model', max_retries=0, max_new_tokens=60)
+    assert summary['by_status'] == dict(answered=6, abstained=0, unparsed=0, failed=0) and summary['tokens']['prompt'] > 6 * 1000
+    assert {k: summary['effective'][k] for k in ('context', 'not_sent')} == dict(context=2048, not_sent=['seed']) and summary['effective']['concurrency_used']
 
 
 # --- reasoning -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 from wattnb.core.questions import Refs, is_blank, parse_refs, read_questions
 from wattnb.core import redaction
-from wattnb.core.workspace import (UserError, atomic_write, canonical_json, digest, environment, folder_lock, is_running, read_csv, write_csv)
+from wattnb.core.workspace import (UserError, WorkError, atomic_write, canonical_json, digest, environment, folder_lock, is_running, read_csv, write_csv)
 from wattnb.core.redaction import keep_secret, redact, redact_url
 
 slow = settings(max_examples=200)
@@ -52,12 +52,15 @@ def test_refs_of_both_styles_agree(ids):
     assert parse_refs(json.dumps(ids)) == parse_refs(repr(ids)) == ids
 
 
-def test_atomic_write_keeps_links_and_modes(tmp_path):
-    (tmp_path / 'real').write_text('old'); (tmp_path / 'real').chmod(0o640)
-    (tmp_path / 'link').symlink_to(tmp_path / 'real')
-    atomic_write(tmp_path / 'link', 'new')
-    assert (tmp_path / 'link').is_symlink() and (tmp_path / 'real').read_text() == 'new'
-    assert (tmp_path / 'real').stat().st_mode & 0o777 == 0o640
+def test_atomic_write_keeps_modes_follows_links_of_folders_and_refuses_those_of_files(tmp_path):
+    (tmp_path / 'disk').mkdir(); (tmp_path / 'folder').symlink_to(tmp_path / 'disk')
+    (tmp_path / 'disk/real').write_text('old'); (tmp_path / 'disk/real').chmod(0o640)
+    atomic_write(tmp_path / 'folder/real', 'new')
+    assert (tmp_path / 'disk/real').read_text() == 'new' and (tmp_path / 'disk/real').stat().st_mode & 0o777 == 0o640
+    (tmp_path / 'link').symlink_to(tmp_path / 'disk/real'); (tmp_path / 'dead').symlink_to(tmp_path / 'autostart'); os.mkfifo(tmp_path / 'pipe')
+    for name in ('link', 'dead', 'pipe'):
+        with pytest.raises(WorkError, match=f'{name}: it is a link, a pipe or a device: remove it'): atomic_write(tmp_path / name, 'other')
+    assert (tmp_path / 'disk/real').read_text() == 'new' and not (tmp_path / 'autostart').exists()
 
 
 def test_redact_blanks_every_secret(monkeypatch):

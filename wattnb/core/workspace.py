@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['log', 'NO_TELEMETRY', 'UNPRINTABLE', 'MAX_FILE', 'SETTINGS_FILE', 'DERIVED', 'MAX_COLUMNS', 'UserError', 'WorkError',
            'some_of', 'one_line', 'did_you_mean', 'optional', 'printable', 'storable', 'sweep', 'atomic_write',
-           'sync_folder', 'is_dead_link', 'there_is', 'real_path', 'read_bytes', 'jsonable', 'write_json', 'read_json',
-           'read_toml', 'read_settings', 'canonical_json', 'digest', 'text_sha256', 'file_sha256', 'file_mark',
-           'summary_mark', 'stale_files', 'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text', 'Workspace',
-           'is_left_out', 'environment', 'cache_dir', 'folder_lock', 'is_running', 'progress']
+           'sync_folder', 'is_dead_link', 'there_is', 'real_path', 'opened', 'read_bytes', 'jsonable', 'write_json',
+           'read_json', 'read_toml', 'read_settings', 'canonical_json', 'digest', 'text_sha256', 'file_sha256',
+           'file_mark', 'summary_mark', 'stale_files', 'refuse_links', 'CsvFile', 'read_csv', 'write_csv', 'csv_text',
+           'Workspace', 'is_left_out', 'environment', 'cache_dir', 'folder_lock', 'is_running', 'progress']
 
 # %% ../../nbs/00_core/02_workspace.ipynb #18f848bb
 import csv, dataclasses, difflib, errno, hashlib, importlib, io, json, logging, math, os, re, socket, stat, sys
@@ -137,15 +137,16 @@ def atomic_write(
     tmp = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        real = Path(os.path.realpath(path)) # through a link: the link stays, its target is replaced
-        _sweep_once(real.parent)
-        fd, tmp = tempfile.mkstemp(prefix=f'.{real.name[:50]}.', suffix='.tmp', dir=real.parent)
+        if there_is(path) and (path.is_symlink() or not (path.is_file() or path.is_dir())):
+            raise OSError(errno.EINVAL, 'it is a link, a pipe or a device: remove it, or name another file')
+        _sweep_once(path.parent)
+        fd, tmp = tempfile.mkstemp(prefix=f'.{path.name[:50]}.', suffix='.tmp', dir=path.parent)
         with os.fdopen(fd, 'wb') as f:
             for raw in [data] if isinstance(data, bytes) else data: f.write(raw)
             f.flush(); os.fsync(f.fileno())
-        os.chmod(tmp, real.stat().st_mode & 0o777 if real.exists() else 0o666 & ~_umask())
-        os.replace(tmp, real); tmp = None
-        sync_folder(real.parent)
+        os.chmod(tmp, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        os.replace(tmp, path); tmp = None
+        sync_folder(path.parent)
     except OSError as e: raise WorkError(f'cannot write {path}: {e.strerror or e}') from None
     finally:
         if tmp:
@@ -187,6 +188,16 @@ def real_path(
     "The absolute path without links and `~`. One that has none, such as a link to itself, stays as it is."
     try: return Path(path).expanduser().resolve()
     except (OSError, RuntimeError, ValueError): return Path(path)
+
+# %% ../../nbs/00_core/02_workspace.ipynb #2f496146
+def opened(
+    path, # any
+):
+    "A file, open for reading bytes. `OSError`, without any waiting, for a pipe, a socket or a device."
+    f = open(path, 'rb', opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK))
+    if stat.S_ISREG(os.fstat(f.fileno()).st_mode): return f
+    f.close()
+    raise OSError(errno.EINVAL, 'it is a pipe or a device', str(path))
 
 # %% ../../nbs/00_core/02_workspace.ipynb #34406b08
 MAX_FILE = 2**30
@@ -292,9 +303,7 @@ def file_sha256(
     path, # any file
 ) -> str:
     "SHA-256 (hex) of a file's bytes."
-    with open(path, 'rb', opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as f: # no waiting at a pipe
-        if stat.S_ISCHR(os.fstat(f.fileno()).st_mode): raise OSError(errno.EINVAL, 'it is a device', str(path))
-        return hashlib.file_digest(f, 'sha256').hexdigest()
+    with opened(path) as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../../nbs/00_core/02_workspace.ipynb #f7c48a05
 DERIVED = ('results.json', 'submission.csv', 'summary.json')
@@ -590,7 +599,7 @@ def is_running(
     """Whether a live process owns `folder` (see `folder_lock`). Writes nothing;
     False where there is no such folder or it cannot be known."""
     import fcntl
-    try: fd = os.open(Path(folder)/'.lock', os.O_RDONLY)
+    try: fd = os.open(Path(folder)/'.lock', os.O_RDONLY | os.O_NONBLOCK) # no waiting at a pipe
     except OSError: return False
     try: fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError: return True

@@ -18,8 +18,8 @@ from .. import __version__
 from ..core.hardware import versions
 from ..core.redaction import secret_values
 from ..core.tables import ResultTable
-from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_mark, jsonable, read_csv,
-                                   read_json, text_sha256)
+from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_mark, jsonable,
+                                   read_bytes, read_csv, read_json, text_sha256)
 from ..index.corpus import Paper, paper_file, read_manifest, read_papers
 from ..index.documents import load_document
 from ..index.store import open_index
@@ -310,7 +310,7 @@ def _stage_run(run:RunFolder, ws:Workspace, stage:Path) -> tuple[JournalContent,
     files.write(stage/'run')
     status, there = content.last('end').get('status', 'killed'), run.path/'submission.csv'
     if status != 'complete': notes.append(f'the run is not complete: it ended as {status}')
-    if not there.exists() or there.read_bytes() != (stage/'run/submission.csv').read_bytes():
+    if not there.is_file() or read_bytes(there) != (stage/'run/submission.csv').read_bytes():
         notes.append('submission.csv of the run folder differs (`wattnb verify`), or a path of this machine was in it')
     if digest(content.last('run')['identity']) != content.run:
         notes.append('the config names a folder of this machine, which is replaced: its hash is of the run as it was')

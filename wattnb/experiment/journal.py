@@ -164,7 +164,7 @@ _SHAPES = dict( # kind of line → fields
     session=_fields(count='session!', text='started') | {'footprint': {}, 'machine': _machine},
     load=_fields(count='session!', number='llm_seconds embedder_seconds') | {'device': {}, 'model!': _model},
     segment=_fields(count='session!') | {'report!': _report, 'per_question': {}},
-    end=_fields(count='session!', text='status! finished! reason') | {'clock': _fields(number='seconds')},
+    end=_fields(count='session!', text='status! finished! reason') | {'clock': _fields(number='seconds'), 'model': {}},
     plan=_plan | {'id!': _IS['text'], 'tokens!': _tokens},
     attempt=_fields(text='id! finished error raw context note', count='session attempt context_tokens gold_rank n_hits',
                     flag='can_retry gold_in_context', number='cost_usd', texts='queries') | {

@@ -410,6 +410,7 @@ SCHEMA_VERSION = 1
 def _run_fields(head:dict, content:JournalContent) -> dict:
     "The fields about the run and its end, which need no question."
     entry, model, end = head['entry'], content.last('load').get('model', {}), content.last('end')
+    for e in content.of('end'): model = model | (e.get('model') or {}) # what the calls showed
     planned, loaded = head['precision'], precision_of(model)
     precision = loaded or planned
     note = f'planned at {planned}, loaded at {loaded}' if precision != planned and 'precision_requested' in head else None

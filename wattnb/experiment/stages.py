@@ -705,8 +705,9 @@ def finish(self:Run) -> RunFiles:
 def _end(self:Run, status:str, **more):
     "Journal the end of the session: after it, the files can be derived at any time."
     self._snapshot()
+    learned = getattr(self.model, 'learned', {})
     self.journal.append('end', dict(session=self.session, status=status, **more, finished=utc_now(),
-                                    clock=dict(seconds=self.telemetry.elapsed())))
+                                    clock=dict(seconds=self.telemetry.elapsed()), model=learned))
     self.now.ended = True
     self.journal.sync()
 

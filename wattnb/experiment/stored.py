@@ -17,7 +17,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from ..core.tables import ResultTable
-from ..core.workspace import UserError, Workspace, digest, jsonable, log, read_csv, read_json
+from ..core.workspace import UserError, Workspace, digest, jsonable, log, opened, read_csv, read_json
 from ..core.records import Summary, finite
 from ..scoring.scores import VALUE_NOTE, metric_rows, score, task_names
 from ..scoring.run_folders import (GroundTruth, RunFolder, check_place, experiments_of, find_run, find_runs,
@@ -231,7 +231,7 @@ def _follows(path:Path, files:RunFiles) -> bool:
         if path.name == 'summary.json': # the marks may differ
             s = read_json(path)
             return isinstance(s, dict) and {k: v for k, v in s.items() if k != 'files'} == files.summary
-        with open(path, 'rb') as f:
+        with opened(path) as f:
             if all(f.read(len(part)) == part for part in files.json_lines()) and not f.read(1): return True
         return read_json(path) == jsonable(list(files.results))
     except (UserError, OSError): return False
@@ -378,7 +378,7 @@ def results_table(
     root, noise = ws.root if isinstance(ws, Workspace) else base, base.parent/'random_weights'
     if weights: base = noise
     whole = []
-    for r in find_runs(base, env, datafile) if base.exists() else []:
+    for r in find_runs(base if weights else ws, env, datafile) if base.exists() else []:
         try:
             if r.summary: found.append((run_numbers(r, truths), r.path/'run_experiment.ipynb')); whole.append(r)
         except UserError as e: log.warning('%s', e)
@@ -389,7 +389,7 @@ def results_table(
     notes = doubt_notes({x.name if names.count(x.name) == 1 else x.run: x for x, _ in found})
     notes += [WHOLE_RUN] * any(x.wall_s is not None for x, _ in found) + [VALUE_NOTE] * any(x.n_na for x, _ in found)
     if not weights: notes = [*notes, *_random_note(noise, env, datafile)]
-    notebooks = tuple((x, str(nb.relative_to(root)) if nb.exists() else None) for x, nb in found)
+    notebooks = tuple((x, _below(nb, root) if nb.exists() else None) for x, nb in found)
     there = (dict.fromkeys(('engine', 'precision'), several_engines(x for x, _ in found))
              | dict(task=len(tasks) > 1 and not weights))
     columns = {k: v for k, v in _RESULTS.items() if there.get(k, True)}

@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from ..core.hardware import versions
 from ..core.tables import ResultTable
 from ..core.workspace import (UserError, WorkError, Workspace, atomic_write, digest, file_sha256, folder_lock,
-                                   jsonable, log, optional, progress, read_json, text_sha256, there_is, write_json)
+                                   jsonable, log, opened, optional, progress, read_json, text_sha256, there_is, write_json)
 from .documents import Document, load_document, why_failed
 from .corpus import build_corpus, read_papers
 from .passages import (UNITS_VERSION, Passage, PassageSettings, Unit, make_passages, node_tree,
@@ -157,6 +157,19 @@ def bm25_model(
         model.index((ids, vocabulary or {'∅': 0}), create_empty_token=False, show_progress=False)
     return model
 
+# %% ../../nbs/01_index/05_store.ipynb #30f1df73
+def _array(
+    path,     # of an array
+    kind:str, # letters of the kinds of numbers it may hold: f, i, u; V: records
+) -> np.ndarray:
+    "An array of a file, mapped. `ValueError` for anything else."
+    with opened(path): pass # no waiting at a pipe
+    try:
+        with np.errstate(over='ignore'): a = np.lib.format.open_memmap(path, mode='r')
+    except (EOFError, OverflowError, TypeError, MemoryError) as e: raise ValueError(e) from None
+    if a.dtype.kind not in kind: raise ValueError(f'it holds {a.dtype}, not the numbers of an index')
+    return a
+
 # %% ../../nbs/01_index/05_store.ipynb #f12bd987
 class _Vectors:
     """Vectors by the key of their text: from the old index, from a killed build, or
@@ -169,12 +182,13 @@ class _Vectors:
         if old and old['settings']['embedder'] == jsonable(entry) and not old['settings']['passages'].get('nodes'):
             with (open(old_folder/'passages.jsonl', encoding='utf-8') as f,
                   suppress(OSError, ValueError, MemoryError)): # not what its manifest says: embedded again
-                rows = np.load(old_folder/'vectors.npy', mmap_mode='r')
+                rows = _array(old_folder/'vectors.npy', 'f')
                 if rows.shape[1:] == (entry.dimensions,): self.known.update(zip(map(_key_of, f), np.array(rows, np.float32)))
         for f in sorted(self.folder.glob('*.npy')):
-            try: rows = np.load(f)
-            except (OSError, ValueError, EOFError): f.unlink(); continue # damaged since: embedded again
-            self.known.update(zip(rows['key'].tolist(), rows['vector']))
+            try:
+                rows = np.array(_array(f, 'V'))
+                self.known.update(zip(rows['key'].tolist(), rows['vector'].reshape(-1, entry.dimensions)))
+            except (OSError, ValueError): f.unlink() # damaged since: embedded again
     def embed(self, texts:dict):
         "Embed the texts (by key) that have no vector yet."
         if self.entry.hosted: return self._ask(texts)
@@ -257,18 +271,30 @@ class BuildReport:
         return f"; {e['model']} at {e['host']}: {e['calls']} calls, {tokens}, {usd}"
 
 # %% ../../nbs/01_index/05_store.ipynb #333fca6e
+def _remove(path:Path):
+    "Remove a folder or whatever has its name; of a link, the link."
+    if path.is_dir() and not path.is_symlink(): shutil.rmtree(path, ignore_errors=True)
+    elif there_is(path): path.unlink()
+
 def _swap(new:Path, folder:Path):
     "Put a finished index in the place of the old one."
     gone = folder.with_name(f'.{folder.name}.gone')
-    shutil.rmtree(gone, ignore_errors=True)
-    if folder.exists(): os.replace(folder, gone)
+    _remove(gone)
+    if there_is(folder): os.replace(folder, gone)
     os.replace(new, folder)
-    shutil.rmtree(gone, ignore_errors=True)
+    _remove(gone)
 
 def _finish_swap(folder:Path):
     "Put the old index back after a build that was killed between its two renames."
     gone = folder.with_name(f'.{folder.name}.gone')
-    if gone.exists() and not folder.exists(): os.replace(gone, folder)
+    if gone.exists() and not there_is(folder): os.replace(gone, folder)
+
+def _build_folder(folder:Path) -> Path:
+    "Where an index is built. Files are removed there, so it is no link to another folder."
+    work = folder.with_name(f'.{folder.name}.build')
+    for p in (work, work/'vectors'):
+        if p.is_symlink(): p.unlink()
+    return work
 
 @contextmanager
 def _disk_errors(folder:Path):
@@ -346,7 +372,7 @@ def build_index(
     if old and all(old.get(k) == v for k, v in made_from.items()):
         return BuildReport(len(hashes), old['n_passages'], 0, 0, failed + old.get('failed', []), folder,
                            time.monotonic() - t0, True, old.get('embedding'))
-    work = ws.embeddings/f'.{folder.name}.build'
+    work = _build_folder(folder)
     with folder_lock(work, 'wattnb index'), _disk_errors(folder):
         _finish_swap(folder)
         old = _sound_manifest(folder)
@@ -354,7 +380,7 @@ def build_index(
         titles = {k: p.title for k, p in read_papers(ws, []).items()}
         units, items, bad = _cut(report.ok, hashes, titles, passages)
         new = work/'new'
-        shutil.rmtree(new, ignore_errors=True); new.mkdir()
+        _remove(new); new.mkdir()
         vectors = _Vectors(e, work/'vectors', folder, old) if e.provider != 'none' else None
         more = _write_index(new, units, items, vectors, passages.nodes)
         _write_manifest(new, **made_from, **more, n_passages=len(items), n_units=len(units), failed=bad)
@@ -431,7 +457,7 @@ class Index:
 def _read_tables(ix:Index) -> tuple[list[Unit], list[Passage]]:
     "Units and passages; the text of a passage is put together from its units."
     def rows(name, *kinds):
-        with open(ix.folder/name, encoding='utf-8') as f: found = json.loads('[' + ','.join(f) + ']')
+        with opened(ix.folder/name) as f: found = json.loads(b'[' + b','.join(f) + b']')
         for k, row in enumerate(found, 1):
             if tuple(map(type, row)) != kinds: raise TypeError(f'{name}:{k} has other fields than an index')
         return found
@@ -450,7 +476,7 @@ def _read_tables(ix:Index) -> tuple[list[Unit], list[Passage]]:
 
 def _read_vectors(ix:Index) -> np.ndarray:
     f = ix.folder/'vectors.npy'
-    try: v = np.load(f, mmap_mode='r')
+    try: v = _array(f, 'f')
     except (OSError, ValueError) as e: raise UserError(f'{f} is damaged ({e}): {_REBUILD}') from None
     if v.shape != (len(ix), ix.entry.dimensions): raise UserError(f'{f} has the wrong shape: {_REBUILD}')
     return v
@@ -472,14 +498,15 @@ def _read_bm25(ix:Index):
         raise UserError(f'index {ix.name} holds nodes, not passages: use the preset `legacy` with it, or another index')
     folder, model = ix.folder/'bm25', bm25s.BM25(method='lucene', k1=K1, b=B)
     try:
-        model.load_scores(str(folder), num_docs=len(ix))
+        model.scores = {k: np.array(_array(folder/f'{k}.csc.index.npy', kind))
+                        for k, kind in dict(data='f', indices='iu', indptr='iu').items()} | dict(num_docs=len(ix))
         model.vocab_dict, model.nonoccurrence_array = read_json(folder/'vocab.index.json'), None
         number, scores = model.vocab_dict, model.scores
         start, rows = scores['indptr'], scores['indices']
         if not (isinstance(number, dict) and start.ndim == rows.ndim == scores['data'].ndim == 1
                 and len(rows) == len(scores['data']) == start[-1] and (np.diff(start) >= 0).all()
                 and (not len(rows) or 0 <= rows.min() and rows.max() < len(ix))
-                and all(isinstance(k, int) and 0 <= k < len(start) - 1
+                and all(type(k) is int and 0 <= k < len(start) - 1
                         for k in number.values())):
             raise ValueError('its parts do not fit')
     except (OSError, ValueError, TypeError, IndexError, EOFError, MemoryError, UserError) as e:

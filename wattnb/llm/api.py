@@ -35,24 +35,26 @@ class OpenAIModel(ApiModel):
     key_name, base_name, default_base = 'OPENAI_API_KEY', 'OPENAI_BASE_URL', 'https://api.openai.com/v1'
     _serves, _tokenizer = 'chat completions', None # what is asked for; client of a server that counts tokens
     _names, _ollama = (), False # the models that the server has; whether it is Ollama
+    _streams, _place = False, None # whether it must be asked for streams; what is told of a wrong address
     _near, _sees = .05, None # seconds of a count by the tokenizer, above which tokens are estimated; if it reads pictures
 
     @classmethod
     def base_url(cls, entry) -> str:
         url = entry.options.get('base_url') or os.environ.get(cls.base_name) or cls.default_base
-        return url.strip().rstrip('/').removesuffix('/chat/completions')
+        path, mark, query = url.strip().partition('?')
+        return path.rstrip('/').removesuffix('/chat/completions') + mark + query
 
     def __init__(self, entry, *args, **kw):
         super().__init__(entry, *args, **kw)
-        self.url = self.base_url(self.entry)
-        self._target = f'{self.url}/chat/completions'
-        self._key = self.api_key()
+        self.url, mark, query = self.base_url(self.entry).partition('?')
+        self._query = mark + query # a version of the API, or a key
+        self._target, self._key = f'{self.url}/chat/completions{self._query}', self.api_key()
         self._official = self.url == OpenAIModel.default_base
         self._limit_name = 'max_completion_tokens' if self._official else 'max_tokens'
         # these accept only their default
         if self._official and re.match(r'(gpt-5|o\d)', entry.id): self._dropped.add('temperature')
         if self._official: self._dropped.add('maxLength') # unknown to its strict schemas
-        keep_secret([self.url])
+        keep_secret([self.url + self._query])
         self.info['server'] = self._shown = redact_url(self.url)
         self.no_logprobs_reason = ('the server returned no token probabilities' if self.options.get('logprobs') else
                                    'token probabilities were not requested (options = { logprobs = true } in the '
@@ -130,7 +132,7 @@ def _sync_client(self:OpenAIModel):
 def _json_of(self:OpenAIModel, client, url:str, body:dict|None=None, seconds:float=5.) -> tuple[int, dict]:
     "(status, JSON object) of a question about the server; status 0 where no server answers."
     import httpx
-    raw = b''
+    raw, url = b'', url + self._query
     try:
         with client.stream('POST' if body else 'GET', url, json=body, timeout=httpx.Timeout(seconds, connect=2.)) as a:
             for part in a.iter_bytes():
@@ -322,9 +324,10 @@ def body(self:OpenAIModel, r:Request) -> dict:
     messages = [dict(role='system', content=r.system)] if separate else []
     user = r.user if separate else f'{r.system}\n\n{r.user}'.strip()
     messages.append(dict(role='user', content=_content(user, r.images)))
+    streams = self.latency_mode or self._streams
     body = dict(model=self.entry.id, messages=messages, seed=self.seed, temperature=self.temperature,
-                stream=self.latency_mode, **{self._limit_name: self.reply_tokens(r)}, **self._thinking())
-    if self.latency_mode: body['stream_options'] = dict(include_usage=True)
+                stream=streams, **{self._limit_name: self.reply_tokens(r)}, **self._thinking())
+    if streams: body['stream_options'] = dict(include_usage=True)
     if self.options.get('logprobs'): body['logprobs'] = True
     if r.schema:
         schema = r.schema if 'maxLength' in self._dropped else _bounded(r.schema, r.max_tokens or self.max_new_tokens)
@@ -334,7 +337,8 @@ def body(self:OpenAIModel, r:Request) -> dict:
 # %% ../../nbs/03_llm/19_api.ipynb #ef12b864
 # field → pattern of its name in an error message
 _DROPPABLE = dict(
-    maxLength=r'max_?length\b', response_format=r'response_format|json_schema|\bschema\b|grammar|structured|guided',
+    maxLength=r'max_?length\b',
+    response_format=r'response_format|json_schema|\bschema\b|grammar|structured|guided|(?:generate|validate) json',
     seed=r'\bseed\b', temperature=r'temperature', chat_template_kwargs=r'chat_template_kwargs|enable_thinking',
     reasoning=r'\breasoning\b', reasoning_effort=r'reasoning|\bthink',
     stream_options=r'stream_options|include_usage', logprobs=r'log_?prob')
@@ -347,6 +351,9 @@ def _change_request(self:OpenAIModel, message:str, error:dict, body:dict, status
         self._merged, self.info['system_role'] = True, "merged into the user's message: the server refuses it"
         raise change
     if status == 500: return
+    if body.get('stream') is False and re.search(r'\bstream(?:ing|ed)?\b', message, re.I):
+        self._streams = True
+        raise change
     if 'max_tokens' in body and 'max_completion_tokens' in message and UNKNOWN_FIELD.search(message):
         self._limit_name = 'max_completion_tokens'
         raise change
@@ -367,7 +374,9 @@ _MOST_ERROR = 10_000 # characters of an error that are read
 
 def _error_of(d) -> tuple[str, dict]:
     "(message, the object that holds it) of an error in JSON."
-    e = d.get('error', d) if isinstance(d, dict) else d
+    first = lambda x: x[0] if isinstance(x, list) and x else x # Gemini and Cloudflare send a list of errors
+    d = first(d)
+    e = first(d.get('error') or d.get('errors') or d) if isinstance(d, dict) else d
     if not isinstance(e, dict): return str(e)[:_MOST_ERROR], d if isinstance(d, dict) else {}
     more = e['metadata'].get('raw') if isinstance(e.get('metadata'), dict) else '' # OpenRouter: what the provider said
     text = str(e.get('message') or e.get('detail') or json.dumps(e))[:_MOST_ERROR]
@@ -379,20 +388,38 @@ def _readable(raw:bytes) -> str:
     return ' '.join(html.unescape(re.sub(r'<[^<>]{0,1000}>', ' ', text)).split())
 
 # %% ../../nbs/03_llm/19_api.ipynb #6421c5b5
+_PLACES = ('/v1', '/api/v1', '/openai/v1', '/v1beta/openai', '/api') # of chat completions on servers and gateways
+
 @patch
 def _address_hint(self:OpenAIModel) -> str:
-    "A possible fault of the address; '' if it has a version."
-    if re.search(r'/v\d', urlsplit(self.url).path): return ''
-    return f'{self._shown} has no {self._serves} there: most servers have them below {self._shown}/v1'
+    "What is wrong with the address, and where the server has a list of models; '' where it has one there."
+    if self._names or self._place is not None: return self._place or ''
+    url = urlsplit(self.url)
+    root = url._replace(path='').geturl()
+    with self._sync_client() as client:
+        found = next((p for p in _PLACES if root + p != self.url
+                      and read_models(self._json_of(client, f'{root}{p}/models')[1], '').names), None)
+    most = 'the address ends before /chat/completions' if url.path == '/v1' else (
+        f'most servers have them below {redact_url(root)}/v1')
+    where = f'they are below {redact_url(root)}{found}' if found else most
+    self._place = f'{self._shown} has no {self._serves} of {self.entry.id} there: {where} ({self.base_name})'
+    return self._place
 
 @patch
-def _unknown(self:OpenAIModel, status:int, message:str) -> CallError:
-    "The error of an address or a model that the server does not have."
-    if (hint := self._address_hint()) and not re.search(r'\bmodel\b', message, re.I):
-        return CallError(f'HTTP {status}: {hint}: {message}', down=True)
-    served = f' (it has {", ".join(self._short_text(n) or "" for n in self._names[:5])})' if self._names else ''
-    return CallError(f'HTTP {status}: {self._shown} does not know {self.entry.id}{served}: {message}', down=True)
+def _others(self:OpenAIModel) -> str:
+    "The models that the server lists, where the one that is asked for is none of them."
+    if not self._names or self.entry.id in self._names: return ''
+    return f' (it has {", ".join(self._short_text(n) or "" for n in self._names[:5])})'
 
+@patch
+def _unknown(self:OpenAIModel, status:int, message:str, words:str) -> CallError:
+    "The error of an address or a model that the server does not have."
+    if not re.search(r'\bmodel|endpoints found', words, re.I) and (hint := self._address_hint()):
+        return CallError(f'HTTP {status}: {hint}: {message}', down=True)
+    what = f'{self.entry.id}{self._others()}'
+    return CallError(f'HTTP {status}: {self._shown} does not know {what}: {message}', down=True)
+
+# %% ../../nbs/03_llm/19_api.ipynb #19433cf4
 @patch
 def _moved(self:OpenAIModel, status:int, location:str) -> CallError:
     "The error of a redirect: free where the same server names another address."
@@ -409,7 +436,12 @@ def _moved(self:OpenAIModel, status:int, location:str) -> CallError:
     return CallError(f'HTTP {status}: redirected', again=True, free=True)
 
 # %% ../../nbs/03_llm/19_api.ipynb #5bd25816
-_NO_MODEL = re.compile(r'(invalid|unknown) model|model\W[^.]{0,200}(does not|n.t) exist|model[^.]{0,200} not found', re.I)
+_NO_MODEL = re.compile(r'(invalid|unknown)[ _]model|model\W[^.]{0,200}(does not|n.t|not) exist'
+                       r'|model[^.]{0,200} not found|valid model|model_(not|decommissioned)|pinned to'
+                       r'|no models? loaded|access to model', re.I)
+_NO_KEY = re.compile(r'api[ _-]?key|unregistered callers|authoriz|authentic|credential', re.I)
+_NO_CREDIT = re.compile(r'insufficient_quota|insufficient (balance|credits?|funds)|credit balance', re.I)
+_ENDED = re.compile(r'model (has )?(crashed|(was |been )?unloaded)', re.I) # LM Studio, with status 400
 
 @patch
 def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
@@ -424,20 +456,24 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     if s in (400, 413, 422, 500, 501):
         if s != 500 or e.get('n_ctx'): self._fit(r, message, e, f'HTTP {s}: {message}')
         self._change_request(message, e, body, s)
-    if s == 401 or e.get('type') == 'no_db_connection': # LiteLLM without a database, for a key that it does not know
+    never = s in (400, 403) and not self._answered # and it may be the same with every question
+    words = f'{message[:2000]} {e.get("code")} {e.get("type")}'
+    if s == 401 or 'no_db_connection' in words or never and _NO_KEY.search(message[:2000]): # LiteLLM without a database
         raise CallError(f'HTTP {s}: {self.key_name} {"was refused" if self._key else "is not set"}: {message}',
                         down=True)
-    if s == 402 or str(e.get('code')) == 'insufficient_quota':
+    if s == 402 or s in (400, 403, 429) and _NO_CREDIT.search(words):
         raise CallError(f'HTTP {s}: no credit left: {message}', down=True)
-    if s in (404, 405, 501) or s == 400 and self.entry.id in message and _NO_MODEL.search(message):
-        raise self._unknown(s, message)
-    if s not in RETRY_STATUS: raise CallError(f'HTTP {s}: {message}')
+    named = never or s == 400 and self.entry.id in message
+    if s in (404, 405, 501) or named and _NO_MODEL.search(words): raise self._unknown(s, message, words)
+    if s not in RETRY_STATUS and not _ENDED.search(message[:2000]): raise CallError(f'HTTP {s}: {message}')
     ms = retry_after(a.headers.get('retry-after-ms'))
     wait = ms / 1e3 if ms is not None else retry_after(a.headers.get('retry-after'))
     if loading := loading_wait(s, message, e, not e and (not self._answered or s in (502, 503))):
         raise CallError(f'HTTP {s}: {message}', again=True, loading=True, wait=wait or loading)
-    raise CallError(f'HTTP {s}: {message}', again=True, wait=wait, first=RATE_LIMITED if s in (429, 529) else BROKEN,
-                    limited=s in (429, 529))
+    others = self._others() if s == 500 and not self._answered else '' # `transformers serve`, for an unknown model
+    limited = s in (429, 529)
+    raise CallError(f'HTTP {s}: {message}{others}', again=True, wait=wait, first=RATE_LIMITED if limited else BROKEN,
+                    limited=limited)
 
 # %% ../../nbs/03_llm/19_api.ipynb #e565a8f4
 class _Events:
@@ -547,8 +583,7 @@ async def _read_whole(self:OpenAIModel, a, body:dict, r:Request) -> tuple[dict, 
         return events.answer(), {}
     try: return _json_answer(raw), {}
     except (ValueError, RecursionError):
-        hint = self._address_hint()
-        said = hint or _readable(raw)[:120]
+        said = ': '.join(x for x in (self._address_hint(), _readable(raw)[:120]) if x)
         raise CallError('the answer is not JSON' + (f': {said}' if said else ''), again=True) from None
 
 @patch

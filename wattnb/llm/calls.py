@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'TRIES', 'RETRY_STATUS', 'MAX_PAUSE', 'LONGEST_ASK', 'RATE_LIMITED', 'BROKEN', 'GARBLED', 'UNKNOWN_FIELD',
-           'MIN_REPLY', 'MAX_KEPT', 'MAX_CHANGES', 'CUT', 'LEARNED_BUDGET', 'retry_after', 'backoff', 'Gate',
+           'LEARNED', 'MIN_REPLY', 'MAX_KEPT', 'MAX_CHANGES', 'CUT', 'LEARNED_BUDGET', 'retry_after', 'backoff', 'Gate',
            'CallError', 'quiet_loggers', 'message_text', 'with_tool_calls', 'may_have_key', 'ApiModel', 'is_cut',
            'StreamedText']
 
@@ -192,6 +192,11 @@ class _History:
     why: str = ''            # the last failure
     earlier: list = field(default_factory=list) # replies that were requested again, with a longer limit
 
+    def tokens(self) -> dict:
+        "Those of the earlier replies: a prompt that is refused costs none."
+        return {k: sum(getattr(x, k) or 0 for x in self.earlier)
+                for k in ('prompt_tokens', 'completion_tokens', 'cached_tokens')}
+
 # %% ../../nbs/03_llm/18_calls.ipynb #7fee5739
 def quiet_loggers(
     *names, # of loggers
@@ -263,6 +268,8 @@ class ApiModel(Model):
         self._down, self._reached, self._answered, self._dropped = None, -math.inf, 0., set()
         # system text in the user's message; longest reply of the server, and of single requests
         self._merged, self._most_reply, self._fitted = not entry.system_role, None, {}
+        # request → tokens of the reply that its last call allowed; requests whose prompt left no room for a reply
+        self._allowed, self._without_room = {}, set()
 
     def _positive(self, name, default) -> float:
         v = self.options.get(name, default)
@@ -273,6 +280,14 @@ class ApiModel(Model):
     def _secrets(self) -> list: return []
 
 # %% ../../nbs/03_llm/18_calls.ipynb #bfec612f
+LEARNED = ('context', 'served_model', 'system_fingerprint', 'system_role', 'thinking_tokens', 'not_sent',
+           'concurrency_used', 'concurrency_lowest')
+
+@patch(as_prop=True)
+def learned(self:ApiModel) -> dict:
+    "What only the calls showed about the model: the record of a run has it from its end."
+    return {k: self.info[k] for k in LEARNED if self.info.get(k)}
+
 @patch
 def _set_times(self:ApiModel, timeout:float=120.):
     "Set the timeout of a call to at least this, and the deadline of a question, where the options do not."
@@ -304,18 +319,22 @@ def learn_window(self:ApiModel,
     if window < (self.entry.context or math.inf): self.entry = replace(self.entry, context=window)
 
 @patch
+def _learn_density(self:ApiModel, r:Request, tokens:int):
+    "Estimate no fewer tokens than the server counted in a prompt."
+    size = len((r.system + r.user).encode('utf-8', 'replace'))
+    words = max(1, tokens - sum(image_tokens(self.entry, x.part.width, x.part.height) for x in r.images))
+    self._bytes_per_token = max(1., min(self._bytes_per_token, size / words))
+
+@patch
 def _fit(self:ApiModel, r:Request, message:str, fields:dict, shown:str):
     "Raise the `CallError` of a request that the server found too long; return where it is another error."
-    got, now = read_limits(message, fields), self.reply_tokens(r)
+    got, now = read_limits(message, fields), self._allowed.get(r.id) or self.reply_tokens(r)
     if got.reply and got.reply < now:
-        self._most_reply = got.reply
+        self._most_reply = min(got.reply, self._most_reply or got.reply)
         raise CallError(shown, again=True, free=True)
-    if not got.window and not TOO_LONG.search(message): return
+    if not got.window and not TOO_LONG.search(message) and not shown.startswith('HTTP 413'): return
     if got.window: self.learn_window(got.window)
-    if got.prompt:
-        size = len((r.system + r.user).encode('utf-8', 'replace'))
-        words = max(1, got.prompt - sum(image_tokens(self.entry, x.part.width, x.part.height) for x in r.images))
-        self._bytes_per_token = max(1., min(self._bytes_per_token, size / words))
+    if got.prompt: self._learn_density(r, got.prompt)
     room = got.window - got.prompt - 8 if got.window and got.prompt else 0
     if MIN_REPLY <= room < now:
         self._fitted[r.id] = room
@@ -324,6 +343,9 @@ def _fit(self:ApiModel, r:Request, message:str, fields:dict, shown:str):
 
 # %% ../../nbs/03_llm/18_calls.ipynb #fcf78f1c
 _USERINFO = re.compile(r'(?<=://)[^/\s@]{1,200}@')
+# what servers leave of a key: sk-ab****yz, sk-...yz
+_MASKED = re.compile(r'[\w-]{0,40}(?:\*{3,}|•{3,})[\w-]{0,40}'
+                     r'|\b(?:sk|pk|gsk|hf|xai|nvapi)[-_][\w-]{0,40}(?:\.{3}|…)[\w-]{0,40}')
 _MESSAGE = 300 # characters of a message
 MAX_KEPT = 200_000 # characters of a reply that are kept, from its end; as many of its reasoning
 
@@ -351,7 +373,7 @@ def _redacted_so_far(self:ApiModel, text:str) -> str:
 def _one_line(self:ApiModel, message, most:int=_MESSAGE) -> str:
     "One line without secrets and control characters."
     text = ' '.join(self._redacted(printable(self._redacted(str(message)))).split())
-    text = _USERINFO.sub('[redacted]@', self._redacted(text))
+    text = _MASKED.sub('[redacted]', _USERINFO.sub('[redacted]@', self._redacted(text)))
     return text if len(text) <= most else text[:most - 1] + '…'
 
 @patch
@@ -440,14 +462,16 @@ async def _attempt(self:ApiModel, r:Request, gate:Gate, h:_History) -> tuple[Rep
     if h.first is None: h.first = h.began = t0
     left = min(self.timeout, self.deadline - (t0 - h.first))
     if left <= 0: return self._failed(r, f'{h.why}; gave up after {self.deadline:g} s', h.calls), 0.
-    h.calls, h.beside = h.calls + 1, gate.open
+    h.calls, h.beside, self._allowed[r.id] = h.calls + 1, gate.open, most
     try:
         try: reply = await asyncio.wait_for(self._call(r), left + self._grace) # type: ignore[attr-defined]
         except asyncio.TimeoutError: raise CallError(f'no answer within {left:.3g} s', again=True, late=True) from None
         self._reached = t1 = time.monotonic()
         gate.fine(t1 - t0)
         self._answered = t1
-        return self._want_longer(r, self._finished(reply, t0, t1, h), most, h), 0.
+        reply = self._finished(reply, t0, t1, h)
+        self._check_room(r, reply, most, h)
+        return self._want_longer(r, reply, most, h), 0.
     except CallError as e: return self._after_failure(r, e, t0, gate, h)
 
 # %% ../../nbs/03_llm/18_calls.ipynb #60059e0b
@@ -481,7 +505,7 @@ def _after_failure(self:ApiModel, r:Request, e:CallError, t0:float, gate:Gate, h
         if not self._told: log.warning('%s: %s: waiting, at most %g s', self.entry.key, self._one_line(h.why), self.deadline)
         self._told = True
     times = dict(started=t0, finished=now, seconds=now - t0)
-    if e.too_long: return self._failed(r, h.why, h.calls, finish_reason='too_long', **times), 0.
+    if e.too_long: return self._failed(r, h.why, h.calls, finish_reason='too_long', **times, **h.tokens()), 0.
     if not e.again or e.down or h.faults >= self.tries or h.limits >= 2 * self.tries or late:
         gone = self._answered < h.began if e.unreachable else not self._answered
         if e.late and self._reached < h.began or e.loading and gone: # nobody was answered
@@ -526,6 +550,21 @@ def _finished(self:ApiModel, reply:Reply, t0:float, t1:float, h:_History) -> Rep
                    seconds=t1 - t0 - min(waited or 0., t1 - t0) + sum(x.seconds for x in h.earlier),
                    started=h.earlier[0].started if h.earlier else t0, finished=t1, attempts=h.calls,
                    **{k: several(k) for k in ('prompt_tokens', 'completion_tokens')})
+
+# %% ../../nbs/03_llm/18_calls.ipynb #2fd62cef
+@patch
+def _check_room(self:ApiModel, r:Request, reply:Reply, most:int, h:_History):
+    "Raise a `CallError` where prompt and reply fill the window."
+    prompt, n = reply.prompt_tokens or 0, reply.completion_tokens or 0
+    window = (prompt + n + 1) // 256 * 256
+    full = is_cut(reply) and n < min(most, prompt) and 0 <= window - prompt - n < 2
+    if not full or window > (self.entry.context or math.inf) or r.id in self._without_room: return
+    if 'answer_value' in (find_fields(reply.text)[0] or ()): return
+    self._without_room.add(r.id) # a shorter prompt is worth one try
+    self.learn_window(window)
+    self._learn_density(r, prompt)
+    h.earlier.append(reply)
+    raise CallError(f'prompt and reply filled the window of {window:,} tokens', too_long=True)
 
 # %% ../../nbs/03_llm/18_calls.ipynb #5e526da4
 LEARNED_BUDGET = 4096 # tokens for the reasoning of a model that was not known to think

@@ -16,7 +16,8 @@ from typing import Iterable
 TOO_LONG = re.compile(r'context.?(length|window|size|limit)|maximum (context|model length)|too long|too many tokens'
                       r'|prompt is too|(?:input|prompt) (?:length|tokens?\b)[^.]{0,60}exceed|maximum prompt length|\bn_ctx\b'
                       r'|max_(?:seq_len|model_len|num_tokens)\b|reduce the length|exceeds[^.]{0,30}\bmax(?:imum)? (?:\w+ )?length'
-                      r'|input token count|range of input length|max_tokens must be at least 1, got -', re.I)
+                      r'|input token count|range of input length|max_tokens must be at least 1, got -'
+                      r'|(?:request|body|prompt|input) too large', re.I)
 
 def plausible_count(
     x, # what a server reports
@@ -36,7 +37,7 @@ _WINDOW = (rf'context length is only {_N}', rf'\d \+ \d[\d,]{{0,11}} > {_N}',
            rf'\+ `?max_new_tokens`? must be <= {_N}\. Given', rf'less than {_N} tokens\. Given',
            rf'(?:n_ctx|max_seq_len|max_model_len|max_num_tokens)\W{{1,4}}{_N}',
            rf'(?:maximum|max) (?:model |allowed |prompt |input )?length[^\d.;:]{{0,12}}{_N}',
-           rf'(?:token limit|limit for this model is):? {_N}',
+           rf'(?:token limit|limit for this model is|max size):? {_N}\b(?! ?[kmg]?b)',
            rf'(?:prompt|input|total|token count|requested?)\b(?:(?!max_)[^.;]){{0,40}}?\b\d[\d,]{{0,11}}\b[^\d.;]{{0,30}}'
            rf'(?:exceeds?|is over|is above|but only)[^\d.;]{{0,30}}{_N}',
            rf'range of input length should be \[\d+, ?{_N}\]',

@@ -104,7 +104,7 @@ def planned(
 ) -> Folded:
     "Which of its runs a study file asked for, and the blocks of that file; nothing without one."
     if not isinstance(r.ws, Workspace): return Folded('')
-    out, ours = '', {x.path.relative_to(r.ws.root).as_posix() for x in r.runs}
+    out, ours = '', {(r.ws.experiments/x.id).relative_to(r.ws.root).as_posix() for x in r.runs}
     for d in kept_studies(r.ws):
         if not (of := {x['run'] for x in d['runs']}) & ours: continue
         out += (f'<p>{len(ours & of)} of the {len(ours)} runs here were planned in the study file '

@@ -725,7 +725,8 @@ def save(
     df=None,    # the table that it shows: DataFrame, `ResultTable` or list of dicts
 ) -> list[Path]:
     "Write PNG (300 dpi), SVG and, with `df`, the data as CSV beside them. Returns the files."
-    path, svg, content, layout = Path(path), io.BytesIO(), {'.png': png_bytes(fig)}, fig.get_layout_engine()
+    path, svg, layout = Path(path), io.BytesIO(), fig.get_layout_engine()
+    content: dict = {'.png': png_bytes(fig)}
     base = path.with_suffix('') if path.suffix in ('.png', '.svg', '.csv') else path
     fig.set_layout_engine('none') # both files have the layout of the first
     try:
