@@ -224,6 +224,21 @@ def _measure(page, text, n:int, left_out:Counter) -> _Glyphs|None:
     unmapped = (_numbers('unmapped', at, text) == 1)[of]
     return _Glyphs(chars, first, last, objects, x, y, x2, np.maximum(sizes, .1)[of], turn, kept, unmapped, boxes.T)
 
+# %% ../../nbs/01_index/00_boxes.ipynb #1f45a5b2
+def _in_layer(objects:list) -> np.ndarray:
+    "Whether objects are in marked content that belongs to a layer, which may be off."
+    marks, get, name = _numbers('marks', objects), _pdfium()['mark'], create_string_buffer(64)
+    out = np.zeros(len(objects), bool)
+    for i in range(marks.max(initial=0)):
+        some = np.flatnonzero(marks > i).tolist()
+        own = [get(objects[k], i) for k in some]
+        layer = {}
+        for mark in {*own}: # that many objects have
+            _pdfium()['mark_name'](_at(mark), name, c_ulong(64), byref(c_ulong()))
+            layer[mark] = name.raw[:6] == 'OC\0'.encode('utf-16-le')
+        out[some] |= [layer[mark] for mark in own]
+    return out
+
 # %% ../../nbs/01_index/00_boxes.ipynb #1f45a5b1
 _MOST_DRAWN = 5000 # objects of a page that are looked at
 _MOST_PAIRS = 4_000_000 # of words and objects
@@ -251,20 +266,6 @@ def _may_be_covered(page, objects:list, colour, boxes, of) -> np.ndarray:
     later = np.array([order[h] for h in other]) > place[:, None]
     alike = np.abs(colour[:, None, :3].astype(np.int16) - fill[:, :3].astype(np.int16)).max(2) < 40
     return out | (touches & (later | alike)[of]).any(1)
-
-def _in_layer(objects:list) -> np.ndarray:
-    "Whether objects are in marked content that belongs to a layer, which may be off."
-    marks, get, name = _numbers('marks', objects), _pdfium()['mark'], create_string_buffer(64)
-    out = np.zeros(len(objects), bool)
-    for i in range(marks.max(initial=0)):
-        some = np.flatnonzero(marks > i).tolist()
-        own = [get(objects[k], i) for k in some]
-        layer = {}
-        for mark in {*own}: # that many objects have
-            _pdfium()['mark_name'](_at(mark), name, c_ulong(64), byref(c_ulong()))
-            layer[mark] = name.raw[:6] == 'OC\0'.encode('utf-16-le')
-        out[some] |= [layer[mark] for mark in own]
-    return out
 
 # %% ../../nbs/01_index/00_boxes.ipynb #57625402
 _SHADE = np.array([3, 6, 1, 0], np.uint32) # tenths
