@@ -245,11 +245,11 @@ _MOST_PAIRS = 4_000_000 # of words and objects
 _THIN = 3.         # points; narrower objects are lines
 _TEXT = 1          # PDFium's number for an object of text
 
-def _may_be_covered(page, objects:list, colour, boxes, of) -> np.ndarray:
+def _may_be_covered(page, objects:list, own:list, colour, boxes, of) -> np.ndarray:
     "Words that something may hide: what is drawn later, what is below and has their colour, a clip path, a form, a layer."
     handle, kind, texts = _at(cast(page.raw, c_void_p).value), _pdfium()['kind'], {*objects}
     drawn = _numbers('drawn_object', range(min(_pdfium()['drawn'](handle), _MOST_DRAWN)), handle).tolist()
-    order, own = dict(zip(drawn, range(len(drawn)))), [*map(_at, objects)]
+    order = dict(zip(drawn, range(len(drawn))))
     place = np.array([order.get(o, -1) for o in objects])
     clipped = _numbers('clip_paths', [*map(_at, _numbers('clip', own).tolist())]) > 0
     out = ((place < 0) | clipped | _in_layer(own))[of]
@@ -272,13 +272,14 @@ _SHADE = np.array([3, 6, 1, 0], np.uint32) # tenths
 
 def _hidden(page, text, at:list, objects:list, of, kept, length, boxes) -> np.ndarray:
     "The words that cannot be seen on the printed page."
-    mode = _numbers('mode', [*map(_at, objects)])
+    own = [*map(_at, objects)]
+    mode = _numbers('mode', own)
     colour = _values('colour', at, 4, text, addresses=4, kind=np.uint32) # red, green, blue, alpha
     pale = (colour @ _SHADE > 2000) | (colour[:, 3] < 40)
     wide, high = boxes[2:] - boxes[:2]
     tiny = np.minimum(wide, high) < .5
     if np.count_nonzero(tiny): tiny &= np.maximum(wide, high) < 1.5 * length
-    unsure = _may_be_covered(page, objects, colour, boxes, of)
+    unsure = _may_be_covered(page, objects, own, colour, boxes, of)
     if not (np.count_nonzero(pale) or np.count_nonzero(mode) or np.count_nonzero(unsure)): return tiny
     invisible = (mode == 3) | (mode == 7)
     pale &= (mode == 0) | (mode == 4)
@@ -542,14 +543,16 @@ def _are_labels(rows:list[list[Piece]], x:float) -> bool:
 # %% ../../nbs/01_index/00_boxes.ipynb #cce9946e
 def _without_tables(rows:list[list[Piece]], i:int, j:int, x:float) -> tuple[int, int]:
     "The stretch of rows without the tables across `x` with which it begins or ends."
+    right = [next((p.text for p in r if p.x >= x), '') for r in rows[i:j]]
+    if sum(map(bool, map(_NUMERIC.fullmatch, right))) < 2: return i, j
     def across(part):
         first = [s[0] for r in part if (s := [p for p in r if p.x >= x])]
         numbers = sum(map(bool, map(_NUMERIC.fullmatch, [p.text for p in first])))
         before = [s[-1] for r in part if (s := [p for p in r if p.x < x])]
         return 2 * numbers > len(first) > 1 and _are_labels(part, x) and not _prose(before or first)
     apart = [k for k in range(i + 1, j) if rows[k - 1][0].y - rows[k][0].y > 1.7 * rows[k][0].size]
-    i = max([k for k in (*apart, j) if across(rows[i:k])], default=i)
-    return i, min([k for k in (i, *apart) if k >= i and across(rows[k:j])], default=j)
+    i = next((k for k in (j, *reversed(apart)) if across(rows[i:k])), i)
+    return i, next((k for k in (i, *apart) if k >= i and across(rows[k:j])), j)
 
 
 # %% ../../nbs/01_index/00_boxes.ipynb #08e796eb
@@ -570,8 +573,9 @@ def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:
         usual = any(abs(x - k) < 4 for k in known)
         least = 3 if usual else 5
         for i, j in _clear(rows, x - 1.5):
-            i, j = _without_tables(rows, i, j, x - 1.5)
-            if j - i < max(least, best[1] - best[0] + 1): continue
+            more = max(least, best[1] - best[0] + 1)
+            if j - i >= more: i, j = _without_tables(rows, i, j, x - 1.5)
+            if j - i < more: continue
             after = [s[0] for r in rows[i:j] if (s := [p for p in r if p.x >= x - 1.5])]
             before = [s[-1] for r in rows[i:j] if (s := [p for p in r if p.x < x - 1.5])]
             full = min(len(before), len(after)) >= least
