@@ -548,8 +548,9 @@ def take_line(self:_PageText, r:list[Piece]):
     "Add a line to the paragraph, or begin a new one."
     p, last = r[0], self.last
     if len(r) > 1: p = Piece(p.x, p.y, r[-1].right, max(x.size for x in r), _line(r))
+    leading = self.leading if abs(p.size - self.body) < .7 else 0.
     if (last is None or p.y > last.y
-            or last.y - p.y > max(1.55 * max(last.size, p.size) + .2 * p.size, 1.25 * self.leading) # a gap
+            or last.y - p.y > max(1.55 * max(last.size, p.size) + .2 * p.size, 1.25 * leading) # a gap
             or abs(p.size - last.size) > .7
             or len(self.block) == 1 and _HEADING.match(last.text) and not p.text[:1].islower()
             or .6 * p.size < p.x - last.x < 3 * p.size # indented after the end of a sentence
