@@ -352,11 +352,12 @@ def _gaps(g:_Glyphs, k) -> tuple:
     "Between the words `k` and those before them: whether they belong to one piece, and whether a space is between them."
     x, y, right, size, obj = g.x[k], g.y[k], g.right[k], g.size[k], g.object[k]
     gap = (x[1:] - right[:-1]) / size[1:]
-    level = (np.abs(y[1:] - y[:-1]) < .02 * size[1:]) & (np.abs(size[1:] - size[:-1]) < .02 * size[1:]) & (gap > -.3) & (gap < 3)
+    line = np.abs(y[1:] - y[:-1]) < .02 * size[1:]
+    level = line & (np.abs(size[1:] - size[:-1]) < .02 * size[1:]) & (gap > -.3) & (gap < 3)
     one = obj[1:] == obj[:-1]
     same, space = level & (gap < np.where(one, WITHIN, SPACE)), one & (gap > .06) # wider gaps may have text of a later object
     if np.count_nonzero(wide := same & (gap > CELL)):
-        same &= ~(wide & _uneven(gap, one & (np.abs(y[1:] - y[:-1]) < .02 * size[1:])))
+        same &= ~(wide & _uneven(gap, one & line))
     letter = (g.first[k] == g.last[k])[1:] & level
     if np.count_nonzero(letter) < 6: return same, space, one
     pair = letter[1:] & letter[:-1]
@@ -543,17 +544,17 @@ def _are_labels(rows:list[list[Piece]], x:float) -> bool:
 # %% ../../nbs/01_index/00_boxes.ipynb #cce9946e
 def _without_tables(rows:list[list[Piece]], i:int, j:int, x:float) -> tuple[int, int]:
     "The stretch of rows without the tables across `x` with which it begins or ends."
-    right = [next((p.text for p in r if p.x >= x), '') for r in rows[i:j]]
-    if sum(map(bool, map(_NUMERIC.fullmatch, right))) < 2: return i, j
-    def across(part):
-        first = [s[0] for r in part if (s := [p for p in r if p.x >= x])]
-        numbers = sum(map(bool, map(_NUMERIC.fullmatch, [p.text for p in first])))
-        before = [s[-1] for r in part if (s := [p for p in r if p.x < x])]
-        return 2 * numbers > len(first) > 1 and _are_labels(part, x) and not _prose(before or first)
-    apart = [k for k in range(i + 1, j) if rows[k - 1][0].y - rows[k][0].y > 1.7 * rows[k][0].size]
-    i = next((k for k in (j, *reversed(apart)) if across(rows[i:k])), i)
-    return i, next((k for k in (i, *apart) if k >= i and across(rows[k:j])), j)
-
+    part, n = rows[i:j], j - i
+    right = [next((p for p in r if p.x >= x), None) for r in part]
+    numeric = [p is not None and bool(_NUMERIC.fullmatch(p.text)) for p in right]
+    if sum(numeric) < 2: return i, j
+    def across(a, b):
+        first = [p for p in right[a:b] if p]
+        if not 2 * sum(numeric[a:b]) > len(first) > 1 or not _are_labels(part[a:b], x): return False
+        return not _prose([s[-1] for r in part[a:b] if (s := [p for p in r if p.x < x])] or first)
+    apart = [k for k in range(1, n) if part[k - 1][0].y - part[k][0].y > 1.7 * part[k][0].size]
+    start = next((k for k in (n, *reversed(apart)) if across(0, k)), 0)
+    return i + start, i + next((k for k in (start, *apart) if k >= start and across(k, n)), n)
 
 # %% ../../nbs/01_index/00_boxes.ipynb #08e796eb
 def _gutter(rows:list[list[Piece]], known:list) -> tuple|None:

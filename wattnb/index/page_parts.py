@@ -15,14 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from ..core.workspace import WorkError, Workspace
-from .boxes import page_glyphs, pixels
+from .boxes import _TEXT, page_glyphs, pixels
 from .documents import MAX_MEMORY, PdfReader, limit_memory, why_failed
 from .page_images import MAX_PIXELS, _page_of, _png, paper_pdf, passage_boxes
 
 # %% ../../nbs/01_index/07_page_parts.ipynb #9dbc9293
 NEAR, BESIDE = 30., 4. # points between things that are one figure: above each other, beside each other
 _MOST_OBJECTS = 50_000  # of a page that are looked at
-_TEXT = 1               # PDFium's number for an object of text
 
 def drawn_boxes(
     page, # a page of a pypdfium2 document
