@@ -161,6 +161,15 @@ def test_changed_pdf_is_read_again_and_user_json_is_not_touched(tmp_path):
     assert build_corpus(ws).parsed == 1 and load_document(ws.corpus / 'a.json').text != first
 
 
+def test_accents_are_of_one_spelling_or_two_characters(tmp_path):
+    ws = workspace(tmp_path, {'m\u00fcller2030': '', 'jose\u0301_2031': ''}); ws.pdfs.mkdir()
+    (ws.pdfs / 'mu\u0308ller2030.pdf').write_bytes(PDF) # as some systems name files
+    (ws.pdfs / 'jos\u00e9_2031.pdf').write_bytes((data / 'pdfs/okonjo2030.pdf').read_bytes())
+    r = build_corpus(ws, fetch=False)
+    assert not r.failed and [*r.ok] == ['m\u00fcller2030', 'jos\u00e9_2031']
+    assert build_corpus(ws, fetch=False).parsed == 0
+
+
 @pytest.mark.parametrize('text,why', [('id,url\n,x\n', ':2, column id: empty'), ('id\na\na\n', 'twice'), ('id\na/b\n', 'file name'), ('name\nx\n', 'no column id')])
 def test_bad_bibliography_is_one_line(tmp_path, text, why):
     (tmp_path / 'm.csv').write_text(text)

@@ -1,6 +1,6 @@
 """Papers as they are: pages whose letters, columns, marks and directions are set in the ways of many programs. Each kind was read wrongly
 by the reader that guessed the widths of glyphs."""
-import base64, json, random, struct, zlib
+import base64, json, os, random, struct, zlib
 
 import numpy as np, pypdf, pytest
 from pypdf.generic import ArrayObject, DictionaryObject, FloatObject, NameObject, NumberObject, StreamObject
@@ -866,6 +866,13 @@ def test_a_passage_is_named_by_its_number_in_the_index(tmp_path, capsys):
         assert len(json.loads(capsys.readouterr().out)['boxes']) > 3
     with pytest.raises(UserError, match='no page'): page_image(ws, 'a', 3)
     assert main(['page', '--root', str(tmp_path), 'a', '1', '--passage', p.id]) and f'passage {p.id} is on page 2' in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/mem'), reason='no file here whose reading fails')
+def test_a_paper_that_the_disk_refuses_is_named(tmp_path, capsys):
+    pdf = workspace(tmp_path, a=dict(pages=[lines(SENTENCES)])).pdfs / 'a.pdf'
+    pdf.unlink(); pdf.symlink_to('/proc/self/mem') # EIO
+    assert main(['page', '--root', str(tmp_path), 'a', '1']) and f'cannot read {pdf}: Input/output error' in capsys.readouterr().err
 
 
 # --- pages in a report -------------------------------------------------------------------------------------------------------

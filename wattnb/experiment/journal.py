@@ -298,7 +298,7 @@ def add(self:JournalContent,
     self._at[e.seq] = at, size
     insort(self._of.setdefault(e.kind, []), e.seq)
     if a is not None:
-        self.attempts[a.id] = (*self.attempts.get(a.id, ()), a)
+        self.attempts.setdefault(a.id, []).append(a)
         self._late |= e.seq < self.next_seq
     elif isinstance(k := e.data.get('session'), int): self._last[e.kind, k] = max(e.seq, self._last.get((e.kind, k), 0))
     self.next_seq = max(self.next_seq, e.seq + 1)
@@ -317,7 +317,7 @@ def _read_new(self:JournalContent):
     if held: self._take(at, held, False)
     if self._late: # the retry index of a question is its place among the attempts
         in_order = sorted(self.attempts.items(), key=lambda x: min(x[1]))
-        self.attempts, self._late = {id: tuple(sorted(tried)) for id, tried in in_order}, False
+        self.attempts, self._late = {id: sorted(tried) for id, tried in in_order}, False
 
 @patch
 def _take(self:JournalContent, at:int, line:bytes, whole:bool):

@@ -12,12 +12,11 @@ from collections import Counter, deque
 from ctypes import PYFUNCTYPE, byref, c_double, c_int, c_ssize_t, c_ulong, c_void_p, cast, create_string_buffer
 from functools import lru_cache
 from itertools import pairwise, repeat
-from pathlib import Path
 from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from ..core.workspace import WorkError, optional, printable
+from ..core.workspace import WorkError, optional, printable, read_bytes
 
 # %% ../../nbs/01_index/00_boxes.ipynb #6d71fa1d
 class Piece(NamedTuple):
@@ -32,9 +31,9 @@ class Piece(NamedTuple):
 def open_pdf(
     file, # path or bytes of a PDF
 ):
-    "A document of pypdfium2. `WorkError`: encrypted, not readable, no pages."
+    "A document of pypdfium2. `WorkError`: encrypted, not readable, no pages. `UserError`: a file that cannot be read."
     import pypdfium2
-    data = file if isinstance(file, bytes) else Path(file).read_bytes()
+    data = file if isinstance(file, bytes) else read_bytes(file)
     try: pdf = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as e:
         if 'assword' in str(e): raise WorkError('encrypted: a password is needed') from None

@@ -8,7 +8,7 @@ __all__ = ['MAX_ID', 'MAX_REDIRECTS', 'PAUSES', 'PAUSE', 'MAX_WAIT', 'USER_AGENT
            'verify_papers', 'fetch_papers', 'CorpusReport', 'build_corpus']
 
 # %% ../../nbs/01_index/02_corpus.ipynb #013784fa
-import asyncio, ipaddress, math, os, queue, re, socket, tempfile, time, zlib
+import asyncio, ipaddress, math, os, queue, re, socket, tempfile, time, unicodedata, zlib
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -70,7 +70,7 @@ def read_bibliography(
     t = read_csv(path, required=('id',))
     own, out, seen = [f.name for f in fields(Paper)][:-1], {}, {}
     for i, r in enumerate(t.rows):
-        id_ = r['id'].strip()
+        id_ = unicodedata.normalize('NFC', r['id'].strip())
         why = ('empty id' if not id_ else f'id {id_!r} appears twice' if id_ in out
                else f'id {id_!r} differs from {seen[id_.lower()]!r} in capitals only' if id_.lower() in seen
                else _no_id(id_))
@@ -304,8 +304,9 @@ def paper_file(
     ws:Workspace,
     id_:str, # of a paper
 ) -> Path|None:
-    "The PDF of a paper, else its web page; None where there is neither."
-    return next((p for end in ('.pdf', '.html') if (p := ws.pdfs/f'{id_}{end}').is_file()), None)
+    "The PDF of a paper, else its web page; None where there is neither. Names may have their accents apart (NFD)."
+    names = [id_] if id_.isascii() else [id_, unicodedata.normalize('NFD', id_)]
+    return next((p for end in ('.pdf', '.html') for name in names if (p := ws.pdfs/f'{name}{end}').is_file()), None)
 
 def read_manifest(
     ws:Workspace,
