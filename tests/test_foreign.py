@@ -181,6 +181,18 @@ def test_folders_on_another_disk_are_followed(there, tmp_path):
     assert table.numbers and all(nb is None or nb.startswith('artifacts/experiments/') for _, nb in table.numbers)
 
 
+def test_papers_that_links_lead_to_are_indexed_and_not_drawn(there, tmp_path):
+    from wattnb.core.workspace import WorkError, Workspace
+    from wattnb.index.page_images import page_image_apart
+    ws = Workspace(tmp_path/'ws')
+    shutil.copytree(there[0]/'data', ws.data, ignore=shutil.ignore_patterns('corpus', 'embeddings'))
+    pdf = sorted(ws.pdfs.glob('*.pdf'))[0]
+    shutil.move(pdf, tmp_path/'mine.pdf'); pdf.symlink_to(tmp_path/'mine.pdf')
+    status, _, err = wattnb('index', '--embedder', 'none', '--offline', '--root', '.', cwd=ws.root)
+    assert status == 0 and (ws.corpus/f'{pdf.stem}.json').exists(), err
+    with pytest.raises(WorkError, match=f'{pdf.name} is a link out of the workspace'): page_image_apart(ws, pdf.stem, 1)
+
+
 def names_and_bytes(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob('*') if p.is_file()}
 
 
