@@ -179,6 +179,55 @@ def test_labels_of_several_lines_are_whole(tmp_path, at):
     assert table_of(make(tmp_path / 'a.pdf', page + lines(SENTENCES[:5], y=400))) == want
 
 
+def labels(at, parts, second):
+    "A page with a table of three rows, the cells beside line `at` of labels of so many lines, and what is to be read of it."
+    head, xs = ['System', 'Power (kW)', 'Energy (MWh)'], (72, 210, 290)
+    page, want, y = show(72, 700, 'Table 1: Power and energy of systems.') + put(head, xs=xs), [], 666
+    for i, name_ in enumerate(('Tern', 'Gull', 'Auk')):
+        own, row = [f'{name_} of the GPT-', second, 'many boards in', 'halls'][:parts], [str(311 + i), str(128 - i)]
+        page += ''.join(put([l, ('', (130, l2))[bool(l2)]], y=y - 12 * k) for k, line in enumerate(own) for l, _, l2 in [line.partition('  ')])
+        page += put(['', *row], y=y - 12 * at, xs=xs)
+        want.append((head, [' '.join(' '.join(own).split()).replace('GPT- ', 'GPT-'), *row])); y -= 12 * parts + 2
+    return page + lines(SENTENCES[:5], y=300), want
+
+
+@pytest.mark.parametrize('second', ['20B kind with', '20B  kind']) # the line is stretched
+@pytest.mark.parametrize('at, parts', [(0, 3), (0, 4), (1, 3), (1.5, 4)])
+def test_labels_of_any_number_of_lines_are_whole(tmp_path, at, parts, second):
+    page, want = labels(at, parts, second)
+    assert table_of(make(tmp_path / 'a.pdf', page)) == want
+
+
+@pytest.mark.parametrize('below', [False, True])
+@pytest.mark.parametrize('rows', [(3, 3), (4, 2)])
+def test_tables_beside_each_other_have_their_own_captions(tmp_path, below, rows):
+    whole, page = ('Table {}: Measured cost of the halls in', 'campaign {}.'), lines([f'{s} {s}'[:85] for s in SENTENCES[:4]], y=780)
+    want = []
+    for n, (x, k) in enumerate(zip((72, 320), rows), 1):
+        page += put(*((f'Hall {n}{i}', str(300 + i), f'1.{n}{i}') for i in range(k)), y=664, xs=(x, x + 80, x + 150)) + put(('Hall', 'Power (kW)', 'PUE'), y=678, xs=(x, x + 80, x + 150))
+        page += lines([t.format(n if i == 0 else 890 + n) for i, t in enumerate(whole)], x=x, y=608 if below else 708, step=12)
+        want += [f'Table {n}: Measured cost of the halls in campaign {890 + n}. Hall {n}{i}: Power (kW): {300 + i}; PUE: 1.{n}{i}' for i in range(k)]
+    path = make(tmp_path / 'a.pdf', page + lines([f'{s} {s}'[:85] for s in SENTENCES[4:9]], y=540))
+    assert [p.text for p in parse_pdf(path).paragraphs if p.metadata['kind'] == 'table'] == want
+
+
+def test_parts_of_a_table_have_the_caption_of_the_whole(tmp_path):
+    page = show(72, 720, 'Table 1: Two comparisons.')
+    for n, x in enumerate((72, 320)):
+        xs = (x, x + 80, x + 150)
+        page += show(x, 700, f'({"ab"[n]}) Halls of the {("north", "south")[n]}') + put(('Hall', 'Power (kW)', 'PUE'), *((f'Hall {n}{i}', str(300 + i), f'1.{n}{i}') for i in range(3)), xs=xs)
+    assert tables(tmp_path, page) == [f'Table 1: Two comparisons. ({"ab"[n]}) Halls of the {("north", "south")[n]} Hall {n}{i}: Power (kW): {300 + i}; PUE: 1.{n}{i}'
+                                      for n in range(2) for i in range(3)]
+
+
+@pytest.mark.parametrize('continued', ['Table 2 – continued from previous page', 'Table 2 (continued)', 'Table 2. Continued.', 'Table 2: (cont.)', "Table 2 (cont'd)"])
+def test_a_table_that_goes_on_over_pages_keeps_its_caption(tmp_path, continued):
+    rows = lambda p: put(HEAD, *((f'Hall {p}{i}', str(300 + i), str(80 + i)) for i in range(3)))
+    text = lines(SENTENCES[:9], y=500)
+    t = read(make(tmp_path / 'a.pdf', show(72, 700, 'Table 2: Power of halls in the north.') + rows(1) + text, show(72, 700, continued) + rows(2) + text))
+    assert 'Table 2: Power of halls in the north. Hall 21: Power (kW): 301; Energy (MWh): 81' in t
+
+
 XS = (72, 160, 250, 340) # left edges of columns
 
 def put(*rows, y=684, step=14, xs=XS):

@@ -449,7 +449,7 @@ def _rows(pieces:list[Piece]) -> list[list[Piece]]:
         else: rows.append([p])
     rows = [_joined(r) if len(r) > 1 else r for r in rows]
     lines = [_justified(r) if len(r) > 3 else r for r in rows]
-    return [r if len(p) < len(r) and _over_cells(p, lines[k + 1:k + 3]) else p for k, (r, p) in enumerate(zip(rows, lines))]
+    return [r if len(p) < len(r) and _over_cells(p, lines[k + 1:k + 7]) else p for k, (r, p) in enumerate(zip(rows, lines))]
 
 def _stacked(p:Piece, q:Piece) -> bool:
     "Whether one piece is above the other: two lines of a head beside a cell that is centred between them."
@@ -493,8 +493,11 @@ def _justified(row:list[Piece]) -> list[Piece]:
     return out
 
 def _over_cells(line:list[Piece], below:list[list[Piece]]) -> bool:
-    "Whether a piece of a line is above three cells of one of the rows below it, that are near."
-    return any(sum(p.x < q.right and q.x < p.right for p in r) > 2 for r in below for q in line if q.y - r[0].y < 4 * q.size)
+    "Whether a piece of a line is above three cells of one of the next two rows below it that are not left of it, and near."
+    for q in line:
+        near = [r for r in below if r[-1].right > q.x][:2]
+        if any(sum(p.x < q.right and q.x < p.right for p in r) > 2 for r in near if q.y - r[0].y < 6 * q.size): return True
+    return False
 
 def _letter_gap(row:list[Piece]) -> float:
     "The gap, in font sizes, that parts words of a row: more than `SPACE` where its letters are spaced out."

@@ -245,7 +245,7 @@ _HEADING = re.compile(r'^(?:(?:\d+(?:\.\d+)*\.?|[IVX]+\.|[A-Z]\.)\s+[A-Z][^.]{2,
                       r'|References|Acknowledge?ments?|Discussion|Related Work|Methods?|Results|Appendix.*)$')
 _CAPTION = re.compile(r'(?:Fig(?:ure|\.)|Abb(?:ildung|\.)|Рис(?:унок|\.)|Tab(?:le(?:au)?|elle|ell?a|la|\.)|Таблица|[图圖図表])\s*'
                       r'(?-i:[A-Z]{0,2}[.-]?\d+(?:[.-]\d+)*[a-z]?|[IVX]+)(?:\s?[.:：|]|\s[–—-]\s'
-                      r'|,?\s*\(?cont(?:\.|inued)|\s+(?-i:(?=[A-Z\u3040-\u9fff]))|$)', re.I)
+                      r'|,?\s*\(?cont(?:\.|inued|[\'’]d)|\s+(?-i:(?=[A-Z\u3040-\u9fff]))|$)', re.I)
 _TABLE = re.compile('tab|таб|表', re.I) # the caption of one
 _WORD, _REFERENCE = re.compile(r'[^\W\d_]{3}'), re.compile('references|bibliography', re.I)
 _NUMBER = r'[-−~<>≈±$€]?\s*\d[\d.,]*(?:\^-?\d+)?\s*'
@@ -312,6 +312,27 @@ def _parted(p:Piece, columns:list[tuple]) -> list[Piece]:
     best = min(([*zip((0, *c), (*c, len(words)))] for c in cuts),
                key=lambda names: sum(away(i, j, a, b) for (i, j), (a, b) in zip(names, over)))
     return [Piece(a, p.y, b, p.size, p.text[words[i][0]:words[j - 1][1]]) for (i, j), (a, b) in zip(best, over)]
+
+# %% ../../nbs/01_index/01_documents.ipynb #51fe108b
+def _label_lines(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
+    "Rows of a table; a line of a label is one piece, and the lines of a label that has its cells at half its height are."
+    left = min(r[0].x for r in rows)
+    alone = [r[0] for r in rows if len(r) == 1 and r[0].x < left + 2]
+    if len(alone) < 2: return rows
+    edge = max(p.right for p in alone) + .3 * alone[0].size
+    parts = [([p for p in r if p.right < edge], [p for p in r if p.right >= edge]) for r in rows]
+    other = [p for own, _ in parts for p in own[1:]] # that may be cells
+    if len(parts[0][0]) > 1 or any(_WRITTEN_NUMBER.fullmatch(p.text) for p in other): return rows
+    if any(p.x < edge for _, cells in parts for p in cells): return rows
+    text = lambda ps: join_lines([p.text for p in ps], known)
+    whole = lambda ps, y: [Piece(ps[0].x, y, max(p.right for p in ps), ps[0].size, text(ps))] if ps else []
+    rows = [[*whole(a, r[0].y), *b] for r, (a, b) in zip(rows, parts)]
+    k = next(k for k, (_, b) in enumerate(parts) if not b)
+    if any(_WRITTEN_NUMBER.fullmatch(p.text) for p in rows[k - 1][1:]): return rows
+    lines, cells = [r[0] for r, (a, _) in zip(rows[k:], parts[k:]) if a], [b for _, b in parts[k:] if b]
+    blocks = _blocks([(-p.y, -p.y) for p in lines], [-r[0].y for r in cells], .25 * alone[0].size)
+    if not blocks: return rows
+    return rows[:k] + [[*whole([p for i, p in zip(blocks, lines) if i == n], r[0].y), *r] for n, r in enumerate(cells)]
 
 # %% ../../nbs/01_index/01_documents.ipynb #7241b593
 def _whole_cells(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
@@ -389,12 +410,12 @@ def _stacked(cells:list[str], known:frozenset) -> str:
     "Lines of one cell as a text; a word that is broken without a hyphen is joined where the paper has it whole."
     for i, (a, b) in enumerate(zip(cells, cells[1:])):
         last, first = a.split()[-1], b.split()[0].lower()
-        if first not in known and (last.lower() + first) in known: cells[i] = a + '-'
+        if a[-1] != '-' and first not in known and (last.lower() + first) in known: cells[i] = a + '-'
     return join_lines(cells, known)
 
 def _table(rows:list[list[Piece]], known:frozenset=frozenset()) -> tuple[list, list]:
     "(header cells, rows of cells) of consecutive table lines."
-    rows = _whole_labels(_whole_cells(rows, known), known)
+    rows = _whole_labels(_whole_cells(_label_lines(rows, known), known), known)
     columns = _columns(rows)
     placed = [_place(r, columns, False) for r in rows]
     form = lambda r: (_WRITTEN_NUMBER if r[0] else _STRICT_NUMBER).fullmatch
@@ -427,10 +448,11 @@ def _row_text(caption:str, header:list, cells:list) -> str:
 
 # %% ../../nbs/01_index/01_documents.ipynb #2faf0c05
 class _PageText:
-    """The paragraphs of a page, built from its rows in reading order. `section` is the
-    heading that applies, `caption` the last one not used up by a table."""
+    """The paragraphs of a page, built from its rows in reading order. `section` is the heading that applies, `caption` the
+    last one not used up by a table, `whole` that of a table whose parts, (a) and (b), have their own."""
     def __init__(self, rows:list[list[Piece]], page:int, section:str, known:frozenset):
-        self.rows, self.page, self.section, self.known, self.caption, self.used = rows, page, section, known, '', ''
+        self.rows, self.page, self.section, self.known = rows, page, section, known
+        self.caption = self.used = self.whole = ''
         self.out, self.block, self.last = [], [], None
         letters: dict = defaultdict(int)
         for r in rows:
@@ -451,7 +473,9 @@ class _PageText:
         if not text: return
         kind = self.kind_of(text, size, lines)
         if kind == 'heading': self.section = text
-        if kind == 'caption' and text != self.used: self.caption = text
+        if kind == 'caption' and text != self.used: self.caption = self.whole = text
+        elif text[0] == '(' and self.whole and self.out[-1].metadata['kind'] in ('caption', 'table') and _PART.match(text):
+            if _TABLE.match(self.whole): kind, self.caption = 'caption', f'{self.whole} {text}'
         self.add(text, kind)
     def kind_of(self, text:str, size:float, lines:int) -> str:
         if _CAPTION.match(text): return 'caption'
@@ -470,19 +494,26 @@ def _table_end(rows:list[list[Piece]], i:int, body:float) -> int:
     "The row after the table that begins in row `i`."
     size, j, miss = rows[i][0].size, i, 0
     row = lambda r: _is_row(r) or _beside(r, rows[i])
+    def label(k): # whether a row is a line of a label
+        p = rows[k][0]
+        head = next((r for r in rows[i:k] if len(r) > 1 and abs(r[0].x - p.x) < 2), None)
+        near = rows[k - 1][0].y - p.y < (1.9 if k == i + 1 else 1.4) * size # a rule is below the head
+        return head and near and rows[k][-1].right < head[1].x and abs(p.size - size) < .3 and not _CAPTION.match(p.text)
     def bridged(r, following):
         return (miss < 2 and (abs(r[0].size - size) < .6 or all(_WRITTEN_NUMBER.fullmatch(p.text) for p in r))
                 and max(len(p.text) for p in r) < 45
                 and r[0].y > rows[i][0].y - 700
                 and not _CAPTION.match(r[0].text) and any(row(x) for x in following if x))
-    while j < len(rows) and rows[j] and (row(rows[j]) or bridged(rows[j], rows[j + 1:j + 3])):
-        miss = 0 if row(rows[j]) else miss + 1
+    while j < len(rows) and rows[j]:
+        if row(rows[j]): miss = 0
+        elif not label(j):
+            if not bridged(rows[j], rows[j + 1:j + 3]): break
+            miss += 1
         j += 1
     if j < len(rows) and len(rows[j]) == 1:
         p = rows[j][0]
         r, gap = rows[j - 1], rows[j - 1][0].y - p.y
-        label = len(r) > 1 and abs(p.x - r[0].x) < 2 and p.right < r[1].x and gap < 1.4 * size and re.match('[(a-z]', p.text)
-        if label or p.right < r[0].x and gap < .8 * size or len(p.text) < 30 and p.size < body - .4:
+        if p.right < r[0].x and gap < .8 * size or len(p.text) < 30 and p.size < body - .4:
             j += abs(p.size - size) < .3 # last line of a label
     return j
 
@@ -522,6 +553,33 @@ def take_table(self:_PageText, i:int, start:int) -> int|None:
             self.add(_row_text(self.caption, header, c), 'table', caption=self.caption, header=header, cells=c)
         self.caption = ''
     return j
+
+# %% ../../nbs/01_index/01_documents.ipynb #f3bac4ae
+_PART = re.compile(r'\([a-h]\)\s+[A-Z]') # of a table, as its caption begins
+
+def _one_by_one(rows:list[list[Piece]]) -> list[list[Piece]]:
+    "Rows in which tables and figures that stand beside each other follow each other."
+    for k, r in enumerate(rows):
+        if len(r) < 2 or r[1].text[:1] not in 'FTTAРТ图圖図表(': continue
+        form = next((f for f in (_CAPTION, _PART) if f.match(r[0].text) and f.match(r[1].text)), None)
+        if form is None: continue
+        low, high = r[0].right, r[1].x
+        def empty(r, q):
+            "Narrows the strip."
+            nonlocal low, high
+            if not r or not q or abs(q[0].y - r[0].y) > 3 * q[0].size: return False
+            a = max((p.right for p in r if p.x + p.right < low + high), default=low)
+            b = min((p.x for p in r if p.x + p.right >= low + high), default=high)
+            if max(a, low) > min(b, high) - 2: return False
+            low, high = max(a, low), min(b, high)
+            return True
+        i, j = k, k + 1
+        while j < len(rows) and empty(rows[j], rows[j - 1]): j += 1
+        while form is _CAPTION and i and empty(rows[i - 1], rows[i]): i -= 1
+        left, right = ([s for r in rows[i:j] if (s := [p for p in r if (p.x >= high) == side])] for side in (False, True))
+        if form is _PART and min(sum(map(_is_row, part)) for part in (left, right)) < 2: continue
+        return [*rows[:i], [], *left, [], *_one_by_one(right), [], *_one_by_one(rows[j:])]
+    return rows
 
 # %% ../../nbs/01_index/01_documents.ipynb #277112ee
 @patch
@@ -563,12 +621,13 @@ def take_line(self:_PageText, r:list[Piece]):
 
 def _paragraphs(rows:list[list[Piece]], page:int, section:str, known:frozenset) -> tuple[list[Paragraph], str]:
     "Paragraphs of a page in reading order, and the heading that applies at its end."
+    rows = _one_by_one(rows)
     text, i = _PageText(rows, page, section, known), 0
     while i < len(rows):
         r = rows[i]
         if not r: text.last = None; i += 1; continue
         if (start := text.table_start(i)) is not None:
-            if text.block and _CAPTION.match(text.block[0].text): text.flush()
+            if text.block and (_CAPTION.match(text.block[0].text) or _PART.match(text.block[0].text)): text.flush()
             if (j := text.take_table(i, start)) is not None: text.last = None; i = j; continue
         text.take_line(r)
         i += 1
@@ -723,6 +782,21 @@ def _read_page(pdf, i:int, gate:dict) -> list:
     for k, n in got.left_out.items(): gate['left_out'][k] = gate['left_out'].get(k, 0) + n
     return got.parts
 
+# %% ../../nbs/01_index/01_documents.ipynb #a16f0d80
+_CONTINUED = re.compile(r'(\w+\.?\s*[\w.-]*\w)\W{1,4}cont(?:inued|\.|[\'’]d)', re.I)
+
+def _name_continued(ps:list[Paragraph]):
+    "Rows of tables that go on over pages get the caption with which they began."
+    captions = {p.metadata['caption'] for p in ps if p.metadata['kind'] == 'table'}
+    for caption in captions:
+        if 'ont' not in caption[:40] or not (m := _CONTINUED.match(caption)): continue
+        begin = re.compile(rf'{re.escape(m[1])}\b(?!\.\d)')
+        whole = next((p.text for p in ps if p.metadata['kind'] == 'caption' and begin.match(p.text)), caption)
+        for p in ps if not _CONTINUED.match(whole) else []:
+            if p.metadata.get('caption') != caption: continue
+            p.metadata['caption'], p.text = whole, _row_text(whole, p.metadata['header'], p.metadata['cells'])
+            p.sentences = [Sentence(p.text)]
+
 # %% ../../nbs/01_index/01_documents.ipynb #e25c0002
 def _letters(texts:list[str]) -> int:
     "How many characters are not white space."
@@ -745,6 +819,7 @@ def _parse_pdfium(path, pdf, gate:dict) -> list[Section]:
         if have > 100 and kept < (1 - MAX_LOST) * have:
             raise WorkError(f'page {i}: {kept:,} of {have:,} characters are in its paragraphs')
         sections.append(Section(f'Page {i}', ps, dict(page=i)))
+    _name_continued([p for s in sections for p in s.paragraphs])
     return sections
 
 # %% ../../nbs/01_index/01_documents.ipynb #41e91f61
