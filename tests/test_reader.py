@@ -115,6 +115,14 @@ def test_lowered_digits_are_part_of_their_word(tmp_path):
     assert 'CO2e in all' in t and 'P_idle was 60 W' in t
 
 
+@pytest.mark.parametrize('size', [6, 8, 9])
+def test_lowered_digits_of_any_size_stay_in_their_line(tmp_path, size):
+    parts = [(72, 10, 0, 'The halls emitted 75 kgCO'), (72 + (w := width('The halls emitted 75 kgCO')), size, 4.5, '2'),
+             (72 + w + width('2', size), 10, 0, 'e over seven years of use.')]
+    page = ''.join(show(x, 700 - low, t, size=s) for x, s, low, t in parts)
+    assert 'The halls emitted 75 kgCO2e over seven years of use.' in read(make(tmp_path / 'a.pdf', page + lines(SENTENCES[:5], y=600)))
+
+
 def test_marks_in_tables_leave_the_number(tmp_path):
     rows = [('Hall', 'Power (kW)', 'Energy (MWh)'), ('Tern', '311', '1287'), ('Gull', '284', '626'), ('Auk', '552', '498')]
     page = show(72, 700, 'Table 1: Power and energy of three halls.') + lines(SENTENCES[:5], y=500)
@@ -218,6 +226,13 @@ def test_parts_of_a_table_have_the_caption_of_the_whole(tmp_path):
         page += show(x, 700, f'({"ab"[n]}) Halls of the {("north", "south")[n]}') + put(('Hall', 'Power (kW)', 'PUE'), *((f'Hall {n}{i}', str(300 + i), f'1.{n}{i}') for i in range(3)), xs=xs)
     assert tables(tmp_path, page) == [f'Table 1: Two comparisons. ({"ab"[n]}) Halls of the {("north", "south")[n]} Hall {n}{i}: Power (kW): {300 + i}; PUE: 1.{n}{i}'
                                       for n in range(2) for i in range(3)]
+
+
+@pytest.mark.parametrize('between', ['', SENTENCES[6]])
+def test_a_caption_at_the_foot_of_a_page_names_the_table_on_the_next(tmp_path, between):
+    table = put(HEAD, *((f'Hall {i}', str(300 + i), str(80 + i)) for i in range(4)), y=740)
+    pages = lines(SENTENCES[:5], y=500) + show(72, 70, 'Table 1: Power of halls.'), show(72, 780, between) + table + lines(SENTENCES[8:12], y=500)
+    assert ('Table 1: Power of halls. Hall 1: Power (kW): 301; Energy (MWh): 81' in read(make(tmp_path / 'a.pdf', *pages))) != bool(between)
 
 
 @pytest.mark.parametrize('continued', ['Table 2 – continued from previous page', 'Table 2 (continued)', 'Table 2. Continued.', 'Table 2: (cont.)', "Table 2 (cont'd)"])

@@ -386,7 +386,7 @@ def _pieces(g:_Glyphs, turn:int) -> list[Piece]:
         texts = [''.join(texts[a:b]) for a, b in pairwise([*own.tolist(), len(texts)])]
     size = g.size[start]
     pieces = [*map(Piece._make, zip(g.x[start].tolist(), g.y[start].tolist(), right.tolist(), size.tolist(), texts))]
-    smaller = (size[1:] < .85 * size[:-1]).nonzero()[0] + 1
+    smaller = (size[1:] < .95 * size[:-1]).nonzero()[0] + 1
     return _attached(pieces, smaller.tolist()) if len(smaller) else pieces
 
 # %% ../../nbs/01_index/00_boxes.ipynb #ea434222

@@ -319,7 +319,7 @@ def _label_lines(rows:list[list[Piece]], known:frozenset) -> list[list[Piece]]:
     left = min(r[0].x for r in rows)
     alone = [r[0] for r in rows if len(r) == 1 and r[0].x < left + 2]
     if len(alone) < 2: return rows
-    edge = max(p.right for p in alone) + .3 * alone[0].size
+    edge = max(p.right for p in alone) + .15 * alone[0].size
     parts = [([p for p in r if p.right < edge], [p for p in r if p.right >= edge]) for r in rows]
     other = [p for own, _ in parts for p in own[1:]] # that may be cells
     if len(parts[0][0]) > 1 or any(_WRITTEN_NUMBER.fullmatch(p.text) for p in other): return rows
@@ -449,10 +449,11 @@ def _row_text(caption:str, header:list, cells:list) -> str:
 # %% ../../nbs/01_index/01_documents.ipynb #2faf0c05
 class _PageText:
     """The paragraphs of a page, built from its rows in reading order. `section` is the heading that applies, `caption` the
-    last one not used up by a table, `whole` that of a table whose parts, (a) and (b), have their own."""
+    last one not used up by a table, `before` one of the page before, `whole` that of a table whose parts, (a) and (b),
+    have their own."""
     def __init__(self, rows:list[list[Piece]], page:int, section:str, known:frozenset):
         self.rows, self.page, self.section, self.known = rows, page, section, known
-        self.caption = self.used = self.whole = ''
+        self.caption = self.used = self.whole = self.before = ''
         self.out, self.block, self.last = [], [], None
         letters: dict = defaultdict(int)
         for r in rows:
@@ -535,6 +536,7 @@ def caption_below(self:_PageText, j:int) -> str:
 def take_table(self:_PageText, i:int, start:int) -> int|None:
     "Add the table or chart that begins in row `i`, its cells in row `start`; the row after it, or None where there is neither."
     j = _table_end(self.rows, start, self.body)
+    if self.caption == self.before and (self.block or self.out): self.caption = ''
     if self.caption == self.used or not _TABLE.match(self.caption):
         below = self.caption_below(j)
         if below or self.caption == self.used: self.caption = self.used = below
@@ -542,7 +544,7 @@ def take_table(self:_PageText, i:int, start:int) -> int|None:
     grid = self.rows[i:j]
     cells = [p.text for r in grid for p in r]
     numbers, named = sum(map(_number_like, cells)), bool(_TABLE.match(caption))
-    if not (len(grid) >= 3 and caption or len(grid) >= 2 and named or len(grid) >= 4 and numbers >= len(grid)):
+    if not (len(grid) >= 3 and caption or len(grid) >= 2 and named or len(grid) >= 4 and numbers >= sum(len(r) > 1 for r in grid)):
         return None
     self.flush()
     if caption and not named or all(_number_like(c) or len(c) < 12 for c in cells) and not named:
@@ -553,6 +555,25 @@ def take_table(self:_PageText, i:int, start:int) -> int|None:
             self.add(_row_text(self.caption, header, c), 'table', caption=self.caption, header=header, cells=c)
         self.caption = ''
     return j
+
+# %% ../../nbs/01_index/01_documents.ipynb #277112ee
+@patch
+def table_start(self:_PageText, i:int) -> int|None:
+    """The first row with the cells of a table that begins in row `i`: itself, or one soon after it if row `i` is the first
+    after a caption: column names over few of the columns, or text in two columns."""
+    r = self.rows[i]
+    if _is_row(r): return i
+    if self.block: said = self.block[0].text
+    else: said = self.caption if self.out and self.out[-1].metadata['kind'] == 'caption' else ''
+    if not (_TABLE.match(said) and _CAPTION.match(said)): return None
+    following = [*takewhile(bool, self.rows[i + 1:i + 4])]
+    if len(following) < 2: return None
+    if len(r) == 2 and all(_beside(r, x) for x in following[:2]): return i
+    if len(r) == 1: # over the columns, and no line of the caption
+        p, last = r[0], self.last
+        far = last is not None and last.y - p.y > 1.55 * max(last.size, p.size) + .2 * p.size
+        if not far or len(p.text) >= 45 or p.x <= min(x[0].right for x in following): return None
+    return next((k for k, x in enumerate(following, i + 1) if _is_row(x)), None)
 
 # %% ../../nbs/01_index/01_documents.ipynb #f3bac4ae
 _PART = re.compile(r'\([a-h]\)\s+[A-Z]') # of a table, as its caption begins
@@ -581,25 +602,6 @@ def _one_by_one(rows:list[list[Piece]]) -> list[list[Piece]]:
         return [*rows[:i], [], *left, [], *_one_by_one(right), [], *_one_by_one(rows[j:])]
     return rows
 
-# %% ../../nbs/01_index/01_documents.ipynb #277112ee
-@patch
-def table_start(self:_PageText, i:int) -> int|None:
-    """The first row with the cells of a table that begins in row `i`: itself, or one soon after it if row `i` is the first
-    after a caption: column names over few of the columns, or text in two columns."""
-    r = self.rows[i]
-    if _is_row(r): return i
-    if self.block: said = self.block[0].text
-    else: said = self.caption if self.out and self.out[-1].metadata['kind'] == 'caption' else ''
-    if not (_TABLE.match(said) and _CAPTION.match(said)): return None
-    following = [*takewhile(bool, self.rows[i + 1:i + 4])]
-    if len(following) < 2: return None
-    if len(r) == 2 and all(_beside(r, x) for x in following[:2]): return i
-    if len(r) == 1: # over the columns, and no line of the caption
-        p, last = r[0], self.last
-        far = last is not None and last.y - p.y > 1.55 * max(last.size, p.size) + .2 * p.size
-        if not far or len(p.text) >= 45 or p.x <= min(x[0].right for x in following): return None
-    return next((k for k, x in enumerate(following, i + 1) if _is_row(x)), None)
-
 # %% ../../nbs/01_index/01_documents.ipynb #737b99b0
 @patch
 def take_line(self:_PageText, r:list[Piece]):
@@ -619,10 +621,12 @@ def take_line(self:_PageText, r:list[Piece]):
     self.block.append(p)
     self.last = p
 
-def _paragraphs(rows:list[list[Piece]], page:int, section:str, known:frozenset) -> tuple[list[Paragraph], str]:
-    "Paragraphs of a page in reading order, and the heading that applies at its end."
+def _paragraphs(rows:list[list[Piece]], page:int, section:str, known:frozenset, caption='') -> tuple[list[Paragraph], str, str]:
+    """Paragraphs of a page in reading order, the heading that applies at its end, and the caption there whose table is on
+    the next page, which takes it as `caption`."""
     rows = _one_by_one(rows)
     text, i = _PageText(rows, page, section, known), 0
+    text.caption = text.before = caption
     while i < len(rows):
         r = rows[i]
         if not r: text.last = None; i += 1; continue
@@ -632,7 +636,8 @@ def _paragraphs(rows:list[list[Piece]], page:int, section:str, known:frozenset) 
         text.take_line(r)
         i += 1
     text.flush()
-    return _with_chart_text(text.out), text.section
+    above = text.out and text.out[-1].metadata['kind'] == 'caption' and text.caption != text.used and _TABLE.match(text.caption)
+    return _with_chart_text(text.out), text.section, text.caption if above else ''
 
 # %% ../../nbs/01_index/01_documents.ipynb #9f64546c
 def _with_chart_text(ps:list[Paragraph]) -> list[Paragraph]:
@@ -811,9 +816,9 @@ def _parse_pdfium(path, pdf, gate:dict) -> list[Section]:
         raise WorkError(f"page {' and page '.join(map(' '.join, [*bad.items()][:2]))}; "
                         "pip install 'wattnb[ocr]' reads it from its picture")
     known = paper_words('\n'.join(p.text for part in parts for rows in part for r in rows for p in r))
-    bodies, section, gutters, sections = _bodies([p[0] if p else [] for p in parts]), '', [], [] # type: ignore[var-annotated]
+    bodies, section, caption, gutters, sections = _bodies([p[0] if p else [] for p in parts]), '', '', [], [] # type: ignore[var-annotated]
     for i, (body, part) in enumerate(zip(bodies, parts), 1):
-        ps, section = _paragraphs(reading_order(body, gutters), i, section, known)
+        ps, section, caption = _paragraphs(reading_order(body, gutters), i, section, known, caption)
         for rows in part[1:]: ps += _paragraphs(reading_order(rows, []), i, section, known)[0]
         have, kept = _letters([p.text for r in body for p in r]), _letters([p.text for p in ps])
         if have > 100 and kept < (1 - MAX_LOST) * have:
