@@ -544,8 +544,8 @@ def take_table(self:_PageText, i:int, start:int) -> int|None:
     grid = self.rows[i:j]
     cells = [p.text for r in grid for p in r]
     numbers, named = sum(map(_number_like, cells)), bool(_TABLE.match(caption))
-    if not (len(grid) >= 3 and caption or len(grid) >= 2 and named or len(grid) >= 4 and numbers >= sum(len(r) > 1 for r in grid)):
-        return None
+    if (not (len(grid) >= 3 and caption or len(grid) >= 2 and named)
+            and (len(grid) < 4 or numbers < sum(len(r) > 1 for r in grid))): return None
     self.flush()
     if caption and not named or all(_number_like(c) or len(c) < 12 for c in cells) and not named:
         self.add(' '.join(cells), 'figure')
@@ -791,7 +791,7 @@ def _read_page(pdf, i:int, gate:dict) -> list:
 _CONTINUED = re.compile(r'(\w+\.?\s*[\w.-]*\w)\W{1,4}cont(?:inued|\.|[\'’]d)', re.I)
 
 def _name_continued(ps:list[Paragraph]):
-    "Rows of tables that go on over pages get the caption with which they began."
+    "Rows of tables that continue over pages get the caption with which they began."
     captions = {p.metadata['caption'] for p in ps if p.metadata['kind'] == 'table'}
     for caption in captions:
         if 'ont' not in caption[:40] or not (m := _CONTINUED.match(caption)): continue
