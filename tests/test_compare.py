@@ -109,6 +109,19 @@ def test_a_limited_run_is_scored_on_its_own_questions(tmp_path):
 
 # ---- the store ----------------------------------------------------------------------------------------------------
 
+def test_a_damaged_cache_of_rows_is_read_again(tree):
+    "At any byte of a page, in its list of runs and in its columns: the frame is that of the run folders."
+    import pandas as pd
+    pq = pytest.importorskip('pyarrow.parquet')
+    whole, file = load(tree, cache=False), Store(tree).file
+    same = lambda: pd.testing.assert_frame_equal(load(tree), whole, check_categorical=False)
+    def metadata(value): pq.write_table(pq.read_table(file).replace_schema_metadata({'index': value}), file)
+    same(); raw = file.read_bytes()
+    flips = [lambda at=at: file.write_bytes(raw[:at] + bytes([raw[at] ^ 255]) + raw[at + 1:]) for at in range(4, len(raw), len(raw) // 40)]
+    for damage in (*flips, lambda: metadata('[]'), lambda: metadata('7'), lambda: metadata('[' * 100_000), lambda: pq.write_table(pq.read_table(file).drop(['value']), file)):
+        load(tree); damage(); same()
+
+
 def test_store_is_incremental_and_equal_to_no_store(tree):
     import pandas as pd
     df = load(tree)

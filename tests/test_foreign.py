@@ -1,6 +1,6 @@
 """A workspace that somebody else made is looked at: nothing of it runs, nothing is written outside of it, no address is contacted, and
 neither a report nor a terminal gets script or control sequences. A test per sentence of nbs/guides/13_trust.ipynb."""
-import hashlib, json, os, re, shutil, subprocess, sys
+import hashlib, json, math, os, re, shutil, struct, subprocess, sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -276,6 +276,33 @@ def test_rows_of_a_foreign_index_are_checked(there, tmp_path, capsys):
         status = main(['search', 'energy of training', '--preset', 'words', '--root', str(tmp_path/f'{k}')])
         said = capsys.readouterr().err
         assert status == 2 and 'is damaged' in said and 'defect' not in said, (k, status, said)
+
+
+def gguf_file(*fields):
+    "A GGUF file with these (name, number of its type, bytes of its value)."
+    text = lambda s: struct.pack('<Q', len(s)) + s
+    return b'GGUF' + struct.pack('<IQQ', 3, 0, len(fields)) + b''.join(text(k) + struct.pack('<I', kind) + value for k, kind, value in fields)
+
+
+@pytest.mark.parametrize('fields', [((b'x', 9, struct.pack('<IQ', 9, 1) * 5000),), ((b'x', 9, struct.pack('<IQ', 4, 2**63)),), ((b'x', 9, struct.pack('<IQQ', 8, 3, 2**64 - 1)),),
+    ((b'general.file_type', 9, struct.pack('<IQI', 4, 1, 3)),), ((b'.attention.head_count', 9, struct.pack('<IQ', 4, 0)), (b'.embedding_length', 4, struct.pack('<I', 9))),
+    ((b'.attention.head_count_kv', 8, struct.pack('<Q', 1) + b'x'),), ((b'.attention.head_count_kv', 4, struct.pack('<I', 1)), (b'.block_count', 4, struct.pack('<I', 1)), (b'.attention.key_length', 6, struct.pack('<f', math.inf)))],
+    ids='depth seek text type heads word infinite'.split())
+def test_headers_of_foreign_gguf_files_are_a_line(tmp_path, fields):
+    from wattnb.core.workspace import WorkError
+    from wattnb.llm.gguf import read_gguf
+    (tmp_path/'x.gguf').write_bytes(gguf_file(*fields))
+    with pytest.raises(WorkError, match=r'x\.gguf (is not a GGUF file, or is cut off|has sizes in its header that no model has)'): read_gguf(tmp_path/'x.gguf')
+
+
+@pytest.mark.parametrize('tensor', [dict(data_offsets=[1]), dict(data_offsets=[None, 3]), dict(shape=None), dict(shape='ab'), dict(shape=[math.inf]), dict(shape=[-1, 4]), dict(dtype=5), '['])
+def test_tensors_that_are_none_are_left_out(tmp_path, tensor):
+    "Headers of safetensors files with other values than a checkpoint has."
+    from wattnb.llm.memory import checkpoint_tensors
+    good = dict(dtype='F32', shape=[2, 2], data_offsets=[0, 16])
+    raw = (tensor * 200_000 if tensor == '[' else json.dumps(dict(good=good, bad=good | tensor))).encode()
+    (tmp_path/'model.safetensors').write_bytes(struct.pack('<Q', len(raw)) + raw)
+    assert [t.name for t in checkpoint_tensors(tmp_path)] == ['good'] * (tensor != '[')
 
 
 LOCAL = '127.1 2130706433 0x7f000001 017700000001 0 [::1] [::] [::ffff:127.0.0.1] [::127.0.0.1] [::ffff:0:127.0.0.1] [fec0::1] [fe80::1] [fd00::1] [64:ff9b::10.0.0.1] [64:ff9b:1::7f00:1] [2002:7f00:1::] [ff02::1] 169.254.169.254 100.64.0.1 240.0.0.1'

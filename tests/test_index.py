@@ -492,3 +492,24 @@ def test_vectors_of_another_kind_are_damage_and_are_embedded_again(tmp_path, tin
         put(ws, 'a', f'Solar panel number {k} gives power. ' * 4)
         build_index(ws, embedder='tiny')
         assert open_index(ws, 'tiny').vectors.shape[1] == 16
+
+
+def test_vectors_that_are_not_finite_and_rows_that_are_none_are_damage(tmp_path, tiny):
+    hnswlib = pytest.importorskip('hnswlib')
+    from wattnb.index.store import _sealed
+    ws = workspace(tmp_path, tiny, a='Wind turbines give power to the grid. ' * 4, b='Solar panels give power by day. ' * 4)
+    build_index(ws, embedder='tiny')
+    folder = ws.embeddings/'tiny'
+    rows, query = np.load(folder/'vectors.npy'), np.ones((1, 16), np.float32)
+    def changed(vectors, labels):
+        np.save(folder/'vectors.npy', vectors)
+        graph = hnswlib.Index(space='ip', dim=16)
+        graph.init_index(len(rows)); graph.add_items(vectors, labels); graph.save_index(str(folder/'hnsw.bin'))
+        m, files = json.loads((folder/'manifest.json').read_text()), {p.relative_to(folder).as_posix(): p for p in folder.rglob('*') if p.is_file() and p.name != 'manifest.json'}
+        write_json(folder/'manifest.json', _sealed(m | dict(files={k: p.stat().st_size for k, p in files.items()}, sha256={k: file_sha256(p) for k, p in files.items()})))
+        return open_index(ws, 'tiny')
+    assert all(len(changed(rows, np.arange(len(rows))).dense(query, 2, method)[1][0]) == 2 for method in ('exact', 'hnsw'))
+    for value in (np.nan, np.inf):
+        for method in ('exact', 'hnsw'):
+            with pytest.raises(UserError, match='is damaged .*not finite'): changed(np.full_like(rows, value), np.arange(len(rows))).dense(query, 2, method)
+    with pytest.raises(UserError, match='is damaged .*names rows'): changed(rows, np.arange(len(rows)) + 10**6).dense(query, 2, 'hnsw')

@@ -34,6 +34,13 @@ def test_any_encoding_of_stdout_will_do(ws, words, env):
         assert json.loads(p.stdout.decode(env.get('PYTHONIOENCODING', 'ascii'))) == json.loads(wattnb(*words.split(), cwd=ws, PYTHONIOENCODING='utf-8').stdout)
 
 
+def test_a_shortage_of_memory_is_no_defect(ws, monkeypatch, capsys):
+    from wattnb.cli import command
+    def short(args): raise MemoryError
+    monkeypatch.setitem(command.VERBS, 'doctor', (short, *command.VERBS['doctor'][1:]))
+    assert command.main(['doctor']) == 1 and capsys.readouterr().err == 'wattnb: not enough memory, by a limit of this shell (ulimit -v) or of the machine\n'
+
+
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='Linux only')
 @pytest.mark.parametrize('words', ['models', 'results --json', 'doctor'])
 def test_a_full_disk_and_a_closed_pipe_at_stdout(ws, words):

@@ -380,6 +380,36 @@ def test_an_error_with_the_status_of_a_success(error, why, calls):
     assert why in got[0].error and not any(r.ok for r in got) and len(bodies) == calls
 
 
+def minimax(code, text, **more): return dict(choices=None, base_resp=dict(status_code=code, status_msg=text)) | more
+
+
+@pytest.mark.parametrize('d, why, calls', [
+    (minimax(1004, "login fail: Please carry the API secret key in the 'Authorization' field"), 'HTTP 401: OPENAI_API_KEY was refused: login fail', 1), (minimax(1008, 'insufficient balance'), 'HTTP 402: no credit left: insufficient balance', 1),
+    (minimax(2013, "invalid params, unknown model 'some/model'"), 'does not know some/model', 1), (minimax(1002, 'rate limit'), 'HTTP 429: rate limit (', 12), (minimax(1000, 'unknown error'), 'HTTP 500: unknown error (2 calls)', 6), (minimax(1027, 'output new_sensitive'), 'HTTP 400: output', 3),
+    (dict(code=1302, msg='rate limit reached'), 'HTTP 429: rate limit reached (', 12), (dict(success=False, errors=[dict(code=3040, message='out of capacity')], result=None), 'HTTP 500: out of capacity (2 calls)', 6),
+    (dict(object='error', message='EngineCore died', code=500), 'HTTP 500: EngineCore died (2 calls)', 6), (dict(detail='it failed'), 'HTTP 500: it failed (2 calls)', 6)])
+def test_an_answer_without_a_reply_is_the_error_that_it_holds(d, why, calls):
+    "As MiniMax, Zhipu, Cloudflare and others answer, with status 200; in a stream, too."
+    for raw, kind in ((d, 'application/json'), (f'data: {json.dumps(d)}\n\n', 'text/event-stream')):
+        got, info, bodies = ask(Page(lambda h, body, n: send(h, 200, raw, kind)), requests(3), entry(max_concurrent=1), tries=2)
+        assert why in got[0].error and '{' not in got[0].error and not any(r.ok for r in got) and len(bodies) == calls
+    got, *_ = ask(Page(lambda h, body, n: send(h, 200, chat(base_resp=dict(status_code=0, status_msg='success')))))
+    assert got[0].ok
+
+
+def half(**last): return ': PROCESSING\n\n' + ''.join(f'data: {json.dumps(e)}\n\n' for e in (dict(choices=[dict(delta=dict(content='{"answer_value": "4'))]), last)) + 'data: [DONE]\n\n'
+
+
+@pytest.mark.parametrize('raw, why', [(half(error=dict(code='server_error', message='Provider left'), choices=[dict(delta=dict(content=''), finish_reason='error')]), 'Provider left'),
+    (half(choices=[dict(delta=dict(content=''), error=dict(code=502, message='Provider left'), finish_reason='error')]), 'HTTP 502: Provider left'), (half(choices=[dict(delta=dict(content=''), finish_reason='error')]), 'broke off the reply (error)'),
+    (json.dumps(dict(choices=[dict(message=dict(content='{"answer_value": "4'), finish_reason='abort')])), 'broke off the reply (abort)')])
+def test_half_a_reply_is_no_answer(raw, why):
+    "A provider behind OpenRouter, or the engine, ended in the middle of the text."
+    for tries in (1, 2):
+        got, *_ = ask(Page(lambda h, body, n: send(h, 200, raw, 'application/json' if raw[0] == '{' else 'text/event-stream') if n < 2 else send(h, 200, chat())), tries=tries)
+        assert got[0].ok if tries == 2 else why in got[0].error
+
+
 def test_a_role_or_a_window_is_mended_whatever_the_status():
     said = dict(message='Provider returned error', code=400, metadata=dict(raw='{"error":{"message":"System role not supported"}}'))
     for status, bad in ((200, dict(error=said)), (200, dict(choices=[dict(error=said)])), (400, dict(error=said))):
@@ -510,6 +540,15 @@ def test_the_query_of_an_address_stays_at_its_end(given):
         with open_model(entry()) as m: assert m.complete(requests(1))[0].ok and m._names == ('some/model',) and m.info['server'] == f'http://{s.host}/openai/v1'
 
 
+def test_azure_has_the_key_in_a_header_of_its_own():
+    "At the address of a deployment; there a token of Entra, and everywhere else a key, is that of a bearer."
+    sent = []
+    def answer(h, body, n): sent.append((h.headers.get('api-key'), h.headers.get('authorization'))); return send(h, 200, chat())
+    for path, key, seen in (('/openai/deployments/m/chat/completions?api-version=2024-10-21', KEY, (KEY, None)), ('/openai/deployments/m?api-version=2024-10-21', 'eyJhbGciOi.x.y', (None, 'Bearer eyJhbGciOi.x.y')), ('/openai/v1', KEY, (None, f'Bearer {KEY}'))):
+        with Page(answer) as s, environment(**KEYS | dict(OPENAI_API_KEY=key, OPENAI_BASE_URL=f'http://{s.host}{path}')):
+            with open_model(entry()) as m: assert m.complete(requests(1))[0].ok and sent[-1] == seen
+
+
 # --- errors that every question would meet ---------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('status, error, why', [
@@ -521,7 +560,10 @@ def test_the_query_of_an_address_stays_at_its_end(given):
     (400, dict(error=dict(message="The requested model 'some/model' is not supported by any provider.", code='model_not_supported')), 'does not know some/model'), # Hugging Face
     (400, dict(error=dict(message='The model `some/model` has been decommissioned.', code='model_decommissioned')), 'does not know some/model'), (400, dict(error=dict(message='Model Not Exist')), 'does not know some/model'), # Groq, DeepSeek
     (403, dict(error=dict(message='Project `p` does not have access to model `some/model`', code='model_not_found')), 'does not know some/model'), (400, dict(detail="Server is pinned to 'a'; requested 'some/model'."), 'does not know some/model'),
-    (400, dict(error='No models loaded. Please load a model.'), 'does not know some/model')]) # LM Studio
+    (400, dict(error='No models loaded. Please load a model.'), 'does not know some/model'), # LM Studio
+    (500, dict(error='model requires more system memory (9.4 GiB) than is available (5.6 GiB)'), 'does not fit into the memory of the server: model requires'), # Ollama
+    (400, dict(error=dict(code='Arrearage', message='Access denied, please make sure your account is in good standing.')), 'no credit left'), # DashScope
+    (404, dict(error=dict(code='DeploymentNotFound', message='The API deployment for this resource does not exist.')), 'does not know some/model')]) # Azure
 def test_an_error_of_every_question_ends_the_calls_whatever_its_status(status, error, why):
     got, _, bodies = ask(Page(lambda h, body, n: send(h, status, error)), requests(9), entry(max_concurrent=1))
     assert why in got[0].error and len(bodies) == 1
@@ -564,6 +606,13 @@ def test_a_reply_that_breaks_the_schema_is_asked_for_without(message):
     "Groq refuses the reply of its own model."
     got, info, _ = ask(Page(lambda h, body, n: send(h, 400, dict(error=dict(message=message, code='json_validate_failed'))) if 'response_format' in body else send(h, 200, chat())), requests(3, schema=dict(type='object')))
     assert all(r.ok for r in got) and info['not_sent'] == ['response_format']
+
+
+@pytest.mark.parametrize('message', ['The model is overloaded. Please try again later.', 'server busy, please try again. maximum pending requests exceeded', 'slot unavailable'])
+def test_an_overloaded_server_is_asked_less(message):
+    "Gemini, Ollama and llama.cpp say with 503 what others say with 429."
+    got, info, bodies = ask(Page(lambda h, body, n: send(h, 503, dict(error=dict(message=message)), retry_after='0') if n < 8 else send(h, 200, chat())), requests(1), tries=4)
+    assert got[0].ok and len(bodies) == 8
 
 
 @pytest.mark.parametrize('message', ['The model has crashed without additional information. (Exit code: 6)', 'Model unloaded.'])

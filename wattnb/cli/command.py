@@ -148,6 +148,7 @@ def main(
         return r.status
     except UserError as e: return _fail(e, 2)
     except WorkError as e: return _fail(e, 1)
+    except MemoryError: return _fail('not enough memory, by a limit of this shell (ulimit -v) or of the machine', 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); return 0
     except KeyboardInterrupt as e:

@@ -488,6 +488,7 @@ def _read_graph(ix:Index) -> tuple:
     g = optional('hnswlib', 'local').Index(space='ip', dim=ix.entry.dimensions)
     try: g.load_index(str(f))
     except RuntimeError as e: raise UserError(f'{f} is damaged ({e}): {_REBUILD}') from None
+    if max(g.get_ids_list(), default=0) >= len(ix): raise ix._damaged('hnsw.bin names rows that it does not have')
     return g, _equal_rows(ix.vectors) if g.get_current_count() < len(ix) else {}
 
 # %% ../../nbs/01_index/05_store.ipynb #8aeb7e2e
@@ -619,9 +620,11 @@ def dense(self:Index,
     if queries.shape[1] != self.entry.dimensions:
         raise UserError(f'the query has {queries.shape[1]} dimensions, the index {self.name} was built with {made_by}')
     self.searched_by = method if method != 'auto' else 'hnsw' if (self.folder/'hnsw.bin').exists() else 'exact'
-    if self.searched_by == 'exact': return exact_search(self.vectors, queries, k)
-    graph, equals = self._graph
-    return _graph_search(graph, equals, queries, k)
+    with np.errstate(over='ignore', invalid='ignore'):
+        if self.searched_by == 'exact': scores, rows = exact_search(self.vectors, queries, k)
+        else: graph, equals = self._graph; scores, rows = _graph_search(graph, equals, queries, k)
+    if not np.isfinite(scores).all(): raise self._damaged('its vectors are not finite')
+    return scores, rows
 
 # %% ../../nbs/01_index/05_store.ipynb #e8483e79
 @patch

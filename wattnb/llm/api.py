@@ -103,7 +103,10 @@ def _secrets(self:OpenAIModel):
     return [key, user, password, *([name] if len(name) >= 8 else []), base64.b64encode(user.encode()).decode()]
 
 @patch
-def _headers(self:OpenAIModel) -> dict: return {'Authorization': f'Bearer {self._key}'} if self._key else {}
+def _headers(self:OpenAIModel) -> dict:
+    if not self._key: return {}
+    azure = '/deployments/' in self.url and not self._key.startswith('eyJ') # which begins a token of Entra
+    return {'api-key': self._key} if azure else {'Authorization': f'Bearer {self._key}'}
 
 @patch
 @asynccontextmanager
@@ -371,15 +374,16 @@ def _change_request(self:OpenAIModel, message:str, error:dict, body:dict, status
 
 # %% ../../nbs/03_llm/19_api.ipynb #dc014ee0
 _MOST_ERROR = 10_000 # characters of an error that are read
+_TEXTS = ('message', 'detail', 'msg', 'status_msg') # fields that hold its text
 
 def _error_of(d) -> tuple[str, dict]:
     "(message, the object that holds it) of an error in JSON."
     first = lambda x: x[0] if isinstance(x, list) and x else x # Gemini and Cloudflare send a list of errors
     d = first(d)
-    e = first(d.get('error') or d.get('errors') or d) if isinstance(d, dict) else d
+    e = first(next((d[k] for k in ('error', 'errors', 'base_resp') if d.get(k)), d)) if isinstance(d, dict) else d
     if not isinstance(e, dict): return str(e)[:_MOST_ERROR], d if isinstance(d, dict) else {}
     more = e['metadata'].get('raw') if isinstance(e.get('metadata'), dict) else '' # OpenRouter: what the provider said
-    text = str(e.get('message') or e.get('detail') or json.dumps(e))[:_MOST_ERROR]
+    text = str(next((e[k] for k in _TEXTS if e.get(k)), None) or json.dumps(e))[:_MOST_ERROR]
     return f'{text}: {str(more)[:_MOST_ERROR]}' if more else text, e
 
 def _readable(raw:bytes) -> str:
@@ -414,7 +418,7 @@ def _others(self:OpenAIModel) -> str:
 @patch
 def _unknown(self:OpenAIModel, status:int, message:str, words:str) -> CallError:
     "The error of an address or a model that the server does not have."
-    if not re.search(r'\bmodel|endpoints found', words, re.I) and (hint := self._address_hint()):
+    if not re.search(r'\bmodel|endpoints found|deployment', words, re.I) and (hint := self._address_hint()):
         return CallError(f'HTTP {status}: {hint}: {message}', down=True)
     what = f'{self.entry.id}{self._others()}'
     return CallError(f'HTTP {status}: {self._shown} does not know {what}: {message}', down=True)
@@ -435,14 +439,18 @@ def _moved(self:OpenAIModel, status:int, location:str) -> CallError:
     self._target = new._replace(netloc=user + new.netloc.rpartition('@')[2]).geturl()
     return CallError(f'HTTP {status}: redirected', again=True, free=True)
 
-# %% ../../nbs/03_llm/19_api.ipynb #5bd25816
+# %% ../../nbs/03_llm/19_api.ipynb #b988392b
 _NO_MODEL = re.compile(r'(invalid|unknown)[ _]model|model\W[^.]{0,200}(does not|n.t|not) exist'
                        r'|model[^.]{0,200} not found|valid model|model_(not|decommissioned)|pinned to'
                        r'|no models? loaded|access to model', re.I)
 _NO_KEY = re.compile(r'api[ _-]?key|unregistered callers|authoriz|authentic|credential', re.I)
-_NO_CREDIT = re.compile(r'insufficient_quota|insufficient (balance|credits?|funds)|credit balance', re.I)
+_NO_CREDIT = re.compile(r'insufficient_quota|insufficient (balance|credits?|funds)|credit balance|arrearage'
+                        r'|free_?tier_?only|exceeded_current_quota_error', re.I)
+_NO_ROOM = re.compile(r'requires more \w{0,9} ?memory|insufficient system resources', re.I) # Ollama, LM Studio
+_BUSY = re.compile(r'overload|\bbusy\b|capacity|slot|pending requests', re.I) # with status 503
 _ENDED = re.compile(r'model (has )?(crashed|(was |been )?unloaded)', re.I) # LM Studio, with status 400
 
+# %% ../../nbs/03_llm/19_api.ipynb #5bd25816
 @patch
 def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     "Raise the `CallError` of an answer whose status is not 200."
@@ -463,6 +471,8 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
                         down=True)
     if s == 402 or s in (400, 403, 429) and _NO_CREDIT.search(words):
         raise CallError(f'HTTP {s}: no credit left: {message}', down=True)
+    if not self._answered and _NO_ROOM.search(message[:2000]):
+        raise CallError(f'HTTP {s}: {self.entry.id} does not fit into the memory of the server: {message}', down=True)
     named = never or s == 400 and self.entry.id in message
     if s in (404, 405, 501) or named and _NO_MODEL.search(words): raise self._unknown(s, message, words)
     if s not in RETRY_STATUS and not _ENDED.search(message[:2000]): raise CallError(f'HTTP {s}: {message}')
@@ -471,7 +481,7 @@ def _refused(self:OpenAIModel, a, raw:bytes, body:dict, r:Request):
     if loading := loading_wait(s, message, e, not e and (not self._answered or s in (502, 503))):
         raise CallError(f'HTTP {s}: {message}', again=True, loading=True, wait=wait or loading)
     others = self._others() if s == 500 and not self._answered else '' # `transformers serve`, for an unknown model
-    limited = s in (429, 529)
+    limited = s in (429, 529) or s == 503 and bool(_BUSY.search(message[:2000]))
     raise CallError(f'HTTP {s}: {message}{others}', again=True, wait=wait, first=RATE_LIMITED if limited else BROKEN,
                     limited=limited)
 
@@ -481,10 +491,10 @@ class _Events:
     def __init__(self):
         self.text, self.out, self.tokens, self.ended = StreamedText(), {}, [], False
         self.refusal, self.kind, self.part, self.calls = '', '', '', {}
-
     def add(self, d:dict) -> bool:
         "Add one event; whether the text grew."
-        self.out |= {k: d[k] for k in ('model', 'usage', 'system_fingerprint', 'timings', 'error') if d.get(k)}
+        self.out |= {k: d[k] for k in ('model', 'usage', 'system_fingerprint', 'timings') if d.get(k)} | (
+            _error_inside(d) or {})
         grown = False
         for c in d.get('choices') or ():
             if c.get('index'): continue # one reply was asked for
@@ -641,8 +651,8 @@ def _text_of(m:dict, finish) -> tuple[str, str]:
     if isinstance(content, list): given += [p.get('input') for p in content if isinstance(p, dict)] # as Anthropic has calls
     if isinstance(content, dict): content = json.dumps(content, ensure_ascii=False) # the answer itself, not its text
     text, note = with_tool_calls(message_text(content), [g for g in given if g])
-    if text.strip(): return text, note
     if _BROKE_OFF.search(str(finish)[:80]): raise CallError(f'the server broke off the reply ({finish})', again=True)
+    if text.strip(): return text, note
     parts = [p.get('refusal') for p in content or () if isinstance(p, dict)] if isinstance(content, list) else []
     refusal = m.get('refusal') or next((r for r in parts if r), '')
     if refusal: return '', f'the model refused: {refusal}'
@@ -672,20 +682,25 @@ def _server_times(d:dict, usage:dict, waited:str|None) -> dict:
                 queue_seconds=header if header is not None else number(usage.get('queue_time'), 1))
 
 # %% ../../nbs/03_llm/19_api.ipynb #h0st0301
-_STATUS = {r'api_?key|authentication': 401, r'quota|billing|credit': 402, r'rate_limit|too_many': 429, 'overloaded': 529,
-           'not_found|endpoint': 404, 'invalid_request|context_length|validation': 400} # by the code or type of an error
+_STATUS = {r'api[_ ]?key|authentication|login fail': 401, r'rate[_ ]limit|too[_ ]many': 429,
+           r'quota|billing|credit|insufficient balance': 402, 'overloaded': 529, 'not_found|endpoint': 404,
+           r'invalid[_ ](?:request|param)|context_length|validation|sensitive': 400} # by the code, type or text of an error
 
 def _error_inside(d) -> dict|None:
     "The error in an answer with status 200, of the server or of a provider behind it; None where there is none."
-    choices = d.get('choices') if isinstance(d, dict) else None
+    if not isinstance(d, dict): return None
+    choices, own = d.get('choices'), d.get('base_resp') # of MiniMax
     found = [d, *(choices[:1] if isinstance(choices, list) else ())]
-    return next((dict(error=x['error']) for x in found if isinstance(x, dict) and x.get('error')), None)
+    if e := next((x['error'] for x in found if isinstance(x, dict) and x.get('error')), None): return dict(error=e)
+    failed = own.get('status_code') if isinstance(own, dict) else any(d.get(k) for k in ('errors', *_TEXTS))
+    return dict(error=own or d.get('errors') or d) if failed and not choices else None
 
 def _status_of(error:dict) -> int:
     "The status that an error would have."
     message, e = _error_of(error)
-    words = f'{e.get("code")} {e.get("type")}' if e is not error else message[:200]
+    words = ' '.join(str(e[k]) for k in ('code', 'type') if e.get(k))
     if m := re.match(r'[45]\d\d\b', words): return int(m[0])
+    if not re.search('[a-z]', words, re.I): words = message[:200] # a number of the provider's own
     return next((s for pattern, s in _STATUS.items() if re.search(pattern, words, re.I)), 500)
 
 # %% ../../nbs/03_llm/19_api.ipynb #be97de87

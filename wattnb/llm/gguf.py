@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..core.workspace import UserError, WorkError, optional
 from .memory import precision_of
+from .server_limits import plausible_count
 from .registry import ModelEntry
 from .checkpoint import explain_load_error, pypi_file
 
@@ -49,7 +50,8 @@ def gguf_metadata(
             _, _, n = h.number(4), h.number(10), h.number(10)
             return {h.text(): h.value(h.number(4)) for _ in range(n)}
     except OSError as e: raise WorkError(f'cannot read {path}: {e.strerror or e}') from None
-    except (ValueError, KeyError, struct.error): raise WorkError(f'{path} is not a GGUF file, or is cut off') from None
+    except (ValueError, KeyError, struct.error, OverflowError, RecursionError):
+        raise WorkError(f'{path} is not a GGUF file, or is cut off') from None
 
 # %% ../../nbs/03_llm/22_gguf.ipynb #874fbf48
 _FILE_TYPES = dict(enumerate('F32 F16 Q4_0 Q4_1'.split())) | dict(enumerate(
@@ -74,6 +76,7 @@ class GgufFacts:
     @property
     def precision(self) -> str|None: return precision_of(self.loaded)
 
+# %% ../../nbs/03_llm/22_gguf.ipynb #418048e7
 def read_gguf(
     path, # of a GGUF file
 ) -> GgufFacts:
@@ -83,11 +86,15 @@ def read_gguf(
     get = lambda k, default=None: m.get(f'{arch}.{k}', default)
     layers, heads = get('block_count'), get('attention.head_count')
     kv, width = get('attention.head_count_kv', heads), get('embedding_length')
-    n = sum(kv) if isinstance(kv, list) else (kv or 0) * (layers or 0)
-    head = width / max(heads) if isinstance(heads, list) else width / heads if heads and width else 0
-    size = 2 * n * (get('attention.key_length', head) + get('attention.value_length', head))
-    name = _FILE_TYPES.get(m.get('general.file_type'), '').lower()
-    return GgufFacts(name, arch, get('context_length'), int(size) or None, Path(path).stat().st_size)
+    try:
+        n = sum(kv) if isinstance(kv, list) else (kv or 0) * (layers or 0)
+        head = width / max(heads) if isinstance(heads, list) else width / heads if heads and width else 0
+        size = int(2 * n * (get('attention.key_length', head) + get('attention.value_length', head)))
+        name = _FILE_TYPES.get(m.get('general.file_type'), '').lower()
+    except (TypeError, ValueError, ArithmeticError):
+        raise WorkError(f'{path} has sizes in its header that no model has') from None
+    return GgufFacts(name, str(arch), plausible_count(get('context_length')), plausible_count(size) or None,
+                     Path(path).stat().st_size)
 
 # %% ../../nbs/03_llm/22_gguf.ipynb #1b23384e
 def _hub_file(entry:ModelEntry) -> Path:

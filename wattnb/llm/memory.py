@@ -75,15 +75,21 @@ class Tensor:
     def floating(self) -> bool: return self.dtype[:1] in 'FB' and self.dtype != 'BOOL'
 
 # %% ../../nbs/03_llm/00_memory.ipynb #bcee5036
+def _is_tensor(x) -> bool:
+    "Whether an entry of a header describes a tensor."
+    x = x if isinstance(x, dict) else {}
+    counts = lambda v: isinstance(v, list) and all(type(n) is int and 0 <= n < 2**63 for n in v)
+    shape, place = x.get('shape'), x.get('data_offsets')
+    return isinstance(x.get('dtype'), str) and counts(shape) and counts(place) and len(place) == 2
+
 def _header(path:Path) -> dict:
     "The header of a safetensors file; empty for a file of another kind."
     with open(path, 'rb') as f:
         n = int.from_bytes(f.read(8), 'little')
         if not 2 <= n <= 100_000_000: return {}
         try: head = json.loads(f.read(n))
-        except ValueError: return {}
-    if not isinstance(head, dict): return {}
-    return {k: v for k, v in head.items() if isinstance(v, dict) and {'dtype', 'shape', 'data_offsets'} <= v.keys()}
+        except (ValueError, RecursionError): return {}
+    return {k: v for k, v in head.items() if _is_tensor(v)} if isinstance(head, dict) else {}
 
 def checkpoint_tensors(
     folder, # with config.json and *.safetensors
@@ -91,8 +97,8 @@ def checkpoint_tensors(
     "The tensors of a checkpoint, each once, in the order of their files. Empty where there is no safetensors file."
     folder, found = Path(folder), {}
     index = folder/'model.safetensors.index.json'
-    try: files = sorted(set(json.loads(index.read_text('utf-8'))['weight_map'].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError): files = []
+    try: files = sorted(set(map(str, json.loads(index.read_text('utf-8'))['weight_map'].values())))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError): files = []
     for path in [folder/f for f in files if (folder/f).is_file()] or sorted(folder.glob('*.safetensors')):
         for name, t in _header(path).items():
             first, last = t['data_offsets']
