@@ -939,6 +939,16 @@ def test_a_paper_that_the_disk_refuses_is_named(tmp_path, capsys):
     assert main(['page', '--root', str(tmp_path), 'a', '1']) and f'cannot read {pdf}: Input/output error' in capsys.readouterr().err
 
 
+def test_any_number_of_captions_side_by_side():
+    from wattnb.index.boxes import Piece
+    from wattnb.index.documents import _one_by_one
+    wide = [Piece(100 * k, 0, 100 * k + 60, 10, f'Figure {k}: Power') for k in range(1500)]
+    tall = [[Piece(50, -60 * k, 200, 10, f'Figure {k}: Left'), Piece(300, -60 * k, 450, 10, f'Figure {k}: Right')] for k in range(1500)]
+    assert [p for r in _one_by_one([wide]) for p in r] == wide
+    assert [p for r in _one_by_one(tall) for p in r] == [p for r in tall for p in r]
+    assert _one_by_one([[wide[0], wide[0]]]) == [[wide[0], wide[0]]]
+
+
 # --- pages in a report -------------------------------------------------------------------------------------------------------
 
 EVIL = '"><script>alert(1)</script>'

@@ -578,13 +578,13 @@ def table_start(self:_PageText, i:int) -> int|None:
 # %% ../../nbs/01_index/01_documents.ipynb #f3bac4ae
 _PART = re.compile(r'\([a-h]\)\s+[A-Z]') # of a table, as its caption begins
 
-def _one_by_one(rows:list[list[Piece]]) -> list[list[Piece]]:
-    "Rows in which tables and figures that stand beside each other follow each other."
+def _side_by_side(rows:list[list[Piece]]) -> tuple|None:
+    "(first row, row after the last, rows on the left, on the right) of the first stretch with two captions on a line."
     for k, r in enumerate(rows):
         if len(r) < 2 or r[1].text[:1] not in 'FTTAРТ图圖図表(': continue
         form = next((f for f in (_CAPTION, _PART) if f.match(r[0].text) and f.match(r[1].text)), None)
-        if form is None: continue
         low, high = r[0].right, r[1].x
+        if form is None or low >= high: continue
         def empty(r, q):
             "Narrows the strip."
             nonlocal low, high
@@ -599,8 +599,17 @@ def _one_by_one(rows:list[list[Piece]]) -> list[list[Piece]]:
         while form is _CAPTION and i and empty(rows[i - 1], rows[i]): i -= 1
         left, right = ([s for r in rows[i:j] if (s := [p for p in r if (p.x >= high) == side])] for side in (False, True))
         if form is _PART and min(sum(map(_is_row, part)) for part in (left, right)) < 2: continue
-        return [*rows[:i], [], *left, [], *_one_by_one(right), [], *_one_by_one(rows[j:])]
-    return rows
+        return i, j, left, right
+    return None
+
+def _one_by_one(rows:list[list[Piece]]) -> list[list[Piece]]:
+    "Rows in which tables and figures that stand beside each other follow each other."
+    out: list = []
+    while found := _side_by_side(rows):
+        i, j, left, right = found
+        out += [*rows[:i], [], *left, []]
+        rows = [*right, [], *rows[j:]]
+    return [*out, *rows] if out else rows
 
 # %% ../../nbs/01_index/01_documents.ipynb #737b99b0
 @patch
